@@ -1,0 +1,65 @@
+# Runtime Manager. `make` alone prints what there is.
+# Everything runs in .venv, which is made on first use; PYTHON names the interpreter it is made with.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/installed
+
+# 1 skips the integration tests where no Docker daemon answers, `require` fails instead.
+RTM_INTEGRATION ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv setup doctor demo run unit integration lint types test clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## the virtual environment, redone when setup.cfg or pyproject.toml change
+
+$(STAMP): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $(PYTHON) is older or missing: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "== python3-venv is missing: installing it"; \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	    && apt-get -qq update && apt-get -qq install -y --no-install-recommends python3-venv >/dev/null \
+	    || { echo "as root: apt-get install python3-venv"; exit 1; }; }
+	@echo "== $(VENV): installing the packages (about half a minute)"; began=$$(date +%s); \
+	  $(PYTHON) -m venv $(VENV) && $(PY) -m pip install -qq -e '.[dev]' && touch $@ \
+	  && echo "   done in $$(( $$(date +%s) - began )) s"
+
+setup: $(STAMP) ## Docker daemon and images, made or installed where missing
+	@$(PY) -m harness up
+
+doctor: $(STAMP) ## what this machine has and lacks, with the remedy
+	@$(PY) -m harness doctor
+
+demo: $(STAMP) ## one game through its whole life, on real services
+	@$(PY) -m harness demo
+
+run: $(STAMP) ## a Runtime Manager with everything it needs, until Ctrl-C
+	@$(PY) -m harness run
+
+unit: $(STAMP) ## quick tests, no Docker needed
+	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s rtmanager/tests
+	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s harness/tests
+
+integration: $(STAMP) ## the suite, and the harness's own tests, on real services
+	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s harness/tests
+	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s integration
+
+lint: $(STAMP) ## ruff
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+types: $(STAMP) ## mypy, strict
+	@$(PY) -m mypy
+
+test: ## all of it, from a bare machine: what .ci/run runs
+	@$(MAKE) --no-print-directory setup lint types unit integration RTM_INTEGRATION=require
+
+clean: ## the virtual environment and every cache; images and the daemon stay (python -m harness down)
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .coverage .coverage.* htmlcov
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

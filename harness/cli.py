@@ -1,0 +1,85 @@
+"""The harness's command line: `python -m harness doctor | up | down | sweep`.
+
+To add a command, write a function that takes the parsed arguments and returns the exit code, and put it into
+COMMANDS; one with options of its own adds them in OPTIONS.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+from harness import progress
+from harness.errors import HarnessError
+
+
+def doctor(_arguments: argparse.Namespace) -> int:
+    """tell what this machine has and lacks, with the remedy"""
+    from harness.machine.doctor import examine
+
+    checks = list(examine())
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        print(f"{'ok     ' if check.ok else 'missing'}  {check.name:<{width}}  {check.detail}")
+        if not check.ok and check.remedy:
+            print(f"         {'':<{width}}  -> {check.remedy}")
+    return 0 if all(check.ok for check in checks) else 1
+
+
+def up(_arguments: argparse.Namespace) -> int:
+    """have a Docker daemon and all images, installing and building what is missing"""
+    from harness import images
+    from harness.machine.up import up as machine_up
+
+    began = time.monotonic()
+    progress.enable()
+    machine_up()
+    for name, ref in images.ensure_all().items():
+        print(f"{name:<9} {ref}")
+    print(f"ready in {time.monotonic() - began:.1f} s")
+    return 0
+
+
+def down(arguments: argparse.Namespace) -> int:
+    """remove what runs of the harness left behind; images and the daemon stay unless told otherwise"""
+    from harness.machine import dockerd
+
+    if arguments.engine and (started := dockerd.ours()):
+        dockerd.stop()
+        print(f"dockerd (pid {started.pid}) is stopped")
+    elif arguments.engine:
+        print("no daemon here was started by `python -m harness up`: nothing is stopped")
+    return 0
+
+
+def _down_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engine", action="store_true", help="also stop the dockerd that `up` started")
+
+
+#: Every command by its name; its docstring is its help.
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "doctor": doctor,
+    "up": up,
+    "down": down,
+}
+
+#: The options of the commands that have any.
+OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "down": _down_options,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the process's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m harness", description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        options = commands.add_parser(name, help=command.__doc__)
+        if name in OPTIONS:
+            OPTIONS[name](options)
+    arguments = parser.parse_args(argv)
+    try:
+        return COMMANDS[arguments.command](arguments)
+    except HarnessError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        return 1

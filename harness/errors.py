@@ -1,0 +1,21 @@
+"""What the harness raises. A message names the value that was wrong and what to do about it."""
+
+
+class HarnessError(Exception):
+    """The harness could not do what was asked."""
+
+
+class DaemonUnavailable(HarnessError):
+    """No Docker daemon answers at the address in use."""
+
+
+class MachineNotReady(HarnessError):
+    """Something this machine needs is missing and the harness may not or cannot install it."""
+
+
+class ImageUnavailable(HarnessError):
+    """An image can neither be pulled nor built here."""
+
+
+class WaitFailed(HarnessError):
+    """What was waited for did not come in time, or can no longer come."""

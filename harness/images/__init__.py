@@ -1,0 +1,9 @@
+"""The images that tests run on: PostgreSQL, Redis and the game engine.
+
+Each is built on a base: an ordinary image of a registry where one answers, else a small Debian made on this
+machine from its own package sources. They are kept, and built anew only when what they are made of changes.
+"""
+
+from harness.images.catalogue import ENGINE_TAGS, EngineImage, ensure_all, engine, postgres, redis
+
+__all__ = ["ENGINE_TAGS", "EngineImage", "engine", "ensure_all", "postgres", "redis"]

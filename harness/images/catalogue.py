@@ -1,0 +1,194 @@
+"""Which images there are, what they are made of, and having them.
+
+| image | environment | base from a registry |
+|---|---|---|
+| PostgreSQL | RTM_IT_POSTGRES_IMAGE | postgres:16-alpine |
+| Redis | RTM_IT_REDIS_IMAGE | redis:7-alpine |
+| game engine | RTM_IT_ENGINE_BASE_IMAGE | python:3.12-alpine |
+
+A base that the environment names is used; RTM_IT_ENGINE_IMAGE names a finished engine image and is used as
+it is. Otherwise RTM_IT_IMAGE_SOURCE decides: `registry`, `local` (a small Debian made here), or `auto`: what is
+there already, else the registry when it answers, else local.
+"""
+
+import fcntl
+import hashlib
+import inspect as source_code
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import daemon
+from harness.errors import ImageUnavailable
+from harness.images import debian, registry
+from harness.images.recipe import INPUTS_LABEL, Recipe, inspect, labels_of
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+#: The engine image's names: one image, two versions that a patch may go between.
+ENGINE_TAGS = ("galaxy/game:1.0.0-rtm-it", "galaxy/game:1.0.1-rtm-it")
+
+SOURCES = ("auto", "registry", "local")
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Service:
+    """An image of the harness: its recipe, and where its base comes from."""
+
+    recipe: Recipe
+    registry_base: str
+    base_variable: str
+
+
+POSTGRES = Service(
+    Recipe("postgres", _HERE / "dockerfiles" / "postgres"), "postgres:16-alpine", "RTM_IT_POSTGRES_IMAGE"
+)
+REDIS = Service(Recipe("redis", _HERE / "dockerfiles" / "redis"), "redis:7-alpine", "RTM_IT_REDIS_IMAGE")
+ENGINE = Service(
+    Recipe("engine", _HERE.parent / "engine"), "python:3.12-alpine", "RTM_IT_ENGINE_BASE_IMAGE"
+)
+
+
+@dataclass(frozen=True)
+class EngineImage:
+    """The game engine's image: its id, and the two references it goes by."""
+
+    image_id: str
+    ref: str
+    patched_ref: str
+
+
+def postgres() -> str:
+    """The reference of the PostgreSQL image, made when missing; raises ImageUnavailable."""
+    return _have(POSTGRES)
+
+
+def redis() -> str:
+    """The reference of the Redis image, made when missing; raises ImageUnavailable."""
+    return _have(REDIS)
+
+
+def engine() -> EngineImage:
+    """The game engine's image, made and tagged when missing; raises ImageUnavailable."""
+    client = daemon.client()
+    given = os.environ.get("RTM_IT_ENGINE_IMAGE")
+    image = _present(client, given) if given else _have(ENGINE)
+    found = inspect(client, image)
+    if found is None:
+        raise ImageUnavailable(f"the engine image {image} was removed just now: run again")
+    for tag in ENGINE_TAGS:
+        tagged = inspect(client, tag)
+        if tagged is None or tagged["Id"] != found["Id"]:
+            client.tag(image, *tag.split(":"))
+    return EngineImage(found["Id"], *ENGINE_TAGS)
+
+
+def ensure_all() -> dict[str, str]:
+    """Have every image; returns the reference of each by name."""
+    return {"postgres": postgres(), "redis": redis(), "engine": engine().ref}
+
+
+def source() -> str:
+    """Where bases come from, of SOURCES; raises ImageUnavailable for another word."""
+    word = os.environ.get("RTM_IT_IMAGE_SOURCE") or "auto"
+    if word not in SOURCES:
+        raise ImageUnavailable(f"RTM_IT_IMAGE_SOURCE is {word!r}, but must be one of {', '.join(SOURCES)}")
+    return word
+
+
+def up_to_date(service: Service) -> str | None:
+    """The reference of the service's image when it is there and needs no work, else None."""
+    client = daemon.client()
+    for kind, base in _bases(service).items():
+        tag = f"rtm-harness/{service.recipe.name}:{kind}"
+        found = inspect(client, tag)
+        if found is not None and labels_of(found).get(INPUTS_LABEL) == service.recipe.inputs(base):
+            return tag
+    return None
+
+
+def _bases(service: Service) -> dict[str, str]:
+    """The bases that would do, best first, by the tag of the image made on them."""
+    given = os.environ.get(service.base_variable)
+    if given:
+        return {"given": given}
+    every = {"registry": service.registry_base, "local": _local_base_tag()}
+    return every if source() == "auto" else {source(): every[source()]}
+
+
+def _have(service: Service) -> str:
+    client = daemon.client()
+    given = os.environ.get(service.base_variable)
+    if given and INPUTS_LABEL in labels_of(inspect(client, given) or {"Config": {}}):
+        return given  # one of our own finished images, named by hand
+    with _one_at_a_time():
+        return up_to_date(service) or _make(client, service)
+
+
+def _make(client: "APIClient", service: Service) -> str:
+    bases = _bases(service)
+    kind = next(iter(bases))
+    if len(bases) > 1 and not _registry_answers():
+        kind = "local"
+    base = _local_base(client) if kind == "local" else _present(client, bases[kind])
+    tag = f"rtm-harness/{service.recipe.name}:{kind}"
+    before = inspect(client, tag)
+    service.recipe.build(client, base, tag)
+    if before is not None:
+        _remove_if_unused(client, before["Id"])
+    return tag
+
+
+@cache
+def _registry_answers() -> bool:
+    return registry.answers(REDIS.registry_base)
+
+
+def _present(client: "APIClient", image: str) -> str:
+    if inspect(client, image) is None:
+        registry.pull(image)
+    return image
+
+
+@cache
+def _local_base_tag() -> str:
+    content = source_code.getsource(debian).encode()
+    return f"rtm-harness/base:{hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def _local_base(client: "APIClient") -> str:
+    tag = _local_base_tag()
+    if inspect(client, tag) is None:
+        debian.build(client, tag)
+    return tag
+
+
+def _remove_if_unused(client: "APIClient", image_id: str) -> None:
+    """Remove the image that a new one replaced, unless a name or a container still holds it."""
+    from docker.errors import APIError
+
+    found = inspect(client, image_id)
+    if found is None or found["RepoTags"]:
+        return
+    try:
+        client.remove_image(image_id)
+    except APIError as error:
+        if error.status_code != 409:  # in use by a container, which is its owner's business
+            raise
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two runs that start together make an image once."""
+    path = Path(tempfile.gettempdir()) / f"rtm-harness-images-{os.getuid()}.lock"
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,93 @@
+"""Building an image from a folder of this package, only when what it is made of has changed.
+
+The content of the folder is hashed into a label of the image; the same hash means nothing to do.
+"""
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import ImageUnavailable
+from harness.progress import step
+from harness.runner import PREFIX
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+#: The label with the hash of all that an image is made of.
+INPUTS_LABEL = PREFIX + "inputs"
+
+#: A build may be silent for this many seconds.
+BUILD_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A Dockerfile with ARG BASE_IMAGE, and the files beside it."""
+
+    name: str
+    folder: Path
+
+    def inputs(self, base: str) -> str:
+        """The hash of the folder and the base image."""
+        digest = hashlib.sha256(base.encode())
+        for path in self._files():
+            digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+        return digest.hexdigest()[:24]
+
+    def build(self, client: "APIClient", base: str, tag: str) -> None:
+        """Build on `base` and name the image `tag`; raises ImageUnavailable with the build's last lines."""
+        labels = {INPUTS_LABEL: self.inputs(base)}
+        with step(f"image {tag}: building on {base}"):
+            events = client.build(
+                fileobj=self._context(),
+                custom_context=True,
+                tag=tag,
+                rm=True,
+                forcerm=True,
+                decode=True,
+                timeout=BUILD_TIMEOUT_S,
+                buildargs={"BASE_IMAGE": base},
+                labels=labels,
+            )
+            _follow(tag, events)
+
+    def _files(self) -> Iterator[Path]:
+        return (path for path in sorted(self.folder.iterdir()) if path.is_file() and path.name != "__init__.py")
+
+    def _context(self) -> io.BytesIO:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            for path in self._files():
+                archive.add(path, path.name)
+        packed.seek(0)
+        return packed
+
+
+def inspect(client: "APIClient", image: str) -> dict[str, Any] | None:
+    """What the daemon knows of `image`, or None when it is not there."""
+    from docker.errors import ImageNotFound
+
+    try:
+        found: dict[str, Any] = client.inspect_image(image)
+    except ImageNotFound:
+        return None
+    return found
+
+
+def labels_of(image: Mapping[str, Any]) -> dict[str, str]:
+    """The labels of an inspected image."""
+    return image["Config"].get("Labels") or {}
+
+
+def _follow(tag: str, events: Any) -> None:
+    said: list[str] = []
+    for event in events:
+        said.append(str(event.get("stream", "")))
+        if error := event.get("error"):
+            tail = "\n".join(f"    {line}" for line in "".join(said).strip().splitlines()[-15:])
+            raise ImageUnavailable(f"image {tag} cannot be built: {str(error).strip()}\n{tail}")

@@ -1,0 +1,147 @@
+"""A Docker daemon started by hand, where no service manager does it, and stopped again.
+
+Its pid and start time are recorded: only a process that is provably the one we started is ever stopped.
+The daemon runs in a session of its own, so it outlives the command that started it.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness import daemon
+from harness.errors import DaemonUnavailable, MachineNotReady
+from harness.runner import process_start_time
+
+#: A daemon that was just started answers within this many seconds, or its log says why not.
+START_TIMEOUT_S = 40.0
+
+#: A daemon that is told to stop first stops its containers.
+STOP_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Started:
+    """The daemon that we started: its pid, and the start time that tells it from a later process."""
+
+    pid: int
+    start_time: int
+
+    def is_running(self) -> bool:
+        """Whether that very process is alive."""
+        return process_start_time(self.pid) == self.start_time
+
+
+def state_directory() -> Path:
+    """Where the daemon's log and pid are kept; made when missing."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    directory = Path(base) / "runtime-manager"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def log_path() -> Path:
+    """The log of the daemon that we start."""
+    return state_directory() / "dockerd.log"
+
+
+def ours() -> Started | None:
+    """The running daemon that we started, or None."""
+    record = state_directory() / "dockerd.json"
+    if not record.exists():
+        return None
+    started = Started(**json.loads(record.read_text()))
+    return started if started.is_running() else None
+
+
+def systemd_runs() -> bool:
+    """Whether systemd is this machine's service manager."""
+    return Path("/run/systemd/system").is_dir()
+
+
+def start() -> None:
+    """Start the daemon and wait until it answers; raises MachineNotReady with its last log lines."""
+    if systemd_runs():
+        _start_service()
+        return
+    program = shutil.which("dockerd") or "/usr/sbin/dockerd"
+    with log_path().open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - a fixed program
+            [program],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    started = Started(process.pid, process_start_time(process.pid) or 0)
+    (state_directory() / "dockerd.json").write_text(json.dumps(asdict(started)))
+    _wait_for_answer(process)
+    process.returncode = 0  # it lives on: without this, Popen warns that it was not waited for
+
+
+def stop() -> bool:
+    """Stop the daemon that we started; False when there is none."""
+    started = ours()
+    if started is None:
+        return False
+    os.kill(started.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while started.is_running():
+        if time.monotonic() > deadline:
+            raise MachineNotReady(f"dockerd (pid {started.pid}) did not stop in {STOP_TIMEOUT_S:.0f} s")
+        time.sleep(0.05)
+    (state_directory() / "dockerd.json").unlink()
+    return True
+
+
+def wait_if_starting() -> bool:
+    """Whether a daemon answers, after waiting for one that somebody else is just starting."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while daemon.why_unavailable() is not None:
+        if not (running_pid() or systemd_runs()) or time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def running_pid() -> int | None:
+    """The pid of the local daemon, whoever started it, as its pid file tells; None when it does not run."""
+    try:
+        pid = int(Path("/var/run/docker.pid").read_text())
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except (OSError, ValueError):
+        return None
+    return pid if name == "dockerd" else None
+
+
+def _start_service() -> None:
+    done = subprocess.run(["systemctl", "start", "docker"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise MachineNotReady(
+            f"systemctl start docker failed: {done.stderr.strip()}; see `journalctl -u docker`"
+        )
+
+
+def _wait_for_answer(process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            daemon.connect(timeout_s=5).close()
+        except DaemonUnavailable:
+            if process.poll() is not None:
+                raise MachineNotReady(f"dockerd ended with exit code {process.returncode}:\n{_tail()}") from None
+            if time.monotonic() > deadline:
+                raise MachineNotReady(f"dockerd does not answer after {START_TIMEOUT_S:.0f} s:\n{_tail()}") from None
+            time.sleep(0.1)
+        else:
+            return
+
+
+def _tail(lines: int = 12) -> str:
+    text = log_path().read_text(errors="replace").splitlines()[-lines:]
+    return "\n".join(f"    {line}" for line in text) + f"\n  the whole log: {log_path()}"

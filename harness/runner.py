@@ -1,0 +1,81 @@
+"""Who made an object: this test run, told apart from every other, dead or alive.
+
+Each container, network and directory of the harness carries the run's id and the identity of the process
+behind it. A pid alone would not do: it is used again, so it goes with the process's start time; and it means
+nothing in another pid namespace, after a reboot, or on another machine that shares the daemon.
+"""
+
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+#: Every label of the harness starts so.
+PREFIX = "rtm-harness."
+
+
+@dataclass(frozen=True)
+class Runner:
+    """The process behind a run."""
+
+    run: str
+    machine: str
+    boot: str
+    pid_namespace: str
+    pid: int
+    start_time: int
+
+    def labels(self) -> dict[str, str]:
+        """The labels that this runner's objects carry."""
+        return {PREFIX + name: str(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_labels(cls, labels: Mapping[str, str]) -> "Runner | None":
+        """The runner that an object's labels name, or None when it is not an object of the harness."""
+        try:
+            values = {name: labels[PREFIX + name] for name in cls.__dataclass_fields__}
+            pid, start_time = int(values["pid"]), int(values["start_time"])
+        except (KeyError, ValueError):
+            return None
+        return cls(values["run"], values["machine"], values["boot"], values["pid_namespace"], pid, start_time)
+
+    def is_gone(self) -> bool:
+        """Whether this runner has surely ended. When that cannot be known from here, it has not."""
+        here = current()
+        if self.machine != here.machine:
+            return False
+        if self.boot != here.boot:
+            return True
+        if self.pid_namespace != here.pid_namespace:
+            return False
+        return process_start_time(self.pid) != self.start_time
+
+
+def current() -> Runner:
+    """The identity of this process; a forked child gets one of its own."""
+    return _identity(os.getpid())
+
+
+@cache
+def _identity(pid: int) -> Runner:
+    return Runner(
+        run=secrets.token_hex(4),
+        machine=socket.gethostname(),
+        boot=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        pid_namespace=os.readlink("/proc/self/ns/pid"),
+        pid=pid,
+        start_time=process_start_time(pid) or 0,
+    )
+
+
+def process_start_time(pid: int) -> int | None:
+    """When process `pid` started, in clock ticks since boot; None when it does not run (or is a zombie)."""
+    try:
+        # The second field is the program's name in brackets and may itself hold spaces and brackets.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == "Z" else int(fields[19])

@@ -1,0 +1,141 @@
+"""One Docker engine that may be away: every call has a deadline, and no answer is always `Unavailable`.
+
+Nothing is connected before the first call, and nothing is kept that an engine's restart would spoil: after a
+call without an answer the API version is agreed on again, since another engine may answer next.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import docker
+from docker.constants import DEFAULT_DOCKER_API_VERSION
+from docker.errors import APIError, DockerException
+from docker.utils import version_lt
+from requests.exceptions import RequestException
+from urllib3.exceptions import HTTPError
+
+from rtmanager.adapters.docker.errors import is_answer, reason, timed_out, words
+from rtmanager.adapters.docker.transport import Address, Allowance, EngineAdapter, Lines
+from rtmanager.domain.errors import Unavailable
+
+T = TypeVar("T")
+
+#: Connections kept open between calls; more callers than that open their own and close them again.
+POOLED_CONNECTIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds that the engine has for an answer; a small host starts no more than 7 containers a second."""
+
+    #: `ping`, and agreeing on the API version: small, since readiness asks.
+    ping_s: float = 5.0
+    #: Reading one thing: a container, an image, the networks. A container's lock is held while it starts.
+    query_s: float = 20.0
+    #: Listing all containers.
+    list_s: float = 30.0
+    create_s: float = 60.0
+    start_s: float = 90.0
+    #: Beyond the grace time of a stop: the kill, and the engine's own wait of 10 s for its effect.
+    stop_margin_s: float = 20.0
+    #: Removing a container and seeing that it is gone.
+    remove_s: float = 60.0
+
+
+class Engine:
+    """The SDK's client for one Docker host; safe for many threads."""
+
+    def __init__(self, host: str, deadlines: Deadlines) -> None:
+        address = Address.parse(host)
+        self.host = host
+        self.deadlines = deadlines
+        self._lines = Lines(address)
+        self._base_url = f"http://{_bracketed(address.host)}:{address.port}"
+        self._adapter = EngineAdapter(address, self._lines, POOLED_CONNECTIONS)
+        self._client: docker.APIClient | None = None
+        self._closed = threading.Event()
+
+    def ask(self, allowance: Allowance | float, question: Callable[[docker.APIClient], T]) -> T:
+        """What the engine answers within the allowance (seconds).
+
+        Raises `Unavailable` for no answer, and docker's `APIError` for a refusal, which the caller reads.
+        """
+        allowed = allowance if isinstance(allowance, Allowance) else Allowance(allowance)
+        try:
+            client = self._agreed_client()
+            with self._lines.allowing(allowed):
+                return question(client)
+        except APIError as error:
+            if is_answer(error):
+                raise
+            self._client = None
+            raise self.unavailable(words(error)) from error
+        except (RequestException, HTTPError) as error:
+            self._client = None
+            raise self._no_answer(error, allowed) from error
+
+    def version(self) -> dict[str, Any]:
+        """The engine's own description, asked for anew."""
+        try:
+            with self._lines.allowing(Allowance(self.deadlines.ping_s)):
+                found: dict[str, Any] = self._new_client(DEFAULT_DOCKER_API_VERSION).version(
+                    api_version=False
+                )
+                return found
+        except (RequestException, HTTPError) as error:
+            raise self._no_answer(error, Allowance(self.deadlines.ping_s)) from error
+
+    def pause(self, seconds: float) -> None:
+        """Let the engine do its work before asking again; `Unavailable` at once when closed."""
+        if self._closed.wait(seconds):
+            raise self.unavailable("this client was closed")
+
+    def close(self) -> None:
+        """End the calls in flight with `Unavailable`, refuse new ones, give back every connection."""
+        self._closed.set()
+        self._lines.cut()
+        self._adapter.close()
+
+    def unavailable(self, why: str) -> Unavailable:
+        """The error that says: no answer from this engine."""
+        if self._closed.is_set():
+            return Unavailable(
+                "docker", f"Docker at {self.host}: the call was ended, this service is stopping"
+            )
+        return Unavailable("docker", f"Docker at {self.host} does not answer: {why}")
+
+    def _agreed_client(self) -> docker.APIClient:
+        """The client for the API version that both sides know. Two threads may find it at once; no harm."""
+        client = self._client
+        if client is None:
+            theirs = str(self.version().get("ApiVersion", DEFAULT_DOCKER_API_VERSION))
+            ours = DEFAULT_DOCKER_API_VERSION
+            client = self._client = self._new_client(theirs if version_lt(theirs, ours) else ours)
+        return client
+
+    def _new_client(self, api_version: str) -> docker.APIClient:
+        if self._closed.is_set():
+            raise self.unavailable("closed")
+        try:
+            client = docker.APIClient(base_url=self._base_url, version=api_version)
+        except (DockerException, ValueError) as error:
+            raise self.unavailable(f"{error}; check docker's config.json (DOCKER_CONFIG)") from error
+        client.trust_env = False  # no proxy of the environment between us and the engine
+        client.mount("http://", self._adapter)
+        return client
+
+    def _no_answer(self, error: Exception, allowed: Allowance) -> Unavailable:
+        if timed_out(error):
+            waited_s = min(allowed.total_s, allowed.silence_s)
+            why = f"nothing within {waited_s:g} s; look for a stuck container, or restart Docker"
+        else:
+            why = f"{reason(error)}; check that Docker runs there and that this user may use it"
+        return self.unavailable(why)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,157 @@
+"""One pull, from the request to the last line of its answer.
+
+The engine answers 200 before it knows, and tells the outcome in a stream of JSON lines; a pull has failed
+when a line says so. Bytes alone are no progress: an engine that cannot reach a layer counts down to its next
+try in the stream.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any
+
+import docker
+from docker.auth import get_config_header, resolve_repository_name
+from docker.errors import APIError, DockerException, create_api_error_from_http_exception
+from requests import Response
+from requests.exceptions import HTTPError, RequestException
+
+from rtmanager.adapters.docker.engine import Engine
+from rtmanager.adapters.docker.errors import is_answer, pull_refused, timed_out, words
+from rtmanager.adapters.docker.transport import Allowance
+from rtmanager.domain.image_ref import ImageRef
+from rtmanager.operations.ports import ImageUnavailable
+
+#: Progress is logged at most this often, in seconds.
+LOG_EVERY_S = 5.0
+
+_LAYER_DONE = frozenset({"Pull complete", "Already exists", "Download complete"})
+
+
+class Progress:
+    """What the lines of a pull add up to. Time enters as an argument, in seconds of any one clock."""
+
+    def __init__(self, now: float) -> None:
+        self._layers: dict[str, str] = {}
+        self._bytes: dict[str, tuple[int, int]] = {}
+        self._advanced_at = now
+
+    def read(self, line: dict[str, Any], now: float) -> None:
+        """Take one line in; `ImageUnavailable` with Docker's words when it reports an error."""
+        if "error" in line or "errorDetail" in line:
+            detail = line.get("errorDetail") or {}
+            raise ImageUnavailable(str(detail.get("message") or line.get("error")))
+        status, layer = str(line.get("status", "")), line.get("id")
+        if not status.startswith("Retrying"):
+            self._advanced_at = now
+        if layer is None or status.startswith("Pulling from"):
+            return
+        self._layers[layer] = status
+        detail = line.get("progressDetail") or {}
+        if status == "Downloading" and "current" in detail:
+            self._bytes[layer] = (detail["current"], detail.get("total") or 0)
+
+    def idle_s(self, now: float) -> float:
+        """Seconds since something moved."""
+        return now - self._advanced_at
+
+    def __str__(self) -> str:
+        done = sum(status in _LAYER_DONE for status in self._layers.values())
+        current, total = (sum(column) / 1e6 for column in zip(*self._bytes.values(), (0, 0), strict=True))
+        return f"{done} of {len(self._layers)} layers, {current:.1f} of {total:.1f} MB seen"
+
+
+class Puller:
+    """Pulls images through one engine, within two limits in seconds: in all, and without progress."""
+
+    def __init__(self, engine: Engine, total_s: float, no_progress_s: float, logger: logging.Logger) -> None:
+        self._engine = engine
+        self._total_s = total_s
+        self._no_progress_s = no_progress_s
+        self._logger = logger
+
+    def pull(self, ref: ImageRef, image_ref: str) -> None:
+        """Bring the image to the engine; `ImageUnavailable` or `Unavailable`, with words to act on."""
+        started = monotonic()
+        self._logger.info("pull of image %s started", image_ref)
+        try:
+            self._engine.ask(
+                Allowance(self._total_s, self._no_progress_s),
+                lambda client: self._run(client, ref, image_ref),
+            )
+        except APIError as error:
+            raise ImageUnavailable(pull_refused(image_ref, words(error))) from error
+        except ImageUnavailable as error:
+            raise ImageUnavailable(pull_refused(image_ref, str(error))) from error
+        finally:
+            self._logger.info("pull of image %s ended after %.1f s", image_ref, monotonic() - started)
+
+    def _run(self, client: docker.APIClient, ref: ImageRef, image_ref: str) -> None:
+        started = logged = monotonic()
+        progress = Progress(started)
+        try:
+            with self._request(client, ref) as response:
+                for line in _lines(response):
+                    now = monotonic()
+                    progress.read(line, now)
+                    if progress.idle_s(now) > self._no_progress_s:
+                        raise TimeoutError
+                    if now - logged >= LOG_EVERY_S:
+                        logged = now
+                        self._logger.info("pull of image %s: %s", image_ref, progress)
+        except (RequestException, TimeoutError) as error:
+            if isinstance(error, APIError) or not timed_out(error):
+                raise
+            raise self._out_of_time(monotonic() - started, progress) from error
+
+    def _request(self, client: docker.APIClient, ref: ImageRef) -> Response:
+        """The answer of `POST /images/create`, not yet read; docker's `APIError` when it is a refusal.
+
+        Not the SDK's own `pull`, which gives no hold on its answer: closing that is what ends a pull.
+        """
+        parameters = {"fromImage": ref.name, "tag": ref.digest or ref.tag or "latest"}
+        url = f"{client.base_url}/v{client.api_version}/images/create"
+        response = client.post(url, params=parameters, headers=_credentials(client, ref), stream=True)
+        try:
+            response.raise_for_status()
+        except HTTPError as error:
+            with response:
+                create_api_error_from_http_exception(error)
+        return response
+
+    def _out_of_time(self, elapsed_s: float, progress: Progress) -> ImageUnavailable:
+        """Which limit was passed; `Unavailable` instead when the engine itself has stopped answering."""
+        self._engine.version()
+        if elapsed_s >= self._total_s:
+            return ImageUnavailable(
+                f"not complete after {self._total_s:g} s ({progress}); raise the limit, or load it beforehand"
+            )
+        return ImageUnavailable(
+            f"no progress for {self._no_progress_s:g} s ({progress}); "
+            "check that the Docker host reaches the registry"
+        )
+
+
+def _credentials(client: docker.APIClient, ref: ImageRef) -> dict[str, str | bytes]:
+    """The header with what `docker login` left for the image's registry, read anew for each pull."""
+    try:
+        client.reload_config()
+        registry, _ = resolve_repository_name(ref.name)
+        header = get_config_header(client, registry)
+    except (DockerException, ValueError) as error:
+        if isinstance(error, APIError) and not is_answer(error):
+            raise
+        raise ImageUnavailable(
+            f"the registry's credentials cannot be read: {error}; check docker's config.json"
+        ) from error
+    return {"X-Registry-Auth": header} if header else {}
+
+
+def _lines(response: Response) -> Iterator[dict[str, Any]]:
+    """The JSON objects of the stream as they come; an end in the middle is an error of `requests`."""
+    for line in response.iter_lines():
+        if line.strip():
+            yield json.loads(line)

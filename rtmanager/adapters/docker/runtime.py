@@ -1,0 +1,260 @@
+"""`ContainerRuntime` on one Docker engine: the port's calls in the port's words.
+
+What Docker answers becomes a value or an error of the port; what it does not answer is `Unavailable`. A
+refusal that fits no error of a method says nothing about the container, so it is `Unavailable` as well.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any, TypeVar
+
+import docker
+from docker.errors import APIError, NotFound
+
+from rtmanager.adapters.docker import views
+from rtmanager.adapters.docker.engine import Deadlines, Engine
+from rtmanager.adapters.docker.errors import launch_refused, words
+from rtmanager.adapters.docker.hardening import create_request
+from rtmanager.adapters.docker.pulling import Puller
+from rtmanager.adapters.docker.pulls import Pulls
+from rtmanager.domain.container import (
+    KIND,
+    LABEL_KIND,
+    LABEL_OWNER,
+    OWNER,
+    ContainerSpec,
+    ContainerView,
+)
+from rtmanager.domain.errors import InvalidValue
+from rtmanager.domain.image_ref import parse_image_ref
+from rtmanager.operations.ports import (
+    ContainerNotFound,
+    Image,
+    ImageUnavailable,
+    LaunchFailed,
+    NameTaken,
+    PullPolicy,
+    StillRunning,
+)
+
+T = TypeVar("T")
+
+#: Seconds between two looks at something that Docker is still doing.
+LOOK_AGAIN_S = 0.05
+
+#: Seconds that a name may stay taken by nobody: a removal frees it last, a create takes it first.
+PHANTOM_NAME_S = 3.0
+
+
+class DockerRuntime:
+    """The containers of one Docker host (`unix:///path` or `tcp://host:port`); safe for many threads.
+
+    Connects at the first call, and again by itself. `pull_total_s` and `pull_no_progress_s` limit each pull.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        pull_total_s: float = 600.0,
+        pull_no_progress_s: float = 60.0,
+        deadlines: Deadlines | None = None,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        self._logger = logger or logging.getLogger("rtmanager.docker")
+        self._deadlines = deadlines or Deadlines()
+        self._engine = Engine(host, self._deadlines)
+        self._puller = Puller(self._engine, pull_total_s, pull_no_progress_s, self._logger)
+        self._pulls = Pulls(self._pull, pull_total_s, self._logger)
+
+    def ping(self) -> str:
+        """The engine's and its API's version."""
+        found = self._engine.version()
+        return f"Docker {found.get('Version')} (API {found.get('ApiVersion')})"
+
+    def network_exists(self, name: str) -> bool:
+        """Docker's own filter takes the name as a pattern, so what it found is compared again."""
+        found: list[dict[str, Any]] = self._answer(
+            self._deadlines.query_s, f"network {name}", lambda client: client.networks(names=[name])
+        )
+        return any(network["Name"] == name for network in found)
+
+    def ensure_image(self, image_ref: str, policy: PullPolicy) -> Image:
+        """See the port; a reference without tag and digest means `latest`."""
+        try:
+            full = _full(image_ref)
+        except InvalidValue as error:
+            raise ImageUnavailable(str(error)) from error
+        found = None if policy is PullPolicy.ALWAYS else self._find_image(full)
+        if found is not None:
+            return found
+        if policy is PullPolicy.NEVER:
+            raise ImageUnavailable(
+                f"image {image_ref} is not on the Docker host and the pull policy is `never`: "
+                "load it there (`docker load` or `docker pull`), or choose the policy `if_missing`"
+            )
+        return self._pulls.image(full)
+
+    def launch(self, spec: ContainerSpec) -> str:
+        """See the port; how the container is walled in stands in `hardening`."""
+        container_id = self._create(spec)
+        try:
+            self._engine.ask(self._deadlines.start_s, lambda client: client.start(container_id))
+        except APIError as error:
+            self._discard(container_id)
+            raise LaunchFailed(launch_refused(spec.name, "start", error)) from error
+        return container_id
+
+    def stop(self, container_id: str, grace_seconds: int) -> None:
+        """See the port; a paused container is continued by Docker so that it can end."""
+        self._of_container(
+            container_id,
+            grace_seconds + self._deadlines.stop_margin_s,
+            lambda client: client.stop(container_id, timeout=grace_seconds),
+        )
+
+    def remove(self, container_id: str) -> None:
+        """See the port; anonymous volumes go with the container, a process never does."""
+        until = monotonic() + self._deadlines.remove_s
+        tried = False
+        while True:
+            try:
+                self._engine.ask(
+                    until - monotonic(), lambda client: client.remove_container(container_id, v=True)
+                )
+            except NotFound as error:
+                if tried:
+                    return
+                raise ContainerNotFound(f"container {container_id} does not exist") from error
+            except APIError as error:
+                self._wait_to_remove(container_id, error, until)
+            tried = True
+
+    def inspect(self, id_or_name: str) -> ContainerView:
+        """See the port."""
+        found: dict[str, Any] = self._of_container(
+            id_or_name, self._deadlines.query_s, lambda client: client.inspect_container(id_or_name)
+        )
+        return views.inspected(found)
+
+    def list_games(self) -> Sequence[ContainerView]:
+        """See the port; exit codes are not known here, `inspect` tells them."""
+        labels = [f"{LABEL_OWNER}={OWNER}", f"{LABEL_KIND}={KIND}"]
+        found: list[dict[str, Any]] = self._answer(
+            self._deadlines.list_s,
+            "the containers",
+            lambda client: client.containers(all=True, filters={"label": labels}),
+        )
+        return [views.listed(container) for container in found]
+
+    def close(self) -> None:
+        """See the port; may be called more than once."""
+        self._engine.close()
+        self._pulls.close()
+
+    def _answer(self, seconds: float, subject: str, question: Callable[[docker.APIClient], T]) -> T:
+        """An answer that can only be given: a refusal is no answer to what was asked."""
+        try:
+            return self._engine.ask(seconds, question)
+        except APIError as error:
+            raise self._engine.unavailable(f"asked for {subject} it says {words(error)}") from error
+
+    def _of_container(
+        self, container_id: str, seconds: float, question: Callable[[docker.APIClient], T]
+    ) -> T:
+        """As `_answer`, about one container, which may not exist."""
+        try:
+            return self._engine.ask(seconds, question)
+        except NotFound as error:
+            raise ContainerNotFound(f"container {container_id} does not exist") from error
+        except APIError as error:
+            raise self._engine.unavailable(
+                f"asked for container {container_id} it says {words(error)}"
+            ) from error
+
+    def _create(self, spec: ContainerSpec) -> str:
+        """Create; `NameTaken` only for a name behind which a container is, see `PHANTOM_NAME_S`."""
+        request = create_request(spec, _full(spec.image_ref))
+        until = monotonic() + PHANTOM_NAME_S
+        while True:
+            try:
+                created = self._engine.ask(
+                    self._deadlines.create_s, lambda client: _create(client, request, spec.name)
+                )
+            except APIError as error:
+                if error.status_code != 409:
+                    raise LaunchFailed(launch_refused(spec.name, "create", error)) from error
+                if self._exists(spec.name) or monotonic() >= until:
+                    raise NameTaken(f"container name {spec.name} is taken: {words(error)}") from error
+                self._engine.pause(LOOK_AGAIN_S)
+            else:
+                for warning in created.get("Warnings") or ():
+                    self._logger.warning("container %s: Docker warns: %s", spec.name, warning)
+                return str(created["Id"])
+
+    def _discard(self, container_id: str) -> None:
+        """Take away what could not be started, so that its name is free again."""
+        try:
+            self.remove(container_id)
+        except ContainerNotFound:
+            return  # somebody else was faster; the name is free either way
+        except StillRunning as error:
+            raise self._engine.unavailable(f"a start was refused, yet the process lives: {error}") from error
+
+    def _wait_to_remove(self, container_id: str, refusal: APIError, until: float) -> None:
+        """After a refused removal: wait while Docker removes, else say what stands against it."""
+        try:
+            state = self.inspect(container_id)
+        except ContainerNotFound:
+            return
+        if state.alive:
+            raise StillRunning(f"container {container_id} is {state.state} and was not removed") from refusal
+        if refusal.status_code != 409 or monotonic() + LOOK_AGAIN_S >= until:
+            raise self._engine.unavailable(
+                f"container {container_id} cannot be removed: {words(refusal)}"
+            ) from refusal
+        self._engine.pause(LOOK_AGAIN_S)
+
+    def _exists(self, id_or_name: str) -> bool:
+        try:
+            self.inspect(id_or_name)
+        except ContainerNotFound:
+            return False
+        return True
+
+    def _find_image(self, full_ref: str) -> Image | None:
+        try:
+            found = self._engine.ask(self._deadlines.query_s, lambda client: _inspect_image(client, full_ref))
+        except NotFound:
+            return None
+        except APIError as error:
+            raise self._engine.unavailable(f"asked for image {full_ref} it says {words(error)}") from error
+        return views.image(found)
+
+    def _pull(self, full_ref: str) -> Image:
+        self._puller.pull(parse_image_ref(full_ref), full_ref)
+        found = self._find_image(full_ref)
+        if found is None:
+            raise ImageUnavailable(
+                f"image {full_ref} was pulled, yet Docker does not have it; was it removed just now?"
+            )
+        return found
+
+
+def _full(image_ref: str) -> str:
+    """The reference with its tag; Docker would take a bare name of hex digits for the beginning of an id."""
+    parsed = parse_image_ref(image_ref)
+    return image_ref if parsed.tag or parsed.digest else f"{image_ref}:latest"
+
+
+def _create(client: docker.APIClient, request: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.create_container_from_config(request, name)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _inspect_image(client: docker.APIClient, reference: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.inspect_image(reference)  # type: ignore[no-untyped-call]
+    return found

@@ -1,0 +1,337 @@
+"""A container runtime in memory that can be told to misbehave.
+
+It keeps the port's promises exactly as `DockerRuntime` does (`rtmanager.tests.runtime_contract` holds both to
+them) and takes no time: a stop is over at once, whatever its grace. Trouble is asked for by a method's name:
+
+    runtime.available = False                 # every call raises Unavailable
+    runtime.fail_launch("g1", "no space left")
+    runtime.lose_answer("launch")             # the next launch happens, its caller sees Unavailable
+    with runtime.holding("stop") as held:     # calls of stop wait inside the runtime …
+        held.wait_for(1); ...                 # … until the block ends, or `held.release()`
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from rtmanager.domain.container import (
+    KIND,
+    LABEL_KIND,
+    LABEL_OWNER,
+    OWNER,
+    ContainerSpec,
+    ContainerState,
+    ContainerView,
+)
+from rtmanager.domain.errors import InvalidValue, RuntimeManagerError, Unavailable
+from rtmanager.domain.image_ref import parse_image_ref
+from rtmanager.operations.ports import (
+    ContainerNotFound,
+    Image,
+    ImageUnavailable,
+    LaunchFailed,
+    NameTaken,
+    PullPolicy,
+    StillRunning,
+)
+
+#: Real seconds after which a held call gives up: a forgotten release fails a test instead of hanging it.
+HOLD_LIMIT_S = 30.0
+
+#: 128 + the signal, as a shell and Docker count it.
+SIGTERM_CODE, SIGKILL_CODE = 143, 137
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call that the runtime received: the method and its main arguments."""
+
+    method: str
+    arguments: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FakeImage:
+    """What an image is good for; `exits` ends by itself with that code as soon as it is started."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    exits: int | None = None
+    ignores_signals: bool = False
+    has_command: bool = True
+
+
+class Held:
+    """Calls that wait inside the runtime."""
+
+    def __init__(self, about: str | None) -> None:
+        self.about = about
+        self._condition = threading.Condition()
+        self._waiting = 0
+        self._released = False
+
+    def wait_for(self, calls: int) -> None:
+        """Wait until so many calls have arrived; `TimeoutError` when they do not come."""
+        with self._condition:
+            if not self._condition.wait_for(lambda: self._waiting >= calls, HOLD_LIMIT_S):
+                raise TimeoutError(f"{self._waiting} calls are held, {calls} were expected")
+
+    def release(self) -> None:
+        """Let them go on, and all that come later."""
+        with self._condition:
+            self._released = True
+            self._condition.notify_all()
+
+    def _pass(self) -> None:
+        with self._condition:
+            self._waiting += 1
+            self._condition.notify_all()
+            if not self._condition.wait_for(lambda: self._released, HOLD_LIMIT_S):
+                raise TimeoutError("a held call was never released")
+
+
+class FakeRuntime:
+    """See the module. `present` holds the images on the host and `registry` those that a pull finds, both by
+    their full reference (with a tag or a digest)."""
+
+    def __init__(self, networks: Sequence[str] = ("galaxy-net",)) -> None:
+        self.networks = set(networks)
+        self.present: dict[str, FakeImage] = {}
+        self.registry: dict[str, FakeImage] = {}
+        self.available = True
+        self.calls: list[Call] = []
+        self._lock = threading.RLock()
+        self._containers: dict[str, ContainerView] = {}
+        self._images: dict[str, FakeImage] = {}
+        self._numbers = count(1)
+        self._launch_failures: dict[str, str] = {}
+        self._lost: list[str] = []
+        self._holds: dict[str, Held] = {}
+        self._pulls: dict[str, Future[Image]] = {}
+        self._closed = False
+
+    # ── the port ──
+
+    def ping(self) -> str:
+        with self._call("ping"):
+            return "in memory"
+
+    def network_exists(self, name: str) -> bool:
+        with self._call("network_exists", name):
+            return name in self.networks
+
+    def ensure_image(self, image_ref: str, policy: PullPolicy) -> Image:
+        with self._call("ensure_image", image_ref, policy):
+            full = _full(image_ref)
+            found = None if policy is PullPolicy.ALWAYS else self.present.get(full)
+            if found is not None:
+                return _described(full, found)
+            if policy is PullPolicy.NEVER:
+                raise ImageUnavailable(f"image {image_ref} is absent and the pull policy is `never`: load it")
+        return self._pull_shared(full)
+
+    def launch(self, spec: ContainerSpec) -> str:
+        with self._call("launch", spec.game_id, spec):
+            if any(view.name == spec.name for view in self._containers.values()):
+                raise NameTaken(f"container name {spec.name} is taken")
+            refusal = self._refusal(spec)
+            if refusal is not None:
+                raise LaunchFailed(f"container {spec.name}: {refusal}")
+            return self._add(spec)
+
+    def stop(self, container_id: str, grace_seconds: int) -> None:
+        with self._call("stop", container_id, grace_seconds):
+            view = self._find(container_id)
+            if view.alive:
+                stubborn = self._images[view.container_id].ignores_signals
+                self.exit(container_id, SIGKILL_CODE if stubborn else SIGTERM_CODE)
+
+    def remove(self, container_id: str) -> None:
+        with self._call("remove", container_id):
+            view = self._find(container_id)
+            if view.alive:
+                raise StillRunning(f"container {container_id} is {view.state} and was not removed")
+            del self._containers[view.container_id]
+
+    def inspect(self, id_or_name: str) -> ContainerView:
+        with self._call("inspect", id_or_name):
+            return self._find(id_or_name)
+
+    def list_games(self) -> Sequence[ContainerView]:
+        with self._call("list_games"):
+            found = (view for view in self._containers.values() if _is_game(view))
+            return [replace(view, exit_code=None, oom_killed=False) for view in found]
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            holds = list(self._holds.values())
+        for held in holds:
+            held.release()
+
+    # ── what happens in the world without the port ──
+
+    @property
+    def containers(self) -> list[ContainerView]:
+        """All containers, ours or not, in the order of their creation; this is no call and always answers."""
+        with self._lock:
+            return list(self._containers.values())
+
+    def add_foreign(self, view: ContainerView) -> None:
+        """Put in a container that somebody else made."""
+        with self._lock:
+            self._containers[view.container_id] = view
+            self._images[view.container_id] = FakeImage()
+
+    def change(self, container_id: str, state: ContainerState) -> None:
+        """Bring a container into a state: somebody pauses, restarts or starts it."""
+        self._replace(container_id, state=state, exit_code=None)
+
+    def exit(self, container_id: str, exit_code: int, oom_killed: bool = False) -> None:
+        """End the container's process."""
+        self._replace(container_id, state=ContainerState.EXITED, exit_code=exit_code, oom_killed=oom_killed)
+
+    def vanish(self, container_id: str) -> None:
+        """Take the container away, running or not: somebody else force-removed it."""
+        with self._lock:
+            del self._containers[container_id]
+
+    # ── trouble ──
+
+    def fail_launch(self, game_id: str, message: str) -> None:
+        """The next launch for this game raises `LaunchFailed`."""
+        with self._lock:
+            self._launch_failures[game_id] = message
+
+    def lose_answer(self, method: str) -> None:
+        """The next call of `method` does what it does, and then raises `Unavailable` in place of its outcome."""
+        with self._lock:
+            self._lost.append(method)
+
+    @contextmanager
+    def holding(self, method: str, about: str | None = None) -> Iterator[Held]:
+        """Calls of `method` (of the port, or `pull`) wait inside the block, before they do anything.
+
+        `about` limits it to one game (`launch`), image (`ensure_image`, `pull`) or container (the others).
+        """
+        held = Held(about)
+        with self._lock:
+            self._holds[method] = held
+        try:
+            yield held
+        finally:
+            with self._lock:
+                self._holds.pop(method, None)
+            held.release()
+
+    def called(self, method: str) -> list[tuple[object, ...]]:
+        """The arguments of each call of `method` so far."""
+        with self._lock:
+            return [call.arguments for call in self.calls if call.method == method]
+
+    @contextmanager
+    def _call(self, method: str, *arguments: object) -> Iterator[None]:
+        """Record a call, let it wait or fail as asked for, and run its body alone."""
+        with self._lock:
+            self._check()
+            self.calls.append(Call(method, arguments))
+            held = self._holds.get(method)
+        if held is not None and held.about in (None, *arguments[:1]):
+            held._pass()
+        with self._lock:
+            self._check()
+            lost = method in self._lost
+            if lost:
+                self._lost.remove(method)
+            try:
+                yield
+            finally:
+                if lost:
+                    raise Unavailable("docker", f"the answer to {method} was lost")
+
+    def _pull_shared(self, image_ref: str) -> Image:
+        """Pull on the first caller's thread; who comes meanwhile waits for the same outcome."""
+        with self._lock:
+            shared = self._pulls.get(image_ref)
+            mine = self._pulls[image_ref] = shared or Future()
+        if shared is None:
+            try:
+                mine.set_result(self._pull(image_ref))
+            except RuntimeManagerError as error:
+                mine.set_exception(error)
+            with self._lock:
+                del self._pulls[image_ref]
+        return mine.result(HOLD_LIMIT_S)
+
+    def _pull(self, image_ref: str) -> Image:
+        with self._call("pull", image_ref):
+            found = self.registry.get(image_ref)
+            if found is None:
+                raise ImageUnavailable(f"image {image_ref} cannot be pulled: manifest unknown")
+            self.present[image_ref] = found
+            return _described(image_ref, found)
+
+    def _check(self) -> None:
+        if self._closed:
+            raise Unavailable("docker", "the runtime is closed")
+        if not self.available:
+            raise Unavailable("docker", "the runtime does not answer")
+
+    def _find(self, id_or_name: str) -> ContainerView:
+        for view in self._containers.values():
+            if id_or_name in (view.container_id, view.name):
+                return view
+        raise ContainerNotFound(f"container {id_or_name} does not exist")
+
+    def _replace(self, container_id: str, **changes: object) -> None:
+        with self._lock:
+            self._containers[container_id] = replace(self._find(container_id), **changes)  # type: ignore[arg-type]
+
+    def _refusal(self, spec: ContainerSpec) -> str | None:
+        if spec.game_id in self._launch_failures:
+            return self._launch_failures.pop(spec.game_id)
+        image = self.present.get(_full(spec.image_ref))
+        if image is None:
+            return f"no such image: {spec.image_ref}"
+        if spec.network not in self.networks:
+            return f"network {spec.network} not found"
+        if not image.has_command:
+            return "no command specified"
+        return None
+
+    def _add(self, spec: ContainerSpec) -> str:
+        image = self.present[_full(spec.image_ref)]
+        container_id = f"{next(self._numbers):064x}"
+        ended = image.exits is not None
+        self._images[container_id] = image
+        self._containers[container_id] = ContainerView(
+            container_id=container_id,
+            name=spec.name,
+            image_ref=_full(spec.image_ref),
+            state=ContainerState.EXITED if ended else ContainerState.RUNNING,
+            labels={**image.labels, **spec.labels},
+            networks=frozenset({spec.network}),
+            exit_code=image.exits,
+        )
+        return container_id
+
+
+def _full(image_ref: str) -> str:
+    """The reference with its tag: none and no digest means `latest`."""
+    try:
+        parsed = parse_image_ref(image_ref)
+    except InvalidValue as error:
+        raise ImageUnavailable(str(error)) from error
+    return image_ref if parsed.tag or parsed.digest else f"{image_ref}:latest"
+
+
+def _described(image_ref: str, found: FakeImage) -> Image:
+    return Image(f"sha256:{image_ref}", dict(found.labels))
+
+
+def _is_game(view: ContainerView) -> bool:
+    return view.labels.get(LABEL_OWNER) == OWNER and view.labels.get(LABEL_KIND) == KIND

@@ -1,0 +1,30 @@
+"""Games' directories that exist only as names; for tests that never look inside one."""
+
+from __future__ import annotations
+
+import threading
+
+from rtmanager.operations.ports import StateDirectoryInvalid
+
+
+class FakeStateDirectories:
+    """Remembers what was prepared, in order; `invalid` maps a game id to what is wrong with its directory."""
+
+    def __init__(self, root: str = "/var/lib/galaxy-games") -> None:
+        self.root = root
+        self.prepared: list[str] = []
+        self.invalid: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def check_root(self) -> None:
+        """See `HostStateDirectories.check_root`; a key `""` in `invalid` stands for the root."""
+        if "" in self.invalid:
+            raise StateDirectoryInvalid(f"{self.root}: {self.invalid['']}")
+
+    def prepare(self, game_id: str) -> str:
+        """See the port."""
+        with self._lock:
+            if game_id in self.invalid:
+                raise StateDirectoryInvalid(f"{self.root}/{game_id}: {self.invalid[game_id]}")
+            self.prepared.append(game_id)
+        return f"{self.root}/{game_id}"

@@ -42,13 +42,32 @@ def up(_arguments: argparse.Namespace) -> int:
 
 def down(arguments: argparse.Namespace) -> int:
     """remove what runs of the harness left behind; images and the daemon stay unless told otherwise"""
+    from harness import daemon
     from harness.machine import dockerd
 
+    if daemon.why_unavailable() is None:
+        sweep(arguments)
     if arguments.engine and (started := dockerd.ours()):
         dockerd.stop()
         print(f"dockerd (pid {started.pid}) is stopped")
     elif arguments.engine:
         print("no daemon here was started by `python -m harness up`: nothing is stopped")
+    return 0
+
+
+def sweep(_arguments: argparse.Namespace) -> int:
+    """take away what killed runs left behind, and nothing of a run that is alive"""
+    from harness.sweep import sweep as sweep_all
+
+    swept = sweep_all()
+    for kind, names in (
+        ("container", swept.containers),
+        ("network", swept.networks),
+        ("state root", swept.state_roots),
+    ):
+        for name in names:
+            print(f"removed {kind} {name}")
+    print(f"{len(swept)} things of ended runs were there")
     return 0
 
 
@@ -61,6 +80,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": doctor,
     "up": up,
     "down": down,
+    "sweep": sweep,
 }
 
 #: The options of the commands that have any.

@@ -39,15 +39,15 @@ def published_address() -> tuple[str, str]:
     return "127.0.0.1", "127.0.0.1"
 
 
-def connect(timeout_s: float = CALL_TIMEOUT_S) -> "APIClient":
+def connect(timeout_s: int = CALL_TIMEOUT_S) -> "APIClient":
     """A new client of the daemon, once it has answered; raises DaemonUnavailable with the cause."""
     import docker
     from docker.errors import DockerException
     from docker.utils import kwargs_from_env
 
-    settings = {"tls": kwargs_from_env().get("tls", False)}
+    tls = kwargs_from_env().get("tls", False)
     try:
-        client = docker.APIClient(base_url=host(), version="auto", timeout=timeout_s, **settings)
+        client = docker.APIClient(base_url=host(), version="auto", timeout=timeout_s, tls=tls)
     except DockerException as error:
         raise DaemonUnavailable(_explain(error)) from error
     return client

@@ -189,7 +189,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
     server = Server(("0.0.0.0", PORT), Game(state_directory()))
-    print(f"engine {VERSION} listens on {PORT}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"engine {VERSION} listens on {PORT}\n")
     server.serve_forever()
 
 

@@ -6,14 +6,13 @@
 | Redis | RTM_IT_REDIS_IMAGE | redis:7-alpine |
 | game engine | RTM_IT_ENGINE_BASE_IMAGE | python:3.12-alpine |
 
-A base that the environment names is used; RTM_IT_ENGINE_IMAGE names a finished engine image and is used as
-it is. Otherwise RTM_IT_IMAGE_SOURCE decides: `registry`, `local` (a small Debian made here), or `auto`: what is
-there already, else the registry when it answers, else local.
+A base that the environment names is used; one of our own finished images may be named, too, and is used as
+it is, and so is RTM_IT_ENGINE_IMAGE, a finished engine image. Otherwise RTM_IT_IMAGE_SOURCE decides:
+`registry`, `local` (a small Debian made here), or `auto`: what is there already, else the registry when it
+answers, else local.
 """
 
 import fcntl
-import hashlib
-import inspect as source_code
 import os
 import tempfile
 from collections.abc import Iterator
@@ -52,9 +51,7 @@ POSTGRES = Service(
     Recipe("postgres", _HERE / "dockerfiles" / "postgres"), "postgres:16-alpine", "RTM_IT_POSTGRES_IMAGE"
 )
 REDIS = Service(Recipe("redis", _HERE / "dockerfiles" / "redis"), "redis:7-alpine", "RTM_IT_REDIS_IMAGE")
-ENGINE = Service(
-    Recipe("engine", _HERE.parent / "engine"), "python:3.12-alpine", "RTM_IT_ENGINE_BASE_IMAGE"
-)
+ENGINE = Service(Recipe("engine", _HERE.parent / "engine"), "python:3.12-alpine", "RTM_IT_ENGINE_BASE_IMAGE")
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,8 @@ def engine() -> EngineImage:
     for tag in ENGINE_TAGS:
         tagged = inspect(client, tag)
         if tagged is None or tagged["Id"] != found["Id"]:
-            client.tag(image, *tag.split(":"))
+            repository, _, version = tag.rpartition(":")
+            client.tag(image, repository, version)
     return EngineImage(found["Id"], *ENGINE_TAGS)
 
 
@@ -120,7 +118,7 @@ def _bases(service: Service) -> dict[str, str]:
     given = os.environ.get(service.base_variable)
     if given:
         return {"given": given}
-    every = {"registry": service.registry_base, "local": _local_base_tag()}
+    every = {"registry": service.registry_base, "local": debian.tag()}
     return every if source() == "auto" else {source(): every[source()]}
 
 
@@ -158,16 +156,10 @@ def _present(client: "APIClient", image: str) -> str:
     return image
 
 
-@cache
-def _local_base_tag() -> str:
-    content = source_code.getsource(debian).encode()
-    return f"rtm-harness/base:{hashlib.sha256(content).hexdigest()[:12]}"
-
-
 def _local_base(client: "APIClient") -> str:
-    tag = _local_base_tag()
+    tag = debian.tag()
     if inspect(client, tag) is None:
-        debian.build(client, tag)
+        debian.build(client)
     return tag
 
 

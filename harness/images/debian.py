@@ -5,6 +5,7 @@ installed: no maintainer script runs, so the whole takes some ten seconds where 
 minute. What is left out serves only those scripts or a compiler for queries: some 120 MB.
 """
 
+import hashlib
 import os
 import subprocess
 import tempfile
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 #: What the image is for, and the least that makes a system around it.
-PACKAGES = ("postgresql", "redis-server", "python3", "base-files", "base-passwd", "dash", "coreutils", "libc-bin")
+PACKAGES = (
+    "postgresql",
+    "redis-server",
+    "python3",
+    "base-files",
+    "base-passwd",
+    "dash",
+    "coreutils",
+    "libc-bin",
+)
 
 #: Dependencies that nothing in a container of ours runs.
 LEFT_OUT = ("libllvm", "libz3", "perl", "libperl", "locales", "libc-l10n", "dpkg_", "debconf", "adduser")
@@ -33,13 +43,19 @@ UNWANTED_PATHS = ("./usr/share/doc/*", "./usr/share/man/*", "./usr/share/locale/
 USERS = {"postgres": 70, "redis": 999}
 
 
+def tag() -> str:
+    """The reference of the base image; another one when what it is made of changes."""
+    made_of = repr((PACKAGES, LEFT_OUT, UNWANTED_PATHS, USERS)).encode()
+    return f"rtm-harness/base:{hashlib.sha256(made_of).hexdigest()[:12]}"
+
+
 def possible() -> bool:
     """Whether this machine can make the base image."""
     return apt.available()
 
 
-def build(client: "APIClient", tag: str) -> None:
-    """Make the base image and name it `tag`; raises ImageUnavailable."""
+def build(client: "APIClient") -> None:
+    """Make the base image and name it `tag()`; raises ImageUnavailable."""
     if not possible():
         raise ImageUnavailable(
             "no image registry answers, and without apt a base image cannot be made here: "
@@ -54,7 +70,7 @@ def build(client: "APIClient", tag: str) -> None:
             _unpack([package for package in packages if not package.name.startswith(LEFT_OUT)], root)
             _add_users(root)
         with step("base image: importing"):
-            _import(client, root, tag)
+            _import(client, root)
 
 
 def _unpack(packages: Sequence[Path], root: Path) -> None:
@@ -69,21 +85,23 @@ def _unpack_one(package: Path, root: Path) -> None:
     excluded = [f"--exclude={path}" for path in UNWANTED_PATHS]
     command = ["tar", "-x", "-p", "-C", str(root), "--keep-directory-symlink", *excluded]
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as source:
-        unpacked = subprocess.run(command, stdin=source.stdout, stderr=subprocess.PIPE, text=True, check=False)
+        unpacked = subprocess.run(
+            command, stdin=source.stdout, stderr=subprocess.PIPE, text=True, check=False
+        )
     if source.returncode or unpacked.returncode:
         raise ImageUnavailable(f"{package.name} cannot be unpacked: {unpacked.stderr.strip()}")
 
 
 def _add_users(root: Path) -> None:
-    for kind, extra in (("passwd", ":/nonexistent:/bin/sh"), ("group", "")):
-        lines = (root / "usr/share/base-passwd" / f"{kind}.master").read_text()
-        for name, number in USERS.items():
-            lines += f"{name}:x:{number}:{number}:{extra}\n" if kind == "passwd" else f"{name}:x:{number}:\n"
-        (root / "etc" / kind).write_text(lines)
+    masters = root / "usr" / "share" / "base-passwd"
+    users = "".join(f"{name}:x:{number}:{number}::/nonexistent:/bin/sh\n" for name, number in USERS.items())
+    groups = "".join(f"{name}:x:{number}:\n" for name, number in USERS.items())
+    (root / "etc" / "passwd").write_text((masters / "passwd.master").read_text() + users)
+    (root / "etc" / "group").write_text((masters / "group.master").read_text() + groups)
 
 
-def _import(client: "APIClient", root: Path, tag: str) -> None:
-    repository, _, version = tag.rpartition(":")
+def _import(client: "APIClient", root: Path) -> None:
+    repository, _, version = tag().rpartition(":")
     with subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as archive:
         answer = client.import_image_from_stream(archive.stdout, repository=repository, tag=version)
     if archive.returncode or '"error"' in str(answer):

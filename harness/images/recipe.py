@@ -57,7 +57,9 @@ class Recipe:
             _follow(tag, events)
 
     def _files(self) -> Iterator[Path]:
-        return (path for path in sorted(self.folder.iterdir()) if path.is_file() and path.name != "__init__.py")
+        return (
+            path for path in sorted(self.folder.iterdir()) if path.is_file() and path.name != "__init__.py"
+        )
 
     def _context(self) -> io.BytesIO:
         packed = io.BytesIO()
@@ -73,7 +75,7 @@ def inspect(client: "APIClient", image: str) -> dict[str, Any] | None:
     from docker.errors import ImageNotFound
 
     try:
-        found: dict[str, Any] = client.inspect_image(image)
+        found: dict[str, Any] = client.inspect_image(image)  # type: ignore[no-untyped-call]
     except ImageNotFound:
         return None
     return found

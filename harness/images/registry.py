@@ -4,10 +4,10 @@ from harness.errors import ImageUnavailable
 from harness.progress import say, step
 
 #: A registry that does not begin to answer within this many seconds counts as unreachable.
-PROBE_TIMEOUT_S = 2.0
+PROBE_TIMEOUT_S = 2
 
 #: A pull may make no progress for this many seconds.
-STALL_TIMEOUT_S = 60.0
+STALL_TIMEOUT_S = 60
 
 
 def answers(image: str) -> bool:
@@ -20,7 +20,7 @@ def answers(image: str) -> bool:
 
     from harness.daemon import connect
 
-    say(f"== does an image registry answer? (at most {PROBE_TIMEOUT_S:.0f} s)")
+    say(f"== does an image registry answer? (at most {PROBE_TIMEOUT_S} s)")
     client = connect(timeout_s=PROBE_TIMEOUT_S)
     try:
         events = client.pull(image, stream=True, decode=True)

@@ -62,7 +62,7 @@ def _with_fresh_lists(arguments: Sequence[str]) -> None:
 def _apt_get(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     command = ["apt-get", "-q", "-o", f"DPkg::Lock::Timeout={LOCK_TIMEOUT_S}", *arguments]
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
-    return subprocess.run(  # noqa: S603 - the command is built here
+    return subprocess.run(
         command,
         env=environment,
         stdin=subprocess.DEVNULL,

@@ -70,7 +70,7 @@ def start() -> None:
         return
     program = shutil.which("dockerd") or "/usr/sbin/dockerd"
     with log_path().open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - a fixed program
+        process = subprocess.Popen(
             [program],
             cwd="/",
             stdin=subprocess.DEVNULL,
@@ -134,9 +134,13 @@ def _wait_for_answer(process: "subprocess.Popen[bytes]") -> None:
             daemon.connect(timeout_s=5).close()
         except DaemonUnavailable:
             if process.poll() is not None:
-                raise MachineNotReady(f"dockerd ended with exit code {process.returncode}:\n{_tail()}") from None
+                raise MachineNotReady(
+                    f"dockerd ended with exit code {process.returncode}:\n{_tail()}"
+                ) from None
             if time.monotonic() > deadline:
-                raise MachineNotReady(f"dockerd does not answer after {START_TIMEOUT_S:.0f} s:\n{_tail()}") from None
+                raise MachineNotReady(
+                    f"dockerd does not answer after {START_TIMEOUT_S:.0f} s:\n{_tail()}"
+                ) from None
             time.sleep(0.1)
         else:
             return

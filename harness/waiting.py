@@ -1,0 +1,51 @@
+"""Waiting for something that another process does: by looking often, and never longer than it makes sense.
+
+A wait ends when its probe answers, when `hopeless` knows that it never will, or at its deadline; a failure
+says what was waited for, for how long, and what was last seen.
+"""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from harness.errors import WaitFailed
+
+T = TypeVar("T")
+
+#: Seconds between two looks: often enough that a wait costs little, seldom enough to leave the CPU alone.
+INTERVAL_S = 0.02
+
+
+def _never() -> str | None:
+    return None
+
+
+def wait_until(
+    what: str,
+    probe: Callable[[], T],
+    *,
+    timeout_s: float = 10.0,
+    interval_s: float = INTERVAL_S,
+    retry_on: tuple[type[Exception], ...] = (OSError,),
+    hopeless: Callable[[], str | None] = _never,
+) -> T:
+    """Call `probe` until it returns something true, and return that.
+
+    An exception of `retry_on` counts as "not yet"; any other ends the wait. `hopeless` is asked after each
+    look in vain, and returns why waiting on is of no use. Raises WaitFailed then, and after `timeout_s` s.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            seen = probe()
+        except retry_on as error:
+            last = f"{type(error).__name__}: {error}".strip()
+        else:
+            if seen:
+                return seen
+            last = repr(seen)
+        if reason := hopeless():
+            raise WaitFailed(f"waited for {what}: {reason}; last seen: {last}")
+        if time.monotonic() > deadline:
+            raise WaitFailed(f"waited {timeout_s:g} s for {what}; last seen: {last}")
+        time.sleep(interval_s)

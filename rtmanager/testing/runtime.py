@@ -208,7 +208,7 @@ class FakeRuntime:
             self._launch_failures[game_id] = message
 
     def lose_answer(self, method: str) -> None:
-        """The next call of `method` does what it does, and then raises `Unavailable` in place of its outcome."""
+        """The next call of `method` does what it does, and then raises `Unavailable` instead of returning."""
         with self._lock:
             self._lost.append(method)
 

@@ -1,0 +1,135 @@
+"""A game's directory is made safely, given its owner and mode, and its content is nobody's business."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest import mock
+
+from rtmanager.adapters.state_directories import HostStateDirectories
+from rtmanager.operations.ports import StateDirectoryInvalid
+
+
+class HostStateDirectoriesTest(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.base = Path(directory.name).resolve()
+        self.root = self.base / "games"
+        self.root.mkdir()
+        self.directories = HostStateDirectories(str(self.root), 0o750, os.getuid(), os.getgid())
+
+    def mode(self, path: Path) -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    def assert_refused(self, *parts: str, game_id: str = "g1") -> None:
+        with self.assertRaises(StateDirectoryInvalid) as caught:
+            self.directories.prepare(game_id)
+        for part in parts:
+            self.assertIn(part, str(caught.exception))
+
+    def test_a_new_directory_has_the_configured_mode_whatever_the_umask(self) -> None:
+        self.addCleanup(os.umask, os.umask(0o077))
+        path = self.directories.prepare("g1")
+        self.assertEqual(path, str(self.root / "g1"))
+        self.assertEqual(self.mode(self.root / "g1"), 0o750)
+
+    def test_a_directory_that_is_there_gets_its_mode_and_keeps_its_content(self) -> None:
+        (self.root / "g1").mkdir(mode=0o700)
+        (self.root / "g1" / "turn-1").write_text("state")
+        os.chmod(self.root / "g1" / "turn-1", 0o600)
+        self.directories.prepare("g1")
+        self.directories.prepare("g1")
+        self.assertEqual(self.mode(self.root / "g1"), 0o750)
+        self.assertEqual((self.root / "g1" / "turn-1").read_text(), "state")
+        self.assertEqual(self.mode(self.root / "g1" / "turn-1"), 0o600)
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can give a directory to another user")
+    def test_a_directory_gets_the_configured_owner_and_keeps_special_bits(self) -> None:
+        self.directories = HostStateDirectories(str(self.root), 0o2770, 12345, 23456)
+        self.directories.prepare("g1")
+        found = (self.root / "g1").stat()
+        self.assertEqual((found.st_uid, found.st_gid), (12345, 23456))
+        self.assertEqual(self.mode(self.root / "g1"), 0o2770)
+
+    def test_a_directory_that_is_right_needs_no_privilege(self) -> None:
+        self.directories.prepare("g1")
+        with (
+            mock.patch("os.fchown", side_effect=PermissionError),
+            mock.patch("os.fchmod", side_effect=PermissionError),
+        ):
+            self.directories.prepare("g1")
+
+    def test_missing_privilege_is_named(self) -> None:
+        self.directories = HostStateDirectories(str(self.root), 0o750, os.getuid() + 1, os.getgid())
+        with mock.patch("os.fchown", side_effect=PermissionError(1, "Operation not permitted")):
+            self.assert_refused(str(self.root / "g1"), "owner and mode")
+
+    def test_a_link_is_refused_and_what_it_points_to_stays_as_it_is(self) -> None:
+        elsewhere = self.base / "elsewhere"
+        elsewhere.mkdir(mode=0o700)
+        (self.root / "g1").symlink_to(elsewhere)
+        self.assert_refused(str(self.root / "g1"), "symbolic link")
+        self.assertEqual(self.mode(elsewhere), 0o700)
+
+    def test_a_dangling_link_is_refused_and_creates_nothing(self) -> None:
+        (self.root / "g1").symlink_to(self.base / "nowhere")
+        self.assert_refused("symbolic link")
+        self.assertFalse((self.base / "nowhere").exists())
+
+    def test_a_file_is_refused_and_kept(self) -> None:
+        (self.root / "g1").write_text("keep me")
+        self.assert_refused(str(self.root / "g1"), "not a directory")
+        self.assertEqual((self.root / "g1").read_text(), "keep me")
+
+    def test_a_link_in_place_of_the_root_is_refused(self) -> None:
+        link = self.base / "link"
+        link.symlink_to(self.root)
+        self.directories = HostStateDirectories(str(link), 0o750, os.getuid(), os.getgid())
+        self.assert_refused(str(link), "symbolic link")
+        self.assertEqual(list(self.root.iterdir()), [])
+
+    def test_a_missing_root_is_named_and_not_created(self) -> None:
+        self.root.rmdir()
+        self.assert_refused(str(self.root), "does not exist", "RTMANAGER_GAME_STATE_ROOT")
+        with self.assertRaisesRegex(StateDirectoryInvalid, "does not exist"):
+            self.directories.check_root()
+        self.assertFalse(self.root.exists())
+
+    def test_a_name_that_would_leave_the_root_is_refused(self) -> None:
+        for game_id in ("..", "../g1", "a/b", "", ".", "a\0b"):
+            with self.subTest(game_id=game_id):
+                self.assert_refused("malformed", game_id=game_id)
+
+    def test_a_read_only_file_system_is_named(self) -> None:
+        self.directories.prepare("g1")
+        with mock.patch("os.fstatvfs", return_value=mock.Mock(f_flag=os.ST_RDONLY)):
+            self.assert_refused(str(self.root / "g1"), "read-only")
+            with self.assertRaisesRegex(StateDirectoryInvalid, "read-only"):
+                self.directories.check_root()
+
+    def test_no_permission_is_named(self) -> None:
+        with mock.patch("os.mkdir", side_effect=PermissionError(13, "Permission denied")):
+            self.assert_refused(str(self.root / "g1"), "no permission")
+        with (
+            mock.patch("os.access", return_value=False),
+            self.assertRaisesRegex(StateDirectoryInvalid, "no permission"),
+        ):
+            self.directories.check_root()
+
+    def test_a_good_root_passes_the_check_untouched(self) -> None:
+        self.directories.check_root()
+        self.assertEqual(list(self.root.iterdir()), [])
+
+    def test_many_threads_may_prepare_the_same_game_and_leave_no_descriptor(self) -> None:
+        games = [f"g{number}" for number in range(20)]
+        before = len(os.listdir("/proc/self/fd"))
+        with ThreadPoolExecutor(8) as threads:
+            paths = list(threads.map(self.directories.prepare, games * 8))
+        self.assertEqual(len(paths), 160)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual({self.mode(path) for path in self.root.iterdir()}, {0o750})

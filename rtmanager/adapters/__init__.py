@@ -1,0 +1,1 @@
+"""One place each where a library or the operating system is touched."""

@@ -1,0 +1,66 @@
+"""The Game Lobby's internal API, asked once per start and for the log only.
+
+The answer decides nothing (the job carries all that a start needs), so asking must cost a start no time and no
+certainty: it happens on a thread of its own, and when the Lobby is slow, questions are dropped and not queued.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import queue
+import threading
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
+
+#: Questions that may wait while the Lobby thinks about an earlier one.
+WAITING = 16
+
+
+class LobbyDiagnostics:
+    """Asks `GET /api/v1/internal/games/{game_id}` and logs what came back."""
+
+    def __init__(self, base_url: str, timeout_s: float, logger: logging.Logger) -> None:
+        self._base_url = base_url
+        self._timeout_s = timeout_s
+        self._logger = logger
+        self._questions: queue.Queue[str | None] = queue.Queue(WAITING)
+        # No proxy from the environment: the Lobby is next door.
+        self._opener: OpenerDirector = build_opener(ProxyHandler({}))
+        self._thread = threading.Thread(target=self._run, name="rtm-lobby", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def ask(self, game_id: str) -> None:
+        """Ask about a game; returns at once."""
+        try:
+            self._questions.put_nowait(game_id)
+        except queue.Full:
+            self._logger.debug("lobby is slow, question dropped", extra={"asked_about": game_id})
+
+    def close(self) -> None:
+        """Drop what waits; returns when a question under way is answered or has timed out."""
+        try:
+            while True:
+                self._questions.get_nowait()
+        except queue.Empty:
+            self._questions.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (game_id := self._questions.get()) is not None:
+            status = self._status_of(f"{self._base_url}/api/v1/internal/games/{quote(game_id, safe='')}")
+            self._logger.debug("lobby answered", extra={"asked_about": game_id, "lobby": status})
+
+    def _status_of(self, url: str) -> str:
+        try:
+            with self._opener.open(Request(url), timeout=self._timeout_s) as response:
+                return str(response.status)
+        except HTTPError as error:
+            error.close()
+            return str(error.code)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            return f"no answer: {error}"

@@ -1,0 +1,92 @@
+"""The connection pool, and the line between "PostgreSQL does not answer" and "PostgreSQL says no".
+
+Everything that waiting can mend (lost connections, timeouts, a server that starts, stops, recovers, is
+read-only or full) becomes `Unavailable`; every other error of psycopg is a fault of ours or of the data and is
+passed on as it is.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
+
+from rtmanager.adapters.postgres.dsn import described, to_conninfo
+from rtmanager.domain.errors import Unavailable
+
+Connection = psycopg.Connection[DictRow]
+
+#: No statement of ours works longer; one that does waits for a lock that somebody forgot.
+STATEMENT_TIMEOUT_MS = 10_000
+#: How long a caller waits for a free connection before PostgreSQL counts as not answering.
+CHECKOUT_TIMEOUT_S = 5.0
+#: Connections kept open when there is nothing to do.
+MIN_CONNECTIONS = 2
+
+_WAITING_HELPS = (
+    psycopg.OperationalError,  # lost connections, timeouts, resources, shutdowns, deadlocks: classes 08, 53, 57, 40
+    psycopg.InterfaceError,  # a connection that was closed under us
+    PoolTimeout,
+    PoolClosed,
+    errors.ReadOnlySqlTransaction,
+)
+
+
+class Database:
+    """A pool of connections; `transaction()` is the only way in. Safe for any number of threads."""
+
+    def __init__(self, dsn: str, *, max_connections: int) -> None:
+        self._dsn = dsn
+        self.conninfo = to_conninfo(dsn, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            self.conninfo,
+            connection_class=psycopg.Connection[DictRow],
+            kwargs={"row_factory": dict_row},
+            min_size=MIN_CONNECTIONS,
+            max_size=max_connections,
+            timeout=CHECKOUT_TIMEOUT_S,
+            check=ConnectionPool.check_connection,
+            # A pool that gave up would need a person; one that retries every few seconds does not.
+            reconnect_timeout=5.0,
+            num_workers=1,
+            open=False,
+            name="rtmanager",
+        )
+
+    def open(self) -> None:
+        """Start the pool; connections are made in the background."""
+        self._pool.open()
+
+    def close(self) -> None:
+        """Close every connection and end the pool's threads."""
+        self._pool.close(timeout=CHECKOUT_TIMEOUT_S)
+
+    def ping(self) -> str:
+        """The server's version. Raises `Unavailable`. Uses a connection of its own, so that it answers for now."""
+        with self.translated(), psycopg.connect(self.conninfo) as connection:
+            return str(connection.info.parameter_status("server_version"))
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection inside a transaction: committed at the end, rolled back by an exception."""
+        with self.translated(), self._pool.connection() as connection:
+            yield connection
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turns what waiting can mend into `Unavailable`."""
+        try:
+            yield
+        except _WAITING_HELPS as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise Unavailable("postgres", f"{described(self._dsn)} does not answer: {lines[0]}") from error
+
+
+def new_owner() -> int:
+    """A number that tells a running instance from every other; fits half an advisory lock."""
+    return random.SystemRandom().randrange(1, 1 << 31)

@@ -1,0 +1,66 @@
+"""Taking over stream entries, one instance at a time.
+
+Two instances that read the input streams at once could take over a later job of a game before an earlier one.
+So reading is done in turns: whoever holds the turn (a lock of its transaction) reads, writes and commits; a
+holder that freezes loses its transaction, and what it then tries to write is refused by PostgreSQL itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rtmanager.adapters.postgres.database import Connection, Database
+from rtmanager.adapters.postgres.queries import SQL
+from rtmanager.adapters.postgres.queue import job_values
+from rtmanager.domain.jobs import RANK, Job
+from rtmanager.domain.messages import Message, Stream
+
+#: A turn takes milliseconds; a holder that is silent for so long is frozen.
+IDLE_TURN_MS = 10_000
+
+
+class Turn:
+    """The right to take over entries, valid until its transaction ends."""
+
+    def __init__(self, connection: Connection, stream_names: Mapping[Stream, str]) -> None:
+        self._connection = connection
+        self._stream_names = stream_names
+
+    def accept(self, jobs: Sequence[Job]) -> None:
+        """Make each job durable; one that is known already changes nothing."""
+        operations, letters = [], []
+        for job in jobs:
+            entry = {
+                "stream": self._stream_names[job.entry.stream],
+                "entry_ms": job.entry.entry_id.milliseconds,
+                "entry_seq": job.entry.entry_id.sequence,
+            }
+            if isinstance(job.becomes, Message):
+                fields = json.dumps(dict(job.becomes.fields), ensure_ascii=False)
+                letters.append(entry | {"to_stream": job.becomes.stream, "fields": fields})
+            else:
+                operations.append(entry | job_values(job.becomes) | {"entry_rank": RANK[job.entry.stream]})
+        with self._connection.cursor() as cursor:
+            if operations:
+                cursor.executemany(SQL["accept_job"], operations)
+            if letters:
+                cursor.executemany(SQL["accept_dead_letter"], letters)
+
+
+class PostgresInbox:
+    """Where jobs become durable."""
+
+    def __init__(self, database: Database, stream_names: Mapping[Stream, str]) -> None:
+        self._database = database
+        self._stream_names = stream_names
+
+    @contextmanager
+    def turn(self) -> Iterator[Turn | None]:
+        """The turn, or None while another instance has it; committed at the end. Raises `Unavailable`."""
+        with self._database.transaction() as connection:
+            connection.execute(SQL["limit_idle_turn"], {"milliseconds": str(IDLE_TURN_MS)})
+            row = connection.execute(SQL["take_ingest_turn"]).fetchone()
+            mine = row is not None and row["pg_try_advisory_xact_lock"]
+            yield Turn(connection, self._stream_names) if mine else None

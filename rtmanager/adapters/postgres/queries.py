@@ -1,0 +1,32 @@
+"""The SQL of this package by name.
+
+A statement stands in `sql/*.sql` under a line `-- name: …`; the idea is from PugSQL and procrastinate.
+Statements are bytes because psycopg's types keep strings made at run time away from `execute`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from types import MappingProxyType
+
+_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+
+
+def parse(text: str) -> dict[str, bytes]:
+    """Statements by name from the text of one file."""
+    parts = _NAME.split(text)[1:]
+    return {name: body.strip().encode() for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _load() -> Mapping[str, bytes]:
+    found: dict[str, bytes] = {}
+    for file in (files(__package__) / "sql").iterdir():
+        if file.name.endswith(".sql"):
+            found |= parse(file.read_text(encoding="utf-8"))
+    return MappingProxyType(found)
+
+
+#: Every statement that this package sends.
+SQL = _load()

@@ -1,0 +1,135 @@
+"""The durable queue of operations: accepted, claimed, kept alive by heartbeats, ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg.errors import UniqueViolation
+
+from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.postgres.endings import write_ending
+from rtmanager.adapters.postgres.presence import PRESENCE_CLASS
+from rtmanager.adapters.postgres.queries import SQL
+from rtmanager.domain.errors import ErrorCode
+from rtmanager.domain.operation import Ending, Operation, OpKind, OpSource, Outcome, Request
+from rtmanager.operations.store import Claimed, GameBusy, Verdict
+
+#: How long after its last heartbeat an operation of an instance that is gone is taken over. Not at once: after
+#: a restart of PostgreSQL every instance needs a moment to show its presence again.
+ORPHAN_GRACE_S = 3.0
+
+
+class PostgresQueue:
+    """The operations of every instance that shares the database; `owner` is this instance's number.
+
+    Every method raises `Unavailable` while PostgreSQL does not answer.
+    """
+
+    def __init__(self, database: Database, *, owner: int, lease_s: float) -> None:
+        self._database = database
+        self._owner = owner
+        self._lease_s = lease_s
+
+    def submit(self, request: Request) -> int:
+        """Accept a call; returns the operation's id. Raises `GameBusy` when the game has a live operation."""
+        with self._database.transaction() as connection:
+            row = connection.execute(SQL["submit_call"], _request_values(request)).fetchone()
+            if row:
+                return int(row["id"])
+            live = connection.execute(SQL["live_operation"], {"game_id": request.game_id}).fetchone()
+        raise GameBusy(_describe(request.game_id, live))
+
+    def claim(self, limit: int) -> Sequence[Operation]:
+        """Up to `limit` operations that are due, each the first of its game."""
+        values = {"owner": self._owner, "limit": limit}
+        try:
+            with self._database.transaction() as connection:
+                return [_operation(row) for row in connection.execute(SQL["claim_due"], values)]
+        except UniqueViolation:
+            # A call and a job of one game were accepted at the same moment and claimed by two instances: the
+            # index let one through, and the next claim finds the other waiting in its place.
+            return []
+
+    def heartbeat(self, claimed: Sequence[Operation]) -> set[int]:
+        """Keep claimed operations alive; returns the ids of those that are still ours."""
+        values = {
+            "ids": [operation.operation_id for operation in claimed],
+            "generations": [operation.generation for operation in claimed],
+        }
+        with self._database.transaction() as connection:
+            return {row["id"] for row in connection.execute(SQL["heartbeat"], values)}
+
+    def reclaim_orphans(self) -> Sequence[Claimed]:
+        """Make due again what dead or silent instances had claimed; returns what that was."""
+        values = {"lease_s": self._lease_s, "grace_s": ORPHAN_GRACE_S, "presence_class": PRESENCE_CLASS}
+        with self._database.transaction() as connection:
+            return [
+                Claimed(row["id"], row["game_id"], OpKind(row["kind"]))
+                for row in connection.execute(SQL["reclaim_orphans"], values)
+            ]
+
+    def defer(self, operation: Operation, *, delay_s: float, why: str) -> None:
+        """Give a claim back; it is due again after `delay_s`. Nothing happens if it is no longer ours."""
+        values = {
+            "id": operation.operation_id,
+            "generation": operation.generation,
+            "delay_s": delay_s,
+            "why": why,
+        }
+        with self._database.transaction() as connection:
+            connection.execute(SQL["defer_operation"], values)
+
+    def finish(self, operation: Operation, ending: Ending) -> None:
+        """Write the end of an operation; see `write_ending`."""
+        write_ending(self._database, operation, ending)
+
+    def verdict(self, operation_id: int) -> Verdict | None:
+        """How an operation ended; None while it has not."""
+        with self._database.transaction() as connection:
+            row = connection.execute(SQL["get_outcome"], {"id": operation_id}).fetchone()
+        if row is None or row["state"] != "done":
+            return None
+        code = ErrorCode(row["error_code"]) if row["error_code"] else None
+        return Verdict(Outcome(row["outcome"]), code, row["error_message"] or "")
+
+
+def _request_values(request: Request) -> dict[str, Any]:
+    return {
+        "game_id": request.game_id,
+        "kind": request.kind,
+        "source": request.source,
+        "source_ref": request.source_ref,
+        "image_ref": request.image_ref,
+        "reason": request.reason,
+    }
+
+
+def job_values(request: Request) -> dict[str, Any]:
+    """The parameters of `accept_job`, those of its entry excepted."""
+    code, message = request.problem or (None, None)
+    return _request_values(request) | {"problem_code": code, "problem_message": message}
+
+
+def _operation(row: Mapping[str, Any]) -> Operation:
+    problem = (ErrorCode(row["problem_code"]), row["problem_message"]) if row["problem_code"] else None
+    request = Request(
+        game_id=row["game_id"],
+        kind=OpKind(row["kind"]),
+        source=OpSource(row["source"]),
+        source_ref=row["source_ref"],
+        image_ref=row["image_ref"],
+        reason=row["reason"],
+        problem=problem,
+    )
+    return Operation(row["id"], request, row["generation"], row["accepted_at"])
+
+
+def _describe(game_id: str, live: Mapping[str, Any] | None) -> str:
+    if live is None:  # it ended between our two statements
+        return f"game {game_id} was busy with another operation; try again"
+    waits = f", waiting because {live['deferred_why']}" if live["deferred_why"] else ""
+    return (
+        f"game {game_id} is busy with {live['kind']} (operation {live['id']} from {live['source']}, accepted "
+        f"{live['accepted_at']:%Y-%m-%dT%H:%M:%SZ}{waits}); try again when it has ended"
+    )

@@ -1,0 +1,43 @@
+"""Reading and writing `runtime_records`: rows to values and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rtmanager.adapters.postgres.database import Connection, Database
+from rtmanager.adapters.postgres.queries import SQL
+from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
+
+
+class PostgresRecords:
+    """What is known of each game. Raises `Unavailable` while PostgreSQL does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, game_id: str) -> RuntimeRecord | None:
+        """One game's record, or None."""
+        with self._database.transaction() as connection:
+            row = connection.execute(SQL["get_record"], {"game_id": game_id}).fetchone()
+        return _record(row) if row else None
+
+    def page(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[RuntimeRecord]:
+        """Up to `limit` records by game id, those after `after`."""
+        values = {"status": status, "after": after, "limit": limit}
+        with self._database.transaction() as connection:
+            return [_record(row) for row in connection.execute(SQL["list_records"], values)]
+
+
+def write_change(connection: Connection, change: RecordChange) -> bool:
+    """Store a record's new state; False when the stored one is not what the change was decided on."""
+    values = asdict(change.new)
+    if change.seen is None:
+        return connection.execute(SQL["insert_record"], values).rowcount == 1
+    values |= {"seen_status": change.seen.status, "seen_container_id": change.seen.current_container_id}
+    return connection.execute(SQL["update_record"], values).rowcount == 1
+
+
+def _record(row: Mapping[str, Any]) -> RuntimeRecord:
+    return RuntimeRecord(**{**row, "status": Status(row["status"])})

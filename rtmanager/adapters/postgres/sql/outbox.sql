@@ -1,0 +1,32 @@
+-- name: take_relay_turn
+-- True for the one instance that may publish now; until the end of its transaction.
+SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.outbox'));
+
+-- name: next_relay_turn
+SELECT nextval('outbox_turn');
+
+-- name: raise_relay_turn
+-- After a restore from a backup Redis may know a higher turn than the sequence: go on after it.
+SELECT setval('outbox_turn', %(turn)s);
+
+-- name: add_message
+INSERT INTO outbox (stream, fields) VALUES (%(stream)s, %(fields)s::json);
+
+-- name: due_messages
+-- The oldest messages of each stream, so that a stream that cannot be written holds up no other.
+SELECT id, stream, fields
+FROM (SELECT id, stream, fields, row_number() OVER (PARTITION BY stream ORDER BY id) AS place FROM outbox) ranked
+WHERE place <= %(limit)s
+ORDER BY id;
+
+-- name: delete_messages
+DELETE FROM outbox WHERE id = ANY (%(ids)s);
+
+-- name: waiting_messages
+-- Which of these ids are still due.
+SELECT id FROM outbox WHERE id = ANY (%(ids)s);
+
+-- name: deployment_id
+-- The id of this database among those that use one Redis; made anew if somebody emptied the table.
+WITH made AS (INSERT INTO deployment DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING id)
+SELECT id::text FROM made UNION ALL SELECT id::text FROM deployment LIMIT 1;

@@ -1,0 +1,106 @@
+-- name: take_ingest_turn
+-- True for the one instance that may read the input streams now; until the end of its transaction.
+SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.ingest'));
+
+-- name: limit_idle_turn
+-- A frozen instance loses its transaction, and with it its turn, after this time.
+SELECT set_config('idle_in_transaction_session_timeout', %(milliseconds)s, true);
+
+-- name: accept_job
+-- A stream entry becomes an operation; the same entry again changes nothing.
+INSERT INTO operations (
+    game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
+    stream, entry_ms, entry_seq, entry_rank)
+VALUES (
+    %(game_id)s, %(kind)s, %(source)s, %(source_ref)s, %(image_ref)s, %(reason)s, %(problem_code)s,
+    %(problem_message)s, %(stream)s, %(entry_ms)s, %(entry_seq)s, %(entry_rank)s)
+ON CONFLICT (stream, entry_ms, entry_seq) WHERE stream IS NOT NULL DO NOTHING;
+
+-- name: accept_dead_letter
+-- Remembers an entry that names no game, once, and sends it to the stream of dead letters with it.
+WITH letter AS (
+    INSERT INTO dead_letters (stream, entry_ms, entry_seq)
+    VALUES (%(stream)s, %(entry_ms)s, %(entry_seq)s)
+    ON CONFLICT DO NOTHING
+    RETURNING 1)
+INSERT INTO outbox (stream, fields) SELECT %(to_stream)s, %(fields)s::json FROM letter;
+
+-- name: submit_call
+-- A REST call becomes an operation, unless its game has one that is not done.
+INSERT INTO operations (game_id, kind, source, source_ref, image_ref, reason)
+SELECT %(game_id)s, %(kind)s, %(source)s, %(source_ref)s, %(image_ref)s, %(reason)s
+WHERE NOT EXISTS (SELECT FROM operations WHERE game_id = %(game_id)s AND state <> 'done')
+ON CONFLICT (game_id) WHERE state <> 'done' AND stream IS NULL DO NOTHING
+RETURNING id;
+
+-- name: live_operation
+-- The operation that stands in the way of a call: the running one, else the next one due.
+SELECT id, kind, source, state, accepted_at, deferred_why
+FROM operations
+WHERE game_id = %(game_id)s AND state <> 'done'
+ORDER BY state DESC, entry_ms, entry_seq, entry_rank, id
+LIMIT 1;
+
+-- name: claim_due
+-- Claims operations that are due: the first of each game, and none of a game that has one running.
+UPDATE operations
+SET state = 'running', owner = %(owner)s, generation = generation + 1, heartbeat_at = clock_timestamp()
+WHERE id IN (
+    SELECT o.id
+    FROM operations o
+    WHERE o.state = 'due' AND o.not_before <= clock_timestamp()
+      AND NOT EXISTS (
+          SELECT FROM operations e
+          WHERE e.game_id = o.game_id AND e.state <> 'done'
+            AND (e.state = 'running'
+                 OR (e.entry_ms, e.entry_seq, e.entry_rank, e.id) < (o.entry_ms, o.entry_seq, o.entry_rank, o.id)))
+    ORDER BY o.id
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED)
+RETURNING id, game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
+          generation, accepted_at;
+
+-- name: heartbeat
+-- Says that claimed operations are still worked on; returns those that are still this claim's.
+UPDATE operations o
+SET heartbeat_at = clock_timestamp()
+FROM unnest(%(ids)s::bigint[], %(generations)s::bigint[]) AS mine (id, generation)
+WHERE o.id = mine.id AND o.generation = mine.generation AND o.state = 'running'
+RETURNING o.id;
+
+-- name: reclaim_orphans
+-- Operations of an instance that is gone (its session, and with it its lock, ended a while ago) or that has
+-- been silent for a whole lease become due again.
+UPDATE operations o
+SET state = 'due', owner = NULL, not_before = clock_timestamp()
+WHERE o.state = 'running'
+  AND (o.heartbeat_at < clock_timestamp() - make_interval(secs => %(lease_s)s)
+       OR (o.heartbeat_at < clock_timestamp() - make_interval(secs => %(grace_s)s)
+           AND NOT EXISTS (
+               SELECT FROM pg_locks l
+               WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+                 AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+                 AND l.classid = %(presence_class)s AND l.objid = o.owner::bigint)))
+RETURNING o.id, o.game_id, o.kind;
+
+-- name: defer_operation
+-- A dependency does not answer: the operation is due again later.
+UPDATE operations
+SET state = 'due', owner = NULL, deferrals = deferrals + 1, deferred_why = %(why)s,
+    not_before = clock_timestamp() + make_interval(secs => %(delay_s)s)
+WHERE id = %(id)s AND generation = %(generation)s AND state = 'running';
+
+-- name: end_operation
+-- The end of an operation, refused (no row) when another claim has it by now.
+UPDATE operations
+SET state = 'done', outcome = %(outcome)s, error_code = %(error_code)s, error_message = %(error_message)s,
+    finished_at = clock_timestamp()
+WHERE id = %(id)s AND generation = %(generation)s AND state = 'running';
+
+-- name: get_outcome
+-- How an operation stands, for the caller who waits for it.
+SELECT state, outcome, error_code, error_message FROM operations WHERE id = %(id)s;
+
+-- name: take_presence
+-- Held by a session of its own for as long as an instance lives.
+SELECT pg_advisory_lock(%(presence_class)s, %(owner)s);

@@ -1,0 +1,36 @@
+-- name: get_record
+-- One game's record.
+SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
+       started_at, stopped_at, removed_at, last_op_at, created_at
+FROM runtime_records
+WHERE game_id = %(game_id)s;
+
+-- name: list_records
+-- A page of records in the order of their ids, after `after`, of one status or of all.
+SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
+       started_at, stopped_at, removed_at, last_op_at, created_at
+FROM runtime_records
+WHERE (%(status)s::text IS NULL OR status = %(status)s) AND (%(after)s::text IS NULL OR game_id > %(after)s)
+ORDER BY game_id
+LIMIT %(limit)s;
+
+-- name: insert_record
+-- A game's first record; changes nothing when another writer was first.
+INSERT INTO runtime_records (
+    game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
+    started_at, stopped_at, removed_at, last_op_at, created_at)
+VALUES (
+    %(game_id)s, %(status)s, %(current_container_id)s, %(current_image_ref)s, %(engine_endpoint)s,
+    %(state_path)s, %(docker_network)s, %(started_at)s, %(stopped_at)s, %(removed_at)s, %(last_op_at)s,
+    %(created_at)s)
+ON CONFLICT (game_id) DO NOTHING;
+
+-- name: update_record
+-- Compare and swap: only while status and container are those that the decision was made on.
+UPDATE runtime_records
+SET status = %(status)s, current_container_id = %(current_container_id)s,
+    current_image_ref = %(current_image_ref)s, engine_endpoint = %(engine_endpoint)s,
+    state_path = %(state_path)s, docker_network = %(docker_network)s, started_at = %(started_at)s,
+    stopped_at = %(stopped_at)s, removed_at = %(removed_at)s, last_op_at = %(last_op_at)s
+WHERE game_id = %(game_id)s AND status = %(seen_status)s
+  AND current_container_id IS NOT DISTINCT FROM %(seen_container_id)s;

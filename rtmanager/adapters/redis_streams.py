@@ -1,0 +1,257 @@
+"""Redis Streams: two to read as one consumer group, four to write exactly once.
+
+*Reading.* Only the instance whose turn it is reads (see `adapters/postgres/inbox.py`), so one consumer name
+serves all instances, and every entry that was given out and not acknowledged is an orphan: it is taken first.
+
+*Writing.* A script adds a message and remembers its id in one step; while the id is remembered, the message is
+not added again. The script also refuses an older turn than it has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.jobs import Batch, Entry, EntryId
+from rtmanager.domain.messages import Stream
+from rtmanager.workers.ports import DueMessage, Published, StaleTurn
+
+GROUP = "rtmanager"
+CONSUMER = "ingest"
+INPUTS = (Stream.START_JOBS, Stream.STOP_JOBS)
+
+#: How long one command may take, and one connection to be made.
+SOCKET_TIMEOUT_S = 5.0
+#: The longest time that one blocking read waits.
+MAX_WAIT_S = 10.0
+
+#: KEYS: fence, remembered ids, then the streams. ARGV: turn, maximal length, then for each message its id, the
+#: index of its stream in KEYS, the number of its fields and values, and these.
+_PUBLISH = """
+local latest = tonumber(redis.call('GET', KEYS[1]) or '0')
+if tonumber(ARGV[1]) < latest then return {err = 'STALETURN ' .. string.format('%d', latest)} end
+redis.call('SET', KEYS[1], ARGV[1])
+local added, refused, i = {}, {}, 3
+while i <= #ARGV do
+  local id, key, count = ARGV[i], KEYS[tonumber(ARGV[i + 1])], tonumber(ARGV[i + 2])
+  if not refused[key] then
+    if redis.call('SISMEMBER', KEYS[2], id) == 0 then
+      local entry = {}
+      for j = 1, count do entry[j] = ARGV[i + 2 + j] end
+      local reply = redis.pcall('XADD', key, 'MAXLEN', '~', ARGV[2], '*', unpack(entry))
+      if type(reply) == 'table' and reply.err then
+        refused[key] = reply.err
+      else
+        redis.call('SADD', KEYS[2], id)
+        added[#added + 1] = id
+      end
+    else
+      added[#added + 1] = id
+    end
+  end
+  i = i + 3 + count
+end
+local why = {}
+for key, err in pairs(refused) do why[#why + 1] = key; why[#why + 1] = err end
+return {added, why}
+"""
+
+
+class RedisStreams:
+    """One Redis, both directions. Each worker uses its half from one thread; `ping` and `interrupt` from any."""
+
+    def __init__(
+        self, host: str, port: int, *, password: str, names: Mapping[Stream, str], output_maxlen: int
+    ) -> None:
+        self._where = f"redis at {host}:{port}"
+        self._names = names
+        self._maxlen = output_maxlen
+        common: dict[str, Any] = {
+            "host": host,
+            "port": port,
+            "password": password or None,
+            "socket_connect_timeout": SOCKET_TIMEOUT_S,
+            "socket_keepalive": True,
+            "client_name": "rtmanager",
+            "protocol": 2,
+        }
+        # One more try, on a fresh connection, when a pooled one turns out to be dead; the workers do the rest.
+        self._client = redis.Redis(**common, socket_timeout=SOCKET_TIMEOUT_S, retry=Retry(NoBackoff(), 1))
+        # A blocking read is answered late on purpose. It has a connection of its own and no second try, since
+        # that would block once more.
+        self._waiter = redis.Redis(
+            **common, socket_timeout=MAX_WAIT_S + SOCKET_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
+        )
+        self._publish = self._client.register_script(_PUBLISH)
+        self._waiting_client: int | None = None
+        self._fence = ""
+        self._remembered = ""
+
+    def use_deployment(self, deployment_id: str) -> None:
+        """Say which database the messages come from: several may use one Redis, each with ids of its own."""
+        self._fence = f"rtmanager:outbox:{deployment_id}:turn"
+        self._remembered = f"rtmanager:outbox:{deployment_id}:published"
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._client.close()
+        self._waiter.close()
+
+    def ping(self) -> str:
+        """The server's version. Raises `Unavailable`."""
+        with self._translated():
+            return str(self._client.info("server")["redis_version"])
+
+    # --- reading
+
+    def wait(self, timeout_s: float) -> bool:
+        """Block until the group can be given a new entry on either stream, or the time is over.
+
+        `XREAD` and not `XREADGROUP`: waiting needs no turn and takes nothing.
+        """
+        timeout_ms = max(1, round(min(timeout_s, MAX_WAIT_S) * 1000))
+        with self._translated(), self._waiter.client() as connection:
+            positions = {self._names[stream]: self._last_given(stream) for stream in INPUTS}
+            self._waiting_client = int(connection.client_id())
+            try:
+                return bool(connection.xread(positions, count=1, block=timeout_ms))
+            finally:
+                self._waiting_client = None
+
+    def interrupt(self) -> None:
+        """End a `wait` on another thread now. One that is about to begin is not seen: ask again."""
+        waiting = self._waiting_client
+        if waiting is not None:
+            with self._translated():
+                self._client.client_unblock(waiting)
+
+    def read(self, limit: int) -> Sequence[Batch]:
+        """See `InputStreams.read`."""
+        with self._translated():
+            try:
+                return self._read(limit)
+            except redis.ResponseError as error:
+                if not str(error).startswith("NOGROUP"):
+                    raise
+            # The first read of all; or Redis came back empty, or somebody deleted the group.
+            self._make_groups()
+            return self._read(limit)
+
+    def acknowledge(self, entries: Sequence[Entry]) -> None:
+        """See `InputStreams.acknowledge`."""
+        with self._translated(), self._client.pipeline(transaction=False) as pipe:
+            for stream in INPUTS:
+                ids = [str(entry.entry_id) for entry in entries if entry.stream is stream]
+                if ids:
+                    pipe.xack(self._names[stream], GROUP, *ids)
+            pipe.execute()
+
+    def _make_groups(self) -> None:
+        """Create the consumer groups that are missing, from the beginning of their streams.
+
+        Jobs that came before the first start are done; entries of a stream whose group was deleted are read
+        again, and found to be known already.
+        """
+        for stream in INPUTS:
+            try:
+                self._client.xgroup_create(self._names[stream], GROUP, id="0", mkstream=True)
+            except redis.ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    def _last_given(self, stream: Stream) -> str:
+        try:
+            groups = self._client.xinfo_groups(self._names[stream])
+        except redis.ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+            return "0-0"
+        return next((g["last-delivered-id"].decode() for g in groups if g["name"] == GROUP.encode()), "0-0")
+
+    def _read(self, limit: int) -> list[Batch]:
+        batches, unread = [], []
+        for stream in INPUTS:
+            orphans = self._orphans(stream, limit)
+            if orphans:
+                batches.append(Batch(orphans, drained=False))
+            else:
+                unread.append(stream)
+        return batches + self._new(unread, limit)
+
+    def _orphans(self, stream: Stream, limit: int) -> list[Entry]:
+        _, claimed, *_ = self._client.xautoclaim(
+            self._names[stream], GROUP, CONSUMER, min_idle_time=0, start_id="0-0", count=limit
+        )
+        return [_entry(stream, entry_id, fields) for entry_id, fields in claimed]
+
+    def _new(self, streams: Sequence[Stream], limit: int) -> list[Batch]:
+        if not streams:
+            return []
+        # One command for both streams: what it does not show of a stream that has less than `limit` entries
+        # is younger than anything it shows.
+        names = {self._names[stream]: ">" for stream in streams}
+        reply = {name.decode(): rows for name, rows in self._client.xreadgroup(GROUP, CONSUMER, names, count=limit)}
+        batches = []
+        for stream in streams:
+            rows = reply.get(self._names[stream], [])
+            entries = [_entry(stream, entry_id, fields) for entry_id, fields in rows]
+            batches.append(Batch(entries, drained=len(entries) < limit))
+        return batches
+
+    # --- writing
+
+    def publish(self, turn: int, messages: Sequence[DueMessage]) -> Published:
+        """See `OutputStreams.publish`."""
+        keys = [self._fence, self._remembered]
+        keys += sorted({self._names[due.message.stream] for due in messages})
+        arguments: list[str | int] = [turn, self._maxlen]
+        for due in messages:
+            flat = [part for pair in due.message.fields.items() for part in pair]
+            index = keys.index(self._names[due.message.stream]) + 1
+            arguments += [due.message_id, index, len(flat), *flat]
+        with self._translated():
+            try:
+                added, refused = self._publish(keys=keys, args=arguments)
+            except redis.ResponseError as error:
+                code, _, latest = str(error).partition(" ")
+                if code != "STALETURN":
+                    raise
+                raise StaleTurn(int(latest)) from error
+        texts = [text.decode() for text in refused]
+        return Published([int(text) for text in added], dict(zip(texts[::2], texts[1::2], strict=True)))
+
+    def remembered(self) -> set[int]:
+        """See `OutputStreams.remembered`."""
+        with self._translated():
+            return {int(text) for text in self._client.smembers(self._remembered)}
+
+    def forget(self, message_ids: Sequence[int]) -> None:
+        """See `OutputStreams.forget`."""
+        if message_ids:
+            with self._translated():
+                self._client.srem(self._remembered, *message_ids)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Whatever Redis has against a command, a person mends it there, and then trying again helps."""
+        try:
+            yield
+        except redis.RedisError as error:
+            text = str(error) or type(error).__name__
+            raise Unavailable("redis", f"{self._where} does not serve: {text}") from error
+
+
+def _entry(stream: Stream, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+    texts = {_text(name): _text(value) for name, value in fields.items()}
+    return Entry(stream, EntryId.parse(entry_id.decode()), texts)
+
+
+def _text(raw: bytes) -> str:
+    """UTF-8 with everything else escaped; a NUL too, which PostgreSQL cannot store."""
+    return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")

@@ -1,0 +1,54 @@
+"""What can go wrong, named as the neighbours know it.
+
+Two families, and every raiser chooses between them: an `OperationFailed` is an answer (it ends the operation,
+with a code of the contract), a `Unavailable` is no answer yet (a dependency does not respond; a job stays due,
+a REST caller is told to come again).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """The stable codes of the contract (docs/contract.md, "Error codes"); messages beside them are for people."""
+
+    INVALID_REQUEST = "invalid_request"
+    START_CONFIG_INVALID = "start_config_invalid"
+    IMAGE_REF_NOT_SEMVER = "image_ref_not_semver"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    SEMVER_PATCH_ONLY = "semver_patch_only"
+    SERVICE_UNAVAILABLE = "service_unavailable"
+    #: Reserved by the contract, never emitted.
+    DOCKER_UNAVAILABLE = "docker_unavailable"
+    INTERNAL_ERROR = "internal_error"
+    IMAGE_PULL_FAILED = "image_pull_failed"
+    CONTAINER_START_FAILED = "container_start_failed"
+    #: Not an error: the code of a success that found nothing to do.
+    REPLAY_NO_OP = "replay_no_op"
+
+
+class RuntimeManagerError(Exception):
+    """The root of every error that this package raises on purpose."""
+
+
+class OperationFailed(RuntimeManagerError):
+    """The operation has an answer, and it is no: trying again with the same input would give the same."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Unavailable(RuntimeManagerError):
+    """A dependency (named by `dependency`) does not answer: nothing is decided, trying again later can help."""
+
+    def __init__(self, dependency: str, message: str) -> None:
+        super().__init__(message)
+        self.dependency = dependency
+
+
+class InvalidValue(RuntimeManagerError, ValueError):
+    """A value breaks a rule of the domain; the message names the value and what is expected."""

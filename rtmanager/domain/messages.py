@@ -1,0 +1,118 @@
+"""The entries that RTM adds to its output streams: their fields, all of them strings.
+
+A stream is named by its role here; the configuration says what it is called in Redis.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from rtmanager.domain.errors import ErrorCode
+from rtmanager.domain.health import HealthEvent
+
+PRODUCER = "runtime_manager"
+AUDIENCE = "admin_email"
+
+
+class Stream(StrEnum):
+    """The streams of the contract by their role."""
+
+    START_JOBS = "start_jobs"
+    STOP_JOBS = "stop_jobs"
+    JOB_RESULTS = "job_results"
+    HEALTH_EVENTS = "health_events"
+    NOTIFICATION_INTENTS = "notification_intents"
+    DEAD_LETTERS = "dead_letters"
+
+
+#: The failures that a person is told about by mail.
+INTENT_OF: Mapping[ErrorCode, str] = {
+    ErrorCode.IMAGE_PULL_FAILED: "runtime.image_pull_failed",
+    ErrorCode.CONTAINER_START_FAILED: "runtime.container_start_failed",
+    ErrorCode.START_CONFIG_INVALID: "runtime.start_config_invalid",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry to be added to an output stream."""
+
+    stream: Stream
+    fields: Mapping[str, str]
+
+
+def epoch_ms(moment: datetime) -> int:
+    """Milliseconds since 1970, as the streams carry times."""
+    return round(moment.timestamp() * 1000)
+
+
+def job_result(
+    game_id: str, *, container_id: str | None, endpoint: str, code: ErrorCode | None, message: str
+) -> Message:
+    """The one answer to a job. A code is a failure, except that of a replay."""
+    failed = code is not None and code is not ErrorCode.REPLAY_NO_OP
+    fields = {
+        "game_id": game_id,
+        "outcome": "failure" if failed else "success",
+        "container_id": container_id or "",
+        "engine_endpoint": endpoint,
+        "error_code": code or "",
+        "error_message": message,
+    }
+    return Message(Stream.JOB_RESULTS, fields)
+
+
+def health_message(event: HealthEvent) -> Message:
+    """The entry that tells the neighbours of a health event."""
+    fields = {
+        "game_id": event.game_id,
+        "container_id": event.container_id,
+        "event_type": event.event_type.value,
+        "occurred_at_ms": str(epoch_ms(event.occurred_at)),
+        "details": json.dumps(event.details, separators=(",", ":")),
+    }
+    return Message(Stream.HEALTH_EVENTS, fields)
+
+
+def intent(
+    code: ErrorCode, *, game_id: str, image_ref: str, message: str, source_ref: str, attempted_at: datetime,
+    now: datetime,
+) -> Message:
+    """The request to notify an administrator of a failed start; `code` must be a key of `INTENT_OF`.
+
+    The idempotency key is the same for every try of one request, so that a mail is sent once.
+    """
+    notification_type = INTENT_OF[code]
+    payload = {
+        "game_id": game_id,
+        "image_ref": image_ref,
+        "error_code": code.value,
+        "error_message": message,
+        "attempted_at_ms": epoch_ms(attempted_at),
+    }
+    fields = {
+        "notification_type": notification_type,
+        "producer": PRODUCER,
+        "audience_kind": AUDIENCE,
+        "idempotency_key": f"{PRODUCER}:{notification_type}:{game_id}:{source_ref}",
+        "occurred_at_ms": str(epoch_ms(now)),
+        "payload_json": json.dumps(payload, separators=(",", ":")),
+    }
+    return Message(Stream.NOTIFICATION_INTENTS, fields)
+
+
+def dead_letter(stream: str, entry_id: str, fields: Mapping[str, str], reason: str) -> Message:
+    """An entry that names no game, kept with its origin so that a person can see and mend it."""
+    return Message(
+        Stream.DEAD_LETTERS,
+        {
+            "stream": stream,
+            "entry_id": entry_id,
+            "reason": reason,
+            "fields": json.dumps(dict(fields), separators=(",", ":"), ensure_ascii=False),
+        },
+    )

@@ -1,0 +1,89 @@
+"""The record of a game's runtime, and the table of what may follow what.
+
+| from     | may become        | by                                        |
+| -------- | ----------------- | ----------------------------------------- |
+| (none)   | running           | start, adoption                           |
+| running  | stopped, removed  | stop, restart and patch; container gone   |
+| stopped  | running, removed  | start, restart, patch; cleanup            |
+| removed  | running           | a new start                               |
+
+`running → running` is a restart or a patch: another container, one transition. PostgreSQL checks every change
+against the status and the container that the deciding code saw (`adapters/postgres`), so a decision made on an
+old record changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """What RTM last knew of a game's container."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    REMOVED = "removed"
+
+
+ALLOWED: frozenset[tuple[Status | None, Status]] = frozenset(
+    {
+        (None, Status.RUNNING),
+        (Status.RUNNING, Status.RUNNING),
+        (Status.RUNNING, Status.STOPPED),
+        (Status.RUNNING, Status.REMOVED),
+        (Status.STOPPED, Status.RUNNING),
+        (Status.STOPPED, Status.STOPPED),
+        (Status.STOPPED, Status.REMOVED),
+        (Status.REMOVED, Status.RUNNING),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeRecord:
+    """One row of `runtime_records`; times are aware datetimes in UTC."""
+
+    game_id: str
+    status: Status
+    current_container_id: str | None
+    current_image_ref: str | None
+    engine_endpoint: str
+    state_path: str
+    docker_network: str
+    started_at: datetime | None
+    stopped_at: datetime | None
+    removed_at: datetime | None
+    last_op_at: datetime
+    created_at: datetime
+
+    def stopped(self, now: datetime) -> RuntimeRecord:
+        """The record once the process has ended and its container is still there."""
+        return replace(self, status=Status.STOPPED, stopped_at=now, last_op_at=now)
+
+    def stopped_without_container(self, now: datetime) -> RuntimeRecord:
+        """The record when a restart or a patch took the old container away and could not start the new one.
+
+        The game is stopped, a restart brings it back; there is just no container to clean up.
+        """
+        return replace(self.stopped(now), current_container_id=None)
+
+    def removed(self, now: datetime) -> RuntimeRecord:
+        """The record once the container is gone; the image stays, as the last one that ran."""
+        return replace(
+            self, status=Status.REMOVED, current_container_id=None, removed_at=now, last_op_at=now
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordChange:
+    """A new state of a record, valid only while the stored one is still what `seen` says (None: no row)."""
+
+    seen: RuntimeRecord | None
+    new: RuntimeRecord
+
+    def __post_init__(self) -> None:
+        step = (self.seen.status if self.seen else None, self.new.status)
+        if step not in ALLOWED:
+            raise AssertionError(f"game {self.new.game_id}: no transition {step[0]} → {step[1]}")

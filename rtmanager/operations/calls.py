@@ -1,0 +1,43 @@
+"""Calls: an operation that somebody waits for.
+
+A call is queued like a job, so that it survives this process, but it does not queue behind another operation
+of its game. The caller waits for its end and gets that, or hears that it cannot be known now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rtmanager.domain.operation import Request
+from rtmanager.operations.completions import Completions
+from rtmanager.operations.store import OperationQueue, Verdict
+from rtmanager.operations.wake import Wake
+
+#: How often the store is asked for an end that another instance may have brought.
+POLL_S = 0.5
+
+
+class Calls:
+    """Runs requests to their end on behalf of waiting callers; safe for any number of threads."""
+
+    def __init__(
+        self, queue: OperationQueue, completions: Completions, *, wake: Wake, require: Callable[[], None]
+    ) -> None:
+        self._queue = queue
+        self._completions = completions
+        self._wake = wake
+        self._require = require
+
+    def perform(self, request: Request) -> Verdict:
+        """Queue the request and wait for its end, however long it takes.
+
+        Raises `GameBusy` when the game has a live operation; `Unavailable` when the request could not be
+        queued, or was put off, or its end cannot be read.
+        """
+        self._require()
+        operation_id = self._queue.submit(request)
+        self._wake.set()
+        while True:
+            verdict = self._completions.wait(operation_id, POLL_S) or self._queue.verdict(operation_id)
+            if verdict is not None:
+                return verdict

@@ -1,0 +1,155 @@
+"""Starting a container for a game, in two halves: everything that can fail without harm, then the launch.
+
+Restart and patch run the first half while the old container still serves, so that a failed pull or a missing
+directory leaves the game as it was. Both halves may run again after a crash and find their own traces: what an
+earlier try left running is taken, what it left dead is removed.
+"""
+
+from __future__ import annotations
+
+from rtmanager.domain.container import ContainerSpec, NameConflict, limits_of_image, resolve_name_conflict
+from rtmanager.domain.errors import ErrorCode, InvalidValue, OperationFailed
+from rtmanager.domain.game import check_game_id, engine_endpoint
+from rtmanager.domain.health import EventType, HealthEvent, HealthSource
+from rtmanager.domain.image_ref import parse_image_ref
+from rtmanager.domain.messages import epoch_ms
+from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.operations.ports import (
+    ContainerNotFound,
+    ImageUnavailable,
+    LaunchFailed,
+    NameTaken,
+    StateDirectoryInvalid,
+    StillRunning,
+)
+from rtmanager.operations.progress import Progress
+from rtmanager.operations.tools import Tools
+
+#: The variable by which every engine of the platform is told where its state is, beside the configured one.
+STORAGE_PATH = "STORAGE_PATH"
+#: Tries to get the name: each one may remove one dead container that an earlier start left behind.
+NAME_TRIES = 5
+
+
+def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
+    """Check, pull, read the limits, make the directory. Raises `OperationFailed`; changes nothing that runs."""
+    game_id, settings = progress.operation.game_id, tools.settings
+    progress.image_ref = image_ref
+    try:
+        check_game_id(game_id)
+        parse_image_ref(image_ref)
+    except InvalidValue as error:
+        raise OperationFailed(ErrorCode.START_CONFIG_INVALID, str(error)) from error
+    if not tools.runtime.network_exists(settings.network):
+        raise OperationFailed(
+            ErrorCode.START_CONFIG_INVALID,
+            f"the network {settings.network!r} does not exist; create it: docker network create {settings.network}",
+        )
+    try:
+        image = tools.runtime.ensure_image(image_ref, settings.pull_policy)
+        state_path = tools.state_directories.prepare(game_id)
+    except ImageUnavailable as error:
+        raise OperationFailed(ErrorCode.IMAGE_PULL_FAILED, str(error)) from error
+    except StateDirectoryInvalid as error:
+        raise OperationFailed(ErrorCode.START_CONFIG_INVALID, str(error)) from error
+    limits, complaints = limits_of_image(image.labels, settings.default_limits)
+    for complaint in complaints:
+        tools.logger.warning("image asks for limits that cannot be read", extra={"error": complaint})
+    return ContainerSpec(
+        game_id=game_id,
+        image_ref=image_ref,
+        network=settings.network,
+        limits=limits,
+        state_path=state_path,
+        mount_path=settings.mount_path,
+        environment={settings.state_env_name: settings.mount_path, STORAGE_PATH: settings.mount_path},
+        started_at_ms=epoch_ms(progress.now()),
+        log_driver=settings.log_driver,
+        log_options=settings.log_options,
+    )
+
+
+def launch(progress: Progress, tools: Tools, spec: ContainerSpec) -> None:
+    """Start the container and note record and health event. Raises `OperationFailed`."""
+    container_id = _run(tools, spec)
+    progress.launched = container_id
+    now = progress.now()
+    before = progress.record
+    progress.set_record(
+        RuntimeRecord(
+            game_id=spec.game_id,
+            status=Status.RUNNING,
+            current_container_id=container_id,
+            current_image_ref=spec.image_ref,
+            engine_endpoint=engine_endpoint(spec.game_id),
+            state_path=spec.state_path,
+            docker_network=spec.network,
+            started_at=now,
+            stopped_at=None,
+            removed_at=None,
+            last_op_at=now,
+            created_at=before.created_at if before else now,
+        )
+    )
+    progress.observe(
+        HealthEvent(
+            spec.game_id,
+            container_id,
+            EventType.CONTAINER_STARTED,
+            HealthSource.INSPECT,
+            now,
+            {"image_ref": spec.image_ref},
+        )
+    )
+
+
+def discard(tools: Tools, container_id: str) -> None:
+    """Remove a container of ours that has ended, so that its name is free; it may be gone already.
+
+    One that runs, because a person started it again, is left alone: the launch will find the name taken, and
+    takes it if it is what the game needs.
+    """
+    try:
+        tools.runtime.remove(container_id)
+    except ContainerNotFound:
+        tools.logger.debug("container was gone already", extra={"container_id": container_id})
+    except StillRunning as error:
+        tools.logger.warning("a stopped game's container runs", extra={"error": str(error)})
+
+
+def _run(tools: Tools, spec: ContainerSpec) -> str:
+    for _ in range(NAME_TRIES):
+        try:
+            return tools.runtime.launch(spec)
+        except NameTaken:
+            taken = _settle_name(tools, spec)
+            if taken is not None:
+                return taken
+        except LaunchFailed as error:
+            raise OperationFailed(ErrorCode.CONTAINER_START_FAILED, str(error)) from error
+    raise OperationFailed(
+        ErrorCode.CONTAINER_START_FAILED, f"the name {spec.name} stays taken; see docker inspect {spec.name}"
+    )
+
+
+def _settle_name(tools: Tools, spec: ContainerSpec) -> str | None:
+    """The id of a container that is what we want; None when the name is free now. Raises `OperationFailed`."""
+    try:
+        found = tools.runtime.inspect(spec.name)
+        action = resolve_name_conflict(found, spec)
+        if action is NameConflict.TAKE:
+            tools.logger.info("took the container of an earlier try", extra={"container_id": found.container_id})
+            return found.container_id
+        if action is NameConflict.REMOVE:
+            tools.runtime.remove(found.container_id)
+            return None
+    except ContainerNotFound:
+        return None
+    except StillRunning as error:
+        raise OperationFailed(ErrorCode.CONTAINER_START_FAILED, str(error)) from error
+    raise OperationFailed(
+        ErrorCode.CONTAINER_START_FAILED,
+        f"the name {spec.name} is taken by container {found.container_id[:12]} ({found.image_ref}, "
+        f"{found.state}), which this service has no record of and will not touch; "
+        "rename or remove it, then try again",
+    )

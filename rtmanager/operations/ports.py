@@ -1,0 +1,123 @@
+"""What the operations need from the world, as interfaces; the adapters keep them.
+
+Every method is bounded in time: it returns, or raises `Unavailable`, within a deadline of its adapter.
+Other errors are named at the method. `rtmanager.testing` has an in-memory implementation of each port, held
+to the same contract tests as the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from rtmanager.domain.container import ContainerSpec, ContainerView
+from rtmanager.domain.errors import RuntimeManagerError
+
+
+class PullPolicy(StrEnum):
+    """When a registry is asked for an image."""
+
+    IF_MISSING = "if_missing"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class ImageUnavailable(RuntimeManagerError):
+    """The image could not be had (unknown, refused, too slow, absent under `never`); the message says why."""
+
+
+class ContainerNotFound(RuntimeManagerError):
+    """There is no such container (any more)."""
+
+
+class NameTaken(RuntimeManagerError):
+    """Another container already has the name that the game needs."""
+
+
+class LaunchFailed(RuntimeManagerError):
+    """The runtime refused to create or start the container; nothing of the attempt is left behind."""
+
+
+class StillRunning(RuntimeManagerError):
+    """A container that was to be removed has a live process; it was left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that is present where the container will run."""
+
+    image_id: str
+    labels: Mapping[str, str]
+
+
+class ContainerRuntime(Protocol):
+    """The one way to containers. Ids are opaque; names are unique within the runtime.
+
+    Any method may raise `Unavailable("docker", …)`: the runtime did not answer, or not in time, so that what
+    was asked may or may not have happened. `close` makes calls in flight on other threads raise it at once.
+    """
+
+    def ping(self) -> str:
+        """The runtime's version, for a person; proves that it answers."""
+        ...
+
+    def network_exists(self, name: str) -> bool:
+        """Whether a network of exactly this name exists."""
+        ...
+
+    def ensure_image(self, image_ref: str, policy: PullPolicy) -> Image:
+        """The image, pulled first if the policy says so; callers asking for one image share one pull.
+
+        With `IF_MISSING` and the image present no registry is asked. Raises `ImageUnavailable`.
+        """
+        ...
+
+    def launch(self, spec: ContainerSpec) -> str:
+        """Create and start a container; returns its id once its process runs.
+
+        Raises `NameTaken` (nothing was done) or `LaunchFailed` (what was created is removed again).
+        """
+        ...
+
+    def stop(self, container_id: str, grace_seconds: int) -> None:
+        """Ask the process to end, kill it after `grace_seconds`; a container without a process is fine.
+
+        Raises `ContainerNotFound`.
+        """
+        ...
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container without a live process, and wait until it is gone.
+
+        Raises `ContainerNotFound` when it was gone before, `StillRunning` when a process lives in it.
+        """
+        ...
+
+    def inspect(self, id_or_name: str) -> ContainerView:
+        """One container. Raises `ContainerNotFound`."""
+        ...
+
+    def list_games(self) -> Sequence[ContainerView]:
+        """All containers, running or not, that carry RTM's owner and kind labels; one call to the runtime."""
+        ...
+
+    def close(self) -> None:
+        """Give back every connection and thread; calls in flight end with `Unavailable`."""
+        ...
+
+
+class StateDirectories(Protocol):
+    """The games' directories on the host; there is no method that deletes, and there will be none."""
+
+    def prepare(self, game_id: str) -> str:
+        """Create the game's directory, or correct owner and mode of the one that is there; returns its path.
+
+        Raises `StateDirectoryInvalid`.
+        """
+        ...
+
+
+class StateDirectoryInvalid(RuntimeManagerError):
+    """The game's directory cannot be used: not writable, not a directory, or a link that leaves the root."""

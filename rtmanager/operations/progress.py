@@ -1,0 +1,144 @@
+"""What an operation has done so far, and from that its end.
+
+An operation can fail half way: a restart that stopped the old container and cannot start the new one leaves a
+stopped game and three log rows, not the state from before. So every step notes here what became true, and the
+end, good or bad, is made from these notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from rtmanager.domain.errors import ErrorCode, OperationFailed
+from rtmanager.domain.health import HealthEvent
+from rtmanager.domain.messages import INTENT_OF, Message, intent, job_result
+from rtmanager.domain.operation import Ending, LogEntry, Operation, OpKind, Outcome
+from rtmanager.domain.record import RecordChange, RuntimeRecord
+from rtmanager.operations.tools import Clock
+
+
+class Progress:
+    """The notes of one operation on one game, whose record was `seen` at its beginning."""
+
+    def __init__(self, operation: Operation, seen: RuntimeRecord | None, clock: Clock) -> None:
+        self.operation = operation
+        self.seen = seen
+        #: The record as it is by now.
+        self.record = seen
+        #: The image that the operation is about; a failure is reported with it.
+        self.image_ref = operation.request.image_ref or (seen.current_image_ref if seen else None) or ""
+        #: The container that this operation started: taken away again if its record cannot be written.
+        self.launched: str | None = None
+        self._clock = clock
+        self._started_at = clock()
+        self._log: list[LogEntry] = []
+        self._health: list[HealthEvent] = []
+
+    def now(self) -> datetime:
+        """The present moment, in UTC."""
+        return self._clock()
+
+    def set_record(self, record: RuntimeRecord) -> None:
+        """Note a new state of the record."""
+        self.record = record
+
+    def observe(self, event: HealthEvent) -> None:
+        """Note a health event."""
+        self._health.append(event)
+
+    @contextmanager
+    def part(self, kind: OpKind) -> Iterator[None]:
+        """A part of a composed operation, with a log row of its own: success, or the failure that ends it."""
+        started_at = self.now()
+        try:
+            yield
+        except OperationFailed as error:
+            self._note(kind, started_at, Outcome.FAILURE, error.code, error.message)
+            raise
+        self._note(kind, started_at, Outcome.SUCCESS, None, None)
+
+    def note_replay(self, kind: OpKind) -> None:
+        """A part that found nothing to do."""
+        self._note(kind, self.now(), Outcome.SUCCESS, ErrorCode.REPLAY_NO_OP, None)
+
+    @property
+    def known(self) -> RuntimeRecord:
+        """The record at the beginning; ends an operation that needs one where there is none."""
+        if self.seen is None:
+            game_id = self.operation.game_id
+            raise OperationFailed(ErrorCode.NOT_FOUND, f"game {game_id} has no runtime record; start it first")
+        return self.seen
+
+    def succeeded(self) -> Ending:
+        """The end of an operation that did what was asked."""
+        return self._end(Outcome.SUCCESS, None, "")
+
+    def replayed(self, why: str) -> Ending:
+        """The end of an operation that found done what was asked."""
+        return self._end(Outcome.SUCCESS, ErrorCode.REPLAY_NO_OP, why)
+
+    def failed(self, code: ErrorCode, message: str) -> Ending:
+        """The end of an operation that was refused or went wrong."""
+        return self._end(Outcome.FAILURE, code, message.replace("\0", "\\x00"))
+
+    def _end(self, outcome: Outcome, code: ErrorCode | None, message: str) -> Ending:
+        self._note(self.operation.request.kind, self._started_at, outcome, code, message or None)
+        change = None
+        if self.record is not None and self.record is not self.seen:
+            change = RecordChange(self.seen, self.record)
+        return Ending(
+            outcome=outcome,
+            error_code=code,
+            error_message=message,
+            change=change,
+            log=tuple(self._log),
+            health=tuple(self._health),
+            messages=tuple(self._messages(outcome, code, message)),
+            launched=self.launched,
+        )
+
+    def _messages(self, outcome: Outcome, code: ErrorCode | None, message: str) -> Iterator[Message]:
+        game_id, failed = self.operation.game_id, outcome is Outcome.FAILURE
+        if self.operation.from_stream:
+            record = None if failed else self.record
+            yield job_result(
+                game_id,
+                container_id=record.current_container_id if record else None,
+                endpoint=record.engine_endpoint if record else "",
+                code=code,
+                message=message,
+            )
+        if failed and code in INTENT_OF:
+            yield intent(
+                code,
+                game_id=game_id,
+                image_ref=self.image_ref,
+                message=message,
+                source_ref=self.operation.request.source_ref,
+                attempted_at=self._started_at,
+                now=self.now(),
+            )
+
+    def _note(
+        self, kind: OpKind, started_at: datetime, outcome: Outcome, code: ErrorCode | None, message: str | None
+    ) -> None:
+        request = self.operation.request
+        self._log.append(
+            LogEntry(
+                game_id=request.game_id,
+                kind=kind,
+                source=request.source,
+                source_ref=request.source_ref,
+                image_ref=self.image_ref or None,
+                container_id=self.record.current_container_id if self.record else None,
+                outcome=outcome,
+                error_code=code,
+                error_message=message,
+                started_at=started_at,
+                finished_at=self.now(),
+            )
+        )
+
+

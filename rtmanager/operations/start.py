@@ -1,0 +1,32 @@
+"""start: a game that does not run gets a fresh container (contract, "Operations")."""
+
+from __future__ import annotations
+
+from rtmanager.domain.errors import ErrorCode, OperationFailed
+from rtmanager.domain.operation import Ending
+from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.operations.launch import discard, launch, prepare
+from rtmanager.operations.progress import Progress
+from rtmanager.operations.tools import Tools
+
+
+def start(progress: Progress, tools: Tools) -> Ending:
+    """Run the operation. Raises `OperationFailed` or `Unavailable`."""
+    record, image_ref = progress.seen, progress.operation.request.image_ref
+    if record is not None and record.status is Status.RUNNING:
+        return _already_running(progress, record, image_ref)
+    tools.ask_lobby(progress.operation.game_id)
+    spec = prepare(progress, tools, image_ref)
+    if record is not None and record.current_container_id is not None:
+        discard(tools, record.current_container_id)
+    launch(progress, tools, spec)
+    return progress.succeeded()
+
+
+def _already_running(progress: Progress, record: RuntimeRecord, image_ref: str) -> Ending:
+    if record.current_image_ref == image_ref:
+        return progress.replayed(f"game {record.game_id} runs {image_ref} already")
+    raise OperationFailed(
+        ErrorCode.CONFLICT,
+        f"game {record.game_id} runs {record.current_image_ref}; stop it first, or patch it to {image_ref}",
+    )

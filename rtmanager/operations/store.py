@@ -1,0 +1,93 @@
+"""What the operations need from the store, as interfaces: records to read, a durable queue to work off.
+
+The store is the only authority over what was asked and what is true. Every method may raise
+`Unavailable("postgres", …)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rtmanager.domain.errors import ErrorCode, RuntimeManagerError
+from rtmanager.domain.operation import Ending, Operation, OpKind, Outcome, Request
+from rtmanager.domain.record import RuntimeRecord, Status
+
+
+class OwnershipLost(RuntimeManagerError):
+    """Another claim has the operation by now; whatever this one still wanted to write was refused."""
+
+
+class RecordChanged(RuntimeManagerError):
+    """The record is not what the operation decided on; nothing was written, decide again."""
+
+
+class StoreRefused(RuntimeManagerError):
+    """The store answers and will not take what was to be written, however often it is offered."""
+
+
+class GameBusy(RuntimeManagerError):
+    """The game has an operation that is not done; a call does not queue behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How an operation ended, for the one who asked."""
+
+    outcome: Outcome
+    error_code: ErrorCode | None
+    error_message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An operation that was claimed by an instance which is gone."""
+
+    operation_id: int
+    game_id: str
+    kind: OpKind
+
+
+class Records(Protocol):
+    """What is known of each game."""
+
+    def get(self, game_id: str) -> RuntimeRecord | None:
+        """One game's record, or None."""
+        ...
+
+    def page(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[RuntimeRecord]:
+        """Up to `limit` records in the order of their game ids, those after `after`."""
+        ...
+
+
+class OperationQueue(Protocol):
+    """Operations from acceptance to end; at most one per game is claimed at a time."""
+
+    def submit(self, request: Request) -> int:
+        """Accept a call; returns the operation's id. Raises `GameBusy`."""
+        ...
+
+    def claim(self, limit: int) -> Sequence[Operation]:
+        """Up to `limit` due operations, each the first of its game."""
+        ...
+
+    def heartbeat(self, claimed: Sequence[Operation]) -> set[int]:
+        """Keep claims alive; returns the ids of those that are still this claim's."""
+        ...
+
+    def reclaim_orphans(self) -> Sequence[Claimed]:
+        """Make due again what dead or silent instances had claimed."""
+        ...
+
+    def defer(self, operation: Operation, *, delay_s: float, why: str) -> None:
+        """Give a claim back, due again after `delay_s`."""
+        ...
+
+    def finish(self, operation: Operation, ending: Ending) -> None:
+        """Write the end, in one transaction. Raises `OwnershipLost`, `RecordChanged` or `StoreRefused`."""
+        ...
+
+    def verdict(self, operation_id: int) -> Verdict | None:
+        """How an operation ended; None while it has not."""
+        ...

@@ -1,0 +1,41 @@
+"""What an operation works with: the ports, the settings of the engines, a clock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from collections.abc import Mapping
+from datetime import datetime
+
+from rtmanager.domain.container import Limits
+from rtmanager.operations.ports import ContainerRuntime, PullPolicy, StateDirectories
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How every engine is run; the configuration's part that operations need."""
+
+    network: str
+    default_limits: Limits
+    pull_policy: PullPolicy
+    stop_grace_s: int
+    mount_path: str
+    state_env_name: str
+    log_driver: str
+    log_options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Everything outside that an operation may use."""
+
+    runtime: ContainerRuntime
+    state_directories: StateDirectories
+    settings: EngineSettings
+    clock: Clock
+    #: Asks the Lobby about a game, for the log only; returns at once.
+    ask_lobby: Callable[[str], None]
+    logger: logging.Logger

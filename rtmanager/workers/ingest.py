@@ -1,0 +1,68 @@
+"""Ingest: stream entries become durable operations, in the order of their ids across both streams.
+
+Nothing slow happens between reading and acknowledging. An entry is acknowledged only after it is durable; one
+that is delivered again, because the acknowledgement was lost, is found to be known.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from rtmanager.domain.jobs import Entry, Job, read_job, ready_entries
+from rtmanager.domain.messages import Message, Stream
+from rtmanager.workers.ports import Inbox, InputStreams
+
+#: Entries of one stream that are taken over in one transaction.
+BATCH = 500
+#: The longest wait for an entry; also how soon orphans of an instance that died while reading are noticed.
+WAIT_S = 5.0
+#: How long to leave the turn to the instance that has it.
+OTHER_TURN_PAUSE_S = 0.02
+
+
+class Ingest:
+    """One step takes over what there is, then waits for more."""
+
+    def __init__(
+        self,
+        streams: InputStreams,
+        inbox: Inbox,
+        names: Mapping[Stream, str],
+        *,
+        accepted: Callable[[], None],
+        logger: logging.Logger,
+    ) -> None:
+        self._streams = streams
+        self._inbox = inbox
+        self._names = names
+        self._accepted = accepted
+        self._logger = logger
+
+    def step(self) -> bool:
+        """Always True: the waiting is done on Redis, where an entry ends it at once."""
+        if not self._take_over():
+            self._streams.wait(WAIT_S)
+        return True
+
+    def _take_over(self) -> bool:
+        """Whether there may be more to take over right now."""
+        with self._inbox.turn() as turn:
+            if turn is None:
+                time.sleep(OTHER_TURN_PAUSE_S)
+                return False
+            batches = self._streams.read(BATCH)
+            ready = ready_entries(batches)
+            jobs = [read_job(entry, self._names[entry.stream]) for entry in ready]
+            turn.accept(jobs)
+        if ready:
+            self._finish(ready, jobs)
+        return any(not batch.drained for batch in batches)
+
+    def _finish(self, ready: list[Entry], jobs: list[Job]) -> None:
+        self._accepted()
+        self._streams.acknowledge(ready)
+        for job in jobs:
+            if isinstance(job.becomes, Message):
+                self._logger.warning("entry names no game, moved to the dead letters", extra=dict(job.becomes.fields))

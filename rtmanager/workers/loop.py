@@ -1,0 +1,103 @@
+"""A worker's thread: one step again and again until it is stopped.
+
+The only place where a loop survives an error. A dependency that does not answer is reported once, when it goes
+and when it is back; anything else is a defect, reported each time with its traceback, and the loop goes on
+after a pause: a worker that silently died would be worse.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from rtmanager.domain.errors import Unavailable
+from rtmanager.operations.wake import Wake
+
+#: Pauses after the first and after each further failure in a row, in seconds.
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 2.0
+#: How often a stop repeats its interruption until the thread has noticed.
+_NUDGE_S = 0.02
+
+
+class Loop:
+    """Runs `step`, then waits for `wake` or `period_s`, and so on.
+
+    A step that returns True has more to do and is run again at once. `interrupt` makes a step that blocks
+    return; it may be called several times.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[], bool],
+        *,
+        period_s: float,
+        logger: logging.Logger,
+        wake: Wake | None = None,
+        interrupt: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = name
+        self._step = step
+        self._period_s = period_s
+        self._logger = logger
+        self._wake = wake or Wake()
+        self._interrupt = interrupt
+        self._stopping = threading.Event()
+        self._failures = 0
+        self._thread = threading.Thread(target=self._run, name=f"rtm-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the loop to end after its present step."""
+        self._stopping.set()
+        self._wake.set()
+
+    def join(self) -> None:
+        """Wait until the thread has ended; interrupts its step for that."""
+        while self._thread.is_alive():
+            if self._interrupt is not None:
+                self._try_interrupt(self._interrupt)
+            self._wake.set()
+            self._thread.join(_NUDGE_S)
+
+    def _try_interrupt(self, interrupt: Callable[[], None]) -> None:
+        try:
+            interrupt()
+        except Unavailable:
+            # What the step waits for is gone, so the step is about to fail by itself.
+            self._logger.debug("worker could not be interrupted", extra={"worker": self.name})
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            if not self._guarded_step() and not self._stopping.is_set():
+                self._wake.wait(self._pause())
+
+    def _guarded_step(self) -> bool:
+        try:
+            more = self._step()
+        except Unavailable as error:
+            self._failures += 1
+            if self._failures == 1:
+                self._logger.warning(
+                    "dependency does not answer, waiting for it",
+                    extra={"worker": self.name, "dependency": error.dependency, "error": str(error)},
+                )
+            return False
+        except Exception:  # a defect: keep the worker alive and the traceback visible
+            self._failures += 1
+            self._logger.exception("worker step failed", extra={"worker": self.name})
+            return False
+        if self._failures:
+            self._logger.info("worker is back", extra={"worker": self.name, "failures": self._failures})
+            self._failures = 0
+        return more
+
+    def _pause(self) -> float:
+        if not self._failures:
+            return self._period_s
+        return min(FIRST_PAUSE_S * 2 ** min(self._failures - 1, 10), LONGEST_PAUSE_S)

@@ -1,0 +1,115 @@
+"""What the workers need from Redis and from the store, as interfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.domain.jobs import Batch, Entry, Job
+from rtmanager.domain.messages import Message
+
+
+class InputStreams(Protocol):
+    """The two streams of jobs, read as one consumer group. Every method may raise `Unavailable("redis", …)`."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Block until an entry is there that the group has not been given, or the time is over."""
+        ...
+
+    def read(self, limit: int) -> Sequence[Batch]:
+        """One batch a stream: what the group was given and nobody acknowledged, else up to `limit` new entries."""
+        ...
+
+    def acknowledge(self, entries: Sequence[Entry]) -> None:
+        """The entries are durable elsewhere; the group need not be given them again."""
+        ...
+
+
+class IngestTurn(Protocol):
+    """The right to take over entries, held by one instance at a time."""
+
+    def accept(self, jobs: Sequence[Job]) -> None:
+        """Make each job durable; a job that is known already changes nothing."""
+        ...
+
+
+class Inbox(Protocol):
+    """Where jobs become durable. Raises `Unavailable("postgres", …)`."""
+
+    def turn(self) -> AbstractContextManager[IngestTurn | None]:
+        """The turn, or None while another instance has it; what was accepted is durable after the block."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DueMessage:
+    """A message in the outbox; its id says whether Redis has it already."""
+
+    message_id: int
+    message: Message
+
+
+class StaleTurn(RuntimeManagerError):
+    """Redis knows of a later turn of the relay than the one that wanted to publish."""
+
+    def __init__(self, latest: int) -> None:
+        super().__init__(f"Redis has seen turn {latest} of the outbox relay already")
+        self.latest = latest
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of a batch: the messages that Redis has, and why a stream took none (by its name)."""
+
+    ids: Sequence[int]
+    refused: Mapping[str, str]
+
+
+class OutputStreams(Protocol):
+    """The streams that RTM writes. Every method may raise `Unavailable("redis", …)`."""
+
+    def publish(self, turn: int, messages: Sequence[DueMessage]) -> Published:
+        """Add each message once, in order; one that was added before is not added again. Raises `StaleTurn`."""
+        ...
+
+    def remembered(self) -> set[int]:
+        """The ids that `publish` would not add again."""
+        ...
+
+    def forget(self, message_ids: Sequence[int]) -> None:
+        """These messages are out of the outbox for good and will not be published again."""
+        ...
+
+
+class OutboxTurn(Protocol):
+    """The right to publish, held by one instance at a time; its number only grows."""
+
+    @property
+    def number(self) -> int: ...
+
+    def due(self, limit: int) -> Sequence[DueMessage]:
+        """The oldest messages, up to `limit` of each stream, in order."""
+        ...
+
+    def delete(self, ids: Sequence[int]) -> None:
+        """Forget messages that Redis has."""
+        ...
+
+    def still_waiting(self, ids: Sequence[int]) -> set[int]:
+        """Which of these messages are still due."""
+        ...
+
+    def raise_number(self, above: int) -> None:
+        """Let the next turn's number be greater than `above`."""
+        ...
+
+
+class Outbox(Protocol):
+    """Messages that a transaction promised. Raises `Unavailable("postgres", …)`."""
+
+    def turn(self) -> AbstractContextManager[OutboxTurn | None]:
+        """The turn, or None while another instance has it; what it deleted is gone after the block."""
+        ...

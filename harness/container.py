@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness import daemon, runner
-from harness.errors import HarnessError, WaitFailed
+from harness.errors import HarnessError, NotPublished, WaitFailed
 from harness.waiting import INTERVAL_S, wait_until
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Container:
 
     container_id: str
     client: "APIClient" = field(repr=False)
+    _published: dict[int, int] = field(default_factory=dict, repr=False)
 
     def __enter__(self) -> "Container":
         return self
@@ -68,8 +69,21 @@ class Container:
         return str(self.inspect()["Name"]).lstrip("/")
 
     def address(self, port: int) -> tuple[str, int]:
-        """Host and port where `port` of the container is published; raises HarnessError when it is not."""
-        return daemon.published_address()[1], self._published_ports[port]
+        """Host and port where `port` of the container is published; raises NotPublished.
+
+        A container that has ended publishes nothing.
+        """
+        if port not in self._published:
+            for inside, where in self.inspect()["NetworkSettings"]["Ports"].items():
+                if where:
+                    self._published[int(inside.partition("/")[0])] = int(where[0]["HostPort"])
+        if port not in self._published:
+            raise NotPublished(f"container {self.name} publishes no port {port}")
+        return daemon.published_address()[1], self._published[port]
+
+    def wait_for_address(self, port: int) -> tuple[str, int]:
+        """As `address`, but where the container has ended the failure shows its log."""
+        return self.wait_until(f"port {port} of {self.name}", lambda: self.address(port), retry_on=(NotPublished,))
 
     def ip(self, network: str | None = None) -> str:
         """Its address in `network`, by default in its only one; raises HarnessError when it has none."""
@@ -103,9 +117,7 @@ class Container:
         """Take it away, running or not; nothing happens when it is gone already."""
         remove(self.client, self.container_id)
 
-    def wait_until(
-        self, what: str, probe: Callable[[], T], timeout_s: float = READY_TIMEOUT_S, **how: Any
-    ) -> T:
+    def wait_until(self, what: str, probe: Callable[[], T], timeout_s: float = READY_TIMEOUT_S, **how: Any) -> T:
         """As `waiting.wait_until`, ending at once when the container exits; failures show its log."""
         try:
             return wait_until(what, probe, timeout_s=timeout_s, hopeless=self._why_ended, **how)
@@ -114,11 +126,12 @@ class Container:
 
     def wait_for_port(self, port: int, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until something inside accepts connections on the published `port`."""
+        self.wait_for_address(port)
         self.wait_until(f"port {port} of {self.name}", lambda: self._accepts(port), timeout_s)
 
     def wait_for_http(self, port: int, path: str = "/", timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until `path` on the published `port` answers 200."""
-        host, published = self.address(port)
+        host, published = self.wait_for_address(port)
         what = f"GET http://{host}:{published}{path} of {self.name} answering 200"
         self.wait_until(what, lambda: http_ok(host, published, path), timeout_s, retry_on=HTTP_NOT_YET)
 
@@ -134,13 +147,6 @@ class Container:
 
         wait_until(f"the end of {self.name}", ended, timeout_s=timeout_s)
         return int(self.inspect()["State"]["ExitCode"])
-
-    @cached_property
-    def _published_ports(self) -> dict[int, int]:
-        ports = self.inspect()["NetworkSettings"]["Ports"]
-        return {
-            int(port.partition("/")[0]): int(where[0]["HostPort"]) for port, where in ports.items() if where
-        }
 
     def _accepts(self, port: int) -> bool:
         """A proxy in between accepts for the service before it listens, and then hangs up at once."""

@@ -17,5 +17,9 @@ class ImageUnavailable(HarnessError):
     """An image can neither be pulled nor built here."""
 
 
+class NotPublished(HarnessError):
+    """A container's port is not published: it was not asked for, or the container has ended."""
+
+
 class WaitFailed(HarnessError):
     """What was waited for did not come in time, or can no longer come."""

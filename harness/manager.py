@@ -90,9 +90,7 @@ class ManagerProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             waited = time.monotonic() - began
-            raise WaitFailed(
-                f"the manager did not end {waited:.0f} s after SIGTERM\n{self.log_tail()}"
-            ) from None
+            raise WaitFailed(f"the manager did not end {waited:.0f} s after SIGTERM\n{self.log_tail()}") from None
 
     def kill(self) -> None:
         """SIGKILL, then wait for its end; nothing happens when it has ended."""
@@ -102,9 +100,7 @@ class ManagerProcess:
     def log_tail(self) -> str:
         """Its last log lines, as a text for a failure."""
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL:]
-        return "\n".join(
-            [f"  last lines of {self.log}:", *(f"    {line}" for line in lines or ["(nothing)"])]
-        )
+        return "\n".join([f"  last lines of {self.log}:", *(f"    {line}" for line in lines or ["(nothing)"])])
 
     def _why_ended(self) -> str | None:
         code = self.exit_code

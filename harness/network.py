@@ -21,11 +21,11 @@ class Network:
 
     def containers(self) -> list[str]:
         """The ids of the containers that belong to it, running or not."""
-        return containers_of(self.client, self.network_id)
+        return containers_of(self.client, self.network_id, self.name)
 
     def remove(self) -> None:
         """Remove it and its containers; nothing happens when it is gone already."""
-        remove(self.client, self.network_id)
+        remove(self.client, self.network_id, self.name)
 
 
 def create(name: str | None = None) -> Network:
@@ -36,17 +36,19 @@ def create(name: str | None = None) -> Network:
     return Network(chosen, made["Id"], client)
 
 
-def containers_of(client: "APIClient", network_id: str) -> list[str]:
+def containers_of(client: "APIClient", network_id: str, name: str) -> list[str]:
     """The ids of the containers of a network, running or not."""
-    return [found["Id"] for found in client.containers(all=True, filters={"network": network_id})]
+    # By name, too: one that never started does not know the network's id yet.
+    belonging = {"network": [network_id, name]}
+    return [found["Id"] for found in client.containers(all=True, filters=belonging)]
 
 
-def remove(client: "APIClient", network_id: str) -> None:
+def remove(client: "APIClient", network_id: str, name: str) -> None:
     """Remove a network after its containers, whoever made those; nothing happens when it is gone."""
     from docker.errors import APIError, NotFound
 
     def removed() -> bool:
-        for container_id in containers_of(client, network_id):
+        for container_id in containers_of(client, network_id, name):
             container.remove(client, container_id)
         try:
             client.remove_network(network_id)
@@ -58,4 +60,4 @@ def remove(client: "APIClient", network_id: str) -> None:
             return False  # something was attached in between: look again
         return True
 
-    wait_until(f"the removal of network {network_id[:12]}", removed)
+    wait_until(f"the removal of network {name}", removed)

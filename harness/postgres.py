@@ -117,9 +117,7 @@ class Database:
         from psycopg import sql
 
         with self.server.connect("postgres") as connection:
-            connection.execute(
-                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name))
-            )
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
 
 
 def start(image: str | None = None) -> Postgres:
@@ -128,7 +126,7 @@ def start(image: str | None = None) -> Postgres:
 
     running = container.start(image or images.postgres(), ports=[PORT])
     try:
-        server = Postgres(running, *running.address(PORT))
+        server = Postgres(running, *running.wait_for_address(PORT))
         with running.wait_until("PostgreSQL", server.connect, retry_on=(psycopg.OperationalError,)):
             pass
     except BaseException:

@@ -56,7 +56,7 @@ def start(image: str | None = None) -> Redis:
 
     running = container.start(image or images.redis(), ports=[PORT])
     try:
-        server = Redis(running, *running.address(PORT))
+        server = Redis(running, *running.wait_for_address(PORT))
         with server.client() as client:
             running.wait_until("Redis", client.ping, retry_on=(NotYet,))
     except BaseException:

@@ -35,7 +35,7 @@ def sweep() -> Swept:
             swept.containers.append(found["Names"][0].lstrip("/") if found["Names"] else found["Id"][:12])
     for found in client.networks(filters=ours):
         if _left_over(found.get("Labels")):
-            network.remove(client, found["Id"])
+            network.remove(client, found["Id"], found["Name"])
             swept.networks.append(found["Name"])
     # Last: the engines that wrote there are gone by now.
     for directory in stateroot.base_directory().iterdir():

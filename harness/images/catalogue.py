@@ -86,6 +86,8 @@ def engine() -> EngineImage:
         if tagged is None or tagged["Id"] != found["Id"]:
             repository, _, version = tag.rpartition(":")
             client.tag(image, repository, version)
+            if tagged is not None:
+                _remove_if_unused(client, tagged["Id"])
     return EngineImage(found["Id"], *ENGINE_TAGS)
 
 
@@ -160,6 +162,9 @@ def _local_base(client: "APIClient") -> str:
     tag = debian.tag()
     if inspect(client, tag) is None:
         debian.build(client)
+        for old in client.images(tag.partition(":")[0]):
+            for name in set(old["RepoTags"]) - {tag}:
+                client.remove_image(name)
     return tag
 
 

@@ -85,9 +85,7 @@ def _unpack_one(package: Path, root: Path) -> None:
     excluded = [f"--exclude={path}" for path in UNWANTED_PATHS]
     command = ["tar", "-x", "-p", "-C", str(root), "--keep-directory-symlink", *excluded]
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as source:
-        unpacked = subprocess.run(
-            command, stdin=source.stdout, stderr=subprocess.PIPE, text=True, check=False
-        )
+        unpacked = subprocess.run(command, stdin=source.stdout, stderr=subprocess.PIPE, text=True, check=False)
     if source.returncode or unpacked.returncode:
         raise ImageUnavailable(f"{package.name} cannot be unpacked: {unpacked.stderr.strip()}")
 

@@ -57,9 +57,7 @@ class Recipe:
             _follow(tag, events)
 
     def _files(self) -> Iterator[Path]:
-        return (
-            path for path in sorted(self.folder.iterdir()) if path.is_file() and path.name != "__init__.py"
-        )
+        return (path for path in sorted(self.folder.iterdir()) if path.is_file() and path.name != "__init__.py")
 
     def _context(self) -> io.BytesIO:
         packed = io.BytesIO()

@@ -122,9 +122,7 @@ def running_pid() -> int | None:
 def _start_service() -> None:
     done = subprocess.run(["systemctl", "start", "docker"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise MachineNotReady(
-            f"systemctl start docker failed: {done.stderr.strip()}; see `journalctl -u docker`"
-        )
+        raise MachineNotReady(f"systemctl start docker failed: {done.stderr.strip()}; see `journalctl -u docker`")
 
 
 def _wait_for_answer(process: "subprocess.Popen[bytes]") -> None:
@@ -134,13 +132,9 @@ def _wait_for_answer(process: "subprocess.Popen[bytes]") -> None:
             daemon.connect(timeout_s=5).close()
         except DaemonUnavailable:
             if process.poll() is not None:
-                raise MachineNotReady(
-                    f"dockerd ended with exit code {process.returncode}:\n{_tail()}"
-                ) from None
+                raise MachineNotReady(f"dockerd ended with exit code {process.returncode}:\n{_tail()}") from None
             if time.monotonic() > deadline:
-                raise MachineNotReady(
-                    f"dockerd does not answer after {START_TIMEOUT_S:.0f} s:\n{_tail()}"
-                ) from None
+                raise MachineNotReady(f"dockerd does not answer after {START_TIMEOUT_S:.0f} s:\n{_tail()}") from None
             time.sleep(0.1)
         else:
             return

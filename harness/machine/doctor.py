@@ -93,9 +93,7 @@ def _api_version() -> Check:
     known = tuple(int(part) for part in version["ApiVersion"].split("."))
     detail = f"{version['ApiVersion']} (Docker Engine {version['Version']})"
     oldest = ".".join(map(str, OLDEST_API))
-    return Check(
-        "API version", known >= OLDEST_API, detail, f"install a Docker Engine with API {oldest} or newer"
-    )
+    return Check("API version", known >= OLDEST_API, detail, f"install a Docker Engine with API {oldest} or newer")
 
 
 def _bridge_network() -> Check:
@@ -107,9 +105,7 @@ def _bridge_network() -> Check:
         network.create().remove()
     except APIError as error:
         cause = str(error.explanation)
-        return Check(
-            "bridge networks", False, cause, "install iptables and run as root outside of a container"
-        )
+        return Check("bridge networks", False, cause, "install iptables and run as root outside of a container")
     return Check("bridge networks", True, "one was made and removed")
 
 

@@ -22,9 +22,7 @@ def up() -> None:
     if reason is None:
         return
     if daemon.configured_host():
-        raise MachineNotReady(
-            f"{reason}\n  the address is from the environment, so nothing is installed or started"
-        )
+        raise MachineNotReady(f"{reason}\n  the address is from the environment, so nothing is installed or started")
     if os.geteuid() != 0:
         raise MachineNotReady(f"{reason}\n  {remedy()}")
     if missing := missing_programs():
@@ -53,9 +51,7 @@ def remedy() -> str:
     if os.geteuid() != 0:
         if os.path.exists(daemon.LOCAL_SOCKET.removeprefix("unix://")):
             return "as root: usermod -aG docker $USER, then log in anew; or run this as root"
-        return "run `python -m harness up` as root; or " + (
-            f"as root: {install}" if apt.available() else install
-        )
+        return "run `python -m harness up` as root; or " + (f"as root: {install}" if apt.available() else install)
     if missing_programs():
         return "python -m harness up" if apt.available() else install
     return "systemctl start docker" if dockerd.systemd_runs() else "python -m harness up"

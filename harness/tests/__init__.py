@@ -1,0 +1,1 @@
+"""The harness's own tests; the modules that need Docker skip themselves unless RTM_INTEGRATION is set."""

@@ -1,0 +1,139 @@
+"""Containers, networks and what is left of them, on a real Docker daemon."""
+
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+from harness import container, daemon, flag, images, network, stateroot
+from harness.errors import WaitFailed
+from harness.sweep import sweep
+
+IMAGE = ""
+
+
+def setUpModule() -> None:
+    global IMAGE
+    flag.check()
+    IMAGE = images.redis()
+
+
+class ContainerTest(unittest.TestCase):
+    def start(self, *command: str, **how: object) -> container.Container:
+        started = container.start(IMAGE, entrypoint=["sh", "-c", *command], **how)  # type: ignore[arg-type]
+        self.addCleanup(started.remove)
+        return started
+
+    def test_a_port_is_published_on_loopback_and_waited_for(self) -> None:
+        started = container.start(IMAGE, ports=[6379])
+        self.addCleanup(started.remove)
+        started.wait_for_port(6379)
+        host, port = started.address(6379)
+        self.assertEqual(host, daemon.published_address()[1])
+        self.assertGreater(port, 1024)
+
+    def test_the_wait_ends_when_the_container_does_and_shows_its_log(self) -> None:
+        started = self.start("echo something is wrong; exit 7", ports=[6379])
+        began = time.monotonic()
+        with self.assertRaises(WaitFailed) as failed:
+            started.wait_for_port(6379)
+        self.assertLess(time.monotonic() - began, 5)
+        for told in ("port 6379", "exit code 7", "something is wrong", started.name):
+            self.assertIn(told, str(failed.exception))
+
+    def test_a_wait_in_vain_tells_what_it_waited_for_and_last_saw(self) -> None:
+        started = self.start("echo still busy; sleep 60")
+        with self.assertRaisesRegex(WaitFailed, r"(?s)0\.2 s for 'ready' in the log.*still busy"):
+            started.wait_for_log("ready", timeout_s=0.2)
+
+    def test_environment_user_mount_tmpfs_and_labels_reach_the_container(self) -> None:
+        directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (directory / "file").write_text("from the host")
+        started = self.start(
+            'echo "$GREETING" "$(id -u)" "$(cat /mounted/file)"; echo > /scratch/x && echo written; sleep 60',
+            env={"GREETING": "hello"},
+            user="65534",
+            mounts=[container.Mount(directory, "/mounted", read_only=True)],
+            tmpfs={"/scratch": "size=1m,mode=1777"},
+            labels={"com.example": "mine"},
+        )
+        directory.chmod(0o755)
+        started.wait_for_log("written")
+        self.assertIn("hello 65534 from the host", started.logs())
+        self.assertEqual(started.inspect()["Config"]["Labels"]["com.example"], "mine")
+
+    def test_exec_gives_exit_code_and_output(self) -> None:
+        started = self.start("sleep 60")
+        self.assertEqual(started.exec(["sh", "-c", "echo out; exit 3"]), (3, "out\n"))
+
+    def test_its_end_can_be_waited_for(self) -> None:
+        self.assertEqual(self.start("exit 5").wait_for_exit(), 5)
+
+    def test_removing_twice_is_removing_once(self) -> None:
+        started = self.start("sleep 60")
+        started.remove()
+        started.remove()
+
+    def test_a_container_that_cannot_start_is_not_left_there(self) -> None:
+        name = f"rtm-it-{secrets.token_hex(4)}"
+        with self.assertRaisesRegex(Exception, "no-such-program"):
+            container.start(IMAGE, entrypoint=["/no-such-program"], name=name)
+        self.assertEqual(daemon.client().containers(all=True, filters={"name": name}), [])
+
+    def test_a_network_goes_with_the_containers_that_belong_to_it(self) -> None:
+        made = network.create()
+        self.addCleanup(made.remove)
+        running = self.start("sleep 60", network=made.name)
+        ended = self.start("exit 0", network=made.name)
+        ended.wait_for_exit()
+        self.assertTrue(running.ip(made.name))
+        self.assertEqual(set(made.containers()), {running.container_id, ended.container_id})
+        made.remove()
+        self.assertEqual(daemon.client().containers(all=True, filters={"id": running.container_id}), [])
+
+
+#: A run that leaves a network, a labelled container, an unlabelled one on the network, and a state root.
+_LEAVING_RUN = """
+import sys
+from harness import container, daemon, network, stateroot
+image = sys.argv[1]
+made = network.create()
+one = container.start(image)
+other = daemon.client().create_container(image, host_config=daemon.client().create_host_config(network_mode=made.name))
+root = stateroot.create("left")
+print(made.network_id, one.container_id, other["Id"], root.directory, flush=True)
+sys.stdin.read()
+"""
+
+
+class SweepTest(unittest.TestCase):
+    def test_what_a_killed_run_left_is_swept_and_nothing_of_a_live_one(self) -> None:
+        mine = container.start(IMAGE)
+        self.addCleanup(mine.remove)
+        my_root = stateroot.create("mine")
+        self.addCleanup(my_root.remove)
+        other = subprocess.Popen(
+            [sys.executable, "-c", _LEAVING_RUN, IMAGE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert other.stdout is not None
+        *ids, directory = other.stdout.readline().split()
+
+        sweep()
+        self.assertEqual(self.there(ids), ids, "the other run is alive")
+        self.assertTrue(Path(directory).exists())
+
+        other.kill()
+        other.communicate()
+        sweep()
+        self.assertEqual(self.there(ids), [])
+        self.assertFalse(Path(directory).exists())
+        self.assertTrue(mine.inspect()["State"]["Running"])
+        self.assertTrue(my_root.directory.exists())
+
+    def there(self, ids: list[str]) -> list[str]:
+        client = daemon.client()
+        found = {each["Id"] for each in client.containers(all=True) + client.networks()}
+        return [each for each in ids if each in found]

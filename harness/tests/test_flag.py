@@ -1,0 +1,39 @@
+"""RTM_INTEGRATION decides between running, skipping and failing."""
+
+import os
+import unittest
+from unittest import mock
+
+from harness import flag
+from harness.errors import DaemonUnavailable, HarnessError
+
+NO_DAEMON = mock.patch("harness.daemon.why_unavailable", return_value="no daemon here")
+A_DAEMON = mock.patch("harness.daemon.why_unavailable", return_value=None)
+
+
+def _set(value: str) -> "mock._patch_dict":
+    return mock.patch.dict(os.environ, {flag.VARIABLE: value})
+
+
+class FlagTest(unittest.TestCase):
+    def test_without_the_flag_tests_are_skipped_and_docker_is_not_asked(self) -> None:
+        with NO_DAEMON as asked, _set(""), self.assertRaisesRegex(unittest.SkipTest, "RTM_INTEGRATION=1"):
+            flag.check()
+        asked.assert_not_called()
+
+    def test_with_the_flag_and_no_daemon_tests_are_skipped_with_the_cause(self) -> None:
+        with NO_DAEMON, _set("1"), self.assertRaisesRegex(unittest.SkipTest, "no daemon here"):
+            flag.check()
+
+    def test_require_fails_without_a_daemon(self) -> None:
+        with NO_DAEMON, _set("require"), self.assertRaisesRegex(DaemonUnavailable, "no daemon here"):
+            flag.check()
+
+    def test_with_a_daemon_tests_run(self) -> None:
+        for value in ("1", "require"):
+            with self.subTest(value), A_DAEMON, _set(value):
+                flag.check()
+
+    def test_another_value_is_named(self) -> None:
+        with _set("maybe"), self.assertRaisesRegex(HarnessError, "'maybe'"):
+            flag.check()

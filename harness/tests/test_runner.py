@@ -1,0 +1,60 @@
+"""A runner is told from every other, dead or alive; when in doubt it is alive."""
+
+import os
+import subprocess
+import sys
+import unittest
+from dataclasses import replace
+
+from harness import runner
+
+
+class RunnerTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.here = runner.current()
+
+    def test_labels_name_the_runner_again(self) -> None:
+        self.assertEqual(runner.Runner.from_labels(self.here.labels()), self.here)
+
+    def test_foreign_or_damaged_labels_name_nobody(self) -> None:
+        self.assertIsNone(runner.Runner.from_labels({"com.example": "x"}))
+        damaged = self.here.labels() | {f"{runner.PREFIX}pid": "not a number"}
+        self.assertIsNone(runner.Runner.from_labels(damaged))
+
+    def test_a_live_process_is_not_gone(self) -> None:
+        self.assertFalse(self.here.is_gone())
+
+    def test_an_ended_process_is_gone(self) -> None:
+        process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+        started = runner.process_start_time(process.pid)
+        assert started is not None
+        other = replace(self.here, pid=process.pid, start_time=started)
+        self.assertFalse(other.is_gone())
+        process.communicate()
+        self.assertTrue(other.is_gone())
+
+    def test_a_pid_that_is_used_again_is_not_the_same_process(self) -> None:
+        self.assertTrue(replace(self.here, start_time=self.here.start_time - 1).is_gone())
+
+    def test_a_process_before_the_reboot_is_gone(self) -> None:
+        self.assertTrue(replace(self.here, boot="another").is_gone())
+
+    def test_what_cannot_be_known_from_here_is_not_gone(self) -> None:
+        ended = replace(self.here, start_time=self.here.start_time - 1)
+        self.assertFalse(replace(ended, pid_namespace="another").is_gone())
+        self.assertFalse(replace(ended, machine="another", boot="another").is_gone())
+
+    def test_a_forked_child_has_an_identity_of_its_own(self) -> None:
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(write, runner.current().run.encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        self.assertNotEqual(os.read(read, 100).decode(), self.here.run)
+        os.close(read)
+        os.close(write)
+
+    def test_a_program_name_with_brackets_does_not_mislead(self) -> None:
+        self.assertIsInstance(runner.process_start_time(1), int)
+        self.assertIsNone(runner.process_start_time(2**22 + 1))

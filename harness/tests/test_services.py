@@ -1,0 +1,107 @@
+"""Real PostgreSQL and Redis: what a test can rely on."""
+
+import time
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
+
+from harness import flag, postgres, redis
+
+POSTGRES: postgres.Postgres
+REDIS: redis.Redis
+
+
+def setUpModule() -> None:
+    global POSTGRES, REDIS
+    flag.check()
+    with ThreadPoolExecutor(2) as pool:
+        starting = pool.submit(postgres.start), pool.submit(redis.start)
+    POSTGRES = starting[0].result()
+    unittest.addModuleCleanup(POSTGRES.close)
+    REDIS = starting[1].result()
+    unittest.addModuleCleanup(REDIS.close)
+
+
+class PostgresTest(unittest.TestCase):
+    database: ClassVar[postgres.Database]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.database = POSTGRES.create_database()
+        cls.addClassCleanup(cls.database.drop)
+        with cls.database.connect(postgres.ROLE) as connection:
+            connection.execute("CREATE TABLE games (id bigserial PRIMARY KEY, name text)")
+            connection.execute("CREATE TABLE turns (game bigint REFERENCES games)")
+            connection.execute("CREATE TABLE migrations (version int)")
+
+    def count(self, table: str) -> int:
+        with self.database.connect() as connection:
+            row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def fill(self) -> int:
+        with self.database.connect(postgres.ROLE) as connection:
+            row = connection.execute("INSERT INTO games (name) VALUES ('g') RETURNING id").fetchone()
+            connection.execute("INSERT INTO turns SELECT id FROM games")
+            connection.execute("INSERT INTO migrations VALUES (1)")
+        assert row is not None
+        return int(row[0])
+
+    def test_the_role_owns_its_schema_and_is_no_superuser(self) -> None:
+        with POSTGRES.connect(role=postgres.ROLE) as connection:
+            row = connection.execute(
+                "SELECT current_database(), current_schema, rolsuper, nspowner = pg_roles.oid"
+                " FROM pg_roles JOIN pg_namespace ON nspname = 'rtmanager' WHERE rolname = current_user"
+            ).fetchone()
+        self.assertEqual(row, ("galaxy", "rtmanager", False, True))
+
+    def test_emptying_leaves_tables_as_new_but_those_to_keep(self) -> None:
+        self.fill()
+        self.database.empty()
+        kept = self.count("migrations")
+        self.assertEqual((self.count("games"), self.count("turns")), (0, 0))
+        self.assertGreater(kept, 0)
+        self.assertEqual(self.fill(), 1, "the sequence starts anew")
+        self.database.empty(keep=())
+        self.assertEqual(self.count("migrations"), 0)
+
+    def test_a_large_table_is_emptied_too(self) -> None:
+        with self.database.connect() as connection:
+            connection.execute("INSERT INTO games (name) SELECT repeat('x', 100) FROM generate_series(1, 20000)")
+        self.database.empty()
+        self.assertEqual(self.count("games"), 0)
+
+    def test_emptying_is_quick(self) -> None:
+        took = []
+        for _ in range(5):
+            self.fill()
+            began = time.monotonic()
+            self.database.empty()
+            took.append(time.monotonic() - began)
+        self.assertLess(min(took), 0.1)
+
+    def test_a_database_like_another_has_its_tables(self) -> None:
+        copy = POSTGRES.create_database(self.database.name)
+        self.addCleanup(copy.drop)
+        with copy.connect(postgres.ROLE) as connection:
+            connection.execute("INSERT INTO games (name) VALUES ('only here')")
+
+    def test_dropping_ends_what_is_still_connected(self) -> None:
+        doomed = POSTGRES.create_database()
+        connection = doomed.connect()
+        self.addCleanup(connection.close)
+        doomed.drop()
+        doomed.drop()
+
+
+class RedisTest(unittest.TestCase):
+    def test_flush_forgets_streams_and_their_groups(self) -> None:
+        client = self.enterContext(REDIS.client())
+        client.xgroup_create("jobs", "manager", mkstream=True)
+        client.xadd("jobs", {"game_id": "g1"})
+        REDIS.flush()
+        self.assertEqual(client.keys(), [])
+
+    def test_the_address_is_host_and_port(self) -> None:
+        self.assertRegex(REDIS.address, r"^[\w.]+:\d+$")

@@ -66,9 +66,7 @@ return {added, why}
 class RedisStreams:
     """One Redis, both directions. Each worker uses its half from one thread; `ping` and `interrupt` from any."""
 
-    def __init__(
-        self, host: str, port: int, *, password: str, names: Mapping[Stream, str], output_maxlen: int
-    ) -> None:
+    def __init__(self, host: str, port: int, *, password: str, names: Mapping[Stream, str], output_maxlen: int) -> None:
         self._where = f"redis at {host}:{port}"
         self._names = names
         self._maxlen = output_maxlen
@@ -82,10 +80,11 @@ class RedisStreams:
             "protocol": 2,
         }
         # One more try, on a fresh connection, when a pooled one turns out to be dead; the workers do the rest.
-        self._client = redis.Redis(**common, socket_timeout=SOCKET_TIMEOUT_S, retry=Retry(NoBackoff(), 1))
+        # `Any`: redis-py annotates replies as unions of everything, differently in each release.
+        self._client: Any = redis.Redis(**common, socket_timeout=SOCKET_TIMEOUT_S, retry=Retry(NoBackoff(), 1))
         # A blocking read is answered late on purpose. It has a connection of its own and no second try, since
         # that would block once more.
-        self._waiter = redis.Redis(
+        self._waiter: Any = redis.Redis(
             **common, socket_timeout=MAX_WAIT_S + SOCKET_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
         )
         self._publish = self._client.register_script(_PUBLISH)

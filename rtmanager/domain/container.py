@@ -152,7 +152,7 @@ def parse_memory(text: str) -> int:
 
 def parse_cpus(text: str) -> float:
     """Cores from `1.0`, `0.5`, `2`; `InvalidValue` otherwise."""
-    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,9})?", text.strip()) or not 0.01 <= float(text):
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,9})?", text.strip()) or not float(text) >= 0.01:
         raise InvalidValue(f"CPU quota {shown(text)}: expected a number of cores of at least 0.01, such as 0.5 or 2")
     return float(text)
 

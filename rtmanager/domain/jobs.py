@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rtmanager.domain.errors import ErrorCode, InvalidValue
-from rtmanager.domain.game import MAX_READABLE_LENGTH, check_game_id, is_game_id, shown
+from rtmanager.domain.game import MAX_READABLE_LENGTH, check_game_id, shown
 from rtmanager.domain.image_ref import MAX_LENGTH, parse_image_ref
 from rtmanager.domain.messages import Message, Stream, dead_letter
 from rtmanager.domain.operation import OpKind, OpSource, Request, StopReason
@@ -97,16 +97,18 @@ def _problem(kind: OpKind, fields: Mapping[str, str]) -> tuple[ErrorCode, str] |
     """The first thing wrong with a job that names a game; None for a good one."""
     requested_at = fields.get("requested_at_ms", "")
     try:
+        check_game_id(fields["game_id"])
         if kind is OpKind.START:
-            check_game_id(fields["game_id"])
             parse_image_ref(fields.get("image_ref", ""))
     except InvalidValue as error:
-        return ErrorCode.START_CONFIG_INVALID, str(error)
-    if not is_game_id(fields["game_id"]):
-        return ErrorCode.INVALID_REQUEST, f"game_id {shown(fields['game_id'])} is malformed"
+        code = ErrorCode.START_CONFIG_INVALID if kind is OpKind.START else ErrorCode.INVALID_REQUEST
+        return code, str(error)
     if kind is OpKind.STOP and fields.get("reason", "") not in set(StopReason):
         expected = ", ".join(StopReason)
-        return ErrorCode.INVALID_REQUEST, f"reason {shown(fields.get('reason', ''))}: expected one of {expected}"
+        return (
+            ErrorCode.INVALID_REQUEST,
+            f"reason {shown(fields.get('reason', ''))}: expected one of {expected}",
+        )
     if not (requested_at.isascii() and requested_at.isdigit() and len(requested_at) <= _MAX_DIGITS):
         return (
             ErrorCode.INVALID_REQUEST,

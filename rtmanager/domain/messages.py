@@ -79,7 +79,13 @@ def health_message(event: HealthEvent) -> Message:
 
 
 def intent(
-    code: ErrorCode, *, game_id: str, image_ref: str, message: str, source_ref: str, attempted_at: datetime,
+    code: ErrorCode,
+    *,
+    game_id: str,
+    image_ref: str,
+    message: str,
+    source_ref: str,
+    attempted_at: datetime,
     now: datetime,
 ) -> Message:
     """The request to notify an administrator of a failed start; `code` must be a key of `INTENT_OF`.

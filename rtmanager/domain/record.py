@@ -71,9 +71,7 @@ class RuntimeRecord:
 
     def removed(self, now: datetime) -> RuntimeRecord:
         """The record once the container is gone; the image stays, as the last one that ran."""
-        return replace(
-            self, status=Status.REMOVED, current_container_id=None, removed_at=now, last_op_at=now
-        )
+        return replace(self, status=Status.REMOVED, current_container_id=None, removed_at=now, last_op_at=now)
 
 
 @dataclass(frozen=True, slots=True)

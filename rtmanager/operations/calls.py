@@ -7,7 +7,9 @@ of its game. The caller waits for its end and gets that, or hears that it cannot
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Event
 
+from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.operation import Request
 from rtmanager.operations.completions import Completions
 from rtmanager.operations.store import OperationQueue, Verdict
@@ -21,12 +23,14 @@ class Calls:
     """Runs requests to their end on behalf of waiting callers; safe for any number of threads."""
 
     def __init__(
-        self, queue: OperationQueue, completions: Completions, *, wake: Wake, require: Callable[[], None]
+        self, queue: OperationQueue, completions: Completions, *, wake: Wake, require: Callable[[], object]
     ) -> None:
         self._queue = queue
         self._completions = completions
         self._wake = wake
         self._require = require
+        self._refusing = Event()
+        self._closed = Event()
 
     def perform(self, request: Request) -> Verdict:
         """Queue the request and wait for its end, however long it takes.
@@ -34,6 +38,8 @@ class Calls:
         Raises `GameBusy` when the game has a live operation; `Unavailable` when the request could not be
         queued, or was put off, or its end cannot be read.
         """
+        if self._refusing.is_set():
+            raise Unavailable("rtmanager", "this instance is stopping; ask again, another or the next one answers")
         self._require()
         operation_id = self._queue.submit(request)
         self._wake.set()
@@ -41,3 +47,14 @@ class Calls:
             verdict = self._completions.wait(operation_id, POLL_S) or self._queue.verdict(operation_id)
             if verdict is not None:
                 return verdict
+            if self._closed.is_set():
+                left = f"this instance stops; operation {operation_id} goes on with the next one"
+                raise Unavailable("rtmanager", left)
+
+    def refuse(self) -> None:
+        """Take no new requests; those that wait go on waiting."""
+        self._refusing.set()
+
+    def close(self) -> None:
+        """Let the callers that still wait go, with the word that their operation is not lost."""
+        self._closed.set()

@@ -24,7 +24,8 @@ def cleanup(progress: Progress, tools: Tools) -> Ending:
             tools.logger.debug("container was gone already", extra={"container_id": record.current_container_id})
         except StillRunning as error:
             raise OperationFailed(
-                ErrorCode.CONFLICT, f"{error}, though its record says stopped: somebody started it by hand; stop it"
+                ErrorCode.CONFLICT,
+                f"{error}, though its record says stopped: somebody started it by hand; stop it",
             ) from error
     progress.set_record(record.removed(progress.now()))
     return progress.succeeded()

@@ -110,7 +110,7 @@ class Progress:
                 code=code,
                 message=message,
             )
-        if failed and code in INTENT_OF:
+        if failed and code is not None and code in INTENT_OF:
             yield intent(
                 code,
                 game_id=game_id,
@@ -122,7 +122,12 @@ class Progress:
             )
 
     def _note(
-        self, kind: OpKind, started_at: datetime, outcome: Outcome, code: ErrorCode | None, message: str | None
+        self,
+        kind: OpKind,
+        started_at: datetime,
+        outcome: Outcome,
+        code: ErrorCode | None,
+        message: str | None,
     ) -> None:
         request = self.operation.request
         self._log.append(
@@ -140,5 +145,3 @@ class Progress:
                 finished_at=self.now(),
             )
         )
-
-

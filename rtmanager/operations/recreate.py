@@ -37,7 +37,8 @@ def _with_container(progress: Progress) -> RuntimeRecord:
     if record.status is Status.REMOVED:
         kind = progress.operation.request.kind
         raise OperationFailed(
-            ErrorCode.CONFLICT, f"game {record.game_id} is removed, there is nothing to {kind}; start it instead"
+            ErrorCode.CONFLICT,
+            f"game {record.game_id} is removed, there is nothing to {kind}; start it instead",
         )
     return record
 

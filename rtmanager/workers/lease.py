@@ -54,7 +54,11 @@ class LeaseKeeper:
         for orphan in orphans:
             self._logger.warning(
                 "took over an operation of an instance that is gone",
-                extra={"operation_id": orphan.operation_id, "game_id": orphan.game_id, "op_kind": orphan.kind.value},
+                extra={
+                    "operation_id": orphan.operation_id,
+                    "game_id": orphan.game_id,
+                    "op_kind": orphan.kind.value,
+                },
             )
         if orphans:
             self._found()

@@ -52,13 +52,9 @@ class Loop:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ask the loop to end after its present step."""
+    def close(self) -> None:
+        """End the loop after its present step, which is interrupted, and wait until the thread has ended."""
         self._stopping.set()
-        self._wake.set()
-
-    def join(self) -> None:
-        """Wait until the thread has ended; interrupts its step for that."""
         while self._thread.is_alive():
             if self._interrupt is not None:
                 self._try_interrupt(self._interrupt)
@@ -100,4 +96,4 @@ class Loop:
     def _pause(self) -> float:
         if not self._failures:
             return self._period_s
-        return min(FIRST_PAUSE_S * 2 ** min(self._failures - 1, 10), LONGEST_PAUSE_S)
+        return min(FIRST_PAUSE_S * (1 << min(self._failures - 1, 10)), LONGEST_PAUSE_S)

@@ -90,5 +90,3 @@ def _require_schema(connection: psycopg.Connection[tuple[object, ...]]) -> None:
             f"no schema of search_path {search_path!r} exists for role {user}: "
             f"an administrator creates it with CREATE SCHEMA {search_path} AUTHORIZATION {user}"
         )
-
-

@@ -35,9 +35,7 @@ class Presence:
                     raise
             else:
                 connection = psycopg.connect(self._database.conninfo, autocommit=True)
-                connection.execute(
-                    SQL["take_presence"], {"presence_class": PRESENCE_CLASS, "owner": self._owner}
-                )
+                connection.execute(SQL["take_presence"], {"presence_class": PRESENCE_CLASS, "owner": self._owner})
                 self._connection = connection
 
     def close(self) -> None:

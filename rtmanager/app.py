@@ -1,0 +1,226 @@
+"""`Runtime`: the whole service as one object, and the only place where its parts are wired together.
+
+A `Runtime` may be started and stopped in any process, any number of times; a stop leaves no thread, socket or
+connection behind, and every game's container running.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from time import monotonic
+from types import TracebackType
+
+import psycopg
+
+from rtmanager.adapters.lobby import LobbyDiagnostics
+from rtmanager.adapters.postgres.database import new_owner
+from rtmanager.adapters.postgres.inbox import PostgresInbox
+from rtmanager.adapters.postgres.migrate import migrate
+from rtmanager.adapters.postgres.outbox import PostgresOutbox
+from rtmanager.adapters.postgres.presence import Presence
+from rtmanager.adapters.postgres.queue import PostgresQueue
+from rtmanager.adapters.postgres.records import PostgresRecords
+from rtmanager.config import Config
+from rtmanager.dependencies import Dependencies
+from rtmanager.domain.errors import RuntimeManagerError, Unavailable
+from rtmanager.http.api import Api
+from rtmanager.http.server import HttpServer
+from rtmanager.operations.calls import Calls
+from rtmanager.operations.completions import Completions
+from rtmanager.operations.executor import Executor
+from rtmanager.operations.operator import Operator
+from rtmanager.operations.tools import EngineSettings, Tools
+from rtmanager.operations.wake import Wake
+from rtmanager.readiness import Readiness
+from rtmanager.workers import lease
+from rtmanager.workers.ingest import Ingest
+from rtmanager.workers.loop import Loop
+from rtmanager.workers.outbox import Relay
+
+#: How often each queue is looked at without a wake-up: what another instance left, what was put off.
+POLL_S = 1.0
+#: How long HTTP exchanges may take to end once no operation holds them any more.
+HTTP_DRAIN_S = 2.0
+
+
+#: The dependencies without which the service is not ready.
+READY = frozenset({"postgres", "redis", "docker", "network"})
+
+
+class StartupFailed(RuntimeManagerError):
+    """The service cannot start; the message is one line that says what is wrong and what to do."""
+
+
+class Runtime:
+    """The Runtime Manager. `start` returns when it serves; `stop` when nothing of it is left."""
+
+    def __init__(self, config: Config, logger: logging.Logger) -> None:
+        self._config = config
+        self._logger = logger
+        self._stack: ExitStack | None = None
+        self._http: HttpServer | None = None
+
+    @property
+    def http_address(self) -> tuple[str, int]:
+        """Where the REST API listens; tells the real port when the configured one is 0."""
+        if self._http is None:
+            raise RuntimeError("the runtime is not started")
+        return self._http.address
+
+    def start(self) -> None:
+        """Check the dependencies, migrate, then serve. Raises `StartupFailed`; then nothing is left running."""
+        if self._stack is not None:
+            raise RuntimeError("the runtime is started already")
+        began = monotonic()
+        with ExitStack() as stack:
+            try:
+                self._http = self._wire(stack)
+            except (RuntimeManagerError, OSError, psycopg.Error) as error:
+                raise StartupFailed(str(error)) from error
+            self._stack = stack.pop_all()
+        host, port = self.http_address
+        self._logger.info(
+            "serving", extra={"address": f"{host or '*'}:{port}", "start_ms": round((monotonic() - began) * 1000)}
+        )
+
+    def stop(self) -> None:
+        """Stop reading, finish or hand back what runs, leave the containers running. Does nothing when stopped."""
+        stack, self._stack, self._http = self._stack, None, None
+        if stack is not None:
+            self._logger.info("stopping")
+            stack.close()
+            self._logger.info("stopped")
+
+    def __enter__(self) -> Runtime:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _wire(self, stack: ExitStack) -> HttpServer:
+        """Build from the outside in; the stack takes it down in the opposite order."""
+        parts = Dependencies.of(self._config, self._logger)
+        stack.callback(parts.close)
+        for check in parts.checks():
+            try:
+                check.ask()
+            except RuntimeManagerError as error:
+                raise StartupFailed(f"{check.name}: {error}") from error
+        applied = migrate(parts.database, self._logger)
+        if applied:
+            self._logger.info("migrated", extra={"migrations": applied})
+        parts.database.open()
+        return _Service(self._config, self._logger, parts).start(stack)
+
+
+class _Service:
+    """The parts that work once every dependency has answered."""
+
+    def __init__(self, config: Config, logger: logging.Logger, parts: Dependencies) -> None:
+        self._config = config
+        self._logger = logger
+        self._streams = parts.streams
+        self._docker = parts.docker
+        self._state_directories = parts.state_directories
+        database = parts.database
+        owner = new_owner()
+        self._presence = Presence(database, owner)
+        self._queue = PostgresQueue(database, owner=owner, lease_s=config.game_lease_ttl_s)
+        self._records = PostgresRecords(database)
+        self._outbox = PostgresOutbox(database)
+        self._inbox = PostgresInbox(database, config.streams)
+        self._lobby = LobbyDiagnostics(config.lobby_base_url, config.lobby_timeout_s, logger)
+        self._completions = Completions()
+        self._due = Wake()
+        self._ended = Wake()
+        self._executor = Executor(
+            self._queue,
+            Operator(self._records, self._tools()),
+            self._completions,
+            slots=config.max_parallel_operations,
+            wake=self._due,
+            ended=self._ended,
+            logger=logger,
+        )
+        self._calls = Calls(self._queue, self._completions, wake=self._due, require=parts.streams.ping)
+        self._readiness = Readiness({check.name: check.ask for check in parts.checks() if check.name in READY})
+
+    def start(self, stack: ExitStack) -> HttpServer:
+        """Start every part; `stack` then knows how to stop it."""
+        self._streams.use_deployment(self._outbox.deployment_id())
+        self._lobby.start()
+        stack.callback(self._lobby.close)
+        stack.callback(self._readiness.close)
+        stack.callback(self._executor.join)
+        # From here on nothing needs Docker: calls that still wait for it end, and with them their threads.
+        stack.callback(self._docker.close)
+        stack.callback(self._presence.close)
+        self._start_loop(stack, self._lease_loop())
+        relay = Relay(self._outbox, self._streams, self._logger)
+        stack.callback(self._last_messages, relay)
+        self._start_loop(stack, self._loop("outbox", relay.step, wake=self._ended))
+        http = self._http_server()
+        stack.callback(http.stop, HTTP_DRAIN_S)
+        stack.callback(self._calls.close)
+        stack.callback(self._executor.stop, self._config.shutdown_timeout_s)
+        self._start_loop(stack, self._loop("executor", self._executor.step, wake=self._due))
+        self._start_loop(stack, self._ingest_loop())
+        http.start()
+        stack.callback(self._calls.refuse)
+        return http
+
+    def _tools(self) -> Tools:
+        config = self._config
+        settings = EngineSettings(
+            network=config.docker_network,
+            default_limits=config.default_limits,
+            pull_policy=config.image_pull_policy,
+            stop_grace_s=config.container_stop_timeout_s,
+            mount_path=config.engine_state_mount_path,
+            state_env_name=config.engine_state_env_name,
+            log_driver=config.docker_log_driver,
+            log_options=config.docker_log_options,
+        )
+        return Tools(
+            runtime=self._docker,
+            state_directories=self._state_directories,
+            settings=settings,
+            clock=lambda: datetime.now(UTC),
+            ask_lobby=self._lobby.ask,
+            logger=self._logger,
+        )
+
+    def _http_server(self) -> HttpServer:
+        api = Api(calls=self._calls, records=self._records, readiness=self._readiness, logger=self._logger)
+        return HttpServer(self._config.http_addr, api.handle, logger=self._logger)
+
+    def _lease_loop(self) -> Loop:
+        keeper = lease.LeaseKeeper(
+            self._queue, self._presence, live=self._executor.live, found=self._due.set, logger=self._logger
+        )
+        return Loop("lease", keeper.step, period_s=lease.PERIOD_S, logger=self._logger)
+
+    def _ingest_loop(self) -> Loop:
+        ingest = Ingest(self._streams, self._inbox, self._config.streams, accepted=self._due.set, logger=self._logger)
+        return Loop("ingest", ingest.step, period_s=POLL_S, logger=self._logger, interrupt=self._streams.interrupt)
+
+    def _loop(self, name: str, step: Callable[[], bool], *, wake: Wake) -> Loop:
+        return Loop(name, step, period_s=POLL_S, logger=self._logger, wake=wake)
+
+    def _start_loop(self, stack: ExitStack, loop: Loop) -> None:
+        loop.start()
+        stack.callback(loop.close)
+
+    def _last_messages(self, relay: Relay) -> None:
+        """What the last operations promised should leave with this instance, not wait for the next."""
+        try:
+            while relay.step():
+                pass
+        except Unavailable as error:
+            self._logger.warning("messages stay in the outbox", extra={"error": str(error)})

@@ -1,0 +1,108 @@
+"""The command line: `serve`, `check`, `migrate`.
+
+Exit codes: 0 all went well, 1 a dependency or a check failed, 2 the configuration or the command is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+import psycopg
+
+from rtmanager import __version__
+from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.postgres.migrate import migrate
+from rtmanager.app import Runtime, StartupFailed
+from rtmanager.config import Config, ConfigError, unknown_names
+from rtmanager.dependencies import Dependencies
+from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.logs import make_logger
+
+OK, FAILED, MISUSED = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    command = _parser().parse_args(arguments).command
+    environment = os.environ if environment is None else environment
+    try:
+        config = Config.from_environment(environment)
+    except ConfigError as error:
+        print(
+            f"rtmanager: the environment has {len(error.faults)} fault(s); see docs/configuration.md", file=sys.stderr
+        )
+        for fault in error.faults:
+            print(f"  {fault}", file=sys.stderr)
+        return MISUSED
+    logger = make_logger(level=config.log_level, style=config.log_format, service=config.otel_service_name)
+    for name in unknown_names(environment):
+        logger.warning("unknown variable in the environment, is it a typing error?", extra={"variable": name})
+    commands = {"serve": serve, "check": check, "migrate": apply_migrations}
+    return commands[command](config, logger)
+
+
+def serve(config: Config, logger: logging.Logger) -> int:
+    """Serve until SIGTERM or SIGINT; a second signal ends the process at once."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    runtime = Runtime(config, logger)
+    try:
+        runtime.start()
+    except StartupFailed as error:
+        logger.error("cannot start", extra={"error": str(error)})
+        return FAILED
+    stop.wait()
+    runtime.stop()
+    return OK
+
+
+def check(config: Config, logger: logging.Logger) -> int:
+    """Ask every dependency; one line each, with the remedy where something is wrong."""
+    parts = Dependencies.of(config, logger)
+    failed = False
+    for each in parts.checks():
+        try:
+            print(f"ok      {each.name:<10}  {each.ask()}")
+        except RuntimeManagerError as error:
+            failed = True
+            print(f"FAILED  {each.name:<10}  {error}\n{'':20}remedy: {each.remedy}")
+    parts.close()
+    return FAILED if failed else OK
+
+
+def apply_migrations(config: Config, logger: logging.Logger) -> int:
+    """Bring the schema up to date and say what was done."""
+    try:
+        applied = migrate(Database(config.postgres_dsn, max_connections=config.postgres_pool_size), logger)
+    except (RuntimeManagerError, psycopg.Error) as error:
+        logger.error("cannot migrate", extra={"error": str(error)})
+        return FAILED
+    print(f"applied: {', '.join(applied)}" if applied else "nothing to apply, the schema is up to date")
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m rtmanager", description="The Runtime Manager. Configured by the environment alone."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="serve until SIGTERM or SIGINT")
+    commands.add_parser("check", help="ask each dependency, one line each; exit 1 if one fails")
+    commands.add_parser("migrate", help="bring the database schema up to date")
+    return parser

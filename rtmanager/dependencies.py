@@ -1,0 +1,118 @@
+"""What the service depends on, made from the configuration, and how to ask each whether it is there.
+
+Start-up, readiness and `python -m rtmanager check` ask the same questions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rtmanager.adapters.docker import DockerRuntime
+from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.redis_streams import RedisStreams
+from rtmanager.adapters.state_directories import HostStateDirectories
+from rtmanager.config import Config
+from rtmanager.domain.errors import RuntimeManagerError
+
+#: Older servers lack what the ingest relies on: XAUTOCLAIM that drops deleted entries.
+OLDEST_REDIS = (7, 0)
+
+
+class DependencyWrong(RuntimeManagerError):
+    """A dependency answers, but not with what the service needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A question to a dependency: `ask` answers with a few words or raises `RuntimeManagerError`."""
+
+    name: str
+    ask: Callable[[], str]
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """The adapters of one service; nothing is connected before it is used."""
+
+    database: Database
+    streams: RedisStreams
+    docker: DockerRuntime
+    state_directories: HostStateDirectories
+    network: str
+    state_root: str
+
+    @classmethod
+    def of(cls, config: Config, logger: logging.Logger) -> Dependencies:
+        """Build them all; contacts nobody."""
+        return cls(
+            database=Database(config.postgres_dsn, max_connections=config.postgres_pool_size),
+            streams=RedisStreams(
+                config.redis_addr.host,
+                config.redis_addr.port,
+                password=config.redis_password,
+                names=config.streams,
+                output_maxlen=config.output_stream_maxlen,
+            ),
+            docker=DockerRuntime(
+                config.docker_host,
+                pull_total_s=config.image_pull_timeout_s,
+                pull_no_progress_s=config.image_pull_progress_timeout_s,
+                logger=logger,
+            ),
+            state_directories=HostStateDirectories(
+                config.game_state_root,
+                config.game_state_dir_mode,
+                config.game_state_owner_uid,
+                config.game_state_owner_gid,
+            ),
+            network=config.docker_network,
+            state_root=config.game_state_root,
+        )
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self.streams.close()
+        self.docker.close()
+        self.database.close()
+
+    def checks(self) -> Sequence[Check]:
+        """The questions in the order in which a start asks them."""
+        return (
+            Check(
+                "postgres",
+                self._ask_postgres,
+                "is it running, and are host, port, role and password of RTMANAGER_POSTGRES_PRIMARY_DSN right?",
+            ),
+            Check(
+                "redis",
+                self._ask_redis,
+                "is it running, and are RTMANAGER_REDIS_MASTER_ADDR and RTMANAGER_REDIS_PASSWORD right?",
+            ),
+            Check("docker", self.docker.ping, "is the daemon running, and may this user use RTMANAGER_DOCKER_HOST?"),
+            Check("network", self._ask_network, f"docker network create {self.network}"),
+            Check("state root", self._ask_state_root, f"mkdir -p {self.state_root}, writable for this user"),
+        )
+
+    def _ask_postgres(self) -> str:
+        return f"PostgreSQL {self.database.ping()}"
+
+    def _ask_redis(self) -> str:
+        version = self.streams.ping()
+        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+            raise DependencyWrong(f"Redis {version} is too old: {'.'.join(map(str, OLDEST_REDIS))} or newer is needed")
+        return f"Redis {version}"
+
+    def _ask_network(self) -> str:
+        if not self.docker.network_exists(self.network):
+            raise DependencyWrong(
+                f"the Docker network {self.network!r} does not exist, and this service never creates it: "
+                f"docker network create {self.network}"
+            )
+        return self.network
+
+    def _ask_state_root(self) -> str:
+        self.state_directories.check_root()
+        return self.state_root

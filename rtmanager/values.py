@@ -1,0 +1,160 @@
+"""How the text of an environment variable becomes a value.
+
+A parser returns the value or raises `Bad` with what would have been right, worded to follow "is not": the
+caller knows which variable it was and whether its text may be shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from psycopg import ProgrammingError
+
+from rtmanager.adapters.postgres.dsn import to_conninfo
+from rtmanager.domain.errors import RuntimeManagerError
+
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a port; an empty host means every interface when listening."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Bad(Exception):
+    """What a value should have been; the caller adds which variable and which value."""
+
+
+def any_text(text: str) -> str:
+    return text
+
+
+def duration(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if not 0 < seconds <= 366 * 86400:
+        raise Bad("a duration above zero such as 500ms, 2s, 5m or 1h")
+    return seconds
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,18}", text) or not low <= int(text) <= high:
+            raise Bad(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise Bad(f"one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def address(text: str) -> Address:
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:/@]*)):([0-9]{1,5})", text)
+    if not match or int(match[3]) > 65535:
+        raise Bad("an address host:port such as redis:6379")
+    return Address(match[1] or match[2] or "", int(match[3]))
+
+
+def remote_address(text: str) -> Address:
+    parsed = address(text)
+    if not parsed.host or not parsed.port:
+        raise Bad("an address host:port such as redis:6379")
+    return parsed
+
+
+def postgres_dsn(text: str) -> str:
+    """A DSN that libpq can read once it is translated (`adapters/postgres/dsn.py`)."""
+    example = "postgres://rtmanagerservice:…@host:5432/galaxy?search_path=rtmanager"
+    if not re.match(r"postgres(ql)?://", text) and not re.match(r"\s*\w+\s*=", text):
+        raise Bad(f"a DSN such as {example}")
+    try:
+        to_conninfo(text, statement_timeout_ms=0)
+    except (ProgrammingError, ValueError) as error:
+        # libpq quotes what it cannot read, and that may be the password; only this complaint never is.
+        told = str(error).strip() if "invalid URI query parameter" in str(error) else "libpq cannot read it"
+        raise Bad(f"a DSN such as {example} ({told})") from error
+    return text
+
+
+def http_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good:
+        raise Bad("a base URL such as http://lobby:8095")
+    return text.rstrip("/")
+
+
+def docker_host(text: str) -> str:
+    if not re.fullmatch(r"(unix:///.+|(tcp|http|https|ssh)://[^\s/]+.*)", text):
+        raise Bad("a Docker endpoint such as unix:///var/run/docker.sock or tcp://host:2375")
+    return text
+
+
+def absolute_path(text: str) -> str:
+    if not text.startswith("/") or "\0" in text or ".." in text.split("/") or not text.strip("/"):
+        raise Bad("an absolute path below /, without ..")
+    return "/" + "/".join(part for part in text.split("/") if part not in ("", "."))
+
+
+def directory_mode(text: str) -> int:
+    if not re.fullmatch(r"0?[0-7]{3,4}", text) or not int(text, 8) & 0o700 == 0o700:
+        raise Bad("an octal directory mode that lets its owner read, write and enter, such as 0750")
+    return int(text, 8)
+
+
+def environment_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
+        raise Bad("the name of an environment variable such as GAME_STATE_PATH")
+    return text
+
+
+def docker_name(text: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", text):
+        raise Bad("a Docker network name: letters, digits, _ . -")
+    return text
+
+
+def options(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    if any(not key.strip() or not equals for key, equals, _ in pairs):
+        raise Bad("comma-separated key=value pairs such as max-size=10m,max-file=3")
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def exporter(text: str) -> str:
+    if text != "none":
+        raise Bad("none: no OpenTelemetry exporter is built in")
+    return text
+
+
+def by_domain(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A parser of the domain: its `InvalidValue` already says what is expected."""
+
+    def wrapped(text: str) -> Any:
+        try:
+            return parse(text)
+        except RuntimeManagerError as error:
+            raise Bad(str(error).partition("expected ")[2]) from error
+
+    return wrapped

@@ -1,0 +1,292 @@
+"""The environment variables of the service, one row each: name, default, meaning.
+
+The service reads nothing else. `docs/configuration.md` is checked against this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rtmanager import values
+from rtmanager.domain.container import parse_cpus, parse_memory, parse_pids
+from rtmanager.domain.messages import Stream
+from rtmanager.operations.ports import PullPolicy
+
+LOG_LEVELS = ("debug", "info", "warn", "error")
+LOG_FORMATS = ("auto", "json", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable: where its value goes, how it is read, what it means (for docs)."""
+
+    name: str
+    attribute: str
+    parse: Callable[[str], Any]
+    default: str | None
+    meaning: str
+    secret: bool = False
+
+
+#: Every variable that the service reads. A default of None: the variable is required.
+VARIABLES: tuple[Variable, ...] = (
+    Variable(
+        "RTMANAGER_INTERNAL_HTTP_ADDR",
+        "http_addr",
+        values.address,
+        ":8096",
+        "where the internal REST API listens",
+    ),
+    Variable(
+        "RTMANAGER_POSTGRES_PRIMARY_DSN",
+        "postgres_dsn",
+        values.postgres_dsn,
+        None,
+        "PostgreSQL, as a URL or as key=value pairs; `search_path` names the schema (`rtmanager` if it names none)",
+        secret=True,
+    ),
+    Variable(
+        "RTMANAGER_POSTGRES_POOL_SIZE",
+        "postgres_pool_size",
+        values.whole(4, 500),
+        "16",
+        "most connections to PostgreSQL that one instance keeps",
+    ),
+    Variable(
+        "RTMANAGER_REDIS_MASTER_ADDR",
+        "redis_addr",
+        values.remote_address,
+        None,
+        "Redis 7 or newer, host:port",
+    ),
+    Variable(
+        "RTMANAGER_REDIS_PASSWORD",
+        "redis_password",
+        values.any_text,
+        "",
+        "the password of Redis",
+        secret=True,
+    ),
+    Variable(
+        "RTMANAGER_REDIS_OUTPUT_STREAM_MAXLEN",
+        "output_stream_maxlen",
+        values.whole(100, 10**9),
+        "100000",
+        "about how many entries each output stream keeps",
+    ),
+    Variable(
+        "RTMANAGER_DOCKER_HOST",
+        "docker_host",
+        values.docker_host,
+        "unix:///var/run/docker.sock",
+        "the Docker daemon",
+    ),
+    Variable(
+        "RTMANAGER_DOCKER_NETWORK",
+        "docker_network",
+        values.docker_name,
+        "galaxy-net",
+        "the network of the engines; it must exist",
+    ),
+    Variable(
+        "RTMANAGER_GAME_STATE_ROOT",
+        "game_state_root",
+        values.absolute_path,
+        None,
+        "the directory on the Docker host below which each game has its own",
+    ),
+    Variable(
+        "RTMANAGER_GAME_STATE_DIR_MODE",
+        "game_state_dir_mode",
+        values.directory_mode,
+        "0750",
+        "mode of a game's directory, octal",
+    ),
+    Variable(
+        "RTMANAGER_GAME_STATE_OWNER_UID",
+        "game_state_owner_uid",
+        values.whole(0, 2**31 - 1),
+        "0",
+        "owner of a game's directory: the user id the engine runs as",
+    ),
+    Variable(
+        "RTMANAGER_GAME_STATE_OWNER_GID",
+        "game_state_owner_gid",
+        values.whole(0, 2**31 - 1),
+        "0",
+        "group of a game's directory",
+    ),
+    Variable(
+        "RTMANAGER_LOBBY_INTERNAL_BASE_URL",
+        "lobby_base_url",
+        values.http_url,
+        None,
+        "the Game Lobby's internal API, asked for diagnosis only",
+    ),
+    Variable(
+        "RTMANAGER_LOBBY_INTERNAL_TIMEOUT",
+        "lobby_timeout_s",
+        values.duration,
+        "2s",
+        "how long the Lobby may take",
+    ),
+    Variable(
+        "RTMANAGER_DEFAULT_CPU_QUOTA",
+        "default_cpus",
+        values.by_domain(parse_cpus),
+        "1.0",
+        "cores of an engine whose image names no `com.galaxy.cpu_quota`",
+    ),
+    Variable(
+        "RTMANAGER_DEFAULT_MEMORY",
+        "default_memory",
+        values.by_domain(parse_memory),
+        "512m",
+        "memory of an engine whose image names no `com.galaxy.memory`; there is no swap beyond it",
+    ),
+    Variable(
+        "RTMANAGER_DEFAULT_PIDS_LIMIT",
+        "default_pids",
+        values.by_domain(parse_pids),
+        "512",
+        "processes of an engine whose image names no `com.galaxy.pids_limit`",
+    ),
+    Variable(
+        "RTMANAGER_CONTAINER_STOP_TIMEOUT_SECONDS",
+        "container_stop_timeout_s",
+        values.whole(0, 3600),
+        "30",
+        "seconds between asking an engine to end and killing it",
+    ),
+    Variable(
+        "RTMANAGER_CONTAINER_RETENTION_DAYS",
+        "container_retention_days",
+        values.whole(0, 36500),
+        "30",
+        "days after which the container of a stopped game is removed",
+    ),
+    Variable(
+        "RTMANAGER_ENGINE_STATE_MOUNT_PATH",
+        "engine_state_mount_path",
+        values.absolute_path,
+        "/var/lib/galaxy-game",
+        "where an engine finds its game's directory",
+    ),
+    Variable(
+        "RTMANAGER_ENGINE_STATE_ENV_NAME",
+        "engine_state_env_name",
+        values.environment_name,
+        "GAME_STATE_PATH",
+        "the variable that tells it, beside `STORAGE_PATH`",
+    ),
+    Variable(
+        "RTMANAGER_IMAGE_PULL_POLICY",
+        "image_pull_policy",
+        lambda text: PullPolicy(values.one_of(*PullPolicy)(text)),
+        "if_missing",
+        "when a registry is asked: `if_missing`, `always` or `never`",
+    ),
+    Variable(
+        "RTMANAGER_IMAGE_PULL_TIMEOUT",
+        "image_pull_timeout_s",
+        values.duration,
+        "10m",
+        "how long a pull may take in all",
+    ),
+    Variable(
+        "RTMANAGER_IMAGE_PULL_PROGRESS_TIMEOUT",
+        "image_pull_progress_timeout_s",
+        values.duration,
+        "1m",
+        "how long a pull may show no progress",
+    ),
+    Variable(
+        "RTMANAGER_DOCKER_LOG_DRIVER",
+        "docker_log_driver",
+        values.any_text,
+        "json-file",
+        "log driver of the engines",
+    ),
+    Variable(
+        "RTMANAGER_DOCKER_LOG_OPTS",
+        "docker_log_options",
+        values.options,
+        "max-size=10m,max-file=3",
+        "options of that driver",
+    ),
+    Variable(
+        "RTMANAGER_MAX_PARALLEL_OPERATIONS",
+        "max_parallel_operations",
+        values.whole(1, 256),
+        "32",
+        "how many games one instance works on at once",
+    ),
+    Variable("RTMANAGER_INSPECT_INTERVAL", "inspect_interval_s", values.duration, "30s", "period of the inspector"),
+    Variable("RTMANAGER_PROBE_INTERVAL", "probe_interval_s", values.duration, "15s", "period of the health probe"),
+    Variable("RTMANAGER_PROBE_TIMEOUT", "probe_timeout_s", values.duration, "2s", "how long one probe may take"),
+    Variable(
+        "RTMANAGER_PROBE_FAILURES_THRESHOLD",
+        "probe_failures_threshold",
+        values.whole(1, 1000),
+        "3",
+        "failed probes in a row before `probe_failed`",
+    ),
+    Variable(
+        "RTMANAGER_RECONCILE_INTERVAL",
+        "reconcile_interval_s",
+        values.duration,
+        "5m",
+        "period of the reconciler",
+    ),
+    Variable("RTMANAGER_CLEANUP_INTERVAL", "cleanup_interval_s", values.duration, "1h", "period of the retention"),
+    Variable(
+        "RTMANAGER_GAME_LEASE_TTL_SECONDS",
+        "game_lease_ttl_s",
+        values.whole(5, 86400),
+        "60",
+        "seconds that an operation survives without a heartbeat of its instance",
+    ),
+    Variable("RTMANAGER_LOG_LEVEL", "log_level", values.one_of(*LOG_LEVELS), "info", "least level that is logged"),
+    Variable(
+        "RTMANAGER_LOG_FORMAT",
+        "log_format",
+        values.one_of(*LOG_FORMATS),
+        "auto",
+        "`json`, `text`, or `auto`: text on a terminal, JSON elsewhere",
+    ),
+    Variable(
+        "RTMANAGER_SHUTDOWN_TIMEOUT",
+        "shutdown_timeout_s",
+        values.duration,
+        "30s",
+        "how long operations may finish after SIGTERM before they are handed back",
+    ),
+    Variable(
+        "OTEL_SERVICE_NAME",
+        "otel_service_name",
+        values.any_text,
+        "galaxy-rtmanager",
+        "the service's name in its logs",
+    ),
+    Variable("OTEL_TRACES_EXPORTER", "otel_traces_exporter", values.exporter, "none", "must be `none`"),
+    Variable("OTEL_METRICS_EXPORTER", "otel_metrics_exporter", values.exporter, "none", "must be `none`"),
+    *(
+        Variable(
+            f"RTMANAGER_REDIS_{stream.name}_STREAM",
+            f"stream_{stream}",
+            values.any_text,
+            default,
+            f"the stream of {meaning}",
+        )
+        for stream, default, meaning in (
+            (Stream.START_JOBS, "runtime:start_jobs", "start jobs"),
+            (Stream.STOP_JOBS, "runtime:stop_jobs", "stop jobs"),
+            (Stream.JOB_RESULTS, "runtime:job_results", "job results"),
+            (Stream.HEALTH_EVENTS, "runtime:health_events", "health events"),
+            (Stream.NOTIFICATION_INTENTS, "notification:intents", "notification intents"),
+            (Stream.DEAD_LETTERS, "runtime:dead_letters", "entries that name no game"),
+        )
+    ),
+)

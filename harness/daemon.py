@@ -78,6 +78,7 @@ def _explain(error: Exception) -> str:
         ("FileNotFoundError", "there is no such socket, so no daemon is running"),
         ("PermissionError", "this user may not open it: run as root or join the group docker"),
         ("ConnectionRefusedError", "nothing listens there"),
+        ("Connection refused", "nothing listens there"),
     ):
         if needle in cause:
             cause = meaning

@@ -26,6 +26,7 @@ from harness import daemon
 from harness.errors import ImageUnavailable
 from harness.images import debian, registry
 from harness.images.recipe import INPUTS_LABEL, Recipe, inspect, labels_of
+from harness.progress import say
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -108,11 +109,14 @@ def up_to_date(service: Service) -> str | None:
     """The reference of the service's image when it is there and needs no work, else None."""
     client = daemon.client()
     for kind, base in _bases(service).items():
-        tag = f"rtm-harness/{service.recipe.name}:{kind}"
-        found = inspect(client, tag)
-        if found is not None and labels_of(found).get(INPUTS_LABEL) == service.recipe.inputs(base):
+        tag = _tag(service, kind)
+        if service.recipe.is_current(client, base, tag):
             return tag
     return None
+
+
+def _tag(service: Service, kind: str) -> str:
+    return f"rtm-harness/{service.recipe.name}:{kind}"
 
 
 def _bases(service: Service) -> dict[str, str]:
@@ -134,17 +138,29 @@ def _have(service: Service) -> str:
 
 
 def _make(client: "APIClient", service: Service) -> str:
-    bases = _bases(service)
-    kind = next(iter(bases))
-    if len(bases) > 1 and not _registry_answers():
-        kind = "local"
-    base = _local_base(client) if kind == "local" else _present(client, bases[kind])
-    tag = f"rtm-harness/{service.recipe.name}:{kind}"
+    kind, base = _have_base(client, _bases(service))
+    tag = _tag(service, kind)
     before = inspect(client, tag)
     service.recipe.build(client, base, tag)
     if before is not None:
         _remove_if_unused(client, before["Id"])
     return tag
+
+
+def _have_base(client: "APIClient", bases: dict[str, str]) -> tuple[str, str]:
+    """The first of `bases` that can be had, which is then there; raises ImageUnavailable for the last."""
+    for kind in bases:
+        if kind == "local":
+            return kind, _local_base(client)
+        if len(bases) > 1 and not _registry_answers():
+            continue
+        try:
+            return kind, _present(client, bases[kind])
+        except ImageUnavailable as failure:
+            if len(bases) == 1:
+                raise
+            say(f"   {failure}")  # a registry that answers may still refuse, by a rate limit say
+    raise ImageUnavailable(f"none of {', '.join(bases.values())} can be had here")
 
 
 @cache

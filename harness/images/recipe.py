@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: The label with the hash of all that an image is made of.
 INPUTS_LABEL = PREFIX + "inputs"
 
+#: The label with the id of the base image.
+BASE_LABEL = PREFIX + "base"
+
 #: A build may be silent for this many seconds.
 BUILD_TIMEOUT_S = 300
 
@@ -33,15 +36,24 @@ class Recipe:
     folder: Path
 
     def inputs(self, base: str) -> str:
-        """The hash of the folder and the base image."""
+        """The hash of the folder and the base image's name."""
         digest = hashlib.sha256(base.encode())
         for path in self._files():
             digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
         return digest.hexdigest()[:24]
 
+    def is_current(self, client: "APIClient", base: str, tag: str) -> bool:
+        """Whether the image `tag` is there and nothing that it is made of has changed since."""
+        image = inspect(client, tag)
+        if image is None or labels_of(image).get(INPUTS_LABEL) != self.inputs(base):
+            return False
+        base_now = inspect(client, base)
+        return base_now is None or labels_of(image).get(BASE_LABEL) == base_now["Id"]
+
     def build(self, client: "APIClient", base: str, tag: str) -> None:
         """Build on `base` and name the image `tag`; raises ImageUnavailable with the build's last lines."""
-        labels = {INPUTS_LABEL: self.inputs(base)}
+        base_image = inspect(client, base)
+        labels = {INPUTS_LABEL: self.inputs(base), BASE_LABEL: base_image["Id"] if base_image else ""}
         with step(f"image {tag}: building on {base}"):
             events = client.build(
                 fileobj=self._context(),

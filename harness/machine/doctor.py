@@ -132,4 +132,5 @@ def _images(answering: bool) -> Iterator[Check]:
             yield Check(f"image {name}", False, str(error), "correct the environment")
             continue
         how = "" if apt.available() else ", if the daemon reaches an image registry"
-        yield Check(f"image {name}", there is not None, there or "not made yet", f"python -m harness up{how}")
+        absent = "not made yet" if answering else "not known without a daemon"
+        yield Check(f"image {name}", there is not None, there or absent, f"python -m harness up{how}")

@@ -1,0 +1,152 @@
+"""Which image is used, and when it is made anew; with a stand-in for the daemon that knows images only."""
+
+import os
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from harness.errors import ImageUnavailable
+from harness.images import catalogue, debian
+from harness.images.recipe import Recipe
+
+
+class Images:
+    """The images of a daemon, without the daemon."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, dict[str, Any]] = {}
+        self.built: list[str] = []
+        self._ids = iter(range(1, 100))
+
+    def add(self, name: str, labels: dict[str, str] | None = None) -> None:
+        self.there[name] = {"Id": f"id{next(self._ids)}", "Config": {"Labels": labels}, "RepoTags": [name]}
+
+    def inspect(self, _client: object, name: str) -> dict[str, Any] | None:
+        found = (image for image in self.there.values() if image["Id"] == name)
+        return self.there.get(name) or next(found, None)
+
+    def build(self, *, tag: str, labels: dict[str, str], **_how: object) -> list[dict[str, str]]:
+        self.built.append(tag)
+        self.add(tag, labels)
+        return []
+
+
+class RecipeTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (self.folder / "Dockerfile").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n")
+        self.recipe = Recipe("thing", self.folder)
+
+    def test_the_inputs_change_with_a_file_a_name_and_the_base(self) -> None:
+        seen = {self.recipe.inputs("a"), self.recipe.inputs("b")}
+        (self.folder / "more").write_text("x")
+        seen.add(self.recipe.inputs("a"))
+        (self.folder / "more").rename(self.folder / "other")
+        seen.add(self.recipe.inputs("a"))
+        self.assertEqual(len(seen), 4)
+
+    def test_the_same_content_is_the_same_input_wherever_it_lies(self) -> None:
+        with tempfile.TemporaryDirectory() as other:
+            (Path(other) / "Dockerfile").write_bytes((self.folder / "Dockerfile").read_bytes())
+            self.assertEqual(Recipe("thing", Path(other)).inputs("a"), self.recipe.inputs("a"))
+
+    def test_a_failed_build_shows_the_builds_last_words(self) -> None:
+        client = mock.Mock()
+        client.build.return_value = [{"stream": "Step 1: RUN it\n"}, {"error": "exit code 3"}]
+        with (
+            mock.patch("harness.images.recipe.inspect", return_value=None),
+            self.assertRaisesRegex(ImageUnavailable, r"(?s)exit code 3.*RUN it"),
+        ):
+            self.recipe.build(client, "base", "thing:1")
+
+
+class CatalogueTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.images = Images()
+        client = mock.Mock(build=self.images.build)
+        self.registry = mock.Mock(return_value=True)
+        self.pull = mock.Mock(side_effect=self.images.add)
+        self.make_base = mock.Mock(side_effect=lambda _client: self.images.add(debian.tag()))
+        client.images.return_value = []
+        for target, stand_in in (
+            ("harness.daemon.client", mock.Mock(return_value=client)),
+            ("harness.images.catalogue.inspect", self.images.inspect),
+            ("harness.images.recipe.inspect", self.images.inspect),
+            ("harness.images.registry.pull", self.pull),
+            ("harness.images.catalogue._registry_answers", self.registry),
+            ("harness.images.debian.build", self.make_base),
+        ):
+            self.enterContext(mock.patch(target, stand_in))
+        settings = {name: value for name, value in os.environ.items() if not name.startswith("RTM_IT_")}
+        self.enterContext(mock.patch.dict(os.environ, settings, clear=True))
+
+    def test_with_a_registry_the_ordinary_image_is_the_base(self) -> None:
+        self.assertEqual(catalogue.postgres(), "rtm-harness/postgres:registry")
+        self.pull.assert_called_once_with("postgres:16-alpine")
+        self.make_base.assert_not_called()
+
+    def test_without_a_registry_the_base_is_made_here_once_for_all(self) -> None:
+        self.registry.return_value = False
+        self.assertEqual(catalogue.postgres(), "rtm-harness/postgres:local")
+        self.assertEqual(catalogue.redis(), "rtm-harness/redis:local")
+        self.make_base.assert_called_once()
+        self.pull.assert_not_called()
+
+    def test_a_registry_that_refuses_the_pull_is_as_good_as_none(self) -> None:
+        self.pull.side_effect = ImageUnavailable("too many requests")
+        self.assertEqual(catalogue.redis(), "rtm-harness/redis:local")
+
+    def test_a_source_that_was_asked_for_is_the_only_one(self) -> None:
+        self.pull.side_effect = ImageUnavailable("too many requests")
+        os.environ["RTM_IT_IMAGE_SOURCE"] = "registry"
+        self.assertRaisesRegex(ImageUnavailable, "too many requests", catalogue.redis)
+        os.environ["RTM_IT_IMAGE_SOURCE"] = "local"
+        self.assertEqual(catalogue.redis(), "rtm-harness/redis:local")
+        self.registry.assert_not_called()
+
+    def test_an_unknown_source_is_named(self) -> None:
+        os.environ["RTM_IT_IMAGE_SOURCE"] = "moon"
+        self.assertRaisesRegex(ImageUnavailable, "RTM_IT_IMAGE_SOURCE is 'moon'", catalogue.redis)
+
+    def test_what_is_there_and_current_is_used_and_no_registry_asked(self) -> None:
+        self.registry.return_value = False
+        first = catalogue.redis()
+        self.registry.reset_mock()
+        self.assertEqual(catalogue.redis(), first)
+        self.assertEqual(self.images.built, [first])
+        self.registry.assert_not_called()
+
+    def test_a_base_that_changed_under_its_name_means_building_anew(self) -> None:
+        tag = catalogue.redis()
+        self.images.add("redis:7-alpine")
+        catalogue.redis()
+        self.assertEqual(self.images.built, [tag, tag])
+
+    def test_a_base_that_was_removed_does_not(self) -> None:
+        tag = catalogue.redis()
+        del self.images.there["redis:7-alpine"]
+        catalogue.redis()
+        self.assertEqual(self.images.built, [tag])
+
+    def test_an_image_of_the_environment_is_the_base(self) -> None:
+        os.environ["RTM_IT_POSTGRES_IMAGE"] = "my/postgres:17"
+        self.images.add("my/postgres:17")
+        self.assertEqual(catalogue.postgres(), "rtm-harness/postgres:given")
+        self.pull.assert_not_called()
+
+    def test_one_of_our_own_images_is_used_as_it_is(self) -> None:
+        made = catalogue.postgres()
+        os.environ["RTM_IT_POSTGRES_IMAGE"] = made
+        self.images.built.clear()
+        self.assertEqual(catalogue.postgres(), made)
+        self.assertEqual(self.images.built, [])
+
+    def test_a_given_engine_image_is_used_as_it_is_under_both_names(self) -> None:
+        os.environ["RTM_IT_ENGINE_IMAGE"] = "my/engine:1"
+        self.images.add("my/engine:1")
+        engine = catalogue.engine()
+        self.assertEqual(engine.image_id, self.images.there["my/engine:1"]["Id"])
+        self.assertEqual((engine.ref, engine.patched_ref), catalogue.ENGINE_TAGS)
+        self.assertEqual(self.images.built, [])

@@ -1,13 +1,15 @@
-"""The harness's command line: `python -m harness doctor | up | down | sweep`.
+"""The harness's command line: `python -m harness doctor | up | demo | run | down | sweep`.
 
 To add a command, write a function that takes the parsed arguments and returns the exit code, and put it into
 COMMANDS; one with options of its own adds them in OPTIONS.
 """
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable
+from types import FrameType
 
 from harness import progress
 from harness.errors import HarnessError
@@ -38,6 +40,33 @@ def up(_arguments: argparse.Namespace) -> int:
         print(f"{name:<9} {ref}")
     print(f"ready in {time.monotonic() - began:.1f} s")
     return 0
+
+
+def demo(_arguments: argparse.Namespace) -> int:
+    """play one game through its whole life, on real services, and take everything down"""
+    from harness.demo import demo as play
+
+    _end_in_order()
+    play()
+    return 0
+
+
+def run(_arguments: argparse.Namespace) -> int:
+    """serve a Runtime Manager with everything it needs, until Ctrl-C"""
+    from harness.run import run as serve
+
+    _end_in_order()
+    serve()
+    return 0
+
+
+def _end_in_order() -> None:
+    """SIGTERM, like Ctrl-C, unwinds: what was started is taken down."""
+
+    def unwind(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, unwind)
 
 
 def down(arguments: argparse.Namespace) -> int:
@@ -79,6 +108,8 @@ def _down_options(parser: argparse.ArgumentParser) -> None:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": doctor,
     "up": up,
+    "demo": demo,
+    "run": run,
     "down": down,
     "sweep": sweep,
 }
@@ -103,3 +134,5 @@ def main(argv: list[str] | None = None) -> int:
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130

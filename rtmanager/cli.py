@@ -49,11 +49,11 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
 
 
 def serve(config: Config, logger: logging.Logger) -> int:
-    """Serve until SIGTERM or SIGINT; a second signal ends the process at once."""
+    """Serve until SIGTERM or SIGINT; a second SIGINT, from an impatient terminal, ends the process at once."""
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        if stop.is_set() and number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         stop.set()

@@ -1,0 +1,99 @@
+"""`make run`: a Runtime Manager with everything it needs, in the foreground, to try things by hand."""
+
+import os
+import subprocess
+import time
+
+from harness import images, manager, stack
+from harness.container import HTTP_NOT_YET
+from harness.errors import HarnessError
+from harness.machine.up import up
+from harness.manager import ADDRESS_VARIABLE, COMMAND
+from harness.progress import enable
+from harness.stack import Stack
+from harness.waiting import wait_until
+from harness.web import call
+
+_HELP = """
+The Runtime Manager serves at http://{address}. Things to try from another terminal:
+
+  a start job
+    docker exec {redis} redis-cli XADD runtime:start_jobs '*' \\
+      game_id first image_ref {image} requested_at_ms {now}
+  its result
+    docker exec {redis} redis-cli XREVRANGE runtime:job_results + - COUNT 1
+  its record
+    curl -s http://{address}/api/v1/internal/runtimes/first
+    docker exec {postgres} psql -U postgres galaxy -x -c 'SELECT * FROM rtmanager.runtime_records'
+  its log of operations
+    docker exec {postgres} psql -U postgres galaxy -c \\
+      'SELECT op_kind, op_source, outcome, error_code, finished_at FROM rtmanager.operation_log ORDER BY id'
+  its container
+    docker ps --filter label=com.galaxy.owner=rtmanager
+  a patch
+    curl -s -X POST -H 'X-Galaxy-Caller: gm' -d '{{"image_ref":"{patched}"}}' \\
+      http://{address}/api/v1/internal/runtimes/first/patch
+  a stop job, then its container's removal
+    docker exec {redis} redis-cli XADD runtime:stop_jobs '*' game_id first reason finished requested_at_ms {now}
+    curl -s -X DELETE http://{address}/api/v1/internal/runtimes/first/container
+
+The games' directories are under {state_root}.
+Ctrl-C stops the manager and takes all of this down, the games included.
+"""
+
+
+def run() -> None:
+    """Serve until Ctrl-C or SIGTERM; raises HarnessError when the manager does not come up or ends badly."""
+    enable()
+    up()
+    images.ensure_all()
+    with stack.running("run") as here:
+        # Not through `manager.start`: its log belongs on this terminal, and Ctrl-C reaches it by itself.
+        process = subprocess.Popen(COMMAND, env={**_inherited(), **here.environment})
+        try:
+            _wait_until_ready(process, here.environment[ADDRESS_VARIABLE])
+            print(_instructions(here), flush=True)
+            process.wait()
+        except KeyboardInterrupt:
+            print("\nstopping, the manager first", flush=True)
+        finally:
+            code = _end(process)
+    if code != 0:
+        raise HarnessError(f"the manager ended with exit code {code}; its log is above")
+
+
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("RTMANAGER_")}
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str) -> None:
+    def hopeless() -> str | None:
+        code = process.poll()
+        return None if code is None else f"it ended with exit code {code}; its log is above"
+
+    wait_until(
+        f"the manager at {address}",
+        lambda: call("GET", f"http://{address}/readyz", timeout_s=5)[0] == 200,
+        timeout_s=manager.READY_TIMEOUT_S,
+        retry_on=HTTP_NOT_YET,
+        hopeless=hopeless,
+    )
+
+
+def _end(process: "subprocess.Popen[bytes]") -> int:
+    """Its exit code; a manager that still runs (Ctrl-C may have reached only us) is asked to end."""
+    if process.poll() is None:
+        process.terminate()
+    return process.wait(manager.STOP_TIMEOUT_S)
+
+
+def _instructions(here: Stack) -> str:
+    return _HELP.format(
+        address=here.environment[ADDRESS_VARIABLE],
+        redis=here.redis.container.name,
+        postgres=here.postgres.container.name,
+        image=here.engine.ref,
+        patched=here.engine.patched_ref,
+        now=round(time.time() * 1000),
+        state_root=here.state_root.games,
+    )

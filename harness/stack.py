@@ -1,0 +1,60 @@
+"""Everything that a Runtime Manager needs, around one game network: for the demo, and to try things by hand.
+
+with stack.running() as here, manager.start(here.environment, log) as process:
+    process.wait_until_ready()
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from harness import images, manager, network, services, stateroot
+from harness.images.catalogue import EngineImage
+from harness.lobby import Lobby
+from harness.network import Network
+from harness.postgres import Postgres
+from harness.progress import step
+from harness.redis import Redis
+from harness.stateroot import StateRoot
+
+#: The user that the reference engine runs as, and so the owner of its games' directories.
+ENGINE_USER = 10001
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What there is, and `environment`, which points a manager at it."""
+
+    postgres: Postgres
+    redis: Redis
+    network: Network
+    state_root: StateRoot
+    lobby: Lobby
+    engine: EngineImage
+    environment: dict[str, str]
+
+
+@contextmanager
+def running(name: str) -> Iterator[Stack]:
+    """Start it all, named after what it is for; taken away at the end, with every game that was started in it."""
+    with ExitStack() as cleanup:
+        engine = images.engine()
+        with step("starting PostgreSQL and Redis"):
+            postgres, redis = cleanup.enter_context(services.running())
+        root = stateroot.create(name)
+        cleanup.callback(root.remove)
+        games = network.create()
+        cleanup.callback(games.remove)  # with the games' containers, before their directories
+        lobby = cleanup.enter_context(Lobby())
+        environment = {
+            manager.ADDRESS_VARIABLE: manager.free_address(),
+            "RTMANAGER_POSTGRES_PRIMARY_DSN": postgres.dsn(),
+            "RTMANAGER_REDIS_MASTER_ADDR": redis.address,
+            "RTMANAGER_DOCKER_NETWORK": games.name,
+            "RTMANAGER_GAME_STATE_ROOT": str(root.games),
+            "RTMANAGER_GAME_STATE_OWNER_UID": str(ENGINE_USER),
+            "RTMANAGER_GAME_STATE_OWNER_GID": str(ENGINE_USER),
+            "RTMANAGER_LOBBY_INTERNAL_BASE_URL": lobby.base_url,
+            "RTMANAGER_CONTAINER_STOP_TIMEOUT_SECONDS": "10",
+        }
+        yield Stack(postgres, redis, games, root, lobby, engine, environment)

@@ -1,0 +1,30 @@
+"""JSON over HTTP, for tests and demos: one call, its status and its answer."""
+
+import http.client
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+TIMEOUT_S = 60.0
+
+
+def call(
+    method: str,
+    url: str,
+    body: object = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
+) -> tuple[int, Any]:
+    """Send `body` as JSON (None: no body); the answer's status and its JSON. Raises OSError without an answer."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+    target = parts.path + (f"?{parts.query}" if parts.query else "")
+    payload = None if body is None else json.dumps(body)
+    try:
+        connection.request(method, target, payload, {"Content-Type": "application/json", **(headers or {})})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()

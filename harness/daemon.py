@@ -6,6 +6,7 @@ used throughout: the high-level one inspects every container of a list, one requ
 
 import atexit
 import os
+import socket
 from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -45,12 +46,13 @@ def connect(timeout_s: int = CALL_TIMEOUT_S) -> "APIClient":
     from docker.errors import DockerException
     from docker.utils import kwargs_from_env
 
+    address = host()
+    _knock(address)
     tls = kwargs_from_env().get("tls", False)
     try:
-        client = docker.APIClient(base_url=host(), version="auto", timeout=timeout_s, tls=tls)
+        return docker.APIClient(base_url=address, version="auto", timeout=timeout_s, tls=tls)
     except DockerException as error:
-        raise DaemonUnavailable(_explain(error)) from error
-    return client
+        raise _unavailable(address, str(error)) from error
 
 
 @cache
@@ -72,15 +74,25 @@ def why_unavailable() -> str | None:
     return None
 
 
-def _explain(error: Exception) -> str:
-    cause = str(error)
-    for needle, meaning in (
-        ("FileNotFoundError", "there is no such socket, so no daemon is running"),
-        ("PermissionError", "this user may not open it: run as root or join the group docker"),
-        ("ConnectionRefusedError", "nothing listens there"),
-        ("Connection refused", "nothing listens there"),
-    ):
-        if needle in cause:
-            cause = meaning
-            break
-    return f"no Docker daemon answers at {host()}: {cause}; `python -m harness doctor` tells what to do"
+def _knock(address: str) -> None:
+    """Open and close the daemon's socket: its own errors tell more than those of the SDK."""
+    scheme, _, path = address.partition("://")
+    if scheme != "unix":
+        return
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(CALL_TIMEOUT_S)
+        try:
+            connection.connect(path)
+        except FileNotFoundError:
+            raise _unavailable(address, "there is no such socket, so no daemon is running") from None
+        except PermissionError:
+            cause = "this user may not open it: run as root or join the group docker"
+            raise _unavailable(address, cause) from None
+        except OSError as error:
+            raise _unavailable(address, f"nothing listens there ({error.strerror})") from error
+
+
+def _unavailable(address: str, cause: str) -> DaemonUnavailable:
+    return DaemonUnavailable(
+        f"no Docker daemon answers at {address}: {cause}; `python -m harness doctor` tells what to do"
+    )

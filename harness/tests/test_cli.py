@@ -1,0 +1,37 @@
+"""The command line: one line for a failure, and the exit code."""
+
+import io
+import unittest
+from contextlib import redirect_stderr, redirect_stdout
+from unittest import mock
+
+from harness import cli
+from harness.errors import MachineNotReady
+from harness.machine.doctor import Check
+
+
+class CommandLineTest(unittest.TestCase):
+    def run_command(self, *arguments: str) -> tuple[int, str, str]:
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as errors:
+            code = cli.main(list(arguments))
+        return code, out.getvalue(), errors.getvalue()
+
+    def test_doctor_fails_when_something_is_missing_and_names_the_remedy(self) -> None:
+        checks = [Check("Linux", True, "Linux 6"), Check("free disk", False, "1 GB", "free 2 GB there")]
+        with mock.patch("harness.machine.doctor.examine", return_value=iter(checks)):
+            code, out, _ = self.run_command("doctor")
+        self.assertEqual(code, 1)
+        self.assertRegex(out, r"ok +Linux +Linux 6\nmissing +free disk +1 GB\n +-> free 2 GB there\n")
+
+    def test_doctor_succeeds_when_all_is_there(self) -> None:
+        with mock.patch("harness.machine.doctor.examine", return_value=iter([Check("Linux", True, "")])):
+            self.assertEqual(self.run_command("doctor")[0], 0)
+
+    def test_a_failure_is_a_message_and_not_a_traceback(self) -> None:
+        with mock.patch("harness.machine.up.up", side_effect=MachineNotReady("no daemon: do this")):
+            code, _, errors = self.run_command("up")
+        self.assertEqual((code, errors), (1, "harness: no daemon: do this\n"))
+
+    def test_every_command_says_what_it_does(self) -> None:
+        for name, command in cli.COMMANDS.items():
+            self.assertTrue(command.__doc__, name)

@@ -1,0 +1,177 @@
+"""Getting a daemon on a bare machine, with stand-ins for apt-get and dockerd: nothing is installed here."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from dataclasses import asdict
+from pathlib import Path
+from unittest import mock
+
+from harness import daemon
+from harness.errors import DaemonUnavailable, MachineNotReady
+from harness.machine import apt, dockerd, doctor, up
+from harness.runner import process_start_time
+
+#: Answers the request for the API's version on the socket that RTMANAGER_DOCKER_HOST names.
+FAKE_DOCKERD = """#!{python}
+import http.server, json, os, socketserver
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({{"ApiVersion": "1.41", "Version": "0"}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def address_string(self):
+        return "client"
+socketserver.UnixStreamServer(os.environ["RTMANAGER_DOCKER_HOST"].removeprefix("unix://"), Handler).serve_forever()
+"""
+
+FAILING_DOCKERD = "#!/bin/sh\necho failed to mount the overlay >&2; exit 4\n"
+
+#: Writes down how it was called; `install` fails until `update` was called.
+FAKE_APT = """#!/bin/sh
+echo "$@" >> {log}
+case "$*" in *update*) touch {log}.updated ;; *) test -e {log}.updated || {{ echo no such package; exit 100; }} ;; esac
+"""
+
+
+class MachineTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.programs = self.directory / "bin"
+        self.programs.mkdir()
+        environment = {
+            "PATH": f"{self.programs}:{os.environ['PATH']}",
+            "XDG_STATE_HOME": str(self.directory / "state"),
+            "RTMANAGER_DOCKER_HOST": f"unix://{self.directory}/docker.sock",
+        }
+        self.enterContext(mock.patch.dict(os.environ, environment))
+        self.enterContext(mock.patch.object(dockerd, "systemd_runs", return_value=False))
+
+    def program(self, name: str, text: str) -> None:
+        path = self.programs / name
+        path.write_text(text)
+        path.chmod(0o755)
+
+
+class DockerdTest(MachineTest):
+    def test_it_is_started_waited_for_remembered_and_stopped(self) -> None:
+        self.program("dockerd", FAKE_DOCKERD.format(python=sys.executable))
+        dockerd.start()
+        self.addCleanup(dockerd.stop)
+        daemon.connect().close()
+        started = dockerd.ours()
+        assert started is not None
+        self.assertNotEqual(os.getsid(started.pid), os.getsid(0), "it outlives this session")
+        self.assertTrue(dockerd.stop())
+        self.assertIsNone(dockerd.ours())
+        self.assertFalse(started.is_running())
+
+    def test_its_failure_shows_its_log_at_once(self) -> None:
+        self.program("dockerd", FAILING_DOCKERD)
+        with self.assertRaisesRegex(MachineNotReady, r"(?s)exit code 4.*failed to mount the overlay"):
+            dockerd.start()
+
+    def test_without_one_of_ours_nothing_is_stopped(self) -> None:
+        self.assertFalse(dockerd.stop())
+
+    def test_another_process_with_its_pid_is_not_stopped(self) -> None:
+        process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+        self.addCleanup(process.communicate)
+        ours = dockerd.Started(process.pid, (process_start_time(process.pid) or 0) - 1)
+        (dockerd.state_directory() / "dockerd.json").write_text(json.dumps(asdict(ours)))
+        self.assertFalse(dockerd.stop())
+        self.assertIsNone(process.poll())
+
+
+class AptTest(MachineTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.log = self.directory / "apt.log"
+        self.program("apt-get", FAKE_APT.format(log=self.log))
+
+    @mock.patch("os.geteuid", return_value=0)
+    def test_lists_are_read_anew_only_when_that_is_needed(self, _root: mock.Mock) -> None:
+        apt.install(["docker.io"])
+        apt.install(["iptables"])
+        calls = [line.split()[3] for line in self.log.read_text().splitlines()]
+        self.assertEqual(calls, ["install", "update", "install", "install"])
+
+    @mock.patch("os.geteuid", return_value=1000)
+    def test_a_failure_shows_what_apt_said(self, _user: mock.Mock) -> None:
+        with self.assertRaisesRegex(MachineNotReady, r"(?s)install.*exit code 100.*no such package"):
+            apt.install(["docker.io"])
+
+
+class UpTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.environment = self.enterContext(mock.patch.dict(os.environ))
+        for name in ("RTMANAGER_DOCKER_HOST", "DOCKER_HOST"):
+            os.environ.pop(name, None)
+        replace = self.enterContext
+        self.unavailable = replace(mock.patch.object(daemon, "why_unavailable", return_value="none answers"))
+        self.install = replace(mock.patch.object(apt, "install"))
+        self.start = replace(mock.patch.object(dockerd, "start"))
+        self.missing = replace(mock.patch.object(up, "missing_programs", return_value=["dockerd", "iptables"]))
+        self.user = replace(mock.patch("os.geteuid", return_value=0))
+        self.has_apt = replace(mock.patch.object(apt, "available", return_value=True))
+        replace(mock.patch.object(dockerd, "running_pid", return_value=None))
+        replace(mock.patch.object(dockerd, "systemd_runs", return_value=False))
+
+    def test_a_daemon_that_answers_is_all_there_is_to_do(self) -> None:
+        self.unavailable.return_value = None
+        up.up()
+        self.install.assert_not_called()
+        self.start.assert_not_called()
+
+    def test_on_a_bare_machine_it_is_installed_and_started(self) -> None:
+        up.up()
+        self.install.assert_called_once_with(("docker.io", "iptables"))
+        self.start.assert_called_once_with()
+
+    def test_what_is_installed_is_only_started(self) -> None:
+        self.missing.return_value = []
+        up.up()
+        self.install.assert_not_called()
+        self.start.assert_called_once_with()
+
+    def test_for_a_daemon_that_the_environment_names_nothing_is_installed(self) -> None:
+        for name in ("RTMANAGER_DOCKER_HOST", "DOCKER_HOST"):
+            with self.subTest(name), mock.patch.dict(os.environ, {name: "tcp://elsewhere:2375"}):
+                self.assertRaisesRegex(MachineNotReady, "nothing is installed", up.up)
+        self.install.assert_not_called()
+        self.start.assert_not_called()
+
+    def test_without_root_it_says_what_root_does(self) -> None:
+        self.user.return_value = 1000
+        self.assertRaisesRegex(MachineNotReady, "as root", up.up)
+        self.install.assert_not_called()
+
+    def test_without_apt_it_says_what_to_install(self) -> None:
+        self.has_apt.return_value = False
+        self.assertRaisesRegex(MachineNotReady, "install the Docker Engine and iptables", up.up)
+        self.start.assert_not_called()
+
+
+class DoctorTest(unittest.TestCase):
+    def test_without_a_daemon_every_check_that_fails_has_a_remedy(self) -> None:
+        with mock.patch.object(daemon, "why_unavailable", return_value="none answers"):
+            checks = list(doctor.examine())
+        failed = [check for check in checks if not check.ok]
+        self.assertIn("Docker daemon", [check.name for check in failed])
+        self.assertTrue(all(check.remedy for check in failed))
+
+
+class DaemonTest(MachineTest):
+    def test_no_socket_is_told_in_plain_words(self) -> None:
+        with self.assertRaisesRegex(DaemonUnavailable, "there is no such socket"):
+            daemon.connect()
+
+    def test_ports_of_a_remote_daemon_are_reached_at_its_host(self) -> None:
+        with mock.patch.dict(os.environ, {"RTMANAGER_DOCKER_HOST": "tcp://elsewhere:2375"}):
+            self.assertEqual(daemon.published_address(), ("0.0.0.0", "elsewhere"))
+        self.assertEqual(daemon.published_address(), ("127.0.0.1", "127.0.0.1"))

@@ -1,0 +1,116 @@
+"""The internal REST API (contract, "REST"): the table of its endpoints, and what is common to all of them.
+
+Knows nothing of sockets: `Api.handle` is a function from a request to a response. It answers every request,
+its own defects included, and every answer carries `X-Request-Id`: the caller's, if that can stand in a log and
+in a key, else a new one. The log of an operation has it as `source_ref` `rest:<id>`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from rtmanager.domain.errors import ErrorCode, Unavailable
+from rtmanager.domain.operation import OpSource
+from rtmanager.http.bodies import read_query
+from rtmanager.http.handlers import Asked, Calls, Operations, Reads
+from rtmanager.http.messages import Refused, Request, Response, failure, invalid
+from rtmanager.http.routes import Router
+from rtmanager.operations.store import GameBusy, Records
+
+RUNTIMES = "/api/v1/internal/runtimes"
+#: Operations that callers may wait for at once: fewer than the server has connections, so that reads and
+#: liveness checks are answered while every one of these waits.
+WAITING_CALLS = 96
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One operation of the API: who answers, which query parameters it knows, whether a body may come."""
+
+    answer: Callable[[Asked], Response]
+    query: tuple[str, ...] = ()
+    body: bool = False
+
+
+class Api:
+    """The API over its collaborators. `readiness` gives what does not answer, and why; nothing when ready."""
+
+    def __init__(
+        self,
+        *,
+        calls: Calls,
+        records: Records,
+        readiness: Callable[[], Mapping[str, str]],
+        logger: logging.Logger,
+        waiting_calls: int = WAITING_CALLS,
+    ) -> None:
+        self._logger = logger
+        reads = Reads(records, readiness)
+        operations = Operations(calls, records, waiting=waiting_calls)
+        game = f"{RUNTIMES}/{{game_id}}"
+        self._router = Router(
+            {
+                ("GET", "/healthz"): Endpoint(reads.healthz),
+                ("GET", "/readyz"): Endpoint(reads.readyz),
+                ("GET", RUNTIMES): Endpoint(reads.list, query=("status", "limit", "cursor")),
+                ("GET", game): Endpoint(reads.get),
+                ("POST", f"{game}/start"): Endpoint(operations.start, body=True),
+                ("POST", f"{game}/stop"): Endpoint(operations.stop, body=True),
+                ("POST", f"{game}/restart"): Endpoint(operations.restart, body=True),
+                ("POST", f"{game}/patch"): Endpoint(operations.patch, body=True),
+                ("DELETE", f"{game}/container"): Endpoint(operations.cleanup),
+            }
+        )
+
+    @property
+    def routes(self) -> list[tuple[str, str]]:
+        """Method and path template of every endpoint."""
+        return self._router.routes
+
+    def handle(self, request: Request) -> Response:
+        """The answer to a request; safe for any number of threads, never raises."""
+        request_id = _request_id(request)
+        response = self._answer(request, request_id)
+        return replace(response, headers={**response.headers, "X-Request-Id": request_id})
+
+    def _answer(self, request: Request, request_id: str) -> Response:
+        try:
+            endpoint, game_id = self._router.find(request.method, request.path)
+            return endpoint.answer(_read(request, endpoint, game_id, request_id))
+        except Refused as refusal:
+            return refusal.response()
+        except GameBusy as error:
+            return failure(ErrorCode.CONFLICT, str(error))
+        except Unavailable as error:
+            return failure(ErrorCode.SERVICE_UNAVAILABLE, str(error))
+        except Exception:  # a defect: the caller is told where to look, the service lives on
+            self._logger.exception(
+                "request failed", extra={"request_id": request_id, "method": request.method, "path": request.path}
+            )
+            return failure(
+                ErrorCode.INTERNAL_ERROR,
+                f"the request failed by a defect of the Runtime Manager; its log has the cause under {request_id}",
+            )
+
+
+def _read(request: Request, endpoint: Endpoint, game_id: str, request_id: str) -> Asked:
+    if request.body and not endpoint.body:
+        raise invalid(f"{request.method} {request.path} takes no body, got {len(request.body)} bytes")
+    return Asked(
+        game_id=game_id,
+        query=read_query(request.query, endpoint.query),
+        body=request.body,
+        source=OpSource.GM_REST if request.headers.get("x-galaxy-caller") == "gm" else OpSource.ADMIN_REST,
+        request_id=request_id,
+    )
+
+
+def _request_id(request: Request) -> str:
+    given = request.headers.get("x-request-id", "")
+    return given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -1,0 +1,47 @@
+"""Records as JSON, and the place in a list as an opaque text."""
+
+from __future__ import annotations
+
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime
+
+from rtmanager.domain.game import check_game_id, shown
+from rtmanager.domain.record import RuntimeRecord
+from rtmanager.http.messages import invalid
+
+
+def encode_record(record: RuntimeRecord) -> dict[str, str | None]:
+    """All twelve fields, null where there is nothing (contract, "REST")."""
+    return {
+        "game_id": record.game_id,
+        "status": record.status.value,
+        "current_container_id": record.current_container_id,
+        "current_image_ref": record.current_image_ref,
+        "engine_endpoint": record.engine_endpoint,
+        "state_path": record.state_path,
+        "docker_network": record.docker_network,
+        "started_at": _time(record.started_at),
+        "stopped_at": _time(record.stopped_at),
+        "removed_at": _time(record.removed_at),
+        "last_op_at": _time(record.last_op_at),
+        "created_at": _time(record.created_at),
+    }
+
+
+def encode_cursor(game_id: str) -> str:
+    """The place after a game, for a client to hand back as it is."""
+    return urlsafe_b64encode(game_id.encode()).decode().rstrip("=")
+
+
+def decode_cursor(text: str) -> str:
+    """The game that a page begins after. Raises `Refused` for what `encode_cursor` did not make."""
+    try:
+        return check_game_id(urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode())
+    except (ValueError, binascii.Error):
+        raise invalid(f"cursor {shown(text)}: expected next_cursor of an earlier answer") from None
+
+
+def _time(moment: datetime | None) -> str | None:
+    """RFC 3339 in UTC."""
+    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,98 @@
+"""A request and a response as the handlers see them, and what is said when a request is refused.
+
+Every answer is JSON; every refusal, those of the HTTP layer included, is `{"error":{"code","message"}}` with a
+code of the contract. The code says what a program may do about it, the message is for a person.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from rtmanager.domain.errors import ErrorCode, RuntimeManagerError
+
+CONTENT_TYPE = "application/json; charset=utf-8"
+
+#: The status that each failure has (contract, "REST"). Where HTTP itself demands another status (405, 413, …)
+#: the code is `invalid_request`.
+STATUS_OF: Mapping[ErrorCode, int] = {
+    ErrorCode.INVALID_REQUEST: 400,
+    ErrorCode.START_CONFIG_INVALID: 400,
+    ErrorCode.IMAGE_REF_NOT_SEMVER: 400,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.CONFLICT: 409,
+    ErrorCode.SEMVER_PATCH_ONLY: 409,
+    ErrorCode.SERVICE_UNAVAILABLE: 503,
+    ErrorCode.DOCKER_UNAVAILABLE: 503,
+    ErrorCode.INTERNAL_ERROR: 500,
+    ErrorCode.IMAGE_PULL_FAILED: 500,
+    ErrorCode.CONTAINER_START_FAILED: 500,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `path` is as it was sent (percent-encoded), the names of `headers` are in lower case."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer; content type, length, date and connection handling are added by the server."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Request], Response]
+
+
+class Refused(RuntimeManagerError):
+    """The request gets this answer instead of what it asked for."""
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = STATUS_OF[code] if status is None else status
+        self.headers = headers or {}
+
+    def response(self) -> Response:
+        """What the client is told."""
+        return failure(self.code, self.message, status=self.status, headers=self.headers)
+
+
+def invalid(message: str, *, status: int = 400) -> Refused:
+    """The request itself is wrong; sending it again unchanged cannot help."""
+    return Refused(ErrorCode.INVALID_REQUEST, message, status=status)
+
+
+def success(content: object) -> Response:
+    """200 with `content` as JSON."""
+    return Response(200, _json(content))
+
+
+def failure(
+    code: ErrorCode, message: str, *, status: int | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The error body of the contract, with the status of its code unless another is given."""
+    body = _json({"error": {"code": code.value, "message": message}})
+    return Response(STATUS_OF[code] if status is None else status, body, headers or {})
+
+
+def _json(content: object) -> bytes:
+    return json.dumps(content, separators=(",", ":")).encode()

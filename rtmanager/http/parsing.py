@@ -1,0 +1,129 @@
+"""From the bytes of a request's head to its parts; pure, and strict where leniency lets requests be smuggled.
+
+RFC 9112: lines end with CRLF, no folded fields, no blank before the colon, one Content-Length at most and never
+beside Transfer-Encoding, one Host. Not the standard library's parser: `email` costs 100 µs a request.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from rtmanager.domain.game import shown
+from rtmanager.http.limits import HttpLimits
+from rtmanager.http.messages import invalid
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_REQUEST_LINE = re.compile(rf"({_TOKEN}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
+_FIELD_NAME = re.compile(_TOKEN)
+_ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_LENGTH = re.compile(r"[0-9]{1,18}")
+
+#: Everything that may stand in a line; what is left without these must be the line ends.
+_TEXT = bytes(byte for byte in range(256) if byte == 0x09 or 0x20 <= byte != 0x7F)
+
+#: Fields that decide how a message is framed or routed: twice is always a contradiction.
+_ONCE = frozenset({"content-length", "transfer-encoding", "host"})
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request without its body. `length` is the body's length in bytes, None when it comes in chunks."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    http_1_0: bool
+    length: int | None
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the client wants to send more on this connection."""
+        options = self.headers.get("connection")
+        if options is None:
+            return not self.http_1_0
+        named = {option.strip() for option in options.lower().split(",")}
+        return "close" not in named and (not self.http_1_0 or "keep-alive" in named)
+
+    @property
+    def awaits_continue(self) -> bool:
+        """Whether the client holds the body back until it is told to go on."""
+        return "expect" in self.headers and not self.http_1_0 and self.length != 0
+
+
+def parse_head(head: bytes, limits: HttpLimits) -> Head:
+    """The head of a request, without the empty line that ends it. Raises `Refused`."""
+    if head.translate(None, _TEXT) != b"\r\n" * head.count(b"\r\n"):
+        raise invalid("the request's head has a control character, or a line that does not end with CR LF")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    method, target, http_1_0 = _parse_request_line(first)
+    headers = _parse_fields(lines, limits)
+    if "host" not in headers and not http_1_0:
+        raise invalid("the header Host is missing: HTTP/1.1 requires it")
+    if headers.get("expect", "100-continue").lower() != "100-continue":
+        raise invalid(f"Expect {shown(headers['expect'])}: only 100-continue is understood", status=417)
+    path, _, query = target.partition("?")
+    return Head(method, path, query, headers, http_1_0, _body_length(headers, http_1_0, limits))
+
+
+def _parse_request_line(line: str) -> tuple[str, str, bool]:
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise invalid(f"request line {shown(line)}: expected METHOD PATH HTTP/1.1")
+    method, target, major, minor = match.groups()
+    if major != "1":
+        raise invalid(f"HTTP/{major}.{minor} is not spoken here: expected HTTP/1.1 or HTTP/1.0", status=505)
+    if not target.startswith("/"):
+        target = _origin_form(target)
+    return method, target, minor == "0"
+
+
+def _origin_form(target: str) -> str:
+    """The path and query of an absolute target, which every server must accept (RFC 9112, 3.2.2)."""
+    absolute = _ABSOLUTE.match(target)
+    if absolute is None:
+        raise invalid(f"request target {shown(target)}: expected a path that begins with /, or an http URL")
+    rest = target[absolute.end() :]
+    return rest if rest.startswith("/") else f"/{rest}"
+
+
+def _parse_fields(lines: list[str], limits: HttpLimits) -> dict[str, str]:
+    if len(lines) > limits.header_fields:
+        raise invalid(f"the request has more than {limits.header_fields} header fields", status=431)
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not _FIELD_NAME.fullmatch(name):
+            raise invalid(f"header line {shown(line)}: expected Name: value, on one line")
+        name, value = name.lower(), value.strip(" \t")
+        if name not in headers:
+            headers[name] = value
+        elif name in _ONCE:
+            raise invalid(f"the header {name} is given twice")
+        else:
+            headers[name] = f"{headers[name]}, {value}"
+    return headers
+
+
+def _body_length(headers: dict[str, str], http_1_0: bool, limits: HttpLimits) -> int | None:
+    length, coding = headers.get("content-length"), headers.get("transfer-encoding")
+    if coding is not None:
+        if length is not None or http_1_0:
+            beside = "Content-Length" if length is not None else "HTTP/1.0"
+            raise invalid(f"Transfer-Encoding beside {beside}: the body's end would be a matter of opinion")
+        if coding.lower() != "chunked":
+            raise invalid(f"Transfer-Encoding {shown(coding)}: only chunked is understood", status=501)
+        return None
+    if length is None:
+        return 0
+    if not _LENGTH.fullmatch(length):
+        raise invalid(f"Content-Length {shown(length)}: expected a number of bytes")
+    if int(length) > limits.body_bytes:
+        raise body_too_large(limits)
+    return int(length)
+
+
+def body_too_large(limits: HttpLimits) -> Exception:
+    """What is raised for a body over the limit, as soon as that is known."""
+    return invalid(f"the body is larger than {limits.body_bytes} bytes; no request here needs that", status=413)

@@ -1,0 +1,77 @@
+"""Which handler answers which method on which path: a plain table, and the search in it.
+
+A template's `{game_id}` stands for one segment. Segments are taken apart before they are percent-decoded, so an
+encoded slash stays a part of the id (and makes it malformed).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from rtmanager.domain.errors import ErrorCode
+from rtmanager.domain.game import shown
+from rtmanager.http.messages import Refused, invalid
+
+GAME_ID = "{game_id}"
+H = TypeVar("H")
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class Router(Generic[H]):
+    """Finds handlers by method and path. GET routes answer HEAD as well; the server leaves the body out."""
+
+    def __init__(self, table: Mapping[tuple[str, str], H]) -> None:
+        self._by_path: dict[str, dict[str, H]] = {}
+        for (method, template), handler in table.items():
+            self._by_path.setdefault(template, {})[method] = handler
+        self._patterns = [
+            (re.compile(re.escape(template).replace(re.escape(GAME_ID), "([^/]+)")), handlers)
+            for template, handlers in self._by_path.items()
+            if GAME_ID in template
+        ]
+
+    @property
+    def routes(self) -> list[tuple[str, str]]:
+        """Method and path template of every route."""
+        return [(method, template) for template, handlers in self._by_path.items() for method in handlers]
+
+    def find(self, method: str, path: str) -> tuple[H, str]:
+        """The handler, and the path's game id ("" where it has none).
+
+        Raises `Refused`: 404 for an unknown path, 405 with `Allow` for a method that the path does not have.
+        """
+        handlers, segment = self._handlers(path)
+        handler = handlers.get("GET" if method == "HEAD" else method)
+        if handler is None:
+            allowed = ", ".join(sorted({*handlers, "HEAD"} if "GET" in handlers else handlers))
+            raise Refused(
+                ErrorCode.INVALID_REQUEST,
+                f"method {shown(method)} on {shown(path)}: expected {allowed}",
+                status=405,
+                headers={"Allow": allowed},
+            )
+        return handler, _decoded(segment)
+
+    def _handlers(self, path: str) -> tuple[dict[str, H], str]:
+        if path in self._by_path and GAME_ID not in path:
+            return self._by_path[path], ""
+        for pattern, handlers in self._patterns:
+            match = pattern.fullmatch(path)
+            if match is not None:
+                return handlers, match[1]
+        raise Refused(ErrorCode.NOT_FOUND, f"there is nothing at {shown(path)}; games are at /api/v1/internal/runtimes")
+
+
+def _decoded(segment: str) -> str:
+    if "%" not in segment:
+        return segment
+    if _BAD_ESCAPE.search(segment):
+        raise invalid(f"path segment {shown(segment)}: expected two hexadecimal digits after each %")
+    try:
+        return unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError:
+        raise invalid(f"path segment {shown(segment)} is no UTF-8 once it is decoded") from None

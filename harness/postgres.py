@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, LiteralString
 from urllib.parse import quote
 
-from harness import container, images
+from harness import container, images, listening
+from harness.listening import Endpoint
 
 if TYPE_CHECKING:
     import psycopg
@@ -102,7 +103,7 @@ class Database:
         """A connection of the test's own; each statement commits."""
         return self.server.connect(self.name, role)
 
-    def empty(self, keep: Collection[str] = ("migrations",)) -> None:
+    def empty(self, keep: Collection[str] = ("schema_migrations",)) -> None:
         """Empty every table of the schema but those to `keep`; sequences start anew. Triggers do not fire."""
         values = {"schema": SCHEMA, "keep": list(keep), "limit": TRUNCATE_FROM_BYTES}
         with self.connect() as connection:
@@ -122,14 +123,26 @@ class Database:
 
 def start(image: str | None = None) -> Postgres:
     """Start a server and wait until it answers; raises WaitFailed with its log."""
+    return Postgres(*listening.start(image or images.postgres(), PORT, _listen, _wait))
+
+
+def _listen(at: Endpoint) -> list[str]:
+    settings = {
+        "listen_addresses": at.host,
+        "port": str(at.port),
+        "unix_socket_directories": "",
+        "cluster_name": at.mark,
+    }
+    return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+
+
+def _wait(running: container.Container, at: Endpoint) -> None:
     import psycopg
 
-    running = container.start(image or images.postgres(), ports=[PORT])
-    try:
-        server = Postgres(running, *running.wait_for_address(PORT))
-        with running.wait_until("PostgreSQL", server.connect, retry_on=(psycopg.OperationalError,)):
-            pass
-    except BaseException:
-        running.remove()
-        raise
-    return server
+    server = Postgres(running, at.host, at.port)
+
+    def answers() -> bool:
+        with server.connect() as connection:
+            return connection.execute("SHOW cluster_name").fetchone() == (at.mark,)
+
+    running.wait_until("PostgreSQL", answers, retry_on=(psycopg.OperationalError,))

@@ -1,12 +1,29 @@
 """PostgreSQL and Redis together: both start at the same time, so both cost the time of the slower one."""
 
+import atexit
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
 
 from harness import postgres, redis
-from harness.postgres import Postgres
+from harness.postgres import Database, Postgres
 from harness.redis import Redis
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the tests of one process share: `database` is theirs alone, and emptied between tests."""
+
+    postgres: Postgres
+    redis: Redis
+    database: Database
+
+    def empty(self) -> None:
+        """Forget everything: rows and streams."""
+        self.database.empty()
+        self.redis.flush()
 
 
 @contextmanager
@@ -23,3 +40,12 @@ def running() -> Iterator[tuple[Postgres, Redis]]:
         if failures:
             raise failures[0]
         yield starting[0].result(), starting[1].result()
+
+
+@cache
+def shared() -> Services:
+    """The services of this process, started at the first call and taken away when the process ends."""
+    cleanup = ExitStack()
+    atexit.register(cleanup.close)
+    server, store = cleanup.enter_context(running())
+    return Services(server, store, server.create_database())

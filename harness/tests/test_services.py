@@ -32,7 +32,7 @@ class PostgresTest(unittest.TestCase):
         with cls.database.connect(postgres.ROLE) as connection:
             connection.execute("CREATE TABLE games (id bigserial PRIMARY KEY, name text)")
             connection.execute("CREATE TABLE turns (game bigint REFERENCES games)")
-            connection.execute("CREATE TABLE migrations (version int)")
+            connection.execute("CREATE TABLE schema_migrations (version int)")
 
     def count(self, table: str) -> int:
         with self.database.connect() as connection:
@@ -44,7 +44,7 @@ class PostgresTest(unittest.TestCase):
         with self.database.connect(postgres.ROLE) as connection:
             row = connection.execute("INSERT INTO games (name) VALUES ('g') RETURNING id").fetchone()
             connection.execute("INSERT INTO turns SELECT id FROM games")
-            connection.execute("INSERT INTO migrations VALUES (1)")
+            connection.execute("INSERT INTO schema_migrations VALUES (1)")
         assert row is not None
         return int(row[0])
 
@@ -59,12 +59,12 @@ class PostgresTest(unittest.TestCase):
     def test_emptying_leaves_tables_as_new_but_those_to_keep(self) -> None:
         self.fill()
         self.database.empty()
-        kept = self.count("migrations")
+        kept = self.count("schema_migrations")
         self.assertEqual((self.count("games"), self.count("turns")), (0, 0))
         self.assertGreater(kept, 0)
         self.assertEqual(self.fill(), 1, "the sequence starts anew")
         self.database.empty(keep=())
-        self.assertEqual(self.count("migrations"), 0)
+        self.assertEqual(self.count("schema_migrations"), 0)
 
     def test_a_large_table_is_emptied_too(self) -> None:
         with self.database.connect() as connection:

@@ -1,0 +1,205 @@
+"""`TestCase` base classes over the fixtures.
+
+    def setUpModule() -> None:
+        start_services()
+
+    class Restart(RuntimeTestCase):
+        def test_a_restart_keeps_the_game(self) -> None:
+            self.start_runtime()
+            self.post("start", {"image_ref": self.engine.ref})
+
+Each test has its own network, state root, Lobby and game id, and finds PostgreSQL and Redis empty. Clean-up is
+registered before the first wait. A failed test keeps its state root, with the manager's log, and says where.
+"""
+
+import re
+import secrets
+import sys
+import time
+import unittest
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness import flag, images, manager, network, services, stateroot, web
+from harness.images.catalogue import EngineImage
+from harness.live import LiveRuntime
+from harness.lobby import Lobby
+from harness.services import Services
+from harness.stack import ENGINE_USER
+from harness.waiting import wait_until
+
+#: How long a job may take to its result; Docker needs a quarter of a second of it.
+RESULT_TIMEOUT_S = 30.0
+
+
+def start_services() -> None:
+    """For `setUpModule`: skips the module, or starts what its tests share. See `harness.flag`."""
+    flag.check()
+    services.shared()
+
+
+class ServicesTestCase(unittest.TestCase):
+    """A test with an empty PostgreSQL and an empty Redis."""
+
+    services: Services
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.services = services.shared()
+        self.services.empty()
+        # `Any`: redis-py annotates replies as unions of everything, differently in each release.
+        self.redis: Any = self.services.redis.client()
+        self.addCleanup(self.redis.close)
+
+    def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
+        """The rows of a query on the test's database, as dictionaries."""
+        from psycopg.rows import dict_row
+
+        with self.services.database.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query.encode(), values).fetchall()
+
+    def entries(self, stream: str) -> list[dict[str, str]]:
+        """The entries of a stream, oldest first, without their ids."""
+        return [fields for _, fields in self.redis.xrange(stream)]
+
+
+class RuntimeTestCase(ServicesTestCase):
+    """A test with a game network, a directory for games, a Lobby and, once started, a Runtime Manager."""
+
+    engine: ClassVar[EngineImage]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.engine = images.engine()
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.game_id = unique_game_id(self.id())
+        self.state_root = stateroot.create(self.game_id)
+        self.addCleanup(self._end_state_root)
+        self.network = network.create()
+        self.addCleanup(self.network.remove)
+        self.docker = self.network.client
+        self.lobby = Lobby()
+        self.addCleanup(self.lobby.close)
+        self.base_url = ""
+
+    @property
+    def log(self) -> Path:
+        """The manager's log."""
+        return self.state_root.logs / "manager.log"
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """The environment of a manager for this test; `changes` by the names without `RTMANAGER_`."""
+        base = {
+            "INTERNAL_HTTP_ADDR": "127.0.0.1:0",
+            "POSTGRES_PRIMARY_DSN": self.services.database.dsn,
+            "REDIS_MASTER_ADDR": self.services.redis.address,
+            "DOCKER_NETWORK": self.network.name,
+            "GAME_STATE_ROOT": str(self.state_root.games),
+            "GAME_STATE_OWNER_UID": str(ENGINE_USER),
+            "GAME_STATE_OWNER_GID": str(ENGINE_USER),
+            "LOBBY_INTERNAL_BASE_URL": self.lobby.base_url,
+            "CONTAINER_STOP_TIMEOUT_SECONDS": "5",
+            **changes,
+        }
+        return {f"RTMANAGER_{name}": value for name, value in base.items()}
+
+    def start_runtime(self, **changes: str) -> LiveRuntime:
+        """Start a manager in this process; stopped at the end of the test. Calls go to the last one started."""
+        live = LiveRuntime(self.environment(**changes), self.log)
+        self.addCleanup(live.stop)
+        self.base_url = live.base_url
+        return live
+
+    def start_process(self, **changes: str) -> manager.ManagerProcess:
+        """Start a manager as a process and wait until it is ready; killed at the end of the test."""
+        address = manager.free_address()
+        process = manager.start(self.environment(INTERNAL_HTTP_ADDR=address, **changes), self.log)
+        self.addCleanup(process.kill)
+        process.wait_until_ready()
+        self.base_url = process.base_url
+        return process
+
+    # --- asking
+
+    def call(
+        self, method: str, path: str, body: object = None, caller: str = "gm", game_id: str | None = None
+    ) -> tuple[int, Any]:
+        """A REST call on a game, by default the test's own; status and answer."""
+        url = f"{self.base_url}/api/v1/internal/runtimes/{game_id or self.game_id}{path}"
+        return web.call(method, url, body, {"X-Galaxy-Caller": caller})
+
+    def post(self, operation: str, body: object = None, **how: Any) -> dict[str, Any]:
+        """A POST that has to succeed; its record."""
+        return self.succeed(self.call("POST", f"/{operation}", body, **how))
+
+    def succeed(self, answer: tuple[int, Any]) -> dict[str, Any]:
+        """The body of an answer that has to be 200."""
+        self.assertEqual(answer[0], 200, answer[1])
+        return dict(answer[1])
+
+    def refused(self, answer: tuple[int, Any], status: int, code: str) -> str:
+        """The message of an answer that has to be this error."""
+        self.assertEqual((answer[0], answer[1].get("error", {}).get("code")), (status, code), answer[1])
+        return str(answer[1]["error"]["message"])
+
+    def add_start_job(self, image_ref: str | None = None, game_id: str | None = None) -> str:
+        """Add a start job; its entry id."""
+        return self.add_job("start", game_id=game_id or self.game_id, image_ref=image_ref or self.engine.ref)
+
+    def add_stop_job(self, reason: str = "finished", game_id: str | None = None) -> str:
+        """Add a stop job; its entry id."""
+        return self.add_job("stop", game_id=game_id or self.game_id, reason=reason)
+
+    def add_job(self, kind: str, **fields: str) -> str:
+        """Add an entry to an input stream; its id."""
+        job = {"requested_at_ms": str(round(time.time() * 1000)), **fields}
+        return str(self.redis.xadd(f"runtime:{kind}_jobs", job))
+
+    # --- seeing
+
+    def results(self, count: int = 1, timeout_s: float = RESULT_TIMEOUT_S) -> list[dict[str, str]]:
+        """The entries of the results stream, once there are at least `count`."""
+        wait_until(
+            f"{count} job results",
+            lambda: self.redis.xlen("runtime:job_results") >= count,
+            timeout_s=timeout_s,
+        )
+        return self.entries("runtime:job_results")
+
+    def record(self, game_id: str | None = None) -> dict[str, Any]:
+        """The game's row of runtime_records; empty when it has none."""
+        found = self.rows("SELECT * FROM runtime_records WHERE game_id = %s", game_id or self.game_id)
+        return found[0] if found else {}
+
+    def log_rows(self, game_id: str | None = None) -> list[dict[str, Any]]:
+        """The game's rows of operation_log, in their order."""
+        return self.rows("SELECT * FROM operation_log WHERE game_id = %s ORDER BY id", game_id or self.game_id)
+
+    def containers(self, game_id: str | None = None) -> list[dict[str, Any]]:
+        """The game's containers, whatever their state, as Docker inspects them."""
+        label = f"com.galaxy.game_id={game_id or self.game_id}"
+        found = self.docker.containers(all=True, filters={"label": label})
+        return [self.docker.inspect_container(each["Id"]) for each in found]
+
+    def engine_call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """A call on the game's engine, once it answers; by address, since its host name is inside the network."""
+        networks = self.docker.inspect_container(f"galaxy-game-{self.game_id}")["NetworkSettings"]["Networks"]
+        base = f"http://{networks[self.network.name]['IPAddress']}:8080"
+        wait_until("the engine", lambda: web.call("GET", f"{base}/healthz")[0] == 200)
+        return web.call(method, f"{base}{path}", body)
+
+    def _end_state_root(self) -> None:
+        outcome = getattr(self, "_outcome", None)
+        if outcome is not None and not outcome.success:
+            sys.stderr.write(f"\n{self.id()}: its log and the games' directories are in {self.state_root.keep()}\n")
+        else:
+            self.state_root.remove()
+
+
+def unique_game_id(test_id: str) -> str:
+    """A game id that tells which test it is of and is used by no other, of this run or any other."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", test_id.rpartition(".")[2].removeprefix("test_"))
+    return f"{name[:34].strip('-')}-{secrets.token_hex(5)}"

@@ -1,0 +1,1 @@
+"""The service-local integration suite: a real Runtime Manager on real services. See docs/."""

@@ -7,6 +7,7 @@ in a key, else a new one. The log of an operation has it as `source_ref` `rest:<
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import uuid
@@ -51,6 +52,9 @@ class Api:
         waiting_calls: int = WAITING_CALLS,
     ) -> None:
         self._logger = logger
+        # A random part for each start of the service and a number: unique, and cheaper than a UUID each time.
+        self._id_prefix = uuid.uuid4().hex[:16]
+        self._id_numbers = itertools.count(1)
         reads = Reads(records, readiness)
         operations = Operations(calls, records, waiting=waiting_calls)
         game = f"{RUNTIMES}/{{game_id}}"
@@ -75,9 +79,15 @@ class Api:
 
     def handle(self, request: Request) -> Response:
         """The answer to a request; safe for any number of threads, never raises."""
-        request_id = _request_id(request)
+        request_id = self._request_id(request)
         response = self._answer(request, request_id)
         return replace(response, headers={**response.headers, "X-Request-Id": request_id})
+
+    def _request_id(self, request: Request) -> str:
+        given = request.headers.get("x-request-id")
+        if given is not None and _SANE_REQUEST_ID.fullmatch(given):
+            return given
+        return f"{self._id_prefix}-{next(self._id_numbers)}"
 
     def _answer(self, request: Request, request_id: str) -> Response:
         try:
@@ -109,8 +119,3 @@ def _read(request: Request, endpoint: Endpoint, game_id: str, request_id: str) -
         source=OpSource.GM_REST if request.headers.get("x-galaxy-caller") == "gm" else OpSource.ADMIN_REST,
         request_id=request_id,
     )
-
-
-def _request_id(request: Request) -> str:
-    given = request.headers.get("x-request-id", "")
-    return given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -85,7 +85,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _expected(names: Collection[str]) -> str:
-    return "{" + ", ".join(f'"{name}": "…"' for name in names) + "}" if names else "an empty body or {}"
+    return "{" + ", ".join(f'"{name}": "..."' for name in names) + "}" if names else "an empty body or {}"
 
 
 def _kind(value: object) -> str:

@@ -114,9 +114,18 @@ class Connection:
             *(f"{name}: {value}" for name, value in response.headers.items()),
         ]
         head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
-        self._socket.settimeout(self._limits.send_s)
-        self._socket.sendall(head + response.body if body else head)
+        self._send_bytes(head + response.body if body else head)
         self.served = True
+
+    def _send_bytes(self, data: bytes) -> None:
+        """Nearly always one call that the kernel takes whole; only what it does not take is waited for."""
+        try:
+            sent = self._socket.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self._socket.settimeout(self._limits.send_s)
+            self._socket.sendall(data[sent:])
 
     def _linger(self) -> bool:
         """End our side and wait a moment for the client to end its own; always False."""

@@ -44,4 +44,7 @@ def decode_cursor(text: str) -> str:
 
 def _time(moment: datetime | None) -> str | None:
     """RFC 3339 in UTC."""
-    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if moment is None:
+        return None
+    moment = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return moment.replace(tzinfo=None).isoformat() + "Z"

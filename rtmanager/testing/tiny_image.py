@@ -71,9 +71,7 @@ def archive(architecture: str, behaviour: str) -> bytes:
     `architecture` is Docker's name for it (`amd64`, `arm64`).
     """
     if architecture not in _MACHINES:
-        raise ValueError(
-            f"no tiny program for architecture {architecture!r}; known: {', '.join(sorted(_MACHINES))}"
-        )
+        raise ValueError(f"no tiny program for architecture {architecture!r}; known: {', '.join(sorted(_MACHINES))}")
     machine = _MACHINES[architecture]()
     code = {
         "waits": machine.wait,

@@ -82,9 +82,7 @@ class Engine:
         """The engine's own description, asked for anew."""
         try:
             with self._lines.allowing(Allowance(self.deadlines.ping_s)):
-                found: dict[str, Any] = self._new_client(DEFAULT_DOCKER_API_VERSION).version(
-                    api_version=False
-                )
+                found: dict[str, Any] = self._new_client(DEFAULT_DOCKER_API_VERSION).version(api_version=False)
                 return found
         except (RequestException, HTTPError) as error:
             raise self._no_answer(error, Allowance(self.deadlines.ping_s)) from error
@@ -103,9 +101,7 @@ class Engine:
     def unavailable(self, why: str) -> Unavailable:
         """The error that says: no answer from this engine."""
         if self._closed.is_set():
-            return Unavailable(
-                "docker", f"Docker at {self.host}: the call was ended, this service is stopping"
-            )
+            return Unavailable("docker", f"Docker at {self.host}: the call was ended, this service is stopping")
         return Unavailable("docker", f"Docker at {self.host} does not answer: {why}")
 
     def _agreed_client(self) -> docker.APIClient:

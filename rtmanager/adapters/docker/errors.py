@@ -28,46 +28,25 @@ _GOING_DOWN = (
 #: Docker's words in a refused pull (lower case), and what a person can do about it.
 _PULL_REMEDIES = (
     (("toomanyrequests", "rate limit"), "the registry limits pulls: log in there, or wait"),
+    (("dial tcp", "timeout", "deadline exceeded", "eof"), "check that the Docker host reaches the registry"),
+    (("http response to https", "x509", "tls:"), "check the registry's certificate, or Docker's `insecure-registries`"),
     (
         ("denied", "unauthorized", "authentication required", "no basic auth"),
         "check the name, or `docker login` as the user that runs this service",
     ),
     (("manifest unknown", "not found", "does not exist"), "check that the tag was pushed"),
-    (
-        (
-            "no such host",
-            "connection refused",
-            "timeout",
-            "deadline exceeded",
-            "server gave http response",
-            "tls",
-            "eof",
-        ),
-        "check that the Docker host reaches the registry",
-    ),
     (("no space left",), "free disk space on the Docker host"),
 )
 
 #: Docker's words in a refused create or start (lower case), and what a person can do about it.
 _LAUNCH_REMEDIES = (
     (("no such image",), "the image was removed after it was found: start again"),
-    (("network",), "check that the network exists: `docker network ls`"),
-    (
-        ("bind source path does not exist",),
-        "the Docker host does not see the state directory: mount it at the same path there",
-    ),
-    (("range of cpus",), "lower the CPU limit of the image or the configured default"),
-    (("docker-init",), "install docker-init (package `tini` or `docker-init`) on the Docker host"),
-    (
-        (
-            "executable file not found",
-            "no such file or directory",
-            "no command specified",
-            "permission denied",
-        ),
-        "check the image's entry point",
-    ),
-    (("logger", "log driver", "log opt"), "check the configured log driver and its options"),
+    (("bind source path does not exist",), "the Docker host must see the state directory at the same path"),
+    (("range of cpus",), "lower the CPU limit of the image, or the configured default"),
+    (("logging plugin", "log driver", "log opt"), "check the configured log driver and its options"),
+    (("docker-init",), "install docker-init on the Docker host (package `tini`)"),
+    (("executable file not found", "no command specified", "permission denied"), "check the image's entry point"),
+    (("network",), "check the network: `docker network ls`"),
     (("no space left",), "free disk space on the Docker host"),
 )
 

@@ -61,7 +61,7 @@ class Progress:
     def __str__(self) -> str:
         done = sum(status in _LAYER_DONE for status in self._layers.values())
         current, total = (sum(column) / 1e6 for column in zip(*self._bytes.values(), (0, 0), strict=True))
-        return f"{done} of {len(self._layers)} layers, {current:.1f} of {total:.1f} MB seen"
+        return f"{done} of {len(self._layers)} layers, {current:.1f} of {total:.1f} MB"
 
 
 class Puller:
@@ -77,17 +77,16 @@ class Puller:
         """Bring the image to the engine; `ImageUnavailable` or `Unavailable`, with words to act on."""
         started = monotonic()
         self._logger.info("pull of image %s started", image_ref)
+        limits, outcome = Allowance(self._total_s, self._no_progress_s), "failed"
         try:
-            self._engine.ask(
-                Allowance(self._total_s, self._no_progress_s),
-                lambda client: self._run(client, ref, image_ref),
-            )
+            self._engine.ask(limits, lambda client: self._run(client, ref, image_ref))
+            outcome = "done"
         except APIError as error:
             raise ImageUnavailable(pull_refused(image_ref, words(error))) from error
         except ImageUnavailable as error:
             raise ImageUnavailable(pull_refused(image_ref, str(error))) from error
         finally:
-            self._logger.info("pull of image %s ended after %.1f s", image_ref, monotonic() - started)
+            self._logger.info("pull of image %s %s after %.1f s", image_ref, outcome, monotonic() - started)
 
     def _run(self, client: docker.APIClient, ref: ImageRef, image_ref: str) -> None:
         started = logged = monotonic()
@@ -130,8 +129,7 @@ class Puller:
                 f"not complete after {self._total_s:g} s ({progress}); raise the limit, or load it beforehand"
             )
         return ImageUnavailable(
-            f"no progress for {self._no_progress_s:g} s ({progress}); "
-            "check that the Docker host reaches the registry"
+            f"no progress for {self._no_progress_s:g} s ({progress}); check that the Docker host reaches the registry"
         )
 
 

@@ -67,9 +67,7 @@ class Pulls:
                 raise _stopping()
             pull = self._live.get(image_ref)
             if pull is None:
-                thread = threading.Thread(
-                    target=self._run, args=(image_ref,), name=f"pull {image_ref}", daemon=True
-                )
+                thread = threading.Thread(target=self._run, args=(image_ref,), name=f"pull {image_ref}", daemon=True)
                 pull = self._live[image_ref] = _Pull(thread)
                 thread.start()
         return pull.outcome(self._limit_s)

@@ -122,9 +122,7 @@ class DockerRuntime:
         tried = False
         while True:
             try:
-                self._engine.ask(
-                    until - monotonic(), lambda client: client.remove_container(container_id, v=True)
-                )
+                self._engine.ask(until - monotonic(), lambda client: client.remove_container(container_id, v=True))
             except NotFound as error:
                 if tried:
                     return
@@ -162,18 +160,14 @@ class DockerRuntime:
         except APIError as error:
             raise self._engine.unavailable(f"asked for {subject} it says {words(error)}") from error
 
-    def _of_container(
-        self, container_id: str, seconds: float, question: Callable[[docker.APIClient], T]
-    ) -> T:
+    def _of_container(self, container_id: str, seconds: float, question: Callable[[docker.APIClient], T]) -> T:
         """As `_answer`, about one container, which may not exist."""
         try:
             return self._engine.ask(seconds, question)
         except NotFound as error:
             raise ContainerNotFound(f"container {container_id} does not exist") from error
         except APIError as error:
-            raise self._engine.unavailable(
-                f"asked for container {container_id} it says {words(error)}"
-            ) from error
+            raise self._engine.unavailable(f"asked for container {container_id} it says {words(error)}") from error
 
     def _create(self, spec: ContainerSpec) -> str:
         """Create; `NameTaken` only for a name behind which a container is, see `PHANTOM_NAME_S`."""
@@ -181,9 +175,7 @@ class DockerRuntime:
         until = monotonic() + PHANTOM_NAME_S
         while True:
             try:
-                created = self._engine.ask(
-                    self._deadlines.create_s, lambda client: _create(client, request, spec.name)
-                )
+                created = self._engine.ask(self._deadlines.create_s, lambda client: _create(client, request, spec.name))
             except APIError as error:
                 if error.status_code != 409:
                     raise LaunchFailed(launch_refused(spec.name, "create", error)) from error
@@ -213,9 +205,7 @@ class DockerRuntime:
         if state.alive:
             raise StillRunning(f"container {container_id} is {state.state} and was not removed") from refusal
         if refusal.status_code != 409 or monotonic() + LOOK_AGAIN_S >= until:
-            raise self._engine.unavailable(
-                f"container {container_id} cannot be removed: {words(refusal)}"
-            ) from refusal
+            raise self._engine.unavailable(f"container {container_id} cannot be removed: {words(refusal)}") from refusal
         self._engine.pause(LOOK_AGAIN_S)
 
     def _exists(self, id_or_name: str) -> bool:

@@ -1,0 +1,443 @@
+"""The store in memory: records, queue, inbox and outbox with the semantics of `adapters/postgres`.
+
+One `MemoryStore` is one database; each instance of the service that uses it gets a `MemoryQueue` and a
+`MemoryPresence` of its own. `rtmanager.tests.store_contract` holds it and PostgreSQL to the same promises.
+Time is the clock's that it is given, and nothing happens by itself, so a seeded test can be repeated.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+
+from rtmanager.domain.health import HealthEvent
+from rtmanager.domain.jobs import EntryId, Job
+from rtmanager.domain.messages import Message, Stream, health_message
+from rtmanager.domain.operation import Ending, LogEntry, Operation, Request
+from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
+from rtmanager.operations.store import Claimed, GameBusy, OwnershipLost, RecordChanged, StoreRefused, Verdict
+from rtmanager.operations.tools import Clock
+from rtmanager.testing.trouble import Trouble, call
+from rtmanager.workers.ports import DueMessage
+
+#: Where a call stands among the jobs of its game: before all of them.
+CALL_POSITION = (EntryId(-1, -1), -1)
+
+
+class ManualClock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self.moment = start
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.moment += timedelta(seconds=seconds)
+
+
+@dataclass(slots=True, order=True)
+class Row:
+    """One row of the table of operations; rows of one game sort by their order of execution."""
+
+    position: tuple[EntryId, int]
+    operation_id: int
+    request: Request = field(compare=False)
+    accepted_at: datetime = field(compare=False)
+    not_before: datetime = field(compare=False)
+    state: str = field(default="due", compare=False)
+    owner: int | None = field(default=None, compare=False)
+    generation: int = field(default=0, compare=False)
+    heartbeat_at: datetime | None = field(default=None, compare=False)
+    deferred_why: str | None = field(default=None, compare=False)
+    verdict: Verdict | None = field(default=None, compare=False)
+
+
+class MemoryStore:
+    """The database. Its public attributes are for tests to look at; `put_record` is another writer's work."""
+
+    def __init__(self, clock: Clock, *, lease_s: float = 60.0, grace_s: float = 3.0) -> None:
+        self.clock = clock
+        self.lease_s = lease_s
+        self.grace_s = grace_s
+        self.trouble = Trouble("postgres")
+        self.operations: dict[int, Row] = {}
+        self.records_by_game: dict[str, RuntimeRecord] = {}
+        self.log: list[LogEntry] = []
+        self.snapshots: dict[str, HealthEvent] = {}
+        self.messages: dict[int, Message] = {}
+        self.present: set[int] = set()
+        self.relay_number = 0
+        self.turns: dict[str, object] = {}
+        self.live: dict[str, list[Row]] = {}
+        self._entries: set[tuple[Stream, EntryId]] = set()
+        self._next_message = 1
+        self._refusals = 0
+        self.records = MemoryRecords(self)
+        self.inbox = MemoryInbox(self)
+        self.outbox = MemoryOutbox(self)
+
+    def queue(self, owner: int = 1) -> MemoryQueue:
+        """The queue as one instance uses it; that instance is present from now on."""
+        self.present.add(owner)
+        return MemoryQueue(self, owner)
+
+    def put_record(self, record: RuntimeRecord) -> None:
+        """Another writer's record, whatever was there."""
+        with self.trouble.lock:
+            self.records_by_game[record.game_id] = record
+
+    def refuse_endings(self, count: int) -> None:
+        """Refuse the next endings for good, as PostgreSQL does with what it cannot take."""
+        self._refusals = count
+
+    def break_turns(self) -> None:
+        """End the transactions of all turns, as PostgreSQL does when their holder is silent for too long."""
+        with self.trouble.lock:
+            self.turns.clear()
+
+    def add_row(self, request: Request, position: tuple[EntryId, int]) -> Row:
+        """A new operation, due now."""
+        now = self.clock()
+        row = Row(position, len(self.operations) + 1, request, accepted_at=now, not_before=now)
+        self.operations[row.operation_id] = row
+        insort(self.live.setdefault(request.game_id, []), row)
+        return row
+
+    def add_job(self, job: Job) -> None:
+        """Take an entry over; one that is known changes nothing."""
+        key = (job.entry.stream, job.entry.entry_id)
+        if key in self._entries:
+            return
+        self._entries.add(key)
+        if isinstance(job.becomes, Message):
+            self.add_message(job.becomes)
+        else:
+            self.add_row(job.becomes, job.entry.position)
+
+    def add_message(self, message: Message) -> None:
+        """A message is due."""
+        self.messages[self._next_message] = message
+        self._next_message += 1
+
+    def end(self, row: Row, ending: Ending) -> None:
+        """Write an ending, all of it or nothing. Raises `RecordChanged` or `StoreRefused`."""
+        self._check_endurable(row, ending)
+        if ending.change is not None:
+            self._write_change(ending.change)
+        row.state = "done"
+        row.verdict = Verdict(ending.outcome, ending.error_code, ending.error_message)
+        game = self.live[row.request.game_id]
+        game.remove(row)
+        if not game:
+            del self.live[row.request.game_id]
+        self.log.extend(ending.log)
+        for event in ending.health:
+            self.snapshots[event.game_id] = event
+            self.add_message(health_message(event))
+        for message in ending.messages:
+            self.add_message(message)
+
+    def _check_endurable(self, row: Row, ending: Ending) -> None:
+        if self._refusals:
+            self._refusals -= 1
+            raise StoreRefused(f"the store in memory was told to refuse the end of operation {row.operation_id}")
+        values = chain.from_iterable(message.fields.values() for message in ending.messages)
+        texts = [ending.error_message, *(entry.error_message or "" for entry in ending.log)]
+        for text in chain(texts, values):
+            if not text.isascii():
+                text.encode()  # raises for what is no Unicode text, as psycopg does
+        if any("\0" in text for text in texts):
+            raise StoreRefused("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+
+    def _write_change(self, change: RecordChange) -> None:
+        new, stored = change.new, self.records_by_game.get(change.new.game_id)
+        if _state_of(stored) != _state_of(change.seen):
+            raise RecordChanged(f"the record of game {new.game_id} changed while it was worked on")
+        # Only an insert writes `created_at`.
+        self.records_by_game[new.game_id] = replace(new, created_at=stored.created_at) if stored else new
+
+
+def _state_of(record: RuntimeRecord | None) -> tuple[Status, str | None] | None:
+    """What a change compares before it swaps."""
+    return (record.status, record.current_container_id) if record else None
+
+
+class MemoryRecords:
+    """`Records` in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.trouble = store.trouble
+
+    @call
+    def get(self, game_id: str) -> RuntimeRecord | None:
+        """See the port."""
+        return self._store.records_by_game.get(game_id)
+
+    @call
+    def page(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[RuntimeRecord]:
+        """See the port."""
+        found = sorted(self._store.records_by_game.items())
+        fits = (r for game_id, r in found if (after is None or game_id > after) and status in (None, r.status))
+        return [record for record, _ in zip(fits, range(limit), strict=False)]
+
+
+class MemoryQueue:
+    """`OperationQueue` in memory, for the instance `owner`."""
+
+    def __init__(self, store: MemoryStore, owner: int) -> None:
+        self._store = store
+        self._owner = owner
+        self.trouble = store.trouble
+
+    @call
+    def submit(self, request: Request) -> int:
+        """See the port."""
+        rows = self._store.live.get(request.game_id)
+        if rows:
+            first = next((row for row in rows if row.state == "running"), rows[0])
+            waits = f", waiting because {first.deferred_why}" if first.deferred_why else ""
+            what = f"{first.request.kind} (operation {first.operation_id} from {first.request.source}{waits})"
+            raise GameBusy(f"game {request.game_id} is busy with {what}; try again when it has ended")
+        return self._store.add_row(request, CALL_POSITION).operation_id
+
+    @call
+    def claim(self, limit: int) -> Sequence[Operation]:
+        """See the port."""
+        now = self._store.clock()
+        due = []
+        for rows in self._store.live.values():
+            first = rows[0]
+            if first.state == "due" and first.not_before <= now and not any(row.state == "running" for row in rows):
+                due.append(first)
+        due.sort(key=lambda row: row.operation_id)
+        for row in due[:limit]:
+            row.state, row.owner, row.heartbeat_at = "running", self._owner, now
+            row.generation += 1
+        return [Operation(row.operation_id, row.request, row.generation, row.accepted_at) for row in due[:limit]]
+
+    @call
+    def heartbeat(self, claimed: Sequence[Operation]) -> set[int]:
+        """See the port."""
+        now = self._store.clock()
+        mine = [row for row in map(self._mine, claimed) if row is not None]
+        for row in mine:
+            row.heartbeat_at = now
+        return {row.operation_id for row in mine}
+
+    @call
+    def reclaim_orphans(self) -> Sequence[Claimed]:
+        """See the port."""
+        store, now, found = self._store, self._store.clock(), []
+        for row in sorted(chain.from_iterable(store.live.values()), key=lambda row: row.operation_id):
+            if row.state != "running" or row.heartbeat_at is None:
+                continue
+            silent_s = (now - row.heartbeat_at).total_seconds()
+            if silent_s > store.lease_s or (silent_s > store.grace_s and row.owner not in store.present):
+                row.state, row.owner, row.not_before = "due", None, now
+                found.append(Claimed(row.operation_id, row.request.game_id, row.request.kind))
+        return found
+
+    @call
+    def defer(self, operation: Operation, *, delay_s: float, why: str) -> None:
+        """See the port."""
+        row = self._mine(operation)
+        if row is not None:
+            row.state, row.owner, row.deferred_why = "due", None, why
+            row.not_before = self._store.clock() + timedelta(seconds=delay_s)
+
+    @call
+    def finish(self, operation: Operation, ending: Ending) -> None:
+        """See the port."""
+        row = self._mine(operation)
+        if row is None:
+            raise OwnershipLost(f"operation {operation.operation_id} was taken over by another claim")
+        self._store.end(row, ending)
+
+    @call
+    def verdict(self, operation_id: int) -> Verdict | None:
+        """See the port."""
+        row = self._store.operations.get(operation_id)
+        return row.verdict if row else None
+
+    def _mine(self, operation: Operation) -> Row | None:
+        """The row while it is still this claim's."""
+        row = self._store.operations.get(operation.operation_id)
+        return row if row and row.state == "running" and row.generation == operation.generation else None
+
+
+class MemoryPresence:
+    """`Presence` of one instance; `close` is what a kill does to it."""
+
+    def __init__(self, store: MemoryStore, owner: int) -> None:
+        self._store = store
+        self._owner = owner
+        self.trouble = store.trouble
+
+    @call
+    def show(self) -> None:
+        """See the port."""
+        self._store.present.add(self._owner)
+
+    def close(self) -> None:
+        """End the session, and with it the presence."""
+        with self.trouble.lock:
+            self._store.present.discard(self._owner)
+
+
+class _Transaction:
+    """One turn: what it writes is there for others when it is committed."""
+
+    def __init__(self, store: MemoryStore, kind: str) -> None:
+        self._store = store
+        self._kind = kind
+        self.trouble = store.trouble
+
+    def begin(self) -> bool:
+        """Take the turn; False while another has it."""
+        with self.trouble.lock:
+            lost = self.trouble.enter(f"{self._kind}.begin")
+            mine = self._store.turns.setdefault(self._kind, self) is self
+            if lost:
+                self.end()
+                raise self.trouble.unavailable(f"{self._kind}.begin")
+            return mine
+
+    def check(self) -> None:
+        """Raises `Unavailable` when the database ended this transaction."""
+        if self._store.turns.get(self._kind) is not self:
+            raise self.trouble.unavailable(f"a statement of a {self._kind} turn that was ended")
+
+    def end(self) -> None:
+        """Let the turn go."""
+        with self.trouble.lock:
+            if self._store.turns.get(self._kind) is self:
+                del self._store.turns[self._kind]
+
+
+class MemoryIngestTurn(_Transaction):
+    """`IngestTurn` in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store, "ingest")
+        self._jobs: list[Job] = []
+
+    @call
+    def accept(self, jobs: Sequence[Job]) -> None:
+        """See the port."""
+        self.check()
+        self._jobs.extend(jobs)
+
+    @call
+    def commit(self) -> None:
+        """Make durable what was accepted."""
+        self.check()
+        for job in self._jobs:
+            self._store.add_job(job)
+
+
+class MemoryInbox:
+    """`Inbox` in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    @contextmanager
+    def turn(self) -> Iterator[MemoryIngestTurn | None]:
+        """See the port."""
+        turn = MemoryIngestTurn(self._store)
+        if not turn.begin():
+            yield None
+            return
+        try:
+            yield turn
+            turn.commit()
+        finally:
+            turn.end()
+
+
+class MemoryRelayTurn(_Transaction):
+    """`OutboxTurn` in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store, "outbox")
+        self.number = 0
+        self._deleted: set[int] = set()
+
+    def begin(self) -> bool:
+        """Take the turn and its number."""
+        if not super().begin():
+            return False
+        with self.trouble.lock:
+            self._store.relay_number += 1
+            self.number = self._store.relay_number
+        return True
+
+    @call
+    def due(self, limit: int) -> Sequence[DueMessage]:
+        """See the port."""
+        self.check()
+        seen: dict[Stream, int] = {}
+        found = []
+        for message_id, message in self._waiting().items():
+            seen[message.stream] = seen.get(message.stream, 0) + 1
+            if seen[message.stream] <= limit:
+                found.append(DueMessage(message_id, message))
+        return found
+
+    @call
+    def delete(self, ids: Sequence[int]) -> None:
+        """See the port."""
+        self.check()
+        self._deleted.update(ids)
+
+    @call
+    def still_waiting(self, ids: Sequence[int]) -> set[int]:
+        """See the port."""
+        self.check()
+        return self._waiting().keys() & set(ids)
+
+    @call
+    def raise_number(self, above: int) -> None:
+        """See the port."""
+        self.check()
+        self._store.relay_number = above
+
+    @call
+    def commit(self) -> None:
+        """Make durable what was deleted."""
+        self.check()
+        for message_id in self._deleted:
+            self._store.messages.pop(message_id, None)
+
+    def _waiting(self) -> Mapping[int, Message]:
+        if not self._deleted:
+            return self._store.messages
+        return {key: value for key, value in self._store.messages.items() if key not in self._deleted}
+
+
+class MemoryOutbox:
+    """`Outbox` in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    @contextmanager
+    def turn(self) -> Iterator[MemoryRelayTurn | None]:
+        """See the port."""
+        turn = MemoryRelayTurn(self._store)
+        if not turn.begin():
+            yield None
+            return
+        try:
+            yield turn
+            turn.commit()
+        finally:
+            turn.end()

@@ -1,0 +1,175 @@
+"""Redis Streams in memory: one consumer group over the two inputs, outputs that remember what they have.
+
+The semantics are those of `adapters/redis_streams`; `rtmanager.tests.streams_contract` holds both to them. It
+can also be flushed, fail over to a copy that knows no acknowledgement, and refuse single streams.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rtmanager.domain.jobs import RANK, Batch, Entry, EntryId
+from rtmanager.domain.messages import Stream, epoch_ms
+from rtmanager.operations.tools import Clock
+from rtmanager.testing.trouble import Trouble, call
+from rtmanager.workers.ports import DueMessage, Published, StaleTurn
+
+START = EntryId(0, 0)
+INPUTS = tuple(RANK)
+
+
+@dataclass(slots=True)
+class _Stream:
+    """Entries in the order of their ids, and what the group was given of them."""
+
+    ids: list[EntryId] = field(default_factory=list)
+    entries: dict[EntryId, Entry] = field(default_factory=dict)
+    top: EntryId = START
+    last_given: EntryId = START
+    pending: dict[EntryId, None] = field(default_factory=dict)
+
+
+def _after(entry_id: EntryId) -> EntryId:
+    """The least id above this one with its time, as Redis gives it when its clock stands or goes back."""
+    return EntryId(entry_id.milliseconds, entry_id.sequence + 1)
+
+
+class MemoryStreams:
+    """One Redis for any number of instances; `names` says what the streams are called in errors."""
+
+    def __init__(self, clock: Clock, names: Mapping[Stream, str] | None = None) -> None:
+        self.trouble = Trouble("redis")
+        self._clock = clock
+        self._names = names or {stream: stream.value for stream in Stream}
+        self._arrived = threading.Condition(self.trouble.lock)
+        self._interrupts = 0
+        self._refused: dict[Stream, str] = {}
+        self.flush()
+
+    # --- the world beside the ports
+
+    def flush(self) -> None:
+        """Everything is gone: entries, the group, the ids and the turn that publishing remembers."""
+        with self.trouble.lock:
+            self._streams = {stream: _Stream() for stream in Stream}
+            self._remembered: set[int] = set()
+            self._latest_turn = 0
+
+    def add(self, stream: Stream, fields: Mapping[str, str], entry_id: EntryId | None = None) -> EntryId:
+        """Add an entry as `XADD` does; an explicit id must be greater than every id before it."""
+        with self.trouble.lock:
+            content = self._streams[stream]
+            entry_id = entry_id or max(EntryId(epoch_ms(self._clock()), 0), _after(content.top))
+            if entry_id <= content.top:
+                raise ValueError(f"{entry_id} is not above {content.top}")
+            content.top = entry_id
+            content.ids.append(entry_id)
+            content.entries[entry_id] = Entry(stream, entry_id, dict(fields))
+            self._arrived.notify_all()
+            return entry_id
+
+    def delete(self, stream: Stream, entry_id: EntryId) -> None:
+        """Delete an entry, whoever was given it."""
+        with self.trouble.lock:
+            self._streams[stream].ids.remove(entry_id)
+            del self._streams[stream].entries[entry_id]
+
+    def entries(self, stream: Stream) -> list[Mapping[str, str]]:
+        """The fields of every entry, in order."""
+        with self.trouble.lock:
+            return [self._streams[stream].entries[entry_id].fields for entry_id in self._streams[stream].ids]
+
+    def lose_acknowledgements(self) -> None:
+        """Fail over to a copy that has heard of no acknowledgement: all that was given out is pending again."""
+        with self.trouble.lock:
+            for stream in INPUTS:
+                content = self._streams[stream]
+                content.pending = dict.fromkeys(i for i in content.ids if i <= content.last_given)
+
+    def refuse(self, stream: Stream, reason: str) -> None:
+        """Refuse entries of this stream; an empty reason mends it."""
+        with self.trouble.lock:
+            self._refused[stream] = reason
+
+    # --- reading
+
+    def wait(self, timeout_s: float) -> bool:
+        """See the port."""
+        with self._arrived:
+            self.trouble.enter("wait")
+            before = self._interrupts
+            self._arrived.wait_for(lambda: self._new() or self._interrupts != before, timeout_s)
+            return self._new()
+
+    def interrupt(self) -> None:
+        """End every `wait` that is under way."""
+        with self._arrived:
+            self._interrupts += 1
+            self._arrived.notify_all()
+
+    @call
+    def read(self, limit: int) -> Sequence[Batch]:
+        """See the port."""
+        batches = []
+        for stream in INPUTS:
+            content = self._streams[stream]
+            orphans = self._orphans(content, limit)
+            if orphans:
+                batches.append(Batch(orphans, drained=False))
+                continue
+            place = bisect_right(content.ids, content.last_given)
+            new = content.ids[place : place + limit]
+            if new:
+                content.last_given = new[-1]
+                content.pending.update(dict.fromkeys(new))
+            batches.append(Batch([content.entries[i] for i in new], drained=len(new) < limit))
+        return batches
+
+    @call
+    def acknowledge(self, entries: Sequence[Entry]) -> None:
+        """See the port."""
+        for entry in entries:
+            self._streams[entry.stream].pending.pop(entry.entry_id, None)
+
+    def _new(self) -> bool:
+        contents = (self._streams[stream] for stream in INPUTS)
+        return any(content.ids and content.ids[-1] > content.last_given for content in contents)
+
+    def _orphans(self, content: _Stream, limit: int) -> list[Entry]:
+        """The oldest pending entries; those that were deleted are forgotten on the way."""
+        for entry_id in [i for i in content.pending if i not in content.entries]:
+            del content.pending[entry_id]
+        return [content.entries[i] for i in sorted(content.pending)[:limit]]
+
+    # --- writing
+
+    @call
+    def publish(self, turn: int, messages: Sequence[DueMessage]) -> Published:
+        """See the port."""
+        if turn < self._latest_turn:
+            raise StaleTurn(self._latest_turn)
+        self._latest_turn = turn
+        ids, refused = [], {}
+        for due in messages:
+            stream = due.message.stream
+            if self._refused.get(stream):
+                refused[self._names[stream]] = self._refused[stream]
+                continue
+            if due.message_id not in self._remembered:
+                self._remembered.add(due.message_id)
+                self.add(stream, due.message.fields)
+            ids.append(due.message_id)
+        return Published(ids, refused)
+
+    @call
+    def remembered(self) -> set[int]:
+        """See the port."""
+        return set(self._remembered)
+
+    @call
+    def forget(self, message_ids: Sequence[int]) -> None:
+        """See the port."""
+        self._remembered.difference_update(message_ids)

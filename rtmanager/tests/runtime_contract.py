@@ -1,0 +1,270 @@
+"""What every `ContainerRuntime` promises, as tests; run against the one in memory and against Docker.
+
+A test class mixes `RuntimeContract` in and provides the world: a runtime, a network, images by behaviour. A test
+that passes here for both means that whatever is tested against the fake will meet the same manners in Docker.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rtmanager.domain.container import ContainerSpec, ContainerState, Limits, parse_memory
+from rtmanager.domain.errors import Unavailable
+from rtmanager.operations.ports import (
+    ContainerNotFound,
+    ContainerRuntime,
+    ImageUnavailable,
+    LaunchFailed,
+    NameTaken,
+    PullPolicy,
+    StillRunning,
+)
+
+if TYPE_CHECKING:
+    from unittest import TestCase
+else:  # a mixin: only the classes that bring a world are test cases
+    TestCase = object
+
+#: Seconds of grace where the process is expected to end by itself, and where it is not.
+PATIENT_S, SHORT_S = 20, 1
+
+ABSENT_ID = "f" * 64
+
+
+class RuntimeContract(TestCase):
+    """The behaviours. Images: `waits` ends on a signal, `ignores-signals` does not, `exits` ends with code 3."""
+
+    runtime: ContainerRuntime
+    network: str
+    #: A reference that no registry has.
+    unknown_image = "registry.invalid/galaxy/game:1.0.0"
+
+    def image(self, behaviour: str) -> str:
+        """The reference of an image that is present; `without-command` is one that cannot be created from."""
+        raise NotImplementedError
+
+    def game_id(self) -> str:
+        """A new game's id, unique on the host."""
+        raise NotImplementedError
+
+    def state_path(self) -> str:
+        """A directory that the runtime can mount."""
+        raise NotImplementedError
+
+    def pause(self, container_id: str) -> None:
+        """Freeze a container behind the runtime's back."""
+        raise NotImplementedError
+
+    def spec(self, behaviour: str = "waits") -> ContainerSpec:
+        return ContainerSpec(
+            game_id=self.game_id(),
+            image_ref=self.image(behaviour),
+            network=self.network,
+            limits=Limits(cpus=0.5, memory_bytes=parse_memory("32m"), pids=32),
+            state_path=self.state_path(),
+            mount_path="/var/lib/galaxy-game",
+            environment={"STORAGE_PATH": "/var/lib/galaxy-game"},
+            started_at_ms=1_700_000_000_000,
+            log_driver="json-file",
+            log_options={"max-size": "1m", "max-file": "1"},
+        )
+
+    def state(self, id_or_name: str) -> ContainerState:
+        return self.runtime.inspect(id_or_name).state
+
+    def assert_absent(self, id_or_name: str) -> None:
+        with self.assertRaises(ContainerNotFound):
+            self.runtime.inspect(id_or_name)
+
+    # ── the host ──
+
+    def test_ping_names_a_version(self) -> None:
+        self.assertTrue(self.runtime.ping())
+
+    def test_a_network_exists_by_its_exact_name_only(self) -> None:
+        self.assertTrue(self.runtime.network_exists(self.network))
+        for name in (self.network[:-1], self.network + "x", ".*", self.network.upper()):
+            self.assertFalse(self.runtime.network_exists(name), name)
+
+    # ── images ──
+
+    def test_a_present_image_is_found_with_its_labels(self) -> None:
+        for policy in (PullPolicy.IF_MISSING, PullPolicy.NEVER):
+            found = self.runtime.ensure_image(self.image("waits"), policy)
+            self.assertTrue(found.image_id)
+            self.assertEqual(found.labels["com.galaxy.memory"], "32m")
+
+    def test_an_absent_image_is_not_pulled_under_never(self) -> None:
+        with self.assertRaisesRegex(ImageUnavailable, f"{self.unknown_image}.*`never`.*load it"):
+            self.runtime.ensure_image(self.unknown_image, PullPolicy.NEVER)
+
+    def test_an_image_that_no_registry_has_is_unavailable(self) -> None:
+        for policy in (PullPolicy.IF_MISSING, PullPolicy.ALWAYS):
+            with self.assertRaisesRegex(ImageUnavailable, self.unknown_image):
+                self.runtime.ensure_image(self.unknown_image, policy)
+
+    def test_a_malformed_reference_is_unavailable(self) -> None:
+        with self.assertRaisesRegex(ImageUnavailable, "Not An Image"):
+            self.runtime.ensure_image("Not An Image", PullPolicy.IF_MISSING)
+
+    def test_a_reference_without_tag_means_latest(self) -> None:
+        untagged, _, _ = self.image("latest").rpartition(":")
+        self.assertEqual(
+            self.runtime.ensure_image(untagged, PullPolicy.NEVER),
+            self.runtime.ensure_image(f"{untagged}:latest", PullPolicy.NEVER),
+        )
+
+    # ── launch ──
+
+    def test_a_launched_container_is_what_was_asked_for(self) -> None:
+        spec = self.spec()
+        container_id = self.runtime.launch(spec)
+        view = self.runtime.inspect(container_id)
+        self.assertEqual(view.container_id, container_id)
+        self.assertEqual(view.name, spec.name)
+        self.assertEqual(view.image_ref, spec.image_ref)
+        self.assertEqual(view.state, ContainerState.RUNNING)
+        self.assertEqual(view.networks, {self.network})
+        self.assertEqual({**view.labels, **spec.labels, "com.galaxy.memory": "32m"}, view.labels)
+        self.assertIsNone(view.exit_code)
+        self.assertFalse(view.oom_killed)
+        self.assertTrue(view.belongs_to(spec.game_id))
+        self.assertEqual(self.runtime.inspect(spec.name), view)
+
+    def test_a_taken_name_is_reported_and_its_owner_is_left_alone(self) -> None:
+        spec = self.spec()
+        first = self.runtime.launch(spec)
+        with self.assertRaisesRegex(NameTaken, spec.name):
+            self.runtime.launch(replace(spec, image_ref=self.image("exits")))
+        self.assertEqual(self.runtime.inspect(spec.name).container_id, first)
+        self.assertEqual(self.state(first), ContainerState.RUNNING)
+
+    def test_of_many_launches_of_one_game_exactly_one_wins(self) -> None:
+        outcomes = _at_once(8, self.runtime.launch, self.spec())
+        self.assertEqual(outcomes, {"str": 1, "NameTaken": 7})
+
+    def test_a_refused_launch_leaves_nothing_behind(self) -> None:
+        refused = {
+            "image": replace(self.spec(), image_ref=self.unknown_image),
+            "network": replace(self.spec(), network=f"{self.network}-absent"),
+            "command": self.spec("without-command"),
+        }
+        for why, spec in refused.items():
+            with self.subTest(why):
+                with self.assertRaisesRegex(LaunchFailed, f"(?i){spec.name}.*{why}"):
+                    self.runtime.launch(spec)
+                self.assert_absent(spec.name)
+
+    # ── stop ──
+
+    def test_stop_ends_the_process_and_may_be_repeated(self) -> None:
+        container_id = self.runtime.launch(self.spec())
+        for _ in range(2):
+            self.runtime.stop(container_id, PATIENT_S)
+            view = self.runtime.inspect(container_id)
+            self.assertEqual((view.state, view.exit_code, view.alive), (ContainerState.EXITED, 143, False))
+
+    def test_stop_kills_what_does_not_end_within_its_grace(self) -> None:
+        container_id = self.runtime.launch(self.spec("ignores-signals"))
+        self.runtime.stop(container_id, SHORT_S)
+        self.assertEqual(self.runtime.inspect(container_id).exit_code, 137)
+
+    def test_stop_ends_a_paused_container(self) -> None:
+        container_id = self.runtime.launch(self.spec())
+        self.pause(container_id)
+        self.assertEqual(self.state(container_id), ContainerState.PAUSED)
+        self.runtime.stop(container_id, SHORT_S)
+        self.assertEqual(self.state(container_id), ContainerState.EXITED)
+
+    def test_a_container_that_ended_by_itself_tells_its_code_and_can_be_stopped_and_removed(self) -> None:
+        container_id = self.runtime.launch(self.spec("exits"))
+        self.runtime.stop(container_id, PATIENT_S)  # also waits for its end
+        self.assertEqual(self.runtime.inspect(container_id).exit_code, 3)
+        self.runtime.remove(container_id)
+        self.assert_absent(container_id)
+
+    # ── remove ──
+
+    def test_remove_leaves_a_live_process_alone(self) -> None:
+        container_id = self.runtime.launch(self.spec())
+        with self.assertRaises(StillRunning):
+            self.runtime.remove(container_id)
+        self.assertEqual(self.state(container_id), ContainerState.RUNNING)
+        self.pause(container_id)
+        with self.assertRaises(StillRunning):
+            self.runtime.remove(container_id)
+        self.assertEqual(self.state(container_id), ContainerState.PAUSED)
+
+    def test_after_remove_the_name_is_free(self) -> None:
+        spec = self.spec()
+        first = self.runtime.launch(spec)
+        self.runtime.stop(first, PATIENT_S)
+        self.runtime.remove(first)
+        self.assert_absent(first)
+        second = self.runtime.launch(spec)
+        self.assertNotEqual(first, second)
+
+    def test_when_many_remove_one_container_all_find_it_gone(self) -> None:
+        container_id = self.runtime.launch(self.spec())
+        self.runtime.stop(container_id, PATIENT_S)
+        outcomes = _at_once(8, self.runtime.remove, container_id)
+        self.assertLessEqual(set(outcomes), {"NoneType", "ContainerNotFound"})
+        self.assertGreaterEqual(outcomes["NoneType"], 1)
+        self.assert_absent(container_id)
+
+    def test_what_does_not_exist_is_not_found(self) -> None:
+        for name in (ABSENT_ID, "galaxy-game-absent"):
+            with self.assertRaisesRegex(ContainerNotFound, name):
+                self.runtime.inspect(name)
+            with self.assertRaisesRegex(ContainerNotFound, name):
+                self.runtime.stop(name, SHORT_S)
+            with self.assertRaisesRegex(ContainerNotFound, name):
+                self.runtime.remove(name)
+
+    # ── list, close ──
+
+    def test_the_list_has_running_and_ended_games(self) -> None:
+        running, ended = self.spec(), self.spec()
+        self.runtime.launch(running)
+        self.runtime.stop(self.runtime.launch(ended), PATIENT_S)
+        found = {view.name: view for view in self.runtime.list_games()}
+        self.assertEqual(found[running.name].state, ContainerState.RUNNING)
+        self.assertEqual(found[ended.name].state, ContainerState.EXITED)
+        for spec in (running, ended):
+            seen = self.runtime.inspect(spec.name)
+            self.assertEqual(replace(found[spec.name], exit_code=seen.exit_code), seen)
+
+    def test_after_close_every_call_is_unavailable(self) -> None:
+        self.runtime.close()
+        self.runtime.close()
+        calls: tuple[Callable[[], object], ...] = (
+            self.runtime.ping,
+            self.runtime.list_games,
+            lambda: self.runtime.network_exists(self.network),
+            lambda: self.runtime.ensure_image(self.unknown_image, PullPolicy.ALWAYS),
+            lambda: self.runtime.launch(self.spec()),
+            lambda: self.runtime.stop(ABSENT_ID, SHORT_S),
+            lambda: self.runtime.remove(ABSENT_ID),
+            lambda: self.runtime.inspect(ABSENT_ID),
+        )
+        for call in calls:
+            with self.assertRaises(Unavailable) as caught:
+                call()
+            self.assertEqual(caught.exception.dependency, "docker")
+
+
+def _at_once(times: int, call: Callable[..., object], *arguments: object) -> Counter[str]:
+    """How often each kind of outcome came of calls made at the same time: the type of the result or the error."""
+
+    def outcome(_: int) -> str:
+        try:
+            return type(call(*arguments)).__name__
+        except (NameTaken, ContainerNotFound, StillRunning, LaunchFailed, Unavailable) as error:
+            return type(error).__name__
+
+    with ThreadPoolExecutor(times) as threads:
+        return Counter(threads.map(outcome, range(times)))

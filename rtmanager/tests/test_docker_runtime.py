@@ -1,0 +1,113 @@
+"""`DockerRuntime` keeps the port's promises on a real daemon, and walls a game in as the contract says."""
+
+from __future__ import annotations
+
+import os
+import time
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from rtmanager.adapters.docker import DockerRuntime
+from rtmanager.domain.errors import Unavailable
+from rtmanager.operations.ports import LaunchFailed
+from rtmanager.testing.docker_world import DockerWorld, docker_host, why_no_docker
+from rtmanager.tests.runtime_contract import RuntimeContract
+
+
+class DockerRuntimeTest(RuntimeContract, unittest.TestCase):
+    world: DockerWorld
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        if not os.environ.get("RTM_INTEGRATION"):
+            raise unittest.SkipTest("RTM_INTEGRATION is not set")
+        why_not = why_no_docker(docker_host())
+        if why_not:
+            raise unittest.SkipTest(why_not)
+        cls.world = DockerWorld(docker_host())
+        cls.addClassCleanup(cls.world.close)
+        cls.network = cls.world.network
+
+    def setUp(self) -> None:
+        self.runtime: DockerRuntime = DockerRuntime(docker_host())
+        self.addCleanup(self.runtime.close)
+
+    def image(self, behaviour: str) -> str:
+        return self.world.image(behaviour)
+
+    def game_id(self) -> str:
+        return self.world.game_id()
+
+    def state_path(self) -> str:
+        return self.world.state_path
+
+    def pause(self, container_id: str) -> None:
+        self.world.client.pause(container_id)
+
+    def test_a_game_is_walled_in(self) -> None:
+        found = self.world.client.inspect_container(self.runtime.launch(self.spec()))
+        host, config = found["HostConfig"], found["Config"]
+        expected = {
+            "Privileged": False,
+            "CapAdd": [],
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+            "Init": True,
+            "IpcMode": "private",
+            "PidMode": "",
+            "UTSMode": "",
+            "NetworkMode": self.network,
+            "PublishAllPorts": False,
+            "PortBindings": {},
+            "Devices": [],
+            "Binds": None,
+            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+            "AutoRemove": False,
+            "Memory": 32 << 20,
+            "MemorySwap": 32 << 20,
+            "NanoCpus": 500_000_000,
+            "PidsLimit": 32,
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "1"}},
+        }
+        self.assertEqual({name: host[name] for name in expected}, expected)
+        self.assertEqual(config["Healthcheck"], {"Test": ["NONE"]})
+        self.assertEqual((config["Tty"], config["OpenStdin"]), (False, False))
+        self.assertEqual(config["Hostname"], found["Name"].removeprefix("/"))
+        (mount,) = found["Mounts"]
+        self.assertEqual((mount["Type"], mount["Source"]), ("bind", self.world.state_path))
+        self.assertEqual((mount["RW"], mount["Propagation"]), (True, "private"))
+
+    def test_the_kernel_agrees(self) -> None:
+        pid = self.world.client.inspect_container(self.runtime.launch(self.spec()))["State"]["Pid"]
+        try:
+            with open(f"/proc/{pid}/status") as lines:
+                status = dict(line.rstrip("\n").split(":\t", 1) for line in lines if ":\t" in line)
+        except OSError as error:
+            self.skipTest(f"the container's process cannot be seen from here: {error}")
+        for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            self.assertEqual(int(status[kind], 16), 0, kind)
+        self.assertEqual(status["NoNewPrivs"], "1")
+
+    def test_a_missing_state_directory_is_an_error_and_is_not_created(self) -> None:
+        missing = os.path.join(self.world.state_path, "missing")
+        with self.assertRaisesRegex(LaunchFailed, f"{missing}.*must see the state directory"):
+            self.runtime.launch(replace(self.spec(), state_path=missing))
+        self.assertFalse(os.path.exists(missing))
+
+    def test_the_hosts_network_is_refused(self) -> None:
+        for mode in ("host", "none", "container:abc"):
+            with self.assertRaisesRegex(LaunchFailed, mode):
+                self.runtime.launch(replace(self.spec(), network=mode))
+
+    def test_close_ends_a_stop_in_flight(self) -> None:
+        container_id = self.runtime.launch(self.spec("ignores-signals"))
+        with ThreadPoolExecutor(1) as thread:
+            stop = thread.submit(self.runtime.stop, container_id, 30)
+            with self.assertRaises(TimeoutError):
+                stop.result(0.5)  # on its way, and not over
+            began = time.monotonic()
+            self.runtime.close()
+            self.assertIsInstance(stop.exception(), Unavailable)
+        self.assertLess(time.monotonic() - began, 1)

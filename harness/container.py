@@ -113,6 +113,19 @@ class Container:
         self.client.stop(self.container_id, timeout=grace_s)
         return int(self.inspect()["State"]["ExitCode"])
 
+    def restart(self, grace_s: int = 5) -> None:
+        """Stop it and start it again; a published port is another one then."""
+        self._published.clear()
+        self.client.restart(self.container_id, timeout=grace_s)
+
+    def pause(self) -> None:
+        """Freeze it: its connections stay open and nothing answers, until `unpause`."""
+        self.client.pause(self.container_id)
+
+    def unpause(self) -> None:
+        """Let it go on."""
+        self.client.unpause(self.container_id)
+
     def remove(self) -> None:
         """Take it away, running or not; nothing happens when it is gone already."""
         remove(self.client, self.container_id)

@@ -8,7 +8,6 @@ does not come up.
 """
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from types import TracebackType
 
 from harness.container import HTTP_NOT_YET, http_ok
 from harness.errors import WaitFailed
+from harness.listening import LOOPBACK, free_port
 from harness.waiting import wait_until
 
 COMMAND = (sys.executable, "-m", "rtmanager", "serve")
@@ -131,6 +131,4 @@ def start(environment: Mapping[str, str], log: Path, command: Sequence[str] = CO
 
 def free_address() -> str:
     """A loopback address whose port nothing listens on just now, for ADDRESS_VARIABLE."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"{LOOPBACK}:{free_port()}"

@@ -24,6 +24,9 @@ SCHEMA = "rtmanager"
 ROLE = "rtmanagerservice"
 SUPERUSER = "postgres"
 
+#: A server of this machine that has not answered after so many seconds is another program, or stuck.
+CONNECT_TIMEOUT_S = 2
+
 #: A table beyond this many bytes is truncated; a smaller one is emptied ten times faster row by row.
 TRUNCATE_FROM_BYTES = 1 << 20
 
@@ -68,7 +71,7 @@ class Postgres:
         """A connection of the test's own, as superuser unless told otherwise; each statement commits."""
         import psycopg
 
-        return psycopg.connect(self.dsn(database, role), autocommit=True)
+        return psycopg.connect(self.dsn(database, role), autocommit=True, connect_timeout=CONNECT_TIMEOUT_S)
 
     def create_database(self, template: str = DATABASE) -> "Database":
         """A new database like `template`, which nobody may be connected to."""

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from harness import container, images
+from harness import container, images, listening
+from harness.listening import Endpoint
 
 if TYPE_CHECKING:
     from redis import Redis as Client
@@ -52,14 +53,25 @@ class Redis:
 
 def start(image: str | None = None) -> Redis:
     """Start a server and wait until it answers; raises WaitFailed with its log."""
-    from redis.exceptions import ConnectionError as NotYet
+    return Redis(*listening.start(image or images.redis(), PORT, _listen, _wait))
 
-    running = container.start(image or images.redis(), ports=[PORT])
-    try:
-        server = Redis(running, *running.wait_for_address(PORT))
-        with server.client() as client:
-            running.wait_until("Redis", client.ping, retry_on=(NotYet,))
-    except BaseException:
-        running.remove()
-        raise
-    return server
+
+def _listen(at: Endpoint) -> list[str]:
+    # The name for the system's log, which is not used, is a setting that can be asked for again.
+    return ["--bind", at.host, "--port", str(at.port), "--syslog-ident", at.mark]
+
+
+def _wait(running: container.Container, at: Endpoint) -> None:
+    from redis import Redis as Client
+    from redis.backoff import NoBackoff
+    from redis.exceptions import RedisError
+    from redis.retry import Retry
+
+    # The wait itself tries again, and it must not hang on a port that another program has taken.
+    impatient = Client(host=at.host, port=at.port, decode_responses=True, socket_timeout=1, retry=Retry(NoBackoff(), 0))
+    with impatient as client:
+        running.wait_until(
+            "Redis",
+            lambda: client.config_get("syslog-ident") == {"syslog-ident": at.mark},
+            retry_on=(RedisError,),
+        )

@@ -11,6 +11,10 @@ from harness.machine.doctor import Check
 
 
 class CommandLineTest(unittest.TestCase):
+    def setUp(self) -> None:
+        # The command line makes progress visible for the whole process, tests after this one included.
+        self.enterContext(mock.patch("harness.progress.enable"))
+
     def run_command(self, *arguments: str) -> tuple[int, str, str]:
         with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as errors:
             code = cli.main(list(arguments))

@@ -119,6 +119,7 @@ class UpTest(unittest.TestCase):
         self.missing = replace(mock.patch.object(up, "missing_programs", return_value=["dockerd", "iptables"]))
         self.user = replace(mock.patch("os.geteuid", return_value=0))
         self.has_apt = replace(mock.patch.object(apt, "available", return_value=True))
+        replace(mock.patch.object(dockerd, "ours", return_value=None))
         replace(mock.patch.object(dockerd, "running_pid", return_value=None))
         replace(mock.patch.object(dockerd, "systemd_runs", return_value=False))
 

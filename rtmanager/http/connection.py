@@ -50,6 +50,7 @@ class Connection:
     def run(self) -> None:
         """Serve requests until the connection ends; closes the socket."""
         try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client_is_here = True
             while client_is_here:
                 client_is_here = self._serve_one()

@@ -135,7 +135,6 @@ class HttpServer:
 
     def _serve(self, client: socket.socket) -> bool:
         """Hand the client to a thread of its own; False when there is none to be had."""
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(
             client, self._handler, limits=self._limits, logger=self._logger, may_go_on=self._may_go_on
         )

@@ -1,0 +1,574 @@
+"""The server holds against every kind of client: slow, early gone, too large, contradictory, too many."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import select
+import socket
+import threading
+import time
+import unittest
+from collections.abc import Callable
+from dataclasses import replace
+from http.client import HTTPConnection, HTTPMessage, parse_headers
+from typing import Any, NamedTuple
+from unittest import mock
+
+from rtmanager.http.limits import HttpLimits
+from rtmanager.http.messages import Request, Response, success
+from rtmanager.http.server import HttpServer
+from rtmanager.values import Address
+
+LIMITS = HttpLimits(connections=16, receive_s=0.25, idle_s=5.0, send_s=0.25, linger_s=0.25)
+GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: HTTPMessage
+    content: Any
+
+
+class Client:
+    """A raw connection: what is sent is up to the test, answers are read one by one."""
+
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection((host, port), timeout=3)
+        self.send = self.socket.sendall
+        self._received = self.socket.makefile("rb")
+
+    def answer(self, *, body: bool = True) -> Answer:
+        """The next answer; `body` tells whether one follows its head."""
+        status = int(self._received.readline().split()[1])
+        headers = parse_headers(self._received)
+        text = self._received.read(int(headers["Content-Length"])) if body else b""
+        return Answer(status, headers, json.loads(text) if text else None)
+
+    def rest(self) -> bytes:
+        """What comes until the server ends the connection."""
+        return self._received.read()
+
+    def close(self) -> None:
+        self._received.close()
+        self.socket.close()
+
+
+def echo(request: Request) -> Response:
+    """What the server understood of a request."""
+    return success(
+        {"method": request.method, "path": request.path, "query": request.query, "body": request.body.decode()}
+    )
+
+
+class ServerTestCase(unittest.TestCase):
+    def setUp(self) -> None:
+        self.logger = logging.Logger("http-test", logging.DEBUG)
+
+    def serve(
+        self, handler: Callable[[Request], Response] = echo, limits: HttpLimits = LIMITS, host: str = "127.0.0.1"
+    ) -> HttpServer:
+        server = HttpServer(Address(host, 0), handler, logger=self.logger, limits=limits)
+        server.start()
+        self.addCleanup(server.stop, 1.0)
+        self.port = server.address[1]
+        return server
+
+    def client(self, host: str = "127.0.0.1") -> Client:
+        client = Client(self.port, host)
+        self.addCleanup(client.close)
+        return client
+
+    def ask(self, request: bytes) -> Answer:
+        """The answer to one request on a connection of its own."""
+        client = self.client()
+        client.send(request)
+        return client.answer()
+
+    def assert_refused(self, request: bytes, status: int, *words: str) -> None:
+        client = self.client()
+        client.send(request)
+        answer = client.answer()
+        self.assertEqual((answer.status, answer.content["error"]["code"]), (status, "invalid_request"), answer)
+        for word in words:
+            self.assertIn(word, answer.content["error"]["message"])
+        self.assertEqual(answer.headers["Content-Type"], "application/json; charset=utf-8")
+        self.assertEqual(answer.headers["Connection"], "close")
+        self.assertEqual(client.rest(), b"")
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 3
+        while not condition():
+            self.assertLess(time.monotonic(), deadline, "it did not come")
+            time.sleep(0.005)
+
+
+class RequestsTest(ServerTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.serve()
+
+    def test_a_connection_serves_one_request_after_another(self) -> None:
+        client = HTTPConnection("127.0.0.1", self.port, timeout=3)
+        self.addCleanup(client.close)
+        for number in range(3):
+            client.request("POST", f"/p/{number}?q=1", body=f"b{number}")
+            response = client.getresponse()
+            self.assertEqual(response.status, 200)
+            self.assertEqual(
+                json.load(response), {"method": "POST", "path": f"/p/{number}", "query": "q=1", "body": f"b{number}"}
+            )
+
+    def test_the_whole_answer_leaves_at_once(self) -> None:
+        client = self.client()
+        client.send(GET)
+        whole = client.socket.recv(65536)
+        self.assertTrue(whole.startswith(b"HTTP/1.1 200 OK\r\n"))
+        self.assertTrue(whole.endswith(b"}"))
+        self.assertIn(b"\r\nDate: ", whole)
+
+    def test_pipelined_requests_are_answered_in_their_order(self) -> None:
+        client = self.client()
+        client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(20)))
+        paths = [client.answer().content["path"] for _ in range(20)]
+        self.assertEqual(paths, [f"/{number}" for number in range(20)])
+
+    def test_a_half_closed_client_gets_its_answer(self) -> None:
+        client = self.client()
+        client.send(GET)
+        client.socket.shutdown(socket.SHUT_WR)
+        self.assertEqual(client.answer().status, 200)
+        self.assertEqual(client.rest(), b"")
+
+    def test_head_has_the_length_and_not_the_body(self) -> None:
+        client = self.client()
+        client.send(b"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n" + GET)
+        self.assertGreater(int(client.answer(body=False).headers["Content-Length"]), 10)
+        self.assertEqual(client.answer().content["method"], "GET")
+
+    def test_http_1_0_ends_the_connection_unless_it_asks_otherwise(self) -> None:
+        client = self.client()
+        client.send(b"GET /a HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n")
+        self.assertEqual(client.answer().headers["Connection"], "keep-alive")
+        client.send(b"GET /a HTTP/1.0\r\n\r\n")
+        self.assertEqual(client.answer().headers["Connection"], "close")
+        self.assertEqual(client.rest(), b"")
+
+    def test_connection_close_is_obeyed(self) -> None:
+        client = self.client()
+        client.send(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: x-y, Close\r\n\r\n")
+        self.assertEqual(client.answer().headers["Connection"], "close")
+        self.assertEqual(client.rest(), b"")
+
+    def test_an_absolute_target_is_a_path_with_a_host(self) -> None:
+        for target, path, query in (
+            (b"http://x:1/a/b?c=d", "/a/b", "c=d"),
+            (b"HTTP://x", "/", ""),
+            (b"http://x?c", "/", "c"),
+        ):
+            with self.subTest(target=target):
+                content = self.ask(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n").content
+                self.assertEqual((content["path"], content["query"]), (path, query))
+
+    def test_an_empty_line_before_a_request_is_forgiven(self) -> None:
+        client = self.client()
+        client.send(b"\r\n" + GET + b"\r\n" + GET)
+        self.assertEqual([client.answer().status for _ in range(2)], [200, 200])
+
+    def test_a_request_may_arrive_byte_by_byte(self) -> None:
+        client = self.client()
+        for byte in b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc":
+            client.send(bytes([byte]))
+        self.assertEqual(client.answer().content["body"], "abc")
+
+
+class BodiesTest(ServerTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.serve()
+
+    def chunked(self, body: bytes, more: bytes = b"") -> bytes:
+        return b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + more + b"\r\n" + body
+
+    def test_chunks_are_put_together_and_their_decoration_is_dropped(self) -> None:
+        client = self.client()
+        client.send(self.chunked(b"3;x=y\r\nabc\r\n00A \r\n0123456789\r\n0\r\nTrailer: t\r\n\r\n") + GET)
+        self.assertEqual(client.answer().content["body"], "abc0123456789")
+        self.assertEqual(client.answer().content["method"], "GET")
+
+    def test_bad_chunks_are_refused(self) -> None:
+        self.assert_refused(self.chunked(b"x\r\nabc\r\n0\r\n\r\n"), 400, "chunk size")
+        self.assert_refused(self.chunked(b"-1\r\nabc\r\n0\r\n\r\n"), 400, "chunk size")
+        self.assert_refused(self.chunked(b"2\r\nabc\r\n0\r\n\r\n"), 400, "longer than its size")
+        self.assert_refused(self.chunked(b"1;" + b"x" * 300), 400, "line of a chunked body")
+        self.assert_refused(self.chunked(b"0\r\n" + b"T: t\r\n" * 101), 431, "trailer")
+
+    def test_chunks_may_not_exceed_the_limit_together(self) -> None:
+        self.assert_refused(self.chunked(b"8000\r\n" + b"x" * 0x8000 + b"\r\n8001\r\n"), 413, "65536")
+        self.assert_refused(self.chunked(b"ffffffff\r\n"), 413, "65536")
+
+    def test_a_body_over_the_limit_is_refused_before_it_is_sent(self) -> None:
+        self.assert_refused(
+            b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 65537\r\nExpect: 100-continue\r\n\r\n", 413, "65536"
+        )
+
+    def test_a_client_that_sends_too_much_anyway_still_reads_why(self) -> None:
+        self.assert_refused(
+            b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300_000, 413, "65536"
+        )
+
+    def test_the_largest_allowed_body_is_read(self) -> None:
+        answer = self.ask(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\n\r\n" + b"x" * 65536)
+        self.assertEqual(len(answer.content["body"]), 65536)
+
+    def test_who_waits_for_100_continue_gets_it(self) -> None:
+        client = self.client()
+        client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-Continue\r\n\r\n")
+        self.assertEqual(client.socket.recv(1000), b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.send(b"ok")
+        self.assertEqual(client.answer().content["body"], "ok")
+
+    def test_any_other_expectation_is_refused(self) -> None:
+        self.assert_refused(b"GET /a HTTP/1.1\r\nHost: x\r\nExpect: tea\r\n\r\n", 417, "'tea'")
+
+    def test_lengths_that_contradict_are_refused(self) -> None:
+        post = b"POST /a HTTP/1.1\r\nHost: x\r\n"
+        for fields, status in (
+            (b"Content-Length: 1\r\nContent-Length: 1\r\n", 400),
+            (b"Content-Length: 1\r\nContent-Length: 2\r\n", 400),
+            (b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", 400),
+            (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400),
+            (b"Content-Length: 1, 1\r\n", 400),
+            (b"Content-Length: +1\r\n", 400),
+            (b"Content-Length: -1\r\n", 400),
+            (b"Content-Length: 1_0\r\n", 400),
+            (b"Content-Length: \xb2\r\n", 400),
+            (b"Content-Length:\r\n", 400),
+            (b"Transfer-Encoding: gzip, chunked\r\n", 501),
+            (b"Transfer-Encoding: identity\r\n", 501),
+        ):
+            with self.subTest(fields=fields):
+                self.assert_refused(post + fields + b"\r\n0\r\n\r\n", status)
+        self.assert_refused(b"POST /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "HTTP/1.0")
+
+
+class BadHeadsTest(ServerTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.serve()
+
+    def test_request_lines_that_are_none_are_refused(self) -> None:
+        for line, status in (
+            (b"GET", 400),
+            (b"GET /a", 400),
+            (b"GET  /a HTTP/1.1", 400),
+            (b"GET /a b HTTP/1.1", 400),
+            (b"GET /\xc3\xa9 HTTP/1.1", 400),
+            (b"GE(T /a HTTP/1.1", 400),
+            (b"GET a HTTP/1.1", 400),
+            (b"OPTIONS * HTTP/1.1", 400),
+            (b"GET ftp://x/ HTTP/1.1", 400),
+            (b"GET /a http/1.1", 400),
+            (b"GET /a HTTP/11", 400),
+            (b"PRI * HTTP/2.0", 505),
+        ):
+            with self.subTest(line=line):
+                self.assert_refused(line + b"\r\nHost: x\r\n\r\n", status)
+
+    def test_header_lines_that_are_none_are_refused(self) -> None:
+        for field in (
+            b"nonsense",
+            b": v",
+            b"a b: v",
+            b"a : v",
+            b" a: v",
+            b"a: b\r\n folded",
+            b"a: \x00",
+            b"a: b\rc: d",
+        ):
+            with self.subTest(field=field):
+                self.assert_refused(b"GET /a HTTP/1.1\r\nHost: x\r\n" + field + b"\r\n\r\n", 400)
+
+    def test_lines_that_end_with_lf_are_refused_at_once(self) -> None:
+        self.assert_refused(b"GET /a HTTP/1.1\nHost: x\n\n", 400, "CR LF")
+        self.assert_refused(b"GET /a HTTP/1.1\r\nHost: x\nb: c\r\n\r\n", 400, "CR LF")
+
+    def test_tls_is_recognised_at_once(self) -> None:
+        self.assert_refused(b"\x16\x03\x01\x02\x00\x01", 400, "TLS")
+
+    def test_one_host_is_required_of_http_1_1(self) -> None:
+        self.assert_refused(b"GET /a HTTP/1.1\r\n\r\n", 400, "Host")
+        self.assert_refused(b"GET /a HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400, "twice")
+
+    def test_a_huge_head_is_refused(self) -> None:
+        self.assert_refused(b"GET /" + b"a" * 20_000, 431, "16384")
+        self.assert_refused(b"GET /a HTTP/1.1\r\nHost: x\r\nx: " + b"a" * 200_000, 431, "16384")
+        self.assert_refused(b"GET /a HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 100 + b"\r\n", 431, "100")
+
+    def test_repeated_headers_are_one_list(self) -> None:
+        self.serve(lambda request: success(request.headers))
+        answer = self.ask(b"GET /a HTTP/1.1\r\nHost: x\r\nAccept: a\r\naccept:\t b \r\n\r\n")
+        self.assertEqual(answer.content["accept"], "a, b")
+
+
+class SlowClientsTest(ServerTestCase):
+    def assert_dripping_is_ended(self, first: bytes, drop: bytes) -> None:
+        client = self.client()
+        client.send(first)
+        began = time.monotonic()
+        data = b""
+        while not data and time.monotonic() - began < 3:
+            client.send(drop)
+            if select.select([client.socket], [], [], 0.01)[0]:
+                data = client.socket.recv(1000)
+        self.assertTrue(data.startswith(b"HTTP/1.1 408 "), data)
+        self.assertLess(time.monotonic() - began, 1.5)
+
+    def test_a_trickle_of_headers_or_body_has_one_deadline(self) -> None:
+        self.serve()
+        self.assert_dripping_is_ended(b"GET /a HTTP/1.1\r\n", b"a: b\r\n")
+        self.assert_dripping_is_ended(b"\r\n", b"\r\n")
+        post = b"POST /a HTTP/1.1\r\nHost: x\r\n"
+        self.assert_dripping_is_ended(post + b"Content-Length: 9999\r\n\r\n", b"x")
+        self.assert_dripping_is_ended(post + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n")
+
+    def test_a_new_client_that_says_nothing_is_left(self) -> None:
+        self.serve()
+        self.assertEqual(self.client().rest(), b"")
+
+    def test_an_idle_connection_is_ended_without_a_word(self) -> None:
+        self.serve(limits=replace(LIMITS, idle_s=0.05))
+        client = self.client()
+        client.send(GET)
+        client.answer()
+        self.assertEqual(client.rest(), b"")
+
+    def test_a_client_that_does_not_read_is_left(self) -> None:
+        server = self.serve(lambda _: Response(200, b"x" * 30_000_000))
+        client = self.client()
+        client.send(GET)
+        self.assertTrue(client.socket.recv(10))
+        self.wait_until(lambda: not server._connections)
+
+    def test_clients_that_leave_at_any_moment_harm_nobody(self) -> None:
+        server = self.serve()
+        for part in (
+            b"",
+            b"G",
+            b"GET /a HTTP/1.1\r\n",
+            b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab",
+            GET,
+        ):
+            client = self.client()
+            client.send(part)
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # leave with a reset
+            client.close()
+        self.assertEqual(self.ask(GET).status, 200)
+        server.stop(1.0)
+        self.assertEqual(server._connections, {})
+
+
+class CrowdTest(ServerTestCase):
+    def test_a_new_client_takes_the_place_of_the_longest_idle(self) -> None:
+        self.serve(limits=replace(LIMITS, connections=2))
+        first, second = self.client(), self.client()
+        for client in (first, second):
+            client.send(GET)
+            client.answer()
+        self.assertEqual(self.ask(GET).status, 200)
+        self.assertEqual(first.rest(), b"")
+        second.send(GET)
+        self.assertEqual(second.answer().status, 200)
+
+    def test_a_new_client_waits_while_all_are_busy(self) -> None:
+        busy, go_on = threading.Semaphore(0), threading.Event()
+
+        def slow(request: Request) -> Response:
+            busy.release()
+            go_on.wait(3)
+            return echo(request)
+
+        self.serve(slow, replace(LIMITS, connections=2))
+        clients = [self.client() for _ in range(5)]
+        for client in clients:
+            client.send(GET)
+        for _ in range(2):
+            self.assertTrue(busy.acquire(timeout=3))
+        self.assertFalse(busy.acquire(timeout=0.05), "more clients are served at once than allowed")
+        go_on.set()
+        for client in clients:
+            self.assertEqual(client.answer().status, 200)
+            client.close()
+
+
+class FailuresTest(ServerTestCase):
+    def test_a_failing_handler_is_answered_logged_and_survived(self) -> None:
+        def handler(request: Request) -> Response:
+            if request.path == "/bad":
+                raise ZeroDivisionError("seventeen")
+            return echo(request)
+
+        self.serve(handler)
+        client = self.client()
+        with self.assertLogs(self.logger, logging.ERROR) as logs:
+            client.send(b"GET /bad HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = client.answer()
+        self.assertEqual((answer.status, answer.content["error"]["code"]), (500, "internal_error"))
+        self.assertNotIn("seventeen", answer.content["error"]["message"])
+        self.assertIn("ZeroDivisionError: seventeen", logs.output[0])
+        client.send(GET)
+        self.assertEqual(client.answer().status, 200)
+
+    def test_each_request_is_a_line_of_the_debug_log(self) -> None:
+        self.serve()
+        with self.assertLogs(self.logger, logging.DEBUG) as logs:
+            client = self.client()
+            client.send(GET.replace(b"Host", b"Connection: close\r\nHost"))
+            client.rest()
+        line = vars(logs.records[0])
+        self.assertEqual((line["method"], line["path"], line["status"]), ("GET", "/a", 200))
+
+    def test_no_file_descriptor_to_accept_with_is_survived(self) -> None:
+        server = self.serve()
+        listener = server._listener
+        assert listener is not None
+        accept = mock.Mock(side_effect=[OSError(errno.EMFILE, "Too many open files")])
+        server._listener = mock.Mock(wraps=listener, accept=accept)
+        with self.assertLogs(self.logger, logging.WARNING) as logs:
+            self.assertEqual(self.ask(GET).status, 200)  # takes the acceptor to the mock
+            self.wait_until(lambda: accept.called)
+            accept.side_effect = listener.accept
+        self.assertIn("cannot accept", logs.output[0])
+        self.assertEqual(self.ask(GET).status, 200)
+
+    def test_no_thread_for_a_client_is_survived(self) -> None:
+        self.serve()
+        with (
+            mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")),
+            self.assertLogs(self.logger, logging.WARNING) as logs,
+        ):
+            self.assertEqual(self.client().rest(), b"")
+        self.assertIn("no thread", logs.output[0])
+        self.assertEqual(self.ask(GET).status, 200)
+
+
+class ListeningTest(ServerTestCase):
+    def test_an_address_in_use_is_named_with_the_remedy(self) -> None:
+        port = self.serve().address[1]
+        with self.assertRaisesRegex(OSError, f"127.0.0.1:{port}: .*in use; .*another port") as caught:
+            HttpServer(Address("127.0.0.1", port), echo, logger=self.logger).start()
+        self.assertEqual(caught.exception.errno, errno.EADDRINUSE)
+
+    def test_an_address_that_is_not_ours_is_named(self) -> None:
+        with self.assertRaisesRegex(OSError, "192.0.2.1:0: .*no interface"):
+            HttpServer(Address("192.0.2.1", 0), echo, logger=self.logger).start()
+        with self.assertRaisesRegex(OSError, "cannot listen for HTTP on no-such-host.invalid:0"):
+            HttpServer(Address("no-such-host.invalid", 0), echo, logger=self.logger).start()
+
+    def test_without_a_host_every_interface_is_served(self) -> None:
+        self.serve(host="")
+        self.assertEqual(self.ask(GET).status, 200)
+        if socket.has_dualstack_ipv6() and os.path.exists("/proc/net/if_inet6"):
+            client = self.client("::1")
+            client.send(GET)
+            self.assertEqual(client.answer().status, 200)
+
+    def test_without_ipv6_ipv4_is_served(self) -> None:
+        with mock.patch("socket.has_dualstack_ipv6", return_value=False):
+            self.serve(host="")
+        self.assertEqual(self.ask(GET).status, 200)
+
+    def test_a_name_is_served_on_ipv4(self) -> None:
+        self.serve(host="localhost")
+        self.assertEqual(self.ask(GET).status, 200)
+
+    def test_the_address_is_known_once_it_is_started(self) -> None:
+        with self.assertRaisesRegex(RuntimeError, "not started"):
+            HttpServer(Address("127.0.0.1", 0), echo, logger=self.logger).address  # noqa: B018
+        self.assertEqual(self.serve().address, ("127.0.0.1", self.port))
+
+
+class StoppingTest(ServerTestCase):
+    def test_idle_connections_end_at_once(self) -> None:
+        server = self.serve()
+        fresh, served = self.client(), self.client()
+        served.send(GET)
+        served.answer()
+        began = time.monotonic()
+        server.stop(5.0)
+        self.assertLess(time.monotonic() - began, 0.2)
+        self.assertEqual((served.rest(), fresh.rest()), (b"", b""))
+        with self.assertRaises(ConnectionRefusedError):
+            self.client()
+
+    def test_a_request_in_flight_is_answered_and_is_the_last(self) -> None:
+        working, go_on = threading.Event(), threading.Event()
+
+        def slow(request: Request) -> Response:
+            working.set()
+            go_on.wait(3)
+            return echo(request)
+
+        server = self.serve(slow)
+        client = self.client()
+        client.send(GET)
+        self.assertTrue(working.wait(3))
+        stopper = threading.Thread(target=server.stop, args=(5.0,))
+        stopper.start()
+        server._acceptor.join(3)
+        self.assertTrue(stopper.is_alive())
+        go_on.set()
+        answer = client.answer()
+        self.assertEqual((answer.status, answer.headers["Connection"]), (200, "close"))
+        client.close()
+        stopper.join(3)
+        self.assertFalse(stopper.is_alive())
+
+    def test_a_client_is_cut_when_the_time_is_over(self) -> None:
+        server = self.serve(limits=replace(LIMITS, receive_s=30))
+        client = self.client()
+        client.send(GET + b"POST ")
+        client.answer()
+        began = time.monotonic()
+        server.stop(0.05)
+        self.assertLess(time.monotonic() - began, 0.5)
+        self.assertEqual(server._connections, {})
+
+    def test_a_handler_that_does_not_end_is_reported(self) -> None:
+        working, go_on = threading.Event(), threading.Event()
+        self.addCleanup(go_on.set)
+
+        def stuck(request: Request) -> Response:
+            working.set()
+            go_on.wait(10)
+            return echo(request)
+
+        server = self.serve(stuck)
+        self.client().send(GET)
+        self.assertTrue(working.wait(3))
+        with mock.patch("rtmanager.http.server._CUT_S", 0.02), self.assertLogs(self.logger, "WARNING") as logs:
+            server.stop(0.01)
+        self.assertEqual(vars(logs.records[0])["handlers"], 1)
+
+    def test_stopping_twice_or_before_starting_does_nothing(self) -> None:
+        HttpServer(Address("127.0.0.1", 0), echo, logger=self.logger).stop(1.0)
+        server = self.serve()
+        server.stop(1.0)
+        server.stop(1.0)
+
+    def test_two_hundred_starts_and_stops_leave_nothing_behind(self) -> None:
+        threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
+        port = 0
+        for _ in range(200):
+            server = HttpServer(Address("127.0.0.1", port), echo, logger=self.logger, limits=LIMITS)
+            server.start()
+            port = server.address[1]
+            client = Client(port)
+            client.send(GET)
+            client.answer()
+            server.stop(1.0)
+            client.close()
+        self.assertEqual(threading.active_count(), threads)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), files)

@@ -84,6 +84,7 @@ class RuntimeTestCase(ServicesTestCase):
         self.lobby = Lobby()
         self.addCleanup(self.lobby.close)
         self.base_url = ""
+        self._last_job_ms = 0
 
     @property
     def log(self) -> Path:
@@ -154,9 +155,15 @@ class RuntimeTestCase(ServicesTestCase):
         return self.add_job("stop", game_id=game_id or self.game_id, reason=reason)
 
     def add_job(self, kind: str, **fields: str) -> str:
-        """Add an entry to an input stream; its id."""
-        job = {"requested_at_ms": str(round(time.time() * 1000)), **fields}
-        return str(self.redis.xadd(f"runtime:{kind}_jobs", job))
+        """Add an entry to an input stream; its id.
+
+        The id is greater than that of any job before, also on the other stream: Redis's own ids of two streams
+        may be equal within a millisecond, and then their order is not the one in which they were added.
+        """
+        now = round(time.time() * 1000)
+        self._last_job_ms = max(now, self._last_job_ms + 1)
+        job = {"requested_at_ms": str(now), **fields}
+        return str(self.redis.xadd(f"runtime:{kind}_jobs", job, id=f"{self._last_job_ms}-0"))
 
     # --- seeing
 

@@ -1,0 +1,613 @@
+"""What every store promises to the operations and the workers; PostgreSQL and memory are held to the same.
+
+A test case subclasses `StoreContract` and makes its store in `make`. Only ports and the hooks of `StoreUnderTest`
+are used, so nothing here knows what the store is. Game ids are lower case: a database may sort others otherwise.
+"""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from rtmanager.domain.errors import ErrorCode
+from rtmanager.domain.health import EventType, HealthEvent, HealthSource, HealthStatus
+from rtmanager.domain.messages import Message, Stream
+from rtmanager.domain.operation import LogEntry, Operation, OpKind, Outcome
+from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
+from rtmanager.operations.store import GameBusy, OperationQueue, OwnershipLost, RecordChanged, Records, StoreRefused
+from rtmanager.tests.making import NOW, ended, job, log_entry, record, request, start_fields, stop_fields
+from rtmanager.workers.lease import Presence
+from rtmanager.workers.ports import Inbox, Outbox
+
+START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
+
+
+class Session(Presence, Protocol):
+    """A presence and how it ends."""
+
+    def close(self) -> None:
+        """The instance's session is over."""
+        ...
+
+
+class StoreUnderTest(Protocol):
+    """The ports of one empty store, and what a test must do or see beside them."""
+
+    lease_s: float
+    grace_s: float
+
+    def records(self) -> Records: ...
+
+    def queue(self, owner: int) -> OperationQueue:
+        """The queue as one of several instances uses it; with no presence yet."""
+        ...
+
+    def presence(self, owner: int) -> Session:
+        """That instance's sign of life."""
+        ...
+
+    def inbox(self) -> Inbox: ...
+
+    def outbox(self) -> Outbox: ...
+
+    def pass_time(self, seconds: float) -> None:
+        """Let every moment that the store wrote down be so much longer ago."""
+        ...
+
+    def put_record(self, record: RuntimeRecord) -> None:
+        """Insert a record, as another writer would."""
+        ...
+
+    def log_rows(self) -> Sequence[LogEntry]:
+        """All rows of the operation log, oldest first."""
+        ...
+
+    def snapshot(self, game_id: str) -> tuple[str, HealthStatus, HealthSource, Mapping[str, object]] | None:
+        """A game's health snapshot: container id, status, source, details."""
+        ...
+
+
+class StoreContract(unittest.TestCase):
+    """Subclass it and override `make`."""
+
+    store: StoreUnderTest
+
+    def make(self) -> StoreUnderTest:
+        """A store with nothing in it."""
+        raise NotImplementedError
+
+    def setUp(self) -> None:
+        self.store = self.make()
+        self.queue = self.store.queue(1)
+        self.other = self.store.queue(2)
+        for owner in (1, 2):
+            presence = self.store.presence(owner)
+            presence.show()
+            self.addCleanup(presence.close)
+
+    def accept(self, *jobs: Any) -> None:
+        with self.store.inbox().turn() as turn:
+            assert turn is not None
+            turn.accept(jobs)
+
+    def claim_one(self, queue: OperationQueue | None = None) -> Operation:
+        (operation,) = (queue or self.queue).claim(10)
+        return operation
+
+    def due(self) -> list[Message]:
+        with self.store.outbox().turn() as turn:
+            assert turn is not None
+            return [due.message for due in turn.due(1000)]
+
+    def drain(self) -> list[tuple[str, int]]:
+        """Claim and end everything, one at a time; game and order of the entries."""
+        order = []
+        while claimed := self.queue.claim(1):
+            self.queue.finish(claimed[0], ended())
+            order.append((claimed[0].game_id, int(claimed[0].request.source_ref.split(":")[2].split("-")[0])))
+        return order
+
+
+class RecordsContract(StoreContract):
+    """Records: read, page, compare and swap."""
+
+    def finish_with(self, change: RecordChange) -> None:
+        self.queue.submit(request(change.new.game_id))
+        self.queue.finish(self.claim_one(), ended(change=change))
+
+    def test_a_game_nobody_started_has_no_record(self) -> None:
+        self.assertIsNone(self.store.records().get("g1"))
+
+    def test_a_record_comes_back_as_it_was_written(self) -> None:
+        new = record("g1", stopped_at=None)
+        self.finish_with(RecordChange(None, new))
+        self.assertEqual(self.store.records().get("g1"), new)
+
+    def test_a_change_replaces_everything_but_the_time_of_creation(self) -> None:
+        old = record("g1")
+        self.store.put_record(old)
+        later = NOW.replace(year=2027)
+        new = replace(
+            old,
+            status=Status.STOPPED,
+            current_container_id="c-new",
+            current_image_ref="galaxy/game:2.0.0",
+            stopped_at=later,
+            last_op_at=later,
+            created_at=later,
+        )
+        self.finish_with(RecordChange(old, new))
+        self.assertEqual(self.store.records().get("g1"), replace(new, created_at=old.created_at))
+
+    def test_a_change_decided_on_another_container_is_refused_and_nothing_is_written(self) -> None:
+        self.store.put_record(record("g1", current_container_id="c-now"))
+        self.queue.submit(request("g1", OpKind.STOP))
+        operation = self.claim_one()
+        seen = record("g1", current_container_id="c-then")
+        ending = ended(change=RecordChange(seen, seen.stopped(NOW)), log=(log_entry(),))
+        with self.assertRaises(RecordChanged):
+            self.queue.finish(operation, ending)
+        self.assertEqual(self.store.records().get("g1"), record("g1", current_container_id="c-now"))
+        self.assertEqual(list(self.store.log_rows()), [])
+        self.assertIsNone(self.queue.verdict(operation.operation_id))
+        self.queue.finish(operation, ended())  # still ours
+
+    def test_a_change_decided_on_another_status_is_refused(self) -> None:
+        self.store.put_record(record("g1", Status.STOPPED))
+        seen = record("g1", Status.RUNNING)
+        with self.assertRaises(RecordChanged):
+            self.finish_with(RecordChange(seen, seen.stopped(NOW)))
+
+    def test_a_first_record_is_refused_when_another_writer_was_first(self) -> None:
+        self.store.put_record(record("g1", current_container_id="c-other"))
+        with self.assertRaises(RecordChanged):
+            self.finish_with(RecordChange(None, record("g1")))
+
+    def test_a_record_without_a_container_can_be_compared_too(self) -> None:
+        seen = record("g1", Status.REMOVED)
+        self.store.put_record(seen)
+        self.finish_with(RecordChange(seen, record("g1")))
+        self.assertEqual(self.store.records().get("g1"), record("g1"))
+
+    def test_pages_go_through_all_games_in_order_once(self) -> None:
+        games = [f"game{n:02}" for n in range(7)]
+        for game_id in reversed(games):
+            self.store.put_record(record(game_id))
+        seen: list[str] = []
+        while page := self.store.records().page(status=None, after=seen[-1] if seen else None, limit=3):
+            self.assertLessEqual(len(page), 3)
+            seen += [found.game_id for found in page]
+        self.assertEqual(seen, games)
+
+    def test_a_page_of_one_status_has_no_other(self) -> None:
+        for n, status in enumerate([Status.RUNNING, Status.STOPPED, Status.REMOVED, Status.STOPPED]):
+            self.store.put_record(record(f"g{n}", status))
+        page = self.store.records().page(status=Status.STOPPED, after=None, limit=10)
+        self.assertEqual([found.game_id for found in page], ["g1", "g3"])
+        self.assertEqual(list(self.store.records().page(status=Status.STOPPED, after="g1", limit=10)), [page[1]])
+
+
+class QueueContract(StoreContract):
+    """Calls and claims: one at a time for each game."""
+
+    def test_a_call_is_claimed_with_all_that_was_asked(self) -> None:
+        asked = request("g1", OpKind.PATCH, source_ref="req-7", image_ref="galaxy/game:1.2.3")
+        operation_id = self.queue.submit(asked)
+        operation = self.claim_one()
+        self.assertEqual((operation.operation_id, operation.request), (operation_id, asked))
+        self.assertIsNotNone(operation.accepted_at.tzinfo)
+
+    def test_a_second_call_for_a_game_is_refused_while_the_first_is_due_or_running(self) -> None:
+        self.queue.submit(request("g1"))
+        with self.assertRaises(GameBusy):
+            self.other.submit(request("g1"))
+        operation = self.claim_one()
+        with self.assertRaises(GameBusy) as caught:
+            self.other.submit(request("g1", OpKind.STOP))
+        self.assertIn(f"operation {operation.operation_id}", str(caught.exception))
+        self.queue.finish(operation, ended())
+        self.other.submit(request("g1", OpKind.STOP))
+
+    def test_a_call_is_refused_while_a_job_of_its_game_waits(self) -> None:
+        self.accept(job(START, 5))
+        with self.assertRaises(GameBusy):
+            self.queue.submit(request("g1"))
+
+    def test_a_refused_call_is_told_why_the_first_one_waits(self) -> None:
+        self.queue.submit(request("g1"))
+        self.queue.defer(self.claim_one(), delay_s=60, why="docker sleeps")
+        with self.assertRaises(GameBusy) as caught:
+            self.queue.submit(request("g1"))
+        self.assertIn("docker sleeps", str(caught.exception))
+
+    def test_what_is_claimed_is_not_claimed_again(self) -> None:
+        self.queue.submit(request("g1"))
+        self.claim_one()
+        self.assertEqual(list(self.queue.claim(10)), [])
+        self.assertEqual(list(self.other.claim(10)), [])
+
+    def test_a_claim_takes_no_more_than_its_limit_and_the_oldest_first(self) -> None:
+        ids = [self.queue.submit(request(f"g{n}")) for n in range(5)]
+        first = sorted(operation.operation_id for operation in self.queue.claim(3))
+        rest = sorted(operation.operation_id for operation in self.other.claim(3))
+        self.assertEqual((first, rest), (ids[:3], ids[3:]))
+
+    def test_one_claim_takes_one_operation_of_each_game(self) -> None:
+        self.accept(job(START, 1), job(STOP, 2), job(START, 3, start_fields("g2")))
+        self.assertEqual(sorted(operation.game_id for operation in self.queue.claim(10)), ["g1", "g2"])
+        self.assertEqual(list(self.queue.claim(10)), [])
+
+    def test_jobs_of_one_game_run_in_the_order_of_their_entry_ids_over_both_streams(self) -> None:
+        self.accept(job(STOP, 30), job(START, 10), job(STOP, 20))
+        self.accept(job(START, 25), job(START, 5))
+        self.assertEqual([position for _, position in self.drain()], [5, 10, 20, 25, 30])
+
+    def test_the_sequence_part_of_an_entry_id_counts_as_a_number(self) -> None:
+        self.accept(job(START, 10, sequence=10), job(STOP, 10, sequence=9), job(START, 9, sequence=11))
+        kinds = []
+        while claimed := self.queue.claim(1):
+            kinds.append(str(claimed[0].request.source_ref))
+            self.queue.finish(claimed[0], ended())
+        self.assertEqual(kinds, ["runtime:start_jobs:9-11", "runtime:stop_jobs:10-9", "runtime:start_jobs:10-10"])
+
+    def test_of_two_equal_ids_the_start_comes_first(self) -> None:
+        self.accept(job(STOP, 10), job(START, 10))
+        self.assertIs(self.claim_one().request.kind, OpKind.START)
+
+    def test_ids_as_great_as_redis_makes_them_keep_their_order(self) -> None:
+        top = 2**64 - 1
+        self.accept(job(STOP, top, sequence=top), job(START, top, sequence=top - 1))
+        self.assertIs(self.claim_one().request.kind, OpKind.START)
+
+    def test_a_call_that_was_there_first_goes_before_a_later_job(self) -> None:
+        self.queue.submit(request("g1"))
+        self.accept(job(STOP, 1))
+        self.assertIs(self.claim_one().request.kind, OpKind.START)
+
+    def test_a_put_off_operation_is_due_again_after_its_delay(self) -> None:
+        self.queue.submit(request("g1"))
+        self.queue.defer(self.claim_one(), delay_s=30, why="docker is away")
+        self.assertEqual(list(self.queue.claim(10)), [])
+        self.store.pass_time(31)
+        self.assertEqual(self.claim_one(self.other).generation, 2)
+
+    def test_a_put_off_job_holds_up_its_own_game_only(self) -> None:
+        self.accept(job(START, 1), job(STOP, 2), job(START, 3, start_fields("g2")))
+        first = next(operation for operation in self.queue.claim(10) if operation.game_id == "g1")
+        self.queue.defer(first, delay_s=30, why="docker is away")
+        self.assertEqual(list(self.queue.claim(10)), [])
+        self.store.pass_time(31)
+        self.assertEqual(self.claim_one().operation_id, first.operation_id)
+
+    def test_each_claim_has_a_greater_generation(self) -> None:
+        self.queue.submit(request("g1"))
+        generations = []
+        for _ in range(3):
+            operation = self.claim_one()
+            generations.append(operation.generation)
+            self.queue.defer(operation, delay_s=0, why="again")
+        self.assertEqual(generations, sorted(set(generations)))
+
+    def test_an_operation_that_has_not_ended_has_no_verdict(self) -> None:
+        operation_id = self.queue.submit(request("g1"))
+        self.assertIsNone(self.queue.verdict(operation_id))
+        self.claim_one()
+        self.assertIsNone(self.queue.verdict(operation_id))
+        self.assertIsNone(self.queue.verdict(operation_id + 1000))
+
+
+class OwnershipContract(StoreContract):
+    """Heartbeats, orphans, and what a former holder may still do: nothing."""
+
+    def claimed(self, game_id: str = "g1") -> Operation:
+        self.queue.submit(request(game_id))
+        return self.claim_one()
+
+    def test_a_heartbeat_names_what_is_still_ours(self) -> None:
+        mine, lost = self.claimed("g1"), self.claimed("g2")
+        self.queue.defer(lost, delay_s=0, why="again")
+        self.claim_one(self.other)
+        self.assertEqual(self.queue.heartbeat([mine, lost]), {mine.operation_id})
+
+    def test_nothing_is_an_orphan_while_its_instance_gives_both_signs_of_life(self) -> None:
+        operation = self.claimed()
+        self.store.pass_time(self.store.lease_s - 2)
+        self.assertEqual(list(self.other.reclaim_orphans()), [])
+        self.queue.heartbeat([operation])
+        self.store.pass_time(self.store.lease_s - 2)
+        self.assertEqual(list(self.other.reclaim_orphans()), [])
+
+    def test_an_instance_that_is_silent_for_a_lease_loses_its_operations(self) -> None:
+        operation = self.claimed()
+        self.store.pass_time(self.store.lease_s + 1)
+        (orphan,) = self.other.reclaim_orphans()
+        self.assertEqual(
+            (orphan.operation_id, orphan.game_id, orphan.kind), (operation.operation_id, "g1", OpKind.START)
+        )
+        self.assertGreater(self.claim_one(self.other).generation, operation.generation)
+        self.assertEqual(list(self.queue.reclaim_orphans()), [])
+
+    def test_an_instance_whose_session_is_gone_loses_them_after_the_grace_time(self) -> None:
+        third = self.store.queue(3)
+        session = self.store.presence(3)
+        session.show()
+        third.submit(request("g1"))
+        self.claim_one(third)
+        self.store.pass_time(self.store.grace_s + 1)
+        self.assertEqual(list(self.queue.reclaim_orphans()), [])
+        session.close()
+        self.assertEqual([orphan.game_id for orphan in self.queue.reclaim_orphans()], ["g1"])
+
+    def test_an_instance_whose_session_has_just_gone_may_still_show_itself_again(self) -> None:
+        third = self.store.queue(3)
+        third.submit(request("g1"))
+        self.claim_one(third)
+        self.assertEqual(list(self.queue.reclaim_orphans()), [])
+
+    def test_an_orphan_keeps_its_place_before_later_jobs_of_its_game(self) -> None:
+        self.accept(job(START, 1), job(STOP, 2))
+        self.claim_one()
+        self.store.pass_time(self.store.lease_s + 1)
+        self.other.reclaim_orphans()
+        self.assertIs(self.claim_one(self.other).request.kind, OpKind.START)
+
+    def lose(self, operation: Operation) -> Operation:
+        self.store.pass_time(self.store.lease_s + 1)
+        self.other.reclaim_orphans()
+        return self.claim_one(self.other)
+
+    def test_the_former_holder_cannot_write_an_end(self) -> None:
+        operation = self.claimed()
+        now_held = self.lose(operation)
+        with self.assertRaises(OwnershipLost):
+            self.queue.finish(operation, ended(change=RecordChange(None, record("g1")), log=(log_entry(),)))
+        self.assertIsNone(self.store.records().get("g1"))
+        self.assertEqual(list(self.store.log_rows()), [])
+        self.other.finish(now_held, ended())
+
+    def test_the_former_holder_cannot_give_it_back_or_keep_it_alive(self) -> None:
+        operation = self.claimed()
+        now_held = self.lose(operation)
+        self.queue.defer(operation, delay_s=0, why="not mine to say")
+        self.assertEqual(self.queue.heartbeat([operation]), set())
+        self.assertEqual(list(self.queue.claim(10)), [])
+        self.other.finish(now_held, ended())
+
+    def test_an_orphan_that_nobody_claimed_yet_cannot_be_ended_by_its_former_holder(self) -> None:
+        operation = self.claimed()
+        self.store.pass_time(self.store.lease_s + 1)
+        self.other.reclaim_orphans()
+        with self.assertRaises(OwnershipLost):
+            self.queue.finish(operation, ended())
+
+    def test_an_end_is_written_once(self) -> None:
+        operation = self.claimed()
+        self.queue.finish(operation, ended(log=(log_entry(),)))
+        with self.assertRaises(OwnershipLost):
+            self.queue.finish(operation, ended(log=(log_entry(),)))
+        self.assertEqual(len(self.store.log_rows()), 1)
+
+
+class EndingContract(StoreContract):
+    """The end of an operation is written at once, all of it or nothing."""
+
+    def operation(self) -> Operation:
+        self.queue.submit(request("g1"))
+        return self.claim_one()
+
+    def test_the_verdict_tells_how_it_ended(self) -> None:
+        operation = self.operation()
+        ending = ended(Outcome.FAILURE, error_code=ErrorCode.CONFLICT, error_message="no")
+        self.queue.finish(operation, ending)
+        verdict = self.other.verdict(operation.operation_id)
+        assert verdict is not None
+        self.assertEqual(
+            (verdict.outcome, verdict.error_code, verdict.error_message), (Outcome.FAILURE, ErrorCode.CONFLICT, "no")
+        )
+
+    def test_a_success_without_a_code_has_none_in_its_verdict(self) -> None:
+        operation = self.operation()
+        self.queue.finish(operation, ended())
+        verdict = self.queue.verdict(operation.operation_id)
+        assert verdict is not None
+        self.assertEqual((verdict.outcome, verdict.error_code, verdict.error_message), (Outcome.SUCCESS, None, ""))
+
+    def test_log_rows_are_kept_in_order_and_whole(self) -> None:
+        rows = (
+            log_entry(kind=OpKind.STOP, image_ref="galaxy/game:1.0.0", container_id="c-1"),
+            log_entry(
+                kind=OpKind.START,
+                outcome=Outcome.FAILURE,
+                error_code=ErrorCode.CONTAINER_START_FAILED,
+                error_message="no space € left",
+            ),
+            log_entry(kind=OpKind.RESTART, error_code=ErrorCode.REPLAY_NO_OP),
+        )
+        self.queue.finish(self.operation(), ended(log=rows))
+        self.assertEqual(tuple(self.store.log_rows()), rows)
+
+    def event(self, kind: EventType, **details: object) -> HealthEvent:
+        return HealthEvent("g1", "c-1", kind, HealthSource.INSPECT, NOW, details)
+
+    def test_the_last_health_event_is_the_snapshot(self) -> None:
+        self.assertIsNone(self.store.snapshot("g1"))
+        events = (
+            self.event(EventType.CONTAINER_STARTED, image_ref="i"),
+            self.event(EventType.CONTAINER_EXITED, exit_code=3, oom=False),
+        )
+        self.queue.finish(self.operation(), ended(health=events))
+        found = self.store.snapshot("g1")
+        self.assertEqual(found, ("c-1", HealthStatus.EXITED, HealthSource.INSPECT, {"exit_code": 3, "oom": False}))
+
+    def test_each_health_event_is_due_as_a_message_before_the_other_messages(self) -> None:
+        result = Message(Stream.JOB_RESULTS, {"game_id": "g1"})
+        event = self.event(EventType.CONTAINER_STARTED, image_ref="i")
+        self.queue.finish(self.operation(), ended(health=(event,), messages=(result,)))
+        self.assertEqual([message.stream for message in self.due()], [Stream.HEALTH_EVENTS, Stream.JOB_RESULTS])
+
+    def test_a_message_keeps_its_fields_and_their_order(self) -> None:
+        fields = {"zebra": "1", "game_id": "gé€1", "empty": "", "json": '{"a":"\\u0000"}'}
+        self.queue.finish(self.operation(), ended(messages=(Message(Stream.JOB_RESULTS, fields),)))
+        (message,) = self.due()
+        self.assertEqual(list(message.fields.items()), list(fields.items()))
+
+    def test_what_the_store_can_never_take_is_refused_and_leaves_no_trace(self) -> None:
+        operation = self.operation()
+        poison = ended(
+            change=RecordChange(None, record("g1")),
+            log=(log_entry(), log_entry(error_message="nul \0 here")),
+            messages=(Message(Stream.JOB_RESULTS, {"a": "b"}),),
+        )
+        with self.assertRaises(StoreRefused):
+            self.queue.finish(operation, poison)
+        self.assertIsNone(self.store.records().get("g1"))
+        self.assertEqual((list(self.store.log_rows()), self.due()), ([], []))
+        self.queue.finish(operation, ended())  # still ours to end
+
+
+class InboxContract(StoreContract):
+    """Entries become operations once."""
+
+    def test_an_entry_becomes_an_operation_with_all_that_it_says(self) -> None:
+        self.accept(job(STOP, 7, stop_fields("g1", reason="timeout")))
+        asked = self.claim_one().request
+        self.assertEqual((asked.game_id, asked.kind, asked.reason), ("g1", OpKind.STOP, "timeout"))
+        self.assertEqual(asked.source_ref, "runtime:stop_jobs:7-0")
+
+    def test_a_problem_is_kept_with_its_operation(self) -> None:
+        self.accept(job(START, 7, start_fields("g1", image_ref="NOT GOOD")))
+        problem = self.claim_one().request.problem
+        assert problem is not None
+        self.assertIs(problem[0], ErrorCode.START_CONFIG_INVALID)
+        self.assertIn("NOT GOOD", problem[1])
+
+    def test_an_entry_that_is_delivered_twice_is_one_operation(self) -> None:
+        self.accept(job(START, 7), job(START, 7))
+        self.accept(job(START, 7), job(STOP, 8))
+        self.assertEqual([position for _, position in self.drain()], [7, 8])
+        self.accept(job(START, 7))
+        self.assertEqual(list(self.queue.claim(10)), [])
+
+    def test_equal_ids_on_the_two_streams_are_two_operations(self) -> None:
+        self.accept(job(START, 7), job(STOP, 7))
+        self.assertEqual(len(self.drain()), 2)
+
+    def test_a_dead_letter_is_due_once_however_often_it_is_delivered(self) -> None:
+        letter = job(START, 7, {"who": "nobody"})
+        self.accept(letter, letter)
+        self.accept(letter)
+        (message,) = self.due()
+        self.assertIs(message.stream, Stream.DEAD_LETTERS)
+        self.assertEqual(message.fields["entry_id"], "7-0")
+        self.assertEqual(list(self.queue.claim(10)), [])
+
+    def test_only_one_instance_has_the_turn(self) -> None:
+        with self.store.inbox().turn() as mine, self.store.inbox().turn() as theirs:
+            self.assertIsNotNone(mine)
+            self.assertIsNone(theirs)
+        with self.store.inbox().turn() as mine:
+            self.assertIsNotNone(mine)
+
+    def test_a_turn_that_ends_in_an_error_takes_nothing_over(self) -> None:
+        with self.assertRaises(ZeroDivisionError), self.store.inbox().turn() as turn:
+            assert turn is not None
+            turn.accept([job(START, 7), job(START, 8, {"who": "nobody"})])
+            raise ZeroDivisionError
+        self.assertEqual((list(self.queue.claim(10)), self.due()), ([], []))
+        self.accept(job(START, 7))
+        self.claim_one()
+
+    def test_nothing_is_durable_before_the_turn_ends(self) -> None:
+        with self.store.inbox().turn() as turn:
+            assert turn is not None
+            turn.accept([job(START, 7)])
+            self.assertEqual(list(self.queue.claim(10)), [])
+        self.claim_one()
+
+    def test_an_empty_batch_is_fine(self) -> None:
+        self.accept()
+        self.assertEqual(list(self.queue.claim(10)), [])
+
+    def test_an_earlier_entry_of_another_game_holds_nothing_up(self) -> None:
+        self.accept(*(job(START, 10 - n, start_fields(f"g{n}")) for n in range(3)))
+        self.assertEqual(len(self.queue.claim(10)), 3)
+
+
+class OutboxContract(StoreContract):
+    """Messages are due in order until they are deleted."""
+
+    def promise(self, *messages: Message) -> None:
+        self.queue.submit(request("g1"))
+        self.queue.finish(self.claim_one(), ended(messages=messages))
+
+    def numbered(self, stream: Stream, count: int) -> list[Message]:
+        return [Message(stream, {"n": str(n)}) for n in range(count)]
+
+    def test_messages_are_due_in_the_order_of_their_ids(self) -> None:
+        messages = [
+            message
+            for pair in zip(
+                self.numbered(Stream.JOB_RESULTS, 4), self.numbered(Stream.NOTIFICATION_INTENTS, 4), strict=True
+            )
+            for message in pair
+        ]
+        self.promise(*messages)
+        with self.store.outbox().turn() as turn:
+            assert turn is not None
+            due = turn.due(100)
+        self.assertEqual([d.message for d in due], messages)
+        self.assertEqual([d.message_id for d in due], sorted({d.message_id for d in due}))
+
+    def test_the_limit_holds_for_each_stream_by_itself(self) -> None:
+        self.promise(*self.numbered(Stream.JOB_RESULTS, 5), *self.numbered(Stream.HEALTH_EVENTS, 2))
+        with self.store.outbox().turn() as turn:
+            assert turn is not None
+            due = [(d.message.stream, d.message.fields["n"]) for d in turn.due(3)]
+        results = [(Stream.JOB_RESULTS, str(n)) for n in range(3)]
+        self.assertEqual(due, [*results, (Stream.HEALTH_EVENTS, "0"), (Stream.HEALTH_EVENTS, "1")])
+
+    def test_what_is_deleted_is_gone_after_the_turn(self) -> None:
+        self.promise(*self.numbered(Stream.JOB_RESULTS, 3))
+        with self.store.outbox().turn() as turn:
+            assert turn is not None
+            ids = [d.message_id for d in turn.due(100)]
+            turn.delete(ids[:2])
+            self.assertEqual(turn.still_waiting([*ids, ids[-1] + 100]), {ids[2]})
+        self.assertEqual([message.fields["n"] for message in self.due()], ["2"])
+
+    def test_a_turn_that_ends_in_an_error_deletes_nothing(self) -> None:
+        self.promise(*self.numbered(Stream.JOB_RESULTS, 2))
+        with self.assertRaises(ZeroDivisionError), self.store.outbox().turn() as turn:
+            assert turn is not None
+            turn.delete([d.message_id for d in turn.due(100)])
+            raise ZeroDivisionError
+        self.assertEqual(len(self.due()), 2)
+
+    def test_only_one_instance_has_the_turn(self) -> None:
+        with self.store.outbox().turn() as mine, self.store.outbox().turn() as theirs:
+            self.assertIsNotNone(mine)
+            self.assertIsNone(theirs)
+
+    def test_the_turns_of_inbox_and_outbox_do_not_stand_in_each_others_way(self) -> None:
+        with self.store.inbox().turn() as reading, self.store.outbox().turn() as publishing:
+            self.assertIsNotNone(reading)
+            self.assertIsNotNone(publishing)
+
+    def number(self) -> int:
+        with self.store.outbox().turn() as turn:
+            assert turn is not None
+            return turn.number
+
+    def test_the_number_of_a_turn_grows_even_over_one_that_ended_in_an_error(self) -> None:
+        first = self.number()
+        with self.assertRaises(ZeroDivisionError), self.store.outbox().turn():
+            raise ZeroDivisionError
+        self.assertGreater(self.number(), first + 1)
+
+    def test_the_number_can_be_raised_above_what_redis_has_seen(self) -> None:
+        with self.store.outbox().turn() as turn:
+            assert turn is not None
+            turn.raise_number(1_000_000)
+        self.assertGreater(self.number(), 1_000_000)

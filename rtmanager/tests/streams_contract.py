@@ -1,0 +1,277 @@
+"""What the streams promise to ingest and relay; Redis and memory are held to the same.
+
+A test case subclasses `StreamsContract` and makes its streams in `make`.
+"""
+
+from __future__ import annotations
+
+import threading
+import unittest
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from rtmanager.domain.jobs import Entry, EntryId
+from rtmanager.domain.messages import Message, Stream
+from rtmanager.tests.making import start_fields, stop_fields
+from rtmanager.workers.ports import DueMessage, InputStreams, OutputStreams, StaleTurn
+
+START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
+#: Real seconds in which what must happen at once has happened.
+PROMPT_S = 5.0
+
+
+class Reader(InputStreams, Protocol):
+    """The reading half, with the way to end a `wait`."""
+
+    def interrupt(self) -> None:
+        """End a `wait` on another thread now."""
+        ...
+
+
+class StreamsUnderTest(Protocol):
+    """One empty Redis as instances see it, and what a test must do or see beside the ports."""
+
+    def reader(self) -> Reader:
+        """The reading half of one more instance."""
+        ...
+
+    def writer(self) -> OutputStreams:
+        """The writing half of one more instance."""
+        ...
+
+    def add_entry(self, stream: Stream, fields: Mapping[str, str]) -> EntryId:
+        """Add an entry as a neighbour does."""
+        ...
+
+    def delete_entry(self, stream: Stream, entry_id: EntryId) -> None:
+        """Delete one as a person might."""
+        ...
+
+    def entries(self, stream: Stream) -> Sequence[Mapping[str, str]]:
+        """The fields of every entry, in order."""
+        ...
+
+    def flush(self) -> None:
+        """Redis comes back empty."""
+        ...
+
+    def refuse(self, stream: Stream) -> str:
+        """Let the stream take no entry; returns its name."""
+        ...
+
+    def mend(self, stream: Stream) -> None:
+        """Undo `refuse`."""
+        ...
+
+
+class StreamsContract(unittest.TestCase):
+    """Subclass it and override `make`."""
+
+    streams: StreamsUnderTest
+
+    def make(self) -> StreamsUnderTest:
+        """Streams with nothing in them."""
+        raise NotImplementedError
+
+    def setUp(self) -> None:
+        self.streams = self.make()
+
+
+class ReadingContract(StreamsContract):
+    """Entries are given out in order, until they are acknowledged."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.reader = self.streams.reader()
+
+    def read(self, limit: int = 100, reader: Reader | None = None) -> list[Entry]:
+        return [entry for batch in (reader or self.reader).read(limit) for entry in batch.entries]
+
+    def add(self, *games: str, stream: Stream = START) -> list[EntryId]:
+        make = start_fields if stream is START else stop_fields
+        return [self.streams.add_entry(stream, make(game_id)) for game_id in games]
+
+    def games(self, entries: Sequence[Entry]) -> list[str]:
+        return [entry.fields["game_id"] for entry in entries]
+
+    def test_empty_streams_give_two_drained_batches_without_entries(self) -> None:
+        self.assertEqual([(list(b.entries), b.drained) for b in self.reader.read(10)], [([], True), ([], True)])
+
+    def test_entries_from_before_the_first_read_are_given_too(self) -> None:
+        ids = self.add("g1", "g2")
+        found = self.read()
+        self.assertEqual([(e.stream, e.entry_id) for e in found], [(START, i) for i in ids])
+        self.assertEqual(found[0].fields, start_fields("g1"))
+
+    def test_both_streams_are_read(self) -> None:
+        self.add("g1")
+        self.add("g2", stream=STOP)
+        self.assertEqual({(e.stream, e.fields["game_id"]) for e in self.read()}, {(START, "g1"), (STOP, "g2")})
+
+    def test_a_batch_that_is_as_long_as_the_limit_is_not_known_to_be_drained(self) -> None:
+        self.add("g1", "g2", "g3")
+        start, stop = self.reader.read(2)
+        self.assertEqual((self.games(start.entries), start.drained), (["g1", "g2"], False))
+        self.assertTrue(stop.drained)
+
+    def test_what_is_acknowledged_is_not_given_again(self) -> None:
+        self.add("g1", "g2")
+        self.reader.acknowledge(self.read())
+        self.assertEqual(self.read(), [])
+        self.add("g3")
+        self.assertEqual(self.games(self.read()), ["g3"])
+
+    def test_what_is_not_acknowledged_is_given_again_before_anything_new(self) -> None:
+        self.add("g1", "g2")
+        first = self.read()
+        self.add("g3")
+        again = [batch for batch in self.reader.read(100) if batch.entries]
+        self.assertEqual([self.games(batch.entries) for batch in again], [["g1", "g2"]])
+        self.assertFalse(again[0].drained)
+        self.reader.acknowledge(first)
+        self.assertEqual(self.games(self.read()), ["g3"])
+
+    def test_another_instance_is_given_what_the_first_one_left(self) -> None:
+        self.add("g1")
+        self.read()
+        self.assertEqual(self.games(self.read(reader=self.streams.reader())), ["g1"])
+
+    def test_what_is_left_is_given_oldest_first_within_the_limit(self) -> None:
+        self.add("g1", "g2", "g3")
+        self.read()
+        self.assertEqual(self.games(self.read(2)), ["g1", "g2"])
+
+    def test_a_part_can_be_acknowledged(self) -> None:
+        self.add("g1", "g2", "g3")
+        self.reader.acknowledge(self.read()[1:2])
+        self.assertEqual(self.games(self.read()), ["g1", "g3"])
+
+    def test_an_entry_that_was_deleted_after_it_was_given_is_forgotten(self) -> None:
+        first, _ = self.add("g1", "g2")
+        self.read()
+        self.streams.delete_entry(START, first)
+        self.assertEqual(self.games(self.read()), ["g2"])
+
+    def test_what_was_given_is_given_before_anything_new_though_much_before_it_was_deleted(self) -> None:
+        ids = self.add("g1", "g2", "g3", "g4", "g5")
+        self.read()
+        self.add("g6")
+        for entry_id in ids[:4]:
+            self.streams.delete_entry(START, entry_id)
+        self.assertEqual(self.games(self.read(2)), ["g5"])
+
+    def test_acknowledging_twice_or_nothing_is_fine(self) -> None:
+        self.add("g1")
+        entries = self.read()
+        self.reader.acknowledge(entries)
+        self.reader.acknowledge(entries)
+        self.reader.acknowledge([])
+        self.assertEqual(self.read(), [])
+
+    def test_reading_goes_on_after_redis_came_back_empty(self) -> None:
+        self.add("g1")
+        self.reader.acknowledge(self.read())
+        self.streams.flush()
+        self.assertEqual(self.read(), [])
+        self.add("g2")
+        self.assertEqual(self.games(self.read()), ["g2"])
+
+    def test_a_wait_ends_without_an_entry_when_its_time_is_over(self) -> None:
+        self.assertFalse(self.reader.wait(0.01))
+
+    def test_a_wait_ends_at_once_when_an_entry_is_there_that_nobody_was_given(self) -> None:
+        self.add("g1", stream=STOP)
+        self.assertTrue(self.reader.wait(PROMPT_S))
+        self.reader.acknowledge(self.read())
+        self.assertFalse(self.reader.wait(0.01))
+
+    def test_a_wait_takes_nothing(self) -> None:
+        self.add("g1")
+        self.reader.wait(PROMPT_S)
+        self.assertEqual(self.games(self.read()), ["g1"])
+
+    def in_thread(self, timeout_s: float) -> tuple[threading.Thread, list[bool]]:
+        answers: list[bool] = []
+        thread = threading.Thread(target=lambda: answers.append(self.reader.wait(timeout_s)))
+        thread.start()
+        self.addCleanup(thread.join)
+        return thread, answers
+
+    def test_a_wait_ends_when_an_entry_arrives(self) -> None:
+        thread, answers = self.in_thread(PROMPT_S * 2)
+        self.add("g1")
+        thread.join(PROMPT_S)
+        self.assertEqual(answers, [True])
+
+    def test_a_wait_can_be_interrupted(self) -> None:
+        thread, answers = self.in_thread(PROMPT_S * 2)
+        while thread.is_alive():
+            self.reader.interrupt()
+            thread.join(0.005)
+        self.assertEqual(answers, [False])
+
+
+class WritingContract(StreamsContract):
+    """Messages are added once, in order."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.writer = self.streams.writer()
+
+    def due(self, *ids: int, stream: Stream = Stream.JOB_RESULTS) -> list[DueMessage]:
+        return [DueMessage(i, Message(stream, {"n": str(i), "text": "é€"})) for i in ids]
+
+    def numbers(self, stream: Stream = Stream.JOB_RESULTS) -> list[str]:
+        return [fields["n"] for fields in self.streams.entries(stream)]
+
+    def test_messages_are_added_in_order_with_their_fields(self) -> None:
+        published = self.writer.publish(1, self.due(1, 2, 3))
+        self.assertEqual((list(published.ids), dict(published.refused)), ([1, 2, 3], {}))
+        self.assertEqual(self.streams.entries(Stream.JOB_RESULTS)[0], {"n": "1", "text": "é€"})
+        self.assertEqual(self.numbers(), ["1", "2", "3"])
+
+    def test_each_message_goes_to_its_stream(self) -> None:
+        streams = (Stream.JOB_RESULTS, Stream.HEALTH_EVENTS, Stream.NOTIFICATION_INTENTS, Stream.DEAD_LETTERS)
+        self.writer.publish(1, [due for n, s in enumerate(streams) for due in self.due(n + 1, stream=s)])
+        self.assertEqual([self.numbers(stream) for stream in streams], [["1"], ["2"], ["3"], ["4"]])
+
+    def test_a_message_that_is_there_already_is_not_added_again(self) -> None:
+        self.writer.publish(1, self.due(1, 2))
+        published = self.streams.writer().publish(2, self.due(1, 2, 3))
+        self.assertEqual(list(published.ids), [1, 2, 3])
+        self.assertEqual(self.numbers(), ["1", "2", "3"])
+
+    def test_what_is_remembered_can_be_forgotten(self) -> None:
+        self.writer.publish(1, self.due(1, 2, 3))
+        self.assertEqual(self.writer.remembered(), {1, 2, 3})
+        self.writer.forget([1, 3, 99])
+        self.writer.forget([])
+        self.assertEqual(self.writer.remembered(), {2})
+
+    def test_an_older_turn_than_the_last_adds_nothing(self) -> None:
+        self.writer.publish(5, self.due(1))
+        with self.assertRaises(StaleTurn) as caught:
+            self.streams.writer().publish(4, self.due(2))
+        self.assertEqual(caught.exception.latest, 5)
+        self.assertEqual(self.numbers(), ["1"])
+        self.writer.publish(5, self.due(2))
+        self.assertEqual(self.numbers(), ["1", "2"])
+
+    def test_a_refused_stream_does_not_keep_others_from_being_written(self) -> None:
+        name = self.streams.refuse(Stream.JOB_RESULTS)
+        due = [*self.due(1), *self.due(2, stream=Stream.HEALTH_EVENTS), *self.due(3)]
+        published = self.writer.publish(1, due)
+        self.assertEqual(list(published.ids), [2])
+        self.assertEqual(list(published.refused), [name])
+        self.assertTrue(published.refused[name])
+        self.assertEqual(self.writer.remembered(), {2})
+        self.streams.mend(Stream.JOB_RESULTS)
+        self.assertEqual(list(self.writer.publish(1, due).ids), [1, 2, 3])
+        self.assertEqual((self.numbers(), self.numbers(Stream.HEALTH_EVENTS)), (["1", "3"], ["2"]))
+
+    def test_after_a_flush_messages_are_added_as_if_for_the_first_time(self) -> None:
+        self.writer.publish(9, self.due(1))
+        self.streams.flush()
+        self.assertEqual(self.writer.remembered(), set())
+        self.writer.publish(1, self.due(1))
+        self.assertEqual(self.numbers(), ["1"])

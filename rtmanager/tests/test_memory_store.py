@@ -1,0 +1,240 @@
+"""The store and the streams in memory keep the promises of the real ones, and their troubles are as asked for."""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Mapping, Sequence
+
+from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.health import HealthSource, HealthStatus
+from rtmanager.domain.jobs import EntryId
+from rtmanager.domain.messages import Stream
+from rtmanager.domain.operation import LogEntry
+from rtmanager.domain.record import RuntimeRecord
+from rtmanager.operations.store import OwnershipLost, StoreRefused
+from rtmanager.testing.store import (
+    ManualClock,
+    MemoryInbox,
+    MemoryOutbox,
+    MemoryPresence,
+    MemoryQueue,
+    MemoryRecords,
+    MemoryStore,
+)
+from rtmanager.testing.streams import MemoryStreams
+from rtmanager.tests import store_contract, streams_contract
+from rtmanager.tests.making import ended, job, request, start_fields
+
+
+class StoreInMemory:
+    """`MemoryStore` with the hooks of the contract."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.store = MemoryStore(self.clock)
+        self.lease_s, self.grace_s = self.store.lease_s, self.store.grace_s
+
+    def records(self) -> MemoryRecords:
+        return self.store.records
+
+    def queue(self, owner: int) -> MemoryQueue:
+        queue = self.store.queue(owner)
+        self.store.present.discard(owner)
+        return queue
+
+    def presence(self, owner: int) -> MemoryPresence:
+        return MemoryPresence(self.store, owner)
+
+    def inbox(self) -> MemoryInbox:
+        return self.store.inbox
+
+    def outbox(self) -> MemoryOutbox:
+        return self.store.outbox
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    def put_record(self, record: RuntimeRecord) -> None:
+        self.store.put_record(record)
+
+    def log_rows(self) -> Sequence[LogEntry]:
+        return self.store.log
+
+    def snapshot(self, game_id: str) -> tuple[str, HealthStatus, HealthSource, Mapping[str, object]] | None:
+        event = self.store.snapshots.get(game_id)
+        return (event.container_id, event.status, event.source, event.details) if event else None
+
+
+class InMemory:
+    """Makes the store of a contract's test."""
+
+    def make(self) -> StoreInMemory:
+        return StoreInMemory()
+
+
+class MemoryRecordsTest(InMemory, store_contract.RecordsContract):
+    pass
+
+
+class MemoryQueueTest(InMemory, store_contract.QueueContract):
+    pass
+
+
+class MemoryOwnershipTest(InMemory, store_contract.OwnershipContract):
+    pass
+
+
+class MemoryEndingTest(InMemory, store_contract.EndingContract):
+    pass
+
+
+class MemoryInboxTest(InMemory, store_contract.InboxContract):
+    pass
+
+
+class MemoryOutboxTest(InMemory, store_contract.OutboxContract):
+    pass
+
+
+class StreamsInMemory:
+    """`MemoryStreams` with the hooks of the contract; every instance shares the one object."""
+
+    def __init__(self) -> None:
+        self.streams = MemoryStreams(ManualClock())
+
+    def reader(self) -> MemoryStreams:
+        return self.streams
+
+    def writer(self) -> MemoryStreams:
+        return self.streams
+
+    def add_entry(self, stream: Stream, fields: Mapping[str, str]) -> EntryId:
+        return self.streams.add(stream, fields)
+
+    def delete_entry(self, stream: Stream, entry_id: EntryId) -> None:
+        self.streams.delete(stream, entry_id)
+
+    def entries(self, stream: Stream) -> Sequence[Mapping[str, str]]:
+        return self.streams.entries(stream)
+
+    def flush(self) -> None:
+        self.streams.flush()
+
+    def refuse(self, stream: Stream) -> str:
+        self.streams.refuse(stream, "WRONGTYPE in memory")
+        return stream.value
+
+    def mend(self, stream: Stream) -> None:
+        self.streams.refuse(stream, "")
+
+
+class MemoryReadingTest(streams_contract.ReadingContract):
+    def make(self) -> StreamsInMemory:
+        return StreamsInMemory()
+
+
+class MemoryWritingTest(streams_contract.WritingContract):
+    def make(self) -> StreamsInMemory:
+        return StreamsInMemory()
+
+
+class TroubleTest(unittest.TestCase):
+    """What a test asks to go wrong goes wrong, then and only then."""
+
+    def setUp(self) -> None:
+        self.store = MemoryStore(ManualClock())
+        self.queue = self.store.queue()
+
+    def test_a_store_that_is_away_answers_nothing_and_changes_nothing(self) -> None:
+        self.store.trouble.available = False
+        for ask in (
+            lambda: self.store.records.get("g1"),
+            lambda: self.queue.submit(request()),
+            lambda: self.queue.claim(1),
+            lambda: self.store.inbox.turn().__enter__(),
+            lambda: self.store.outbox.turn().__enter__(),
+        ):
+            with self.assertRaises(Unavailable) as caught:
+                ask()
+            self.assertEqual(caught.exception.dependency, "postgres")
+        self.store.trouble.available = True
+        self.assertEqual(list(self.queue.claim(1)), [])
+
+    def test_the_nth_call_fails_undone(self) -> None:
+        self.store.trouble.fail_call(2)
+        self.queue.submit(request("g1"))
+        with self.assertRaises(Unavailable):
+            self.queue.submit(request("g2"))
+        self.queue.submit(request("g3"))
+        self.assertEqual([o.game_id for o in self.queue.claim(9)], ["g1", "g3"])
+
+    def test_the_nth_call_is_done_and_its_answer_is_lost(self) -> None:
+        self.store.trouble.fail_call(1, done=True)
+        with self.assertRaises(Unavailable):
+            self.queue.submit(request("g1"))
+        self.assertEqual([o.game_id for o in self.queue.claim(9)], ["g1"])
+
+    def test_a_lost_answer_hides_a_refusal_too(self) -> None:
+        self.queue.submit(request("g1"))
+        (operation,) = self.queue.claim(1)
+        self.queue.finish(operation, ended())
+        self.store.trouble.fail_call(1, done=True)
+        with self.assertRaises(Unavailable):
+            self.queue.finish(operation, ended())
+
+    def test_a_commit_whose_answer_is_lost_is_durable(self) -> None:
+        self.store.trouble.fail_call(3, done=True)  # begin, accept, commit
+        with self.assertRaises(Unavailable), self.store.inbox.turn() as turn:
+            assert turn is not None
+            turn.accept([job(Stream.START_JOBS, 1)])
+        self.assertEqual(len(self.queue.claim(9)), 1)
+        with self.store.inbox.turn() as turn:
+            self.assertIsNotNone(turn)
+
+    def test_a_turn_that_the_database_ended_takes_nothing_over(self) -> None:
+        with self.assertRaises(Unavailable), self.store.inbox.turn() as frozen:
+            assert frozen is not None
+            self.store.break_turns()
+            with self.store.inbox.turn() as next_turn:
+                self.assertIsNotNone(next_turn)
+            frozen.accept([job(Stream.START_JOBS, 1)])
+        self.assertEqual(list(self.queue.claim(9)), [])
+
+    def test_endings_are_refused_as_often_as_asked(self) -> None:
+        self.queue.submit(request("g1"))
+        (operation,) = self.queue.claim(1)
+        self.store.refuse_endings(1)
+        with self.assertRaises(StoreRefused):
+            self.queue.finish(operation, ended())
+        self.queue.finish(operation, ended())
+        with self.assertRaises(OwnershipLost):
+            self.queue.finish(operation, ended())
+
+    def test_a_hook_sees_every_call_and_may_end_it(self) -> None:
+        seen: list[str] = []
+        self.store.trouble.before = seen.append
+        with self.store.inbox.turn() as turn:
+            assert turn is not None
+            turn.accept([])
+        self.queue.claim(1)
+        self.assertEqual(seen, ["ingest.begin", "accept", "commit", "claim"])
+
+
+class LosingStreamsTest(unittest.TestCase):
+    def test_after_a_failover_that_lost_acknowledgements_everything_given_is_given_again(self) -> None:
+        streams = MemoryStreams(ManualClock())
+        streams.add(Stream.START_JOBS, start_fields("g1"))
+        streams.acknowledge([e for batch in streams.read(10) for e in batch.entries])
+        streams.add(Stream.START_JOBS, start_fields("g2"))
+        streams.lose_acknowledgements()
+        self.assertEqual([e.fields["game_id"] for batch in streams.read(10) for e in batch.entries], ["g1"])
+
+    def test_ids_grow_though_the_clock_stands_or_goes_back(self) -> None:
+        clock = ManualClock()
+        streams = MemoryStreams(clock)
+        ids = [streams.add(Stream.START_JOBS, {}) for _ in range(2)]
+        clock.advance(-5)
+        ids.append(streams.add(Stream.START_JOBS, {}))
+        self.assertEqual(ids, sorted(set(ids)))
+        with self.assertRaises(ValueError):
+            streams.add(Stream.START_JOBS, {}, ids[0])

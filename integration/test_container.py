@@ -104,6 +104,6 @@ class GameContainer(RuntimeTestCase):
 
         answer = self.call("POST", "/start", {"image_ref": images.made("broken")})
 
-        self.assertIn("/no/such/program", self.refused(answer, 500, "container_start_failed"))
+        self.assertIn("no-such-user", self.refused(answer, 500, "container_start_failed"))
         self.assertEqual(self.containers(), [])
         self.assertEqual(self.record(), {})

@@ -23,6 +23,8 @@ class DockerRuntimeTest(RuntimeContract, unittest.TestCase):
         if not os.environ.get("RTM_INTEGRATION"):
             raise unittest.SkipTest("RTM_INTEGRATION is not set")
         why_not = why_no_docker(docker_host())
+        if why_not and os.environ["RTM_INTEGRATION"] == "require":
+            raise RuntimeError(why_not)
         if why_not:
             raise unittest.SkipTest(why_not)
         cls.world = DockerWorld(docker_host())

@@ -8,8 +8,10 @@ ordinary refusals, such as a registry that it cannot reach.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http.client import HTTPException
 
 from docker.errors import APIError
+from urllib3.exceptions import ProtocolError
 
 #: Statuses by which a proxy in front of the engine, or the engine itself, says "not now".
 _NOT_NOW = frozenset({408, 429, 502, 503, 504})
@@ -23,6 +25,8 @@ _GOING_DOWN = (
     "error reading from server",
     "ttrpc: closed",
     "context canceled",
+    "failed to update store",  # its network database is closed while the last seconds of its API run
+    "database not open",
 )
 
 #: Docker's words in a refused pull (lower case), and what a person can do about it.
@@ -85,7 +89,9 @@ def reason(error: BaseException) -> str:
     for cause in reversed(chain):
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
-    return str(chain[-1]) or type(chain[-1]).__name__
+    if any(isinstance(cause, (ProtocolError, HTTPException)) for cause in chain):
+        return "the connection broke off before the answer was complete"
+    return str(error) or type(error).__name__
 
 
 def pull_refused(image_ref: str, said: str) -> str:

@@ -1,0 +1,167 @@
+"""A Docker daemon that says what a test wants: HTTP on a unix socket, answers by method and path.
+
+It serves what a real daemon cannot be made to do on demand: hang, drip, break off, shut down in mid-answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import socketserver
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+#: Seconds after which a hanging answer gives up, so that a failed test ends.
+HANG_LIMIT_S = 30.0
+
+
+class Exchange(BaseHTTPRequestHandler):
+    """One connection; a test's answer is a function that gets it."""
+
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def reply(self, status: int, body: object) -> None:
+        """A complete JSON answer."""
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def refuse(self, status: int, message: str) -> None:
+        """A refusal in Docker's form."""
+        self.reply(status, {"message": message})
+
+    def stream(self, lines: Iterable[dict[str, Any]], end: bool = True) -> None:
+        """A 200 with one chunk for each line; without `end` the connection breaks off after the last one."""
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for line in lines:
+            content = json.dumps(line).encode() + b"\r\n"
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
+        if end:
+            self.wfile.write(b"0\r\n\r\n")
+        else:
+            self.close_connection = True
+
+    def hang(self) -> None:
+        """Say nothing until the daemon is closed."""
+        self.server.daemon_is_closed.wait(HANG_LIMIT_S)
+        self.close_connection = True
+
+    def drop(self) -> None:
+        """Close the connection without a word."""
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Tests are quiet."""
+
+    def _serve(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        self.rfile.read(length)
+        daemon = self.server.owner
+        parts = urlsplit(self.path)
+        path = parts.path
+        if path.startswith("/v1."):
+            _, version, path = path.split("/", 2)
+            path = f"/{path}"
+            daemon.versions.append(version)
+        request = f"{self.command} {path}"
+        daemon.requests.append(request)
+        daemon.queries.append(dict(parse_qsl(parts.query)))
+        daemon.headers.append(dict(self.headers))
+        answer = daemon.answers.get(request)
+        if answer is None:
+            self.refuse(404, f"page not found: {request}")
+        else:
+            answer(self)
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    do_POST = do_DELETE = do_GET  # noqa: N815 - the names are http.server's
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, path: str, owner: FakeDaemon) -> None:
+        self.owner = owner
+        self.daemon_is_closed = threading.Event()
+        self._connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        super().__init__(path, Exchange)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def break_off(self) -> None:
+        """End every connection, as a daemon that goes away does."""
+        for connection in list(self._connections):
+            with suppress(OSError):  # ended already
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hung up is what many tests are about."""
+
+
+class FakeDaemon:
+    """Listens at `host` once started; `answers` maps `METHOD /path` (without version) to what it does."""
+
+    def __init__(self, api_version: str = "1.41") -> None:
+        self._directory = tempfile.TemporaryDirectory()
+        self.path = os.path.join(self._directory.name, "docker.sock")
+        self.host = f"unix://{self.path}"
+        self.requests: list[str] = []
+        self.versions: list[str] = []
+        self.queries: list[dict[str, str]] = []
+        self.headers: list[dict[str, str]] = []
+        self.api_version = api_version
+        self.answers: dict[str, Callable[[Exchange], None]] = {
+            "GET /version": lambda exchange: exchange.reply(200, {"Version": "0", "ApiVersion": self.api_version})
+        }
+        self._server: _Server | None = None
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._server = _Server(self.path, self)
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop listening; every open connection breaks off."""
+        if self._server is not None:
+            self._server.daemon_is_closed.set()
+            self._server.shutdown()
+            self._server.break_off()
+            self._server.server_close()
+            os.unlink(self.path)
+            self._server = None
+
+    def close(self) -> None:
+        """Stop, and leave nothing."""
+        self.stop()
+        self._directory.cleanup()
+
+    def count(self, request: str) -> int:
+        """How often a request came."""
+        return self.requests.count(request)
+
+
+def until(true: Callable[[], bool], limit_s: float = 5.0) -> None:
+    """Poll until a condition holds: what ends on other threads has no event to wait for."""
+    deadline = time.monotonic() + limit_s
+    while not true():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still not so after {limit_s} s")
+        time.sleep(0.005)

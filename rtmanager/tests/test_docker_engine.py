@@ -1,0 +1,172 @@
+"""A daemon that is away, slow, broken or going down is `Unavailable`, within the deadline and with a remedy."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from unittest import mock
+
+from docker.constants import DEFAULT_DOCKER_API_VERSION
+
+from rtmanager.adapters.docker import Deadlines, DockerRuntime
+from rtmanager.domain.errors import InvalidValue, Unavailable
+from rtmanager.operations.ports import ContainerNotFound
+from rtmanager.tests.fake_daemon import Exchange, FakeDaemon, until
+
+QUICK = Deadlines(ping_s=0.3, query_s=0.3, list_s=0.3)
+LIST = "GET /containers/json"
+
+
+def _nothing(exchange: Exchange) -> None:
+    exchange.reply(200, [])
+
+
+class EngineTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.daemon = FakeDaemon()
+        self.addCleanup(self.daemon.close)
+        self.daemon.answers[LIST] = _nothing
+        self.runtime = DockerRuntime(self.daemon.host, deadlines=QUICK)
+        self.addCleanup(self.runtime.close)
+
+    def assert_unavailable(self, words: str) -> None:
+        began = time.monotonic()
+        with self.assertRaisesRegex(Unavailable, f"(?s)Docker at {self.daemon.host}.*{words}"):
+            self.runtime.list_games()
+        self.assertLess(time.monotonic() - began, 1)
+
+    def test_an_absent_daemon_is_noticed_at_a_call_and_used_when_it_is_back(self) -> None:
+        self.assert_unavailable("No such file or directory; check that Docker runs")
+        for _ in range(2):
+            self.daemon.start()
+            self.assertEqual(self.runtime.list_games(), [])
+            self.daemon.stop()
+            self.assert_unavailable("No such file or directory")
+
+    def test_silence_ends_at_the_deadline(self) -> None:
+        self.daemon.start()
+        self.daemon.answers[LIST] = Exchange.hang
+        self.assert_unavailable("nothing within 0.3 s")
+
+    def test_a_deadline_is_for_the_whole_answer_and_not_from_byte_to_byte(self) -> None:
+        def drip(exchange: Exchange) -> None:
+            exchange.send_response(200)
+            exchange.send_header("Content-Length", "1000")
+            exchange.end_headers()
+            while not exchange.server.daemon_is_closed.wait(0.05):
+                exchange.wfile.write(b" ")
+
+        self.daemon.start()
+        self.daemon.answers[LIST] = drip
+        self.assert_unavailable("nothing within 0.3 s")
+
+    def test_a_connection_that_breaks_off_is_no_answer(self) -> None:
+        def half(exchange: Exchange) -> None:
+            exchange.stream([{}], end=False)
+
+        self.daemon.start()
+        for break_off in (Exchange.drop, half):
+            self.daemon.answers[LIST] = break_off
+            self.assert_unavailable("broke off before the answer was complete")
+
+    def test_an_answer_that_is_not_docker_is_no_answer(self) -> None:
+        def html(exchange: Exchange) -> None:
+            exchange.send_response(200)
+            exchange.send_header("Content-Length", "6")
+            exchange.end_headers()
+            exchange.wfile.write(b"<html>")
+
+        self.daemon.start()
+        self.daemon.answers[LIST] = html
+        self.assert_unavailable("check that Docker runs there")
+
+    def test_a_refusal_that_says_nothing_about_the_container_is_unavailable(self) -> None:
+        self.daemon.start()
+        for status in (400, 403, 500, 503):
+            self.daemon.answers["GET /containers/g1/json"] = partial(
+                Exchange.refuse, status=status, message="some words"
+            )
+            with self.assertRaisesRegex(Unavailable, "some words"):
+                self.runtime.inspect("g1")
+        self.daemon.answers["GET /containers/g1/json"] = lambda x: x.refuse(404, "No such container: g1")
+        with self.assertRaises(ContainerNotFound):
+            self.runtime.inspect("g1")
+
+    def test_the_api_version_is_the_older_of_both_sides(self) -> None:
+        self.daemon.start()
+        for theirs, spoken in (("1.40", "v1.40"), ("9.99", f"v{DEFAULT_DOCKER_API_VERSION}")):
+            with self.subTest(theirs=theirs):
+                self.daemon.api_version = theirs
+                runtime = DockerRuntime(self.daemon.host)
+                self.addCleanup(runtime.close)
+                runtime.list_games()
+                self.assertEqual(self.daemon.versions[-1], spoken)
+
+    def test_the_api_version_is_agreed_once_and_again_with_another_engine(self) -> None:
+        self.daemon.start()
+        self.runtime.list_games()
+        self.runtime.list_games()
+        self.assertEqual(self.daemon.count("GET /version"), 1)
+        self.daemon.api_version = "1.40"
+        self.daemon.answers[LIST] = lambda x: x.refuse(400, "client version 1.41 is too new")
+        self.assert_unavailable("too new")
+        self.daemon.answers[LIST] = _nothing
+        self.runtime.list_games()
+        self.assertEqual(self.daemon.versions[-1], "v1.40")
+
+    def test_close_ends_calls_in_flight_and_leaves_nothing(self) -> None:
+        self.daemon.start()
+        self.daemon.answers[LIST] = Exchange.hang
+        threads_before = threading.active_count()
+        patient = DockerRuntime(self.daemon.host)
+        with ThreadPoolExecutor(8) as threads:
+            calls = [threads.submit(patient.list_games) for _ in range(8)]
+            until(lambda: self.daemon.count(LIST) == 8)
+            began = time.monotonic()
+            patient.close()
+            errors = [call.exception() for call in calls]
+        self.assertLess(time.monotonic() - began, 1)
+        self.assertEqual({type(error) for error in errors}, {Unavailable})
+        self.assertIn("this service is stopping", str(errors[0]))
+        self.daemon.stop()
+        until(lambda: threading.active_count() <= threads_before)
+
+    def test_many_lives_leave_no_descriptor_and_no_thread(self) -> None:
+        self.daemon.start()
+        self.runtime.list_games()
+        until(lambda: threading.active_count() <= 3)
+        descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+        for _ in range(50):
+            runtime = DockerRuntime(self.daemon.host)
+            runtime.list_games()
+            runtime.close()
+        until(lambda: threading.active_count() <= threads)
+        until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+
+    def test_many_threads_share_one_client(self) -> None:
+        self.daemon.start()
+        with ThreadPoolExecutor(64) as threads:
+            patient = DockerRuntime(self.daemon.host)
+            self.addCleanup(patient.close)
+            found = list(threads.map(lambda _: patient.list_games(), range(640)))
+        self.assertEqual(len(found), 640)
+
+    def test_a_proxy_of_the_environment_is_not_asked(self) -> None:
+        self.daemon.start()
+        with mock.patch.dict(os.environ, {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}):
+            self.assertEqual(self.runtime.list_games(), [])
+
+    def test_a_host_that_cannot_be_read_is_refused_at_once(self) -> None:
+        for host in ("", "unix://", "ssh://x", "tcp://x", "tcp://x:99999", "https://x:2376", "/var/run/docker.sock"):
+            with self.assertRaisesRegex(InvalidValue, "expected unix:///path/to/socket or tcp://host:port"):
+                DockerRuntime(host)
+
+    def test_tcp_is_spoken_as_well(self) -> None:
+        refused = DockerRuntime("tcp://127.0.0.1:1")
+        self.addCleanup(refused.close)
+        with self.assertRaisesRegex(Unavailable, "Docker at tcp://127.0.0.1:1 does not answer: Connection refused"):
+            refused.ping()

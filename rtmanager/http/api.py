@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 
 from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.operation import OpSource
+from rtmanager.http.asked import Asked
 from rtmanager.http.bodies import read_query
-from rtmanager.http.handlers import Asked, Calls, Operations, Reads
+from rtmanager.http.commands import Calls, Commands
 from rtmanager.http.messages import Refused, Request, Response, failure, invalid
+from rtmanager.http.reads import Reads
 from rtmanager.http.routes import Router
 from rtmanager.operations.store import GameBusy, Records
 
@@ -56,19 +58,19 @@ class Api:
         self._id_prefix = uuid.uuid4().hex[:16]
         self._id_numbers = itertools.count(1)
         reads = Reads(records, readiness)
-        operations = Operations(calls, records, waiting=waiting_calls)
+        commands = Commands(calls, records, waiting=waiting_calls)
         game = f"{RUNTIMES}/{{game_id}}"
         self._router = Router(
             {
                 ("GET", "/healthz"): Endpoint(reads.healthz),
                 ("GET", "/readyz"): Endpoint(reads.readyz),
-                ("GET", RUNTIMES): Endpoint(reads.list, query=("status", "limit", "cursor")),
-                ("GET", game): Endpoint(reads.get),
-                ("POST", f"{game}/start"): Endpoint(operations.start, body=True),
-                ("POST", f"{game}/stop"): Endpoint(operations.stop, body=True),
-                ("POST", f"{game}/restart"): Endpoint(operations.restart, body=True),
-                ("POST", f"{game}/patch"): Endpoint(operations.patch, body=True),
-                ("DELETE", f"{game}/container"): Endpoint(operations.cleanup),
+                ("GET", RUNTIMES): Endpoint(reads.runtimes, query=("status", "limit", "cursor")),
+                ("GET", game): Endpoint(reads.runtime),
+                ("POST", f"{game}/start"): Endpoint(commands.start, body=True),
+                ("POST", f"{game}/stop"): Endpoint(commands.stop, body=True),
+                ("POST", f"{game}/restart"): Endpoint(commands.restart, body=True),
+                ("POST", f"{game}/patch"): Endpoint(commands.patch, body=True),
+                ("DELETE", f"{game}/container"): Endpoint(commands.cleanup),
             }
         )
 

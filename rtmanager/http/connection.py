@@ -59,9 +59,10 @@ class Connection:
         finally:
             self._socket.close()
 
-    def end_idle(self) -> None:
-        """From another thread: no further request. One that has arrived by now is still answered."""
-        self._shut(socket.SHUT_RD)
+    def end_if_idle(self) -> None:
+        """From another thread: no further request, unless one has arrived by now; that is still answered."""
+        if self.idle_since is not None:
+            self._shut(socket.SHUT_RD)
 
     def cut(self) -> None:
         """From another thread: end the connection, whatever it is doing."""
@@ -75,10 +76,7 @@ class Connection:
 
     def _serve_one(self) -> bool:
         """Answer the next request; False when there will be no other."""
-        # The order matters: who calls `end_idle` changes what `may_go_on` says, then looks at `idle_since`.
         self.idle_since = time.monotonic()
-        if self.served and not self._may_go_on():
-            return False
         if not self._reader.wait(self._limits.idle_s if self.served else self._limits.receive_s):
             return False
         self.idle_since = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
 
@@ -37,9 +36,13 @@ def encode_cursor(game_id: str) -> str:
 def decode_cursor(text: str) -> str:
     """The game that a page begins after. Raises `Refused` for what `encode_cursor` did not make."""
     try:
-        return check_game_id(urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode())
-    except (ValueError, binascii.Error):
-        raise invalid(f"cursor {shown(text)}: expected next_cursor of an earlier answer") from None
+        game_id = check_game_id(urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode())
+        if encode_cursor(game_id) == text:  # the decoder passes over what is not of its alphabet
+            return game_id
+        fault = "has more than a cursor in it"
+    except ValueError:
+        fault = "is none"
+    raise invalid(f"cursor {shown(text)} {fault}: expected next_cursor of an earlier answer")
 
 
 def _time(moment: datetime | None) -> str | None:

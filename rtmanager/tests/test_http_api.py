@@ -216,6 +216,8 @@ class ListTest(ApiTestCase):
             ("cursor=", "cursor"),
             ("cursor=!", "cursor"),
             ("cursor=abc", "cursor"),
+            ("cursor=ZzE!", "cursor"),
+            ("cursor=ZzE%3D", "cursor"),
             ("cursor=%C3%A9", "cursor"),
             ("cursor=Li4", "cursor"),
             ("Status=running", "'Status'"),

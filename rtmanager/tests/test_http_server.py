@@ -350,7 +350,7 @@ class SlowClientsTest(ServerTestCase):
         client = self.client()
         client.send(GET)
         self.assertTrue(client.socket.recv(10))
-        self.wait_until(lambda: not server._connections)
+        self.wait_until(lambda: len(server._clients) == 0)
 
     def test_clients_that_leave_at_any_moment_harm_nobody(self) -> None:
         server = self.serve()
@@ -367,7 +367,7 @@ class SlowClientsTest(ServerTestCase):
             client.close()
         self.assertEqual(self.ask(GET).status, 200)
         server.stop(1.0)
-        self.assertEqual(server._connections, {})
+        self.assertEqual(len(server._clients), 0)
 
 
 class CrowdTest(ServerTestCase):
@@ -534,7 +534,7 @@ class StoppingTest(ServerTestCase):
         began = time.monotonic()
         server.stop(0.05)
         self.assertLess(time.monotonic() - began, 0.5)
-        self.assertEqual(server._connections, {})
+        self.assertEqual(len(server._clients), 0)
 
     def test_a_handler_that_does_not_end_is_reported(self) -> None:
         working, go_on = threading.Event(), threading.Event()

@@ -1,0 +1,101 @@
+"""The endpoints that queue an operation and wait for its end; nothing is done here.
+
+An id that cannot be a game's is refused before anything is queued, with one exception: a start of one is an
+operation like any other, since its failure has to be logged and reported (contract, "Operations").
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+from rtmanager.domain import operation
+from rtmanager.domain.errors import ErrorCode, Unavailable
+from rtmanager.domain.game import MAX_READABLE_LENGTH, shown
+from rtmanager.domain.image_ref import MAX_LENGTH
+from rtmanager.domain.operation import OpKind, Outcome, StopReason
+from rtmanager.http.asked import Asked, checked_game_id
+from rtmanager.http.bodies import read_fields
+from rtmanager.http.encoding import encode_record
+from rtmanager.http.messages import Refused, Response, failure, invalid, success
+from rtmanager.operations.store import Records, Verdict
+
+
+class Calls(Protocol):
+    """Runs operations on behalf of waiting callers (`operations.calls`)."""
+
+    def perform(self, request: operation.Request) -> Verdict:
+        """Queue and wait for the end. Raises `GameBusy` or `Unavailable`."""
+        ...
+
+
+class Commands:
+    """Lets at most `waiting` callers wait at once: each holds a connection and its thread, and reads need some."""
+
+    def __init__(self, calls: Calls, records: Records, *, waiting: int) -> None:
+        self._calls = calls
+        self._records = records
+        self._waiting = waiting
+        self._places = threading.BoundedSemaphore(waiting)
+
+    def start(self, asked: Asked) -> Response:
+        if len(asked.game_id) > MAX_READABLE_LENGTH or not asked.game_id.isprintable():
+            checked_game_id(asked)
+        return self._perform(asked, OpKind.START, image_ref=_image_ref(asked))
+
+    def stop(self, asked: Asked) -> Response:
+        checked_game_id(asked)
+        reason = read_fields(asked.body, ("reason",))["reason"]
+        if reason not in set(StopReason):
+            raise invalid(f"reason {shown(reason)}: expected one of {', '.join(StopReason)}")
+        return self._perform(asked, OpKind.STOP, reason=reason)
+
+    def restart(self, asked: Asked) -> Response:
+        checked_game_id(asked)
+        read_fields(asked.body, ())
+        return self._perform(asked, OpKind.RESTART)
+
+    def patch(self, asked: Asked) -> Response:
+        checked_game_id(asked)
+        return self._perform(asked, OpKind.PATCH, image_ref=_image_ref(asked))
+
+    def cleanup(self, asked: Asked) -> Response:
+        checked_game_id(asked)
+        return self._perform(asked, OpKind.CLEANUP)
+
+    def _perform(self, asked: Asked, kind: OpKind, *, image_ref: str = "", reason: str = "") -> Response:
+        request = operation.Request(
+            game_id=asked.game_id,
+            kind=kind,
+            source=asked.source,
+            source_ref=f"rest:{asked.request_id}",
+            image_ref=image_ref,
+            reason=reason,
+        )
+        if not self._places.acquire(blocking=False):
+            raise Refused(
+                ErrorCode.SERVICE_UNAVAILABLE,
+                f"{self._waiting} calls wait for their operations already; try again when some have ended",
+            )
+        try:
+            verdict = self._calls.perform(request)
+        finally:
+            self._places.release()
+        if verdict.outcome is Outcome.FAILURE:
+            return failure(verdict.error_code or ErrorCode.INTERNAL_ERROR, verdict.error_message)
+        return self._record_after(request)
+
+    def _record_after(self, request: operation.Request) -> Response:
+        done = f"the {request.kind} of game {request.game_id} succeeded"
+        try:
+            record = self._records.get(request.game_id)
+        except Unavailable as error:
+            raise Unavailable(error.dependency, f"{done}, but its record cannot be read now: {error}") from error
+        if record is None:
+            return failure(ErrorCode.INTERNAL_ERROR, f"{done}, but it has no record: somebody deleted the row")
+        return success(encode_record(record))
+
+
+def _image_ref(asked: Asked) -> str:
+    """The body's image_ref. Whether it is a good one is for the operation to say; too long, it stays too long."""
+    return read_fields(asked.body, ("image_ref",))["image_ref"][: MAX_LENGTH + 1]

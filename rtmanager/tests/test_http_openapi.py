@@ -1,0 +1,286 @@
+"""The OpenAPI document and the server agree: each documented outcome is provoked, each route is documented."""
+
+from __future__ import annotations
+
+import json
+import logging
+import unittest
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from rtmanager import http
+from rtmanager.domain import operation
+from rtmanager.domain.errors import ErrorCode, Unavailable
+from rtmanager.domain.operation import OpKind
+from rtmanager.domain.operation import Outcome as Ended
+from rtmanager.domain.record import Status
+from rtmanager.http.api import Api
+from rtmanager.http.server import HttpServer
+from rtmanager.operations.store import Verdict
+from rtmanager.tests.test_http_api import RecordedCalls, StoredRecords, raiser, record_of
+from rtmanager.values import Address
+
+try:
+    import yaml
+    from openapi_spec_validator import validate
+
+    from rtmanager.tests.openapi_replay import Case, Replay, example_faults
+except ImportError as missing:
+    raise unittest.SkipTest(f"{missing}: it comes with the dev extra, pip install -e '.[dev]'") from missing
+
+IMAGE = b'{"image_ref": "galaxy/game:1.0.1"}'
+READS = ("internalReadyz", "internalListRuntimes", "internalGetRuntime")
+#: A good body for each operation that changes something.
+BODIES: Mapping[str, bytes | None] = {
+    "internalStartRuntime": IMAGE,
+    "internalStopRuntime": b'{"reason": "finished"}',
+    "internalRestartRuntime": None,
+    "internalPatchRuntime": IMAGE,
+    "internalCleanupRuntimeContainer": None,
+}
+STARTING = ("internalStartRuntime", "internalRestartRuntime", "internalPatchRuntime")
+
+
+@lru_cache
+def document() -> dict[str, Any]:
+    """The document as it is delivered with the package."""
+    text = Path(http.__file__).with_name("openapi.yaml").read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
+
+
+class Service:
+    """A running server over stores in memory, and the ways to make it fail."""
+
+    def __init__(self) -> None:
+        self.calls, self.records = RecordedCalls(), StoredRecords()
+        self.missing: Mapping[str, str] = {}
+        self.broken: Exception | None = None
+        logger = logging.Logger("openapi-test")
+        logger.addHandler(logging.NullHandler())
+        api = Api(calls=self.calls, records=self.records, readiness=self.readiness, logger=logger)
+        self.routes = set(api.routes)
+        self.server = HttpServer(Address("127.0.0.1", 0), api.handle, logger=logger)
+        self.server.start()
+        host, port = self.server.address
+        self.base_url = f"http://{host}:{port}"
+        self.reset()
+
+    def readiness(self) -> Mapping[str, str]:
+        if self.broken is not None:
+            raise self.broken
+        return self.missing
+
+    def reset(self) -> None:
+        """Everything answers; of three games one runs, one is stopped, one removed."""
+        self.missing, self.broken, self.records.broken = {}, None, None
+        self.calls.end = lambda _: Verdict(Ended.SUCCESS, None, "")
+        removed = replace(record_of("g3", Status.REMOVED), current_container_id=None)
+        self.records.by_id = {"g1": record_of("g1"), "g2": record_of("g2", Status.STOPPED), "g3": removed}
+
+    def operations_end(self, code: ErrorCode) -> Callable[[], None]:
+        """From now on every operation fails with `code`."""
+        verdict = Verdict(Ended.FAILURE, code, "as the test asks")
+
+        def prepare() -> None:
+            self.calls.end = lambda _: verdict
+
+        return prepare
+
+    def start_checks_the_game_id(self) -> None:
+        """A start of a malformed id fails as the operation would."""
+
+        def end(request: operation.Request) -> Verdict:
+            assert request.kind is OpKind.START
+            return Verdict(Ended.FAILURE, ErrorCode.START_CONFIG_INVALID, f"game_id {request.game_id} is malformed")
+
+        self.calls.end = end
+
+    def lose_everything(self) -> None:
+        """No dependency answers."""
+        gone = Unavailable("postgres", "PostgreSQL does not answer")
+        self.missing, self.records.broken, self.calls.end = {"postgres": "gone"}, gone, raiser(gone)
+
+    def break_down(self) -> None:
+        """Whatever is asked runs into a defect."""
+        defect = ZeroDivisionError("a defect")
+        self.broken, self.records.broken, self.calls.end = defect, defect, raiser(defect)
+
+
+def cases(service: Service) -> list[Case]:
+    """Every documented outcome at least once."""
+    return [*_successes(), *_refusals(), *_failures(service)]
+
+
+def _successes() -> list[Case]:
+    return [
+        Case("internalHealthz", 200),
+        Case("internalReadyz", 200),
+        Case("internalListRuntimes", 200),
+        Case("internalListRuntimes", 200, query={"status": "running", "limit": "1000"}),
+        Case("internalListRuntimes", 200, query={"limit": "1", "cursor": "ZzE"}),
+        Case("internalGetRuntime", 200, headers={"X-Request-Id": "r-1", "X-Galaxy-Caller": "gm"}),
+        Case("internalGetRuntime", 200, game_id="g3"),
+        *(Case(name, 200, body=body, headers={"X-Galaxy-Caller": "gm"}) for name, body in BODIES.items()),
+        Case("internalRestartRuntime", 200, body=b"{}"),
+    ]
+
+
+def _refusals() -> list[Case]:
+    """Requests that break the document are `invalid_request`, and what breaks HTTP is too."""
+    refused: list[Case] = [
+        *(Case(name, 400, query={"x": "1"}, obeys=False) for name in ("internalHealthz", *READS, *BODIES)),
+        *(Case(name, 400, body=b"{}", obeys=False) for name in ("internalHealthz", *READS)),
+        *(
+            Case("internalListRuntimes", 400, query={name: value}, obeys=False)
+            for name, value in (("limit", "0"), ("limit", "1001"), ("limit", "x"), ("status", "dead"), ("cursor", "!"))
+        ),
+        *(
+            Case(name, 400, body=body, game_id="a.b", obeys=False)
+            for name, body in {"internalGetRuntime": None, **BODIES}.items()
+            if name != "internalStartRuntime"
+        ),
+        *(
+            Case(name, 400, body=body, obeys=False)
+            for name, good in BODIES.items()
+            for body in (b"[]", b"{", b'{"x": 1}', b'{"image_ref": 1}', b'{"reason": "bored"}')
+            if good is not None or name == "internalRestartRuntime"
+        ),
+        *(Case(name, 400, body=None, obeys=False) for name, body in BODIES.items() if body is not None),
+        Case("internalCleanupRuntimeContainer", 400, body=b"{}", obeys=False),
+    ]
+    too_large = {"X-Padding": "x" * 20_000}
+    unread = [
+        Case(name, 431, documented_as="default", body=body, headers=too_large)
+        for name, body in {"internalHealthz": None, **dict.fromkeys(READS), **BODIES}.items()
+    ]
+    return [replace(case, code="invalid_request") for case in (*refused, *unread)]
+
+
+def _failures(service: Service) -> list[Case]:
+    reads = dict.fromkeys(READS)
+    ends = {
+        ErrorCode.NOT_FOUND: [name for name in BODIES if name != "internalStartRuntime"],
+        ErrorCode.CONFLICT: list(BODIES),
+        ErrorCode.START_CONFIG_INVALID: STARTING,
+        ErrorCode.IMAGE_PULL_FAILED: STARTING,
+        ErrorCode.CONTAINER_START_FAILED: STARTING,
+        ErrorCode.IMAGE_REF_NOT_SEMVER: ["internalPatchRuntime"],
+        ErrorCode.SEMVER_PATCH_ONLY: ["internalPatchRuntime"],
+    }
+    statuses = {ErrorCode.NOT_FOUND: 404, ErrorCode.CONFLICT: 409, ErrorCode.SEMVER_PATCH_ONLY: 409}
+    statuses |= {ErrorCode.IMAGE_PULL_FAILED: 500, ErrorCode.CONTAINER_START_FAILED: 500}
+    return [
+        Case("internalGetRuntime", 404, "not_found", game_id="g9"),
+        *(
+            Case(name, statuses.get(code, 400), code, body=BODIES[name], prepare=service.operations_end(code))
+            for code, names in ends.items()
+            for name in names
+        ),
+        Case(
+            "internalStartRuntime",
+            400,
+            "start_config_invalid",
+            game_id="a.b",
+            body=IMAGE,
+            obeys=False,
+            prepare=service.start_checks_the_game_id,
+        ),
+        *(
+            Case(name, 503, "service_unavailable", body=body, prepare=service.lose_everything)
+            for name, body in {**reads, **BODIES}.items()
+        ),
+        *(
+            Case(name, 500, "internal_error", body=body, prepare=service.break_down)
+            for name, body in {**reads, **BODIES}.items()
+        ),
+    ]
+
+
+class OpenApiTest(unittest.TestCase):
+    service: Service
+    document: dict[str, Any]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.service = Service()
+        cls.addClassCleanup(cls.service.server.stop, 1.0)
+        cls.document = document()
+
+    def test_the_document_is_valid(self) -> None:
+        validate(self.document)
+
+    def test_each_documented_outcome_can_be_provoked_and_is_as_documented(self) -> None:
+        replay = Replay(self.document, self.service.base_url)
+        for case in cases(self.service):
+            with self.subTest(outcome=case.outcome, body=case.body, query=case.query):
+                self.service.reset()
+                replay.play(case)
+        self.assertEqual(replay.unprovoked(), set(), "documented, but no case provokes it")
+
+    def test_server_and_document_have_the_same_routes(self) -> None:
+        self.assertEqual(Replay(self.document, self.service.base_url).routes, self.service.routes)
+
+    def test_every_example_obeys_its_schema(self) -> None:
+        for name, found in Replay(self.document, self.service.base_url).operations.items():
+            parts = {"request": found.content.get("requestBody", {}), **found.content["responses"]}
+            for part, content in parts.items():
+                with self.subTest(operation=name, part=part):
+                    self.assertEqual(list(example_faults(content)), [])
+
+    def test_the_document_has_every_error_code_and_no_other(self) -> None:
+        codes = set(ErrorCode) - {ErrorCode.REPLAY_NO_OP}
+        self.assertEqual(set(self.document["components"]["schemas"]["ErrorCode"]["enum"]), codes)
+
+
+class ReplayTest(unittest.TestCase):
+    """The check itself notices what it is there for."""
+
+    def setUp(self) -> None:
+        self.service = Service()
+        self.addCleanup(self.service.server.stop, 1.0)
+        self.document = json.loads(json.dumps(document()))  # a copy without shared parts
+
+    def replay(self) -> Replay:
+        return Replay(self.document, self.service.base_url)
+
+    def assert_noticed(self, words: str, case: Case) -> None:
+        with self.assertRaisesRegex(AssertionError, words):
+            self.replay().play(case)
+
+    def test_a_field_too_many_or_too_few_is_noticed(self) -> None:
+        record = self.document["components"]["schemas"]["RuntimeRecord"]
+        del record["properties"]["state_path"]
+        self.assert_noticed("state_path", Case("internalGetRuntime", 200))
+        record["properties"]["state_path"] = {"type": "string"}
+        record["required"].append("colour")
+        self.assert_noticed("colour", Case("internalGetRuntime", 200))
+
+    def test_another_status_code_or_header_is_noticed(self) -> None:
+        self.assert_noticed("expected status 200", Case("internalGetRuntime", 200, game_id="g9"))
+        self.assert_noticed("not documented", Case("internalGetRuntime", 409, "conflict"))
+        conflict = self.service.operations_end(ErrorCode.NOT_FOUND)
+        self.assert_noticed("expected status 409", Case("internalRestartRuntime", 409, "conflict", prepare=conflict))
+        self.document["components"]["headers"]["RequestId"]["schema"]["pattern"] = "^z$"
+        self.assert_noticed("X-Request-Id", Case("internalGetRuntime", 200))
+
+    def test_a_document_that_is_looser_or_stricter_than_the_server_is_noticed(self) -> None:
+        self.assert_noticed("allows a request", Case("internalGetRuntime", 400, "invalid_request", obeys=False))
+        self.assert_noticed("forbids the request", Case("internalGetRuntime", 200, query={"x": "1"}))
+        self.assert_noticed("forbids the request", Case("internalStopRuntime", 200))
+
+    def test_an_outcome_that_nothing_provokes_is_noticed(self) -> None:
+        replay = self.replay()
+        replay.play(Case("internalGetRuntime", 200))
+        left = {outcome for outcome in replay.unprovoked() if outcome.operation_id == "internalGetRuntime"}
+        self.assertEqual({outcome.status for outcome in left}, {"400", "404", "500", "503", "default"})
+
+    def test_a_code_without_example_is_noticed(self) -> None:
+        del self.document["components"]["responses"]["StartFailed"]["content"]["application/json"]["examples"][
+            "image_pull_failed"
+        ]
+        with self.assertRaisesRegex(AssertionError, "image_pull_failed"):
+            self.replay().documented  # noqa: B018

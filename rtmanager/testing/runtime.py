@@ -39,9 +39,7 @@ from rtmanager.operations.ports import (
     PullPolicy,
     StillRunning,
 )
-
-#: Real seconds after which a held call gives up: a forgotten release fails a test instead of hanging it.
-HOLD_LIMIT_S = 30.0
+from rtmanager.testing.held import HOLD_LIMIT_S, Held
 
 #: 128 + the signal, as a shell and Docker count it.
 SIGTERM_CODE, SIGKILL_CODE = 143, 137
@@ -63,35 +61,6 @@ class FakeImage:
     exits: int | None = None
     ignores_signals: bool = False
     has_command: bool = True
-
-
-class Held:
-    """Calls that wait inside the runtime."""
-
-    def __init__(self, about: str | None) -> None:
-        self.about = about
-        self._condition = threading.Condition()
-        self._waiting = 0
-        self._released = False
-
-    def wait_for(self, calls: int) -> None:
-        """Wait until so many calls have arrived; `TimeoutError` when they do not come."""
-        with self._condition:
-            if not self._condition.wait_for(lambda: self._waiting >= calls, HOLD_LIMIT_S):
-                raise TimeoutError(f"{self._waiting} calls are held, {calls} were expected")
-
-    def release(self) -> None:
-        """Let them go on, and all that come later."""
-        with self._condition:
-            self._released = True
-            self._condition.notify_all()
-
-    def _pass(self) -> None:
-        with self._condition:
-            self._waiting += 1
-            self._condition.notify_all()
-            if not self._condition.wait_for(lambda: self._released, HOLD_LIMIT_S):
-                raise TimeoutError("a held call was never released")
 
 
 class FakeRuntime:
@@ -241,7 +210,7 @@ class FakeRuntime:
             self.calls.append(Call(method, arguments))
             held = self._holds.get(method)
         if held is not None and held.about in (None, *arguments[:1]):
-            held._pass()
+            held.arrive()
         with self._lock:
             self._check()
             lost = method in self._lost

@@ -19,7 +19,8 @@ from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
 from rtmanager.adapters.docker.errors import is_answer, reason, timed_out, words
-from rtmanager.adapters.docker.transport import Address, Allowance, EngineAdapter, Lines
+from rtmanager.adapters.docker.lines import Address, Allowance, Lines
+from rtmanager.adapters.docker.transport import EngineAdapter
 from rtmanager.domain.errors import Unavailable
 
 T = TypeVar("T")

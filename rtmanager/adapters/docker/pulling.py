@@ -20,9 +20,9 @@ from requests import Response
 from requests.exceptions import HTTPError, RequestException
 
 from rtmanager.adapters.docker.engine import Engine
-from rtmanager.adapters.docker.errors import is_answer, pull_refused, timed_out, words
-from rtmanager.adapters.docker.transport import Allowance
-from rtmanager.domain.image_ref import ImageRef
+from rtmanager.adapters.docker.errors import pull_refused, timed_out, words
+from rtmanager.adapters.docker.lines import Allowance
+from rtmanager.domain.image_ref import ImageRef, parse_image_ref
 from rtmanager.operations.ports import ImageUnavailable
 
 #: Progress is logged at most this often, in seconds.
@@ -73,13 +73,13 @@ class Puller:
         self._no_progress_s = no_progress_s
         self._logger = logger
 
-    def pull(self, ref: ImageRef, image_ref: str) -> None:
+    def pull(self, image_ref: str) -> None:
         """Bring the image to the engine; `ImageUnavailable` or `Unavailable`, with words to act on."""
         started = monotonic()
         self._logger.info("pull of image %s started", image_ref)
         limits, outcome = Allowance(self._total_s, self._no_progress_s), "failed"
         try:
-            self._engine.ask(limits, lambda client: self._run(client, ref, image_ref))
+            self._engine.ask(limits, lambda client: self._run(client, image_ref))
             outcome = "done"
         except APIError as error:
             raise ImageUnavailable(pull_refused(image_ref, words(error))) from error
@@ -88,11 +88,11 @@ class Puller:
         finally:
             self._logger.info("pull of image %s %s after %.1f s", image_ref, outcome, monotonic() - started)
 
-    def _run(self, client: docker.APIClient, ref: ImageRef, image_ref: str) -> None:
+    def _run(self, client: docker.APIClient, image_ref: str) -> None:
         started = logged = monotonic()
         progress = Progress(started)
         try:
-            with self._request(client, ref) as response:
+            with _request(client, parse_image_ref(image_ref)) as response:
                 for line in _lines(response):
                     now = monotonic()
                     progress.read(line, now)
@@ -106,21 +106,6 @@ class Puller:
                 raise
             raise self._out_of_time(monotonic() - started, progress) from error
 
-    def _request(self, client: docker.APIClient, ref: ImageRef) -> Response:
-        """The answer of `POST /images/create`, not yet read; docker's `APIError` when it is a refusal.
-
-        Not the SDK's own `pull`, which gives no hold on its answer: closing that is what ends a pull.
-        """
-        parameters = {"fromImage": ref.name, "tag": ref.digest or ref.tag or "latest"}
-        url = f"{client.base_url}/v{client.api_version}/images/create"
-        response = client.post(url, params=parameters, headers=_credentials(client, ref), stream=True)
-        try:
-            response.raise_for_status()
-        except HTTPError as error:
-            with response:
-                create_api_error_from_http_exception(error)
-        return response
-
     def _out_of_time(self, elapsed_s: float, progress: Progress) -> ImageUnavailable:
         """Which limit was passed; `Unavailable` instead when the engine itself has stopped answering."""
         self._engine.version()
@@ -133,6 +118,22 @@ class Puller:
         )
 
 
+def _request(client: docker.APIClient, ref: ImageRef) -> Response:
+    """The answer of `POST /images/create`, not yet read; docker's `APIError` when it is a refusal.
+
+    Not the SDK's own `pull`, which gives no hold on its answer: closing that is what ends a pull.
+    """
+    parameters = {"fromImage": ref.name, "tag": ref.digest or ref.tag or "latest"}
+    url = f"{client.base_url}/v{client.api_version}/images/create"
+    response = client.post(url, params=parameters, headers=_credentials(client, ref), stream=True)
+    try:
+        response.raise_for_status()
+    except HTTPError as error:
+        with response:
+            create_api_error_from_http_exception(error)
+    return response
+
+
 def _credentials(client: docker.APIClient, ref: ImageRef) -> dict[str, str | bytes]:
     """The header with what `docker login` left for the image's registry, read anew for each pull."""
     try:
@@ -140,8 +141,6 @@ def _credentials(client: docker.APIClient, ref: ImageRef) -> dict[str, str | byt
         registry, _ = resolve_repository_name(ref.name)
         header = get_config_header(client, registry)
     except (DockerException, ValueError) as error:
-        if isinstance(error, APIError) and not is_answer(error):
-            raise
         raise ImageUnavailable(
             f"the registry's credentials cannot be read: {error}; check docker's config.json"
         ) from error

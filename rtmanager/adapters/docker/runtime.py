@@ -18,8 +18,7 @@ from rtmanager.adapters.docker import views
 from rtmanager.adapters.docker.engine import Deadlines, Engine
 from rtmanager.adapters.docker.errors import launch_refused, words
 from rtmanager.adapters.docker.hardening import create_request
-from rtmanager.adapters.docker.pulling import Puller
-from rtmanager.adapters.docker.pulls import Pulls
+from rtmanager.adapters.docker.images import Images, full_reference
 from rtmanager.domain.container import (
     KIND,
     LABEL_KIND,
@@ -28,12 +27,9 @@ from rtmanager.domain.container import (
     ContainerSpec,
     ContainerView,
 )
-from rtmanager.domain.errors import InvalidValue
-from rtmanager.domain.image_ref import parse_image_ref
 from rtmanager.operations.ports import (
     ContainerNotFound,
     Image,
-    ImageUnavailable,
     LaunchFailed,
     NameTaken,
     PullPolicy,
@@ -67,8 +63,7 @@ class DockerRuntime:
         self._logger = logger or logging.getLogger("rtmanager.docker")
         self._deadlines = deadlines or Deadlines()
         self._engine = Engine(host, self._deadlines)
-        self._puller = Puller(self._engine, pull_total_s, pull_no_progress_s, self._logger)
-        self._pulls = Pulls(self._pull, pull_total_s, self._logger)
+        self._images = Images(self._engine, pull_total_s, pull_no_progress_s, self._logger)
 
     def ping(self) -> str:
         """The engine's and its API's version."""
@@ -83,20 +78,8 @@ class DockerRuntime:
         return any(network["Name"] == name for network in found)
 
     def ensure_image(self, image_ref: str, policy: PullPolicy) -> Image:
-        """See the port; a reference without tag and digest means `latest`."""
-        try:
-            full = _full(image_ref)
-        except InvalidValue as error:
-            raise ImageUnavailable(str(error)) from error
-        found = None if policy is PullPolicy.ALWAYS else self._find_image(full)
-        if found is not None:
-            return found
-        if policy is PullPolicy.NEVER:
-            raise ImageUnavailable(
-                f"image {image_ref} is not on the Docker host and the pull policy is `never`: "
-                "load it there (`docker load` or `docker pull`), or choose the policy `if_missing`"
-            )
-        return self._pulls.image(full)
+        """See the port."""
+        return self._images.ensure(image_ref, policy)
 
     def launch(self, spec: ContainerSpec) -> str:
         """See the port; how the container is walled in stands in `hardening`."""
@@ -151,7 +134,7 @@ class DockerRuntime:
     def close(self) -> None:
         """See the port; may be called more than once."""
         self._engine.close()
-        self._pulls.close()
+        self._images.close()
 
     def _answer(self, seconds: float, subject: str, question: Callable[[docker.APIClient], T]) -> T:
         """An answer that can only be given: a refusal is no answer to what was asked."""
@@ -171,7 +154,7 @@ class DockerRuntime:
 
     def _create(self, spec: ContainerSpec) -> str:
         """Create; `NameTaken` only for a name behind which a container is, see `PHANTOM_NAME_S`."""
-        request = create_request(spec, _full(spec.image_ref))
+        request = create_request(spec, full_reference(spec.image_ref))
         until = monotonic() + PHANTOM_NAME_S
         while True:
             try:
@@ -215,36 +198,7 @@ class DockerRuntime:
             return False
         return True
 
-    def _find_image(self, full_ref: str) -> Image | None:
-        try:
-            found = self._engine.ask(self._deadlines.query_s, lambda client: _inspect_image(client, full_ref))
-        except NotFound:
-            return None
-        except APIError as error:
-            raise self._engine.unavailable(f"asked for image {full_ref} it says {words(error)}") from error
-        return views.image(found)
-
-    def _pull(self, full_ref: str) -> Image:
-        self._puller.pull(parse_image_ref(full_ref), full_ref)
-        found = self._find_image(full_ref)
-        if found is None:
-            raise ImageUnavailable(
-                f"image {full_ref} was pulled, yet Docker does not have it; was it removed just now?"
-            )
-        return found
-
-
-def _full(image_ref: str) -> str:
-    """The reference with its tag; Docker would take a bare name of hex digits for the beginning of an id."""
-    parsed = parse_image_ref(image_ref)
-    return image_ref if parsed.tag or parsed.digest else f"{image_ref}:latest"
-
 
 def _create(client: docker.APIClient, request: dict[str, Any], name: str) -> dict[str, Any]:
     found: dict[str, Any] = client.create_container_from_config(request, name)  # type: ignore[no-untyped-call]
-    return found
-
-
-def _inspect_image(client: docker.APIClient, reference: str) -> dict[str, Any]:
-    found: dict[str, Any] = client.inspect_image(reference)  # type: ignore[no-untyped-call]
     return found

@@ -1,0 +1,158 @@
+"""The sockets to the engine: dialled, timed and cut by us.
+
+The SDK counts a timeout from byte to byte, uses none at all for a pull, and offers no way to end a call from
+another thread. Here every answer has an `Allowance`, and every socket is known, so that `Lines.cut` ends all
+that wait.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import socket
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from rtmanager.domain.errors import InvalidValue
+from rtmanager.domain.game import shown
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+#: Seconds to reach the engine; a socket on this host answers at once, a network in milliseconds.
+CONNECT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How long one answer may take in seconds: as a whole, and without a single byte."""
+
+    total_s: float
+    silence_s: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the engine listens: the path of a socket, or a host and a port."""
+
+    path: str | None
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """`unix:///path` or `tcp://host:port`; `InvalidValue` otherwise."""
+        try:
+            parts = urlsplit(text)
+            if parts.scheme == "unix" and parts.netloc + parts.path not in ("", "/"):
+                return cls(parts.netloc + parts.path, "localhost", 80)
+            if parts.scheme in ("tcp", "http") and parts.hostname and parts.port and parts.path in ("", "/"):
+                return cls(None, parts.hostname, parts.port)
+        except ValueError:
+            pass  # urlsplit's words for a bad port or bracket say less than ours
+        raise InvalidValue(f"Docker host {shown(text)}: expected unix:///path/to/socket or tcp://host:port")
+
+    def candidates(self) -> list[tuple[int, Any]]:
+        """Socket families with the addresses to try, in order."""
+        if self.path is not None:
+            return [(socket.AF_UNIX, self.path)]
+        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        return [(family, target) for family, _, _, _, target in found]
+
+
+class EngineSocket(socket.socket):
+    """A socket whose answers are limited as a whole, not only from byte to byte."""
+
+    _until = math.inf
+    _silence_s = math.inf
+
+    def allow(self, allowance: Allowance) -> None:
+        """Start the time of one answer."""
+        self._until = monotonic() + allowance.total_s
+        self._silence_s = allowance.silence_s
+
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
+        left = min(self._until - monotonic(), self._silence_s)
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self.settimeout(None if left == math.inf else left)
+        return super().recv_into(buffer, nbytes, flags)
+
+    def hang_up(self) -> None:
+        """End whatever another thread waits for on this socket; that thread closes it."""
+        with suppress(OSError):  # not connected, or closed in this moment: nobody waits
+            self.shutdown(socket.SHUT_RDWR)
+
+
+class Lines:
+    """All sockets to one engine, and how long the calling thread lets the next answer take."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._lock = threading.Lock()
+        self._open: weakref.WeakSet[EngineSocket] = weakref.WeakSet()
+        self._is_cut = False
+        self._thread = threading.local()
+
+    @contextmanager
+    def allowing(self, allowance: Allowance) -> Iterator[None]:
+        """Limit the answers that the calling thread waits for inside the block."""
+        before = getattr(self._thread, "allowance", None)
+        self._thread.allowance = allowance
+        try:
+            yield
+        finally:
+            self._thread.allowance = before
+
+    @property
+    def allowance(self) -> Allowance:
+        """The calling thread's allowance; a call without one is a mistake of ours."""
+        allowance: Allowance | None = getattr(self._thread, "allowance", None)
+        if allowance is None:
+            raise RuntimeError("a call to the engine outside Lines.allowing would have no deadline")
+        return allowance
+
+    def dial(self) -> EngineSocket:
+        """A connected socket; `OSError` when nobody answers or the lines are cut."""
+        failure = OSError(f"{self._address.host}: no address")
+        for family, target in self._address.candidates():
+            line = EngineSocket(family, socket.SOCK_STREAM)
+            try:
+                self._register(line)
+                line.settimeout(CONNECT_S)
+                line.connect(target)
+                if family != socket.AF_UNIX:
+                    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return line
+            except TimeoutError:
+                line.close()
+                failure = OSError(errno.EHOSTUNREACH, f"no connection within {CONNECT_S:g} s")
+            except OSError as error:
+                line.close()
+                failure = error
+        with self._lock:
+            self._check()  # a dial that was cut fails in ways that urllib3 takes for something else
+        raise failure
+
+    def _register(self, line: EngineSocket) -> None:
+        with self._lock:
+            self._check()
+            self._open.add(line)
+
+    def _check(self) -> None:
+        if self._is_cut:
+            raise ConnectionAbortedError("the connections to Docker were closed by this process")
+
+    def cut(self) -> None:
+        """Hang up every socket, for good: whoever waits on one gets an error at once."""
+        with self._lock:
+            self._is_cut = True
+            lines = list(self._open)
+        for line in lines:
+            line.hang_up()

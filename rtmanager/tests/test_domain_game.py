@@ -29,7 +29,7 @@ class GameIdTest(unittest.TestCase):
             "\na",
             "a\0",
             "é",
-            "１",
+            "\uff11",
             "a:b",
             "A" * 9999,
         ):

@@ -1,0 +1,199 @@
+"""A world for the tests of operations: store, runtime and directories in memory, and one operator in it."""
+
+from __future__ import annotations
+
+import threading
+import unittest
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, cast
+
+from rtmanager.domain.container import ContainerView
+from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.messages import Message, Stream
+from rtmanager.domain.operation import Ending, Operation, OpKind, OpSource, Request
+from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.operations.operator import Operator
+from rtmanager.operations.ports import ContainerRuntime
+from rtmanager.operations.tools import Tools
+from rtmanager.testing import FakeImage, FakeRuntime, FakeStateDirectories
+from rtmanager.testing.store import CALL_POSITION, ManualClock, MemoryStore
+from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, SETTINGS, Heard, request
+
+#: Real seconds in which what must happen has happened; only a failing test waits so long.
+PATIENCE_S = 5.0
+
+
+class FailingRuntime:
+    """Passes calls on to a runtime; the `at`-th call from now fails, before or after it is done.
+
+    `gates` holds calls of a method until an event, `raises` ends them with something nobody foresaw.
+    """
+
+    def __init__(self, inner: FakeRuntime) -> None:
+        self.inner = inner
+        self.calls = 0
+        self.at = 0
+        self.done = False
+        self.gates: dict[str, threading.Event] = {}
+        self.arrived: dict[str, threading.Event] = {}
+        self.raises: dict[str, Exception] = {}
+
+    def fail(self, at: int, *, done: bool) -> None:
+        """Arm the fault."""
+        self.calls, self.at, self.done = 0, at, done
+
+    def gate(self, method: str) -> tuple[threading.Event, threading.Event]:
+        """(A call has arrived at the gate, the gate opens)."""
+        self.arrived[method], self.gates[method] = threading.Event(), threading.Event()
+        return self.arrived[method], self.gates[method]
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.inner, name)
+
+        def passed(*args: object) -> Any:
+            if name in self.gates:
+                self.arrived[name].set()
+                if not self.gates[name].wait(PATIENCE_S):
+                    raise TimeoutError(f"the gate of {name} never opened")
+            if name in self.raises:
+                raise self.raises[name]
+            self.calls += 1
+            if self.calls != self.at:
+                return method(*args)
+            if self.done:
+                method(*args)
+            raise Unavailable("docker", f"no answer to {name}")
+
+        return passed
+
+    @property
+    def port(self) -> ContainerRuntime:
+        """Itself, as the port that it is."""
+        return cast(ContainerRuntime, self)
+
+
+class World:
+    """Everything that operations touch, in memory; `do` runs one operation to its written end."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.store = MemoryStore(self.clock)
+        self.queue = self.store.queue(1)
+        self.docker = FakeRuntime([NETWORK])
+        self.docker.present |= {IMAGE: FakeImage(), IMAGE_2: FakeImage()}
+        self.runtime = FailingRuntime(self.docker)
+        self.directories = FakeStateDirectories()
+        self.asked: list[str] = []
+        self.heard = Heard()
+        self.operator = self.make_operator(self.runtime.port)
+
+    def make_operator(self, runtime: ContainerRuntime) -> Operator:
+        """An operator of one more instance."""
+        tools = Tools(
+            runtime=runtime,
+            state_directories=self.directories,
+            settings=SETTINGS,
+            clock=self.clock,
+            ask_lobby=self.asked.append,
+            logger=self.heard.logger,
+        )
+        return Operator(self.store.records, tools)
+
+    def claim(self, wanted: Request) -> Operation:
+        """Accept and claim a request, whoever it is from."""
+        self.clock.advance(1)
+        self.store.add_row(wanted, CALL_POSITION)
+        (operation,) = self.queue.claim(1)
+        return operation
+
+    def do(self, wanted: Request) -> Ending:
+        """Run a request to its written end."""
+        operation = self.claim(wanted)
+        ending = self.operator.run(operation)
+        self.queue.finish(operation, ending)
+        return ending
+
+    def bring(self, status: Status | None, game_id: str = "g1") -> None:
+        """Bring a game into a status by the operations that lead there, and forget what they left."""
+        steps = {
+            None: (),
+            Status.RUNNING: (OpKind.START,),
+            Status.STOPPED: (OpKind.START, OpKind.STOP),
+            Status.REMOVED: (OpKind.START, OpKind.STOP, OpKind.CLEANUP),
+        }
+        for kind in steps[status]:
+            self.do(request(game_id, kind))
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what was logged, sent, observed and called so far."""
+        self.store.log.clear()
+        self.store.messages.clear()
+        self.store.snapshots.clear()
+        self.docker.calls.clear()
+        self.asked.clear()
+
+    def record(self, game_id: str = "g1") -> RuntimeRecord | None:
+        return self.store.records_by_game.get(game_id)
+
+    def known(self, game_id: str = "g1") -> RuntimeRecord:
+        """The record that must be there."""
+        record = self.record(game_id)
+        assert record is not None, f"no record of {game_id}"
+        return record
+
+    def sent(self, stream: Stream) -> list[Message]:
+        """What is due to one stream."""
+        return [message for message in self.store.messages.values() if message.stream is stream]
+
+    def results(self) -> list[tuple[str, str]]:
+        """Outcome and code of each job's answer."""
+        return [(m.fields["outcome"], m.fields["error_code"]) for m in self.sent(Stream.JOB_RESULTS)]
+
+    def events(self) -> list[str]:
+        """The types of the health events that are due."""
+        return [message.fields["event_type"] for message in self.sent(Stream.HEALTH_EVENTS)]
+
+    def rows(self) -> list[tuple[str, str, str | None]]:
+        """Kind, outcome and code of each log row."""
+        return [(row.kind.value, row.outcome.value, row.error_code) for row in self.store.log]
+
+    def running(self) -> list[ContainerView]:
+        """Containers with a live process."""
+        return [container for container in self.docker.containers if container.alive]
+
+
+class WorldTestCase(unittest.TestCase):
+    """A test in a world of its own."""
+
+    def setUp(self) -> None:
+        self.world = World()
+
+    def assert_consistent(self) -> None:
+        """A live container has a record that says so, and the other way round; never two of a game."""
+        running = {(c.name, c.container_id) for c in self.world.running()}
+        recorded = {
+            (f"galaxy-game-{r.game_id}", r.current_container_id)
+            for r in self.world.store.records_by_game.values()
+            if r.status is Status.RUNNING
+        }
+        self.assertEqual(running, recorded)
+        self.assertEqual(len({name for name, _ in running}), len(running))
+
+
+def job_request(game_id: str = "g1", kind: OpKind = OpKind.START, **changes: Any) -> Request:
+    """A request that came from a stream."""
+    ref = f"runtime:{'start' if kind is OpKind.START else 'stop'}_jobs:5-0"
+    return request(game_id, kind, **{"source": OpSource.LOBBY_STREAM, "source_ref": ref, **changes})
+
+
+def wait_until(condition: Callable[[], bool], what: str = "it") -> None:
+    """Poll a condition; fails when it does not come true."""
+    pause = threading.Event()
+    waited = timedelta()
+    while not condition():
+        if waited.total_seconds() > PATIENCE_S:
+            raise AssertionError(f"{what} did not happen within {PATIENCE_S} s")
+        pause.wait(0.001)
+        waited += timedelta(milliseconds=1)

@@ -1,0 +1,478 @@
+"""The executor: several games at once, one game in order, and nothing lost between a claim and its end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from unittest import mock
+
+from rtmanager.domain.errors import ErrorCode, Unavailable
+from rtmanager.domain.messages import Stream
+from rtmanager.domain.operation import OpKind, Outcome
+from rtmanager.domain.record import Status
+from rtmanager.operations import executor as executor_module
+from rtmanager.operations.completions import Completions
+from rtmanager.operations.executor import RETRY_DELAY_S, Executor
+from rtmanager.operations.operator import Operator
+from rtmanager.operations.store import OperationQueue, Verdict
+from rtmanager.operations.wake import Wake
+from rtmanager.testing import FakeImage
+from rtmanager.tests.making import IMAGE, job, record, request, start_fields, stop_fields
+from rtmanager.tests.operating import PATIENCE_S, World, WorldTestCase, wait_until
+
+START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
+
+
+class Instance:
+    """One instance's executor, stepped by the test."""
+
+    def __init__(self, world: World, owner: int = 1, slots: int = 8, operator: Operator | None = None) -> None:
+        self._world = world
+        self.completions = Completions()
+        self.ended = Wake()
+        self.queue: OperationQueue = world.store.queue(owner)
+        self.executor = Executor(
+            self.queue,
+            operator or world.operator,
+            self.completions,
+            slots=slots,
+            wake=Wake(),
+            ended=self.ended,
+            logger=world.heard.logger,
+        )
+
+    def work(self) -> None:
+        """Claim and end until nothing is due."""
+        claims = -1
+        wait_until(lambda: not self.executor.live(), "the end of what runs")
+        while claims != (claims := self._claims()):
+            self.executor.step()
+            wait_until(lambda: not self.executor.live(), "the end of what runs")
+
+    def once(self) -> None:
+        """Claim once and wait for the end of that."""
+        self.executor.step()
+        wait_until(lambda: not self.executor.live(), "the end of what runs")
+
+    def _claims(self) -> int:
+        return sum(row.generation for row in self._world.store.operations.values())
+
+    def close(self) -> None:
+        for gate in self._world.runtime.gates.values():
+            gate.set()
+        self.executor.stop(PATIENCE_S)
+        self.executor.join()
+
+
+class ExecutorTestCase(WorldTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        pause = mock.patch.object(executor_module, "STORE_PAUSE_S", 0.001)
+        pause.start()
+        self.addCleanup(pause.stop)
+        self.one = self.instance()
+
+    def instance(self, owner: int = 1, slots: int = 8, operator: Operator | None = None) -> Instance:
+        made = Instance(self.world, owner, slots, operator)
+        self.addCleanup(made.close)
+        return made
+
+    def accept(self, *jobs: object) -> None:
+        with self.world.store.inbox.turn() as turn:
+            assert turn is not None
+            turn.accept(jobs)  # type: ignore[arg-type]
+
+    def states(self) -> list[str]:
+        return [row.state for row in self.world.store.operations.values()]
+
+    @contextmanager
+    def at_finish(self, act: object, times: int = 1) -> Iterator[None]:
+        """Do something in the store just before an end is written."""
+        left = [times]
+
+        def hook(name: str) -> None:
+            if name == "finish" and left[0]:
+                left[0] -= 1
+                act()  # type: ignore[operator]
+
+        self.world.store.trouble.before = hook
+        try:
+            yield
+        finally:
+            self.world.store.trouble.before = None
+        self.assertEqual(left, [0])
+
+
+class ParallelTest(ExecutorTestCase):
+    def test_several_games_are_worked_on_at_once(self) -> None:
+        for game_id in ("g1", "g2", "g3"):
+            self.one.queue.submit(request(game_id))
+        with self.world.docker.holding("launch") as held:
+            self.one.executor.step()
+            held.wait_for(3)
+            self.assertEqual({o.game_id for o in self.one.executor.live()}, {"g1", "g2", "g3"})
+        self.one.work()
+        self.assertEqual(self.states(), ["done"] * 3)
+
+    def test_no_more_is_claimed_than_there_are_slots(self) -> None:
+        two = self.instance(2, slots=2)
+        for n in range(3):
+            self.one.queue.submit(request(f"g{n}"))
+        with self.world.docker.holding("launch") as held:
+            self.assertTrue(two.executor.step())
+            held.wait_for(2)
+            self.assertFalse(two.executor.step())
+            self.assertEqual(self.states(), ["running", "running", "due"])
+        two.work()
+        self.assertEqual(self.states(), ["done"] * 3)
+
+    def test_a_stuck_game_delays_no_other(self) -> None:
+        self.one.queue.submit(request("g1"))
+        with self.world.docker.holding("launch", "g1") as held:
+            self.one.executor.step()
+            held.wait_for(1)
+            self.accept(job(START, 1, start_fields("g2")), job(STOP, 2, stop_fields("g2")))
+            for _ in range(2):
+                self.one.executor.step()
+                wait_until(lambda: len(self.one.executor.live()) == 1)
+            self.assertEqual(self.states(), ["running", "done", "done"])
+
+    def test_one_game_is_worked_on_in_order(self) -> None:
+        self.accept(job(STOP, 2), job(START, 1), job(START, 3), job(STOP, 4), job(STOP, 5))
+        self.one.work()
+        self.assertEqual(
+            self.world.results(),
+            [("success", ""), ("success", ""), ("success", ""), ("success", ""), ("success", "replay_no_op")],
+        )
+        self.assertEqual([row.kind for row in self.world.store.log], [OpKind.START, OpKind.STOP] * 2 + [OpKind.STOP])
+
+    def test_an_end_is_announced_and_wakes_the_relay(self) -> None:
+        operation_id = self.one.queue.submit(request("g1"))
+        self.one.work()
+        self.assertEqual(self.one.completions.wait(operation_id, PATIENCE_S), Verdict(Outcome.SUCCESS, None, ""))
+        self.assertTrue(self.one.ended._event.is_set())
+
+
+class DependencyTest(ExecutorTestCase):
+    """Docker or PostgreSQL does not answer."""
+
+    def test_a_job_that_found_docker_away_is_due_again_a_little_later_and_then_done(self) -> None:
+        self.accept(job(START, 1), job(STOP, 2))
+        self.world.docker.available = False
+        self.one.work()
+        self.assertEqual((self.states(), self.world.results()), (["due", "due"], []))
+        self.assertIsNone(self.world.record())
+        self.world.docker.available = True
+        self.one.work()
+        self.assertEqual(self.states(), ["due", "due"])
+        self.world.clock.advance(RETRY_DELAY_S)
+        self.one.work()
+        self.assertEqual(self.world.results(), [("success", ""), ("success", "")])
+
+    def test_a_call_that_found_docker_away_is_answered_and_over(self) -> None:
+        operation_id = self.one.queue.submit(request("g1"))
+        self.world.docker.available = False
+        self.one.work()
+        verdict = self.one.completions.wait(operation_id, PATIENCE_S)
+        assert verdict is not None
+        self.assertIs(verdict.error_code, ErrorCode.SERVICE_UNAVAILABLE)
+        self.assertEqual(self.world.rows(), [("start", "failure", "service_unavailable")])
+
+    def test_a_call_that_is_half_done_is_put_off_and_finished(self) -> None:
+        self.world.bring(Status.RUNNING)
+        operation_id = self.one.queue.submit(request("g1", OpKind.RESTART))
+        self.world.runtime.raises["launch"] = Unavailable("docker", "away")
+        self.one.work()
+        with self.assertRaises(Unavailable) as caught:
+            self.one.completions.wait(operation_id, PATIENCE_S)
+        self.assertIn(f"operation {operation_id}", str(caught.exception))
+        self.assertEqual(self.states()[-1], "due")
+        self.world.runtime.raises.clear()
+        self.world.clock.advance(RETRY_DELAY_S)
+        self.one.work()
+        self.assertEqual([row[0] for row in self.world.rows()], ["stop", "start", "restart"])
+        self.assert_consistent()
+
+    def test_a_call_whose_launch_lost_its_answer_leaves_no_container_that_no_record_knows(self) -> None:
+        for before in (None, Status.STOPPED, Status.REMOVED):
+            with self.subTest(before=before):
+                self.world = World()
+                one = self.instance()
+                self.world.bring(before)
+                one.queue.submit(request("g1"))
+                self.world.docker.lose_answer("launch")
+                one.work()
+                self.world.clock.advance(RETRY_DELAY_S)
+                one.work()
+                self.assertEqual(self.states()[-1], "done")
+                self.assert_consistent()
+
+    def test_an_end_that_postgres_cannot_take_now_is_offered_until_it_does(self) -> None:
+        self.accept(job(START, 1))
+        with self.at_finish(mock.Mock(side_effect=Unavailable("postgres", "away")), times=3):
+            self.one.work()
+        self.assertEqual(self.world.results(), [("success", "")])
+        self.assertEqual(len(self.world.docker.called("launch")), 1)
+        self.assert_consistent()
+
+    def test_an_end_whose_answer_is_lost_is_written_once(self) -> None:
+        self.accept(job(START, 1))
+        with self.at_finish(lambda: self.world.store.trouble._faults.update({self.world.store.trouble.calls: True})):
+            self.one.work()
+        self.assertEqual((self.states(), self.world.results()), (["done"], [("success", "")]))
+        self.assertEqual(len(self.world.store.log), 1)
+        self.assert_consistent()
+
+    def test_a_record_that_cannot_be_read_now_is_read_again(self) -> None:
+        self.accept(job(START, 1))
+        self.world.store.trouble.fail_call(2)  # claim, then get
+        self.one.work()
+        self.assertEqual(self.world.results(), [("success", "")])
+
+    def test_a_job_that_finds_both_docker_and_postgres_away_is_not_lost(self) -> None:
+        self.accept(job(START, 1))
+        self.world.docker.available = False
+        self.world.store.trouble.fail_call(3)  # claim, get, then defer
+        self.one.work()
+        self.assertEqual(self.states(), ["due"])
+        self.world.docker.available = True
+        self.world.clock.advance(RETRY_DELAY_S)
+        self.one.work()
+        self.assertEqual(self.world.results(), [("success", "")])
+
+
+class OwnershipTest(ExecutorTestCase):
+    """What another claim or another writer has changed meanwhile."""
+
+    def test_an_end_that_another_claim_owns_by_now_is_dropped(self) -> None:
+        self.accept(job(START, 1))
+        with self.at_finish(self.steal):
+            self.one.once()
+        self.assertEqual(self.world.results(), [])
+        self.instance(2).work()
+        self.assertEqual(self.world.results(), [("success", "")])
+        self.assertEqual(len(self.world.docker.containers), 1)
+        self.assert_consistent()
+
+    def steal(self) -> None:
+        self.world.clock.advance(self.world.store.lease_s + 1)
+        self.world.store.trouble.before = None
+        self.world.store.queue(2).reclaim_orphans()
+
+    def test_a_container_launched_after_another_instance_took_over_and_stopped_the_game_does_not_stay(self) -> None:
+        """A frozen instance wakes up in the middle of a start that others have long ended (I3, I4)."""
+        arrived, opens = self.world.runtime.gate("launch")
+        two = self.instance(2, operator=self.world.make_operator(self.world.docker))
+        self.accept(job(START, 1))
+        self.one.executor.step()
+        self.assertTrue(arrived.wait(PATIENCE_S))
+        self.world.clock.advance(self.world.store.lease_s + 1)
+        two.queue.reclaim_orphans()
+        self.accept(job(STOP, 2))
+        two.work()
+        self.assertEqual(self.world.results(), [("success", ""), ("success", "")])
+        opens.set()
+        wait_until(lambda: not self.one.executor.live())
+        self.assertIs(self.world.known().status, Status.STOPPED)
+        self.assertEqual(self.world.running(), [])
+
+    def test_a_record_that_changed_meanwhile_is_decided_on_again(self) -> None:
+        operation_id = self.one.queue.submit(request("g1"))
+
+        def adopt() -> None:
+            (container,) = self.world.docker.containers
+            self.world.store.put_record(record("g1", current_container_id=container.container_id))
+
+        with self.at_finish(adopt):
+            self.one.work()
+        verdict = self.one.queue.verdict(operation_id)
+        assert verdict is not None
+        self.assertEqual((verdict.outcome, verdict.error_code), (Outcome.SUCCESS, ErrorCode.REPLAY_NO_OP))
+        self.assert_consistent()
+
+    def test_a_record_that_another_writer_gave_another_container_is_decided_on_again(self) -> None:
+        self.world.bring(Status.RUNNING)
+        self.one.queue.submit(request("g1", OpKind.STOP))
+        removed = replace(self.world.known(), status=Status.REMOVED, current_container_id=None)
+        with self.at_finish(lambda: self.world.store.put_record(removed)):
+            self.one.work()
+        self.assertEqual(self.world.rows(), [("stop", "success", "replay_no_op")])
+        self.assertIs(self.world.known().status, Status.REMOVED)
+
+
+class RefusedTest(ExecutorTestCase):
+    """The store will never take an end."""
+
+    def test_a_started_container_whose_record_is_refused_is_taken_away_again(self) -> None:
+        for before in (None, Status.STOPPED, Status.REMOVED):
+            with self.subTest(before=before):
+                self.world = World()
+                one = self.instance()
+                self.world.bring(before)
+                self.accept(job(START, 1))
+                self.world.store.refuse_endings(1)
+                one.work()
+                self.assertEqual(self.world.results(), [("failure", "container_start_failed")])
+                self.assertEqual(self.world.rows(), [("start", "failure", "container_start_failed")])
+                self.assertEqual(len(self.world.sent(Stream.NOTIFICATION_INTENTS)), 1)
+                self.assertEqual(self.world.running(), [])
+                self.assert_consistent()
+
+    def test_a_restart_whose_record_is_refused_leaves_a_stopped_game(self) -> None:
+        self.world.bring(Status.RUNNING)
+        self.one.queue.submit(request("g1", OpKind.RESTART))
+        self.world.store.refuse_endings(1)
+        self.one.work()
+        self.assertIs(self.world.known().status, Status.STOPPED)
+        self.assert_consistent()
+
+    def test_another_end_that_is_refused_is_an_internal_error(self) -> None:
+        self.accept(job(STOP, 1))
+        self.world.store.refuse_endings(1)
+        self.one.work()
+        self.assertEqual(self.world.results(), [("failure", "internal_error")])
+
+    def test_an_end_that_is_refused_twice_comes_back_with_the_lease(self) -> None:
+        self.accept(job(START, 1))
+        self.world.store.refuse_endings(2)
+        self.one.work()
+        self.assertEqual(self.states(), ["running"])
+        self.assertIn("operation could not be ended", self.world.heard.messages)
+        self.world.clock.advance(self.world.store.lease_s + 1)
+        self.one.queue.reclaim_orphans()
+        self.one.work()
+        self.assertEqual(self.world.results(), [("success", "")])
+        self.assert_consistent()
+
+    def test_a_container_that_cannot_be_taken_away_now_is_not_left_behind(self) -> None:
+        for source in ("job", "call"):
+            with self.subTest(source):
+                self.world = World()
+                one = self.instance()
+                if source == "job":
+                    self.accept(job(START, 1))
+                else:
+                    one.queue.submit(request("g1"))
+                self.world.store.refuse_endings(1)
+                with self.at_finish(lambda: setattr(self.world.docker, "available", False)):
+                    one.work()
+                self.world.docker.available = True
+                self.world.clock.advance(RETRY_DELAY_S)
+                one.work()
+                self.assertEqual(self.states(), ["done"])
+                self.assert_consistent()
+
+
+class DefectTest(ExecutorTestCase):
+    def test_an_unforeseen_error_is_an_internal_error_with_its_traceback_in_the_log(self) -> None:
+        self.world.runtime.raises["network_exists"] = ZeroDivisionError("secret detail")
+        self.accept(job(START, 1))
+        self.one.work()
+        self.assertEqual(self.world.results(), [("failure", "internal_error")])
+        (result,) = self.world.sent(Stream.JOB_RESULTS)
+        self.assertNotIn("secret detail", result.fields["error_message"])
+        logged = [r for r in self.world.heard.records if r.exc_info]
+        self.assertEqual([r.exc_info[0] for r in logged if r.exc_info], [ZeroDivisionError])
+
+    def test_text_that_cannot_be_stored_does_not_keep_a_job_without_its_answer(self) -> None:
+        for text in ("exec: \0", "/games/\udcff"):
+            with self.subTest(text):
+                self.world = World()
+                one = self.instance()
+                self.world.docker.fail_launch("g1", text)
+                self.accept(job(START, 1))
+                one.work()
+                self.assertEqual(self.world.results(), [("failure", "container_start_failed")])
+
+
+class StopTest(ExecutorTestCase):
+    """The instance stops."""
+
+    def test_what_runs_may_end_within_its_time(self) -> None:
+        self.accept(job(START, 1))
+        with self.world.docker.holding("launch") as held:
+            self.one.executor.step()
+            held.wait_for(1)
+            stopper = threading.Thread(target=self.one.executor.stop, args=(PATIENCE_S,))
+            stopper.start()
+        stopper.join()
+        self.assertEqual((self.states(), self.world.results()), (["done"], [("success", "")]))
+
+    def test_nothing_is_claimed_any_more(self) -> None:
+        self.one.executor.stop(0)
+        self.accept(job(START, 1))
+        self.assertFalse(self.one.executor.step())
+        self.assertEqual(self.states(), ["due"])
+
+    def test_what_takes_longer_is_handed_back_and_ended_by_another_instance_once(self) -> None:
+        self.accept(job(START, 1))
+        arrived, opens = self.world.runtime.gate("launch")
+        self.one.executor.step()
+        self.assertTrue(arrived.wait(PATIENCE_S))
+        (operation,) = self.one.executor.live()
+        self.one.executor.stop(0)
+        self.assertEqual(self.states(), ["due"])
+        with self.assertRaises(Unavailable):
+            self.one.completions.wait(operation.operation_id, PATIENCE_S)
+        self.instance(2, operator=self.world.make_operator(self.world.docker)).work()
+        opens.set()
+        self.one.executor.join()
+        self.assertEqual(self.world.results(), [("success", "")])
+        self.assertEqual(len(self.world.docker.containers), 1)
+        self.assert_consistent()
+
+    def test_an_operation_that_finds_docker_closed_by_the_stop_goes_on_elsewhere(self) -> None:
+        operation_id = self.one.queue.submit(request("g1"))
+        arrived, opens = self.world.runtime.gate("network_exists")
+        self.one.executor.step()
+        self.assertTrue(arrived.wait(PATIENCE_S))
+        stopper = threading.Thread(target=self.one.executor.stop, args=(PATIENCE_S,))
+        stopper.start()
+        wait_until(self.one.executor._stopping.is_set)
+        self.world.docker.available = False
+        opens.set()
+        stopper.join()
+        self.assertEqual(self.states(), ["due"])
+        self.assertIsNone(self.one.queue.verdict(operation_id))
+
+    def test_a_stop_does_not_wait_for_postgres(self) -> None:
+        self.accept(job(START, 1))
+
+        def gone() -> None:
+            self.world.store.trouble.available = False
+
+        with self.at_finish(gone):
+            self.one.executor.step()
+            wait_until(lambda: not self.world.store.trouble.available)
+            self.one.executor.stop(PATIENCE_S)
+            self.one.executor.join()
+        self.world.store.trouble.available = True
+        self.assertEqual(self.states(), ["running"])
+        self.world.clock.advance(self.world.store.lease_s + 1)
+        two = self.instance(2)
+        two.queue.reclaim_orphans()
+        two.work()
+        self.assertEqual(self.world.results(), [("success", "")])
+        self.assert_consistent()
+
+
+class ImagesTest(ExecutorTestCase):
+    def test_games_that_wait_for_one_image_share_one_pull(self) -> None:
+        self.world.docker.present.clear()
+        self.world.docker.registry[IMAGE] = FakeImage()
+        for n in range(4):
+            self.one.queue.submit(request(f"g{n}"))
+        with self.world.docker.holding("pull", IMAGE) as held:
+            self.one.executor.step()
+            held.wait_for(1)
+            wait_until(lambda: len(self.world.docker.called("ensure_image")) == 4)
+        self.one.work()
+        self.assertEqual(len(self.world.docker.called("pull")), 1)
+        self.assertEqual(len(self.world.running()), 4)
+
+    def test_one_missing_image_is_one_failure(self) -> None:
+        self.accept(job(START, 1, start_fields("g1", image_ref="nobody/has:1.0.0")), job(START, 2, start_fields("g2")))
+        self.one.work()
+        self.assertEqual(sorted(self.world.results()), [("failure", "image_pull_failed"), ("success", "")])

@@ -1,0 +1,144 @@
+"""An operation that is run again after a crash, wherever it was, comes to the same end as if nothing had been."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.operation import Ending, OpKind, OpSource
+from rtmanager.domain.record import Status
+from rtmanager.operations.operator import HalfDone
+from rtmanager.tests.making import IMAGE_2, request
+from rtmanager.tests.operating import World, WorldTestCase
+
+CASES = [
+    (OpKind.START, None),
+    (OpKind.START, Status.STOPPED),
+    (OpKind.START, Status.REMOVED),
+    (OpKind.STOP, Status.RUNNING),
+    (OpKind.RESTART, Status.RUNNING),
+    (OpKind.RESTART, Status.STOPPED),
+    (OpKind.PATCH, Status.RUNNING),
+    (OpKind.PATCH, Status.STOPPED),
+    (OpKind.CLEANUP, Status.STOPPED),
+]
+
+
+@dataclass(frozen=True)
+class End:
+    """What an operation left, without what may differ: ids and times."""
+
+    status: Status | None
+    image: str | None
+    has_container: bool
+    containers: tuple[tuple[str, str, str], ...]
+    rows: tuple[tuple[str, str, str | None], ...]
+    events: tuple[str, ...]
+    results: tuple[tuple[str, str], ...]
+
+
+def end_of(world: World) -> End:
+    record = world.record()
+    return End(
+        status=record.status if record else None,
+        image=record.current_image_ref if record else None,
+        has_container=bool(record and record.current_container_id),
+        containers=tuple((c.name, c.image_ref, c.state.value) for c in world.docker.containers),
+        rows=tuple(world.rows()),
+        events=tuple(world.events()),
+        results=tuple(world.results()),
+    )
+
+
+class AgainTest(WorldTestCase):
+    def run_with_faults(self, kind: OpKind, before: Status | None, *faults: tuple[int, bool]) -> int:
+        """Crash at each fault in turn, then run to the end; the calls of that last run."""
+        self.world = world = World()
+        world.bring(before)
+        image_ref = {"image_ref": IMAGE_2} if kind is OpKind.PATCH else {}
+        operation = world.claim(request(kind=kind, source=OpSource.LOBBY_STREAM, **image_ref))
+        for at, done in faults:
+            world.runtime.fail(at, done=done)
+            try:
+                world.operator.run(operation)
+            except Unavailable:
+                world.clock.advance(1)
+        world.runtime.fail(0, done=False)
+        ending: Ending = world.operator.run(operation)
+        world.queue.finish(operation, ending)
+        return world.runtime.calls
+
+    def test_a_crash_before_or_after_any_call_of_the_runtime_changes_nothing_in_the_end(self) -> None:
+        for kind, before in CASES:
+            calls = self.run_with_faults(kind, before)
+            expected = end_of(self.world)
+            self.assertGreater(calls, 0)
+            for at in range(1, calls + 1):
+                for done in (False, True):
+                    with self.subTest(kind=kind, before=before, at=at, done=done):
+                        self.run_with_faults(kind, before, (at, done))
+                        self.assertEqual(end_of(self.world), expected)
+                        self.assert_consistent()
+
+    def test_two_crashes_in_a_row_change_nothing_either(self) -> None:
+        for kind, before in CASES:
+            calls = self.run_with_faults(kind, before)
+            expected = end_of(self.world)
+            for first in range(1, calls + 1):
+                for second in range(1, calls + 1):
+                    with self.subTest(kind=kind, before=before, first=first, second=second):
+                        self.run_with_faults(kind, before, (first, True), (second, True))
+                        self.assertEqual(end_of(self.world), expected)
+                        self.assert_consistent()
+
+    def test_there_are_never_two_containers_on_the_way(self) -> None:
+        for kind, before in CASES:
+            with self.subTest(kind=kind, before=before):
+                world = World()
+                world.bring(before)
+                operation = world.claim(
+                    request(kind=kind, image_ref=IMAGE_2 if kind is OpKind.PATCH else "galaxy/game:1.0.0")
+                )
+                for at in range(1, 20):
+                    world.runtime.fail(at, done=True)
+                    try:
+                        world.operator.run(operation)
+                    except Unavailable:
+                        self.assertLessEqual(len(world.docker.containers), 1)
+
+
+class HalfDoneTest(WorldTestCase):
+    """Docker goes away in the middle: has something happened that must be finished?"""
+
+    def kind_of_failure(self, kind: OpKind, before: Status | None, method: str, *, done: bool) -> type[Unavailable]:
+        self.world = World()
+        self.world.bring(before)
+        operation = self.world.claim(request(kind=kind))
+        if done:
+            self.world.docker.lose_answer(method)
+        else:
+            self.world.runtime.raises[method] = Unavailable("docker", "away")
+        with self.assertRaises(Unavailable) as caught:
+            self.world.operator.run(operation)
+        self.assertEqual(caught.exception.dependency, "docker")
+        return type(caught.exception)
+
+    def test_before_anything_happened_nothing_is_half_done(self) -> None:
+        for kind, before, method in (
+            (OpKind.START, None, "network_exists"),
+            (OpKind.START, None, "ensure_image"),
+            (OpKind.RESTART, Status.RUNNING, "ensure_image"),
+            (OpKind.STOP, Status.RUNNING, "stop"),
+        ):
+            with self.subTest(kind=kind, method=method):
+                self.assertIs(self.kind_of_failure(kind, before, method, done=False), Unavailable)
+
+    def test_a_restart_that_stopped_the_old_container_is_half_done(self) -> None:
+        for method in ("remove", "launch"):
+            with self.subTest(method):
+                self.assertIs(self.kind_of_failure(OpKind.RESTART, Status.RUNNING, method, done=False), HalfDone)
+
+    def test_a_start_that_may_have_started_a_container_is_half_done(self) -> None:
+        for before in (None, Status.STOPPED, Status.REMOVED):
+            with self.subTest(before=before):
+                self.assertIs(self.kind_of_failure(OpKind.START, before, "launch", done=True), HalfDone)

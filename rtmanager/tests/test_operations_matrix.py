@@ -1,0 +1,535 @@
+"""Every operation on a game in every status: answer, record, log, messages (contract, "Operations")."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import cast
+
+from rtmanager.domain.container import ContainerSpec, ContainerState
+from rtmanager.domain.errors import ErrorCode
+from rtmanager.domain.messages import Stream
+from rtmanager.domain.operation import OpKind, OpSource, Outcome, Request
+from rtmanager.domain.record import Status
+from rtmanager.testing import FakeImage
+from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, request, view
+from rtmanager.tests.operating import World, WorldTestCase, job_request
+
+NO_OP = ErrorCode.REPLAY_NO_OP
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the matrix; `code` None is a plain success."""
+
+    kind: OpKind
+    before: Status | None
+    code: ErrorCode | None
+    after: Status | None
+    rows: tuple[str, ...]
+    events: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        return self.code not in (None, NO_OP)
+
+
+RECREATED = ("stop", "start", "{}")
+MATRIX = (
+    Case(OpKind.START, None, None, Status.RUNNING, ("start",), ("container_started",)),
+    Case(OpKind.START, Status.RUNNING, NO_OP, Status.RUNNING, ("start",)),
+    Case(OpKind.START, Status.STOPPED, None, Status.RUNNING, ("start",), ("container_started",)),
+    Case(OpKind.START, Status.REMOVED, None, Status.RUNNING, ("start",), ("container_started",)),
+    Case(OpKind.STOP, None, ErrorCode.NOT_FOUND, None, ("stop",)),
+    Case(OpKind.STOP, Status.RUNNING, None, Status.STOPPED, ("stop",)),
+    Case(OpKind.STOP, Status.STOPPED, NO_OP, Status.STOPPED, ("stop",)),
+    Case(OpKind.STOP, Status.REMOVED, NO_OP, Status.REMOVED, ("stop",)),
+    Case(OpKind.RESTART, None, ErrorCode.NOT_FOUND, None, ("restart",)),
+    Case(OpKind.RESTART, Status.RUNNING, None, Status.RUNNING, RECREATED, ("container_started",)),
+    Case(OpKind.RESTART, Status.STOPPED, None, Status.RUNNING, RECREATED, ("container_started",)),
+    Case(OpKind.RESTART, Status.REMOVED, ErrorCode.CONFLICT, Status.REMOVED, ("restart",)),
+    Case(OpKind.PATCH, None, ErrorCode.NOT_FOUND, None, ("patch",)),
+    Case(OpKind.PATCH, Status.RUNNING, None, Status.RUNNING, RECREATED, ("container_started",)),
+    Case(OpKind.PATCH, Status.STOPPED, None, Status.RUNNING, RECREATED, ("container_started",)),
+    Case(OpKind.PATCH, Status.REMOVED, ErrorCode.CONFLICT, Status.REMOVED, ("patch",)),
+    Case(OpKind.CLEANUP, None, ErrorCode.NOT_FOUND, None, ("cleanup_container",)),
+    Case(OpKind.CLEANUP, Status.RUNNING, ErrorCode.CONFLICT, Status.RUNNING, ("cleanup_container",)),
+    Case(OpKind.CLEANUP, Status.STOPPED, None, Status.REMOVED, ("cleanup_container",)),
+    Case(OpKind.CLEANUP, Status.REMOVED, NO_OP, Status.REMOVED, ("cleanup_container",)),
+)
+
+
+def asked(case: Case) -> Request:
+    return request("g1", case.kind, **({"image_ref": IMAGE_2} if case.kind is OpKind.PATCH else {}))
+
+
+class MatrixTest(WorldTestCase):
+    def test_the_matrix_is_whole(self) -> None:
+        kinds = (OpKind.START, OpKind.STOP, OpKind.RESTART, OpKind.PATCH, OpKind.CLEANUP)
+        every = {(kind, status) for kind in kinds for status in (None, *Status)}
+        self.assertEqual({(case.kind, case.before) for case in MATRIX}, every)
+
+    def test_every_operation_ends_as_the_contract_says_in_every_status(self) -> None:
+        for case in MATRIX:
+            with self.subTest(kind=case.kind, before=case.before):
+                self.world = World()
+                self.world.bring(case.before)
+                before, containers = self.world.record(), self.world.docker.containers
+                ending = self.world.do(asked(case))
+                self.assertEqual(ending.error_code, case.code)
+                self.assertIs(ending.outcome, Outcome.FAILURE if case.failed else Outcome.SUCCESS)
+                self.assertEqual(bool(ending.error_message), case.code is not None)
+                after = self.world.record()
+                self.assertEqual(after.status if after else None, case.after)
+                self.assertEqual(
+                    tuple(row[0] for row in self.world.rows()), tuple(r.format(case.kind) for r in case.rows)
+                )
+                self.assertEqual(tuple(self.world.events()), case.events)
+                self.assertEqual(self.world.results(), [])
+                self.assert_consistent()
+                if case.code is not None:
+                    self.assertEqual((after, self.world.docker.containers), (before, containers))
+                    self.assertIsNone(ending.change)
+
+    def test_only_one_container_of_the_game_is_left(self) -> None:
+        for case in MATRIX:
+            with self.subTest(kind=case.kind, before=case.before):
+                self.world = World()
+                self.world.bring(case.before)
+                self.world.do(asked(case))
+                expected = 0 if case.after in (None, Status.REMOVED) else 1
+                self.assertEqual(len(self.world.docker.containers), expected)
+
+    def test_each_row_of_the_log_names_game_source_and_times(self) -> None:
+        for case in MATRIX:
+            with self.subTest(kind=case.kind, before=case.before):
+                self.world = World()
+                self.world.bring(case.before)
+                self.world.do(asked(case))
+                for row in self.world.store.log:
+                    self.assertEqual((row.game_id, row.source, row.source_ref), ("g1", OpSource.GM_REST, "req-1"))
+                    self.assertLessEqual(row.started_at, row.finished_at)
+                last = self.world.store.log[-1]
+                self.assertEqual((last.error_code, last.outcome is Outcome.FAILURE), (case.code, case.failed))
+
+
+class StartTest(WorldTestCase):
+    def test_a_start_asks_for_the_container_of_the_contract(self) -> None:
+        self.world.docker.present[IMAGE] = FakeImage(labels={"com.galaxy.memory": "128m"})
+        self.world.do(request())
+        ((_, launched),) = self.world.docker.called("launch")
+        spec = cast(ContainerSpec, launched)
+        self.assertEqual((spec.game_id, spec.image_ref, spec.network), ("g1", IMAGE, NETWORK))
+        self.assertEqual(spec.limits.memory_bytes, 128 << 20)
+        self.assertEqual(spec.limits.pids, 512)
+        self.assertEqual(spec.state_path, "/var/lib/galaxy-games/g1")
+        mount = "/var/lib/galaxy-game"
+        self.assertEqual(spec.environment, {"GAME_STATE_PATH": mount, "STORAGE_PATH": mount})
+
+    def test_the_record_says_all_about_the_new_container(self) -> None:
+        self.world.do(request())
+        (container,) = self.world.docker.containers
+        record = self.world.known()
+        self.assertEqual(record.current_container_id, container.container_id)
+        self.assertEqual((record.current_image_ref, record.docker_network), (IMAGE, NETWORK))
+        self.assertEqual(record.engine_endpoint, "http://galaxy-game-g1:8080")
+        self.assertEqual(record.state_path, "/var/lib/galaxy-games/g1")
+        self.assertEqual((record.stopped_at, record.removed_at), (None, None))
+        self.assertEqual(record.started_at, self.world.clock())
+
+    def test_a_new_start_keeps_the_time_of_creation_and_takes_the_new_image(self) -> None:
+        for status in (Status.STOPPED, Status.REMOVED):
+            with self.subTest(status):
+                self.world = World()
+                self.world.bring(status)
+                created = self.world.known().created_at
+                self.world.do(request(image_ref=IMAGE_2))
+                record = self.world.known()
+                self.assertEqual((record.created_at, record.current_image_ref), (created, IMAGE_2))
+                self.assertGreater(record.last_op_at, created)
+                self.assertEqual((record.stopped_at, record.removed_at), (None, None))
+
+    def test_another_image_on_a_running_game_is_a_conflict(self) -> None:
+        self.world.bring(Status.RUNNING)
+        ending = self.world.do(request(image_ref=IMAGE_2))
+        self.assertIs(ending.error_code, ErrorCode.CONFLICT)
+        self.assertIn(IMAGE, ending.error_message)
+        self.assertEqual(self.world.docker.called("stop"), [])
+
+    def test_a_replay_asks_nobody(self) -> None:
+        self.world.bring(Status.RUNNING)
+        self.world.do(request())
+        self.assertEqual((self.world.docker.calls, self.world.asked), ([], []))
+
+    def test_the_lobby_is_asked_once_for_a_start_that_does_something(self) -> None:
+        self.world.do(request())
+        self.assertEqual(self.world.asked, ["g1"])
+
+    def test_the_health_event_names_image_and_container(self) -> None:
+        self.world.do(request())
+        (message,) = self.world.sent(Stream.HEALTH_EVENTS)
+        self.assertEqual(json.loads(message.fields["details"]), {"image_ref": IMAGE})
+        self.assertEqual(message.fields["container_id"], self.world.known().current_container_id)
+
+    def test_a_limit_that_cannot_be_read_is_said_and_does_not_keep_the_game_from_running(self) -> None:
+        self.world.docker.present[IMAGE] = FakeImage(labels={"com.galaxy.memory": "9" * 400})
+        ending = self.world.do(request())
+        self.assertIsNone(ending.error_code)
+        self.assertIn("image asks for limits that cannot be read", self.world.heard.messages)
+
+    def test_what_an_earlier_try_left_dead_is_removed(self) -> None:
+        for state in (ContainerState.CREATED, ContainerState.EXITED, ContainerState.DEAD):
+            with self.subTest(state):
+                self.world = World()
+                self.world.docker.add_foreign(view(state=state, container_id="left"))
+                self.assertIsNone(self.world.do(request()).error_code)
+                self.assertNotIn("left", [c.container_id for c in self.world.docker.containers])
+                self.assert_consistent()
+
+    def test_what_an_earlier_try_left_running_is_taken(self) -> None:
+        self.world.docker.add_foreign(view(container_id="left"))
+        self.assertIsNone(self.world.do(request()).error_code)
+        self.assertEqual(self.world.known().current_container_id, "left")
+
+    def test_a_stopped_game_whose_container_somebody_started_takes_it(self) -> None:
+        self.world.bring(Status.STOPPED)
+        old = str(self.world.known().current_container_id)
+        self.world.docker.change(old, ContainerState.RUNNING)
+        self.assertIsNone(self.world.do(request()).error_code)
+        self.assertEqual(self.world.known().current_container_id, old)
+        self.assert_consistent()
+
+
+class StartFailureTest(WorldTestCase):
+    """Whatever keeps a start from happening is one answer, one row, one intent and no container."""
+
+    def assert_failed(self, code: ErrorCode, *parts: str, wanted: Request | None = None) -> None:
+        before = self.world.record()
+        left = [c for c in self.world.docker.containers if before and c.container_id != before.current_container_id]
+        wanted = wanted or job_request()
+        ending = self.world.do(wanted)
+        self.assertEqual((ending.outcome, ending.error_code), (Outcome.FAILURE, code))
+        for part in parts:
+            self.assertIn(part, ending.error_message)
+        self.assertEqual(self.world.record(), before)
+        self.assertEqual(self.world.rows(), [("start", "failure", code)])
+        self.assertEqual(self.world.events(), [])
+        self.assertEqual(self.world.results(), [("failure", code.value)])
+        (result,) = self.world.sent(Stream.JOB_RESULTS)
+        self.assertEqual((result.fields["container_id"], result.fields["engine_endpoint"]), ("", ""))
+        (intent,) = self.world.sent(Stream.NOTIFICATION_INTENTS)
+        self.assertEqual(intent.fields["notification_type"], f"runtime.{code.value}")
+        key = f"runtime_manager:runtime.{code.value}:{wanted.game_id}:{wanted.source_ref}"
+        self.assertEqual(intent.fields["idempotency_key"], key)
+        payload = json.loads(intent.fields["payload_json"])
+        self.assertEqual((payload["image_ref"], payload["error_code"]), (wanted.image_ref, code.value))
+        self.assertEqual(payload["error_message"], ending.error_message)
+        self.assertEqual([c for c in self.world.docker.containers if c.name == "galaxy-game-g1" and c.alive], left)
+
+    def test_a_missing_network(self) -> None:
+        self.world.docker.networks.clear()
+        self.assert_failed(ErrorCode.START_CONFIG_INVALID, NETWORK)
+
+    def test_an_image_that_cannot_be_had(self) -> None:
+        self.world.docker.present.clear()
+        self.assert_failed(ErrorCode.IMAGE_PULL_FAILED, IMAGE)
+
+    def test_a_directory_that_cannot_be_used(self) -> None:
+        self.world.directories.invalid["g1"] = "read-only file system"
+        self.assert_failed(ErrorCode.START_CONFIG_INVALID, "read-only file system")
+
+    def test_a_container_that_does_not_start(self) -> None:
+        self.world.docker.fail_launch("g1", "no space left on device")
+        self.assert_failed(ErrorCode.CONTAINER_START_FAILED, "no space left on device")
+
+    def test_a_malformed_image(self) -> None:
+        self.assert_failed(ErrorCode.START_CONFIG_INVALID, "NOT GOOD", wanted=job_request(image_ref="NOT GOOD"))
+        self.assertEqual(self.world.docker.calls, [])
+
+    def test_a_malformed_game_id(self) -> None:
+        self.assert_failed(ErrorCode.START_CONFIG_INVALID, "a.b", wanted=job_request("a.b"))
+        self.assertEqual(self.world.directories.prepared, [])
+
+    def test_a_name_that_a_stranger_has(self) -> None:
+        stranger = view(container_id="stranger", labels={"com.galaxy.owner": "somebody"})
+        self.world.docker.add_foreign(stranger)
+        ending = self.world.do(job_request())
+        self.assertIs(ending.error_code, ErrorCode.CONTAINER_START_FAILED)
+        self.assertIn("stranger", ending.error_message)
+        self.assertEqual(self.world.docker.containers, [stranger])
+        self.assertEqual(self.world.docker.called("stop") + self.world.docker.called("remove"), [])
+
+    def test_a_failed_start_of_a_stopped_game_leaves_it_stopped(self) -> None:
+        self.world.bring(Status.STOPPED)
+        self.world.docker.networks.clear()
+        self.assert_failed(ErrorCode.START_CONFIG_INVALID)
+
+    def test_over_rest_there_is_an_intent_and_no_result(self) -> None:
+        self.world.docker.networks.clear()
+        self.world.do(request())
+        self.assertEqual(len(self.world.sent(Stream.NOTIFICATION_INTENTS)), 1)
+        self.assertEqual(self.world.sent(Stream.JOB_RESULTS), [])
+
+    def test_a_directory_is_not_prepared_for_an_image_that_cannot_be_had(self) -> None:
+        self.world.docker.present.clear()
+        self.world.do(request())
+        self.assertEqual(self.world.directories.prepared, [])
+
+
+class ResultTest(WorldTestCase):
+    """Each job has exactly one answer on the stream (I1)."""
+
+    def only_result(self) -> dict[str, str]:
+        (result,) = self.world.sent(Stream.JOB_RESULTS)
+        return dict(result.fields)
+
+    def test_a_started_game_is_answered_with_its_container_and_endpoint(self) -> None:
+        self.world.do(job_request())
+        result = self.only_result()
+        self.assertEqual(result["container_id"], self.world.known().current_container_id)
+        self.assertEqual(result["engine_endpoint"], "http://galaxy-game-g1:8080")
+        self.assertEqual((result["outcome"], result["error_code"], result["error_message"]), ("success", "", ""))
+
+    def test_a_replay_is_answered_with_the_present_container(self) -> None:
+        self.world.bring(Status.RUNNING)
+        self.world.do(job_request())
+        result = self.only_result()
+        self.assertEqual((result["outcome"], result["error_code"]), ("success", "replay_no_op"))
+        self.assertEqual(result["container_id"], self.world.known().current_container_id)
+
+    def test_a_stop_of_a_game_that_nobody_knows_is_a_failure_without_intent(self) -> None:
+        self.world.do(job_request(kind=OpKind.STOP, reason="finished"))
+        self.assertEqual(self.world.results(), [("failure", "not_found")])
+        self.assertEqual(self.world.sent(Stream.NOTIFICATION_INTENTS), [])
+
+    def test_a_problem_of_the_request_is_its_answer_and_nothing_is_done(self) -> None:
+        self.world.bring(Status.RUNNING)
+        problem = (ErrorCode.INVALID_REQUEST, "reason 'bored': expected one of …")
+        ending = self.world.do(job_request(kind=OpKind.STOP, problem=problem))
+        self.assertEqual((ending.error_code, ending.error_message), problem)
+        self.assertEqual(self.world.results(), [("failure", "invalid_request")])
+        self.assertEqual(self.world.docker.calls, [])
+        self.assert_consistent()
+
+    def test_a_bad_image_in_a_job_is_told_to_an_administrator(self) -> None:
+        self.world.do(job_request(problem=(ErrorCode.START_CONFIG_INVALID, "bad"), image_ref="NOT GOOD"))
+        (intent,) = self.world.sent(Stream.NOTIFICATION_INTENTS)
+        self.assertEqual(intent.fields["notification_type"], "runtime.start_config_invalid")
+
+
+class StopTest(WorldTestCase):
+    def test_the_engine_gets_its_grace_time_and_the_container_stays(self) -> None:
+        self.world.bring(Status.RUNNING)
+        container_id = self.world.known().current_container_id
+        self.world.do(request(kind=OpKind.STOP))
+        self.assertEqual(self.world.docker.called("stop"), [(container_id, 30)])
+        record = self.world.known()
+        self.assertEqual((record.current_container_id, record.stopped_at), (container_id, self.world.clock()))
+        self.assertEqual(self.world.docker.called("remove"), [])
+
+    def test_a_container_that_is_gone_makes_the_record_removed_and_the_stop_a_success(self) -> None:
+        self.world.bring(Status.RUNNING)
+        container_id = str(self.world.known().current_container_id)
+        self.world.docker.vanish(container_id)
+        ending = self.world.do(job_request(kind=OpKind.STOP, reason="finished"))
+        self.assertIsNone(ending.error_code)
+        self.assertIs(self.world.known().status, Status.REMOVED)
+        self.assertEqual(self.world.events(), ["container_disappeared"])
+        self.assertEqual(self.world.store.snapshots["g1"].container_id, container_id)
+        self.assertEqual(self.world.results(), [("success", "")])
+        self.assertEqual(self.world.rows(), [("stop", "success", None)])
+
+
+class CleanupTest(WorldTestCase):
+    def test_a_container_that_is_gone_is_cleaned_up(self) -> None:
+        self.world.bring(Status.STOPPED)
+        self.world.docker.vanish(str(self.world.known().current_container_id))
+        self.assertIsNone(self.world.do(request(kind=OpKind.CLEANUP)).error_code)
+        self.assertIs(self.world.known().status, Status.REMOVED)
+
+    def test_a_container_that_somebody_started_is_left_alone(self) -> None:
+        self.world.bring(Status.STOPPED)
+        container_id = str(self.world.known().current_container_id)
+        self.world.docker.change(container_id, ContainerState.RUNNING)
+        self.assertIs(self.world.do(request(kind=OpKind.CLEANUP)).error_code, ErrorCode.CONFLICT)
+        self.assertIs(self.world.known().status, Status.STOPPED)
+        self.assertEqual(len(self.world.running()), 1)
+
+    def test_the_row_of_the_retention_says_who_it_was(self) -> None:
+        self.world.bring(Status.STOPPED)
+        self.world.do(request(kind=OpKind.CLEANUP, source=OpSource.AUTO_TTL))
+        self.assertIs(self.world.store.log[0].source, OpSource.AUTO_TTL)
+
+
+class RecreateTest(WorldTestCase):
+    """restart and patch: a new container, three rows, and nothing lost when it cannot be."""
+
+    def both(self) -> tuple[Request, Request]:
+        return request(kind=OpKind.RESTART), request(kind=OpKind.PATCH, image_ref=IMAGE_2)
+
+    def test_name_and_endpoint_stay_and_the_container_is_another(self) -> None:
+        for wanted in self.both():
+            with self.subTest(wanted.kind):
+                self.world = World()
+                self.world.bring(Status.RUNNING)
+                before = self.world.known()
+                self.world.do(wanted)
+                after = self.world.known()
+                self.assertNotEqual(after.current_container_id, before.current_container_id)
+                self.assertEqual((after.engine_endpoint, after.created_at), (before.engine_endpoint, before.created_at))
+                self.assertEqual(after.current_image_ref, wanted.image_ref or before.current_image_ref)
+                self.assert_consistent()
+
+    def test_three_rows_have_one_source_ref_and_the_container_of_each_part(self) -> None:
+        for wanted in self.both():
+            with self.subTest(wanted.kind):
+                self.world = World()
+                self.world.bring(Status.RUNNING)
+                old = self.world.known().current_container_id
+                self.world.do(wanted)
+                new = self.world.known().current_container_id
+                log = self.world.store.log
+                self.assertEqual([row.kind for row in log], [OpKind.STOP, OpKind.START, wanted.kind])
+                self.assertEqual([row.container_id for row in log], [old, new, new])
+                self.assertEqual({row.source_ref for row in log}, {"req-1"})
+                self.assertEqual({row.outcome for row in log}, {Outcome.SUCCESS})
+
+    def test_the_stop_part_of_a_stopped_game_is_a_replay(self) -> None:
+        self.world.bring(Status.STOPPED)
+        self.world.do(request(kind=OpKind.RESTART))
+        self.assertEqual(
+            self.world.rows(),
+            [("stop", "success", "replay_no_op"), ("start", "success", None), ("restart", "success", None)],
+        )
+
+    def test_a_pull_that_fails_leaves_the_game_running_as_it_was(self) -> None:
+        self.world.bring(Status.RUNNING)
+        before = self.world.known()
+        del self.world.docker.present[IMAGE_2]
+        ending = self.world.do(request(kind=OpKind.PATCH, image_ref=IMAGE_2))
+        self.assertIs(ending.error_code, ErrorCode.IMAGE_PULL_FAILED)
+        self.assertEqual(self.world.known(), before)
+        self.assertEqual(self.world.docker.called("stop"), [])
+        self.assertEqual(self.world.rows(), [("patch", "failure", "image_pull_failed")])
+        self.assert_consistent()
+
+    def test_a_network_or_directory_that_is_gone_leaves_the_game_running_as_it_was(self) -> None:
+        for broken in ("network", "directory"):
+            with self.subTest(broken):
+                self.world = World()
+                self.world.bring(Status.RUNNING)
+                if broken == "network":
+                    self.world.docker.networks.clear()
+                else:
+                    self.world.directories.invalid["g1"] = "read-only"
+                ending = self.world.do(request(kind=OpKind.RESTART))
+                self.assertIs(ending.error_code, ErrorCode.START_CONFIG_INVALID)
+                self.assertEqual(len(self.world.running()), 1)
+                self.assert_consistent()
+
+    def test_a_new_container_that_does_not_start_leaves_a_stopped_game_and_three_rows(self) -> None:
+        for wanted in self.both():
+            for status in (Status.RUNNING, Status.STOPPED):
+                with self.subTest(kind=wanted.kind, status=status):
+                    self.world = World()
+                    self.world.bring(status)
+                    self.world.docker.fail_launch("g1", "no space left")
+                    ending = self.world.do(wanted)
+                    self.assertIs(ending.error_code, ErrorCode.CONTAINER_START_FAILED)
+                    record = self.world.known()
+                    self.assertEqual((record.status, record.current_container_id), (Status.STOPPED, None))
+                    self.assertEqual(record.current_image_ref, IMAGE)
+                    self.assertEqual([row[0] for row in self.world.rows()], ["stop", "start", wanted.kind.value])
+                    self.assertEqual([row[1] for row in self.world.rows()], ["success", "failure", "failure"])
+                    self.assertEqual(len(self.world.sent(Stream.NOTIFICATION_INTENTS)), 1)
+                    self.assertEqual(self.world.docker.containers, [])
+
+    def test_a_game_between_two_containers_can_be_restarted_started_or_cleaned_up(self) -> None:
+        for kind, after in (
+            (OpKind.RESTART, Status.RUNNING),
+            (OpKind.START, Status.RUNNING),
+            (OpKind.CLEANUP, Status.REMOVED),
+            (OpKind.STOP, Status.STOPPED),
+        ):
+            with self.subTest(kind):
+                self.world = World()
+                self.world.bring(Status.RUNNING)
+                self.world.docker.fail_launch("g1", "no space left")
+                self.world.do(request(kind=OpKind.RESTART))
+                self.assertIsNot(self.world.do(request(kind=kind)).outcome, Outcome.FAILURE)
+                self.assertIs(self.world.known().status, after)
+                self.assert_consistent()
+
+    def test_an_old_container_that_is_gone_is_no_hindrance(self) -> None:
+        for wanted in self.both():
+            with self.subTest(wanted.kind):
+                self.world = World()
+                self.world.bring(Status.RUNNING)
+                self.world.docker.vanish(str(self.world.known().current_container_id))
+                self.assertIsNone(self.world.do(wanted).error_code)
+                self.assert_consistent()
+
+    def test_a_nul_in_the_reason_of_a_failure_does_not_keep_its_end_from_being_written(self) -> None:
+        self.world.bring(Status.RUNNING)
+        self.world.docker.fail_launch("g1", "exec: \0 not found")
+        ending = self.world.do(request(kind=OpKind.RESTART))
+        self.assertIs(ending.error_code, ErrorCode.CONTAINER_START_FAILED)
+        self.assertIs(self.world.known().status, Status.STOPPED)
+
+    def test_text_that_is_no_unicode_does_not_keep_an_end_from_being_written(self) -> None:
+        self.world.docker.fail_launch("g1", "no such file: /games/\udcff")
+        self.world.do(job_request())
+        self.assertEqual(self.world.results(), [("failure", "container_start_failed")])
+
+
+class PatchRuleTest(WorldTestCase):
+    """The versions are checked before any work (contract, "patch")."""
+
+    def patch(self, current: str, wanted: str, status: Status = Status.RUNNING) -> ErrorCode | None:
+        self.world = World()
+        self.world.docker.present |= {f"g:{current}": FakeImage(), f"g:{wanted}": FakeImage()}
+        self.world.do(request(image_ref=f"g:{current}"))
+        if status is Status.STOPPED:
+            self.world.do(request(kind=OpKind.STOP))
+        self.world.forget()
+        return self.world.do(request(kind=OpKind.PATCH, image_ref=f"g:{wanted}")).error_code
+
+    def test_only_the_patch_number_may_differ(self) -> None:
+        for current, wanted, code in (
+            ("1.0.0", "1.0.1", None),
+            ("1.0.5", "1.0.1", None),
+            ("v1.0.0", "1.0.1", None),
+            ("1.0.0-rc.1", "1.0.0", None),
+            ("1.0.0", "1.1.0", ErrorCode.SEMVER_PATCH_ONLY),
+            ("1.0.0", "2.0.0", ErrorCode.SEMVER_PATCH_ONLY),
+            ("1.0.0", "latest", ErrorCode.IMAGE_REF_NOT_SEMVER),
+            ("latest", "1.0.0", ErrorCode.IMAGE_REF_NOT_SEMVER),
+            ("1.0.0", "1.0", ErrorCode.IMAGE_REF_NOT_SEMVER),
+            ("1.0.0", "01.0.1", ErrorCode.IMAGE_REF_NOT_SEMVER),
+        ):
+            for status in (Status.RUNNING, Status.STOPPED):
+                with self.subTest(current=current, wanted=wanted, status=status):
+                    self.assertEqual(self.patch(current, wanted, status), code)
+                    if code:
+                        self.assertEqual(self.world.docker.calls, [])
+
+    def test_the_same_image_on_a_running_game_is_a_replay(self) -> None:
+        self.assertIs(self.patch("1.0.0", "1.0.0"), NO_OP)
+        self.assertEqual(self.world.docker.calls, [])
+
+    def test_the_same_image_on_a_stopped_game_starts_it(self) -> None:
+        self.assertIsNone(self.patch("1.0.0", "1.0.0", Status.STOPPED))
+        self.assertIs(self.world.known().status, Status.RUNNING)
+
+    def test_an_image_without_a_tag_is_no_version(self) -> None:
+        self.world.bring(Status.RUNNING)
+        for image_ref in ("galaxy/game", f"galaxy/game@sha256:{'a' * 64}"):
+            with self.subTest(image_ref):
+                ending = self.world.do(request(kind=OpKind.PATCH, image_ref=image_ref))
+                self.assertIs(ending.error_code, ErrorCode.IMAGE_REF_NOT_SEMVER)
+
+    def test_a_malformed_image_is_a_bad_configuration(self) -> None:
+        self.world.bring(Status.RUNNING)
+        ending = self.world.do(request(kind=OpKind.PATCH, image_ref="NOT GOOD"))
+        self.assertIs(ending.error_code, ErrorCode.START_CONFIG_INVALID)
+        self.assert_consistent()

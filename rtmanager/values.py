@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from psycopg import ProgrammingError
-
-from rtmanager.adapters.postgres.dsn import to_conninfo
 from rtmanager.domain.errors import RuntimeManagerError
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -78,20 +75,6 @@ def remote_address(text: str) -> Address:
     if not parsed.host or not parsed.port:
         raise Bad("an address host:port such as redis:6379")
     return parsed
-
-
-def postgres_dsn(text: str) -> str:
-    """A DSN that libpq can read once it is translated (`adapters/postgres/dsn.py`)."""
-    example = "postgres://rtmanagerservice:…@host:5432/galaxy?search_path=rtmanager"
-    if not re.match(r"postgres(ql)?://", text) and not re.match(r"\s*\w+\s*=", text):
-        raise Bad(f"a DSN such as {example}")
-    try:
-        to_conninfo(text, statement_timeout_ms=0)
-    except (ProgrammingError, ValueError) as error:
-        # libpq quotes what it cannot read, and that may be the password; only this complaint never is.
-        told = str(error).strip() if "invalid URI query parameter" in str(error) else "libpq cannot read it"
-        raise Bad(f"a DSN such as {example} ({told})") from error
-    return text
 
 
 def http_url(text: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rtmanager import values
+from rtmanager.adapters.postgres.dsn import postgres_dsn
 from rtmanager.domain.container import parse_cpus, parse_memory, parse_pids
 from rtmanager.domain.messages import Stream
 from rtmanager.operations.ports import PullPolicy
@@ -42,7 +43,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "RTMANAGER_POSTGRES_PRIMARY_DSN",
         "postgres_dsn",
-        values.postgres_dsn,
+        postgres_dsn,
         None,
         "PostgreSQL, as a URL or as key=value pairs; `search_path` names the schema (`rtmanager` if it names none)",
         secret=True,

@@ -7,12 +7,30 @@ allows; libpq refuses them there and wants `options=-csearch_path=…`. A DSN th
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from rtmanager.values import Bad
 
 SCHEMA = "rtmanager"
 CONNECT_TIMEOUT_S = 5
+
+
+def postgres_dsn(text: str) -> str:
+    """`text` itself, when libpq can read it once it is translated; `Bad` otherwise, never with the text."""
+    example = "postgres://rtmanagerservice:…@host:5432/galaxy?search_path=rtmanager"
+    if not re.match(r"postgres(ql)?://", text) and not re.match(r"\s*\w+\s*=", text):
+        raise Bad(f"a DSN such as {example}")
+    try:
+        to_conninfo(text, statement_timeout_ms=0)
+    except (ProgrammingError, ValueError) as error:
+        # libpq quotes what it cannot read, and that may be the password; only this complaint never is.
+        told = str(error).strip() if "invalid URI query parameter" in str(error) else "libpq cannot read it"
+        raise Bad(f"a DSN such as {example} ({told})") from error
+    return text
 
 
 def to_conninfo(dsn: str, *, statement_timeout_ms: int) -> str:

@@ -1,0 +1,182 @@
+"""A worker's loop survives what goes wrong and stops when it is told; the lease keeper shows signs of life."""
+
+from __future__ import annotations
+
+import threading
+import unittest
+from collections.abc import Callable
+from unittest import mock
+
+from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.messages import Stream
+from rtmanager.domain.operation import Operation
+from rtmanager.operations.wake import Wake
+from rtmanager.testing.store import MemoryPresence
+from rtmanager.tests.making import Heard, job, request
+from rtmanager.tests.operating import PATIENCE_S, WorldTestCase, wait_until
+from rtmanager.workers import loop as loop_module
+from rtmanager.workers.lease import LeaseKeeper
+from rtmanager.workers.loop import FIRST_PAUSE_S, LONGEST_PAUSE_S, Loop
+
+
+class ScriptedWake(Wake):
+    """A wake that never waits and keeps what it was asked to wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout_s: float) -> None:
+        self.waits.append(timeout_s)
+
+
+class LoopTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.heard = Heard()
+        self.wake = ScriptedWake()
+
+    def run_script(self, *script: bool | Exception) -> None:
+        """Run a loop whose steps do what the script says, one after the other, then stop it."""
+        left = list(script)
+        over = threading.Event()
+
+        def step() -> bool:
+            if not left:
+                over.set()
+                return False
+            do = left.pop(0)
+            if isinstance(do, Exception):
+                raise do
+            return do
+
+        loop = Loop("test", step, period_s=7.0, logger=self.heard.logger, wake=self.wake)
+        loop.start()
+        self.assertTrue(over.wait(PATIENCE_S))
+        loop.close()
+        self.waits = self.wake.waits[: len(script)]
+
+    def test_a_step_that_has_more_to_do_is_run_again_at_once(self) -> None:
+        self.run_script(True, True)
+        self.assertEqual(set(self.waits), {7.0})
+
+    def test_a_step_that_is_done_waits_for_its_period(self) -> None:
+        self.run_script(False)
+        self.assertEqual(self.waits[0], 7.0)
+
+    def test_a_dependency_that_is_away_is_reported_once_and_once_when_it_is_back(self) -> None:
+        away = Unavailable("redis", "refused")
+        self.run_script(away, away, away, False)
+        self.assertEqual(self.heard.messages, ["dependency does not answer, waiting for it", "worker is back"])
+        self.assertEqual(vars(self.heard.records[0])["dependency"], "redis")
+        self.assertEqual(vars(self.heard.records[1])["failures"], 3)
+
+    def test_pauses_grow_up_to_a_limit_and_begin_anew_after_a_success(self) -> None:
+        away = Unavailable("redis", "refused")
+        self.run_script(*[away] * 7, False, away)
+        self.assertEqual(self.waits[:3], [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S])
+        self.assertEqual(self.waits[6], LONGEST_PAUSE_S)
+        self.assertEqual(self.waits[7:9], [7.0, FIRST_PAUSE_S])
+
+    def test_a_defect_is_reported_each_time_with_its_traceback_and_the_worker_lives(self) -> None:
+        self.run_script(ZeroDivisionError(), ZeroDivisionError(), False)
+        self.assertEqual(self.heard.messages, ["worker step failed", "worker step failed", "worker is back"])
+        self.assertEqual([bool(r.exc_info) for r in self.heard.records], [True, True, False])
+
+    def test_a_close_interrupts_a_step_that_blocks_as_often_as_it_takes(self) -> None:
+        released = threading.Event()
+        entered = threading.Event()
+        tries = iter((Unavailable("redis", "gone"), None, None))
+
+        def step() -> bool:
+            entered.set()
+            released.wait(PATIENCE_S)
+            return True
+
+        def interrupt() -> None:
+            error = next(tries, None)
+            if error is not None:
+                raise error
+            released.set()
+
+        with mock.patch.object(loop_module, "_NUDGE_S", 0.001):
+            loop = Loop("test", step, period_s=60, logger=self.heard.logger, interrupt=interrupt)
+            loop.start()
+            self.assertTrue(entered.wait(PATIENCE_S))
+            loop.close()
+        self.assertTrue(released.is_set())
+
+    def test_a_close_does_not_wait_for_the_period(self) -> None:
+        steps: list[int] = []
+
+        def step() -> bool:
+            steps.append(1)
+            return False
+
+        loop = Loop("test", step, period_s=60, logger=self.heard.logger)
+        loop.start()
+        wait_until(lambda: bool(steps))
+        loop.close()
+        self.assertEqual(len(steps), 1)
+
+    def test_a_wake_runs_the_next_step_now(self) -> None:
+        wake, steps = Wake(), threading.Semaphore(0)
+
+        def step() -> bool:
+            steps.release()
+            return False
+
+        loop = Loop("test", step, period_s=60, logger=self.heard.logger, wake=wake)
+        loop.start()
+        self.addCleanup(loop.close)
+        self.assertTrue(steps.acquire(timeout=PATIENCE_S))
+        wake.set()
+        self.assertTrue(steps.acquire(timeout=PATIENCE_S))
+
+    def test_a_loop_that_was_never_started_can_be_closed(self) -> None:
+        Loop("test", lambda: False, period_s=1, logger=self.heard.logger).close()
+
+
+class LeaseKeeperTest(WorldTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = self.world.store
+        self.live: list[Operation] = []
+        self.found = mock.Mock()
+        self.presence = MemoryPresence(self.store, 1)
+        self.keeper = self.keep(lambda: self.live)
+
+    def keep(self, live: Callable[[], list[Operation]]) -> LeaseKeeper:
+        queue = self.world.queue
+        return LeaseKeeper(queue, self.presence, live=live, found=self.found, logger=self.world.heard.logger)
+
+    def test_what_is_worked_on_is_kept_alive_for_any_number_of_leases(self) -> None:
+        self.live = [self.world.claim(request())]
+        for _ in range(5):
+            self.world.clock.advance(self.store.lease_s - 1)
+            self.assertFalse(self.keeper.step())
+            self.assertEqual(list(self.store.queue(2).reclaim_orphans()), [])
+        self.found.assert_not_called()
+
+    def test_presence_is_shown_even_with_nothing_to_do(self) -> None:
+        self.store.present.clear()
+        self.keeper.step()
+        self.assertEqual(self.store.present, {1})
+
+    def test_operations_of_an_instance_that_is_gone_are_taken_over_with_a_word(self) -> None:
+        gone = self.store.queue(9)
+        with self.store.inbox.turn() as turn:
+            assert turn is not None
+            turn.accept([job(Stream.START_JOBS, 1)])
+        (operation,) = gone.claim(1)
+        MemoryPresence(self.store, 9).close()
+        self.world.clock.advance(self.store.grace_s + 1)
+        self.keeper.step()
+        self.found.assert_called_once_with()
+        (logged,) = self.world.heard.records
+        self.assertEqual(vars(logged)["operation_id"], operation.operation_id)
+        self.assertEqual((vars(logged)["game_id"], vars(logged)["op_kind"]), ("g1", "start"))
+
+    def test_a_store_that_is_away_is_left_to_the_loop(self) -> None:
+        self.store.trouble.available = False
+        with self.assertRaises(Unavailable):
+            self.keeper.step()

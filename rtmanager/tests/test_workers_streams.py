@@ -1,0 +1,268 @@
+"""Ingest and relay: what comes in is taken over once and in order, what goes out is published once."""
+
+from __future__ import annotations
+
+import random
+from unittest import mock
+
+from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.messages import Message, Stream
+from rtmanager.testing.streams import MemoryStreams
+from rtmanager.tests.making import ended, request, start_fields, stop_fields
+from rtmanager.tests.operating import WorldTestCase
+from rtmanager.workers import ingest as ingest_module
+from rtmanager.workers import outbox as outbox_module
+from rtmanager.workers.ingest import Ingest
+from rtmanager.workers.outbox import Relay
+from rtmanager.workers.ports import StaleTurn
+
+START, STOP, RESULTS = Stream.START_JOBS, Stream.STOP_JOBS, Stream.JOB_RESULTS
+NAMES = {stream: f"prod:{stream}" for stream in Stream}
+
+
+class StreamsTestCase(WorldTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = self.world.store
+        self.streams = MemoryStreams(self.world.clock, NAMES)
+        self.accepted = mock.Mock()
+        for module, name, value in ((ingest_module, "WAIT_S", 0.0), (ingest_module, "OTHER_TURN_PAUSE_S", 0.0)):
+            patch = mock.patch.object(module, name, value)
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def ingest(self) -> Ingest:
+        logger = self.world.heard.logger
+        return Ingest(self.streams, self.store.inbox, NAMES, accepted=self.accepted, logger=logger)
+
+    def refs(self) -> list[str]:
+        return [row.request.source_ref for row in self.store.operations.values()]
+
+
+class IngestTest(StreamsTestCase):
+    def test_entries_become_operations_and_are_acknowledged(self) -> None:
+        entry_id = self.streams.add(START, start_fields())
+        ingest = self.ingest()
+        self.assertTrue(ingest.step())
+        self.assertEqual(self.refs(), [f"prod:start_jobs:{entry_id}"])
+        self.accepted.assert_called_once_with()
+        self.streams.lose_acknowledgements()
+        ingest.step()
+        self.assertEqual(len(self.refs()), 1)
+
+    def test_an_acknowledged_entry_is_not_read_again(self) -> None:
+        self.streams.add(START, start_fields())
+        ingest = self.ingest()
+        ingest.step()
+        ingest.step()
+        self.accepted.assert_called_once_with()
+
+    def test_nothing_is_acknowledged_before_it_is_durable(self) -> None:
+        self.streams.add(START, start_fields())
+        for call in (1, 2, 3):  # begin, accept, commit
+            with self.subTest(call):
+                self.store.trouble.fail_call(call)
+                with self.assertRaises(Unavailable):
+                    self.ingest().step()
+                self.assertEqual(self.refs(), [])
+        self.ingest().step()
+        self.assertEqual(len(self.refs()), 1)
+
+    def test_a_lost_acknowledgement_or_commit_makes_no_second_operation(self) -> None:
+        self.streams.add(START, start_fields())
+        self.store.trouble.fail_call(3, done=True)
+        with self.assertRaises(Unavailable):
+            self.ingest().step()
+        self.streams.trouble.fail_call(2)  # read, then acknowledge
+        with self.assertRaises(Unavailable):
+            self.ingest().step()
+        self.ingest().step()
+        self.assertEqual(len(self.refs()), 1)
+
+    def test_while_another_instance_has_the_turn_nothing_is_read(self) -> None:
+        self.streams.add(START, start_fields())
+        with self.store.inbox.turn():
+            self.ingest().step()
+            self.assertEqual(self.refs(), [])
+        self.ingest().step()
+        self.assertEqual(len(self.refs()), 1)
+
+    def test_what_an_instance_read_and_did_not_take_over_is_taken_over_by_the_next(self) -> None:
+        self.streams.add(START, start_fields())
+        self.streams.read(10)
+        self.streams.add(STOP, stop_fields())
+        self.ingest().step()
+        self.ingest().step()
+        self.assertEqual([ref.split(":")[1] for ref in self.refs()], ["start_jobs", "stop_jobs"])
+
+    def test_an_entry_that_names_no_game_is_a_dead_letter_and_blocks_nothing(self) -> None:
+        self.streams.add(START, {"image_ref": "x"})
+        self.streams.add(START, start_fields())
+        self.ingest().step()
+        self.assertEqual(len(self.refs()), 1)
+        (letter,) = self.world.sent(Stream.DEAD_LETTERS)
+        self.assertEqual(letter.fields["stream"], "prod:start_jobs")
+        self.assertIn("entry names no game, moved to the dead letters", self.world.heard.messages)
+        self.streams.lose_acknowledgements()
+        self.ingest().step()
+        self.assertEqual(len(self.world.sent(Stream.DEAD_LETTERS)), 1)
+
+    def test_a_flushed_redis_is_read_on(self) -> None:
+        self.streams.add(START, start_fields())
+        self.ingest().step()
+        self.streams.flush()
+        self.world.clock.advance(1)
+        self.streams.add(START, start_fields("g2"))
+        self.ingest().step()
+        self.assertEqual(len(self.refs()), 2)
+
+    def test_whatever_goes_wrong_the_order_over_both_streams_is_kept(self) -> None:
+        for seed in range(60):
+            with self.subTest(seed=seed):
+                self.setUp()
+                self.history(random.Random(seed))
+
+    def history(self, rng: random.Random) -> None:
+        added: list[tuple[tuple[object, int], str]] = []
+        instances = [self.ingest(), self.ingest()]
+        with mock.patch.object(ingest_module, "BATCH", rng.randrange(1, 5)):
+            for _ in range(rng.randrange(1, 40)):
+                self.world.clock.advance(rng.choice((0, 0.001)))
+                for stream in (START, STOP):
+                    if rng.random() < 0.5:
+                        fields = start_fields() if stream is START else stop_fields()
+                        entry_id = self.streams.add(stream, fields)
+                        added.append(((entry_id, stream is STOP), f"prod:{stream}:{entry_id}"))
+                if rng.random() < 0.3:
+                    trouble = rng.choice((self.store.trouble, self.streams.trouble))
+                    trouble.fail_call(rng.randrange(1, 5), done=rng.random() < 0.5)
+                self.attempt(rng.choice(instances))
+                self.world.clock.advance(0.001)
+            for _ in range(2 * len(added) + 10):
+                self.attempt(instances[0])
+        self.assertEqual(self.refs(), [ref for _, ref in sorted(added)])
+
+    def attempt(self, ingest: Ingest) -> None:
+        try:
+            ingest.step()
+        except Unavailable:
+            self.assertEqual(self.store.turns, {})
+
+
+class RelayTest(StreamsTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.relay = self.make_relay()
+        self.queue = self.store.queue(1)
+
+    def make_relay(self) -> Relay:
+        return Relay(self.store.outbox, self.streams, self.world.heard.logger)
+
+    def promise(self, *numbers: int, stream: Stream = RESULTS) -> None:
+        self.queue.submit(request())
+        (operation,) = self.queue.claim(1)
+        self.queue.finish(operation, ended(messages=tuple(Message(stream, {"n": str(n)}) for n in numbers)))
+
+    def published(self, stream: Stream = RESULTS) -> list[str]:
+        return [fields["n"] for fields in self.streams.entries(stream)]
+
+    def run_out(self, relay: Relay | None = None) -> None:
+        while (relay or self.relay).step():
+            pass
+
+    def test_what_is_due_is_published_in_order_and_forgotten(self) -> None:
+        self.promise(1, 2, 3)
+        self.assertTrue(self.relay.step())
+        self.assertEqual(self.published(), ["1", "2", "3"])
+        self.assertEqual((self.store.messages, self.streams.remembered()), ({}, set()))
+        self.assertFalse(self.relay.step())
+
+    def test_more_than_one_batch_is_published_in_order(self) -> None:
+        with mock.patch.object(outbox_module, "BATCH", 2):
+            self.promise(*range(5))
+            self.run_out()
+        self.assertEqual(self.published(), ["0", "1", "2", "3", "4"])
+
+    def test_a_fault_at_any_call_of_either_side_publishes_nothing_twice_and_loses_nothing(self) -> None:
+        for name in ("store", "streams"):
+            for call in range(1, 8):
+                for done in (False, True):
+                    with self.subTest(side=name, call=call, done=done):
+                        self.setUp()
+                        self.promise(1, 2, 3)
+                        trouble = self.store.trouble if name == "store" else self.streams.trouble
+                        trouble.fail_call(call, done=done)
+                        for _ in range(4):
+                            try:
+                                self.relay.step()
+                            except Unavailable:
+                                self.assertEqual(self.store.turns, {})
+                        self.promise(4)
+                        self.run_out(self.make_relay())
+                        self.assertEqual(self.published(), ["1", "2", "3", "4"])
+                        self.assertEqual((self.store.messages, self.streams.remembered()), ({}, set()))
+
+    def test_what_a_dead_relay_published_and_did_not_delete_is_not_published_again(self) -> None:
+        self.promise(1, 2)
+        with self.store.outbox.turn() as turn:
+            assert turn is not None
+            self.streams.publish(turn.number, turn.due(1))
+        self.run_out()
+        self.assertEqual(self.published(), ["1", "2"])
+
+    def test_ids_that_a_dead_relay_left_behind_are_forgotten(self) -> None:
+        self.promise(1)
+        self.streams.trouble.fail_call(4)  # remembered, forget, publish, then the last forget
+        with self.assertRaises(Unavailable):
+            self.relay.step()
+        self.assertEqual((self.store.messages, len(self.streams.remembered())), ({}, 1))
+        self.run_out(self.make_relay())
+        self.assertEqual((self.published(), self.streams.remembered()), (["1"], set()))
+
+    def test_without_the_turn_nothing_is_published(self) -> None:
+        self.promise(1)
+        with self.store.outbox.turn():
+            self.assertFalse(self.relay.step())
+        self.assertEqual(self.published(), [])
+
+    def test_a_relay_whose_turn_is_behind_catches_up(self) -> None:
+        """The database came back from a backup, Redis did not."""
+        self.promise(1)
+        self.streams.publish(1000, [])
+        self.assertFalse(self.relay.step())
+        self.assertEqual(self.published(), [])
+        self.assertIn("outbox turn was behind", self.world.heard.messages)
+        self.run_out()
+        self.assertEqual(self.published(), ["1"])
+
+    def test_a_frozen_relay_that_wakes_up_adds_nothing(self) -> None:
+        self.promise(1)
+        with self.assertRaises(Unavailable), self.store.outbox.turn() as frozen:
+            assert frozen is not None
+            due = frozen.due(10)
+            self.store.break_turns()
+            self.run_out(self.make_relay())
+            with self.assertRaises(StaleTurn):
+                self.streams.publish(frozen.number, due)
+        self.assertEqual(self.published(), ["1"])
+
+    def test_a_refused_stream_does_not_block_the_others_and_is_reported_once(self) -> None:
+        self.streams.refuse(RESULTS, "WRONGTYPE")
+        self.promise(1)
+        self.promise(2, stream=Stream.HEALTH_EVENTS)
+        self.run_out()
+        self.run_out()
+        self.assertEqual(self.published(Stream.HEALTH_EVENTS), ["2"])
+        self.assertEqual(self.world.heard.messages.count("redis refuses an output stream"), 1)
+        self.assertEqual(self.world.heard.records[-1].__dict__["stream"], "prod:job_results")
+        self.streams.refuse(RESULTS, "")
+        self.run_out()
+        self.assertEqual((self.published(), self.store.messages), (["1"], {}))
+
+    def test_a_flushed_redis_gets_what_is_still_due(self) -> None:
+        self.promise(1)
+        self.run_out()
+        self.streams.flush()
+        self.promise(2)
+        self.run_out()
+        self.assertEqual(self.published(), ["2"])

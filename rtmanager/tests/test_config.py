@@ -1,0 +1,297 @@
+"""The environment is read as the contract says, all faults at once, and no secret is ever shown."""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Callable
+from typing import Any
+
+from rtmanager import values
+from rtmanager.config import Config, ConfigError, unknown_names
+from rtmanager.domain.container import Limits
+from rtmanager.domain.messages import Stream
+from rtmanager.operations.ports import PullPolicy
+from rtmanager.values import Address, Bad
+from rtmanager.variables import VARIABLES
+
+REQUIRED = {
+    "RTMANAGER_POSTGRES_PRIMARY_DSN": "postgres://rtmanagerservice:S3cret@db:5432/galaxy?search_path=rtmanager",
+    "RTMANAGER_REDIS_MASTER_ADDR": "redis:6379",
+    "RTMANAGER_GAME_STATE_ROOT": "/srv/games",
+    "RTMANAGER_LOBBY_INTERNAL_BASE_URL": "http://lobby:8095",
+}
+
+#: The defaults of the contract, word for word.
+DEFAULTS = {
+    "RTMANAGER_INTERNAL_HTTP_ADDR": ":8096",
+    "RTMANAGER_REDIS_PASSWORD": "",
+    "RTMANAGER_DOCKER_HOST": "unix:///var/run/docker.sock",
+    "RTMANAGER_DOCKER_NETWORK": "galaxy-net",
+    "RTMANAGER_GAME_STATE_DIR_MODE": "0750",
+    "RTMANAGER_GAME_STATE_OWNER_UID": "0",
+    "RTMANAGER_GAME_STATE_OWNER_GID": "0",
+    "RTMANAGER_LOBBY_INTERNAL_TIMEOUT": "2s",
+    "RTMANAGER_DEFAULT_CPU_QUOTA": "1.0",
+    "RTMANAGER_DEFAULT_MEMORY": "512m",
+    "RTMANAGER_DEFAULT_PIDS_LIMIT": "512",
+    "RTMANAGER_CONTAINER_STOP_TIMEOUT_SECONDS": "30",
+    "RTMANAGER_CONTAINER_RETENTION_DAYS": "30",
+    "RTMANAGER_ENGINE_STATE_MOUNT_PATH": "/var/lib/galaxy-game",
+    "RTMANAGER_ENGINE_STATE_ENV_NAME": "GAME_STATE_PATH",
+    "RTMANAGER_IMAGE_PULL_POLICY": "if_missing",
+    "RTMANAGER_DOCKER_LOG_DRIVER": "json-file",
+    "RTMANAGER_DOCKER_LOG_OPTS": "max-size=10m,max-file=3",
+    "RTMANAGER_INSPECT_INTERVAL": "30s",
+    "RTMANAGER_PROBE_INTERVAL": "15s",
+    "RTMANAGER_PROBE_TIMEOUT": "2s",
+    "RTMANAGER_PROBE_FAILURES_THRESHOLD": "3",
+    "RTMANAGER_RECONCILE_INTERVAL": "5m",
+    "RTMANAGER_CLEANUP_INTERVAL": "1h",
+    "RTMANAGER_GAME_LEASE_TTL_SECONDS": "60",
+    "RTMANAGER_LOG_LEVEL": "info",
+    "RTMANAGER_SHUTDOWN_TIMEOUT": "30s",
+    "OTEL_SERVICE_NAME": "galaxy-rtmanager",
+    "OTEL_TRACES_EXPORTER": "none",
+    "OTEL_METRICS_EXPORTER": "none",
+    "RTMANAGER_REDIS_START_JOBS_STREAM": "runtime:start_jobs",
+    "RTMANAGER_REDIS_STOP_JOBS_STREAM": "runtime:stop_jobs",
+    "RTMANAGER_REDIS_JOB_RESULTS_STREAM": "runtime:job_results",
+    "RTMANAGER_REDIS_HEALTH_EVENTS_STREAM": "runtime:health_events",
+    "RTMANAGER_REDIS_NOTIFICATION_INTENTS_STREAM": "notification:intents",
+    "RTMANAGER_REDIS_DEAD_LETTERS_STREAM": "runtime:dead_letters",
+}
+
+
+def config(**changes: str) -> Config:
+    return Config.from_environment({**REQUIRED, **{f"RTMANAGER_{k}": v for k, v in changes.items()}})
+
+
+class ConfigTestCase(unittest.TestCase):
+    def faults(self, environment: dict[str, str]) -> list[str]:
+        with self.assertRaises(ConfigError) as caught:
+            Config.from_environment(environment)
+        self.assertEqual(str(caught.exception), "\n".join(caught.exception.faults))
+        return caught.exception.faults
+
+
+class DefaultsTest(ConfigTestCase):
+    def test_every_variable_of_the_contract_has_its_default(self) -> None:
+        table = {variable.name: variable.default for variable in VARIABLES}
+        for name, default in DEFAULTS.items():
+            with self.subTest(name):
+                self.assertEqual(table[name], default)
+
+    def test_exactly_four_variables_are_required(self) -> None:
+        self.assertEqual({v.name for v in VARIABLES if v.default is None}, set(REQUIRED))
+
+    def test_setting_a_variable_to_its_default_changes_nothing(self) -> None:
+        self.assertEqual(Config.from_environment({**REQUIRED, **DEFAULTS}), config())
+
+    def test_the_defaults_of_the_dataclass_are_those_of_the_table(self) -> None:
+        made = Config(
+            postgres_dsn=REQUIRED["RTMANAGER_POSTGRES_PRIMARY_DSN"],
+            redis_addr=Address("redis", 6379),
+            game_state_root="/srv/games",
+            lobby_base_url="http://lobby:8095",
+        )
+        self.assertEqual(made, config())
+
+    def test_values_are_parsed(self) -> None:
+        found = config()
+        self.assertEqual((found.http_addr, found.redis_addr), (Address("", 8096), Address("redis", 6379)))
+        self.assertEqual(found.default_limits, Limits(1.0, 512 << 20, 512))
+        self.assertEqual((found.reconcile_interval_s, found.cleanup_interval_s), (300.0, 3600.0))
+        self.assertEqual(found.game_state_dir_mode, 0o750)
+        self.assertIs(found.image_pull_policy, PullPolicy.IF_MISSING)
+        self.assertEqual(found.docker_log_options, {"max-size": "10m", "max-file": "3"})
+
+    def test_every_variable_reaches_the_configuration(self) -> None:
+        changed = {
+            "RTMANAGER_INTERNAL_HTTP_ADDR": "127.0.0.1:1",
+            "RTMANAGER_LOBBY_INTERNAL_TIMEOUT": "250ms",
+            "RTMANAGER_DEFAULT_MEMORY": "1g",
+            "RTMANAGER_IMAGE_PULL_POLICY": "never",
+            "RTMANAGER_REDIS_DEAD_LETTERS_STREAM": "elsewhere",
+            "OTEL_SERVICE_NAME": "rtm-2",
+        }
+        found = Config.from_environment({**REQUIRED, **changed})
+        self.assertEqual(found.http_addr, Address("127.0.0.1", 1))
+        self.assertEqual((found.lobby_timeout_s, found.default_limits.memory_bytes), (0.25, 1 << 30))
+        self.assertIs(found.image_pull_policy, PullPolicy.NEVER)
+        self.assertEqual(found.streams[Stream.DEAD_LETTERS], "elsewhere")
+        self.assertEqual(found.otel_service_name, "rtm-2")
+
+    def test_a_variable_that_is_set_to_nothing_is_not_set(self) -> None:
+        self.assertEqual(config(LOG_LEVEL="", DOCKER_NETWORK="  "), config())
+
+
+class FaultsTest(ConfigTestCase):
+    def test_all_faults_are_reported_together_each_with_name_value_and_what_is_expected(self) -> None:
+        faults = self.faults(
+            {
+                "RTMANAGER_REDIS_MASTER_ADDR": "redis",
+                "RTMANAGER_GAME_STATE_ROOT": "games",
+                "RTMANAGER_PROBE_INTERVAL": "soon",
+                "RTMANAGER_LOG_LEVEL": "loud",
+                "RTMANAGER_DEFAULT_MEMORY": "much",
+            }
+        )
+        by_name = {fault.split(":")[0].split(" ")[0]: fault for fault in faults}
+        self.assertEqual(len(faults), 7)
+        for name, value in (
+            ("RTMANAGER_REDIS_MASTER_ADDR", "'redis'"),
+            ("RTMANAGER_GAME_STATE_ROOT", "'games'"),
+            ("RTMANAGER_PROBE_INTERVAL", "'soon'"),
+            ("RTMANAGER_LOG_LEVEL", "'loud'"),
+            ("RTMANAGER_DEFAULT_MEMORY", "'much'"),
+        ):
+            self.assertIn(f"{value} is not a", by_name[name].replace("is not one", "is not a"))
+        for name in ("RTMANAGER_POSTGRES_PRIMARY_DSN", "RTMANAGER_LOBBY_INTERNAL_BASE_URL"):
+            self.assertIn("is not set", by_name[name])
+
+    def test_two_streams_of_one_name_are_a_fault_that_names_both_variables(self) -> None:
+        environment = {**REQUIRED, "RTMANAGER_REDIS_START_JOBS_STREAM": "runtime:stop_jobs"}
+        text = "\n".join(self.faults(environment))
+        self.assertIn("runtime:stop_jobs", text)
+        for name in ("RTMANAGER_REDIS_START_JOBS_STREAM", "RTMANAGER_REDIS_STOP_JOBS_STREAM"):
+            self.assertIn(name, text)
+
+    def test_two_streams_of_one_name_are_reported_together_with_other_faults(self) -> None:
+        environment = {"RTMANAGER_REDIS_START_JOBS_STREAM": "runtime:stop_jobs", "RTMANAGER_LOG_LEVEL": "loud"}
+        self.assertIn("runtime:stop_jobs", "\n".join(self.faults(REQUIRED | environment)))
+
+    def test_a_memory_beyond_all_measure_is_a_fault_like_any_other(self) -> None:
+        (fault,) = self.faults({**REQUIRED, "RTMANAGER_DEFAULT_MEMORY": "9" * 400})
+        self.assertIn("RTMANAGER_DEFAULT_MEMORY", fault)
+
+    def test_a_name_that_only_looks_like_ours_is_found(self) -> None:
+        names = unknown_names({**REQUIRED, "RTMANAGER_LOGLEVEL": "debug", "PATH": "/bin", "OTEL_X": "1"})
+        self.assertEqual(names, ["RTMANAGER_LOGLEVEL"])
+
+
+class SecretsTest(ConfigTestCase):
+    def test_no_secret_is_in_a_repr(self) -> None:
+        found = config(REDIS_PASSWORD="t0psecret")
+        self.assertEqual(found.redis_password, "t0psecret")
+        for secret in ("S3cret", "t0psecret"):
+            self.assertNotIn(secret, f"{found!r} {found}")
+
+    def test_no_secret_is_in_a_fault(self) -> None:
+        for dsn in (
+            "S3cret",
+            "postgres://u:S3cret@h/db?foo=bar",
+            "postgres://u:p?S3cret@h/db",
+            "postgres://u:%zzS3cret@h/db",
+            "postgres://u:[S3cret@h/db",
+            "host=h password=S3cret foo=bar",
+            "host=h password='S3cret",
+            "mysql://u:S3cret@h/db",
+        ):
+            with self.subTest(dsn):
+                (fault,) = self.faults({**REQUIRED, "RTMANAGER_POSTGRES_PRIMARY_DSN": dsn})
+                self.assertIn("RTMANAGER_POSTGRES_PRIMARY_DSN", fault)
+                self.assertNotIn("S3cret", fault)
+
+    def test_a_password_that_reads_as_port_and_database_is_a_fault_and_no_secret(self) -> None:
+        """Left as it is, libpq and every message of ours would call it a port and a database name."""
+        environment = {**REQUIRED, "RTMANAGER_POSTGRES_PRIMARY_DSN": "postgres://u:pa/S3cret@h/db"}
+        self.assertNotIn("S3cret", "\n".join(self.faults(environment)))
+
+
+class ParserTest(unittest.TestCase):
+    def check(self, parse: Callable[[str], Any], good: dict[str, Any], bad: tuple[str, ...]) -> None:
+        for text, expected in good.items():
+            with self.subTest(good=text):
+                self.assertEqual(parse(text), expected)
+        for text in bad:
+            with self.subTest(bad=text[:40]), self.assertRaises(Bad):
+                parse(text)
+
+    def test_durations(self) -> None:
+        good = {"500ms": 0.5, "2s": 2.0, "1.5s": 1.5, "5m": 300.0, "1h": 3600.0, "8784h": 366 * 86400.0}
+        bad = ("", "2", "0s", "0ms", "-1s", "1d", "2 s", "s", "1e3s", "\u0665s", "8785h", "9" * 400 + "s", "1s\n", "2S")
+        self.check(values.duration, good, bad)
+
+    def test_whole_numbers(self) -> None:
+        bad = ("", "0", "11", "1.0", "+1", "-1", "0x5", "\u0665", " 5", "9" * 30, "five")
+        self.check(values.whole(1, 10), {"1": 1, "10": 10, "05": 5}, bad)
+
+    def test_choices(self) -> None:
+        self.check(values.one_of("a", "b"), {"a": "a"}, ("", "A", "c", "a,b"))
+
+    def test_listening_addresses(self) -> None:
+        good = {
+            ":8096": Address("", 8096),
+            "h:0": Address("h", 0),
+            "[::1]:80": Address("::1", 80),
+            "0.0.0.0:65535": Address("0.0.0.0", 65535),
+        }
+        self.check(
+            values.address, good, ("", "8096", "h", "h:", "h:65536", "::1:80", "h:x", "h h:1", "u@h:1", "http://h:1")
+        )
+
+    def test_remote_addresses(self) -> None:
+        self.check(values.remote_address, {"h:1": Address("h", 1)}, (":1", "h:0", "h"))
+
+    def test_an_address_is_shown_as_it_is_written(self) -> None:
+        for text in (":8096", "h:1", "[::1]:80"):
+            self.assertEqual(str(values.address(text)), text)
+
+    def test_urls(self) -> None:
+        good = {
+            "http://lobby:8095": "http://lobby:8095",
+            "https://l/": "https://l",
+            "http://[::1]:1/x/": "http://[::1]:1/x",
+        }
+        bad = (
+            "",
+            "lobby:8095",
+            "ftp://l",
+            "http://",
+            "http://:80",
+            "http://l:x",
+            "http://l:99999",
+            "http://l:0",
+            "http://[l",
+        )
+        self.check(values.http_url, good, bad)
+
+    def test_urls_without_blanks_only(self) -> None:
+        self.check(values.http_url, {}, ("http://my lobby:8095", "http://lob\nby:8095"))
+
+    def test_docker_endpoints(self) -> None:
+        good = {t: t for t in ("unix:///run/docker.sock", "tcp://h:2375", "https://h:2376", "ssh://u@h")}
+        self.check(
+            values.docker_host,
+            good,
+            ("", "/run/docker.sock", "unix:/run", "unix:///", "tcp://", "tcp:// h", "file:///x"),
+        )
+
+    def test_paths(self) -> None:
+        good = {"/a/b": "/a/b", "/a//b/": "/a/b", "/a/./b": "/a/b", "/a/..b": "/a/..b"}
+        self.check(values.absolute_path, good, ("", "/", "//", "a/b", "./a", "/a/../b", "/..", "/a\0b"))
+
+    def test_directory_modes(self) -> None:
+        good = {"0750": 0o750, "750": 0o750, "0700": 0o700, "2770": 0o2770, "02770": 0o2770}
+        self.check(values.directory_mode, good, ("", "0", "0650", "0050", "0o750", "758", "77777", "rwx"))
+
+    def test_names_of_variables(self) -> None:
+        self.check(values.environment_name, {"A_1": "A_1", "_x": "_x"}, ("", "1A", "A-B", "A=B", "A B", "\u00c4"))
+
+    def test_names_of_networks(self) -> None:
+        self.check(
+            values.docker_name, {"galaxy-net": "galaxy-net", "a.b_c": "a.b_c"}, ("", "-a", "a b", "a/b", "a" * 129)
+        )
+
+    def test_options(self) -> None:
+        good = {"a=b": {"a": "b"}, "a=b, c = d ": {"a": "b", "c": "d"}, "a=": {"a": ""}, "a=b=c": {"a": "b=c"}}
+        self.check(values.options, good, ("", "a", "=b", "a=b,", "a=b,,c=d"))
+
+    def test_exporters(self) -> None:
+        self.check(values.exporter, {"none": "none"}, ("", "otlp", "None"))
+
+    def test_a_rule_of_the_domain_says_what_it_expects_once(self) -> None:
+        with self.assertRaises(ConfigError) as caught:
+            config(DEFAULT_CPU_QUOTA="fast")
+        self.assertEqual(str(caught.exception).count("fast"), 1)
+        self.assertIn("is not a number of cores", str(caught.exception))

@@ -99,6 +99,16 @@ class GameContainer(RuntimeTestCase):
         self.inside(container, "open('/var/lib/galaxy-game/from-inside', 'w').write('hello')")
         self.assertEqual((directory / "from-inside").read_text(), "hello")
 
+    def test_one_whose_program_does_not_exist_is_taken_away_again(self) -> None:
+        self.start_runtime()
+
+        answer = self.call("POST", "/start", {"image_ref": images.made("hollow")})
+
+        message = self.refused(answer, 500, "container_start_failed")
+        self.assertIn("exit code 127", message)
+        self.assertIn("/no/such/program", message)
+        self.assertEqual(self.containers(), [])
+
     def test_one_that_cannot_be_started_is_taken_away_again(self) -> None:
         self.start_runtime()
 

@@ -18,6 +18,10 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+#: Names that Docker gives a meaning of their own; none of them resolves a container's name.
+_NOT_A_GAME_NETWORK = frozenset({"host", "none", "default", "bridge"})
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A host and a port; an empty host means every interface when listening."""
@@ -89,8 +93,8 @@ def http_url(text: str) -> str:
 
 
 def docker_host(text: str) -> str:
-    if not re.fullmatch(r"(unix:///.+|(tcp|http|https|ssh)://[^\s/]+.*)", text):
-        raise Bad("a Docker endpoint such as unix:///var/run/docker.sock or tcp://host:2375")
+    if not re.fullmatch(r"unix:///.+|tcp://(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+)(:[0-9]{1,5})?/?", text):
+        raise Bad("a Docker endpoint, unix:///var/run/docker.sock or tcp://host:2375")
     return text
 
 
@@ -115,6 +119,8 @@ def environment_name(text: str) -> str:
 def docker_name(text: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", text):
         raise Bad("a Docker network name: letters, digits, _ . -")
+    if text in _NOT_A_GAME_NETWORK:
+        raise Bad("a network of its own (docker network create galaxy-net): in this one, engines have no names")
     return text
 
 

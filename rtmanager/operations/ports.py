@@ -77,7 +77,9 @@ class ContainerRuntime(Protocol):
     def launch(self, spec: ContainerSpec) -> str:
         """Create and start a container; returns its id once its process runs.
 
-        Raises `NameTaken` (nothing was done) or `LaunchFailed` (what was created is removed again).
+        Raises `NameTaken` (nothing was done) or `LaunchFailed` (what was created is removed again), the latter
+        also for an image whose process ends at once when it is started here for the first time. After
+        `Unavailable` a container may be there.
         """
         ...
 
@@ -100,7 +102,10 @@ class ContainerRuntime(Protocol):
         ...
 
     def list_games(self) -> Sequence[ContainerView]:
-        """All containers, running or not, that carry RTM's owner and kind labels; one call to the runtime."""
+        """All containers, running or not, that carry RTM's owner and kind labels; one call to the runtime.
+
+        Exit code and OOM are not known here, and the image may be given by its id.
+        """
         ...
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class FakeImage:
-    """What an image is good for; `exits` ends by itself with that code as soon as it is started."""
+    """What an image is good for; one that `exits` ends with that code as soon as it is started."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     exits: int | None = None
@@ -270,21 +270,21 @@ class FakeRuntime:
             return f"network {spec.network} not found"
         if not image.has_command:
             return "no command specified"
+        if image.exits is not None:
+            return f"its process ended at once with exit code {image.exits}"
         return None
 
     def _add(self, spec: ContainerSpec) -> str:
         image = self.present[_full(spec.image_ref)]
         container_id = f"{next(self._numbers):064x}"
-        ended = image.exits is not None
         self._images[container_id] = image
         self._containers[container_id] = ContainerView(
             container_id=container_id,
             name=spec.name,
             image_ref=_full(spec.image_ref),
-            state=ContainerState.EXITED if ended else ContainerState.RUNNING,
+            state=ContainerState.RUNNING,
             labels={**image.labels, **spec.labels},
             networks=frozenset({spec.network}),
-            exit_code=image.exits,
         )
         return container_id
 

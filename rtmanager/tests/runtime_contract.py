@@ -59,6 +59,10 @@ class RuntimeContract(TestCase):
         """Freeze a container behind the runtime's back."""
         raise NotImplementedError
 
+    def kill(self, container_id: str) -> None:
+        """Kill a container's process behind the runtime's back."""
+        raise NotImplementedError
+
     def spec(self, behaviour: str = "waits") -> ContainerSpec:
         return ContainerSpec(
             game_id=self.game_id(),
@@ -152,6 +156,7 @@ class RuntimeContract(TestCase):
             "image": replace(self.spec(), image_ref=self.unknown_image),
             "network": replace(self.spec(), network=f"{self.network}-absent"),
             "command": self.spec("without-command"),
+            "exit code 3": self.spec("exits"),
         }
         for why, spec in refused.items():
             with self.subTest(why):
@@ -181,9 +186,10 @@ class RuntimeContract(TestCase):
         self.assertEqual(self.state(container_id), ContainerState.EXITED)
 
     def test_a_container_that_ended_by_itself_tells_its_code_and_can_be_stopped_and_removed(self) -> None:
-        container_id = self.runtime.launch(self.spec("exits"))
+        container_id = self.runtime.launch(self.spec())
+        self.kill(container_id)
         self.runtime.stop(container_id, PATIENT_S)  # also waits for its end
-        self.assertEqual(self.runtime.inspect(container_id).exit_code, 3)
+        self.assertEqual(self.runtime.inspect(container_id).exit_code, 137)
         self.runtime.remove(container_id)
         self.assert_absent(container_id)
 

@@ -47,6 +47,9 @@ class DockerRuntimeTest(RuntimeContract, unittest.TestCase):
     def pause(self, container_id: str) -> None:
         self.world.client.pause(container_id)
 
+    def kill(self, container_id: str) -> None:
+        self.world.client.kill(container_id)
+
     def test_a_game_is_walled_in(self) -> None:
         found = self.world.client.inspect_container(self.runtime.launch(self.spec()))
         host, config = found["HostConfig"], found["Config"]

@@ -40,6 +40,9 @@ class FakeRuntimeTest(RuntimeContract, unittest.TestCase):
     def pause(self, container_id: str) -> None:
         self.runtime.change(container_id, ContainerState.PAUSED)
 
+    def kill(self, container_id: str) -> None:
+        self.runtime.exit(container_id, 137)
+
     def test_away_it_answers_nothing_and_forgets_nothing(self) -> None:
         container_id = self.runtime.launch(self.spec())
         self.runtime.available = False

@@ -25,6 +25,7 @@ class Images:
         self._engine = engine
         self._puller = Puller(engine, total_s, no_progress_s, logger)
         self._pulls = Pulls(self._pull, total_s, logger)
+        self._ids: dict[str, str] = {}
 
     def ensure(self, image_ref: str, policy: PullPolicy) -> Image:
         """See the port; a reference without tag and digest means `latest`."""
@@ -53,7 +54,13 @@ class Images:
             return None
         except APIError as error:
             raise self._engine.unavailable(f"asked for image {full} it says {words(error)}") from error
-        return views.image(found)
+        image = views.image(found)
+        self._ids[full] = image.image_id
+        return image
+
+    def known_id(self, full: str) -> str | None:
+        """The id of the image that `full` named when it was last looked for."""
+        return self._ids.get(full)
 
     def _pull(self, full: str) -> Image:
         self._puller.pull(full)

@@ -17,6 +17,7 @@ from docker.errors import APIError, NotFound
 from rtmanager.adapters.docker import views
 from rtmanager.adapters.docker.engine import Deadlines, Engine
 from rtmanager.adapters.docker.errors import launch_refused, words
+from rtmanager.adapters.docker.first_starts import FirstStarts
 from rtmanager.adapters.docker.hardening import create_request
 from rtmanager.adapters.docker.images import Images, full_reference
 from rtmanager.domain.container import (
@@ -63,6 +64,7 @@ class DockerRuntime:
         self._logger = logger or logging.getLogger("rtmanager.docker")
         self._deadlines = deadlines or Deadlines()
         self._engine = Engine(host, self._deadlines)
+        self._first_starts = FirstStarts(self._engine)
         self._images = Images(self._engine, pull_total_s, pull_no_progress_s, self._logger)
 
     def ping(self) -> str:
@@ -89,6 +91,11 @@ class DockerRuntime:
         except APIError as error:
             self._discard(container_id)
             raise LaunchFailed(launch_refused(spec.name, "start", error)) from error
+        image_id = self._images.known_id(full_reference(spec.image_ref))
+        ended = self._first_starts.why_ended(container_id, image_id)
+        if ended is not None:
+            self._discard(container_id)
+            raise LaunchFailed(f"container {spec.name}: {ended}; check the image: docker run --rm {spec.image_ref}")
         return container_id
 
     def stop(self, container_id: str, grace_seconds: int) -> None:

@@ -184,10 +184,14 @@ class RedisStreams:
         return batches + self._new(unread, limit)
 
     def _orphans(self, stream: Stream, limit: int) -> list[Entry]:
-        _, claimed, *_ = self._client.xautoclaim(
-            self._names[stream], GROUP, CONSUMER, min_idle_time=0, start_id="0-0", count=limit
-        )
-        return [_entry(stream, entry_id, fields) for entry_id, fields in claimed]
+        """The oldest entries that were given and not acknowledged; one call looks at some, deleted ones included."""
+        start = b"0-0"
+        while True:
+            start, claimed, *_ = self._client.xautoclaim(
+                self._names[stream], GROUP, CONSUMER, min_idle_time=0, start_id=start, count=limit
+            )
+            if claimed or start == b"0-0":
+                return [_entry(stream, entry_id, fields) for entry_id, fields in claimed]
 
     def _new(self, streams: Sequence[Stream], limit: int) -> list[Batch]:
         if not streams:

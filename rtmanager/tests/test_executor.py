@@ -317,7 +317,7 @@ class RefusedTest(ExecutorTestCase):
                 self.assertEqual(self.world.results(), [("failure", "container_start_failed")])
                 self.assertEqual(self.world.rows(), [("start", "failure", "container_start_failed")])
                 self.assertEqual(len(self.world.sent(Stream.NOTIFICATION_INTENTS)), 1)
-                self.assertEqual(self.world.running(), [])
+                self.assertEqual(self.world.docker.containers, [])
                 self.assert_consistent()
 
     def test_a_restart_whose_record_is_refused_leaves_a_stopped_game(self) -> None:

@@ -143,7 +143,9 @@ class StartTest(WorldTestCase):
                 self.world = World()
                 self.world.bring(status)
                 created = self.world.known().created_at
-                self.world.do(request(image_ref=IMAGE_2))
+                ending = self.world.do(request(image_ref=IMAGE_2))
+                assert ending.change is not None
+                self.assertEqual(ending.change.new.created_at, created)
                 record = self.world.known()
                 self.assertEqual((record.created_at, record.current_image_ref), (created, IMAGE_2))
                 self.assertGreater(record.last_op_at, created)

@@ -260,11 +260,21 @@ class ParserTest(unittest.TestCase):
         self.check(values.http_url, {}, ("http://my lobby:8095", "http://lob\nby:8095"))
 
     def test_docker_endpoints(self) -> None:
-        good = {t: t for t in ("unix:///run/docker.sock", "tcp://h:2375", "https://h:2376", "ssh://u@h")}
+        good = {t: t for t in ("unix:///run/docker.sock", "tcp://h:2375", "tcp://[::1]:2375", "tcp://h")}
         self.check(
             values.docker_host,
             good,
-            ("", "/run/docker.sock", "unix:/run", "unix:///", "tcp://", "tcp:// h", "file:///x"),
+            (
+                "",
+                "/run/docker.sock",
+                "unix:/run",
+                "unix:///",
+                "tcp://",
+                "tcp:// h",
+                "file:///x",
+                "https://h:2376",
+                "ssh://u@h",
+            ),
         )
 
     def test_paths(self) -> None:

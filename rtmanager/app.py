@@ -192,6 +192,7 @@ class _Service:
             state_directories=self._state_directories,
             settings=settings,
             clock=lambda: datetime.now(UTC),
+            owns=lambda operation: bool(self._queue.heartbeat([operation])),
             ask_lobby=self._lobby.ask,
             logger=self._logger,
         )

@@ -86,12 +86,10 @@ class Config:
         A variable that is set to nothing counts as not set, as in a compose file with an empty substitution.
         """
         found: dict[str, Any] = {}
-        faults = _read_all(environment, found)
+        faults = [*_read_all(environment, found), *_shared_streams(found)]
         if faults:
             raise ConfigError(faults)
         streams = {stream: found.pop(f"stream_{stream}") for stream in Stream}
-        if len(set(streams.values())) < len(streams):
-            raise ConfigError([f"the stream names must differ from each other, got {sorted(streams.values())}"])
         limits = Limits(found.pop("default_cpus"), found.pop("default_memory"), found.pop("default_pids"))
         return cls(**found, streams=streams, default_limits=limits)
 
@@ -109,6 +107,18 @@ def _read_all(environment: Mapping[str, str], found: dict[str, Any]) -> list[str
             value = "its value (not shown: it may hold a secret)" if variable.secret else repr(text)
             faults.append(f"{variable.name}: {value} is not {error}")
     return faults
+
+
+def _shared_streams(found: Mapping[str, Any]) -> list[str]:
+    """Two streams in one key would be read and written as one."""
+    variables: dict[str, list[str]] = {}
+    for stream in Stream:
+        variables.setdefault(found[f"stream_{stream}"], []).append(f"RTMANAGER_REDIS_{stream.name}_STREAM")
+    return [
+        f"{' and '.join(names)}: {name!r} names one stream, but each needs a name of its own"
+        for name, names in variables.items()
+        if len(names) > 1
+    ]
 
 
 def unknown_names(environment: Mapping[str, str]) -> list[str]:

@@ -85,6 +85,7 @@ def http_url(text: str) -> str:
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        good = good and not re.search(r"\s", text)
     except ValueError:
         good = False
     if not good:
@@ -99,7 +100,7 @@ def docker_host(text: str) -> str:
 
 
 def absolute_path(text: str) -> str:
-    if not text.startswith("/") or "\0" in text or ".." in text.split("/") or not text.strip("/"):
+    if not text.startswith("/") or not text.isprintable() or ".." in text.split("/") or not text.strip("/"):
         raise Bad("an absolute path below /, without ..")
     return "/" + "/".join(part for part in text.split("/") if part not in ("", "."))
 

@@ -48,7 +48,7 @@ class LobbyDiagnostics:
                 self._questions.get_nowait()
         except queue.Empty:
             self._questions.put(None)
-        self._thread.join()
+        self._thread.join(self._timeout_s)
 
     def _run(self) -> None:
         while (game_id := self._questions.get()) is not None:

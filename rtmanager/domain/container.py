@@ -31,7 +31,7 @@ LABEL_PIDS_LIMIT = "com.galaxy.pids_limit"
 #: Docker refuses less memory than this; so do we, before it does.
 MIN_MEMORY_BYTES = 6 * 1024 * 1024
 
-_MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_MEMORY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 Number = TypeVar("Number", int, float)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 

@@ -30,6 +30,9 @@ _SEMVER = re.compile(
 )
 
 MAX_LENGTH = 512
+#: The longest name, and the form of a digest, that Docker takes.
+MAX_NAME_LENGTH = 255
+_DIGESTS = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +56,16 @@ class Version:
 def parse_image_ref(text: str) -> ImageRef:
     """The parts of an image reference; `InvalidValue` when Docker could not read it."""
     match = _REFERENCE.fullmatch(text) if len(text) <= MAX_LENGTH else None
-    if match is None:
+    if match is None or len(match["name"]) > MAX_NAME_LENGTH or not _known_digest(match["digest"]):
         raise InvalidValue(
             f"image_ref {shown(text)} is not an image reference: expected [registry[:port]/]name[:tag][@digest], "
             f"the name in lower case, at most {MAX_LENGTH} characters"
         )
     return ImageRef(match["name"], match["tag"], match["digest"])
+
+
+def _known_digest(digest: str | None) -> bool:
+    return digest is None or _DIGESTS.fullmatch(digest) is not None
 
 
 def version_of(text: str) -> Version:

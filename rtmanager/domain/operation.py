@@ -60,8 +60,8 @@ class StopReason(StrEnum):
 class Request:
     """What was asked, before it is a durable operation.
 
-    `source_ref` names the request for people and for idempotency: `start:<entry id>` for a stream entry, a
-    request id for REST. `problem` is set when the request is refused whatever the state of the game: it is
+    `source_ref` names the request for people and for idempotency: `<stream>:<entry id>` for a job,
+    `rest:<request id>` for a call. `problem` is set when the request is refused whatever the state of the game: it is
     still queued, so that its answer keeps its place among the game's other answers.
     """
 

@@ -7,7 +7,8 @@
 | stopped  | running, removed  | start, restart, patch; cleanup            |
 | removed  | running           | a new start                               |
 
-`running → running` is a restart or a patch: another container, one transition. PostgreSQL checks every change
+`running → running` is a restart or a patch: another container, one transition; `stopped → stopped` one of a
+stopped game whose new container could not be started. PostgreSQL checks every change
 against the status and the container that the deciding code saw (`adapters/postgres`), so a decision made on an
 old record changes nothing.
 """

@@ -95,7 +95,7 @@ class Executor:
                 self._logger.info("operation begins", extra={"op_kind": request.kind.value})
                 self._run_to_end(operation)
             except OwnershipLost:
-                self._logger.warning("operation was taken over, its end here is dropped")
+                self._logger.warning("operation was taken over, it ends here")
             except HandedBack:
                 self._logger.info("operation goes on elsewhere or later")
                 self._hand_back(operation)
@@ -112,12 +112,14 @@ class Executor:
             try:
                 ending = self._decide(operation)
                 if ending is None:
-                    return
+                    return None
                 self._write(operation, ending)
-                return
+                return None
             except RecordChanged as error:
                 self._logger.info("record changed, deciding again", extra={"error": str(error)})
-            except Unavailable as error:  # PostgreSQL, which alone could also take a deferral
+            except Unavailable as error:
+                if error.dependency != "postgres":  # a container could not be taken back: it has to be, some time
+                    return self._put_off(operation, error)
                 self._pause(error)
 
     def _decide(self, operation: Operation) -> Ending | None:
@@ -133,13 +135,15 @@ class Executor:
                 self._put_off(operation, error)
                 return None
             return self._operator.gave_up(operation, ErrorCode.SERVICE_UNAVAILABLE, str(error))
+        except OwnershipLost:
+            raise
         except Exception as error:  # a defect: the asker gets an answer, the log the traceback
             self._logger.exception("operation failed in an unforeseen way")
             message = f"unforeseen {type(error).__name__}; operation {operation.operation_id} in the log has more"
             return self._operator.gave_up(operation, ErrorCode.INTERNAL_ERROR, message)
 
     def _write(self, operation: Operation, ending: Ending) -> None:
-        """Offer the ending until it is taken. Raises `OwnershipLost`, `RecordChanged` or `StoreRefused`."""
+        """Write the ending. Raises `OwnershipLost`, `RecordChanged` or `StoreRefused`."""
         try:
             self._offer(operation, ending)
         except StoreRefused as error:
@@ -152,12 +156,26 @@ class Executor:
             self._offer(operation, ending)
         self._report(operation, ending)
 
+    def _withdraw(self, operation: Operation, launched: str) -> None:
+        """What was started on a claim that is lost must not live beside what the other claim made of the game."""
+        while True:
+            try:
+                if not self._queue.is_busy(operation.game_id):
+                    self._operator.withdraw(operation, launched)
+                return
+            except Unavailable as error:
+                self._pause(error)
+
     def _offer(self, operation: Operation, ending: Ending) -> None:
         while True:
             try:
                 return self._queue.finish(operation, ending)
             except Unavailable as error:
                 self._pause(error)
+            except OwnershipLost:
+                if ending.launched is not None:
+                    self._withdraw(operation, ending.launched)
+                raise
 
     def _report(self, operation: Operation, ending: Ending) -> None:
         level = logging.INFO if ending.outcome is Outcome.SUCCESS else logging.WARNING

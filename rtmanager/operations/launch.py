@@ -23,6 +23,7 @@ from rtmanager.operations.ports import (
     StillRunning,
 )
 from rtmanager.operations.progress import Progress
+from rtmanager.operations.store import OwnershipLost
 from rtmanager.operations.tools import Tools
 
 #: The variable by which every engine of the platform is told where its state is, beside the configured one.
@@ -70,7 +71,10 @@ def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
 
 
 def launch(progress: Progress, tools: Tools, spec: ContainerSpec) -> None:
-    """Start the container and note record and health event. Raises `OperationFailed`."""
+    """Start the container and note record and health event. Raises `OperationFailed` or `OwnershipLost`."""
+    if not tools.owns(progress.operation):
+        raise OwnershipLost(f"operation {progress.operation.operation_id} was taken over by another claim")
+    progress.committed = True
     container_id = _run(tools, spec)
     progress.launched = container_id
     now = progress.now()

@@ -51,7 +51,7 @@ class Operator:
         except OperationFailed as error:
             return progress.failed(error.code, error.message)
         except Unavailable as error:
-            if progress.record is progress.seen:
+            if progress.record is progress.seen and not progress.committed:
                 raise
             raise HalfDone(error.dependency, str(error)) from error
 
@@ -64,12 +64,7 @@ class Operator:
 
         Raises `Unavailable` when a dependency does not answer.
         """
-        runtime = self._tools.runtime
-        try:
-            runtime.stop(launched, 0)
-            runtime.remove(launched)
-        except ContainerNotFound:
-            self._tools.logger.info("container was gone already", extra={"container_id": launched})
+        self._take_away(launched)
         progress = self._progress(operation)
         record = progress.seen
         if record is not None and record.status is Status.RUNNING:
@@ -77,6 +72,24 @@ class Operator:
         return progress.failed(
             ErrorCode.CONTAINER_START_FAILED, f"the container ran, but its record could not be written: {why}"
         )
+
+    def withdraw(self, operation: Operation, launched: str) -> None:
+        """Take away a container that was started on a claim which was lost meanwhile, unless the game has it.
+
+        Only for a game without a live operation: one that is worked on may be about to take this container.
+        Raises `Unavailable` when a dependency does not answer.
+        """
+        record = self._records.get(operation.game_id)
+        if record is None or record.current_container_id != launched:
+            self._tools.logger.warning("container of a lost claim is taken away", extra={"container_id": launched})
+            self._take_away(launched)
+
+    def _take_away(self, container_id: str) -> None:
+        try:
+            self._tools.runtime.stop(container_id, 0)
+            self._tools.runtime.remove(container_id)
+        except ContainerNotFound:
+            self._tools.logger.info("container was gone already", extra={"container_id": container_id})
 
     def _progress(self, operation: Operation) -> Progress:
         return Progress(operation, self._records.get(operation.game_id), self._tools.clock)

@@ -31,6 +31,8 @@ class Progress:
         self.image_ref = operation.request.image_ref or (seen.current_image_ref if seen else None) or ""
         #: The container that this operation started: taken away again if its record cannot be written.
         self.launched: str | None = None
+        #: Whether a container may have been started: from then on the operation has to be finished some time.
+        self.committed = False
         self._clock = clock
         self._started_at = clock()
         self._log: list[LogEntry] = []
@@ -55,7 +57,7 @@ class Progress:
         try:
             yield
         except OperationFailed as error:
-            self._note(kind, started_at, Outcome.FAILURE, error.code, error.message)
+            self._note(kind, started_at, Outcome.FAILURE, error.code, storable(error.message))
             raise
         self._note(kind, started_at, Outcome.SUCCESS, None, None)
 
@@ -81,7 +83,7 @@ class Progress:
 
     def failed(self, code: ErrorCode, message: str) -> Ending:
         """The end of an operation that was refused or went wrong."""
-        return self._end(Outcome.FAILURE, code, message.replace("\0", "\\x00"))
+        return self._end(Outcome.FAILURE, code, storable(message))
 
     def _end(self, outcome: Outcome, code: ErrorCode | None, message: str) -> Ending:
         self._note(self.operation.request.kind, self._started_at, outcome, code, message or None)
@@ -121,6 +123,13 @@ class Progress:
                 now=self.now(),
             )
 
+    def _container_of(self, kind: OpKind) -> str | None:
+        """The container that a log row is about; one that is gone by now is named by what took it away."""
+        now = self.record.current_container_id if self.record else None
+        if now is None and self.seen is not None and kind in (OpKind.STOP, OpKind.CLEANUP):
+            return self.seen.current_container_id
+        return now
+
     def _note(
         self,
         kind: OpKind,
@@ -137,7 +146,7 @@ class Progress:
                 source=request.source,
                 source_ref=request.source_ref,
                 image_ref=self.image_ref or None,
-                container_id=self.record.current_container_id if self.record else None,
+                container_id=self._container_of(kind),
                 outcome=outcome,
                 error_code=code,
                 error_message=message,
@@ -145,3 +154,8 @@ class Progress:
                 finished_at=self.now(),
             )
         )
+
+
+def storable(text: str) -> str:
+    """Foreign text as PostgreSQL can keep it: no NUL, nothing that is no Unicode."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")

@@ -88,6 +88,10 @@ class OperationQueue(Protocol):
         """Write the end, in one transaction. Raises `OwnershipLost`, `RecordChanged` or `StoreRefused`."""
         ...
 
+    def is_busy(self, game_id: str) -> bool:
+        """Whether the game has an operation that is not done."""
+        ...
+
     def verdict(self, operation_id: int) -> Verdict | None:
         """How an operation ended; None while it has not."""
         ...

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from rtmanager.domain.container import Limits
+from rtmanager.domain.operation import Operation
 from rtmanager.operations.ports import ContainerRuntime, PullPolicy, StateDirectories
 
 Clock = Callable[[], datetime]
@@ -35,6 +36,9 @@ class Tools:
     state_directories: StateDirectories
     settings: EngineSettings
     clock: Clock
+    #: Whether a claim is still good. Asked before a container is made: an instance that was frozen for longer
+    #: than the lease must not start a game that others have stopped since.
+    owns: Callable[[Operation], bool]
     #: Asks the Lobby about a game, for the log only; returns at once.
     ask_lobby: Callable[[str], None]
     logger: logging.Logger

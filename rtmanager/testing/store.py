@@ -262,6 +262,12 @@ class MemoryQueue:
         self._store.end(row, ending)
 
     @call
+    def is_busy(self, game_id: str) -> bool:
+        """See the port."""
+        rows = self._store.operations.values()
+        return any(row.request.game_id == game_id and row.state != "done" for row in rows)
+
+    @call
     def verdict(self, operation_id: int) -> Verdict | None:
         """See the port."""
         row = self._store.operations.get(operation_id)

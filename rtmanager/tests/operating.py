@@ -95,6 +95,7 @@ class World:
             state_directories=self.directories,
             settings=SETTINGS,
             clock=self.clock,
+            owns=lambda operation: bool(self.queue.heartbeat([operation])),
             ask_lobby=self.asked.append,
             logger=self.heard.logger,
         )

@@ -215,6 +215,16 @@ class QueueContract(StoreContract):
         with self.assertRaises(GameBusy):
             self.queue.submit(request("g1"))
 
+    def test_a_game_is_busy_until_its_last_operation_is_done(self) -> None:
+        self.assertFalse(self.queue.is_busy("g1"))
+        self.queue.submit(request("g1"))
+        self.assertTrue(self.queue.is_busy("g1"))
+        self.assertFalse(self.queue.is_busy("g2"))
+        operation = self.claim_one()
+        self.assertTrue(self.queue.is_busy("g1"))
+        self.queue.finish(operation, ended())
+        self.assertFalse(self.queue.is_busy("g1"))
+
     def test_a_refused_call_is_told_why_the_first_one_waits(self) -> None:
         self.queue.submit(request("g1"))
         self.queue.defer(self.claim_one(), delay_s=60, why="docker sleeps")

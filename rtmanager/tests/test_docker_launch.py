@@ -51,6 +51,7 @@ class DockerAnswersTest(unittest.TestCase):
         self.addCleanup(self.runtime.close)
         self.accept(CREATE, 201, {"Id": "c1", "Warnings": []})
         self.accept(START, 204)
+        self.accept(BY_ID, 200, {**_described("running"), "Image": "sha256:i1"})
         self.accept(REMOVE, 204)
 
     def accept(self, request: str, status: int = 200, body: object = None) -> None:

@@ -8,15 +8,17 @@ at a little longer; an image whose process has lived is not watched again, and i
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from docker import APIClient
 from docker.errors import APIError, NotFound
 
+from rtmanager.adapters.docker import views
 from rtmanager.adapters.docker.engine import Engine
 from rtmanager.adapters.docker.errors import words
+from rtmanager.domain.container import ContainerView
 
 T = TypeVar("T")
 
@@ -53,8 +55,9 @@ class FirstStarts:
             found = self._ask(lambda client: client.inspect_container(container_id))
             if found is None:
                 return "it was removed while it started"
-            if not found["State"]["Running"]:
-                return self._describe(container_id, found["State"])
+            view = views.inspected(found)
+            if not view.alive:
+                return self._describe(view)
             if monotonic() >= until:
                 break
             self._engine.pause(LOOK_AGAIN_S)
@@ -62,10 +65,10 @@ class FirstStarts:
             self._living.add(str(found["Image"]))
         return None
 
-    def _describe(self, container_id: str, state: Mapping[str, Any]) -> str:
-        log = self._ask(lambda client: client.logs(container_id, tail=LOG_LINES))
+    def _describe(self, ended: ContainerView) -> str:
+        log = self._ask(lambda client: client.logs(ended.container_id, tail=LOG_LINES))
         said = " ".join(log.decode(errors="replace").split())[-LOG_CHARACTERS:] if log else ""
-        return f"its process ended at once with exit code {state['ExitCode']}" + (f"; its log: {said}" if said else "")
+        return f"its process ended at once with exit code {ended.exit_code}" + (f"; its log: {said}" if said else "")
 
     def _ask(self, question: Callable[[APIClient], T]) -> T | None:
         """An answer about a container; None when it does not exist."""

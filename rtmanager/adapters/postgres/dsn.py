@@ -8,7 +8,7 @@ allows; libpq refuses them there and wants `options=-csearch_path=…`. A DSN th
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -18,30 +18,29 @@ from rtmanager.values import Bad
 SCHEMA = "rtmanager"
 CONNECT_TIMEOUT_S = 5
 
+_EXAMPLE = "postgres://rtmanagerservice:…@host:5432/galaxy?search_path=rtmanager"
+_PAIR = re.compile(r"(?:^|\s)search_path\s*=\s*(?:'(?P<quoted>(?:[^'\\]|\\.)*)'|(?P<bare>[^\s']+))")
+
 
 def postgres_dsn(text: str) -> str:
     """`text` itself, when libpq can read it once it is translated; `Bad` otherwise, never with the text."""
-    example = "postgres://rtmanagerservice:…@host:5432/galaxy?search_path=rtmanager"
     if not re.match(r"postgres(ql)?://", text) and not re.match(r"\s*\w+\s*=", text):
-        raise Bad(f"a DSN such as {example}")
+        raise Bad(f"a DSN such as {_EXAMPLE}")
     try:
-        to_conninfo(text, statement_timeout_ms=0)
+        given = conninfo_to_dict(to_conninfo(text, statement_timeout_ms=0))
     except (ProgrammingError, ValueError) as error:
-        # libpq quotes what it cannot read, and that may be the password; only this complaint never is.
-        told = str(error).strip() if "invalid URI query parameter" in str(error) else "libpq cannot read it"
-        raise Bad(f"a DSN such as {example} ({told})") from error
+        # libpq quotes what it cannot read, and that may be a part of the password: only a plain word is passed on.
+        unknown = re.search(r'invalid (?:URI query parameter|connection option): "(\w+)"|"(\w+)"$', str(error))
+        told = f"libpq does not know {unknown[1] or unknown[2]}" if unknown else "libpq cannot read it"
+        raise Bad(f"a DSN such as {_EXAMPLE} ({told})") from error
+    if not re.fullmatch(r"[0-9]*(,[0-9]*)*", str(given.get("port") or "")):
+        raise Bad(f"a DSN such as {_EXAMPLE} (the port is no number; is / or ? in the password written as %2F, %3F?)")
     return text
 
 
 def to_conninfo(dsn: str, *, statement_timeout_ms: int) -> str:
     """The connection string for psycopg; raises `psycopg.ProgrammingError` when the DSN cannot be read."""
-    search_path = None
-    if "://" in dsn:
-        parts = urlsplit(dsn)
-        query = parse_qsl(parts.query, keep_blank_values=True)
-        search_path = dict(query).get("search_path")
-        rest = urlencode([pair for pair in query if pair[0] != "search_path"], quote_via=quote)
-        dsn = urlunsplit(parts._replace(query=rest))
+    dsn, search_path = _without_search_path(dsn)
     given = conninfo_to_dict(dsn)
     options = str(given.get("options") or "")
     if search_path is None and "search_path" not in options:
@@ -58,6 +57,21 @@ def described(dsn: str) -> str:
     """The DSN without its password, for messages."""
     given = conninfo_to_dict(to_conninfo(dsn, statement_timeout_ms=0))
     return f"postgres at {given.get('host', 'the local socket')}:{given.get('port', 5432)}/{given.get('dbname', '')}"
+
+
+def _without_search_path(dsn: str) -> tuple[str, str | None]:
+    """The DSN as libpq takes it, and the search path that it named, in either form of a DSN."""
+    if "://" in dsn:
+        # From the right: libpq takes a ? in the password for what it is.
+        address, _, query = dsn.rpartition("?") if "?" in dsn else (dsn, "", "")
+        pairs = query.split("&")
+        named = [pair.partition("=")[2] for pair in pairs if pair.startswith("search_path=")]
+        rest = "&".join(pair for pair in pairs if not pair.startswith("search_path="))
+        return address + (f"?{rest}" if rest else ""), unquote(named[-1]) if named else None
+    found = _PAIR.search(dsn)
+    if found is None:
+        return dsn, None
+    return _PAIR.sub(" ", dsn), found["bare"] or re.sub(r"\\(.)", r"\1", found["quoted"])
 
 
 def _escape(value: str) -> str:

@@ -84,6 +84,11 @@ class PostgresQueue:
         """Write the end of an operation; see `write_ending`."""
         write_ending(self._database, operation, ending)
 
+    def is_busy(self, game_id: str) -> bool:
+        """Whether the game has an operation that is not done."""
+        with self._database.transaction() as connection:
+            return connection.execute(SQL["live_operation"], {"game_id": game_id}).fetchone() is not None
+
     def verdict(self, operation_id: int) -> Verdict | None:
         """How an operation ended; None while it has not."""
         with self._database.transaction() as connection:

@@ -137,14 +137,16 @@ class Jobs(RuntimeTestCase):
 
     def test_an_entry_without_a_game_goes_to_the_dead_letters(self) -> None:
         self.start_runtime()
-        entry_id = self.redis.xadd("runtime:start_jobs", {"image_ref": self.engine.ref, "note": "who?"})
+        entry_id = self.add_job("start", image_ref=self.engine.ref, note="who?", requested_at_ms="1")
         self.add_start_job()
         self.results()
 
         [letter] = wait_until("a dead letter", lambda: self.entries("runtime:dead_letters"))
 
         self.assertEqual((letter["stream"], letter["entry_id"]), ("runtime:start_jobs", entry_id))
-        self.assertEqual(json.loads(letter["fields"]), {"image_ref": self.engine.ref, "note": "who?"})
+        self.assertEqual(
+            json.loads(letter["fields"]), {"image_ref": self.engine.ref, "note": "who?", "requested_at_ms": "1"}
+        )
         self.assertIn("game_id", letter["reason"])
 
     def test_a_call_on_a_game_that_is_worked_on_is_a_conflict(self) -> None:

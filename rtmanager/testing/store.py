@@ -195,6 +195,7 @@ class MemoryQueue:
     def __init__(self, store: MemoryStore, owner: int) -> None:
         self._store = store
         self._owner = owner
+        self._last_claimed = ""
         self.trouble = store.trouble
 
     @call
@@ -217,10 +218,12 @@ class MemoryQueue:
             first = rows[0]
             if first.state == "due" and first.not_before <= now and not any(row.state == "running" for row in rows):
                 due.append(first)
-        due.sort(key=lambda row: row.operation_id)
+        # Every game gets its turn: those behind the last one first, then from the beginning again.
+        due.sort(key=lambda row: (row.request.game_id <= self._last_claimed, row.request.game_id))
         for row in due[:limit]:
             row.state, row.owner, row.heartbeat_at = "running", self._owner, now
             row.generation += 1
+            self._last_claimed = row.request.game_id
         return [Operation(row.operation_id, row.request, row.generation, row.accepted_at) for row in due[:limit]]
 
     @call

@@ -25,7 +25,7 @@ class RelayTurn:
 
     def due(self, limit: int) -> Sequence[DueMessage]:
         """The oldest messages, up to `limit` of each stream, in order."""
-        rows = self._connection.execute(SQL["due_messages"], {"limit": limit})
+        rows = self._connection.execute(SQL["due_messages"], {"limit": limit, "streams": list(Stream)})
         return [DueMessage(row["id"], Message(Stream(row["stream"]), row["fields"])) for row in rows]
 
     def delete(self, ids: Sequence[int]) -> None:

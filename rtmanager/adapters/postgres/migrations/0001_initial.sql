@@ -53,9 +53,10 @@ CREATE TABLE health_snapshots (
 -- What was asked and is not yet (or was) done. `position` orders the operations of one game: stream entries by
 -- their id, of two equal ids the start first; a REST call stands before them (it is only accepted when nothing
 -- of its game is waiting). Entry ids are two unsigned 64 bit numbers, which bigint cannot hold.
+-- Games have the order of Python, whatever the locale of the database: claims go around in it.
 CREATE TABLE operations (
     id              bigint        GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    game_id         text          NOT NULL,
+    game_id         text          COLLATE "C" NOT NULL,
     kind            text          NOT NULL,
     source          text          NOT NULL,
     source_ref      text          NOT NULL,
@@ -108,6 +109,7 @@ CREATE TABLE outbox (
     fields     json        NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX outbox_stream_idx ON outbox (stream, id);
 -- Grows with each turn of the relay; Redis refuses a relay that comes with an older number.
 CREATE SEQUENCE outbox_turn;
 

@@ -14,10 +14,11 @@ INSERT INTO outbox (stream, fields) VALUES (%(stream)s, %(fields)s::json);
 
 -- name: due_messages
 -- The oldest messages of each stream, so that a stream that cannot be written holds up no other.
-SELECT id, stream, fields
-FROM (SELECT id, stream, fields, row_number() OVER (PARTITION BY stream ORDER BY id) AS place FROM outbox) ranked
-WHERE place <= %(limit)s
-ORDER BY id;
+SELECT due.id, due.stream, due.fields
+FROM unnest(%(streams)s::text[]) AS streams (stream),
+     LATERAL (SELECT o.id, o.stream, o.fields FROM outbox o
+              WHERE o.stream = streams.stream ORDER BY o.id LIMIT %(limit)s) due
+ORDER BY due.id;
 
 -- name: delete_messages
 DELETE FROM outbox WHERE id = ANY (%(ids)s);

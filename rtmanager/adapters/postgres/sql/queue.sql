@@ -42,21 +42,30 @@ ORDER BY state DESC, entry_ms, entry_seq, entry_rank, id
 LIMIT 1;
 
 -- name: claim_due
--- Claims operations that are due: the first of each game, and none of a game that has one running.
+-- Claims operations that are due: the first of each game, none of a game that has one running, games after
+-- `after` in the order of their ids. The recursion steps from game to game through operations_queue_idx, so that
+-- a game with ten thousand jobs costs one step; and only as far as `limit` asks.
 UPDATE operations
 SET state = 'running', owner = %(owner)s, generation = generation + 1, heartbeat_at = clock_timestamp()
 WHERE id IN (
     SELECT o.id
-    FROM operations o
-    WHERE o.state = 'due' AND o.not_before <= clock_timestamp()
-      AND NOT EXISTS (
-          SELECT FROM operations e
-          WHERE e.game_id = o.game_id AND e.state <> 'done'
-            AND (e.state = 'running'
-                 OR (e.entry_ms, e.entry_seq, e.entry_rank, e.id) < (o.entry_ms, o.entry_seq, o.entry_rank, o.id)))
-    ORDER BY o.id
-    LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED)
+    FROM (
+        WITH RECURSIVE heads AS (
+            (SELECT game_id, id, state, not_before FROM operations
+             WHERE state <> 'done' AND game_id > %(after)s
+             ORDER BY game_id, entry_ms, entry_seq, entry_rank, id LIMIT 1)
+            UNION ALL
+            SELECT next.* FROM heads, LATERAL (
+                SELECT game_id, id, state, not_before FROM operations
+                WHERE state <> 'done' AND game_id > heads.game_id
+                ORDER BY game_id, entry_ms, entry_seq, entry_rank, id LIMIT 1) next)
+        SELECT id FROM heads
+        WHERE state = 'due' AND not_before <= clock_timestamp()
+          AND NOT EXISTS (SELECT FROM operations r WHERE r.game_id = heads.game_id AND r.state = 'running')
+        LIMIT %(limit)s) head
+    JOIN operations o ON o.id = head.id
+    WHERE o.state = 'due'
+    FOR UPDATE OF o SKIP LOCKED)
 RETURNING id, game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
           generation, accepted_at;
 

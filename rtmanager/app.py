@@ -7,8 +7,9 @@ connection behind, and every game's container running.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from time import monotonic
 from types import TracebackType
@@ -42,6 +43,10 @@ from rtmanager.workers.outbox import Relay
 
 #: How often each queue is looked at without a wake-up: what another instance left, what was put off.
 POLL_S = 1.0
+#: How much longer than its configured time a stop may take before what still waits is cut off.
+STOP_MARGIN_S = 5.0
+#: How long the last messages may take to leave.
+LAST_MESSAGES_S = 5.0
 #: How long HTTP exchanges may take to end once no operation holds them any more.
 HTTP_DRAIN_S = 2.0
 
@@ -62,6 +67,7 @@ class Runtime:
         self._logger = logger
         self._stack: ExitStack | None = None
         self._http: HttpServer | None = None
+        self._parts: Dependencies | None = None
 
     @property
     def http_address(self) -> tuple[str, int]:
@@ -91,8 +97,24 @@ class Runtime:
         stack, self._stack, self._http = self._stack, None, None
         if stack is not None:
             self._logger.info("stopping")
-            stack.close()
+            with self._bounded():
+                stack.close()
             self._logger.info("stopped")
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        """Whatever PostgreSQL does not answer is given up when a stop has had its time."""
+        parts = self._parts
+        watchdog = threading.Timer(
+            self._config.shutdown_timeout_s + STOP_MARGIN_S, parts.database.cut if parts else int
+        )
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            yield
+        finally:
+            watchdog.cancel()
+            watchdog.join()
 
     def __enter__(self) -> Runtime:
         self.start()
@@ -105,7 +127,7 @@ class Runtime:
 
     def _wire(self, stack: ExitStack) -> HttpServer:
         """Build from the outside in; the stack takes it down in the opposite order."""
-        parts = Dependencies.of(self._config, self._logger)
+        parts = self._parts = Dependencies.of(self._config, self._logger)
         stack.callback(parts.close)
         for check in parts.checks():
             try:
@@ -166,12 +188,12 @@ class _Service:
         stack.callback(self._last_messages, relay)
         self._start_loop(stack, self._loop("outbox", relay.step, wake=self._ended))
         http = self._http_server()
+        http.start()  # before anything is claimed: an address in use is found out first
         stack.callback(http.stop, HTTP_DRAIN_S)
         stack.callback(self._calls.close)
         stack.callback(self._executor.stop, self._config.shutdown_timeout_s)
         self._start_loop(stack, self._loop("executor", self._executor.step, wake=self._due))
         self._start_loop(stack, self._ingest_loop())
-        http.start()
         stack.callback(self._calls.refuse)
         return http
 
@@ -220,8 +242,9 @@ class _Service:
 
     def _last_messages(self, relay: Relay) -> None:
         """What the last operations promised should leave with this instance, not wait for the next."""
+        until = monotonic() + LAST_MESSAGES_S
         try:
-            while relay.step():
+            while relay.step() and monotonic() < until:
                 pass
         except Unavailable as error:
             self._logger.warning("messages stay in the outbox", extra={"error": str(error)})

@@ -23,7 +23,7 @@ from rtmanager.app import Runtime, StartupFailed
 from rtmanager.config import Config, ConfigError, unknown_names
 from rtmanager.dependencies import Dependencies
 from rtmanager.domain.errors import RuntimeManagerError
-from rtmanager.logs import make_logger
+from rtmanager.logs import adopt_libraries, make_logger
 
 OK, FAILED, MISUSED = 0, 1, 2
 
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
             print(f"  {fault}", file=sys.stderr)
         return MISUSED
     logger = make_logger(level=config.log_level, style=config.log_format, service=config.otel_service_name)
+    adopt_libraries(logger)
     for name in unknown_names(environment):
         logger.warning("unknown variable in the environment, is it a typing error?", extra={"variable": name})
     commands = {"serve": serve, "check": check, "migrate": apply_migrations}

@@ -91,5 +91,14 @@ def make_logger(*, level: str, style: str, service: str, stream: TextIO = sys.st
     return logger
 
 
+def adopt_libraries(logger: logging.Logger) -> None:
+    """What libraries report goes the same way. For a process of our own: their loggers belong to the process."""
+    for name in ("psycopg", "psycopg.pool", "urllib3", "docker", "redis"):
+        library = logging.getLogger(name)
+        library.handlers, library.propagate = list(logger.handlers), False
+        # Each lost connection is a warning of theirs; the worker that needed it reports the outage once.
+        library.setLevel(logging.ERROR)
+
+
 def _time_of(record: logging.LogRecord) -> datetime:
     return datetime.fromtimestamp(record.created, UTC)

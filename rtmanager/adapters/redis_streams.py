@@ -174,38 +174,36 @@ class RedisStreams:
         return next((g["last-delivered-id"].decode() for g in groups if g["name"] == GROUP.encode()), "0-0")
 
     def _read(self, limit: int) -> list[Batch]:
-        batches, unread = [], []
-        for stream in INPUTS:
-            orphans = self._orphans(stream, limit)
-            if orphans:
-                batches.append(Batch(orphans, drained=False))
-            else:
-                unread.append(stream)
-        return batches + self._new(unread, limit)
-
-    def _orphans(self, stream: Stream, limit: int) -> list[Entry]:
-        """The oldest entries that were given and not acknowledged; one call looks at some, deleted ones included."""
-        start = b"0-0"
         while True:
-            start, claimed, *_ = self._client.xautoclaim(
-                self._names[stream], GROUP, CONSUMER, min_idle_time=0, start_id=start, count=limit
-            )
-            if claimed or start == b"0-0":
-                return [_entry(stream, entry_id, fields) for entry_id, fields in claimed]
+            answers = self._take(limit)
+            batches = []
+            for stream, (cursor, orphans, *_) in zip(INPUTS, answers[:-1], strict=True):
+                fresh = answers[-1].get(self._names[stream], [])
+                # Orphans that are not shown yet stand before anything new, which then is an orphan next time.
+                left = cursor != b"0-0"
+                rows = orphans if left else orphans + fresh
+                entries = [_entry(stream, entry_id, fields) for entry_id, fields in rows]
+                batches.append(Batch(entries, drained=not left and len(fresh) < limit))
+            if all(batch.drained or batch.entries for batch in batches):
+                return batches  # else: only deleted entries were looked at; look further
 
-    def _new(self, streams: Sequence[Stream], limit: int) -> list[Batch]:
-        if not streams:
-            return []
-        # One command for both streams: what it does not show of a stream that has less than `limit` entries
-        # is younger than anything it shows.
-        names = {self._names[stream]: ">" for stream in streams}
-        reply = {name.decode(): rows for name, rows in self._client.xreadgroup(GROUP, CONSUMER, names, count=limit)}
-        batches = []
-        for stream in streams:
-            rows = reply.get(self._names[stream], [])
-            entries = [_entry(stream, entry_id, fields) for entry_id, fields in rows]
-            batches.append(Batch(entries, drained=len(entries) < limit))
-        return batches
+    def _take(self, limit: int) -> list[Any]:
+        """Everything in one step: what was given and not acknowledged of each stream, then what is new of both.
+
+        Reading changes what Redis gives next. When an answer is lost and the question sent again, or a frozen
+        instance wakes up and asks, the step as a whole shows what was given before; its parts would not.
+        """
+        with self._client.pipeline(transaction=True) as pipe:
+            for stream in INPUTS:
+                pipe.xautoclaim(self._names[stream], GROUP, CONSUMER, min_idle_time=0, start_id="0-0", count=limit)
+            pipe.xreadgroup(GROUP, CONSUMER, {self._names[stream]: ">" for stream in INPUTS}, count=limit)
+            # Errors as answers: raised by the pipeline they would begin with "Command # 1".
+            answers: list[Any] = pipe.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        answers[-1] = {name.decode(): rows for name, rows in answers[-1]}
+        return answers
 
     # --- writing
 
@@ -245,6 +243,10 @@ class RedisStreams:
         """Whatever Redis has against a command, a person mends it there, and then trying again helps."""
         try:
             yield
+        except redis.ReadOnlyError as error:
+            # The server was demoted: the next command has to find the new master.
+            self._client.connection_pool.disconnect()
+            raise Unavailable("redis", f"{self._where} is a replica now: {error}") from error
         except redis.RedisError as error:
             text = str(error) or type(error).__name__
             raise Unavailable("redis", f"{self._where} does not serve: {text}") from error

@@ -120,6 +120,11 @@ class ContainerView:
             and self.name == container_name(game_id)
         )
 
+    def runs(self, game_id: str, image_ref: str, network: str) -> bool:
+        """Whether RTM made it for this game and it runs this image on this network."""
+        same = self.labels.get(LABEL_IMAGE_REF) == image_ref and network in self.networks
+        return self.belongs_to(game_id) and self.state is ContainerState.RUNNING and same
+
 
 class NameConflict(StrEnum):
     """What to do when the name that a game needs is taken by another container."""
@@ -137,8 +142,7 @@ def resolve_name_conflict(found: ContainerView, spec: ContainerSpec) -> NameConf
         return NameConflict.REFUSE
     if not found.alive:
         return NameConflict.REMOVE
-    same = found.labels.get(LABEL_IMAGE_REF) == spec.image_ref and spec.network in found.networks
-    return NameConflict.TAKE if same and found.state is ContainerState.RUNNING else NameConflict.REFUSE
+    return NameConflict.TAKE if found.runs(spec.game_id, spec.image_ref, spec.network) else NameConflict.REFUSE
 
 
 def parse_memory(text: str) -> int:

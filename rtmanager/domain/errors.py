@@ -43,11 +43,15 @@ class OperationFailed(RuntimeManagerError):
 
 
 class Unavailable(RuntimeManagerError):
-    """A dependency (named by `dependency`) does not answer: nothing is decided, trying again later can help."""
+    """A dependency (named by `dependency`) does not answer: nothing is decided, trying again later can help.
 
-    def __init__(self, dependency: str, message: str) -> None:
+    `untouched` when the question surely did not reach it, so that nothing can have happened there.
+    """
+
+    def __init__(self, dependency: str, message: str, *, untouched: bool = False) -> None:
         super().__init__(message)
         self.dependency = dependency
+        self.untouched = untouched
 
 
 class InvalidValue(RuntimeManagerError, ValueError):

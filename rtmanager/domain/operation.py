@@ -29,6 +29,10 @@ class OpKind(StrEnum):
     RECONCILE_DISPOSE = "reconcile_dispose"
 
 
+#: The kinds that are queued.
+QUEUED = frozenset({OpKind.START, OpKind.STOP, OpKind.RESTART, OpKind.PATCH, OpKind.CLEANUP})
+
+
 class OpSource(StrEnum):
     """Who asked."""
 
@@ -82,6 +86,8 @@ class Operation:
     request: Request
     generation: int
     accepted_at: datetime
+    #: How often it was put off because a dependency did not answer.
+    deferrals: int = 0
 
     @property
     def game_id(self) -> str:

@@ -10,21 +10,32 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Sequence
 
 from rtmanager.domain.errors import ErrorCode, Unavailable
-from rtmanager.domain.operation import Ending, Operation, Outcome
+from rtmanager.domain.operation import Ending, Operation, OpKind, Outcome
 from rtmanager.logs import about
 from rtmanager.operations.completions import Completions
 from rtmanager.operations.operator import HalfDone, Operator
 from rtmanager.operations.store import OperationQueue, OwnershipLost, RecordChanged, StoreRefused, Verdict
 from rtmanager.operations.wake import Wake
 
-#: How soon a job is tried again that found a dependency away; short, since what waits behind it waits too.
+#: How soon a job is tried again that found a dependency away, and how many times that at most; short, since what
+#: waits behind it waits too.
 RETRY_DELAY_S = 1.0
+MAX_RETRY_DELAYS = 5
 #: Pause before the end of an operation is offered to PostgreSQL again.
 STORE_PAUSE_S = 0.2
+
+
+#: The share of the slots that may be taken by operations that need an image: when a registry is slow, these wait
+#: for it by the dozen, and a stop must not wait behind them.
+LAUNCHING_SHARE = 0.75
+LAUNCHING = frozenset({OpKind.START, OpKind.RESTART, OpKind.PATCH})
+QUICK = frozenset({OpKind.STOP, OpKind.CLEANUP})
+
+#: How long `join` waits for a thread that nothing holds any more; one in a hung file system may never end.
+JOIN_S = 5.0
 
 
 class HandedBack(Exception):
@@ -49,26 +60,26 @@ class Executor:
         self._operator = operator
         self._completions = completions
         self._slots = slots
+        self._launching_slots = max(1, int(slots * LAUNCHING_SHARE))
         self._wake = wake
         self._ended = ended
         self._logger = logger
-        self._live: dict[int, Operation] = {}
+        # By thread and not by operation: one that was lost and claimed again here is worked on twice for a moment.
+        self._live: dict[threading.Thread, Operation] = {}
         self._idle = threading.Condition()
         self._stopping = threading.Event()
-        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="rtm-operation")
 
     def step(self) -> bool:
         """Claim what fits; whether there may be more."""
-        with self._idle:
-            free = self._slots - len(self._live)
-        if free == 0 or self._stopping.is_set():
+        if self._stopping.is_set():
             return False
-        claimed = self._queue.claim(free)
-        with self._idle:
-            self._live |= {operation.operation_id: operation for operation in claimed}
-        for operation in claimed:
-            self._threads.submit(self._work, operation)
-        return len(claimed) == free
+        live = self.live()
+        free = self._slots - len(live)
+        launching = sum(operation.request.kind in LAUNCHING for operation in live)
+        free_for_launching = min(free, self._launching_slots - launching)
+        if free_for_launching > 0:
+            return self._claim(free_for_launching, LAUNCHING | QUICK) == free_for_launching
+        return free > 0 and self._claim(free, QUICK) == free
 
     def live(self) -> Sequence[Operation]:
         """What is worked on right now."""
@@ -76,17 +87,36 @@ class Executor:
             return list(self._live.values())
 
     def stop(self, timeout_s: float) -> None:
-        """Claim nothing more; let what runs end within `timeout_s`, then hand the rest back to the queue."""
+        """Claim nothing more, and let what runs end within `timeout_s`."""
         self._stopping.set()
         with self._idle:
             self._idle.wait_for(lambda: not self._live, timeout_s)
-        for operation in self.live():
-            self._logger.warning("operation handed back", extra={"operation_id": operation.operation_id})
-            self._hand_back(operation)
 
     def join(self) -> None:
-        """Wait for the threads; by now nothing they wait for should hold them."""
-        self._threads.shutdown(wait=True)
+        """Wait for the threads, which nothing should hold by now, then hand back to the queue what is left."""
+        with self._idle:
+            self._idle.wait_for(lambda: not self._live, JOIN_S)
+            threads = list(self._live)
+        for thread in threads:
+            self._logger.error("operation does not end, its thread is left", extra={"left": thread.name})
+        try:
+            handed_back = self._queue.hand_back()
+        except Unavailable as error:
+            # The end of our session gives them back instead.
+            self._logger.warning("operations could not be handed back", extra={"error": str(error)})
+            return
+        if handed_back:
+            self._logger.warning("operations handed back", extra={"operation_ids": list(handed_back)})
+
+    def _claim(self, limit: int, kinds: Collection[OpKind]) -> int:
+        claimed = self._queue.claim(limit, kinds)
+        for operation in claimed:
+            name = f"rtm-operation-{operation.operation_id}"
+            thread = threading.Thread(target=self._work, args=(operation,), name=name, daemon=True)
+            with self._idle:
+                self._live[thread] = operation
+            thread.start()
+        return len(claimed)
 
     def _work(self, operation: Operation) -> None:
         request = operation.request
@@ -98,12 +128,13 @@ class Executor:
                 self._logger.warning("operation was taken over, it ends here")
             except HandedBack:
                 self._logger.info("operation goes on elsewhere or later")
-                self._hand_back(operation)
-            except Exception:  # a defect; the lease brings the operation to somebody again
+                left = f"this instance stops; operation {operation.operation_id} goes on with the next one"
+                self._completions.announce(operation.operation_id, Unavailable("rtmanager", left))
+            except Exception:  # a defect; it is claimed and not worked on, so the lease brings it back
                 self._logger.exception("operation could not be ended")
             finally:
                 with self._idle:
-                    del self._live[operation.operation_id]
+                    del self._live[threading.current_thread()]
                     self._idle.notify_all()
                 self._wake.set()
 
@@ -111,15 +142,16 @@ class Executor:
         while True:
             try:
                 ending = self._decide(operation)
-                if ending is None:
-                    return None
-                self._write(operation, ending)
-                return None
+                if ending is not None:
+                    self._write(operation, ending)
+                return
             except RecordChanged as error:
                 self._logger.info("record changed, deciding again", extra={"error": str(error)})
+                self._pause(error)
             except Unavailable as error:
                 if error.dependency != "postgres":  # a container could not be taken back: it has to be, some time
-                    return self._put_off(operation, error)
+                    self._put_off(operation, error)
+                    return
                 self._pause(error)
 
     def _decide(self, operation: Operation) -> Ending | None:
@@ -135,12 +167,6 @@ class Executor:
                 self._put_off(operation, error)
                 return None
             return self._operator.gave_up(operation, ErrorCode.SERVICE_UNAVAILABLE, str(error))
-        except OwnershipLost:
-            raise
-        except Exception as error:  # a defect: the asker gets an answer, the log the traceback
-            self._logger.exception("operation failed in an unforeseen way")
-            message = f"unforeseen {type(error).__name__}; operation {operation.operation_id} in the log has more"
-            return self._operator.gave_up(operation, ErrorCode.INTERNAL_ERROR, message)
 
     def _write(self, operation: Operation, ending: Ending) -> None:
         """Write the ending. Raises `OwnershipLost`, `RecordChanged` or `StoreRefused`."""
@@ -156,26 +182,16 @@ class Executor:
             self._offer(operation, ending)
         self._report(operation, ending)
 
-    def _withdraw(self, operation: Operation, launched: str) -> None:
-        """What was started on a claim that is lost must not live beside what the other claim made of the game."""
-        while True:
-            try:
-                if not self._queue.is_busy(operation.game_id):
-                    self._operator.withdraw(operation, launched)
-                return
-            except Unavailable as error:
-                self._pause(error)
-
     def _offer(self, operation: Operation, ending: Ending) -> None:
+        self._until_stored(lambda: self._queue.finish(operation, ending))
+
+    def _until_stored(self, write: Callable[[], None]) -> None:
+        """Try until PostgreSQL answers."""
         while True:
             try:
-                return self._queue.finish(operation, ending)
+                return write()
             except Unavailable as error:
                 self._pause(error)
-            except OwnershipLost:
-                if ending.launched is not None:
-                    self._withdraw(operation, ending.launched)
-                raise
 
     def _report(self, operation: Operation, ending: Ending) -> None:
         level = logging.INFO if ending.outcome is Outcome.SUCCESS else logging.WARNING
@@ -188,20 +204,14 @@ class Executor:
         self._ended.set()
 
     def _put_off(self, operation: Operation, error: Unavailable) -> None:
-        self._logger.warning("operation waits for a dependency", extra={"error": str(error)})
-        self._queue.defer(operation, delay_s=RETRY_DELAY_S, why=str(error))
+        # Once is news; after that the queue says how often, and why.
+        level = logging.WARNING if operation.deferrals == 0 else logging.DEBUG
+        self._logger.log(level, "operation waits for a dependency", extra={"error": str(error)})
+        delay_s = RETRY_DELAY_S * (1 + min(operation.deferrals, MAX_RETRY_DELAYS - 1))
+        self._until_stored(lambda: self._queue.defer(operation, delay_s=delay_s, why=str(error)))
         left = f"{error}; operation {operation.operation_id} goes on by itself when {error.dependency} answers"
         self._completions.announce(operation.operation_id, Unavailable(error.dependency, left))
 
-    def _hand_back(self, operation: Operation) -> None:
-        left = f"this instance stops; operation {operation.operation_id} goes on with the next one"
-        self._completions.announce(operation.operation_id, Unavailable("rtmanager", left))
-        try:
-            self._queue.defer(operation, delay_s=0.0, why="its instance stopped")
-        except Unavailable as error:
-            # Its lease, or the end of our session, gives it back instead.
-            self._logger.warning("operation could not be handed back", extra={"error": str(error)})
-
-    def _pause(self, error: Unavailable) -> None:
+    def _pause(self, cause: Exception) -> None:
         if self._stopping.wait(STORE_PAUSE_S):
-            raise HandedBack from error
+            raise HandedBack from cause

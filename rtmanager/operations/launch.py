@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from rtmanager.domain.container import ContainerSpec, NameConflict, limits_of_image, resolve_name_conflict
 from rtmanager.domain.errors import ErrorCode, InvalidValue, OperationFailed
-from rtmanager.domain.game import check_game_id, engine_endpoint
+from rtmanager.domain.game import check_game_id, container_name, engine_endpoint, is_game_id
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.image_ref import parse_image_ref
 from rtmanager.domain.messages import epoch_ms
@@ -71,23 +71,24 @@ def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
 
 
 def launch(progress: Progress, tools: Tools, spec: ContainerSpec) -> None:
-    """Start the container and note record and health event. Raises `OperationFailed` or `OwnershipLost`."""
-    if not tools.owns(progress.operation):
-        raise OwnershipLost(f"operation {progress.operation.operation_id} was taken over by another claim")
+    """Start the container and note what is true then. Raises `OperationFailed` or `OwnershipLost`."""
     progress.committed = True
-    container_id = _run(tools, spec)
+    note_running(progress, _run(progress, tools, spec), spec.image_ref, spec.state_path, spec.network)
+
+
+def note_running(progress: Progress, container_id: str, image_ref: str, state_path: str, network: str) -> None:
+    """The game runs in this container now: its record, and the health event."""
+    game_id, before, now = progress.operation.game_id, progress.record, progress.now()
     progress.launched = container_id
-    now = progress.now()
-    before = progress.record
     progress.set_record(
         RuntimeRecord(
-            game_id=spec.game_id,
+            game_id=game_id,
             status=Status.RUNNING,
             current_container_id=container_id,
-            current_image_ref=spec.image_ref,
-            engine_endpoint=engine_endpoint(spec.game_id),
-            state_path=spec.state_path,
-            docker_network=spec.network,
+            current_image_ref=image_ref,
+            engine_endpoint=engine_endpoint(game_id),
+            state_path=state_path,
+            docker_network=network,
             started_at=now,
             stopped_at=None,
             removed_at=None,
@@ -95,20 +96,39 @@ def launch(progress: Progress, tools: Tools, spec: ContainerSpec) -> None:
             created_at=before.created_at if before else now,
         )
     )
-    progress.observe(
-        HealthEvent(
-            spec.game_id,
-            container_id,
-            EventType.CONTAINER_STARTED,
-            HealthSource.INSPECT,
-            now,
-            {"image_ref": spec.image_ref},
-        )
-    )
+    details = {"image_ref": image_ref}
+    source = HealthSource.INSPECT
+    progress.observe(HealthEvent(game_id, container_id, EventType.CONTAINER_STARTED, source, now, details))
 
 
-def discard(tools: Tools, container_id: str) -> None:
-    """Remove a container of ours that has ended, so that its name is free; it may be gone already.
+def launched_before(progress: Progress, tools: Tools, image_ref: str) -> bool:
+    """Whether an earlier try of this operation got as far as a running container; then that is noted.
+
+    Asked before anything else when an operation is run again: what the earlier try had to prepare (a registry
+    that answered, for one) may not be there any more, and need not be.
+    """
+    operation, settings = progress.operation, tools.settings
+    if operation.generation == 1 or not is_game_id(operation.game_id):
+        return False
+    try:
+        found = tools.runtime.inspect(container_name(operation.game_id))
+    except ContainerNotFound:
+        return False
+    recorded = progress.seen.current_container_id if progress.seen else None
+    if found.container_id == recorded or not found.runs(operation.game_id, image_ref, settings.network):
+        return False
+    try:
+        state_path = tools.state_directories.prepare(operation.game_id)
+    except StateDirectoryInvalid as error:
+        raise OperationFailed(ErrorCode.START_CONFIG_INVALID, str(error)) from error
+    tools.logger.info("took the container of an earlier try", extra={"container_id": found.container_id})
+    progress.image_ref = image_ref
+    note_running(progress, found.container_id, image_ref, state_path, settings.network)
+    return True
+
+
+def discard(tools: Tools, container_id: str) -> bool:
+    """Remove a container of ours that has ended, so that its name is free; whether it is gone now.
 
     One that runs, because a person started it again, is left alone: the launch will find the name taken, and
     takes it if it is what the game needs.
@@ -119,13 +139,20 @@ def discard(tools: Tools, container_id: str) -> None:
         tools.logger.debug("container was gone already", extra={"container_id": container_id})
     except StillRunning as error:
         tools.logger.warning("a stopped game's container runs", extra={"error": str(error)})
+        return False
+    return True
 
 
-def _run(tools: Tools, spec: ContainerSpec) -> str:
+def _run(progress: Progress, tools: Tools, spec: ContainerSpec) -> str:
+    def confirm() -> None:
+        if not tools.owns(progress.operation):
+            raise OwnershipLost(f"operation {progress.operation.operation_id} was taken over by another claim")
+
     for _ in range(NAME_TRIES):
         try:
-            return tools.runtime.launch(spec)
+            return tools.runtime.launch(spec, confirm)
         except NameTaken:
+            confirm()
             taken = _settle_name(tools, spec)
             if taken is not None:
                 return taken

@@ -17,7 +17,7 @@ from rtmanager.operations.progress import Progress
 from rtmanager.operations.recreate import patch, restart
 from rtmanager.operations.start import start
 from rtmanager.operations.stop import stop
-from rtmanager.operations.store import Records
+from rtmanager.operations.store import OwnershipLost, Records
 from rtmanager.operations.tools import Tools
 
 _WORK: Mapping[OpKind, Callable[[Progress, Tools], Ending]] = {
@@ -41,7 +41,7 @@ class Operator:
         self._tools = tools
 
     def run(self, operation: Operation) -> Ending:
-        """Do what the operation asks. Raises `Unavailable`, or `HalfDone`, when a dependency does not answer."""
+        """Do what the operation asks. Raises `OwnershipLost`, `Unavailable` or `HalfDone`."""
         progress = self._progress(operation)
         request = operation.request
         try:
@@ -51,9 +51,15 @@ class Operator:
         except OperationFailed as error:
             return progress.failed(error.code, error.message)
         except Unavailable as error:
-            if progress.record is progress.seen and not progress.committed:
+            if progress.record is progress.seen and (error.untouched or not progress.committed):
                 raise
             raise HalfDone(error.dependency, str(error)) from error
+        except OwnershipLost:
+            raise
+        except Exception as error:  # a defect: the asker gets an answer, the log the traceback, what was done is kept
+            self._tools.logger.exception("operation failed in an unforeseen way")
+            said = f"unforeseen {type(error).__name__}; operation {operation.operation_id} in the log has more"
+            return progress.failed(ErrorCode.INTERNAL_ERROR, said)
 
     def gave_up(self, operation: Operation, code: ErrorCode, message: str) -> Ending:
         """The end of an operation that was not, or could not be, worked on."""
@@ -64,7 +70,12 @@ class Operator:
 
         Raises `Unavailable` when a dependency does not answer.
         """
-        self._take_away(launched)
+        runtime = self._tools.runtime
+        try:
+            runtime.stop(launched, 0)
+            runtime.remove(launched)
+        except ContainerNotFound:
+            self._tools.logger.info("container was gone already", extra={"container_id": launched})
         progress = self._progress(operation)
         record = progress.seen
         if record is not None and record.status is Status.RUNNING:
@@ -72,24 +83,6 @@ class Operator:
         return progress.failed(
             ErrorCode.CONTAINER_START_FAILED, f"the container ran, but its record could not be written: {why}"
         )
-
-    def withdraw(self, operation: Operation, launched: str) -> None:
-        """Take away a container that was started on a claim which was lost meanwhile, unless the game has it.
-
-        Only for a game without a live operation: one that is worked on may be about to take this container.
-        Raises `Unavailable` when a dependency does not answer.
-        """
-        record = self._records.get(operation.game_id)
-        if record is None or record.current_container_id != launched:
-            self._tools.logger.warning("container of a lost claim is taken away", extra={"container_id": launched})
-            self._take_away(launched)
-
-    def _take_away(self, container_id: str) -> None:
-        try:
-            self._tools.runtime.stop(container_id, 0)
-            self._tools.runtime.remove(container_id)
-        except ContainerNotFound:
-            self._tools.logger.info("container was gone already", extra={"container_id": container_id})
 
     def _progress(self, operation: Operation) -> Progress:
         return Progress(operation, self._records.get(operation.game_id), self._tools.clock)

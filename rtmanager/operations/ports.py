@@ -7,7 +7,7 @@ to the same contract tests as the real one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -52,6 +52,10 @@ class Image:
     labels: Mapping[str, str]
 
 
+def unconditionally() -> None:
+    """Nothing stands against it."""
+
+
 class ContainerRuntime(Protocol):
     """The one way to containers. Ids are opaque; names are unique within the runtime.
 
@@ -74,8 +78,12 @@ class ContainerRuntime(Protocol):
         """
         ...
 
-    def launch(self, spec: ContainerSpec) -> str:
+    def launch(self, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> str:
         """Create and start a container; returns its id once its process runs.
+
+        `confirm` is called between the two and may raise a `RuntimeManagerError`, which takes the container away
+        again: whoever was frozen before it does not start what others have since decided on, and whoever freezes
+        behind it finds his container removed by them, for it has the name and does not run.
 
         Raises `NameTaken` (nothing was done) or `LaunchFailed` (what was created is removed again), the latter
         also for an image whose process ends at once when it is started here for the first time. After

@@ -31,7 +31,7 @@ class Progress:
         self.image_ref = operation.request.image_ref or (seen.current_image_ref if seen else None) or ""
         #: The container that this operation started: taken away again if its record cannot be written.
         self.launched: str | None = None
-        #: Whether a container may have been started: from then on the operation has to be finished some time.
+        #: Whether something may have been done to a container: from then on the operation has to be finished.
         self.committed = False
         self._clock = clock
         self._started_at = clock()
@@ -61,9 +61,9 @@ class Progress:
             raise
         self._note(kind, started_at, Outcome.SUCCESS, None, None)
 
-    def note_replay(self, kind: OpKind) -> None:
-        """A part that found nothing to do."""
-        self._note(kind, self.now(), Outcome.SUCCESS, ErrorCode.REPLAY_NO_OP, None)
+    def note_part(self, kind: OpKind, code: ErrorCode | None = None) -> None:
+        """A part that was not worked on now: an earlier try did it, or it found nothing to do."""
+        self._note(kind, self.now(), Outcome.SUCCESS, code, None)
 
     @property
     def known(self) -> RuntimeRecord:

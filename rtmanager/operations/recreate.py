@@ -11,7 +11,7 @@ from rtmanager.domain.game import shown
 from rtmanager.domain.image_ref import may_patch, parse_image_ref, version_of
 from rtmanager.domain.operation import Ending, OpKind
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.launch import discard, launch, prepare
+from rtmanager.operations.launch import discard, launch, launched_before, prepare
 from rtmanager.operations.ports import ContainerNotFound
 from rtmanager.operations.progress import Progress
 from rtmanager.operations.tools import Tools
@@ -61,7 +61,15 @@ def _check_versions(current: str, wanted: str) -> None:
 
 
 def _recreate(progress: Progress, tools: Tools, record: RuntimeRecord, image_ref: str) -> Ending:
-    spec = prepare(progress, tools, image_ref)
+    if launched_before(progress, tools, image_ref):
+        progress.note_part(OpKind.STOP)
+        progress.note_part(OpKind.START)
+        return progress.succeeded()
+    try:
+        spec = prepare(progress, tools, image_ref)
+    except OperationFailed:
+        _note_what_is_left(progress, tools, record)
+        raise
     _stop_part(progress, tools, record)
     if record.current_container_id is not None:
         discard(tools, record.current_container_id)
@@ -71,10 +79,22 @@ def _recreate(progress: Progress, tools: Tools, record: RuntimeRecord, image_ref
     return progress.succeeded()
 
 
+def _note_what_is_left(progress: Progress, tools: Tools, record: RuntimeRecord) -> None:
+    """Nothing was done now; but an earlier try of this operation may have stopped the container, or removed it."""
+    if progress.operation.generation == 1 or record.status is not Status.RUNNING:
+        return
+    try:
+        if not tools.runtime.inspect(record.current_container_id or "").alive:
+            progress.set_record(record.stopped(progress.now()))
+    except ContainerNotFound:
+        progress.set_record(record.stopped_without_container(progress.now()))
+
+
 def _stop_part(progress: Progress, tools: Tools, record: RuntimeRecord) -> None:
     if record.status is not Status.RUNNING or record.current_container_id is None:
-        progress.note_replay(OpKind.STOP)
+        progress.note_part(OpKind.STOP, ErrorCode.REPLAY_NO_OP)
         return
+    progress.committed = True
     with progress.part(OpKind.STOP):
         try:
             tools.runtime.stop(record.current_container_id, tools.settings.stop_grace_s)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rtmanager.domain.errors import ErrorCode, OperationFailed
 from rtmanager.domain.operation import Ending
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.launch import discard, launch, prepare
+from rtmanager.operations.launch import discard, launch, launched_before, prepare
 from rtmanager.operations.progress import Progress
 from rtmanager.operations.tools import Tools
 
@@ -16,9 +18,13 @@ def start(progress: Progress, tools: Tools) -> Ending:
     if record is not None and record.status is Status.RUNNING:
         return _already_running(progress, record, image_ref)
     tools.ask_lobby(progress.operation.game_id)
+    if launched_before(progress, tools, image_ref):
+        return progress.succeeded()
     spec = prepare(progress, tools, image_ref)
     if record is not None and record.current_container_id is not None:
-        discard(tools, record.current_container_id)
+        progress.committed = True
+        if discard(tools, record.current_container_id):
+            progress.set_record(replace(record, current_container_id=None))
     launch(progress, tools, spec)
     return progress.succeeded()
 

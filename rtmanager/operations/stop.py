@@ -15,6 +15,7 @@ def stop(progress: Progress, tools: Tools) -> Ending:
     record = progress.known
     if record.status is not Status.RUNNING or record.current_container_id is None:
         return progress.replayed(f"game {record.game_id} is {record.status} already")
+    progress.committed = True
     try:
         tools.runtime.stop(record.current_container_id, tools.settings.stop_grace_s)
     except ContainerNotFound:

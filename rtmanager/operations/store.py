@@ -6,12 +6,12 @@ The store is the only authority over what was asked and what is true. Every meth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from rtmanager.domain.errors import ErrorCode, RuntimeManagerError
-from rtmanager.domain.operation import Ending, Operation, OpKind, Outcome, Request
+from rtmanager.domain.operation import QUEUED, Ending, Operation, OpKind, Outcome, Request
 from rtmanager.domain.record import RuntimeRecord, Status
 
 
@@ -68,16 +68,20 @@ class OperationQueue(Protocol):
         """Accept a call; returns the operation's id. Raises `GameBusy`."""
         ...
 
-    def claim(self, limit: int) -> Sequence[Operation]:
-        """Up to `limit` due operations, each the first of its game."""
+    def claim(self, limit: int, kinds: Collection[OpKind] = QUEUED) -> Sequence[Operation]:
+        """Up to `limit` due operations of these kinds, each the first of its game; every game gets its turn."""
         ...
 
     def heartbeat(self, claimed: Sequence[Operation]) -> set[int]:
         """Keep claims alive; returns the ids of those that are still this claim's."""
         ...
 
-    def reclaim_orphans(self) -> Sequence[Claimed]:
-        """Make due again what dead or silent instances had claimed."""
+    def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[Claimed]:
+        """Make due again what is claimed and worked on by nobody; returns what that was.
+
+        That is: what was silent for a lease; what is our own and not in `live` (ids of operations); and, with
+        `by_presence`, what belongs to an instance whose presence has ended.
+        """
         ...
 
     def defer(self, operation: Operation, *, delay_s: float, why: str) -> None:
@@ -88,8 +92,8 @@ class OperationQueue(Protocol):
         """Write the end, in one transaction. Raises `OwnershipLost`, `RecordChanged` or `StoreRefused`."""
         ...
 
-    def is_busy(self, game_id: str) -> bool:
-        """Whether the game has an operation that is not done."""
+    def hand_back(self) -> Sequence[int]:
+        """Make due again all that this instance still holds; returns the ids."""
         ...
 
     def verdict(self, operation_id: int) -> Verdict | None:

@@ -36,7 +36,7 @@ class Tools:
     state_directories: StateDirectories
     settings: EngineSettings
     clock: Clock
-    #: Whether a claim is still good. Asked before a container is made: an instance that was frozen for longer
+    #: Whether a claim is still good. Asked before a container is started: an instance that was frozen for longer
     #: than the lease must not start a game that others have stopped since.
     owns: Callable[[Operation], bool]
     #: Asks the Lobby about a game, for the log only; returns at once.

@@ -13,7 +13,7 @@ them) and takes no time: a stop is over at once, whatever its grace. Trouble is 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -38,6 +38,7 @@ from rtmanager.operations.ports import (
     NameTaken,
     PullPolicy,
     StillRunning,
+    unconditionally,
 )
 from rtmanager.testing.held import HOLD_LIMIT_S, Held
 
@@ -103,14 +104,20 @@ class FakeRuntime:
                 raise ImageUnavailable(f"image {image_ref} is absent and the pull policy is `never`: load it")
         return self._pull_shared(full)
 
-    def launch(self, spec: ContainerSpec) -> str:
+    def launch(self, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> str:
         with self._call("launch", spec.game_id, spec):
             if any(view.name == spec.name for view in self._containers.values()):
                 raise NameTaken(f"container name {spec.name} is taken")
             refusal = self._refusal(spec)
             if refusal is not None:
                 raise LaunchFailed(f"container {spec.name}: {refusal}")
-            return self._add(spec)
+            container_id = self._add(spec)
+            try:
+                confirm()
+            except RuntimeManagerError:
+                del self._containers[container_id]
+                raise
+            return container_id
 
     def stop(self, container_id: str, grace_seconds: int) -> None:
         with self._call("stop", container_id, grace_seconds):

@@ -8,7 +8,7 @@ Time is the clock's that it is given, and nothing happens by itself, so a seeded
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from itertools import chain
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.jobs import EntryId, Job
 from rtmanager.domain.messages import Message, Stream, health_message
-from rtmanager.domain.operation import Ending, LogEntry, Operation, Request
+from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.operations.store import Claimed, GameBusy, OwnershipLost, RecordChanged, StoreRefused, Verdict
 from rtmanager.operations.tools import Clock
@@ -55,6 +55,7 @@ class Row:
     owner: int | None = field(default=None, compare=False)
     generation: int = field(default=0, compare=False)
     heartbeat_at: datetime | None = field(default=None, compare=False)
+    deferrals: int = field(default=0, compare=False)
     deferred_why: str | None = field(default=None, compare=False)
     verdict: Verdict | None = field(default=None, compare=False)
 
@@ -210,21 +211,26 @@ class MemoryQueue:
         return self._store.add_row(request, CALL_POSITION).operation_id
 
     @call
-    def claim(self, limit: int) -> Sequence[Operation]:
+    def claim(self, limit: int, kinds: Collection[OpKind] = QUEUED) -> Sequence[Operation]:
         """See the port."""
         now = self._store.clock()
         due = []
         for rows in self._store.live.values():
             first = rows[0]
-            if first.state == "due" and first.not_before <= now and not any(row.state == "running" for row in rows):
+            ready = first.state == "due" and first.not_before <= now and first.request.kind in kinds
+            if ready and not any(row.state == "running" for row in rows):
                 due.append(first)
         # Every game gets its turn: those behind the last one first, then from the beginning again.
         due.sort(key=lambda row: (row.request.game_id <= self._last_claimed, row.request.game_id))
         for row in due[:limit]:
             row.state, row.owner, row.heartbeat_at = "running", self._owner, now
             row.generation += 1
+            row.deferred_why = None
             self._last_claimed = row.request.game_id
-        return [Operation(row.operation_id, row.request, row.generation, row.accepted_at) for row in due[:limit]]
+        return [
+            Operation(row.operation_id, row.request, row.generation, row.accepted_at, row.deferrals)
+            for row in due[:limit]
+        ]
 
     @call
     def heartbeat(self, claimed: Sequence[Operation]) -> set[int]:
@@ -236,14 +242,18 @@ class MemoryQueue:
         return {row.operation_id for row in mine}
 
     @call
-    def reclaim_orphans(self) -> Sequence[Claimed]:
+    def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[Claimed]:
         """See the port."""
         store, now, found = self._store, self._store.clock(), []
         for row in sorted(chain.from_iterable(store.live.values()), key=lambda row: row.operation_id):
             if row.state != "running" or row.heartbeat_at is None:
                 continue
             silent_s = (now - row.heartbeat_at).total_seconds()
-            if silent_s > store.lease_s or (silent_s > store.grace_s and row.owner not in store.present):
+            if row.owner == self._owner:
+                left = row.operation_id not in live
+            else:
+                left = by_presence and row.owner not in store.present
+            if silent_s > store.lease_s or (silent_s > store.grace_s and left):
                 row.state, row.owner, row.not_before = "due", None, now
                 found.append(Claimed(row.operation_id, row.request.game_id, row.request.kind))
         return found
@@ -254,6 +264,7 @@ class MemoryQueue:
         row = self._mine(operation)
         if row is not None:
             row.state, row.owner, row.deferred_why = "due", None, why
+            row.deferrals += 1
             row.not_before = self._store.clock() + timedelta(seconds=delay_s)
 
     @call
@@ -265,10 +276,12 @@ class MemoryQueue:
         self._store.end(row, ending)
 
     @call
-    def is_busy(self, game_id: str) -> bool:
+    def hand_back(self) -> Sequence[int]:
         """See the port."""
-        rows = self._store.operations.values()
-        return any(row.request.game_id == game_id and row.state != "done" for row in rows)
+        held = [row for row in self._store.operations.values() if row.state == "running" and row.owner == self._owner]
+        for row in held:
+            row.state, row.owner, row.not_before = "due", None, self._store.clock()
+        return [row.operation_id for row in held]
 
     @call
     def verdict(self, operation_id: int) -> Verdict | None:
@@ -288,12 +301,16 @@ class MemoryPresence:
     def __init__(self, store: MemoryStore, owner: int) -> None:
         self._store = store
         self._owner = owner
+        self._since = store.clock()
         self.trouble = store.trouble
 
     @call
-    def show(self) -> None:
+    def show(self) -> float:
         """See the port."""
-        self._store.present.add(self._owner)
+        if self._owner not in self._store.present:
+            self._store.present.add(self._owner)
+            self._since = self._store.clock()
+        return (self._store.clock() - self._since).total_seconds()
 
     def close(self) -> None:
         """End the session, and with it the presence."""

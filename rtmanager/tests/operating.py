@@ -63,7 +63,7 @@ class FailingRuntime:
                 return method(*args)
             if self.done:
                 method(*args)
-            raise Unavailable("docker", f"no answer to {name}")
+            raise Unavailable("docker", f"no answer to {name}", untouched=not self.done)
 
         return passed
 

@@ -215,16 +215,6 @@ class QueueContract(StoreContract):
         with self.assertRaises(GameBusy):
             self.queue.submit(request("g1"))
 
-    def test_a_game_is_busy_until_its_last_operation_is_done(self) -> None:
-        self.assertFalse(self.queue.is_busy("g1"))
-        self.queue.submit(request("g1"))
-        self.assertTrue(self.queue.is_busy("g1"))
-        self.assertFalse(self.queue.is_busy("g2"))
-        operation = self.claim_one()
-        self.assertTrue(self.queue.is_busy("g1"))
-        self.queue.finish(operation, ended())
-        self.assertFalse(self.queue.is_busy("g1"))
-
     def test_a_refused_call_is_told_why_the_first_one_waits(self) -> None:
         self.queue.submit(request("g1"))
         self.queue.defer(self.claim_one(), delay_s=60, why="docker sleeps")
@@ -397,6 +387,34 @@ class OwnershipContract(StoreContract):
         self.other.reclaim_orphans()
         with self.assertRaises(OwnershipLost):
             self.queue.finish(operation, ended())
+
+    def test_what_an_instance_holds_when_it_stops_is_handed_back(self) -> None:
+        mine = self.claimed("g1")
+        self.queue.submit(request("g2"))
+        theirs = self.claim_one(self.other)
+        self.assertEqual(list(self.queue.hand_back()), [mine.operation_id])
+        self.assertEqual(self.claim_one(self.other).operation_id, mine.operation_id)
+        self.assertEqual(self.other.heartbeat([theirs]), {theirs.operation_id})
+
+    def test_a_claim_of_our_own_that_we_do_not_work_on_is_due_again_after_the_grace_time(self) -> None:
+        lost, worked_on = self.claimed("g1"), self.claimed("g2")
+        self.store.pass_time(self.store.grace_s + 1)
+        found = self.queue.reclaim_orphans([worked_on.operation_id])
+        self.assertEqual([orphan.operation_id for orphan in found], [lost.operation_id])
+
+    def test_an_instance_that_has_just_come_itself_takes_nobody_for_dead(self) -> None:
+        self.claimed("g1")
+        absent = self.store.queue(3)
+        self.queue.hand_back()
+        self.claim_one(absent)
+        self.store.pass_time(self.store.grace_s + 1)
+        self.assertEqual(list(self.queue.reclaim_orphans(by_presence=False)), [])
+        self.assertEqual(len(self.queue.reclaim_orphans(by_presence=True)), 1)
+
+    def test_a_claim_takes_only_the_kinds_it_asks_for_and_no_game_jumps_its_queue(self) -> None:
+        self.accept(job(START, 1), job(STOP, 2), job(STOP, 3, stop_fields("g2")))
+        claimed = self.queue.claim(10, {OpKind.STOP})
+        self.assertEqual([operation.game_id for operation in claimed], ["g2"])
 
     def test_an_end_is_written_once(self) -> None:
         operation = self.claimed()

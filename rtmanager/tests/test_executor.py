@@ -117,16 +117,30 @@ class ParallelTest(ExecutorTestCase):
         self.assertEqual(self.states(), ["done"] * 3)
 
     def test_no_more_is_claimed_than_there_are_slots(self) -> None:
-        two = self.instance(2, slots=2)
-        for n in range(3):
+        two = self.instance(2, slots=4)
+        for n in range(5):
             self.one.queue.submit(request(f"g{n}"))
         with self.world.docker.holding("launch") as held:
-            self.assertTrue(two.executor.step())
-            held.wait_for(2)
-            self.assertFalse(two.executor.step())
-            self.assertEqual(self.states(), ["running", "running", "due"])
+            two.executor.step()
+            held.wait_for(3)
+            two.executor.step()
+            self.assertEqual(self.states(), ["running"] * 3 + ["due"] * 2)
         two.work()
-        self.assertEqual(self.states(), ["done"] * 3)
+        self.assertEqual(self.states(), ["done"] * 5)
+
+    def test_starts_that_wait_for_an_image_leave_room_for_a_stop(self) -> None:
+        self.world.bring(Status.RUNNING, "z")
+        two = self.instance(2, slots=4)
+        for n in range(5):
+            self.one.queue.submit(request(f"g{n}"))
+        with self.world.docker.holding("launch") as held:
+            two.executor.step()
+            held.wait_for(3)
+            self.accept(job(STOP, 9, stop_fields("z")))
+            two.executor.step()
+            wait_until(lambda: len(two.executor.live()) == 3, "the end of the stop")
+            self.assertEqual(self.states()[-1], "done")
+        two.work()
 
     def test_a_stuck_game_delays_no_other(self) -> None:
         self.one.queue.submit(request("g1"))
@@ -411,14 +425,13 @@ class StopTest(ExecutorTestCase):
         arrived, opens = self.world.runtime.gate("launch")
         self.one.executor.step()
         self.assertTrue(arrived.wait(PATIENCE_S))
-        (operation,) = self.one.executor.live()
         self.one.executor.stop(0)
+        with mock.patch.object(executor_module, "JOIN_S", 0.01):
+            self.one.executor.join()
         self.assertEqual(self.states(), ["due"])
-        with self.assertRaises(Unavailable):
-            self.one.completions.wait(operation.operation_id, PATIENCE_S)
         self.instance(2, operator=self.world.make_operator(self.world.docker)).work()
         opens.set()
-        self.one.executor.join()
+        wait_until(lambda: not self.one.executor.live(), "the end of the thread")
         self.assertEqual(self.world.results(), [("success", "")])
         self.assertEqual(len(self.world.docker.containers), 1)
         self.assert_consistent()
@@ -434,7 +447,10 @@ class StopTest(ExecutorTestCase):
         self.world.docker.available = False
         opens.set()
         stopper.join()
+        self.one.executor.join()
         self.assertEqual(self.states(), ["due"])
+        with self.assertRaises(Unavailable):
+            self.one.completions.wait(operation_id, 0)
         self.assertIsNone(self.one.queue.verdict(operation_id))
 
     def test_a_stop_does_not_wait_for_postgres(self) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rtmanager.domain.errors import Unavailable
-from rtmanager.domain.operation import Ending, OpKind, OpSource
+from rtmanager.domain.errors import ErrorCode, Unavailable
+from rtmanager.domain.operation import Ending, Operation, OpKind, OpSource, Outcome
 from rtmanager.domain.record import Status
 from rtmanager.operations.operator import HalfDone
-from rtmanager.tests.making import IMAGE_2, request
+from rtmanager.tests.making import IMAGE, IMAGE_2, request
 from rtmanager.tests.operating import World, WorldTestCase
 
 CASES = [
@@ -117,7 +117,7 @@ class HalfDoneTest(WorldTestCase):
         if done:
             self.world.docker.lose_answer(method)
         else:
-            self.world.runtime.raises[method] = Unavailable("docker", "away")
+            self.world.runtime.raises[method] = Unavailable("docker", "away", untouched=True)
         with self.assertRaises(Unavailable) as caught:
             self.world.operator.run(operation)
         self.assertEqual(caught.exception.dependency, "docker")
@@ -133,6 +133,11 @@ class HalfDoneTest(WorldTestCase):
             with self.subTest(kind=kind, method=method):
                 self.assertIs(self.kind_of_failure(kind, before, method, done=False), Unavailable)
 
+    def test_a_stop_whose_answer_is_lost_is_half_done(self) -> None:
+        for kind in (OpKind.STOP, OpKind.RESTART):
+            with self.subTest(kind=kind):
+                self.assertIs(self.kind_of_failure(kind, Status.RUNNING, "stop", done=True), HalfDone)
+
     def test_a_restart_that_stopped_the_old_container_is_half_done(self) -> None:
         for method in ("remove", "launch"):
             with self.subTest(method):
@@ -142,3 +147,53 @@ class HalfDoneTest(WorldTestCase):
         for before in (None, Status.STOPPED, Status.REMOVED):
             with self.subTest(before=before):
                 self.assertIs(self.kind_of_failure(OpKind.START, before, "launch", done=True), HalfDone)
+
+
+class SecondTryTest(WorldTestCase):
+    """An operation that is run again where the first try got far, and now something it needed is gone."""
+
+    def first_try(self, kind: OpKind, method: str, image_ref: str = IMAGE) -> Operation:
+        """Run until the answer to `method` is lost, as if killed there; claimed again."""
+        operation = self.world.claim(request(kind=kind, image_ref=image_ref))
+        self.world.docker.lose_answer(method)
+        with self.assertRaises(Unavailable):
+            self.world.operator.run(operation)
+        self.world.queue.defer(operation, delay_s=0, why="killed")
+        (again,) = self.world.queue.claim(1)
+        return again
+
+    def end(self, operation: Operation) -> Ending:
+        ending = self.world.operator.run(operation)
+        self.world.queue.finish(operation, ending)
+        return ending
+
+    def test_a_start_that_got_its_container_needs_no_registry_any_more(self) -> None:
+        again = self.first_try(OpKind.START, "launch")
+        self.world.docker.present.clear()
+        self.assertEqual(self.end(again).outcome, Outcome.SUCCESS)
+        self.assert_consistent()
+
+    def test_a_restart_that_stopped_its_container_and_cannot_go_on_says_stopped(self) -> None:
+        self.world.bring(Status.RUNNING)
+        again = self.first_try(OpKind.RESTART, "stop")
+        self.world.docker.present.clear()
+        self.assertEqual(self.end(again).error_code, ErrorCode.IMAGE_PULL_FAILED)
+        self.assertEqual(self.world.known().status, Status.STOPPED)
+        self.assert_consistent()
+
+    def test_a_restart_that_got_its_container_is_ended_with_its_three_rows(self) -> None:
+        self.world.bring(Status.RUNNING)
+        rows = len(self.world.store.log)
+        again = self.first_try(OpKind.RESTART, "launch")
+        self.world.docker.present.clear()
+        self.assertEqual(self.end(again).outcome, Outcome.SUCCESS)
+        kinds = [row.kind for row in self.world.store.log[rows:]]
+        self.assertEqual(kinds, [OpKind.STOP, OpKind.START, OpKind.RESTART])
+        self.assert_consistent()
+
+    def test_a_start_that_took_the_old_container_away_and_failed_names_it_no_more(self) -> None:
+        self.world.bring(Status.STOPPED)
+        self.world.docker.fail_launch("g1", "no")
+        ending = self.world.do(request(kind=OpKind.START, image_ref=IMAGE))
+        self.assertEqual(ending.error_code, ErrorCode.CONTAINER_START_FAILED)
+        self.assertIsNone(self.world.known().current_container_id)

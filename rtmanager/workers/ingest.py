@@ -15,7 +15,7 @@ from rtmanager.domain.messages import Message, Stream
 from rtmanager.workers.ports import Inbox, InputStreams
 
 #: Entries of one stream that are taken over in one transaction.
-BATCH = 500
+BATCH = 200
 #: The longest wait for an entry; also how soon orphans of an instance that died while reading are noticed.
 WAIT_S = 5.0
 #: How long to leave the turn to the instance that has it.

@@ -16,13 +16,15 @@ from rtmanager.operations.store import OperationQueue
 
 #: Seconds between two signs of life.
 PERIOD_S = 1.0
+#: After so many seconds of our own presence, whoever shows none is gone.
+SETTLED_S = 3.0
 
 
 class Presence(Protocol):
     """A sign of life that ends with the process. Raises `Unavailable`."""
 
-    def show(self) -> None:
-        """Make sure that it is there."""
+    def show(self) -> float:
+        """Make sure that it is there; for how many seconds it has been without a break."""
         ...
 
 
@@ -46,11 +48,13 @@ class LeaseKeeper:
 
     def step(self) -> bool:
         """Always False: once a period is enough."""
-        self._presence.show()
         live = self._live()
         if live:
-            self._queue.heartbeat(live)
-        orphans = self._queue.reclaim_orphans()
+            self._report_lost(live, self._queue.heartbeat(live))
+        # After an outage every instance has to show itself again. Who has only just done so itself gives the others
+        # the same time, and does not take them for dead.
+        by_presence = self._presence.show() > SETTLED_S
+        orphans = self._queue.reclaim_orphans([operation.operation_id for operation in live], by_presence=by_presence)
         for orphan in orphans:
             self._logger.warning(
                 "took over an operation of an instance that is gone",
@@ -63,3 +67,12 @@ class LeaseKeeper:
         if orphans:
             self._found()
         return False
+
+    def _report_lost(self, live: Sequence[Operation], ours: set[int]) -> None:
+        still_working = set(self._live())  # the others have ended meanwhile, as they should
+        for operation in still_working.intersection(live):
+            if operation.operation_id not in ours:
+                self._logger.warning(
+                    "operation was taken over while it was worked on here",
+                    extra={"operation_id": operation.operation_id, "game_id": operation.game_id},
+                )

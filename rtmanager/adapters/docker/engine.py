@@ -18,7 +18,7 @@ from docker.utils import version_lt
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
-from rtmanager.adapters.docker.errors import is_answer, reason, timed_out, words
+from rtmanager.adapters.docker.errors import is_answer, never_connected, reason, timed_out, words
 from rtmanager.adapters.docker.lines import Address, Allowance, Lines
 from rtmanager.adapters.docker.transport import EngineAdapter
 from rtmanager.domain.errors import Unavailable
@@ -68,6 +68,9 @@ class Engine:
         allowed = allowance if isinstance(allowance, Allowance) else Allowance(allowance)
         try:
             client = self._agreed_client()
+        except Unavailable as error:
+            raise Unavailable(error.dependency, str(error), untouched=True) from error
+        try:
             with self._lines.allowing(allowed):
                 return question(client)
         except APIError as error:
@@ -131,7 +134,7 @@ class Engine:
             why = f"nothing within {waited_s:g} s; look for a stuck container, or restart Docker"
         else:
             why = f"{reason(error)}; check that Docker runs there and that this user may use it"
-        return self.unavailable(why)
+        return Unavailable("docker", str(self.unavailable(why)), untouched=never_connected(error))
 
 
 def _bracketed(host: str) -> str:

@@ -83,6 +83,12 @@ def timed_out(error: BaseException) -> bool:
     return any(isinstance(cause, TimeoutError) for cause in causes(error))
 
 
+def never_connected(error: BaseException) -> bool:
+    """Whether there was no connection, so that the engine cannot have heard the question."""
+    refused = (ConnectionRefusedError, FileNotFoundError, PermissionError)
+    return any(isinstance(cause, refused) for cause in causes(error))
+
+
 def reason(error: BaseException) -> str:
     """The innermost cause in a few words: `Connection refused` rather than four nested class names."""
     chain = list(causes(error))

@@ -28,6 +28,7 @@ from rtmanager.domain.container import (
     ContainerSpec,
     ContainerView,
 )
+from rtmanager.domain.errors import RuntimeManagerError
 from rtmanager.operations.ports import (
     ContainerNotFound,
     Image,
@@ -35,6 +36,7 @@ from rtmanager.operations.ports import (
     NameTaken,
     PullPolicy,
     StillRunning,
+    unconditionally,
 )
 
 T = TypeVar("T")
@@ -83,9 +85,14 @@ class DockerRuntime:
         """See the port."""
         return self._images.ensure(image_ref, policy)
 
-    def launch(self, spec: ContainerSpec) -> str:
+    def launch(self, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> str:
         """See the port; how the container is walled in stands in `hardening`."""
         container_id = self._create(spec)
+        try:
+            confirm()
+        except RuntimeManagerError:
+            self._discard(container_id)
+            raise
         try:
             self._engine.ask(self._deadlines.start_s, lambda client: client.start(container_id))
         except APIError as error:
@@ -112,7 +119,9 @@ class DockerRuntime:
         tried = False
         while True:
             try:
-                self._engine.ask(until - monotonic(), lambda client: client.remove_container(container_id, v=True))
+                self._engine.ask(
+                    max(LOOK_AGAIN_S, until - monotonic()), lambda client: client.remove_container(container_id, v=True)
+                )
             except NotFound as error:
                 if tried:
                     return

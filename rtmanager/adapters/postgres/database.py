@@ -1,18 +1,21 @@
 """The connection pool, and the line between "PostgreSQL does not answer" and "PostgreSQL says no".
 
-Everything that waiting can mend (lost connections, timeouts, a server that starts, stops, recovers, is
-read-only or full) becomes `Unavailable`; every other error of psycopg is a fault of ours or of the data and is
-passed on as it is.
+Only what PostgreSQL has against the data itself (a constraint, a value that a column cannot hold) is passed on
+as it is. Everything else becomes `Unavailable`, since waiting, or a person, can mend it: lost connections,
+timeouts, a server that starts, stops, recovers or is full, a table that a restore has not brought back yet.
 """
 
 from __future__ import annotations
 
+import os
 import random
+import socket
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg
-from psycopg import errors
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
@@ -28,20 +31,13 @@ CHECKOUT_TIMEOUT_S = 5.0
 #: Connections kept open when there is nothing to do.
 MIN_CONNECTIONS = 2
 
-_WAITING_HELPS = (
-    psycopg.OperationalError,  # lost connections, timeouts, resources, shutdowns, deadlocks: classes 08, 53, 57, 40
-    psycopg.InterfaceError,  # a connection that was closed under us
-    PoolTimeout,
-    PoolClosed,
-    errors.ReadOnlySqlTransaction,
-)
-
 
 class Database:
     """A pool of connections; `transaction()` is the only way in. Safe for any number of threads."""
 
     def __init__(self, dsn: str, *, max_connections: int) -> None:
         self._dsn = dsn
+        self._connections: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
         self.conninfo = to_conninfo(dsn, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             self.conninfo,
@@ -50,6 +46,7 @@ class Database:
             min_size=MIN_CONNECTIONS,
             max_size=max_connections,
             timeout=CHECKOUT_TIMEOUT_S,
+            configure=self._connections.add,
             check=ConnectionPool.check_connection,
             # A pool that gave up would need a person; one that retries every few seconds does not.
             reconnect_timeout=5.0,
@@ -68,7 +65,7 @@ class Database:
 
     def ping(self) -> str:
         """The server's version. Raises `Unavailable`. Uses a connection of its own, so that it answers for now."""
-        with self.translated(), psycopg.connect(self.conninfo) as connection:
+        with self.translated(), self.connect() as connection:
             return str(connection.info.parameter_status("server_version"))
 
     @contextmanager
@@ -77,12 +74,28 @@ class Database:
         with self.translated(), self._pool.connection() as connection:
             yield connection
 
+    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        """A connection outside the pool, in autocommit; its owner closes it."""
+        connection = psycopg.connect(self.conninfo, autocommit=True)
+        self._connections.add(connection)
+        return connection
+
+    def cut(self) -> None:
+        """End every wait for PostgreSQL, on all threads: the last resort of a stop while it does not answer."""
+        for connection in list(self._connections):
+            with suppress(psycopg.OperationalError, OSError):  # it is closed already
+                line = socket.socket(fileno=os.dup(connection.fileno()))
+                line.shutdown(socket.SHUT_RDWR)
+                line.close()
+
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Turns what waiting can mend into `Unavailable`."""
         try:
             yield
-        except _WAITING_HELPS as error:
+        except (psycopg.DataError, psycopg.IntegrityError):
+            raise
+        except (psycopg.Error, PoolTimeout, PoolClosed) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise Unavailable("postgres", f"{described(self._dsn)} does not answer: {lines[0]}") from error
 

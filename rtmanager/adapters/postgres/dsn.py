@@ -16,7 +16,18 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rtmanager.values import Bad
 
 SCHEMA = "rtmanager"
-CONNECT_TIMEOUT_S = 5
+
+#: Our transactions take milliseconds. An instance that freezes inside one loses it, and every lock and turn with it.
+IDLE_TRANSACTION_MS = 10_000
+
+#: A connection whose other end is gone without a word is given up after 11 to 15 seconds, not after hours.
+_NETWORK = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 
 _EXAMPLE = "postgres://rtmanagerservice:…@host:5432/galaxy?search_path=rtmanager"
 _PAIR = re.compile(r"(?:^|\s)search_path\s*=\s*(?:'(?P<quoted>(?:[^'\\]|\\.)*)'|(?P<bare>[^\s']+))")
@@ -48,7 +59,9 @@ def to_conninfo(dsn: str, *, statement_timeout_ms: int) -> str:
     if search_path is not None:
         options += f" -csearch_path={_escape(search_path)}"
     options += f" -cstatement_timeout={statement_timeout_ms}"
-    given.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
+    options += f" -cidle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
+    for name, value in _NETWORK.items():
+        given.setdefault(name, value)
     given.setdefault("application_name", "rtmanager")
     return make_conninfo("", **{**given, "options": options.strip()})
 

@@ -2,7 +2,8 @@
 
 Two instances that read the input streams at once could take over a later job of a game before an earlier one.
 So reading is done in turns: whoever holds the turn (a lock of its transaction) reads, writes and commits; a
-holder that freezes loses its transaction, and what it then tries to write is refused by PostgreSQL itself.
+holder that freezes loses its transaction (`IDLE_TRANSACTION_MS`), and what it then tries to write is refused by
+PostgreSQL itself.
 """
 
 from __future__ import annotations
@@ -16,9 +17,6 @@ from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.queue import job_values
 from rtmanager.domain.jobs import RANK, Job
 from rtmanager.domain.messages import Message, Stream
-
-#: A turn takes milliseconds; a holder that is silent for so long is frozen.
-IDLE_TURN_MS = 10_000
 
 
 class Turn:
@@ -60,7 +58,6 @@ class PostgresInbox:
     def turn(self) -> Iterator[Turn | None]:
         """The turn, or None while another instance has it; committed at the end. Raises `Unavailable`."""
         with self._database.transaction() as connection:
-            connection.execute(SQL["limit_idle_turn"], {"milliseconds": str(IDLE_TURN_MS)})
             row = connection.execute(SQL["take_ingest_turn"]).fetchone()
             mine = row is not None and row["pg_try_advisory_xact_lock"]
             yield Turn(connection, self._stream_names) if mine else None

@@ -53,13 +53,15 @@ def migrate(database: Database, logger: logging.Logger) -> list[str]:
     Raises `MigrationFailed`, or `Unavailable` when PostgreSQL does not answer.
     """
     applied = []
-    with database.translated(), psycopg.connect(database.conninfo) as connection:
+    with database.translated(), database.connect() as connection:
         try:
+            connection.execute(b"SET statement_timeout = 0")  # a migration, or waiting for another's, may take long
             _require_schema(connection)
             with connection.transaction():
                 connection.execute(_TAKE_TURN)
                 connection.execute(_CREATE_TABLE)
-                done = {row[0] for row in connection.execute(b"SELECT version FROM schema_migrations")}
+                rows = connection.execute(b"SELECT version FROM schema_migrations")
+                done = {int(str(row[0])) for row in rows}
                 for migration in known_migrations():
                     if migration.version not in done:
                         _apply(connection, migration)

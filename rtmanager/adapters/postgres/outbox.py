@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rtmanager.adapters.postgres.database import Connection, Database
-from rtmanager.adapters.postgres.inbox import IDLE_TURN_MS
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.workers.ports import DueMessage
@@ -58,7 +57,6 @@ class PostgresOutbox:
     def turn(self) -> Iterator[RelayTurn | None]:
         """The turn, or None while another instance has it; committed at the end. Raises `Unavailable`."""
         with self._database.transaction() as connection:
-            connection.execute(SQL["limit_idle_turn"], {"milliseconds": str(IDLE_TURN_MS)})
             row = connection.execute(SQL["take_relay_turn"]).fetchone()
             if row is None or not row["pg_try_advisory_xact_lock"]:
                 yield None

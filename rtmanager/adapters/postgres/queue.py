@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from psycopg.errors import UniqueViolation
@@ -12,7 +12,7 @@ from rtmanager.adapters.postgres.endings import write_ending
 from rtmanager.adapters.postgres.presence import PRESENCE_CLASS
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.domain.errors import ErrorCode
-from rtmanager.domain.operation import Ending, Operation, OpKind, OpSource, Outcome, Request
+from rtmanager.domain.operation import QUEUED, Ending, Operation, OpKind, OpSource, Outcome, Request
 from rtmanager.operations.store import Claimed, GameBusy, Verdict
 
 #: How long after its last heartbeat an operation of an instance that is gone is taken over. Not at once: after
@@ -41,28 +41,27 @@ class PostgresQueue:
             live = connection.execute(SQL["live_operation"], {"game_id": request.game_id}).fetchone()
         raise GameBusy(_describe(request.game_id, live))
 
-    def claim(self, limit: int) -> Sequence[Operation]:
-        """Up to `limit` operations that are due, each the first of its game; every game gets its turn.
+    def claim(self, limit: int, kinds: Collection[OpKind] = QUEUED) -> Sequence[Operation]:
+        """Up to `limit` operations that are due and of these kinds, each the first of its game.
 
-        Used by one thread: it goes on behind the game that it claimed last.
+        Every game gets its turn: a claim goes on behind the game that was claimed last. Used by one thread.
         """
-        claimed = self._claim(limit, self._last_claimed)
-        if len(claimed) < limit and self._last_claimed:
-            claimed += self._claim(limit - len(claimed), "")
-        if claimed:
-            self._last_claimed = claimed[-1].game_id
-        return claimed
-
-    def _claim(self, limit: int, after: str) -> list[Operation]:
-        values = {"owner": self._owner, "limit": limit, "after": after}
+        values = {"owner": self._owner, "kinds": list(kinds)}
         try:
             with self._database.transaction() as connection:
-                rows = connection.execute(SQL["claim_due"], values).fetchall()
+                found = connection.execute(SQL["claim_due"], values | {"limit": limit, "after": self._last_claimed})
+                rows = found.fetchall()
+                if len(rows) < limit and self._last_claimed:
+                    left = values | {"limit": limit - len(rows), "after": ""}
+                    rows += connection.execute(SQL["claim_due"], left).fetchall()
         except UniqueViolation:
             # A call and a job of one game were accepted at the same moment and claimed by two instances: the
             # index let one through, and the next claim finds the other waiting in its place.
             return []
-        return [_operation(row) for row in sorted(rows, key=lambda row: str(row["game_id"]))]
+        claimed = [_operation(row) for row in rows]
+        if claimed:
+            self._last_claimed = max((o.game_id for o in claimed if o.game_id > self._last_claimed), default="")
+        return claimed
 
     def heartbeat(self, claimed: Sequence[Operation]) -> set[int]:
         """Keep claimed operations alive; returns the ids of those that are still ours."""
@@ -73,9 +72,16 @@ class PostgresQueue:
         with self._database.transaction() as connection:
             return {row["id"] for row in connection.execute(SQL["heartbeat"], values)}
 
-    def reclaim_orphans(self) -> Sequence[Claimed]:
-        """Make due again what dead or silent instances had claimed; returns what that was."""
-        values = {"lease_s": self._lease_s, "grace_s": ORPHAN_GRACE_S, "presence_class": PRESENCE_CLASS}
+    def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[Claimed]:
+        """Make due again what is claimed and worked on by nobody; `live` is what this instance works on."""
+        values = {
+            "lease_s": self._lease_s,
+            "grace_s": ORPHAN_GRACE_S,
+            "presence_class": PRESENCE_CLASS,
+            "owner": self._owner,
+            "live": list(live),
+            "by_presence": by_presence,
+        }
         with self._database.transaction() as connection:
             return [
                 Claimed(row["id"], row["game_id"], OpKind(row["kind"]))
@@ -97,10 +103,10 @@ class PostgresQueue:
         """Write the end of an operation; see `write_ending`."""
         write_ending(self._database, operation, ending)
 
-    def is_busy(self, game_id: str) -> bool:
-        """Whether the game has an operation that is not done."""
+    def hand_back(self) -> Sequence[int]:
+        """Make due again all that this instance still holds; returns the ids."""
         with self._database.transaction() as connection:
-            return connection.execute(SQL["live_operation"], {"game_id": game_id}).fetchone() is not None
+            return [row["id"] for row in connection.execute(SQL["hand_back"], {"owner": self._owner})]
 
     def verdict(self, operation_id: int) -> Verdict | None:
         """How an operation ended; None while it has not."""
@@ -140,7 +146,7 @@ def _operation(row: Mapping[str, Any]) -> Operation:
         reason=row["reason"],
         problem=problem,
     )
-    return Operation(row["id"], request, row["generation"], row["accepted_at"])
+    return Operation(row["id"], request, row["generation"], row["accepted_at"], row["deferrals"])
 
 
 def _describe(game_id: str, live: Mapping[str, Any] | None) -> str:

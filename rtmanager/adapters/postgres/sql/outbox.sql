@@ -17,7 +17,9 @@ INSERT INTO outbox (stream, fields) VALUES (%(stream)s, %(fields)s::json);
 SELECT due.id, due.stream, due.fields
 FROM unnest(%(streams)s::text[]) AS streams (stream),
      LATERAL (SELECT o.id, o.stream, o.fields FROM outbox o
-              WHERE o.stream = streams.stream ORDER BY o.id LIMIT %(limit)s) due
+              -- Not "=": for a stream without messages the planner would then walk the whole primary key.
+              WHERE o.stream >= streams.stream AND o.stream <= streams.stream
+              ORDER BY o.stream, o.id LIMIT %(limit)s) due
 ORDER BY due.id;
 
 -- name: delete_messages

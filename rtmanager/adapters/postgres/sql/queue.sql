@@ -2,10 +2,6 @@
 -- True for the one instance that may read the input streams now; until the end of its transaction.
 SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.ingest'));
 
--- name: limit_idle_turn
--- A frozen instance loses its transaction, and with it its turn, after this time.
-SELECT set_config('idle_in_transaction_session_timeout', %(milliseconds)s, true);
-
 -- name: accept_job
 -- A stream entry becomes an operation; the same entry again changes nothing.
 INSERT INTO operations (
@@ -46,28 +42,29 @@ LIMIT 1;
 -- `after` in the order of their ids. The recursion steps from game to game through operations_queue_idx, so that
 -- a game with ten thousand jobs costs one step; and only as far as `limit` asks.
 UPDATE operations
-SET state = 'running', owner = %(owner)s, generation = generation + 1, heartbeat_at = clock_timestamp()
+SET state = 'running', owner = %(owner)s, generation = generation + 1, heartbeat_at = clock_timestamp(),
+    deferred_why = NULL
 WHERE id IN (
     SELECT o.id
     FROM (
         WITH RECURSIVE heads AS (
-            (SELECT game_id, id, state, not_before FROM operations
+            (SELECT game_id, id, kind, state, not_before FROM operations
              WHERE state <> 'done' AND game_id > %(after)s
              ORDER BY game_id, entry_ms, entry_seq, entry_rank, id LIMIT 1)
             UNION ALL
             SELECT next.* FROM heads, LATERAL (
-                SELECT game_id, id, state, not_before FROM operations
+                SELECT game_id, id, kind, state, not_before FROM operations
                 WHERE state <> 'done' AND game_id > heads.game_id
                 ORDER BY game_id, entry_ms, entry_seq, entry_rank, id LIMIT 1) next)
         SELECT id FROM heads
-        WHERE state = 'due' AND not_before <= clock_timestamp()
+        WHERE state = 'due' AND not_before <= clock_timestamp() AND kind = ANY (%(kinds)s)
           AND NOT EXISTS (SELECT FROM operations r WHERE r.game_id = heads.game_id AND r.state = 'running')
         LIMIT %(limit)s) head
     JOIN operations o ON o.id = head.id
     WHERE o.state = 'due'
     FOR UPDATE OF o SKIP LOCKED)
 RETURNING id, game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
-          generation, accepted_at;
+          generation, accepted_at, deferrals;
 
 -- name: heartbeat
 -- Says that claimed operations are still worked on; returns those that are still this claim's.
@@ -78,18 +75,28 @@ WHERE o.id = mine.id AND o.generation = mine.generation AND o.state = 'running'
 RETURNING o.id;
 
 -- name: reclaim_orphans
--- Operations of an instance that is gone (its session, and with it its lock, ended a while ago) or that has
--- been silent for a whole lease become due again.
+-- Claimed operations become due again: those that have been silent for a whole lease; those of an instance whose
+-- session, and with it its lock, has ended; our own that we do not work on (the answer to a claim was lost). One
+-- that somebody just now writes is not waited for.
+WITH lost AS MATERIALIZED (
+    SELECT o.id
+    FROM operations o
+    WHERE o.state = 'running'
+      AND (o.heartbeat_at < clock_timestamp() - make_interval(secs => %(lease_s)s)
+           OR (o.heartbeat_at < clock_timestamp() - make_interval(secs => %(grace_s)s)
+               AND CASE
+                   WHEN o.owner = %(owner)s THEN o.id <> ALL (%(live)s)
+                   ELSE %(by_presence)s AND NOT EXISTS (
+                       SELECT FROM pg_locks l
+                       WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+                         AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+                         AND l.classid = %(presence_class)s AND l.objid = o.owner::bigint)
+                   END))
+    FOR UPDATE OF o SKIP LOCKED)
 UPDATE operations o
 SET state = 'due', owner = NULL, not_before = clock_timestamp()
-WHERE o.state = 'running'
-  AND (o.heartbeat_at < clock_timestamp() - make_interval(secs => %(lease_s)s)
-       OR (o.heartbeat_at < clock_timestamp() - make_interval(secs => %(grace_s)s)
-           AND NOT EXISTS (
-               SELECT FROM pg_locks l
-               WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
-                 AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-                 AND l.classid = %(presence_class)s AND l.objid = o.owner::bigint)))
+FROM lost
+WHERE o.id = lost.id
 RETURNING o.id, o.game_id, o.kind;
 
 -- name: defer_operation
@@ -106,10 +113,17 @@ SET state = 'done', outcome = %(outcome)s, error_code = %(error_code)s, error_me
     finished_at = clock_timestamp()
 WHERE id = %(id)s AND generation = %(generation)s AND state = 'running';
 
+-- name: hand_back
+-- Everything that an instance still holds when it stops.
+UPDATE operations
+SET state = 'due', owner = NULL, deferred_why = 'its instance stopped', not_before = clock_timestamp()
+WHERE owner = %(owner)s AND state = 'running'
+RETURNING id;
+
 -- name: get_outcome
 -- How an operation stands, for the caller who waits for it.
 SELECT state, outcome, error_code, error_message FROM operations WHERE id = %(id)s;
 
 -- name: take_presence
 -- Held by a session of its own for as long as an instance lives.
-SELECT pg_advisory_lock(%(presence_class)s, %(owner)s);
+SELECT pg_try_advisory_lock(%(presence_class)s, %(owner)s) AS taken;

@@ -8,6 +8,7 @@ does not come up.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -91,6 +92,10 @@ class ManagerProcess:
             self.kill()
             waited = time.monotonic() - began
             raise WaitFailed(f"the manager did not end {waited:.0f} s after SIGTERM\n{self.log_tail()}") from None
+
+    def send(self, name: str) -> None:
+        """Send it the signal SIG`name`."""
+        self.process.send_signal(signal.Signals[f"SIG{name}"])
 
     def kill(self) -> None:
         """SIGKILL, then wait for its end; nothing happens when it has ended."""

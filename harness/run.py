@@ -4,12 +4,14 @@ import os
 import subprocess
 import time
 
-from harness import images, manager, stack
+from harness import images, manager, postgres, redis, stack
 from harness.container import HTTP_NOT_YET
 from harness.errors import HarnessError
 from harness.machine.up import up
 from harness.manager import ADDRESS_VARIABLE, COMMAND
+from harness.postgres import Postgres
 from harness.progress import enable
+from harness.redis import Redis
 from harness.stack import Stack
 from harness.waiting import wait_until
 from harness.web import call
@@ -18,15 +20,15 @@ _HELP = """
 The Runtime Manager serves at http://{address}. Things to try from another terminal:
 
   a start job
-    docker exec {redis} redis-cli XADD runtime:start_jobs '*' \\
+    {redis_cli} XADD runtime:start_jobs '*' \\
       game_id first image_ref {image} requested_at_ms {now}
   its result
-    docker exec {redis} redis-cli XREVRANGE runtime:job_results + - COUNT 1
+    {redis_cli} XREVRANGE runtime:job_results + - COUNT 1
   its record
     curl -s http://{address}/api/v1/internal/runtimes/first
-    docker exec {postgres} psql -U postgres galaxy -x -c 'SELECT * FROM rtmanager.runtime_records'
+    {psql} -x -c 'SELECT * FROM rtmanager.runtime_records'
   its log of operations
-    docker exec {postgres} psql -U postgres galaxy -c \\
+    {psql} -c \\
       'SELECT op_kind, op_source, outcome, error_code, finished_at FROM rtmanager.operation_log ORDER BY id'
   its container
     docker ps --filter label=com.galaxy.owner=rtmanager
@@ -34,7 +36,7 @@ The Runtime Manager serves at http://{address}. Things to try from another termi
     curl -s -X POST -H 'X-Galaxy-Caller: gm' -d '{{"image_ref":"{patched}"}}' \\
       http://{address}/api/v1/internal/runtimes/first/patch
   a stop job, then its container's removal
-    docker exec {redis} redis-cli XADD runtime:stop_jobs '*' game_id first reason finished requested_at_ms {now}
+    {redis_cli} XADD runtime:stop_jobs '*' game_id first reason finished requested_at_ms {now}
     curl -s -X DELETE http://{address}/api/v1/internal/runtimes/first/container
 
 The games' directories are under {state_root}.
@@ -90,10 +92,17 @@ def _end(process: "subprocess.Popen[bytes]") -> int:
 def _instructions(here: Stack) -> str:
     return _HELP.format(
         address=here.environment[ADDRESS_VARIABLE],
-        redis=here.redis.container.name,
-        postgres=here.postgres.container.name,
+        redis_cli=f"docker exec {here.redis.container.name} redis-cli -p {_port_inside(here.redis)}",
+        psql=f"docker exec {here.postgres.container.name} psql -h 127.0.0.1 -p {_port_inside(here.postgres)} "
+        "-U postgres galaxy",
         image=here.engine.ref,
         patched=here.engine.patched_ref,
         now=round(time.time() * 1000),
         state_root=here.state_root.games,
     )
+
+
+def _port_inside(server: Postgres | Redis) -> int:
+    """The port at which a client inside the server's own container finds it."""
+    shares_host = server.container.inspect()["HostConfig"]["NetworkMode"] == "host"
+    return server.port if shares_host else {"Postgres": postgres.PORT, "Redis": redis.PORT}[type(server).__name__]

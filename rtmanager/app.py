@@ -7,9 +7,8 @@ connection behind, and every game's container running.
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from time import monotonic
 from types import TracebackType
@@ -43,8 +42,6 @@ from rtmanager.workers.outbox import Relay
 
 #: How often each queue is looked at without a wake-up: what another instance left, what was put off.
 POLL_S = 1.0
-#: How much longer than its configured time a stop may take before what still waits is cut off.
-STOP_MARGIN_S = 5.0
 #: How long the last messages may take to leave.
 LAST_MESSAGES_S = 5.0
 #: How long HTTP exchanges may take to end once no operation holds them any more.
@@ -67,7 +64,6 @@ class Runtime:
         self._logger = logger
         self._stack: ExitStack | None = None
         self._http: HttpServer | None = None
-        self._parts: Dependencies | None = None
 
     @property
     def http_address(self) -> tuple[str, int]:
@@ -97,24 +93,8 @@ class Runtime:
         stack, self._stack, self._http = self._stack, None, None
         if stack is not None:
             self._logger.info("stopping")
-            with self._bounded():
-                stack.close()
+            stack.close()
             self._logger.info("stopped")
-
-    @contextmanager
-    def _bounded(self) -> Iterator[None]:
-        """Whatever PostgreSQL does not answer is given up when a stop has had its time."""
-        parts = self._parts
-        watchdog = threading.Timer(
-            self._config.shutdown_timeout_s + STOP_MARGIN_S, parts.database.cut if parts else int
-        )
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            yield
-        finally:
-            watchdog.cancel()
-            watchdog.join()
 
     def __enter__(self) -> Runtime:
         self.start()
@@ -127,7 +107,7 @@ class Runtime:
 
     def _wire(self, stack: ExitStack) -> HttpServer:
         """Build from the outside in; the stack takes it down in the opposite order."""
-        parts = self._parts = Dependencies.of(self._config, self._logger)
+        parts = Dependencies.of(self._config, self._logger)
         stack.callback(parts.close)
         for check in parts.checks():
             try:

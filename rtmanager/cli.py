@@ -10,9 +10,7 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Mapping, Sequence
-from types import FrameType
 
 import psycopg
 
@@ -51,23 +49,20 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
 
 def serve(config: Config, logger: logging.Logger) -> int:
     """Serve until SIGTERM or SIGINT; a second SIGINT, from an impatient terminal, ends the process at once."""
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    # Blocked and waited for, not handled: a handler runs only when the main thread wakes up, and the kernel may
+    # give the signal to another one.
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     runtime = Runtime(config, logger)
     try:
         runtime.start()
     except StartupFailed as error:
         logger.error("cannot start", extra={"error": str(error)})
         return FAILED
-    stop.wait()
+    received = signal.sigwait(signals)
+    logger.info("signal received", extra={"signal": signal.Signals(received).name})
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     runtime.stop()
     return OK
 

@@ -104,9 +104,15 @@ def _read_all(environment: Mapping[str, str], found: dict[str, Any]) -> list[str
         try:
             found[variable.attribute] = variable.parse(text)
         except Bad as error:
-            value = "its value (not shown: it may hold a secret)" if variable.secret else repr(text)
+            value = "its value (not shown: it may hold a secret)" if variable.secret else _shown(text)
             faults.append(f"{variable.name}: {value} is not {error}")
     return faults
+
+
+def _shown(text: str) -> str:
+    """A value in a message; what stands before an @ may be a password, whatever the variable."""
+    before, at, after = text.rpartition("@")
+    return repr(f"…@{after}" if at else before + after)
 
 
 def _shared_streams(found: Mapping[str, Any]) -> list[str]:

@@ -70,7 +70,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 def address(text: str) -> Address:
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:/@]*)):([0-9]{1,5})", text)
     if not match or int(match[3]) > 65535:
-        raise Bad("an address host:port such as redis:6379")
+        raise Bad("an address host:port, or :port for every interface")
     return Address(match[1] or match[2] or "", int(match[3]))
 
 

@@ -31,6 +31,9 @@ LABEL_PIDS_LIMIT = "com.galaxy.pids_limit"
 #: Docker refuses less memory than this; so do we, before it does.
 MIN_MEMORY_BYTES = 6 * 1024 * 1024
 
+#: Linux has no more process ids than this, and refuses a greater limit.
+MAX_PIDS = 1 << 22
+
 _MEMORY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 Number = TypeVar("Number", int, float)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -138,7 +141,7 @@ def resolve_name_conflict(found: ContainerView, spec: ContainerSpec) -> NameConf
     """Ours and running what we want: take it, an earlier try of the same start left it. Ours and without a
     process: remove it. Anything else is not ours to touch (contract: never stop a container without a record).
     """
-    if not found.belongs_to(spec.game_id):
+    if not found.belongs_to(spec.game_id) or spec.network not in found.networks:
         return NameConflict.REFUSE
     if not found.alive:
         return NameConflict.REMOVE
@@ -163,8 +166,8 @@ def parse_cpus(text: str) -> float:
 
 def parse_pids(text: str) -> int:
     """A number of processes of at least 1; `InvalidValue` otherwise."""
-    if not re.fullmatch(r"[1-9][0-9]{0,8}", text.strip()):
-        raise InvalidValue(f"process limit {shown(text)}: expected a whole number of at least 1, such as 512")
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", text.strip()) or int(text) > MAX_PIDS:
+        raise InvalidValue(f"process limit {shown(text)}: expected a whole number from 1 to {MAX_PIDS}, such as 512")
     return int(text)
 
 

@@ -44,12 +44,19 @@ class Calls:
         operation_id = self._queue.submit(request)
         self._wake.set()
         while True:
-            verdict = self._completions.wait(operation_id, POLL_S) or self._queue.verdict(operation_id)
+            verdict = self._completions.wait(operation_id, POLL_S) or self._ask(operation_id)
             if verdict is not None:
                 return verdict
             if self._closed.is_set():
                 left = f"this instance stops; operation {operation_id} goes on with the next one"
                 raise Unavailable("rtmanager", left)
+
+    def _ask(self, operation_id: int) -> Verdict | None:
+        try:
+            return self._queue.verdict(operation_id)
+        except Unavailable as error:
+            left = f"{error}; operation {operation_id} was accepted and goes on by itself"
+            raise Unavailable(error.dependency, left) from error
 
     def refuse(self) -> None:
         """Take no new requests; those that wait go on waiting."""

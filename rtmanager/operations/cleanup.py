@@ -25,7 +25,7 @@ def cleanup(progress: Progress, tools: Tools) -> Ending:
         except StillRunning as error:
             raise OperationFailed(
                 ErrorCode.CONFLICT,
-                f"{error}, though its record says stopped: somebody started it by hand; stop it",
+                f"{error}, though its record says stopped: a person started it; restart the game, or docker stop it",
             ) from error
     progress.set_record(record.removed(progress.now()))
     return progress.succeeded()

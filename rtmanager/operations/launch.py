@@ -32,15 +32,20 @@ STORAGE_PATH = "STORAGE_PATH"
 NAME_TRIES = 5
 
 
-def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
-    """Check, pull, read the limits, make the directory. Raises `OperationFailed`; changes nothing that runs."""
-    game_id, settings = progress.operation.game_id, tools.settings
-    progress.image_ref = image_ref
+def check_names(game_id: str, image_ref: str) -> None:
+    """Raises `OperationFailed` for a game id or an image reference that is malformed."""
     try:
         check_game_id(game_id)
         parse_image_ref(image_ref)
     except InvalidValue as error:
         raise OperationFailed(ErrorCode.START_CONFIG_INVALID, str(error)) from error
+
+
+def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
+    """Check, pull, read the limits, make the directory. Raises `OperationFailed`; changes nothing that runs."""
+    game_id, settings = progress.operation.game_id, tools.settings
+    progress.image_ref = image_ref
+    check_names(game_id, image_ref)
     if not tools.runtime.network_exists(settings.network):
         raise OperationFailed(
             ErrorCode.START_CONFIG_INVALID,
@@ -127,20 +132,18 @@ def launched_before(progress: Progress, tools: Tools, image_ref: str) -> bool:
     return True
 
 
-def discard(tools: Tools, container_id: str) -> bool:
-    """Remove a container of ours that has ended, so that its name is free; whether it is gone now.
+def retire(tools: Tools, container_id: str) -> None:
+    """Take away the container that the record names, so that its name is free. Raises `OperationFailed`.
 
-    One that runs, because a person started it again, is left alone: the launch will find the name taken, and
-    takes it if it is what the game needs.
+    It is stopped first though the record says that it is: a person may have started it again.
     """
     try:
+        tools.runtime.stop(container_id, tools.settings.stop_grace_s)
         tools.runtime.remove(container_id)
     except ContainerNotFound:
         tools.logger.debug("container was gone already", extra={"container_id": container_id})
     except StillRunning as error:
-        tools.logger.warning("a stopped game's container runs", extra={"error": str(error)})
-        return False
-    return True
+        raise OperationFailed(ErrorCode.CONFLICT, f"{error}: somebody starts it again and again") from error
 
 
 def _run(progress: Progress, tools: Tools, spec: ContainerSpec) -> str:

@@ -123,6 +123,11 @@ class Progress:
                 now=self.now(),
             )
 
+    def _image_of(self, kind: OpKind) -> str | None:
+        if kind is OpKind.STOP and self.seen is not None:
+            return self.seen.current_image_ref  # that of the container that was stopped, also in a patch
+        return self.image_ref or None
+
     def _container_of(self, kind: OpKind) -> str | None:
         """The container that a log row is about; one that is gone by now is named by what took it away."""
         now = self.record.current_container_id if self.record else None
@@ -145,7 +150,7 @@ class Progress:
                 kind=kind,
                 source=request.source,
                 source_ref=request.source_ref,
-                image_ref=self.image_ref or None,
+                image_ref=self._image_of(kind),
                 container_id=self._container_of(kind),
                 outcome=outcome,
                 error_code=code,

@@ -11,7 +11,7 @@ from rtmanager.domain.game import shown
 from rtmanager.domain.image_ref import may_patch, parse_image_ref, version_of
 from rtmanager.domain.operation import Ending, OpKind
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.launch import discard, launch, launched_before, prepare
+from rtmanager.operations.launch import launch, launched_before, prepare, retire
 from rtmanager.operations.ports import ContainerNotFound
 from rtmanager.operations.progress import Progress
 from rtmanager.operations.tools import Tools
@@ -72,7 +72,8 @@ def _recreate(progress: Progress, tools: Tools, record: RuntimeRecord, image_ref
         raise
     _stop_part(progress, tools, record)
     if record.current_container_id is not None:
-        discard(tools, record.current_container_id)
+        progress.committed = True
+        retire(tools, record.current_container_id)
     progress.set_record(record.stopped_without_container(progress.now()))
     with progress.part(OpKind.START):
         launch(progress, tools, spec)

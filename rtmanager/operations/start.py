@@ -7,7 +7,7 @@ from dataclasses import replace
 from rtmanager.domain.errors import ErrorCode, OperationFailed
 from rtmanager.domain.operation import Ending
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.launch import discard, launch, launched_before, prepare
+from rtmanager.operations.launch import check_names, launch, launched_before, prepare, retire
 from rtmanager.operations.progress import Progress
 from rtmanager.operations.tools import Tools
 
@@ -15,6 +15,7 @@ from rtmanager.operations.tools import Tools
 def start(progress: Progress, tools: Tools) -> Ending:
     """Run the operation. Raises `OperationFailed` or `Unavailable`."""
     record, image_ref = progress.seen, progress.operation.request.image_ref
+    check_names(progress.operation.game_id, image_ref)
     if record is not None and record.status is Status.RUNNING:
         return _already_running(progress, record, image_ref)
     tools.ask_lobby(progress.operation.game_id)
@@ -23,8 +24,8 @@ def start(progress: Progress, tools: Tools) -> Ending:
     spec = prepare(progress, tools, image_ref)
     if record is not None and record.current_container_id is not None:
         progress.committed = True
-        if discard(tools, record.current_container_id):
-            progress.set_record(replace(record, current_container_id=None))
+        retire(tools, record.current_container_id)
+        progress.set_record(replace(record, current_container_id=None))
     launch(progress, tools, spec)
     return progress.succeeded()
 

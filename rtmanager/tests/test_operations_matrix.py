@@ -193,12 +193,13 @@ class StartTest(WorldTestCase):
         self.assertIsNone(self.world.do(request()).error_code)
         self.assertEqual(self.world.known().current_container_id, "left")
 
-    def test_a_stopped_game_whose_container_somebody_started_takes_it(self) -> None:
+    def test_a_stopped_game_whose_container_somebody_started_gets_a_fresh_one(self) -> None:
         self.world.bring(Status.STOPPED)
         old = str(self.world.known().current_container_id)
         self.world.docker.change(old, ContainerState.RUNNING)
         self.assertIsNone(self.world.do(request()).error_code)
-        self.assertEqual(self.world.known().current_container_id, old)
+        self.assertNotEqual(self.world.known().current_container_id, old)
+        self.assertEqual(len(self.world.docker.containers), 1)
         self.assert_consistent()
 
 

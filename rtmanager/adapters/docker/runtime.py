@@ -101,6 +101,7 @@ class DockerRuntime:
         image_id = self._images.known_id(full_reference(spec.image_ref))
         ended = self._first_starts.why_ended(container_id, image_id)
         if ended is not None:
+            confirm()  # somebody else may have taken the container for his own, and stopped it
             self._discard(container_id)
             raise LaunchFailed(f"container {spec.name}: {ended}; check the image: docker run --rm {spec.image_ref}")
         return container_id

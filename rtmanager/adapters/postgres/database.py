@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import random
 import socket
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -25,7 +27,12 @@ from rtmanager.domain.errors import Unavailable
 Connection = psycopg.Connection[DictRow]
 
 #: No statement of ours works longer; one that does waits for a lock that somebody forgot.
-STATEMENT_TIMEOUT_MS = 10_000
+STATEMENT_TIMEOUT_MS = 5_000
+#: How long a transaction may take before the server counts as silent and every connection to it is cut. Longer
+#: than a statement may take, so that a server that answers at all answers first.
+SILENCE_S = 8.0
+#: How often that is looked at.
+WATCH_PERIOD_S = 0.5
 #: How long a caller waits for a free connection before PostgreSQL counts as not answering.
 CHECKOUT_TIMEOUT_S = 5.0
 #: Connections kept open when there is nothing to do.
@@ -38,6 +45,9 @@ class Database:
     def __init__(self, dsn: str, *, max_connections: int) -> None:
         self._dsn = dsn
         self._connections: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
+        self._waiting: dict[object, float] = {}
+        self._closed = threading.Event()
+        self._watch = threading.Thread(target=self._cut_when_silent, name="rtm-postgres-watch", daemon=True)
         self.conninfo = to_conninfo(dsn, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             self.conninfo,
@@ -58,20 +68,24 @@ class Database:
     def open(self) -> None:
         """Start the pool; connections are made in the background."""
         self._pool.open()
+        self._watch.start()
 
     def close(self) -> None:
-        """Close every connection and end the pool's threads."""
+        """Close every connection and end the threads."""
         self._pool.close(timeout=CHECKOUT_TIMEOUT_S)
+        self._closed.set()
+        if self._watch.is_alive():
+            self._watch.join()
 
     def ping(self) -> str:
         """The server's version. Raises `Unavailable`. Uses a connection of its own, so that it answers for now."""
-        with self.translated(), self.connect() as connection:
+        with self.watched(), self.connect() as connection:
             return str(connection.info.parameter_status("server_version"))
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A connection inside a transaction: committed at the end, rolled back by an exception."""
-        with self.translated(), self._pool.connection() as connection:
+        with self.watched(), self._pool.connection() as connection:
             yield connection
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
@@ -87,6 +101,24 @@ class Database:
                 line = socket.socket(fileno=os.dup(connection.fileno()))
                 line.shutdown(socket.SHUT_RDWR)
                 line.close()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """As `translated`; and what PostgreSQL does not answer in `SILENCE_S` is ended, while the pool is open."""
+        token = object()
+        self._waiting[token] = monotonic()
+        try:
+            with self.translated():
+                yield
+        finally:
+            del self._waiting[token]
+
+    def _cut_when_silent(self) -> None:
+        """A server that is paused or cut off says nothing at all, and no timeout of its own ends a wait for it."""
+        while not self._closed.wait(WATCH_PERIOD_S):
+            began = min(list(self._waiting.values()), default=None)
+            if began is not None and monotonic() - began > SILENCE_S:
+                self.cut()
 
     @contextmanager
     def translated(self) -> Iterator[None]:

@@ -33,7 +33,7 @@ class Presence:
 
         After a line broke, our own dead session may hold the lock for a while: then it is 0, and tried again.
         """
-        with self._database.translated():
+        with self._database.watched():
             if self._connection is None:
                 self._take()
                 return 0.0

@@ -48,6 +48,7 @@ unit: $(STAMP) ## quick tests, no Docker needed
 
 integration: $(STAMP) ## the suite, and the harness's own tests, on real services
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s harness/tests
+	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s rtmanager/tests -p 'test_docker_runtime.py'
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s integration
 
 lint: $(STAMP) ## ruff

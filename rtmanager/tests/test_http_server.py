@@ -13,6 +13,7 @@ import time
 import unittest
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from http.client import HTTPConnection, HTTPMessage, parse_headers
 from typing import Any, NamedTuple
 from unittest import mock
@@ -372,15 +373,21 @@ class SlowClientsTest(ServerTestCase):
 
 class CrowdTest(ServerTestCase):
     def test_a_new_client_takes_the_place_of_the_longest_idle(self) -> None:
-        self.serve(limits=replace(LIMITS, connections=2))
+        server = self.serve(limits=replace(LIMITS, connections=2))
         first, second = self.client(), self.client()
-        for client in (first, second):
+        for number, client in enumerate((first, second), 1):
             client.send(GET)
             client.answer()
+            # The client has its answer a moment before the server's thread counts itself as idle.
+            self.wait_until(partial(self.idle_clients, server, number))
         self.assertEqual(self.ask(GET).status, 200)
         self.assertEqual(first.rest(), b"")
         second.send(GET)
         self.assertEqual(second.answer().status, 200)
+
+    def idle_clients(self, server: HttpServer, number: int) -> bool:
+        present = list(server._clients._present)
+        return sum(each.served and each.idle_since is not None for each in present) == number
 
     def test_a_new_client_waits_while_all_are_busy(self) -> None:
         busy, go_on = threading.Semaphore(0), threading.Event()

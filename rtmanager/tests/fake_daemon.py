@@ -30,8 +30,8 @@ class Exchange(BaseHTTPRequestHandler):
     server: _Server
 
     def reply(self, status: int, body: object) -> None:
-        """A complete JSON answer."""
-        content = json.dumps(body).encode()
+        """A complete JSON answer; a 204 has no body, or what is left of it would begin the next answer."""
+        content = b"" if status == 204 else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

@@ -54,11 +54,13 @@ class Outage(RuntimeTestCase):
             )
             self.assertIn("redis", message)
             self.assertEqual(self.log_rows(), [])
+            self.assertEqual(web.call("GET", f"{self.base_url}/api/v1/internal/runtimes")[0], 200)
         finally:
             redis.unpause()
         self.add_start_job()
 
         self.assertEqual(self.results()[0]["outcome"], "success")
+        self.assertNotIn('"dependency": "postgres"', self.log.read_text(), "nobody blames what answers")
 
     def test_redis_that_comes_back_empty_and_a_lost_group_are_made_good(self) -> None:
         self.start_process()

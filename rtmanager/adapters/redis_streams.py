@@ -27,9 +27,11 @@ CONSUMER = "ingest"
 INPUTS = (Stream.START_JOBS, Stream.STOP_JOBS)
 
 #: How long one command may take, and one connection to be made.
-SOCKET_TIMEOUT_S = 5.0
+#: Twice this, since each command is tried twice, stays below what PostgreSQL may be silent (`SILENCE_S` there): ingest
+#: and relay ask Redis inside a transaction.
+SOCKET_TIMEOUT_S = 2.0
 #: The longest time that one blocking read waits.
-MAX_WAIT_S = 10.0
+MAX_WAIT_S = 5.0
 
 #: KEYS: fence, remembered ids, then the streams. ARGV: turn, maximal length, then for each message its id, the
 #: index of its stream in KEYS, the number of its fields and values, and these.

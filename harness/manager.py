@@ -122,16 +122,21 @@ def start(environment: Mapping[str, str], log: Path, command: Sequence[str] = CO
     `environment` is laid over the runner's own, less every RTMANAGER_ variable of it. The log is appended to,
     so that the log of a manager that is started again stays in one file.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RTMANAGER_")}
     with log.open("ab") as out:
         process = subprocess.Popen(
             list(command),
-            env={**inherited, **environment},
+            env=whole_environment(environment),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
         )
     return ManagerProcess(process, environment.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS), log)
+
+
+def whole_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a manager's process is given: `environment` over the runner's own, less its RTMANAGER_ variables."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RTMANAGER_")}
+    return {**inherited, **environment}
 
 
 def free_address() -> str:

@@ -1,6 +1,5 @@
 """`make run`: a Runtime Manager with everything it needs, in the foreground, to try things by hand."""
 
-import os
 import subprocess
 import time
 
@@ -51,7 +50,7 @@ def run() -> None:
     images.ensure_all()
     with stack.running("run") as here:
         # Not through `manager.start`: its log belongs on this terminal, and Ctrl-C reaches it by itself.
-        process = subprocess.Popen(COMMAND, env={**_inherited(), **here.environment})
+        process = subprocess.Popen(COMMAND, env=manager.whole_environment(here.environment))
         try:
             _wait_until_ready(process, here.environment[ADDRESS_VARIABLE])
             print(_instructions(here), flush=True)
@@ -62,10 +61,6 @@ def run() -> None:
             code = _end(process)
     if code != 0:
         raise HarnessError(f"the manager ended with exit code {code}; its log is above")
-
-
-def _inherited() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("RTMANAGER_")}
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str) -> None:

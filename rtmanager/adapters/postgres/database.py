@@ -45,6 +45,7 @@ class Database:
     def __init__(self, dsn: str, *, max_connections: int) -> None:
         self._dsn = dsn
         self._connections: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
+        self._connections_lock = threading.Lock()
         self._waiting: dict[object, float] = {}
         self._closed = threading.Event()
         self._watch = threading.Thread(target=self._cut_when_silent, name="rtm-postgres-watch", daemon=True)
@@ -56,7 +57,7 @@ class Database:
             min_size=MIN_CONNECTIONS,
             max_size=max_connections,
             timeout=CHECKOUT_TIMEOUT_S,
-            configure=self._connections.add,
+            configure=self._remember,
             check=ConnectionPool.check_connection,
             # A pool that gave up would need a person; one that retries every few seconds does not.
             reconnect_timeout=5.0,
@@ -91,16 +92,22 @@ class Database:
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         """A connection outside the pool, in autocommit; its owner closes it."""
         connection = psycopg.connect(self.conninfo, autocommit=True)
-        self._connections.add(connection)
+        self._remember(connection)
         return connection
 
     def cut(self) -> None:
-        """End every wait for PostgreSQL, on all threads: the last resort of a stop while it does not answer."""
-        for connection in list(self._connections):
+        """End every wait for PostgreSQL, on all threads, while it does not answer."""
+        with self._connections_lock:
+            connections = list(self._connections)
+        for connection in connections:
             with suppress(psycopg.OperationalError, OSError):  # it is closed already
                 line = socket.socket(fileno=os.dup(connection.fileno()))
                 line.shutdown(socket.SHUT_RDWR)
                 line.close()
+
+    def _remember(self, connection: psycopg.Connection[Any]) -> None:
+        with self._connections_lock:
+            self._connections.add(connection)
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -169,7 +169,7 @@ class _Play:
             sql.Identifier(table),
             sql.SQL("1") if order == "1" else sql.Identifier(order),
         )
-        with self._here.postgres.connect() as connection:
+        with self._here.database.connect() as connection:
             for row in connection.execute(query, (self.game,)):
                 pairs = zip(columns.split(", "), row, strict=True)
                 _show(table, _flat({name: value for name, value in pairs if value is not None}))

@@ -1,8 +1,13 @@
 """A real PostgreSQL for tests: one server, and as many fresh databases as tests want.
 
-The server's data directory is prepared in its image and durability is off. `galaxy` is the database that
-the Runtime Manager finds in operation (contract §4): schema `rtmanager`, owned by the role
-`rtmanagerservice`, which is no superuser. It is also the template of what `create_database` makes.
+    with postgres.start() as server:
+        database = server.create_database(postgres.PLAIN)
+        with database.connect() as connection:
+            connection.execute("CREATE TABLE turns (number int)")
+
+The server's data directory is prepared in its image and durability is off. A `Layout` says what a new database
+is like and who uses it: PLAIN is an empty one, for any project; RUNTIME_MANAGER is what the Runtime Manager finds
+in operation (docs/contract.md): a schema `rtmanager`, owned by the role `rtmanagerservice`, which is no superuser.
 """
 
 import secrets
@@ -19,10 +24,23 @@ if TYPE_CHECKING:
     import psycopg
 
 PORT = 5432
-DATABASE = "galaxy"
-SCHEMA = "rtmanager"
-ROLE = "rtmanagerservice"
 SUPERUSER = "postgres"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a database is made like, the role that uses it, and the schema that holds its tables."""
+
+    template: str
+    role: str
+    schema: str
+
+
+#: What the Runtime Manager finds in operation.
+RUNTIME_MANAGER = Layout(template="galaxy", role="rtmanagerservice", schema="rtmanager")
+
+#: An empty database of the superuser, for whatever a project wants to put into it.
+PLAIN = Layout(template="template1", role=SUPERUSER, schema="public")
 
 #: A server of this machine that has not answered after so many seconds is another program, or stuck.
 CONNECT_TIMEOUT_S = 2
@@ -62,28 +80,26 @@ class Postgres:
     ) -> None:
         self.close()
 
-    def dsn(self, database: str = DATABASE, role: str = ROLE) -> str:
-        """The address of `database` for `role`, with the schema as its search path."""
-        options = quote(f"-csearch_path={SCHEMA}", safe="")
+    def dsn(self, database: str, role: str = SUPERUSER, schema: str = PLAIN.schema) -> str:
+        """The address of `database` for `role`, with `schema` as its search path."""
+        options = quote(f"-csearch_path={schema}", safe="")
         return f"postgresql://{role}:{role}@{self.host}:{self.port}/{database}?options={options}"
 
-    def connect(self, database: str = DATABASE, role: str = SUPERUSER) -> "psycopg.Connection[Any]":
-        """A connection of the test's own, as superuser unless told otherwise; each statement commits."""
-        import psycopg
+    def maintain(self) -> "psycopg.Connection[Any]":
+        """A superuser's connection to the database `postgres`, which is nobody's; each statement commits."""
+        return _connect(self.dsn("postgres"))
 
-        return psycopg.connect(self.dsn(database, role), autocommit=True, connect_timeout=CONNECT_TIMEOUT_S)
-
-    def create_database(self, template: str = DATABASE) -> "Database":
-        """A new database like `template`, which nobody may be connected to."""
+    def create_database(self, layout: Layout = RUNTIME_MANAGER) -> "Database":
+        """A new database by `layout`, whose template nobody may be connected to."""
         from psycopg import sql
 
-        name = f"galaxy_{secrets.token_hex(5)}"
+        name = f"it_{secrets.token_hex(5)}"
         make = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-            sql.Identifier(name), sql.Identifier(template)
+            sql.Identifier(name), sql.Identifier(layout.template)
         )
-        with self.connect("postgres") as connection:
+        with self.maintain() as connection:
             connection.execute(make)
-        return Database(self, name)
+        return Database(self, name, layout)
 
     def close(self) -> None:
         """Take the server away, with all its databases."""
@@ -96,19 +112,20 @@ class Database:
 
     server: Postgres
     name: str
+    layout: Layout = RUNTIME_MANAGER
 
     @property
     def dsn(self) -> str:
-        """Its address for the Runtime Manager's role."""
-        return self.server.dsn(self.name)
+        """Its address for the role that uses it."""
+        return self.server.dsn(self.name, self.layout.role, self.layout.schema)
 
     def connect(self, role: str = SUPERUSER) -> "psycopg.Connection[Any]":
-        """A connection of the test's own; each statement commits."""
-        return self.server.connect(self.name, role)
+        """A connection of the test's own, as superuser unless told otherwise; each statement commits."""
+        return _connect(self.server.dsn(self.name, role, self.layout.schema))
 
     def empty(self, keep: Collection[str] = ("schema_migrations",)) -> None:
         """Empty every table of the schema but those to `keep`; sequences start anew. Triggers do not fire."""
-        values = {"schema": SCHEMA, "keep": list(keep), "limit": TRUNCATE_FROM_BYTES}
+        values = {"schema": self.layout.schema, "keep": list(keep), "limit": TRUNCATE_FROM_BYTES}
         with self.connect() as connection:
             row = connection.execute(_EMPTYING, values).fetchone()
             if row and row[0]:
@@ -120,13 +137,19 @@ class Database:
         """Drop it, ending the connections that are still open."""
         from psycopg import sql
 
-        with self.server.connect("postgres") as connection:
+        with self.server.maintain() as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
 
 
 def start(image: str | None = None) -> Postgres:
     """Start a server and wait until it answers; raises WaitFailed with its log."""
     return Postgres(*listening.start(image or images.postgres(), PORT, _listen, _wait))
+
+
+def _connect(dsn: str) -> "psycopg.Connection[Any]":
+    import psycopg
+
+    return psycopg.connect(dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S)
 
 
 def _listen(at: Endpoint) -> list[str]:
@@ -145,7 +168,7 @@ def _wait(running: container.Container, at: Endpoint) -> None:
     server = Postgres(running, at.host, at.port)
 
     def answers() -> bool:
-        with server.connect() as connection:
+        with server.maintain() as connection:
             return connection.execute("SHOW cluster_name").fetchone() == (at.mark,)
 
     running.wait_until("PostgreSQL", answers, retry_on=(psycopg.OperationalError,))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from harness import postgres, redis
-from harness.postgres import Database, Postgres
+from harness.postgres import Database, Layout, Postgres
 from harness.redis import Redis
 
 
@@ -43,9 +43,17 @@ def running() -> Iterator[tuple[Postgres, Redis]]:
 
 
 @cache
-def shared() -> Services:
-    """The services of this process, started at the first call and taken away when the process ends."""
+def shared(layout: Layout = postgres.RUNTIME_MANAGER) -> Services:
+    """The services of this process, started at the first call and taken away when the process ends.
+
+    Two layouts share the servers, and have a database each.
+    """
+    server, store = _servers()
+    return Services(server, store, server.create_database(layout))
+
+
+@cache
+def _servers() -> tuple[Postgres, Redis]:
     cleanup = ExitStack()
     atexit.register(cleanup.close)
-    server, store = cleanup.enter_context(running())
-    return Services(server, store, server.create_database())
+    return cleanup.enter_context(running())

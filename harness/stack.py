@@ -12,7 +12,7 @@ from harness import images, manager, network, services, stateroot
 from harness.images.catalogue import EngineImage
 from harness.lobby import Lobby
 from harness.network import Network
-from harness.postgres import Postgres
+from harness.postgres import RUNTIME_MANAGER, Database, Postgres
 from harness.progress import step
 from harness.redis import Redis
 from harness.stateroot import StateRoot
@@ -26,6 +26,7 @@ class Stack:
     """What there is, and `environment`, which points a manager at it."""
 
     postgres: Postgres
+    database: Database
     redis: Redis
     network: Network
     state_root: StateRoot
@@ -41,6 +42,7 @@ def running(name: str) -> Iterator[Stack]:
         engine = images.engine()
         with step("starting PostgreSQL and Redis"):
             postgres, redis = cleanup.enter_context(services.running())
+        database = Database(postgres, RUNTIME_MANAGER.template)
         root = stateroot.create(name)
         cleanup.callback(root.remove)
         games = network.create()
@@ -48,7 +50,7 @@ def running(name: str) -> Iterator[Stack]:
         lobby = cleanup.enter_context(Lobby())
         environment = {
             manager.ADDRESS_VARIABLE: manager.free_address(),
-            "RTMANAGER_POSTGRES_PRIMARY_DSN": postgres.dsn(),
+            "RTMANAGER_POSTGRES_PRIMARY_DSN": database.dsn,
             "RTMANAGER_REDIS_MASTER_ADDR": redis.address,
             "RTMANAGER_DOCKER_NETWORK": games.name,
             "RTMANAGER_GAME_STATE_ROOT": str(root.games),
@@ -57,4 +59,4 @@ def running(name: str) -> Iterator[Stack]:
             "RTMANAGER_LOBBY_INTERNAL_BASE_URL": lobby.base_url,
             "RTMANAGER_CONTAINER_STOP_TIMEOUT_SECONDS": "10",
         }
-        yield Stack(postgres, redis, games, root, lobby, engine, environment)
+        yield Stack(postgres, database, redis, games, root, lobby, engine, environment)

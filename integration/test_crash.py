@@ -14,9 +14,8 @@ def setUpModule() -> None:
 class KilledManager(RuntimeTestCase):
     def lock(self, table: str) -> Any:
         """A transaction that lets nobody write the table until it is closed."""
-        import psycopg
-
-        connection = psycopg.connect(self.services.postgres.dsn(self.services.database.name, "postgres"))
+        connection = self.services.database.connect()
+        connection.autocommit = False
         self.addCleanup(connection.close)
         connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE".encode())
         return connection

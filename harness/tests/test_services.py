@@ -3,9 +3,12 @@
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import ClassVar
 
 from harness import flag, postgres, redis
+
+ROLE = postgres.RUNTIME_MANAGER.role
 
 POSTGRES: postgres.Postgres
 REDIS: redis.Redis
@@ -29,7 +32,7 @@ class PostgresTest(unittest.TestCase):
     def setUpClass(cls) -> None:
         cls.database = POSTGRES.create_database()
         cls.addClassCleanup(cls.database.drop)
-        with cls.database.connect(postgres.ROLE) as connection:
+        with cls.database.connect(ROLE) as connection:
             connection.execute("CREATE TABLE games (id bigserial PRIMARY KEY, name text)")
             connection.execute("CREATE TABLE turns (game bigint REFERENCES games)")
             connection.execute("CREATE TABLE schema_migrations (version int)")
@@ -41,20 +44,31 @@ class PostgresTest(unittest.TestCase):
         return int(row[0])
 
     def fill(self) -> int:
-        with self.database.connect(postgres.ROLE) as connection:
+        with self.database.connect(ROLE) as connection:
             row = connection.execute("INSERT INTO games (name) VALUES ('g') RETURNING id").fetchone()
             connection.execute("INSERT INTO turns SELECT id FROM games")
             connection.execute("INSERT INTO schema_migrations VALUES (1)")
         assert row is not None
         return int(row[0])
 
+    def test_a_plain_database_is_empty_and_of_no_project(self) -> None:
+        plain = POSTGRES.create_database(postgres.PLAIN)
+        self.addCleanup(plain.drop)
+        with plain.connect() as connection:
+            connection.execute("CREATE TABLE turns (number int)")
+            connection.execute("INSERT INTO turns VALUES (1)")
+            self.assertEqual(connection.execute("SELECT current_schema").fetchone(), ("public",))
+        plain.empty()
+        with plain.connect() as connection:
+            self.assertEqual(connection.execute("SELECT count(*) FROM turns").fetchone(), (0,))
+
     def test_the_role_owns_its_schema_and_is_no_superuser(self) -> None:
-        with POSTGRES.connect(role=postgres.ROLE) as connection:
+        with self.database.connect(ROLE) as connection:
             row = connection.execute(
                 "SELECT current_database(), current_schema, rolsuper, nspowner = pg_roles.oid"
                 " FROM pg_roles JOIN pg_namespace ON nspname = 'rtmanager' WHERE rolname = current_user"
             ).fetchone()
-        self.assertEqual(row, ("galaxy", "rtmanager", False, True))
+        self.assertEqual(row, (self.database.name, "rtmanager", False, True))
 
     def test_emptying_leaves_tables_as_new_but_those_to_keep(self) -> None:
         self.fill()
@@ -82,9 +96,9 @@ class PostgresTest(unittest.TestCase):
         self.assertLess(min(took), 0.1)
 
     def test_a_database_like_another_has_its_tables(self) -> None:
-        copy = POSTGRES.create_database(self.database.name)
+        copy = POSTGRES.create_database(replace(postgres.RUNTIME_MANAGER, template=self.database.name))
         self.addCleanup(copy.drop)
-        with copy.connect(postgres.ROLE) as connection:
+        with copy.connect(ROLE) as connection:
             connection.execute("INSERT INTO games (name) VALUES ('only here')")
 
     def test_dropping_ends_what_is_still_connected(self) -> None:

@@ -98,7 +98,7 @@ class InPostgres(unittest.TestCase):
     def make(self) -> StoreInPostgres:
         self.services = services.shared()
         self.services.empty()
-        database = Database(self.services.database.dsn, max_connections=8)
+        database = Database(self.services.database.dsn, max_connections=8, silence_s=8.0)
         migrate(database, LOGGER)
         database.open()
         self.addCleanup(database.close)
@@ -140,7 +140,9 @@ class StreamsInRedis:
         self._names = {stream: f"test:{stream}" for stream in Stream}
 
     def reader(self) -> RedisStreams:
-        streams = RedisStreams(self._host, self._port, password="", names=self._names, output_maxlen=1000)
+        streams = RedisStreams(
+            self._host, self._port, password="", names=self._names, output_maxlen=1000, silence_s=8.0
+        )
         self._test.addCleanup(streams.close)
         streams.use_deployment("test")
         return streams

@@ -83,8 +83,11 @@ def check(config: Config, logger: logging.Logger) -> int:
 
 def apply_migrations(config: Config, logger: logging.Logger) -> int:
     """Bring the schema up to date and say what was done."""
+    database = Database(
+        config.postgres_dsn, max_connections=config.postgres_pool_size, silence_s=config.silence_timeout_s
+    )
     try:
-        applied = migrate(Database(config.postgres_dsn, max_connections=config.postgres_pool_size), logger)
+        applied = migrate(database, logger)
     except (RuntimeManagerError, psycopg.Error) as error:
         logger.error("cannot migrate", extra={"error": str(error)})
         return FAILED

@@ -48,13 +48,18 @@ class Dependencies:
     def of(cls, config: Config, logger: logging.Logger) -> Dependencies:
         """Build them all; contacts nobody."""
         return cls(
-            database=Database(config.postgres_dsn, max_connections=config.postgres_pool_size),
+            database=Database(
+                config.postgres_dsn,
+                max_connections=config.postgres_pool_size,
+                silence_s=config.silence_timeout_s,
+            ),
             streams=RedisStreams(
                 config.redis_addr.host,
                 config.redis_addr.port,
                 password=config.redis_password,
                 names=config.streams,
                 output_maxlen=config.output_stream_maxlen,
+                silence_s=config.silence_timeout_s,
             ),
             docker=DockerRuntime(
                 config.docker_host,

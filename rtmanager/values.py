@@ -49,6 +49,21 @@ def duration(text: str) -> float:
     return seconds
 
 
+def duration_within(low: str, high: str) -> Callable[[str], float]:
+    """A duration from `low` to `high`, both written as durations are."""
+
+    def parse(text: str) -> float:
+        try:
+            seconds = duration(text)
+        except Bad:
+            seconds = 0.0
+        if not duration(low) <= seconds <= duration(high):
+            raise Bad(f"a duration from {low} to {high}")
+        return seconds
+
+    return parse
+
+
 def whole(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,18}", text) or not low <= int(text) <= high:

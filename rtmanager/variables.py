@@ -78,6 +78,15 @@ VARIABLES: tuple[Variable, ...] = (
         "about how many entries each output stream keeps",
     ),
     Variable(
+        "RTMANAGER_SILENCE_TIMEOUT",
+        "silence_timeout_s",
+        # Psycopg spends no less than 2 s on a connection; and a transaction that waits for a silent Redis (half of
+        # this) must end before PostgreSQL takes its holder for frozen (10 s).
+        values.duration_within("2s", "15s"),
+        "8s",
+        "how long PostgreSQL may be silent before it counts as away, Redis half as long; a statement has 5/8 of it",
+    ),
+    Variable(
         "RTMANAGER_DOCKER_HOST",
         "docker_host",
         values.docker_host,

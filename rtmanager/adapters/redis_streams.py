@@ -26,12 +26,12 @@ GROUP = "rtmanager"
 CONSUMER = "ingest"
 INPUTS = (Stream.START_JOBS, Stream.STOP_JOBS)
 
-#: How long one command may take, and one connection to be made.
-#: Twice this, since each command is tried twice, stays below what PostgreSQL may be silent (`SILENCE_S` there): ingest
-#: and relay ask Redis inside a transaction.
-SOCKET_TIMEOUT_S = 2.0
-#: The longest time that one blocking read waits.
-MAX_WAIT_S = 5.0
+#: The part of the time for which PostgreSQL may be silent that one command may take here, and one connection to be
+#: made. Twice this, since each command is tried twice, has to stay below the whole: ingest and relay ask Redis inside
+#: a transaction, and PostgreSQL would be blamed for the wait.
+COMMAND_PART = 1 / 4
+#: The longest time that one blocking read waits, in parts of the same.
+WAIT_PART = 5 / 8
 
 #: KEYS: fence, remembered ids, then the streams. ARGV: turn, maximal length, then for each message its id, the
 #: index of its stream in KEYS, the number of its fields and values, and these.
@@ -68,7 +68,17 @@ return {added, why}
 class RedisStreams:
     """One Redis, both directions. Each worker uses its half from one thread; `ping` and `interrupt` from any."""
 
-    def __init__(self, host: str, port: int, *, password: str, names: Mapping[Stream, str], output_maxlen: int) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        password: str,
+        names: Mapping[Stream, str],
+        output_maxlen: int,
+        silence_s: float,
+    ) -> None:
+        command_s, self._longest_wait_s = silence_s * COMMAND_PART, silence_s * WAIT_PART
         self._where = f"redis at {host}:{port}"
         self._names = names
         self._maxlen = output_maxlen
@@ -76,18 +86,18 @@ class RedisStreams:
             "host": host,
             "port": port,
             "password": password or None,
-            "socket_connect_timeout": SOCKET_TIMEOUT_S,
+            "socket_connect_timeout": command_s,
             "socket_keepalive": True,
             "client_name": "rtmanager",
             "protocol": 2,
         }
         # One more try, on a fresh connection, when a pooled one turns out to be dead; the workers do the rest.
         # `Any`: redis-py annotates replies as unions of everything, differently in each release.
-        self._client: Any = redis.Redis(**common, socket_timeout=SOCKET_TIMEOUT_S, retry=Retry(NoBackoff(), 1))
+        self._client: Any = redis.Redis(**common, socket_timeout=command_s, retry=Retry(NoBackoff(), 1))
         # A blocking read is answered late on purpose. It has a connection of its own and no second try, since
         # that would block once more.
         self._waiter: Any = redis.Redis(
-            **common, socket_timeout=MAX_WAIT_S + SOCKET_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
+            **common, socket_timeout=self._longest_wait_s + command_s, retry=Retry(NoBackoff(), 0)
         )
         self._publish = self._client.register_script(_PUBLISH)
         self._waiting_client: int | None = None
@@ -116,7 +126,7 @@ class RedisStreams:
 
         `XREAD` and not `XREADGROUP`: waiting needs no turn and takes nothing.
         """
-        timeout_ms = max(1, round(min(timeout_s, MAX_WAIT_S) * 1000))
+        timeout_ms = max(1, round(min(timeout_s, self._longest_wait_s) * 1000))
         with self._translated(), self._waiter.client() as connection:
             positions = {self._names[stream]: self._last_given(stream) for stream in INPUTS}
             self._waiting_client = int(connection.client_id())

@@ -110,6 +110,7 @@ class DefaultsTest(ConfigTestCase):
         changed = {
             "RTMANAGER_INTERNAL_HTTP_ADDR": "127.0.0.1:1",
             "RTMANAGER_LOBBY_INTERNAL_TIMEOUT": "250ms",
+            "RTMANAGER_SILENCE_TIMEOUT": "2500ms",
             "RTMANAGER_DEFAULT_MEMORY": "1g",
             "RTMANAGER_IMAGE_PULL_POLICY": "never",
             "RTMANAGER_REDIS_DEAD_LETTERS_STREAM": "elsewhere",
@@ -118,6 +119,7 @@ class DefaultsTest(ConfigTestCase):
         found = Config.from_environment({**REQUIRED, **changed})
         self.assertEqual(found.http_addr, Address("127.0.0.1", 1))
         self.assertEqual((found.lobby_timeout_s, found.default_limits.memory_bytes), (0.25, 1 << 30))
+        self.assertEqual(found.silence_timeout_s, 2.5)
         self.assertIs(found.image_pull_policy, PullPolicy.NEVER)
         self.assertEqual(found.streams[Stream.DEAD_LETTERS], "elsewhere")
         self.assertEqual(found.otel_service_name, "rtm-2")
@@ -220,6 +222,17 @@ class ParserTest(unittest.TestCase):
         good = {"500ms": 0.5, "2s": 2.0, "1.5s": 1.5, "5m": 300.0, "1h": 3600.0, "8784h": 366 * 86400.0}
         bad = ("", "2", "0s", "0ms", "-1s", "1d", "2 s", "s", "1e3s", "\u0665s", "8785h", "9" * 400 + "s", "1s\n", "2S")
         self.check(values.duration, good, bad)
+
+    def test_durations_within_bounds(self) -> None:
+        good = {"2s": 2.0, "2000ms": 2.0, "15s": 15.0, "0.25m": 15.0, "8.5s": 8.5}
+        bad = ("", "8", "1999ms", "15001ms", "1h", "0s", "-2s", "soon")
+        self.check(values.duration_within("2s", "15s"), good, bad)
+
+    def test_a_duration_out_of_bounds_is_told_the_bounds(self) -> None:
+        with self.assertRaises(ConfigError) as caught:
+            config(SILENCE_TIMEOUT="500ms")
+        fault = "RTMANAGER_SILENCE_TIMEOUT: '500ms' is not a duration from 2s to 15s"
+        self.assertEqual(str(caught.exception), fault)
 
     def test_whole_numbers(self) -> None:
         bad = ("", "0", "11", "1.0", "+1", "-1", "0x5", "\u0665", " 5", "9" * 30, "five")

@@ -7,6 +7,7 @@ timeouts, a server that starts, stops, recovers or is full, a table that a resto
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import socket
@@ -26,41 +27,46 @@ from rtmanager.domain.errors import Unavailable
 
 Connection = psycopg.Connection[DictRow]
 
-#: No statement of ours works longer; one that does waits for a lock that somebody forgot.
-STATEMENT_TIMEOUT_MS = 5_000
-#: How long a transaction may take before the server counts as silent and every connection to it is cut. Longer
-#: than a statement may take, so that a server that answers at all answers first.
-SILENCE_S = 8.0
-#: How often that is looked at.
-WATCH_PERIOD_S = 0.5
-#: How long a caller waits for a free connection before PostgreSQL counts as not answering.
-CHECKOUT_TIMEOUT_S = 5.0
+#: The part of the time for which the server may be silent that one statement, making a connection, or waiting for
+#: a free one may take. Less than all of it, so that a server that answers at all answers first; a statement that
+#: takes longer waits for a lock that somebody forgot.
+STEP_PART = 5 / 8
+#: How often a silence is looked for, in parts of it.
+WATCH_PART = 1 / 16
 #: Connections kept open when there is nothing to do.
 MIN_CONNECTIONS = 2
 
 
 class Database:
-    """A pool of connections; `transaction()` is the only way in. Safe for any number of threads."""
+    """A pool of connections; `transaction()` is the only way in. Safe for any number of threads.
 
-    def __init__(self, dsn: str, *, max_connections: int) -> None:
+    A transaction that takes longer than `silence_s` seconds shows that the server is silent: then every connection
+    to it is cut.
+    """
+
+    def __init__(self, dsn: str, *, max_connections: int, silence_s: float) -> None:
         self._dsn = dsn
+        self._silence_s = silence_s
+        self._step_s = silence_s * STEP_PART
         self._connections: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
         self._connections_lock = threading.Lock()
         self._waiting: dict[object, float] = {}
         self._closed = threading.Event()
         self._watch = threading.Thread(target=self._cut_when_silent, name="rtm-postgres-watch", daemon=True)
-        self.conninfo = to_conninfo(dsn, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
+        self.conninfo = to_conninfo(
+            dsn, statement_timeout_ms=round(self._step_s * 1000), connect_timeout_s=math.ceil(self._step_s)
+        )
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             self.conninfo,
             connection_class=psycopg.Connection[DictRow],
             kwargs={"row_factory": dict_row},
             min_size=MIN_CONNECTIONS,
             max_size=max_connections,
-            timeout=CHECKOUT_TIMEOUT_S,
+            timeout=self._step_s,
             configure=self._remember,
             check=ConnectionPool.check_connection,
             # A pool that gave up would need a person; one that retries every few seconds does not.
-            reconnect_timeout=5.0,
+            reconnect_timeout=self._step_s,
             num_workers=1,
             open=False,
             name="rtmanager",
@@ -73,7 +79,7 @@ class Database:
 
     def close(self) -> None:
         """Close every connection and end the threads."""
-        self._pool.close(timeout=CHECKOUT_TIMEOUT_S)
+        self._pool.close(timeout=self._step_s)
         self._closed.set()
         if self._watch.is_alive():
             self._watch.join()
@@ -111,7 +117,7 @@ class Database:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """As `translated`; and what PostgreSQL does not answer in `SILENCE_S` is ended, while the pool is open."""
+        """As `translated`; and what PostgreSQL does not answer in time is ended, while the pool is open."""
         token = object()
         self._waiting[token] = monotonic()
         try:
@@ -122,9 +128,9 @@ class Database:
 
     def _cut_when_silent(self) -> None:
         """A server that is paused or cut off says nothing at all, and no timeout of its own ends a wait for it."""
-        while not self._closed.wait(WATCH_PERIOD_S):
+        while not self._closed.wait(self._silence_s * WATCH_PART):
             began = min(list(self._waiting.values()), default=None)
-            if began is not None and monotonic() - began > SILENCE_S:
+            if began is not None and monotonic() - began > self._silence_s:
                 self.cut()
 
     @contextmanager

@@ -22,7 +22,6 @@ IDLE_TRANSACTION_MS = 10_000
 
 #: A connection whose other end is gone without a word is given up after 11 to 15 seconds, not after hours.
 _NETWORK = {
-    "connect_timeout": 5,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
@@ -49,7 +48,7 @@ def postgres_dsn(text: str) -> str:
     return text
 
 
-def to_conninfo(dsn: str, *, statement_timeout_ms: int) -> str:
+def to_conninfo(dsn: str, *, statement_timeout_ms: int, connect_timeout_s: int = 5) -> str:
     """The connection string for psycopg; raises `psycopg.ProgrammingError` when the DSN cannot be read."""
     dsn, search_path = _without_search_path(dsn)
     given = conninfo_to_dict(dsn)
@@ -60,7 +59,7 @@ def to_conninfo(dsn: str, *, statement_timeout_ms: int) -> str:
         options += f" -csearch_path={_escape(search_path)}"
     options += f" -cstatement_timeout={statement_timeout_ms}"
     options += f" -cidle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
-    for name, value in _NETWORK.items():
+    for name, value in {"connect_timeout": connect_timeout_s, **_NETWORK}.items():
         given.setdefault(name, value)
     given.setdefault("application_name", "rtmanager")
     return make_conninfo("", **{**given, "options": options.strip()})

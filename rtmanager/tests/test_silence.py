@@ -1,0 +1,57 @@
+"""One time says how long a server may be silent; what the adapters wait for is a part of it, in fixed proportions.
+
+The order of the parts matters more than their size: a silent Redis has to be given up before the transaction that
+asked it looks like a silent PostgreSQL, and PostgreSQL ends a slow statement before it counts as silent itself.
+"""
+
+from __future__ import annotations
+
+import socket
+import unittest
+from time import monotonic
+
+from psycopg.conninfo import conninfo_to_dict
+
+from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.redis_streams import RedisStreams
+from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.messages import Stream
+
+
+class PostgresLimits(unittest.TestCase):
+    def limits(self, silence_s: float) -> tuple[str, str]:
+        found = conninfo_to_dict(Database("postgres://h/g", max_connections=4, silence_s=silence_s).conninfo)
+        [statement] = [part for part in str(found["options"]).split() if part.startswith("-cstatement_timeout=")]
+        return statement.partition("=")[2], str(found["connect_timeout"])
+
+    def test_a_statement_and_a_connection_have_five_eighths_of_it(self) -> None:
+        self.assertEqual(self.limits(8.0), ("5000", "5"))
+        self.assertEqual(self.limits(2.0), ("1250", "2"), "a connection is timed in whole seconds, two at least")
+        self.assertEqual(self.limits(15.0), ("9375", "10"))
+
+    def test_a_time_for_connecting_that_the_dsn_names_is_kept(self) -> None:
+        database = Database("postgres://h/g?connect_timeout=3", max_connections=4, silence_s=8.0)
+        self.assertEqual(conninfo_to_dict(database.conninfo)["connect_timeout"], "3")
+
+
+class RedisLimits(unittest.TestCase):
+    SILENCE_S = 1.0
+
+    def setUp(self) -> None:
+        # The kernel takes connections in for it; nobody ever reads or answers.
+        silent = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(silent.close)
+        names = {stream: f"test:{stream}" for stream in Stream}
+        host, port = silent.getsockname()
+        self.streams = RedisStreams(host, port, password="", names=names, output_maxlen=1000, silence_s=self.SILENCE_S)
+        self.addCleanup(self.streams.close)
+
+    def test_a_command_is_given_up_after_two_tries_of_a_quarter(self) -> None:
+        began = monotonic()
+        with self.assertRaises(Unavailable) as caught:
+            self.streams.ping()
+        took = monotonic() - began
+
+        self.assertEqual(caught.exception.dependency, "redis")
+        self.assertGreaterEqual(took, self.SILENCE_S / 2)
+        self.assertLess(took, self.SILENCE_S, "before the transaction around it looks like a silent PostgreSQL")

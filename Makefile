@@ -10,7 +10,7 @@ STAMP  := $(VENV)/installed
 RTM_INTEGRATION ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv setup doctor demo run unit integration lint types test clean
+.PHONY: help venv setup doctor demo run unit integration lint types test bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -60,6 +60,10 @@ types: $(STAMP) ## mypy, strict
 
 test: ## all of it, from a bare machine: what .ci/run runs
 	@$(MAKE) --no-print-directory setup lint types unit integration RTM_INTEGRATION=require
+
+bench: $(STAMP) ## the harness side by side with testcontainers-python
+	@$(PY) -c 'import testcontainers' 2>/dev/null || $(PY) -m pip install -qq -e '.[bench]'
+	@$(PY) -m bench harness
 
 clean: ## the virtual environment and every cache; images and the daemon stay (python -m harness down)
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .coverage .coverage.* htmlcov

@@ -1,0 +1,40 @@
+"""Which benches there are.
+
+To add one, write a module with a function that returns a `Bench`, and put its name here. The module is imported
+only when the bench is run, so that each may need packages of its own.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+
+from bench.contest import Contest
+from bench.errors import BenchError
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A set of contests, held one after the other.
+
+    `contests` is best a generator: what stands before a `yield` is prepared when its contest is due and not earlier,
+    so that it does not run beside the contests before it.
+    """
+
+    contests: Callable[[], Iterable[Contest]]
+    #: What a reader must know of the conditions: versions, images, settings.
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+#: By name: the module whose `bench()` makes it, and what it is about.
+BENCHES: Mapping[str, tuple[str, str]] = {
+    "harness": ("bench.harness.bench", "services started, emptied and stopped; what a test costs beside its own work"),
+}
+
+
+def load(name: str) -> Bench:
+    """The bench of that name; raises BenchError when a package that it needs is missing."""
+    try:
+        made: Bench = import_module(BENCHES[name][0]).bench()
+    except ModuleNotFoundError as error:
+        raise BenchError(f"the Python package {error.name} is missing: pip install -e '.[bench]'") from error
+    return made

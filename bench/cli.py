@@ -1,0 +1,49 @@
+"""The command line: `python -m bench NAME [--runs N] [--json FILE]`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench.catalogue import BENCHES, load
+from bench.errors import BenchError
+from bench.report import Result, table, write_json
+from harness.errors import HarnessError
+
+#: Enough for a median that stays, and for a p95 that is more than the slowest run.
+ROUNDS = 20
+
+
+def run(name: str, rounds: int, json_path: Path) -> None:
+    """Hold every contest of one bench, say what was found, and keep it."""
+    bench = load(name)
+    results = []
+    for contest in bench.contests():
+        sys.stderr.write(f"== {contest.title}: {rounds} rounds of {len(contest.sides)}\n")
+        results.append(Result.of(contest, rounds))
+    write_json(json_path, name, results, bench.notes)
+    print(table([figure for result in results for figure in result.figures()]))
+    print()
+    for what, note in bench.notes.items():
+        print(f"- {what}: {note}")
+    sys.stderr.write(f"every run is in {json_path}\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one bench; returns the process's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="compare ours with other ways, in one run")
+    benches = parser.add_subparsers(dest="bench", required=True, metavar="NAME")
+    for name, (_, about) in BENCHES.items():
+        options = benches.add_parser(name, help=about)
+        options.add_argument("--runs", type=int, default=ROUNDS, metavar="N", help=f"rounds, {ROUNDS} by default")
+        options.add_argument("--json", type=Path, default=Path("artifacts", f"bench-{name}.json"), metavar="FILE")
+    arguments = parser.parse_args(argv)
+    if arguments.runs < 1:
+        parser.error(f"--runs is {arguments.runs}, but there has to be at least one")
+    try:
+        run(arguments.bench, arguments.runs, arguments.json)
+    except (BenchError, HarnessError) as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0

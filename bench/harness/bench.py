@@ -1,0 +1,29 @@
+"""The bench of the harness: starting, emptying, and what a whole test costs."""
+
+from collections.abc import Iterator
+
+from bench.catalogue import Bench
+from bench.contest import Contest
+from bench.harness import services, testcontainers, whole_test
+from bench.harness.filled import Filled
+from harness import daemon, images
+
+
+def bench() -> Bench:
+    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    images.ensure_all()
+    engine = daemon.client().version()
+    return Bench(
+        contests=_contests,
+        notes={
+            "Docker": f"{engine['Version']}, kernel {engine['KernelVersion']}",
+            "images of both sides": f"{images.postgres()} and {images.redis()}, present",
+            "compared with": testcontainers.version(),
+        },
+    )
+
+
+def _contests() -> Iterator[Contest]:
+    yield services.starting()
+    yield services.emptying(Filled.start())
+    yield from whole_test.contests()

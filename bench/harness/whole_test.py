@@ -1,0 +1,54 @@
+"""What a test costs beside its own work: network, state root, Lobby, manager, and all of it taken away again."""
+
+import os
+import secrets
+import time
+import unittest
+
+from bench.contest import WHOLE, Contest, Sample, Side, timed
+from bench.errors import BenchError
+from harness import daemon, flag, runner
+from harness.case import RuntimeTestCase
+
+
+class _Empty(RuntimeTestCase):
+    """A test that does nothing."""
+
+    def runTest(self) -> None:
+        """Nothing."""
+
+
+class _Served(RuntimeTestCase):
+    """A test that has a Runtime Manager and asks nothing of it."""
+
+    def runTest(self) -> None:
+        """A manager that serves."""
+        self.start_runtime()
+
+
+def contests() -> list[Contest]:
+    """A test without a manager, and one with it, each against what Docker takes for the network of either."""
+    os.environ[flag.VARIABLE] = "require"  # whoever starts a bench wants it to run
+    bare = Side("Docker's own work: a network made and removed", timed(_bare_network))
+    return [
+        Contest("an empty test", Side("harness", lambda: _tested(_Empty())), [bare]),
+        Contest("an empty test with a manager", Side("harness", lambda: _tested(_Served())), [bare]),
+    ]
+
+
+def _tested(test: unittest.TestCase) -> Sample:
+    result = unittest.TestResult()
+    suite = unittest.TestSuite([test])
+    began = time.perf_counter()
+    suite.run(result)
+    took = time.perf_counter() - began
+    if not result.wasSuccessful() or result.skipped:
+        raise BenchError(f"{test.id()} did not pass: {[*result.errors, *result.failures, *result.skipped]}")
+    return {WHOLE: took}
+
+
+def _bare_network() -> None:
+    client = daemon.client()
+    name = f"rtm-bench-{secrets.token_hex(5)}"
+    made = client.create_network(name, driver="bridge", labels=runner.current().labels())
+    client.remove_network(made["Id"])

@@ -1,0 +1,33 @@
+"""The table is markdown, and the file holds every run."""
+
+import json
+import tempfile
+import unittest
+from pathlib import Path
+
+from bench.contest import Contest, Side, timed
+from bench.report import Result, table, write_json
+
+
+class ReportTest(unittest.TestCase):
+    def setUp(self) -> None:
+        nothing = timed(lambda: None)
+        self.result = Result.of(Contest("nothing", Side("ours", nothing), [Side("theirs", nothing)]), rounds=4)
+
+    def test_the_table_has_a_row_for_each_figure_and_as_many_cells_as_its_head(self) -> None:
+        head, line, row = table(self.result.figures()).splitlines()
+
+        self.assertIn("nothing: the whole", row)
+        self.assertEqual({text.count("|") for text in (head, line, row)}, {7})
+
+    def test_the_file_holds_every_run_and_the_conditions(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "new", "bench.json")
+            write_json(path, "some", [self.result], {"Docker": "20.10"})
+            kept = json.loads(path.read_text())
+
+        self.assertEqual(
+            {side: len(runs) for side, runs in kept["seconds"]["nothing"].items()}, {"ours": 4, "theirs": 4}
+        )
+        self.assertEqual(kept["notes"], {"Docker": "20.10"})
+        self.assertEqual(kept["figures"][0]["rounds"], 4)

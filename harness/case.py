@@ -1,4 +1,4 @@
-"""`TestCase` base classes over the fixtures.
+"""`RuntimeTestCase`: a test with a running Runtime Manager and everything it needs.
 
     def setUpModule() -> None:
         start_services()
@@ -8,63 +8,38 @@
             self.start_runtime()
             self.post("start", {"image_ref": self.engine.ref})
 
-Each test has its own network, state root, Lobby and game id, and finds PostgreSQL and Redis empty. Clean-up is
-registered before the first wait. A failed test keeps its state root, with the manager's log, and says where.
+Each test has its own network, state root, Lobby and game id, and finds PostgreSQL and Redis empty. The base
+classes for any other project are in `docker_case`.
 """
 
-import re
 import secrets
-import sys
 import time
-import unittest
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from harness import flag, images, manager, network, services, stateroot, web
+from harness import images, manager, postgres, web
+from harness.container import Container
+from harness.docker_case import ServicesTestCase, short_name, start_services
+from harness.errors import WaitFailed
 from harness.images.catalogue import EngineImage
 from harness.live import LiveRuntime
 from harness.lobby import Lobby
-from harness.services import Services
 from harness.stack import ENGINE_USER
 from harness.waiting import wait_until
+
+__all__ = ["RuntimeTestCase", "ServicesTestCase", "start_services", "unique_game_id"]
+
+T = TypeVar("T")
 
 #: How long a job may take to its result; Docker needs a quarter of a second of it.
 RESULT_TIMEOUT_S = 30.0
 
 
-def start_services() -> None:
-    """For `setUpModule`: skips the module, or starts what its tests share. See `harness.flag`."""
-    flag.check()
-    services.shared()
-
-
-class ServicesTestCase(unittest.TestCase):
-    """A test with an empty PostgreSQL and an empty Redis."""
-
-    services: Services
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.services = services.shared()
-        self.services.empty()
-        # `Any`: redis-py annotates replies as unions of everything, differently in each release.
-        self.redis: Any = self.services.redis.client()
-        self.addCleanup(self.redis.close)
-
-    def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
-        """The rows of a query on the test's database, as dictionaries."""
-        from psycopg.rows import dict_row
-
-        with self.services.database.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query.encode(), values).fetchall()
-
-    def entries(self, stream: str) -> list[dict[str, str]]:
-        """The entries of a stream, oldest first, without their ids."""
-        return [fields for _, fields in self.redis.xrange(stream)]
-
-
 class RuntimeTestCase(ServicesTestCase):
     """A test with a game network, a directory for games, a Lobby and, once started, a Runtime Manager."""
+
+    layout = postgres.RUNTIME_MANAGER
 
     engine: ClassVar[EngineImage]
 
@@ -76,11 +51,7 @@ class RuntimeTestCase(ServicesTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.game_id = unique_game_id(self.id())
-        self.state_root = stateroot.create(self.game_id)
-        self.addCleanup(self._end_state_root)
-        self.network = network.create()
-        self.addCleanup(self.network.remove)
-        self.docker = self.network.client
+        self.network = self.create_network()
         self.lobby = Lobby()
         self.addCleanup(self.lobby.close)
         self.base_url = ""
@@ -167,14 +138,30 @@ class RuntimeTestCase(ServicesTestCase):
 
     # --- seeing
 
+    def wait_until(
+        self, what: str, probe: Callable[[], T | None], timeout_s: float = RESULT_TIMEOUT_S, **how: Any
+    ) -> T:
+        """As `waiting.wait_until`; a failure shows the last words of the manager and of the test's containers."""
+        try:
+            seen: T = wait_until(what, probe, timeout_s=timeout_s, **how)
+        except WaitFailed as failure:
+            raise WaitFailed(f"{failure}\n{self._last_words()}") from None
+        return seen
+
+    def _last_words(self) -> str:
+        containers = (Container(each, self.docker) for each in self.network.containers())
+        return "\n".join([manager.log_tail(self.log), *(each.last_words() for each in containers)])
+
     def results(self, count: int = 1, timeout_s: float = RESULT_TIMEOUT_S) -> list[dict[str, str]]:
         """The entries of the results stream, once there are at least `count`."""
-        wait_until(
+        stream = "runtime:job_results"
+        self.wait_until(
             f"{count} job results",
-            lambda: self.redis.xlen("runtime:job_results") >= count,
-            timeout_s=timeout_s,
+            lambda: self.redis.xlen(stream) >= count,
+            timeout_s,
+            describe=lambda _: repr(self.entries(stream)),
         )
-        return self.entries("runtime:job_results")
+        return self.entries(stream)
 
     def record(self, game_id: str | None = None) -> dict[str, Any]:
         """The game's row of runtime_records; empty when it has none."""
@@ -195,18 +182,10 @@ class RuntimeTestCase(ServicesTestCase):
         """A call on the game's engine, once it answers; by address, since its host name is inside the network."""
         networks = self.docker.inspect_container(f"galaxy-game-{self.game_id}")["NetworkSettings"]["Networks"]
         base = f"http://{networks[self.network.name]['IPAddress']}:8080"
-        wait_until("the engine", lambda: web.call("GET", f"{base}/healthz")[0] == 200)
+        self.wait_until("the engine", lambda: web.call("GET", f"{base}/healthz")[0] == 200)
         return web.call(method, f"{base}{path}", body)
-
-    def _end_state_root(self) -> None:
-        outcome = getattr(self, "_outcome", None)
-        if outcome is not None and not outcome.success:
-            sys.stderr.write(f"\n{self.id()}: its log and the games' directories are in {self.state_root.keep()}\n")
-        else:
-            self.state_root.remove()
 
 
 def unique_game_id(test_id: str) -> str:
     """A game id that tells which test it is of and is used by no other, of this run or any other."""
-    name = re.sub(r"[^A-Za-z0-9]+", "-", test_id.rpartition(".")[2].removeprefix("test_"))
-    return f"{name[:34].strip('-')}-{secrets.token_hex(5)}"
+    return f"{short_name(test_id)}-{secrets.token_hex(5)}"

@@ -84,12 +84,13 @@ def down(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def sweep(_arguments: argparse.Namespace) -> int:
+def sweep(arguments: argparse.Namespace) -> int:
     """take away what killed runs left behind, and nothing of a run that is alive"""
     from harness.sweep import sweep as sweep_all
 
-    swept = sweep_all()
+    swept = sweep_all(kept=arguments.kept)
     for kind, names in (
+        ("process", swept.processes),
         ("container", swept.containers),
         ("network", swept.networks),
         ("state root", swept.state_roots),
@@ -102,6 +103,11 @@ def sweep(_arguments: argparse.Namespace) -> int:
 
 def _down_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", action="store_true", help="also stop the dockerd that `up` started")
+    _sweep_options(parser)
+
+
+def _sweep_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kept", action="store_true", help="also what ended runs kept for a look (RTM_IT_KEEP=1)")
 
 
 #: Every command by its name; its docstring is its help.
@@ -117,6 +123,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 #: The options of the commands that have any.
 OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "down": _down_options,
+    "sweep": _sweep_options,
 }
 
 

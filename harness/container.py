@@ -98,6 +98,11 @@ class Container:
         raw: bytes = self.client.logs(self.container_id, tail="all" if tail is None else tail)
         return raw.decode(errors="replace")
 
+    def last_words(self) -> str:
+        """Its last log lines, as a text for a failure."""
+        log = "\n".join(f"    {line}" for line in self.logs(LOG_TAIL).splitlines()) or "    (nothing)"
+        return f"  container {self.name}, its last log lines:\n{log}"
+
     def exec(self, command: Sequence[str], user: str = "") -> tuple[int, str]:
         """Run `command` inside; its exit code and what it wrote."""
         made = self.client.exec_create(self.container_id, list(command), user=user)
@@ -130,12 +135,13 @@ class Container:
         """Take it away, running or not; nothing happens when it is gone already."""
         remove(self.client, self.container_id)
 
-    def wait_until(self, what: str, probe: Callable[[], T], timeout_s: float = READY_TIMEOUT_S, **how: Any) -> T:
+    def wait_until(self, what: str, probe: Callable[[], T | None], timeout_s: float = READY_TIMEOUT_S, **how: Any) -> T:
         """As `waiting.wait_until`, ending at once when the container exits; failures show its log."""
         try:
-            return wait_until(what, probe, timeout_s=timeout_s, hopeless=self._why_ended, **how)
+            seen: T = wait_until(what, probe, timeout_s=timeout_s, hopeless=self._why_ended, **how)
         except WaitFailed as failure:
-            raise WaitFailed(f"{failure}\n{self._last_words()}") from None
+            raise WaitFailed(f"{failure}\n{self.last_words()}") from None
+        return seen
 
     def wait_for_port(self, port: int, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until something inside accepts connections on the published `port`."""
@@ -175,10 +181,6 @@ class Container:
         if state["Running"]:
             return None
         return f"the container ended with exit code {state['ExitCode']} {state['Error']}".rstrip()
-
-    def _last_words(self) -> str:
-        log = "\n".join(f"    {line}" for line in self.logs(LOG_TAIL).splitlines()) or "    (nothing)"
-        return f"  container {self.name}, its last log lines:\n{log}"
 
 
 #: What an HTTP service that is still starting answers with.

@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from harness import ending
 from harness.errors import DaemonUnavailable
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def client() -> "APIClient":
     """The client that this process shares; raises DaemonUnavailable."""
     shared = connect()
     atexit.register(shared.close)
+    ending.leave_nothing()
     return shared
 
 

@@ -8,24 +8,53 @@
 """
 
 import os
+import sys
 import unittest
+from functools import cache
 
-from harness import daemon
+from harness import daemon, ending
 from harness.errors import DaemonUnavailable, HarnessError
 
 VARIABLE = "RTM_INTEGRATION"
 
 
 def check() -> None:
-    """Call first in `setUpModule`: raises unittest.SkipTest, or under `require` DaemonUnavailable."""
+    """Call first in `setUpModule`: raises unittest.SkipTest, or under `require` DaemonUnavailable.
+
+    Where tests run, SIGTERM from now on ends the run as Ctrl-C does.
+    """
+    check_wanted()
+    reason = daemon.why_unavailable()
+    if reason is None:
+        ending.unwind_on_sigterm()
+    elif _value() == "require":
+        raise DaemonUnavailable(f"{reason} ({VARIABLE}=require)")
+    else:
+        _skip(reason)
+
+
+def check_wanted() -> None:
+    """Raise unittest.SkipTest where tests with real services were not asked for; asks nobody.
+
+    At the top of a module it saves the imports below it.
+    """
+    if _value() == "0":
+        _skip(f"they need real services: set {VARIABLE}=1")
+
+
+def _value() -> str:
     value = os.environ.get(VARIABLE) or "0"
     if value not in ("0", "1", "require"):
         raise HarnessError(f"{VARIABLE} is {value!r}, but must be 0, 1 or require")
-    if value == "0":
-        raise unittest.SkipTest(f"needs real services: set {VARIABLE}=1")
-    reason = daemon.why_unavailable()
-    if reason is None:
-        return
-    if value == "require":
-        raise DaemonUnavailable(f"{reason} ({VARIABLE}=require)")
+    return value
+
+
+def _skip(reason: str) -> None:
+    _say_once(reason)
     raise unittest.SkipTest(reason)
+
+
+@cache
+def _say_once(reason: str) -> None:
+    """unittest itself shows the reason of a skip only when it is asked to (-v)."""
+    sys.stderr.write(f"integration tests are skipped: {reason}\n")

@@ -22,8 +22,8 @@ ATTEMPTS = 5
 
 LOOPBACK = "127.0.0.1"
 
-#: What a server says in its log when its port is taken.
-_PORT_TAKEN = "Address already in use"
+#: What a server says in its log when its port is taken, in whatever case.
+_PORT_TAKEN = "address already in use"
 
 #: Daemons whose "host" network is not the one of this process.
 _OTHER_NETWORK = ("name=rootless", "name=userns")
@@ -42,6 +42,7 @@ class Endpoint:
 
 
 def start(
+    what: str,
     image: str,
     port: int,
     listen: Callable[[Endpoint], Sequence[str]],
@@ -49,28 +50,33 @@ def start(
 ) -> tuple[Container, str, int]:
     """Start a server; the container, and the host and port where it answers.
 
-    `listen` gives the server's arguments for an endpoint; `port` is where it listens on a network of its own;
-    `wait` waits until the server with the endpoint's mark answers there. What is raised leaves nothing behind.
+    `what` it is stands in the container's name. `listen` gives the server's arguments for an endpoint; `port` is
+    where it listens on a network of its own; `wait` waits until the server with the endpoint's mark answers there. What is raised leaves nothing behind.
     """
     mark = secrets.token_hex(8)
     if not shares_our_network():
-        running = container.start(image, command=listen(Endpoint("*", port, mark)), ports=[port])
+        running = container.start(image, name=_name(what), command=listen(Endpoint("*", port, mark)), ports=[port])
         with _removed_on_failure(running):
             host, published = running.wait_for_address(port)
             wait(running, Endpoint(host, published, mark))
         return running, host, published
     for attempt in range(1, ATTEMPTS + 1):
         chosen = Endpoint(LOOPBACK, free_port(), mark)
-        running = container.start(image, command=listen(chosen), network="host")
+        running = container.start(image, name=_name(what), command=listen(chosen), network="host")
         try:
             with _removed_on_failure(running):
                 wait(running, chosen)
         except WaitFailed as failure:
-            if attempt == ATTEMPTS or _PORT_TAKEN not in str(failure):
+            if attempt == ATTEMPTS or _PORT_TAKEN not in str(failure).lower():
                 raise
         else:
             break
     return running, chosen.host, chosen.port
+
+
+def _name(what: str) -> str:
+    """A name of its own for each try: Docker may hold on to the last one for a moment."""
+    return f"rtm-it-{what}-{secrets.token_hex(5)}"
 
 
 def free_port() -> int:

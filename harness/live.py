@@ -1,8 +1,8 @@
 """A Runtime Manager inside the test's own process: `rtmanager.app.Runtime`, started and stopped by the test.
 
 In-process, because its end is then deterministic: `stop` returns when nothing of it is left. What only a
-process can show (signals, exit codes, kill -9) is in `manager.py`. Its log goes to a file, or to the terminal
-with RTM_IT_LOG=stderr.
+process can show (signals, exit codes, kill -9) is in `manager.py`. Its log goes to a file, with
+RTM_IT_LOG=stderr to the terminal as well.
 """
 
 import logging
@@ -13,7 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
+#: `stderr` shows the managers' logs on the terminal.
 LOG_VARIABLE = "RTM_IT_LOG"
+
+
+def echoes() -> bool:
+    """Whether the managers' logs go to the terminal, too."""
+    return os.environ.get(LOG_VARIABLE) == "stderr"
 
 
 class LiveRuntime:
@@ -58,9 +64,9 @@ class _Line(logging.Formatter):
 
 
 def _logger(file: TextIO) -> logging.Logger:
-    stream = sys.stderr if os.environ.get(LOG_VARIABLE) == "stderr" else file
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Line("%(asctime)s %(levelname)-7s %(threadName)s  %(message)s"))
     logger = logging.Logger("rtmanager", logging.DEBUG)
-    logger.addHandler(handler)
+    for stream in (file, sys.stderr) if echoes() else (file,):
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(_Line("%(asctime)s %(levelname)-7s %(threadName)s  %(message)s"))
+        logger.addHandler(handler)
     return logger

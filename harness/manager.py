@@ -4,19 +4,23 @@
         process.wait_until_ready()
 
 Its environment is what the test gives; its log goes to a file, whose last lines are in the failure when it
-does not come up.
+does not come up, and with `echo` to the terminal as well. A manager whose runner was killed is found by its
+environment and swept.
 """
 
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
+from harness import live, runner
 from harness.container import HTTP_NOT_YET, http_ok
 from harness.errors import WaitFailed
 from harness.listening import LOOPBACK, free_port
@@ -43,6 +47,7 @@ class ManagerProcess:
     process: "subprocess.Popen[bytes]" = field(repr=False)
     address: str
     log: Path
+    _echo: threading.Thread | None = field(default=None, repr=False)
 
     def __enter__(self) -> "ManagerProcess":
         return self
@@ -87,7 +92,7 @@ class ManagerProcess:
         began = time.monotonic()
         self.process.terminate()
         try:
-            return self.process.wait(timeout_s)
+            return self.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.kill()
             waited = time.monotonic() - began
@@ -100,12 +105,18 @@ class ManagerProcess:
     def kill(self) -> None:
         """SIGKILL, then wait for its end; nothing happens when it has ended."""
         self.process.kill()
-        self.process.wait()
+        self.wait()
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Wait for its end by itself; its exit code. Raises subprocess.TimeoutExpired."""
+        code = self.process.wait(timeout_s)
+        if self._echo is not None:
+            self._echo.join()
+        return code
 
     def log_tail(self) -> str:
         """Its last log lines, as a text for a failure."""
-        lines = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL:]
-        return "\n".join([f"  last lines of {self.log}:", *(f"    {line}" for line in lines or ["(nothing)"])])
+        return log_tail(self.log)
 
     def _why_ended(self) -> str | None:
         code = self.exit_code
@@ -116,27 +127,53 @@ class ManagerProcess:
         return ("127.0.0.1" if host in ("", "0.0.0.0") else host.strip("[]")), int(port)
 
 
-def start(environment: Mapping[str, str], log: Path, command: Sequence[str] = COMMAND) -> ManagerProcess:
+def start(
+    environment: Mapping[str, str], log: Path, command: Sequence[str] = COMMAND, *, echo: bool | None = None
+) -> ManagerProcess:
     """Start a manager; returns without waiting for it.
 
     `environment` is laid over the runner's own, less every RTMANAGER_ variable of it. The log is appended to,
-    so that the log of a manager that is started again stays in one file.
+    so that the log of a manager that is started again stays in one file. `echo` shows it on the terminal, too;
+    by default RTM_IT_LOG decides.
     """
+    echoes = live.echoes() if echo is None else echo
     with log.open("ab") as out:
         process = subprocess.Popen(
             list(command),
             env=whole_environment(environment),
             stdin=subprocess.DEVNULL,
-            stdout=out,
+            stdout=subprocess.PIPE if echoes else out,
             stderr=subprocess.STDOUT,
         )
-    return ManagerProcess(process, environment.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS), log)
+    address = environment.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS)
+    return ManagerProcess(process, address, log, _echo(process.stdout, log) if process.stdout else None)
+
+
+def _echo(output: IO[bytes], log: Path) -> threading.Thread:
+    """A thread that writes what comes to the log and to the terminal, until the process has ended."""
+
+    def copy() -> None:
+        with output, log.open("ab", buffering=0) as file:
+            for line in output:
+                file.write(line)
+                sys.stderr.buffer.write(line)
+                sys.stderr.flush()
+
+    thread = threading.Thread(target=copy, name="manager-echo", daemon=True)
+    thread.start()
+    return thread
+
+
+def log_tail(log: Path) -> str:
+    """The last lines of a manager's log, as a text for a failure."""
+    lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL:] if log.exists() else []
+    return "\n".join([f"  last lines of {log}:", *(f"    {line}" for line in lines or ["(nothing)"])])
 
 
 def whole_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What a manager's process is given: `environment` over the runner's own, less its RTMANAGER_ variables."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RTMANAGER_")}
-    return {**inherited, **environment}
+    return {**inherited, **environment, **runner.current().environment()}
 
 
 def free_address() -> str:

@@ -143,7 +143,7 @@ class Database:
 
 def start(image: str | None = None) -> Postgres:
     """Start a server and wait until it answers; raises WaitFailed with its log."""
-    return Postgres(*listening.start(image or images.postgres(), PORT, _listen, _wait))
+    return Postgres(*listening.start("postgres", image or images.postgres(), PORT, _listen, _wait))
 
 
 def _connect(dsn: str) -> "psycopg.Connection[Any]":

@@ -34,11 +34,11 @@ class Redis:
         """Host and port, as RTMANAGER_REDIS_MASTER_ADDR takes them."""
         return f"{self.host}:{self.port}"
 
-    def client(self) -> "Client":
-        """A client of the test's own, which reads text."""
+    def client(self, timeout_s: float | None = None) -> "Client":
+        """A client of the test's own, which reads text; a command may take `timeout_s`, by default for ever."""
         from redis import Redis as Client
 
-        return Client(host=self.host, port=self.port, decode_responses=True)
+        return Client(host=self.host, port=self.port, decode_responses=True, socket_timeout=timeout_s)
 
     def flush(self) -> None:
         """Forget everything: streams, their consumer groups, scripts."""
@@ -53,7 +53,7 @@ class Redis:
 
 def start(image: str | None = None) -> Redis:
     """Start a server and wait until it answers; raises WaitFailed with its log."""
-    return Redis(*listening.start(image or images.redis(), PORT, _listen, _wait))
+    return Redis(*listening.start("redis", image or images.redis(), PORT, _listen, _wait))
 
 
 def _listen(at: Endpoint) -> list[str]:

@@ -1,19 +1,16 @@
 """`make run`: a Runtime Manager with everything it needs, in the foreground, to try things by hand."""
 
-import subprocess
+import sys
 import time
 
 from harness import images, manager, postgres, redis, stack
-from harness.container import HTTP_NOT_YET
 from harness.errors import HarnessError
 from harness.machine.up import up
-from harness.manager import ADDRESS_VARIABLE, COMMAND
+from harness.manager import ADDRESS_VARIABLE
 from harness.postgres import Postgres
 from harness.progress import enable
 from harness.redis import Redis
 from harness.stack import Stack
-from harness.waiting import wait_until
-from harness.web import call
 
 _HELP = """
 The Runtime Manager serves at http://{address}. Things to try from another terminal:
@@ -49,39 +46,19 @@ def run() -> None:
     up()
     images.ensure_all()
     with stack.running("run") as here:
-        # Not through `manager.start`: its log belongs on this terminal, and Ctrl-C reaches it by itself.
-        process = subprocess.Popen(COMMAND, env=manager.whole_environment(here.environment))
+        log_format = {"RTMANAGER_LOG_FORMAT": "text"} if sys.stderr.isatty() else {}
+        process = manager.start(here.environment | log_format, here.state_root.logs / "manager.log", echo=True)
         try:
-            _wait_until_ready(process, here.environment[ADDRESS_VARIABLE])
+            process.wait_until_ready()
             print(_instructions(here), flush=True)
             process.wait()
         except KeyboardInterrupt:
             print("\nstopping, the manager first", flush=True)
         finally:
-            code = _end(process)
+            # Ctrl-C may have reached only us; one that has ended keeps its exit code.
+            code = process.terminate()
     if code != 0:
         raise HarnessError(f"the manager ended with exit code {code}; its log is above")
-
-
-def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str) -> None:
-    def hopeless() -> str | None:
-        code = process.poll()
-        return None if code is None else f"it ended with exit code {code}; its log is above"
-
-    wait_until(
-        f"the manager at {address}",
-        lambda: call("GET", f"http://{address}/readyz", timeout_s=5)[0] == 200,
-        timeout_s=manager.READY_TIMEOUT_S,
-        retry_on=HTTP_NOT_YET,
-        hopeless=hopeless,
-    )
-
-
-def _end(process: "subprocess.Popen[bytes]") -> int:
-    """Its exit code; a manager that still runs (Ctrl-C may have reached only us) is asked to end."""
-    if process.poll() is None:
-        process.terminate()
-    return process.wait(manager.STOP_TIMEOUT_S)
 
 
 def _instructions(here: Stack) -> str:

@@ -1,10 +1,11 @@
 """Who made an object: this test run, told apart from every other, dead or alive.
 
-Each container, network and directory of the harness carries the run's id and the identity of the process
-behind it. A pid alone would not do: it is used again, so it goes with the process's start time; and it means
-nothing in another pid namespace, after a reboot, or on another machine that shares the daemon.
+Each container, network, directory and process of the harness carries the run's id and the identity of the
+process behind it. A pid alone would not do: it is used again, so it goes with the process's start time; and it
+means nothing in another pid namespace, after a reboot, or on another machine that shares the daemon.
 """
 
+import json
 import os
 import secrets
 import socket
@@ -12,9 +13,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 #: Every label of the harness starts so.
 PREFIX = "rtm-harness."
+
+#: By this variable of its environment a process is known to be of a run.
+PROCESS_VARIABLE = "RTM_HARNESS_RUNNER"
+
+#: `1` keeps what a run made, for a look, until `python -m harness sweep --kept`.
+KEEP_VARIABLE = "RTM_IT_KEEP"
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class Runner:
     pid_namespace: str
     pid: int
     start_time: int
+    kept: str
 
     def labels(self) -> dict[str, str]:
         """The labels that this runner's objects carry."""
@@ -36,11 +45,29 @@ class Runner:
     def from_labels(cls, labels: Mapping[str, str]) -> "Runner | None":
         """The runner that an object's labels name, or None when it is not an object of the harness."""
         try:
-            values = {name: labels[PREFIX + name] for name in cls.__dataclass_fields__}
-            pid, start_time = int(values["pid"]), int(values["start_time"])
+            values: dict[str, Any] = {name: labels[PREFIX + name] for name in cls.__dataclass_fields__}
+            values |= {name: int(values[name]) for name in ("pid", "start_time")}
         except (KeyError, ValueError):
             return None
-        return cls(values["run"], values["machine"], values["boot"], values["pid_namespace"], pid, start_time)
+        return cls(**values)
+
+    def environment(self) -> dict[str, str]:
+        """What marks a process that this runner starts."""
+        return {PROCESS_VARIABLE: json.dumps(self.labels())}
+
+    @classmethod
+    def of_process(cls, pid: int) -> "Runner | None":
+        """The runner that started process `pid`; None when it is none of ours, has ended or may not be looked at."""
+        try:
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return None
+        mark = f"{PROCESS_VARIABLE}=".encode()
+        found = [each.removeprefix(mark) for each in variables if each.startswith(mark)]
+        try:
+            return cls.from_labels(json.loads(found[0])) if found else None
+        except ValueError:
+            return None
 
     def is_gone(self) -> bool:
         """Whether this runner has surely ended. When that cannot be known from here, it has not."""
@@ -52,6 +79,11 @@ class Runner:
         if self.pid_namespace != here.pid_namespace:
             return False
         return process_start_time(self.pid) != self.start_time
+
+
+def keeps() -> bool:
+    """Whether this run leaves what it made."""
+    return os.environ.get(KEEP_VARIABLE) == "1"
 
 
 def current() -> Runner:
@@ -68,6 +100,7 @@ def _identity(pid: int) -> Runner:
         pid_namespace=os.readlink("/proc/self/ns/pid"),
         pid=pid,
         start_time=process_start_time(pid) or 0,
+        kept="yes" if keeps() else "no",
     )
 
 

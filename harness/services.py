@@ -1,6 +1,5 @@
 """PostgreSQL and Redis together: both start at the same time, so both cost the time of the slower one."""
 
-import atexit
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -29,31 +28,37 @@ class Services:
 @contextmanager
 def running() -> Iterator[tuple[Postgres, Redis]]:
     """Both, answering; taken away at the end, also when only one of them came up."""
-    with ExitStack() as stack, ThreadPoolExecutor(2) as threads:
-        starting = threads.submit(postgres.start), threads.submit(redis.start)
-        failures = []
-        for each in starting:
-            if error := each.exception():
-                failures.append(error)
-            else:
-                stack.callback(each.result().close)
-        if failures:
-            raise failures[0]
-        yield starting[0].result(), starting[1].result()
+    with ExitStack() as stack:
+        yield _both(stack)
 
 
 @cache
 def shared(layout: Layout = postgres.RUNTIME_MANAGER) -> Services:
-    """The services of this process, started at the first call and taken away when the process ends.
+    """The services of this process, started at the first call; `ending` takes them away when the process ends.
 
     Two layouts share the servers, and have a database each.
     """
-    server, store = _servers()
+    server, store = servers()
     return Services(server, store, server.create_database(layout))
 
 
 @cache
-def _servers() -> tuple[Postgres, Redis]:
-    cleanup = ExitStack()
-    atexit.register(cleanup.close)
-    return cleanup.enter_context(running())
+def servers() -> tuple[Postgres, Redis]:
+    """The servers of this process, started at the first call."""
+    # Never left: it is the process's labels by which they are found at its end, also by a process that comes later.
+    return _both(ExitStack())
+
+
+def _both(stack: ExitStack) -> tuple[Postgres, Redis]:
+    """Start both at the same time; `stack` then knows how to close those that came up, also when one did not."""
+    with ThreadPoolExecutor(2) as threads:
+        starting = threads.submit(postgres.start), threads.submit(redis.start)
+    failures = []
+    for each in starting:
+        if error := each.exception():
+            failures.append(error)
+        else:
+            stack.callback(each.result().close)
+    if failures:
+        raise failures[0]
+    return starting[0].result(), starting[1].result()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness import runner
 
-_OWNER_FILE = "runner.json"
+_OWNER_FILE = ".runner.json"
 
 
 def base_directory() -> Path:
@@ -23,6 +23,11 @@ def base_directory() -> Path:
     base = Path(os.environ.get("RTM_IT_STATE_DIR") or default)
     base.mkdir(parents=True, exist_ok=True)
     return base
+
+
+def directories() -> list[Path]:
+    """The directories that are there, of this run and of others."""
+    return [each for each in base_directory().iterdir() if each.is_dir()]
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,19 @@ def owner(directory: Path) -> runner.Runner | None:
 def remove(directory: Path) -> None:
     """Remove a state root; what the engine's user wrote is removed through a container where we may not."""
     try:
-        shutil.rmtree(directory)
+        _remove_tree(directory)
     except PermissionError:
         _remove_as_root(directory)
+        _remove_tree(directory)
+
+
+def _remove_tree(directory: Path) -> None:
+    """As shutil.rmtree, where somebody else may be removing the same."""
+    try:
         shutil.rmtree(directory)
+    except FileNotFoundError:
+        if directory.exists():
+            _remove_tree(directory)
 
 
 def _remove_as_root(directory: Path) -> None:

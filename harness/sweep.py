@@ -1,51 +1,108 @@
-"""Taking away what killed runs left behind, and nothing of a run that is alive.
+"""Taking away what runs left behind: this one at its end, and earlier ones that were killed.
 
-Every container, network and state root of the harness names its runner. It is left over when that process
-has surely ended. What a Runtime Manager under test started carries no such label, but sits on a test's
-network, and goes with it.
+Every container, network, process and state root of the harness names its runner. `sweep` takes away what runs
+have left that surely ended, and nothing of a run that is alive; `sweep_own` what this run still has. What a
+Runtime Manager under test started carries no such label, but sits on a test's network, and goes with it. Two
+sweeps at once do not disturb each other. What RTM_IT_KEEP=1 kept stays until it is asked for.
 """
 
+import os
+import signal
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from harness import container, daemon, network, stateroot
+from harness import container, daemon, network, runner, stateroot
 from harness.runner import PREFIX, Runner
+from harness.waiting import wait_until
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+#: A killed process is gone within this many seconds, whatever its parent does.
+KILL_TIMEOUT_S = 10.0
 
 
 @dataclass
 class Swept:
     """What was taken away, by name."""
 
+    processes: list[str] = field(default_factory=list)
     containers: list[str] = field(default_factory=list)
     networks: list[str] = field(default_factory=list)
     state_roots: list[Path] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.containers) + len(self.networks) + len(self.state_roots)
+        return sum(len(kind) for kind in (self.processes, self.containers, self.networks, self.state_roots))
 
 
-def sweep() -> Swept:
-    """Take away what runs that have ended left behind; raises DaemonUnavailable."""
+def sweep(kept: bool = False) -> Swept:
+    """Take away what ended runs left behind, with `kept` also what they were told to keep; raises DaemonUnavailable."""
+    return _sweep(daemon.client(), lambda by: by.is_gone() and (kept or by.kept != "yes"))
+
+
+def sweep_own() -> Swept:
+    """Take away what this run still has."""
+    mine = runner.current()
+    # A client of its own: at the end of a process the shared one may be closed already.
+    client = daemon.connect()
+    try:
+        return _sweep(client, lambda by: by == mine)
+    finally:
+        client.close()
+
+
+def _sweep(client: "APIClient", is_left: Callable[[Runner], bool]) -> Swept:
     swept = Swept()
+    # First what could make more of the rest.
+    for pid, started in _processes(is_left):
+        _kill(pid, started)
+        swept.processes.append(str(pid))
     ours = {"label": f"{PREFIX}run"}
-    client = daemon.client()
-    for found in client.containers(all=True, filters=ours):
-        if _left_over(found.get("Labels")):
-            container.remove(client, found["Id"])
-            swept.containers.append(found["Names"][0].lstrip("/") if found["Names"] else found["Id"][:12])
-    for found in client.networks(filters=ours):
-        if _left_over(found.get("Labels")):
-            network.remove(client, found["Id"], found["Name"])
-            swept.networks.append(found["Name"])
+    containers = _left(client.containers(all=True, filters=ours), is_left)
+    networks = _left(client.networks(filters=ours), is_left)
+    # One after the other: at the end of a process no thread can be started any more.
+    for each in containers:
+        container.remove(client, each["Id"])
+        swept.containers.append(each["Names"][0].lstrip("/") if each["Names"] else each["Id"][:12])
+    for each in networks:
+        network.remove(client, each["Id"], each["Name"])
+        swept.networks.append(each["Name"])
     # Last: the engines that wrote there are gone by now.
-    for directory in stateroot.base_directory().iterdir():
-        left_by = stateroot.owner(directory)
-        if left_by is not None and left_by.is_gone():
+    for directory in stateroot.directories():
+        by = stateroot.owner(directory)
+        if by is not None and is_left(by):
             stateroot.remove(directory)
             swept.state_roots.append(directory)
     return swept
 
 
-def _left_over(labels: dict[str, str] | None) -> bool:
-    left_by = Runner.from_labels(labels or {})
-    return left_by is not None and left_by.is_gone()
+def _left(found: Iterable[dict[str, Any]], is_left: Callable[[Runner], bool]) -> list[dict[str, Any]]:
+    named = ((each, Runner.from_labels(each.get("Labels") or {})) for each in found)
+    return [each for each, by in named if by is not None and is_left(by)]
+
+
+def _processes(is_left: Callable[[Runner], bool]) -> list[tuple[int, int]]:
+    """Pid and start time of each process that is left."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        by = Runner.of_process(int(entry.name))
+        started = runner.process_start_time(int(entry.name))
+        if by is not None and started is not None and is_left(by):
+            found.append((int(entry.name), started))
+    return found
+
+
+def _kill(pid: int, started: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    wait_until(
+        f"the end of process {pid}",
+        lambda: runner.process_start_time(pid) != started,
+        timeout_s=KILL_TIMEOUT_S,
+    )

@@ -22,17 +22,19 @@ def _never() -> str | None:
 
 def wait_until(
     what: str,
-    probe: Callable[[], T],
+    probe: Callable[[], T | None],
     *,
     timeout_s: float = 10.0,
     interval_s: float = INTERVAL_S,
     retry_on: tuple[type[Exception], ...] = (OSError,),
     hopeless: Callable[[], str | None] = _never,
+    describe: Callable[[T | None], str] = repr,
 ) -> T:
     """Call `probe` until it returns something true, and return that.
 
     An exception of `retry_on` counts as "not yet"; any other ends the wait. `hopeless` is asked after each
-    look in vain, and returns why waiting on is of no use. Raises WaitFailed then, and after `timeout_s` s.
+    look in vain, and returns why waiting on is of no use. Raises WaitFailed then, and after `timeout_s` s;
+    `describe` puts what was last seen into its words.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -43,7 +45,7 @@ def wait_until(
         else:
             if seen:
                 return seen
-            last = repr(seen)
+            last = describe(seen)
         if reason := hopeless():
             raise WaitFailed(f"waited for {what}: {reason}; last seen: {last}")
         if time.monotonic() > deadline:

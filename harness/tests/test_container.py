@@ -52,6 +52,7 @@ class ContainerTest(unittest.TestCase):
     def test_environment_user_mount_tmpfs_and_labels_reach_the_container(self) -> None:
         directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
         (directory / "file").write_text("from the host")
+        directory.chmod(0o755)
         started = self.start(
             'echo "$GREETING" "$(id -u)" "$(cat /mounted/file)"; echo > /scratch/x && echo written; sleep 60',
             env={"GREETING": "hello"},
@@ -60,7 +61,6 @@ class ContainerTest(unittest.TestCase):
             tmpfs={"/scratch": "size=1m,mode=1777"},
             labels={"com.example": "mine"},
         )
-        directory.chmod(0o755)
         started.wait_for_log("written")
         self.assertIn("hello 65534 from the host", started.logs())
         self.assertEqual(started.inspect()["Config"]["Labels"]["com.example"], "mine")

@@ -60,7 +60,7 @@ class SharedNetworkTest(unittest.TestCase):
             raise WaitFailed("no answer")
 
         with self.assertRaises(WaitFailed):
-            listening.start(_image(), 6379, lambda at: ["--port", str(at.port)], never)
+            listening.start("redis", _image(), 6379, lambda at: ["--port", str(at.port)], never)
         self.assertEqual(_containers(), self.before)
 
 

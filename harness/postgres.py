@@ -13,11 +13,13 @@ in operation (docs/contract.md): a schema `rtmanager`, owned by the role `rtmana
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, LiteralString
 from urllib.parse import quote
 
 from harness import container, images, listening
+from harness.kept import KeptConnections
 from harness.listening import Endpoint
 
 if TYPE_CHECKING:
@@ -44,6 +46,12 @@ PLAIN = Layout(template="template1", role=SUPERUSER, schema="public")
 
 #: A server of this machine that has not answered after so many seconds is another program, or stuck.
 CONNECT_TIMEOUT_S = 2
+
+#: How the connections that empty databases are called in pg_stat_activity.
+EMPTYING = "harness, emptying"
+
+#: Emptying waits no longer for a table that a test has left locked.
+LOCK_TIMEOUT_MS = 5000
 
 #: A table beyond this many bytes is truncated; a smaller one is emptied ten times faster row by row.
 TRUNCATE_FROM_BYTES = 1 << 20
@@ -85,6 +93,23 @@ class Postgres:
         options = quote(f"-csearch_path={schema}", safe="")
         return f"postgresql://{role}:{role}@{self.host}:{self.port}/{database}?options={options}"
 
+    @cached_property
+    def kept(self) -> KeptConnections:
+        """Connections for emptying its databases."""
+        return KeptConnections(self._connect_to_empty)
+
+    def _connect_to_empty(self, database: str) -> "psycopg.Connection[Any]":
+        settings = {
+            "application_name": EMPTYING,
+            # As a replica would: foreign keys and append-only triggers do not stand in the way.
+            "session_replication_role": "replica",
+            "lock_timeout": str(LOCK_TIMEOUT_MS),
+        }
+        connection = _connect(self.dsn(database))
+        for name, value in settings.items():
+            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        return connection
+
     def maintain(self) -> "psycopg.Connection[Any]":
         """A superuser's connection to the database `postgres`, which is nobody's; each statement commits."""
         return _connect(self.dsn("postgres"))
@@ -93,6 +118,7 @@ class Postgres:
         """A new database by `layout`, whose template nobody may be connected to."""
         from psycopg import sql
 
+        self.kept.forget(layout.template)
         name = f"it_{secrets.token_hex(5)}"
         make = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
             sql.Identifier(name), sql.Identifier(layout.template)
@@ -103,6 +129,7 @@ class Postgres:
 
     def close(self) -> None:
         """Take the server away, with all its databases."""
+        self.kept.close()
         self.container.remove()
 
 
@@ -126,17 +153,20 @@ class Database:
     def empty(self, keep: Collection[str] = ("schema_migrations",)) -> None:
         """Empty every table of the schema but those to `keep`; sequences start anew. Triggers do not fire."""
         values = {"schema": self.layout.schema, "keep": list(keep), "limit": TRUNCATE_FROM_BYTES}
-        with self.connect() as connection:
+
+        def empty(connection: "psycopg.Connection[Any]") -> None:
+            # Looked up each time: a test may have made tables.
             row = connection.execute(_EMPTYING, values).fetchone()
             if row and row[0]:
-                # As a replica would: foreign keys and append-only triggers do not stand in the way.
-                connection.execute("SET session_replication_role = replica")
                 connection.execute(row[0].encode())
+
+        self.server.kept.use(self.name, empty)
 
     def drop(self) -> None:
         """Drop it, ending the connections that are still open."""
         from psycopg import sql
 
+        self.server.kept.forget(self.name)
         with self.server.maintain() as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
 

@@ -1,6 +1,7 @@
 """A real Redis for tests, which keeps nothing on disk."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from redis import Redis as Client
 
 PORT = 6379
+
+#: A server that has not answered after so many seconds is paused, or stuck.
+FLUSH_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,19 @@ class Redis:
 
     def flush(self) -> None:
         """Forget everything: streams, their consumer groups, scripts."""
-        with self.client() as client:
-            client.flushall()
-            client.script_flush()
+        with self._control.pipeline(transaction=False) as pipe:
+            pipe.flushall()
+            pipe.script_flush()
+            pipe.execute()
+
+    @cached_property
+    def _control(self) -> "Client":
+        """Kept from one test to the next; it connects again by itself when a test has cut it off."""
+        return _client(self.host, self.port, timeout_s=FLUSH_TIMEOUT_S, tries_again=1)
 
     def close(self) -> None:
         """Take the server away."""
+        self._control.close()
         self.container.remove()
 
 
@@ -62,16 +73,22 @@ def _listen(at: Endpoint) -> list[str]:
 
 
 def _wait(running: container.Container, at: Endpoint) -> None:
-    from redis import Redis as Client
-    from redis.backoff import NoBackoff
     from redis.exceptions import RedisError
-    from redis.retry import Retry
 
     # The wait itself tries again, and it must not hang on a port that another program has taken.
-    impatient = Client(host=at.host, port=at.port, decode_responses=True, socket_timeout=1, retry=Retry(NoBackoff(), 0))
-    with impatient as client:
+    with _client(at.host, at.port, timeout_s=1, tries_again=0) as client:
         running.wait_until(
             "Redis",
             lambda: client.config_get("syslog-ident") == {"syslog-ident": at.mark},
             retry_on=(RedisError,),
         )
+
+
+def _client(host: str, port: int, timeout_s: float, tries_again: int) -> "Client":
+    """A client that gives up: by default one waits for ever, and pauses between its tries."""
+    from redis import Redis as Client
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    retry = Retry(NoBackoff(), tries_again)
+    return Client(host=host, port=port, decode_responses=True, socket_timeout=timeout_s, retry=retry)

@@ -1,5 +1,71 @@
-"""A stdlib unittest harness: real PostgreSQL, Redis, Docker network, game engine and Runtime Manager.
+"""A stdlib unittest harness: real PostgreSQL, Redis, Docker networks, images and processes for plain tests.
 
-Importing this package is quick and needs no Docker: the Docker SDK, psycopg and redis are imported
-by the functions that talk to them. `daemon` always means the Docker daemon, `engine` the game engine.
+    from harness import ServicesTestCase, start_services
+
+    def setUpModule() -> None:
+        start_services()
+
+    class Turns(ServicesTestCase):
+        def test_a_turn_is_kept(self) -> None:
+            self.redis.xadd("turns", {"number": "1"})
+            self.assertEqual(self.entries("turns"), [{"number": "1"}])
+
+What stands here is for any project; `RuntimeTestCase` and `ManagerProcess` are for the Runtime Manager. Importing
+it is quick and needs no Docker: the Docker SDK, psycopg and redis are imported by the functions that talk to
+them. `daemon` always means the Docker daemon, `engine` the game engine. The guide is docs/harness.md.
 """
+
+from harness.case import RuntimeTestCase, unique_game_id
+from harness.container import Container, Mount
+from harness.container import start as start_container
+from harness.docker_case import DockerTestCase, ServicesTestCase, start_services
+from harness.errors import DaemonUnavailable, HarnessError, ImageUnavailable, WaitFailed
+from harness.flag import check as check_flag
+from harness.images import engine as engine_image
+from harness.live import LiveRuntime
+from harness.lobby import Lobby
+from harness.manager import ManagerProcess
+from harness.network import Network
+from harness.network import create as create_network
+from harness.postgres import PLAIN, RUNTIME_MANAGER, Database, Layout, Postgres
+from harness.postgres import start as start_postgres
+from harness.redis import Redis
+from harness.redis import start as start_redis
+from harness.stateroot import StateRoot
+from harness.stateroot import create as create_state_root
+from harness.sweep import sweep as sweep_ended_runs
+from harness.waiting import wait_until
+
+__all__ = [
+    "PLAIN",
+    "RUNTIME_MANAGER",
+    "Container",
+    "DaemonUnavailable",
+    "Database",
+    "DockerTestCase",
+    "HarnessError",
+    "ImageUnavailable",
+    "Layout",
+    "LiveRuntime",
+    "Lobby",
+    "ManagerProcess",
+    "Mount",
+    "Network",
+    "Postgres",
+    "Redis",
+    "RuntimeTestCase",
+    "ServicesTestCase",
+    "StateRoot",
+    "WaitFailed",
+    "check_flag",
+    "create_network",
+    "create_state_root",
+    "engine_image",
+    "start_container",
+    "start_postgres",
+    "start_redis",
+    "start_services",
+    "sweep_ended_runs",
+    "unique_game_id",
+    "wait_until",
+]

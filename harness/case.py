@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from harness import images, manager, postgres, web
+from harness import daemon, images, manager, postgres, web
 from harness.container import Container
 from harness.docker_case import ServicesTestCase, short_name, start_services
 from harness.errors import WaitFailed
@@ -68,6 +68,7 @@ class RuntimeTestCase(ServicesTestCase):
             "INTERNAL_HTTP_ADDR": "127.0.0.1:0",
             "POSTGRES_PRIMARY_DSN": self.services.database.dsn,
             "REDIS_MASTER_ADDR": self.services.redis.address,
+            "DOCKER_HOST": daemon.host(),
             "DOCKER_NETWORK": self.network.name,
             "GAME_STATE_ROOT": str(self.state_root.games),
             "GAME_STATE_OWNER_UID": str(ENGINE_USER),

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from harness import ending
+from harness import ending, timing
 from harness.errors import DaemonUnavailable
 
 if TYPE_CHECKING:
@@ -29,13 +29,17 @@ def configured_host() -> str | None:
 
 
 def host() -> str:
-    """The address of the daemon in use."""
+    """The address at which the daemon in use is spoken to; with RTM_IT_TIMING=1 a relay stands in between."""
+    return timing.relayed(_own_host())
+
+
+def _own_host() -> str:
     return configured_host() or LOCAL_SOCKET
 
 
 def published_address() -> tuple[str, str]:
     """The address to publish ports on, and the one to reach them at, from here."""
-    parts = urlsplit(host())
+    parts = urlsplit(_own_host())
     if parts.scheme in ("tcp", "http", "https", "ssh") and parts.hostname:
         return "0.0.0.0", parts.hostname
     return "127.0.0.1", "127.0.0.1"
@@ -47,8 +51,8 @@ def connect(timeout_s: int = CALL_TIMEOUT_S) -> "APIClient":
     from docker.errors import DockerException
     from docker.utils import kwargs_from_env
 
+    _knock(_own_host())
     address = host()
-    _knock(address)
     tls = kwargs_from_env().get("tls", False)
     try:
         return docker.APIClient(base_url=address, version="auto", timeout=timeout_s, tls=tls)
@@ -59,6 +63,8 @@ def connect(timeout_s: int = CALL_TIMEOUT_S) -> "APIClient":
 @cache
 def client() -> "APIClient":
     """The client that this process shares; raises DaemonUnavailable."""
+    _knock(_own_host())
+    timing.report_at_exit(_own_host())
     shared = connect()
     atexit.register(shared.close)
     ending.leave_nothing()

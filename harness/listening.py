@@ -51,7 +51,8 @@ def start(
     """Start a server; the container, and the host and port where it answers.
 
     `what` it is stands in the container's name. `listen` gives the server's arguments for an endpoint; `port` is
-    where it listens on a network of its own; `wait` waits until the server with the endpoint's mark answers there. What is raised leaves nothing behind.
+    where it listens on a network of its own; `wait` waits until the server with the endpoint's mark answers there.
+    What is raised leaves nothing behind.
     """
     mark = secrets.token_hex(8)
     if not shares_our_network():

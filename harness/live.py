@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
+from harness import timing
+
 #: `stderr` shows the managers' logs on the terminal.
 LOG_VARIABLE = "RTM_IT_LOG"
 
@@ -25,6 +27,7 @@ def echoes() -> bool:
 class LiveRuntime:
     """A Runtime that was started; `base_url` is where its REST interface is."""
 
+    @timing.span("starting managers in this process")
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         from rtmanager.app import Runtime
         from rtmanager.config import Config
@@ -39,6 +42,7 @@ class LiveRuntime:
             raise
         self.base_url = f"http://127.0.0.1:{self.runtime.http_address[1]}"
 
+    @timing.span("stopping managers in this process")
     def stop(self) -> None:
         """Stop it; returns when its last thread has ended. Nothing happens the second time."""
         self.runtime.stop()

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from harness import live, runner
+from harness import live, runner, timing
 from harness.container import HTTP_NOT_YET, http_ok
 from harness.errors import WaitFailed
 from harness.listening import LOOPBACK, free_port
@@ -73,6 +73,7 @@ class ManagerProcess:
         """Its exit code, negative for the signal that ended it; None while it runs."""
         return self.process.poll()
 
+    @timing.span("manager processes coming up")
     def wait_until_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait for GET /readyz to answer 200; raises WaitFailed, at once when the process has ended."""
         host, port = self._host_and_port()
@@ -107,6 +108,7 @@ class ManagerProcess:
         self.process.kill()
         self.wait()
 
+    @timing.span("manager processes ending")
     def wait(self, timeout_s: float | None = None) -> int:
         """Wait for its end by itself; its exit code. Raises subprocess.TimeoutExpired."""
         code = self.process.wait(timeout_s)

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 
-from harness import postgres, redis
+from harness import postgres, redis, timing
 from harness.postgres import Database, Layout, Postgres
 from harness.redis import Redis
 
@@ -19,6 +19,7 @@ class Services:
     redis: Redis
     database: Database
 
+    @timing.span("emptying PostgreSQL and Redis")
     def empty(self) -> None:
         """Forget everything: rows and streams."""
         self.database.empty()
@@ -43,6 +44,7 @@ def shared(layout: Layout = postgres.RUNTIME_MANAGER) -> Services:
 
 
 @cache
+@timing.span("starting PostgreSQL and Redis")
 def servers() -> tuple[Postgres, Redis]:
     """The servers of this process, started at the first call."""
     # Never left: it is the process's labels by which they are found at its end, also by a process that comes later.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from harness import images, manager, network, services, stateroot
+from harness import daemon, images, manager, network, services, stateroot
 from harness.images.catalogue import EngineImage
 from harness.lobby import Lobby
 from harness.network import Network
@@ -52,6 +52,7 @@ def running(name: str) -> Iterator[Stack]:
             manager.ADDRESS_VARIABLE: manager.free_address(),
             "RTMANAGER_POSTGRES_PRIMARY_DSN": database.dsn,
             "RTMANAGER_REDIS_MASTER_ADDR": redis.address,
+            "RTMANAGER_DOCKER_HOST": daemon.host(),
             "RTMANAGER_DOCKER_NETWORK": games.name,
             "RTMANAGER_GAME_STATE_ROOT": str(root.games),
             "RTMANAGER_GAME_STATE_OWNER_UID": str(ENGINE_USER),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from harness import timing
 from harness.errors import WaitFailed
 
 T = TypeVar("T")
@@ -20,6 +21,7 @@ def _never() -> str | None:
     return None
 
 
+@timing.span("waiting for what a test expects")
 def wait_until(
     what: str,
     probe: Callable[[], T | None],

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from harness import timing
+
 TIMEOUT_S = 60.0
 
 
+@timing.span("REST calls")
 def call(
     method: str,
     url: str,

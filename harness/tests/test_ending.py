@@ -1,0 +1,158 @@
+"""What is left of a run that passes, fails, is interrupted, terminated or killed: nothing, or nothing for long."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+from collections.abc import Mapping
+from pathlib import Path
+from unittest import mock
+
+from harness import daemon, flag, runner
+from harness.sweep import sweep
+from harness.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+#: A test with everything that a run can leave; it says what and then does as it is told.
+MODULE = """
+import sys, time
+from harness import RuntimeTestCase, start_services, start_container
+from harness.manager import ADDRESS_VARIABLE, start
+from harness.runner import current
+
+def setUpModule():
+    start_services()
+
+class Everything(RuntimeTestCase):
+    def test_it(self):
+        sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+        process = start({ADDRESS_VARIABLE: "127.0.0.1:1"}, self.log, sleeper)
+        self.addCleanup(process.kill)
+        self.start_runtime()
+        self.post("start", {"image_ref": self.engine.ref})
+        self.start_container(self.engine.ref, entrypoint=["sleep"], command=["600"])
+        start_container(self.engine.ref, entrypoint=["sleep"], command=["600"])  # no clean-up is registered
+        print(current().run, self.network.name, process.pid, flush=True)
+        match sys.stdin.readline().strip():
+            case "fail": self.fail("as told")
+            case "hang": print("hanging", flush=True); time.sleep(600)
+"""
+
+
+def setUpModule() -> None:
+    flag.check()
+
+
+class Run:
+    """A run of MODULE in a process of its own."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        variables = {**os.environ, "RTM_IT_STATE_DIR": str(folder / "states"), **environment}
+        (folder / "test_everything.py").write_text(MODULE)
+        self.states = folder / "states"
+        path = os.pathsep.join([str(ROOT), str(folder)])
+        with (folder / "errors").open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "unittest", "test_everything"],
+                env={**variables, "PYTHONPATH": path},
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        self.run, self.network, self.manager = [*self.process.stdout.readline().split(), "", "", "0"][:3]
+
+    def tell(self, word: str) -> None:
+        """Let the test go on; returns when it hangs, or when the run has ended."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.flush()
+        self.process.stdout.readline()
+
+    def left(self) -> list[str]:
+        """What Docker, the file system and the process table still have of it."""
+        client = daemon.client()
+        label = {"label": f"{runner.PREFIX}run={self.run}"}
+        found = client.containers(all=True, filters=label) + client.networks(filters=label)
+        found += client.containers(all=True, filters={"network": self.network})
+        states = self.states.iterdir() if self.states.exists() else ()
+        alive = [self.manager] if runner.process_start_time(int(self.manager)) else []
+        return [each["Id"] for each in found] + [str(each) for each in states] + alive
+
+    def errors(self) -> str:
+        """What it wrote to its standard error."""
+        return (self.folder / "errors").read_text()
+
+
+class EndingTest(unittest.TestCase):
+    def run_of_its_own(self, **environment: str) -> Run:
+        run = Run(Path(self.enterContext(tempfile.TemporaryDirectory())), environment)
+        self.addCleanup(run.process.communicate)
+        self.addCleanup(run.process.kill)
+        self.assertTrue(run.run, run.errors())
+        self.assertGreater(len(run.left()), 5)
+        return run
+
+    def test_nothing_is_left_after_a_pass(self) -> None:
+        run = self.run_of_its_own()
+        run.tell("pass")
+        self.assertEqual(run.process.wait(), 0, run.errors())
+        self.assertEqual(run.left(), [])
+
+    def test_after_a_failure_only_its_artefacts_are_left_and_their_place_is_told(self) -> None:
+        run = self.run_of_its_own()
+        run.tell("fail")
+        self.assertEqual(run.process.wait(), 1)
+        [directory] = run.left()
+        self.assertIn(f"see {directory}", run.errors())
+        there = {str(each.relative_to(directory)) for each in Path(directory).rglob("*") if each.is_file()}
+        for name in ("logs/manager.log", "tables/runtime_records.jsonl", "streams/runtime:health_events.jsonl"):
+            self.assertIn(name, there)
+        game = [name for name in there if name.startswith("containers/galaxy-game-") and name.endswith(".log")]
+        self.assertIn("engine", (Path(directory) / game[0]).read_text())
+
+    def test_nothing_is_left_after_ctrl_c_and_after_sigterm(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with self.subTest(number.name):
+                run = self.run_of_its_own()
+                run.tell("hang")
+                run.process.send_signal(number)
+                self.assertNotEqual(run.process.wait(), 0)
+                self.assertEqual(run.left(), [], run.errors())
+
+    def test_what_a_killed_run_left_goes_with_the_next_and_a_run_beside_it_is_not_touched(self) -> None:
+        beside = self.run_of_its_own()
+        before = beside.left()
+        killed = self.run_of_its_own()
+        killed.tell("hang")
+        killed.process.kill()
+        killed.process.wait()
+        self.assertGreater(len(killed.left()), 5)
+
+        with mock.patch.dict(os.environ, {"RTM_IT_STATE_DIR": str(killed.states)}):
+            sweep()
+
+        self.assertEqual(killed.left(), [])
+        self.assertEqual(sorted(beside.left()), sorted(before))
+        beside.tell("pass")
+        self.assertEqual(beside.process.wait(), 0, beside.errors())
+
+    def test_what_is_to_be_kept_is_kept_until_it_is_asked_for(self) -> None:
+        run = self.run_of_its_own(RTM_IT_KEEP="1")
+        run.tell("pass")
+        self.assertEqual(run.process.wait(), 0, run.errors())
+        self.assertIn("sweep --kept", run.errors())
+        kept = run.left()
+        self.assertGreater(len(kept), 5)
+        with mock.patch.dict(os.environ, {"RTM_IT_STATE_DIR": str(run.states)}):
+            sweep()
+            self.assertEqual(run.left(), kept)
+            sweep(kept=True)
+        wait_until("the end of all that was kept", lambda: not run.left())

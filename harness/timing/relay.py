@@ -1,0 +1,106 @@
+"""A relay before the Docker daemon that notes when each request began and when its answer ended.
+
+    python -m harness.timing.relay LISTEN_SOCKET DAEMON_HOST JOURNAL
+
+It reads no HTTP beyond the first line: a request begins with the first byte of a client after an answer, and
+ends with the last byte of the daemon before the next one. One line of the journal is `began ended METHOD path`,
+in seconds since boot. It ends when its standard input does, and so with the run that started it.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import urlsplit
+
+from harness.timing.spans import now
+
+CHUNK = 1 << 16
+
+
+class Exchange:
+    """What goes on on one connection."""
+
+    def __init__(self, journal: TextIO) -> None:
+        self._journal = journal
+        self._what = ""
+        self._began = self._ended = 0.0
+        self._answered = False
+
+    def asked(self, chunk: bytes) -> None:
+        """The client sent a chunk."""
+        if self._what and not self._answered:
+            return  # the rest of a request
+        self.close()
+        self._what = " ".join(chunk.partition(b"\r\n")[0].decode(errors="replace").split()[:2])
+        self._began, self._answered = now(), False
+
+    def answered(self, _chunk: bytes) -> None:
+        """The daemon sent a chunk."""
+        self._ended, self._answered = now(), True
+
+    def close(self) -> None:
+        """Nothing more comes of the request under way."""
+        if self._what:
+            ended = self._ended if self._answered else now()
+            self._journal.write(f"{self._began:.6f} {ended:.6f} {self._what}\n")
+        self._what = ""
+
+
+async def serve(listen: str, daemon: str, journal: TextIO) -> None:
+    """Relay until standard input ends; connections that are open then are closed off in the journal."""
+    open_exchanges: set[Exchange] = set()
+
+    async def relay(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        exchange = Exchange(journal)
+        open_exchanges.add(exchange)
+        try:
+            server, to_server = await _dial(daemon)
+            await asyncio.gather(
+                _copy(client, to_server, exchange.asked),
+                _copy(server, to_client, exchange.answered),
+            )
+        finally:
+            to_client.close()
+            exchange.close()
+            open_exchanges.discard(exchange)
+
+    await asyncio.start_unix_server(relay, listen)
+    sys.stdout.write("listening\n")
+    sys.stdout.flush()
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    for exchange in open_exchanges:
+        exchange.close()
+
+
+async def _dial(daemon: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    parts = urlsplit(daemon)
+    if parts.scheme == "unix":
+        return await asyncio.open_unix_connection(parts.path)
+    return await asyncio.open_connection(parts.hostname, parts.port)
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, seen: Callable[[bytes], None]) -> None:
+    """Copy until the source ends; its end is passed on, since an exec's input may end before its output."""
+    with suppress(ConnectionError):  # one side hung up, which is its right
+        while chunk := await source.read(CHUNK):
+            seen(chunk)
+            sink.write(chunk)
+            await sink.drain()
+    with suppress(OSError):
+        if sink.can_write_eof():
+            sink.write_eof()
+
+
+def main(listen: str, daemon: str, journal: str) -> None:
+    """Serve, and then end at once: no open connection holds that up."""
+    with Path(journal).open("w") as file:
+        asyncio.new_event_loop().run_until_complete(serve(listen, daemon, file))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness import daemon, runner
 from harness.errors import HarnessError, NotPublished, WaitFailed
-from harness.waiting import INTERVAL_S, wait_until
+from harness.waiting import wait_until
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -263,4 +263,4 @@ def remove(client: "APIClient", container_id: str) -> None:
             return False  # a removal is under way: it ends as NotFound
         return True
 
-    wait_until(f"the removal of container {container_id[:12]}", removed, interval_s=INTERVAL_S)
+    wait_until(f"the removal of container {container_id[:12]}", removed, retry_on=())

@@ -50,6 +50,7 @@ def create(name: str | None = None, *, labels: Mapping[str, str] | None = None) 
             lambda: _create(client, chosen, every_label),
             timeout_s=ROOM_TIMEOUT_S,
             interval_s=0.2,
+            retry_on=(),
         )
     except WaitFailed:
         raise HarnessError(
@@ -96,4 +97,4 @@ def remove(client: "APIClient", network_id: str, name: str) -> None:
             return False  # something was attached in between: look again
         return True
 
-    wait_until(f"the removal of network {name}", removed)
+    wait_until(f"the removal of network {name}", removed, retry_on=())

@@ -34,9 +34,9 @@ def wait_until(
 ) -> T:
     """Call `probe` until it returns something true, and return that.
 
-    An exception of `retry_on` counts as "not yet"; any other ends the wait. `hopeless` is asked after each
-    look in vain, and returns why waiting on is of no use. Raises WaitFailed then, and after `timeout_s` s;
-    `describe` puts what was last seen into its words.
+    An exception of `retry_on` counts as "not yet" (those of the Docker SDK are OSErrors, too); any other ends the
+    wait. `hopeless` is asked after each look in vain, and returns why waiting on is of no use. Raises WaitFailed
+    then, and after `timeout_s` s; `describe` puts what was last seen into its words.
     """
     deadline = time.monotonic() + timeout_s
     while True:

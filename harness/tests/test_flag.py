@@ -1,5 +1,6 @@
 """RTM_INTEGRATION decides between running, skipping and failing."""
 
+import io
 import os
 import unittest
 from unittest import mock
@@ -33,6 +34,13 @@ class FlagTest(unittest.TestCase):
         for value in ("1", "require"):
             with self.subTest(value), A_DAEMON, _set(value):
                 flag.check()
+
+    def test_the_cause_of_skips_is_shown_once_and_not_for_each_module(self) -> None:
+        flag._say_once.cache_clear()
+        with _set(""), mock.patch("sys.stderr", io.StringIO()) as shown:
+            for _ in range(3):
+                self.assertRaises(unittest.SkipTest, flag.check)
+        self.assertEqual(shown.getvalue().count("set RTM_INTEGRATION=1"), 1)
 
     def test_another_value_is_named(self) -> None:
         with _set("maybe"), self.assertRaisesRegex(HarnessError, "'maybe'"):

@@ -1,11 +1,15 @@
-"""Jobs from the streams: each gets one result, in the order of its game, whenever the manager comes."""
+"""Jobs from the streams: each becomes what it asks for, and gets one result with all that the contract says."""
 
-import json
-from itertools import pairwise
+from harness.case import RuntimeTestCase, start_services
 
-from harness.case import RuntimeTestCase, start_services, unique_game_id
-from harness.waiting import wait_until
-from integration import images
+OTHER_NAMES = {
+    "START_JOBS": "other:starts",
+    "STOP_JOBS": "other:stops",
+    "JOB_RESULTS": "other:results",
+    "HEALTH_EVENTS": "other:health",
+    "NOTIFICATION_INTENTS": "other:intents",
+    "DEAD_LETTERS": "other:letters",
+}
 
 
 def setUpModule() -> None:
@@ -13,7 +17,7 @@ def setUpModule() -> None:
 
 
 class Jobs(RuntimeTestCase):
-    def test_a_start_job_becomes_a_container_a_record_and_one_result(self) -> None:
+    def test_a_start_job_becomes_a_container_a_record_an_event_and_one_result(self) -> None:
         self.start_runtime()
         entry_id = self.add_start_job()
 
@@ -31,13 +35,34 @@ class Jobs(RuntimeTestCase):
         self.assertEqual(result, expected)
         record = self.record()
         self.assertEqual((record["status"], record["current_container_id"]), ("running", container["Id"]))
+        self.assert_logged_and_observed(entry_id, container["Id"])
+        self.assertEqual(self.entries("notification:intents"), [])
+
+    def assert_logged_and_observed(self, entry_id: str, container_id: str) -> None:
         [row] = self.log_rows()
-        self.assertEqual(
-            (row["op_kind"], row["op_source"], row["source_ref"], row["outcome"]),
-            ("start", "lobby_stream", f"runtime:start_jobs:{entry_id}", "success"),
-        )
+        self.assertLessEqual(row.pop("started_at"), row.pop("finished_at"))
+        row.pop("id")
+        expected = {
+            "game_id": self.game_id,
+            "op_kind": "start",
+            "op_source": "lobby_stream",
+            "source_ref": f"runtime:start_jobs:{entry_id}",
+            "image_ref": self.engine.ref,
+            "container_id": container_id,
+            "outcome": "success",
+            "error_code": None,
+            "error_message": None,
+        }
+        self.assertEqual(row, expected)
+        [event] = self.entries("runtime:health_events")
+        occurred_at_ms = int(event.pop("occurred_at_ms"))
+        of = {"game_id": self.game_id, "container_id": container_id}
+        details = f'{{"image_ref":"{self.engine.ref}"}}'
+        self.assertEqual(event, {**of, "event_type": "container_started", "details": details})
         [snapshot] = self.rows("SELECT * FROM health_snapshots WHERE game_id = %s", self.game_id)
-        self.assertEqual((snapshot["status"], snapshot["container_id"]), ("healthy", container["Id"]))
+        self.assertEqual(round(snapshot.pop("observed_at").timestamp() * 1000), occurred_at_ms)
+        seen = {"status": "healthy", "source": "inspect", "details": {"image_ref": self.engine.ref}}
+        self.assertEqual(snapshot, {**of, **seen})
 
     def test_jobs_sent_while_no_manager_runs_are_done_when_it_comes(self) -> None:
         self.add_start_job()
@@ -48,114 +73,77 @@ class Jobs(RuntimeTestCase):
         self.assertEqual([each["outcome"] for each in self.results(2)], ["success", "success"])
         self.assertEqual(self.record()["status"], "stopped")
 
-    def test_a_second_start_and_a_second_stop_are_replays(self) -> None:
+    def test_a_stop_is_taken_for_every_reason_of_the_contract(self) -> None:
         self.start_runtime()
-        for add in (self.add_start_job, self.add_start_job, self.add_stop_job, self.add_stop_job):
-            add()
+        self.post("start", {"image_ref": self.engine.ref})
+        for reason in ("orphan_cleanup", "cancelled", "finished", "admin_request", "timeout"):
+            self.add_stop_job(reason)
 
-        results = self.results(4)
+        codes = [(each["outcome"], each["error_code"]) for each in self.results(5)]
 
-        codes = [(each["outcome"], each["error_code"]) for each in results]
-        self.assertEqual(codes, [("success", ""), ("success", "replay_no_op")] * 2)
-        self.assertEqual({each["container_id"] for each in results}, {self.record()["current_container_id"]})
-        self.assertEqual([row["error_code"] for row in self.log_rows()], [None, "replay_no_op"] * 2)
+        self.assertEqual(codes, [("success", ""), *[("success", "replay_no_op")] * 4])
 
-    def test_jobs_of_one_game_keep_the_order_of_their_ids_across_both_streams(self) -> None:
-        for _ in range(4):
-            self.add_start_job()
-            self.add_stop_job()
-
+    def test_jobs_that_cannot_be_done_now_are_answered_with_a_failure(self) -> None:
         self.start_runtime()
-
-        self.assertEqual([each["error_code"] for each in self.results(8)], [""] * 8)
-        rows = self.log_rows()
-        self.assertEqual([row["op_kind"] for row in rows], ["start", "stop"] * 4)
-        for before, after in pairwise(rows):
-            self.assertLessEqual(before["finished_at"], after["started_at"])
-
-    def test_of_two_jobs_with_one_id_the_start_comes_first(self) -> None:
-        job = {"game_id": self.game_id, "requested_at_ms": "1700000000000"}
-        self.redis.xadd("runtime:stop_jobs", job | {"reason": "finished"}, id="1700000000000-0")
-        self.redis.xadd("runtime:start_jobs", job | {"image_ref": self.engine.ref}, id="1700000000000-0")
-
-        self.start_runtime()
-
-        self.results(2)
-        self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop"])
-
-    def test_a_stop_that_was_read_with_a_long_backlog_of_starts_does_not_overtake_its_own(self) -> None:
-        for number in range(600):
-            self.add_job("start", game_id=f"no-image-{number % 100}", image_ref="")
+        self.add_stop_job(game_id="unknown")
         self.add_start_job()
+        self.add_start_job(self.engine.patched_ref)
+
+        unknown, _, other_image = self.results(3)
+
+        self.assertEqual((unknown["game_id"], unknown["outcome"]), ("unknown", "failure"))
+        self.assertEqual(unknown["error_code"], "not_found")
+        self.assertEqual((other_image["outcome"], other_image["error_code"]), ("failure", "conflict"))
+        for failure in (unknown, other_image):
+            self.assertEqual((failure["container_id"], failure["engine_endpoint"]), ("", ""))
+            self.assertNotEqual(failure["error_message"], "")
+
+    def test_a_stop_of_a_game_whose_container_is_gone_is_a_success_and_an_event(self) -> None:
+        self.start_runtime()
+        started = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
+        self.docker.remove_container(started, force=True)
         self.add_stop_job()
 
-        self.start_runtime()
+        [result] = self.results()
 
-        self.results(602, timeout_s=60)
-        self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop"])
-        self.assertEqual({row["outcome"] for row in self.log_rows()}, {"success"})
+        self.assertEqual((result["outcome"], result["error_code"], result["container_id"]), ("success", "", ""))
+        record = self.record()
+        self.assertEqual((record["status"], record["current_container_id"]), ("removed", None))
+        self.assertEqual(self.log_rows()[-1]["container_id"], started)
+        event = self.entries("runtime:health_events")[-1]
+        self.assertEqual((event["event_type"], event["details"]), ("container_disappeared", "{}"))
+        self.assertEqual(event["container_id"], started)
+        [snapshot] = self.rows("SELECT status, container_id FROM health_snapshots")
+        self.assertEqual(snapshot, {"status": "container_disappeared", "container_id": started})
 
-    def test_starts_of_different_games_overlap_in_time(self) -> None:
-        self.start_runtime()
-        games = [unique_game_id("a"), unique_game_id("b"), unique_game_id("c")]
-        for game_id in games:
-            self.add_start_job(game_id=game_id)
-        self.results(3)
+    def test_streams_are_called_what_the_configuration_says(self) -> None:
+        self.start_runtime(**{f"REDIS_{stream}_STREAM": name for stream, name in OTHER_NAMES.items()})
+        good, bad = {"game_id": self.game_id, "image_ref": self.engine.ref}, {"game_id": "other", "image_ref": ""}
+        entry_ids = [self.redis.xadd("other:starts", {"requested_at_ms": "1", **job}) for job in (good, bad, {})]
+        self.wait_until("both results", lambda: self.redis.xlen("other:results") == 2)
+        self.redis.xadd("other:stops", {"requested_at_ms": "1", "game_id": self.game_id, "reason": "finished"})
 
-        rows = [self.log_rows(game_id)[0] for game_id in games]
+        self.wait_until("the third", lambda: self.redis.xlen("other:results") == 3)
 
-        self.assertLess(max(row["started_at"] for row in rows), min(row["finished_at"] for row in rows))
+        written = {name: self.redis.xlen(name) for name in OTHER_NAMES.values()}
+        expected = {"starts": 3, "stops": 1, "results": 3, "health": 1, "intents": 1, "letters": 1}
+        self.assertEqual(written, {f"other:{name}": count for name, count in expected.items()})
+        self.assertEqual(self.log_rows()[0]["source_ref"], f"other:starts:{entry_ids[0]}")
+        self.assertEqual(sorted(self.redis.scan_iter("runtime:*")), [])
 
-    def test_a_redelivered_job_is_not_done_twice(self) -> None:
-        live = self.start_runtime()
-        self.add_start_job()
-        self.results()
-        live.stop()
-        # As if every acknowledgement had been lost, and the group with them.
-        self.redis.xgroup_destroy("runtime:start_jobs", "rtmanager")
+    def test_output_streams_are_bounded_and_input_streams_are_not_trimmed(self) -> None:
+        with self.redis.pipeline() as pipe:
+            for number in range(300):
+                pipe.xadd("runtime:job_results", {"old": str(number)})
+            pipe.execute()
+        self.start_runtime(REDIS_OUTPUT_STREAM_MAXLEN="100")
+        jobs = [self.add_stop_job(game_id=f"unknown-{number}") for number in range(3)]
 
-        self.start_runtime()
-        self.add_stop_job()
+        self.wait_until("the results", lambda: len([1 for each in self.newest(3) if "outcome" in each]) == 3)
 
-        self.assertEqual(len(self.results(2)), 2)
-        self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop"])
+        self.assertLess(self.redis.xlen("runtime:job_results"), 300)
+        self.assertGreaterEqual(self.redis.xlen("runtime:job_results"), 100)
+        self.assertEqual([entry_id for entry_id, _ in self.redis.xrange("runtime:stop_jobs")], jobs)
 
-    def test_a_malformed_job_of_a_game_is_answered_and_blocks_nothing(self) -> None:
-        self.start_runtime()
-        self.add_job("start", game_id=self.game_id, image_ref="NOT an image")
-        self.add_job("start", game_id="../etc", image_ref=self.engine.ref)
-        self.add_job("stop", game_id=self.game_id, reason="boredom")
-        self.add_job("stop", game_id=self.game_id, reason="finished", requested_at_ms="soon")
-        self.add_start_job()
-
-        results = self.results(5)
-
-        by_game = [each["error_code"] for each in results if each["game_id"] == self.game_id]
-        self.assertEqual(by_game, ["start_config_invalid", "invalid_request", "invalid_request", ""])
-        [escaped] = [each for each in results if each["game_id"] == "../etc"]
-        self.assertEqual((escaped["outcome"], escaped["error_code"]), ("failure", "start_config_invalid"))
-
-    def test_an_entry_without_a_game_goes_to_the_dead_letters(self) -> None:
-        self.start_runtime()
-        entry_id = self.add_job("start", image_ref=self.engine.ref, note="who?", requested_at_ms="1")
-        self.add_start_job()
-        self.results()
-
-        [letter] = wait_until("a dead letter", lambda: self.entries("runtime:dead_letters"))
-
-        self.assertEqual((letter["stream"], letter["entry_id"]), ("runtime:start_jobs", entry_id))
-        self.assertEqual(
-            json.loads(letter["fields"]), {"image_ref": self.engine.ref, "note": "who?", "requested_at_ms": "1"}
-        )
-        self.assertIn("game_id", letter["reason"])
-
-    def test_a_call_on_a_game_that_is_worked_on_is_a_conflict(self) -> None:
-        self.start_runtime(CONTAINER_STOP_TIMEOUT_SECONDS="2")
-        self.post("start", {"image_ref": images.made("stubborn")})
-        self.add_stop_job()
-        wait_until("the stop to begin", lambda: self.rows("SELECT FROM operations WHERE state = 'running'"))
-
-        message = self.refused(self.call("POST", "/restart"), 409, "conflict")
-
-        self.assertIn("stop", message)
-        self.assertEqual(self.results()[0]["outcome"], "success")
+    def newest(self, count: int) -> list[dict[str, str]]:
+        return [fields for _, fields in self.redis.xrevrange("runtime:job_results", count=count)]

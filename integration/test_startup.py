@@ -128,7 +128,7 @@ class Startup(RuntimeTestCase):
 
     def test_an_operation_that_outlives_the_shutdown_is_handed_back_and_done_by_the_next(self) -> None:
         live = self.start_runtime(SHUTDOWN_TIMEOUT="300ms", CONTAINER_STOP_TIMEOUT_SECONDS="6")
-        self.post("start", {"image_ref": images.made("stubborn")})
+        self.post("start", {"image_ref": images.tiny("ignores-signals")})
         self.add_stop_job()
         wait_until("the stop to begin", lambda: self.rows("SELECT FROM operations WHERE state = 'running'"))
 

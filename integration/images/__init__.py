@@ -1,18 +1,67 @@
-"""Images that only this suite needs, each a folder with a Dockerfile on the reference engine."""
+"""Images that only this suite needs: a folder each with a Dockerfile on the reference engine, or one tiny program.
 
+An image's tag tells what it is made of. So an image that is there is the right one, and two runs on one daemon,
+of this version of the suite or of two, never take each other's away. They are kept between runs; what they add to
+the engine's own layers is next to nothing.
+"""
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from harness import daemon, images
-from harness.images.recipe import Recipe
+from harness.images.recipe import Recipe, inspect
+from rtmanager.testing import tiny_image
+
+#: Every image has the version of the reference engine, so that a patch may go from one to another.
+VERSION = "1.0.0"
 
 
+@cache
 def made(name: str) -> str:
-    """The reference of the image `name`, built when what it is made of has changed."""
-    recipe, base, tag = (
-        Recipe(name, Path(__file__).parent / name),
-        images.engine().ref,
-        f"rtm-harness/suite-{name}:1.0.0",
+    """The reference of the image that the folder `name` describes, built when it is not there."""
+    engine, recipe = images.engine(), Recipe(name, Path(__file__).parent / name)
+    tag = _tag(name, recipe.inputs(engine.ref) + engine.image_id)
+    return _have(tag, lambda: recipe.build(daemon.client(), engine.ref, tag))
+
+
+@cache
+def tiny(behaviour: str) -> str:
+    """The reference of an image of one of `tiny_image.BEHAVIOURS`, imported when it is not there.
+
+    It has no labels, no environment and no user, and does what it does from its first instruction on.
+    """
+    client = daemon.client()
+    program = tiny_image.archive(str(client.version()["Arch"]), behaviour)
+    tag = _tag(behaviour, hashlib.sha256(program).hexdigest())
+    repository, _, version = tag.rpartition(":")
+    command = [f'CMD ["{tiny_image.COMMAND}"]']
+    return _have(
+        tag, lambda: client.import_image_from_data(program, repository=repository, tag=version, changes=command)
     )
-    if not recipe.is_current(daemon.client(), base, tag):
-        recipe.build(daemon.client(), base, tag)
+
+
+def _tag(name: str, made_of: str) -> str:
+    # The letter keeps a digest of digits alone from being a number, which a version may not begin with 0.
+    return f"rtm-harness/suite-{name}:{VERSION}-s{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
+
+
+def _have(tag: str, make: Callable[[], object]) -> str:
+    with _one_at_a_time():
+        if inspect(daemon.client(), tag) is None:
+            make()
     return tag
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two runs that start together make an image once."""
+    path = Path(tempfile.gettempdir()) / f"rtm-harness-suite-images-{os.getuid()}.lock"
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

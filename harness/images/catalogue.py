@@ -5,11 +5,13 @@
 | PostgreSQL | RTM_IT_POSTGRES_IMAGE | postgres:16-alpine |
 | Redis | RTM_IT_REDIS_IMAGE | redis:7-alpine |
 | game engine | RTM_IT_ENGINE_BASE_IMAGE | python:3.12-alpine |
+| image registry | RTM_IT_REGISTRY_IMAGE | registry:2 |
 
 A base that the environment names is used; one of our own finished images may be named, too, and is used as
 it is, and so is RTM_IT_ENGINE_IMAGE, a finished engine image. Otherwise RTM_IT_IMAGE_SOURCE decides:
 `registry`, `local` (a small Debian made here), or `auto`: what is there already, else the registry when it
-answers, else local.
+answers, else local. The image registry is made at its first use and not with the others: it is on a base of its
+own, whose packages take some seconds to fetch, and only tests of pulls need it.
 """
 
 import fcntl
@@ -46,6 +48,7 @@ class Service:
     recipe: Recipe
     registry_base: str
     base_variable: str
+    local_base: debian.Base = debian.SERVERS
 
 
 POSTGRES = Service(
@@ -53,6 +56,9 @@ POSTGRES = Service(
 )
 REDIS = Service(Recipe("redis", _HERE / "dockerfiles" / "redis"), "redis:7-alpine", "RTM_IT_REDIS_IMAGE")
 ENGINE = Service(Recipe("engine", _HERE.parent / "engine"), "python:3.12-alpine", "RTM_IT_ENGINE_BASE_IMAGE")
+REGISTRY = Service(
+    Recipe("registry", _HERE / "dockerfiles" / "registry"), "registry:2", "RTM_IT_REGISTRY_IMAGE", debian.REGISTRY
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,11 @@ def redis() -> str:
     return _have(REDIS)
 
 
+def image_registry() -> str:
+    """The reference of the image registry's image, made when missing; raises ImageUnavailable."""
+    return _have(REGISTRY)
+
+
 def engine() -> EngineImage:
     """The game engine's image, made and tagged when missing; raises ImageUnavailable."""
     client = daemon.client()
@@ -93,7 +104,7 @@ def engine() -> EngineImage:
 
 
 def ensure_all() -> dict[str, str]:
-    """Have every image; returns the reference of each by name."""
+    """Have every image that the Runtime Manager itself needs; returns the reference of each by name."""
     return {"postgres": postgres(), "redis": redis(), "engine": engine().ref}
 
 
@@ -124,7 +135,7 @@ def _bases(service: Service) -> dict[str, str]:
     given = os.environ.get(service.base_variable)
     if given:
         return {"given": given}
-    every = {"registry": service.registry_base, "local": debian.tag()}
+    every = {"registry": service.registry_base, "local": service.local_base.tag}
     return every if source() == "auto" else {source(): every[source()]}
 
 
@@ -138,7 +149,7 @@ def _have(service: Service) -> str:
 
 
 def _make(client: "APIClient", service: Service) -> str:
-    kind, base = _have_base(client, _bases(service))
+    kind, base = _have_base(client, service)
     tag = _tag(service, kind)
     before = inspect(client, tag)
     service.recipe.build(client, base, tag)
@@ -147,11 +158,12 @@ def _make(client: "APIClient", service: Service) -> str:
     return tag
 
 
-def _have_base(client: "APIClient", bases: dict[str, str]) -> tuple[str, str]:
-    """The first of `bases` that can be had, which is then there; raises ImageUnavailable for the last."""
+def _have_base(client: "APIClient", service: Service) -> tuple[str, str]:
+    """The first of the service's bases that can be had, which is then there; raises ImageUnavailable for the last."""
+    bases = _bases(service)
     for kind in bases:
         if kind == "local":
-            return kind, _local_base(client)
+            return kind, _local_base(client, service.local_base)
         if len(bases) > 1 and not _registry_answers():
             continue
         try:
@@ -174,14 +186,13 @@ def _present(client: "APIClient", image: str) -> str:
     return image
 
 
-def _local_base(client: "APIClient") -> str:
-    tag = debian.tag()
-    if inspect(client, tag) is None:
-        debian.build(client)
-        for old in client.images(tag.partition(":")[0]):
-            for name in set(old["RepoTags"]) - {tag}:
+def _local_base(client: "APIClient", base: debian.Base) -> str:
+    if inspect(client, base.tag) is None:
+        debian.build(client, base)
+        for old in client.images(base.tag.partition(":")[0]):
+            for name in set(old["RepoTags"]) - {base.tag}:
                 client.remove_image(name)
-    return tag
+    return base.tag
 
 
 def _remove_if_unused(client: "APIClient", image_id: str) -> None:

@@ -9,8 +9,9 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,32 +22,65 @@ from harness.progress import step
 if TYPE_CHECKING:
     from docker import APIClient
 
-#: What the image is for, and the least that makes a system around it.
-PACKAGES = (
-    "postgresql",
-    "redis-server",
-    "python3",
-    "base-files",
-    "base-passwd",
-    "dash",
-    "coreutils",
-    "libc-bin",
-)
-
 #: Dependencies that nothing in a container of ours runs.
 LEFT_OUT = ("libllvm", "libz3", "perl", "libperl", "locales", "libc-l10n", "dpkg_", "debconf", "adduser")
 
-#: Paths of packages that stay out of the image.
+#: Paths of packages that stay out of an image.
 UNWANTED_PATHS = ("./usr/share/doc/*", "./usr/share/man/*", "./usr/share/locale/*", "*/lib/bitcode/*")
 
-#: Users that the packages' own scripts would have made.
-USERS = {"postgres": 70, "redis": 999}
+
+@dataclass(frozen=True)
+class Base:
+    """A base image: what it is for, and the least that makes a system around it."""
+
+    name: str
+    packages: tuple[str, ...]
+    #: By these variables a person names images in place of those that stand on it.
+    variables: tuple[str, ...]
+    #: Users that the packages' own scripts would have made.
+    users: Mapping[str, int] = field(default_factory=dict)
+    #: Whether what the packages depend on is unpacked, too.
+    with_dependencies: bool = True
+
+    @property
+    def tag(self) -> str:
+        """Its reference; another one when what it is made of changes."""
+        made_of: tuple[object, ...] = (self.packages, LEFT_OUT, UNWANTED_PATHS, dict(self.users))
+        if not self.with_dependencies:
+            made_of = (*made_of, "without dependencies")
+        return f"rtm-harness/{self.name}:{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}"
+
+    def unpacks(self, package: Path) -> bool:
+        """Whether a downloaded package goes into the image."""
+        if self.with_dependencies:
+            return not package.name.startswith(LEFT_OUT)
+        return package.name.partition("_")[0] in self.packages
 
 
-def tag() -> str:
-    """The reference of the base image; another one when what it is made of changes."""
-    made_of = repr((PACKAGES, LEFT_OUT, UNWANTED_PATHS, USERS)).encode()
-    return f"rtm-harness/base:{hashlib.sha256(made_of).hexdigest()[:12]}"
+#: For PostgreSQL, Redis and the engine together.
+SERVERS = Base(
+    "base",
+    (
+        "postgresql",
+        "redis-server",
+        "python3",
+        "base-files",
+        "base-passwd",
+        "dash",
+        "coreutils",
+        "libc-bin",
+    ),
+    ("RTM_IT_POSTGRES_IMAGE", "RTM_IT_REDIS_IMAGE", "RTM_IT_ENGINE_BASE_IMAGE"),
+    {"postgres": 70, "redis": 999},
+)
+
+#: For the image registry, which few tests need. It is one program; its package depends on Perl to add a user.
+REGISTRY = Base(
+    "registry-base",
+    ("docker-registry", "base-files", "dash", "libc6"),
+    ("RTM_IT_REGISTRY_IMAGE",),
+    with_dependencies=False,
+)
 
 
 def possible() -> bool:
@@ -54,23 +88,23 @@ def possible() -> bool:
     return apt.available()
 
 
-def build(client: "APIClient") -> None:
-    """Make the base image and name it `tag()`; raises ImageUnavailable."""
+def build(client: "APIClient", base: Base) -> None:
+    """Make a base image and name it by its tag; raises ImageUnavailable."""
     if not possible():
         raise ImageUnavailable(
             "no image registry answers, and without apt a base image cannot be made here: "
-            "let the daemon reach a registry, or name images in RTM_IT_POSTGRES_IMAGE, RTM_IT_REDIS_IMAGE "
-            "and RTM_IT_ENGINE_BASE_IMAGE"
+            f"let the daemon reach a registry, or name images in {' and '.join(base.variables)}"
         )
     with tempfile.TemporaryDirectory(prefix="rtm-base-") as scratch:
         root = Path(scratch) / "root"
-        with step("base image: downloading Debian packages"):
-            packages = apt.download(PACKAGES, Path(scratch) / "apt")
-        with step(f"base image: unpacking {len(packages)} packages"):
-            _unpack([package for package in packages if not package.name.startswith(LEFT_OUT)], root)
-            _add_users(root)
-        with step("base image: importing"):
-            _import(client, root)
+        with step(f"{base.name} image: downloading Debian packages"):
+            packages = [each for each in apt.download(base.packages, Path(scratch) / "apt") if base.unpacks(each)]
+        with step(f"{base.name} image: unpacking {len(packages)} packages"):
+            _unpack(packages, root)
+            if base.users:
+                _add_users(base.users, root)
+        with step(f"{base.name} image: importing"):
+            _import(client, root, base.tag)
 
 
 def _unpack(packages: Sequence[Path], root: Path) -> None:
@@ -90,16 +124,16 @@ def _unpack_one(package: Path, root: Path) -> None:
         raise ImageUnavailable(f"{package.name} cannot be unpacked: {unpacked.stderr.strip()}")
 
 
-def _add_users(root: Path) -> None:
+def _add_users(users: Mapping[str, int], root: Path) -> None:
     masters = root / "usr" / "share" / "base-passwd"
-    users = "".join(f"{name}:x:{number}:{number}::/nonexistent:/bin/sh\n" for name, number in USERS.items())
-    groups = "".join(f"{name}:x:{number}:\n" for name, number in USERS.items())
-    (root / "etc" / "passwd").write_text((masters / "passwd.master").read_text() + users)
-    (root / "etc" / "group").write_text((masters / "group.master").read_text() + groups)
+    passwd = "".join(f"{name}:x:{number}:{number}::/nonexistent:/bin/sh\n" for name, number in users.items())
+    group = "".join(f"{name}:x:{number}:\n" for name, number in users.items())
+    (root / "etc" / "passwd").write_text((masters / "passwd.master").read_text() + passwd)
+    (root / "etc" / "group").write_text((masters / "group.master").read_text() + group)
 
 
-def _import(client: "APIClient", root: Path) -> None:
-    repository, _, version = tag().rpartition(":")
+def _import(client: "APIClient", root: Path, tag: str) -> None:
+    repository, _, version = tag.rpartition(":")
     with subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as archive:
         answer = client.import_image_from_stream(archive.stdout, repository=repository, tag=version)
     if archive.returncode or '"error"' in str(answer):

@@ -1,5 +1,6 @@
 """Which image is used, and when it is made anew; with a stand-in for the daemon that knows images only."""
 
+import dataclasses
 import os
 import tempfile
 import unittest
@@ -68,7 +69,7 @@ class CatalogueTest(unittest.TestCase):
         client = mock.Mock(build=self.images.build)
         self.registry = mock.Mock(return_value=True)
         self.pull = mock.Mock(side_effect=self.images.add)
-        self.make_base = mock.Mock(side_effect=lambda _client: self.images.add(debian.tag()))
+        self.make_base = mock.Mock(side_effect=lambda _client, base: self.images.add(base.tag))
         client.images.return_value = []
         for target, stand_in in (
             ("harness.daemon.client", mock.Mock(return_value=client)),
@@ -150,3 +151,40 @@ class CatalogueTest(unittest.TestCase):
         self.assertEqual(engine.image_id, self.images.there["my/engine:1"]["Id"])
         self.assertEqual((engine.ref, engine.patched_ref), catalogue.ENGINE_TAGS)
         self.assertEqual(self.images.built, [])
+
+    def test_the_image_registry_has_a_base_of_its_own_and_is_made_when_it_is_asked_for(self) -> None:
+        self.registry.return_value = False
+        catalogue.ensure_all()
+        self.assertEqual([call.args[1] for call in self.make_base.call_args_list], [debian.SERVERS])
+        self.assertEqual(catalogue.image_registry(), "rtm-harness/registry:local")
+        self.assertEqual(self.make_base.call_args.args[1], debian.REGISTRY)
+
+    def test_with_a_registry_the_image_registry_is_the_ordinary_one(self) -> None:
+        self.assertEqual(catalogue.image_registry(), "rtm-harness/registry:registry")
+        self.pull.assert_called_once_with("registry:2")
+
+
+class BaseTest(unittest.TestCase):
+    def test_its_name_changes_with_what_it_is_made_of(self) -> None:
+        base = debian.REGISTRY
+        others = [
+            dataclasses.replace(base, packages=("dash",)),
+            dataclasses.replace(base, users={"a": 1}),
+            dataclasses.replace(base, with_dependencies=True),
+        ]
+        self.assertEqual(len({each.tag for each in (base, *others)}), 4)
+
+    def test_of_dependencies_those_are_unpacked_that_something_runs(self) -> None:
+        names = ("docker-registry_2.8.2_amd64.deb", "perl-base_5.36_amd64.deb", "libcrypt1_4.4_amd64.deb")
+        taken = {
+            base.name: [name for name in names if base.unpacks(Path(name))]
+            for base in (debian.SERVERS, debian.REGISTRY)
+        }
+        self.assertEqual(taken, {"base": [names[0], names[2]], "registry-base": [names[0]]})
+
+    def test_where_none_can_be_made_the_way_out_is_named(self) -> None:
+        with (
+            mock.patch.object(debian, "possible", return_value=False),
+            self.assertRaisesRegex(ImageUnavailable, "name images in RTM_IT_REGISTRY_IMAGE$"),
+        ):
+            debian.build(mock.Mock(), debian.REGISTRY)

@@ -75,6 +75,8 @@ class RuntimeTestCase(ServicesTestCase):
             "GAME_STATE_OWNER_GID": str(ENGINE_USER),
             "LOBBY_INTERNAL_BASE_URL": self.lobby.base_url,
             "CONTAINER_STOP_TIMEOUT_SECONDS": "5",
+            # Every test is the first start of its manager; those about images that die at once set it back.
+            "FIRST_START_WATCH": "1ms",
             **changes,
         }
         return {f"RTMANAGER_{name}": value for name, value in base.items()}

@@ -100,7 +100,7 @@ class GameContainer(RuntimeTestCase):
         self.assertEqual((directory / "from-inside").read_text(), "hello")
 
     def test_one_whose_program_does_not_exist_is_taken_away_again(self) -> None:
-        self.start_runtime()
+        self.start_runtime(FIRST_START_WATCH="2s")
 
         answer = self.call("POST", "/start", {"image_ref": images.made("hollow")})
 

@@ -55,6 +55,7 @@ class Config:
     docker_log_options: Mapping[str, str] = field(default_factory=lambda: {"max-size": "10m", "max-file": "3"})
     image_pull_timeout_s: float = 600.0
     image_pull_progress_timeout_s: float = 60.0
+    first_start_watch_s: float = 0.25
     max_parallel_operations: int = 32
     inspect_interval_s: float = 30.0
     probe_interval_s: float = 15.0

@@ -65,6 +65,7 @@ class Dependencies:
                 config.docker_host,
                 pull_total_s=config.image_pull_timeout_s,
                 pull_no_progress_s=config.image_pull_progress_timeout_s,
+                first_start_watch_s=config.first_start_watch_s,
                 logger=logger,
             ),
             state_directories=HostStateDirectories(

@@ -213,6 +213,13 @@ VARIABLES: tuple[Variable, ...] = (
         "how long a pull may show no progress",
     ),
     Variable(
+        "RTMANAGER_FIRST_START_WATCH",
+        "first_start_watch_s",
+        values.duration_within("1ms", "10s"),
+        "250ms",
+        "how long the process of an image's first container has to live before its start counts as good",
+    ),
+    Variable(
         "RTMANAGER_DOCKER_LOG_DRIVER",
         "docker_log_driver",
         values.any_text,

@@ -22,9 +22,6 @@ from rtmanager.domain.container import ContainerView
 
 T = TypeVar("T")
 
-#: Seconds that a process has to live. What fails at once is gone after some 70 ms here, on two busy cores.
-SETTLE_S = 0.25
-
 #: Seconds between two looks.
 LOOK_AGAIN_S = 0.025
 
@@ -34,11 +31,14 @@ LOG_CHARACTERS = 600
 
 
 class FirstStarts:
-    """Which images are known to live; safe for many threads."""
+    """Which images are known to live: their process did for `watch_s` seconds. Safe for many threads.
 
-    def __init__(self, engine: Engine, settle_s: float = SETTLE_S) -> None:
+    What fails at once is gone after some 70 ms, on two busy cores.
+    """
+
+    def __init__(self, engine: Engine, watch_s: float) -> None:
         self._engine = engine
-        self._settle_s = settle_s
+        self._watch_s = watch_s
         self._lock = threading.Lock()
         self._living: set[str] = set()
 
@@ -50,7 +50,7 @@ class FirstStarts:
         with self._lock:
             if image_id in self._living:
                 return None
-        until = monotonic() + self._settle_s
+        until = monotonic() + self._watch_s
         while True:
             found = self._ask(lambda client: client.inspect_container(container_id))
             if found is None:

@@ -60,13 +60,14 @@ class DockerRuntime:
         *,
         pull_total_s: float = 600.0,
         pull_no_progress_s: float = 60.0,
+        first_start_watch_s: float = 0.25,
         deadlines: Deadlines | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         self._logger = logger or logging.getLogger("rtmanager.docker")
         self._deadlines = deadlines or Deadlines()
         self._engine = Engine(host, self._deadlines)
-        self._first_starts = FirstStarts(self._engine)
+        self._first_starts = FirstStarts(self._engine, first_start_watch_s)
         self._images = Images(self._engine, pull_total_s, pull_no_progress_s, self._logger)
 
     def ping(self) -> str:

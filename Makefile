@@ -9,12 +9,16 @@ STAMP  := $(VENV)/installed
 # 1 skips the integration tests where no Docker daemon answers, `require` fails instead.
 RTM_INTEGRATION ?= 1
 
+# How many modules of the suite run side by side in integration-parallel: Docker starts few containers a second
+# however many ask, so more than twice the processors gain nothing.
+JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
+
 .DEFAULT_GOAL := help
-.PHONY: help venv setup doctor demo run unit integration lint types test bench clean
+.PHONY: help venv setup doctor demo run unit integration integration-parallel stress lint types test bench clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
-	  || sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## the virtual environment, redone when setup.cfg or pyproject.toml change
 
@@ -50,6 +54,17 @@ integration: $(STAMP) ## the suite, and the harness's own tests, on real service
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s harness/tests
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s rtmanager/tests -p 'test_docker_runtime.py'
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s integration
+
+integration-parallel: $(STAMP) ## the suite alone, its modules side by side in processes
+	@$(MAKE) --no-print-directory --jobs $(JOBS) --output-sync=target $(MODULES:%=module-%)
+
+MODULES := $(patsubst integration/%.py,%,$(wildcard integration/test_*.py))
+
+module-%:
+	@echo "== $*"; RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest integration.$*
+
+stress: $(STAMP) ## the suite ten times in random order, then twice at once; nothing may be left (half an hour)
+	@$(PY) -m integration.stress
 
 lint: $(STAMP) ## ruff
 	@$(PY) -m ruff check .

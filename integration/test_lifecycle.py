@@ -15,7 +15,7 @@ class Lifecycle(RuntimeTestCase):
         started = self.post("start", {"image_ref": self.engine.ref})
         self.assertEqual(started["status"], "running")
         self.assertEqual(self.engine_call("POST", "/api/v1/admin/init", RACES)[0], 200)
-        self.assertEqual(self.engine_call("PUT", "/api/v1/admin/turn")[1]["turn"], 1)
+        self.assert_next_turn_is(1)
 
         self.assertEqual(self.succeed(self.call("GET", "")), started)
 
@@ -28,12 +28,12 @@ class Lifecycle(RuntimeTestCase):
         self.assertEqual(restarted["status"], "running")
         self.assertNotEqual(restarted["current_container_id"], started["current_container_id"])
         self.assertEqual(restarted["engine_endpoint"], started["engine_endpoint"])
-        self.assertEqual(self.engine_call("PUT", "/api/v1/admin/turn")[1]["turn"], 2)
+        self.assert_next_turn_is(2)
 
         patched = self.post("patch", {"image_ref": self.engine.patched_ref})
         self.assertEqual(patched["current_image_ref"], self.engine.patched_ref)
         self.assertNotEqual(patched["current_container_id"], restarted["current_container_id"])
-        self.assertEqual(self.engine_call("PUT", "/api/v1/admin/turn")[1]["turn"], 3)
+        self.assert_next_turn_is(3)
         self.assertEqual(len(self.containers()), 1)
 
         self.refused(self.call("DELETE", "/container"), 409, "conflict")
@@ -43,8 +43,15 @@ class Lifecycle(RuntimeTestCase):
         self.assertEqual(self.containers(), [])
         self.assertTrue((self.state_root.games / self.game_id / "game.json").exists())
         self.assertEqual(removed["created_at"], started["created_at"])
+        self.assert_history()
 
-        kinds = [(row["op_kind"], row["outcome"]) for row in self.log_rows()]
+    def assert_next_turn_is(self, turn: int) -> None:
+        status, game = self.engine_call("PUT", "/api/v1/admin/turn")
+        self.assertEqual((status, game["turn"], game["races"]), (200, turn, RACES["races"]))
+
+    def assert_history(self) -> None:
+        """What the log and the streams say of the life above."""
+        rows = self.log_rows()
         expected = [
             ("start", "success"),
             ("stop", "success"),
@@ -54,9 +61,14 @@ class Lifecycle(RuntimeTestCase):
             ("stop", "success"),
             ("cleanup_container", "success"),
         ]
-        self.assertEqual(kinds, expected)
+        self.assertEqual([(row["op_kind"], row["outcome"]) for row in rows], expected)
+        self.assertEqual(rows[2]["error_code"], "replay_no_op", "there was nothing to stop before the restart")
+        # A restart and a patch are one request each, whatever parts they have.
+        self.assertEqual([len({row["source_ref"] for row in rows[first : first + 3]}) for first in (2, 5)], [1, 1])
+        self.assertEqual(len({row["source_ref"] for row in rows}), 7)
         events = [event["event_type"] for event in self.entries("runtime:health_events")]
         self.assertEqual(events, ["container_started"] * 3)
+        self.assertEqual(self.entries("runtime:job_results") + self.entries("notification:intents"), [])
 
     def test_a_removed_game_can_be_started_again_and_keeps_its_birthday(self) -> None:
         self.start_runtime()
@@ -80,3 +92,43 @@ class Lifecycle(RuntimeTestCase):
         self.assertEqual(again["current_image_ref"], self.engine.patched_ref)
         self.assertEqual([each["Id"] for each in self.containers()], [again["current_container_id"]])
         self.assertNotEqual(again["current_container_id"], first["current_container_id"])
+
+
+class ByHand(RuntimeTestCase):
+    """A person did something to a container meanwhile."""
+
+    def test_a_stopped_game_that_a_person_started_again_is_not_forgotten(self) -> None:
+        self.start_runtime()
+        self.post("start", {"image_ref": self.engine.ref})
+        stopped = self.post("stop", {"reason": "finished"})
+        self.docker.start(stopped["current_container_id"])
+
+        self.refused(self.call("DELETE", "/container"), 409, "conflict")
+        patched = self.post("patch", {"image_ref": self.engine.patched_ref})
+
+        self.assertEqual([each["Id"] for each in self.containers()], [patched["current_container_id"]])
+
+    def test_a_paused_game_is_stopped_all_the_same(self) -> None:
+        self.start_runtime(CONTAINER_STOP_TIMEOUT_SECONDS="0")
+        started = self.post("start", {"image_ref": self.engine.ref})
+        self.docker.pause(started["current_container_id"])
+
+        self.assertEqual(self.post("stop", {"reason": "finished"})["status"], "stopped")
+
+        self.assertEqual(self.containers()[0]["State"]["Status"], "exited")
+
+    def test_a_container_that_a_person_restarted_is_the_same_game(self) -> None:
+        self.start_runtime()
+        started = self.post("start", {"image_ref": self.engine.ref})
+        self.docker.restart(started["current_container_id"], timeout=0)
+
+        self.assertEqual(self.post("start", {"image_ref": self.engine.ref}), started)
+        self.assertEqual(len(self.containers()), 1)
+
+    def test_a_stopped_game_whose_container_a_person_removed_can_be_cleaned_up(self) -> None:
+        self.start_runtime()
+        self.post("start", {"image_ref": self.engine.ref})
+        stopped = self.post("stop", {"reason": "finished"})
+        self.docker.remove_container(stopped["current_container_id"])
+
+        self.assertEqual(self.succeed(self.call("DELETE", "/container"))["status"], "removed")

@@ -1,164 +1,182 @@
-"""The REST interface against the real service: every documented outcome, strict bodies, readiness."""
+"""The REST interface: what each operation answers in each state of a game, and what every answer has in common."""
 
+import http.client
+import json
 from typing import Any
+from urllib.parse import quote
 
-from harness import web
+from harness import network, web
 from harness.case import RuntimeTestCase, start_services
-from integration import images
+
+JSON = "application/json; charset=utf-8"
 
 
 def setUpModule() -> None:
     start_services()
 
 
-class Rest(RuntimeTestCase):
+class RestTestCase(RuntimeTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.start_runtime()
 
-    def test_every_operation_on_a_game_without_a_record_is_not_found(self) -> None:
-        self.refused(self.call("GET", ""), 404, "not_found")
-        self.refused(self.call("POST", "/stop", {"reason": "finished"}), 404, "not_found")
-        self.refused(self.call("POST", "/restart"), 404, "not_found")
-        self.refused(self.call("POST", "/patch", {"image_ref": self.engine.ref}), 404, "not_found")
-        self.refused(self.call("DELETE", "/container"), 404, "not_found")
+    def start(self, image_ref: str = "") -> dict[str, Any]:
+        return self.post("start", {"image_ref": image_ref or self.engine.ref})
 
-    def test_start_of_a_running_game_is_a_replay_or_a_conflict(self) -> None:
-        first = self.post("start", {"image_ref": self.engine.ref})
+    def every_operation(self, game_id: str | None = None) -> dict[str, tuple[int, Any]]:
+        """The answer of each operation that needs a record, and of a look at it."""
+        calls: dict[str, tuple[str, str, object]] = {
+            "get": ("GET", "", None),
+            "stop": ("POST", "/stop", {"reason": "finished"}),
+            "restart": ("POST", "/restart", None),
+            "patch": ("POST", "/patch", {"image_ref": self.engine.patched_ref}),
+            "cleanup": ("DELETE", "/container", None),
+        }
+        return {name: self.call(method, path, body, game_id=game_id) for name, (method, path, body) in calls.items()}
 
-        self.assertEqual(self.post("start", {"image_ref": self.engine.ref}), first)
+
+class Operations(RestTestCase):
+    def test_every_operation_but_start_needs_a_record(self) -> None:
+        for name, answer in self.every_operation().items():
+            with self.subTest(name):
+                self.assertIn(self.game_id, self.refused(answer, 404, "not_found"))
+        self.assertEqual({row["error_code"] for row in self.log_rows()}, {"not_found"})
+
+    def test_a_game_whose_id_cannot_be_one_is_refused_by_every_operation(self) -> None:
+        for game_id in ("with blank", "a" * 52, "-x", "käse", "..", "a/b", "a\0b"):
+            path = quote(game_id, safe="")
+            for name, answer in self.every_operation(path).items():
+                with self.subTest(game_id, operation=name):
+                    self.refused(answer, 400, "invalid_request")
+        for game_id in ("with%20blank", "a" * 52, "-x"):
+            with self.subTest(game_id, operation="start"):
+                answer = self.call("POST", "/start", {"image_ref": self.engine.ref}, game_id=game_id)
+                self.refused(answer, 400, "start_config_invalid")
+
+    def test_what_does_not_fit_the_state_of_a_game_is_a_conflict(self) -> None:
+        started = self.start()
         message = self.refused(self.call("POST", "/start", {"image_ref": self.engine.patched_ref}), 409, "conflict")
-
         self.assertIn(self.engine.ref, message)
-        codes = [(row["outcome"], row["error_code"]) for row in self.log_rows()]
-        self.assertEqual(codes, [("success", None), ("success", "replay_no_op"), ("failure", "conflict")])
-
-    def test_what_is_stopped_or_removed_is_replayed_or_in_conflict(self) -> None:
-        self.post("start", {"image_ref": self.engine.ref})
-        stopped = self.post("stop", {"reason": "finished"})
-        self.assertEqual(self.post("stop", {"reason": "finished"}), stopped)
+        self.refused(self.call("DELETE", "/container"), 409, "conflict")
+        self.assertEqual(self.succeed(self.call("GET", "")), started)
+        self.post("stop", {"reason": "finished"})
         removed = self.succeed(self.call("DELETE", "/container"))
-        self.assertEqual(self.succeed(self.call("DELETE", "/container")), removed)
-        self.assertEqual(self.post("stop", {"reason": "finished"}), removed)
         self.refused(self.call("POST", "/restart"), 409, "conflict")
         self.refused(self.call("POST", "/patch", {"image_ref": self.engine.patched_ref}), 409, "conflict")
 
-    def test_a_stop_of_a_game_whose_container_is_gone_is_a_success_and_an_event(self) -> None:
-        self.post("start", {"image_ref": self.engine.ref})
+        self.assertEqual(self.succeed(self.call("GET", "")), removed)
+        kinds = [row["op_kind"] for row in self.log_rows() if row["error_code"] == "conflict"]
+        self.assertEqual(kinds, ["start", "cleanup_container", "restart", "patch"])
+
+    def test_a_container_that_is_gone_is_nothing_to_stop_and_made_anew_by_a_restart(self) -> None:
+        for operation, status in (("restart", "running"), ("stop", "removed")):
+            with self.subTest(operation):
+                before = self.start()["current_container_id"]
+                self.docker.remove_container(before, force=True)
+
+                record = self.post(operation, {"reason": "finished"} if operation == "stop" else None)
+
+                self.assertEqual(record["status"], status)
+                self.assertNotEqual(record["current_container_id"], before)
+                ids = [record["current_container_id"]] if status == "running" else []
+                self.assertEqual([each["Id"] for each in self.containers()], ids)
+
+    def test_a_restart_whose_image_is_gone_fails_and_leaves_the_game_running(self) -> None:
+        repository = f"registry.invalid/{self.game_id.lower()}"
+        self.docker.tag(self.engine.image_id, repository, "1.0.0")
+        before = self.start(f"{repository}:1.0.0")
+        self.docker.remove_image(f"{repository}:1.0.0")
+
+        self.refused(self.call("POST", "/restart"), 500, "image_pull_failed")
+
+        self.assertEqual(self.succeed(self.call("GET", "")), before)
         [container] = self.containers()
-        self.docker.remove_container(container["Id"], force=True)
+        self.assertTrue(container["State"]["Running"])
 
-        removed = self.post("stop", {"reason": "finished"})
+    def test_a_restart_that_cannot_start_leaves_the_game_stopped_with_three_rows(self) -> None:
+        self.start()
+        twin = network.create(self.network.name)  # Docker takes it, and then starts nothing on either
+        self.at_end(twin.remove)
 
-        self.assertEqual((removed["status"], removed["current_container_id"]), ("removed", None))
-        self.assertEqual(self.log_rows()[-1]["container_id"], container["Id"])
-        [snapshot] = self.rows("SELECT status, container_id FROM health_snapshots")
-        self.assertEqual(snapshot, {"status": "container_disappeared", "container_id": container["Id"]})
+        message = self.refused(self.call("POST", "/restart"), 500, "container_start_failed")
+
+        self.assertIn("network", message)
+        record = self.succeed(self.call("GET", ""))
+        self.assertEqual((record["status"], record["current_container_id"]), ("stopped", None))
+        self.assertEqual(record["current_image_ref"], self.engine.ref)
+        rows = [(row["op_kind"], row["outcome"]) for row in self.log_rows()]
+        self.assertEqual(rows[1:], [("stop", "success"), ("start", "failure"), ("restart", "failure")])
+        self.assertEqual(self.containers(), [])
+
+    def test_what_the_store_refuses_for_good_is_an_internal_error(self) -> None:
+        self.start()
+        with self.services.database.connect() as connection:
+            connection.execute("ALTER TABLE runtime_records ADD CONSTRAINT refused CHECK (status <> 'stopped')")
+            try:
+                message = self.refused(self.call("POST", "/stop", {"reason": "finished"}), 500, "internal_error")
+            finally:
+                connection.execute("ALTER TABLE runtime_records DROP CONSTRAINT refused")
+
+        self.assertIn("refused", message)
+        self.assertEqual(self.log_rows()[-1]["error_code"], "internal_error")
+        self.assertEqual(self.post("stop", {"reason": "finished"})["status"], "stopped")
+
+
+class Answers(RestTestCase):
+    def ask(self, method: str, path: str, headers: dict[str, str]) -> tuple[http.client.HTTPResponse, Any]:
+        """An exchange with nothing in its head that was not asked for."""
+        connection = http.client.HTTPConnection(self.base_url.removeprefix("http://"), timeout=30)
+        try:
+            connection.request(method, path, b'{"reason":"finished"}' if method == "POST" else None, headers)
+            answer = connection.getresponse()
+            return answer, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def test_every_answer_is_json_and_every_refusal_has_code_and_message_alone(self) -> None:
+        runtimes = "/api/v1/internal/runtimes"
+        for method, path, status in (
+            ("GET", "/healthz", 200),
+            ("GET", "/readyz", 200),
+            ("GET", runtimes, 200),
+            ("GET", f"{runtimes}/{self.game_id}", 404),
+            ("GET", f"{runtimes}?limit=0", 400),
+            ("POST", f"{runtimes}/{self.game_id}/stop", 404),
+            ("GET", "/nowhere", 404),
+            ("PUT", "/healthz", 405),
+        ):
+            with self.subTest(path):
+                answer, body = self.ask(method, path, {})
+                self.assertEqual((answer.status, answer.headers["Content-Type"]), (status, JSON))
+                if status != 200:
+                    self.assertEqual((list(body), list(body["error"])), (["error"], ["code", "message"]))
+                    self.assertGreater(len(body["error"]["message"]), 10)
 
     def test_the_caller_is_the_source_of_the_operation(self) -> None:
-        for caller in ("gm", "admin", "somebody"):
-            self.call("POST", "/stop", {"reason": "finished"}, caller=caller)
+        path = f"/api/v1/internal/runtimes/{self.game_id}/stop"
+        for headers in ({"X-Galaxy-Caller": "gm"}, {"X-Galaxy-Caller": "admin"}, {"X-Galaxy-Caller": "GM?"}, {}):
+            self.assertEqual(self.ask("POST", path, headers)[0].status, 404)
 
         sources = [row["op_source"] for row in self.log_rows()]
-        self.assertEqual(sources, ["gm_rest", "admin_rest", "admin_rest"])
+        self.assertEqual(sources, ["gm_rest", "admin_rest", "admin_rest", "admin_rest"])
 
-    def test_bodies_are_read_strictly(self) -> None:
-        unknown = {"image_ref": self.engine.ref, "force": True}
-        bodies: list[object] = [{}, {"image_ref": 1}, unknown, [], "text", None]
-        for body in bodies:
-            with self.subTest(body=body):
-                self.refused(self.call("POST", "/start", body), 400, "invalid_request")
-        self.refused(self.call("POST", "/stop", {"reason": "boredom"}), 400, "invalid_request")
-        self.refused(self.call("POST", "/restart", {"force": True}), 400, "invalid_request")
-        self.assertEqual(self.log_rows(), [])
+    def test_the_id_of_a_request_comes_back_and_is_the_source_ref_of_its_operation(self) -> None:
+        path = f"/api/v1/internal/runtimes/{self.game_id}/stop"
+        given = ("turn-17.a_b", "not an id", "")
+        answered = [self.ask("POST", path, {"X-Request-Id": each})[0].headers["X-Request-Id"] for each in given]
 
-    def test_a_malformed_game_is_refused(self) -> None:
-        bad = "bad%20id"
-        self.refused(self.call("GET", "", game_id=bad), 400, "invalid_request")
-        answer = self.call("POST", "/start", {"image_ref": self.engine.ref}, game_id=bad)
-        self.refused(answer, 400, "start_config_invalid")
-
-    def test_records_are_listed_by_status_and_in_pages(self) -> None:
-        games = [f"{self.game_id}-{number}" for number in range(3)]
-        for game_id in games:
-            self.post("start", {"image_ref": self.engine.ref}, game_id=game_id)
-        self.post("stop", {"reason": "finished"}, game_id=games[1])
-        url = f"{self.base_url}/api/v1/internal/runtimes"
-
-        _, running = web.call("GET", f"{url}?status=running")
-        self.assertEqual([item["game_id"] for item in running["items"]], [games[0], games[2]])
-
-        seen: list[str] = []
-        cursor: Any = ""
-        while cursor is not None:
-            _, page = web.call("GET", f"{url}?limit=1{cursor and '&cursor=' + cursor}")
-            seen += [item["game_id"] for item in page["items"]]
-            cursor = page["next_cursor"]
-        self.assertEqual(seen, games)
+        self.assertEqual(answered[0], "turn-17.a_b")
+        self.assertNotIn("not an id", answered)
+        self.assertEqual(len(set(answered)), 3)
+        self.assertEqual([row["source_ref"] for row in self.log_rows()], [f"rest:{each}" for each in answered])
 
     def test_readiness_names_what_does_not_answer_and_liveness_asks_nobody(self) -> None:
         self.assertEqual(web.call("GET", f"{self.base_url}/readyz"), (200, {"status": "ready"}))
         self.network.remove()
 
-        status, answer = web.call("GET", f"{self.base_url}/readyz")
+        message = self.refused(web.call("GET", f"{self.base_url}/readyz"), 503, "service_unavailable")
 
-        self.assertEqual((status, answer["error"]["code"]), (503, "service_unavailable"))
-        self.assertIn("network", answer["error"]["message"])
+        self.assertIn(self.network.name, message)
+        for other in ("postgres", "redis"):
+            self.assertNotIn(other, message)
         self.assertEqual(web.call("GET", f"{self.base_url}/healthz"), (200, {"status": "ok"}))
-
-
-class Patch(RuntimeTestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.start_runtime()
-        self.before = self.post("start", {"image_ref": self.engine.ref})
-
-    def test_versions_are_checked_before_anything_is_done(self) -> None:
-        for image_ref, status, code in (
-            ("galaxy/game:latest", 400, "image_ref_not_semver"),
-            ("galaxy/game", 400, "image_ref_not_semver"),
-            (f"galaxy/game@sha256:{'0' * 64}", 400, "image_ref_not_semver"),
-            ("galaxy/game:1.1.0", 409, "semver_patch_only"),
-            ("galaxy/game:2.0.0", 409, "semver_patch_only"),
-            ("galaxy/game:1.0.0:1", 400, "start_config_invalid"),
-        ):
-            with self.subTest(image_ref=image_ref):
-                self.refused(self.call("POST", "/patch", {"image_ref": image_ref}), status, code)
-        self.assert_untouched()
-
-    def test_a_failed_pull_leaves_the_game_running(self) -> None:
-        answer = self.call("POST", "/patch", {"image_ref": "registry.invalid/galaxy/game:1.0.9"})
-
-        self.refused(answer, 500, "image_pull_failed")
-        self.assert_untouched()
-        self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "patch"])
-
-    def test_the_same_image_is_a_replay_and_an_older_one_a_rollback(self) -> None:
-        self.assertEqual(self.post("patch", {"image_ref": self.engine.ref}), self.before)
-        self.post("patch", {"image_ref": self.engine.patched_ref})
-
-        back = self.post("patch", {"image_ref": self.engine.ref})
-
-        self.assertEqual(back["current_image_ref"], self.engine.ref)
-
-    def test_an_image_that_cannot_start_leaves_the_game_stopped_and_a_restart_brings_it_back(self) -> None:
-        answer = self.call("POST", "/patch", {"image_ref": images.made("broken")})
-
-        self.refused(answer, 500, "container_start_failed")
-        record = self.record()
-        self.assertEqual(
-            (record["status"], record["current_container_id"], record["current_image_ref"]),
-            ("stopped", None, self.engine.ref),
-        )
-        rows = [(row["op_kind"], row["outcome"]) for row in self.log_rows()]
-        self.assertEqual(rows[1:], [("stop", "success"), ("start", "failure"), ("patch", "failure")])
-        self.assertEqual(len({row["source_ref"] for row in self.log_rows()[1:]}), 1)
-        self.assertEqual(self.containers(), [])
-
-        self.assertEqual(self.post("restart")["current_image_ref"], self.engine.ref)
-
-    def assert_untouched(self) -> None:
-        self.assertEqual(self.succeed(self.call("GET", "")), self.before)
-        [container] = self.containers()
-        self.assertEqual(container["Id"], self.before["current_container_id"])
-        self.assertTrue(container["State"]["Running"])

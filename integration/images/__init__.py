@@ -61,7 +61,7 @@ def _have(tag: str, make: Callable[[], object]) -> str:
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
     """Two runs that start together make an image once."""
-    path = Path(tempfile.gettempdir()) / f"rtm-harness-suite-images-{os.getuid()}.lock"
+    path = Path(tempfile.gettempdir()) / f"rtm-harness-images-suite-{os.getuid()}.lock"
     with path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

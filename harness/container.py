@@ -209,14 +209,16 @@ def start(
     mounts: Sequence[Mount] = (),
     tmpfs: Mapping[str, str] | None = None,
     network: str | None = None,
+    aliases: Sequence[str] = (),
     user: str | None = None,
     labels: Mapping[str, str] | None = None,
     host_config: Mapping[str, Any] | None = None,
 ) -> Container:
-    """Start a container of `image`, which must be there; returns without waiting for what runs in it.
+    """Start a container of `image`, which is pulled when it is not there; returns without waiting for what runs in it.
 
-    `ports` are published on ports of Docker's choice, on the loopback address. `tmpfs` maps a path to its
-    mount options. `host_config` takes anything else that the Docker SDK's create_host_config knows.
+    `ports` are published on ports of Docker's choice, on the loopback address. `aliases` are host names by which
+    others on `network` find it, besides its name. `tmpfs` maps a path to its mount options. `host_config` takes
+    anything else that the Docker SDK's create_host_config knows. Raises ImageUnavailable.
     """
     client = daemon.client()
     publish_on = daemon.published_address()[0]
@@ -227,7 +229,8 @@ def start(
         network_mode=network,
         **(host_config or {}),
     )
-    made = client.create_container(
+    made = _create(
+        client,
         image,
         command=list(command) if command is not None else None,
         entrypoint=list(entrypoint) if entrypoint is not None else None,
@@ -238,6 +241,7 @@ def start(
         user=user,
         labels={**(labels or {}), **runner.current().labels()},
         host_config=settings,
+        networking_config=_endpoint(client, network, aliases),
     )
     container = Container(made["Id"], client)
     try:
@@ -246,6 +250,29 @@ def start(
         container.remove()
         raise
     return container
+
+
+def _create(client: "APIClient", image: str, **settings: Any) -> dict[str, Any]:
+    from docker.errors import ImageNotFound
+
+    from harness.images import registry
+
+    try:
+        made: dict[str, Any] = client.create_container(image, **settings)
+    except ImageNotFound:
+        registry.pull(image)
+        made = client.create_container(image, **settings)
+    return made
+
+
+def _endpoint(client: "APIClient", network: str | None, aliases: Sequence[str]) -> Any:
+    if not aliases:
+        return None
+    if network is None:
+        raise HarnessError(f"aliases {', '.join(aliases)} need a network of the test's own: pass network=")
+    endpoint = client.create_endpoint_config(aliases=list(aliases))
+    # The stubs say that this takes one endpoint; it takes endpoints by network.
+    return client.create_networking_config({network: endpoint})  # type: ignore[arg-type]
 
 
 def remove(client: "APIClient", container_id: str) -> None:

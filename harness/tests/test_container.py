@@ -9,7 +9,7 @@ import unittest
 from pathlib import Path
 
 from harness import container, daemon, flag, images, network, stateroot
-from harness.errors import WaitFailed
+from harness.errors import HarnessError, ImageUnavailable, WaitFailed
 from harness.sweep import sweep
 
 IMAGE = ""
@@ -64,6 +64,19 @@ class ContainerTest(unittest.TestCase):
         started.wait_for_log("written")
         self.assertIn("hello 65534 from the host", started.logs())
         self.assertEqual(started.inspect()["Config"]["Labels"]["com.example"], "mine")
+
+    def test_others_on_its_network_find_it_by_its_aliases(self) -> None:
+        made = network.create()
+        self.addCleanup(made.remove)
+        self.start("sleep 60", network=made.name, aliases=["shop"])
+        asking = self.start("getent hosts shop", network=made.name)
+        self.assertEqual(asking.wait_for_exit(), 0, asking.logs())
+        with self.assertRaisesRegex(HarnessError, "aliases shop need a network"):
+            self.start("sleep 60", aliases=["shop"])
+
+    def test_an_image_that_can_neither_be_found_nor_pulled_is_named(self) -> None:
+        with self.assertRaisesRegex(ImageUnavailable, r"registry\.invalid/no/image:1"):
+            container.start("registry.invalid/no/image:1")
 
     def test_exec_gives_exit_code_and_output(self) -> None:
         started = self.start("sleep 60")

@@ -22,6 +22,7 @@ from harness.docker_case import DockerTestCase, ServicesTestCase, start_services
 from harness.errors import DaemonUnavailable, HarnessError, ImageUnavailable, WaitFailed
 from harness.flag import check as check_flag
 from harness.images import engine as engine_image
+from harness.images.building import build_image
 from harness.live import LiveRuntime
 from harness.lobby import Lobby
 from harness.manager import ManagerProcess
@@ -31,6 +32,8 @@ from harness.postgres import PLAIN, RUNTIME_MANAGER, Database, Layout, Postgres
 from harness.postgres import start as start_postgres
 from harness.redis import Redis
 from harness.redis import start as start_redis
+from harness.registry import Registry
+from harness.registry import start as start_registry
 from harness.stateroot import StateRoot
 from harness.stateroot import create as create_state_root
 from harness.sweep import sweep as sweep_ended_runs
@@ -53,10 +56,12 @@ __all__ = [
     "Network",
     "Postgres",
     "Redis",
+    "Registry",
     "RuntimeTestCase",
     "ServicesTestCase",
     "StateRoot",
     "WaitFailed",
+    "build_image",
     "check_flag",
     "create_network",
     "create_state_root",
@@ -64,6 +69,7 @@ __all__ = [
     "start_container",
     "start_postgres",
     "start_redis",
+    "start_registry",
     "start_services",
     "sweep_ended_runs",
     "unique_game_id",

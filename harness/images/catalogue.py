@@ -14,11 +14,7 @@ answers, else local. The image registry is made at its first use and not with th
 own, whose packages take some seconds to fetch, and only tests of pulls need it.
 """
 
-import fcntl
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,6 +23,7 @@ from typing import TYPE_CHECKING
 from harness import daemon
 from harness.errors import ImageUnavailable
 from harness.images import debian, registry
+from harness.images.building import one_at_a_time
 from harness.images.recipe import INPUTS_LABEL, Recipe, inspect, labels_of
 from harness.progress import say
 
@@ -144,7 +141,7 @@ def _have(service: Service) -> str:
     given = os.environ.get(service.base_variable)
     if given and INPUTS_LABEL in labels_of(inspect(client, given) or {"Config": {}}):
         return given  # one of our own finished images, named by hand
-    with _one_at_a_time():
+    with one_at_a_time():
         return up_to_date(service) or _make(client, service)
 
 
@@ -207,12 +204,3 @@ def _remove_if_unused(client: "APIClient", image_id: str) -> None:
     except APIError as error:
         if error.status_code != 409:  # in use by a container, which is its owner's business
             raise
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Two runs that start together make an image once."""
-    path = Path(tempfile.gettempdir()) / f"rtm-harness-images-{os.getuid()}.lock"
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -1,4 +1,4 @@
-"""Building an image from a folder of this package, only when what it is made of has changed.
+"""Building an image from a folder, only when what it is made of has changed.
 
 The content of the folder is hashed into a label of the image; the same hash means nothing to do.
 """
@@ -30,7 +30,7 @@ BUILD_TIMEOUT_S = 300
 
 @dataclass(frozen=True)
 class Recipe:
-    """A Dockerfile with ARG BASE_IMAGE, and the files beside it."""
+    """A Dockerfile, and the files beside and below it; the base that it is given is its ARG BASE_IMAGE."""
 
     name: str
     folder: Path
@@ -39,7 +39,8 @@ class Recipe:
         """The hash of the folder and the base image's name."""
         digest = hashlib.sha256(base.encode())
         for path in self._files():
-            digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+            name = path.relative_to(self.folder)
+            digest.update(f"\0{name}\0{path.stat().st_mode & 0o111}\0".encode() + path.read_bytes())
         return digest.hexdigest()[:24]
 
     def is_current(self, client: "APIClient", base: str, tag: str) -> bool:
@@ -52,9 +53,9 @@ class Recipe:
 
     def build(self, client: "APIClient", base: str, tag: str) -> None:
         """Build on `base` and name the image `tag`; raises ImageUnavailable with the build's last lines."""
-        base_image = inspect(client, base)
+        base_image = inspect(client, base) if base else None
         labels = {INPUTS_LABEL: self.inputs(base), BASE_LABEL: base_image["Id"] if base_image else ""}
-        with step(f"image {tag}: building on {base}"):
+        with step(f"image {tag}: building" + (f" on {base}" if base else "")):
             events = client.build(
                 fileobj=self._context(),
                 custom_context=True,
@@ -63,19 +64,20 @@ class Recipe:
                 forcerm=True,
                 decode=True,
                 timeout=BUILD_TIMEOUT_S,
-                buildargs={"BASE_IMAGE": base},
+                buildargs={"BASE_IMAGE": base} if base else {},
                 labels=labels,
             )
             _follow(tag, events)
 
     def _files(self) -> Iterator[Path]:
-        return (path for path in sorted(self.folder.iterdir()) if path.is_file() and path.name != "__init__.py")
+        every = (path for path in sorted(self.folder.rglob("*")) if path.is_file())
+        return (path for path in every if "__pycache__" not in path.parts)
 
     def _context(self) -> io.BytesIO:
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
             for path in self._files():
-                archive.add(path, path.name)
+                archive.add(path, str(path.relative_to(self.folder)))
         packed.seek(0)
         return packed
 

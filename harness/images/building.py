@@ -1,0 +1,59 @@
+"""An image of a folder, made when it is not there, and once when several runs want it at the same time.
+
+    image = build_image(Path(__file__).parent / "shop")
+
+The image's tag tells what it is made of. So an image that is there is the right one, and two runs on one daemon,
+of one version of a project or of two, never take each other's away. Images are kept between runs.
+"""
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness import daemon
+from harness.errors import ImageUnavailable
+from harness.images.recipe import Recipe, inspect
+
+
+def build_image(folder: Path | str, base: str = "") -> str:
+    """The reference of the image that `folder` with its Dockerfile describes; raises ImageUnavailable.
+
+    `base` is handed to the Dockerfile as the argument BASE_IMAGE.
+    """
+    recipe = Recipe(Path(folder).name, Path(folder))
+    if not (recipe.folder / "Dockerfile").is_file():
+        raise ImageUnavailable(f"there is no Dockerfile in {folder}")
+    tag = f"rtm-harness/built-{recipe.name}:{content_tag(recipe.inputs(base) + _id(base))}"
+    return have(tag, lambda: recipe.build(daemon.client(), base, tag))
+
+
+def have(tag: str, make: Callable[[], object]) -> str:
+    """`tag`, once there is an image of that name; `make` makes it."""
+    with one_at_a_time():
+        if inspect(daemon.client(), tag) is None:
+            make()
+    return tag
+
+
+def content_tag(made_of: str) -> str:
+    """What a tag says of what an image is made of."""
+    return hashlib.sha256(made_of.encode()).hexdigest()[:12]
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Two runs that start together make an image once."""
+    path = Path(tempfile.gettempdir()) / f"rtm-harness-images-{os.getuid()}.lock"
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _id(image: str) -> str:
+    """The id of a base, since another image may have its name tomorrow; nothing for one that is not there yet."""
+    found = inspect(daemon.client(), image) if image else None
+    return str(found["Id"]) if found else ""

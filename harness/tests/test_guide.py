@@ -1,0 +1,39 @@
+"""The examples of docs/harness.md, run as a reader would run them: in a folder of another project."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from harness import flag
+
+ROOT = Path(__file__).parents[2]
+
+_EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class GuideTest(unittest.TestCase):
+    def test_every_example_passes_as_it_stands(self) -> None:
+        flag.check()
+        examples = _EXAMPLE.findall((ROOT / "docs" / "harness.md").read_text())
+        self.assertEqual(len(examples), 3)
+        project = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        for number, example in enumerate(examples):
+            (project / f"test_example_{number}.py").write_text(example)
+        run = subprocess.run(
+            [sys.executable, "-m", "unittest"],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "RTM_INTEGRATION": "require"},
+            cwd=project,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("Ran 4 tests", run.stderr)
+
+    def test_the_first_example_has_a_test_case_of_ten_lines(self) -> None:
+        first = _EXAMPLE.findall((ROOT / "docs" / "harness.md").read_text())[0]
+        self.assertLessEqual(sum(1 for line in first.splitlines() if line.strip()), 10)

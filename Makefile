@@ -14,7 +14,7 @@ RTM_INTEGRATION ?= 1
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv setup doctor demo run unit integration integration-parallel stress lint types test bench clean
+.PHONY: help venv setup doctor demo run unit integration integration-parallel stress lint types test bench mutants clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -79,6 +79,9 @@ test: ## all of it, from a bare machine: what .ci/run runs
 bench: $(STAMP) ## the harness side by side with testcontainers-python
 	@$(PY) -c 'import testcontainers' 2>/dev/null || $(PY) -m pip install -qq -e '.[bench]'
 	@$(PY) -m bench harness
+
+mutants: $(STAMP) ## the manager broken on purpose in one place at a time: the suite has to notice
+	@$(PY) -m integration.mutants --quick
 
 clean: ## the virtual environment and every cache; images and the daemon stay (python -m harness down)
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .coverage .coverage.* htmlcov

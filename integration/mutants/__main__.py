@@ -1,0 +1,6 @@
+"""`python -m integration.mutants`."""
+
+from integration.mutants.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

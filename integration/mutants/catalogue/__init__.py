@@ -1,0 +1,14 @@
+"""The list of mutants, by what a user relies on."""
+
+from collections.abc import Sequence
+
+from integration.mutants.catalogue import answers, containers, lifetime, messages, operations
+from integration.mutants.mutant import Mutant
+
+MUTANTS: Sequence[Mutant] = (
+    *answers.MUTANTS,
+    *messages.MUTANTS,
+    *operations.MUTANTS,
+    *containers.MUTANTS,
+    *lifetime.MUTANTS,
+)

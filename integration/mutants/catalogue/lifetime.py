@@ -1,0 +1,72 @@
+"""How the service comes up, goes down, and shares work with other instances."""
+
+from integration.mutants.mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        name="listens-before-migrating",
+        breaks="the service serves before its tables are there, and does not come up on an empty database",
+        file="rtmanager/app.py",
+        old="""        applied = migrate(parts.database, self._logger)
+        if applied:
+            self._logger.info("migrated", extra={"migrations": applied})
+        parts.database.open()
+        return _Service(self._config, self._logger, parts).start(stack)
+""",
+        new="""        parts.database.open()
+        http = _Service(self._config, self._logger, parts).start(stack)
+        migrate(parts.database, self._logger)
+        return http
+""",
+        module="test_startup",
+    ),
+    Mutant(
+        name="network-not-checked",
+        breaks="the service comes up without its network, and every start fails later",
+        file="rtmanager/app.py",
+        old="        for check in parts.checks():\n            try:\n",
+        new='        for check in (each for each in parts.checks() if each.name != "network"):\n            try:\n',
+        module="test_startup",
+    ),
+    Mutant(
+        name="shutdown-stops-games",
+        breaks="a new release of the service stops every game",
+        file="rtmanager/app.py",
+        # Only those of the network in use: the daemon may have games of others.
+        old="        stack.callback(self._docker.close)\n",
+        new="""        stack.callback(self._docker.close)
+
+        def stop_games() -> None:
+            for game in self._docker.list_games():
+                if self._config.docker_network in game.networks:
+                    self._docker.stop(game.container_id, 0)
+
+        stack.callback(stop_games)
+""",
+        module="test_startup",
+    ),
+    Mutant(
+        name="claim-not-confirmed",
+        breaks="an instance that was frozen starts a game that others have stopped since",
+        file="rtmanager/app.py",
+        old="            owns=lambda operation: bool(self._queue.heartbeat([operation])),\n",
+        new="            owns=lambda operation: True,\n",
+        module="test_crash",
+    ),
+    Mutant(
+        name="own-container-forgotten",
+        breaks="a start that was cut short after its container ran fails when it is done again",
+        file="rtmanager/domain/container.py",
+        old="self.state is ContainerState.RUNNING and same",
+        new="self.state is ContainerState.DEAD and same",
+        module="test_crash",
+    ),
+    Mutant(
+        name="orphans-not-taken-over",
+        breaks="a job of an instance that was killed is never finished",
+        file="rtmanager/workers/lease.py",
+        old="self._queue.reclaim_orphans(",
+        new="(lambda live, by_presence: ())(",
+        module="test_crash",
+    ),
+)

@@ -5,7 +5,7 @@
     self.start_runtime(DOCKER_HOST=docker.url)
     docker.shut()
 
-It can also keep one request back, so that a test knows exactly how far a manager has come. Bytes are passed on as
+It can also keep requests back, so that a test knows exactly how far a manager has come. Bytes are passed on as
 they are: what a manager sees through an open gate is the real server.
 """
 
@@ -26,7 +26,7 @@ _CHUNK_BYTES = 1 << 16
 
 
 class Kept:
-    """A request that is kept back: its sender waits until it is let go, or the gate is shut before it."""
+    """Requests that are kept back: their senders wait until they are let go, or the gate is shut before them."""
 
     def __init__(self, mark: bytes) -> None:
         self.mark = mark
@@ -34,7 +34,7 @@ class Kept:
         self.let_go = threading.Event()
 
     def hold(self) -> None:
-        """For the gate: wait until it is let go."""
+        """For the gate: wait until they are let go."""
         self.arrived.set()
         self.let_go.wait()
 
@@ -74,7 +74,7 @@ class Gate:
             self._is_open = True
 
     def keep_back(self, mark: str) -> Kept:
-        """Keep back the next request with `mark` in it, and what follows it on its connection."""
+        """Keep back requests with `mark` in them, second tries included, and what follows them on their connections."""
         kept = Kept(mark.encode())
         with self._lock:
             self._kept.append(kept)
@@ -103,7 +103,7 @@ class Gate:
 
     def _look_at(self, request: bytes) -> None:
         with self._lock:
-            kept = next((each for each in self._kept if each.mark in request and not each.arrived.is_set()), None)
+            kept = next((each for each in self._kept if each.mark in request), None)
         if kept is not None:
             kept.hold()
 

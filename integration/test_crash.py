@@ -1,68 +1,153 @@
-"""A manager that is killed loses nothing: one container, one record, one result."""
+"""A manager that is killed loses nothing: whatever it was in the middle of, the next one finishes, once."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-from harness.case import RuntimeTestCase, start_services
-from harness.waiting import wait_until
+from harness.case import start_services, unique_game_id
+from integration.gate import Kept
+from integration.gated import GatedTestCase
+from rtmanager.adapters.redis_streams import GROUP
 
 
 def setUpModule() -> None:
     start_services()
 
 
-class KilledManager(RuntimeTestCase):
-    def lock(self, table: str) -> Any:
-        """A transaction that lets nobody write the table until it is closed."""
+class KilledAtWork(GatedTestCase):
+    """Six games, and a kill that meets each at another point: half of them before Docker did it, half of them after."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.recorded, self.patching, self.restarting = map(unique_game_id, ("recorded", "patching", "restarting"))
+        self.starting, self.stopping, self.cleaning = map(unique_game_id, ("starting", "stopping", "cleaning"))
+        self.old: dict[str, str] = {}
+        self.new: dict[str, str] = {}
+
+    def test_whatever_a_killed_manager_was_doing_is_finished_by_the_next(self) -> None:
+        process = self.start_process()
+        self.start_games()
+        lock = self.lock_records()
+        with ThreadPoolExecutor(3) as threads:
+            calls = [*self.leave_unrecorded(threads), *self.leave_undone(threads)]
+            self.assertEqual([self.record(game_id) for game_id in (self.recorded, self.starting)], [{}, {}])
+            process.kill()
+        for call in calls:
+            self.assertIsInstance(call.exception(), OSError)
+        self.docker_gate.shut()
+        lock.close()
+        self.docker_gate.open()
+
+        self.start_process()
+        self.wait_until("all to end", lambda: not self.rows("SELECT FROM operations WHERE state <> 'done'"))
+
+        self.assert_ended_as_if_nothing_had_happened()
+        self.assert_each_job_has_one_result()
+
+    def start_games(self) -> None:
+        """The games that are to be changed; the last is stopped."""
+        games = (self.patching, self.restarting, self.stopping, self.cleaning)
+        for game_id in games:
+            self.add_start_job(game_id=game_id)
+        self.results(len(games))
+        self.post("stop", {"reason": "finished"}, game_id=self.cleaning)
+        self.old = {game_id: self.record(game_id)["current_container_id"] for game_id in games}
+
+    def lock_records(self) -> Any:
+        """A transaction under which no operation can end, until it is closed."""
         connection = self.services.database.connect()
-        connection.autocommit = False
         self.addCleanup(connection.close)
-        connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE".encode())
+        connection.execute("BEGIN")
+        connection.execute("LOCK TABLE runtime_records IN EXCLUSIVE MODE")
         return connection
 
-    def test_killed_between_the_start_of_the_container_and_its_record(self) -> None:
-        process = self.start_process()
-        lock = self.lock("runtime_records")
-        self.add_start_job()
-        [container] = wait_until("the container", self.running_containers)
-        self.assertEqual(self.record(), {})
-        process.kill()
-        lock.close()
-        self.assertEqual(self.record(), {})
+    def leave_unrecorded(self, threads: ThreadPoolExecutor) -> list[Future[Any]]:
+        """Let a patch and a start do all they do with Docker; neither can be written down."""
+        image = {"image_ref": self.engine.patched_ref}
+        patch = threads.submit(self.call, "POST", "/patch", image, game_id=self.patching)
+        self.add_start_job(game_id=self.recorded)
+        for game_id in (self.patching, self.recorded):
+            self.new[game_id] = self.wait_until("its container", partial(self.running, game_id))
+        return [patch]
 
-        self.start_process()
-        [result] = self.results()
+    def leave_undone(self, threads: ThreadPoolExecutor) -> list[Future[Any]]:
+        """Let the others come as far as a request that Docker never gets."""
+        kept = [
+            self.docker_gate.keep_back(f"/containers/{self.old[self.restarting]}?v="),
+            self.docker_gate.keep_back(f"/containers/{self.old[self.cleaning]}?v="),
+            self.docker_gate.keep_back(f"/containers/{self.old[self.stopping]}/stop"),
+            self.docker_gate.keep_back("/start HTTP"),
+        ]
+        restart = threads.submit(self.call, "POST", "/restart", game_id=self.restarting)
+        cleanup = threads.submit(self.call, "DELETE", "/container", game_id=self.cleaning)
+        self.add_stop_job(game_id=self.stopping)
+        self.add_start_job(game_id=self.starting)
+        for each in kept:
+            self.assert_arrived(each)
+        [created] = self.containers(self.starting)
+        self.assertEqual(created["State"]["Status"], "created")
+        return [restart, cleanup]
 
-        self.assertEqual((result["outcome"], result["container_id"]), ("success", container["Id"]))
-        self.assertEqual([each["Id"] for each in self.containers()], [container["Id"]])
-        self.assertEqual(self.record()["current_container_id"], container["Id"])
-        self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start"])
-        self.nothing_more_comes()
+    def running(self, game_id: str) -> str:
+        """The id of the game's new container once it runs."""
+        found = [each["Id"] for each in self.containers(game_id) if each["State"]["Running"]]
+        return next((each for each in found if each != self.old.get(game_id)), "")
 
-    def test_killed_in_the_middle_of_a_restart(self) -> None:
-        process = self.start_process()
-        self.post("start", {"image_ref": self.engine.ref})
-        [old] = self.containers()
-        lock = self.lock("runtime_records")
-        with ThreadPoolExecutor(1) as threads:
-            call = threads.submit(self.call, "POST", "/restart")
-            [new] = wait_until("the new container", lambda: self.running_containers(but=old["Id"]))
-            process.kill()
-        self.assertIsInstance(call.exception(), OSError)
-        lock.close()
+    def assert_arrived(self, kept: Kept) -> None:
+        self.assertTrue(kept.arrived.wait(30), f"{kept.mark!r} was not asked for")
 
-        self.start_process()
-        wait_until("the record", lambda: self.record()["current_container_id"] == new["Id"])
+    def assert_ended_as_if_nothing_had_happened(self) -> None:
+        start = ["start"]
+        for game_id, status, kinds in (
+            (self.starting, "running", start),
+            (self.recorded, "running", start),
+            (self.patching, "running", [*start, "stop", "start", "patch"]),
+            (self.restarting, "running", [*start, "stop", "start", "restart"]),
+            (self.stopping, "stopped", [*start, "stop"]),
+            (self.cleaning, "removed", [*start, "stop", "cleanup_container"]),
+        ):
+            with self.subTest(game_id):
+                record = self.record(game_id)
+                self.assertEqual(record["status"], status)
+                self.assertEqual([row["op_kind"] for row in self.log_rows(game_id)], kinds)
+                self.assertEqual({row["outcome"] for row in self.log_rows(game_id)}, {"success"})
+                found = {each["Id"]: each["State"]["Running"] for each in self.containers(game_id)}
+                current = record["current_container_id"]
+                self.assertEqual(found, {current: status == "running"} if current else {})
+                if game_id in self.new:
+                    self.assertEqual(current, self.new[game_id], "what ran already was taken, not made again")
 
-        self.assertEqual([each["Id"] for each in self.containers()], [new["Id"]])
-        kinds = [row["op_kind"] for row in self.log_rows()]
-        self.assertEqual(kinds, ["start", "stop", "start", "restart"])
-
-    def running_containers(self, but: str = "") -> list[dict[str, Any]]:
-        return [each for each in self.containers() if each["State"]["Running"] and each["Id"] != but]
-
-    def nothing_more_comes(self) -> None:
-        """A job sent now is answered next, so nothing was on its way before it."""
-        self.add_stop_job()
-        self.assertEqual(len(self.results(2)), 2)
+    def assert_each_job_has_one_result(self) -> None:
+        jobs = [self.patching, self.restarting, self.stopping, self.cleaning]
+        jobs += [self.recorded, self.stopping, self.starting]
+        results = self.results(len(jobs))
+        self.assertCountEqual([each["game_id"] for each in results], jobs)
+        self.assertEqual({(each["outcome"], each["error_code"]) for each in results}, {("success", "")})
         self.assertEqual(self.entries("notification:intents"), [])
+
+
+class KilledBetweenServers(GatedTestCase):
+    def test_what_was_neither_acknowledged_nor_forgotten_is_not_done_or_told_again(self) -> None:
+        process = self.start_process()
+        acknowledgement = self.redis_gate.keep_back("XACK")
+        deletion = self.postgres_gate.keep_back("DELETE FROM outbox")
+        self.add_start_job()
+        for each in (acknowledgement, deletion):
+            self.assertTrue(each.arrived.wait(30), f"{each.mark!r} was not asked for")
+        self.assertEqual(len(self.entries("runtime:job_results")), 1)
+        self.assertEqual(self.redis.xpending("runtime:start_jobs", GROUP)["pending"], 1)
+        self.assertNotEqual(self.rows("SELECT FROM outbox"), [])
+        process.kill()
+        for gate in (self.redis_gate, self.postgres_gate):
+            gate.shut()
+            gate.open()
+
+        self.start_process()
+        self.add_stop_job()
+
+        self.assertEqual([each["error_code"] for each in self.results(2)], ["", ""])
+        self.wait_until("the outbox to be empty", lambda: not self.rows("SELECT FROM outbox"))
+        self.assertEqual(len(self.entries("runtime:job_results")), 2)
+        self.assertEqual(len(self.entries("runtime:health_events")), 1)
+        self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop"])
+        self.assertEqual(self.redis.xpending("runtime:start_jobs", GROUP)["pending"], 0)

@@ -94,10 +94,7 @@ class FailedJobs(Notification):
 
     def test_a_foreign_container_of_the_same_name_is_told_and_left_alone(self) -> None:
         self.start_runtime()
-        name = f"galaxy-game-{self.game_id}"
-        foreign = self.docker.create_container(images.tiny("waits"), name=name)["Id"]
-        self.addCleanup(self.docker.remove_container, foreign, force=True)
-        self.docker.start(foreign)
+        foreign = self.start_container(images.tiny("waits"), name=f"galaxy-game-{self.game_id}").container_id
 
         message = self.assert_failed("container_start_failed", self.engine.ref, left=[foreign])
 

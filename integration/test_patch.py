@@ -11,13 +11,6 @@ def setUpModule() -> None:
 
 
 class PatchTestCase(RuntimeTestCase):
-    def tagged(self, tag: str) -> str:
-        """The engine's image under a version that is this test's own."""
-        repository = f"rtm-it/{self.game_id.lower()}"
-        self.docker.tag(self.engine.image_id, repository, tag)
-        self.at_end(lambda: self.docker.remove_image(f"{repository}:{tag}"))
-        return f"{repository}:{tag}"
-
     def start(self, image_ref: str = "") -> dict[str, Any]:
         return self.post("start", {"image_ref": image_ref or self.engine.ref})
 
@@ -59,7 +52,7 @@ class Versions(PatchTestCase):
 
     def test_a_game_whose_own_image_has_no_version_cannot_be_patched(self) -> None:
         self.start_runtime()
-        before = self.start(self.tagged("latest"))
+        before = self.start(images.engine_as("latest"))
 
         message = self.refused(self.patch(self.engine.patched_ref), 400, "image_ref_not_semver")
 
@@ -68,10 +61,10 @@ class Versions(PatchTestCase):
 
     def test_a_leading_v_and_a_pre_release_are_parts_of_a_version(self) -> None:
         self.start_runtime()
-        self.start(self.tagged("v1.0.0"))
+        self.start(images.engine_as("v1.0.0"))
         for tag in ("1.0.1-rc.1", "v1.0.1", "1.0.0-alpha-2"):
             with self.subTest(tag):
-                image_ref = self.tagged(tag)
+                image_ref = images.engine_as(tag)
                 self.assertEqual(self.succeed(self.patch(image_ref))["current_image_ref"], image_ref)
 
     def test_a_lower_patch_version_is_a_rollback_and_the_same_one_a_replay(self) -> None:

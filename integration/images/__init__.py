@@ -31,6 +31,15 @@ def made(name: str) -> str:
 
 
 @cache
+def engine_as(version: str) -> str:
+    """The engine's image under another version."""
+    engine = images.engine()
+    repository = f"rtm-harness/suite-engine-{engine.image_id.removeprefix('sha256:')[:12]}"
+    daemon.client().tag(engine.image_id, repository, version)
+    return f"{repository}:{version}"
+
+
+@cache
 def tiny(behaviour: str) -> str:
     """The reference of an image of one of `tiny_image.BEHAVIOURS`, imported when it is not there.
 

@@ -1,0 +1,51 @@
+"""A manager whose PostgreSQL, Redis and Docker each stand behind a gate, so that a test can take them away.
+
+The servers themselves go on, for the test and for everybody else. A server behind a shut gate is given up quickly,
+since `SILENCE_TIMEOUT` is as small as it may be.
+"""
+
+import logging
+
+from harness.case import RuntimeTestCase
+from integration import gate
+from integration.gate import LOOPBACK, Gate
+
+#: The least that the configuration takes.
+SILENCE = "2s"
+
+
+class GatedTestCase(RuntimeTestCase):
+    """`self.postgres_gate`, `self.redis_gate` and `self.docker_gate` stand before every manager of the test."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        postgres, redis = self.services.postgres, self.services.redis
+        self.postgres_gate = self.closed_at_end(gate.before(postgres.host, postgres.port))
+        self.redis_gate = self.closed_at_end(gate.before(redis.host, redis.port))
+        self.docker_gate = gate.before_docker()
+        self.addCleanup(self.docker_gate.close)
+        keep_pool_quiet(self)
+
+    def closed_at_end(self, made: Gate) -> Gate:
+        self.addCleanup(made.close)
+        return made
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        postgres = self.services.postgres
+        behind = {
+            "POSTGRES_PRIMARY_DSN": self.services.database.dsn.replace(
+                f"{postgres.host}:{postgres.port}", f"{LOOPBACK}:{self.postgres_gate.port}"
+            ),
+            "REDIS_MASTER_ADDR": f"{LOOPBACK}:{self.redis_gate.port}",
+            "DOCKER_HOST": self.docker_gate.url,
+            "SILENCE_TIMEOUT": SILENCE,
+        }
+        return super().environment(**{**behind, **changes})
+
+
+def keep_pool_quiet(test: RuntimeTestCase) -> None:
+    """Let the library's own words about lost connections stand in the manager's log, and not on the terminal."""
+    library, handler = logging.getLogger("psycopg.pool"), logging.FileHandler(test.log)
+    library.addHandler(handler)
+    test.addCleanup(handler.close)
+    test.addCleanup(library.removeHandler, handler)

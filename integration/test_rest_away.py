@@ -1,0 +1,115 @@
+"""REST while a dependency is away: `service_unavailable` where it is needed, the usual answer where it is not."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from harness import web
+from harness.case import start_services, unique_game_id
+from integration.gated import GatedTestCase
+
+Answer = tuple[int, Any]
+
+
+def setUpModule() -> None:
+    start_services()
+
+
+class Away(GatedTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.start_runtime()
+        self.before = self.post("start", {"image_ref": self.engine.ref})
+
+    def operations(self) -> dict[str, Answer]:
+        """The answer of every operation on the running game, asked one beside the other."""
+        image = {"image_ref": self.engine.patched_ref}
+        calls: dict[str, tuple[str, str, object]] = {
+            "start": ("POST", "/start", image),
+            "stop": ("POST", "/stop", {"reason": "finished"}),
+            "restart": ("POST", "/restart", None),
+            "patch": ("POST", "/patch", image),
+            "cleanup": ("DELETE", "/container", None),
+        }
+        with ThreadPoolExecutor(len(calls)) as threads:
+            asked = {name: threads.submit(self.call, *call) for name, call in calls.items()}
+        return {name: each.result() for name, each in asked.items()}
+
+    def looks(self) -> dict[str, Answer]:
+        """The answers about what is known."""
+        runtimes = f"{self.base_url}/api/v1/internal/runtimes"
+        with ThreadPoolExecutor(2) as threads:
+            record, found = threads.submit(self.call, "GET", ""), threads.submit(web.call, "GET", runtimes)
+        return {"record": record.result(), "list": found.result()}
+
+    def assert_unavailable(self, answers: dict[str, Answer], dependency: str) -> None:
+        for name, answer in answers.items():
+            with self.subTest(name, away=dependency):
+                self.assertIn(dependency, self.refused(answer, 503, "service_unavailable").lower())
+
+    def assert_not_ready(self, *away: str) -> None:
+        """Readiness names these and no other, and liveness does not care."""
+        message = self.refused(web.call("GET", f"{self.base_url}/readyz"), 503, "service_unavailable")
+        named = message.removeprefix("not ready: ").split("; ")
+        found = [part.partition(":")[0] for part in named]
+        self.assertEqual([name for name in found if name in ("postgres", "redis", "docker", "network")], list(away))
+        self.assertEqual(web.call("GET", f"{self.base_url}/healthz"), (200, {"status": "ok"}))
+
+    def wait_until_ready(self) -> None:
+        self.wait_until("readiness", lambda: web.call("GET", f"{self.base_url}/readyz")[0] == 200)
+
+    def assert_untouched(self) -> None:
+        self.assertEqual(self.succeed(self.call("GET", "")), self.before)
+        [container] = self.containers()
+        self.assertEqual(container["Id"], self.before["current_container_id"])
+        self.assertTrue(container["State"]["Running"])
+
+    def test_without_docker_whatever_needs_it_is_unavailable_and_no_record_changes(self) -> None:
+        other, stopped = unique_game_id("new"), unique_game_id("stopped")
+        self.post("start", {"image_ref": self.engine.ref}, game_id=stopped)
+        self.post("stop", {"reason": "finished"}, game_id=stopped)
+        self.docker_gate.shut()
+
+        image = {"image_ref": self.engine.ref}
+        answers = {
+            "start": self.call("POST", "/start", image, game_id=other),
+            "start again": self.call("POST", "/start", image, game_id=stopped),
+            "stop": self.call("POST", "/stop", {"reason": "finished"}),
+            "restart": self.call("POST", "/restart"),
+            "patch": self.call("POST", "/patch", {"image_ref": self.engine.patched_ref}),
+            "cleanup": self.call("DELETE", "/container", game_id=stopped),
+        }
+
+        self.assert_unavailable(answers, "docker")
+        self.assertEqual([answer[0] for answer in self.looks().values()], [200, 200])
+        self.assert_not_ready("docker", "network")
+        self.docker_gate.open()
+        self.assert_untouched()
+        self.assertEqual(self.record(other), {})
+        self.assertEqual(self.record(stopped)["status"], "stopped")
+        codes = [row["error_code"] for row in self.log_rows()]
+        self.assertEqual(codes, [None, *["service_unavailable"] * 3], "a call that was given up is in the log")
+        self.assertEqual(self.entries("notification:intents"), [])
+
+    def test_without_postgres_all_but_liveness_is_unavailable(self) -> None:
+        self.postgres_gate.shut()
+
+        self.assert_unavailable({**self.operations(), **self.looks()}, "postgres")
+        self.assert_not_ready("postgres")
+
+        self.postgres_gate.open()
+        self.wait_until_ready()
+        self.assert_untouched()
+        self.assertEqual(len(self.log_rows()), 1, "nothing was accepted")
+
+    def test_without_redis_no_operation_is_accepted_and_what_is_known_is_told(self) -> None:
+        self.redis_gate.shut()
+
+        self.assert_unavailable(self.operations(), "redis")
+        self.assertEqual([answer[0] for answer in self.looks().values()], [200, 200])
+        self.assert_not_ready("redis")
+
+        self.redis_gate.open()
+        self.wait_until_ready()
+        self.assert_untouched()
+        self.assertEqual(len(self.log_rows()), 1)
+        self.assertEqual(self.rows("SELECT FROM operations WHERE state <> 'done'"), [])

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from harness import ending, timing
+from harness import timing
 from harness.errors import DaemonUnavailable
 
 if TYPE_CHECKING:
@@ -67,7 +67,6 @@ def client() -> "APIClient":
     timing.report_at_exit(_own_host())
     shared = connect()
     atexit.register(shared.close)
-    ending.leave_nothing()
     return shared
 
 

@@ -14,6 +14,7 @@ from types import FrameType
 
 from harness import runner
 from harness.errors import HarnessError
+from harness.sweep import sweep_own
 
 
 class Terminated(KeyboardInterrupt):
@@ -46,8 +47,6 @@ def _at_exit() -> None:
             " `python -m harness sweep --kept` takes it away\n"
         )
         return
-    from harness.sweep import sweep_own
-
     try:
         sweep_own()
     except HarnessError as error:

@@ -21,11 +21,12 @@ VARIABLE = "RTM_INTEGRATION"
 def check() -> None:
     """Call first in `setUpModule`: raises unittest.SkipTest, or under `require` DaemonUnavailable.
 
-    Where tests run, SIGTERM from now on ends the run as Ctrl-C does.
+    Where tests run, they leave nothing from now on, and SIGTERM ends the run as Ctrl-C does.
     """
     check_wanted()
     reason = daemon.why_unavailable()
     if reason is None:
+        ending.leave_nothing()
         ending.unwind_on_sigterm()
     elif _value() == "require":
         raise DaemonUnavailable(f"{reason} ({VARIABLE}=require)")

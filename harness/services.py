@@ -1,12 +1,13 @@
 """PostgreSQL and Redis together: both start at the same time, so both cost the time of the slower one."""
 
+import atexit
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 
-from harness import postgres, redis, timing
+from harness import ending, postgres, redis, timing
 from harness.postgres import Database, Layout, Postgres
 from harness.redis import Redis
 
@@ -47,8 +48,11 @@ def shared(layout: Layout = postgres.RUNTIME_MANAGER) -> Services:
 @timing.span("starting PostgreSQL and Redis")
 def servers() -> tuple[Postgres, Redis]:
     """The servers of this process, started at the first call."""
+    ending.leave_nothing()
     # Never left: it is the process's labels by which they are found at its end, also by a process that comes later.
-    return _both(ExitStack())
+    server, store = _both(ExitStack())
+    atexit.register(server.kept.close)  # runs before `ending`, which was registered earlier
+    return server, store
 
 
 def _both(stack: ExitStack) -> tuple[Postgres, Redis]:

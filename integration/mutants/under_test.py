@@ -4,6 +4,7 @@ Runs in a process of its own, whose working directory is the copy. What happened
 """
 
 import json
+import re
 import sys
 import unittest
 from dataclasses import asdict, dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from harness import runner
 from integration.mutants.mutant import MutantError
+
+_NAMES_ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Failed|Exception|Unavailable)\b")
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,9 @@ def run(modules: list[str]) -> Outcome:
 
 
 def _last_word(trace: str) -> str:
-    """The line of a traceback that names the error; what follows it is only indented."""
-    return next((line for line in reversed(trace.splitlines()) if line[:1].strip() and ":" in line), trace[:200])
+    """The line of a traceback that names the error."""
+    named = [line for line in trace.splitlines() if _NAMES_ERROR.match(line)]
+    return (named[-1] if named else trace)[:200]
 
 
 def main(arguments: list[str]) -> None:

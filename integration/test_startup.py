@@ -1,4 +1,4 @@
-"""Coming up and going down: what is wrong is said in one line, and a stop leaves nothing behind but games."""
+"""Coming up: what is wrong is said in one line, and nothing listens before everything is as it has to be."""
 
 import json
 import os
@@ -6,163 +6,167 @@ import socket
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from harness import daemon, web
+from harness import manager, web
 from harness.case import RuntimeTestCase, start_services
-from harness.waiting import wait_until
-from integration import images
+from rtmanager.app import StartupFailed
 
-#: Cycles of start and stop; RTM_IT_CYCLES=200 for the long form.
-CYCLES = int(os.environ.get("RTM_IT_CYCLES", "20"))
+REQUIRED = ("POSTGRES_PRIMARY_DSN", "REDIS_MASTER_ADDR", "GAME_STATE_ROOT", "LOBBY_INTERNAL_BASE_URL")
+
+#: A password that must never be seen again.
+SECRET = "hush-hush"
 
 
 def setUpModule() -> None:
     start_services()
 
 
-class Startup(RuntimeTestCase):
-    def serve(self, environment: dict[str, str], command: str = "serve") -> tuple[int, str]:
-        """Run a command that has to end by itself; exit code and output."""
+@contextmanager
+def taken_address(*, listening: bool) -> Iterator[str]:
+    """An address that nobody else has, where something listens or nothing does."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        if listening:
+            holder.listen()
+        yield f"127.0.0.1:{holder.getsockname()[1]}"
+
+
+class CommandTestCase(RuntimeTestCase):
+    def command(self, command: str, environment: dict[str, str]) -> tuple[int, str]:
+        """Run a command that has to end by itself, with no other environment than this; exit code and output."""
         ended = subprocess.run(
             [sys.executable, "-m", "rtmanager", command],
             env={"PATH": os.environ["PATH"], **environment},
             cwd=Path(__file__).parents[1],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
         return ended.returncode, ended.stdout + ended.stderr
 
-    def assert_one_line(self, environment: dict[str, str], *words: str) -> None:
-        code, output = self.serve(environment)
-        lines = output.splitlines()
-        self.assertEqual((code, len(lines)), (1, 1), output)
-        line = json.loads(lines[0])
-        self.assertEqual((line["level"], line["message"]), ("error", "cannot start"))
-        for word in words:
-            self.assertIn(word, line["error"])
+    def commands(self, command: str, *environments: dict[str, str]) -> list[tuple[int, str]]:
+        """As `command`, one beside the other."""
+        with ThreadPoolExecutor(len(environments)) as threads:
+            return list(threads.map(lambda each: self.command(command, each), environments))
 
-    def test_an_empty_environment_names_everything_that_is_missing_and_exits_2(self) -> None:
-        code, output = self.serve({})
 
-        self.assertEqual(code, 2)
-        for name in ("POSTGRES_PRIMARY_DSN", "REDIS_MASTER_ADDR", "GAME_STATE_ROOT", "LOBBY_INTERNAL_BASE_URL"):
-            self.assertIn(f"RTMANAGER_{name} is not set", output)
+class Refusals(RuntimeTestCase):
+    """A start that fails says in one line what is wrong with which dependency, and leaves nothing running."""
 
-    def test_a_wrong_password_is_one_line_without_the_password(self) -> None:
-        dsn = f"postgresql://nobody:hush-hush@127.0.0.1:{self.services.postgres.port}/galaxy"
-        code, output = self.serve(self.environment(POSTGRES_PRIMARY_DSN=dsn))
+    def assert_refused(self, *words: str, **changes: str) -> None:
+        before = threading.enumerate()
+        with self.subTest(words=words):
+            with self.assertRaises(StartupFailed) as caught:
+                self.start_runtime(**changes)
+            message = str(caught.exception)
+            self.assertEqual(message.splitlines(), [message])
+            for word in words:
+                self.assertIn(word, message)
+            self.assertNotIn(SECRET, message)
+            self.assertEqual(set(threading.enumerate()) - set(before), set())
 
-        self.assertEqual(code, 1)
-        self.assertNotIn("hush-hush", output)
-        self.assert_one_line(self.environment(POSTGRES_PRIMARY_DSN=dsn), "postgres", "nobody")
+    def test_a_dependency_that_does_not_answer_is_named_with_its_address(self) -> None:
+        with taken_address(listening=False) as nobody:
+            dsn = f"postgresql://rtmanagerservice:{SECRET}@{nobody}/galaxy"
+            self.assert_refused("postgres", nobody, POSTGRES_PRIMARY_DSN=dsn)
+            self.assert_refused("redis", nobody, REDIS_MASTER_ADDR=nobody, REDIS_PASSWORD=SECRET)
+            self.assert_refused("docker", nobody, DOCKER_HOST=f"tcp://{nobody}")
+        self.assert_refused("docker", "/nowhere", DOCKER_HOST="unix:///nowhere/docker.sock")
 
-    def test_a_schema_that_is_missing_is_one_line_with_the_remedy(self) -> None:
-        dsn = self.services.database.dsn.replace("search_path%3Drtmanager", "search_path%3Dno")
-        self.assert_one_line(self.environment(POSTGRES_PRIMARY_DSN=dsn), "CREATE SCHEMA no")
+    def test_a_dependency_that_refuses_is_named_and_no_password_is(self) -> None:
+        postgres = self.services.postgres
+        dsn = f"postgresql://nobody:{SECRET}@{postgres.host}:{postgres.port}/galaxy"
+        self.assert_refused("postgres", "nobody", POSTGRES_PRIMARY_DSN=dsn)
+        self.assert_refused("redis", REDIS_PASSWORD=SECRET)
 
-    def test_dependencies_that_do_not_answer_are_one_line_each(self) -> None:
-        with socket.socket() as nobody:
-            nobody.bind(("127.0.0.1", 0))  # and does not listen
-            address = f"127.0.0.1:{nobody.getsockname()[1]}"
-            dsn = f"postgresql://rtmanagerservice:hush-hush@{address}/galaxy"
-            self.assert_one_line(self.environment(POSTGRES_PRIMARY_DSN=dsn), "postgres", address)
-            self.assert_one_line(self.environment(REDIS_MASTER_ADDR=address), "redis", address)
-            self.assert_one_line(self.environment(DOCKER_HOST=f"tcp://{address}"), "docker", address)
-        self.assert_one_line(self.environment(DOCKER_HOST="unix:///nowhere/docker.sock"), "docker", "/nowhere")
-        self.assert_one_line(self.environment(DOCKER_NETWORK="no-such-net"), "docker network create no-such-net")
-        self.assert_one_line(self.environment(GAME_STATE_ROOT="/nowhere/games"), "state root", "/nowhere/games")
+    def test_a_network_that_is_missing_is_told_with_its_remedy_and_not_created(self) -> None:
+        missing = f"{self.network.name}-not"
+        self.assert_refused(f"docker network create {missing}", DOCKER_NETWORK=missing)
+        self.assertEqual(self.docker.networks(names=[missing]), [])
 
-    def test_an_address_in_use_is_one_line(self) -> None:
-        with socket.socket() as other:
-            other.bind(("127.0.0.1", 0))
-            other.listen()
-            address = f"127.0.0.1:{other.getsockname()[1]}"
-            self.assert_one_line(self.environment(INTERNAL_HTTP_ADDR=address), address, "in use")
+    def test_a_state_root_that_cannot_be_used_is_told(self) -> None:
+        file = self.state_root.directory / "file"
+        file.write_text("no directory")
+        self.assert_refused("state root", "/nowhere/games", GAME_STATE_ROOT="/nowhere/games")
+        self.assert_refused("state root", str(file), GAME_STATE_ROOT=str(file))
+        self.assertEqual(file.read_text(), "no directory")
+
+    def test_an_address_in_use_is_told(self) -> None:
+        with taken_address(listening=True) as taken:
+            self.assert_refused(taken, "in use", INTERNAL_HTTP_ADDR=taken)
+
+
+class Commands(CommandTestCase):
+    def test_every_fault_of_the_environment_is_told_at_once_and_the_process_exits_2(self) -> None:
+        bad = {
+            "RTMANAGER_POSTGRES_PRIMARY_DSN": f"postgresql://u:{SECRET}@h/db?nonsense=1",
+            "RTMANAGER_REDIS_MASTER_ADDR": "redis",
+            "RTMANAGER_PROBE_INTERVAL": "soon",
+            "RTMANAGER_SILENCE_TIMEOUT": "1s",
+            "RTMANAGER_DEFAULT_MEMORY": "much",
+        }
+        nothing, wrong = self.commands("serve", {}, bad)
+
+        self.assertEqual((nothing[0], wrong[0]), (2, 2))
+        for name in REQUIRED:
+            self.assertIn(f"RTMANAGER_{name} is not set", nothing[1])
+        faults = [line for line in wrong[1].splitlines() if line.startswith("  ")]
+        self.assertEqual(len(faults), len(bad) + 2, wrong[1])
+        for name, value in list(bad.items())[1:]:
+            self.assertIn(f"{name}: {value!r} is not ", wrong[1])
+        self.assertIn("RTMANAGER_POSTGRES_PRIMARY_DSN: its value", wrong[1])
+        self.assertNotIn(SECRET, wrong[1])
+
+    def test_a_start_that_fails_is_one_line_of_json_and_the_process_exits_1(self) -> None:
+        code, output = self.command("serve", self.environment(DOCKER_NETWORK=f"{self.network.name}-not"))
+
+        [line] = output.splitlines()
+        told = json.loads(line)
+        self.assertEqual((code, told["level"], told["message"]), (1, "error", "cannot start"))
+        self.assertIn("docker network create", told["error"])
 
     def test_check_asks_every_dependency_and_exits_1_when_one_fails(self) -> None:
-        code, output = self.serve(self.environment(), "check")
-        self.assertEqual((code, output.count("ok  "), output.count("FAILED")), (0, 5, 0), output)
+        missing = f"{self.network.name}-not"
+        good, bad = self.commands("check", self.environment(), self.environment(DOCKER_NETWORK=missing))
 
-        code, output = self.serve(self.environment(DOCKER_NETWORK="no-such-net"), "check")
-        self.assertEqual((code, output.count("ok  "), output.count("FAILED")), (1, 4, 1), output)
-        self.assertIn("remedy: docker network create no-such-net", output)
+        self.assertEqual((good[0], good[1].count("ok  "), good[1].count("FAILED")), (0, 5, 0), good[1])
+        self.assertEqual((bad[0], bad[1].count("ok  "), bad[1].count("FAILED")), (1, 4, 1), bad[1])
+        self.assertIn(f"remedy: docker network create {missing}", bad[1])
 
-    def test_migrate_applies_what_is_missing_once(self) -> None:
+    def test_of_two_migrations_at_once_one_does_it_and_the_other_finds_it_done(self) -> None:
         database = self.services.postgres.create_database()
         self.addCleanup(database.drop)
         environment = self.environment(POSTGRES_PRIMARY_DSN=database.dsn)
 
-        self.assertEqual(self.serve(environment, "migrate"), (0, "applied: initial\n"))
-        self.assertEqual(self.serve(environment, "migrate")[0], 0)
+        ended = self.commands("migrate", environment, environment)
 
-    def test_two_instances_start_at_once_on_an_empty_database_and_share_the_work(self) -> None:
-        database = self.services.postgres.create_database()
-        self.addCleanup(database.drop)
-        with ThreadPoolExecutor(2) as threads:
-            starts = [threads.submit(self.start_runtime, POSTGRES_PRIMARY_DSN=database.dsn) for _ in range(2)]
-        for start in starts:
-            self.assertEqual(web.call("GET", f"{start.result().base_url}/readyz"), (200, {"status": "ready"}))
-
-        games = [f"{self.game_id}-{number}" for number in range(4)]
-        for game_id in games:
-            self.add_start_job(game_id=game_id)
-
-        self.assertEqual(sorted(each["game_id"] for each in self.results(4)), games)
-        self.assertEqual([len(self.containers(game_id)) for game_id in games], [1] * 4)
-
-    def test_sigterm_leaves_the_games_running_and_exits_0(self) -> None:
-        process = self.start_process()
-        self.post("start", {"image_ref": self.engine.ref})
-
-        self.assertEqual(process.terminate(), 0)
-
-        [container] = self.containers()
-        self.assertTrue(container["State"]["Running"])
-        self.assertEqual(self.record()["status"], "running")
-
-    def test_an_operation_that_outlives_the_shutdown_is_handed_back_and_done_by_the_next(self) -> None:
-        live = self.start_runtime(SHUTDOWN_TIMEOUT="300ms", CONTAINER_STOP_TIMEOUT_SECONDS="6")
-        self.post("start", {"image_ref": images.tiny("ignores-signals")})
-        self.add_stop_job()
-        wait_until("the stop to begin", lambda: self.rows("SELECT FROM operations WHERE state = 'running'"))
-
-        began = time.monotonic()
-        live.stop()
-        took = time.monotonic() - began
-
-        self.assertLess(took, 3, "a stop is bounded by its timeout, not by Docker")
-        self.assertEqual(self.entries("runtime:job_results"), [])
-        self.start_runtime()
-        self.assertEqual(self.results()[0]["outcome"], "success")
-        self.assertEqual(self.record()["status"], "stopped")
+        self.assertEqual([code for code, _ in ended], [0, 0])
+        said = sorted(output for _, output in ended)
+        self.assertEqual(said, ["applied: initial\n", "nothing to apply, the schema is up to date\n"])
 
 
-class Cycles(RuntimeTestCase):
-    def test_starting_and_stopping_again_and_again_leaves_nothing_behind(self) -> None:
-        daemon.client().version()
-        for _ in range(3):  # what is made once per process is made now
-            self.start_runtime().stop()
-        before = _held()
-        for _ in range(CYCLES):
-            self.start_runtime().stop()
-        after = _held()
+class Order(RuntimeTestCase):
+    def test_nothing_listens_before_the_migrations_are_done(self) -> None:
+        address = manager.free_address()
+        with self.services.database.connect() as other:
+            other.execute("BEGIN")
+            other.execute("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.migrations'))")
+            process = manager.start(self.environment(INTERNAL_HTTP_ADDR=address), self.log)
+            self.addCleanup(process.kill)
+            self.wait_until("the migration to wait its turn", self.waiting_for_its_turn)
 
-        self.assertEqual(after["threads"], before["threads"])
-        self.assertEqual(after["descriptors"], before["descriptors"])
-        self.assertLess(after["kilobytes"] - before["kilobytes"], 4096 + 10 * CYCLES)
+            with self.assertRaises(ConnectionRefusedError):
+                web.call("GET", f"http://{address}/healthz")
+            self.assertIsNone(process.exit_code)
+            other.execute("COMMIT")
 
+        process.wait_until_ready()
 
-def _held() -> dict[str, Any]:
-    """What this process holds of the system."""
-    status = Path("/proc/self/status").read_text()
-    return {
-        "threads": sorted(thread.name for thread in threading.enumerate()),
-        "descriptors": len(os.listdir("/proc/self/fd")),
-        "kilobytes": int(status.partition("VmRSS:")[2].split()[0]),
-    }
+    def waiting_for_its_turn(self) -> list[object]:
+        query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+        return list(self.rows(query))

@@ -141,6 +141,8 @@ def _have(service: Service) -> str:
     given = os.environ.get(service.base_variable)
     if given and INPUTS_LABEL in labels_of(inspect(client, given) or {"Config": {}}):
         return given  # one of our own finished images, named by hand
+    if ready := up_to_date(service):
+        return ready  # nearly always, and then nobody has to wait for the turn
     with one_at_a_time():
         return up_to_date(service) or _make(client, service)
 

@@ -12,7 +12,7 @@ a later pull is a real one; what was pulled is removed by `close`, or, of a run 
 import http.client
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 PORT = 5000
+
+#: The registry's address for pushes. A local name is needed for a push, and its usual one may be that of an image
+#: that was pulled.
+PUSH_HOST = "localhost"
 
 #: The first part of each repository's name; the run's id follows, by which a killed run's images are known.
 NAMESPACE = "rtm-it-"
@@ -72,18 +76,20 @@ class Registry:
     def push(self, image: str, name: str = "game:1.0.0") -> str:
         """Push a local image under `name`, in place of what had it before; its full reference.
 
-        The image keeps the names that it had; one that had none is gone from the daemon.
+        The image keeps the names that it had; one that had none is gone from the daemon. What was pulled under
+        this name stays as it is.
         """
-        client, pushed = self.container.client, self.reference(name)
-        repository, _, tag = pushed.rpartition(":")
+        client = self.container.client
+        by_way_of = reference(self.port, name, PUSH_HOST)
+        repository, _, tag = by_way_of.rpartition(":")
         client.tag(image, repository, tag)
         try:
             for event in client.push(repository, tag, stream=True, decode=True):
                 if error := event.get("error"):
-                    raise HarnessError(f"{image} cannot be pushed as {pushed}: {error}")
+                    raise HarnessError(f"{image} cannot be pushed as {by_way_of}: {error}")
         finally:
-            client.remove_image(pushed)
-        return pushed
+            client.remove_image(by_way_of)
+        return self.reference(name)
 
     def requests(self) -> list[Request]:
         """Every request so far, oldest first."""
@@ -113,9 +119,9 @@ def start(image: str | None = None) -> Registry:
     return Registry(*listening.start("registry", image or images.image_registry(), PORT, _listen, _wait))
 
 
-def reference(port: int, name: str) -> str:
+def reference(port: int, name: str, host: str = LOOPBACK) -> str:
     """The reference of `name` in this run's part of a registry on `port`, as the daemon knows it."""
-    return f"{LOOPBACK}:{port}/{NAMESPACE}{runner.current().run}/{name}"
+    return f"{host}:{port}/{NAMESPACE}{runner.current().run}/{name}"
 
 
 def answer_to(host: str, port: int, path: str) -> http.client.HTTPResponse:
@@ -128,23 +134,20 @@ def answer_to(host: str, port: int, path: str) -> http.client.HTTPResponse:
         connection.close()
 
 
-def forget_images(client: "APIClient", prefix: str) -> list[str]:
-    """Remove every image reference that begins with `prefix`; raises HarnessError when one is in use."""
-    removed = []
-    for ref in references(client):
-        if ref.startswith(prefix):
-            _remove(client, ref)
-            removed.append(ref)
-    return removed
+def forget_images(client: "APIClient", prefix: str) -> None:
+    """Remove every image reference that begins with `prefix`; raises HarnessError when some are in use."""
+    if in_use := _remove(client, (ref for ref in references(client) if ref.startswith(prefix))):
+        raise HarnessError(f"{'; '.join(in_use)}: take away what runs an image before its registry")
 
 
-def sweep_images(client: "APIClient") -> list[str]:
-    """Remove what was pulled from registries of runs that have no container any more; the references."""
+def sweep_images(client: "APIClient") -> None:
+    """Remove what was pulled from registries of runs that have no container any more, unless it is still in use."""
+    ours = re.compile(rf"(?:{re.escape(LOOPBACK)}|{PUSH_HOST}):\d+/{NAMESPACE}(\w+)/")
+    found = [(match[1], ref) for ref in references(client) if (match := ours.match(ref))]
     label = f"{runner.PREFIX}run"
-    running = {found["Labels"][label] for found in client.containers(all=True, filters={"label": label})}
-    ours = re.compile(rf"{re.escape(LOOPBACK)}:\d+/{NAMESPACE}(\w+)/")
-    left = {match[0] for ref in references(client) if (match := ours.match(ref)) and match[1] not in running}
-    return [ref for prefix in sorted(left) for ref in forget_images(client, prefix)]
+    # Looked for after the images: a run that has one by now had its registry before.
+    alive = {each["Labels"][label] for each in client.containers(all=True, filters={"label": label})}
+    _remove(client, (ref for run, ref in found if run not in alive))
 
 
 def references(client: "APIClient") -> Iterator[str]:
@@ -154,17 +157,21 @@ def references(client: "APIClient") -> Iterator[str]:
         yield from image["RepoDigests"] or ()
 
 
-def _remove(client: "APIClient", ref: str) -> None:
+def _remove(client: "APIClient", refs: Iterable[str]) -> list[str]:
+    """Remove image references; what the daemon says of those that are in use."""
     from docker.errors import APIError, ImageNotFound
 
-    try:
-        client.remove_image(ref)
-    except ImageNotFound:
-        return  # a digest goes with the last tag of its repository
-    except APIError as error:
-        if error.status_code != 409:
-            raise
-        raise HarnessError(f"{error.explanation}: take away what runs it before its registry") from error
+    in_use = []
+    for ref in refs:
+        try:
+            client.remove_image(ref)
+        except ImageNotFound:
+            continue  # a digest goes with the last tag of its repository
+        except APIError as error:
+            if error.status_code != 409:
+                raise
+            in_use.append(str(error.explanation))
+    return in_use
 
 
 def _listen(at: Endpoint) -> list[str]:

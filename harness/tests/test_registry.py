@@ -72,6 +72,15 @@ class RegistryTest(unittest.TestCase):
             pull(SHOP.push(made, "changing:1.0.0"))
             self.assertEqual(image_id(SHOP.reference("changing:1.0.0")), made)
 
+    def test_what_was_pulled_stays_as_it_is_while_another_image_takes_its_place(self) -> None:
+        made = small("pulled")
+        ref = SHOP.push(made, "staying:1.0.0")
+        pull(ref)
+
+        SHOP.push(small("in its place"), "staying:1.0.0")
+
+        self.assertEqual(image_id(ref), made)
+
     def test_what_docker_asks_for_is_seen_and_nothing_else(self) -> None:
         ref, other = (SHOP.push(small(self.id()), f"asked:1.0.{patch}") for patch in (0, 1))
         pull(ref)
@@ -91,7 +100,7 @@ class RegistryTest(unittest.TestCase):
             gone.container.remove()
             with self.assertRaisesRegex(HarnessError, "cannot be pushed as .*connection refused"):
                 gone.push(self.named())
-            self.assertIsNone(image_id(gone.reference("game:1.0.0")))
+            self.assertEqual(references(f"localhost:{gone.port}/"), [])
 
     def test_every_image_that_was_pulled_goes_with_its_registry(self) -> None:
         own = registry.start()
@@ -110,11 +119,9 @@ class RegistryTest(unittest.TestCase):
         own = registry.start()
         ref = own.push(small(self.id()))
         pull(ref)
-        made = daemon.client().create_container(ref, command=["x"], labels=runner.current().labels())
-        self.addCleanup(registry.forget_images, daemon.client(), ref)
-        self.addCleanup(container.remove, daemon.client(), made["Id"])
+        user = self.use(ref)
 
-        with self.assertRaisesRegex(HarnessError, f"{made['Id'][:12]}.*before its registry"):
+        with self.assertRaisesRegex(HarnessError, f"{user[:12]}.*before its registry"):
             own.close()
 
         with self.assertRaises(OSError):
@@ -122,14 +129,33 @@ class RegistryTest(unittest.TestCase):
 
     def test_the_next_start_removes_what_a_killed_run_left_and_nothing_of_a_run_that_is_alive(self) -> None:
         name = self.named()
-        repositories = [f"127.0.0.1:1/{NAMESPACE}{run}/game" for run in ("0dead0", runner.current().run)]
+        repositories = [
+            f"{host}:1/{NAMESPACE}{run}/game"
+            for host, run in (("127.0.0.1", "0dead0"), ("localhost", "0dead0"), ("127.0.0.1", runner.current().run))
+        ]
         for repository in repositories:
             daemon.client().tag(name, repository, "1.0.0")
-        self.addCleanup(registry.forget_images, daemon.client(), repositories[1])
+        self.addCleanup(registry.forget_images, daemon.client(), repositories[2])
 
         registry.start().close()
 
-        self.assertEqual([image_id(f"{each}:1.0.0") for each in repositories], [None, image_id(name)])
+        self.assertEqual([image_id(f"{each}:1.0.0") for each in repositories], [None, None, image_id(name)])
+
+    def test_what_a_killed_run_left_in_use_stands_in_nobodys_way(self) -> None:
+        ref = f"127.0.0.1:1/{NAMESPACE}0dead1/game:1.0.0"
+        daemon.client().tag(small(self.id()), ref.removesuffix(":1.0.0"), "1.0.0")  # its only name
+        self.use(ref)
+
+        registry.start().close()
+
+        self.assertIsNotNone(image_id(ref))
+
+    def use(self, ref: str) -> str:
+        """Have a container of an image, both to be taken away at the end; its id."""
+        made = daemon.client().create_container(ref, command=["x"], labels=runner.current().labels())
+        self.addCleanup(registry.forget_images, daemon.client(), ref)
+        self.addCleanup(container.remove, daemon.client(), made["Id"])
+        return str(made["Id"])
 
 
 class PublishedPortTest(unittest.TestCase):

@@ -3,8 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from harness import web
-from harness.case import RuntimeTestCase, start_services
-from harness.postgres import Database
+from harness.case import start_services
+from integration.commands import CommandTestCase
 from rtmanager.app import StartupFailed
 
 TEXT, TIME = ("text", "NO"), ("timestamp with time zone", "NO")
@@ -55,21 +55,22 @@ def setUpModule() -> None:
     start_services()
 
 
-class Schema(RuntimeTestCase):
-    def empty_database(self) -> Database:
-        made = self.services.postgres.create_database()
-        self.addCleanup(made.drop)
-        return made
+class Schema(CommandTestCase):
+    def begin_anew(self) -> None:
+        """Leave the schema as whoever runs PostgreSQL hands it over: empty, and owned by the manager's role."""
+        with self.services.database.connect() as connection:
+            connection.execute("DROP SCHEMA rtmanager CASCADE")
+            connection.execute("CREATE SCHEMA rtmanager AUTHORIZATION rtmanagerservice")
 
     def test_the_tables_that_others_read_are_those_of_the_contract(self) -> None:
-        database = self.empty_database()
-        self.start_runtime(POSTGRES_PRIMARY_DSN=database.dsn)
+        self.begin_anew()
+        self.start_runtime()
 
         columns = """
             SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
             WHERE table_schema = 'rtmanager' AND table_name = ANY (%s) ORDER BY ordinal_position"""
         keys = "SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'p'"
-        with database.connect() as connection:
+        with self.services.database.connect() as connection:
             found: dict[str, dict[str, tuple[str, str]]] = {}
             for table, column, kind, nullable in connection.execute(columns, (list(TABLES),)):
                 found.setdefault(table, {})[column] = (kind, nullable)
@@ -87,25 +88,26 @@ class Schema(RuntimeTestCase):
             self.assertIn(f"'{status}'", statuses[0] if statuses else "")
 
     def test_a_second_start_on_a_migrated_database_keeps_what_is_in_it(self) -> None:
-        database = self.empty_database()
-        live = self.start_runtime(POSTGRES_PRIMARY_DSN=database.dsn)
+        self.begin_anew()
+        live = self.start_runtime()
         before = self.post("start", {"image_ref": self.engine.ref})
         live.stop()
 
-        self.start_runtime(POSTGRES_PRIMARY_DSN=database.dsn)
+        self.start_runtime()
 
         self.assertEqual(self.succeed(self.call("GET", "")), before)
-        with database.connect() as connection:
+        with self.services.database.connect() as connection:
             migrations = connection.execute("SELECT version, name FROM schema_migrations").fetchall()
         self.assertEqual(migrations, [(1, "initial")])
 
     def test_a_database_that_is_ahead_of_the_program_is_used_and_reported(self) -> None:
-        database = self.empty_database()
-        self.start_runtime(POSTGRES_PRIMARY_DSN=database.dsn).stop()
-        with database.connect() as connection:
+        self.begin_anew()
+        self.addCleanup(self.begin_anew)  # what was applied once is not forgotten between tests
+        self.start_runtime().stop()
+        with self.services.database.connect() as connection:
             connection.execute("INSERT INTO schema_migrations (version, name) VALUES (999, 'later')")
 
-        self.start_runtime(POSTGRES_PRIMARY_DSN=database.dsn)
+        self.start_runtime()
 
         self.assertEqual(web.call("GET", f"{self.base_url}/readyz")[0], 200)
         self.assertIn("999", self.log.read_text())
@@ -128,9 +130,9 @@ class Schema(RuntimeTestCase):
                 self.assertEqual(web.call("GET", f"{self.base_url}/api/v1/internal/runtimes")[0], 200)
 
     def test_two_instances_start_at_once_on_an_empty_database_and_share_the_work(self) -> None:
-        database = self.empty_database()
+        self.begin_anew()
         with ThreadPoolExecutor(2) as threads:
-            starts = [threads.submit(self.start_runtime, POSTGRES_PRIMARY_DSN=database.dsn) for _ in range(2)]
+            starts = [threads.submit(self.start_runtime) for _ in range(2)]
         for start in starts:
             self.assertEqual(web.call("GET", f"{start.result().base_url}/readyz"), (200, {"status": "ready"}))
 
@@ -140,3 +142,12 @@ class Schema(RuntimeTestCase):
 
         self.assertEqual(sorted(each["game_id"] for each in self.results(3)), games)
         self.assertEqual([len(self.containers(game_id)) for game_id in games], [1] * 3)
+
+    def test_of_two_migrations_at_once_one_does_it_and_the_other_finds_it_done(self) -> None:
+        self.begin_anew()
+
+        ended = self.commands("migrate", self.environment(), self.environment())
+
+        self.assertEqual([code for code, _ in ended], [0, 0])
+        said = sorted(output for _, output in ended)
+        self.assertEqual(said, ["applied: initial\n", "nothing to apply, the schema is up to date\n"])

@@ -1,18 +1,14 @@
 """Coming up: what is wrong is said in one line, and nothing listens before everything is as it has to be."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 from harness import manager, web
 from harness.case import RuntimeTestCase, start_services
+from integration.commands import CommandTestCase
 from rtmanager.app import StartupFailed
 
 REQUIRED = ("POSTGRES_PRIMARY_DSN", "REDIS_MASTER_ADDR", "GAME_STATE_ROOT", "LOBBY_INTERNAL_BASE_URL")
@@ -33,26 +29,6 @@ def taken_address(*, listening: bool) -> Iterator[str]:
         if listening:
             holder.listen()
         yield f"127.0.0.1:{holder.getsockname()[1]}"
-
-
-class CommandTestCase(RuntimeTestCase):
-    def command(self, command: str, environment: dict[str, str]) -> tuple[int, str]:
-        """Run a command that has to end by itself, with no other environment than this; exit code and output."""
-        ended = subprocess.run(
-            [sys.executable, "-m", "rtmanager", command],
-            env={"PATH": os.environ["PATH"], **environment},
-            cwd=Path(__file__).parents[1],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return ended.returncode, ended.stdout + ended.stderr
-
-    def commands(self, command: str, *environments: dict[str, str]) -> list[tuple[int, str]]:
-        """As `command`, one beside the other."""
-        with ThreadPoolExecutor(len(environments)) as threads:
-            return list(threads.map(lambda each: self.command(command, each), environments))
 
 
 class Refusals(RuntimeTestCase):
@@ -137,17 +113,6 @@ class Commands(CommandTestCase):
         self.assertEqual((good[0], good[1].count("ok  "), good[1].count("FAILED")), (0, 5, 0), good[1])
         self.assertEqual((bad[0], bad[1].count("ok  "), bad[1].count("FAILED")), (1, 4, 1), bad[1])
         self.assertIn(f"remedy: docker network create {missing}", bad[1])
-
-    def test_of_two_migrations_at_once_one_does_it_and_the_other_finds_it_done(self) -> None:
-        database = self.services.postgres.create_database()
-        self.addCleanup(database.drop)
-        environment = self.environment(POSTGRES_PRIMARY_DSN=database.dsn)
-
-        ended = self.commands("migrate", environment, environment)
-
-        self.assertEqual([code for code, _ in ended], [0, 0])
-        said = sorted(output for _, output in ended)
-        self.assertEqual(said, ["applied: initial\n", "nothing to apply, the schema is up to date\n"])
 
 
 class Order(RuntimeTestCase):

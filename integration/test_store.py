@@ -3,7 +3,7 @@
 import unittest
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 from harness import services
 from harness.case import start_services
@@ -91,18 +91,23 @@ def _log_entry(row: Mapping[str, Any]) -> LogEntry:
 
 
 class InPostgres(unittest.TestCase):
-    """Makes the store of a contract's test, in the services of this process."""
+    """Makes the store of a contract's test, in the services of this process; the tests of a class share the pool."""
 
-    services: Services
+    services: ClassVar[Services]
+    database: ClassVar[Database]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.services = services.shared()
+        cls.database = Database(cls.services.database.dsn, max_connections=8, silence_s=8.0)
+        migrate(cls.database, LOGGER)
+        cls.database.open()
+        cls.addClassCleanup(cls.database.close)
 
     def make(self) -> StoreInPostgres:
-        self.services = services.shared()
         self.services.empty()
-        database = Database(self.services.database.dsn, max_connections=8, silence_s=8.0)
-        migrate(database, LOGGER)
-        database.open()
-        self.addCleanup(database.close)
-        return StoreInPostgres(database, {stream: f"test:{stream}" for stream in Stream})
+        return StoreInPostgres(self.database, {stream: f"test:{stream}" for stream in Stream})
 
 
 class PostgresRecordsTest(InPostgres, store_contract.RecordsContract):

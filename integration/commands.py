@@ -1,0 +1,32 @@
+"""Running the program's commands as a person does: each in a process that ends by itself."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from harness.case import RuntimeTestCase
+
+#: None of the commands waits for anything that takes longer.
+LIMIT_S = 60
+
+
+class CommandTestCase(RuntimeTestCase):
+    def command(self, command: str, environment: dict[str, str]) -> tuple[int, str]:
+        """Run a command that has to end by itself, with no other environment than this; exit code and output."""
+        ended = subprocess.run(
+            [sys.executable, "-m", "rtmanager", command],
+            env={"PATH": os.environ["PATH"], **environment},
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        return ended.returncode, ended.stdout + ended.stderr
+
+    def commands(self, command: str, *environments: dict[str, str]) -> list[tuple[int, str]]:
+        """As `command`, one beside the other."""
+        with ThreadPoolExecutor(len(environments)) as threads:
+            return list(threads.map(lambda each: self.command(command, each), environments))

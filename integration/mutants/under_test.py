@@ -13,7 +13,8 @@ from pathlib import Path
 from harness import runner
 from integration.mutants.mutant import MutantError
 
-_NAMES_ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Failed|Exception|Unavailable)\b")
+#: `AssertionError: …`, `subprocess.TimeoutExpired: …`, `KeyboardInterrupt`
+_NAMES_ERROR = re.compile(r"([A-Za-z_]\w*\.)*[A-Z]\w*(:|$)")
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,16 @@ def run(modules: list[str]) -> Outcome:
     return Outcome(
         tests=result.testsRun,
         failed=failed.id() if failed else "",
-        why=_last_word(trace),
+        why=last_word(trace),
         skipped=len(result.skipped),
         run=runner.current().run,
     )
 
 
-def _last_word(trace: str) -> str:
-    """The line of a traceback that names the error."""
-    named = [line for line in trace.splitlines() if _NAMES_ERROR.match(line)]
-    return (named[-1] if named else trace)[:200]
+def last_word(trace: str) -> str:
+    """The line of a traceback that names the error: it follows the lines of the last place in the code."""
+    _, _, after = trace.rpartition('\n  File "')
+    return next((line for line in after.splitlines() if _NAMES_ERROR.match(line)), trace)[:200]
 
 
 def main(arguments: list[str]) -> None:

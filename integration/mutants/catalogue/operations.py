@@ -60,9 +60,9 @@ MUTANTS = (
     Mutant(
         name="birthday-lost",
         breaks="a game that is started again seems to be created anew",
-        file="rtmanager/operations/launch.py",
-        old="created_at=before.created_at if before else now,",
-        new="created_at=now,",
+        file="rtmanager/adapters/postgres/sql/records.sql",
+        old="    state_path = %(state_path)s, docker_network",
+        new="    created_at = clock_timestamp(), state_path = %(state_path)s, docker_network",
         module="test_lifecycle",
     ),
     Mutant(

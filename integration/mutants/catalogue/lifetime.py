@@ -43,7 +43,7 @@ MUTANTS = (
 
         stack.callback(stop_games)
 """,
-        module="test_startup",
+        module="test_shutdown",
     ),
     Mutant(
         name="claim-not-confirmed",

@@ -140,14 +140,19 @@ def forget_images(client: "APIClient", prefix: str) -> None:
         raise HarnessError(f"{'; '.join(in_use)}: take away what runs an image before its registry")
 
 
-def sweep_images(client: "APIClient") -> None:
-    """Remove what was pulled from registries of runs that have no container any more, unless it is still in use."""
+def sweep_images(client: "APIClient") -> list[str]:
+    """Remove what was pulled from registries of runs that have no container any more; the references.
+
+    What is still in use is left for another time.
+    """
     ours = re.compile(rf"(?:{re.escape(LOOPBACK)}|{PUSH_HOST}):\d+/{NAMESPACE}(\w+)/")
     found = [(match[1], ref) for ref in references(client) if (match := ours.match(ref))]
     label = f"{runner.PREFIX}run"
     # Looked for after the images: a run that has one by now had its registry before.
     alive = {each["Labels"][label] for each in client.containers(all=True, filters={"label": label})}
-    _remove(client, (ref for run, ref in found if run not in alive))
+    left = [ref for run, ref in found if run not in alive]
+    _remove(client, left)
+    return sorted(set(left).difference(references(client))) if left else []
 
 
 def references(client: "APIClient") -> Iterator[str]:

@@ -115,6 +115,14 @@ class RegistryTest(unittest.TestCase):
         with self.assertRaises(OSError):
             registry.answer_to(own.host, own.port, "/v2/")
 
+    def test_a_start_sweeps_what_a_killed_run_left(self) -> None:
+        repository = f"127.0.0.1:1/{NAMESPACE}0dead2/game"
+        daemon.client().tag(small(self.id()), repository, "1.0.0")
+
+        registry.start().close()
+
+        self.assertEqual(references(repository), [])
+
     def test_an_image_that_a_container_has_is_named_and_its_registry_goes(self) -> None:
         own = registry.start()
         ref = own.push(small(self.id()))
@@ -127,7 +135,7 @@ class RegistryTest(unittest.TestCase):
         with self.assertRaises(OSError):
             registry.answer_to(own.host, own.port, "/v2/")
 
-    def test_the_next_start_removes_what_a_killed_run_left_and_nothing_of_a_run_that_is_alive(self) -> None:
+    def test_what_a_killed_run_left_is_swept_and_nothing_of_a_run_that_is_alive(self) -> None:
         name = self.named()
         repositories = [
             f"{host}:1/{NAMESPACE}{run}/game"
@@ -137,16 +145,18 @@ class RegistryTest(unittest.TestCase):
             daemon.client().tag(name, repository, "1.0.0")
         self.addCleanup(registry.forget_images, daemon.client(), repositories[2])
 
-        registry.start().close()
+        removed = registry.sweep_images(daemon.client())
 
-        self.assertEqual([image_id(f"{each}:1.0.0") for each in repositories], [None, None, image_id(name)])
+        refs = [f"{each}:1.0.0" for each in repositories]
+        self.assertEqual([image_id(ref) for ref in refs], [None, None, image_id(name)])
+        self.assertEqual(set(refs).intersection(removed), set(refs[:2]))
 
     def test_what_a_killed_run_left_in_use_stands_in_nobodys_way(self) -> None:
         ref = f"127.0.0.1:1/{NAMESPACE}0dead1/game:1.0.0"
         daemon.client().tag(small(self.id()), ref.removesuffix(":1.0.0"), "1.0.0")  # its only name
         self.use(ref)
 
-        registry.start().close()
+        registry.start().close()  # which sweeps
 
         self.assertIsNotNone(image_id(ref))
 

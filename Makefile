@@ -49,6 +49,7 @@ run: $(STAMP) ## a Runtime Manager with everything it needs, until Ctrl-C
 unit: $(STAMP) ## quick tests, no Docker needed
 	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s rtmanager/tests
 	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s harness/tests
+	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s bench/tests
 
 integration: $(STAMP) ## the suite, and the harness's own tests, on real services
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s harness/tests

@@ -25,7 +25,7 @@ from harness.errors import WaitFailed
 from harness.images.catalogue import EngineImage
 from harness.live import LiveRuntime
 from harness.lobby import Lobby
-from harness.stack import ENGINE_USER
+from harness.stack import ownership
 from harness.waiting import wait_until
 
 __all__ = ["RuntimeTestCase", "ServicesTestCase", "start_services", "unique_game_id"]
@@ -71,15 +71,13 @@ class RuntimeTestCase(ServicesTestCase):
             "DOCKER_HOST": daemon.host(),
             "DOCKER_NETWORK": self.network.name,
             "GAME_STATE_ROOT": str(self.state_root.games),
-            "GAME_STATE_OWNER_UID": str(ENGINE_USER),
-            "GAME_STATE_OWNER_GID": str(ENGINE_USER),
             "LOBBY_INTERNAL_BASE_URL": self.lobby.base_url,
             "CONTAINER_STOP_TIMEOUT_SECONDS": "5",
             # Every test is the first start of its manager; those about images that die at once set it back.
             "FIRST_START_WATCH": "1ms",
             **changes,
         }
-        return {f"RTMANAGER_{name}": value for name, value in base.items()}
+        return ownership() | {f"RTMANAGER_{name}": value for name, value in base.items()}
 
     def start_runtime(self, **changes: str) -> LiveRuntime:
         """Start a manager in this process; stopped at the end of the test. Calls go to the last one started."""

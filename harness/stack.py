@@ -4,6 +4,7 @@ with stack.running() as here, manager.start(here.environment, log) as process:
     process.wait_until_ready()
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,22 @@ from harness.stateroot import StateRoot
 
 #: The user that the reference engine runs as, and so the owner of its games' directories.
 ENGINE_USER = 10001
+
+
+def ownership() -> dict[str, str]:
+    """The settings by which the engine may write to its game's directory.
+
+    Only root may give a directory to the engine's user; whoever else runs a manager keeps it and opens it to all.
+    """
+    if os.geteuid() == 0:
+        owner, group, mode = ENGINE_USER, ENGINE_USER, "0750"
+    else:
+        owner, group, mode = os.geteuid(), os.getegid(), "0777"
+    return {
+        "RTMANAGER_GAME_STATE_OWNER_UID": str(owner),
+        "RTMANAGER_GAME_STATE_OWNER_GID": str(group),
+        "RTMANAGER_GAME_STATE_DIR_MODE": mode,
+    }
 
 
 @dataclass(frozen=True)
@@ -55,8 +72,7 @@ def running(name: str) -> Iterator[Stack]:
             "RTMANAGER_DOCKER_HOST": daemon.host(),
             "RTMANAGER_DOCKER_NETWORK": games.name,
             "RTMANAGER_GAME_STATE_ROOT": str(root.games),
-            "RTMANAGER_GAME_STATE_OWNER_UID": str(ENGINE_USER),
-            "RTMANAGER_GAME_STATE_OWNER_GID": str(ENGINE_USER),
+            **ownership(),
             "RTMANAGER_LOBBY_INTERNAL_BASE_URL": lobby.base_url,
             "RTMANAGER_CONTAINER_STOP_TIMEOUT_SECONDS": "10",
         }

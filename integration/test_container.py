@@ -61,6 +61,16 @@ class Identity(ContainerTestCase):
         self.assertEqual(list(container["NetworkSettings"]["Networks"]), [self.network.name])
         self.assertFalse(any(container["NetworkSettings"]["Ports"].values()), "no port is published")
 
+    def test_the_longest_id_that_a_game_may_have_fits(self) -> None:
+        self.game_id = f"{self.game_id}_".ljust(51, "x")
+
+        container = self.started()
+
+        self.assertEqual(container["Config"]["Hostname"], f"galaxy-game-{self.game_id}")
+        self.assertEqual(
+            self.inside(container, "import socket; print(socket.gethostname())"), f"galaxy-game-{self.game_id}"
+        )
+
     def test_its_environment_is_the_images_own_and_where_its_state_is(self) -> None:
         container = self.started()
 

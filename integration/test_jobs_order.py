@@ -106,6 +106,18 @@ class BusyGames(RuntimeTestCase):
         sources = [(row["op_kind"], row["op_source"]) for row in self.log_rows()]
         self.assertEqual(sources, [("start", "gm_rest"), ("stop", "gm_rest"), ("start", "lobby_stream")])
 
+    def test_what_was_decided_on_a_record_that_changed_meanwhile_is_decided_again(self) -> None:
+        self.start_runtime(CONTAINER_STOP_TIMEOUT_SECONDS="60")
+        container_id = self.stopping()
+        with self.services.database.connect() as connection:
+            connection.execute("UPDATE runtime_records SET status = 'stopped', stopped_at = '2001-01-01T00:00Z'")
+        self.docker.kill(container_id)
+
+        [result] = self.results()
+
+        self.assertEqual((result["outcome"], result["error_code"]), ("success", "replay_no_op"))
+        self.assertEqual(self.record()["stopped_at"].year, 2001, "another's change is not written over")
+
     def test_a_game_that_does_not_end_delays_no_other(self) -> None:
         self.start_runtime(CONTAINER_STOP_TIMEOUT_SECONDS="60")
         container_id = self.stopping()
@@ -122,7 +134,7 @@ class BusyGames(RuntimeTestCase):
 
     def test_starts_of_different_games_do_not_wait_for_each_other(self) -> None:
         self.start_runtime()
-        lock = self.lock_records()
+        lock = self.lock("runtime_records")
         games = [unique_game_id(name) for name in ("a", "b", "c")]
         for game_id in games:
             self.add_start_job(game_id=game_id)
@@ -137,10 +149,26 @@ class BusyGames(RuntimeTestCase):
     def runs(self, game_id: str) -> bool:
         return any(each["State"]["Running"] for each in self.containers(game_id))
 
-    def lock_records(self) -> Any:
-        """A transaction under which no operation can end, until it is closed."""
+    def test_nothing_is_told_before_all_of_it_is_written(self) -> None:
+        self.start_runtime()
+        lock = self.lock("health_snapshots")
+        self.add_start_job()
+        self.wait_until("the end to be written as far as it goes", self.waiting_for_a_lock)
+
+        self.assertEqual(self.entries("runtime:health_events") + self.entries("runtime:job_results"), [])
+        self.assertEqual((self.record(), self.log_rows()), ({}, []))
+        lock.close()
+        self.results()
+        self.assertEqual(len(self.rows("SELECT FROM health_snapshots")), 1)
+
+    def waiting_for_a_lock(self) -> list[dict[str, Any]]:
+        query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return self.rows(query)
+
+    def lock(self, table: str) -> Any:
+        """A transaction under which nobody else writes the table, until it is closed."""
         connection = self.services.database.connect()
         self.addCleanup(connection.close)
         connection.execute("BEGIN")
-        connection.execute("LOCK TABLE runtime_records IN EXCLUSIVE MODE")
+        connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE".encode())
         return connection

@@ -94,6 +94,29 @@ class Lifecycle(RuntimeTestCase):
         self.assertNotEqual(again["current_container_id"], first["current_container_id"])
 
 
+class Unrecorded(RuntimeTestCase):
+    def test_a_container_of_ours_without_a_record_is_taken_or_left_alone_and_cleared_once_dead(self) -> None:
+        self.start_runtime()
+        first = self.started_and_forgotten(self.engine.ref)
+
+        self.refused(self.call("POST", "/start", {"image_ref": self.engine.patched_ref}), 500, "container_start_failed")
+        self.assertTrue(self.docker.inspect_container(first)["State"]["Running"], "it runs something else")
+
+        self.assertEqual(self.started_and_forgotten(self.engine.ref), first, "it runs what is wanted")
+
+        self.docker.kill(first)
+        fresh = self.started_and_forgotten(self.engine.patched_ref)
+        self.assertEqual([each["Id"] for each in self.containers()], [fresh])
+        self.assertNotEqual(fresh, first)
+
+    def started_and_forgotten(self, image_ref: str) -> str:
+        """Start the game, and lose its record as a restore from a backup would; the container's id."""
+        started = self.post("start", {"image_ref": image_ref})
+        with self.services.database.connect() as connection:
+            connection.execute("DELETE FROM runtime_records WHERE game_id = %s", (self.game_id,))
+        return str(started["current_container_id"])
+
+
 class ByHand(RuntimeTestCase):
     """A person did something to a container meanwhile."""
 

@@ -121,6 +121,20 @@ class Schema(CommandTestCase):
         self.assertIn("CREATE SCHEMA missing", str(caught.exception))
         self.assertEqual(self.rows("SELECT FROM pg_namespace WHERE nspname = 'missing'"), [])
 
+    def test_a_migration_that_fails_is_told_and_leaves_the_schema_as_it_was(self) -> None:
+        self.begin_anew()
+        self.addCleanup(self.begin_anew)
+        with self.services.database.connect() as connection:
+            connection.execute("CREATE TABLE operation_log (mine int)")
+
+        with self.assertRaises(StartupFailed) as caught:
+            self.start_runtime()
+
+        self.assertEqual(len(str(caught.exception).splitlines()), 1)
+        self.assertIn("operation_log", str(caught.exception))
+        tables = self.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'rtmanager'")
+        self.assertEqual(tables, [{"tablename": "operation_log"}])
+
     def test_a_dsn_as_the_neighbours_write_it_is_understood(self) -> None:
         postgres, database = self.services.postgres, self.services.database
         where = f"rtmanagerservice:rtmanagerservice@{postgres.host}:{postgres.port}/{database.name}"

@@ -46,7 +46,7 @@ class Gate:
         self._listener = listener
         self._dial = dial
         self._lock = threading.Lock()
-        self._passages: set[_Passage] = set()
+        self._passages: list[_Passage] = []
         self._kept: list[Kept] = []
         self._is_open = True
         self._acceptor = threading.Thread(target=self._accept_all, name="gate", daemon=True)
@@ -61,7 +61,7 @@ class Gate:
         """End every connection, and each new one at once. What is kept back never arrives."""
         with self._lock:
             self._is_open = False
-            passages, self._passages = self._passages, set()
+            passages = list(self._passages)
             kept, self._kept = self._kept, []
         for passage in passages:
             passage.end()
@@ -81,11 +81,13 @@ class Gate:
         return kept
 
     def close(self) -> None:
-        """Shut for good; returns when nobody is let in any more."""
+        """Shut for good; returns when nothing of it is left."""
         self.shut()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._acceptor.join()
         self._listener.close()
+        for passage in self._passages:
+            passage.join()
 
     def _accept_all(self) -> None:
         while True:
@@ -96,7 +98,7 @@ class Gate:
             with self._lock:
                 if self._is_open:
                     passage = _Passage(client, self._dial(), self._look_at)
-                    self._passages.add(passage)
+                    self._passages.append(passage)
                     passage.start()
                 else:
                     client.close()
@@ -113,14 +115,21 @@ class _Passage:
 
     def __init__(self, client: socket.socket, server: socket.socket, look_at: Callable[[bytes], None]) -> None:
         self._ends = (client, server)
-        self._look_at = look_at
         self._lock = threading.Lock()
         self._open_directions = 2
+        directions = ((client, server, look_at), (server, client, _let_pass))
+        self._threads = [
+            threading.Thread(target=self._pass_on, args=each, name="gate", daemon=True) for each in directions
+        ]
 
     def start(self) -> None:
-        client, server = self._ends
-        for direction in ((client, server, self._look_at), (server, client, _let_pass)):
-            threading.Thread(target=self._pass_on, args=direction, name="gate", daemon=True).start()
+        for thread in self._threads:
+            thread.start()
+
+    def join(self) -> None:
+        """Wait for its threads, once it was ended."""
+        for thread in self._threads:
+            thread.join()
 
     def end(self) -> None:
         """Hang up on both sides; their threads then end."""

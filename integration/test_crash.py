@@ -39,7 +39,8 @@ class KilledAtWork(GatedTestCase):
         self.docker_gate.open()
 
         self.start_process()
-        self.wait_until("all to end", lambda: not self.rows("SELECT FROM operations WHERE state <> 'done'"))
+        # A killed instance is noticed after some seconds.
+        self.wait_until("all to end", lambda: not self.rows("SELECT FROM operations WHERE state <> 'done'"), 60)
 
         self.assert_ended_as_if_nothing_had_happened()
         self.assert_each_job_has_one_result()

@@ -6,6 +6,7 @@ from typing import Any
 
 from harness.case import RuntimeTestCase, start_services, unique_game_id
 from integration import images
+from integration.gated import GatedTestCase
 from rtmanager.workers.ingest import BATCH
 
 
@@ -106,18 +107,6 @@ class BusyGames(RuntimeTestCase):
         sources = [(row["op_kind"], row["op_source"]) for row in self.log_rows()]
         self.assertEqual(sources, [("start", "gm_rest"), ("stop", "gm_rest"), ("start", "lobby_stream")])
 
-    def test_what_was_decided_on_a_record_that_changed_meanwhile_is_decided_again(self) -> None:
-        self.start_runtime(CONTAINER_STOP_TIMEOUT_SECONDS="60")
-        container_id = self.stopping()
-        with self.services.database.connect() as connection:
-            connection.execute("UPDATE runtime_records SET status = 'stopped', stopped_at = '2001-01-01T00:00Z'")
-        self.docker.kill(container_id)
-
-        [result] = self.results()
-
-        self.assertEqual((result["outcome"], result["error_code"]), ("success", "replay_no_op"))
-        self.assertEqual(self.record()["stopped_at"].year, 2001, "another's change is not written over")
-
     def test_a_game_that_does_not_end_delays_no_other(self) -> None:
         self.start_runtime(CONTAINER_STOP_TIMEOUT_SECONDS="60")
         container_id = self.stopping()
@@ -172,3 +161,20 @@ class BusyGames(RuntimeTestCase):
         connection.execute("BEGIN")
         connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE".encode())
         return connection
+
+
+class Decisions(GatedTestCase):
+    def test_what_was_decided_on_a_record_that_changed_meanwhile_is_decided_again(self) -> None:
+        self.start_runtime()
+        self.post("start", {"image_ref": self.engine.ref})
+        stop = self.docker_gate.keep_back("/stop?")
+        self.add_stop_job()
+        self.assertTrue(stop.arrived.wait(30), "nothing was stopped")
+        with self.services.database.connect() as connection:
+            connection.execute("UPDATE runtime_records SET status = 'stopped', stopped_at = '2001-01-01T00:00Z'")
+        stop.let_go.set()
+
+        [result] = self.results()
+
+        self.assertEqual((result["outcome"], result["error_code"]), ("success", "replay_no_op"))
+        self.assertEqual(self.record()["stopped_at"].year, 2001, "another's change is not written over")

@@ -66,9 +66,12 @@ class Lifecycle(RuntimeTestCase):
         # A restart and a patch are one request each, whatever parts they have.
         self.assertEqual([len({row["source_ref"] for row in rows[first : first + 3]}) for first in (2, 5)], [1, 1])
         self.assertEqual(len({row["source_ref"] for row in rows}), 7)
-        events = [event["event_type"] for event in self.entries("runtime:health_events")]
+        events = self.wait_until("the last event", lambda: self.entries("runtime:health_events")[2:] and self.events())
         self.assertEqual(events, ["container_started"] * 3)
         self.assertEqual(self.entries("runtime:job_results") + self.entries("notification:intents"), [])
+
+    def events(self) -> list[str]:
+        return [event["event_type"] for event in self.entries("runtime:health_events")]
 
     def test_a_removed_game_can_be_started_again_and_keeps_its_birthday(self) -> None:
         self.start_runtime()

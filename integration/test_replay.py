@@ -44,8 +44,8 @@ class AskedTwice(RuntimeTestCase):
         expected = [(kind, code) for kind in ("start", "stop", "cleanup_container") for code in (None, "replay_no_op")]
         self.assertEqual(rows, [*expected, ("stop", "replay_no_op")])
         self.assertEqual({row["outcome"] for row in self.log_rows()}, {"success"})
-        self.assertEqual(self.entries("runtime:job_results"), [], "nobody asked by stream")
         self.assert_events("container_started")
+        self.assertEqual(self.entries("runtime:job_results"), [], "nobody asked by stream")
 
     def test_a_job_for_what_a_call_did_is_a_replay_and_the_other_way_round(self) -> None:
         self.start_runtime()

@@ -2,11 +2,13 @@
 
 import http.client
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
-from harness import network, web
+from harness import web
 from harness.case import RuntimeTestCase, start_services
+from integration.gated import GatedTestCase
 
 JSON = "application/json; charset=utf-8"
 
@@ -93,21 +95,6 @@ class Operations(RestTestCase):
         [container] = self.containers()
         self.assertTrue(container["State"]["Running"])
 
-    def test_a_restart_that_cannot_start_leaves_the_game_stopped_with_three_rows(self) -> None:
-        self.start()
-        twin = network.create(self.network.name)  # Docker takes it, and then starts nothing on either
-        self.at_end(twin.remove)
-
-        message = self.refused(self.call("POST", "/restart"), 500, "container_start_failed")
-
-        self.assertIn("network", message)
-        record = self.succeed(self.call("GET", ""))
-        self.assertEqual((record["status"], record["current_container_id"]), ("stopped", None))
-        self.assertEqual(record["current_image_ref"], self.engine.ref)
-        rows = [(row["op_kind"], row["outcome"]) for row in self.log_rows()]
-        self.assertEqual(rows[1:], [("stop", "success"), ("start", "failure"), ("restart", "failure")])
-        self.assertEqual(self.containers(), [])
-
     def test_what_the_store_refuses_for_good_is_an_internal_error(self) -> None:
         self.start()
         with self.services.database.connect() as connection:
@@ -120,6 +107,27 @@ class Operations(RestTestCase):
         self.assertIn("refused", message)
         self.assertEqual(self.log_rows()[-1]["error_code"], "internal_error")
         self.assertEqual(self.post("stop", {"reason": "finished"})["status"], "stopped")
+
+
+class HalfWay(GatedTestCase):
+    def test_a_restart_that_cannot_start_leaves_the_game_stopped_with_three_rows(self) -> None:
+        self.start_runtime()
+        self.post("start", {"image_ref": self.engine.ref})
+        creation = self.docker_gate.keep_back("/containers/create")
+        with ThreadPoolExecutor(1) as threads:
+            restart = threads.submit(self.call, "POST", "/restart")
+            self.assertTrue(creation.arrived.wait(30), "there was no container to be created")
+            self.network.remove()
+            creation.let_go.set()
+            message = self.refused(restart.result(), 500, "container_start_failed")
+
+        self.assertIn("network", message)
+        record = self.succeed(self.call("GET", ""))
+        self.assertEqual((record["status"], record["current_container_id"]), ("stopped", None))
+        self.assertEqual(record["current_image_ref"], self.engine.ref)
+        rows = [(row["op_kind"], row["outcome"]) for row in self.log_rows()]
+        self.assertEqual(rows[1:], [("stop", "success"), ("start", "failure"), ("restart", "failure")])
+        self.assertEqual(self.containers(), [])
 
 
 class Answers(RestTestCase):
@@ -171,7 +179,8 @@ class Answers(RestTestCase):
         self.assertEqual([row["source_ref"] for row in self.log_rows()], [f"rest:{each}" for each in answered])
 
     def test_readiness_names_what_does_not_answer_and_liveness_asks_nobody(self) -> None:
-        self.assertEqual(web.call("GET", f"{self.base_url}/readyz"), (200, {"status": "ready"}))
+        ready = (200, {"status": "ready"})
+        self.wait_until("readiness", lambda: web.call("GET", f"{self.base_url}/readyz") == ready)
         self.network.remove()
 
         message = self.refused(web.call("GET", f"{self.base_url}/readyz"), 503, "service_unavailable")

@@ -47,12 +47,15 @@ class Away(GatedTestCase):
                 self.assertIn(dependency, self.refused(answer, 503, "service_unavailable").lower())
 
     def assert_not_ready(self, *away: str) -> None:
-        """Readiness names these and no other, and liveness does not care."""
-        message = self.refused(web.call("GET", f"{self.base_url}/readyz"), 503, "service_unavailable")
-        named = message.removeprefix("not ready: ").split("; ")
-        found = [part.partition(":")[0] for part in named]
-        self.assertEqual([name for name in found if name in ("postgres", "redis", "docker", "network")], list(away))
+        """Readiness comes to name these and no other, and liveness does not care."""
+        self.wait_until(f"readiness to name {away}", lambda: self.not_ready() == away)
         self.assertEqual(web.call("GET", f"{self.base_url}/healthz"), (200, {"status": "ok"}))
+
+    def not_ready(self) -> tuple[str, ...]:
+        """The dependencies that readiness names."""
+        message = self.refused(web.call("GET", f"{self.base_url}/readyz"), 503, "service_unavailable")
+        named = [part.partition(":")[0] for part in message.removeprefix("not ready: ").split("; ")]
+        return tuple(name for name in named if name in ("postgres", "redis", "docker", "network"))
 
     def wait_until_ready(self) -> None:
         self.wait_until("readiness", lambda: web.call("GET", f"{self.base_url}/readyz")[0] == 200)

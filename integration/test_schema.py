@@ -109,7 +109,7 @@ class Schema(CommandTestCase):
 
         self.start_runtime()
 
-        self.assertEqual(web.call("GET", f"{self.base_url}/readyz")[0], 200)
+        self.assertEqual(web.call("GET", f"{self.base_url}/api/v1/internal/runtimes")[0], 200)
         self.assertIn("999", self.log.read_text())
 
     def test_a_schema_that_is_missing_is_told_with_its_remedy_and_not_created(self) -> None:
@@ -148,7 +148,7 @@ class Schema(CommandTestCase):
         with ThreadPoolExecutor(2) as threads:
             starts = [threads.submit(self.start_runtime) for _ in range(2)]
         for start in starts:
-            self.assertEqual(web.call("GET", f"{start.result().base_url}/readyz"), (200, {"status": "ready"}))
+            self.assertEqual(web.call("GET", f"{start.result().base_url}/healthz")[0], 200)
 
         games = [f"{self.game_id}-{number}" for number in range(3)]
         for game_id in games:

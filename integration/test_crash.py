@@ -7,7 +7,9 @@ from typing import Any
 from harness.case import start_services, unique_game_id
 from integration.gate import Kept
 from integration.gated import GatedTestCase
-from rtmanager.adapters.redis_streams import GROUP
+
+#: The consumer group of the input streams.
+GROUP = "rtmanager"
 
 
 def setUpModule() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 from harness.case import RuntimeTestCase, start_services, unique_game_id
 from integration import images
 from integration.gated import GatedTestCase
-from rtmanager.workers.ingest import BATCH
 
 
 def setUpModule() -> None:
@@ -39,6 +38,8 @@ class Order(RuntimeTestCase):
         self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop"])
 
     def test_a_stop_that_is_read_with_a_long_backlog_of_starts_does_not_overtake_its_own(self) -> None:
+        from rtmanager.workers.ingest import BATCH
+
         backlog = BATCH + 1  # so that the game's own start is not in the first batch, and its stop is
         for number in range(backlog):
             self.add_start_job("no image", game_id=f"no-image-{number % 50}")

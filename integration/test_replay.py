@@ -5,7 +5,9 @@ lost; only the last of these leaves no trace at all.
 """
 
 from harness.case import RuntimeTestCase, start_services
-from rtmanager.adapters.redis_streams import CONSUMER, GROUP
+
+#: The consumer group of the input streams.
+GROUP = "rtmanager"
 
 REPLAYED = ("success", "replay_no_op")
 
@@ -114,8 +116,8 @@ class GivenOutTwice(RuntimeTestCase):
         self.assert_nothing_new_before_a_stop()
 
     def give_out_again(self, stream: str, entry_id: str) -> None:
-        """Let the entry be one that was given out and never acknowledged."""
-        claimed = self.redis.xclaim(stream, GROUP, CONSUMER, 0, [entry_id], force=True, justid=True)
+        """Let the entry be one that was given out, to somebody who is gone, and never acknowledged."""
+        claimed = self.redis.xclaim(stream, GROUP, "gone", 0, [entry_id], force=True, justid=True)
         self.assertEqual(claimed, [entry_id])
 
     def assert_nothing_new_before_a_stop(self) -> None:

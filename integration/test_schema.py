@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from harness import web
 from harness.case import start_services
 from integration.commands import CommandTestCase
-from rtmanager.app import StartupFailed
+from rtmanager.domain.errors import RuntimeManagerError
 
 TEXT, TIME = ("text", "NO"), ("timestamp with time zone", "NO")
 MAYBE_TEXT, MAYBE_TIME = ("text", "YES"), ("timestamp with time zone", "YES")
@@ -115,7 +115,7 @@ class Schema(CommandTestCase):
     def test_a_schema_that_is_missing_is_told_with_its_remedy_and_not_created(self) -> None:
         dsn = self.services.database.dsn.replace("search_path%3Drtmanager", "search_path%3Dmissing")
 
-        with self.assertRaises(StartupFailed) as caught:
+        with self.assertRaises(RuntimeManagerError) as caught:
             self.start_runtime(POSTGRES_PRIMARY_DSN=dsn)
 
         self.assertIn("CREATE SCHEMA missing", str(caught.exception))
@@ -127,7 +127,7 @@ class Schema(CommandTestCase):
         with self.services.database.connect() as connection:
             connection.execute("CREATE TABLE operation_log (mine int)")
 
-        with self.assertRaises(StartupFailed) as caught:
+        with self.assertRaises(RuntimeManagerError) as caught:
             self.start_runtime()
 
         self.assertEqual(len(str(caught.exception).splitlines()), 1)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from harness import manager, web
 from harness.case import RuntimeTestCase, start_services
 from integration.commands import CommandTestCase
-from rtmanager.app import StartupFailed
+from rtmanager.domain.errors import RuntimeManagerError
 
 REQUIRED = ("POSTGRES_PRIMARY_DSN", "REDIS_MASTER_ADDR", "GAME_STATE_ROOT", "LOBBY_INTERNAL_BASE_URL")
 
@@ -37,7 +37,7 @@ class Refusals(RuntimeTestCase):
     def assert_refused(self, *words: str, **changes: str) -> None:
         before = threading.enumerate()
         with self.subTest(words=words):
-            with self.assertRaises(StartupFailed) as caught:
+            with self.assertRaises(RuntimeManagerError) as caught:
                 self.start_runtime(**changes)
             message = str(caught.exception)
             self.assertEqual(message.splitlines(), [message])

@@ -1,111 +1,41 @@
 """PostgreSQL and Redis keep the promises that the operations and workers rely on: the contract tests of the ports."""
 
 import unittest
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import services
 from harness.case import start_services
 from harness.services import Services
-from rtmanager.adapters.postgres.database import Database
-from rtmanager.adapters.postgres.inbox import PostgresInbox
-from rtmanager.adapters.postgres.migrate import migrate
-from rtmanager.adapters.postgres.outbox import PostgresOutbox
-from rtmanager.adapters.postgres.presence import Presence
-from rtmanager.adapters.postgres.queries import SQL
-from rtmanager.adapters.postgres.queue import ORPHAN_GRACE_S, PostgresQueue
-from rtmanager.adapters.postgres.records import PostgresRecords
-from rtmanager.adapters.redis_streams import RedisStreams
-from rtmanager.domain.errors import ErrorCode
-from rtmanager.domain.health import HealthSource, HealthStatus
-from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import Stream
-from rtmanager.domain.operation import LogEntry, OpKind, OpSource, Outcome
-from rtmanager.domain.record import RuntimeRecord
-from rtmanager.logs import make_logger
 from rtmanager.tests import store_contract, streams_contract
 
-LOGGER = make_logger(level="error", style="text", service="test")
-LEASE_S = 60.0
+if TYPE_CHECKING:
+    from integration.stores import StoreInPostgres, StreamsInRedis
+    from rtmanager.adapters.postgres.database import Database
 
 
 def setUpModule() -> None:
     start_services()
 
 
-class StoreInPostgres:
-    """PostgreSQL with the hooks of the contract."""
-
-    lease_s = LEASE_S
-    grace_s = ORPHAN_GRACE_S
-
-    def __init__(self, database: Database, names: Mapping[Stream, str]) -> None:
-        self._database = database
-        self._names = names
-
-    def records(self) -> PostgresRecords:
-        return PostgresRecords(self._database)
-
-    def queue(self, owner: int) -> PostgresQueue:
-        return PostgresQueue(self._database, owner=owner, lease_s=self.lease_s)
-
-    def presence(self, owner: int) -> Presence:
-        return Presence(self._database, owner)
-
-    def inbox(self) -> PostgresInbox:
-        return PostgresInbox(self._database, self._names)
-
-    def outbox(self) -> PostgresOutbox:
-        return PostgresOutbox(self._database)
-
-    def pass_time(self, seconds: float) -> None:
-        columns = ("not_before", "heartbeat_at", "accepted_at")
-        earlier = ", ".join(f"{column} = {column} - make_interval(secs => %(seconds)s)" for column in columns)
-        with self._database.transaction() as connection:
-            connection.execute(f"UPDATE operations SET {earlier}".encode(), {"seconds": seconds})
-
-    def put_record(self, record: RuntimeRecord) -> None:
-        with self._database.transaction() as connection:
-            connection.execute(b"DELETE FROM runtime_records WHERE game_id = %s", (record.game_id,))
-            connection.execute(SQL["insert_record"], asdict(record))
-
-    def log_rows(self) -> Sequence[LogEntry]:
-        with self._database.transaction() as connection:
-            return [_log_entry(row) for row in connection.execute(b"SELECT * FROM operation_log ORDER BY id")]
-
-    def snapshot(self, game_id: str) -> tuple[str, HealthStatus, HealthSource, Mapping[str, object]] | None:
-        query = b"SELECT * FROM health_snapshots WHERE game_id = %s"
-        with self._database.transaction() as connection:
-            row = connection.execute(query, (game_id,)).fetchone()
-        if row is None:
-            return None
-        return row["container_id"], HealthStatus(row["status"]), HealthSource(row["source"]), row["details"]
-
-
-def _log_entry(row: Mapping[str, Any]) -> LogEntry:
-    own = {"kind": OpKind(row["op_kind"]), "source": OpSource(row["op_source"]), "outcome": Outcome(row["outcome"])}
-    code = ErrorCode(row["error_code"]) if row["error_code"] else None
-    same = {name: row[name] for name in LogEntry.__dataclass_fields__ if name in row and name != "error_code"}
-    return LogEntry(**{**same, **own, "error_code": code})
-
-
 class InPostgres(unittest.TestCase):
     """Makes the store of a contract's test, in the services of this process; the tests of a class share the pool."""
 
     services: ClassVar[Services]
-    database: ClassVar[Database]
+    database: "ClassVar[Database]"
 
     @classmethod
     def setUpClass(cls) -> None:
+        from integration.stores import migrated
+
         super().setUpClass()
         cls.services = services.shared()
-        cls.database = Database(cls.services.database.dsn, max_connections=8, silence_s=8.0)
-        migrate(cls.database, LOGGER)
-        cls.database.open()
+        cls.database = migrated(cls.services.database.dsn)
         cls.addClassCleanup(cls.database.close)
 
-    def make(self) -> StoreInPostgres:
+    def make(self) -> "StoreInPostgres":
+        from integration.stores import StoreInPostgres
+
         self.services.empty()
         return StoreInPostgres(self.database, {stream: f"test:{stream}" for stream in Stream})
 
@@ -134,50 +64,12 @@ class PostgresOutboxTest(InPostgres, store_contract.OutboxContract):
     pass
 
 
-class StreamsInRedis:
-    """Redis with the hooks of the contract; readers and writers are instances of one deployment."""
-
-    def __init__(self, test: unittest.TestCase, address: str, client: Any) -> None:
-        self._test = test
-        self._host, _, port = address.partition(":")
-        self._port = int(port)
-        self._client = client
-        self._names = {stream: f"test:{stream}" for stream in Stream}
-
-    def reader(self) -> RedisStreams:
-        streams = RedisStreams(
-            self._host, self._port, password="", names=self._names, output_maxlen=1000, silence_s=8.0
-        )
-        self._test.addCleanup(streams.close)
-        streams.use_deployment("test")
-        return streams
-
-    writer = reader
-
-    def add_entry(self, stream: Stream, fields: Mapping[str, str]) -> EntryId:
-        return EntryId.parse(self._client.xadd(self._names[stream], dict(fields)))
-
-    def delete_entry(self, stream: Stream, entry_id: EntryId) -> None:
-        self._client.xdel(self._names[stream], str(entry_id))
-
-    def entries(self, stream: Stream) -> Sequence[Mapping[str, str]]:
-        return [fields for _, fields in self._client.xrange(self._names[stream])]
-
-    def flush(self) -> None:
-        self._client.flushall()
-
-    def refuse(self, stream: Stream) -> str:
-        self._client.set(self._names[stream], "no stream")
-        return self._names[stream]
-
-    def mend(self, stream: Stream) -> None:
-        self._client.delete(self._names[stream])
-
-
 class InRedis(unittest.TestCase):
     """Makes the streams of a contract's test."""
 
-    def make(self) -> StreamsInRedis:
+    def make(self) -> "StreamsInRedis":
+        from integration.stores import StreamsInRedis
+
         shared = services.shared()
         shared.redis.flush()
         client: Any = shared.redis.client()

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from harness import daemon, images
 from harness.images.recipe import Recipe, inspect
-from rtmanager.testing import tiny_image
 
 #: Every image has the version of the reference engine, so that a patch may go from one to another.
 VERSION = "1.0.0"
@@ -41,10 +40,12 @@ def engine_as(version: str) -> str:
 
 @cache
 def tiny(behaviour: str) -> str:
-    """The reference of an image of one of `tiny_image.BEHAVIOURS`, imported when it is not there.
+    """The reference of an image of one of `BEHAVIOURS` of `rtmanager.testing.tiny_image`; imported when missing.
 
     It has no labels, no environment and no user, and does what it does from its first instruction on.
     """
+    from rtmanager.testing import tiny_image
+
     client = daemon.client()
     program = tiny_image.archive(str(client.version()["Arch"]), behaviour)
     tag = _tag(behaviour, hashlib.sha256(program).hexdigest())

@@ -1,0 +1,135 @@
+"""PostgreSQL and Redis with the hooks that the contract tests of their ports ask for.
+
+Apart from the tests, which are found and skipped without loading a driver where there are no services.
+"""
+
+import unittest
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.postgres.inbox import PostgresInbox
+from rtmanager.adapters.postgres.migrate import migrate
+from rtmanager.adapters.postgres.outbox import PostgresOutbox
+from rtmanager.adapters.postgres.presence import Presence
+from rtmanager.adapters.postgres.queries import SQL
+from rtmanager.adapters.postgres.queue import ORPHAN_GRACE_S, PostgresQueue
+from rtmanager.adapters.postgres.records import PostgresRecords
+from rtmanager.adapters.redis_streams import RedisStreams
+from rtmanager.domain.errors import ErrorCode
+from rtmanager.domain.health import HealthSource, HealthStatus
+from rtmanager.domain.jobs import EntryId
+from rtmanager.domain.messages import Stream
+from rtmanager.domain.operation import LogEntry, OpKind, OpSource, Outcome
+from rtmanager.domain.record import RuntimeRecord
+from rtmanager.logs import make_logger
+
+LEASE_S = 60.0
+
+#: The service's default.
+SILENCE_S = 8.0
+
+
+def migrated(dsn: str) -> Database:
+    """An open pool on a database with every table."""
+    database = Database(dsn, max_connections=8, silence_s=SILENCE_S)
+    migrate(database, make_logger(level="error", style="text", service="test"))
+    database.open()
+    return database
+
+
+class StoreInPostgres:
+    """PostgreSQL with the hooks of the contract."""
+
+    lease_s = LEASE_S
+    grace_s = ORPHAN_GRACE_S
+
+    def __init__(self, database: Database, names: Mapping[Stream, str]) -> None:
+        self._database = database
+        self._names = names
+
+    def records(self) -> PostgresRecords:
+        return PostgresRecords(self._database)
+
+    def queue(self, owner: int) -> PostgresQueue:
+        return PostgresQueue(self._database, owner=owner, lease_s=self.lease_s)
+
+    def presence(self, owner: int) -> Presence:
+        return Presence(self._database, owner)
+
+    def inbox(self) -> PostgresInbox:
+        return PostgresInbox(self._database, self._names)
+
+    def outbox(self) -> PostgresOutbox:
+        return PostgresOutbox(self._database)
+
+    def pass_time(self, seconds: float) -> None:
+        columns = ("not_before", "heartbeat_at", "accepted_at")
+        earlier = ", ".join(f"{column} = {column} - make_interval(secs => %(seconds)s)" for column in columns)
+        with self._database.transaction() as connection:
+            connection.execute(f"UPDATE operations SET {earlier}".encode(), {"seconds": seconds})
+
+    def put_record(self, record: RuntimeRecord) -> None:
+        with self._database.transaction() as connection:
+            connection.execute(b"DELETE FROM runtime_records WHERE game_id = %s", (record.game_id,))
+            connection.execute(SQL["insert_record"], asdict(record))
+
+    def log_rows(self) -> Sequence[LogEntry]:
+        with self._database.transaction() as connection:
+            return [_log_entry(row) for row in connection.execute(b"SELECT * FROM operation_log ORDER BY id")]
+
+    def snapshot(self, game_id: str) -> tuple[str, HealthStatus, HealthSource, Mapping[str, object]] | None:
+        query = b"SELECT * FROM health_snapshots WHERE game_id = %s"
+        with self._database.transaction() as connection:
+            row = connection.execute(query, (game_id,)).fetchone()
+        if row is None:
+            return None
+        return row["container_id"], HealthStatus(row["status"]), HealthSource(row["source"]), row["details"]
+
+
+def _log_entry(row: Mapping[str, Any]) -> LogEntry:
+    own = {"kind": OpKind(row["op_kind"]), "source": OpSource(row["op_source"]), "outcome": Outcome(row["outcome"])}
+    code = ErrorCode(row["error_code"]) if row["error_code"] else None
+    same = {name: row[name] for name in LogEntry.__dataclass_fields__ if name in row and name != "error_code"}
+    return LogEntry(**{**same, **own, "error_code": code})
+
+
+class StreamsInRedis:
+    """Redis with the hooks of the contract; readers and writers are instances of one deployment."""
+
+    def __init__(self, test: unittest.TestCase, address: str, client: Any) -> None:
+        self._test = test
+        self._host, _, port = address.partition(":")
+        self._port = int(port)
+        self._client = client
+        self._names = {stream: f"test:{stream}" for stream in Stream}
+
+    def reader(self) -> RedisStreams:
+        streams = RedisStreams(
+            self._host, self._port, password="", names=self._names, output_maxlen=1000, silence_s=SILENCE_S
+        )
+        self._test.addCleanup(streams.close)
+        streams.use_deployment("test")
+        return streams
+
+    writer = reader
+
+    def add_entry(self, stream: Stream, fields: Mapping[str, str]) -> EntryId:
+        return EntryId.parse(self._client.xadd(self._names[stream], dict(fields)))
+
+    def delete_entry(self, stream: Stream, entry_id: EntryId) -> None:
+        self._client.xdel(self._names[stream], str(entry_id))
+
+    def entries(self, stream: Stream) -> Sequence[Mapping[str, str]]:
+        return [fields for _, fields in self._client.xrange(self._names[stream])]
+
+    def flush(self) -> None:
+        self._client.flushall()
+
+    def refuse(self, stream: Stream) -> str:
+        self._client.set(self._names[stream], "no stream")
+        return self._names[stream]
+
+    def mend(self, stream: Stream) -> None:
+        self._client.delete(self._names[stream])

@@ -93,4 +93,14 @@ MUTANTS = (
 """,
         module="test_notification",
     ),
+    Mutant(
+        name="record-overwritten",
+        breaks="what became true of a game while an operation ran is overwritten by its end",
+        file="rtmanager/adapters/postgres/sql/records.sql",
+        old="""WHERE game_id = %(game_id)s AND status = %(seen_status)s
+  AND current_container_id IS NOT DISTINCT FROM %(seen_container_id)s;
+""",
+        new="WHERE game_id = %(game_id)s;\n",
+        module="test_jobs_order",
+    ),
 )

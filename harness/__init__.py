@@ -15,28 +15,28 @@ it is quick and needs no Docker: the Docker SDK, psycopg and redis are imported 
 them. `daemon` always means the Docker daemon, `engine` the game engine. The guide is docs/harness.md.
 """
 
-from harness.case import RuntimeTestCase, unique_game_id
-from harness.container import Container, Mount
-from harness.container import start as start_container
-from harness.docker_case import DockerTestCase, ServicesTestCase, start_services
+from harness.cases.docker import DockerTestCase, ServicesTestCase, start_services
+from harness.cases.runtime import RuntimeTestCase, unique_game_id
 from harness.errors import DaemonUnavailable, HarnessError, ImageUnavailable, WaitFailed
-from harness.flag import check as check_flag
+from harness.fixtures.container import Container, Mount
+from harness.fixtures.container import start as start_container
+from harness.fixtures.live import LiveRuntime
+from harness.fixtures.lobby import Lobby
+from harness.fixtures.manager import ManagerProcess
+from harness.fixtures.network import Network
+from harness.fixtures.network import create as create_network
+from harness.fixtures.postgres import PLAIN, RUNTIME_MANAGER, Database, Layout, Postgres
+from harness.fixtures.postgres import start as start_postgres
+from harness.fixtures.redis import Redis
+from harness.fixtures.redis import start as start_redis
+from harness.fixtures.registry import Registry
+from harness.fixtures.registry import start as start_registry
+from harness.fixtures.stateroot import StateRoot
+from harness.fixtures.stateroot import create as create_state_root
 from harness.images import engine as engine_image
 from harness.images.building import build_image
-from harness.live import LiveRuntime
-from harness.lobby import Lobby
-from harness.manager import ManagerProcess
-from harness.network import Network
-from harness.network import create as create_network
-from harness.postgres import PLAIN, RUNTIME_MANAGER, Database, Layout, Postgres
-from harness.postgres import start as start_postgres
-from harness.redis import Redis
-from harness.redis import start as start_redis
-from harness.registry import Registry
-from harness.registry import start as start_registry
-from harness.stateroot import StateRoot
-from harness.stateroot import create as create_state_root
-from harness.sweep import sweep as sweep_ended_runs
+from harness.runs.flag import check as check_flag
+from harness.runs.sweep import sweep as sweep_ended_runs
 from harness.waiting import wait_until
 
 __all__ = [

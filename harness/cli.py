@@ -86,7 +86,7 @@ def down(arguments: argparse.Namespace) -> int:
 
 def sweep(arguments: argparse.Namespace) -> int:
     """take away what killed runs left behind, and nothing of a run that is alive"""
-    from harness.sweep import sweep as sweep_all
+    from harness.runs.sweep import sweep as sweep_all
 
     swept = sweep_all(kept=arguments.kept)
     for kind, names in (

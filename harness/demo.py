@@ -10,10 +10,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from harness import images, manager, stack, web
+from harness import images, stack, web
 from harness.errors import HarnessError
+from harness.fixtures import manager
+from harness.fixtures.manager import ManagerProcess
 from harness.machine.up import up
-from harness.manager import ManagerProcess
 from harness.progress import enable, step
 from harness.stack import Stack
 from harness.waiting import wait_until

@@ -3,13 +3,14 @@
 import sys
 import time
 
-from harness import images, manager, postgres, redis, stack
+from harness import images, stack
 from harness.errors import HarnessError
+from harness.fixtures import manager, postgres, redis
+from harness.fixtures.manager import ADDRESS_VARIABLE
+from harness.fixtures.postgres import Postgres
+from harness.fixtures.redis import Redis
 from harness.machine.up import up
-from harness.manager import ADDRESS_VARIABLE
-from harness.postgres import Postgres
 from harness.progress import enable
-from harness.redis import Redis
 from harness.stack import Stack
 
 _HELP = """

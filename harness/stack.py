@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from harness import daemon, images, manager, network, services, stateroot
+from harness import daemon, images
+from harness.fixtures import manager, network, services, stateroot
+from harness.fixtures.lobby import Lobby
+from harness.fixtures.network import Network
+from harness.fixtures.postgres import RUNTIME_MANAGER, Database, Postgres
+from harness.fixtures.redis import Redis
+from harness.fixtures.stateroot import StateRoot
 from harness.images.catalogue import EngineImage
-from harness.lobby import Lobby
-from harness.network import Network
-from harness.postgres import RUNTIME_MANAGER, Database, Postgres
 from harness.progress import step
-from harness.redis import Redis
-from harness.stateroot import StateRoot
 
 #: The user that the reference engine runs as, and so the owner of its games' directories.
 ENGINE_USER = 10001

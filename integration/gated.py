@@ -6,7 +6,7 @@ since `SILENCE_TIMEOUT` is as small as it may be.
 
 import logging
 
-from harness.case import RuntimeTestCase
+from harness.cases.runtime import RuntimeTestCase
 from integration import gate
 from integration.gate import LOOPBACK, Gate
 

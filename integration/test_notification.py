@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from harness import web
-from harness.case import RuntimeTestCase, start_services
+from harness.cases.runtime import RuntimeTestCase, start_services
 from integration import images
 
 UNRESOLVABLE = "registry.invalid/galaxy/game:1.0.0"

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from harness import web
-from harness.case import RuntimeTestCase, start_services
+from harness.cases.runtime import RuntimeTestCase, start_services
 from integration import images
 from integration.gated import SILENCE, GatedTestCase, keep_pool_quiet
 

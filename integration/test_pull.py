@@ -8,12 +8,13 @@ import json
 import time
 import unittest
 
-from harness import listening, registry, runner
-from harness.case import RuntimeTestCase, start_services, unique_game_id
+from harness.cases.runtime import RuntimeTestCase, start_services, unique_game_id
+from harness.fixtures import listening, registry
+from harness.fixtures.registry import Registry
+from harness.fixtures.stalling import Stalling
 from harness.images.recipe import inspect
 from harness.images.variant import variant
-from harness.registry import Registry
-from harness.stalling import Stalling
+from harness.runs import runner
 from integration import images
 
 #: A pull that may be idle for a second is given up within this many, on a busy machine.

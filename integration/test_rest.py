@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harness import web
-from harness.case import RuntimeTestCase, start_services
+from harness.cases.runtime import RuntimeTestCase, start_services
 from integration.gated import GatedTestCase
 
 JSON = "application/json; charset=utf-8"

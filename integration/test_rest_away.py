@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from harness import web
-from harness.case import start_services, unique_game_id
+from harness.cases.runtime import start_services, unique_game_id
 from integration.gated import GatedTestCase
 
 Answer = tuple[int, Any]

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from harness import web
-from harness.case import RuntimeTestCase, start_services
+from harness.cases.runtime import RuntimeTestCase, start_services
 
 FIELDS = (
     "game_id",

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from harness import web
-from harness.case import start_services
+from harness.cases.runtime import start_services
 from integration.commands import CommandTestCase
 from rtmanager.domain.errors import RuntimeManagerError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import daemon
-from harness.case import RuntimeTestCase, start_services
+from harness.cases.runtime import RuntimeTestCase, start_services
 from integration import images
 
 #: Cycles of start and stop; RTM_IT_CYCLES=200 for the long form.

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness import manager, web
-from harness.case import RuntimeTestCase, start_services
+from harness import web
+from harness.cases.runtime import RuntimeTestCase, start_services
+from harness.fixtures import manager
 from integration.commands import CommandTestCase
 from rtmanager.domain.errors import RuntimeManagerError
 

@@ -3,9 +3,9 @@
 import unittest
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness import services
-from harness.case import start_services
-from harness.services import Services
+from harness.cases.runtime import start_services
+from harness.fixtures import services
+from harness.fixtures.services import Services
 from rtmanager.domain.messages import Stream
 from rtmanager.tests import store_contract, streams_contract
 

@@ -4,8 +4,8 @@ import logging
 from dataclasses import dataclass
 
 from bench.errors import BenchError
-from harness import services
-from harness.services import Services
+from harness.fixtures import services
+from harness.fixtures.services import Services
 
 GAMES = 20
 

@@ -5,7 +5,7 @@ import time
 from bench.contest import Contest, Sample, Side, timed
 from bench.harness import testcontainers
 from bench.harness.filled import Filled
-from harness import services
+from harness.fixtures import services
 
 
 def starting() -> Contest:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bench.contest import Sample, Side
-from harness import daemon, images, runner
+from harness import daemon, images
+from harness.runs import runner
 from harness.waiting import INTERVAL_S
 
 T = TypeVar("T")

@@ -7,8 +7,9 @@ import unittest
 
 from bench.contest import WHOLE, Contest, Sample, Side, timed
 from bench.errors import BenchError
-from harness import daemon, flag, runner
-from harness.case import RuntimeTestCase
+from harness import daemon
+from harness.cases.runtime import RuntimeTestCase
+from harness.runs import flag, runner
 
 
 class _Empty(RuntimeTestCase):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ImageUnavailable
 from harness.progress import step
-from harness.runner import PREFIX
+from harness.runs.runner import PREFIX
 
 if TYPE_CHECKING:
     from docker import APIClient

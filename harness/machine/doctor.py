@@ -99,7 +99,7 @@ def _api_version() -> Check:
 def _bridge_network() -> Check:
     from docker.errors import APIError
 
-    from harness import network
+    from harness.fixtures import network
 
     try:
         network.create().remove()

@@ -5,10 +5,12 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from harness import container, daemon, flag, images
+from harness import daemon, images
 from harness.errors import ImageUnavailable
+from harness.fixtures import container
 from harness.images.building import build_image
 from harness.images.recipe import inspect
+from harness.runs import flag
 
 
 def setUpModule() -> None:

@@ -8,9 +8,11 @@ import time
 import unittest
 from pathlib import Path
 
-from harness import container, daemon, flag, images, network, stateroot
+from harness import daemon, images
 from harness.errors import HarnessError, ImageUnavailable, WaitFailed
-from harness.sweep import sweep
+from harness.fixtures import container, network, stateroot
+from harness.runs import flag
+from harness.runs.sweep import sweep
 
 IMAGE = ""
 
@@ -111,7 +113,8 @@ class ContainerTest(unittest.TestCase):
 #: A run that leaves a network, a labelled container, an unlabelled one on the network, and a state root.
 _LEAVING_RUN = """
 import sys
-from harness import container, daemon, network, stateroot
+from harness import daemon
+from harness.fixtures import container, network, stateroot
 image = sys.argv[1]
 made = network.create()
 one = container.start(image)

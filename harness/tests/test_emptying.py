@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 from unittest import mock
 
-from harness import flag, listening, services
-from harness.postgres import EMPTYING, PLAIN, Database, Layout, Postgres
-from harness.redis import Redis
+from harness.fixtures import listening, services
+from harness.fixtures.postgres import EMPTYING, PLAIN, Database, Layout, Postgres
+from harness.fixtures.redis import Redis
+from harness.runs import flag
 from harness.waiting import wait_until
 
 
@@ -101,7 +102,7 @@ class EmptyingTest(unittest.TestCase):
         self.postgres.container.pause()
         began = time.monotonic()
         try:
-            with mock.patch("harness.kept.SILENCE_S", 0.3), self.assertRaises(psycopg.OperationalError):
+            with mock.patch("harness.fixtures.kept.SILENCE_S", 0.3), self.assertRaises(psycopg.OperationalError):
                 self.database.empty()
         finally:
             self.postgres.container.unpause()
@@ -113,7 +114,7 @@ class EmptyingTest(unittest.TestCase):
         import redis
 
         impatient = Redis(self.redis.container, self.redis.host, self.redis.port)
-        with mock.patch("harness.redis.FLUSH_TIMEOUT_S", 0.3):
+        with mock.patch("harness.fixtures.redis.FLUSH_TIMEOUT_S", 0.3):
             impatient.flush()
         self.redis.container.pause()
         try:
@@ -131,7 +132,7 @@ class EmptyingTest(unittest.TestCase):
         with psycopg.connect(self.postgres.dsn(self.database.name)) as left:
             left.execute("LOCK TABLE games")
             with (
-                mock.patch("harness.postgres.LOCK_TIMEOUT_MS", 100),
+                mock.patch("harness.fixtures.postgres.LOCK_TIMEOUT_MS", 100),
                 self.assertRaises(psycopg.errors.LockNotAvailable),
             ):
                 self.database.empty()

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from unittest import mock
 
-from harness import daemon, flag, runner
-from harness.sweep import sweep
+from harness import daemon
+from harness.runs import flag, runner
+from harness.runs.sweep import sweep
 from harness.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -19,9 +20,9 @@ ROOT = Path(__file__).parents[2]
 #: A test with everything that a run can leave; it says what and then does as it is told.
 MODULE = """
 import sys, time
-from harness import RuntimeTestCase, start_services, start_container
-from harness.manager import ADDRESS_VARIABLE, start
-from harness.runner import current
+from harness import RuntimeTestCase, start_container, start_services
+from harness.fixtures.manager import ADDRESS_VARIABLE, start
+from harness.runs.runner import current
 
 def setUpModule():
     start_services()

@@ -9,9 +9,11 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from harness import container, flag, images
+from harness import images
+from harness.fixtures import container
 from harness.images import ENGINE_TAGS
 from harness.images.recipe import inspect, labels_of
+from harness.runs import flag
 
 STATE = "/var/lib/galaxy-game"
 ENGINE_UID = 10001

@@ -5,8 +5,8 @@ import os
 import unittest
 from unittest import mock
 
-from harness import flag
 from harness.errors import DaemonUnavailable, HarnessError
+from harness.runs import flag
 
 NO_DAEMON = mock.patch("harness.daemon.why_unavailable", return_value="no daemon here")
 A_DAEMON = mock.patch("harness.daemon.why_unavailable", return_value=None)

@@ -8,7 +8,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from harness import flag
+from harness.runs import flag
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,9 +4,11 @@ import socket
 import unittest
 from unittest import mock
 
-from harness import daemon, flag, listening, postgres, redis
-from harness.container import Container
+from harness import daemon
 from harness.errors import WaitFailed
+from harness.fixtures import listening, postgres, redis
+from harness.fixtures.container import Container
+from harness.runs import flag
 from harness.waiting import wait_until
 
 
@@ -19,7 +21,7 @@ def _containers() -> int:
 
 
 def _pid() -> int:
-    from harness import runner
+    from harness.runs import runner
 
     return runner.current().pid
 

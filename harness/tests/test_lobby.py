@@ -3,7 +3,7 @@
 import unittest
 import urllib.request
 
-from harness.lobby import Lobby
+from harness.fixtures.lobby import Lobby
 
 
 class LobbyTest(unittest.TestCase):

@@ -13,7 +13,7 @@ from unittest import mock
 from harness import daemon
 from harness.errors import DaemonUnavailable, MachineNotReady
 from harness.machine import apt, dockerd, doctor, up
-from harness.runner import process_start_time
+from harness.runs.runner import process_start_time
 
 #: Answers the request for the API's version on the socket that RTMANAGER_DOCKER_HOST names.
 FAKE_DOCKERD = """#!{python}

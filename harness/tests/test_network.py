@@ -6,8 +6,8 @@ from unittest import mock
 
 from docker.errors import APIError
 
-from harness import network
 from harness.errors import HarnessError
+from harness.fixtures import network
 
 FULL = "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
 

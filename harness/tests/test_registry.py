@@ -4,12 +4,14 @@ import unittest
 from typing import Any
 from unittest import mock
 
-from harness import container, daemon, flag, listening, registry, runner
+from harness import daemon
 from harness.errors import HarnessError
+from harness.fixtures import container, listening, registry
+from harness.fixtures.registry import NAMESPACE, Registry
+from harness.fixtures.stalling import Stalling
 from harness.images.recipe import inspect
 from harness.images.variant import variant
-from harness.registry import NAMESPACE, Registry
-from harness.stalling import Stalling
+from harness.runs import flag, runner
 
 SHOP: Registry
 

@@ -6,7 +6,7 @@ import sys
 import unittest
 from dataclasses import replace
 
-from harness import runner
+from harness.runs import runner
 
 
 class RunnerTest(unittest.TestCase):

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import ClassVar
 
-from harness import flag, postgres, redis
+from harness.fixtures import postgres, redis
+from harness.runs import flag
 
 ROLE = postgres.RUNTIME_MANAGER.role
 

@@ -5,7 +5,8 @@ import tempfile
 import unittest
 from unittest import mock
 
-from harness import runner, stateroot
+from harness.fixtures import stateroot
+from harness.runs import runner
 
 
 class StateRootTest(unittest.TestCase):

@@ -8,7 +8,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from harness import flag, timing
+from harness import timing
+from harness.runs import flag
 from harness.timing import report
 from harness.timing.relay import Exchange
 from harness.timing.spans import Segment, Spans, overlap, union

@@ -76,7 +76,7 @@ def _relay(daemon: str) -> _Relay:
 
 @cache
 def _spans() -> Spans:
-    from harness.runner import process_start_time
+    from harness.runs.runner import process_start_time
 
     ticks = process_start_time(os.getpid()) or 0
     return Spans(ticks / os.sysconf("SC_CLK_TCK"), "tests, unittest and imports")

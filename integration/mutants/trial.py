@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness import daemon, runner, stateroot
+from harness import daemon
+from harness.fixtures import stateroot
+from harness.runs import runner
 from integration.mutants.mutant import Mutant, MutantError
 from integration.mutants.under_test import Outcome
 

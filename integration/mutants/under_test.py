@@ -10,7 +10,7 @@ import unittest
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness import runner
+from harness.runs import runner
 from integration.mutants.mutant import MutantError
 
 #: `AssertionError: …`, `subprocess.TimeoutExpired: …`, `KeyboardInterrupt`

@@ -12,8 +12,9 @@ import sys
 import unittest
 from functools import cache
 
-from harness import daemon, ending
+from harness import daemon
 from harness.errors import DaemonUnavailable, HarnessError
+from harness.runs import ending
 
 VARIABLE = "RTM_INTEGRATION"
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.container import Container
-from harness.postgres import Database
-from harness.redis import Redis
+from harness.fixtures.container import Container
+from harness.fixtures.postgres import Database
+from harness.fixtures.redis import Redis
 
 if TYPE_CHECKING:
     from docker import APIClient

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import container, daemon, network, runner, stateroot
-from harness.runner import PREFIX, Runner
+from harness import daemon
+from harness.fixtures import container, network, stateroot
+from harness.runs import runner
+from harness.runs.runner import PREFIX, Runner
 from harness.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -20,19 +20,21 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, ClassVar
 
-from harness import container, daemon, flag, network, postgres, runner, services, stateroot
-from harness.artefacts import Artefacts
-from harness.container import Container
-from harness.network import Network
-from harness.postgres import Database, Layout
-from harness.services import Services
-from harness.sweep import sweep
+from harness import daemon
+from harness.cases.artefacts import Artefacts
+from harness.fixtures import container, network, postgres, services, stateroot
+from harness.fixtures.container import Container
+from harness.fixtures.network import Network
+from harness.fixtures.postgres import Database, Layout
+from harness.fixtures.services import Services
+from harness.runs import flag, runner
+from harness.runs.sweep import sweep
 
 
 def start_services() -> None:
     """For `setUpModule`: skips the module, or starts PostgreSQL and Redis, which all tests of the process share.
 
-    What killed runs left is swept meanwhile. See `harness.flag` for the skip.
+    What killed runs left is swept meanwhile. See `harness.runs.flag` for the skip.
     """
     flag.check()
     with ThreadPoolExecutor(1) as threads:

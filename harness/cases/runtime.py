@@ -9,7 +9,7 @@
             self.post("start", {"image_ref": self.engine.ref})
 
 Each test has its own network, state root, Lobby and game id, and finds PostgreSQL and Redis empty. The base
-classes for any other project are in `docker_case`.
+classes for any other project are in `harness.cases.docker`.
 """
 
 import secrets
@@ -18,13 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from harness import daemon, images, manager, postgres, web
-from harness.container import Container
-from harness.docker_case import ServicesTestCase, short_name, start_services
+from harness import daemon, images, web
+from harness.cases.docker import ServicesTestCase, short_name, start_services
 from harness.errors import WaitFailed
+from harness.fixtures import manager, postgres
+from harness.fixtures.container import Container
+from harness.fixtures.live import LiveRuntime
+from harness.fixtures.lobby import Lobby
 from harness.images.catalogue import EngineImage
-from harness.live import LiveRuntime
-from harness.lobby import Lobby
 from harness.stack import ownership
 from harness.waiting import wait_until
 

@@ -12,9 +12,9 @@ import threading
 from functools import cache
 from types import FrameType
 
-from harness import runner
 from harness.errors import HarnessError
-from harness.sweep import sweep_own
+from harness.runs import runner
+from harness.runs.sweep import sweep_own
 
 
 class Terminated(KeyboardInterrupt):

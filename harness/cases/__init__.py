@@ -1,0 +1,1 @@
+"""`TestCase` base classes over the fixtures, and what a failed test leaves."""

@@ -6,7 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness.cases.runtime import RuntimeTestCase
+from harness import RuntimeTestCase
 
 #: None of the commands waits for anything that takes longer.
 LIMIT_S = 60

@@ -6,7 +6,7 @@ since `SILENCE_TIMEOUT` is as small as it may be.
 
 import logging
 
-from harness.cases.runtime import RuntimeTestCase
+from harness import RuntimeTestCase
 from integration import gate
 from integration.gate import LOOPBACK, Gate
 

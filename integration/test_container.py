@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from harness.cases.runtime import RuntimeTestCase, start_services
+from harness import RuntimeTestCase, start_services
 from harness.images.recipe import inspect
 from integration import images
 

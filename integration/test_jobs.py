@@ -1,6 +1,6 @@
 """Jobs from the streams: each becomes what it asks for, and gets one result with all that the contract says."""
 
-from harness.cases.runtime import RuntimeTestCase, start_services
+from harness import RuntimeTestCase, start_services
 
 OTHER_NAMES = {
     "START_JOBS": "other:starts",

@@ -2,7 +2,7 @@
 
 import json
 
-from harness.cases.runtime import RuntimeTestCase, start_services
+from harness import RuntimeTestCase, start_services
 
 STARTS, STOPS = "runtime:start_jobs", "runtime:stop_jobs"
 

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
-from harness.cases.runtime import RuntimeTestCase, start_services, unique_game_id
+from harness import RuntimeTestCase, start_services, unique_game_id
 from integration import images
 from integration.gated import GatedTestCase
 

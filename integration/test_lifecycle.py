@@ -1,6 +1,6 @@
 """One game through its whole life: start, look, stop, restart, patch, stop, cleanup; its state goes on."""
 
-from harness.cases.runtime import RuntimeTestCase, start_services
+from harness import RuntimeTestCase, start_services
 
 RACES = {"races": [{"raceName": "Terrans"}, {"raceName": "Selkies"}]}
 

@@ -3,7 +3,7 @@
 import socket
 from contextlib import closing
 
-from harness.cases.runtime import RuntimeTestCase, start_services
+from harness import RuntimeTestCase, start_services
 
 LIMIT_S = 60.0
 

@@ -8,8 +8,7 @@ import json
 import time
 from typing import Any
 
-from harness import web
-from harness.cases.runtime import RuntimeTestCase, start_services
+from harness import RuntimeTestCase, start_services, web
 from integration import images
 
 UNRESOLVABLE = "registry.invalid/galaxy/game:1.0.0"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harness.cases.runtime import RuntimeTestCase, start_services
+from harness import RuntimeTestCase, start_services
 from integration import gate, images
 
 

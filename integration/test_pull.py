@@ -8,7 +8,7 @@ import json
 import time
 import unittest
 
-from harness.cases.runtime import RuntimeTestCase, start_services, unique_game_id
+from harness import RuntimeTestCase, start_services, unique_game_id
 from harness.fixtures import listening, registry
 from harness.fixtures.registry import Registry
 from harness.fixtures.stalling import Stalling

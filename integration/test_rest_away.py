@@ -3,8 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from harness import web
-from harness.cases.runtime import start_services, unique_game_id
+from harness import start_services, unique_game_id, web
 from integration.gated import GatedTestCase
 
 Answer = tuple[int, Any]

@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from harness import web
-from harness.cases.runtime import RuntimeTestCase, start_services
+from harness import RuntimeTestCase, start_services, web
 
 FIELDS = (
     "game_id",

@@ -2,8 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import web
-from harness.cases.runtime import start_services
+from harness import start_services, web
 from integration.commands import CommandTestCase
 from rtmanager.domain.errors import RuntimeManagerError
 

@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from harness import daemon
-from harness.cases.runtime import RuntimeTestCase, start_services
+from harness import RuntimeTestCase, daemon, start_services
 from integration import images
 
 #: Cycles of start and stop; RTM_IT_CYCLES=200 for the long form.

@@ -6,8 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness import web
-from harness.cases.runtime import RuntimeTestCase, start_services
+from harness import RuntimeTestCase, start_services, web
 from harness.fixtures import manager
 from integration.commands import CommandTestCase
 from rtmanager.domain.errors import RuntimeManagerError

@@ -3,7 +3,7 @@
 import unittest
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.cases.runtime import start_services
+from harness import start_services
 from harness.fixtures import services
 from harness.fixtures.services import Services
 from rtmanager.domain.messages import Stream

@@ -93,6 +93,7 @@ def sweep(arguments: argparse.Namespace) -> int:
         ("process", swept.processes),
         ("container", swept.containers),
         ("network", swept.networks),
+        ("image", swept.images),
         ("state root", swept.state_roots),
     ):
         for name in names:

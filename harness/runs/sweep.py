@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import daemon
-from harness.fixtures import container, network, stateroot
+from harness.fixtures import container, network, registry, stateroot
 from harness.runs import runner
 from harness.runs.runner import PREFIX, Runner
 from harness.waiting import wait_until
@@ -33,10 +33,13 @@ class Swept:
     processes: list[str] = field(default_factory=list)
     containers: list[str] = field(default_factory=list)
     networks: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     state_roots: list[Path] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return sum(len(kind) for kind in (self.processes, self.containers, self.networks, self.state_roots))
+        return sum(
+            len(kind) for kind in (self.processes, self.containers, self.networks, self.images, self.state_roots)
+        )
 
 
 def sweep(kept: bool = False) -> Swept:
@@ -71,6 +74,7 @@ def _sweep(client: "APIClient", is_left: Callable[[Runner], bool]) -> Swept:
     for each in networks:
         network.remove(client, each["Id"], each["Name"])
         swept.networks.append(each["Name"])
+    swept.images += registry.sweep_images(client)
     # Last: the engines that wrote there are gone by now.
     for directory in stateroot.directories():
         by = stateroot.owner(directory)

@@ -52,11 +52,12 @@ class Exchange:
 
 async def serve(listen: str, daemon: str, journal: TextIO) -> None:
     """Relay until standard input ends; connections that are open then are closed off in the journal."""
-    open_exchanges: set[Exchange] = set()
+    # The tasks are held here, since asyncio itself holds them by a thread that may break.
+    open_exchanges: dict[asyncio.Task[None] | None, Exchange] = {}
 
     async def relay(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        exchange = Exchange(journal)
-        open_exchanges.add(exchange)
+        task = asyncio.current_task()
+        exchange = open_exchanges[task] = Exchange(journal)
         try:
             server, to_server = await _dial(daemon)
             await asyncio.gather(
@@ -66,13 +67,13 @@ async def serve(listen: str, daemon: str, journal: TextIO) -> None:
         finally:
             to_client.close()
             exchange.close()
-            open_exchanges.discard(exchange)
+            del open_exchanges[task]
 
     await asyncio.start_unix_server(relay, listen)
     sys.stdout.write("listening\n")
     sys.stdout.flush()
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    for exchange in open_exchanges:
+    for exchange in open_exchanges.values():
         exchange.close()
 
 

@@ -1,6 +1,8 @@
 """The container of a game: labels, limits, walls and mount, as Docker and as the engine see them."""
 
 import json
+import os
+import unittest
 from typing import Any
 
 from harness import RuntimeTestCase, start_services
@@ -28,6 +30,9 @@ print(json.dumps({
     'writable': [path for path in ('/', '/etc', '/opt', '/run', '/tmp', '/var/lib/galaxy-game') if writable(path)],
     'socket': os.path.exists('/var/run/docker.sock')}))
 """
+
+
+only_root = unittest.skipUnless(os.geteuid() == 0, "only root may give a directory to the engine's user")
 
 
 def setUpModule() -> None:
@@ -160,6 +165,7 @@ class Walls(ContainerTestCase):
 
 
 class State(ContainerTestCase):
+    @only_root
     def test_it_is_the_games_directory_and_nothing_else_of_the_host(self) -> None:
         container = self.started()
 
@@ -172,6 +178,7 @@ class State(ContainerTestCase):
         self.inside(container, "open('/var/lib/galaxy-game/from-inside', 'w').write('hello')")
         self.assertEqual((directory / "from-inside").read_text(), "hello")
 
+    @only_root
     def test_where_it_is_and_whose_is_what_the_configuration_says(self) -> None:
         container = self.started(
             ENGINE_STATE_MOUNT_PATH="/srv/state/game",
@@ -191,6 +198,7 @@ class State(ContainerTestCase):
         status = (self.state_root.games / self.game_id).stat()
         self.assertEqual((status.st_mode & 0o7777, status.st_uid, status.st_gid), (0o2770, 10001, 4711))
 
+    @only_root
     def test_what_a_directory_holds_stays_and_its_owner_and_mode_are_set_right(self) -> None:
         directory = self.state_root.games / self.game_id
         directory.mkdir(mode=0o700)

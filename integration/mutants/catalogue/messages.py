@@ -89,6 +89,6 @@ MUTANTS = (
         file="rtmanager/workers/ingest.py",
         old="            turn.accept(jobs)\n",
         new="            self._streams.acknowledge(ready)\n            turn.accept(jobs)\n",
-        module="test_outage",
+        module="test_crash",
     ),
 )

@@ -26,7 +26,7 @@ MUTANTS = (
         file="rtmanager/operations/stop.py",
         old="tools.settings.stop_grace_s)",
         new="0)",
-        module="test_lifecycle",
+        module="test_container",
     ),
     Mutant(
         name="cleanup-deletes-state",

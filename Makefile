@@ -57,7 +57,9 @@ integration: $(STAMP) ## the suite, and the harness's own tests, on real service
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s integration
 
 integration-parallel: $(STAMP) ## the suite alone, its modules side by side in processes
-	@$(MAKE) --no-print-directory --jobs $(JOBS) --output-sync=target $(MODULES:%=module-%)
+	@notes=$$(mktemp -d); trap 'rm -rf "$$notes"' EXIT; \
+	  RTM_IT_TIMING_DIR=$$notes $(MAKE) --no-print-directory --jobs $(JOBS) --output-sync=target $(MODULES:%=module-%) \
+	    && { [ -z "$(RTM_IT_TIMING)" ] || $(PY) -m harness timing "$$notes"; }
 
 MODULES := $(patsubst integration/%.py,%,$(wildcard integration/test_*.py))
 

@@ -1,4 +1,4 @@
-"""The harness's command line: `python -m harness doctor | up | demo | run | down | sweep`.
+"""The harness's command line: `python -m harness doctor | up | demo | run | down | sweep | timing`.
 
 To add a command, write a function that takes the parsed arguments and returns the exit code, and put it into
 COMMANDS; one with options of its own adds them in OPTIONS.
@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 from harness import progress
@@ -102,6 +103,18 @@ def sweep(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def timing(arguments: argparse.Namespace) -> int:
+    """where the time of processes that ran side by side went (RTM_IT_TIMING=1, RTM_IT_TIMING_DIR)"""
+    from harness.timing.report import merged
+
+    print(merged(arguments.directory))
+    return 0
+
+
+def _timing_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", type=Path, help="what RTM_IT_TIMING_DIR named")
+
+
 def _down_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", action="store_true", help="also stop the dockerd that `up` started")
     _sweep_options(parser)
@@ -119,12 +132,14 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": run,
     "down": down,
     "sweep": sweep,
+    "timing": timing,
 }
 
 #: The options of the commands that have any.
 OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "down": _down_options,
     "sweep": _sweep_options,
+    "timing": _timing_options,
 }
 
 

@@ -9,6 +9,7 @@ import unittest
 from pathlib import Path
 
 from harness import timing
+from harness.errors import HarnessError
 from harness.runs import flag
 from harness.timing import report
 from harness.timing.relay import Exchange
@@ -67,6 +68,17 @@ class ArithmeticTest(unittest.TestCase):
         requests = [report.Request(0.0, 6.0, "POST", "/v1.41/containers/x/start")]
         table = report.table(requests, [Segment("tests", 0.0, 8.0), Segment("waiting", 8.0, 10.0)])
         self.assertRegex(table, r"(?s)10\.0 s went.*Docker at work +6\.0 s +60\.0%.*tests +2\.0 s.*waiting +2\.0 s")
+
+    def test_processes_side_by_side_share_one_table(self) -> None:
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (folder / "1.timing").write_text("10.0 14.0\n10.0 12.0 POST /v1.41/containers/x/start\n")
+        (folder / "2.timing").write_text("11.0 20.0\n11.0 13.0 POST /v1.41/containers/y/start\n")
+        self.assertRegex(report.merged(folder), r"(?s)2 processes.*10\.0 s went.*Docker at work +3\.0 s +30\.0%")
+
+    def test_a_folder_in_which_nobody_noted_anything_is_named(self) -> None:
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        with self.assertRaisesRegex(HarnessError, f"{folder}.*RTM_IT_TIMING=1"):
+            report.merged(folder)
 
     def test_switched_off_nothing_is_in_between(self) -> None:
         if timing.enabled():

@@ -17,6 +17,9 @@ from harness.timing.spans import Spans
 
 VARIABLE = "RTM_IT_TIMING"
 
+#: A directory where each process of a run leaves what it noted, for `python -m harness timing DIRECTORY`.
+DIRECTORY_VARIABLE = "RTM_IT_TIMING_DIR"
+
 #: The relay ends within this many seconds of its standard input.
 RELAY_END_S = 10.0
 
@@ -94,6 +97,9 @@ def _report(relay: _Relay) -> None:
     relay.process.communicate(timeout=RELAY_END_S)
     with relay.journal.open() as journal:
         sys.stderr.write(f"\n{report.table(list(report.read(journal)), spans.segments)}\n")
+    if directory := os.environ.get(DIRECTORY_VARIABLE):
+        whole = f"{spans.segments[0].began} {spans.segments[-1].ended}\n"
+        Path(directory, f"{os.getpid()}.timing").write_text(whole + relay.journal.read_text())
     for path in relay.directory.iterdir():
         path.unlink()
     relay.directory.rmdir()

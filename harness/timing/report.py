@@ -4,7 +4,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from harness.errors import HarnessError
 from harness.timing.spans import Segment, overlap, union
 
 #: Requests that are open while the daemon has nothing to do.
@@ -55,6 +57,21 @@ def read(journal: Iterable[str]) -> Iterator[Request]:
         began, ended, method, path = line.split(maxsplit=3)
         if not _IDLE.search(path):
             yield Request(float(began), float(ended), method, path.strip())
+
+
+def merged(directory: Path) -> str:
+    """The table of processes that ran side by side, from what each left in `directory`."""
+    requests: list[Request] = []
+    wholes: list[tuple[float, float]] = []
+    for path in sorted(directory.glob("*.timing")):
+        whole, *journal = path.read_text().splitlines()
+        began, ended = map(float, whole.split())
+        wholes.append((began, ended))
+        requests += read(journal)
+    if not wholes:
+        raise HarnessError(f"no process has left anything in {directory}; was RTM_IT_TIMING=1 set?")
+    segment = Segment("no request under way", min(began for began, _ in wholes), max(ended for _, ended in wholes))
+    return f"{len(wholes)} processes side by side\n{table(requests, [segment])}"
 
 
 def table(requests: Sequence[Request], segments: Sequence[Segment]) -> str:

@@ -8,6 +8,7 @@ from bench.catalogue import BENCHES, load
 from bench.errors import BenchError
 from bench.report import Result, table, write_json
 from harness.errors import HarnessError
+from harness.runs import ending
 
 #: Enough for a median that stays, and for a p95 that is more than the slowest run.
 ROUNDS = 20
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.runs < 1:
         parser.error(f"--runs is {arguments.runs}, but there has to be at least one")
+    ending.unwind_on_sigterm()
     try:
         run(arguments.bench, arguments.runs, arguments.json)
     except (BenchError, HarnessError) as error:

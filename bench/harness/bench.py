@@ -7,10 +7,12 @@ from bench.contest import Contest
 from bench.harness import services, testcontainers, whole_test
 from bench.harness.filled import Filled
 from harness import daemon, images
+from harness.runs import ending
 
 
 def bench() -> Bench:
     """The bench; its conditions are looked up now, and the images made if they are missing."""
+    ending.leave_nothing()
     images.ensure_all()
     engine = daemon.client().version()
     return Bench(

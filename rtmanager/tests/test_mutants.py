@@ -2,6 +2,7 @@
 
 import ast
 import io
+import signal
 import subprocess
 import sys
 import tempfile
@@ -143,6 +144,14 @@ class CommandLineTest(unittest.TestCase):
         self.assertEqual(
             last_word('  File "x"\n    f()\nsubprocess.TimeoutExpired: late'), "subprocess.TimeoutExpired: late"
         )
+
+    def test_sigterm_ends_the_command_in_order(self) -> None:
+        with (
+            mock.patch("integration.mutants.cli.MUTANTS", [MUTANT]),
+            mock.patch("integration.mutants.cli.attempt", side_effect=lambda *_: signal.raise_signal(signal.SIGTERM)),
+            redirect_stderr(io.StringIO()),
+        ):
+            self.assertEqual(main([]), 130)
 
     def test_a_run_that_leaves_something_on_the_daemon_is_an_error(self) -> None:
         outcome = Outcome(tests=1, failed="", why="", skipped=0, run="1")

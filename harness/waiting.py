@@ -13,6 +13,9 @@ from harness.errors import WaitFailed
 
 T = TypeVar("T")
 
+#: Seconds between two questions whether a wait is hopeless, which may cost more than a look.
+HOPELESS_INTERVAL_S = 0.1
+
 #: Seconds between two looks: often enough that a wait costs little, seldom enough to leave the CPU alone.
 INTERVAL_S = 0.02
 
@@ -35,10 +38,11 @@ def wait_until(
     """Call `probe` until it returns something true, and return that.
 
     An exception of `retry_on` counts as "not yet" (those of the Docker SDK are OSErrors, too); any other ends the
-    wait. `hopeless` is asked after each look in vain, and returns why waiting on is of no use. Raises WaitFailed
-    then, and after `timeout_s` s; `describe` puts what was last seen into its words.
+    wait. `hopeless` is asked now and then after a look in vain, and returns why waiting on is of no use. Raises
+    WaitFailed then, and after `timeout_s` s; `describe` puts what was last seen into its words.
     """
-    deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
+    deadline, ask_again = began + timeout_s, began
     while True:
         try:
             seen = probe()
@@ -48,8 +52,11 @@ def wait_until(
             if seen:
                 return seen
             last = describe(seen)
-        if reason := hopeless():
-            raise WaitFailed(f"waited for {what}: {reason}; last seen: {last}")
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now >= ask_again:
+            if reason := hopeless():
+                raise WaitFailed(f"waited for {what}: {reason}; last seen: {last}")
+            ask_again = now + HOPELESS_INTERVAL_S
+        if now > deadline:
             raise WaitFailed(f"waited {timeout_s:g} s for {what}; last seen: {last}")
         time.sleep(interval_s)

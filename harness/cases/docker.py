@@ -27,7 +27,7 @@ from harness.fixtures.container import Container
 from harness.fixtures.network import Network
 from harness.fixtures.postgres import Database, Layout
 from harness.fixtures.services import Services
-from harness.runs import flag, runner
+from harness.runs import ending, flag, runner
 from harness.runs.sweep import sweep
 
 
@@ -99,6 +99,7 @@ class DockerTestCase(unittest.TestCase):
 
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
         self._result, self._troubles_before = result, _troubles(result)
+        ending.end_if_told()
         try:
             return super().run(result)
         except KeyboardInterrupt:

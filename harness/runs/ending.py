@@ -34,7 +34,21 @@ def unwind_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, _unwind)
 
 
-def _unwind(_number: int, _frame: FrameType | None) -> None:
+def end_if_told() -> None:
+    """Raise Terminated when SIGTERM came and its exception was lost.
+
+    Python drops what is raised while it calls a destructor or a weak reference's callback.
+    """
+    if _told:
+        raise Terminated
+
+
+#: Not empty once SIGTERM came.
+_told: list[int] = []
+
+
+def _unwind(number: int, _frame: FrameType | None) -> None:
+    _told.append(number)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise Terminated
 

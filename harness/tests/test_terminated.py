@@ -1,0 +1,32 @@
+"""SIGTERM ends a run also when what it raises is lost, as Python loses it in a destructor."""
+
+import os
+import signal
+import unittest
+from unittest import mock
+
+from harness import DockerTestCase
+from harness.runs import ending
+
+
+class TerminatedTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.enterContext(mock.patch.object(ending, "_told", []))
+        self.addCleanup(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        ending.unwind_on_sigterm()
+
+    def test_it_unwinds_like_an_interrupt(self) -> None:
+        with self.assertRaises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def test_lost_where_it_came_it_ends_the_next_test_before_it_begins(self) -> None:
+        with self.assertRaises(ending.Terminated):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with self.assertRaises(ending.Terminated):
+            DockerTestCase().run(unittest.TestResult())
+
+    def test_a_handler_of_somebody_else_stays(self) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ending.unwind_on_sigterm()
+        self.assertEqual(signal.getsignal(signal.SIGTERM), signal.SIG_IGN)

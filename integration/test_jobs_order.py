@@ -40,7 +40,9 @@ class Order(RuntimeTestCase):
     def test_a_stop_that_is_read_with_a_long_backlog_of_starts_does_not_overtake_its_own(self) -> None:
         from rtmanager.workers.ingest import BATCH
 
-        backlog = BATCH + 1  # so that the game's own start is not in the first batch, and its stop is
+        # The game's own start is not in the first batch, and its stop is; by several batches, since with one the next
+        # read may come before anybody looks.
+        backlog = 3 * BATCH
         for number in range(backlog):
             self.add_start_job("no image", game_id=f"no-image-{number % 50}")
         self.add_start_job()

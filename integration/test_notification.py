@@ -100,6 +100,13 @@ class FailedJobs(Notification):
         self.assertIn(foreign[:12], message)
         self.assertTrue(self.docker.inspect_container(foreign)["State"]["Running"])
 
+    def test_a_foreign_container_of_the_same_name_is_left_alone_when_it_is_dead_too(self) -> None:
+        self.start_runtime()
+        foreign = self.start_container(images.tiny("exits"), name=f"galaxy-game-{self.game_id}")
+        foreign.wait_for_exit()
+
+        self.assert_failed("container_start_failed", self.engine.ref, left=[foreign.container_id])
+
     def test_a_record_that_is_refused_for_good_takes_the_container_away_and_is_told(self) -> None:
         self.start_runtime()
         refuse = f"ALTER TABLE runtime_records ADD CONSTRAINT refused CHECK (game_id <> '{self.game_id}')"

@@ -5,17 +5,13 @@ of this version of the suite or of two, never take each other's away. They are k
 the engine's own layers is next to nothing.
 """
 
-import fcntl
 import hashlib
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from harness import daemon, images
-from harness.images.recipe import Recipe, inspect
+from harness.images.building import content_tag, have
+from harness.images.recipe import Recipe
 
 #: Every image has the version of the reference engine, so that a patch may go from one to another.
 VERSION = "1.0.0"
@@ -26,7 +22,7 @@ def made(name: str) -> str:
     """The reference of the image that the folder `name` describes, built when it is not there."""
     engine, recipe = images.engine(), Recipe(name, Path(__file__).parent / name)
     tag = _tag(name, recipe.inputs(engine.ref) + engine.image_id)
-    return _have(tag, lambda: recipe.build(daemon.client(), engine.ref, tag))
+    return have(tag, lambda: recipe.build(daemon.client(), engine.ref, tag))
 
 
 @cache
@@ -51,27 +47,11 @@ def tiny(behaviour: str) -> str:
     tag = _tag(behaviour, hashlib.sha256(program).hexdigest())
     repository, _, version = tag.rpartition(":")
     command = [f'CMD ["{tiny_image.COMMAND}"]']
-    return _have(
+    return have(
         tag, lambda: client.import_image_from_data(program, repository=repository, tag=version, changes=command)
     )
 
 
 def _tag(name: str, made_of: str) -> str:
     # The letter keeps a digest of digits alone from being a number, which a version may not begin with 0.
-    return f"rtm-harness/suite-{name}:{VERSION}-s{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
-
-
-def _have(tag: str, make: Callable[[], object]) -> str:
-    with _one_at_a_time():
-        if inspect(daemon.client(), tag) is None:
-            make()
-    return tag
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Two runs that start together make an image once."""
-    path = Path(tempfile.gettempdir()) / f"rtm-harness-images-suite-{os.getuid()}.lock"
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return f"rtm-harness/suite-{name}:{VERSION}-s{content_tag(made_of)}"

@@ -38,15 +38,15 @@ class Artefacts:
     def containers(self, client: "APIClient", container_ids: Iterable[str]) -> None:
         """Write each container that is still there."""
         for container_id in container_ids:
-            self._attempt(f"container {container_id[:12]}", lambda: self._container(Container(container_id, client)))  # noqa: B023 - called at once
+            self.attempt(f"container {container_id[:12]}", lambda: self._container(Container(container_id, client)))  # noqa: B023 - called at once
 
     def tables(self, database: Database) -> None:
         """Write each table of the database's schema."""
-        self._attempt(f"database {database.name}", lambda: self._tables(database))
+        self.attempt(f"database {database.name}", lambda: self._tables(database))
 
     def streams(self, redis: Redis) -> None:
         """Write each stream."""
-        self._attempt(f"Redis at {redis.address}", lambda: self._streams(redis))
+        self.attempt(f"Redis at {redis.address}", lambda: self._streams(redis))
 
     def _container(self, container: Container) -> None:
         self._write(f"containers/{container.name}.json", [json.dumps(container.inspect(), indent=1)])
@@ -71,7 +71,8 @@ class Artefacts:
             for key in client.scan_iter(_type="stream"):
                 self._write(f"streams/{key.replace('/', '_')}.jsonl", _entries(client, key))
 
-    def _attempt(self, what: str, write: Callable[[], None]) -> None:
+    def attempt(self, what: str, write: Callable[[], None]) -> None:
+        """Call `write`, and note when it fails."""
         try:
             write()
         except Exception as error:  # noqa: BLE001 - whatever it is, the test's own failure matters more

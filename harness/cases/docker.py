@@ -115,7 +115,7 @@ class DockerTestCase(unittest.TestCase):
         if not hasattr(self, "state_root"):
             return  # skipped, or failed before there was anything
         artefacts = Artefacts(self.state_root.directory)
-        self.leave(artefacts)
+        artefacts.attempt("artefacts", lambda: self.leave(artefacts))
         files = "".join(f"\n  {name}" for name in artefacts.files())
         sys.stderr.write(f"\n{self.id()}: see {self.state_root.directory}{files}\n")
 

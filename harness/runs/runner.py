@@ -5,9 +5,9 @@ process behind it. A pid alone would not do: it is used again, so it goes with t
 means nothing in another pid namespace, after a reboot, or on another machine that shares the daemon.
 """
 
+import hashlib
 import json
 import os
-import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -93,15 +93,13 @@ def current() -> Runner:
 
 @cache
 def _identity(pid: int) -> Runner:
-    return Runner(
-        run=secrets.token_hex(4),
-        machine=socket.gethostname(),
-        boot=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-        pid_namespace=os.readlink("/proc/self/ns/pid"),
-        pid=pid,
-        start_time=process_start_time(pid) or 0,
-        kept="yes" if keeps() else "no",
-    )
+    machine = socket.gethostname()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    pid_namespace = os.readlink("/proc/self/ns/pid")
+    start_time = process_start_time(pid) or 0
+    # From the rest and not by chance: two threads that ask first at the same time get the same answer.
+    run = hashlib.sha256(repr((machine, boot, pid_namespace, pid, start_time)).encode()).hexdigest()[:12]
+    return Runner(run, machine, boot, pid_namespace, pid, start_time, "yes" if keeps() else "no")
 
 
 def process_start_time(pid: int) -> int | None:

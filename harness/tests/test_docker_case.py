@@ -1,0 +1,66 @@
+"""The base classes when a test ends badly: its own failure is what counts, and what it had is taken away."""
+
+import io
+import shutil
+import unittest
+from pathlib import Path
+from unittest import mock
+
+from harness import ServicesTestCase, WaitFailed, daemon, images
+from harness.runs import flag
+
+
+def setUpModule() -> None:
+    flag.check()
+
+
+class Wanting(ServicesTestCase):
+    def it(self) -> None:
+        self.fail("it is not reached")
+
+
+class NoServicesTest(unittest.TestCase):
+    def test_services_that_do_not_come_up_are_the_tests_error_and_its_directory_is_kept(self) -> None:
+        test, result = Wanting("it"), unittest.TestResult()
+        with (
+            mock.patch("harness.fixtures.services.shared", side_effect=WaitFailed("no PostgreSQL")),
+            mock.patch("sys.stderr", io.StringIO()) as told,
+        ):
+            test.run(result)
+        self.addCleanup(shutil.rmtree, test.state_root.directory)
+        [(_, error)] = result.errors
+        self.assertIn("no PostgreSQL", error)
+        self.assertIn(str(test.state_root.directory), told.getvalue())
+        self.assertIn("services", Path(test.state_root.directory, "missing.txt").read_text())
+
+
+class EndingTest(unittest.TestCase):
+    def test_what_a_test_started_is_gone_when_it_has_ended_however_it_ends(self) -> None:
+        for ends in ("passes", "fails"):
+            with self.subTest(ends):
+                test, result = Ending(ends), unittest.TestResult()
+                with mock.patch("sys.stderr", io.StringIO()):
+                    test.run(result)
+                self.assertEqual(len(result.failures), int(ends == "fails"), result.errors)
+                there = {each["Id"] for each in daemon.client().containers(all=True)}
+                self.assertNotIn(test.started, there)
+                self.assertEqual(test.state_root.directory.exists(), ends == "fails")
+                if ends == "fails":
+                    shutil.rmtree(test.state_root.directory)
+
+
+class Ending(ServicesTestCase):
+    started = ""
+
+    def setUp(self) -> None:
+        super().setUp()
+        network = self.create_network()
+        self.started = self.start_container(
+            images.redis(), entrypoint=["sleep"], command=["600"], network=network.name
+        ).container_id
+
+    def passes(self) -> None:
+        self.assertTrue(self.started)
+
+    def fails(self) -> None:
+        self.fail("as told")

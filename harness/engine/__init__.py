@@ -1,1 +1,1 @@
-"""The reference game engine: the smallest program that keeps the engine contract (contract §7)."""
+"""The reference game engine: the smallest program that keeps the engine contract (docs/contract.md)."""

@@ -1,4 +1,4 @@
-"""The reference engine keeps the engine contract (contract §7); in this process, on a port of its own."""
+"""The reference engine keeps the engine contract (docs/contract.md); in this process, on a port of its own."""
 
 import http.client
 import json

@@ -66,7 +66,7 @@ MODULES := $(patsubst integration/%.py,%,$(wildcard integration/test_*.py))
 module-%:
 	@echo "== $*"; RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest integration.$*
 
-stress: $(STAMP) ## the suite ten times in random order, then twice at once; nothing may be left (half an hour)
+stress: $(STAMP) ## the suite ten times in random order, then twice at once; nothing may be left (50 minutes)
 	@$(PY) -m integration.stress
 
 lint: $(STAMP) ## ruff

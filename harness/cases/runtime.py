@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from harness import daemon, images, web
-from harness.cases.docker import ServicesTestCase, short_name, start_services
+from harness.cases.docker import ServicesTestCase, short_name
 from harness.errors import WaitFailed
 from harness.fixtures import manager, postgres
 from harness.fixtures.container import Container
@@ -28,8 +28,6 @@ from harness.fixtures.lobby import Lobby
 from harness.images.catalogue import EngineImage
 from harness.stack import ownership
 from harness.waiting import wait_until
-
-__all__ = ["RuntimeTestCase", "ServicesTestCase", "start_services", "unique_game_id"]
 
 T = TypeVar("T")
 

@@ -33,6 +33,8 @@ def build_image(folder: Path | str, base: str = "") -> str:
 
 def have(tag: str, make: Callable[[], object]) -> str:
     """`tag`, once there is an image of that name; `make` makes it."""
+    if inspect(daemon.client(), tag) is not None:
+        return tag  # nearly always, and then nobody has to wait for the turn
     with one_at_a_time():
         if inspect(daemon.client(), tag) is None:
             make()

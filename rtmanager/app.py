@@ -172,6 +172,8 @@ class _Service:
         stack.callback(http.stop, HTTP_DRAIN_S)
         stack.callback(self._calls.close)
         stack.callback(self._executor.stop, self._config.shutdown_timeout_s)
+        # Nothing is claimed any more: who waits for an operation that is not under way here need not wait for the rest.
+        stack.callback(self._calls.wait_only_for, self._executor.live_ids)
         self._start_loop(stack, self._loop("executor", self._executor.step, wake=self._due))
         self._start_loop(stack, self._ingest_loop())
         stack.callback(self._calls.refuse)

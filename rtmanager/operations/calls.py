@@ -6,7 +6,7 @@ of its game. The caller waits for its end and gets that, or hears that it cannot
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from threading import Event
 
 from rtmanager.domain.errors import Unavailable
@@ -30,7 +30,7 @@ class Calls:
         self._wake = wake
         self._require = require
         self._refusing = Event()
-        self._closed = Event()
+        self._live: Callable[[], Collection[int]] | None = None
 
     def perform(self, request: Request) -> Verdict:
         """Queue the request and wait for its end, however long it takes.
@@ -44,10 +44,12 @@ class Calls:
         operation_id = self._queue.submit(request)
         self._wake.set()
         while True:
+            # Asked before looking: what ends in between is found.
+            left_alone = self._live is not None and operation_id not in self._live()
             verdict = self._completions.wait(operation_id, POLL_S) or self._ask(operation_id)
             if verdict is not None:
                 return verdict
-            if self._closed.is_set():
+            if left_alone:
                 left = f"this instance stops; operation {operation_id} goes on with the next one"
                 raise Unavailable("rtmanager", left)
 
@@ -62,6 +64,13 @@ class Calls:
         """Take no new requests; those that wait go on waiting."""
         self._refusing.set()
 
+    def wait_only_for(self, live: Callable[[], Collection[int]]) -> None:
+        """Let the callers go whose operation is not among those that this instance works on, now or later.
+
+        They hear that their operation is not lost.
+        """
+        self._live = live
+
     def close(self) -> None:
-        """Let the callers that still wait go, with the word that their operation is not lost."""
-        self._closed.set()
+        """Let all callers go."""
+        self.wait_only_for(tuple)

@@ -86,6 +86,10 @@ class Executor:
         with self._idle:
             return list(self._live.values())
 
+    def live_ids(self) -> Collection[int]:
+        """Their ids."""
+        return {operation.operation_id for operation in self.live()}
+
     def stop(self, timeout_s: float) -> None:
         """Claim nothing more, and let what runs end within `timeout_s`."""
         self._stopping.set()

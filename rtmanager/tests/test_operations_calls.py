@@ -97,6 +97,20 @@ class CallsTest(WorldTestCase):
         self.completions.announce(1, DONE)
         self.assertEqual(asked.result(PATIENCE_S), DONE)
 
+    def test_once_nothing_is_claimed_only_callers_of_what_is_under_way_go_on_waiting(self) -> None:
+        under_way = self.ask()
+        queued = self.threads.submit(self.calls.perform, request("g2"))
+        wait_until(lambda: len(self.world.store.operations) == 2)
+        live = {1}
+        self.calls.wait_only_for(lambda: live)
+        with self.assertRaises(Unavailable) as caught:
+            queued.result(PATIENCE_S)
+        self.assertIn("operation 2", str(caught.exception))
+        self.assertFalse(under_way.done())
+        self.completions.announce(1, DONE)
+        live.clear()
+        self.assertEqual(under_way.result(PATIENCE_S), DONE)
+
     def test_a_caller_that_still_waits_at_the_end_is_told_that_nothing_is_lost(self) -> None:
         asked = self.ask()
         self.calls.close()

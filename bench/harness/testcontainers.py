@@ -9,9 +9,8 @@ after a second.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -92,13 +91,10 @@ def _settings() -> Any:
 def _postgres() -> Any:
     """A PostgreSQL that has answered."""
     _settings()
-    import psycopg
     from testcontainers.community.postgres import PostgresContainer
 
     made = PostgresContainer(images.postgres(), username="postgres", password="any", dbname="galaxy", driver=None)
-    with _started(made) as container, psycopg.connect(container.get_connection_url()) as connection:
-        connection.execute("SELECT 1")
-    return container
+    return _started(made)
 
 
 def _redis() -> Any:
@@ -106,17 +102,13 @@ def _redis() -> Any:
     _settings()
     from testcontainers.community.redis import RedisContainer
 
-    with _started(RedisContainer(images.redis())) as container, container.get_client() as client:
-        client.ping()
-    return container
+    return _started(RedisContainer(images.redis()))
 
 
-@contextmanager
-def _started(container: Any) -> Iterator[Any]:
+def _started(container: Any) -> Any:
     """Start it; what is raised takes it away, which testcontainers leaves to its reaper."""
     try:
-        container.with_kwargs(labels=runner.current().labels()).start()
-        yield container
+        return container.with_kwargs(labels=runner.current().labels()).start()
     except BaseException:
         container.stop()
         raise

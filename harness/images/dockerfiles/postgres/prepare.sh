@@ -12,7 +12,6 @@ echo 'host all all all trust' >> "$PGDATA/pg_hba.conf"
 cat >> "$PGDATA/postgresql.conf" <<'CONF'
 listen_addresses = '*'
 unix_socket_directories = '/tmp'
-max_connections = 300
 fsync = off
 synchronous_commit = off
 full_page_writes = off
@@ -20,7 +19,8 @@ wal_level = minimal
 max_wal_senders = 0
 max_wal_size = 256MB
 min_wal_size = 2MB
-shared_buffers = 64MB
+shared_buffers = 32MB
+max_logical_replication_workers = 0
 dynamic_shared_memory_type = posix
 autovacuum = off
 jit = off

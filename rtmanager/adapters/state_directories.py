@@ -47,6 +47,10 @@ class HostStateDirectories:
             if not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
+    def path_of(self, game_id: str) -> str:
+        """See the port."""
+        return os.path.join(self._root, game_id)
+
     def prepare(self, game_id: str) -> str:
         """Create the game's directory, or correct its owner and mode; returns its path.
 
@@ -56,7 +60,7 @@ class HostStateDirectories:
             check_game_id(game_id)
         except InvalidValue as error:
             raise StateDirectoryInvalid(str(error)) from error
-        path = os.path.join(self._root, game_id)
+        path = self.path_of(game_id)
         with _explained(self._root), _directory(self._root) as root, _explained(path):
             with suppress(FileExistsError):
                 os.mkdir(game_id, 0o700, dir_fd=root)  # nobody else may enter before it is adjusted

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
@@ -108,11 +109,23 @@ class ContainerView:
     networks: frozenset[str] = frozenset()
     exit_code: int | None = None
     oom_killed: bool = False
+    #: Its address in each network that has given it one.
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    restart_count: int = 0
+    #: What the image's own health check says; empty where there is none.
+    health: str = ""
 
     @property
     def alive(self) -> bool:
         """Whether the engine's process exists."""
         return self.state in ALIVE
+
+    @property
+    def game_id(self) -> str:
+        """The game that its label names; empty when there is none."""
+        return self.labels.get(LABEL_GAME_ID, "")
 
     def belongs_to(self, game_id: str) -> bool:
         """Whether RTM made it for this game: labels and name agree."""

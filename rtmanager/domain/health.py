@@ -73,6 +73,8 @@ class HealthEvent:
     source: HealthSource
     occurred_at: datetime
     details: Mapping[str, object] = field(default_factory=dict)
+    #: Whether the neighbours hear of it; otherwise only the snapshot changes.
+    told: bool = True
 
     @property
     def status(self) -> HealthStatus:

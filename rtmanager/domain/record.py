@@ -3,9 +3,9 @@
 | from     | may become        | by                                        |
 | -------- | ----------------- | ----------------------------------------- |
 | (none)   | running           | start, adoption                           |
-| running  | stopped, removed  | stop, restart and patch; container gone   |
-| stopped  | running, removed  | start, restart, patch; cleanup            |
-| removed  | running           | a new start                               |
+| running  | stopped, removed  | stop, restart and patch; ended, gone      |
+| stopped  | running, removed  | start, restart, patch, adoption; cleanup  |
+| removed  | running           | a new start, adoption                     |
 
 `running → running` is a restart or a patch: another container, one transition; `stopped → stopped` one of a
 stopped game whose new container could not be started. PostgreSQL checks every change

@@ -116,6 +116,10 @@ class ContainerRuntime(Protocol):
         """
         ...
 
+    def log_tail(self, container_id: str) -> str:
+        """The last lines of what its process wrote, some kilobytes at most; empty where no log is kept."""
+        ...
+
     def close(self) -> None:
         """Give back every connection and thread; calls in flight end with `Unavailable`."""
         ...
@@ -123,6 +127,10 @@ class ContainerRuntime(Protocol):
 
 class StateDirectories(Protocol):
     """The games' directories on the host; there is no method that deletes, and there will be none."""
+
+    def path_of(self, game_id: str) -> str:
+        """Where the game's directory is, or would be."""
+        ...
 
     def prepare(self, game_id: str) -> str:
         """Create the game's directory, or correct owner and mode of the one that is there; returns its path.

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rtmanager.domain.errors import ErrorCode, RuntimeManagerError
-from rtmanager.domain.operation import QUEUED, Ending, Operation, OpKind, Outcome, Request
+from rtmanager.domain.findings import HealthReport
+from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Outcome, Request
 from rtmanager.domain.record import RuntimeRecord, Status
 
 
@@ -58,6 +59,18 @@ class Records(Protocol):
 
     def page(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[RuntimeRecord]:
         """Up to `limit` records in the order of their game ids, those after `after`."""
+        ...
+
+
+class Histories(Protocol):
+    """What happened to each game."""
+
+    def health(self, game_id: str) -> HealthReport:
+        """What is known of a game's health; nothing of a game that is not known."""
+        ...
+
+    def log(self, game_id: str, *, before: int | None, limit: int) -> Sequence[tuple[int, LogEntry]]:
+        """Up to `limit` rows of its operation log with their ids, newest first, those with ids below `before`."""
         ...
 
 

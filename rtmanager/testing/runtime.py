@@ -74,6 +74,8 @@ class FakeRuntime:
         self.registry: dict[str, FakeImage] = {}
         self.available = True
         self.calls: list[Call] = []
+        #: What the processes have written, by container.
+        self.logs: dict[str, str] = {}
         self._lock = threading.RLock()
         self._containers: dict[str, ContainerView] = {}
         self._images: dict[str, FakeImage] = {}
@@ -141,6 +143,10 @@ class FakeRuntime:
         with self._call("list_games"):
             found = (view for view in self._containers.values() if _is_game(view))
             return [replace(view, exit_code=None, oom_killed=False) for view in found]
+
+    def log_tail(self, container_id: str) -> str:
+        with self._call("log_tail", container_id):
+            return self.logs.get(container_id, "")
 
     def close(self) -> None:
         with self._lock:

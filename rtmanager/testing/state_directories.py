@@ -21,6 +21,9 @@ class FakeStateDirectories:
         if "" in self.invalid:
             raise StateDirectoryInvalid(f"{self.root}: {self.invalid['']}")
 
+    def path_of(self, game_id: str) -> str:
+        return f"{self.root}/{game_id}"
+
     def prepare(self, game_id: str) -> str:
         """See the port."""
         with self._lock:

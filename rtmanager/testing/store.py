@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 
+from rtmanager.domain.findings import Alarm, AlarmKind, HealthReport, LastExit, Snapshot
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.jobs import EntryId, Job
 from rtmanager.domain.messages import Message, Stream, health_message
@@ -77,6 +78,10 @@ class MemoryStore:
         self.relay_number = 0
         self.turns: dict[str, object] = {}
         self.live: dict[str, list[Row]] = {}
+        self.alarms: dict[tuple[str, AlarmKind], Alarm] = {}
+        self.last_exits: dict[str, LastExit] = {}
+        self.planned_restarts: dict[str, tuple[str, datetime, datetime]] = {}
+        self.watch_turns: dict[str, tuple[int, datetime]] = {}
         self._entries: set[tuple[Stream, EntryId]] = set()
         self._next_message = 1
         self._refusals = 0
@@ -131,7 +136,7 @@ class MemoryStore:
         """Write an ending, all of it or nothing. Raises `RecordChanged` or `StoreRefused`."""
         self._check_endurable(row, ending)
         if ending.change is not None:
-            self._write_change(ending.change)
+            self.write_change(ending.change)
         row.state = "done"
         row.verdict = Verdict(ending.outcome, ending.error_code, ending.error_message)
         game = self.live[row.request.game_id]
@@ -140,10 +145,15 @@ class MemoryStore:
             del self.live[row.request.game_id]
         self.log.extend(ending.log)
         for event in ending.health:
-            self.snapshots[event.game_id] = event
-            self.add_message(health_message(event))
+            self.write_event(event)
         for message in ending.messages:
             self.add_message(message)
+
+    def write_event(self, event: HealthEvent) -> None:
+        """The snapshot, and the message if there is to be one."""
+        self.snapshots[event.game_id] = event
+        if event.told:
+            self.add_message(health_message(event))
 
     def _check_endurable(self, row: Row, ending: Ending) -> None:
         if self._refusals:
@@ -157,15 +167,16 @@ class MemoryStore:
         if any("\0" in text for text in texts):
             raise StoreRefused("PostgreSQL text fields cannot contain NUL (0x00) bytes")
 
-    def _write_change(self, change: RecordChange) -> None:
+    def write_change(self, change: RecordChange) -> None:
+        """Compare and swap. Raises `RecordChanged`."""
         new, stored = change.new, self.records_by_game.get(change.new.game_id)
-        if _state_of(stored) != _state_of(change.seen):
+        if state_of(stored) != state_of(change.seen):
             raise RecordChanged(f"the record of game {new.game_id} changed while it was worked on")
         # Only an insert writes `created_at`.
         self.records_by_game[new.game_id] = replace(new, created_at=stored.created_at) if stored else new
 
 
-def _state_of(record: RuntimeRecord | None) -> tuple[Status, str | None] | None:
+def state_of(record: RuntimeRecord | None) -> tuple[Status, str | None] | None:
     """What a change compares before it swaps."""
     return (record.status, record.current_container_id) if record else None
 
@@ -188,6 +199,29 @@ class MemoryRecords:
         found = sorted(self._store.records_by_game.items())
         fits = (r for game_id, r in found if (after is None or game_id > after) and status in (None, r.status))
         return [record for record, _ in zip(fits, range(limit), strict=False)]
+
+
+class MemoryHistories:
+    """`Histories` in memory; the ids of log rows are their places, from 1."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.trouble = store.trouble
+
+    @call
+    def health(self, game_id: str) -> HealthReport:
+        """See the port."""
+        event, plan = self._store.snapshots.get(game_id), self._store.planned_restarts.get(game_id)
+        snapshot = None
+        if event is not None:
+            snapshot = Snapshot(event.container_id, event.status, event.source, event.details, event.occurred_at)
+        return HealthReport(snapshot, self._store.last_exits.get(game_id), plan[2] if plan else None)
+
+    @call
+    def log(self, game_id: str, *, before: int | None, limit: int) -> Sequence[tuple[int, LogEntry]]:
+        """See the port."""
+        rows = [(place, row) for place, row in enumerate(self._store.log, 1) if row.game_id == game_id]
+        return [row for row in reversed(rows) if before is None or row[0] < before][:limit]
 
 
 class MemoryQueue:

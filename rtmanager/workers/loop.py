@@ -78,7 +78,7 @@ class Loop:
             more = self._step()
         except Unavailable as error:
             self._failures += 1
-            if self._failures == 1:
+            if self._failures == 1 and not self._stopping.is_set():
                 self._logger.warning(
                     "dependency does not answer, waiting for it",
                     extra={"worker": self.name, "dependency": error.dependency, "error": str(error)},

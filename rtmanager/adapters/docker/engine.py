@@ -37,6 +37,8 @@ class Deadlines:
     ping_s: float = 5.0
     #: Reading one thing: a container, an image, the networks. A container's lock is held while it starts.
     query_s: float = 20.0
+    #: Reading the end of a log: a crash is told without it when it takes longer.
+    log_s: float = 3.0
     #: Listing all containers.
     list_s: float = 30.0
     create_s: float = 60.0

@@ -44,6 +44,10 @@ T = TypeVar("T")
 #: Seconds between two looks at something that Docker is still doing.
 LOOK_AGAIN_S = 0.05
 
+#: As much of an engine's log as is kept of how it ended.
+LOG_LINES = 20
+LOG_CHARACTERS = 4000
+
 #: Seconds that a name may stay taken by nobody: a removal frees it last, a create takes it first.
 PHANTOM_NAME_S = 3.0
 
@@ -148,6 +152,16 @@ class DockerRuntime:
             lambda client: client.containers(all=True, filters={"label": labels}),
         )
         return [views.listed(container) for container in found]
+
+    def log_tail(self, container_id: str) -> str:
+        """See the port; a log driver that cannot be read from keeps none."""
+        try:
+            raw = self._engine.ask(
+                self._deadlines.log_s, lambda client: client.logs(container_id, tail=LOG_LINES, timestamps=False)
+            )
+        except APIError:
+            return ""
+        return bytes(raw).decode(errors="replace").replace("\0", "�")[-LOG_CHARACTERS:].strip("\n")
 
     def close(self) -> None:
         """See the port; may be called more than once."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from rtmanager.domain.container import ContainerState, ContainerView
+from rtmanager.domain.container import LABEL_GAME_ID, ContainerState, ContainerView
 from rtmanager.operations.ports import Image
+from rtmanager.workers.watching import ContainerEvent, Happening
 
 #: States in which the exit code says something; before, Docker reports 0.
 _ENDED = frozenset({ContainerState.EXITED, ContainerState.DEAD})
@@ -24,6 +26,11 @@ def inspected(found: Mapping[str, Any]) -> ContainerView:
         networks=frozenset(found["NetworkSettings"].get("Networks") or ()),
         exit_code=found["State"]["ExitCode"] if state in _ENDED else None,
         oom_killed=bool(found["State"].get("OOMKilled")),
+        addresses=_addresses(found["NetworkSettings"]),
+        started_at=_moment(found["State"].get("StartedAt")),
+        finished_at=_moment(found["State"].get("FinishedAt")) if state in _ENDED else None,
+        restart_count=int(found.get("RestartCount") or 0),
+        health=str((found["State"].get("Health") or {}).get("Status") or ""),
     )
 
 
@@ -37,6 +44,26 @@ def listed(found: Mapping[str, Any]) -> ContainerView:
         state=ContainerState(found["State"]),
         labels=found.get("Labels") or {},
         networks=frozenset((found.get("NetworkSettings") or {}).get("Networks") or ()),
+        addresses=_addresses(found.get("NetworkSettings") or {}),
+    )
+
+
+def event(found: Mapping[str, Any]) -> ContainerEvent | None:
+    """One line of `GET /events`; None for what does not matter here."""
+    what = str(found.get("Action") or "").partition(":")[0]
+    actor = found.get("Actor") or {}
+    attributes = actor.get("Attributes") or {}
+    game_id = attributes.get(LABEL_GAME_ID, "")
+    if what not in set(Happening) or not game_id or not actor.get("ID"):
+        return None
+    code = attributes.get("exitCode", "")
+    return ContainerEvent(
+        what=Happening(what),
+        game_id=game_id,
+        container_id=actor["ID"],
+        time_ns=int(found.get("timeNano") or int(found.get("time") or 0) * 10**9),
+        exit_code=int(code) if code.isdigit() else None,
+        signal=attributes.get("signal", ""),
     )
 
 
@@ -48,3 +75,20 @@ def image(found: Mapping[str, Any]) -> Image:
 def _own_name(names: list[str] | tuple[str, ...]) -> str:
     """The container's name among those by which links from other containers (`/other/alias`) know it."""
     return next((name[1:] for name in names if name.count("/") == 1), "")
+
+
+def _addresses(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The container's address by network; IPv4 where it has both."""
+    networks: Mapping[str, Mapping[str, Any]] = settings.get("Networks") or {}
+    found = {name: network.get("IPAddress") or network.get("GlobalIPv6Address") for name, network in networks.items()}
+    return {name: address for name, address in found.items() if address}
+
+
+def _moment(text: str | None) -> datetime | None:
+    """Docker's time, which has nanoseconds; the year 1 stands for never."""
+    if not text or text.startswith("0001-"):
+        return None
+    head, _, fraction = text.removesuffix("Z").partition(".")
+    if not text.endswith("Z"):
+        return datetime.fromisoformat(text)
+    return datetime.fromisoformat(f"{head}.{(fraction + '000000')[:6]}+00:00")

@@ -12,7 +12,7 @@ from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.records import write_change
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import Message, health_message
-from rtmanager.domain.operation import Ending, Operation
+from rtmanager.domain.operation import Ending, LogEntry, Operation
 from rtmanager.operations.store import OwnershipLost, RecordChanged, StoreRefused
 
 
@@ -45,12 +45,23 @@ def _write(database: Database, operation: Operation, ending: Ending) -> None:
         if ending.change is not None and not write_change(connection, ending.change):
             raise RecordChanged(f"the record of game {operation.game_id} changed while it was worked on")
         for entry in ending.log:
-            connection.execute(SQL["insert_log_entry"], asdict(entry))
+            write_log(connection, entry)
         for event in ending.health:
-            _write_snapshot(connection, event)
-            add_message(connection, health_message(event))
+            write_event(connection, event)
         for message in ending.messages:
             add_message(connection, message)
+
+
+def write_log(connection: Connection, entry: LogEntry) -> None:
+    """Add a row to the operation log."""
+    connection.execute(SQL["insert_log_entry"], asdict(entry))
+
+
+def write_event(connection: Connection, event: HealthEvent) -> None:
+    """Write the snapshot that an event leaves, and tell the neighbours if they are to hear of it."""
+    _write_snapshot(connection, event)
+    if event.told:
+        add_message(connection, health_message(event))
 
 
 def _write_snapshot(connection: Connection, event: HealthEvent) -> None:

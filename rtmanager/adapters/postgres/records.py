@@ -21,13 +21,13 @@ class PostgresRecords:
         """One game's record, or None."""
         with self._database.transaction() as connection:
             row = connection.execute(SQL["get_record"], {"game_id": game_id}).fetchone()
-        return _record(row) if row else None
+        return read_record(row) if row else None
 
     def page(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[RuntimeRecord]:
         """Up to `limit` records by game id, those after `after`."""
         values = {"status": status, "after": after, "limit": limit}
         with self._database.transaction() as connection:
-            return [_record(row) for row in connection.execute(SQL["list_records"], values)]
+            return [read_record(row) for row in connection.execute(SQL["list_records"], values)]
 
 
 def write_change(connection: Connection, change: RecordChange) -> bool:
@@ -39,5 +39,6 @@ def write_change(connection: Connection, change: RecordChange) -> bool:
     return connection.execute(SQL["update_record"], values).rowcount == 1
 
 
-def _record(row: Mapping[str, Any]) -> RuntimeRecord:
+def read_record(row: Mapping[str, Any]) -> RuntimeRecord:
+    """A row as a value."""
     return RuntimeRecord(**{**row, "status": Status(row["status"])})

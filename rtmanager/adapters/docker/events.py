@@ -1,0 +1,121 @@
+"""Docker's events as a feed: hints that something happened, without a gap while the daemon lives.
+
+What is known of `GET /events` (tried on 20.10): the daemon keeps the last 256 events and drops what a slow
+listener does not take; it answers before it has subscribed us; a stream that is cut looks like one that ended; and
+one whose other end is gone says nothing for ever, like one on which nothing happens. So a stream is listened to for
+some seconds only, and the next one begins where this one was, by the daemon's own clock: a dead line is found
+out by dialling, and what comes twice is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import closing
+from email.utils import parsedate_to_datetime
+
+import docker
+from requests import Response
+from requests.exceptions import RequestException
+
+from rtmanager.adapters.docker import views
+from rtmanager.adapters.docker.engine import Deadlines, Engine
+from rtmanager.adapters.docker.errors import reason, timed_out
+from rtmanager.domain.container import KIND, LABEL_KIND, LABEL_OWNER, OWNER
+from rtmanager.workers.watching import ContainerEvent, Happening
+
+#: How long one stream is listened to; a daemon that vanished without a word is noticed after so many seconds.
+WINDOW_S = 15.0
+#: How far back the first stream begins: the daemon's `Date` has whole seconds.
+BEGIN_BEFORE_NS = 1_000_000_000
+#: As many events as are told apart from those that come again; the daemon keeps 256.
+REMEMBERED = 2048
+
+_FILTERS = json.dumps(
+    {
+        "type": ["container"],
+        "event": sorted(Happening),
+        "label": [f"{LABEL_OWNER}={OWNER}", f"{LABEL_KIND}={KIND}"],
+    }
+)
+
+
+class DockerEvents:
+    """`EventFeed` of one Docker host; used by one thread, `interrupt` by another."""
+
+    def __init__(self, host: str, *, window_s: float = WINDOW_S, deadlines: Deadlines | None = None) -> None:
+        self._engine = Engine(host, deadlines or Deadlines())
+        self._window_s = window_s
+        self._since_ns: int | None = None
+        self._heard: OrderedDict[ContainerEvent, None] = OrderedDict()
+        self._stream: Response | None = None
+        self._interrupted = False
+
+    def connect(self) -> None:
+        """See the port."""
+        if self._since_ns is None:
+            ping = self._engine.ask(self._engine.deadlines.ping_s, lambda client: client.get(f"{_base(client)}/_ping"))
+            self._since_ns = _daemon_time_ns(ping) - BEGIN_BEFORE_NS
+        params = {"since": f"{self._since_ns // 10**9}.{self._since_ns % 10**9:09}", "filters": _FILTERS}
+        stream = self._engine.ask(
+            self._window_s, lambda client: client.get(f"{_base(client)}/events", params=params, stream=True)
+        )
+        if stream.status_code != 200:
+            with closing(stream):
+                raise self._engine.unavailable(f"asked for events it says {stream.status_code} {stream.text[:200]}")
+        self._stream = stream
+
+    def listen(self) -> Iterator[ContainerEvent]:
+        """See the port."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            raise RuntimeError("connect comes before listen")
+        with closing(stream):
+            began_ns = _daemon_time_ns(stream)
+            try:
+                for line in _lines(stream):
+                    event = views.event(json.loads(line))
+                    if event is not None and self._is_new(event):
+                        yield event
+            except (RequestException, ValueError) as error:
+                if self._interrupted:
+                    return
+                if not timed_out(error):
+                    raise self._engine.unavailable(f"its events broke off: {reason(error)}") from error
+                # The window is over, as it should be: all that happened since it began has been heard.
+                self._since_ns = max(self._since_ns or 0, began_ns)
+                return
+        if not self._interrupted:
+            raise self._engine.unavailable("its events ended")
+
+    def interrupt(self) -> None:
+        """See the port."""
+        self._interrupted = True
+        self._engine.close()
+
+    def _is_new(self, event: ContainerEvent) -> bool:
+        self._since_ns = max(self._since_ns or 0, event.time_ns)
+        if event in self._heard:
+            return False
+        self._heard[event] = None
+        if len(self._heard) > REMEMBERED:
+            self._heard.popitem(last=False)
+        return True
+
+
+def _lines(stream: Response) -> Iterator[bytes]:
+    """Whole lines as they arrive."""
+    rest = b""
+    for piece in stream.iter_content(None):
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (line for line in lines if line.strip())
+
+
+def _base(client: docker.APIClient) -> str:
+    return f"{client.base_url}/v{client.api_version}"
+
+
+def _daemon_time_ns(answer: Response) -> int:
+    """What the daemon's clock said when it answered, in whole seconds."""
+    return int(parsedate_to_datetime(answer.headers["Date"]).timestamp()) * 10**9

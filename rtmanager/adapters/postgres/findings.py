@@ -1,0 +1,159 @@
+"""Findings of the watching workers: written in one transaction, each told once however many instances see it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from rtmanager.adapters.postgres.database import Connection, Database
+from rtmanager.adapters.postgres.endings import write_event, write_log
+from rtmanager.adapters.postgres.queries import SQL
+from rtmanager.adapters.postgres.records import read_record, write_change
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding
+from rtmanager.domain.operation import OpKind, OpSource, Request
+from rtmanager.domain.record import RecordChange, RuntimeRecord
+from rtmanager.workers.watching import Written
+
+#: What a restart after a crash is queued as.
+_RESTART: dict[str, object] = {"kind": OpKind.RESTART, "source": OpSource.AUTO_RECONCILE}
+
+
+class _Undo(Exception):
+    """Ends the transaction without writing; carries what the caller is told."""
+
+    def __init__(self, result: Written) -> None:
+        super().__init__(result)
+        self.result = result
+
+
+class PostgresFindings:
+    """`Findings` and `Turns` for the instance `owner`. Raises `Unavailable` while PostgreSQL does not answer."""
+
+    def __init__(self, database: Database, owner: int) -> None:
+        self._database = database
+        self._owner = owner
+
+    def write(self, finding: Finding) -> Written:
+        """See the port."""
+        try:
+            with self._database.transaction() as connection:
+                _write(connection, finding)
+        except _Undo as undo:
+            return undo.result
+        return Written.WRITTEN
+
+    def busy(self, game_id: str) -> bool:
+        """See the port."""
+        with self._database.transaction() as connection:
+            return _is_busy(connection, game_id)
+
+    def alarms(self, kind: AlarmKind) -> Mapping[str, Alarm]:
+        """See the port."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(SQL["list_alarms"], {"kind": kind}).fetchall()
+        return {
+            row["game_id"]: Alarm(kind, row["container_id"], row["mark"], row["raised_at"], row["details"])
+            for row in rows
+        }
+
+    def records_of(self, game_ids: Collection[str]) -> Sequence[RuntimeRecord]:
+        """See the port."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(SQL["records_of"], {"game_ids": list(game_ids)})
+            return [read_record(row) for row in rows]
+
+    def stopped_before(self, moment: datetime, limit: int) -> Sequence[RuntimeRecord]:
+        """See the port."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(SQL["stopped_before"], {"moment": moment, "limit": limit})
+            return [read_record(row) for row in rows]
+
+    def queue_restart(self, due_by: datetime) -> Sequence[Request]:
+        """See the port."""
+        queued = []
+        with self._database.transaction() as connection:
+            for row in connection.execute(SQL["take_due_restarts"], {"due_by": due_by}).fetchall():
+                request = Request(
+                    row["game_id"], OpKind.RESTART, OpSource.AUTO_RECONCILE, f"crash:{row['container_id'][:12]}"
+                )
+                values = _RESTART | row | {"source_ref": request.source_ref}
+                if connection.execute(SQL["submit_restart"], values).fetchone():
+                    queued.append(request)
+        return queued
+
+    def restarts_since(self, game_id: str, moment: datetime) -> int:
+        """See the port."""
+        values = _RESTART | {"game_id": game_id, "since": moment}
+        with self._database.transaction() as connection:
+            row = connection.execute(SQL["count_restarts"], values).fetchone()
+        return int(row["restarts"]) if row else 0
+
+    def mine(self, work: str, for_s: float) -> bool:
+        """See the port."""
+        values = {"work": work, "owner": self._owner, "for_s": for_s}
+        with self._database.transaction() as connection:
+            return connection.execute(SQL["take_watch_turn"], values).fetchone() is not None
+
+
+def _write(connection: Connection, finding: Finding) -> None:
+    if _is_busy(connection, finding.game_id):
+        raise _Undo(Written.BUSY)
+    if not _still_so(connection, finding):
+        raise _Undo(Written.CHANGED)
+    if not _is_news(connection, finding):
+        raise _Undo(Written.KNOWN)
+    for entry in finding.log:
+        write_log(connection, entry)
+    for event in finding.health:
+        write_event(connection, event)
+    if finding.last_exit is not None:
+        connection.execute(SQL["upsert_last_exit"], asdict(finding.last_exit) | {"game_id": finding.game_id})
+    if finding.restart_at is not None and finding.last_exit is not None:
+        connection.execute(
+            SQL["plan_restart"],
+            {
+                "game_id": finding.game_id,
+                "container_id": finding.last_exit.container_id,
+                "due_at": finding.restart_at,
+            },
+        )
+
+
+def _is_busy(connection: Connection, game_id: str) -> bool:
+    row = connection.execute(SQL["game_is_busy"], {"game_id": game_id}).fetchone()
+    return bool(row and row["busy"])
+
+
+def _still_so(connection: Connection, finding: Finding) -> bool:
+    """Change the record, or hold it as it is; False when it is not what the finding was decided on."""
+    if finding.new is not None:
+        return write_change(connection, RecordChange(finding.seen, finding.new))
+    if finding.seen is None:
+        return True
+    values = {
+        "game_id": finding.game_id,
+        "seen_status": finding.seen.status,
+        "seen_container_id": finding.seen.current_container_id,
+    }
+    return connection.execute(SQL["hold_record"], values).fetchone() is not None
+
+
+def _is_news(connection: Connection, finding: Finding) -> bool:
+    """Raise and calm the alarms; False when that was done before."""
+    values: dict[str, Any] = {
+        "game_id": finding.game_id,
+        "container_id": finding.seen.current_container_id if finding.seen else None,
+    }
+    if finding.raises is not None:
+        alarm = asdict(finding.raises) | {"details": json.dumps(dict(finding.raises.details))}
+        if connection.execute(SQL["raise_alarm"], values | alarm).fetchone() is None:
+            return False
+    if finding.calms is not None:
+        if connection.execute(SQL["calm_alarm"], values | {"kind": finding.calms}).fetchone() is None:
+            return False
+        if finding.restores:
+            connection.execute(SQL["restore_snapshot"], values)
+    return True

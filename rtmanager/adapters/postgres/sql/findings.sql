@@ -1,0 +1,119 @@
+-- name: game_is_busy
+-- Whether an operation of the game is not done.
+SELECT EXISTS (SELECT FROM operations WHERE game_id = %(game_id)s AND state <> 'done') AS busy;
+
+-- name: hold_record
+-- A row while the record is what was decided on; it cannot change before the transaction ends.
+SELECT FROM runtime_records
+WHERE game_id = %(game_id)s AND status = %(seen_status)s
+  AND current_container_id IS NOT DISTINCT FROM %(seen_container_id)s
+FOR SHARE;
+
+-- name: raise_alarm
+-- No row when this very occasion was told before.
+INSERT INTO alarms (game_id, kind, container_id, mark, details, raised_at)
+VALUES (%(game_id)s, %(kind)s, %(container_id)s, %(mark)s, %(details)s::jsonb, %(raised_at)s)
+ON CONFLICT (game_id, kind) DO UPDATE
+SET container_id = excluded.container_id, mark = excluded.mark, details = excluded.details,
+    raised_at = excluded.raised_at
+WHERE alarms.container_id <> excluded.container_id OR alarms.mark <> excluded.mark
+RETURNING game_id;
+
+-- name: calm_alarm
+-- No row when there was nothing to calm.
+DELETE FROM alarms
+WHERE game_id = %(game_id)s AND kind = %(kind)s AND container_id = %(container_id)s
+RETURNING game_id;
+
+-- name: list_alarms
+SELECT game_id, kind, container_id, mark, details, raised_at FROM alarms WHERE kind = %(kind)s;
+
+-- name: restore_snapshot
+-- What the inspector complained about is over; what the prober did may not be.
+UPDATE health_snapshots s
+SET status = CASE WHEN probe.game_id IS NULL THEN 'healthy' ELSE 'probe_failed' END,
+    source = CASE WHEN probe.game_id IS NULL THEN 'inspect' ELSE 'probe' END,
+    details = COALESCE(probe.details, '{}'), observed_at = clock_timestamp()
+FROM (SELECT) one
+LEFT JOIN alarms probe ON probe.game_id = %(game_id)s AND probe.kind = 'probe'
+                       AND probe.container_id = %(container_id)s
+WHERE s.game_id = %(game_id)s AND s.container_id = %(container_id)s AND s.status = 'inspect_unhealthy';
+
+-- name: upsert_last_exit
+INSERT INTO last_exits (game_id, container_id, exit_code, oom, log, exited_at)
+VALUES (%(game_id)s, %(container_id)s, %(exit_code)s, %(oom)s, %(log)s, %(exited_at)s)
+ON CONFLICT (game_id) DO UPDATE
+SET container_id = excluded.container_id, exit_code = excluded.exit_code, oom = excluded.oom,
+    log = excluded.log, exited_at = excluded.exited_at;
+
+-- name: plan_restart
+INSERT INTO crash_restarts (game_id, container_id, crashed_at, due_at)
+VALUES (%(game_id)s, %(container_id)s, clock_timestamp(), %(due_at)s)
+ON CONFLICT (game_id) DO UPDATE
+SET container_id = excluded.container_id, crashed_at = excluded.crashed_at, due_at = excluded.due_at;
+
+-- name: take_due_restarts
+-- Crashed games whose restart is due. Each is taken once; one that another instance takes just now is left to it.
+DELETE FROM crash_restarts
+WHERE game_id IN (
+    SELECT game_id FROM crash_restarts WHERE due_at <= %(due_by)s ORDER BY due_at LIMIT 100 FOR UPDATE SKIP LOCKED)
+RETURNING game_id, container_id, crashed_at;
+
+-- name: submit_restart
+-- The restart as an ordinary operation, unless anything was done about the game since it crashed.
+INSERT INTO operations (game_id, kind, source, source_ref)
+SELECT r.game_id, %(kind)s, %(source)s, %(source_ref)s
+FROM runtime_records r
+WHERE r.game_id = %(game_id)s AND r.status = 'stopped' AND r.current_container_id = %(container_id)s
+  AND NOT EXISTS (SELECT FROM operations o
+                  WHERE o.game_id = r.game_id AND (o.state <> 'done' OR o.accepted_at > %(crashed_at)s))
+ON CONFLICT (game_id) WHERE state <> 'done' AND stream IS NULL DO NOTHING
+RETURNING id;
+
+-- name: count_restarts
+SELECT count(*) AS restarts FROM operations
+WHERE game_id = %(game_id)s AND source = %(source)s AND kind = %(kind)s AND accepted_at > %(since)s;
+
+-- name: records_of
+SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
+       started_at, stopped_at, removed_at, last_op_at, created_at
+FROM runtime_records
+WHERE game_id = ANY (%(game_ids)s);
+
+-- name: stopped_before
+-- The stopped games that nothing was done about for the longest time.
+SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
+       started_at, stopped_at, removed_at, last_op_at, created_at
+FROM runtime_records
+WHERE status = 'stopped' AND last_op_at < %(moment)s
+ORDER BY last_op_at
+LIMIT %(limit)s;
+
+-- name: take_watch_turn
+-- One row when the turn is ours from now on: it was before, or nobody's, or its holder let it run out.
+INSERT INTO watch_turns (work, owner, until)
+VALUES (%(work)s, %(owner)s, clock_timestamp() + make_interval(secs => %(for_s)s))
+ON CONFLICT (work) DO UPDATE
+SET owner = excluded.owner, until = excluded.until
+WHERE watch_turns.owner = excluded.owner OR watch_turns.until < clock_timestamp()
+RETURNING work;
+
+-- name: get_snapshot
+SELECT s.game_id, s.container_id, s.status, s.source, s.details, s.observed_at
+FROM health_snapshots s
+WHERE s.game_id = %(game_id)s;
+
+-- name: get_last_exit
+SELECT container_id, exit_code, oom, log, exited_at FROM last_exits WHERE game_id = %(game_id)s;
+
+-- name: get_planned_restart
+SELECT due_at FROM crash_restarts WHERE game_id = %(game_id)s;
+
+-- name: list_log
+-- A page of a game's log, newest first, those before `before`.
+SELECT id, game_id, op_kind, op_source, source_ref, image_ref, container_id, outcome, error_code, error_message,
+       started_at, finished_at
+FROM operation_log
+WHERE game_id = %(game_id)s AND (%(before)s::bigint IS NULL OR id < %(before)s)
+ORDER BY id DESC
+LIMIT %(limit)s;

@@ -1,0 +1,246 @@
+"""Drift: what the records say against what the runtime reports, and what becomes true by that.
+
+| record                | its container        | others of the game   | decision                              |
+| --------------------- | -------------------- | -------------------- | ------------------------------------- |
+| running               | running, paused, …   | –                    | nothing; reported if renamed, off net |
+| running               | exited, dead         | –                    | observed_exited: record stopped       |
+| running               | being removed        | –                    | nothing yet: it is about to be gone   |
+| running               | gone                 | –                    | dispose: record removed               |
+| none, stopped, removed| running, agrees      | –                    | adopt: record running                 |
+| any                   | –                    | alive, disagrees     | reported                              |
+
+Nothing here touches a container: records follow containers, never the other way round (docs/contract.md,
+"Watching"). What agrees may be adopted: labels, name, network and image. A stopped game whose own container a
+person started again is adopted like any other, so that a stop can end it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from rtmanager.domain.container import LABEL_IMAGE_REF, ContainerState, ContainerView
+from rtmanager.domain.errors import InvalidValue
+from rtmanager.domain.findings import Finding, LastExit, Stray
+from rtmanager.domain.game import container_name, engine_endpoint, is_game_id, shown
+from rtmanager.domain.health import EventType, HealthEvent, HealthSource
+from rtmanager.domain.image_ref import parse_image_ref
+from rtmanager.domain.operation import LogEntry, OpKind, OpSource, Outcome
+from rtmanager.domain.record import RuntimeRecord, Status
+
+#: States in which a container neither lives nor will: its process has ended.
+ENDED = frozenset({ContainerState.EXITED, ContainerState.DEAD, ContainerState.CREATED})
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What a container has to agree with to be adopted: the network, and where a game's state is kept."""
+
+    network: str
+    state_path: Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """When it was looked, and by which way."""
+
+    at: datetime
+    source: HealthSource = HealthSource.INSPECT
+
+
+def decide(
+    records: Iterable[RuntimeRecord], containers: Sequence[ContainerView], looked: Looked, house: House
+) -> list[Finding | Stray]:
+    """All that follows from the records and the containers that carry RTM's labels; game by game."""
+    by_game: defaultdict[str, list[ContainerView]] = defaultdict(list)
+    for view in containers:
+        by_game[view.game_id].append(view)
+    known = {record.game_id: record for record in records}
+    found: list[Finding | Stray] = []
+    for game_id in sorted(known.keys() | by_game.keys()):
+        found.extend(_decide_game(known.get(game_id), game_id, by_game[game_id], looked, house))
+    return found
+
+
+def _decide_game(
+    record: RuntimeRecord | None, game_id: str, views: Sequence[ContainerView], looked: Looked, house: House
+) -> Iterator[Finding | Stray]:
+    if record is None or record.status is not Status.RUNNING:
+        yield from _unrecorded(record, game_id, views, looked, house)
+        return
+    own = next((view for view in views if view.container_id == record.current_container_id), None)
+    if own is None:
+        yield disposed(record, looked)
+    elif own.state in ENDED:
+        yield observed_exited(record, own, looked)
+    elif own.alive and (reason := _why_astray(own, game_id, record.docker_network)):
+        yield Stray(game_id, own.container_id, own.name, f"the game's own container {reason}")
+    for view in views:
+        if view.alive and view is not own:
+            reason = f"the record of game {game_id} names another container"
+            yield Stray(game_id, view.container_id, view.name, reason)
+
+
+def _unrecorded(
+    record: RuntimeRecord | None, game_id: str, views: Sequence[ContainerView], looked: Looked, house: House
+) -> Iterator[Finding | Stray]:
+    """Live containers of a game that is not recorded as running: the one that agrees is adopted."""
+    adopted = False
+    for view in views:
+        if not view.alive:
+            continue
+        reason = _why_not_adopted(view, game_id, house)
+        if reason is None and not adopted:
+            adopted = True
+            yield adopt(record, view, looked, house)
+        else:
+            yield Stray(game_id, view.container_id, view.name, reason or "another container of the game was adopted")
+
+
+def disposed(record: RuntimeRecord, looked: Looked) -> Finding:
+    """The container of a running game is gone."""
+    container_id = record.current_container_id or ""
+    gone = HealthEvent(
+        record.game_id, container_id, EventType.CONTAINER_DISAPPEARED, looked.source, looked.at, details={}
+    )
+    return Finding(
+        game_id=record.game_id,
+        seen=record,
+        why=f"container {container_id[:12]} of the running game is gone",
+        new=record.removed(looked.at),
+        log=(_log(OpKind.RECONCILE_DISPOSE, record, container_id, looked.at),),
+        health=(gone,),
+    )
+
+
+def observed_exited(record: RuntimeRecord, view: ContainerView, looked: Looked) -> Finding:
+    """The process of a running game has ended; by contract without a row in the log."""
+    exited_at, code = view.finished_at or looked.at, view.exit_code or 0
+    details = {"exit_code": code, "oom": view.oom_killed}
+    event = HealthEvent(
+        record.game_id, view.container_id, EventType.CONTAINER_EXITED, looked.source, exited_at, details
+    )
+    return Finding(
+        game_id=record.game_id,
+        seen=record,
+        why=f"container {view.container_id[:12]} ended by itself with exit code {code}",
+        new=record.stopped(looked.at),
+        health=(event,),
+        last_exit=LastExit(view.container_id, code, view.oom_killed, exited_at),
+    )
+
+
+def adopt(record: RuntimeRecord | None, view: ContainerView, looked: Looked, house: House) -> Finding:
+    """A container runs that agrees with everything and has no running record.
+
+    The neighbours are told when the game was known to them, as one that does not run; of a new one they hear by
+    its record alone, as the contract has it.
+    """
+    game_id, image_ref = view.game_id, _image_ref(view)
+    new = RuntimeRecord(
+        game_id=game_id,
+        status=Status.RUNNING,
+        current_container_id=view.container_id,
+        current_image_ref=image_ref,
+        engine_endpoint=engine_endpoint(game_id),
+        state_path=house.state_path(game_id),
+        docker_network=house.network,
+        started_at=view.started_at or looked.at,
+        stopped_at=None,
+        removed_at=None,
+        last_op_at=looked.at,
+        created_at=record.created_at if record else looked.at,
+    )
+    started = HealthEvent(
+        game_id,
+        view.container_id,
+        EventType.CONTAINER_STARTED,
+        looked.source,
+        looked.at,
+        {"image_ref": image_ref},
+        told=record is not None,
+    )
+    before = f"recorded as {record.status}" if record else "without a record"
+    return Finding(
+        game_id=game_id,
+        seen=record,
+        why=f"container {view.container_id[:12]} runs, its game is {before}",
+        new=new,
+        log=(_log(OpKind.RECONCILE_ADOPT, new, view.container_id, looked.at),),
+        health=(started,),
+    )
+
+
+def _why_not_adopted(view: ContainerView, game_id: str, house: House) -> str | None:
+    """What keeps a container from being adopted; None when all agrees."""
+    if not is_game_id(game_id):
+        return f"its label names game {shown(game_id)}, which cannot be a game's id"
+    if view.state is not ContainerState.RUNNING:
+        return f"is {view.state} and has no running record"
+    return _why_astray(view, game_id, house.network) or _why_wrong_image(view)
+
+
+def _why_astray(view: ContainerView, game_id: str, network: str) -> str | None:
+    if view.name != container_name(game_id):
+        return f"is called {view.name}, expected {container_name(game_id)}"
+    if not view.belongs_to(game_id):
+        return f"has labels that do not say that this service made it for game {game_id}"
+    if network not in view.networks:
+        return f"is not on the network {network}"
+    return None
+
+
+def _why_wrong_image(view: ContainerView) -> str | None:
+    try:
+        labelled = parse_image_ref(_image_ref(view))
+        runs = labelled if view.image_ref.startswith("sha256:") else parse_image_ref(view.image_ref)
+    except InvalidValue as error:
+        return f"has no image that could be recorded: {error}"
+    if (labelled.tag or "latest", labelled.digest) != (runs.tag or "latest", runs.digest) or not _same_name(
+        labelled.name, runs.name
+    ):
+        return f"runs {view.image_ref}, its label says {_image_ref(view)}"
+    return None
+
+
+def _same_name(one: str, other: str) -> bool:
+    """Whether two names are one repository: Docker lets the parts of its own registry be left out."""
+
+    def full(name: str) -> str:
+        name = name.removeprefix("docker.io/").removeprefix("index.docker.io/")
+        return name.removeprefix("library/")
+
+    return full(one) == full(other)
+
+
+def _image_ref(view: ContainerView) -> str:
+    return view.labels.get(LABEL_IMAGE_REF) or view.image_ref
+
+
+def _log(kind: OpKind, record: RuntimeRecord, container_id: str, now: datetime) -> LogEntry:
+    return LogEntry(
+        game_id=record.game_id,
+        kind=kind,
+        source=OpSource.AUTO_RECONCILE,
+        source_ref=f"reconcile:{container_id[:12]}",
+        outcome=Outcome.SUCCESS,
+        started_at=now,
+        finished_at=now,
+        image_ref=record.current_image_ref,
+        container_id=container_id,
+    )
+
+
+def with_oom(finding: Finding) -> Finding:
+    """The same exit, of which an event told that memory was its cause: under cgroup v2 the container may not say."""
+    if finding.last_exit is None:
+        return finding
+    health = tuple(
+        replace(event, details={**event.details, "oom": True})
+        if event.event_type is EventType.CONTAINER_EXITED
+        else event
+        for event in finding.health
+    )
+    return replace(finding, health=health, last_exit=replace(finding.last_exit, oom=True))

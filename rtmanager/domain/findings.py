@@ -1,0 +1,100 @@
+"""What the watching workers find out about a game, and all that it changes.
+
+A finding is decided on a record as it was seen. It is written as a whole or not at all, and only while the record
+is still that one and no operation is under way on the game: an operation settles its game by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from rtmanager.domain.health import HealthEvent, HealthSource, HealthStatus
+from rtmanager.domain.operation import LogEntry
+from rtmanager.domain.record import RuntimeRecord
+
+
+class AlarmKind(StrEnum):
+    """What can be wrong with a container while it lives; one alarm of a kind per game."""
+
+    PROBE = "probe"
+    INSPECT = "inspect"
+    OOM = "oom"
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something is wrong with a container and was told. `mark` tells one occasion from the next."""
+
+    kind: AlarmKind
+    container_id: str
+    mark: str
+    raised_at: datetime
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LastExit:
+    """How a container ended by itself; `log` is the end of what its engine wrote."""
+
+    container_id: str
+    exit_code: int
+    oom: bool
+    exited_at: datetime
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing found out about one game.
+
+    `seen` is the record that it was decided on and `new` what the record becomes. With `raises` it is written
+    only when that alarm was not raised before, with `calms` only when one of that kind is; so what several
+    instances see is told once.
+    """
+
+    game_id: str
+    seen: RuntimeRecord | None
+    why: str
+    new: RuntimeRecord | None = None
+    log: tuple[LogEntry, ...] = ()
+    health: tuple[HealthEvent, ...] = ()
+    last_exit: LastExit | None = None
+    raises: Alarm | None = None
+    calms: AlarmKind | None = None
+    #: The snapshot of a container that was inspect_unhealthy says so no more; there is no event for that.
+    restores: bool = False
+    #: When to start the game again after a crash; None: not at all.
+    restart_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A container that disagrees with its record, or has none and cannot be adopted. Reported, never touched."""
+
+    game_id: str
+    container_id: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The last technical observation of a game, as it is stored."""
+
+    container_id: str
+    status: HealthStatus
+    source: HealthSource
+    details: Mapping[str, object]
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """What is known of a game's health: the last observation, how it last ended by itself, a restart that is due."""
+
+    snapshot: Snapshot | None = None
+    last_exit: LastExit | None = None
+    restart_due_at: datetime | None = None

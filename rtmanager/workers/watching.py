@@ -1,0 +1,130 @@
+"""What the watching workers need from the store, the runtime and the engines, as interfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding
+from rtmanager.domain.operation import Request
+from rtmanager.domain.record import RuntimeRecord
+
+
+class Written(StrEnum):
+    """What became of a finding."""
+
+    WRITTEN = "written"
+    #: An operation is under way on the game and settles it by itself; look again when it has ended.
+    BUSY = "busy"
+    #: The record is not what the finding was decided on; decide again.
+    CHANGED = "changed"
+    #: It was told before, by this instance or another.
+    KNOWN = "known"
+
+
+class Findings(Protocol):
+    """Where findings become durable. Every method may raise `Unavailable("postgres", …)`."""
+
+    def write(self, finding: Finding) -> Written:
+        """Write it as a whole: record, log, snapshot, messages; or nothing."""
+        ...
+
+    def busy(self, game_id: str) -> bool:
+        """Whether an operation of the game is not done."""
+        ...
+
+    def alarms(self, kind: AlarmKind) -> Mapping[str, Alarm]:
+        """The alarms of a kind that are raised, by game."""
+        ...
+
+    def records_of(self, game_ids: Collection[str]) -> Sequence[RuntimeRecord]:
+        """The records of these games, those without one left out."""
+        ...
+
+    def stopped_before(self, moment: datetime, limit: int) -> Sequence[RuntimeRecord]:
+        """The stopped records with the oldest last operations, those before `moment`."""
+        ...
+
+    def queue_restart(self, due_by: datetime) -> Sequence[Request]:
+        """Queue the restart of every crashed game that is due, as an ordinary operation; returns what was queued.
+
+        One that has been overtaken (by any operation on its game, or another state of its record) is dropped.
+        """
+        ...
+
+    def restarts_since(self, game_id: str, moment: datetime) -> int:
+        """How many restarts after a crash the game has had since then."""
+        ...
+
+
+class Turns(Protocol):
+    """Work that one instance does for all. Raises `Unavailable("postgres", …)`."""
+
+    def mine(self, work: str, for_s: float) -> bool:
+        """Whether this instance does it, for as many seconds from now; one that says nothing more loses it."""
+        ...
+
+
+class Happening(StrEnum):
+    """The events of a container that matter here, in Docker's words."""
+
+    DIE = "die"
+    OOM = "oom"
+    DESTROY = "destroy"
+    KILL = "kill"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerEvent:
+    """One event; `time_ns` and the rest are the same for everybody who listens."""
+
+    what: Happening
+    game_id: str
+    container_id: str
+    time_ns: int
+    exit_code: int | None = None
+    signal: str = ""
+
+
+class EventFeed(Protocol):
+    """The runtime's events: hints, not a log; what was missed is found by looking."""
+
+    def connect(self) -> None:
+        """Begin to listen from where the last listening ended. Raises `Unavailable`."""
+        ...
+
+    def listen(self) -> Iterator[ContainerEvent]:
+        """Events as they come, each once; ends after a while, without a gap to the next `connect`.
+
+        Raises `Unavailable` when the connection is lost: then events may be missing.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """End the listening on another thread, for good."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom to probe: `key` is the caller's name for it."""
+
+    key: str
+    host: str
+    port: int
+
+
+class Answer(Protocol):
+    """What an engine said to a probe: its HTTP status, and why that is not good (empty when it is)."""
+
+    @property
+    def status(self) -> int | None: ...
+
+    @property
+    def error(self) -> str: ...
+
+    @property
+    def good(self) -> bool: ...

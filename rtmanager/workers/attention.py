@@ -1,0 +1,158 @@
+"""Games that deserve a look: each is looked at by one thread at a time, soon, and again until it is settled.
+
+Events and passes only name games here and go on; what they name is merged. A game whose look takes long (Docker
+hangs on its container, an operation is under way) delays no other.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+
+from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.health import HealthSource
+
+#: Games that are looked at side by side.
+THREADS = 8
+#: Pause before a game that is not settled is looked at again, doubling up to the longest.
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What is known about why to look. `oom` holds the time of an out-of-memory event by container."""
+
+    source: HealthSource = HealthSource.INSPECT
+    containers: frozenset[str] = frozenset()
+    oom: Mapping[str, int] = field(default_factory=dict)
+    #: Containers that somebody asked to end by a signal.
+    asked: frozenset[str] = frozenset()
+
+    def merged(self, other: Hint) -> Hint:
+        """Both; an event says more than a look."""
+        event = HealthSource.DOCKER_EVENT
+        return Hint(
+            source=event if event in (self.source, other.source) else self.source,
+            containers=self.containers | other.containers,
+            oom={**self.oom, **other.oom},
+            asked=self.asked | other.asked,
+        )
+
+
+@dataclass(slots=True)
+class _Case:
+    hint: Hint
+    due: float
+    tries: int = 0
+
+
+class Attention:
+    """`settle` looks at one game; False or `Unavailable` from it means to look again."""
+
+    def __init__(self, settle: Callable[[str, Hint], bool], *, logger: logging.Logger, threads: int = THREADS) -> None:
+        self._settle = settle
+        self._logger = logger
+        self._changed = threading.Condition()
+        self._cases: dict[str, _Case] = {}
+        self._queue: list[tuple[float, str]] = []
+        self._working: set[str] = set()
+        self._stopping = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"rtm-attention-{number}", daemon=True)
+            for number in range(threads)
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Forget what waits and wait for the looks under way; what they wait for should be closed by now."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def look(self, game_id: str, hint: Hint | None = None, *, delay_s: float = 0.0) -> None:
+        """Let a game be looked at in `delay_s` seconds, or earlier if it was to be anyway."""
+        self._put(game_id, _Case(hint or Hint(), monotonic() + delay_s))
+
+    def wait_until_looked(self, timeout_s: float) -> bool:
+        """Wait until every game that waits now has been looked at once; False when that takes too long."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not self._working and all(case.tries for case in self._cases.values()), timeout_s
+            )
+
+    def _put(self, game_id: str, case: _Case) -> None:
+        with self._changed:
+            waiting = self._cases.get(game_id)
+            if waiting is not None:
+                case.hint = waiting.hint.merged(case.hint)
+                case.due = min(waiting.due, case.due)
+            self._cases[game_id] = case
+            heapq.heappush(self._queue, (case.due, game_id))
+            self._changed.notify()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                taken = self._take()
+                while taken is None and not self._stopping:
+                    self._changed.wait(self._until_next())
+                    taken = self._take()
+                if self._stopping or taken is None:
+                    return
+            game_id, case = taken
+            again = self._look(game_id, case)
+            with self._changed:
+                self._working.discard(game_id)
+                if again:
+                    case.tries += 1
+                    pause = min(FIRST_PAUSE_S * 2 ** min(case.tries - 1, 10), LONGEST_PAUSE_S)
+                    case.due = monotonic() + pause
+                    self._put(game_id, case)
+                self._changed.notify_all()
+
+    def _look(self, game_id: str, case: _Case) -> bool:
+        """Whether to look again."""
+        try:
+            return not self._settle(game_id, case.hint)
+        except Unavailable as error:
+            self._logger.debug("look put off", extra={"game_id": game_id, "error": str(error)})
+            return True
+        except Exception:  # a defect: the next pass names the game again
+            self._logger.exception("look at a game failed", extra={"game_id": game_id})
+            return False
+
+    def _take(self) -> tuple[str, _Case] | None:
+        """The game that has been due for the longest time and that nobody looks at."""
+        passed_over = []
+        taken = None
+        while self._queue and self._queue[0][0] <= monotonic():
+            due, game_id = heapq.heappop(self._queue)
+            case = self._cases.get(game_id)
+            if case is None or case.due != due:
+                continue  # merged into another entry, or taken
+            if game_id in self._working:
+                passed_over.append((due, game_id))
+                continue
+            del self._cases[game_id]
+            self._working.add(game_id)
+            taken = game_id, case
+            break
+        for entry in passed_over:
+            heapq.heappush(self._queue, entry)
+        return taken
+
+    def _until_next(self) -> float | None:
+        """How long nothing is due; None when nothing waits. What a look under way holds back wakes us by its end."""
+        due = [due for due, game_id in self._queue if game_id not in self._working]
+        return max(0.0, min(due) - monotonic()) if due else None

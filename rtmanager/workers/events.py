@@ -1,0 +1,80 @@
+"""The listener to the runtime's events: names games to look at, and does nothing slow.
+
+An event is a hint that something happened; what is true is found by looking. Deaths with code 0 are left to the
+reconciler by contract, starts are not asked for. After a break the reconciler makes a pass, since events may be
+missing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+
+from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.health import HealthSource
+from rtmanager.workers.attention import Attention, Hint
+from rtmanager.workers.watching import ContainerEvent, EventFeed, Happening
+
+#: A container that was asked to end may be about to start again (`docker restart`): so long nobody is told.
+RESTART_GRACE_S = 1.5
+#: Containers that were asked to end and have not done so; an engine may ignore it for ever.
+ASKED_REMEMBERED = 4096
+#: The signal that asks for nothing.
+SIGKILL = "9"
+
+
+class EventListener:
+    """One step listens for a while."""
+
+    def __init__(
+        self, feed: EventFeed, attention: Attention, *, missed: Callable[[], None], logger: logging.Logger
+    ) -> None:
+        self._feed = feed
+        self._attention = attention
+        self._missed = missed
+        self._logger = logger
+        self._broken = False
+        self._asked: OrderedDict[str, None] = OrderedDict()
+
+    def step(self) -> bool:
+        """Always True. Raises `Unavailable` when the connection is lost."""
+        try:
+            self._feed.connect()
+            if self._broken:
+                self._broken = False
+                self._missed()
+            for event in self._feed.listen():
+                self._take(event)
+        except Unavailable:
+            self._broken = True
+            raise
+        return True
+
+    def _take(self, event: ContainerEvent) -> None:
+        self._logger.debug(
+            "container event",
+            extra={"game_id": event.game_id, "event": event.what.value, "container_id": event.container_id},
+        )
+        if event.what is Happening.KILL:
+            if event.signal != SIGKILL:
+                self._remember_asked(event.container_id)
+            return
+        if event.what is Happening.OOM:
+            self._look(event, Hint(HealthSource.DOCKER_EVENT, oom={event.container_id: event.time_ns}))
+            return
+        asked = event.container_id in self._asked
+        self._asked.pop(event.container_id, None)
+        if event.what is Happening.DIE and event.exit_code == 0:
+            return
+        which = frozenset({event.container_id})
+        hint = Hint(HealthSource.DOCKER_EVENT, containers=which, asked=which if asked else frozenset())
+        self._look(event, hint, delay_s=RESTART_GRACE_S if asked else 0.0)
+
+    def _look(self, event: ContainerEvent, hint: Hint, delay_s: float = 0.0) -> None:
+        self._attention.look(event.game_id, hint, delay_s=delay_s)
+
+    def _remember_asked(self, container_id: str) -> None:
+        self._asked[container_id] = None
+        if len(self._asked) > ASKED_REMEMBERED:
+            self._asked.popitem(last=False)

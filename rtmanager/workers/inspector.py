@@ -1,0 +1,104 @@
+"""The inspector: what the runtime itself says of each running game's container, once a period.
+
+Told is a restart count that grew since the last look (the first one is the baseline), a state that is not running,
+and a health check of the image that says unhealthy; each once, until it is over. A container that is not there
+is the reconciler's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from rtmanager.domain.container import ContainerState, ContainerView
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding
+from rtmanager.domain.health import EventType, HealthEvent, HealthSource
+from rtmanager.domain.record import RuntimeRecord
+from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime
+from rtmanager.operations.store import Records
+from rtmanager.operations.tools import Clock
+from rtmanager.workers.reconcile import running_records
+from rtmanager.workers.watching import Findings, Turns, Written
+
+#: Containers that are inspected side by side.
+THREADS = 8
+#: The turn is kept for so many periods: another instance takes over when ours says nothing for that long.
+TURN_PERIODS = 3.0
+WORK = "inspect"
+
+
+class Inspector:
+    """One step looks at every running game."""
+
+    def __init__(
+        self,
+        *,
+        records: Records,
+        findings: Findings,
+        turns: Turns,
+        runtime: ContainerRuntime,
+        clock: Clock,
+        written: Callable[[Finding], None],
+        period_s: float,
+    ) -> None:
+        self._records = records
+        self._findings = findings
+        self._turns = turns
+        self._runtime = runtime
+        self._clock = clock
+        self._written = written
+        self._period_s = period_s
+        self._restarts: dict[str, int] = {}
+
+    def step(self) -> bool:
+        """Always False: once a period is enough. Raises `Unavailable`."""
+        if not self._turns.mine(WORK, self._period_s * TURN_PERIODS):
+            self._restarts.clear()
+            return False
+        records = list(running_records(self._records))
+        alarms = self._findings.alarms(AlarmKind.INSPECT)
+        seen: dict[str, int] = {}
+        for record, view in zip(records, self._inspect_all(records), strict=True):
+            if view is None or view.state is ContainerState.REMOVING:
+                continue
+            alarm = alarms.get(record.game_id)
+            finding = self._judge(record, view, alarm if alarm and alarm.container_id == view.container_id else None)
+            seen[view.container_id] = view.restart_count
+            if finding is not None and self._findings.write(finding) is Written.WRITTEN:
+                self._written(finding)
+        self._restarts = seen
+        return False
+
+    def _inspect_all(self, records: Sequence[RuntimeRecord]) -> list[ContainerView | None]:
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="rtm-inspect") as threads:
+            return list(threads.map(self._inspect, records))
+
+    def _inspect(self, record: RuntimeRecord) -> ContainerView | None:
+        try:
+            return self._runtime.inspect(record.current_container_id or "")
+        except ContainerNotFound:
+            return None
+
+    def _judge(self, record: RuntimeRecord, view: ContainerView, alarm: Alarm | None) -> Finding | None:
+        grew = view.restart_count > self._restarts.get(view.container_id, view.restart_count)
+        if grew or view.state is not ContainerState.RUNNING or view.health == "unhealthy":
+            return self._unhealthy(record, view)
+        if alarm is not None:
+            why = f"container {view.container_id[:12]} is well again"
+            return Finding(record.game_id, record, why, calms=AlarmKind.INSPECT, restores=True)
+        return None
+
+    def _unhealthy(self, record: RuntimeRecord, view: ContainerView) -> Finding:
+        now = self._clock()
+        details = {"restart_count": view.restart_count, "state": view.state.value, "health": view.health}
+        mark = "/".join(str(value) for value in details.values())
+        event = HealthEvent(
+            record.game_id, view.container_id, EventType.INSPECT_UNHEALTHY, HealthSource.INSPECT, now, details
+        )
+        return Finding(
+            game_id=record.game_id,
+            seen=record,
+            why=f"container {view.container_id[:12]} is {view.state}, restarted {view.restart_count} times",
+            health=(event,),
+            raises=Alarm(AlarmKind.INSPECT, view.container_id, mark, now, details),
+        )

@@ -1,0 +1,154 @@
+"""The prober: asks every running game's engine for its health, all at once, once a period.
+
+Told is the threshold of failures in a row, once, and then the first success. That it was told is remembered in
+the store, so that neither a restart of this service nor a second instance tells it again. A container that has
+ended is not probed: how it ended says more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from time import monotonic
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding
+from rtmanager.domain.game import ENGINE_PORT
+from rtmanager.domain.health import EventType, HealthEvent, HealthSource
+from rtmanager.domain.record import RuntimeRecord
+from rtmanager.operations.ports import ContainerRuntime
+from rtmanager.operations.store import Records
+from rtmanager.operations.tools import Clock
+from rtmanager.workers.reconcile import running_records
+from rtmanager.workers.watching import Answer, Findings, Target, Turns, Written
+
+#: The turn is kept for so many periods: another instance takes over when ours says nothing for that long.
+TURN_PERIODS = 3.0
+WORK = "probe"
+
+
+class ProbeBy(StrEnum):
+    """How engines are reached."""
+
+    #: By the endpoint of the record, a name inside the Docker network.
+    ENDPOINT = "endpoint"
+    #: By the container's address, from the Docker host.
+    CONTAINER_IP = "container_ip"
+
+
+class Probes(Protocol):
+    """Asks many engines at once. A key that is missing from the answer was not asked."""
+
+    def probe(self, targets: Sequence[Target], timeout_s: float) -> Mapping[str, Answer]: ...
+
+
+class Prober:
+    """One step probes every running game; `by` says how, asked anew each time."""
+
+    def __init__(
+        self,
+        *,
+        records: Records,
+        findings: Findings,
+        turns: Turns,
+        runtime: ContainerRuntime,
+        probes: Probes,
+        by: Callable[[], ProbeBy],
+        clock: Clock,
+        written: Callable[[Finding], None],
+        period_s: float,
+        timeout_s: float,
+        threshold: int,
+        logger: logging.Logger,
+    ) -> None:
+        self._records = records
+        self._findings = findings
+        self._turns = turns
+        self._runtime = runtime
+        self._probes = probes
+        self._by = by
+        self._clock = clock
+        self._written = written
+        self._period_s = period_s
+        self._timeout_s = timeout_s
+        self._threshold = threshold
+        self._logger = logger
+        self._failures: dict[str, int] = {}
+
+    def step(self) -> bool:
+        """Always False: once a period is enough. Raises `Unavailable`."""
+        if not self._turns.mine(WORK, self._period_s * TURN_PERIODS):
+            self._failures.clear()
+            return False
+        began = monotonic()
+        records = {record.game_id: record for record in running_records(self._records)}
+        answers = self._probes.probe(self._targets(records.values()), self._timeout_s)
+        alarms = self._findings.alarms(AlarmKind.PROBE)
+        failures: dict[str, int] = {}
+        for game_id, record in records.items():
+            container_id = record.current_container_id or ""
+            answer, before = answers.get(game_id), self._failures.get(container_id, 0)
+            if answer is None:
+                failures[container_id] = before
+                continue
+            alarm = alarms.get(game_id)
+            raised = alarm if alarm and alarm.container_id == container_id else None
+            failures[container_id] = 0 if answer.good else before + 1
+            self._tell(record, answer, before, raised)
+        self._failures = {container_id: count for container_id, count in failures.items() if count}
+        elapsed_ms = round((monotonic() - began) * 1000)
+        self._logger.debug("probe cycle", extra={"probed": len(answers), "elapsed_ms": elapsed_ms})
+        return False
+
+    def _targets(self, records: Iterable[RuntimeRecord]) -> list[Target]:
+        if self._by() is ProbeBy.ENDPOINT:
+            return [_by_endpoint(record) for record in records]
+        views = {view.container_id: view for view in self._runtime.list_games() if view.alive}
+        targets = []
+        for record in records:
+            view = views.get(record.current_container_id or "")
+            address = view.addresses.get(record.docker_network) if view else None
+            if address:
+                targets.append(Target(record.game_id, address, ENGINE_PORT))
+        return targets
+
+    def _tell(self, record: RuntimeRecord, answer: Answer, before: int, raised: Alarm | None) -> None:
+        if answer.good and raised is not None:
+            finding = self._recovered(record, before, raised)
+        elif not answer.good and raised is None and before + 1 >= self._threshold:
+            finding = self._failed(record, answer, before + 1)
+        else:
+            return
+        if self._findings.write(finding) is Written.WRITTEN:
+            self._written(finding)
+            self._logger.warning("probe", extra={"game_id": record.game_id, "why": finding.why})
+
+    def _failed(self, record: RuntimeRecord, answer: Answer, count: int) -> Finding:
+        details = {"consecutive_failures": count, "last_status": answer.status, "last_error": answer.error}
+        event = self._event(record, EventType.PROBE_FAILED, details)
+        return Finding(
+            game_id=record.game_id,
+            seen=record,
+            why=f"{count} failed probes in a row: {answer.error}",
+            health=(event,),
+            raises=Alarm(AlarmKind.PROBE, event.container_id, "probe", event.occurred_at, details),
+        )
+
+    def _recovered(self, record: RuntimeRecord, before: int, raised: Alarm) -> Finding:
+        # After a restart of this service the failures before it are known by the alarm alone.
+        told = raised.details.get("consecutive_failures")
+        count = max(before, told if isinstance(told, int) else 0)
+        event = self._event(record, EventType.PROBE_RECOVERED, {"prior_failure_count": count})
+        why = f"the engine answers again after {count} failed probes"
+        return Finding(record.game_id, record, why, health=(event,), calms=AlarmKind.PROBE)
+
+    def _event(self, record: RuntimeRecord, event_type: EventType, details: Mapping[str, object]) -> HealthEvent:
+        container_id = record.current_container_id or ""
+        return HealthEvent(record.game_id, container_id, event_type, HealthSource.PROBE, self._clock(), details)
+
+
+def _by_endpoint(record: RuntimeRecord) -> Target:
+    parts = urlsplit(record.engine_endpoint)
+    return Target(record.game_id, parts.hostname or "", parts.port or ENGINE_PORT)

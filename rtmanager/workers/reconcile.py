@@ -1,0 +1,116 @@
+"""The reconciler: one call that lists all containers, compared with the records; what differs gets a look.
+
+The pass decides nothing for good: between the list and now an operation may have changed everything. So every
+suspect is looked at once more by itself (`settler`), by the same rules (`domain.drift`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from threading import Event
+
+from rtmanager.domain.container import ContainerView
+from rtmanager.domain.drift import House, Looked, decide
+from rtmanager.domain.errors import RuntimeManagerError, Unavailable
+from rtmanager.domain.findings import Finding, Stray
+from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.operations.ports import ContainerRuntime
+from rtmanager.operations.store import Records
+from rtmanager.operations.tools import Clock
+from rtmanager.workers.attention import Attention, Hint
+from rtmanager.workers.strays import Strays
+from rtmanager.workers.watching import Findings
+
+#: Records that are read at once.
+PAGE = 1000
+#: How long a start waits for the suspects of its first pass; what is stuck then is looked at further on.
+FIRST_PASS_S = 10.0
+
+
+class NotReconciled(RuntimeManagerError):
+    """The first pass has not finished: what the records say may be old."""
+
+
+class Reconciler:
+    """One step is one pass."""
+
+    def __init__(
+        self,
+        *,
+        records: Records,
+        findings: Findings,
+        runtime: ContainerRuntime,
+        attention: Attention,
+        strays: Strays,
+        house: House,
+        clock: Clock,
+        logger: logging.Logger,
+    ) -> None:
+        self._records = records
+        self._findings = findings
+        self._runtime = runtime
+        self._attention = attention
+        self._strays = strays
+        self._house = house
+        self._clock = clock
+        self._logger = logger
+        self._finished_one = Event()
+
+    def first_pass(self) -> None:
+        """The pass before anything else works; what does not answer now is waited for by the later ones."""
+        try:
+            self.step()
+            self._attention.wait_until_looked(FIRST_PASS_S)
+        except Unavailable as error:
+            self._logger.warning("first reconcile put off", extra={"error": str(error)})
+
+    def step(self) -> bool:
+        """Always False: once a period is enough. Raises `Unavailable`."""
+        suspects = self._suspects()
+        for game_id, containers in suspects.items():
+            self._attention.look(game_id, Hint(containers=frozenset(containers)))
+        self._logger.debug("reconcile pass", extra={"suspects": len(suspects)})
+        self._finished_one.set()
+        return False
+
+    def check_finished(self) -> None:
+        """Raises `NotReconciled` before the first pass is over."""
+        if not self._finished_one.is_set():
+            raise NotReconciled("the first reconcile has not finished")
+
+    def _suspects(self) -> dict[str, set[str]]:
+        """Games that differ, with the containers that do."""
+        running = {record.game_id: record for record in running_records(self._records)}
+        listed = self._runtime.list_games()
+        others = self._findings.records_of({view.game_id for view in listed} - running.keys())
+        decisions = decide([*running.values(), *others], listed, Looked(self._clock()), self._house)
+        self._strays.keep_only({each.container_id for each in decisions if isinstance(each, Stray)})
+        suspects: dict[str, set[str]] = {}
+        for decision in decisions:
+            suspects.setdefault(decision.game_id, set()).update(_containers(decision))
+        for game_id, containers in suspects.items():
+            containers.update(_alive(listed, game_id))
+        return suspects
+
+
+def running_records(records: Records) -> Iterator[RuntimeRecord]:
+    """All records that say running."""
+    after = None
+    while True:
+        page = records.page(status=Status.RUNNING, after=after, limit=PAGE)
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1].game_id
+
+
+def _containers(decision: Finding | Stray) -> set[str]:
+    if isinstance(decision, Stray):
+        return {decision.container_id}
+    new = decision.new.current_container_id if decision.new else None
+    return {new} if new else set()
+
+
+def _alive(listed: Sequence[ContainerView], game_id: str) -> set[str]:
+    return {view.container_id for view in listed if view.game_id == game_id and view.alive}

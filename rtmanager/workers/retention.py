@@ -1,0 +1,58 @@
+"""The retention: containers of games that were stopped long ago are cleaned up, each by an ordinary operation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+from rtmanager.domain.operation import OpKind, OpSource, Request
+from rtmanager.operations.store import GameBusy, OperationQueue
+from rtmanager.operations.tools import Clock
+from rtmanager.workers.watching import Findings, Turns
+
+#: Clean-ups that are queued in one step; more follow with the next.
+BATCH = 1000
+WORK = "retention"
+
+
+class Retention:
+    """One step queues what is due."""
+
+    def __init__(
+        self,
+        *,
+        findings: Findings,
+        turns: Turns,
+        queue: OperationQueue,
+        clock: Clock,
+        queued: Callable[[], None],
+        keep: timedelta,
+        period_s: float,
+        logger: logging.Logger,
+    ) -> None:
+        self._findings = findings
+        self._turns = turns
+        self._queue = queue
+        self._clock = clock
+        self._queued = queued
+        self._keep = keep
+        self._period_s = period_s
+        self._logger = logger
+
+    def step(self) -> bool:
+        """Always False: once a period is enough. Raises `Unavailable`."""
+        if not self._turns.mine(WORK, self._period_s):
+            return False
+        queued = 0
+        for record in self._findings.stopped_before(self._clock() - self._keep, BATCH):
+            source_ref = f"retention:{record.last_op_at:%Y-%m-%dT%H:%M:%SZ}"
+            try:
+                self._queue.submit(Request(record.game_id, OpKind.CLEANUP, OpSource.AUTO_TTL, source_ref))
+            except GameBusy:
+                continue  # somebody does something about it
+            queued += 1
+        if queued:
+            self._logger.info("retention queued clean-ups", extra={"games": queued})
+            self._queued()
+        return False

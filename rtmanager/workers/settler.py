@@ -1,0 +1,162 @@
+"""One look at one game: its record first, then its containers, then what follows, written if it still holds.
+
+Record before containers: a container that is seen to live after its record said "stopped" was started by somebody
+since, whereas the other way round an operation may just have stopped it. What was decided is written only while
+the record is the same and no operation is under way; so an intended stop is never taken for a crash, whichever
+instance does it and whenever its events arrive.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from rtmanager.domain.container import ContainerState, ContainerView
+from rtmanager.domain.crash import RestartPolicy, is_crash
+from rtmanager.domain.drift import House, Looked, decide, with_oom
+from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding, Stray
+from rtmanager.domain.game import container_name, is_game_id
+from rtmanager.domain.health import EventType, HealthEvent, HealthSource
+from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime
+from rtmanager.operations.store import Records
+from rtmanager.operations.tools import Clock
+from rtmanager.workers.attention import Hint
+from rtmanager.workers.strays import Strays
+from rtmanager.workers.watching import Findings, Written
+
+#: Decisions in a row about one game (a container gone, another one adopted); more come with the next look.
+ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Settler:
+    """`settle` is what `Attention` does with a game."""
+
+    records: Records
+    findings: Findings
+    runtime: ContainerRuntime
+    house: House
+    strays: Strays
+    clock: Clock
+    #: Called when a finding was written: its messages are due.
+    written: Callable[[Finding], None]
+    logger: logging.Logger
+    #: How crashed games are started again; None: not at all.
+    restarts: RestartPolicy | None = None
+
+    def settle(self, game_id: str, hint: Hint) -> bool:
+        """Whether the game is settled; otherwise it has to be looked at again. Raises `Unavailable`."""
+        for _ in range(ROUNDS):
+            record = self.records.get(game_id)
+            views = self._look(game_id, record, hint)
+            own = _own(record, views)
+            if own is not None and own.state is ContainerState.REMOVING:
+                return False
+            results = [self._write(finding) for finding in self._out_of_memory(record, own, hint)]
+            for decision in decide([record] if record else [], views, Looked(self.clock(), hint.source), self.house):
+                if isinstance(decision, Stray):
+                    self._report(decision)
+                else:
+                    results.append(self._write(self._enriched(decision, hint)))
+            if Written.BUSY in results:
+                return False
+            if Written.WRITTEN not in results and Written.CHANGED not in results:
+                return True
+        return False
+
+    def _look(self, game_id: str, record: RuntimeRecord | None, hint: Hint) -> Sequence[ContainerView]:
+        """The containers that may be the game's: the recorded one, those that were named, the one with its name."""
+        wanted = set(hint.containers)
+        if record is not None and record.current_container_id is not None:
+            wanted.add(record.current_container_id)
+        found = {view.container_id: view for view in map(self._inspect, wanted) if view is not None}
+        own = _own(record, list(found.values()))
+        if (own is None or not own.alive) and is_game_id(game_id):
+            named = self._inspect(container_name(game_id))
+            if named is not None:
+                found[named.container_id] = named
+        return [view for view in found.values() if view.game_id == game_id]
+
+    def _inspect(self, id_or_name: str) -> ContainerView | None:
+        try:
+            return self.runtime.inspect(id_or_name)
+        except ContainerNotFound:
+            return None
+
+    def _out_of_memory(self, record: RuntimeRecord | None, own: ContainerView | None, hint: Hint) -> list[Finding]:
+        """What an out-of-memory event says, when it is about the container of a running game."""
+        container_id = record.current_container_id if record and record.status is Status.RUNNING else None
+        time_ns = hint.oom.get(container_id or "")
+        if record is None or container_id is None or time_ns is None:
+            return []
+        at = datetime.fromtimestamp(time_ns / 1e9, UTC)
+        details = {"exit_code": own.exit_code if own else None}
+        source = HealthSource.DOCKER_EVENT
+        event = HealthEvent(record.game_id, container_id, EventType.CONTAINER_OOM, source, at, details)
+        return [
+            Finding(
+                game_id=record.game_id,
+                seen=record,
+                why=f"container {container_id[:12]} ran out of memory",
+                health=(event,),
+                raises=Alarm(AlarmKind.OOM, container_id, str(time_ns), at, details),
+            )
+        ]
+
+    def _enriched(self, finding: Finding, hint: Hint) -> Finding:
+        """An exit with its reason: memory, the end of its log, and when the game is started again."""
+        if finding.last_exit is None:
+            return finding
+        container_id = finding.last_exit.container_id
+        if container_id in hint.oom:
+            finding = with_oom(finding)
+        last_exit = replace(finding.last_exit, log=self._log_of(container_id)) if finding.last_exit else None
+        return replace(finding, last_exit=last_exit, restart_at=self._restart_at(finding, hint))
+
+    def _log_of(self, container_id: str) -> str:
+        """A crash is told in time, with its log or without."""
+        try:
+            return self.runtime.log_tail(container_id)
+        except (Unavailable, ContainerNotFound) as error:
+            return f"(the log could not be read: {error})"
+
+    def _restart_at(self, finding: Finding, hint: Hint) -> datetime | None:
+        last_exit, policy = finding.last_exit, self.restarts
+        if policy is None or last_exit is None:
+            return None
+        if not is_crash(last_exit, asked=last_exit.container_id in hint.asked):
+            return None
+        now = self.clock()
+        done = self.findings.restarts_since(finding.game_id, policy.window_begins(now))
+        due_at = policy.restart_at(now, done)
+        if due_at is None:
+            self.logger.error(
+                "crashed game is not started again, its budget is used up",
+                extra={"game_id": finding.game_id, "restarts": done, "window_s": policy.window_s},
+            )
+        return due_at
+
+    def _write(self, finding: Finding) -> Written:
+        result = self.findings.write(finding)
+        if result is Written.WRITTEN:
+            told = {"game_id": finding.game_id, "why": finding.why}
+            if finding.restart_at is not None:
+                told["restart_at"] = finding.restart_at.isoformat()
+            self.logger.warning("record follows its container" if finding.new else "container in trouble", extra=told)
+            self.written(finding)
+        return result
+
+    def _report(self, stray: Stray) -> None:
+        if not self.findings.busy(stray.game_id):
+            self.strays.report(stray)
+
+
+def _own(record: RuntimeRecord | None, views: Sequence[ContainerView]) -> ContainerView | None:
+    """The container of a game that is recorded as running."""
+    if record is None or record.status is not Status.RUNNING:
+        return None
+    return next((view for view in views if view.container_id == record.current_container_id), None)

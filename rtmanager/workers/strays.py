@@ -1,0 +1,52 @@
+"""Containers that disagree with the records: known to people by the log and a metric, touched by nobody."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Mapping
+
+from rtmanager.domain.findings import Stray
+
+
+class Strays:
+    """Reports each stray once, and again when its reason changes; safe for any number of threads."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._lock = threading.Lock()
+        self._known: dict[str, Stray] = {}
+
+    def report(self, stray: Stray) -> None:
+        """A container disagrees."""
+        with self._lock:
+            if self._known.get(stray.container_id) == stray:
+                return
+            self._known[stray.container_id] = stray
+        self._logger.warning(
+            "container disagrees with its record and is left alone: rename, remove or reconnect it by hand",
+            extra={
+                "game_id": stray.game_id,
+                "container_id": stray.container_id,
+                "container": stray.name,
+                "reason": stray.reason,
+            },
+        )
+
+    def keep_only(self, container_ids: Collection[str]) -> None:
+        """All others agree by now, or are gone."""
+        with self._lock:
+            gone = [stray for container_id, stray in self._known.items() if container_id not in container_ids]
+            for stray in gone:
+                del self._known[stray.container_id]
+        for stray in gone:
+            self._logger.info(
+                "container agrees again or is gone",
+                extra={"game_id": stray.game_id, "container_id": stray.container_id},
+            )
+
+    @property
+    def known(self) -> Mapping[str, Stray]:
+        """The present ones by container id."""
+        with self._lock:
+            return dict(self._known)

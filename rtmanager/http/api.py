@@ -22,7 +22,7 @@ from rtmanager.http.commands import Calls, Commands
 from rtmanager.http.messages import Refused, Request, Response, failure, invalid
 from rtmanager.http.reads import Reads
 from rtmanager.http.routes import Router
-from rtmanager.operations.store import GameBusy, Records
+from rtmanager.operations.store import GameBusy, Histories, Records
 
 RUNTIMES = "/api/v1/internal/runtimes"
 #: Operations that callers may wait for at once: fewer than the server has connections, so that reads and
@@ -42,30 +42,39 @@ class Endpoint:
 
 
 class Api:
-    """The API over its collaborators. `readiness` gives what does not answer, and why; nothing when ready."""
+    """The API over its collaborators.
+
+    `readiness` gives what does not answer, and why; nothing when ready. `metrics` gives what was counted, in the
+    text format of Prometheus.
+    """
 
     def __init__(
         self,
         *,
         calls: Calls,
         records: Records,
+        histories: Histories,
         readiness: Callable[[], Mapping[str, str]],
         logger: logging.Logger,
+        metrics: Callable[[], str] = lambda: "",
         waiting_calls: int = WAITING_CALLS,
     ) -> None:
         self._logger = logger
         # A random part for each start of the service and a number: unique, and cheaper than a UUID each time.
         self._id_prefix = uuid.uuid4().hex[:16]
         self._id_numbers = itertools.count(1)
-        reads = Reads(records, readiness)
+        reads = Reads(records, histories, readiness, metrics)
         commands = Commands(calls, records, waiting=waiting_calls)
         game = f"{RUNTIMES}/{{game_id}}"
         self._router = Router(
             {
                 ("GET", "/healthz"): Endpoint(reads.healthz),
                 ("GET", "/readyz"): Endpoint(reads.readyz),
+                ("GET", "/metrics"): Endpoint(reads.metrics),
                 ("GET", RUNTIMES): Endpoint(reads.runtimes, query=("status", "limit", "cursor")),
                 ("GET", game): Endpoint(reads.runtime),
+                ("GET", f"{game}/health"): Endpoint(reads.health),
+                ("GET", f"{game}/operations"): Endpoint(reads.operations, query=("limit", "cursor")),
                 ("POST", f"{game}/start"): Endpoint(commands.start, body=True),
                 ("POST", f"{game}/stop"): Endpoint(commands.stop, body=True),
                 ("POST", f"{game}/restart"): Endpoint(commands.restart, body=True),

@@ -16,7 +16,7 @@ from http import HTTPStatus
 
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.http.limits import HttpLimits
-from rtmanager.http.messages import CONTENT_TYPE, Handler, Refused, Request, Response, failure
+from rtmanager.http.messages import Handler, Refused, Request, Response, failure
 from rtmanager.http.reading import ClientLeft, Reader
 
 _REASON = {status.value: status.phrase for status in HTTPStatus}
@@ -106,7 +106,7 @@ class Connection:
         lines = [
             f"HTTP/1.1 {response.status} {_REASON[response.status]}",
             f"Date: {_http_date(int(time.time()))}",
-            f"Content-Type: {CONTENT_TYPE}",
+            f"Content-Type: {response.content_type}",
             f"Content-Length: {len(response.body)}",
             # HTTP/1.1 would not need `keep-alive`, HTTP/1.0 does.
             "Connection: keep-alive" if keep else "Connection: close",

@@ -1,13 +1,12 @@
-"""Records as JSON, and the place in a list as an opaque text."""
+"""What the store holds of a game, as JSON."""
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
 
-from rtmanager.domain.game import check_game_id, shown
+from rtmanager.domain.findings import HealthReport, LastExit
+from rtmanager.domain.operation import LogEntry
 from rtmanager.domain.record import RuntimeRecord
-from rtmanager.http.messages import invalid
 
 
 def encode_record(record: RuntimeRecord) -> dict[str, str | None]:
@@ -28,21 +27,47 @@ def encode_record(record: RuntimeRecord) -> dict[str, str | None]:
     }
 
 
-def encode_cursor(game_id: str) -> str:
-    """The place after a game, for a client to hand back as it is."""
-    return urlsafe_b64encode(game_id.encode()).decode().rstrip("=")
+def encode_health(game_id: str, report: HealthReport) -> dict[str, object]:
+    """All eight fields; the five of the snapshot are null when there is none."""
+    snapshot, last_exit = report.snapshot, report.last_exit
+    return {
+        "game_id": game_id,
+        "status": snapshot.status.value if snapshot else None,
+        "container_id": snapshot.container_id if snapshot else None,
+        "source": snapshot.source.value if snapshot else None,
+        "details": dict(snapshot.details) if snapshot else None,
+        "observed_at": _time(snapshot.observed_at) if snapshot else None,
+        "last_exit": _last_exit(last_exit) if last_exit else None,
+        "restart_due_at": _time(report.restart_due_at),
+    }
 
 
-def decode_cursor(text: str) -> str:
-    """The game that a page begins after. Raises `Refused` for what `encode_cursor` did not make."""
-    try:
-        game_id = check_game_id(urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode())
-        if encode_cursor(game_id) == text:  # the decoder passes over what is not of its alphabet
-            return game_id
-        fault = "has more than a cursor in it"
-    except ValueError:
-        fault = "is none"
-    raise invalid(f"cursor {shown(text)} {fault}: expected next_cursor of an earlier answer")
+def encode_logged(row_id: int, entry: LogEntry) -> dict[str, object]:
+    """A row of the operation log with its id, the columns of the table."""
+    return {
+        "id": row_id,
+        "game_id": entry.game_id,
+        "op_kind": entry.kind.value,
+        "op_source": entry.source.value,
+        "source_ref": entry.source_ref,
+        "image_ref": entry.image_ref,
+        "container_id": entry.container_id,
+        "outcome": entry.outcome.value,
+        "error_code": entry.error_code.value if entry.error_code else None,
+        "error_message": entry.error_message,
+        "started_at": _time(entry.started_at),
+        "finished_at": _time(entry.finished_at),
+    }
+
+
+def _last_exit(last_exit: LastExit) -> dict[str, object]:
+    return {
+        "container_id": last_exit.container_id,
+        "exit_code": last_exit.exit_code,
+        "oom": last_exit.oom,
+        "exited_at": _time(last_exit.exited_at),
+        "log": last_exit.log,
+    }
 
 
 def _time(moment: datetime | None) -> str | None:

@@ -1,7 +1,8 @@
 """A request and a response as the handlers see them, and what is said when a request is refused.
 
-Every answer is JSON; every refusal, those of the HTTP layer included, is `{"error":{"code","message"}}` with a
-code of the contract. The code says what a program may do about it, the message is for a person.
+Every answer but the metrics is JSON; every refusal, those of the HTTP layer included, is
+`{"error":{"code","message"}}` with a code of the contract. The code says what a program may do about it, the
+message is for a person.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from rtmanager.domain.errors import ErrorCode, RuntimeManagerError
 
 CONTENT_TYPE = "application/json; charset=utf-8"
+#: The text format of Prometheus.
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 #: The status that each failure has (contract, "REST"). Where HTTP itself demands another status (405, 413, …)
 #: the code is `invalid_request`.
@@ -44,11 +47,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer; content type, length, date and connection handling are added by the server."""
+    """One answer; length, date and connection handling are added by the server."""
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = CONTENT_TYPE
 
 
 Handler = Callable[[Request], Response]
@@ -84,6 +88,11 @@ def invalid(message: str, *, status: int = 400) -> Refused:
 def success(content: object) -> Response:
     """200 with `content` as JSON."""
     return Response(200, _json(content))
+
+
+def exposition(metrics: str) -> Response:
+    """200 with metrics in the text format of Prometheus."""
+    return Response(200, metrics.encode(), content_type=METRICS_TYPE)
 
 
 def failure(

@@ -1,4 +1,4 @@
-"""The endpoints that change nothing: liveness, readiness, the records."""
+"""The endpoints that change nothing: liveness, readiness, metrics, the records and what happened to the games."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ from collections.abc import Callable, Mapping
 
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.game import shown
-from rtmanager.domain.record import Status
+from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.http.asked import Asked, checked_game_id
-from rtmanager.http.encoding import decode_cursor, encode_cursor, encode_record
-from rtmanager.http.messages import Refused, Response, failure, invalid, success
-from rtmanager.operations.store import Records
-
-DEFAULT_PAGE = 100
-LARGEST_PAGE = 1000
+from rtmanager.http.encoding import encode_health, encode_logged, encode_record
+from rtmanager.http.messages import Refused, Response, exposition, failure, invalid, success
+from rtmanager.http.paging import decode_cursor, decode_log_cursor, encode_cursor, encode_log_cursor, page_size
+from rtmanager.operations.store import Histories, Records
 
 
 class Reads:
-    """Answers from the store and from the last look at the dependencies."""
+    """Answers from the store, from the last look at the dependencies, and with what was counted."""
 
-    def __init__(self, records: Records, readiness: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        records: Records,
+        histories: Histories,
+        readiness: Callable[[], Mapping[str, str]],
+        metrics: Callable[[], str],
+    ) -> None:
         self._records = records
+        self._histories = histories
         self._readiness = readiness
+        self._metrics = metrics
 
     def healthz(self, _asked: Asked) -> Response:
         return success({"status": "ok"})
@@ -33,8 +39,11 @@ class Reads:
         reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
         return failure(ErrorCode.SERVICE_UNAVAILABLE, f"not ready: {reasons}")
 
+    def metrics(self, _asked: Asked) -> Response:
+        return exposition(self._metrics())
+
     def runtimes(self, asked: Asked) -> Response:
-        limit, cursor = _page_size(asked.query.get("limit")), asked.query.get("cursor")
+        limit, cursor = page_size(asked.query.get("limit")), asked.query.get("cursor")
         after = None if cursor is None else decode_cursor(cursor)
         # One more than asked for tells whether there is a further page.
         found = self._records.page(status=_status(asked.query.get("status")), after=after, limit=limit + 1)
@@ -43,18 +52,35 @@ class Reads:
         return success({"items": [encode_record(record) for record in page], "next_cursor": next_cursor})
 
     def runtime(self, asked: Asked) -> Response:
+        return success(encode_record(self._record(asked)))
+
+    def health(self, asked: Asked) -> Response:
+        game_id = self._record(asked).game_id
+        return success(encode_health(game_id, self._histories.health(game_id)))
+
+    def operations(self, asked: Asked) -> Response:
+        game_id = checked_game_id(asked)
+        limit, cursor = page_size(asked.query.get("limit")), asked.query.get("cursor")
+        before = None if cursor is None else decode_log_cursor(cursor)
+        found = self._histories.log(game_id, before=before, limit=limit + 1)
+        if not found:
+            self._require_known(game_id)
+        page = found[:limit]
+        next_cursor = encode_log_cursor(page[-1][0]) if len(found) > limit else None
+        return success({"items": [encode_logged(*row) for row in page], "next_cursor": next_cursor})
+
+    def _record(self, asked: Asked) -> RuntimeRecord:
         record = self._records.get(checked_game_id(asked))
         if record is None:
             raise Refused(ErrorCode.NOT_FOUND, f"game {asked.game_id} has no record: it was never started here")
-        return success(encode_record(record))
+        return record
 
-
-def _page_size(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_PAGE
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= LARGEST_PAGE):
-        raise invalid(f"limit {shown(text)}: expected a whole number from 1 to {LARGEST_PAGE}")
-    return int(text)
+    def _require_known(self, game_id: str) -> None:
+        """A first start that failed leaves rows in the log and no record."""
+        if self._records.get(game_id) is None and not self._histories.log(game_id, before=None, limit=1):
+            raise Refused(
+                ErrorCode.NOT_FOUND, f"game {game_id} has neither a record nor a log: nothing was ever asked of it here"
+            )
 
 
 def _status(text: str | None) -> Status | None:

@@ -18,6 +18,7 @@ from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.http.api import RUNTIMES, Api
 from rtmanager.http.messages import STATUS_OF, Request, Response
 from rtmanager.operations.store import GameBusy, Verdict
+from rtmanager.testing.store import ManualClock, MemoryHistories, MemoryStore
 
 NOW = datetime(2026, 3, 1, 12, 30, 5, 120000, UTC)
 SUCCESS = Verdict(Outcome.SUCCESS, None, "")
@@ -75,6 +76,7 @@ class RecordedCalls:
 class ApiTestCase(unittest.TestCase):
     def setUp(self) -> None:
         self.calls, self.records = RecordedCalls(), StoredRecords(record_of("g1"))
+        self.store = MemoryStore(ManualClock())
         self.missing: Mapping[str, str] = {}
         self.logger = logging.Logger("api-test")
         self.api = self.make_api()
@@ -83,6 +85,7 @@ class ApiTestCase(unittest.TestCase):
         return Api(
             calls=self.calls,
             records=self.records,
+            histories=MemoryHistories(self.store),
             readiness=lambda: self.missing,
             logger=self.logger,
             **options,

@@ -14,13 +14,18 @@ from typing import Any
 from rtmanager import http
 from rtmanager.domain import operation
 from rtmanager.domain.errors import ErrorCode, Unavailable
-from rtmanager.domain.operation import OpKind
+from rtmanager.domain.findings import LastExit
+from rtmanager.domain.health import EventType, HealthEvent, HealthSource
+from rtmanager.domain.operation import LogEntry, OpKind
 from rtmanager.domain.operation import Outcome as Ended
 from rtmanager.domain.record import Status
 from rtmanager.http.api import Api
 from rtmanager.http.server import HttpServer
+from rtmanager.metrics import Metrics
 from rtmanager.operations.store import Verdict
-from rtmanager.tests.test_http_api import RecordedCalls, StoredRecords, raiser, record_of
+from rtmanager.testing.store import ManualClock, MemoryHistories, MemoryStore
+from rtmanager.tests.making import log_entry
+from rtmanager.tests.test_http_api import NOW, RecordedCalls, StoredRecords, raiser, record_of
 from rtmanager.values import Address
 
 try:
@@ -32,7 +37,10 @@ except ImportError as missing:
     raise unittest.SkipTest(f"{missing}: it comes with the dev extra, pip install -e '.[dev]'") from missing
 
 IMAGE = b'{"image_ref": "galaxy/game:1.0.1"}'
-READS = ("internalReadyz", "internalListRuntimes", "internalGetRuntime")
+READS_OF_A_GAME = ("internalGetRuntime", "internalGetRuntimeHealth", "internalListRuntimeOperations")
+READS = ("internalReadyz", "internalMetrics", "internalListRuntimes", *READS_OF_A_GAME)
+#: Of these nothing is asked of a dependency.
+ALWAYS_THERE = ("internalMetrics",)
 #: A good body for each operation that changes something.
 BODIES: Mapping[str, bytes | None] = {
     "internalStartRuntime": IMAGE,
@@ -57,11 +65,21 @@ class Service:
 
     def __init__(self) -> None:
         self.calls, self.records = RecordedCalls(), StoredRecords()
+        self.store = MemoryStore(ManualClock())
+        self.metrics = Metrics()
+        self.metrics.gauge("games", "How many there are", "status").set(1, "running")
         self.missing: Mapping[str, str] = {}
         self.broken: Exception | None = None
         logger = logging.Logger("openapi-test")
         logger.addHandler(logging.NullHandler())
-        api = Api(calls=self.calls, records=self.records, readiness=self.readiness, logger=logger)
+        api = Api(
+            calls=self.calls,
+            records=self.records,
+            histories=MemoryHistories(self.store),
+            readiness=self.readiness,
+            metrics=self.rendered,
+            logger=logger,
+        )
         self.routes = set(api.routes)
         self.server = HttpServer(Address("127.0.0.1", 0), api.handle, logger=logger)
         self.server.start()
@@ -74,9 +92,20 @@ class Service:
             raise self.broken
         return self.missing
 
+    def rendered(self) -> str:
+        if self.broken is not None:
+            raise self.broken
+        return self.metrics.render()
+
     def reset(self) -> None:
-        """Everything answers; of three games one runs, one is stopped, one removed."""
+        """Everything answers; of three games one runs, one crashed, one is removed. The start of a fourth failed."""
         self.missing, self.broken, self.records.broken = {}, None, None
+        self.store.trouble.available, self.store.trouble.before = True, None
+        self.store.write_event(started("g1"))
+        self.store.write_event(exited("g2"))
+        self.store.last_exits["g2"] = LastExit("c-g2", 139, False, NOW, "no more turns\n")
+        self.store.planned_restarts["g2"] = ("c-g2", NOW, NOW)
+        self.store.log[:] = [log_entry(), log_entry(error_code=ErrorCode.REPLAY_NO_OP), failed_start("g4")]
         self.calls.end = lambda _: Verdict(Ended.SUCCESS, None, "")
         removed = replace(record_of("g3", Status.REMOVED), current_container_id=None)
         self.records.by_id = {"g1": record_of("g1"), "g2": record_of("g2", Status.STOPPED), "g3": removed}
@@ -103,11 +132,17 @@ class Service:
         """No dependency answers."""
         gone = Unavailable("postgres", "PostgreSQL does not answer")
         self.missing, self.records.broken, self.calls.end = {"postgres": "gone"}, gone, raiser(gone)
+        self.store.trouble.available = False
 
     def break_down(self) -> None:
         """Whatever is asked runs into a defect."""
         defect = ZeroDivisionError("a defect")
         self.broken, self.records.broken, self.calls.end = defect, defect, raiser(defect)
+
+        def before(_name: str) -> None:
+            raise defect
+
+        self.store.trouble.before = before
 
 
 def cases(service: Service) -> list[Case]:
@@ -124,6 +159,10 @@ def _successes() -> list[Case]:
         Case("internalListRuntimes", 200, query={"limit": "1", "cursor": "ZzE"}),
         Case("internalGetRuntime", 200, headers={"X-Request-Id": "r-1", "X-Galaxy-Caller": "gm"}),
         Case("internalGetRuntime", 200, game_id="g3"),
+        *(Case("internalGetRuntimeHealth", 200, game_id=game_id) for game_id in ("g1", "g2", "g3")),
+        *(Case("internalListRuntimeOperations", 200, game_id=game_id) for game_id in ("g1", "g3", "g4")),
+        Case("internalListRuntimeOperations", 200, query={"limit": "1", "cursor": "PDM"}),
+        Case("internalMetrics", 200),
         *(Case(name, 200, body=body, headers={"X-Galaxy-Caller": "gm"}) for name, body in BODIES.items()),
         Case("internalRestartRuntime", 200, body=b"{}"),
     ]
@@ -139,8 +178,18 @@ def _refusals() -> list[Case]:
             for name, value in (("limit", "0"), ("limit", "1001"), ("limit", "x"), ("status", "dead"), ("cursor", "!"))
         ),
         *(
+            Case("internalListRuntimeOperations", 400, query={name: value}, obeys=False)
+            for name, value in (
+                ("limit", "0"),
+                ("limit", "1001"),
+                ("status", "running"),
+                ("cursor", "!"),
+                ("cursor", ""),
+            )
+        ),
+        *(
             Case(name, 400, body=body, game_id="a.b", obeys=False)
-            for name, body in {"internalGetRuntime": None, **BODIES}.items()
+            for name, body in {**dict.fromkeys(READS_OF_A_GAME), **BODIES}.items()
             if name != "internalStartRuntime"
         ),
         *(
@@ -174,7 +223,7 @@ def _failures(service: Service) -> list[Case]:
     statuses = {ErrorCode.NOT_FOUND: 404, ErrorCode.CONFLICT: 409, ErrorCode.SEMVER_PATCH_ONLY: 409}
     statuses |= {ErrorCode.IMAGE_PULL_FAILED: 500, ErrorCode.CONTAINER_START_FAILED: 500}
     return [
-        Case("internalGetRuntime", 404, "not_found", game_id="g9"),
+        *(Case(name, 404, "not_found", game_id="g9") for name in READS_OF_A_GAME),
         *(
             Case(name, statuses.get(code, 400), code, body=BODIES[name], prepare=service.operations_end(code))
             for code, names in ends.items()
@@ -192,12 +241,36 @@ def _failures(service: Service) -> list[Case]:
         *(
             Case(name, 503, "service_unavailable", body=body, prepare=service.lose_everything)
             for name, body in {**reads, **BODIES}.items()
+            if name not in ALWAYS_THERE
         ),
         *(
             Case(name, 500, "internal_error", body=body, prepare=service.break_down)
             for name, body in {**reads, **BODIES}.items()
         ),
     ]
+
+
+def started(game_id: str) -> HealthEvent:
+    """What a start leaves."""
+    details = {"image_ref": "galaxy/game:1.0.0"}
+    return HealthEvent(game_id, "c1", EventType.CONTAINER_STARTED, HealthSource.INSPECT, NOW, details)
+
+
+def exited(game_id: str) -> HealthEvent:
+    """What a crash leaves."""
+    details = {"exit_code": 139, "oom": False}
+    return HealthEvent(game_id, "c1", EventType.CONTAINER_EXITED, HealthSource.DOCKER_EVENT, NOW, details, told=False)
+
+
+def failed_start(game_id: str) -> LogEntry:
+    """What a start of an image that cannot be had leaves."""
+    return log_entry(
+        game_id,
+        outcome=Ended.FAILURE,
+        image_ref="galaxy/game:9.9.9",
+        error_code=ErrorCode.IMAGE_PULL_FAILED,
+        error_message="the registry does not know it",
+    )
 
 
 class OpenApiTest(unittest.TestCase):
@@ -271,6 +344,13 @@ class ReplayTest(unittest.TestCase):
         self.assert_noticed("allows a request", Case("internalGetRuntime", 400, "invalid_request", obeys=False))
         self.assert_noticed("forbids the request", Case("internalGetRuntime", 200, query={"x": "1"}))
         self.assert_noticed("forbids the request", Case("internalStopRuntime", 200))
+
+    def test_another_content_type_than_the_documents_is_noticed(self) -> None:
+        metrics = self.document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+        metrics["text/plain"] = metrics.pop("text/plain; version=0.0.4; charset=utf-8")
+        self.assert_noticed("Content-Type is text/plain; version", Case("internalMetrics", 200))
+        metrics["application/json"] = metrics.pop("text/plain")
+        self.assert_noticed("Content-Type is text/plain; version", Case("internalMetrics", 200))
 
     def test_an_outcome_that_nothing_provokes_is_noticed(self) -> None:
         replay = self.replay()

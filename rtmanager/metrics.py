@@ -1,0 +1,145 @@
+"""What the service counts and measures, in the text format of Prometheus (version 0.0.4).
+
+A `Metrics` belongs to one service, so that two in a process do not count together. All of it may be used from any
+thread.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from collections.abc import Mapping
+
+_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+#: Names that begin with two underscores are Prometheus's own.
+_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
+
+#: The values of a metric's labels, in the order in which it names them.
+Labels = tuple[str, ...]
+
+
+class _Metric:
+    """One name with its samples."""
+
+    kind = ""
+
+    def __init__(self, name: str, help_text: str, labels: Labels) -> None:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a metric")
+        if not all(map(_LABEL.fullmatch, labels)) or len(set(labels)) < len(labels):
+            raise ValueError(f"{name} has labels {labels!r}: expected names, each once")
+        self._name = name
+        self._help = help_text
+        self._labels = labels
+        self._samples: dict[Labels, float] = {}
+        self._lock = threading.Lock()
+
+    def lines(self) -> list[str]:
+        """The metric as text; samples in the order of their labels' values."""
+        with self._lock:
+            samples = sorted(self._samples.items())
+        return [
+            f"# HELP {self._name} {_escaped(self._help)}",
+            f"# TYPE {self._name} {self.kind}",
+            *(f"{self._name}{self._pairs(values)} {_number(sample)}" for values, sample in samples),
+        ]
+
+    def _checked(self, values: Labels) -> Labels:
+        if len(values) != len(self._labels):
+            raise ValueError(f"{self._name} has the labels {self._labels!r}, got the values {values!r}")
+        return values
+
+    def _pairs(self, values: Labels) -> str:
+        if not values:
+            return ""
+        pairs = (f'{name}="{_escaped_value(value)}"' for name, value in zip(self._labels, values, strict=True))
+        return "{" + ",".join(pairs) + "}"
+
+
+class Counter(_Metric):
+    """How often something happened since the start; without labels it is there from the beginning, with 0."""
+
+    kind = "counter"
+
+    def __init__(self, name: str, help_text: str, labels: Labels) -> None:
+        if not name.endswith("_total"):
+            raise ValueError(f"the counter {name} should end in _total")
+        super().__init__(name, help_text, labels)
+        if not labels:
+            self._samples[()] = 0
+
+    def inc(self, *labels: str, by: float = 1) -> None:
+        """It happened, to what the values of the labels tell. Raises `ValueError` for a step back."""
+        if not by >= 0:
+            raise ValueError(f"the counter {self._name} cannot change by {by}")
+        self._checked(labels)
+        with self._lock:
+            self._samples[labels] = self._samples.get(labels, 0) + by
+
+
+class Gauge(_Metric):
+    """How much there is of something now; nothing is said of it before it was measured."""
+
+    kind = "gauge"
+
+    def set(self, value: float, *labels: str) -> None:
+        """So much there is, of what the values of the labels tell."""
+        self._checked(labels)
+        with self._lock:
+            self._samples[labels] = value
+
+    def replace(self, samples: Mapping[Labels, float]) -> None:
+        """All there is, at once: label values that are not among `samples` are forgotten."""
+        replacement = {self._checked(labels): value for labels, value in samples.items()}
+        with self._lock:
+            self._samples = replacement
+
+
+class Metrics:
+    """A service's metrics, each under a name of its own."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, _Metric] = {}
+        self._lock = threading.Lock()
+
+    def counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        """A new counter. Raises `ValueError` for a name that is taken or malformed."""
+        counter = Counter(name, help_text, labels)
+        self._add(name, counter)
+        return counter
+
+    def gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
+        """A new gauge. Raises `ValueError` for a name that is taken or malformed."""
+        gauge = Gauge(name, help_text, labels)
+        self._add(name, gauge)
+        return gauge
+
+    def render(self) -> str:
+        """All of them in the order of their names."""
+        with self._lock:
+            metrics = sorted(self._by_name.items())
+        return "".join(f"{line}\n" for _, metric in metrics for line in metric.lines())
+
+    def _add(self, name: str, metric: _Metric) -> None:
+        with self._lock:
+            if name in self._by_name:
+                raise ValueError(f"there is a metric {name} already")
+            self._by_name[name] = metric
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _escaped_value(text: str) -> str:
+    return _escaped(text).replace('"', '\\"')
+
+
+def _number(value: float) -> str:
+    value = float(value)  # a truth value is a number too, and `True` is none in the format
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    if math.isnan(value):
+        return "NaN"
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)

@@ -149,6 +149,15 @@ class RequestsTest(ServerTestCase):
         self.assertGreater(int(client.answer(body=False).headers["Content-Length"]), 10)
         self.assertEqual(client.answer().content["method"], "GET")
 
+    def test_an_answer_may_have_another_content_type_for_head_as_well(self) -> None:
+        self.serve(lambda _: Response(200, b"a 1\n", content_type="text/plain; version=0.0.4"))
+        for method, body in ((b"GET", b"a 1\n"), (b"HEAD", b"")):
+            client = self.client()
+            client.send(method + b" /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            head, _, rest = client.rest().partition(b"\r\n\r\n")
+            self.assertIn(b"Content-Type: text/plain; version=0.0.4\r\nContent-Length: 4\r\n", head)
+            self.assertEqual(rest, body)
+
     def test_http_1_0_ends_the_connection_unless_it_asks_otherwise(self) -> None:
         client = self.client()
         client.send(b"GET /a HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n")

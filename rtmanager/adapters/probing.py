@@ -1,9 +1,9 @@
-"""Asks the health endpoints of many engines at once: one thread, one event loop, one small task per open socket.
+"""Asks the health endpoints of many engines at once, on the calling thread.
 
-The rule it keeps: an engine's fault becomes that engine's answer, never an exception, and a fault of our own (no
+The rule it keeps: an engine's fault becomes that engine's answer and never an exception; a fault of our own (no
 descriptor left, an interruption) is nobody's answer: a key that is missing was not asked. Sockets are driven with
-the loop's `sock_*` calls and not with transports: that costs less, and a socket is closed the moment its task is
-done with it, so that there are never more of them than allowed.
+the loop's `sock_*` calls and not with transports: that costs less for thousands every few seconds, and a socket is
+closed before its task opens the next, so that there are never more of them than allowed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import re
 import resource
 import socket
+import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +28,13 @@ LONGEST_HEAD = 4096
 #: Threads that resolve names. They mostly wait, and a few names that nobody knows must not hold up the others.
 RESOLVERS = 32
 
-_HEAD = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)(?: [^\r\n]*)?\r?\n(?:[^\r\n]+\r?\n)*\r?\n")
-_BEGINNING = b"HTTP/1."
-#: What connecting fails with when it is we who lack something.
-_OUR_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_STATUS_LINE = re.compile(rb"HTTP/1\.\d ([1-9]\d\d)(?: [^\r\n]*)?\r?\n")
+_STATUS_LINE_BEGINS = b"HTTP/1."
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
+#: What opening a socket fails with when it is we who lack something.
+_OUR_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
 
-_Address = tuple[socket.AddressFamily, tuple[str | int, ...]]
+_Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,9 @@ class Answer:
 
 
 class EngineProbes:
-    """Asks `GET {path}` of engines, `parallel` of them at once; one `probe` at a time.
+    """Asks `GET {path}` of engines, at most `parallel` of them at once; one `probe` at a time.
 
-    The event loop is kept: it costs three descriptors, and no probe can fail for want of them.
+    The event loop is kept: it costs three descriptors, and no probe fails for want of them.
     """
 
     def __init__(self, *, path: str = "/healthz", parallel: int | None = None) -> None:
@@ -69,6 +71,9 @@ class EngineProbes:
         self._asking: list[asyncio.Task[None]] = []
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(ThreadPoolExecutor(RESOLVERS, "rtm-probe-names"))
+        # Also for one that is dropped without a close.
+        self._give_back = weakref.finalize(self, self._loop.close)
+        self._give_back.atexit = False
 
     def probe(self, targets: Sequence[Target], timeout_s: float) -> Mapping[str, Answer]:
         """Ask all of them, each for at most `timeout_s` from its turn on; a key that is missing was not asked."""
@@ -78,26 +83,25 @@ class EngineProbes:
         return answers
 
     def interrupt(self) -> None:
-        """Make a probe that runs on another thread return at once, with the answers it has."""
+        """Make a probe that runs on another thread return at once, with the answers it has; no later one."""
         with suppress(RuntimeError):  # closed
             self._loop.call_soon_threadsafe(self._stop_asking)
 
     def close(self) -> None:
-        """Give the event loop back; when no probe runs."""
-        self._loop.close()
+        """Give back what is kept; when no probe runs."""
+        self._give_back()
 
     async def _ask_all(self, waiting: deque[Target], timeout_s: float, answers: dict[str, Answer]) -> None:
         at_once = min(len(waiting), self._parallel or _affordable())
-        self._asking = [
-            self._loop.create_task(self._ask_in_turn(waiting, timeout_s, answers)) for _ in range(at_once)
-        ]
+        asking = [self._loop.create_task(self._ask_in_turn(waiting, timeout_s, answers)) for _ in range(at_once)]
+        self._asking = asking
         try:
-            await asyncio.wait(self._asking)
-            for task in self._asking:
-                if not task.cancelled():
-                    task.result()  # a defect is not kept from the caller
+            await asyncio.wait(asking)
         finally:
             self._stop_asking()
+        for task in asking:
+            if not task.cancelled():
+                task.result()  # a defect is the caller's to know
 
     def _stop_asking(self) -> None:
         for task in self._asking:
@@ -107,66 +111,113 @@ class EngineProbes:
     async def _ask_in_turn(self, waiting: deque[Target], timeout_s: float, answers: dict[str, Answer]) -> None:
         while waiting:
             target = waiting.popleft()
-            try:
-                answers[target.key] = await self._answer_of(target, timeout_s)
-            except OSError:
-                # Ours. Others will have closed theirs by then, and it takes no longer than an engine that is silent.
-                if waiting:
-                    await asyncio.sleep(timeout_s)
+            answer = await self._answer_of(target, timeout_s)
+            if answer is not None:
+                answers[target.key] = answer
+            elif waiting:
+                # Others close theirs meanwhile, and it takes no longer than an engine that is silent.
+                await asyncio.sleep(timeout_s)
 
-    async def _answer_of(self, target: Target, timeout_s: float) -> Answer:
-        answer = Answer(None, "the name has no address")
-        asked = False
+    async def _answer_of(self, target: Target, timeout_s: float) -> Answer | None:
+        """What the engine says or does wrong; None: we could not ask."""
+        late = "name not resolved"
         try:
             async with asyncio.timeout(timeout_s):
                 addresses = _literal(target) or await self._resolved(target)
-                asked = True
-                for address in addresses:
-                    answer = await self._answer_at(address, self._question_for(target))
-                    if answer.status is not None:
-                        break
-        except TimeoutError:
-            return Answer(None, f"no answer within {timeout_s:g} s" if asked else f"not resolved within {timeout_s:g} s")
-        except (socket.gaierror, UnicodeError) as error:
-            # Without a descriptor no name is found either: this raises then.
-            socket.socket().close()
-            return Answer(None, f"the name cannot be resolved: {error}")
-        return answer
+                late = "no answer"
+                return await self._first_answer(addresses, _question(target, self._path))
+        except socket.gaierror as error:
+            return Answer(None, f"name cannot be resolved: {error.strerror}") if _descriptor_left() else None
+        except UnicodeError:
+            return Answer(None, "name cannot be resolved: not a valid name")
+        except OverflowError:
+            return Answer(None, "there is no such port")
+        except OSError as error:
+            if error.errno in _OUR_LACK:
+                return None
+            return Answer(None, os.strerror(error.errno).lower() if error.errno else f"{late} within {timeout_s:g} s")
 
     async def _resolved(self, target: Target) -> list[_Address]:
         found = await self._loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
         return [(family, address) for family, _, _, _, address in found]
 
-    def _question_for(self, target: Target) -> bytes:
-        host = f"[{target.host}]" if ":" in target.host else target.host
-        lines = (
-            f"GET {self._path} HTTP/1.1",
-            f"Host: {host}:{target.port}",
-            "User-Agent: rtmanager",
-            "Connection: close",
-        )
-        return "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii", "replace")
+    async def _first_answer(self, addresses: list[_Address], question: bytes) -> Answer:
+        for address in addresses[:-1]:
+            with suppress(OSError):
+                return await self._answer_at(address, question)
+        return await self._answer_at(addresses[-1], question)
 
     async def _answer_at(self, address: _Address, question: bytes) -> Answer:
-        try:
-            with socket.socket(address[0], socket.SOCK_STREAM) as connection:
-                connection.setblocking(False)
-                await self._loop.sock_connect(connection, address[1])
-                await self._loop.sock_sendall(connection, question)
-                return await self._answer_on(connection)
-        except OverflowError:
-            return Answer(None, "there is no such port")
-        except OSError as error:
-            if error.errno in _OUR_OWN:
-                raise
-            return Answer(None, os.strerror(error.errno or 0).lower())
+        with socket.socket(address[0], socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection:
+            failure = connection.connect_ex(address[1])
+            if failure not in (0, errno.EINPROGRESS):
+                raise OSError(failure, os.strerror(failure))
+            # Sent when connected, which on a network as near as this is mostly so by now: one wait less.
+            await self._loop.sock_sendall(connection, question)
+            received = b""
+            while True:
+                more = await self._loop.sock_recv(connection, LONGEST_HEAD - len(received))
+                received += more
+                if answer := _answer_in(received, ended=not more):
+                    return answer
 
-    async def _answer_on(self, connection: socket.socket) -> Answer:
-        head = b""
-        while len(head) < LONGEST_HEAD:
-            received = await self._loop.sock_recv(connection, LONGEST_HEAD - len(head))
-            if not received:
-                return Answer(None, "connection closed before the head was complete")
-            head += received
-            ...
+
+def _question(target: Target, path: str) -> bytes:
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    text = (
+        f"GET {path} HTTP/1.1\r\nHost: {host}:{target.port}\r\n"
+        "User-Agent: rtmanager\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    )
+    return text.encode("ascii", "replace")
+
+
+def _answer_in(received: bytes, *, ended: bool) -> Answer | None:
+    """What the bytes amount to; None: more are needed."""
+    begin = 0
+    while line := _STATUS_LINE.match(received, begin):
+        end = _EMPTY_LINE.search(received, line.end() - 1)
+        if end is None:
+            break
+        status = int(line[1])
+        if status >= 200 or status == 101:
+            return Answer(status, "" if status == 200 else f"status {status}")
+        begin = end.end()  # an interim answer: the one that counts follows
+    rest = received[begin:]
+    if line is None and (b"\n" in rest or not rest.startswith(_STATUS_LINE_BEGINS[: len(rest)])):
+        return Answer(None, "not an HTTP answer")
+    if ended:
+        return Answer(None, "connection closed before the answer was complete")
+    if len(received) >= LONGEST_HEAD:
         return Answer(None, "the head of the answer is too long")
+    return None
+
+
+def _literal(target: Target) -> list[_Address]:
+    """The address when the host is one: nobody is asked for it then."""
+    family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
+    try:
+        socket.inet_pton(family, target.host)
+    except (OSError, ValueError):
+        return []
+    return [(family, (target.host, target.port))]
+
+
+def _descriptor_left() -> bool:
+    """Whether a socket could be opened: without one no name is found either, which says nothing of the name."""
+    try:
+        socket.socket().close()
+    except OSError:
+        return False
+    return True
+
+
+def _affordable() -> int:
+    """Half of the descriptors that the limit leaves: the other half is for the rest of the service."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return MOST_PARALLEL
+    try:
+        left = limit - len(os.listdir("/proc/self/fd"))
+    except OSError:  # not even one for the directory
+        left = 0
+    return max(1, min(MOST_PARALLEL, left // 2))

@@ -6,9 +6,12 @@ Apart from the tests, which are found and skipped without loading a driver where
 import unittest
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.postgres.findings import PostgresFindings
+from rtmanager.adapters.postgres.histories import PostgresHistories
 from rtmanager.adapters.postgres.inbox import PostgresInbox
 from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.adapters.postgres.outbox import PostgresOutbox
@@ -29,6 +32,9 @@ LEASE_S = 60.0
 
 #: The service's default.
 SILENCE_S = 8.0
+
+#: The moments that PostgreSQL's own clock wrote and that something depends on.
+_MOMENTS = {"operations": ("not_before", "heartbeat_at", "accepted_at"), "watch_turns": ("until",)}
 
 
 def migrated(dsn: str) -> Database:
@@ -64,11 +70,24 @@ class StoreInPostgres:
     def outbox(self) -> PostgresOutbox:
         return PostgresOutbox(self._database)
 
-    def pass_time(self, seconds: float) -> None:
-        columns = ("not_before", "heartbeat_at", "accepted_at")
-        earlier = ", ".join(f"{column} = {column} - make_interval(secs => %(seconds)s)" for column in columns)
+    def findings(self, owner: int) -> PostgresFindings:
+        return PostgresFindings(self._database, owner)
+
+    def histories(self) -> PostgresHistories:
+        return PostgresHistories(self._database)
+
+    def now(self) -> datetime:
         with self._database.transaction() as connection:
-            connection.execute(f"UPDATE operations SET {earlier}".encode(), {"seconds": seconds})
+            row = connection.execute(b"SELECT clock_timestamp() AS now").fetchone()
+        assert row is not None
+        now: datetime = row["now"]
+        return now
+
+    def pass_time(self, seconds: float) -> None:
+        with self._database.transaction() as connection:
+            for table, columns in _MOMENTS.items():
+                earlier = ", ".join(f"{column} = {column} - make_interval(secs => %(seconds)s)" for column in columns)
+                connection.execute(f"UPDATE {table} SET {earlier}".encode(), {"seconds": seconds})
 
     def put_record(self, record: RuntimeRecord) -> None:
         with self._database.transaction() as connection:

@@ -1,6 +1,8 @@
 """PostgreSQL and Redis keep the promises that the operations and workers rely on: the contract tests of the ports."""
 
 import unittest
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import start_services
@@ -10,8 +12,12 @@ from harness.runs import flag
 
 flag.check_wanted()  # what follows takes a fifth of the time in which the whole suite is found and skipped
 
+from rtmanager.domain.findings import Finding  # noqa: E402
 from rtmanager.domain.messages import Stream  # noqa: E402
-from rtmanager.tests import store_contract, streams_contract  # noqa: E402
+from rtmanager.tests import findings_contract, store_contract, streams_contract  # noqa: E402
+from rtmanager.tests.findings_contract import LATER, RUNNING, WatchedStoreContract  # noqa: E402
+from rtmanager.tests.making import record  # noqa: E402
+from rtmanager.workers.watching import Written  # noqa: E402
 
 if TYPE_CHECKING:
     from integration.stores import StoreInPostgres, StreamsInRedis
@@ -66,6 +72,87 @@ class PostgresInboxTest(InPostgres, store_contract.InboxContract):
 
 class PostgresOutboxTest(InPostgres, store_contract.OutboxContract):
     pass
+
+
+class PostgresFindingsTest(InPostgres, findings_contract.FindingsContract):
+    pass
+
+
+class PostgresAlarmsTest(InPostgres, findings_contract.AlarmsContract):
+    pass
+
+
+class PostgresWatchedRecordsTest(InPostgres, findings_contract.WatchedRecordsContract):
+    pass
+
+
+class PostgresRestartsTest(InPostgres, findings_contract.RestartsContract):
+    pass
+
+
+class PostgresTurnsTest(InPostgres, findings_contract.TurnsContract):
+    pass
+
+
+class PostgresHistoriesTest(InPostgres, findings_contract.HistoriesContract):
+    pass
+
+
+class AtOnceTest(InPostgres, WatchedStoreContract):
+    """Two instances find out the same at the same moment."""
+
+    def written_at_once(self, finding: Finding) -> set[Written]:
+        together = Barrier(2, timeout=10)
+
+        def write(owner: int) -> Written:
+            findings = self.store.findings(owner)
+            together.wait()
+            return findings.write(finding)
+
+        with ThreadPoolExecutor(2) as threads:
+            return set(threads.map(write, (1, 2)))
+
+    def test_a_change_of_the_record_is_written_by_one_and_has_changed_for_the_other(self) -> None:
+        for number in range(1, 21):
+            self.store.put_record(RUNNING)
+            found = self.written_at_once(findings_contract.crashed(restart_at=LATER))
+            self.assertEqual(found, {Written.WRITTEN, Written.CHANGED})
+            self.assertEqual(len(self.due()), number)
+        self.assertEqual(len(self.findings.queue_restart(LATER)), 1)
+
+    def test_an_alarm_is_raised_and_calmed_by_one_and_is_known_to_the_other(self) -> None:
+        self.store.put_record(RUNNING)
+        for number in range(1, 21):
+            for finding in (findings_contract.raising(), findings_contract.calming(restores=True)):
+                self.assertEqual(self.written_at_once(finding), {Written.WRITTEN, Written.KNOWN})
+            self.assertEqual(len(self.due()), number)
+
+    def test_restarts_that_are_due_are_queued_by_one(self) -> None:
+        games = [f"g{number}" for number in range(20)]
+        for game_id in games:
+            self.store.put_record(record(game_id))
+            self.write(findings_contract.crashed(game_id, restart_at=LATER))
+        together = Barrier(2, timeout=10)
+
+        def queue(owner: int) -> list[str]:
+            findings = self.store.findings(owner)
+            together.wait()
+            return [request.game_id for request in findings.queue_restart(LATER)]
+
+        with ThreadPoolExecutor(2) as threads:
+            first, second = threads.map(queue, (1, 2))
+        self.assertEqual(sorted(first + second), sorted(games))
+
+    def test_a_turn_is_taken_by_one(self) -> None:
+        together = Barrier(2, timeout=10)
+
+        def take(owner: int) -> bool:
+            turns = self.store.findings(owner)
+            together.wait()
+            return turns.mine("probe", 30)
+
+        with ThreadPoolExecutor(2) as threads:
+            self.assertEqual(sorted(threads.map(take, (1, 2))), [False, True])
 
 
 class InRedis(unittest.TestCase):

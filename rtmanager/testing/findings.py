@@ -1,4 +1,4 @@
-"""Findings in memory, with the semantics of `adapters/postgres/findings`; both keep `store_contract`."""
+"""Findings in memory, with the semantics of `adapters/postgres/findings`; both keep `findings_contract`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding
-from rtmanager.domain.health import EventType, HealthEvent, HealthSource, HealthStatus
+from rtmanager.domain.health import EventType, HealthSource, HealthStatus
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
-from rtmanager.operations.store import RecordChanged
+from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.store import CALL_POSITION, MemoryStore, state_of
 from rtmanager.testing.trouble import call
 from rtmanager.workers.watching import Written
+
+INSPECT_UNHEALTHY = HealthStatus.INSPECT_UNHEALTHY
 
 
 class MemoryFindings:
@@ -35,19 +37,20 @@ class MemoryFindings:
             return Written.CHANGED
         if not self._is_news(finding):
             return Written.KNOWN
+        _check_storable(finding)
         if finding.new is not None:
-            try:
-                store.write_change(RecordChange(finding.seen, finding.new))
-            except RecordChanged:
-                return Written.CHANGED
+            store.write_change(RecordChange(finding.seen, finding.new))
+        self._raise_and_calm(finding)
         store.log.extend(finding.log)
         for event in finding.health:
             store.write_event(event)
         if finding.last_exit is not None:
             store.last_exits[finding.game_id] = finding.last_exit
-            if finding.restart_at is not None:
-                plan = (finding.last_exit.container_id, store.clock(), finding.restart_at)
-                store.planned_restarts[finding.game_id] = plan
+        if finding.restart_at is not None and finding.last_exit is not None:
+            plan = (finding.last_exit.container_id, store.clock(), finding.restart_at)
+            store.planned_restarts[finding.game_id] = plan
+        elif finding.new is not None:
+            store.planned_restarts.pop(finding.game_id, None)
         return Written.WRITTEN
 
     @call
@@ -78,11 +81,9 @@ class MemoryFindings:
         store, queued = self._store, []
         due = [game_id for game_id, (_, _, due_at) in store.planned_restarts.items() if due_at <= due_by]
         for game_id in due:
-            container_id, crashed_at, _ = store.planned_restarts.pop(game_id)
-            if state_of(store.records_by_game.get(game_id)) != (Status.STOPPED, container_id):
-                continue
-            rows = [row for row in store.operations.values() if row.request.game_id == game_id]
-            if any(row.state != "done" or row.accepted_at > crashed_at for row in rows):
+            container_id, _, _ = store.planned_restarts.pop(game_id)
+            stopped = state_of(store.records_by_game.get(game_id)) == (Status.STOPPED, container_id)
+            if not stopped or store.live.get(game_id):
                 continue
             request = Request(game_id, OpKind.RESTART, OpSource.AUTO_RECONCILE, f"crash:{container_id[:12]}")
             store.add_row(request, CALL_POSITION)
@@ -111,34 +112,48 @@ class MemoryFindings:
         return True
 
     def _is_news(self, finding: Finding) -> bool:
-        alarms = self._store.alarms
-        container_id = finding.seen.current_container_id if finding.seen else None
-        if finding.raises is not None:
-            key = (finding.game_id, finding.raises.kind)
-            known = alarms.get(key)
-            if known and (known.container_id, known.mark) == (finding.raises.container_id, finding.raises.mark):
+        """Whether its alarm is not raised, or the one that it calms is."""
+        alarms, raises = self._store.alarms, finding.raises
+        if raises is not None:
+            known = alarms.get((finding.game_id, raises.kind))
+            if known and (known.container_id, known.mark) == (raises.container_id, raises.mark):
                 return False
-            alarms[key] = finding.raises
         if finding.calms is not None:
             known = alarms.get((finding.game_id, finding.calms))
-            if known is None or known.container_id != container_id:
-                return False
-            del alarms[(finding.game_id, finding.calms)]
-            if finding.restores:
-                self._restore(finding.game_id)
+            return known is not None and known.container_id == _seen_container(finding)
         return True
 
-    def _restore(self, game_id: str) -> None:
+    def _raise_and_calm(self, finding: Finding) -> None:
+        if finding.raises is not None:
+            self._store.alarms[(finding.game_id, finding.raises.kind)] = finding.raises
+        if finding.calms is not None:
+            del self._store.alarms[(finding.game_id, finding.calms)]
+            if finding.restores:
+                self._restore(finding.game_id, _seen_container(finding))
+
+    def _restore(self, game_id: str, container_id: str | None) -> None:
         """What the inspector complained about is over; what the prober did may not be."""
         snapshot = self._store.snapshots.get(game_id)
-        if snapshot is None or snapshot.status is not HealthStatus.INSPECT_UNHEALTHY:
+        if snapshot is None or (snapshot.status, snapshot.container_id) != (INSPECT_UNHEALTHY, container_id):
             return
         probe = self._store.alarms.get((game_id, AlarmKind.PROBE))
-        if probe is not None and probe.container_id == snapshot.container_id:
-            self._store.snapshots[game_id] = replace(
-                snapshot, event_type=EventType.PROBE_FAILED, source=HealthSource.PROBE, details=probe.details
-            )
-        else:
-            self._store.snapshots[game_id] = HealthEvent(
-                game_id, snapshot.container_id, EventType.PROBE_RECOVERED, HealthSource.INSPECT, self._store.clock()
-            )
+        failing = probe if probe is not None and probe.container_id == container_id else None
+        self._store.snapshots[game_id] = replace(
+            snapshot,
+            event_type=EventType.PROBE_FAILED if failing else EventType.PROBE_RECOVERED,
+            source=HealthSource.PROBE if failing else HealthSource.INSPECT,
+            details=failing.details if failing else {},
+            occurred_at=self._store.clock(),
+        )
+
+
+def _seen_container(finding: Finding) -> str | None:
+    return finding.seen.current_container_id if finding.seen else None
+
+
+def _check_storable(finding: Finding) -> None:
+    """Raises `StoreRefused` for the texts that PostgreSQL does not take."""
+    texts = [entry.error_message or "" for entry in finding.log]
+    texts += [finding.last_exit.log if finding.last_exit else ""]
+    if any("\0" in text for text in texts):
+        raise StoreRefused("PostgreSQL text fields cannot contain NUL (0x00) bytes")

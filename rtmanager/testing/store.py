@@ -148,6 +148,7 @@ class MemoryStore:
             self.write_event(event)
         for message in ending.messages:
             self.add_message(message)
+        self.planned_restarts.pop(row.request.game_id, None)
 
     def write_event(self, event: HealthEvent) -> None:
         """The snapshot, and the message if there is to be one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unittest
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.health import HealthSource, HealthStatus
@@ -12,8 +13,10 @@ from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import LogEntry
 from rtmanager.domain.record import RuntimeRecord
 from rtmanager.operations.store import OwnershipLost, StoreRefused
+from rtmanager.testing.findings import MemoryFindings
 from rtmanager.testing.store import (
     ManualClock,
+    MemoryHistories,
     MemoryInbox,
     MemoryOutbox,
     MemoryPresence,
@@ -22,7 +25,7 @@ from rtmanager.testing.store import (
     MemoryStore,
 )
 from rtmanager.testing.streams import MemoryStreams
-from rtmanager.tests import store_contract, streams_contract
+from rtmanager.tests import findings_contract, store_contract, streams_contract
 from rtmanager.tests.making import ended, job, request, start_fields
 
 
@@ -50,6 +53,15 @@ class StoreInMemory:
 
     def outbox(self) -> MemoryOutbox:
         return self.store.outbox
+
+    def findings(self, owner: int) -> MemoryFindings:
+        return MemoryFindings(self.store, owner)
+
+    def histories(self) -> MemoryHistories:
+        return MemoryHistories(self.store)
+
+    def now(self) -> datetime:
+        return self.clock()
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -93,6 +105,30 @@ class MemoryInboxTest(InMemory, store_contract.InboxContract):
 
 
 class MemoryOutboxTest(InMemory, store_contract.OutboxContract):
+    pass
+
+
+class MemoryFindingsTest(InMemory, findings_contract.FindingsContract):
+    pass
+
+
+class MemoryAlarmsTest(InMemory, findings_contract.AlarmsContract):
+    pass
+
+
+class MemoryWatchedRecordsTest(InMemory, findings_contract.WatchedRecordsContract):
+    pass
+
+
+class MemoryRestartsTest(InMemory, findings_contract.RestartsContract):
+    pass
+
+
+class MemoryTurnsTest(InMemory, findings_contract.TurnsContract):
+    pass
+
+
+class MemoryHistoriesTest(InMemory, findings_contract.HistoriesContract):
     pass
 
 

@@ -50,11 +50,17 @@ def _write(database: Database, operation: Operation, ending: Ending) -> None:
             write_event(connection, event)
         for message in ending.messages:
             add_message(connection, message)
+        drop_planned_restart(connection, operation.game_id)
 
 
 def write_log(connection: Connection, entry: LogEntry) -> None:
     """Add a row to the operation log."""
     connection.execute(SQL["insert_log_entry"], asdict(entry))
+
+
+def drop_planned_restart(connection: Connection, game_id: str) -> None:
+    """The game is not started again after its crash; last in a transaction, since a plan is written last, too."""
+    connection.execute(SQL["drop_planned_restart"], {"game_id": game_id})
 
 
 def write_event(connection: Connection, event: HealthEvent) -> None:

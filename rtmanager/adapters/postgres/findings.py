@@ -8,13 +8,16 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+import psycopg
+
 from rtmanager.adapters.postgres.database import Connection, Database
-from rtmanager.adapters.postgres.endings import write_event, write_log
+from rtmanager.adapters.postgres.endings import drop_planned_restart, write_event, write_log
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.records import read_record, write_change
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord
+from rtmanager.operations.store import StoreRefused
 from rtmanager.workers.watching import Written
 
 #: What a restart after a crash is queued as.
@@ -37,12 +40,14 @@ class PostgresFindings:
         self._owner = owner
 
     def write(self, finding: Finding) -> Written:
-        """See the port."""
+        """See the port. Raises `StoreRefused` for what PostgreSQL will never take; then nothing is written."""
         try:
             with self._database.transaction() as connection:
                 _write(connection, finding)
         except _Undo as undo:
             return undo.result
+        except psycopg.Error as error:
+            raise StoreRefused(f"PostgreSQL refuses a finding about game {finding.game_id}: {error}") from error
         return Written.WRITTEN
 
     def busy(self, game_id: str) -> bool:
@@ -111,6 +116,11 @@ def _write(connection: Connection, finding: Finding) -> None:
         write_event(connection, event)
     if finding.last_exit is not None:
         connection.execute(SQL["upsert_last_exit"], asdict(finding.last_exit) | {"game_id": finding.game_id})
+    _plan_restart(connection, finding)
+
+
+def _plan_restart(connection: Connection, finding: Finding) -> None:
+    """Plan the restart that follows; a record that changes without one overtakes an earlier plan."""
     if finding.restart_at is not None and finding.last_exit is not None:
         connection.execute(
             SQL["plan_restart"],
@@ -120,6 +130,8 @@ def _write(connection: Connection, finding: Finding) -> None:
                 "due_at": finding.restart_at,
             },
         )
+    elif finding.new is not None:
+        drop_planned_restart(connection, finding.game_id)
 
 
 def _is_busy(connection: Connection, game_id: str) -> bool:

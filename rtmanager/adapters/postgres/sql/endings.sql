@@ -6,6 +6,10 @@ VALUES (
     %(game_id)s, %(kind)s, %(source)s, %(source_ref)s, %(image_ref)s, %(container_id)s, %(outcome)s,
     %(error_code)s, %(error_message)s, %(started_at)s, %(finished_at)s);
 
+-- name: drop_planned_restart
+-- Something was done about the game since it crashed, or its container lives or has ended otherwise.
+DELETE FROM crash_restarts WHERE game_id = %(game_id)s;
+
 -- name: upsert_snapshot
 -- The last observation of a game.
 INSERT INTO health_snapshots (game_id, container_id, status, source, details, observed_at)

@@ -57,16 +57,15 @@ SET container_id = excluded.container_id, crashed_at = excluded.crashed_at, due_
 DELETE FROM crash_restarts
 WHERE game_id IN (
     SELECT game_id FROM crash_restarts WHERE due_at <= %(due_by)s ORDER BY due_at LIMIT 100 FOR UPDATE SKIP LOCKED)
-RETURNING game_id, container_id, crashed_at;
+RETURNING game_id, container_id;
 
 -- name: submit_restart
--- The restart as an ordinary operation, unless anything was done about the game since it crashed.
+-- The restart as an ordinary operation, unless one is under way; the end of one drops the plan by itself.
 INSERT INTO operations (game_id, kind, source, source_ref)
 SELECT r.game_id, %(kind)s, %(source)s, %(source_ref)s
 FROM runtime_records r
 WHERE r.game_id = %(game_id)s AND r.status = 'stopped' AND r.current_container_id = %(container_id)s
-  AND NOT EXISTS (SELECT FROM operations o
-                  WHERE o.game_id = r.game_id AND (o.state <> 'done' OR o.accepted_at > %(crashed_at)s))
+  AND NOT EXISTS (SELECT FROM operations o WHERE o.game_id = r.game_id AND o.state <> 'done')
 ON CONFLICT (game_id) WHERE state <> 'done' AND stream IS NULL DO NOTHING
 RETURNING id;
 

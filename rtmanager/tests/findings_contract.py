@@ -1,0 +1,534 @@
+"""What every store promises to the watching workers; PostgreSQL and memory are held to the same.
+
+As `store_contract`: a test case subclasses one of these and makes its store in `make`. Time passes only when a test
+says so, and what a test compares with it is asked of the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding, HealthReport, LastExit, Snapshot
+from rtmanager.domain.health import EventType, HealthEvent, HealthSource, HealthStatus
+from rtmanager.domain.messages import Stream, health_message
+from rtmanager.domain.operation import OpKind, OpSource, Outcome
+from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.operations.store import Histories, StoreRefused
+from rtmanager.tests.making import NOW, ended, job, log_entry, record, request
+from rtmanager.tests.store_contract import StoreContract, StoreUnderTest
+from rtmanager.workers.watching import Findings, Turns, Written
+
+LATER = NOW + timedelta(minutes=5)
+RUNNING = record("g1")
+CONTAINER = "c-g1"
+
+
+class Watching(Findings, Turns, Protocol):
+    """What one watching instance uses of the store."""
+
+
+class WatchedStoreUnderTest(StoreUnderTest, Protocol):
+    """A store under test with the ports of the watching workers."""
+
+    def findings(self, owner: int) -> Watching:
+        """Findings and turns as one of several instances uses them."""
+        ...
+
+    def histories(self) -> Histories: ...
+
+    def now(self) -> datetime:
+        """What the store's clock says."""
+        ...
+
+
+def event(
+    event_type: EventType, source: HealthSource = HealthSource.INSPECT, *, container_id: str = CONTAINER, **changes: Any
+) -> HealthEvent:
+    """A health event of game g1."""
+    return HealthEvent("g1", container_id, event_type, source, **{"occurred_at": NOW, **changes})
+
+
+def alarm(kind: AlarmKind = AlarmKind.INSPECT, container_id: str = CONTAINER, **changes: Any) -> Alarm:
+    """Something wrong with the container of game g1."""
+    return Alarm(kind, container_id, **{"mark": "1", "raised_at": NOW, **changes})
+
+
+def raising(raised: Alarm | None = None, seen: RuntimeRecord = RUNNING) -> Finding:
+    """A finding that changes no record, told by the alarm that it raises."""
+    raised = raised or alarm()
+    told = event(EventType.INSPECT_UNHEALTHY, container_id=raised.container_id, details=raised.details)
+    return Finding("g1", seen, "in trouble", health=(told,), raises=raised)
+
+
+def calming(kind: AlarmKind = AlarmKind.INSPECT, seen: RuntimeRecord = RUNNING, **changes: Any) -> Finding:
+    """What was wrong with the container of game g1 is over."""
+    return Finding("g1", seen, "well again", calms=kind, **changes)
+
+
+def crashed(game_id: str = "g1", restart_at: datetime | None = None, **changes: Any) -> Finding:
+    """The container of a running game has ended by itself."""
+    seen = record(game_id)
+    told = replace(event(EventType.CONTAINER_EXITED, container_id=f"c-{game_id}"), game_id=game_id)
+    values = {
+        "new": seen.stopped(LATER),
+        "health": (told,),
+        "last_exit": LastExit(f"c-{game_id}", 139, False, NOW, "no more turns\n"),
+        "restart_at": restart_at,
+    }
+    return Finding(game_id, seen, "crashed", **{**values, **changes})
+
+
+class WatchedStoreContract(StoreContract):
+    """Subclass it and override `make`."""
+
+    store: WatchedStoreUnderTest
+
+    def make(self) -> WatchedStoreUnderTest:
+        """A store with nothing in it."""
+        raise NotImplementedError
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.findings = self.store.findings(1)
+        self.others = self.store.findings(2)
+        self.histories = self.store.histories()
+
+    def write(self, finding: Finding, expected: Written = Written.WRITTEN) -> None:
+        self.assertIs(self.findings.write(finding), expected)
+
+    def health(self, game_id: str = "g1") -> HealthReport:
+        return self.histories.health(game_id)
+
+    def operate(self, kind: OpKind = OpKind.STOP, game_id: str = "g1") -> None:
+        """An operation comes and ends, and changes nothing."""
+        self.queue.submit(request(game_id, kind))
+        self.queue.finish(self.claim_one(), ended())
+
+    def assert_untouched(self, before: RuntimeRecord | None = RUNNING) -> None:
+        self.assertEqual(self.store.records().get("g1"), before)
+        self.assertEqual((list(self.store.log_rows()), self.due()), ([], []))
+        self.assertEqual(self.health(), HealthReport())
+        for kind in AlarmKind:
+            self.assertEqual(dict(self.findings.alarms(kind)), {})
+
+
+class FindingsContract(WatchedStoreContract):
+    """A finding is written as a whole or not at all, and only while it is true."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store.put_record(RUNNING)
+
+    def whole(self, **changes: Any) -> Finding:
+        rows = (log_entry(kind=OpKind.RECONCILE_DISPOSE, source=OpSource.AUTO_RECONCILE, container_id=CONTAINER),)
+        return crashed(restart_at=LATER, log=rows, raises=alarm(AlarmKind.OOM), **changes)
+
+    def test_a_finding_is_written_as_a_whole(self) -> None:
+        finding = self.whole()
+        self.write(finding)
+        self.assertEqual(self.store.records().get("g1"), finding.new)
+        self.assertEqual(tuple(self.store.log_rows()), finding.log)
+        self.assertEqual(self.due(), [health_message(finding.health[0])])
+        snapshot = Snapshot(CONTAINER, HealthStatus.EXITED, HealthSource.INSPECT, {}, NOW)
+        self.assertEqual(self.health(), HealthReport(snapshot, finding.last_exit, LATER))
+        self.assertEqual(dict(self.findings.alarms(AlarmKind.OOM)), {"g1": finding.raises})
+
+    def test_a_finding_that_the_store_can_never_take_is_refused_and_leaves_no_trace(self) -> None:
+        poison = self.whole(last_exit=LastExit(CONTAINER, 139, False, NOW, "nul \0 here"))
+        with self.assertRaises(StoreRefused):
+            self.findings.write(poison)
+        self.assert_untouched()
+        self.write(self.whole())
+
+    def test_while_an_operation_of_the_game_is_due_or_running_nothing_is_written(self) -> None:
+        self.queue.submit(request("g1", OpKind.STOP))
+        self.assertTrue(self.findings.busy("g1"))
+        self.write(self.whole(), Written.BUSY)
+        operation = self.claim_one()
+        self.assertTrue(self.findings.busy("g1"))
+        self.write(self.whole(), Written.BUSY)
+        self.write(raising(), Written.BUSY)
+        self.assert_untouched()
+        self.queue.finish(operation, ended())
+        self.assertFalse(self.findings.busy("g1"))
+        self.write(self.whole())
+
+    def test_a_job_that_waits_makes_a_game_busy_too(self) -> None:
+        self.accept(job(Stream.STOP_JOBS, 1))
+        self.assertTrue(self.findings.busy("g1"))
+        self.write(self.whole(), Written.BUSY)
+
+    def test_an_operation_of_another_game_is_in_nobodys_way(self) -> None:
+        self.queue.submit(request("g2"))
+        self.assertFalse(self.findings.busy("g1"))
+        self.write(self.whole())
+
+    def test_a_finding_about_a_record_that_changed_is_not_written(self) -> None:
+        others = (
+            record("g1", Status.STOPPED),
+            record("g1", current_container_id="c-new"),
+            record("g1", Status.REMOVED),
+        )
+        for stored in others:
+            self.store.put_record(stored)
+            for finding in (self.whole(), raising(), raising(seen=replace(RUNNING, current_container_id=None))):
+                with self.subTest(status=stored.status, changes_the_record=finding.new is not None):
+                    self.write(finding, Written.CHANGED)
+            self.assert_untouched(stored)
+
+    def test_a_first_record_is_written_when_there_is_none_and_only_then(self) -> None:
+        adopted = record("g2")
+        finding = Finding("g2", None, "adopted", new=adopted)
+        self.write(finding)
+        self.assertEqual(self.store.records().get("g2"), adopted)
+        self.write(replace(finding, new=record("g2", current_container_id="c-other")), Written.CHANGED)
+        self.assertEqual(self.store.records().get("g2"), adopted)
+
+    def test_a_finding_about_a_record_that_is_gone_is_not_written(self) -> None:
+        for finding in (raising(), crashed()):
+            self.write(replace(finding, game_id="g3"), Written.CHANGED)
+
+    def test_the_same_finding_of_two_instances_is_written_once(self) -> None:
+        self.write(self.whole())
+        self.assertIs(self.others.write(self.whole()), Written.CHANGED)
+        self.assertEqual((len(self.store.log_rows()), len(self.due())), (1, 1))
+
+    def test_an_event_that_is_not_told_changes_the_snapshot_and_sends_nothing(self) -> None:
+        quiet = event(EventType.CONTAINER_STARTED, told=False, details={"image_ref": "i"})
+        self.write(Finding("g1", RUNNING, "adopted", health=(quiet,)))
+        found = self.store.snapshot("g1")
+        self.assertEqual(found, (CONTAINER, HealthStatus.HEALTHY, HealthSource.INSPECT, {"image_ref": "i"}))
+        self.assertEqual(self.due(), [])
+
+
+class AlarmsContract(WatchedStoreContract):
+    """What is wrong is told once, and once that it is over."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store.put_record(RUNNING)
+
+    def test_an_alarm_is_told_once_by_whichever_instance(self) -> None:
+        self.write(raising())
+        self.write(raising(), Written.KNOWN)
+        self.assertIs(self.others.write(raising()), Written.KNOWN)
+        self.assertEqual(len(self.due()), 1)
+
+    def test_what_is_known_writes_nothing_at_all(self) -> None:
+        self.write(raising())
+        self.write(replace(raising(), log=(log_entry(),), health=(event(EventType.PROBE_FAILED),)), Written.KNOWN)
+        self.assertEqual(list(self.store.log_rows()), [])
+        self.assertEqual((self.health().snapshot or self.fail()).status, HealthStatus.INSPECT_UNHEALTHY)
+
+    def test_it_is_told_again_on_another_occasion(self) -> None:
+        self.write(raising())
+        second = alarm(mark="2", raised_at=LATER, details={"restart_count": 2})
+        self.write(raising(second))
+        self.assertEqual(len(self.due()), 2)
+        self.assertEqual(dict(self.findings.alarms(AlarmKind.INSPECT)), {"g1": second})
+
+    def test_it_is_told_again_of_another_container(self) -> None:
+        self.write(raising())
+        seen = replace(RUNNING, current_container_id="c-new")
+        self.store.put_record(seen)
+        self.write(raising(alarm(container_id="c-new"), seen))
+        self.write(raising(alarm(container_id="c-new"), seen), Written.KNOWN)
+        self.assertEqual([found.container_id for found in self.findings.alarms(AlarmKind.INSPECT).values()], ["c-new"])
+
+    def test_alarms_are_found_by_their_kind(self) -> None:
+        raised = [alarm(kind, details={"of": kind.value, "deep": [1, None]}) for kind in AlarmKind]
+        for each in raised:
+            self.write(raising(each))
+        for each in raised:
+            self.assertEqual(dict(self.findings.alarms(each.kind)), {"g1": each})
+
+    def test_only_what_is_raised_can_be_calmed_and_only_once(self) -> None:
+        over = calming(health=(event(EventType.PROBE_RECOVERED),))
+        self.write(over, Written.KNOWN)
+        self.write(raising())
+        self.write(over)
+        self.assertIs(self.others.write(over), Written.KNOWN)
+        self.assertEqual(len(self.due()), 2)
+        self.write(raising())  # another occasion, though its mark is the same
+
+    def test_one_kind_is_not_calmed_by_the_end_of_another(self) -> None:
+        self.write(raising(alarm(AlarmKind.PROBE)))
+        self.write(calming(AlarmKind.INSPECT), Written.KNOWN)
+        self.assertEqual(list(self.findings.alarms(AlarmKind.PROBE)), ["g1"])
+
+    def test_what_was_raised_of_an_earlier_container_is_not_calmed_by_the_present_one(self) -> None:
+        self.write(raising())
+        seen = replace(RUNNING, current_container_id="c-new")
+        self.store.put_record(seen)
+        self.write(calming(seen=seen), Written.KNOWN)
+        self.assertEqual(list(self.findings.alarms(AlarmKind.INSPECT)), ["g1"])
+
+    def test_a_finding_whose_calm_is_not_news_raises_nothing_either(self) -> None:
+        self.write(replace(calming(AlarmKind.PROBE), raises=alarm()), Written.KNOWN)
+        self.assertEqual(dict(self.findings.alarms(AlarmKind.INSPECT)), {})
+
+    def restored(self) -> tuple[str, HealthStatus, HealthSource, Mapping[str, object]] | None:
+        self.write(calming(restores=True))
+        return self.store.snapshot("g1")
+
+    def test_a_container_that_was_unhealthy_is_healthy_again_without_a_message(self) -> None:
+        self.write(raising(alarm(details={"restart_count": 1})))
+        self.assertEqual(self.restored(), (CONTAINER, HealthStatus.HEALTHY, HealthSource.INSPECT, {}))
+        self.assertEqual(len(self.due()), 1)
+
+    def test_a_container_that_was_unhealthy_and_does_not_answer_still_does_not_answer(self) -> None:
+        self.write(raising(alarm(AlarmKind.PROBE, details={"consecutive_failures": 3})))
+        self.write(raising())
+        expected = (CONTAINER, HealthStatus.PROBE_FAILED, HealthSource.PROBE, {"consecutive_failures": 3})
+        self.assertEqual(self.restored(), expected)
+
+    def test_a_probe_that_failed_on_an_earlier_container_does_not_count(self) -> None:
+        earlier = replace(RUNNING, current_container_id="c-old")
+        self.store.put_record(earlier)
+        self.write(raising(alarm(AlarmKind.PROBE, "c-old"), earlier))
+        self.store.put_record(RUNNING)
+        self.write(raising())
+        self.assertEqual(self.restored(), (CONTAINER, HealthStatus.HEALTHY, HealthSource.INSPECT, {}))
+
+    def test_any_other_snapshot_is_left_alone(self) -> None:
+        others = (
+            event(EventType.PROBE_FAILED, HealthSource.PROBE, details={"n": 1}),
+            event(EventType.CONTAINER_OOM, HealthSource.DOCKER_EVENT),
+            event(EventType.INSPECT_UNHEALTHY, container_id="c-other"),
+        )
+        for other in others:
+            with self.subTest(status=other.status, container=other.container_id):
+                self.write(raising())
+                self.write(Finding("g1", RUNNING, "told meanwhile", health=(other,)))
+                self.assertEqual(self.restored(), (other.container_id, other.status, other.source, other.details))
+
+
+class WatchedRecordsContract(WatchedStoreContract):
+    """The records that the workers ask for."""
+
+    def test_the_records_of_some_games_are_those_that_there_are(self) -> None:
+        for game_id in ("g1", "g2", "g3"):
+            self.store.put_record(record(game_id))
+        found = {each.game_id: each for each in self.findings.records_of(["g1", "g3", "g9"])}
+        self.assertEqual(found, {"g1": record("g1"), "g3": record("g3")})
+        self.assertEqual(list(self.findings.records_of([])), [])
+
+    def test_of_the_stopped_games_the_oldest_come_first_and_no_more_than_asked_for(self) -> None:
+        for game_id, minutes in (("g1", 3), ("g2", 1), ("g3", 2), ("g4", 9)):
+            self.store.put_record(record(game_id, Status.STOPPED, last_op_at=NOW + timedelta(minutes=minutes)))
+        self.store.put_record(record("g5", Status.RUNNING))
+        self.store.put_record(record("g6", Status.REMOVED))
+
+        def found(limit: int) -> list[str]:
+            return [each.game_id for each in self.findings.stopped_before(NOW + timedelta(minutes=9), limit)]
+
+        self.assertEqual(found(10), ["g2", "g3", "g1"])
+        self.assertEqual(found(2), ["g2", "g3"])
+
+
+class RestartsContract(WatchedStoreContract):
+    """A crashed game is started again when that is due, once, unless something was done about it since."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store.put_record(RUNNING)
+
+    def crash(self, game_id: str = "g1") -> None:
+        self.write(crashed(game_id, restart_at=LATER))
+
+    def assert_dropped(self) -> None:
+        self.assertEqual(list(self.findings.queue_restart(LATER)), [])
+        self.assertFalse(self.findings.busy("g1"))
+        self.assertIsNone(self.health().restart_due_at)
+
+    def test_it_is_queued_as_an_ordinary_operation_when_it_is_due_and_not_before(self) -> None:
+        self.crash()
+        self.assertEqual(list(self.findings.queue_restart(LATER - timedelta(microseconds=1))), [])
+        self.assertEqual(self.health().restart_due_at, LATER)
+        (queued,) = self.findings.queue_restart(LATER)
+        self.assertEqual((queued.game_id, queued.kind, queued.source), ("g1", OpKind.RESTART, OpSource.AUTO_RECONCILE))
+        self.assertIn(CONTAINER, queued.source_ref)
+        self.assertEqual(self.claim_one().request, queued)
+        self.assertIsNone(self.health().restart_due_at)
+
+    def test_it_is_queued_once_by_whichever_instance(self) -> None:
+        self.crash()
+        self.assertEqual(len(self.findings.queue_restart(LATER)), 1)
+        self.assertEqual(list(self.others.queue_restart(LATER)), [])
+        self.queue.finish(self.claim_one(), ended())
+        self.assertEqual(list(self.findings.queue_restart(LATER)), [])
+
+    def test_all_that_are_due_are_queued_together(self) -> None:
+        self.store.put_record(record("g2"))
+        self.crash("g1")
+        self.crash("g2")
+        self.assertEqual({queued.game_id for queued in self.findings.queue_restart(LATER)}, {"g1", "g2"})
+
+    def test_an_earlier_operation_does_not_overtake_it(self) -> None:
+        self.operate(OpKind.START)
+        self.crash()
+        self.assertEqual(len(self.findings.queue_restart(LATER)), 1)
+
+    def test_any_later_operation_overtakes_it_though_it_changed_nothing(self) -> None:
+        self.crash()
+        self.operate(OpKind.STOP)
+        self.assertIsNone(self.health().restart_due_at)
+        self.assert_dropped()
+
+    def test_an_operation_that_failed_overtakes_it_too(self) -> None:
+        self.crash()
+        self.queue.submit(request("g1", OpKind.CLEANUP))
+        self.queue.finish(self.claim_one(), ended(Outcome.FAILURE))
+        self.assert_dropped()
+
+    def test_an_operation_of_another_game_does_not(self) -> None:
+        self.crash()
+        self.operate(game_id="g2")
+        self.assertEqual(len(self.findings.queue_restart(LATER)), 1)
+
+    def test_an_operation_under_way_overtakes_it(self) -> None:
+        self.crash()
+        self.queue.submit(request("g1", OpKind.STOP))
+        self.assertEqual(list(self.findings.queue_restart(LATER)), [])
+        self.queue.finish(self.claim_one(), ended())
+        self.assert_dropped()
+
+    def test_a_stop_that_was_being_accepted_during_the_crash_overtakes_it(self) -> None:
+        with self.store.inbox().turn() as turn:
+            assert turn is not None
+            turn.accept([job(Stream.STOP_JOBS, 1)])
+            self.crash()
+        self.queue.finish(self.claim_one(), ended())
+        self.assert_dropped()
+
+    def test_another_state_of_the_record_overtakes_it(self) -> None:
+        stopped = RUNNING.stopped(LATER)
+        for stored in (RUNNING, stopped.removed(LATER), replace(stopped, current_container_id="c-new")):
+            with self.subTest(status=stored.status):
+                self.store.put_record(RUNNING)
+                self.crash()
+                self.store.put_record(stored)
+                self.assert_dropped()
+
+    def test_a_container_that_was_started_again_and_then_ended_on_purpose_stays_ended(self) -> None:
+        self.crash()
+        stopped = RUNNING.stopped(LATER)
+        self.write(Finding("g1", stopped, "adopted", new=replace(RUNNING, last_op_at=LATER)))
+        self.assertIsNone(self.health().restart_due_at)
+        self.write(crashed(restart_at=None))
+        self.assert_dropped()
+
+    def test_a_finding_that_changes_no_record_leaves_it_as_it_is(self) -> None:
+        self.crash()
+        stopped = RUNNING.stopped(LATER)
+        self.write(Finding("g1", stopped, "told", health=(event(EventType.CONTAINER_OOM),)))
+        self.assertEqual(self.health().restart_due_at, LATER)
+
+    def test_a_later_crash_takes_the_place_of_an_earlier_one(self) -> None:
+        self.crash()
+        self.store.put_record(RUNNING)
+        self.write(crashed(restart_at=LATER + timedelta(minutes=1)))
+        self.assertEqual(list(self.findings.queue_restart(LATER)), [])
+        self.assertEqual(len(self.findings.queue_restart(LATER + timedelta(minutes=1))), 1)
+
+    def test_restarts_are_counted_by_game_and_time_and_only_those_after_a_crash(self) -> None:
+        self.operate(OpKind.RESTART)
+        self.store.pass_time(60)
+        self.assertEqual(self.findings.restarts_since("g1", self.store.now() - timedelta(hours=1)), 0)
+        for _ in range(2):
+            self.store.put_record(RUNNING)
+            self.crash()
+            self.findings.queue_restart(LATER)
+            self.queue.finish(self.claim_one(), ended())
+            self.store.pass_time(60)
+        counts = [
+            self.findings.restarts_since("g1", self.store.now() - timedelta(seconds=seconds))
+            for seconds in (1000, 90, 30)
+        ]
+        self.assertEqual(counts, [2, 1, 0])
+        self.assertEqual(self.findings.restarts_since("g2", self.store.now() - timedelta(hours=1)), 0)
+
+
+class TurnsContract(WatchedStoreContract):
+    """One instance does a work for all."""
+
+    def test_the_first_comer_has_it_and_the_others_have_not(self) -> None:
+        self.assertTrue(self.findings.mine("probe", 30))
+        self.assertFalse(self.others.mine("probe", 30))
+
+    def test_its_holder_keeps_it_by_saying_so(self) -> None:
+        for _ in range(3):
+            self.assertTrue(self.findings.mine("probe", 30))
+            self.assertFalse(self.others.mine("probe", 30))
+            self.store.pass_time(20)
+
+    def test_it_is_taken_over_when_its_holder_says_nothing_any_more(self) -> None:
+        self.findings.mine("probe", 30)
+        self.store.pass_time(29)
+        self.assertFalse(self.others.mine("probe", 30))
+        self.store.pass_time(2)
+        self.assertTrue(self.others.mine("probe", 30))
+        self.assertFalse(self.findings.mine("probe", 30))
+
+    def test_being_refused_does_not_put_off_the_end_of_it(self) -> None:
+        self.findings.mine("probe", 30)
+        self.store.pass_time(20)
+        self.others.mine("probe", 300)
+        self.store.pass_time(11)
+        self.assertTrue(self.others.mine("probe", 30))
+
+    def test_each_work_has_its_own(self) -> None:
+        self.assertTrue(self.findings.mine("probe", 30))
+        self.assertTrue(self.others.mine("inspect", 30))
+
+
+class HistoriesContract(WatchedStoreContract):
+    """What happened to a game, for reading."""
+
+    def test_nothing_is_known_of_a_game_that_is_not_known(self) -> None:
+        self.assertEqual(self.health("g1"), HealthReport())
+        self.assertEqual(list(self.histories.log("g1", before=None, limit=10)), [])
+
+    def test_the_last_observation_is_told_whole(self) -> None:
+        self.store.put_record(RUNNING)
+        details = {"exit_code": 137, "deep": {"of": [1, None, "é€"]}}
+        told = event(EventType.CONTAINER_OOM, HealthSource.DOCKER_EVENT, occurred_at=LATER, details=details)
+        self.write(Finding("g1", RUNNING, "told", health=(told,)))
+        snapshot = Snapshot(CONTAINER, HealthStatus.OOM, HealthSource.DOCKER_EVENT, details, LATER)
+        self.assertEqual(self.health(), HealthReport(snapshot))
+        self.assertEqual(self.health("g2"), HealthReport())
+
+    def test_how_a_game_last_ended_by_itself_is_known_when_it_runs_again(self) -> None:
+        self.store.put_record(RUNNING)
+        first = crashed()
+        self.write(first)
+        self.operate(OpKind.START)
+        self.assertEqual(self.health().last_exit, first.last_exit)
+        self.store.put_record(RUNNING)
+        second = LastExit(CONTAINER, 137, True, LATER, "é€\n")
+        self.write(crashed(last_exit=second))
+        self.assertEqual(self.health().last_exit, second)
+
+    def test_a_restart_that_is_planned_is_told(self) -> None:
+        self.store.put_record(RUNNING)
+        self.write(crashed(restart_at=LATER))
+        self.assertEqual(self.health().restart_due_at, LATER)
+
+    def test_the_log_is_read_newest_first_page_by_page(self) -> None:
+        written = [log_entry(source_ref=f"req-{n}", finished_at=LATER) for n in range(5)]
+        self.queue.submit(request("g1"))
+        self.queue.finish(self.claim_one(), ended(log=tuple(written[:3])))
+        self.queue.submit(request("g2"))
+        self.queue.finish(self.claim_one(), ended(log=(log_entry("g2"),)))
+        self.queue.submit(request("g1"))
+        self.queue.finish(self.claim_one(), ended(log=tuple(written[3:])))
+        read, before = [], None
+        while page := self.histories.log("g1", before=before, limit=2):
+            self.assertLessEqual(len(page), 2)
+            read += [entry for _, entry in page]
+            before = page[-1][0]
+        self.assertEqual(read, written[::-1])
+        self.assertEqual([entry for _, entry in self.histories.log("g2", before=None, limit=9)], [log_entry("g2")])

@@ -29,6 +29,7 @@ from rtmanager.dependencies import Dependencies
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.http.api import Api
 from rtmanager.http.server import HttpServer
+from rtmanager.metrics import Metrics
 from rtmanager.operations.calls import Calls
 from rtmanager.operations.completions import Completions
 from rtmanager.operations.executor import Executor
@@ -36,6 +37,7 @@ from rtmanager.operations.operator import Operator
 from rtmanager.operations.tools import EngineSettings, Tools
 from rtmanager.operations.wake import Wake
 from rtmanager.readiness import Readiness
+from rtmanager.watch import Watch
 from rtmanager.workers import lease
 from rtmanager.workers.ingest import Ingest
 from rtmanager.workers.loop import Loop
@@ -153,7 +155,20 @@ class _Service:
             logger=logger,
         )
         self._calls = Calls(self._queue, self._completions, wake=self._due, require=parts.streams.ping)
-        self._readiness = Readiness({check.name: check.ask for check in parts.checks() if check.name in READY})
+        self._watch = Watch(
+            config,
+            parts,
+            self._queue,
+            owner=owner,
+            queued=self._due.set,
+            written=self._ended.set,
+            metrics=Metrics(),
+            logger=logger,
+        )
+        checks: dict[str, Callable[[], object]] = {
+            check.name: check.ask for check in parts.checks() if check.name in READY
+        }
+        self._readiness = Readiness({**checks, "reconcile": self._watch.reconciler.check_finished})
 
     def start(self, stack: ExitStack) -> HttpServer:
         """Start every part; `stack` then knows how to stop it."""
@@ -173,11 +188,13 @@ class _Service:
         http.start()  # before anything is claimed: an address in use is found out first
         stack.callback(http.stop, HTTP_DRAIN_S)
         stack.callback(self._calls.close)
+        self._watch.begin(stack)
         stack.callback(self._executor.stop, self._config.shutdown_timeout_s)
         # Nothing is claimed any more: who waits for an operation that is not under way here need not wait for the rest.
         stack.callback(self._calls.wait_only_for, self._executor.live_ids)
         self._start_loop(stack, self._loop("executor", self._executor.step, wake=self._due))
         self._start_loop(stack, self._ingest_loop())
+        self._watch.work(stack)
         stack.callback(self._calls.refuse)
         return http
 
@@ -209,6 +226,7 @@ class _Service:
             records=self._records,
             histories=self._histories,
             readiness=self._readiness,
+            metrics=self._watch.metrics,
             logger=self._logger,
         )
         return HttpServer(self._config.http_addr, api.handle, logger=self._logger)

@@ -61,8 +61,14 @@ class Config:
     probe_interval_s: float = 15.0
     probe_timeout_s: float = 2.0
     probe_failures_threshold: int = 3
+    probe_target: str = "auto"
     reconcile_interval_s: float = 300.0
     cleanup_interval_s: float = 3600.0
+    crash_restart: bool = False
+    crash_restart_budget: int = 3
+    crash_restart_window_s: float = 600.0
+    crash_restart_first_pause_s: float = 5.0
+    crash_restart_longest_pause_s: float = 300.0
     game_lease_ttl_s: int = 60
     log_level: str = "info"
     log_format: str = "auto"

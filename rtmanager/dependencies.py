@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rtmanager.adapters.docker import DockerRuntime
+from rtmanager.adapters.docker.events import DockerEvents
 from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.probing import EngineProbes
 from rtmanager.adapters.redis_streams import RedisStreams
 from rtmanager.adapters.state_directories import HostStateDirectories
 from rtmanager.config import Config
@@ -40,6 +42,10 @@ class Dependencies:
     database: Database
     streams: RedisStreams
     docker: DockerRuntime
+    #: The same Docker by connections of their own, so that the watch can be ended by closing them.
+    watched_docker: DockerRuntime
+    docker_events: DockerEvents
+    probes: EngineProbes
     state_directories: HostStateDirectories
     network: str
     state_root: str
@@ -68,6 +74,9 @@ class Dependencies:
                 first_start_watch_s=config.first_start_watch_s,
                 logger=logger,
             ),
+            watched_docker=DockerRuntime(config.docker_host, logger=logger),
+            docker_events=DockerEvents(config.docker_host),
+            probes=EngineProbes(),
             state_directories=HostStateDirectories(
                 config.game_state_root,
                 config.game_state_dir_mode,
@@ -81,6 +90,9 @@ class Dependencies:
     def close(self) -> None:
         """Give back every connection."""
         self.streams.close()
+        self.docker_events.interrupt()
+        self.watched_docker.close()
+        self.probes.close()
         self.docker.close()
         self.database.close()
 

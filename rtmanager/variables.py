@@ -17,6 +17,8 @@ from rtmanager.operations.ports import PullPolicy
 
 LOG_LEVELS = ("debug", "info", "warn", "error")
 LOG_FORMATS = ("auto", "json", "text")
+PROBE_TARGETS = ("auto", "endpoint", "container_ip")
+SWITCH = ("off", "on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,14 @@ VARIABLES: tuple[Variable, ...] = (
         "failed probes in a row before `probe_failed`",
     ),
     Variable(
+        "RTMANAGER_PROBE_TARGET",
+        "probe_target",
+        values.one_of(*PROBE_TARGETS),
+        "auto",
+        "how engines are reached: `endpoint` by name inside the Docker network, `container_ip` from the Docker host, "
+        "`auto`: by name if this process runs in a container on that network",
+    ),
+    Variable(
         "RTMANAGER_RECONCILE_INTERVAL",
         "reconcile_interval_s",
         values.duration,
@@ -258,6 +268,41 @@ VARIABLES: tuple[Variable, ...] = (
         "period of the reconciler",
     ),
     Variable("RTMANAGER_CLEANUP_INTERVAL", "cleanup_interval_s", values.duration, "1h", "period of the retention"),
+    Variable(
+        "RTMANAGER_CRASH_RESTART",
+        "crash_restart",
+        lambda text: values.one_of(*SWITCH)(text) == "on",
+        "off",
+        "`on`: a game whose engine crashed is restarted",
+    ),
+    Variable(
+        "RTMANAGER_CRASH_RESTART_BUDGET",
+        "crash_restart_budget",
+        values.whole(1, 1000),
+        "3",
+        "restarts of one game within the window; after that it stays stopped",
+    ),
+    Variable(
+        "RTMANAGER_CRASH_RESTART_WINDOW",
+        "crash_restart_window_s",
+        values.duration,
+        "10m",
+        "the window in which restarts count",
+    ),
+    Variable(
+        "RTMANAGER_CRASH_RESTART_FIRST_PAUSE",
+        "crash_restart_first_pause_s",
+        values.duration,
+        "5s",
+        "pause before the first restart; it doubles with each within the window",
+    ),
+    Variable(
+        "RTMANAGER_CRASH_RESTART_LONGEST_PAUSE",
+        "crash_restart_longest_pause_s",
+        values.duration,
+        "5m",
+        "the longest of these pauses",
+    ),
     Variable(
         "RTMANAGER_GAME_LEASE_TTL_SECONDS",
         "game_lease_ttl_s",

@@ -21,6 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
+from rtmanager.workers.watching import Target
+
 #: Sockets at once when nothing else is said and the descriptors suffice.
 MOST_PARALLEL = 2000
 #: What is read of an answer at most: its head, and what of the body came with it.
@@ -35,15 +37,6 @@ _EMPTY_LINE = re.compile(rb"\n\r?\n")
 _OUR_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
 
 _Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Whom to ask: `key` is the caller's name for it, `host` a name or an address, `port`."""
-
-    key: str
-    host: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,10 @@ class FakeRuntime:
         """Bring a container into a state: somebody pauses, restarts or starts it."""
         self._replace(container_id, state=state, exit_code=None)
 
+    def alter(self, container_id: str, **changes: object) -> None:
+        """Let a container look different: its health, its restart count, its addresses."""
+        self._replace(container_id, **changes)
+
     def exit(self, container_id: str, exit_code: int, oom_killed: bool = False) -> None:
         """End the container's process."""
         self._replace(container_id, state=ContainerState.EXITED, exit_code=exit_code, oom_killed=oom_killed)

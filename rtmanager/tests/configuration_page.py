@@ -21,8 +21,6 @@ Durations take `ms`, `s`, `m` or `h` (`500ms`, `1.5h`).
 """
 
 _TAIL = """
-The intervals of the inspector, the probe, the reconciler and the retention are read and checked; the workers that they belong to are not part of this version.
-
 This page is made from `rtmanager/variables.py`: `python -m rtmanager.tests.configuration_page > docs/configuration.md`.
 """
 

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-from rtmanager.adapters.probing import LONGEST_HEAD, RESOLVERS, Answer, EngineProbes, Target
+from rtmanager.adapters.probing import LONGEST_HEAD, RESOLVERS, Answer, EngineProbes
 from rtmanager.tests.operating import PATIENCE_S, wait_until
+from rtmanager.workers.watching import Target
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 #: How long the silent ones are waited for; whoever answers does so sooner, or the test has PATIENCE_S.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from time import monotonic
 
 from rtmanager.domain.errors import Unavailable
 from rtmanager.operations.wake import Wake
@@ -24,8 +25,9 @@ _NUDGE_S = 0.02
 class Loop:
     """Runs `step`, then waits for `wake` or `period_s`, and so on.
 
-    A step that returns True has more to do and is run again at once. `interrupt` makes a step that blocks
-    return; it may be called several times.
+    A step that returns True has more to do and is run again at once. With `steady`, `period_s` is from beginning to
+    beginning: a step that takes its time does not make the next one late. With `delayed` it begins with a pause.
+    `interrupt` makes a step that blocks return; it may be called several times.
     """
 
     def __init__(
@@ -37,6 +39,8 @@ class Loop:
         logger: logging.Logger,
         wake: Wake | None = None,
         interrupt: Callable[[], None] | None = None,
+        steady: bool = False,
+        delayed: bool = False,
     ) -> None:
         self.name = name
         self._step = step
@@ -44,6 +48,8 @@ class Loop:
         self._logger = logger
         self._wake = wake or Wake()
         self._interrupt = interrupt
+        self._steady = steady
+        self._delayed = delayed
         self._stopping = threading.Event()
         self._failures = 0
         self._thread = threading.Thread(target=self._run, name=f"rtm-{name}", daemon=True)
@@ -69,9 +75,13 @@ class Loop:
             self._logger.debug("worker could not be interrupted", extra={"worker": self.name})
 
     def _run(self) -> None:
+        if self._delayed:
+            self._wake.wait(self._period_s)
         while not self._stopping.is_set():
+            began = monotonic()
             if not self._guarded_step() and not self._stopping.is_set():
-                self._wake.wait(self._pause())
+                spent_s = monotonic() - began if self._steady else 0.0
+                self._wake.wait(max(0.0, self._pause() - spent_s))
 
     def _guarded_step(self) -> bool:
         try:

@@ -57,13 +57,15 @@ class Reconciler:
         self._logger = logger
         self._finished_one = Event()
 
-    def first_pass(self) -> None:
-        """The pass before anything else works; what does not answer now is waited for by the later ones."""
+    def first_pass(self) -> bool:
+        """The pass before anything else works; False when something does not answer: then a later one is the first."""
         try:
             self.step()
-            self._attention.wait_until_looked(FIRST_PASS_S)
         except Unavailable as error:
             self._logger.warning("first reconcile put off", extra={"error": str(error)})
+            return False
+        self._attention.wait_until_looked(FIRST_PASS_S)
+        return True
 
     def step(self) -> bool:
         """Always False: once a period is enough. Raises `Unavailable`."""

@@ -65,8 +65,12 @@ class Settler:
             if Written.BUSY in results:
                 return False
             if Written.WRITTEN not in results and Written.CHANGED not in results:
-                return True
+                return not self._may_come_true(game_id, hint)
         return False
+
+    def _may_come_true(self, game_id: str, hint: Hint) -> bool:
+        """Whether an event that says nothing of the record as it is may do so when an operation has written its end."""
+        return hint.source is HealthSource.DOCKER_EVENT and self.findings.busy(game_id)
 
     def _look(self, game_id: str, record: RuntimeRecord | None, hint: Hint) -> Sequence[ContainerView]:
         """The containers that may be the game's: the recorded one, those that were named, the one with its name."""

@@ -1,0 +1,35 @@
+"""From where this process sees the engines: from inside their Docker network, or from outside."""
+
+from __future__ import annotations
+
+import socket
+
+from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime
+from rtmanager.workers.prober import ProbeBy
+
+
+class Vantage:
+    """How to reach engines; looked up once, when Docker answers.
+
+    A container's host name is the beginning of its id unless somebody chose another one; then the engines are
+    reached by their addresses, which works inside the network as well.
+    """
+
+    def __init__(self, setting: str, network: str, runtime: ContainerRuntime) -> None:
+        self._network = network
+        self._runtime = runtime
+        self._known = None if setting == "auto" else ProbeBy(setting)
+
+    def __call__(self) -> ProbeBy:
+        """Raises `Unavailable`."""
+        if self._known is None:
+            self._known = ProbeBy.ENDPOINT if self._is_inside() else ProbeBy.CONTAINER_IP
+        return self._known
+
+    def _is_inside(self) -> bool:
+        host_name = socket.gethostname()
+        try:
+            found = self._runtime.inspect(host_name)
+        except ContainerNotFound:
+            return False
+        return found.container_id.startswith(host_name) and self._network in found.networks

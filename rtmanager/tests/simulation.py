@@ -1,0 +1,475 @@
+"""Seeded histories of a platform in trouble, in memory and on one thread, and what must hold in each.
+
+Two instances share a store and a container runtime. A history is a sequence of random steps: jobs and calls,
+operations, engines that crash, people who kill, remove, restart, pause and run containers by hand, events that are
+late or lost, a runtime that is away, answers of the store that are lost, instances that die in the middle of an
+operation. Between any two calls of an operation the rest of the world may take a step, which is what threads and
+other processes do. At the end everything answers again; then the invariants of docs/architecture.md are checked:
+
+I1 each accepted job has exactly one result. I2 never two live containers of a game that this service made.
+I3 and I4 records and containers agree after a pass. I6 what has no record is never stopped or removed.
+I7 while the runtime is away no finding changes a record. And: what is told of a container really happened to it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from random import Random
+from typing import Any, cast
+from unittest import mock
+
+from rtmanager.domain.container import ContainerState, ContainerView
+from rtmanager.domain.crash import RestartPolicy
+from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.game import container_name
+from rtmanager.domain.messages import Stream
+from rtmanager.domain.operation import Operation, OpKind
+from rtmanager.domain.record import Status
+from rtmanager.operations import executor as executor_module
+from rtmanager.operations.completions import Completions
+from rtmanager.operations.executor import Executor
+from rtmanager.operations.ports import ContainerRuntime
+from rtmanager.operations.store import GameBusy, OwnershipLost
+from rtmanager.operations.wake import Wake
+from rtmanager.testing.streams import MemoryStreams
+from rtmanager.tests.making import IMAGE_2, quiet, request, start_fields, stop_fields, view
+from rtmanager.tests.watching import FakeProbes, Said, WatchedWorld
+from rtmanager.workers.crash_restarts import CrashRestarts
+from rtmanager.workers.events import EventListener
+from rtmanager.workers.ingest import Ingest
+from rtmanager.workers.inspector import Inspector
+from rtmanager.workers.prober import ProbeBy, Prober
+from rtmanager.workers.watching import ContainerEvent, Happening
+
+GAMES = ("g1", "g2", "g3")
+STEPS = 40
+#: Steps of the world that may come between two calls of an operation, in percent of the calls.
+BETWEEN_PERCENT = 20
+LONGEST_BETWEEN = 4
+#: Such steps within such steps.
+DEEPEST = 2
+
+
+class Killed(BaseException):
+    """The instance that was working is gone; nothing of it runs any further."""
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+class SimRuntime:
+    """The runtime as instances see it: the world may move before each call, and each leaves its events."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._simulation.docker, name)
+
+        def called(*args: Any) -> Any:
+            self._simulation.before_call(name, args)
+            try:
+                return method(*args)
+            finally:
+                self._simulation.emit(by_service=name)
+
+        return called
+
+
+class Instance:
+    """One instance of the service: its executor and its watch."""
+
+    def __init__(self, simulation: Simulation, owner: int) -> None:
+        self.owner = owner
+        self.simulation = simulation
+        self.events: list[ContainerEvent] = []
+        self.hears = True
+        self.world = WatchedWorld(simulation.restarts, owner)
+        self.world.store, self.world.clock = simulation.store, simulation.clock
+        self.world.queue = simulation.store.queue(owner)
+        self.world.directories = simulation.base.directories
+        self.world.runtime = cast(Any, _Port(SimRuntime(simulation)))
+        self.world.operator = self.world.make_operator(self.world.runtime.port)
+        self.world.watch()
+        self.executor = Executor(
+            self.world.queue, self.world.operator, Completions(), slots=4, wake=Wake(), ended=Wake(), logger=quiet()
+        )
+        self.listener = EventListener(self, cast(Any, self.world.attention), missed=self.reconcile_soon, logger=quiet())
+        self.probes = FakeProbes()
+        parts: dict[str, Any] = {
+            "records": simulation.store.records,
+            "findings": self.world.findings,
+            "turns": self.world.findings,
+            "runtime": self.world.runtime.port,
+            "clock": simulation.clock,
+            "written": simulation.found,
+        }
+        self.inspector = Inspector(**parts, period_s=30)
+        self.prober = Prober(
+            **parts,
+            probes=self.probes,
+            by=lambda: ProbeBy.ENDPOINT,
+            period_s=15,
+            timeout_s=2,
+            threshold=3,
+            logger=quiet(),
+        )
+        self.crash_restarts = CrashRestarts(
+            self.world.findings, clock=simulation.clock, queued=lambda: None, logger=quiet()
+        )
+        self.ingest = Ingest(
+            simulation.streams,
+            simulation.store.inbox,
+            {stream: stream.value for stream in Stream},
+            accepted=lambda: None,
+            logger=quiet(),
+        )
+        self.must_reconcile = True
+        self.working: Operation | None = None
+
+    # --- the event feed that the listener reads
+
+    def connect(self) -> None:
+        if not self.hears or not self.simulation.docker.available:
+            raise Unavailable("docker", "no events")
+
+    def listen(self) -> Iterator[ContainerEvent]:
+        while self.events:
+            yield self.events.pop(0)
+
+    def interrupt(self) -> None:
+        """Nothing waits."""
+
+    def reconcile_soon(self) -> None:
+        self.must_reconcile = True
+
+    # --- its steps
+
+    def work(self) -> None:
+        """Claim one operation and run it to its end, as a thread of the executor does."""
+        self.simulation.run_operation(self)
+
+    def hear(self) -> None:
+        self.listener.step()
+        self.world.attention.run()
+
+    def reconcile(self) -> None:
+        self.world.reconciler.step()
+        self.must_reconcile = False
+        self.world.attention.run()
+
+    def probe(self) -> None:
+        random = self.simulation.random
+        self.probes.said = {game_id: random.choice([Said(), Said(503, "status 503"), None]) for game_id in GAMES}
+        self.prober.step()
+
+
+class _Port:
+    """A runtime that is its own port, as `FailingRuntime` is."""
+
+    def __init__(self, runtime: SimRuntime) -> None:
+        self.port = cast(ContainerRuntime, runtime)
+
+
+class Simulation:
+    """One history."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.random = Random(seed)
+        self.trace: list[str] = []
+        self.restarts = RestartPolicy() if self.random.random() < 0.3 else None
+        self.base = WatchedWorld()
+        self.store, self.clock, self.docker = self.base.store, self.base.clock, self.base.docker
+        self.streams = MemoryStreams(self.clock)
+        self.accepted: Counter[str] = Counter()
+        self.ended_by_world: set[str] = set()
+        self.gone_by_world: set[str] = set()
+        self.strangers: set[str] = set()
+        self._seen: dict[str, ContainerView] = {}
+        self.owners = 0
+        self._time_ns = 0
+        self._depth = 0
+        self._names = 0
+        self.instances = [self._new_instance(), self._new_instance()]
+
+    def run(self) -> None:
+        """The whole history; raises `Violation`."""
+        for _ in range(STEPS):
+            self._step()
+        self._settle()
+        self._check_end()
+
+    # --- steps
+
+    def _step(self) -> None:
+        instance = self.random.choice(self.instances)
+        name, step = self.random.choice(self._service_steps(instance) + self._world_steps())
+        self._do(name, step)
+
+    def _do(self, name: str, step: Callable[[], object]) -> None:
+        self.trace.append("  " * self._depth + name)
+        self.clock.advance(self.random.choice([0.1, 1, 5]))
+        try:
+            step()
+        except (Unavailable, GameBusy) as error:
+            self.trace.append("  " * self._depth + f"  {type(error).__name__}")
+        self.emit()
+        self._check_always()
+
+    def _service_steps(self, of: Instance) -> list[tuple[str, Callable[[], object]]]:
+        number = self.instances.index(of)
+        return [
+            (f"{number} works", of.work),
+            (f"{number} works on", of.work),
+            (f"{number} ingests", lambda: self._ingest(of)),
+            (f"{number} hears", of.hear),
+            (f"{number} hears again", of.hear),
+            (f"{number} reconciles", of.reconcile),
+            (f"{number} probes", of.probe),
+            (f"{number} inspects", of.inspector.step),
+            (f"{number} restarts the crashed", of.crash_restarts.step),
+            (f"{number} is killed", lambda: self._kill(of)),
+            (f"{number} hears nothing any more", lambda: self._deafen(of)),
+        ]
+
+    def _world_steps(self) -> list[tuple[str, Callable[[], object]]]:
+        game_id = self.random.choice(GAMES)
+        return [
+            (f"start job {game_id}", lambda: self._job(Stream.START_JOBS, start_fields(game_id))),
+            (f"start job {game_id} again", lambda: self._job(Stream.START_JOBS, start_fields(game_id))),
+            (f"stop job {game_id}", lambda: self._job(Stream.STOP_JOBS, stop_fields(game_id))),
+            (f"call {game_id}", lambda: self._call(game_id)),
+            (f"crash {game_id}", lambda: self._end(game_id, 139)),
+            (f"kill {game_id}", lambda: self._end(game_id, 137)),
+            (f"exit 0 {game_id}", lambda: self._end(game_id, 0)),
+            (f"rm -f {game_id}", lambda: self._remove(game_id)),
+            (f"restart by hand {game_id}", lambda: self._restart_by_hand(game_id)),
+            (f"pause or go on {game_id}", lambda: self._pause(game_id)),
+            (f"run by hand {game_id}", lambda: self._run_by_hand(game_id)),
+            ("the runtime goes or comes", self._toggle_docker),
+            ("an answer of the store is lost", self._lose_answer),
+            ("time passes", lambda: self.clock.advance(100)),
+        ]
+
+    def _job(self, stream: Stream, fields: dict[str, str]) -> None:
+        self.streams.add(stream, fields)
+        self.accepted[fields["game_id"]] += 1
+
+    def _ingest(self, of: Instance) -> None:
+        of.ingest._take_over()
+
+    def _call(self, game_id: str) -> None:
+        kind = self.random.choice([OpKind.START, OpKind.STOP, OpKind.RESTART, OpKind.PATCH, OpKind.CLEANUP])
+        image = {"image_ref": IMAGE_2} if kind is OpKind.PATCH else {}
+        self.instances[0].world.queue.submit(request(game_id, kind, **image))
+
+    def _end(self, game_id: str, code: int) -> None:
+        for seen in self._alive(game_id):
+            self.docker.exit(seen.container_id, code)
+            self.ended_by_world.add(seen.container_id)
+
+    def _remove(self, game_id: str) -> None:
+        for seen in self._alive(game_id):
+            self.docker.vanish(seen.container_id)
+            self.gone_by_world.add(seen.container_id)
+
+    def _restart_by_hand(self, game_id: str) -> None:
+        for seen in self._of(game_id):
+            if seen.alive:
+                self.docker.exit(seen.container_id, 143)
+                self.ended_by_world.add(seen.container_id)
+                self.emit()
+            self.docker.change(seen.container_id, ContainerState.RUNNING)
+
+    def _pause(self, game_id: str) -> None:
+        for seen in self._alive(game_id):
+            running = seen.state is ContainerState.RUNNING
+            self.docker.change(seen.container_id, ContainerState.PAUSED if running else ContainerState.RUNNING)
+
+    def _run_by_hand(self, game_id: str) -> None:
+        self._names += 1
+        container_id = f"by-hand-{self._names}"
+        agrees = self.random.random() < 0.6
+        if agrees and any(seen.name == container_name(game_id) for seen in self.docker.containers):
+            return
+        name = container_name(game_id) if agrees else f"odd-{self._names}"
+        self.docker.add_foreign(replace(view(game_id, container_id=container_id), name=name))
+        if not agrees:
+            self.strangers.add(container_id)
+
+    def _toggle_docker(self) -> None:
+        self.docker.available = not self.docker.available
+
+    def _lose_answer(self) -> None:
+        self.store.trouble.fail_call(self.random.randint(1, 8), done=self.random.random() < 0.5)
+
+    def _kill(self, of: Instance) -> None:
+        if of.working is not None:
+            raise Killed
+        self._replace(of)
+
+    def _deafen(self, of: Instance) -> None:
+        of.hears = not of.hears
+        if not of.hears:
+            of.events.clear()
+            of.listener._broken = True
+
+    # --- operations, with the world in between
+
+    def run_operation(self, of: Instance) -> None:
+        """Run one to its end, or to the death of its instance."""
+        of.world.queue.reclaim_orphans([of.working.operation_id] if of.working else [])
+        if of.working is not None:
+            return
+        for operation in of.world.queue.claim(1):
+            of.working = operation
+            self.trace.append("  " * self._depth + f"  {operation.request.kind} {operation.game_id}")
+            try:
+                of.executor._run_to_end(operation)
+            except OwnershipLost:
+                self.trace.append("  lost")
+            except Killed:
+                self._replace(of)
+            finally:
+                of.working = None
+
+    def before_call(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """The world may move before a call of the service; what the service does to a stranger is a violation."""
+        if name in ("stop", "remove") and arguments[0] in self.strangers:
+            raise Violation(f"I6: {name} of {arguments[0]}, which has no record")
+        if self._depth < DEEPEST and self.random.randrange(100) < BETWEEN_PERCENT:
+            self._depth += 1
+            try:
+                for _ in range(self.random.randint(1, LONGEST_BETWEEN)):
+                    self._step()
+            finally:
+                self._depth -= 1
+
+    def emit(self, by_service: str = "") -> None:
+        """Tell every instance that listens what has changed since the last time."""
+        now = {seen.container_id: seen for seen in self.docker.containers}
+        for container_id, before in self._seen.items():
+            after = now.get(container_id)
+            if before.alive and (after is None or not after.alive):
+                if by_service == "stop":
+                    self._tell(before, Happening.KILL, signal="15")
+                self._tell(before, Happening.DIE, exit_code=after.exit_code if after else 137)
+            if after is None:
+                self._tell(before, Happening.DESTROY)
+        self._seen = now
+
+    def _tell(self, seen: ContainerView, what: Happening, **more: Any) -> None:
+        self._time_ns += 1
+        event = ContainerEvent(what, seen.game_id, seen.container_id, self._time_ns, **more)
+        for instance in self.instances:
+            if instance.hears and self.docker.available:
+                instance.events.append(event)
+
+    def found(self, _finding: object) -> None:
+        """A finding was written; nothing is relayed here."""
+
+    # --- instances
+
+    def _new_instance(self) -> Instance:
+        self.owners += 1
+        return Instance(self, self.owners)
+
+    def _replace(self, of: Instance) -> None:
+        """Its session ends, and another one starts in its place."""
+        self.store.present.discard(of.owner)
+        self.instances[self.instances.index(of)] = self._new_instance()
+
+    # --- what must hold
+
+    def _of(self, game_id: str) -> list[ContainerView]:
+        return [seen for seen in self.docker.containers if seen.game_id == game_id]
+
+    def _alive(self, game_id: str) -> list[ContainerView]:
+        return [seen for seen in self._of(game_id) if seen.alive]
+
+    def _settle(self) -> None:
+        """Everything answers again, and all that is due is done."""
+        self.trace.append("everything answers again")
+        self.docker.available = True
+        self._depth = DEEPEST  # nothing else moves any more
+        for _ in range(12):
+            self.clock.advance(61)
+            for instance in list(self.instances):
+                instance.hears = True
+                with _patiently():
+                    self._ingest(instance)
+                    instance.hear()
+                    for _ in range(20):
+                        instance.work()
+                    instance.reconcile()
+                    instance.crash_restarts.step()
+            self.emit()
+
+    def _check_always(self) -> None:
+        for game_id in GAMES:
+            made = [seen for seen in self._alive(game_id) if seen.belongs_to(game_id)]
+            if len(made) > 1:
+                raise Violation(f"I2: {game_id} lives in {[seen.container_id for seen in made]}")
+
+    def _check_end(self) -> None:
+        results = Counter(message.fields["game_id"] for message in self._sent(Stream.JOB_RESULTS))
+        if results != self.accepted:
+            raise Violation(f"I1: accepted {dict(self.accepted)}, answered {dict(results)}")
+        if self.store.live:
+            raise Violation(f"operations that do not end: {self.store.live}")
+        for game_id in GAMES:
+            self._check_agreement(game_id)
+        self._check_told()
+
+    def _check_agreement(self, game_id: str) -> None:
+        record = self.store.records_by_game.get(game_id)
+        recorded = record.current_container_id if record and record.status is Status.RUNNING else None
+        alive = {seen.container_id: seen for seen in self._alive(game_id)}
+        if recorded is not None and recorded not in alive:
+            raise Violation(f"I4: {game_id} is recorded as running in {recorded}, alive are {sorted(alive)}")
+        for container_id, seen in alive.items():
+            adoptable = container_id not in self.strangers and seen.state is ContainerState.RUNNING
+            if adoptable and container_id != recorded:
+                raise Violation(f"I3: {container_id} of {game_id} lives, recorded is {recorded}")
+
+    def _check_told(self) -> None:
+        told: Counter[str] = Counter()
+        for message in self._sent(Stream.HEALTH_EVENTS):
+            container_id, what = message.fields["container_id"], message.fields["event_type"]
+            told[f"{what} of {container_id}"] += 1
+            if what == "container_exited" and container_id not in self.ended_by_world:
+                raise Violation(f"{container_id} was told to have exited, though nothing ended it but this service")
+            if what == "container_disappeared" and container_id not in self.gone_by_world:
+                raise Violation(f"{container_id} was told to have disappeared, though nobody removed it")
+        for what, times in told.items():
+            if times > 1 and what.startswith("container_disappeared"):
+                raise Violation(f"{what} was told {times} times")
+
+    def _sent(self, stream: Stream) -> list[Any]:
+        return [message for message in self.store.messages.values() if message.stream is stream]
+
+
+@contextmanager
+def _patiently() -> Iterator[None]:
+    """What does not answer at the very end is asked again in the next round."""
+    try:
+        yield
+    except (Unavailable, GameBusy):
+        return
+
+
+def run(seed: int) -> Simulation:
+    """One history. Raises `Violation`, whose notes say how to see it again."""
+    with mock.patch.object(executor_module, "STORE_PAUSE_S", 0):
+        simulation = Simulation(seed)
+        try:
+            simulation.run()
+        except Exception as error:
+            error.add_note("\n".join([*simulation.trace[-60:], f"seed {seed}"]))
+            raise
+    return simulation

@@ -1,0 +1,113 @@
+"""Games are looked at one by one each, side by side, and again until they are settled."""
+
+from __future__ import annotations
+
+import threading
+import unittest
+from unittest import mock
+
+from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.health import HealthSource
+from rtmanager.tests.making import Heard
+from rtmanager.tests.operating import PATIENCE_S, wait_until
+from rtmanager.workers import attention as attention_module
+from rtmanager.workers.attention import Attention, Hint
+
+
+class Looks:
+    """What `settle` is called with; a test says what it answers."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, Hint]] = []
+        self.answers: dict[str, list[bool | Exception]] = {}
+        self.gates: dict[str, threading.Event] = {}
+
+    def settle(self, game_id: str, hint: Hint) -> bool:
+        self.seen.append((game_id, hint))
+        if game_id in self.gates and not self.gates[game_id].wait(PATIENCE_S):
+            raise TimeoutError(game_id)
+        answers = self.answers.get(game_id)
+        answer = answers.pop(0) if answers else True
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @property
+    def games(self) -> list[str]:
+        return [game_id for game_id, _ in list(self.seen)]
+
+
+class AttentionTest(unittest.TestCase):
+    def setUp(self) -> None:
+        pause = mock.patch.object(attention_module, "FIRST_PAUSE_S", 0.001)
+        pause.start()
+        self.addCleanup(pause.stop)
+        self.looks = Looks()
+        self.heard = Heard()
+        self.attention = Attention(self.looks.settle, logger=self.heard.logger, threads=4)
+        self.attention.start()
+        self.addCleanup(self.attention.close)
+
+    def hold(self, game_id: str) -> threading.Event:
+        """Looks at this game wait until the event is set."""
+        gate = self.looks.gates[game_id] = threading.Event()
+        self.addCleanup(gate.set)
+        return gate
+
+    def test_a_game_that_is_named_is_looked_at_once(self) -> None:
+        self.attention.look("g1")
+        self.assertTrue(self.attention.wait_until_looked(PATIENCE_S))
+        self.assertEqual(self.looks.games, ["g1"])
+
+    def test_one_that_is_not_settled_is_looked_at_again(self) -> None:
+        self.looks.answers["g1"] = [False, False, Unavailable("docker", "away"), True]
+        self.attention.look("g1")
+        wait_until(lambda: len(self.looks.seen) == 4)
+
+    def test_a_defect_is_logged_and_ends_the_look(self) -> None:
+        self.looks.answers["g1"] = [ValueError("a defect")]
+        self.attention.look("g1")
+        wait_until(lambda: "look at a game failed" in self.heard.messages)
+        self.attention.look("g1")
+        wait_until(lambda: len(self.looks.seen) == 2)
+
+    def test_a_game_that_takes_long_delays_no_other(self) -> None:
+        self.hold("stuck")
+        self.attention.look("stuck")
+        for number in range(20):
+            self.attention.look(f"g{number}")
+        wait_until(lambda: len(self.looks.seen) == 21)
+
+    def test_no_game_is_looked_at_by_two_at_once(self) -> None:
+        gate = self.hold("g1")
+        self.attention.look("g1")
+        wait_until(lambda: self.looks.games == ["g1"])
+        self.attention.look("g1")
+        self.attention.look("g2")
+        wait_until(lambda: "g2" in self.looks.games)
+        self.assertEqual(self.looks.games.count("g1"), 1)
+        gate.set()
+        wait_until(lambda: self.looks.games.count("g1") == 2)
+
+    def test_what_is_named_several_times_before_its_look_is_merged(self) -> None:
+        self.attention.look("g1", Hint(containers=frozenset({"a"})), delay_s=60)
+        self.attention.look("g1", Hint(HealthSource.DOCKER_EVENT, oom={"b": 7}), delay_s=60)
+        self.attention.look("g1", Hint(asked=frozenset({"c"})))
+        wait_until(lambda: bool(self.looks.seen))
+        expected = Hint(HealthSource.DOCKER_EVENT, frozenset({"a"}), {"b": 7}, frozenset({"c"}))
+        self.assertEqual(self.looks.seen, [("g1", expected)])
+
+    def test_a_delayed_look_waits_for_its_time(self) -> None:
+        self.attention.look("later", delay_s=60)
+        self.attention.look("now")
+        wait_until(lambda: self.looks.games == ["now"])
+
+    def test_the_wait_for_all_looks_ends_when_one_is_stuck(self) -> None:
+        self.hold("stuck")
+        self.attention.look("stuck")
+        self.assertFalse(self.attention.wait_until_looked(0.01))
+
+    def test_a_close_forgets_what_waits_and_leaves_no_thread(self) -> None:
+        self.attention.look("later", delay_s=60)
+        self.attention.close()
+        self.assertEqual([thread.name for thread in threading.enumerate() if "rtm-attention" in thread.name], [])

@@ -1,0 +1,193 @@
+"""Records and containers that differ, and what becomes true by that; the table of `domain.drift` row by row."""
+
+from __future__ import annotations
+
+import unittest
+from datetime import timedelta
+
+from rtmanager.domain.container import LABEL_IMAGE_REF, LABEL_OWNER, ContainerState, ContainerView
+from rtmanager.domain.crash import RestartPolicy, is_crash
+from rtmanager.domain.drift import House, Looked, decide, with_oom
+from rtmanager.domain.findings import Finding, LastExit, Stray
+from rtmanager.domain.health import EventType, HealthSource
+from rtmanager.domain.operation import OpKind, OpSource
+from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, NOW, record, view
+
+HOUSE = House(NETWORK, lambda game_id: f"/var/lib/galaxy-games/{game_id}")
+LATER = NOW + timedelta(seconds=5)
+
+
+def drift(
+    known: RuntimeRecord | None, *views: ContainerView, source: HealthSource = HealthSource.INSPECT
+) -> list[Finding | Stray]:
+    return decide([known] if known else [], views, Looked(LATER, source), HOUSE)
+
+
+class DriftTestCase(unittest.TestCase):
+    def found(self, *seen: ContainerView, of: RuntimeRecord | None) -> Finding:
+        (finding,) = drift(of, *seen)
+        assert isinstance(finding, Finding), finding
+        return finding
+
+    def stray(self, *seen: ContainerView, of: RuntimeRecord | None) -> str:
+        (stray,) = drift(of, *seen)
+        assert isinstance(stray, Stray), stray
+        return stray.reason
+
+
+class OfRunningRecords(DriftTestCase):
+    def test_what_lives_in_any_way_agrees(self) -> None:
+        for state in (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING):
+            self.assertEqual(drift(record(), view(container_id="c-g1", state=state)), [], state)
+
+    def test_a_container_that_is_gone_removes_the_record_with_a_log_row_and_an_event(self) -> None:
+        finding = self.found(of=record())
+        assert finding.new is not None
+        self.assertEqual((finding.new.status, finding.new.current_container_id), (Status.REMOVED, None))
+        self.assertEqual([(row.kind, row.source) for row in finding.log], [_row(OpKind.RECONCILE_DISPOSE)])
+        (event,) = finding.health
+        self.assertEqual((event.event_type, event.container_id), (EventType.CONTAINER_DISAPPEARED, "c-g1"))
+        self.assertEqual(dict(event.details), {})
+
+    def test_a_process_that_ended_stops_the_record_with_an_event_and_no_log_row(self) -> None:
+        for state in (ContainerState.EXITED, ContainerState.DEAD):
+            ended_at = NOW + timedelta(seconds=1)
+            ended = view(container_id="c-g1", state=state, exit_code=139, oom_killed=True, finished_at=ended_at)
+            finding = self.found(ended, of=record())
+            assert finding.new is not None
+            self.assertEqual((finding.new.status, finding.new.current_container_id), (Status.STOPPED, "c-g1"))
+            self.assertEqual(finding.log, ())
+            (event,) = finding.health
+            self.assertEqual(event.event_type, EventType.CONTAINER_EXITED)
+            self.assertEqual(event.details, {"exit_code": 139, "oom": True})
+            self.assertEqual(event.occurred_at, ended_at, "when it happened, not when it was seen")
+            self.assertEqual(finding.last_exit, LastExit("c-g1", 139, True, ended_at))
+
+    def test_one_that_is_being_removed_is_waited_for(self) -> None:
+        self.assertEqual(drift(record(), view(container_id="c-g1", state=ContainerState.REMOVING)), [])
+
+    def test_who_noticed_is_told(self) -> None:
+        (finding,) = drift(record(), source=HealthSource.DOCKER_EVENT)
+        assert isinstance(finding, Finding)
+        self.assertEqual(finding.health[0].source, HealthSource.DOCKER_EVENT)
+
+    def test_its_own_container_under_another_name_or_off_its_network_is_reported(self) -> None:
+        self.assertIn("is called", self.stray(view(container_id="c-g1", name="renamed"), of=record()))
+        self.assertIn("not on the network", self.stray(view(container_id="c-g1", networks=frozenset()), of=record()))
+
+    def test_another_live_container_of_the_game_is_reported(self) -> None:
+        own, other = view(container_id="c-g1"), view(container_id="c-2", name="copy")
+        self.assertIn("names another container", self.stray(own, other, of=record()))
+
+    def test_a_dead_leftover_is_nobodys_business(self) -> None:
+        left = view(container_id="c-0", name="old", state=ContainerState.EXITED)
+        self.assertEqual(drift(record(), view(container_id="c-g1"), left), [])
+
+
+class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
+    def test_what_agrees_is_adopted_with_a_log_row(self) -> None:
+        finding = self.found(view(started_at=NOW), of=None)
+        assert finding.new is not None
+        self.assertEqual(finding.new.status, Status.RUNNING)
+        self.assertEqual((finding.new.current_container_id, finding.new.current_image_ref), ("c-1", IMAGE))
+        self.assertEqual(finding.new.engine_endpoint, "http://galaxy-game-g1:8080")
+        self.assertEqual(finding.new.state_path, "/var/lib/galaxy-games/g1")
+        self.assertEqual(finding.new.started_at, NOW)
+        self.assertEqual([(row.kind, row.source) for row in finding.log], [_row(OpKind.RECONCILE_ADOPT)])
+
+    def test_of_a_new_game_nobody_is_told_by_an_event(self) -> None:
+        self.assertEqual([event.told for event in self.found(view(), of=None).health], [False])
+
+    def test_of_a_game_that_was_told_to_have_stopped_everybody_is_told(self) -> None:
+        (event,) = self.found(view(), of=record(status=Status.STOPPED)).health
+        self.assertTrue(event.told)
+        self.assertEqual((event.event_type, event.details), (EventType.CONTAINER_STARTED, {"image_ref": IMAGE}))
+
+    def test_a_stopped_game_whose_own_container_was_started_again_runs(self) -> None:
+        stopped = record(status=Status.STOPPED)
+        finding = self.found(view(container_id="c-g1"), of=stopped)
+        assert finding.new is not None
+        self.assertEqual((finding.new.status, finding.new.stopped_at), (Status.RUNNING, None))
+        self.assertEqual(finding.new.created_at, stopped.created_at)
+
+    def test_a_removed_game_that_runs_again_is_adopted(self) -> None:
+        finding = self.found(view(), of=record(status=Status.REMOVED))
+        assert finding.new is not None
+        self.assertEqual((finding.new.status, finding.new.removed_at), (Status.RUNNING, None))
+
+    def test_what_does_not_live_is_left_alone(self) -> None:
+        for state in set(ContainerState) - {
+            ContainerState.RUNNING,
+            ContainerState.PAUSED,
+            ContainerState.RESTARTING,
+        }:
+            self.assertEqual(drift(None, view(state=state)), [], state)
+
+    def test_what_disagrees_is_reported_and_not_adopted(self) -> None:
+        for seen, why in (
+            (view(name="somebody-else"), "is called"),
+            (view(networks=frozenset({"other"})), "not on the network"),
+            (view(labels={LABEL_OWNER: "somebody"}), "labels"),
+            (view(state=ContainerState.PAUSED), "is paused"),
+            (view(image_ref=IMAGE, labels={LABEL_IMAGE_REF: IMAGE_2}), "its label says"),
+            (view(image_ref="Not An Image", labels={LABEL_IMAGE_REF: ""}), "no image"),
+            (view("not a game"), "cannot be a game's id"),
+        ):
+            self.assertIn(why, self.stray(seen, of=None))
+
+    def test_the_image_may_be_written_in_several_ways_or_be_an_id(self) -> None:
+        for label, runs in (
+            ("game:1.0.0", "docker.io/library/game:1.0.0"),
+            ("game", "game:latest"),
+            (IMAGE, "sha256:" + "0" * 64),
+            ("", IMAGE),
+        ):
+            self.found(view(image_ref=runs, labels={LABEL_IMAGE_REF: label}), of=None)
+
+    def test_of_two_that_agree_one_is_adopted(self) -> None:
+        adopted, other = drift(None, view(), view(container_id="c-2"))
+        self.assertIsInstance(adopted, Finding)
+        self.assertIsInstance(other, Stray)
+
+    def test_games_do_not_mix(self) -> None:
+        records = [record("g1"), record("g2", Status.STOPPED), record("g3")]
+        views = [view("g1", container_id="c-g1"), view("g2", container_id="c-9"), view("g4", container_id="c-4")]
+        found = decide(records, views, Looked(LATER), HOUSE)
+        self.assertEqual([each.game_id for each in found], ["g2", "g3", "g4"])
+
+
+class Crashes(unittest.TestCase):
+    def test_what_was_torn_away_is_a_crash_and_what_ended_by_its_will_or_on_demand_is_not(self) -> None:
+        for code, oom, asked, crash in (
+            (1, False, False, True),
+            (139, False, False, True),
+            (137, False, False, True),
+            (137, True, True, True),
+            (0, False, False, False),
+            (143, False, False, False),
+            (137, False, True, False),
+        ):
+            self.assertEqual(is_crash(LastExit("c", code, oom, NOW), asked=asked), crash, (code, oom, asked))
+
+    def test_pauses_double_up_to_the_longest_and_the_budget_ends(self) -> None:
+        policy = RestartPolicy(budget=4, first_pause_s=5, longest_pause_s=15)
+        due = [policy.restart_at(NOW, restarts) for restarts in range(5)]
+        pauses = [(moment - NOW).total_seconds() if moment else None for moment in due]
+        self.assertEqual(pauses, [5, 10, 15, 15, None])
+
+    def test_the_defaults_are_three_within_ten_minutes(self) -> None:
+        policy = RestartPolicy()
+        self.assertEqual(policy.window_begins(NOW), NOW - timedelta(minutes=10))
+        self.assertIsNone(policy.restart_at(NOW, 3))
+
+    def test_an_event_of_memory_stands_in_the_exit(self) -> None:
+        (finding,) = drift(record(), view(container_id="c-g1", state=ContainerState.EXITED, exit_code=137))
+        assert isinstance(finding, Finding)
+        mended = with_oom(finding)
+        self.assertEqual(mended.health[0].details, {"exit_code": 137, "oom": True})
+        self.assertEqual(mended.last_exit, LastExit("c-g1", 137, True, LATER))
+
+
+def _row(kind: OpKind) -> tuple[OpKind, OpSource]:
+    return kind, OpSource.AUTO_RECONCILE

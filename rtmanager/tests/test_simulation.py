@@ -1,0 +1,34 @@
+"""Seeded histories: a short form of `make simulate`, and that a history can be seen again."""
+
+from __future__ import annotations
+
+import unittest
+from unittest import mock
+
+from rtmanager.testing.findings import MemoryFindings
+from rtmanager.tests.simulate import count
+from rtmanager.tests.simulation import Violation, run
+
+HISTORIES = 150
+
+
+class Histories(unittest.TestCase):
+    def test_no_history_violates_an_invariant(self) -> None:
+        totals = count(HISTORIES)
+        self.assertGreater(min(totals.values()), 0, totals)
+
+    def test_a_seed_gives_the_same_history_again(self) -> None:
+        self.assertEqual(run(7).trace, run(7).trace)
+
+    def test_a_protection_that_is_taken_out_is_noticed_and_the_seed_told(self) -> None:
+        def write_blindly(findings: MemoryFindings, finding: object) -> object:
+            live, findings._store.live = findings._store.live, {}
+            try:
+                return honest(findings, finding)  # type: ignore[arg-type]
+            finally:
+                findings._store.live = live
+
+        honest = MemoryFindings.write
+        with mock.patch.object(MemoryFindings, "write", write_blindly), self.assertRaises(Violation) as caught:
+            count(1000)
+        self.assertRegex(caught.exception.__notes__[0], r"seed \d+$")

@@ -1,0 +1,331 @@
+"""Listener, inspector, prober and retention: what each tells, once, and what each leaves alone."""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+from rtmanager.domain.container import ContainerState
+from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.health import HealthSource, HealthStatus
+from rtmanager.domain.messages import Stream
+from rtmanager.domain.operation import OpKind
+from rtmanager.domain.record import Status
+from rtmanager.testing.findings import MemoryFindings
+from rtmanager.tests.making import NETWORK, quiet, request
+from rtmanager.tests.watching import FakeProbes, LooksAtOnce, Said, WatchedWorld
+from rtmanager.workers.attention import Hint
+from rtmanager.workers.events import RESTART_GRACE_S, EventListener
+from rtmanager.workers.inspector import Inspector
+from rtmanager.workers.prober import ProbeBy, Prober
+from rtmanager.workers.retention import Retention
+from rtmanager.workers.watching import ContainerEvent, Happening, Target
+
+PERIOD_S = 15.0
+THRESHOLD = 3
+
+
+class Feed:
+    """An event feed that says what it was given, then breaks if it is to."""
+
+    def __init__(self) -> None:
+        self.events: list[ContainerEvent] = []
+        self.reachable = True
+        self.breaks = False
+
+    def connect(self) -> None:
+        if not self.reachable:
+            raise Unavailable("docker", "away")
+
+    def listen(self) -> Iterator[ContainerEvent]:
+        yield from self.events
+        self.events = []
+        if self.breaks:
+            raise Unavailable("docker", "cut")
+
+    def interrupt(self) -> None:
+        pass
+
+
+class ListenerTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.feed = Feed()
+        self.attention = LooksAtOnce(lambda _game_id, _hint: True)
+        self.passes: list[str] = []
+        self.listener = EventListener(
+            self.feed,
+            self.attention,  # type: ignore[arg-type]  # the same, without threads
+            missed=lambda: self.passes.append("pass"),
+            logger=quiet(),
+        )
+
+    def hear(self, *events: ContainerEvent) -> dict[str, tuple[Hint, float]]:
+        """The games that are looked at after these events, why and in how many seconds."""
+        self.feed.events = list(events)
+        self.listener.step()
+        return self.attention.named
+
+    def test_a_death_is_looked_at_at_once(self) -> None:
+        hint, delay_s = self.hear(_event(Happening.DIE, exit_code=139))["g1"]
+        self.assertEqual((hint.source, hint.containers, delay_s), (HealthSource.DOCKER_EVENT, {"c-1"}, 0))
+
+    def test_so_is_a_kill_by_hand(self) -> None:
+        named = self.hear(_event(Happening.KILL, signal="9"), _event(Happening.DIE, exit_code=137))
+        self.assertEqual((named["g1"][1], named["g1"][0].asked), (0, frozenset()))
+
+    def test_a_death_with_code_0_is_left_to_the_reconciler(self) -> None:
+        self.assertEqual(self.hear(_event(Happening.DIE, exit_code=0)), {})
+
+    def test_one_that_was_asked_to_end_may_be_about_to_start_again(self) -> None:
+        named = self.hear(_event(Happening.KILL, signal="15"), _event(Happening.DIE, exit_code=143))
+        self.assertEqual((named["g1"][1], named["g1"][0].asked), (RESTART_GRACE_S, {"c-1"}))
+
+    def test_a_container_that_was_destroyed_is_looked_at(self) -> None:
+        self.assertIn("g1", self.hear(_event(Happening.DESTROY)))
+
+    def test_memory_that_ran_out_is_told_with_its_time(self) -> None:
+        hint, _ = self.hear(_event(Happening.OOM, time_ns=77))["g1"]
+        self.assertEqual(hint.oom, {"c-1": 77})
+
+    def test_after_a_break_of_any_kind_a_pass_is_made_once(self) -> None:
+        self.hear()
+        self.assertEqual(self.passes, [], "the first one comes before")
+        self.feed.breaks = True
+        self.assertRaises(Unavailable, self.listener.step)
+        self.feed.breaks, self.feed.reachable = False, False
+        self.assertRaises(Unavailable, self.listener.step)
+        self.assertEqual(self.passes, [])
+        self.feed.reachable = True
+        self.hear()
+        self.hear()
+        self.assertEqual(self.passes, ["pass"])
+
+
+class WatcherTestCase(unittest.TestCase):
+    def setUp(self) -> None:
+        self.world = WatchedWorld()
+        self.world.bring(Status.RUNNING)
+        self.container_id = self.world.container()
+
+    def details(self) -> list[str]:
+        return [message.fields["details"] for message in self.world.sent(Stream.HEALTH_EVENTS)]
+
+    def snapshot(self) -> HealthStatus:
+        return self.world.store.snapshots["g1"].status
+
+
+class InspectorTest(WatcherTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.world.do(request("g2"))
+        self.world.forget()
+        self.inspector = self.make()
+
+    def make(self, owner: int = 1) -> Inspector:
+        findings = MemoryFindings(self.world.store, owner)
+        return Inspector(
+            records=self.world.store.records,
+            findings=findings,
+            turns=findings,
+            runtime=self.world.docker,
+            clock=self.world.clock,
+            written=self.world.told.append,
+            period_s=PERIOD_S,
+        )
+
+    def change(self, **changes: object) -> None:
+        self.world.docker.alter(self.container_id, **changes)
+        self.inspector.step()
+
+    def test_what_runs_well_is_not_told(self) -> None:
+        self.inspector.step()
+        self.assertEqual(self.world.events(), [])
+
+    def test_a_paused_container_is_told_once_and_is_healthy_again_when_it_goes_on(self) -> None:
+        self.change(state=ContainerState.PAUSED)
+        self.inspector.step()
+        self.assertEqual(self.details(), ['{"restart_count":0,"state":"paused","health":""}'])
+        self.assertEqual(self.snapshot(), HealthStatus.INSPECT_UNHEALTHY)
+        self.change(state=ContainerState.RUNNING)
+        self.assertEqual(self.world.events(), ["inspect_unhealthy"], "there is no event for its end")
+        self.assertEqual(self.snapshot(), HealthStatus.HEALTHY)
+        self.change(state=ContainerState.PAUSED)
+        self.assertEqual(self.world.events(), ["inspect_unhealthy"] * 2)
+
+    def test_an_image_that_finds_itself_unhealthy_is_told(self) -> None:
+        self.change(health="unhealthy")
+        self.assertEqual(self.details(), ['{"restart_count":0,"state":"running","health":"unhealthy"}'])
+
+    def test_a_restart_count_is_told_when_it_grew_since_the_last_look(self) -> None:
+        self.change(restart_count=4)
+        self.assertEqual(self.world.events(), [], "the first look is the baseline")
+        self.change(restart_count=5)
+        self.inspector.step()
+        self.change(restart_count=6)
+        self.assertEqual([text[:19] for text in self.details()], ['{"restart_count":5,', '{"restart_count":6,'])
+
+    def test_what_is_gone_or_being_removed_is_left_to_the_reconciler(self) -> None:
+        self.change(state=ContainerState.REMOVING)
+        self.world.docker.vanish(self.container_id)
+        self.inspector.step()
+        self.assertEqual(self.world.events(), [])
+
+    def test_nothing_is_told_of_a_game_that_is_worked_on(self) -> None:
+        self.world.claim(request(kind=OpKind.STOP))
+        self.change(state=ContainerState.EXITED)
+        self.assertEqual(self.world.events(), [])
+
+    def test_one_instance_inspects_for_all_and_another_takes_over_when_it_is_silent(self) -> None:
+        self.inspector.step()
+        other = self.make(owner=2)
+        self.world.docker.alter(self.container_id, state=ContainerState.PAUSED)
+        other.step()
+        self.assertEqual(self.world.events(), [])
+        self.world.clock.advance(PERIOD_S * 3 + 1)
+        other.step()
+        self.assertEqual(self.world.events(), ["inspect_unhealthy"])
+
+
+class ProberTest(WatcherTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.by = ProbeBy.ENDPOINT
+        self.probes = FakeProbes()
+        self.prober = self.make()
+
+    def make(self, owner: int = 1) -> Prober:
+        findings = MemoryFindings(self.world.store, owner)
+        return Prober(
+            records=self.world.store.records,
+            findings=findings,
+            turns=findings,
+            runtime=self.world.docker,
+            probes=self.probes,
+            by=lambda: self.by,
+            clock=self.world.clock,
+            written=self.world.told.append,
+            period_s=PERIOD_S,
+            timeout_s=2,
+            threshold=THRESHOLD,
+            logger=quiet(),
+        )
+
+    def probe(self, *said: Said | None) -> None:
+        for answer in said:
+            self.probes.said["g1"] = answer
+            self.prober.step()
+
+    def test_two_failures_of_three_are_not_told(self) -> None:
+        self.probe(BAD, BAD, GOOD, BAD, BAD, GOOD)
+        self.assertEqual(self.world.events(), [])
+
+    def test_a_threshold_in_a_row_is_told_once_and_so_is_its_end(self) -> None:
+        self.probe(BAD, BAD, BAD, BAD, BAD, GOOD, GOOD)
+        self.assertEqual(
+            self.details(),
+            ['{"consecutive_failures":3,"last_status":503,"last_error":"status 503"}', '{"prior_failure_count":5}'],
+        )
+        self.assertEqual(self.world.events(), ["probe_failed", "probe_recovered"])
+        self.assertEqual(self.snapshot(), HealthStatus.HEALTHY)
+
+    def test_a_restart_of_this_service_tells_nothing_twice_and_forgets_nothing(self) -> None:
+        self.probe(BAD, BAD, BAD)
+        self.prober = self.make()
+        self.probe(BAD, BAD, BAD, GOOD)
+        self.assertEqual(self.world.events(), ["probe_failed", "probe_recovered"])
+
+    def test_an_engine_that_was_not_asked_neither_fails_nor_recovers(self) -> None:
+        self.probe(BAD, BAD, None, BAD)
+        self.assertEqual(self.world.events(), ["probe_failed"])
+        self.probe(None)
+        self.assertEqual(self.world.events(), ["probe_failed"])
+
+    def test_a_new_container_begins_anew(self) -> None:
+        self.probe(BAD, BAD)
+        self.world.do(request(kind=OpKind.RESTART))
+        self.world.forget()
+        self.probe(BAD, BAD)
+        self.assertEqual(self.world.events(), [])
+        self.probe(BAD)
+        self.assertEqual(self.world.events(), ["probe_failed"])
+
+    def test_what_fails_while_it_is_worked_on_is_told_when_it_still_fails_afterwards(self) -> None:
+        operation = self.world.claim(request(kind=OpKind.PATCH, image_ref="galaxy/game:2.0.0"))
+        self.probe(BAD, BAD, BAD)
+        self.assertEqual(self.world.events(), [])
+        self.world.queue.finish(operation, self.world.operator.run(operation))
+        self.probe(BAD)
+        self.assertEqual(self.world.events(), ["probe_failed"])
+
+    def test_by_endpoint_the_target_comes_from_the_record(self) -> None:
+        self.probe(GOOD)
+        self.assertEqual(self.probes.targets, [Target("g1", "galaxy-game-g1", 8080)])
+
+    def test_by_address_it_comes_from_the_container_on_the_records_network(self) -> None:
+        self.by = ProbeBy.CONTAINER_IP
+        self.world.docker.alter(self.container_id, addresses={"other": "10.0.0.1", NETWORK: "172.20.0.7"})
+        self.probe(GOOD)
+        self.assertEqual(self.probes.targets, [Target("g1", "172.20.0.7", 8080)])
+
+    def test_by_address_what_has_none_is_not_asked(self) -> None:
+        self.by = ProbeBy.CONTAINER_IP
+        self.world.docker.alter(self.container_id, state=ContainerState.EXITED, addresses={NETWORK: "172.20.0.7"})
+        self.probe(BAD)
+        self.assertEqual(self.probes.targets, [])
+
+    def test_one_instance_probes_for_all(self) -> None:
+        self.probe(BAD, BAD)
+        self.make(owner=2).step()
+        self.probe(BAD)
+        self.assertEqual(self.world.events(), ["probe_failed"])
+
+
+class RetentionTest(WatcherTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.queued: list[str] = []
+        self.retention = Retention(
+            findings=self.world.findings,
+            turns=self.world.findings,
+            queue=self.world.queue,
+            clock=self.world.clock,
+            queued=lambda: self.queued.append("due"),
+            keep=timedelta(days=30),
+            period_s=3600,
+            logger=quiet(),
+        )
+
+    def step(self, after_days: float) -> list[str]:
+        self.world.clock.advance(after_days * 86400)
+        self.retention.step()
+        return sorted(self.world.store.live)
+
+    def test_a_game_that_was_stopped_long_ago_is_cleaned_up_by_an_ordinary_operation(self) -> None:
+        self.world.do(request(kind=OpKind.STOP))
+        self.assertEqual(self.step(29.9), [])
+        self.assertEqual(self.step(0.2), ["g1"])
+        (operation,) = self.world.queue.claim(1)
+        self.world.queue.finish(operation, self.world.operator.run(operation))
+        self.assertEqual(self.world.known().status, Status.REMOVED)
+        last = self.world.store.log[-1]
+        self.assertEqual((last.kind, last.source), (OpKind.CLEANUP, "auto_ttl"))
+        self.assertEqual(self.queued, ["due"])
+
+    def test_what_runs_or_is_removed_is_left_alone(self) -> None:
+        self.world.bring(Status.REMOVED, "g2")
+        self.assertEqual(self.step(365), [])
+
+    def test_a_game_that_is_worked_on_is_left_for_the_next_time(self) -> None:
+        self.world.do(request(kind=OpKind.STOP))
+        self.world.claim(request())
+        self.step(31)
+        self.assertEqual(self.queued, [])
+
+
+GOOD, BAD = Said(), Said(503, "status 503")
+
+
+def _event(what: Happening, **changes: object) -> ContainerEvent:
+    return replace(ContainerEvent(what, "g1", "c-1", 1), **changes)  # type: ignore[arg-type]

@@ -1,0 +1,122 @@
+"""A world with a watch in it: what the watching workers need, in memory, one thing at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rtmanager.domain.crash import RestartPolicy
+from rtmanager.domain.drift import House
+from rtmanager.domain.findings import Finding
+from rtmanager.testing.findings import MemoryFindings
+from rtmanager.tests.making import NETWORK
+from rtmanager.tests.operating import World
+from rtmanager.workers.attention import Hint
+from rtmanager.workers.reconcile import Reconciler
+from rtmanager.workers.settler import Settler
+from rtmanager.workers.strays import Strays
+from rtmanager.workers.watching import Answer, Target
+
+
+class LooksAtOnce:
+    """`Attention` without threads: what is named is looked at when the test says so, in the order of its naming."""
+
+    def __init__(self, settle: Callable[[str, Hint], bool]) -> None:
+        self._settle = settle
+        self.named: dict[str, tuple[Hint, float]] = {}
+
+    def look(self, game_id: str, hint: Hint | None = None, *, delay_s: float = 0.0) -> None:
+        hint = hint or Hint()
+        if game_id in self.named:
+            before, delay_before = self.named[game_id]
+            hint, delay_s = before.merged(hint), min(delay_s, delay_before)
+        self.named[game_id] = hint, delay_s
+
+    def wait_until_looked(self, timeout_s: float) -> bool:
+        self.run()
+        return True
+
+    def run(self) -> list[str]:
+        """Look at all that was named; the games that are not settled stay named and are returned."""
+        named, self.named = self.named, {}
+        again = []
+        for game_id, (hint, _) in named.items():
+            if not self._settle(game_id, hint):
+                again.append(game_id)
+                self.look(game_id, hint)
+        return again
+
+
+@dataclass
+class WatchedWorld(World):
+    """One watching instance in the world; `told` is what it found out."""
+
+    restarts: RestartPolicy | None = None
+    owner: int = 1
+    told: list[Finding] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.watch()
+
+    def watch(self) -> None:
+        """Make the watch anew, over what the world has by now."""
+        self.house = House(NETWORK, self.directories.path_of)
+        self.strays = Strays(self.heard.logger)
+        self.findings = MemoryFindings(self.store, self.owner)
+        self.settler = Settler(
+            records=self.store.records,
+            findings=self.findings,
+            runtime=self.runtime.port,
+            house=self.house,
+            strays=self.strays,
+            clock=self.clock,
+            written=self.told.append,
+            logger=self.heard.logger,
+            restarts=self.restarts,
+        )
+        self.attention = LooksAtOnce(self.settler.settle)
+        self.reconciler = Reconciler(
+            records=self.store.records,
+            findings=self.findings,
+            runtime=self.runtime.port,
+            attention=self.attention,  # type: ignore[arg-type]  # the same, without threads
+            strays=self.strays,
+            house=self.house,
+            clock=self.clock,
+            logger=self.heard.logger,
+        )
+
+    def reconcile(self) -> None:
+        """One pass and its looks."""
+        self.reconciler.step()
+        self.attention.run()
+
+    def container(self, game_id: str = "g1") -> str:
+        """The container of a game's record."""
+        return self.known(game_id).current_container_id or ""
+
+
+@dataclass
+class Said:
+    """What an engine says to a probe."""
+
+    status: int | None = 200
+    error: str = ""
+
+    @property
+    def good(self) -> bool:
+        return self.status == 200
+
+
+class FakeProbes:
+    """Engines that say what the test wants, by game; one that is set to None was not asked."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, Said | None] = {}
+        self.targets: list[Target] = []
+
+    def probe(self, targets: Sequence[Target], timeout_s: float) -> Mapping[str, Answer]:
+        self.targets = list(targets)
+        answers = {target.key: self.said.get(target.key, Said()) for target in targets}
+        return {key: answer for key, answer in answers.items() if answer is not None}

@@ -1,0 +1,220 @@
+"""The watching half of the service, wired: who looks, who is told to look, and in which order they start.
+
+Listening begins before the first reconcile, and that is over before anything else works: what happened while no
+instance ran is known first, and nothing falls in between. The watch has a client of Docker of its own, so that
+closing it ends every look under way.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+from rtmanager.adapters.docker.vantage import Vantage
+from rtmanager.adapters.postgres.findings import PostgresFindings
+from rtmanager.adapters.postgres.records import PostgresRecords
+from rtmanager.config import Config
+from rtmanager.dependencies import Dependencies
+from rtmanager.domain.crash import RestartPolicy
+from rtmanager.domain.drift import House
+from rtmanager.domain.findings import Finding
+from rtmanager.metrics import Metrics
+from rtmanager.operations.store import OperationQueue
+from rtmanager.operations.wake import Wake
+from rtmanager.workers.attention import Attention
+from rtmanager.workers.crash_restarts import CrashRestarts
+from rtmanager.workers.events import EventListener
+from rtmanager.workers.inspector import Inspector
+from rtmanager.workers.loop import Loop
+from rtmanager.workers.prober import Prober
+from rtmanager.workers.reconcile import Reconciler
+from rtmanager.workers.retention import Retention
+from rtmanager.workers.settler import Settler
+from rtmanager.workers.strays import Strays
+
+#: How often crashed games are looked for whose restart is due.
+RESTART_POLL_S = 1.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Watch:
+    """`begin`, then `work`; each leaves on the stack how it is stopped."""
+
+    def __init__(
+        self,
+        config: Config,
+        parts: Dependencies,
+        queue: OperationQueue,
+        *,
+        owner: int,
+        queued: Callable[[], None],
+        written: Callable[[], None],
+        metrics: Metrics,
+        logger: logging.Logger,
+    ) -> None:
+        self._config = config
+        self._logger = logger
+        self._queue = queue
+        self._queued = queued
+        self._messages_due = written
+        self._runtime = parts.watched_docker
+        self._feed = parts.docker_events
+        self._probes = parts.probes
+        self._records = PostgresRecords(parts.database)
+        self._findings = PostgresFindings(parts.database, owner)
+        self._missed = Wake()
+        self._told = metrics.counter("rtmanager_findings_total", "What was found out about games, by event.", "event")
+        self._strays = Strays(logger)
+        self._stray_gauge = metrics.gauge(
+            "rtmanager_stray_containers",
+            "Containers that disagree with the records and are left alone.",
+            "game_id",
+            "container_id",
+            "reason",
+        )
+        self._metrics = metrics
+        house = House(config.docker_network, parts.state_directories.path_of)
+        settler = Settler(
+            records=self._records,
+            findings=self._findings,
+            runtime=self._runtime,
+            house=house,
+            strays=self._strays,
+            clock=_now,
+            written=self._written,
+            logger=logger,
+            restarts=_restart_policy(config),
+        )
+        self._attention = Attention(settler.settle, logger=logger)
+        self.reconciler = Reconciler(
+            records=self._records,
+            findings=self._findings,
+            runtime=self._runtime,
+            attention=self._attention,
+            strays=self._strays,
+            house=house,
+            clock=_now,
+            logger=logger,
+        )
+
+    def begin(self, stack: ExitStack) -> None:
+        """Listen, and make the first pass. Nothing that does not answer keeps the service from starting."""
+        self._attention.start()
+        stack.callback(self._attention.close)
+        listener = EventListener(self._feed, self._attention, missed=self._missed.set, logger=self._logger)
+        self._start(
+            stack, Loop("events", listener.step, period_s=1.0, logger=self._logger, interrupt=self._feed.interrupt)
+        )
+        stack.callback(self._runtime.close)
+        if not self.reconciler.first_pass():
+            self._missed.set()
+
+    def work(self, stack: ExitStack) -> None:
+        """Start the workers that come round."""
+        config = self._config
+        reconcile = self._loop(
+            "reconcile", self.reconciler.step, config.reconcile_interval_s, wake=self._missed, delayed=True
+        )
+        self._start(stack, reconcile)
+        self._start(stack, self._loop("inspect", self._inspector().step, config.inspect_interval_s))
+        probe = self._loop("probe", self._prober().step, config.probe_interval_s, interrupt=self._probes.interrupt)
+        self._start(stack, probe)
+        self._start(stack, self._loop("retention", self._retention().step, config.cleanup_interval_s))
+        if config.crash_restart:
+            restarts = CrashRestarts(self._findings, clock=_now, queued=self._queued, logger=self._logger)
+            self._start(stack, self._loop("crash-restarts", restarts.step, RESTART_POLL_S))
+        # First of all when it stops: who waits for Docker waits no longer.
+        stack.callback(self._runtime.close)
+
+    def metrics(self) -> str:
+        """All metrics as text, with what is true just now."""
+        self._stray_gauge.replace(
+            {(stray.game_id, stray.container_id[:12], stray.reason): 1 for stray in self._strays.known.values()}
+        )
+        return self._metrics.render()
+
+    def _written(self, finding: Finding) -> None:
+        for event in finding.health:
+            self._told.inc(event.event_type.value)
+        self._messages_due()
+
+    def _inspector(self) -> Inspector:
+        return Inspector(
+            records=self._records,
+            findings=self._findings,
+            turns=self._findings,
+            runtime=self._runtime,
+            clock=_now,
+            written=self._written,
+            period_s=self._config.inspect_interval_s,
+        )
+
+    def _prober(self) -> Prober:
+        config = self._config
+        return Prober(
+            records=self._records,
+            findings=self._findings,
+            turns=self._findings,
+            runtime=self._runtime,
+            probes=self._probes,
+            by=Vantage(config.probe_target, config.docker_network, self._runtime),
+            clock=_now,
+            written=self._written,
+            period_s=config.probe_interval_s,
+            timeout_s=config.probe_timeout_s,
+            threshold=config.probe_failures_threshold,
+            logger=self._logger,
+        )
+
+    def _retention(self) -> Retention:
+        return Retention(
+            findings=self._findings,
+            turns=self._findings,
+            queue=self._queue,
+            clock=_now,
+            queued=self._queued,
+            keep=timedelta(days=self._config.container_retention_days),
+            period_s=self._config.cleanup_interval_s,
+            logger=self._logger,
+        )
+
+    def _loop(
+        self,
+        name: str,
+        step: Callable[[], bool],
+        period_s: float,
+        *,
+        wake: Wake | None = None,
+        interrupt: Callable[[], None] | None = None,
+        delayed: bool = False,
+    ) -> Loop:
+        return Loop(
+            name,
+            step,
+            period_s=period_s,
+            logger=self._logger,
+            wake=wake,
+            interrupt=interrupt,
+            steady=True,
+            delayed=delayed,
+        )
+
+    def _start(self, stack: ExitStack, loop: Loop) -> None:
+        loop.start()
+        stack.callback(loop.close)
+
+
+def _restart_policy(config: Config) -> RestartPolicy | None:
+    if not config.crash_restart:
+        return None
+    return RestartPolicy(
+        budget=config.crash_restart_budget,
+        window_s=config.crash_restart_window_s,
+        first_pause_s=config.crash_restart_first_pause_s,
+        longest_pause_s=config.crash_restart_longest_pause_s,
+    )

@@ -76,7 +76,7 @@ class OneLook(SettlerTestCase):
     def test_one_that_was_replaced_by_hand_is_disposed_and_the_new_one_adopted_in_one_look(self) -> None:
         self.world.docker.vanish(self.container_id)
         self.world.docker.add_foreign(view(container_id="by-hand"))
-        self.assertTrue(self.settle())
+        self.assertTrue(self.settle(Hint(listed=True)))
         self.assertEqual(self.world.container(), "by-hand")
         self.assertEqual([row[0] for row in self.world.rows()], ["reconcile_dispose", "reconcile_adopt"])
 
@@ -89,7 +89,7 @@ class OneLook(SettlerTestCase):
 
     def test_a_stray_is_reported_once_and_not_while_an_operation_works_on_its_game(self) -> None:
         self.world.docker.add_foreign(view(container_id="copy", name="copy"))
-        hint = Hint(containers=frozenset({"copy"}))
+        hint = Hint(containers=frozenset({"copy"}), listed=True)
         self.world.store.add_row(request(kind=OpKind.RESTART), CALL_POSITION)
         self.assertTrue(self.settle(hint))
         self.assertEqual(dict(self.world.strays.known), {})

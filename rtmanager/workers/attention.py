@@ -25,13 +25,18 @@ LONGEST_PAUSE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """What is known about why to look. `oom` holds the time of an out-of-memory event by container."""
+    """What is known about why to look: events of `containers`, or a pass that listed them as different.
+
+    `oom` holds the time of an out-of-memory event by container.
+    """
 
     source: HealthSource = HealthSource.INSPECT
     containers: frozenset[str] = frozenset()
     oom: Mapping[str, int] = field(default_factory=dict)
     #: Containers that somebody asked to end by a signal.
     asked: frozenset[str] = frozenset()
+    #: Whether a pass named the game; events alone say something of a running game only.
+    listed: bool = False
 
     def merged(self, other: Hint) -> Hint:
         """Both; an event says more than a look."""
@@ -41,6 +46,7 @@ class Hint:
             containers=self.containers | other.containers,
             oom={**self.oom, **other.oom},
             asked=self.asked | other.asked,
+            listed=self.listed or other.listed,
         )
 
 

@@ -13,7 +13,7 @@ from threading import Event
 from rtmanager.domain.container import ContainerView
 from rtmanager.domain.drift import House, Looked, decide
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
-from rtmanager.domain.findings import Finding, Stray
+from rtmanager.domain.findings import Stray
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.ports import ContainerRuntime
 from rtmanager.operations.store import Records
@@ -71,7 +71,7 @@ class Reconciler:
         """Always False: once a period is enough. Raises `Unavailable`."""
         suspects = self._suspects()
         for game_id, containers in suspects.items():
-            self._attention.look(game_id, Hint(containers=frozenset(containers)))
+            self._attention.look(game_id, Hint(containers=frozenset(containers), listed=True))
         self._logger.debug("reconcile pass", extra={"suspects": len(suspects)})
         self._finished_one.set()
         return False
@@ -86,14 +86,22 @@ class Reconciler:
         running = {record.game_id: record for record in running_records(self._records)}
         listed = self._runtime.list_games()
         others = self._findings.records_of({view.game_id for view in listed} - running.keys())
-        decisions = decide([*running.values(), *others], listed, Looked(self._clock()), self._house)
-        self._strays.keep_only({each.container_id for each in decisions if isinstance(each, Stray)})
+        known = {**running, **{record.game_id: record for record in others}}
+        decisions = decide(known.values(), listed, Looked(self._clock()), self._house)
+        strays = {each.container_id: each for each in decisions if isinstance(each, Stray)}
+        self._strays.keep_only(strays)
         suspects: dict[str, set[str]] = {}
         for decision in decisions:
-            suspects.setdefault(decision.game_id, set()).update(_containers(decision))
-        for game_id, containers in suspects.items():
-            containers.update(_alive(listed, game_id))
+            if isinstance(decision, Stray) and decision.game_id not in known:
+                self._report(decision)
+            else:
+                suspects[decision.game_id] = _alive(listed, decision.game_id)
         return suspects
+
+    def _report(self, stray: Stray) -> None:
+        """A stray of a game that nothing is known of needs no second look: no operation makes one."""
+        if self._strays.known.get(stray.container_id) != stray and not self._findings.busy(stray.game_id):
+            self._strays.report(stray)
 
 
 def running_records(records: Records) -> Iterator[RuntimeRecord]:
@@ -105,13 +113,6 @@ def running_records(records: Records) -> Iterator[RuntimeRecord]:
         if len(page) < PAGE:
             return
         after = page[-1].game_id
-
-
-def _containers(decision: Finding | Stray) -> set[str]:
-    if isinstance(decision, Stray):
-        return {decision.container_id}
-    new = decision.new.current_container_id if decision.new else None
-    return {new} if new else set()
 
 
 def _alive(listed: Sequence[ContainerView], game_id: str) -> set[str]:

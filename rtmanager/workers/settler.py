@@ -52,6 +52,9 @@ class Settler:
         """Whether the game is settled; otherwise it has to be looked at again. Raises `Unavailable`."""
         for _ in range(ROUNDS):
             record = self.records.get(game_id)
+            if not hint.listed and (record is None or record.status is not Status.RUNNING):
+                # What happens to the containers of another deployment on this host ends here, too.
+                return not self._may_come_true(game_id, hint)
             views = self._look(game_id, record, hint)
             own = _own(record, views)
             if own is not None and own.state is ContainerState.REMOVING:

@@ -15,7 +15,10 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import datetime
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler
+from queue import SimpleQueue
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -31,7 +34,10 @@ class Exchange(BaseHTTPRequestHandler):
 
     def reply(self, status: int, body: object) -> None:
         """A complete JSON answer; a 204 has no body, or what is left of it would begin the next answer."""
-        content = b"" if status == 204 else json.dumps(body).encode()
+        self.reply_raw(status, b"" if status == 204 else json.dumps(body).encode())
+
+    def reply_raw(self, status: int, content: bytes) -> None:
+        """A complete answer that is no JSON."""
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -43,11 +49,14 @@ class Exchange(BaseHTTPRequestHandler):
 
     def stream(self, lines: Iterable[dict[str, Any]], end: bool = True) -> None:
         """A 200 with one chunk for each line; without `end` the connection breaks off after the last one."""
+        self.chunks((json.dumps(line).encode() + b"\r\n" for line in lines), end)
+
+    def chunks(self, contents: Iterable[bytes], end: bool = True) -> None:
+        """As `stream`, of whatever bytes."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for line in lines:
-            content = json.dumps(line).encode() + b"\r\n"
+        for content in contents:
             self.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
         if end:
             self.wfile.write(b"0\r\n\r\n")
@@ -62,6 +71,11 @@ class Exchange(BaseHTTPRequestHandler):
     def drop(self) -> None:
         """Close the connection without a word."""
         self.close_connection = True
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """The `Date` of each answer: the daemon's own."""
+        date = self.server.owner.date
+        return super().date_time_string(timestamp) if date is None else format_datetime(date, usegmt=True)
 
     def log_message(self, *_: object) -> None:
         """Tests are quiet."""
@@ -90,6 +104,33 @@ class Exchange(BaseHTTPRequestHandler):
         self._serve()
 
     do_POST = do_DELETE = do_GET  # noqa: N815 - the names are http.server's
+
+
+class Feed:
+    """A stream that stays open; what comes on it, and when it ends, the test says."""
+
+    def __init__(self) -> None:
+        self._chunks: SimpleQueue[bytes | None] = SimpleQueue()
+        self._ends_well = True
+
+    def serve(self, exchange: Exchange) -> None:
+        """The answer."""
+        exchange.chunks(iter(self._chunks.get, None), end=False)
+        if self._ends_well:
+            exchange.wfile.write(b"0\r\n\r\n")
+
+    def send(self, chunk: bytes) -> None:
+        """Let the listener have this now, as one piece."""
+        self._chunks.put(chunk)
+
+    def end(self) -> None:
+        """End it as a daemon does that has no more to say."""
+        self._chunks.put(None)
+
+    def cut(self) -> None:
+        """Break it off."""
+        self._ends_well = False
+        self._chunks.put(None)
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -128,6 +169,8 @@ class FakeDaemon:
         self.queries: list[dict[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.api_version = api_version
+        #: What its clock says; None: the time.
+        self.date: datetime | None = None
         self.answers: dict[str, Callable[[Exchange], None]] = {
             "GET /version": lambda exchange: exchange.reply(200, {"Version": "0", "ApiVersion": self.api_version})
         }

@@ -7,12 +7,15 @@ import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from rtmanager.adapters.docker import DockerRuntime
+from rtmanager.adapters.docker.events import DockerEvents
 from rtmanager.domain.errors import Unavailable
 from rtmanager.operations.ports import LaunchFailed
 from rtmanager.testing.docker_world import DockerWorld, docker_host, why_no_docker
-from rtmanager.tests.runtime_contract import RuntimeContract
+from rtmanager.tests.runtime_contract import PATIENT_S, RuntimeContract
+from rtmanager.workers.watching import Happening
 
 
 class DockerRuntimeTest(RuntimeContract, unittest.TestCase):
@@ -94,6 +97,42 @@ class DockerRuntimeTest(RuntimeContract, unittest.TestCase):
         for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
             self.assertEqual(int(status[kind], 16), 0, kind)
         self.assertEqual(status["NoNewPrivs"], "1")
+
+    def test_a_game_has_an_address_while_it_lives_and_tells_when_it_began_and_ended(self) -> None:
+        container_id = self.runtime.launch(self.spec())
+        view = self.runtime.inspect(container_id)
+        self.assertEqual(list(view.addresses), [self.network])
+        self.assertEqual((view.finished_at, view.restart_count, view.health), (None, 0, ""))
+        self.runtime.stop(container_id, PATIENT_S)
+        ended = self.runtime.inspect(container_id)
+        assert ended.started_at is not None and ended.finished_at is not None
+        self.assertEqual((ended.started_at, dict(ended.addresses)), (view.started_at, {}))
+        self.assertLess(ended.started_at, ended.finished_at)
+        self.assertLess(datetime.now(UTC) - ended.finished_at, timedelta(minutes=1))
+        self.assertEqual(self.runtime.log_tail(container_id), "")
+
+    def test_what_happens_to_a_game_is_heard(self) -> None:
+        feed = DockerEvents(docker_host(), window_s=PATIENT_S)
+        self.addCleanup(feed.interrupt)
+        spec = self.spec()
+        container_id = self.runtime.launch(spec)
+        feed.connect()
+        self.runtime.stop(container_id, PATIENT_S)
+        self.runtime.remove(container_id)
+        found = []
+        for event in feed.listen():
+            if event.game_id == spec.game_id:
+                found.append((event.what, event.container_id, event.exit_code, event.signal))
+                if event.what is Happening.DESTROY:
+                    break
+        self.assertEqual(
+            found,
+            [
+                (Happening.KILL, container_id, None, "15"),
+                (Happening.DIE, container_id, 143, ""),
+                (Happening.DESTROY, container_id, None, ""),
+            ],
+        )
 
     def test_a_missing_state_directory_is_an_error_and_is_not_created(self) -> None:
         missing = os.path.join(self.world.state_path, "missing")

@@ -16,12 +16,13 @@ from contextlib import closing
 from email.utils import parsedate_to_datetime
 
 import docker
+from docker.errors import APIError, create_api_error_from_http_exception
 from requests import Response
-from requests.exceptions import RequestException
+from requests.exceptions import HTTPError, RequestException
 
 from rtmanager.adapters.docker import views
 from rtmanager.adapters.docker.engine import Deadlines, Engine
-from rtmanager.adapters.docker.errors import reason, timed_out
+from rtmanager.adapters.docker.errors import reason, timed_out, words
 from rtmanager.domain.container import KIND, LABEL_KIND, LABEL_OWNER, OWNER
 from rtmanager.workers.watching import ContainerEvent, Happening
 
@@ -49,30 +50,27 @@ class DockerEvents:
         self._window_s = window_s
         self._since_ns: int | None = None
         self._heard: OrderedDict[ContainerEvent, None] = OrderedDict()
-        self._stream: Response | None = None
+        self._stream: tuple[Response, int] | None = None
         self._interrupted = False
 
     def connect(self) -> None:
         """See the port."""
         if self._since_ns is None:
-            ping = self._engine.ask(self._engine.deadlines.ping_s, lambda client: client.get(f"{_base(client)}/_ping"))
-            self._since_ns = _daemon_time_ns(ping) - BEGIN_BEFORE_NS
-        params = {"since": f"{self._since_ns // 10**9}.{self._since_ns % 10**9:09}", "filters": _FILTERS}
-        stream = self._engine.ask(
-            self._window_s, lambda client: client.get(f"{_base(client)}/events", params=params, stream=True)
-        )
-        if stream.status_code != 200:
-            with closing(stream):
-                raise self._engine.unavailable(f"asked for events it says {stream.status_code} {stream.text[:200]}")
-        self._stream = stream
+            ping, now_ns = self._ask(self._engine.deadlines.ping_s, "/_ping")
+            ping.close()
+            self._since_ns = now_ns - BEGIN_BEFORE_NS
+        since = f"{self._since_ns // 10**9}.{self._since_ns % 10**9:09}"
+        stream, now_ns = self._ask(self._window_s, "/events", {"since": since, "filters": _FILTERS})
+        if now_ns + BEGIN_BEFORE_NS < self._since_ns:
+            self._since_ns = now_ns  # the daemon's clock was set back
+        self._stream = stream, now_ns
 
     def listen(self) -> Iterator[ContainerEvent]:
         """See the port."""
-        stream, self._stream = self._stream, None
-        if stream is None:
+        if self._stream is None:
             raise RuntimeError("connect comes before listen")
+        (stream, began_ns), self._stream = self._stream, None
         with closing(stream):
-            began_ns = _daemon_time_ns(stream)
             try:
                 for line in _lines(stream):
                     event = views.event(json.loads(line))
@@ -94,6 +92,18 @@ class DockerEvents:
         self._interrupted = True
         self._engine.close()
 
+    def _ask(self, seconds: float, path: str, params: dict[str, str] | None = None) -> tuple[Response, int]:
+        """An answer, its body not yet read, and the daemon's clock when it was given."""
+        try:
+            answer = self._engine.ask(seconds, lambda client: _get(client, path, params))
+        except APIError as error:
+            raise self._engine.unavailable(f"asked for {path} it says {words(error)}") from error
+        try:
+            return answer, _daemon_time_ns(answer)
+        except ValueError as error:
+            answer.close()
+            raise self._engine.unavailable(f"its answer to {path} has no date: {error}") from error
+
     def _is_new(self, event: ContainerEvent) -> bool:
         self._since_ns = max(self._since_ns or 0, event.time_ns)
         if event in self._heard:
@@ -112,10 +122,16 @@ def _lines(stream: Response) -> Iterator[bytes]:
         yield from (line for line in lines if line.strip())
 
 
-def _base(client: docker.APIClient) -> str:
-    return f"{client.base_url}/v{client.api_version}"
+def _get(client: docker.APIClient, path: str, params: dict[str, str] | None) -> Response:
+    answer = client.get(f"{client.base_url}/v{client.api_version}{path}", params=params, stream=True)
+    try:
+        answer.raise_for_status()
+    except HTTPError as error:
+        with closing(answer):
+            raise create_api_error_from_http_exception(error) from error
+    return answer
 
 
 def _daemon_time_ns(answer: Response) -> int:
     """What the daemon's clock said when it answered, in whole seconds."""
-    return int(parsedate_to_datetime(answer.headers["Date"]).timestamp()) * 10**9
+    return int(parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()) * 10**9

@@ -30,7 +30,7 @@ def inspected(found: Mapping[str, Any]) -> ContainerView:
         started_at=_moment(found["State"].get("StartedAt")),
         finished_at=_moment(found["State"].get("FinishedAt")) if state in _ENDED else None,
         restart_count=int(found.get("RestartCount") or 0),
-        health=str((found["State"].get("Health") or {}).get("Status") or ""),
+        health=_health(found["State"]),
     )
 
 
@@ -54,7 +54,7 @@ def event(found: Mapping[str, Any]) -> ContainerEvent | None:
     actor = found.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
     game_id = attributes.get(LABEL_GAME_ID, "")
-    if what not in set(Happening) or not game_id or not actor.get("ID"):
+    if found.get("Type") != "container" or what not in set(Happening) or not game_id or not actor.get("ID"):
         return None
     code = attributes.get("exitCode", "")
     return ContainerEvent(
@@ -82,6 +82,12 @@ def _addresses(settings: Mapping[str, Any]) -> dict[str, str]:
     networks: Mapping[str, Mapping[str, Any]] = settings.get("Networks") or {}
     found = {name: network.get("IPAddress") or network.get("GlobalIPv6Address") for name, network in networks.items()}
     return {name: address for name, address in found.items() if address}
+
+
+def _health(state: Mapping[str, Any]) -> str:
+    """What the image's health check says; `none` is Docker's word for an image without one."""
+    status = str((state.get("Health") or {}).get("Status") or "")
+    return "" if status == "none" else status
 
 
 def _moment(text: str | None) -> datetime | None:

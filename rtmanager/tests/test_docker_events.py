@@ -1,0 +1,339 @@
+"""Docker's events: each is heard once and at once, none is lost between two streams, and a lost line is noticed."""
+
+from __future__ import annotations
+
+import json
+import time
+import unittest
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from unittest import mock
+
+from rtmanager.adapters.docker import Deadlines, events
+from rtmanager.adapters.docker.events import DockerEvents
+from rtmanager.domain.errors import Unavailable
+from rtmanager.tests.fake_daemon import Exchange, FakeDaemon, Feed, until
+from rtmanager.workers.watching import ContainerEvent, Happening
+
+EVENTS, PING = "GET /events", "GET /_ping"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NOW_S = int(NOW.timestamp())
+NOW_NS = NOW_S * 10**9
+SHORT_S, PATIENT_S = 0.2, 10.0
+
+
+def line(action: str = "die", time_ns: int = NOW_NS, **changes: Any) -> bytes:
+    """An event as Docker writes it; `attributes` adds to those of the container."""
+    attributes = {"com.galaxy.game_id": "g1", "image": "galaxy/game:1.0.0", **changes.pop("attributes", {})}
+    values: dict[str, Any] = {
+        "Type": "container",
+        "Action": action,
+        "Actor": {"ID": "c1", "Attributes": attributes},
+        "time": time_ns // 10**9,
+        "timeNano": time_ns,
+    }
+    return json.dumps(values | changes).encode() + b"\n"
+
+
+def died(time_ns: int = NOW_NS) -> ContainerEvent:
+    """What such an event is heard as."""
+    return ContainerEvent(Happening.DIE, "g1", "c1", time_ns)
+
+
+class DockerEventsTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.daemon = FakeDaemon()
+        self.addCleanup(self.daemon.close)
+        self.daemon.date = NOW
+        self.daemon.answers[PING] = partial(Exchange.reply, status=200, body="OK")
+        self.daemon.answers[EVENTS] = self.serve
+        self.daemon.start()
+        self.streams: list[Feed] = []
+        self.feed = self.make()
+
+    def make(self, window_s: float = PATIENT_S) -> DockerEvents:
+        feed = DockerEvents(self.daemon.host, window_s=window_s, deadlines=Deadlines(ping_s=SHORT_S))
+        self.addCleanup(feed.interrupt)
+        return feed
+
+    def serve(self, exchange: Exchange) -> None:
+        stream = Feed()
+        self.addCleanup(stream.end)
+        self.streams.append(stream)
+        stream.serve(exchange)
+
+    def connected(self) -> Feed:
+        """The stream that a connect opens."""
+        self.feed.connect()
+        return self.streams[-1]
+
+    def asked(self) -> list[dict[str, str]]:
+        """What each request for events asked for."""
+        return [
+            query for request, query in zip(self.daemon.requests, self.daemon.queries, strict=True) if request == EVENTS
+        ]
+
+    def since(self) -> str:
+        """From when on the last stream was asked for."""
+        return self.asked()[-1]["since"]
+
+    def heard(self, *lines: bytes) -> list[ContainerEvent]:
+        """The events of a stream that says this and ends."""
+        stream = self.connected()
+        for each in lines:
+            stream.send(each)
+        stream.end()
+        found: list[ContainerEvent] = []
+        with self.assertRaises(Unavailable):
+            found.extend(self.feed.listen())
+        return found
+
+    # ── what is asked for ──
+
+    def test_it_asks_for_what_matters_about_our_containers_from_a_moment_before_now_by_the_daemons_clock(self) -> None:
+        self.feed.connect()
+        (asked,) = self.asked()
+        self.assertEqual(
+            json.loads(asked["filters"]),
+            {
+                "type": ["container"],
+                "event": ["destroy", "die", "kill", "oom"],
+                "label": ["com.galaxy.owner=rtmanager", "com.galaxy.kind=game-engine"],
+            },
+        )
+        self.assertEqual(asked["since"], f"{NOW_S - 1}.000000000")
+
+    def test_listening_without_a_connection_is_a_mistake(self) -> None:
+        with self.assertRaises(RuntimeError):
+            next(self.feed.listen())
+
+    # ── what is heard ──
+
+    def test_an_event_is_heard_at_once(self) -> None:
+        stream = self.connected()
+        listening = self.feed.listen()
+        for number in range(3):
+            began = time.monotonic()
+            stream.send(line(time_ns=NOW_NS + number))
+            self.assertEqual(next(listening), died(NOW_NS + number))
+            self.assertLess(time.monotonic() - began, 1)
+
+    def test_an_event_that_comes_in_two_pieces_is_one(self) -> None:
+        stream = self.connected()
+        whole = line()
+        stream.send(whole[:40])
+        stream.send(whole[40:])
+        self.assertEqual(next(self.feed.listen()), died())
+
+    def test_events_that_come_in_one_piece_are_all_heard(self) -> None:
+        self.assertEqual(self.heard(line() + line(time_ns=NOW_NS + 1)), [died(), died(NOW_NS + 1)])
+
+    def test_a_death_carries_its_exit_code_and_a_kill_its_signal(self) -> None:
+        found = self.heard(
+            line("kill", attributes={"signal": "15"}),
+            line("oom"),
+            line("die", attributes={"exitCode": "137"}),
+            line("destroy"),
+        )
+        self.assertEqual(
+            [(event.what, event.exit_code, event.signal) for event in found],
+            [
+                (Happening.KILL, None, "15"),
+                (Happening.OOM, None, ""),
+                (Happening.DIE, 137, ""),
+                (Happening.DESTROY, None, ""),
+            ],
+        )
+
+    def test_what_says_nothing_about_a_game_is_passed_over(self) -> None:
+        others = (
+            line(Type="network", Action="destroy"),
+            line(attributes={"com.galaxy.game_id": ""}),
+            line(Actor={"ID": "c1", "Attributes": None}),
+            line(Actor=None),
+            line(Actor={"ID": "", "Attributes": {"com.galaxy.game_id": "g1"}}),
+            line("start"),
+            line("exec_die: ls"),
+            line("health_status: healthy"),
+            b"\n",
+            b"{}\n",
+        )
+        self.assertEqual(self.heard(*others, line()), [died()])
+
+    def test_the_time_of_an_old_daemon_has_whole_seconds(self) -> None:
+        self.assertEqual(self.heard(line(timeNano=None)), [died()])
+
+    # ── from one stream to the next ──
+
+    def test_the_end_of_the_window_is_no_error_and_the_next_stream_begins_where_this_one_was(self) -> None:
+        self.feed = self.make(SHORT_S)
+        self.daemon.date = NOW + timedelta(seconds=5)
+        self.feed.connect()
+        self.daemon.date = NOW + timedelta(seconds=9)
+        self.assertEqual(list(self.feed.listen()), [])
+        self.feed.connect()
+        self.assertEqual(self.since(), f"{NOW_S + 5}.000000000")
+
+    def test_what_was_heard_is_not_told_again_and_what_comes_between_two_streams_is_not_missed(self) -> None:
+        self.feed = self.make(SHORT_S)
+        first, second, third = (died(NOW_NS + number) for number in range(3))
+        stream = self.connected()
+        stream.send(line(time_ns=first.time_ns) + line(time_ns=second.time_ns))
+        self.assertEqual(list(self.feed.listen()), [first, second])
+        stream = self.connected()
+        self.assertEqual(self.since(), f"{NOW_S}.000000001")
+        stream.send(line(time_ns=second.time_ns) + line(time_ns=third.time_ns))
+        self.assertEqual(list(self.feed.listen()), [third])
+
+    def test_an_event_of_which_half_came_before_the_windows_end_is_heard_from_the_next_stream(self) -> None:
+        self.feed = self.make(SHORT_S)
+        stream = self.connected()
+        stream.send(line() + line(time_ns=NOW_NS + 7)[:40])
+        self.assertEqual(list(self.feed.listen()), [died()])
+        stream = self.connected()
+        self.assertEqual(self.since(), f"{NOW_S}.000000000")
+        stream.send(line() + line(time_ns=NOW_NS + 7))
+        self.assertEqual(list(self.feed.listen()), [died(NOW_NS + 7)])
+
+    def test_the_window_ends_though_events_come_all_the_time(self) -> None:
+        def endless(exchange: Exchange) -> None:
+            def lines() -> Iterator[bytes]:
+                number = 0
+                while not exchange.server.daemon_is_closed.wait(0.01):
+                    number += 1
+                    yield line(time_ns=NOW_NS + number)
+
+            exchange.chunks(lines())
+
+        self.daemon.answers[EVENTS] = endless
+        self.feed = self.make(SHORT_S)
+        self.feed.connect()
+        began = time.monotonic()
+        self.assertGreater(len(list(self.feed.listen())), 1)
+        self.assertLess(time.monotonic() - began, 1)
+
+    def test_a_daemon_whose_clock_was_set_back_is_listened_to_by_its_new_clock(self) -> None:
+        self.feed = self.make(SHORT_S)
+        for hours in (0, -1, -1):
+            self.daemon.date = NOW + timedelta(hours=hours)
+            self.feed.connect()
+            self.assertEqual(list(self.feed.listen()), [])
+        self.assertEqual(self.since(), f"{NOW_S - 3600}.000000000")
+
+    def test_an_event_is_forgotten_after_enough_others(self) -> None:
+        first, second, third = (line(time_ns=NOW_NS + number) for number in range(3))
+        with mock.patch.object(events, "REMEMBERED", 2):
+            found = self.heard(first, second, third, third, first)
+        self.assertEqual([event.time_ns - NOW_NS for event in found], [0, 1, 2, 0])
+
+    # ── a lost line ──
+
+    def test_a_stream_that_ends_or_is_cut_is_unavailable_and_the_next_one_goes_on_from_the_last_event(self) -> None:
+        ends: tuple[Callable[[], None], ...] = (
+            lambda: self.streams[-1].end(),
+            lambda: self.streams[-1].cut(),
+            self.daemon.stop,
+        )
+        for number, end in enumerate(ends):
+            stream = self.connected()
+            listening = self.feed.listen()
+            stream.send(line(time_ns=NOW_NS + number))
+            self.assertEqual(next(listening), died(NOW_NS + number))
+            end()
+            with self.assertRaisesRegex(Unavailable, "its events (ended|broke off)"):
+                next(listening)
+        self.daemon.start()
+        stream = self.connected()
+        self.assertEqual(self.since(), f"{NOW_S}.000000002")
+        stream.send(line(time_ns=NOW_NS + 2) + line(time_ns=NOW_NS + 3))
+        self.assertEqual(next(self.feed.listen()), died(NOW_NS + 3))
+
+    def test_what_cannot_be_read_is_unavailable(self) -> None:
+        self.connected().send(b"<html>\n")
+        with self.assertRaisesRegex(Unavailable, "its events broke off"):
+            list(self.feed.listen())
+
+    def test_an_engine_that_does_not_answer_is_unavailable(self) -> None:
+        self.feed = self.make(SHORT_S)
+        for request in (PING, EVENTS):
+            for silence in (Exchange.hang, Exchange.drop):
+                with self.subTest(request), mock.patch.dict(self.daemon.answers, {request: silence}):
+                    began = time.monotonic()
+                    with self.assertRaises(Unavailable) as caught:
+                        self.feed.connect()
+                    self.assertEqual(caught.exception.dependency, "docker")
+                    self.assertLess(time.monotonic() - began, 1)
+            self.feed.connect()
+        self.daemon.stop()
+        with self.assertRaisesRegex(Unavailable, "No such file or directory"):
+            self.feed.connect()
+
+    def test_an_engine_that_refuses_is_unavailable_with_its_words(self) -> None:
+        for request in (PING, EVENTS):
+            for status in (400, 500, 503):
+                refuse = partial(Exchange.refuse, status=status, message="some words")
+                with (
+                    self.subTest(request, status=status),
+                    mock.patch.dict(self.daemon.answers, {request: refuse}),
+                    self.assertRaisesRegex(Unavailable, "some words"),
+                ):
+                    self.feed.connect()
+
+    def test_a_refusal_that_breaks_off_is_unavailable_too(self) -> None:
+        def half(exchange: Exchange) -> None:
+            exchange.send_response(500)
+            exchange.send_header("Content-Length", "100")
+            exchange.end_headers()
+            exchange.wfile.write(b"some words")
+            exchange.close_connection = True
+
+        self.daemon.answers[EVENTS] = half
+        with self.assertRaises(Unavailable):
+            self.feed.connect()
+
+    def test_an_answer_without_a_date_is_unavailable(self) -> None:
+        with mock.patch.object(Exchange, "date_time_string", return_value=""), self.assertRaises(Unavailable):
+            self.feed.connect()
+
+    def test_another_engine_that_speaks_an_older_version_is_listened_to(self) -> None:
+        self.feed.connect()
+        self.daemon.api_version = "1.40"
+        self.daemon.answers[EVENTS] = lambda x: x.refuse(400, "client version 1.41 is too new")
+        with self.assertRaisesRegex(Unavailable, "too new"):
+            self.feed.connect()
+        self.daemon.answers[EVENTS] = self.serve
+        self.feed.connect()
+        self.assertEqual(self.daemon.versions[-1], "v1.40")
+
+    # ── the end ──
+
+    def hear(self, heard: list[ContainerEvent]) -> None:
+        for event in self.feed.listen():
+            heard.append(event)
+
+    def test_an_interruption_ends_a_listening_on_another_thread_at_once_and_without_an_error(self) -> None:
+        stream = self.connected()
+        heard: list[ContainerEvent] = []
+        with ThreadPoolExecutor(1) as thread:
+            listening = thread.submit(self.hear, heard)
+            stream.send(line())
+            until(lambda: bool(heard) or listening.done())
+            began = time.monotonic()
+            self.feed.interrupt()
+            listening.result(PATIENT_S)
+        self.assertLess(time.monotonic() - began, 1)
+        self.assertEqual(heard, [died()])
+
+    def test_an_interruption_between_connecting_and_listening_counts(self) -> None:
+        self.feed.connect()
+        self.feed.interrupt()
+        self.assertEqual(list(self.feed.listen()), [])
+
+    def test_after_an_interruption_nothing_is_asked_any_more(self) -> None:
+        self.feed.interrupt()
+        with self.assertRaises(Unavailable):
+            self.feed.connect()
+        self.assertEqual(self.daemon.requests, [])

@@ -21,13 +21,25 @@ def call(
     timeout_s: float = TIMEOUT_S,
 ) -> tuple[int, Any]:
     """Send `body` as JSON (None: no body); the answer's status and its JSON. Raises OSError without an answer."""
+    payload = None if body is None else json.dumps(body)
+    status, answer = _exchange(method, url, payload, {"Content-Type": "application/json", **(headers or {})}, timeout_s)
+    return status, json.loads(answer)
+
+
+def text(url: str) -> str:
+    """What a GET answers, as text, whatever its status. Raises OSError without an answer."""
+    return _exchange("GET", url, None, {}, TIMEOUT_S)[1].decode()
+
+
+def _exchange(
+    method: str, url: str, payload: str | None, headers: Mapping[str, str], timeout_s: float
+) -> tuple[int, bytes]:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     target = parts.path + (f"?{parts.query}" if parts.query else "")
-    payload = None if body is None else json.dumps(body)
     try:
-        connection.request(method, target, payload, {"Content-Type": "application/json", **(headers or {})})
+        connection.request(method, target, payload, dict(headers))
         answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
+        return answer.status, answer.read()
     finally:
         connection.close()

@@ -1,0 +1,75 @@
+"""Crashed games are started again, where that is wanted: within a budget, and never against an intention."""
+
+import time
+
+from harness import start_services
+from harness.fixtures.container import Container
+from integration.watched import WatchedTestCase
+
+QUICK = {
+    "CRASH_RESTART": "on",
+    "CRASH_RESTART_FIRST_PAUSE": "200ms",
+    "CRASH_RESTART_LONGEST_PAUSE": "200ms",
+    "CRASH_RESTART_BUDGET": "2",
+}
+
+
+def setUpModule() -> None:
+    start_services()
+
+
+class CrashRestart(WatchedTestCase):
+    def crash(self) -> None:
+        """Kill the game's present container and wait until its record has followed."""
+        container_id = self.record()["current_container_id"]
+        Container(container_id, self.docker).kill()
+        ended = self.kinds().count("container_exited") + 1
+        self.wait_until("the exit to be told", lambda: self.kinds().count("container_exited") >= ended)
+
+    def restarted(self, from_id: str) -> None:
+        """Wait until the game runs in another container."""
+
+        def runs() -> bool:
+            record = self.record()
+            return bool(record["status"] == "running" and record["current_container_id"] != from_id)
+
+        self.wait_until("the restart", runs)
+
+    def test_a_crashed_game_runs_again_by_an_ordinary_operation_until_its_budget_is_used_up(self) -> None:
+        self.start_runtime(**QUICK)
+        self.start_game()
+        for _ in range(2):
+            before = self.record()["current_container_id"]
+            self.crash()
+            self.restarted(before)
+        self.assertEqual(self.log_kinds()[-1], ("restart", "auto_reconcile"))
+        self.crash()
+        self.wait_until("the end of the budget", lambda: "budget is used up" in self.log.read_text())
+        time.sleep(1.5)
+        self.assertEqual(self.status(), "stopped")
+        self.assertIsNone(self.health()["restart_due_at"])
+
+    def test_a_restart_that_is_due_outlives_its_manager(self) -> None:
+        live = self.start_runtime(**{**QUICK, "CRASH_RESTART_FIRST_PAUSE": "3s", "CRASH_RESTART_LONGEST_PAUSE": "3s"})
+        container = self.start_game()
+        self.crash()
+        self.assertIsNotNone(self.health()["restart_due_at"])
+        live.stop()
+        self.start_runtime(**QUICK)
+        self.restarted(container.container_id)
+
+    def test_an_intended_stop_while_it_is_due_ends_it(self) -> None:
+        self.start_runtime(**{**QUICK, "CRASH_RESTART_FIRST_PAUSE": "1s", "CRASH_RESTART_LONGEST_PAUSE": "1s"})
+        self.start_game()
+        self.crash()
+        self.post("stop", {"reason": "finished"})
+        time.sleep(2.5)
+        self.assertEqual(self.status(), "stopped")
+        self.assertNotIn(("restart", "auto_reconcile"), self.log_kinds())
+
+    def test_by_default_a_crashed_game_stays_stopped(self) -> None:
+        self.start_runtime()
+        self.start_game()
+        self.crash()
+        self.assertEqual(self.status(), "stopped")
+        self.assertEqual(self.rows("SELECT FROM crash_restarts"), [])

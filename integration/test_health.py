@@ -1,0 +1,175 @@
+"""What happens to a running game from outside, as its neighbours and its operator hear of it."""
+
+import time
+
+from harness import start_services, web
+from integration.gated import GatedTestCase
+from integration.watched import WatchedTestCase
+
+
+def setUpModule() -> None:
+    start_services()
+
+
+class Events(WatchedTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.start_runtime()
+        self.container = self.start_game()
+
+    def test_a_container_that_somebody_removes_has_disappeared(self) -> None:
+        self.docker.remove_container(self.container.container_id, force=True)
+
+        [event] = self.wait_for("container_disappeared")
+
+        self.assertEqual((event["container_id"], event["details"]), (self.container.container_id, {}))
+        self.assertEqual(self.status(), "removed")
+        self.assertEqual(self.snapshot(), ("container_disappeared", "docker_event"))
+        self.assertEqual(self.log_kinds()[1:], [("reconcile_dispose", "auto_reconcile")])
+
+    def test_a_game_that_is_killed_has_exited_and_leaves_its_reason(self) -> None:
+        self.container.wait_until("the engine", lambda: "listens" in self.container.logs())
+        self.container.kill()
+
+        [event] = self.wait_for("container_exited")
+
+        self.assertEqual(event["details"], {"exit_code": 137, "oom": False})
+        self.assertEqual(self.status(), "stopped")
+        self.assertEqual(self.snapshot(), ("exited", "docker_event"))
+        health = self.health()
+        self.assertEqual(health["status"], "exited")
+        self.assertEqual(health["last_exit"]["exit_code"], 137)
+        self.assertIn("listens on 8080", health["last_exit"]["log"])
+        self.assertEqual(len(self.log_rows()), 1, "by contract without a row in the log")
+
+    def test_a_process_that_crashes_tells_its_signal(self) -> None:
+        self.container.wait_until("the engine", lambda: "listens" in self.container.logs())
+        self.container.exec(["sh", "-c", "kill -SEGV -1"])
+
+        [event] = self.wait_for("container_exited")
+
+        self.assertEqual(event["details"], {"exit_code": 139, "oom": False})
+
+    def test_an_intended_stop_restart_and_patch_are_never_told_as_a_crash(self) -> None:
+        self.post("restart")
+        self.post("patch", {"image_ref": self.engine.patched_ref})
+        self.post("stop", {"reason": "finished"})
+        # Longer than a container that was asked to end is given to start again.
+        time.sleep(2)
+        self.assertEqual(self.kinds(), ["container_started", "container_started"])
+
+    def test_a_game_that_a_person_restarts_goes_on_and_nobody_is_told(self) -> None:
+        self.docker.restart(self.container.container_id, timeout=5)
+        time.sleep(2)
+        self.assertEqual(self.kinds(), [])
+        self.assertEqual(self.record()["current_container_id"], self.container.container_id)
+
+    def test_a_game_that_a_person_stops_has_exited(self) -> None:
+        self.container.stop()
+        self.wait_until("the record to be stopped or the end to be clean", self.ended_or_clean)
+
+    def ended_or_clean(self) -> bool:
+        """An engine that ends with 0 when it is asked to is left to the reconciler; any other has exited."""
+        return self.status() == "stopped" or self.container.inspect()["State"]["ExitCode"] == 0
+
+    def test_memory_that_runs_out_is_told_while_the_game_goes_on(self) -> None:
+        self.container.exec(["python3", "-c", "x = bytearray(1 << 30)"])
+
+        [event] = self.wait_for("container_oom")
+
+        self.assertEqual(event["details"], {"exit_code": None})
+        self.assertEqual(self.status(), "running")
+        self.assertEqual(self.snapshot(), ("oom", "docker_event"))
+
+    def test_an_engine_that_itself_ran_out_of_memory_has_exited_by_it(self) -> None:
+        self.container.wait_until("the engine", lambda: "listens" in self.container.logs())
+        self.docker.update_container(self.container.container_id, mem_limit="6m", memswap_limit="6m")
+
+        told = self.wait_until("its end", lambda: self.told() if "container_exited" in self.kinds() else None)
+
+        exited = told[-1]
+        self.assertEqual(exited["details"], {"exit_code": 137, "oom": True})
+        self.assertTrue(self.health()["last_exit"]["oom"])
+
+
+class Probing(WatchedTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.start_runtime(PROBE_INTERVAL="100ms", PROBE_TIMEOUT="80ms", PROBE_FAILURES_THRESHOLD="3")
+        self.container = self.start_game()
+        self.engine_call("GET", "/healthz")
+
+    def test_an_engine_that_freezes_fails_once_and_recovers_once(self) -> None:
+        self.container.pause()
+        [failed] = self.wait_for("probe_failed")
+        self.assertEqual(failed["details"]["last_status"], None)
+        self.assertEqual(failed["details"]["consecutive_failures"], 3)
+        self.assertIn("no answer", failed["details"]["last_error"])
+        self.assertEqual(self.snapshot(), ("probe_failed", "probe"))
+        time.sleep(0.5)
+        self.container.unpause()
+
+        _, recovered = self.wait_for("probe_failed", "probe_recovered")
+
+        self.assertGreaterEqual(recovered["details"]["prior_failure_count"], 3)
+        self.assertEqual(self.snapshot(), ("healthy", "probe"))
+
+    def test_a_short_silence_is_not_told(self) -> None:
+        self.container.pause()
+        time.sleep(0.12)
+        self.container.unpause()
+        time.sleep(0.6)
+        self.assertEqual(self.kinds(), [])
+
+
+class Inspecting(WatchedTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.start_runtime(INSPECT_INTERVAL="100ms")
+        self.container = self.start_game()
+
+    def test_a_paused_container_is_unhealthy_once_and_healthy_again_when_it_goes_on(self) -> None:
+        self.container.pause()
+        [event] = self.wait_for("inspect_unhealthy")
+        self.assertEqual(event["details"], {"restart_count": 0, "state": "paused", "health": ""})
+        self.container.unpause()
+        self.wait_until("the snapshot to be healthy", lambda: self.snapshot() == ("healthy", "inspect"))
+        self.assertEqual(self.kinds(), ["inspect_unhealthy"])
+
+    def test_a_container_that_docker_restarts_again_is_told_by_its_count(self) -> None:
+        self.docker.update_container(self.container.container_id, restart_policy={"Name": "always"})
+        time.sleep(0.3)
+        self.container.wait_until("the engine", lambda: "listens" in self.container.logs())
+        self.container.exec(["sh", "-c", "kill -SEGV -1"])
+
+        told = self.wait_until("it to be told", self.told)
+
+        self.assertEqual({each["event_type"] for each in told}, {"inspect_unhealthy"})
+        self.assertEqual(told[-1]["details"]["restart_count"], 1)
+        self.assertEqual(self.status(), "running")
+
+
+class DockerAway(GatedTestCase, WatchedTestCase):
+    """The daemon goes on, and its events do not come through."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.start_runtime()
+        self.container = self.start_game()
+
+    def test_what_happened_while_docker_was_away_is_told_when_it_is_back_and_nothing_before(self) -> None:
+        self.docker_gate.shut()
+        self.container.kill()
+        self.wait_until("readiness to name docker", self.misses_docker)
+        self.assertEqual(web.call("GET", f"{self.base_url}/healthz")[0], 200)
+        self.assertEqual((self.status(), self.kinds()), ("running", []))
+        self.docker_gate.open()
+
+        [event] = self.wait_for("container_exited")
+
+        self.assertEqual(event["details"]["exit_code"], 137)
+        self.wait_until("readiness", lambda: web.call("GET", f"{self.base_url}/readyz")[0] == 200)
+
+    def misses_docker(self) -> bool:
+        status, answer = web.call("GET", f"{self.base_url}/readyz")
+        return status == 503 and "docker" in answer["error"]["message"]

@@ -1,0 +1,83 @@
+"""What tests of the watching workers share: a running game, its health events, its snapshot, and people at work."""
+
+import json
+from typing import Any
+
+from harness import RuntimeTestCase, web
+from harness.fixtures.container import Container
+
+STREAM = "runtime:health_events"
+
+
+class WatchedTestCase(RuntimeTestCase):
+    """A test that looks at what is told of a game."""
+
+    def start_game(self, game_id: str | None = None) -> Container:
+        """Start a game; its container."""
+        started = self.post("start", {"image_ref": self.engine.ref}, game_id=game_id)
+        return Container(str(started["current_container_id"]), self.docker)
+
+    def told(self, game_id: str | None = None) -> list[dict[str, Any]]:
+        """The health events of a game behind that of its first start, their details read."""
+        events = [each for each in self.entries(STREAM) if each["game_id"] == (game_id or self.game_id)]
+        if events and events[0]["event_type"] == "container_started":
+            events = events[1:]
+        return [{**each, "details": json.loads(each["details"])} for each in events]
+
+    def kinds(self, game_id: str | None = None) -> list[str]:
+        """The types of these events."""
+        return [each["event_type"] for each in self.told(game_id)]
+
+    def wait_for(self, *kinds: str, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+        """Wait until exactly these events have been told; they are returned."""
+        self.wait_until(
+            f"the events {kinds}",
+            lambda: self.kinds() == list(kinds),
+            timeout_s,
+            describe=lambda _: repr(self.told()),
+        )
+        return self.told()
+
+    def snapshot(self) -> tuple[str, str]:
+        """Status and source of the game's health snapshot."""
+        [row] = self.rows("SELECT status, source FROM health_snapshots WHERE game_id = %s", self.game_id)
+        return row["status"], row["source"]
+
+    def health(self) -> dict[str, Any]:
+        """What the REST API says of the game's health."""
+        return self.succeed(self.call("GET", "/health"))
+
+    def status(self) -> str | None:
+        """The status of the game's record."""
+        found = self.record().get("status")
+        return None if found is None else str(found)
+
+    def wait_for_status(self, status: str) -> None:
+        """Wait until the record says so."""
+        self.wait_until(f"the record to be {status}", lambda: self.status() == status)
+
+    def log_kinds(self) -> list[tuple[str, str]]:
+        """Kind and source of the game's log rows."""
+        return [(row["op_kind"], row["op_source"]) for row in self.log_rows()]
+
+    def run_by_hand(self, **changes: Any) -> Container:
+        """What a person does with `docker run`, so that it agrees with everything unless `changes` says otherwise."""
+        name = f"galaxy-game-{self.game_id}"
+        labels = {
+            "com.galaxy.owner": "rtmanager",
+            "com.galaxy.kind": "game-engine",
+            "com.galaxy.game_id": self.game_id,
+        }
+        how = {
+            "name": name,
+            "hostname": name,
+            "network": self.network.name,
+            "labels": labels,
+            "env": {"GAME_STATE_PATH": "/tmp"},
+            **changes,
+        }
+        return self.start_container(self.engine.ref, **how)
+
+    def metrics(self) -> str:
+        """The manager's metrics as text."""
+        return web.text(f"{self.base_url}/metrics")

@@ -188,8 +188,8 @@ class FindingsContract(WatchedStoreContract):
         self.assertEqual(self.store.records().get("g2"), adopted)
 
     def test_a_finding_about_a_record_that_is_gone_is_not_written(self) -> None:
-        for finding in (raising(), crashed()):
-            self.write(replace(finding, game_id="g3"), Written.CHANGED)
+        for finding in (replace(raising(seen=record("g3")), game_id="g3"), crashed("g3")):
+            self.write(finding, Written.CHANGED)
 
     def test_the_same_finding_of_two_instances_is_written_once(self) -> None:
         self.write(self.whole())

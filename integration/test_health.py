@@ -3,6 +3,7 @@
 import time
 
 from harness import start_services, web
+from integration import images
 from integration.gated import GatedTestCase
 from integration.watched import WatchedTestCase
 
@@ -81,15 +82,18 @@ class Events(WatchedTestCase):
         self.assertEqual(self.status(), "running")
         self.assertEqual(self.snapshot(), ("oom", "docker_event"))
 
-    def test_an_engine_that_itself_ran_out_of_memory_has_exited_by_it(self) -> None:
-        self.container.wait_until("the engine", lambda: "listens" in self.container.logs())
-        self.docker.update_container(self.container.container_id, mem_limit="6m", memswap_limit="6m")
+
+class OutOfMemory(WatchedTestCase):
+    def test_an_engine_that_ran_out_of_memory_has_exited_by_it_and_says_its_last_words(self) -> None:
+        self.start_runtime()
+        self.post("start", {"image_ref": images.made("hungry")})
 
         told = self.wait_until("its end", lambda: self.told() if "container_exited" in self.kinds() else None)
 
-        exited = told[-1]
-        self.assertEqual(exited["details"], {"exit_code": 137, "oom": True})
-        self.assertTrue(self.health()["last_exit"]["oom"])
+        self.assertEqual([each["event_type"] for each in told], ["container_oom", "container_exited"])
+        self.assertEqual(told[-1]["details"], {"exit_code": 137, "oom": True})
+        last_exit = self.health()["last_exit"]
+        self.assertEqual((last_exit["exit_code"], last_exit["oom"], last_exit["log"]), (137, True, "hungry"))
 
 
 class Probing(WatchedTestCase):

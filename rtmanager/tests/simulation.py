@@ -108,7 +108,7 @@ class Instance:
             "clock": simulation.clock,
             "written": simulation.found,
         }
-        self.inspector = Inspector(**parts, period_s=30)
+        self.inspector = Inspector(**parts, period_s=30, threads=1)
         self.prober = Prober(
             **parts,
             probes=self.probes,
@@ -196,6 +196,7 @@ class Simulation:
         self._depth = 0
         self._names = 0
         self.instances = [self._new_instance(), self._new_instance()]
+        self.store.trouble.before = self._before_store
 
     def run(self) -> None:
         """The whole history; raises `Violation`."""
@@ -342,6 +343,14 @@ class Simulation:
         """The world may move before a call of the service; what the service does to a stranger is a violation."""
         if name in ("stop", "remove") and arguments[0] in self.strangers:
             raise Violation(f"I6: {name} of {arguments[0]}, which has no record")
+        self._world_moves()
+
+    def _before_store(self, name: str) -> None:
+        """So it may between the last call of the runtime and the end that is written."""
+        if name == "finish":
+            self._world_moves()
+
+    def _world_moves(self) -> None:
         if self._depth < DEEPEST and self.random.randrange(100) < BETWEEN_PERCENT:
             self._depth += 1
             try:

@@ -40,6 +40,7 @@ class Inspector:
         clock: Clock,
         written: Callable[[Finding], None],
         period_s: float,
+        threads: int = THREADS,
     ) -> None:
         self._records = records
         self._findings = findings
@@ -48,6 +49,7 @@ class Inspector:
         self._clock = clock
         self._written = written
         self._period_s = period_s
+        self._threads = threads
         self._restarts: dict[str, int] = {}
 
     def step(self) -> bool:
@@ -70,7 +72,9 @@ class Inspector:
         return False
 
     def _inspect_all(self, records: Sequence[RuntimeRecord]) -> list[ContainerView | None]:
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="rtm-inspect") as threads:
+        if self._threads == 1:
+            return list(map(self._inspect, records))
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="rtm-inspect") as threads:
             return list(threads.map(self._inspect, records))
 
     def _inspect(self, record: RuntimeRecord) -> ContainerView | None:

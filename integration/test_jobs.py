@@ -1,6 +1,7 @@
 """Jobs from the streams: each becomes what it asks for, and gets one result with all that the contract says."""
 
 from harness import RuntimeTestCase, start_services
+from integration.gated import GatedTestCase
 
 OTHER_NAMES = {
     "START_JOBS": "other:starts",
@@ -98,24 +99,6 @@ class Jobs(RuntimeTestCase):
             self.assertEqual((failure["container_id"], failure["engine_endpoint"]), ("", ""))
             self.assertNotEqual(failure["error_message"], "")
 
-    def test_a_stop_of_a_game_whose_container_is_gone_is_a_success_and_an_event(self) -> None:
-        self.start_runtime()
-        started = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
-        self.docker.remove_container(started, force=True)
-        self.add_stop_job()
-
-        [result] = self.results()
-
-        self.assertEqual((result["outcome"], result["error_code"], result["container_id"]), ("success", "", ""))
-        record = self.record()
-        self.assertEqual((record["status"], record["current_container_id"]), ("removed", None))
-        self.assertEqual(self.log_rows()[-1]["container_id"], started)
-        event = self.entries("runtime:health_events")[-1]
-        self.assertEqual((event["event_type"], event["details"]), ("container_disappeared", "{}"))
-        self.assertEqual(event["container_id"], started)
-        [snapshot] = self.rows("SELECT status, container_id FROM health_snapshots")
-        self.assertEqual(snapshot, {"status": "container_disappeared", "container_id": started})
-
     def test_streams_are_called_what_the_configuration_says(self) -> None:
         self.start_runtime(**{f"REDIS_{stream}_STREAM": name for stream, name in OTHER_NAMES.items()})
         good, bad = {"game_id": self.game_id, "image_ref": self.engine.ref}, {"game_id": "other", "image_ref": ""}
@@ -147,3 +130,28 @@ class Jobs(RuntimeTestCase):
 
     def newest(self, count: int) -> list[dict[str, str]]:
         return [fields for _, fields in self.redis.xrevrange("runtime:job_results", count=count)]
+
+
+class Overtaken(GatedTestCase):
+    def test_a_stop_that_finds_its_container_gone_is_a_success_and_tells_it_once(self) -> None:
+        self.start_runtime()
+        started = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
+        stopping = self.docker_gate.keep_back(f"/containers/{started}/stop")
+        self.add_stop_job()
+        self.assertTrue(stopping.arrived.wait(10))
+        # The watch sees it go and leaves it to the stop, which is under way.
+        self.docker.remove_container(started, force=True)
+        stopping.let_go.set()
+
+        [result] = self.results()
+
+        self.assertEqual((result["outcome"], result["error_code"], result["container_id"]), ("success", "", ""))
+        record = self.record()
+        self.assertEqual((record["status"], record["current_container_id"]), ("removed", None))
+        self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop"])
+        self.assertEqual(self.log_rows()[-1]["container_id"], started)
+        events = self.entries("runtime:health_events")
+        self.assertEqual([each["event_type"] for each in events], ["container_started", "container_disappeared"])
+        self.assertEqual((events[-1]["container_id"], events[-1]["details"]), (started, "{}"))
+        [snapshot] = self.rows("SELECT status, container_id FROM health_snapshots")
+        self.assertEqual(snapshot, {"status": "container_disappeared", "container_id": started})

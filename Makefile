@@ -14,7 +14,7 @@ RTM_INTEGRATION ?= 1
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv setup doctor demo run unit integration integration-parallel stress simulate lint types test bench mutants clean
+.PHONY: help venv setup doctor demo run unit integration integration-parallel stress soak simulate lint types test bench mutants clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -68,6 +68,10 @@ module-%:
 
 stress: $(STAMP) ## the suite ten times in random order, then twice at once; nothing may be left (50 minutes)
 	@$(PY) -m integration.stress
+
+soak: $(STAMP) ## an hour of thirty games, two managers and random interference; SEED= repeats one
+	@RTM_INTEGRATION=require RTM_SOAK_MINUTES=$(or $(MINUTES),60) RTM_SOAK_GAMES=$(or $(GAMES),30) RTM_SOAK_SEED=$(SEED) \
+	  $(PY) -m unittest integration.test_soak
 
 simulate: $(STAMP) ## ten thousand seeded histories of a platform in trouble, in memory (4 minutes); SEED= shows one
 	@$(PY) -m rtmanager.tests.simulate $(if $(SEED),--seed $(SEED),--histories 10000)

@@ -177,3 +177,18 @@ class DockerAway(GatedTestCase, WatchedTestCase):
     def misses_docker(self) -> bool:
         status, answer = web.call("GET", f"{self.base_url}/readyz")
         return status == 503 and "docker" in answer["error"]["message"]
+
+
+class WithoutEvents(GatedTestCase, WatchedTestCase):
+    """Docker answers everything but the request for its events."""
+
+    def test_an_exit_that_no_event_tells_is_noticed_within_a_period_of_the_reconciler(self) -> None:
+        self.docker_gate.keep_back("/events?")
+        self.start_runtime(RECONCILE_INTERVAL="2s")
+        container = self.start_game()
+        container.kill()
+
+        [event] = self.wait_for("container_exited", timeout_s=3)
+
+        self.assertEqual(event["details"], {"exit_code": 137, "oom": False})
+        self.assertEqual(self.snapshot(), ("exited", "inspect"))

@@ -47,7 +47,7 @@ class MemoryFindings:
         if finding.last_exit is not None:
             store.last_exits[finding.game_id] = finding.last_exit
         if finding.restart_at is not None and finding.last_exit is not None:
-            plan = (finding.last_exit.container_id, store.clock(), finding.restart_at)
+            plan = (finding.last_exit.container_id, finding.restart_at)
             store.planned_restarts[finding.game_id] = plan
         elif finding.new is not None:
             store.planned_restarts.pop(finding.game_id, None)
@@ -79,9 +79,9 @@ class MemoryFindings:
     def queue_restart(self, due_by: datetime) -> Sequence[Request]:
         """See the port."""
         store, queued = self._store, []
-        due = [game_id for game_id, (_, _, due_at) in store.planned_restarts.items() if due_at <= due_by]
+        due = [game_id for game_id, (_, due_at) in store.planned_restarts.items() if due_at <= due_by]
         for game_id in due:
-            container_id, _, _ = store.planned_restarts.pop(game_id)
+            container_id, _ = store.planned_restarts.pop(game_id)
             stopped = state_of(store.records_by_game.get(game_id)) == (Status.STOPPED, container_id)
             if not stopped or store.live.get(game_id):
                 continue

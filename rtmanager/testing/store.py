@@ -80,7 +80,7 @@ class MemoryStore:
         self.live: dict[str, list[Row]] = {}
         self.alarms: dict[tuple[str, AlarmKind], Alarm] = {}
         self.last_exits: dict[str, LastExit] = {}
-        self.planned_restarts: dict[str, tuple[str, datetime, datetime]] = {}
+        self.planned_restarts: dict[str, tuple[str, datetime]] = {}
         self.watch_turns: dict[str, tuple[int, datetime]] = {}
         self._entries: set[tuple[Stream, EntryId]] = set()
         self._next_message = 1
@@ -216,7 +216,7 @@ class MemoryHistories:
         snapshot = None
         if event is not None:
             snapshot = Snapshot(event.container_id, event.status, event.source, event.details, event.occurred_at)
-        return HealthReport(snapshot, self._store.last_exits.get(game_id), plan[2] if plan else None)
+        return HealthReport(snapshot, self._store.last_exits.get(game_id), plan[1] if plan else None)
 
     @call
     def log(self, game_id: str, *, before: int | None, limit: int) -> Sequence[tuple[int, LogEntry]]:

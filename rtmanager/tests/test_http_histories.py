@@ -45,7 +45,7 @@ class HealthTest(ApiTestCase):
             HealthEvent("g1", "c1", EventType.CONTAINER_OOM, HealthSource.DOCKER_EVENT, AWAY, details)
         )
         self.store.last_exits["g1"] = LastExit("c0", 137, True, AWAY, 'out of "memory"\n\u2028')
-        self.store.planned_restarts["g1"] = ("c1", NOW, AWAY + timedelta(seconds=10))
+        self.store.planned_restarts["g1"] = ("c1", AWAY + timedelta(seconds=10))
         self.assertEqual(
             self.ask("GET", f"{GAME}/health"),
             (

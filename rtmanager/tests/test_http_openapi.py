@@ -104,7 +104,7 @@ class Service:
         self.store.write_event(started("g1"))
         self.store.write_event(exited("g2"))
         self.store.last_exits["g2"] = LastExit("c-g2", 139, False, NOW, "no more turns\n")
-        self.store.planned_restarts["g2"] = ("c-g2", NOW, NOW)
+        self.store.planned_restarts["g2"] = ("c-g2", NOW)
         self.store.log[:] = [log_entry(), log_entry(error_code=ErrorCode.REPLAY_NO_OP), failed_start("g4")]
         self.calls.end = lambda _: Verdict(Ended.SUCCESS, None, "")
         removed = replace(record_of("g3", Status.REMOVED), current_container_id=None)

@@ -35,10 +35,9 @@ CREATE TABLE watch_turns (
 CREATE TABLE crash_restarts (
     game_id      text        PRIMARY KEY,
     container_id text        NOT NULL,
-    crashed_at   timestamptz NOT NULL,
     due_at       timestamptz NOT NULL
 );
 CREATE INDEX crash_restarts_due_idx ON crash_restarts (due_at);
 
--- Endings of one game in the order of their acceptance: how often it was restarted lately, what came after a crash.
+-- The operations of one game in the order of their acceptance: how often it was restarted lately.
 CREATE INDEX operations_game_idx ON operations (game_id, accepted_at);

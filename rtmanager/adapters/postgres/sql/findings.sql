@@ -47,10 +47,10 @@ SET container_id = excluded.container_id, exit_code = excluded.exit_code, oom = 
     log = excluded.log, exited_at = excluded.exited_at;
 
 -- name: plan_restart
-INSERT INTO crash_restarts (game_id, container_id, crashed_at, due_at)
-VALUES (%(game_id)s, %(container_id)s, clock_timestamp(), %(due_at)s)
+INSERT INTO crash_restarts (game_id, container_id, due_at)
+VALUES (%(game_id)s, %(container_id)s, %(due_at)s)
 ON CONFLICT (game_id) DO UPDATE
-SET container_id = excluded.container_id, crashed_at = excluded.crashed_at, due_at = excluded.due_at;
+SET container_id = excluded.container_id, due_at = excluded.due_at;
 
 -- name: take_due_restarts
 -- Crashed games whose restart is due. Each is taken once; one that another instance takes just now is left to it.

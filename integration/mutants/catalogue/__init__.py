@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from integration.mutants.catalogue import answers, containers, lifetime, messages, operations
+from integration.mutants.catalogue import answers, containers, lifetime, messages, operations, watching
 from integration.mutants.mutant import Mutant
 
 MUTANTS: Sequence[Mutant] = (
@@ -11,4 +11,5 @@ MUTANTS: Sequence[Mutant] = (
     *operations.MUTANTS,
     *containers.MUTANTS,
     *lifetime.MUTANTS,
+    *watching.MUTANTS,
 )

@@ -86,9 +86,10 @@ types: $(STAMP) ## mypy, strict
 test: ## all of it, from a bare machine: what .ci/run runs
 	@$(MAKE) --no-print-directory setup lint types unit integration RTM_INTEGRATION=require
 
-bench: $(STAMP) ## the harness side by side with testcontainers-python
+bench: $(STAMP) ## ours side by side with other ways: the harness with testcontainers-python, watching with bare calls
 	@$(PY) -c 'import testcontainers' 2>/dev/null || $(PY) -m pip install -qq -e '.[bench]'
 	@$(PY) -m bench harness
+	@$(PY) -m bench watch
 
 mutants: $(STAMP) ## the manager broken on purpose in one place at a time: the suite has to notice
 	@$(PY) -m integration.mutants --quick

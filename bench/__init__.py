@@ -1,6 +1,7 @@
 """Benchmarks: how quick something of ours is, compared with another way of doing the same, in the same run.
 
     python -m bench harness --runs 20
+    python -m bench watch --runs 20
 
 Read the last column first: how many times as quick ours is, as the median over the rounds, with the slowest
 round for us in brackets. In each round every side runs once, one right after the other and each time in another

@@ -19,7 +19,7 @@ def run(name: str, rounds: int, json_path: Path) -> None:
     bench = load(name)
     results = []
     for contest in bench.contests():
-        sys.stderr.write(f"== {contest.title}: {rounds} rounds of {len(contest.sides)}\n")
+        sys.stderr.write(f"== {contest.title}: {contest.rounds_of(rounds)} rounds of {len(contest.sides)}\n")
         results.append(Result.of(contest, rounds))
     write_json(json_path, name, results, bench.notes)
     print(table([figure for result in results for figure in result.figures()]))

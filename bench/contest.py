@@ -47,6 +47,12 @@ class Contest:
     ours: Side
     references: Sequence[Side]
     before: Callable[[], object] = field(default=_nothing)
+    #: Its own number of rounds, where the one that is asked for says too little or takes too long.
+    rounds: int | None = None
+
+    def rounds_of(self, asked: int) -> int:
+        """How many rounds are held when so many are asked for."""
+        return asked if self.rounds is None else self.rounds
 
     @property
     def sides(self) -> list[Side]:
@@ -59,9 +65,9 @@ Samples = Mapping[str, Sequence[Sample]]
 
 
 def hold(contest: Contest, rounds: int) -> Samples:
-    """Run every side `rounds` times, after one round that is not counted."""
+    """Run every side `rounds` times, or as often as the contest says itself, after one round that is not counted."""
     taken: dict[str, list[Sample]] = {side.name: [] for side in contest.sides}
-    for number in range(rounds + 1):
+    for number in range(contest.rounds_of(rounds) + 1):
         for side in rotated(contest.sides, number):
             contest.before()
             sample = side.run()

@@ -14,15 +14,16 @@ from bench.contest import Contest, Samples
 
 @dataclass(frozen=True)
 class Spread:
-    """Milliseconds: the middle, and what nineteen runs out of twenty stay below."""
+    """Milliseconds: the middle, what nineteen runs out of twenty stay below, and the longest."""
 
     median_ms: float
     p95_ms: float
+    longest_ms: float
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Spread":
         """Of at least one run."""
-        return cls(median(seconds) * 1000, percentile(seconds, 95) * 1000)
+        return cls(median(seconds) * 1000, percentile(seconds, 95) * 1000, max(seconds) * 1000)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.contest import Contest, Samples, hold
-from bench.figures import Figure, figures
+from bench.figures import Figure, Spread, figures
 
 _HEAD = (
-    "| what | ours, median / p95 ms | compared with | its median / p95 ms | times as quick (at least) | rounds |\n"
+    "| what | ours, median / p95 / max ms | compared with | its median / p95 / max ms | times as quick (at least) "
+    "| rounds |\n"
     "|---|---|---|---|---|---|"
 )
 
@@ -41,9 +42,13 @@ def table(found: Sequence[Figure]) -> str:
 
 def _rows(found: Sequence[Figure]) -> Iterator[str]:
     for each in found:
-        ours, theirs = (f"{spread.median_ms:.1f} / {spread.p95_ms:.1f}" for spread in (each.ours, each.theirs))
+        ours, theirs = map(_cell, (each.ours, each.theirs))
         times = f"**{each.times_as_quick:.2f}** ({each.at_least:.2f})"
         yield f"| {each.contest}: {each.phase} | {ours} | {each.reference} | {theirs} | {times} | {each.rounds} |"
+
+
+def _cell(spread: Spread) -> str:
+    return f"{spread.median_ms:.1f} / {spread.p95_ms:.1f} / {spread.longest_ms:.1f}"
 
 
 def write_json(path: Path, bench: str, results: Sequence[Result], notes: Mapping[str, str]) -> None:

@@ -45,6 +45,11 @@ class ContestTest(unittest.TestCase):
 
         self.assertEqual(self.done, ["fill", "ours", "fill", "theirs", "fill", "floor"])
 
+    def test_a_contest_may_have_its_own_number_of_rounds(self) -> None:
+        samples = hold(Contest("exits", self.sides[0], self.sides[1:], rounds=2), rounds=20)
+
+        self.assertEqual({len(taken) for taken in samples.values()}, {2})
+
     def test_a_side_that_is_one_call_takes_as_long_as_the_call(self) -> None:
         sample = timed(lambda: self.done.append("called"))()
 

@@ -23,7 +23,7 @@ class FiguresTest(unittest.TestCase):
         [figure] = figures(self.contest, samples)
 
         self.assertEqual((figure.times_as_quick, figure.at_least, figure.rounds), (2.0, 1.5, 3))
-        self.assertEqual(figure.ours, Spread(median_ms=1000, p95_ms=10000))
+        self.assertEqual(figure.ours, Spread(median_ms=1000, p95_ms=10000, longest_ms=10000))
 
     def test_every_phase_has_a_figure_of_its_own(self) -> None:
         samples = {"ours": [{"ready": 1.0, "gone": 4.0}], "theirs": [{"ready": 3.0, "gone": 2.0}]}

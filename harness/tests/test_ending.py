@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 
 #: A test with everything that a run can leave; it says what and then does as it is told.
 MODULE = """
-import sys, time
+import signal, sys, time
+# A shell gives a command in the background an interrupt that is ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from harness import RuntimeTestCase, start_container, start_services
 from harness.fixtures.manager import ADDRESS_VARIABLE, start
 from harness.runs.runner import current

@@ -17,7 +17,7 @@ from rtmanager.workers.attention import Attention, Hint
 from rtmanager.workers.watching import ContainerEvent, EventFeed, Happening
 
 #: A container that was asked to end may be about to start again (`docker restart`): so long nobody is told.
-RESTART_GRACE_S = 1.5
+RESTART_GRACE_S = 3.0
 #: Containers that were asked to end and have not done so; an engine may ignore it for ever.
 ASKED_REMEMBERED = 4096
 #: The signal that asks for nothing.

@@ -31,7 +31,7 @@ MUTANTS = (
         name="restart-by-hand-is-a-crash",
         breaks="a game that a person restarts is told to have exited",
         file="rtmanager/workers/events.py",
-        old="RESTART_GRACE_S = 1.5\n",
+        old="RESTART_GRACE_S = 3.0\n",
         new="RESTART_GRACE_S = 0.0\n",
         module="test_health",
     ),

@@ -28,14 +28,6 @@ MUTANTS = (
         module="test_health",
     ),
     Mutant(
-        name="restart-by-hand-is-a-crash",
-        breaks="a game that a person restarts is told to have exited",
-        file="rtmanager/workers/events.py",
-        old="RESTART_GRACE_S = 3.0\n",
-        new="RESTART_GRACE_S = 0.0\n",
-        module="test_health",
-    ),
-    Mutant(
         name="alarm-each-time",
         breaks="a paused game is told as unhealthy with every look",
         file="rtmanager/adapters/postgres/sql/findings.sql",

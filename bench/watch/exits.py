@@ -1,0 +1,148 @@
+"""How soon it is told that a game has ended, against a bare listener to Docker's events who does nothing about it.
+
+Both hear of the same kill, and both are measured from the moment at which the container ended. The listener is a
+floor: nobody who relies on Docker's events knows earlier. In between, the manager looks at the container, fetches its
+last words, and writes record, snapshot and message to PostgreSQL, from where the message goes to Redis.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from bench.contest import WHOLE, Contest, Sample, Side
+from bench.errors import BenchError
+from harness import daemon, stack, web
+from harness.fixtures import manager
+from harness.fixtures.container import Container
+from rtmanager.adapters.docker import views
+from rtmanager.domain.container import LABEL_GAME_ID
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+KILLS = 50
+
+#: What is not told after so many seconds is not told at all.
+TOLD_S = 10.0
+
+STREAM = "runtime:health_events"
+
+OURS = "the entry on health_events"
+LISTENER = "a bare `docker events`"
+
+
+def contests() -> Iterator[Contest]:
+    """One contest, on real services and with a manager in a process of its own."""
+    game_id = f"bench-{secrets.token_hex(5)}"
+    with (
+        stack.running("bench") as here,
+        manager.start(here.environment, here.state_root.logs / "manager.log") as process,
+        closing(Listener(game_id)) as listener,
+        here.redis.client() as redis,
+    ):
+        process.wait_until_ready()
+        game = _Game(f"{process.base_url}/api/v1/internal/runtimes/{game_id}", here.engine.ref, redis, listener)
+        kills = Shared(game.kill)
+        yield Contest(
+            "an exit is told",
+            Side(OURS, lambda: kills.seen_by(OURS)),
+            [Side(LISTENER, lambda: kills.seen_by(LISTENER))],
+            rounds=KILLS,
+        )
+
+
+class Shared:
+    """What happens once a round, and every side has seen."""
+
+    def __init__(self, happen: Callable[[], Mapping[str, float]]) -> None:
+        self._happen = happen
+        self._seen: dict[str, float] = {}
+
+    def seen_by(self, side: str) -> Sample:
+        """How many seconds later that side saw it; the first side of a round lets it happen."""
+        if side not in self._seen:
+            self._seen = dict(self._happen())
+        return {WHOLE: self._seen.pop(side)}
+
+
+class Listener:
+    """Hears of a game's deaths on a thread, and notes when."""
+
+    def __init__(self, game_id: str) -> None:
+        self._client = daemon.connect()
+        filters = {"type": "container", "event": "die", "label": f"{LABEL_GAME_ID}={game_id}"}
+        self._stream = self._client.events(decode=True, filters=filters)
+        self._deaths: SimpleQueue[tuple[str, float]] = SimpleQueue()
+        self._thread = threading.Thread(target=self._listen, name="bench-listener", daemon=True)
+        self._thread.start()
+
+    def heard_at(self, container_id: str) -> float:
+        """When it heard of that container's death, by the system's clock; raises BenchError when it has not."""
+        try:
+            while True:
+                dead, at = self._deaths.get(timeout=TOLD_S)
+                if dead == container_id:
+                    return at
+        except Empty:
+            raise BenchError(f"Docker has told nobody that container {container_id} died") from None
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._stream.close()
+        self._thread.join()
+        self._client.close()
+
+    def _listen(self) -> None:
+        for event in self._stream:
+            self._deaths.put((event["Actor"]["ID"], time.time()))
+
+
+@dataclass
+class _Game:
+    """The game that is killed over and over."""
+
+    url: str
+    image_ref: str
+    #: `Any`: redis-py annotates replies as unions of everything, differently in each release.
+    redis: Any
+    listener: Listener
+    client: "APIClient" = field(default_factory=daemon.client)
+    _last_entry: str = "0-0"
+    _started: bool = False
+
+    def kill(self) -> Mapping[str, float]:
+        """Let it run, kill it, and say how many seconds after its end each side knew."""
+        container = self._running()
+        container.kill()
+        told_at = self._told_at(container.container_id)
+        heard_at = self.listener.heard_at(container.container_id)
+        ended = views.inspected(container.inspect()).finished_at
+        if ended is None:
+            raise BenchError(f"container {container.container_id} was killed and has not ended")
+        return {OURS: told_at - ended.timestamp(), LISTENER: heard_at - ended.timestamp()}
+
+    def _running(self) -> Container:
+        """Its container, with an engine that is up: a start is work, also for those who are measured."""
+        operation, body = ("restart", None) if self._started else ("start", {"image_ref": self.image_ref})
+        status, answer = web.call("POST", f"{self.url}/{operation}", body, {"X-Galaxy-Caller": "gm"})
+        if status != 200:
+            raise BenchError(f"the {operation} of the game that is to be killed is answered {status}: {answer}")
+        self._started = True
+        container = Container(answer["current_container_id"], self.client)
+        container.wait_until("the engine", lambda: "listens" in container.logs())
+        return container
+
+    def _told_at(self, container_id: str) -> float:
+        """When the entry was added, by Redis's clock, which is this machine's."""
+        until = time.monotonic() + TOLD_S
+        while (left := until - time.monotonic()) > 0:
+            for _, entries in self.redis.xread({STREAM: self._last_entry}, block=max(1, round(left * 1000))):
+                for self._last_entry, event in entries:
+                    if (event["event_type"], event["container_id"]) == ("container_exited", container_id):
+                        return int(self._last_entry.partition("-")[0]) / 1000
+        raise BenchError(f"the exit of container {container_id} was not told within {TOLD_S:g} s")

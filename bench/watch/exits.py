@@ -1,8 +1,9 @@
 """How soon it is told that a game has ended, against a bare listener to Docker's events who does nothing about it.
 
-Both hear of the same kill, and both are measured from the moment at which the container ended. The listener is a
-floor: nobody who relies on Docker's events knows earlier. In between, the manager looks at the container, fetches its
-last words, and writes record, snapshot and message to PostgreSQL, from where the message goes to Redis.
+All hear of the same kill, and are measured from the moment at which the container ended. The listener is a floor:
+nobody who relies on Docker's events knows earlier. So is one that then looks at the container: Docker lets nobody look
+before it has taken the container off its network. Beyond that, the manager fetches the container's last words, and
+writes record, snapshot and message to PostgreSQL, from where the message goes to Redis.
 """
 
 import secrets
@@ -34,6 +35,7 @@ STREAM = "runtime:health_events"
 
 OURS = "the entry on health_events"
 LISTENER = "a bare `docker events`"
+LOOK = "the same, and one inspect"
 
 
 def contests() -> Iterator[Contest]:
@@ -51,7 +53,7 @@ def contests() -> Iterator[Contest]:
         yield Contest(
             "an exit is told",
             Side(OURS, lambda: kills.seen_by(OURS)),
-            [Side(LISTENER, lambda: kills.seen_by(LISTENER))],
+            [Side(LISTENER, lambda: kills.seen_by(LISTENER)), Side(LOOK, lambda: kills.seen_by(LOOK))],
             rounds=KILLS,
         )
 
@@ -70,24 +72,33 @@ class Shared:
         return {WHOLE: self._seen.pop(side)}
 
 
+@dataclass(frozen=True)
+class Death:
+    """Of a container: when its event was heard, and when an inspect then had its answer, by the system's clock."""
+
+    container_id: str
+    heard_at: float
+    looked_at: float
+
+
 class Listener:
-    """Hears of a game's deaths on a thread, and notes when."""
+    """Hears of a game's deaths on a thread, looks at the container, and notes when."""
 
     def __init__(self, game_id: str) -> None:
-        self._client = daemon.connect()
+        self._client, self._looking = daemon.connect(), daemon.connect()
         filters = {"type": "container", "event": "die", "label": f"{LABEL_GAME_ID}={game_id}"}
         self._stream = self._client.events(decode=True, filters=filters)
-        self._deaths: SimpleQueue[tuple[str, float]] = SimpleQueue()
+        self._deaths: SimpleQueue[Death] = SimpleQueue()
         self._thread = threading.Thread(target=self._listen, name="bench-listener", daemon=True)
         self._thread.start()
 
-    def heard_at(self, container_id: str) -> float:
-        """When it heard of that container's death, by the system's clock; raises BenchError when it has not."""
+    def death_of(self, container_id: str) -> Death:
+        """What it noted of that container's death; raises BenchError when it has heard of none."""
         try:
             while True:
-                dead, at = self._deaths.get(timeout=TOLD_S)
-                if dead == container_id:
-                    return at
+                death = self._deaths.get(timeout=TOLD_S)
+                if death.container_id == container_id:
+                    return death
         except Empty:
             raise BenchError(f"Docker has told nobody that container {container_id} died") from None
 
@@ -96,10 +107,13 @@ class Listener:
         self._stream.close()
         self._thread.join()
         self._client.close()
+        self._looking.close()
 
     def _listen(self) -> None:
         for event in self._stream:
-            self._deaths.put((event["Actor"]["ID"], time.time()))
+            heard_at, container_id = time.time(), event["Actor"]["ID"]
+            self._looking.inspect_container(container_id)
+            self._deaths.put(Death(container_id, heard_at, time.time()))
 
 
 @dataclass
@@ -120,11 +134,12 @@ class _Game:
         container = self._running()
         container.kill()
         told_at = self._told_at(container.container_id)
-        heard_at = self.listener.heard_at(container.container_id)
+        death = self.listener.death_of(container.container_id)
         ended = views.inspected(container.inspect()).finished_at
         if ended is None:
             raise BenchError(f"container {container.container_id} was killed and has not ended")
-        return {OURS: told_at - ended.timestamp(), LISTENER: heard_at - ended.timestamp()}
+        times = {OURS: told_at, LISTENER: death.heard_at, LOOK: death.looked_at}
+        return {side: at - ended.timestamp() for side, at in times.items()}
 
     def _running(self) -> Container:
         """Its container, with an engine that is up: a start is work, also for those who are measured."""

@@ -56,9 +56,6 @@ class WhileNobodyLooked(WatchedTestCase):
 
 
 class Adoption(WatchedTestCase):
-    def is_reported(self, reason: str) -> bool:
-        return reason in self.metrics()
-
     def adopted(self, container: Container) -> None:
         """The record names this container as running."""
         self.wait_for_status("running")
@@ -98,7 +95,7 @@ class Adoption(WatchedTestCase):
         }
         for reason, container in strays.items():
             with self.subTest(reason):
-                self.wait_until("the report", partial(self.is_reported, reason))
+                self.wait_until("the report", partial(self.is_reported, container, reason))
                 self.assertIn(container.container_id, self.log.read_text())
                 self.assertTrue(container.inspect()["State"]["Running"])
         self.assertEqual(self.record(), {})
@@ -106,9 +103,9 @@ class Adoption(WatchedTestCase):
     def test_a_stray_that_is_gone_is_reported_no_more(self) -> None:
         self.start_runtime(RECONCILE_INTERVAL="200ms")
         container = self.run_by_hand(name=f"copy-of-{self.game_id}")
-        self.wait_until("the report", lambda: container.container_id[:12] in self.metrics())
+        self.wait_until("the report", lambda: self.is_reported(container))
         container.remove()
-        self.wait_until("the end of the report", lambda: container.container_id[:12] not in self.metrics())
+        self.wait_until("the end of the report", lambda: not self.is_reported(container))
 
 
 class PeopleAtWork(WatchedTestCase):
@@ -121,16 +118,16 @@ class PeopleAtWork(WatchedTestCase):
 
     def test_a_renamed_container_is_reported_and_its_record_stays(self) -> None:
         self.docker.rename(self.container.container_id, f"renamed-{self.game_id}")
-        self.wait_until("the report", lambda: "is called renamed" in self.metrics())
+        self.wait_until("the report", lambda: self.is_reported(self.container, "is called renamed"))
         self.assertEqual(self.status(), "running")
         self.assertEqual(self.post("stop", {"reason": "finished"})["status"], "stopped")
 
     def test_one_that_was_taken_off_its_network_is_reported_until_it_is_back(self) -> None:
         self.docker.disconnect_container_from_network(self.container.container_id, self.network.name)
-        self.wait_until("the report", lambda: self.game_id in self.metrics())
+        self.wait_until("the report", lambda: self.is_reported(self.container))
         self.assertEqual(self.status(), "running")
         self.docker.connect_container_to_network(self.container.container_id, self.network.name)
-        self.wait_until("the end of the report", lambda: self.game_id not in self.metrics())
+        self.wait_until("the end of the report", lambda: not self.is_reported(self.container))
 
     def test_a_clean_exit_is_noticed_within_a_period(self) -> None:
         self.engine_call("GET", "/healthz")

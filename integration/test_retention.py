@@ -1,5 +1,7 @@
 """Containers of games that were stopped long ago are removed; what the games wrote is not."""
 
+import time
+
 from harness import start_services, unique_game_id
 from integration.watched import WatchedTestCase
 
@@ -30,6 +32,7 @@ class Retention(WatchedTestCase):
         self.post("stop", {"reason": "finished"})
         connection = self.services.database.connect()
         self.addCleanup(connection.close)
+        time.sleep(0.5)
         self.assertEqual(self.status(), "stopped")
         connection.execute("UPDATE runtime_records SET last_op_at = last_op_at - interval '25 hours'")
         self.wait_for_status("removed")

@@ -78,6 +78,11 @@ class WatchedTestCase(RuntimeTestCase):
         }
         return self.start_container(self.engine.ref, **how)
 
+    def is_reported(self, container: Container, reason: str = "") -> bool:
+        """Whether the manager's metrics have this container as a stray, for this reason."""
+        ours = (line for line in self.metrics().splitlines() if container.container_id[:12] in line)
+        return any(reason in line for line in ours)
+
     def metrics(self) -> str:
         """The manager's metrics as text."""
         return web.text(f"{self.base_url}/metrics")

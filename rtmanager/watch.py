@@ -126,7 +126,7 @@ class Watch:
         self._start(stack, probe)
         self._start(stack, self._loop("retention", self._retention().step, config.cleanup_interval_s))
         if config.crash_restart:
-            restarts = CrashRestarts(self._findings, clock=_now, queued=self._queued, logger=self._logger)
+            restarts = CrashRestarts(self._findings, queued=self._queued, logger=self._logger)
             self._start(stack, self._loop("crash-restarts", restarts.step, RESTART_POLL_S))
         # First of all when it stops: who waits for Docker waits no longer.
         stack.callback(self._runtime.close)
@@ -152,6 +152,7 @@ class Watch:
             clock=_now,
             written=self._written,
             period_s=self._config.inspect_interval_s,
+            logger=self._logger,
         )
 
     def _prober(self) -> Prober:

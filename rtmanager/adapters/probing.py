@@ -17,10 +17,10 @@ import socket
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
+from rtmanager.adapters.names import Address, Names
 from rtmanager.workers.watching import Target
 
 #: Sockets at once when nothing else is said and the descriptors suffice.
@@ -35,8 +35,6 @@ _STATUS_LINE_BEGINS = b"HTTP/1."
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 #: What opening a socket fails with when it is we who lack something.
 _OUR_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
-
-_Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +61,9 @@ class EngineProbes:
         self._parallel = parallel
         self._asking: list[asyncio.Task[None]] = []
         self._loop = asyncio.new_event_loop()
-        self._loop.set_default_executor(ThreadPoolExecutor(RESOLVERS, "rtm-probe-names"))
+        self._names = Names(RESOLVERS)
         # Also for one that is dropped without a close.
-        self._give_back = weakref.finalize(self, self._loop.close)
+        self._give_back = weakref.finalize(self, _give_back, self._loop, self._names)
         self._give_back.atexit = False
 
     def probe(self, targets: Sequence[Target], timeout_s: float) -> Mapping[str, Answer]:
@@ -114,9 +112,14 @@ class EngineProbes:
     async def _answer_of(self, target: Target, timeout_s: float) -> Answer | None:
         """What the engine says or does wrong; None: we could not ask."""
         late = "name not resolved"
+        addresses = _literal(target)
+        lookup = None if addresses else self._names.look_up(self._loop, target.host, target.port)
+        if lookup is not None and not await lookup.has_begun_within(timeout_s):
+            return None  # names that hang have all the threads: that says nothing of this one
         try:
             async with asyncio.timeout(timeout_s):
-                addresses = _literal(target) or await self._resolved(target)
+                if lookup is not None:
+                    addresses = await lookup.found
                 late = "no answer"
                 return await self._first_answer(addresses, _question(target, self._path))
         except socket.gaierror as error:
@@ -130,17 +133,13 @@ class EngineProbes:
                 return None
             return Answer(None, os.strerror(error.errno).lower() if error.errno else f"{late} within {timeout_s:g} s")
 
-    async def _resolved(self, target: Target) -> list[_Address]:
-        found = await self._loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        return [(family, address) for family, _, _, _, address in found]
-
-    async def _first_answer(self, addresses: list[_Address], question: bytes) -> Answer:
+    async def _first_answer(self, addresses: list[Address], question: bytes) -> Answer:
         for address in addresses[:-1]:
             with suppress(OSError):
                 return await self._answer_at(address, question)
         return await self._answer_at(addresses[-1], question)
 
-    async def _answer_at(self, address: _Address, question: bytes) -> Answer:
+    async def _answer_at(self, address: Address, question: bytes) -> Answer:
         with socket.socket(address[0], socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection:
             failure = connection.connect_ex(address[1])
             if failure not in (0, errno.EINPROGRESS):
@@ -153,6 +152,11 @@ class EngineProbes:
                 received += more
                 if answer := _answer_in(received, ended=not more):
                     return answer
+
+
+def _give_back(loop: asyncio.AbstractEventLoop, names: Names) -> None:
+    names.close()
+    loop.close()
 
 
 def _question(target: Target, path: str) -> bytes:
@@ -185,7 +189,7 @@ def _answer_in(received: bytes, *, ended: bool) -> Answer | None:
     return None
 
 
-def _literal(target: Target) -> list[_Address]:
+def _literal(target: Target) -> list[Address]:
     """The address when the host is one: nobody is asked for it then."""
     family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
     try:

@@ -77,6 +77,8 @@ def _decide_game(
         yield observed_exited(record, own, looked)
     elif own.alive and (reason := _why_astray(own, game_id, record.docker_network)):
         yield Stray(game_id, own.container_id, own.name, f"the game's own container {reason}")
+    if own is None or not own.alive:
+        return  # what else lives may be adopted once the record is no longer running
     for view in views:
         if view.alive and view is not own:
             reason = f"the record of game {game_id} names another container"

@@ -98,6 +98,11 @@ class Operation:
         """Whether the asker waits for an entry on the results stream."""
         return self.request.source is OpSource.LOBBY_STREAM
 
+    @property
+    def awaited(self) -> bool:
+        """Whether a caller waits for its end: he is told to come again, where others just wait their turn."""
+        return self.request.source in (OpSource.GM_REST, OpSource.ADMIN_REST)
+
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:

@@ -167,7 +167,7 @@ class Executor:
                 raise HandedBack from error
             if error.dependency == "postgres":
                 raise
-            if operation.from_stream or isinstance(error, HalfDone):
+            if not operation.awaited or isinstance(error, HalfDone):
                 self._put_off(operation, error)
                 return None
             return self._operator.gave_up(operation, ErrorCode.SERVICE_UNAVAILABLE, str(error))

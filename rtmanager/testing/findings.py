@@ -61,7 +61,23 @@ class MemoryFindings:
     @call
     def alarms(self, kind: AlarmKind) -> Mapping[str, Alarm]:
         """See the port."""
-        return {game_id: alarm for (game_id, of), alarm in self._store.alarms.items() if of is kind}
+        return {
+            game_id: alarm
+            for (game_id, of), alarm in self._store.alarms.items()
+            if of is kind and self._runs(game_id, alarm)
+        }
+
+    @call
+    def forget_old_alarms(self) -> None:
+        """See the port."""
+        alarms = self._store.alarms
+        for key in [key for key, alarm in alarms.items() if not self._runs(key[0], alarm)]:
+            del alarms[key]
+
+    @call
+    def now(self) -> datetime:
+        """See the port."""
+        return self._store.clock()
 
     @call
     def records_of(self, game_ids: Collection[str]) -> Sequence[RuntimeRecord]:
@@ -76,12 +92,14 @@ class MemoryFindings:
         return sorted(old, key=lambda record: record.last_op_at)[:limit]
 
     @call
-    def queue_restart(self, due_by: datetime) -> Sequence[Request]:
+    def queue_restart(self, due_by: datetime, *, oldest: datetime | None = None) -> Sequence[Request]:
         """See the port."""
         store, queued = self._store, []
         due = [game_id for game_id, (_, due_at) in store.planned_restarts.items() if due_at <= due_by]
         for game_id in due:
-            container_id, _ = store.planned_restarts.pop(game_id)
+            container_id, due_at = store.planned_restarts.pop(game_id)
+            if oldest is not None and due_at < oldest:
+                continue
             stopped = state_of(store.records_by_game.get(game_id)) == (Status.STOPPED, container_id)
             if not stopped or store.live.get(game_id):
                 continue
@@ -106,18 +124,23 @@ class MemoryFindings:
         """See the port."""
         now = self._store.clock()
         owner, until = self._store.watch_turns.get(work, (self._owner, now))
-        if owner != self._owner and until >= now:
+        if owner != self._owner and until > now:
             return False
         self._store.watch_turns[work] = (self._owner, now + timedelta(seconds=for_s))
         return True
+
+    def _runs(self, game_id: str, alarm: Alarm) -> bool:
+        return state_of(self._store.records_by_game.get(game_id)) == (Status.RUNNING, alarm.container_id)
 
     def _is_news(self, finding: Finding) -> bool:
         """Whether its alarm is not raised, or the one that it calms is."""
         alarms, raises = self._store.alarms, finding.raises
         if raises is not None:
             known = alarms.get((finding.game_id, raises.kind))
-            if known and (known.container_id, known.mark) == (raises.container_id, raises.mark):
-                return False
+            if known and known.container_id == raises.container_id:
+                later = raises.kind is not AlarmKind.OOM or known.raised_at < raises.raised_at
+                if known.mark == raises.mark or not later:
+                    return False
         if finding.calms is not None:
             known = alarms.get((finding.game_id, finding.calms))
             return known is not None and known.container_id == _seen_container(finding)

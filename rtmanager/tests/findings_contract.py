@@ -134,6 +134,7 @@ class FindingsContract(WatchedStoreContract):
         self.assertEqual(self.due(), [health_message(finding.health[0])])
         snapshot = Snapshot(CONTAINER, HealthStatus.EXITED, HealthSource.INSPECT, {}, NOW)
         self.assertEqual(self.health(), HealthReport(snapshot, finding.last_exit, LATER))
+        self.store.put_record(RUNNING)
         self.assertEqual(dict(self.findings.alarms(AlarmKind.OOM)), {"g1": finding.raises})
 
     def test_a_finding_that_the_store_can_never_take_is_refused_and_leaves_no_trace(self) -> None:
@@ -238,6 +239,28 @@ class AlarmsContract(WatchedStoreContract):
         self.write(raising(alarm(container_id="c-new"), seen), Written.KNOWN)
         self.assertEqual([found.container_id for found in self.findings.alarms(AlarmKind.INSPECT).values()], ["c-new"])
 
+    def test_memory_that_ran_out_earlier_is_not_told_again_by_an_instance_that_is_behind(self) -> None:
+        first, second = alarm(AlarmKind.OOM), alarm(AlarmKind.OOM, mark="2", raised_at=LATER)
+        self.write(raising(first))
+        self.write(raising(second))
+        self.assertIs(self.others.write(raising(first)), Written.KNOWN)
+        self.assertIs(self.others.write(raising(second)), Written.KNOWN)
+
+    def test_only_alarms_of_containers_that_run_by_their_records_are_there_and_the_others_can_be_forgotten(
+        self,
+    ) -> None:
+        self.write(raising())
+        for changed in (RUNNING.stopped(LATER), replace(RUNNING, current_container_id="c-new")):
+            self.store.put_record(changed)
+            self.assertEqual(dict(self.findings.alarms(AlarmKind.INSPECT)), {})
+        self.store.put_record(RUNNING)
+        self.findings.forget_old_alarms()
+        self.assertEqual(list(self.findings.alarms(AlarmKind.INSPECT)), ["g1"])
+        self.store.put_record(RUNNING.stopped(LATER))
+        self.findings.forget_old_alarms()
+        self.store.put_record(RUNNING)
+        self.assertEqual(dict(self.findings.alarms(AlarmKind.INSPECT)), {})
+
     def test_alarms_are_found_by_their_kind(self) -> None:
         raised = [alarm(kind, details={"of": kind.value, "deep": [1, None]}) for kind in AlarmKind]
         for each in raised:
@@ -264,6 +287,7 @@ class AlarmsContract(WatchedStoreContract):
         seen = replace(RUNNING, current_container_id="c-new")
         self.store.put_record(seen)
         self.write(calming(seen=seen), Written.KNOWN)
+        self.store.put_record(RUNNING)
         self.assertEqual(list(self.findings.alarms(AlarmKind.INSPECT)), ["g1"])
 
     def test_a_finding_whose_calm_is_not_news_raises_nothing_either(self) -> None:
@@ -433,6 +457,17 @@ class RestartsContract(WatchedStoreContract):
         self.write(crashed(restart_at=LATER + timedelta(minutes=1)))
         self.assertEqual(list(self.findings.queue_restart(LATER)), [])
         self.assertEqual(len(self.findings.queue_restart(LATER + timedelta(minutes=1))), 1)
+
+    def test_one_that_was_due_too_long_ago_is_dropped(self) -> None:
+        self.crash()
+        late = LATER + timedelta(hours=2)
+        self.assertEqual(list(self.findings.queue_restart(late, oldest=LATER + timedelta(hours=1))), [])
+        self.assert_dropped()
+
+    def test_the_clock_is_the_stores(self) -> None:
+        before = self.store.now()
+        self.assertLessEqual(before, self.findings.now())
+        self.assertLessEqual(self.findings.now(), self.store.now())
 
     def test_restarts_are_counted_by_game_and_time_and_only_those_after_a_crash(self) -> None:
         self.operate(OpKind.RESTART)

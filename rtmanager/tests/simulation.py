@@ -108,7 +108,7 @@ class Instance:
             "clock": simulation.clock,
             "written": simulation.found,
         }
-        self.inspector = Inspector(**parts, period_s=30, threads=1)
+        self.inspector = Inspector(**parts, period_s=30, threads=1, logger=quiet())
         self.prober = Prober(
             **parts,
             probes=self.probes,
@@ -118,9 +118,7 @@ class Instance:
             threshold=3,
             logger=quiet(),
         )
-        self.crash_restarts = CrashRestarts(
-            self.world.findings, clock=simulation.clock, queued=lambda: None, logger=quiet()
-        )
+        self.crash_restarts = CrashRestarts(self.world.findings, queued=lambda: None, logger=quiet())
         self.ingest = Ingest(
             simulation.streams,
             simulation.store.inbox,

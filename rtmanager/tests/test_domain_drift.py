@@ -80,6 +80,11 @@ class OfRunningRecords(DriftTestCase):
         own, other = view(container_id="c-g1"), view(container_id="c-2", name="copy")
         self.assertIn("names another container", self.stray(own, other, of=record()))
 
+    def test_what_took_the_place_of_a_container_that_is_gone_or_ended_is_not_reported_but_adopted_next(self) -> None:
+        for own in ([], [view(container_id="c-g1", state=ContainerState.EXITED)]):
+            (finding,) = drift(record(), *own, view(container_id="by-hand"))
+            self.assertIsInstance(finding, Finding)
+
     def test_a_dead_leftover_is_nobodys_business(self) -> None:
         left = view(container_id="c-0", name="old", state=ContainerState.EXITED)
         self.assertEqual(drift(record(), view(container_id="c-g1"), left), [])

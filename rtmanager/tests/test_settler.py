@@ -110,6 +110,15 @@ class BesideOperations(SettlerTestCase):
         self.assertEqual(self.world.events(), [])
         self.assertEqual(self.world.known().status, Status.STOPPED)
 
+    def test_a_start_under_way_is_not_adopted(self) -> None:
+        self.world.bring(Status.STOPPED)
+        operation = self.world.claim(request(kind=OpKind.START))
+        ending = self.world.operator.run(operation)
+        self.assertFalse(self.settle(Hint(listed=True)))
+        self.world.queue.finish(operation, ending)
+        self.assertTrue(self.settle(Hint(listed=True)))
+        self.assertEqual([row[0] for row in self.world.rows()], ["start"])
+
     def test_nor_when_the_instance_that_stops_dies_in_the_middle_and_another_looks(self) -> None:
         operation = self.world.claim(request(kind=OpKind.STOP))
         self.world.operator.run(operation)
@@ -150,7 +159,7 @@ class OutOfMemory(SettlerTestCase):
         return Hint(HealthSource.DOCKER_EVENT, oom={self.container_id: time_ns})
 
     def test_it_is_told_while_the_engine_lives_on_and_once_for_each_occasion(self) -> None:
-        for time_ns in (7, 7, 8):
+        for time_ns in (7_000_000, 7_000_000, 8_000_000):
             self.assertTrue(self.settle(self.hint(time_ns)))
         self.assertEqual(self.world.events(), ["container_oom", "container_oom"])
         self.assertEqual(self.world.known().status, Status.RUNNING)
@@ -171,7 +180,6 @@ class StartedAgain(SettlerTestCase):
         self.due: list[str] = []
         self.worker = CrashRestarts(
             self.world.findings,
-            clock=self.world.clock,
             queued=lambda: self.due.append("due"),
             logger=self.world.heard.logger,
         )
@@ -227,6 +235,13 @@ class StartedAgain(SettlerTestCase):
         self.world.do(request())
         self.crash(code=137, hint=Hint(HealthSource.DOCKER_EVENT, asked=frozenset({self.world.container()})))
         self.assertEqual(self.queued(60), [])
+
+    def test_one_that_meets_an_absent_docker_is_done_when_docker_is_back(self) -> None:
+        self.crash()
+        self.world.docker.available = False
+        self.assertEqual(self.queued(6), [OpKind.RESTART])
+        (operation,) = self.world.queue.claim(1)
+        self.assertFalse(operation.awaited, "so it waits for Docker as a job does")
 
     def test_two_instances_queue_it_once(self) -> None:
         self.crash()

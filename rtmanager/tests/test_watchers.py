@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
-from rtmanager.domain.container import ContainerState
+from rtmanager.domain.container import ContainerState, ContainerView
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.health import HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream
@@ -82,6 +82,13 @@ class ListenerTest(unittest.TestCase):
         named = self.hear(_event(Happening.KILL, signal="15"), _event(Happening.DIE, exit_code=143))
         self.assertEqual((named["g1"][1], named["g1"][0].asked), (RESTART_GRACE_S, {"c-1"}))
 
+    def test_a_signal_that_asks_for_something_else_is_forgotten_and_so_is_one_of_long_ago(self) -> None:
+        for signal, died_ns in (("10", 5), ("15", 10**9 * 3600)):
+            self.attention.named.clear()
+            self.hear(_event(Happening.KILL, signal=signal, time_ns=1))
+            named = self.hear(_event(Happening.DIE, exit_code=139, time_ns=died_ns))
+            self.assertEqual((named["g1"][1], named["g1"][0].asked), (0, frozenset()), signal)
+
     def test_a_container_that_was_destroyed_is_looked_at(self) -> None:
         self.assertIn("g1", self.hear(_event(Happening.DESTROY)))
 
@@ -133,6 +140,7 @@ class InspectorTest(WatcherTestCase):
             clock=self.world.clock,
             written=self.world.told.append,
             period_s=PERIOD_S,
+            logger=quiet(),
         )
 
     def change(self, **changes: object) -> None:
@@ -176,6 +184,28 @@ class InspectorTest(WatcherTestCase):
         self.world.claim(request(kind=OpKind.STOP))
         self.change(state=ContainerState.EXITED)
         self.assertEqual(self.world.events(), [])
+
+    def test_one_container_that_docker_cannot_tell_of_hides_no_other(self) -> None:
+        self.inspector._runtime = self.world.runtime.port
+        broken = self.world.container("g2")
+        inspect = self.world.docker.inspect
+
+        def inspect_most(id_or_name: str) -> ContainerView:
+            if id_or_name == broken:
+                raise Unavailable("docker", "500: RWLayer is unexpectedly nil")
+            return inspect(id_or_name)
+
+        self.world.docker.inspect = inspect_most  # type: ignore[method-assign]
+        self.change(state=ContainerState.PAUSED)
+        self.assertEqual(self.world.events(), ["inspect_unhealthy"])
+
+    def test_an_instance_that_does_not_reach_docker_lets_another_inspect(self) -> None:
+        self.world.docker.available = False
+        self.assertRaises(Unavailable, self.inspector.step)
+        self.world.docker.available = True
+        self.world.docker.alter(self.container_id, state=ContainerState.PAUSED)
+        self.make(owner=2).step()
+        self.assertEqual(self.world.events(), ["inspect_unhealthy"])
 
     def test_one_instance_inspects_for_all_and_another_takes_over_when_it_is_silent(self) -> None:
         self.inspector.step()

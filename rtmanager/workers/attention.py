@@ -21,6 +21,10 @@ THREADS = 8
 #: Pause before a game that is not settled is looked at again, doubling up to the longest.
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
+#: Pause of a thread whose look got no answer.
+AWAY_PAUSE_S = 0.5
+#: As many looks without an answer are told as something that a person should see to.
+TRIES_UNTIL_TOLD = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Attention:
         self._queue: list[tuple[float, str]] = []
         self._working: set[str] = set()
         self._stopping = False
+        self._closing = threading.Event()
         self._threads = [
             threading.Thread(target=self._work, name=f"rtm-attention-{number}", daemon=True)
             for number in range(threads)
@@ -80,6 +85,7 @@ class Attention:
 
     def close(self) -> None:
         """Forget what waits and wait for the looks under way; what they wait for should be closed by now."""
+        self._closing.set()
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -90,12 +96,19 @@ class Attention:
         """Let a game be looked at in `delay_s` seconds, or earlier if it was to be anyway."""
         self._put(game_id, _Case(hint or Hint(), monotonic() + delay_s))
 
-    def wait_until_looked(self, timeout_s: float) -> bool:
-        """Wait until every game that waits now has been looked at once; False when that takes too long."""
+    def wait_until_looked(self, stuck_s: float) -> bool:
+        """Wait until every game has been looked at once; False when for `stuck_s` seconds none has."""
         with self._changed:
-            return self._changed.wait_for(
-                lambda: not self._working and all(case.tries for case in self._cases.values()), timeout_s
-            )
+            left = self._not_looked_at()
+            while left:
+                before = left
+                if not self._changed.wait_for(lambda: self._not_looked_at() < before, stuck_s):  # noqa: B023 - used at once
+                    return False
+                left = self._not_looked_at()
+        return True
+
+    def _not_looked_at(self) -> int:
+        return len(self._working) + sum(not case.tries for case in self._cases.values())
 
     def _put(self, game_id: str, case: _Case) -> None:
         with self._changed:
@@ -132,7 +145,10 @@ class Attention:
         try:
             return not self._settle(game_id, case.hint)
         except Unavailable as error:
-            self._logger.debug("look put off", extra={"game_id": game_id, "error": str(error)})
+            told = self._logger.warning if case.tries == TRIES_UNTIL_TOLD else self._logger.debug
+            told("a game cannot be looked at", extra={"game_id": game_id, "error": str(error), "tries": case.tries})
+            # The thread itself waits: while nothing answers, thousands of games are not asked about each second.
+            self._closing.wait(AWAY_PAUSE_S)
             return True
         except Exception:  # a defect: the next pass names the game again
             self._logger.exception("look at a game failed", extra={"game_id": game_id})

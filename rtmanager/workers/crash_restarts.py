@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 
-from rtmanager.operations.tools import Clock
 from rtmanager.workers.watching import Findings
+
+#: A restart that could not be queued for so long is expected by nobody any more.
+EXPECTED_S = 3600.0
 
 
 class CrashRestarts:
     """One step queues what is due; several instances may do so at once."""
 
-    def __init__(self, findings: Findings, *, clock: Clock, queued: Callable[[], None], logger: logging.Logger) -> None:
+    def __init__(self, findings: Findings, *, queued: Callable[[], None], logger: logging.Logger) -> None:
         self._findings = findings
-        self._clock = clock
         self._queued = queued
         self._logger = logger
 
     def step(self) -> bool:
         """Always False. Raises `Unavailable`."""
-        requests = self._findings.queue_restart(self._clock())
+        now = self._findings.now()
+        requests = self._findings.queue_restart(now, oldest=now - timedelta(seconds=EXPECTED_S))
         for request in requests:
             self._logger.warning(
                 "crashed game is started again", extra={"game_id": request.game_id, "source_ref": request.source_ref}

@@ -20,8 +20,10 @@ from rtmanager.workers.watching import ContainerEvent, EventFeed, Happening
 RESTART_GRACE_S = 3.0
 #: Containers that were asked to end and have not done so; an engine may ignore it for ever.
 ASKED_REMEMBERED = 4096
-#: The signal that asks for nothing.
-SIGKILL = "9"
+#: A death so much later has nothing to do with it: the engine did not end then.
+ASKED_FOR_NS = 5 * 60 * 10**9
+#: Signals that do not ask to end: KILL, USR1, USR2, CONT, URG, WINCH.
+ASKING_NOTHING = frozenset({"9", "10", "12", "18", "23", "28"})
 
 
 class EventListener:
@@ -35,7 +37,7 @@ class EventListener:
         self._missed = missed
         self._logger = logger
         self._broken = False
-        self._asked: OrderedDict[str, None] = OrderedDict()
+        self._asked: OrderedDict[str, int] = OrderedDict()
 
     def step(self) -> bool:
         """Always True. Raises `Unavailable` when the connection is lost."""
@@ -57,14 +59,14 @@ class EventListener:
             extra={"game_id": event.game_id, "event": event.what.value, "container_id": event.container_id},
         )
         if event.what is Happening.KILL:
-            if event.signal != SIGKILL:
-                self._remember_asked(event.container_id)
+            if event.signal not in ASKING_NOTHING:
+                self._remember_asked(event)
             return
         if event.what is Happening.OOM:
             self._look(event, Hint(HealthSource.DOCKER_EVENT, oom={event.container_id: event.time_ns}))
             return
-        asked = event.container_id in self._asked
-        self._asked.pop(event.container_id, None)
+        asked_ns = self._asked.pop(event.container_id, None)
+        asked = asked_ns is not None and event.time_ns - asked_ns <= ASKED_FOR_NS
         if event.what is Happening.DIE and event.exit_code == 0:
             return
         which = frozenset({event.container_id})
@@ -74,7 +76,7 @@ class EventListener:
     def _look(self, event: ContainerEvent, hint: Hint, delay_s: float = 0.0) -> None:
         self._attention.look(event.game_id, hint, delay_s=delay_s)
 
-    def _remember_asked(self, container_id: str) -> None:
-        self._asked[container_id] = None
+    def _remember_asked(self, event: ContainerEvent) -> None:
+        self._asked[event.container_id] = event.time_ns
         if len(self._asked) > ASKED_REMEMBERED:
             self._asked.popitem(last=False)

@@ -7,10 +7,12 @@ is the reconciler's business.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from rtmanager.domain.container import ContainerState, ContainerView
+from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.record import RuntimeRecord
@@ -18,7 +20,7 @@ from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime
 from rtmanager.operations.store import Records
 from rtmanager.operations.tools import Clock
 from rtmanager.workers.reconcile import running_records
-from rtmanager.workers.watching import Findings, Turns, Written
+from rtmanager.workers.watching import Findings, Turns, Written, turn
 
 #: Containers that are inspected side by side.
 THREADS = 8
@@ -40,6 +42,7 @@ class Inspector:
         clock: Clock,
         written: Callable[[Finding], None],
         period_s: float,
+        logger: logging.Logger,
         threads: int = THREADS,
     ) -> None:
         self._records = records
@@ -50,13 +53,20 @@ class Inspector:
         self._written = written
         self._period_s = period_s
         self._threads = threads
+        self._logger = logger
         self._restarts: dict[str, int] = {}
+        self._silent = 0
 
     def step(self) -> bool:
         """Always False: once a period is enough. Raises `Unavailable`."""
-        if not self._turns.mine(WORK, self._period_s * TURN_PERIODS):
-            self._restarts.clear()
-            return False
+        with turn(self._turns, WORK, self._period_s * TURN_PERIODS) as mine:
+            if mine:
+                self._look_at_all()
+            else:
+                self._restarts.clear()
+        return False
+
+    def _look_at_all(self) -> None:
         records = list(running_records(self._records))
         alarms = self._findings.alarms(AlarmKind.INSPECT)
         seen: dict[str, int] = {}
@@ -69,19 +79,37 @@ class Inspector:
             if finding is not None and self._findings.write(finding) is Written.WRITTEN:
                 self._written(finding)
         self._restarts = seen
-        return False
 
     def _inspect_all(self, records: Sequence[RuntimeRecord]) -> list[ContainerView | None]:
-        if self._threads == 1:
-            return list(map(self._inspect, records))
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="rtm-inspect") as threads:
-            return list(threads.map(self._inspect, records))
+        """What each container is like. Raises `Unavailable` when the runtime tells of none of them."""
+        silent: list[Unavailable] = []
 
-    def _inspect(self, record: RuntimeRecord) -> ContainerView | None:
-        try:
-            return self._runtime.inspect(record.current_container_id or "")
-        except ContainerNotFound:
-            return None
+        def inspect(record: RuntimeRecord) -> ContainerView | None:
+            try:
+                return self._runtime.inspect(record.current_container_id or "")
+            except ContainerNotFound:
+                return None
+            except Unavailable as error:  # one container that is broken or stuck hides no other
+                silent.append(error)
+                self._logger.debug("cannot be inspected", extra={"game_id": record.game_id, "error": str(error)})
+                return None
+
+        if self._threads == 1:
+            views = list(map(inspect, records))
+        else:
+            with ThreadPoolExecutor(self._threads, thread_name_prefix="rtm-inspect") as threads:
+                views = list(threads.map(inspect, records))
+        if silent and len(silent) == len(records):
+            raise silent[0]
+        self._tell_silent(len(silent), silent)
+        return views
+
+    def _tell_silent(self, count: int, silent: Sequence[Unavailable]) -> None:
+        """Once when it begins or changes; the names stand in the log at debug."""
+        if count and count != self._silent:
+            extra = {"containers": count, "error": str(silent[0])}
+            self._logger.warning("containers cannot be inspected", extra=extra)
+        self._silent = count
 
     def _judge(self, record: RuntimeRecord, view: ContainerView, alarm: Alarm | None) -> Finding | None:
         grew = view.restart_count > self._restarts.get(view.container_id, view.restart_count)

@@ -22,7 +22,7 @@ from rtmanager.operations.ports import ContainerRuntime
 from rtmanager.operations.store import Records
 from rtmanager.operations.tools import Clock
 from rtmanager.workers.reconcile import running_records
-from rtmanager.workers.watching import Answer, Findings, Target, Turns, Written
+from rtmanager.workers.watching import Answer, Findings, Target, Turns, Written, turn
 
 #: The turn is kept for so many periods: another instance takes over when ours says nothing for that long.
 TURN_PERIODS = 3.0
@@ -79,9 +79,14 @@ class Prober:
 
     def step(self) -> bool:
         """Always False: once a period is enough. Raises `Unavailable`."""
-        if not self._turns.mine(WORK, self._period_s * TURN_PERIODS):
-            self._failures.clear()
-            return False
+        with turn(self._turns, WORK, self._period_s * TURN_PERIODS) as mine:
+            if mine:
+                self._probe_all()
+            else:
+                self._failures.clear()
+        return False
+
+    def _probe_all(self) -> None:
         began = monotonic()
         records = {record.game_id: record for record in running_records(self._records)}
         answers = self._probes.probe(self._targets(records.values()), self._timeout_s)
@@ -100,7 +105,6 @@ class Prober:
         self._failures = {container_id: count for container_id, count in failures.items() if count}
         elapsed_ms = round((monotonic() - began) * 1000)
         self._logger.debug("probe cycle", extra={"probed": len(answers), "elapsed_ms": elapsed_ms})
-        return False
 
     def _targets(self, records: Iterable[RuntimeRecord]) -> list[Target]:
         if self._by() is ProbeBy.ENDPOINT:

@@ -7,13 +7,14 @@ suspect is looked at once more by itself (`settler`), by the same rules (`domain
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator
 from threading import Event
 
-from rtmanager.domain.container import ContainerView
 from rtmanager.domain.drift import House, Looked, decide
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.domain.findings import Stray
+from rtmanager.domain.game import is_game_id
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.ports import ContainerRuntime
 from rtmanager.operations.store import Records
@@ -24,8 +25,8 @@ from rtmanager.workers.watching import Findings
 
 #: Records that are read at once.
 PAGE = 1000
-#: How long a start waits for the suspects of its first pass; what is stuck then is looked at further on.
-FIRST_PASS_S = 10.0
+#: How long a start waits for the next of the suspects of its first pass to be looked at.
+STUCK_S = 10.0
 
 
 class NotReconciled(RuntimeManagerError):
@@ -64,7 +65,11 @@ class Reconciler:
         except Unavailable as error:
             self._logger.warning("first reconcile put off", extra={"error": str(error)})
             return False
-        self._attention.wait_until_looked(FIRST_PASS_S)
+        except Exception:  # a defect: jobs and calls are served all the same, and the next pass tries again
+            self._logger.exception("first reconcile failed")
+            return False
+        if not self._attention.wait_until_looked(STUCK_S):
+            self._logger.warning("some games of the first reconcile are stuck; they are looked at further on")
         return True
 
     def step(self) -> bool:
@@ -85,17 +90,22 @@ class Reconciler:
         """Games that differ, with the containers that do."""
         running = {record.game_id: record for record in running_records(self._records)}
         listed = self._runtime.list_games()
-        others = self._findings.records_of({view.game_id for view in listed} - running.keys())
+        games = {view.game_id for view in listed if is_game_id(view.game_id)}
+        others = self._findings.records_of(games - running.keys())
         known = {**running, **{record.game_id: record for record in others}}
         decisions = decide(known.values(), listed, Looked(self._clock()), self._house)
         strays = {each.container_id: each for each in decisions if isinstance(each, Stray)}
         self._strays.keep_only(strays)
+        alive: defaultdict[str, set[str]] = defaultdict(set)
+        for view in listed:
+            if view.alive:
+                alive[view.game_id].add(view.container_id)
         suspects: dict[str, set[str]] = {}
         for decision in decisions:
             if isinstance(decision, Stray) and decision.game_id not in known:
                 self._report(decision)
             else:
-                suspects[decision.game_id] = _alive(listed, decision.game_id)
+                suspects[decision.game_id] = alive[decision.game_id]
         return suspects
 
     def _report(self, stray: Stray) -> None:
@@ -113,7 +123,3 @@ def running_records(records: Records) -> Iterator[RuntimeRecord]:
         if len(page) < PAGE:
             return
         after = page[-1].game_id
-
-
-def _alive(listed: Sequence[ContainerView], game_id: str) -> set[str]:
-    return {view.container_id for view in listed if view.game_id == game_id and view.alive}

@@ -44,6 +44,7 @@ class Retention:
         """Always False: once a period is enough. Raises `Unavailable`."""
         if not self._turns.mine(WORK, self._period_s):
             return False
+        self._findings.forget_old_alarms()
         queued = 0
         for record in self._findings.stopped_before(self._clock() - self._keep, BATCH):
             source_ref = f"retention:{record.last_op_at:%Y-%m-%dT%H:%M:%SZ}"

@@ -55,6 +55,9 @@ class Settler:
             if not hint.listed and (record is None or record.status is not Status.RUNNING):
                 # What happens to the containers of another deployment on this host ends here, too.
                 return not self._may_come_true(game_id, hint)
+            if (record is None or record.status is not Status.RUNNING) and self.findings.busy(game_id):
+                # A start under way has a container that nobody may adopt, also when it fails before this look is over.
+                return False
             views = self._look(game_id, record, hint)
             own = _own(record, views)
             if own is not None and own.state is ContainerState.REMOVING:
@@ -137,7 +140,7 @@ class Settler:
             return None
         if not is_crash(last_exit, asked=last_exit.container_id in hint.asked):
             return None
-        now = self.clock()
+        now = self.findings.now()
         done = self.findings.restarts_since(finding.game_id, policy.window_begins(now))
         due_at = policy.restart_at(now, done)
         if due_at is None:

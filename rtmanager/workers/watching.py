@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding
 from rtmanager.domain.operation import Request
 from rtmanager.domain.record import RuntimeRecord
@@ -29,7 +31,10 @@ class Findings(Protocol):
     """Where findings become durable. Every method may raise `Unavailable("postgres", …)`."""
 
     def write(self, finding: Finding) -> Written:
-        """Write it as a whole: record, log, snapshot, messages; or nothing."""
+        """Write it as a whole: record, log, snapshot, messages; or nothing.
+
+        Raises `StoreRefused` for what the store will never take.
+        """
         ...
 
     def busy(self, game_id: str) -> bool:
@@ -37,7 +42,11 @@ class Findings(Protocol):
         ...
 
     def alarms(self, kind: AlarmKind) -> Mapping[str, Alarm]:
-        """The alarms of a kind that are raised, by game."""
+        """The alarms of a kind that are raised of containers that run by their records, by game."""
+        ...
+
+    def forget_old_alarms(self) -> None:
+        """Forget those of containers that are on record as running no more."""
         ...
 
     def records_of(self, game_ids: Collection[str]) -> Sequence[RuntimeRecord]:
@@ -48,9 +57,14 @@ class Findings(Protocol):
         """The stopped records with the oldest last operations, those before `moment`."""
         ...
 
-    def queue_restart(self, due_by: datetime) -> Sequence[Request]:
+    def now(self) -> datetime:
+        """The store's clock, by which restarts are planned and counted: hosts may disagree about the time."""
+        ...
+
+    def queue_restart(self, due_by: datetime, *, oldest: datetime | None = None) -> Sequence[Request]:
         """Queue the restart of every crashed game that is due, as an ordinary operation; returns what was queued.
 
+        What was due before `oldest` is dropped: nobody expects it any more.
         One that has been overtaken (by any operation on its game, or another state of its record) is dropped.
         """
         ...
@@ -66,6 +80,19 @@ class Turns(Protocol):
     def mine(self, work: str, for_s: float) -> bool:
         """Whether this instance does it, for as many seconds from now; one that says nothing more loses it."""
         ...
+
+
+@contextmanager
+def turn(turns: Turns, work: str, for_s: float) -> Iterator[bool]:
+    """Whether this instance does the work now. One that cannot, since something does not answer it, lets others."""
+    mine = turns.mine(work, for_s)
+    try:
+        yield mine
+    except Unavailable:
+        if mine:
+            with suppress(Unavailable):
+                turns.mine(work, 0.0)
+        raise
 
 
 class Happening(StrEnum):

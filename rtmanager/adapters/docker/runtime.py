@@ -151,7 +151,15 @@ class DockerRuntime:
             "the containers",
             lambda client: client.containers(all=True, filters={"label": labels}),
         )
-        return [views.listed(container) for container in found]
+        return [view for view in map(self._listed, found) if view is not None]
+
+    def _listed(self, found: dict[str, Any]) -> ContainerView | None:
+        """One that cannot be read must not hide the others; who looks for it by itself hears why."""
+        try:
+            return views.listed(found)
+        except (KeyError, TypeError, ValueError) as error:
+            self._logger.warning("container %s in the list cannot be read: %r", found.get("Id"), error)
+            return None
 
     def log_tail(self, container_id: str) -> str:
         """See the port; a log driver that cannot be read from keeps none."""

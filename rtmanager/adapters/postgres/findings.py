@@ -76,11 +76,26 @@ class PostgresFindings:
             rows = connection.execute(SQL["stopped_before"], {"moment": moment, "limit": limit})
             return [read_record(row) for row in rows]
 
-    def queue_restart(self, due_by: datetime) -> Sequence[Request]:
+    def forget_old_alarms(self) -> None:
+        """See the port."""
+        with self._database.transaction() as connection:
+            connection.execute(SQL["forget_old_alarms"])
+
+    def now(self) -> datetime:
+        """See the port."""
+        with self._database.transaction() as connection:
+            row = connection.execute(SQL["clock"]).fetchone()
+        assert row is not None
+        now: datetime = row["now"]
+        return now
+
+    def queue_restart(self, due_by: datetime, *, oldest: datetime | None = None) -> Sequence[Request]:
         """See the port."""
         queued = []
         with self._database.transaction() as connection:
             for row in connection.execute(SQL["take_due_restarts"], {"due_by": due_by}).fetchall():
+                if oldest is not None and row["due_at"] < oldest:
+                    continue
                 request = Request(
                     row["game_id"], OpKind.RESTART, OpSource.AUTO_RECONCILE, f"crash:{row['container_id'][:12]}"
                 )

@@ -16,7 +16,10 @@ VALUES (%(game_id)s, %(kind)s, %(container_id)s, %(mark)s, %(details)s::jsonb, %
 ON CONFLICT (game_id, kind) DO UPDATE
 SET container_id = excluded.container_id, mark = excluded.mark, details = excluded.details,
     raised_at = excluded.raised_at
-WHERE alarms.container_id <> excluded.container_id OR alarms.mark <> excluded.mark
+WHERE alarms.container_id <> excluded.container_id
+   OR (alarms.mark <> excluded.mark
+       -- Occasions of one kind come in order, though not to every instance at the same time.
+       AND (alarms.kind <> 'oom' OR alarms.raised_at < excluded.raised_at))
 RETURNING game_id;
 
 -- name: calm_alarm
@@ -26,7 +29,19 @@ WHERE game_id = %(game_id)s AND kind = %(kind)s AND container_id = %(container_i
 RETURNING game_id;
 
 -- name: list_alarms
-SELECT game_id, kind, container_id, mark, details, raised_at FROM alarms WHERE kind = %(kind)s;
+-- Those of containers that run by their records.
+SELECT a.game_id, a.kind, a.container_id, a.mark, a.details, a.raised_at
+FROM alarms a
+JOIN runtime_records r ON r.game_id = a.game_id AND r.status = 'running' AND r.current_container_id = a.container_id
+WHERE a.kind = %(kind)s;
+
+-- name: forget_old_alarms
+DELETE FROM alarms a
+WHERE NOT EXISTS (SELECT FROM runtime_records r
+                  WHERE r.game_id = a.game_id AND r.status = 'running' AND r.current_container_id = a.container_id);
+
+-- name: clock
+SELECT clock_timestamp() AS now;
 
 -- name: restore_snapshot
 -- What the inspector complained about is over; what the prober did may not be.
@@ -57,7 +72,7 @@ SET container_id = excluded.container_id, due_at = excluded.due_at;
 DELETE FROM crash_restarts
 WHERE game_id IN (
     SELECT game_id FROM crash_restarts WHERE due_at <= %(due_by)s ORDER BY due_at LIMIT 100 FOR UPDATE SKIP LOCKED)
-RETURNING game_id, container_id;
+RETURNING game_id, container_id, due_at;
 
 -- name: submit_restart
 -- The restart as an ordinary operation, unless one is under way; the end of one drops the plan by itself.
@@ -94,7 +109,7 @@ INSERT INTO watch_turns (work, owner, until)
 VALUES (%(work)s, %(owner)s, clock_timestamp() + make_interval(secs => %(for_s)s))
 ON CONFLICT (work) DO UPDATE
 SET owner = excluded.owner, until = excluded.until
-WHERE watch_turns.owner = excluded.owner OR watch_turns.until < clock_timestamp()
+WHERE watch_turns.owner = excluded.owner OR watch_turns.until <= clock_timestamp()
 RETURNING work;
 
 -- name: get_snapshot

@@ -54,8 +54,8 @@ class DockerEventsTest(unittest.TestCase):
         self.streams: list[Feed] = []
         self.feed = self.make()
 
-    def make(self, window_s: float = PATIENT_S) -> DockerEvents:
-        feed = DockerEvents(self.daemon.host, window_s=window_s, deadlines=Deadlines(ping_s=SHORT_S))
+    def make(self, window_s: float = PATIENT_S, ping_s: float = PATIENT_S) -> DockerEvents:
+        feed = DockerEvents(self.daemon.host, window_s=window_s, deadlines=Deadlines(ping_s=ping_s))
         self.addCleanup(feed.interrupt)
         return feed
 
@@ -257,7 +257,7 @@ class DockerEventsTest(unittest.TestCase):
             list(self.feed.listen())
 
     def test_an_engine_that_does_not_answer_is_unavailable(self) -> None:
-        self.feed = self.make(SHORT_S)
+        self.feed = self.make(ping_s=SHORT_S)
         for request in (PING, EVENTS):
             for silence in (Exchange.hang, Exchange.drop):
                 with self.subTest(request), mock.patch.dict(self.daemon.answers, {request: silence}):

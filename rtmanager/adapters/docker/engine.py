@@ -132,7 +132,7 @@ class Engine:
 
     def _no_answer(self, error: Exception, allowed: Allowance) -> Unavailable:
         if timed_out(error):
-            waited_s = min(allowed.total_s, allowed.silence_s)
+            waited_s = min(allowed.total_s, allowed.silence_s, allowed.begin_s or allowed.total_s)
             why = f"nothing within {waited_s:g} s; look for a stuck container, or restart Docker"
         else:
             why = f"{reason(error)}; check that Docker runs there and that this user may use it"

@@ -23,6 +23,7 @@ from requests.exceptions import HTTPError, RequestException
 from rtmanager.adapters.docker import views
 from rtmanager.adapters.docker.engine import Deadlines, Engine
 from rtmanager.adapters.docker.errors import reason, timed_out, words
+from rtmanager.adapters.docker.lines import Allowance
 from rtmanager.domain.container import KIND, LABEL_KIND, LABEL_OWNER, OWNER
 from rtmanager.workers.watching import ContainerEvent, Happening
 
@@ -60,7 +61,8 @@ class DockerEvents:
             ping.close()
             self._since_ns = now_ns - BEGIN_BEFORE_NS
         since = f"{self._since_ns // 10**9}.{self._since_ns % 10**9:09}"
-        stream, now_ns = self._ask(self._window_s, "/events", {"since": since, "filters": _FILTERS})
+        window = Allowance(self._window_s, begin_s=self._engine.deadlines.ping_s)
+        stream, now_ns = self._ask(window, "/events", {"since": since, "filters": _FILTERS})
         if now_ns + BEGIN_BEFORE_NS < self._since_ns:
             self._since_ns = now_ns  # the daemon's clock was set back
         self._stream = stream, now_ns
@@ -92,10 +94,12 @@ class DockerEvents:
         self._interrupted = True
         self._engine.close()
 
-    def _ask(self, seconds: float, path: str, params: dict[str, str] | None = None) -> tuple[Response, int]:
+    def _ask(
+        self, allowance: Allowance | float, path: str, params: dict[str, str] | None = None
+    ) -> tuple[Response, int]:
         """An answer, its body not yet read, and the daemon's clock when it was given."""
         try:
-            answer = self._engine.ask(seconds, lambda client: _get(client, path, params))
+            answer = self._engine.ask(allowance, lambda client: _get(client, path, params))
         except APIError as error:
             raise self._engine.unavailable(f"asked for {path} it says {words(error)}") from error
         try:

@@ -31,10 +31,14 @@ CONNECT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """How long one answer may take in seconds: as a whole, and without a single byte."""
+    """How long one answer may take in seconds: as a whole, and without a single byte.
+
+    With `begin_s` its first byte may take that long, and the whole counts from there.
+    """
 
     total_s: float
     silence_s: float = math.inf
+    begin_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +75,12 @@ class EngineSocket(socket.socket):
 
     _until = math.inf
     _silence_s = math.inf
+    _from_first_byte_s: float | None = None
 
     def allow(self, allowance: Allowance) -> None:
         """Start the time of one answer."""
-        self._until = monotonic() + allowance.total_s
+        self._until = monotonic() + (allowance.total_s if allowance.begin_s is None else allowance.begin_s)
+        self._from_first_byte_s = None if allowance.begin_s is None else allowance.total_s
         self._silence_s = allowance.silence_s
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
@@ -82,7 +88,10 @@ class EngineSocket(socket.socket):
         if left <= 0:
             raise TimeoutError("timed out")
         self.settimeout(None if left == math.inf else left)
-        return super().recv_into(buffer, nbytes, flags)
+        received = super().recv_into(buffer, nbytes, flags)
+        if self._from_first_byte_s is not None:
+            self._until, self._from_first_byte_s = monotonic() + self._from_first_byte_s, None
+        return received
 
     def hang_up(self) -> None:
         """End whatever another thread waits for on this socket; that thread closes it."""

@@ -165,7 +165,8 @@ class DockerAway(GatedTestCase, WatchedTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.start_runtime()
+        # Otherwise the inspector may be the first to see that it is not running, and say so.
+        self.start_runtime(INSPECT_INTERVAL="1h")
         self.container = self.start_game()
 
     def test_what_happened_while_docker_was_away_is_told_when_it_is_back_and_nothing_before(self) -> None:

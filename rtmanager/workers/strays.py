@@ -24,7 +24,7 @@ class Strays:
                 return
             self._known[stray.container_id] = stray
         self._logger.warning(
-            "container disagrees with its record and is left alone: rename, remove or reconnect it by hand",
+            "container disagrees with the records and is left alone",
             extra={
                 "game_id": stray.game_id,
                 "container_id": stray.container_id,

@@ -143,6 +143,7 @@ class Inspecting(WatchedTestCase):
         self.container.pause()
         [event] = self.wait_for("inspect_unhealthy")
         self.assertEqual(event["details"], {"restart_count": 0, "state": "paused", "health": ""})
+        time.sleep(0.5)
         self.container.unpause()
         self.wait_until("the snapshot to be healthy", lambda: self.snapshot() == ("healthy", "inspect"))
         self.assertEqual(self.kinds(), ["inspect_unhealthy"])

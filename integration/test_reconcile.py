@@ -133,7 +133,7 @@ class PeopleAtWork(WatchedTestCase):
         self.engine_call("GET", "/healthz")
         self.container.stop()
         self.wait_for_status("stopped")
-        self.assertEqual(self.kinds(), ["container_exited"])
+        self.wait_for("container_exited")
 
     def test_listing_shows_the_present_statuses(self) -> None:
         self.container.remove()

@@ -29,7 +29,7 @@ class VantageTest(unittest.TestCase):
         """This process runs in such a container; Docker finds it by the beginning of its id, or by its name."""
         self.docker.add_foreign(view(container_id=container_id, name=name, networks=frozenset(networks)))
         found = self.docker.containers[0]
-        self.docker.inspect = lambda _id_or_name: found  # type: ignore[method-assign]
+        self.docker.inspect = lambda _id_or_name: found  # type: ignore[method-assign, assignment]
 
     def by(self, setting: str = "auto") -> ProbeBy:
         return Vantage(setting, NETWORK, self.docker)()

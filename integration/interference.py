@@ -12,8 +12,6 @@ from contextlib import suppress
 from random import Random
 from typing import Any
 
-from docker.errors import APIError
-
 from harness import images
 from harness.fixtures.container import Container
 from integration.gate import Gate
@@ -57,6 +55,8 @@ class Interference:
 
     def step(self) -> None:
         """One thing happens, and what is due is taken back."""
+        from docker.errors import APIError
+
         self._take_back(time.monotonic())
         names = list(self._steps)
         [name] = self._random.choices(names, [self._steps[each][0] for each in names])
@@ -70,6 +70,8 @@ class Interference:
         self._take_back(float("inf"))
 
     def _take_back(self, until: float) -> None:
+        from docker.errors import APIError
+
         due = [undo for moment, undo in self._undo if moment <= until]
         self._undo = [each for each in self._undo if each[0] > until]
         for undo in due:

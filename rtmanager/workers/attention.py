@@ -176,5 +176,7 @@ class Attention:
 
     def _until_next(self) -> float | None:
         """How long nothing is due; None when nothing waits. What a look under way holds back wakes us by its end."""
-        due = [due for due, game_id in self._queue if game_id not in self._working]
-        return max(0.0, min(due) - monotonic()) if due else None
+        if self._queue and self._queue[0][1] not in self._working:
+            return max(0.0, self._queue[0][0] - monotonic())
+        due = min((due for due, game_id in self._queue if game_id not in self._working), default=None)
+        return None if due is None else max(0.0, due - monotonic())

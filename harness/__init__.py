@@ -18,6 +18,7 @@ them. `daemon` always means the Docker daemon, `engine` the game engine. The gui
 from harness.cases.docker import DockerTestCase, ServicesTestCase, start_services
 from harness.cases.runtime import RuntimeTestCase, unique_game_id
 from harness.errors import DaemonUnavailable, HarnessError, ImageUnavailable, WaitFailed
+from harness.fixtures import faults
 from harness.fixtures.container import Container, Mount
 from harness.fixtures.container import start as start_container
 from harness.fixtures.live import LiveRuntime
@@ -66,6 +67,7 @@ __all__ = [
     "create_network",
     "create_state_root",
     "engine_image",
+    "faults",
     "start_container",
     "start_postgres",
     "start_redis",

@@ -5,7 +5,6 @@ The content of the folder is hashed into a label of the image; the same hash mea
 
 import hashlib
 import io
-import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +73,8 @@ class Recipe:
         return (path for path in every if "__pycache__" not in path.parts)
 
     def _context(self) -> io.BytesIO:
+        import tarfile
+
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
             for path in self._files():

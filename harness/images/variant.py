@@ -5,7 +5,6 @@ has everything that it stands on.
 """
 
 import io
-import tarfile
 from typing import Any
 
 from harness import daemon
@@ -30,6 +29,8 @@ def variant(image: str, content: str) -> str:
 
 
 def _packed(files: dict[str, str]) -> io.BytesIO:
+    import tarfile
+
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name, text in files.items():

@@ -50,6 +50,8 @@ class PostgresOutbox:
         """Tells this database from any other that uses the same Redis."""
         with self._database.transaction() as connection:
             row = connection.execute(SQL["deployment_id"]).fetchone()
+            if row is None:  # another instance made it just now, which this statement's snapshot did not see
+                row = connection.execute(SQL["deployment_id"]).fetchone()
         assert row is not None
         return str(row["id"])
 

@@ -4,21 +4,19 @@ from collections.abc import Iterator
 
 from bench.catalogue import Bench
 from bench.contest import Contest
+from bench.docker import prepared_docker
 from bench.harness import services, testcontainers, whole_test
 from bench.harness.filled import Filled
-from harness import daemon, images
-from harness.runs import ending
+from harness import images
 
 
 def bench() -> Bench:
     """The bench; its conditions are looked up now, and the images made if they are missing."""
-    ending.leave_nothing()
-    images.ensure_all()
-    engine = daemon.client().version()
+    engine = prepared_docker()
     return Bench(
         contests=_contests,
         notes={
-            "Docker": f"{engine['Version']}, kernel {engine['KernelVersion']}",
+            "Docker": engine,
             "images of both sides": f"{images.postgres()} and {images.redis()}, present",
             "compared with": testcontainers.version(),
         },

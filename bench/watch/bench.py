@@ -4,20 +4,17 @@ from collections.abc import Iterator
 
 from bench.catalogue import Bench
 from bench.contest import Contest
+from bench.docker import prepared_docker
 from bench.watch import exits, probing, reconciling
-from harness import daemon, images
-from harness.runs import ending
 
 
 def bench() -> Bench:
     """The bench; its conditions are looked up now, and the images made if they are missing."""
-    ending.leave_nothing()
-    images.ensure_all()
-    engine = daemon.client().version()
+    engine = prepared_docker()
     return Bench(
         contests=_contests,
         notes={
-            "Docker, for the exits": f"{engine['Version']}, kernel {engine['KernelVersion']}",
+            "Docker, for the exits": engine,
             "engines that are probed": f"one process, an address on loopback each; {probing.WIDTH} are asked at once",
             "containers that are listed": "a daemon that says the same text every time; records in memory",
             "an exit": "from FinishedAt to the id of the entry, which Redis cuts down to a whole millisecond",

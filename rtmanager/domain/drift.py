@@ -75,10 +75,16 @@ def _decide_game(
         yield disposed(record, looked)
     elif own.state in ENDED:
         yield observed_exited(record, own, looked)
-    elif own.alive and (reason := _why_astray(own, game_id, record.docker_network)):
+    elif own.alive:
+        # Only then: what lives beside one that is gone may be adopted, once the record is no longer running.
+        yield from _astray(record, own, views)
+
+
+def _astray(record: RuntimeRecord, own: ContainerView, views: Sequence[ContainerView]) -> Iterator[Stray]:
+    """What disagrees though the game runs as recorded: its own container, or others beside it."""
+    game_id = record.game_id
+    if reason := _why_astray(own, game_id, record.docker_network):
         yield Stray(game_id, own.container_id, own.name, f"the game's own container {reason}")
-    if own is None or not own.alive:
-        return  # what else lives may be adopted once the record is no longer running
     for view in views:
         if view.alive and view is not own:
             reason = f"the record of game {game_id} names another container"

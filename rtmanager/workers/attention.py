@@ -71,7 +71,6 @@ class Attention:
         self._cases: dict[str, _Case] = {}
         self._queue: list[tuple[float, str]] = []
         self._working: set[str] = set()
-        self._stopping = False
         self._closing = threading.Event()
         self._threads = [
             threading.Thread(target=self._work, name=f"rtm-attention-{number}", daemon=True)
@@ -85,9 +84,8 @@ class Attention:
 
     def close(self) -> None:
         """Forget what waits and wait for the looks under way; what they wait for should be closed by now."""
-        self._closing.set()
         with self._changed:
-            self._stopping = True
+            self._closing.set()
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
@@ -124,10 +122,10 @@ class Attention:
         while True:
             with self._changed:
                 taken = self._take()
-                while taken is None and not self._stopping:
+                while taken is None and not self._closing.is_set():
                     self._changed.wait(self._until_next())
                     taken = self._take()
-                if self._stopping or taken is None:
+                if self._closing.is_set() or taken is None:
                     return
             game_id, case = taken
             again = self._look(game_id, case)

@@ -24,8 +24,6 @@ from rtmanager.workers.watching import Findings, Turns, Written, turn
 
 #: Containers that are inspected side by side.
 THREADS = 8
-#: The turn is kept for so many periods: another instance takes over when ours says nothing for that long.
-TURN_PERIODS = 3.0
 WORK = "inspect"
 
 
@@ -59,7 +57,7 @@ class Inspector:
 
     def step(self) -> bool:
         """Always False: once a period is enough. Raises `Unavailable`."""
-        with turn(self._turns, WORK, self._period_s * TURN_PERIODS) as mine:
+        with turn(self._turns, WORK, self._period_s) as mine:
             if mine:
                 self._look_at_all()
             else:

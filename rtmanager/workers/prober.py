@@ -24,8 +24,6 @@ from rtmanager.operations.tools import Clock
 from rtmanager.workers.reconcile import running_records
 from rtmanager.workers.watching import Answer, Findings, Target, Turns, Written, turn
 
-#: The turn is kept for so many periods: another instance takes over when ours says nothing for that long.
-TURN_PERIODS = 3.0
 WORK = "probe"
 
 
@@ -79,7 +77,7 @@ class Prober:
 
     def step(self) -> bool:
         """Always False: once a period is enough. Raises `Unavailable`."""
-        with turn(self._turns, WORK, self._period_s * TURN_PERIODS) as mine:
+        with turn(self._turns, WORK, self._period_s) as mine:
             if mine:
                 self._probe_all()
             else:

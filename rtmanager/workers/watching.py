@@ -82,10 +82,17 @@ class Turns(Protocol):
         ...
 
 
+#: A turn is kept for so many periods: another instance takes over when ours says nothing for that long.
+TURN_PERIODS = 3.0
+
+
 @contextmanager
-def turn(turns: Turns, work: str, for_s: float) -> Iterator[bool]:
-    """Whether this instance does the work now. One that cannot, since something does not answer it, lets others."""
-    mine = turns.mine(work, for_s)
+def turn(turns: Turns, work: str, period_s: float) -> Iterator[bool]:
+    """Whether this instance does the work of this period, and of those that follow as long as it comes back.
+
+    One that cannot, since something does not answer it, lets others.
+    """
+    mine = turns.mine(work, period_s * TURN_PERIODS)
     try:
         yield mine
     except Unavailable:

@@ -77,30 +77,30 @@ class StoreInPostgres:
         return PostgresHistories(self._database)
 
     def now(self) -> datetime:
-        with self._database.transaction() as connection:
+        with self._database.transaction("test") as connection:
             row = connection.execute(b"SELECT clock_timestamp() AS now").fetchone()
         assert row is not None
         now: datetime = row["now"]
         return now
 
     def pass_time(self, seconds: float) -> None:
-        with self._database.transaction() as connection:
+        with self._database.transaction("test") as connection:
             for table, columns in _MOMENTS.items():
                 earlier = ", ".join(f"{column} = {column} - make_interval(secs => %(seconds)s)" for column in columns)
                 connection.execute(f"UPDATE {table} SET {earlier}".encode(), {"seconds": seconds})
 
     def put_record(self, record: RuntimeRecord) -> None:
-        with self._database.transaction() as connection:
+        with self._database.transaction("test") as connection:
             connection.execute(b"DELETE FROM runtime_records WHERE game_id = %s", (record.game_id,))
             connection.execute(SQL["insert_record"], asdict(record))
 
     def log_rows(self) -> Sequence[LogEntry]:
-        with self._database.transaction() as connection:
+        with self._database.transaction("test") as connection:
             return [_log_entry(row) for row in connection.execute(b"SELECT * FROM operation_log ORDER BY id")]
 
     def snapshot(self, game_id: str) -> tuple[str, HealthStatus, HealthSource, Mapping[str, object]] | None:
         query = b"SELECT * FROM health_snapshots WHERE game_id = %s"
-        with self._database.transaction() as connection:
+        with self._database.transaction("test") as connection:
             row = connection.execute(query, (game_id,)).fetchone()
         if row is None:
             return None

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import psycopg
 
-from rtmanager import __version__
+from rtmanager import __version__, failpoints
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.app import Runtime, StartupFailed
@@ -53,6 +53,8 @@ def serve(config: Config, logger: logging.Logger) -> int:
     # give the signal to another one.
     signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    if failpoints.arm(config.failpoints):
+        logger.warning("failpoints are armed: this process is meant to fail", extra={"failpoints": config.failpoints})
     runtime = Runtime(config, logger)
     try:
         runtime.start()

@@ -70,6 +70,7 @@ class Config:
     crash_restart_first_pause_s: float = 5.0
     crash_restart_longest_pause_s: float = 300.0
     game_lease_ttl_s: int = 60
+    failpoints: str = ""
     log_level: str = "info"
     log_format: str = "auto"
     shutdown_timeout_s: float = 30.0

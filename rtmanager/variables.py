@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rtmanager import values
+from rtmanager import failpoints, values
 from rtmanager.adapters.postgres.dsn import postgres_dsn
 from rtmanager.domain.container import parse_cpus, parse_memory, parse_pids
 from rtmanager.domain.messages import Stream
@@ -309,6 +309,13 @@ VARIABLES: tuple[Variable, ...] = (
         values.whole(5, 86400),
         "60",
         "seconds that an operation survives without a heartbeat of its instance",
+    ),
+    Variable(
+        "RTMANAGER_FAILPOINTS",
+        "failpoints",
+        values.by_domain(failpoints.checked),
+        "",
+        "for tests of crashes only: what is to happen at which point (docs/reliability.md)",
     ),
     Variable("RTMANAGER_LOG_LEVEL", "log_level", values.one_of(*LOG_LEVELS), "info", "least level that is logged"),
     Variable(

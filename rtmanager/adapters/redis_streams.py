@@ -17,6 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from rtmanager import failpoints
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.jobs import Batch, Entry, EntryId
 from rtmanager.domain.messages import Stream
@@ -116,7 +117,7 @@ class RedisStreams:
 
     def ping(self) -> str:
         """The server's version. Raises `Unavailable`."""
-        with self._translated():
+        with self._command("ping"):
             return str(self._client.info("server")["redis_version"])
 
     # --- reading
@@ -127,7 +128,7 @@ class RedisStreams:
         `XREAD` and not `XREADGROUP`: waiting needs no turn and takes nothing.
         """
         timeout_ms = max(1, round(min(timeout_s, self._longest_wait_s) * 1000))
-        with self._translated(), self._waiter.client() as connection:
+        with self._command("wait"), self._waiter.client() as connection:
             positions = {self._names[stream]: self._last_given(stream) for stream in INPUTS}
             self._waiting_client = int(connection.client_id())
             try:
@@ -139,12 +140,12 @@ class RedisStreams:
         """End a `wait` on another thread now. One that is about to begin is not seen: ask again."""
         waiting = self._waiting_client
         if waiting is not None:
-            with self._translated():
+            with self._command("interrupt"):
                 self._client.client_unblock(waiting)
 
     def read(self, limit: int) -> Sequence[Batch]:
         """See `InputStreams.read`."""
-        with self._translated():
+        with self._command("read"):
             try:
                 return self._read(limit)
             except redis.ResponseError as error:
@@ -156,7 +157,7 @@ class RedisStreams:
 
     def acknowledge(self, entries: Sequence[Entry]) -> None:
         """See `InputStreams.acknowledge`."""
-        with self._translated(), self._client.pipeline(transaction=False) as pipe:
+        with self._command("acknowledge"), self._client.pipeline(transaction=False) as pipe:
             for stream in INPUTS:
                 ids = [str(entry.entry_id) for entry in entries if entry.stream is stream]
                 if ids:
@@ -228,7 +229,7 @@ class RedisStreams:
             flat = [part for pair in due.message.fields.items() for part in pair]
             index = keys.index(self._names[due.message.stream]) + 1
             arguments += [due.message_id, index, len(flat), *flat]
-        with self._translated():
+        with self._command("publish"):
             try:
                 added, refused = self._publish(keys=keys, args=arguments)
             except redis.ResponseError as error:
@@ -241,20 +242,24 @@ class RedisStreams:
 
     def remembered(self) -> set[int]:
         """See `OutputStreams.remembered`."""
-        with self._translated():
+        with self._command("remembered"):
             return {int(text) for text in self._client.smembers(self._remembered)}
 
     def forget(self, message_ids: Sequence[int]) -> None:
         """See `OutputStreams.forget`."""
         if message_ids:
-            with self._translated():
+            with self._command("forget"):
                 self._client.srem(self._remembered, *message_ids)
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Whatever Redis has against a command, a person mends it there, and then trying again helps."""
+    def _command(self, name: str) -> Iterator[None]:
+        """Whatever Redis has against a command, a person mends it there, and then trying again helps.
+
+        `name` is what is asked for, as `failpoints.EFFECTS` has it behind `redis.`.
+        """
         try:
-            yield
+            with failpoints.around(f"redis.{name}"):
+                yield
         except redis.ReadOnlyError as error:
             # The server was demoted: the next command has to find the new master.
             self._client.connection_pool.disconnect()

@@ -12,9 +12,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from rtmanager import failpoints
 from rtmanager.domain.errors import InvalidValue
 from rtmanager.domain.game import check_game_id
 from rtmanager.operations.ports import StateDirectoryInvalid
+
+#: The effect, by its name in `failpoints`.
+_PREPARE = "directory.prepare"
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -61,7 +65,7 @@ class HostStateDirectories:
         except InvalidValue as error:
             raise StateDirectoryInvalid(str(error)) from error
         path = self.path_of(game_id)
-        with _explained(self._root), _directory(self._root) as root, _explained(path):
+        with _explained(self._root), _directory(self._root) as root, _explained(path), failpoints.around(_PREPARE):
             with suppress(FileExistsError):
                 os.mkdir(game_id, 0o700, dir_fd=root)  # nobody else may enter before it is adjusted
             with _directory(game_id, root) as directory:

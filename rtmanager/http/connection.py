@@ -14,6 +14,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 
+from rtmanager import failpoints
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.http.limits import HttpLimits
 from rtmanager.http.messages import Handler, Refused, Request, Response, failure
@@ -118,13 +119,14 @@ class Connection:
 
     def _send_bytes(self, data: bytes) -> None:
         """Nearly always one call that the kernel takes whole; only what it does not take is waited for."""
-        try:
-            sent = self._socket.send(data, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            sent = 0
-        if sent < len(data):
-            self._socket.settimeout(self._limits.send_s)
-            self._socket.sendall(data[sent:])
+        with failpoints.around("http.answer"):
+            try:
+                sent = self._socket.send(data, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                sent = 0
+            if sent < len(data):
+                self._socket.settimeout(self._limits.send_s)
+                self._socket.sendall(data[sent:])
 
     def _linger(self) -> bool:
         """End our side and wait a moment for the client to end its own; always False."""

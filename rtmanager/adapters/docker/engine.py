@@ -18,6 +18,7 @@ from docker.utils import version_lt
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
+from rtmanager import failpoints
 from rtmanager.adapters.docker.errors import is_answer, never_connected, reason, timed_out, words
 from rtmanager.adapters.docker.lines import Address, Allowance, Lines
 from rtmanager.adapters.docker.transport import EngineAdapter
@@ -62,10 +63,11 @@ class Engine:
         self._client: docker.APIClient | None = None
         self._closed = threading.Event()
 
-    def ask(self, allowance: Allowance | float, question: Callable[[docker.APIClient], T]) -> T:
+    def ask(self, name: str, allowance: Allowance | float, question: Callable[[docker.APIClient], T]) -> T:
         """What the engine answers within the allowance (seconds).
 
-        Raises `Unavailable` for no answer, and docker's `APIError` for a refusal, which the caller reads.
+        `name` is what is asked for, as `failpoints.EFFECTS` has it behind `docker.`. Raises `Unavailable` for no
+        answer, and docker's `APIError` for a refusal, which the caller reads.
         """
         allowed = allowance if isinstance(allowance, Allowance) else Allowance(allowance)
         try:
@@ -73,7 +75,7 @@ class Engine:
         except Unavailable as error:
             raise Unavailable(error.dependency, str(error), untouched=True) from error
         try:
-            with self._lines.allowing(allowed):
+            with failpoints.around(f"docker.{name}"), self._lines.allowing(allowed):
                 return question(client)
         except APIError as error:
             if is_answer(error):
@@ -87,7 +89,7 @@ class Engine:
     def version(self) -> dict[str, Any]:
         """The engine's own description, asked for anew."""
         try:
-            with self._lines.allowing(Allowance(self.deadlines.ping_s)):
+            with failpoints.around("docker.version"), self._lines.allowing(Allowance(self.deadlines.ping_s)):
                 found: dict[str, Any] = self._new_client(DEFAULT_DOCKER_API_VERSION).version(api_version=False)
                 return found
         except (RequestException, HTTPError) as error:

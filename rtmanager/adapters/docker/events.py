@@ -99,7 +99,7 @@ class DockerEvents:
     ) -> tuple[Response, int]:
         """An answer, its body not yet read, and the daemon's clock when it was given."""
         try:
-            answer = self._engine.ask(allowance, lambda client: _get(client, path, params))
+            answer = self._engine.ask("events", allowance, lambda client: _get(client, path, params))
         except APIError as error:
             raise self._engine.unavailable(f"asked for {path} it says {words(error)}") from error
         try:

@@ -52,7 +52,7 @@ class FirstStarts:
                 return None
         until = monotonic() + self._watch_s
         while True:
-            found = self._ask(lambda client: client.inspect_container(container_id))
+            found = self._ask("first_start", lambda client: client.inspect_container(container_id))
             if found is None:
                 return "it was removed while it started"
             view = views.inspected(found)
@@ -66,14 +66,14 @@ class FirstStarts:
         return None
 
     def _describe(self, ended: ContainerView) -> str:
-        log = self._ask(lambda client: client.logs(ended.container_id, tail=LOG_LINES))
+        log = self._ask("logs", lambda client: client.logs(ended.container_id, tail=LOG_LINES))
         said = " ".join(log.decode(errors="replace").split())[-LOG_CHARACTERS:] if log else ""
         return f"its process ended at once with exit code {ended.exit_code}" + (f"; its log: {said}" if said else "")
 
-    def _ask(self, question: Callable[[APIClient], T]) -> T | None:
+    def _ask(self, name: str, question: Callable[[APIClient], T]) -> T | None:
         """An answer about a container; None when it does not exist."""
         try:
-            return self._engine.ask(self._engine.deadlines.query_s, question)
+            return self._engine.ask(name, self._engine.deadlines.query_s, question)
         except NotFound:
             return None
         except APIError as error:

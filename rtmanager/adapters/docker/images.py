@@ -49,7 +49,7 @@ class Images:
 
     def _find(self, full: str) -> Image | None:
         try:
-            found = self._engine.ask(self._engine.deadlines.query_s, lambda client: _inspect(client, full))
+            found = self._engine.ask("image", self._engine.deadlines.query_s, lambda client: _inspect(client, full))
         except NotFound:
             return None
         except APIError as error:

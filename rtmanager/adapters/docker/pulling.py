@@ -79,7 +79,7 @@ class Puller:
         self._logger.info("pull of image %s started", image_ref)
         limits, outcome = Allowance(self._total_s, self._no_progress_s), "failed"
         try:
-            self._engine.ask(limits, lambda client: self._run(client, image_ref))
+            self._engine.ask("pull", limits, lambda client: self._run(client, image_ref))
             outcome = "done"
         except APIError as error:
             raise ImageUnavailable(pull_refused(image_ref, words(error))) from error

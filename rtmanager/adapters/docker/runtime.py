@@ -82,7 +82,7 @@ class DockerRuntime:
     def network_exists(self, name: str) -> bool:
         """Docker's own filter takes the name as a pattern, so what it found is compared again."""
         found: list[dict[str, Any]] = self._answer(
-            self._deadlines.query_s, f"network {name}", lambda client: client.networks(names=[name])
+            "network", self._deadlines.query_s, f"network {name}", lambda client: client.networks(names=[name])
         )
         return any(network["Name"] == name for network in found)
 
@@ -99,7 +99,7 @@ class DockerRuntime:
             self._discard(container_id)
             raise
         try:
-            self._engine.ask(self._deadlines.start_s, lambda client: client.start(container_id))
+            self._engine.ask("start", self._deadlines.start_s, lambda client: client.start(container_id))
         except APIError as error:
             self._discard(container_id)
             raise LaunchFailed(launch_refused(spec.name, "start", error)) from error
@@ -114,6 +114,7 @@ class DockerRuntime:
     def stop(self, container_id: str, grace_seconds: int) -> None:
         """See the port; a paused container is continued by Docker so that it can end."""
         self._of_container(
+            "stop",
             container_id,
             grace_seconds + self._deadlines.stop_margin_s,
             lambda client: client.stop(container_id, timeout=grace_seconds),
@@ -126,7 +127,9 @@ class DockerRuntime:
         while True:
             try:
                 self._engine.ask(
-                    max(LOOK_AGAIN_S, until - monotonic()), lambda client: client.remove_container(container_id, v=True)
+                    "remove",
+                    max(LOOK_AGAIN_S, until - monotonic()),
+                    lambda client: client.remove_container(container_id, v=True),
                 )
             except NotFound as error:
                 if tried:
@@ -139,7 +142,7 @@ class DockerRuntime:
     def inspect(self, id_or_name: str) -> ContainerView:
         """See the port."""
         found: dict[str, Any] = self._of_container(
-            id_or_name, self._deadlines.query_s, lambda client: client.inspect_container(id_or_name)
+            "inspect", id_or_name, self._deadlines.query_s, lambda client: client.inspect_container(id_or_name)
         )
         return views.inspected(found)
 
@@ -147,6 +150,7 @@ class DockerRuntime:
         """See the port; exit codes are not known here, `inspect` tells them."""
         labels = [f"{LABEL_OWNER}={OWNER}", f"{LABEL_KIND}={KIND}"]
         found: list[dict[str, Any]] = self._answer(
+            "list",
             self._deadlines.list_s,
             "the containers",
             lambda client: client.containers(all=True, filters={"label": labels}),
@@ -165,7 +169,9 @@ class DockerRuntime:
         """See the port; a log driver that cannot be read from keeps none."""
         try:
             raw = self._engine.ask(
-                self._deadlines.log_s, lambda client: client.logs(container_id, tail=LOG_LINES, timestamps=False)
+                "logs",
+                self._deadlines.log_s,
+                lambda client: client.logs(container_id, tail=LOG_LINES, timestamps=False),
             )
         except APIError:
             return ""
@@ -176,17 +182,19 @@ class DockerRuntime:
         self._engine.close()
         self._images.close()
 
-    def _answer(self, seconds: float, subject: str, question: Callable[[docker.APIClient], T]) -> T:
+    def _answer(self, name: str, seconds: float, subject: str, question: Callable[[docker.APIClient], T]) -> T:
         """An answer that can only be given: a refusal is no answer to what was asked."""
         try:
-            return self._engine.ask(seconds, question)
+            return self._engine.ask(name, seconds, question)
         except APIError as error:
             raise self._engine.unavailable(f"asked for {subject} it says {words(error)}") from error
 
-    def _of_container(self, container_id: str, seconds: float, question: Callable[[docker.APIClient], T]) -> T:
+    def _of_container(
+        self, name: str, container_id: str, seconds: float, question: Callable[[docker.APIClient], T]
+    ) -> T:
         """As `_answer`, about one container, which may not exist."""
         try:
-            return self._engine.ask(seconds, question)
+            return self._engine.ask(name, seconds, question)
         except NotFound as error:
             raise ContainerNotFound(f"container {container_id} does not exist") from error
         except APIError as error:
@@ -198,7 +206,9 @@ class DockerRuntime:
         until = monotonic() + PHANTOM_NAME_S
         while True:
             try:
-                created = self._engine.ask(self._deadlines.create_s, lambda client: _create(client, request, spec.name))
+                created = self._engine.ask(
+                    "create", self._deadlines.create_s, lambda client: _create(client, request, spec.name)
+                )
             except APIError as error:
                 if error.status_code != 409:
                     raise LaunchFailed(launch_refused(spec.name, "create", error)) from error

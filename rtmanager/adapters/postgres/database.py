@@ -22,6 +22,7 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
+from rtmanager import failpoints
 from rtmanager.adapters.postgres.dsn import described, to_conninfo
 from rtmanager.domain.errors import Unavailable
 
@@ -38,7 +39,7 @@ MIN_CONNECTIONS = 2
 
 
 class Database:
-    """A pool of connections; `transaction()` is the only way in. Safe for any number of threads.
+    """A pool of connections; `transaction` is the only way in. Safe for any number of threads.
 
     A transaction that takes longer than `silence_s` seconds shows that the server is silent: then every connection
     to it is cut.
@@ -90,10 +91,16 @@ class Database:
             return str(connection.info.parameter_status("server_version"))
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """A connection inside a transaction: committed at the end, rolled back by an exception."""
+    def transaction(self, name: str) -> Iterator[Connection]:
+        """A connection inside a transaction: committed at the end, rolled back by an exception.
+
+        `name` is what it does, as `failpoints.EFFECTS` has it behind `postgres.`.
+        """
+        effect = f"postgres.{name}"
         with self.watched(), self._pool.connection() as connection:
             yield connection
+            failpoints.before(effect)
+        failpoints.after(effect)
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         """A connection outside the pool, in autocommit; its owner closes it."""

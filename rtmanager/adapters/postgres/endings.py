@@ -29,7 +29,7 @@ def write_ending(database: Database, operation: Operation, ending: Ending) -> No
 
 
 def _write(database: Database, operation: Operation, ending: Ending) -> None:
-    with database.transaction() as connection:
+    with database.transaction("finish") as connection:
         ended = connection.execute(
             SQL["end_operation"],
             {

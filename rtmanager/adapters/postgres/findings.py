@@ -42,7 +42,7 @@ class PostgresFindings:
     def write(self, finding: Finding) -> Written:
         """See the port. Raises `StoreRefused` for what PostgreSQL will never take; then nothing is written."""
         try:
-            with self._database.transaction() as connection:
+            with self._database.transaction("finding") as connection:
                 _write(connection, finding)
         except _Undo as undo:
             return undo.result
@@ -52,12 +52,12 @@ class PostgresFindings:
 
     def busy(self, game_id: str) -> bool:
         """See the port."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("busy") as connection:
             return _is_busy(connection, game_id)
 
     def alarms(self, kind: AlarmKind) -> Mapping[str, Alarm]:
         """See the port."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("alarms") as connection:
             rows = connection.execute(SQL["list_alarms"], {"kind": kind}).fetchall()
         return {
             row["game_id"]: Alarm(kind, row["container_id"], row["mark"], row["raised_at"], row["details"])
@@ -66,24 +66,24 @@ class PostgresFindings:
 
     def records_of(self, game_ids: Collection[str]) -> Sequence[RuntimeRecord]:
         """See the port."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("records_of") as connection:
             rows = connection.execute(SQL["records_of"], {"game_ids": list(game_ids)})
             return [read_record(row) for row in rows]
 
     def stopped_before(self, moment: datetime, limit: int) -> Sequence[RuntimeRecord]:
         """See the port."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("stopped_before") as connection:
             rows = connection.execute(SQL["stopped_before"], {"moment": moment, "limit": limit})
             return [read_record(row) for row in rows]
 
     def forget_old_alarms(self) -> None:
         """See the port."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("forget_old_alarms") as connection:
             connection.execute(SQL["forget_old_alarms"])
 
     def now(self) -> datetime:
         """See the port."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("now") as connection:
             row = connection.execute(SQL["clock"]).fetchone()
         assert row is not None
         now: datetime = row["now"]
@@ -92,7 +92,7 @@ class PostgresFindings:
     def queue_restart(self, due_by: datetime, *, oldest: datetime | None = None) -> Sequence[Request]:
         """See the port."""
         queued = []
-        with self._database.transaction() as connection:
+        with self._database.transaction("queue_restart") as connection:
             for row in connection.execute(SQL["take_due_restarts"], {"due_by": due_by}).fetchall():
                 if oldest is not None and row["due_at"] < oldest:
                     continue
@@ -107,14 +107,14 @@ class PostgresFindings:
     def restarts_since(self, game_id: str, moment: datetime) -> int:
         """See the port."""
         values = _RESTART | {"game_id": game_id, "since": moment}
-        with self._database.transaction() as connection:
+        with self._database.transaction("restarts_since") as connection:
             row = connection.execute(SQL["count_restarts"], values).fetchone()
         return int(row["restarts"]) if row else 0
 
     def mine(self, work: str, for_s: float) -> bool:
         """See the port."""
         values = {"work": work, "owner": self._owner, "for_s": for_s}
-        with self._database.transaction() as connection:
+        with self._database.transaction("watch_turn") as connection:
             return connection.execute(SQL["take_watch_turn"], values).fetchone() is not None
 
 

@@ -22,7 +22,7 @@ class PostgresHistories:
     def health(self, game_id: str) -> HealthReport:
         """See the port."""
         values = {"game_id": game_id}
-        with self._database.transaction() as connection:
+        with self._database.transaction("health") as connection:
             snapshot = connection.execute(SQL["get_snapshot"], values).fetchone()
             last_exit = connection.execute(SQL["get_last_exit"], values).fetchone()
             planned = connection.execute(SQL["get_planned_restart"], values).fetchone()
@@ -35,7 +35,7 @@ class PostgresHistories:
     def log(self, game_id: str, *, before: int | None, limit: int) -> Sequence[tuple[int, LogEntry]]:
         """See the port."""
         values = {"game_id": game_id, "before": before, "limit": limit}
-        with self._database.transaction() as connection:
+        with self._database.transaction("log") as connection:
             return [(row["id"], _entry(row)) for row in connection.execute(SQL["list_log"], values)]
 
 

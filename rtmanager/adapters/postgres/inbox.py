@@ -57,7 +57,7 @@ class PostgresInbox:
     @contextmanager
     def turn(self) -> Iterator[Turn | None]:
         """The turn, or None while another instance has it; committed at the end. Raises `Unavailable`."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("ingest") as connection:
             row = connection.execute(SQL["take_ingest_turn"]).fetchone()
             mine = row is not None and row["pg_try_advisory_xact_lock"]
             yield Turn(connection, self._stream_names) if mine else None

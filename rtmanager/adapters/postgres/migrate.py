@@ -14,6 +14,7 @@ from importlib.resources import files
 
 import psycopg
 
+from rtmanager import failpoints
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.domain.errors import RuntimeManagerError
 
@@ -66,6 +67,8 @@ def migrate(database: Database, logger: logging.Logger) -> list[str]:
                     if migration.version not in done:
                         _apply(connection, migration)
                         applied.append(migration.name)
+                failpoints.before("postgres.migrate")
+            failpoints.after("postgres.migrate")
         except psycopg.OperationalError:
             raise
         except psycopg.Error as error:

@@ -48,7 +48,7 @@ class PostgresOutbox:
 
     def deployment_id(self) -> str:
         """Tells this database from any other that uses the same Redis."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("deployment_id") as connection:
             row = connection.execute(SQL["deployment_id"]).fetchone()
             if row is None:  # another instance made it just now, which this statement's snapshot did not see
                 row = connection.execute(SQL["deployment_id"]).fetchone()
@@ -58,7 +58,7 @@ class PostgresOutbox:
     @contextmanager
     def turn(self) -> Iterator[RelayTurn | None]:
         """The turn, or None while another instance has it; committed at the end. Raises `Unavailable`."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("relay") as connection:
             row = connection.execute(SQL["take_relay_turn"]).fetchone()
             if row is None or not row["pg_try_advisory_xact_lock"]:
                 yield None

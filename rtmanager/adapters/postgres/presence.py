@@ -12,6 +12,7 @@ from time import monotonic
 
 import psycopg
 
+from rtmanager import failpoints
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.queries import SQL
 
@@ -54,7 +55,8 @@ class Presence:
         connection = self._database.connect()
         try:
             values = {"presence_class": PRESENCE_CLASS, "owner": self._owner}
-            row = connection.execute(SQL["take_presence"], values).fetchone()
+            with failpoints.around("postgres.presence"):
+                row = connection.execute(SQL["take_presence"], values).fetchone()
         except BaseException:
             connection.close()
             raise

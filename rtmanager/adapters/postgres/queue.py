@@ -34,7 +34,7 @@ class PostgresQueue:
 
     def submit(self, request: Request) -> int:
         """Accept a call; returns the operation's id. Raises `GameBusy` when the game has a live operation."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("submit") as connection:
             row = connection.execute(SQL["submit_call"], _request_values(request)).fetchone()
             if row:
                 return int(row["id"])
@@ -48,7 +48,7 @@ class PostgresQueue:
         """
         values = {"owner": self._owner, "kinds": list(kinds)}
         try:
-            with self._database.transaction() as connection:
+            with self._database.transaction("claim") as connection:
                 found = connection.execute(SQL["claim_due"], values | {"limit": limit, "after": self._last_claimed})
                 rows = found.fetchall()
                 if len(rows) < limit and self._last_claimed:
@@ -69,7 +69,7 @@ class PostgresQueue:
             "ids": [operation.operation_id for operation in claimed],
             "generations": [operation.generation for operation in claimed],
         }
-        with self._database.transaction() as connection:
+        with self._database.transaction("heartbeat") as connection:
             return {row["id"] for row in connection.execute(SQL["heartbeat"], values)}
 
     def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[Claimed]:
@@ -82,7 +82,7 @@ class PostgresQueue:
             "live": list(live),
             "by_presence": by_presence,
         }
-        with self._database.transaction() as connection:
+        with self._database.transaction("reclaim_orphans") as connection:
             return [
                 Claimed(row["id"], row["game_id"], OpKind(row["kind"]))
                 for row in connection.execute(SQL["reclaim_orphans"], values)
@@ -96,7 +96,7 @@ class PostgresQueue:
             "delay_s": delay_s,
             "why": why,
         }
-        with self._database.transaction() as connection:
+        with self._database.transaction("defer") as connection:
             connection.execute(SQL["defer_operation"], values)
 
     def finish(self, operation: Operation, ending: Ending) -> None:
@@ -105,12 +105,12 @@ class PostgresQueue:
 
     def hand_back(self) -> Sequence[int]:
         """Make due again all that this instance still holds; returns the ids."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("hand_back") as connection:
             return [row["id"] for row in connection.execute(SQL["hand_back"], {"owner": self._owner})]
 
     def verdict(self, operation_id: int) -> Verdict | None:
         """How an operation ended; None while it has not."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("verdict") as connection:
             row = connection.execute(SQL["get_outcome"], {"id": operation_id}).fetchone()
         if row is None or row["state"] != "done":
             return None

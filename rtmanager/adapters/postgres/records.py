@@ -19,14 +19,14 @@ class PostgresRecords:
 
     def get(self, game_id: str) -> RuntimeRecord | None:
         """One game's record, or None."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("record") as connection:
             row = connection.execute(SQL["get_record"], {"game_id": game_id}).fetchone()
         return read_record(row) if row else None
 
     def page(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[RuntimeRecord]:
         """Up to `limit` records by game id, those after `after`."""
         values = {"status": status, "after": after, "limit": limit}
-        with self._database.transaction() as connection:
+        with self._database.transaction("records") as connection:
             return [read_record(row) for row in connection.execute(SQL["list_records"], values)]
 
 

@@ -1,0 +1,219 @@
+"""Failpoints: named places before and after every effect, at which a test kills, fails, delays or hangs the service.
+
+    RTMANAGER_FAILPOINTS='docker.start.after=exit' python -m rtmanager serve
+
+An effect is what others can see: a transaction, a command to Redis, a call of Docker, a change of a directory, an
+answer to a caller. Each has a name in `EFFECTS`, and with it two points: `<name>.before` is reached when everything
+is ready for the effect, `<name>.after` when it has taken place and nobody here has acted on it yet. Only the
+environment variable arms a point, and only `serve` reads it; unarmed, a point is one test of a name for None.
+The idea is FreeBSD's fail(9), by way of etcd's gofail.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from rtmanager.domain.errors import InvalidValue, Unavailable
+
+#: What a process that was ended at a point exits with: nothing else does.
+EXIT_CODE = 86
+
+_NAMES = {
+    "postgres": (
+        "migrate presence deployment_id submit claim heartbeat reclaim_orphans defer finish hand_back verdict ingest "
+        "relay finding busy alarms records_of stopped_before forget_old_alarms now queue_restart restarts_since "
+        "watch_turn record records health log"
+    ),
+    "redis": "ping wait interrupt read acknowledge publish remembered forget",
+    "docker": "version network image pull create start first_start stop remove inspect list logs events",
+    "directory": "prepare",
+    "http": "answer",
+}
+
+#: Every effect of the service.
+EFFECTS = frozenset(f"{place}.{name}" for place, names in _NAMES.items() for name in names.split())
+#: Every point.
+POINTS = frozenset(f"{effect}.{side}" for effect in EFFECTS for side in ("before", "after"))
+
+_FORM = re.compile(r"(?P<point>[a-z_.]+)=(?P<action>[a-z]+)(?:\((?P<ms>[0-9]+)ms\))?(?:#(?P<hit>[1-9][0-9]*))?")
+_FILE = "file:"
+_EXPECTED = (
+    "expected a list such as docker.start.after=exit,redis.publish.before=delay(500ms)#2 (actions: exit, raise, "
+    "delay(…ms), hang; #2: the second time; the points stand in rtmanager/failpoints.py), or file:/path to a file "
+    "with such a list"
+)
+
+
+class Action(StrEnum):
+    """What happens at an armed point, once."""
+
+    #: The process ends at once, as by SIGKILL.
+    EXIT = "exit"
+    #: The dependency seems not to answer, before the effect or after it.
+    RAISE = "raise"
+    #: The thread waits, then goes on.
+    DELAY = "delay"
+    #: The thread waits for ever.
+    HANG = "hang"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One armed point: `action` at its `hit`-th time; `delay_ms` for a delay."""
+
+    point: str
+    action: Action
+    hit: int = 1
+    delay_ms: int = 0
+
+
+class Armed(Protocol):
+    """Which points are armed now, and what happens there."""
+
+    def reach(self, point: str) -> None:
+        """Act if this point is armed and it is its time."""
+        ...
+
+
+#: What `serve` armed; None while no point is armed.
+_armed: Armed | None = None
+
+
+def before(effect: str) -> None:
+    """The effect is about to take place."""
+    if _armed is not None:
+        _armed.reach(f"{effect}.before")
+
+
+def after(effect: str) -> None:
+    """The effect has taken place."""
+    if _armed is not None:
+        _armed.reach(f"{effect}.after")
+
+
+def around(effect: str) -> AbstractContextManager[None]:
+    """Both: the block is the effect. One that fails has no `after`."""
+    return _NOTHING if _armed is None else _both(effect)
+
+
+_NOTHING = nullcontext()
+
+
+@contextmanager
+def _both(effect: str) -> Iterator[None]:
+    before(effect)
+    yield
+    after(effect)
+
+
+def arm(setting: str) -> bool:
+    """Arm what a setting says, see `checked`; whether anything may be armed now. An empty one disarms."""
+    global _armed  # one process, one environment
+    if setting.startswith(_FILE):
+        _armed = _FromFile(Path(setting.removeprefix(_FILE)))
+    else:
+        _armed = _Listed(parse(setting)) if setting else None
+    return _armed is not None
+
+
+def checked(setting: str) -> str:
+    """The setting itself; raises `InvalidValue` when it is none."""
+    if not setting.startswith(_FILE):
+        parse(setting)
+    elif not Path(setting.removeprefix(_FILE)).is_absolute():
+        raise _none(setting)
+    return setting
+
+
+def parse(text: str) -> Sequence[Arm]:
+    """The points of a list, as it stands in the variable or in the file. Raises `InvalidValue`."""
+    return [_arm(part) for part in re.split(r"[,\s]+", text.strip()) if part]
+
+
+def _arm(text: str) -> Arm:
+    match = _FORM.fullmatch(text)
+    if match is None or match["point"] not in POINTS or match["action"] not in set(Action):
+        raise _none(text)
+    action = Action(match["action"])
+    if (match["ms"] is not None) != (action is Action.DELAY):
+        raise _none(text)
+    return Arm(match["point"], action, int(match["hit"] or 1), int(match["ms"] or 0))
+
+
+def _none(text: str) -> InvalidValue:
+    return InvalidValue(f"{text!r} is no failpoint: {_EXPECTED}")
+
+
+class _Listed:
+    """Points that are armed from the beginning."""
+
+    def __init__(self, arms: Sequence[Arm]) -> None:
+        self._arms = arms
+        self._lock = threading.Lock()
+        self._times: dict[str, int] = {}
+
+    def reach(self, point: str) -> None:
+        """See `Armed`."""
+        with self._lock:
+            times = self._times[point] = self._times.get(point, 0) + 1
+        for each in self._arms:
+            if (each.point, each.hit) == (point, times):
+                _act(each)
+
+
+class _FromFile:
+    """Points that are armed as soon as the file is there; a file that changes begins anew.
+
+    While it is there, every point that is reached is noted beside it, in `<file>.reached`, one line each.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._notes = path.with_name(path.name + ".reached")
+        self._lock = threading.Lock()
+        self._read: tuple[int, int] | None = None
+        self._now = _Listed(())
+
+    def reach(self, point: str) -> None:
+        """See `Armed`."""
+        with self._lock:
+            if not self._is_there():
+                return
+            with self._notes.open("a") as notes:
+                notes.write(f"{point}\n")
+            now = self._now
+        now.reach(point)
+
+    def _is_there(self) -> bool:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            self._read = None
+            return False
+        if self._read != (found.st_mtime_ns, found.st_ino):
+            self._read = (found.st_mtime_ns, found.st_ino)
+            self._now = _Listed(parse(self._path.read_text()))
+        return True
+
+
+def _act(arm: Arm) -> None:
+    if arm.action is Action.EXIT:
+        os._exit(EXIT_CODE)
+    if arm.action is Action.RAISE:
+        raise _error(arm.point)
+    threading.Event().wait(arm.delay_ms / 1000 if arm.action is Action.DELAY else None)
+
+
+def _error(point: str) -> Exception:
+    """What is raised where the dependency does not answer, or the system refuses."""
+    place, said = point.partition(".")[0], f"the failpoint {point} raises"
+    return OSError(errno.EIO, said) if place in ("directory", "http") else Unavailable(place, said)

@@ -1,0 +1,228 @@
+"""Failpoints: what an armed point does, and that no effect of the service is without one."""
+
+import ast
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+from collections.abc import Iterator
+from pathlib import Path
+
+import rtmanager
+from rtmanager import failpoints
+from rtmanager.config import Config, ConfigError
+from rtmanager.domain.errors import InvalidValue, Unavailable
+
+PACKAGE = Path(rtmanager.__file__).parent
+#: By which an effect gets its name, with the place that the name belongs to.
+SEAMS = {
+    "transaction": "postgres.",
+    "_command": "redis.",
+    "ask": "docker.",
+    "_answer": "docker.",
+    "_of_container": "docker.",
+    "around": "",
+    "before": "",
+    "after": "",
+}
+#: Calls that change something outside of the process, by the ends of their names: each stands in a function that is
+#: listed here, and reaches its points there.
+RAW = {
+    "psycopg.connect": {"connect"},
+    "_pool.connection": {"transaction"},
+    "_database.connect": {"_take"},
+    "database.connect": {"migrate"},
+    "docker.APIClient": {"_new_client"},
+    "os.mkdir": {"prepare"},
+    "os.fchown": {"_adjust"},
+    "os.fchmod": {"_adjust"},
+    "_socket.send": {"_send_bytes"},
+    # The second tells a client that waits to go on sending; nothing has been done for it yet.
+    "_socket.sendall": {"_send_bytes", "_read_body"},
+}
+#: Of these nothing is used that is not listed above.
+WATCHED_OS = {"mkdir", "makedirs", "fchown", "chown", "fchmod", "chmod", "remove", "unlink", "rmdir", "rename"}
+
+
+class Acting(unittest.TestCase):
+    def setUp(self) -> None:
+        self.addCleanup(failpoints.arm, "")
+
+    def test_nothing_is_armed_by_itself(self) -> None:
+        self.assertFalse(failpoints.arm(""))
+        with failpoints.around("docker.start"):
+            pass
+
+    def test_a_raise_is_a_dependency_that_does_not_answer(self) -> None:
+        failpoints.arm("redis.publish.after=raise")
+        done = []
+        with self.assertRaises(Unavailable) as caught, failpoints.around("redis.publish"):
+            done.append("published")
+        self.assertEqual((caught.exception.dependency, done), ("redis", ["published"]))
+
+    def test_before_means_that_the_effect_does_not_take_place(self) -> None:
+        failpoints.arm("directory.prepare.before=raise")
+        done = []
+        with self.assertRaises(OSError), failpoints.around("directory.prepare"):
+            done.append("prepared")
+        self.assertEqual(done, [])
+
+    def test_a_point_acts_at_its_time_and_only_then(self) -> None:
+        failpoints.arm("docker.stop.before=raise#2,docker.remove.before=raise")
+        failpoints.before("docker.stop")
+        with self.assertRaises(Unavailable):
+            failpoints.before("docker.stop")
+        failpoints.before("docker.stop")
+
+    def test_a_delay_goes_on_and_a_hang_does_not(self) -> None:
+        failpoints.arm("docker.stop.before=delay(1ms) docker.stop.after=hang")
+        failpoints.before("docker.stop")
+        thread = threading.Thread(target=failpoints.after, args=("docker.stop",), daemon=True)
+        thread.start()
+        thread.join(0.05)
+        self.assertTrue(thread.is_alive())
+
+    def test_an_exit_ends_the_process_with_a_code_of_its_own(self) -> None:
+        code = "from rtmanager import failpoints as f; f.arm('docker.stop.before=exit'); f.before('docker.stop')"
+        self.assertEqual(subprocess.run([sys.executable, "-c", code], check=False).returncode, failpoints.EXIT_CODE)
+
+    def test_a_file_arms_when_it_comes_and_disarms_when_it_goes(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "points"
+            failpoints.arm(f"file:{file}")
+            failpoints.before("docker.stop")
+            file.write_text("docker.stop.before=raise\n")
+            failpoints.after("docker.stop")
+            with self.assertRaises(Unavailable):
+                failpoints.before("docker.stop")
+            file.unlink()
+            failpoints.before("docker.stop")
+            reached = file.with_name("points.reached").read_text().splitlines()
+            self.assertEqual(reached, ["docker.stop.after", "docker.stop.before"])
+
+
+class Setting(unittest.TestCase):
+    def test_what_cannot_be_armed_is_named_with_what_is_expected(self) -> None:
+        for text in (
+            "docker.start=exit",
+            "docker.strat.after=exit",
+            "docker.start.after=explode",
+            "docker.start.after=delay",
+            "docker.start.after=exit(5ms)",
+            "docker.start.after=exit#0",
+            "file:relative",
+        ):
+            with self.subTest(text), self.assertRaisesRegex(InvalidValue, "is no failpoint: expected a list such as"):
+                failpoints.checked(text)
+
+    def test_a_fault_is_reported_with_the_others_of_the_environment(self) -> None:
+        with self.assertRaises(ConfigError) as caught:
+            Config.from_environment({"RTMANAGER_FAILPOINTS": "docker.strat.after=exit"})
+        self.assertIn("RTMANAGER_FAILPOINTS: 'docker.strat.after=exit' is not a list such as", str(caught.exception))
+
+
+class EveryEffect(unittest.TestCase):
+    def test_each_name_in_the_source_is_known_and_each_known_one_is_in_the_source(self) -> None:
+        used = {name for tree in _sources().values() for name in _named(tree)}
+        self.assertEqual(used, failpoints.EFFECTS)
+
+    def test_nothing_outside_of_the_process_is_changed_but_where_its_points_are(self) -> None:
+        found = {place for tree in _sources().values() for place in _raw(tree)}
+        self.assertEqual(found, {(call, function) for call, functions in RAW.items() for function in functions})
+
+    def test_a_connection_of_the_watch_over_postgresql_is_only_asked(self) -> None:
+        """`ping` makes one without a point: it reads a parameter of the session and ends it."""
+        tree = _sources()["adapters/postgres/database.py"]
+        made = {name for name, call in _calls(tree) if _dotted(call.func).endswith("self.connect")}
+        self.assertEqual(made, {"ping"})
+
+    def test_redis_is_asked_under_a_name_only(self) -> None:
+        [tree] = [tree for name, tree in _sources().items() if name.endswith("redis_streams.py")]
+        [streams] = [each for each in tree.body if isinstance(each, ast.ClassDef)]
+        methods = {each.name: each for each in streams.body if isinstance(each, ast.FunctionDef)}
+        asking = _asking(methods)
+        self.assertLess({"_take", "_last_given", "_make_groups"}, asking)
+        outside = [
+            name
+            for name, method in methods.items()
+            if name not in asking | {"__init__", "close", "_command"} and _asks(method, asking, skip_named=True)
+        ]
+        self.assertEqual(outside, [])
+
+
+def _sources() -> dict[str, ast.Module]:
+    return {
+        str(path.relative_to(PACKAGE)): ast.parse(path.read_text())
+        for path in PACKAGE.rglob("*.py")
+        if not {"tests", "testing"} & set(path.relative_to(PACKAGE).parts) and path.name != "failpoints.py"
+    }
+
+
+def _named(tree: ast.Module) -> Iterator[str]:
+    """The effects that get their names here."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value == _PREPARE:
+            yield _PREPARE
+    for _, call in _calls(tree):
+        seam = _dotted(call.func).rpartition(".")[2]
+        ours = seam in SEAMS or _dotted(call.func) == "self._ask"
+        if ours and call.args and isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str):
+            yield SEAMS.get(seam, "docker.") + call.args[0].value
+
+
+_PREPARE = "directory.prepare"
+
+
+def _raw(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    for function, call in _calls(tree):
+        name = _dotted(call.func)
+        module, _, last = name.rpartition(".")
+        known = next((raw for raw in RAW if name == raw or name.endswith(f".{raw}")), None)
+        if known is not None:
+            yield known, function
+        elif module == "os" and last in WATCHED_OS:
+            yield name, function
+
+
+def _asking(methods: dict[str, ast.FunctionDef]) -> set[str]:
+    """The private methods that ask Redis in the name of whoever calls them."""
+    found: set[str] = set()
+    while True:
+        more = {
+            name
+            for name, method in methods.items()
+            if name.startswith("_") and name not in ("__init__", "_command") and _asks(method, found, skip_named=False)
+        }
+        if more <= found:
+            return found
+        found |= more
+
+
+def _asks(node: ast.AST, asking: set[str], *, skip_named: bool) -> bool:
+    """Whether Redis is asked in here; with `skip_named` what stands in a `with self._command(…)` does not count."""
+    if skip_named and isinstance(node, ast.With) and _is_named(node.items[0].context_expr):
+        return False
+    if isinstance(node, ast.Attribute) and _dotted(node) in {"self._client", "self._waiter", "self._publish"}:
+        return True
+    if isinstance(node, ast.Call) and _dotted(node.func).removeprefix("self.") in asking:
+        return True
+    return any(_asks(child, asking, skip_named=skip_named) for child in ast.iter_child_nodes(node))
+
+
+def _is_named(expression: ast.expr) -> bool:
+    return isinstance(expression, ast.Call) and _dotted(expression.func) == "self._command"
+
+
+def _calls(tree: ast.AST, function: str = "") -> Iterator[tuple[str, ast.Call]]:
+    """Every call with the name of the innermost function around it."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Call):
+            yield function, node
+        yield from _calls(node, node.name if isinstance(node, ast.FunctionDef) else function)
+
+
+def _dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""

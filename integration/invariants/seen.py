@@ -1,0 +1,94 @@
+"""What was read at one moment, as plain values: the judges need no server, and their tests none either."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+#: The labels of a game's container, as the contract has them.
+OWNER_LABELS = {"com.galaxy.owner": "rtmanager", "com.galaxy.kind": "game-engine"}
+GAME_LABEL = "com.galaxy.game_id"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """An entry that was added to an input stream; one without a game is for the dead letters."""
+
+    stream: str
+    entry_id: str
+    game_id: str | None
+
+    @property
+    def source_ref(self) -> str:
+        """How the operation log names it."""
+        return f"{self.stream}:{self.entry_id}"
+
+    @property
+    def position(self) -> tuple[int, int, str]:
+        """Where it stands in the one order over both streams; of two equal ids the start comes first."""
+        milliseconds, _, sequence = self.entry_id.partition("-")
+        return int(milliseconds), int(sequence), self.stream
+
+
+@dataclass(frozen=True)
+class Bystander:
+    """A container without a record, as it was when it was made."""
+
+    container_id: str
+    started_at: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything that a verdict is made of."""
+
+    records: Mapping[str, Row] = field(default_factory=dict)
+    #: Rows of the operation log in the order of their ids.
+    log: Sequence[Row] = ()
+    snapshots: Mapping[str, Row] = field(default_factory=dict)
+    #: Entries of the output streams, oldest first.
+    results: Sequence[Row] = ()
+    health: Sequence[Row] = ()
+    intents: Sequence[Row] = ()
+    dead_letters: Sequence[Row] = ()
+    #: Containers that are ours by labels and network, bystanders excepted, as Docker inspects them.
+    containers: Sequence[Row] = ()
+    #: Each bystander that was asked for, and what Docker says of it now; None when it is gone.
+    bystanders: Sequence[tuple[Bystander, Row | None]] = ()
+    #: The games that have a directory.
+    directories: Collection[str] = ()
+    #: Files that the test wrote, what they held, and what they hold now; None when it is gone.
+    markers: Mapping[Path, tuple[str, str | None]] = field(default_factory=dict)
+
+    def stories(self) -> Mapping[str, Sequence[Row]]:
+        """The log by games."""
+        found: dict[str, list[Row]] = {}
+        for row in self.log:
+            found.setdefault(row["game_id"], []).append(row)
+        return found
+
+    def alive(self) -> Iterator[Row]:
+        """Those containers whose process exists, frozen or not."""
+        return (each for each in self.containers if is_alive(each))
+
+
+def is_alive(container: Row) -> bool:
+    """Whether its process exists; a paused one's does."""
+    return bool(container["State"]["Running"])
+
+
+def game_of(container: Row) -> str:
+    """The game that its label names."""
+    return str(container["Config"]["Labels"].get(GAME_LABEL, ""))
+
+
+def named(container: Row) -> str:
+    """A container for a person: its short id, name and state."""
+    return f"{short(container['Id'])} ({container['Name'].lstrip('/')}, {container['State']['Status']})"
+
+
+def short(container_id: str | None) -> str:
+    """An id as Docker's own tools show it."""
+    return (container_id or "none")[:12]

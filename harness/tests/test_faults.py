@@ -451,6 +451,18 @@ class TcpTest(Faults.Test):
             with proxy as self.proxy:
                 self.test_what_is_said_is_heard_on_the_other_side()
 
+    def test_led_to_another_server_it_is_for_new_connections_and_the_others_stay(self) -> None:
+        client, server = self.pair()
+        with socket.create_server(("127.0.0.1", 0)) as self.listener:
+            self.proxy.lead_to(self.listener.getsockname()[:2])
+            newcomer, other = self.pair()
+            newcomer.sendall(b"who is it")
+            self.assert_hears(other, b"who is it")
+            client.sendall(b"still you")
+            self.assert_hears(server, b"still you")
+            self.proxy.cut()
+            self.assert_ended(client, newcomer)
+
     def test_a_line_that_the_system_connects_to_itself_is_no_server(self) -> None:
         target = (socket.AF_INET, ("127.0.0.1", listening.free_port()))
         dial = Dial([target])

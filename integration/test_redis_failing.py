@@ -1,0 +1,224 @@
+"""Redis as it really fails: emptied, restarted, failed over, full, read-only, stuck, locked.
+
+Each test breaks a Redis of its own, and then says what holds: each job has one answer, a running game is left alone,
+what could not be told waits. Where something cannot hold, because Redis has lost what it had acknowledged, the test
+says what exactly.
+"""
+
+from harness import faults, start_redis, start_services
+from harness.cases.runtime import RESULT_TIMEOUT_S
+from integration import gate
+from integration.failing import FailingRedisTestCase
+
+RESULTS = "runtime:job_results"
+STOP_JOBS = "runtime:stop_jobs"
+START_JOBS = "runtime:start_jobs"
+
+
+def setUpModule() -> None:
+    start_services()
+
+
+class Emptied(FailingRedisTestCase):
+    """Redis forgets everything, or one key."""
+
+    def test_a_flush_while_serving_loses_no_message_that_waited_and_no_later_job(self) -> None:
+        self.start_runtime()
+        game = self.start_game()
+        self.redis.set(RESULTS, "no stream")
+        waits = self.ask("waits")
+        self.wait_until_said("redis refuses an output stream", RESULTS)
+
+        self.redis.flushall()
+
+        self.wait_for_answers(waits)
+        self.assert_serves()
+        self.assert_runs(game)
+
+    def test_restarted_empty_it_gets_the_result_of_the_job_that_was_under_way(self) -> None:
+        docker = gate.before_docker()
+        self.addCleanup(docker.close)
+        self.start_runtime(DOCKER_HOST=docker.url)
+        creation = docker.keep_back("/containers/create")
+        self.add_start_job()
+        self.assertTrue(creation.arrived.wait(30), "the game was not to be started")
+
+        self.services.redis.container.restart(0)
+        self.wait_until_said("dependency does not answer", "worker=ingest", "dependency=redis")
+        creation.let_go.set()
+
+        self.assertEqual([each["outcome"] for each in self.results()], ["success"])
+        self.assert_serves()
+        self.assertEqual(self.answers(self.game_id), [1])
+        self.wait_until_said("worker is back", "worker=ingest")
+
+    def test_restarted_empty_while_nobody_serves_it_gets_what_waited(self) -> None:
+        first = self.start_runtime()
+        self.redis.set(RESULTS, "no stream")
+        waits = self.ask("waits")
+        self.wait_until_said("redis refuses an output stream")
+        first.stop()
+
+        self.services.redis.container.restart(0)
+        self.wait_until("redis", self.answers_again)
+        self.start_runtime()
+
+        self.wait_for_answers(waits)
+        self.assert_serves()
+
+    def answers_again(self) -> bool:
+        from redis.exceptions import RedisError
+
+        try:
+            return bool(self.redis.ping())
+        except RedisError:
+            return False
+
+
+class Streams(FailingRedisTestCase):
+    """Somebody takes away the group, the streams, or puts something else in their place."""
+
+    def test_a_group_destroyed_while_serving_is_made_again_and_no_old_job_is_done_twice(self) -> None:
+        self.start_runtime()
+        known = [self.ask(f"known-{number}") for number in range(300)]
+        self.wait_for_answers(*known)
+
+        for stream in (START_JOBS, STOP_JOBS):
+            self.redis.xgroup_destroy(stream, "rtmanager")
+
+        self.assert_serves()
+        self.assertEqual(self.answers(*known), [1] * len(known))
+        [group] = self.redis.xinfo_groups(STOP_JOBS)
+        self.assertEqual((group["pending"], group["lag"]), (0, 0))
+
+    def test_a_deleted_input_stream_costs_what_was_not_taken_over_and_nothing_else(self) -> None:
+        self.start_runtime()
+        taken = self.ask("taken")
+        self.wait_for_answers(taken)
+        self.way.refuse()
+        untold = self.ask("untold")
+        self.redis.delete(STOP_JOBS)
+        self.way.pass_on()
+
+        self.assert_serves()
+        self.assertEqual(self.answers(taken, untold), [1, 0], "what Redis lost before anybody saw it cannot be known")
+
+    def test_a_trimmed_input_stream_keeps_nobody_from_going_on(self) -> None:
+        self.start_runtime()
+        self.wait_for_answers(self.ask("taken"))
+        self.way.refuse()
+        untold, kept = self.ask("untold"), self.ask("kept")
+        self.redis.xtrim(STOP_JOBS, maxlen=1, approximate=False)
+        self.way.pass_on()
+
+        self.wait_for_answers(kept)
+        self.assertEqual(self.answers(untold), [0])
+        self.assert_serves()
+
+    def test_an_input_key_that_is_no_stream_stops_the_inputs_until_it_is_mended_and_no_call(self) -> None:
+        self.start_runtime()
+        self.wait_for_answers(self.ask())
+        self.redis.delete(STOP_JOBS)
+        self.redis.set(STOP_JOBS, "no stream")
+        self.add_start_job()
+        self.wait_until_said("dependency does not answer", "worker=ingest", "WRONGTYPE")
+
+        self.refused(self.call("POST", "/stop", {"reason": "finished"}), 404, "not_found")
+        self.assertEqual(self.operations(self.game_id)[0]["source"], "gm_rest")
+        self.redis.delete(STOP_JOBS)
+
+        self.wait_for_answers(self.game_id)
+        self.assert_serves()
+
+
+class FailedOver(FailingRedisTestCase):
+    """There are two servers, and the address that the manager knows leads to the other one."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.primary = self.services.redis
+        self.replica = self.own(start_redis())
+        self.line = self.own(faults.before((self.primary.host, self.primary.port)))
+        self.redis.config_set("repl-diskless-sync-delay", 0)
+        with self.replica.client() as replica:
+            replica.replicaof(self.line.host, self.line.port)
+        self.wait_until("the replica", self.replicated)
+
+    def replicated(self) -> bool:
+        """Whether the replica has all that the primary has now."""
+        return bool(self.redis.wait(1, 1000))
+
+    def promote(self) -> None:
+        """The replica is the primary now, for the test and, from its next connection, for the manager."""
+        self.use(self.replica)
+        self.redis.replicaof("NO", "ONE")
+        self.way.lead_to((self.replica.host, self.replica.port))
+
+    def test_a_failover_loses_what_was_not_copied_and_nothing_that_postgres_knows(self) -> None:
+        docker = gate.before_docker()
+        self.addCleanup(docker.close)
+        creation = docker.keep_back("/containers/create")
+        self.start_runtime(DOCKER_HOST=docker.url)
+        before = self.ask("before")
+        self.wait_for_answers(before)
+        self.way.refuse()
+        again = self.ask("again")
+        self.assertTrue(self.replicated())
+        self.line.black_hole()
+        self.way.pass_on()
+        lost = self.ask("lost")
+        self.wait_for_answers(before, again, lost)
+        self.add_start_job()
+        self.assertTrue(creation.arrived.wait(30), "the game was not to be started")
+        turn = self.relay_turn()
+
+        self.primary.container.kill()
+        self.promote()
+        self.assertLess(self.relay_turn(), turn)
+        creation.let_go.set()
+
+        self.wait_for_answers(self.game_id)
+        self.assert_serves()
+        self.assertEqual(self.answers(before, again, lost), [1, 0, 0], "what Redis lost after it had taken it")
+        done = self.operations(again, lost)
+        self.assertEqual([(each["state"], each["generation"]) for each in done], [("done", 1), ("done", 1)])
+
+    def relay_turn(self) -> int:
+        [fence] = self.redis.keys("rtmanager:outbox:*:turn")
+        return int(self.redis.get(fence))
+
+    def test_a_result_that_was_told_before_its_teller_died_is_told_again_only_where_it_is_lost(self) -> None:
+        for is_lost in (False, True):
+            with self.subTest(is_lost=is_lost):
+                teller = self.start_process(FAILPOINTS="redis.publish.after=exit")
+                if is_lost:
+                    self.line.black_hole()
+                asked = self.ask(f"lost-{is_lost}")
+                teller.wait(RESULT_TIMEOUT_S)
+                self.assertEqual((self.answers(asked), self.outbox()), ([1], 1))
+
+                if is_lost:
+                    self.primary.container.kill()
+                    self.promote()
+                    self.assertEqual(self.answers(asked), [0])
+                with self.start_runtime():
+                    self.wait_until("the outbox to be empty", lambda: not self.outbox())
+                    self.assert_serves()
+                    self.assertEqual(self.answers(asked), [1])
+
+    def outbox(self) -> int:
+        return len(self.rows("SELECT FROM outbox"))
+
+
+class IdsGivenAgain(FailingRedisTestCase):
+    """Entries of a stream that was lost come with ids that PostgreSQL knows: by a clock set back, or by the client."""
+
+    def test_the_same_job_under_its_known_id_is_that_job(self) -> None:
+        self.start_runtime()
+        job = {"game_id": "nobody", "reason": "finished", "requested_at_ms": "1"}
+        self.redis.xadd(STOP_JOBS, job, id="5000-1")
+        self.wait_for_answers("nobody")
+        self.redis.xgroup_destroy(STOP_JOBS, "rtmanager")
+
+        self.assert_serves()
+        self.assertEqual(self.answers("nobody"), [1])

@@ -1,0 +1,127 @@
+"""One cell: an operation, a point, an action, and the verdict."""
+
+import time
+from dataclasses import dataclass
+
+from harness.errors import WaitFailed
+from harness.fixtures import manager
+from integration.crashes.platform import Platform
+from integration.crashes.scenarios import SCENARIOS, Record, Scenario
+from rtmanager.failpoints import EXIT_CODE
+
+#: What a cell did; "not reached": the operation went another way this time, and ended well.
+KILLED, RAISED, NOT_REACHED, FAILED = "killed", "raised", "not reached", "FAILED"
+#: How long after all is at rest a point of a worker that comes by periodically is waited for.
+LATE_POINT_S = 2.5
+#: A manager that was told to end, or is about to reach its point, has ended within so many seconds.
+END_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """`action` ("exit" or "raise") at the `hit`-th time that `scenario` reaches `point`."""
+
+    scenario: str
+    point: str
+    action: str = "exit"
+    hit: int = 1
+
+    def __str__(self) -> str:
+        times = f"#{self.hit}" if self.hit > 1 else ""
+        return f"{self.scenario}: {self.point}={self.action}{times}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a cell ended; `why` says what was wrong."""
+
+    cell: Cell
+    outcome: str
+    seconds: float
+    why: str = ""
+
+
+def observe(platform: Platform, scenario: Scenario) -> list[str]:
+    """The points that the operation reaches when nothing goes wrong, in order; raises WaitFailed if it does not end."""
+    game_id = platform.new_game("observed")
+    before = _prepare(platform, scenario, game_id)
+    platform.arm(scenario.arms)
+    answer = scenario.ask(platform, game_id)
+    _start_again(platform, scenario)
+    platform.wait_for_rest(lambda: scenario.fits(platform, game_id, before, answer, None))
+    time.sleep(LATE_POINT_S)
+    reached = platform.reached()
+    _end(platform, game_id)
+    return reached
+
+
+def run(platform: Platform, cell: Cell) -> Verdict:
+    """Try one cell; the platform is of use afterwards whatever came of it, unless it failed."""
+    began = time.monotonic()
+    try:
+        outcome, why = _run(platform, cell), ""
+        if outcome == NOT_REACHED:
+            platform.kill()  # a manager does some things only once
+            outcome = _run(platform, cell)
+    except (WaitFailed, AssertionError) as failure:
+        outcome, why = FAILED, f"{failure}\n{manager.log_tail(platform.log)}"
+    return Verdict(cell, outcome, time.monotonic() - began, why)
+
+
+def _run(platform: Platform, cell: Cell) -> str:
+    scenario = SCENARIOS[cell.scenario]
+    game_id = platform.new_game("cell")
+    before = _prepare(platform, scenario, game_id)
+    times = f"#{cell.hit}" if cell.hit > 1 else ""
+    platform.arm(f"{cell.point}={cell.action}{times} {scenario.arms}")
+    answer = scenario.ask(platform, game_id)
+    reached = _wait_for_point(platform, scenario, cell, game_id, before, answer)
+    _start_again(platform, scenario)
+    refused = cell.point if cell.action == "raise" and reached else None
+    platform.wait_for_rest(lambda: scenario.fits(platform, game_id, before, answer, refused))
+    _end(platform, game_id)
+    if not reached:
+        return NOT_REACHED
+    return KILLED if cell.action == "exit" else RAISED
+
+
+def _prepare(platform: Platform, scenario: Scenario, game_id: str) -> Record:
+    platform.disarm()
+    scenario.prepare(platform, game_id)
+    return {} if scenario.starts_up else platform.record(game_id)
+
+
+def _wait_for_point(
+    platform: Platform, scenario: Scenario, cell: Cell, game_id: str, before: Record, answer: int | None
+) -> bool:
+    """Wait until the point was reached often enough, or the operation is over without it, or the manager has ended."""
+    over_since: float | None = None
+    deadline = time.monotonic() + END_TIMEOUT_S
+    while True:
+        if cell.action == "exit" and platform.exit_code() == EXIT_CODE:
+            return True
+        if cell.action == "raise" and platform.reached().count(cell.point) >= cell.hit:
+            return True
+        if platform.exit_code() is not None:
+            return False
+        now = time.monotonic()
+        if over_since is None and scenario.fits(platform, game_id, before, answer, None):
+            over_since = now
+        if now > deadline or (over_since is not None and now - over_since > LATE_POINT_S):
+            return False
+        time.sleep(0.05)
+
+
+def _start_again(platform: Platform, scenario: Scenario) -> None:
+    """Start a manager where there is none; where one was to end, that it does is a part of the cell."""
+    if scenario.name == "shutdown" and platform.manager is not None:
+        platform.manager.wait(END_TIMEOUT_S)
+    if platform.exit_code() is not None:
+        platform.disarm()
+        platform.start()
+
+
+def _end(platform: Platform, game_id: str) -> None:
+    """Leave the platform to the next cell: a container less."""
+    platform.disarm()
+    platform.drop_game(game_id)

@@ -1,0 +1,103 @@
+"""Which cells there are, and running them side by side."""
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from harness.fixtures.postgres import Postgres
+from integration.crashes import cells
+from integration.crashes.cells import Cell, Verdict
+from integration.crashes.platform import Platform
+from integration.crashes.scenarios import SCENARIOS
+from rtmanager.failpoints import POINTS
+
+T = TypeVar("T")
+
+#: Effects whose every time in an operation is a cell of its own; elsewhere the first time stands for all.
+EACH_TIME = ("docker.create", "docker.start", "docker.stop", "docker.remove", "postgres.finish", "redis.publish")
+#: Of these one operation has no more.
+MOST_TIMES = 4
+ACTIONS = ("exit", "raise")
+
+
+class Reached:
+    """What each scenario reaches when nothing goes wrong."""
+
+    def __init__(self, by_scenario: dict[str, list[str]]) -> None:
+        self.by_scenario = by_scenario
+
+    def cells(self, actions: Sequence[str] = ACTIONS) -> list[Cell]:
+        """Every cell, those of one scenario together."""
+        return [
+            Cell(scenario, point, action, hit)
+            for scenario, reached in self.by_scenario.items()
+            for point, times in sorted(Counter(reached).items())
+            for action in actions
+            for hit in range(1, _hits(point, times) + 1)
+        ]
+
+    def never(self) -> set[str]:
+        """Points that no scenario reaches."""
+        return set(POINTS) - {point for reached in self.by_scenario.values() for point in reached}
+
+
+def _hits(point: str, times: int) -> int:
+    return min(times, MOST_TIMES) if point.rpartition(".")[0] in EACH_TIME else 1
+
+
+def sample(found: Sequence[Cell], count: int, seed: int) -> list[Cell]:
+    """So many cells, by chance, of as many points as there can be."""
+    chance = random.Random(seed)
+    shuffled = chance.sample(list(found), len(found))
+    first: dict[str, Cell] = {}
+    for cell in shuffled:
+        first.setdefault(cell.point, cell)
+    return list(first.values())[:count]
+
+
+class Matrix:
+    """Platforms to run cells on, side by side; made when they are first needed."""
+
+    def __init__(self, postgres: Postgres, side_by_side: int, stack: ExitStack) -> None:
+        self._postgres = postgres
+        self._threads = side_by_side
+        self._stack = stack
+        self._lock = threading.Lock()
+        self._free: SimpleQueue[Platform] = SimpleQueue()
+
+    def observe(self, names: Sequence[str] = tuple(SCENARIOS)) -> Reached:
+        """Run each scenario once without a fault."""
+
+        def one(name: str) -> list[str]:
+            return self._on_a_platform(lambda platform: cells.observe(platform, SCENARIOS[name]))
+
+        with ThreadPoolExecutor(self._threads) as threads:
+            return Reached(dict(zip(names, threads.map(one, names), strict=True)))
+
+    def run(self, todo: Sequence[Cell]) -> Iterator[Verdict]:
+        """Run the cells; verdicts come as they are found."""
+        with ThreadPoolExecutor(self._threads) as threads:
+            yield from threads.map(self._run, todo)
+
+    def _run(self, cell: Cell) -> Verdict:
+        return self._on_a_platform(lambda platform: cells.run(platform, cell))
+
+    def _on_a_platform(self, work: Callable[[Platform], T]) -> T:
+        """Work on a free platform; one on which a cell failed is kept for a look, and never used again."""
+        try:
+            platform = self._free.get_nowait()
+        except Empty:
+            platform = self._made()
+        done = work(platform)
+        if not (isinstance(done, Verdict) and done.outcome == cells.FAILED):
+            self._free.put(platform)
+        return done
+
+    def _made(self) -> Platform:
+        with self._lock:
+            return self._stack.enter_context(Platform(self._postgres, "crashes"))

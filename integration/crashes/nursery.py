@@ -1,0 +1,86 @@
+"""Managers as processes that are forked from one that has imported everything: hundreds are started in a run.
+
+Each is a process of its own, with its own environment and log; it ends as `python -m rtmanager serve` does, and with
+the test's process at the latest.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.errors import WaitFailed
+from harness.fixtures.closing import Closing
+from harness.fixtures.container import HTTP_NOT_YET, http_ok
+from harness.fixtures.manager import READY_TIMEOUT_S, log_tail
+from harness.waiting import wait_until
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["rtmanager.cli", "rtmanager.app"])
+
+#: prctl(2): the signal that a process gets when its parent has ended.
+_PR_SET_PDEATHSIG = 1
+
+
+class Manager(Closing):
+    """A manager that was started."""
+
+    def __init__(self, environment: Mapping[str, str], address: tuple[str, int], log: Path) -> None:
+        self._address = address
+        self._log = log
+        self._process = _FORKS.Process(target=_serve, args=(dict(environment), str(log)))
+        self._process.start()
+
+    @property
+    def base_url(self) -> str:
+        """Where its REST interface is."""
+        return "http://{}:{}".format(*self._address)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, negative for the signal that ended it; None while it runs."""
+        return self._process.exitcode
+
+    def wait_until_ready(self) -> None:
+        """Wait for GET /readyz to answer 200; raises WaitFailed, at once when the process has ended."""
+        wait_until(
+            f"{self.base_url}/readyz answering 200",
+            lambda: http_ok(*self._address, "/readyz"),
+            timeout_s=READY_TIMEOUT_S,
+            retry_on=HTTP_NOT_YET,
+            hopeless=self._why_ended,
+        )
+
+    def send(self, name: str) -> None:
+        """Send it the signal SIG`name`; nothing happens when it has ended."""
+        if self.exit_code is None and self._process.pid is not None:
+            os.kill(self._process.pid, signal.Signals[f"SIG{name}"])
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait for its end by itself; its exit code. Raises WaitFailed."""
+        self._process.join(timeout_s)
+        if self._process.exitcode is None:
+            raise WaitFailed(f"the manager did not end within {timeout_s:g} s\n{log_tail(self._log)}")
+        return self._process.exitcode
+
+    def close(self) -> None:
+        """SIGKILL, then wait for its end; nothing happens when it has ended."""
+        self._process.kill()
+        self._process.join()
+
+    def _why_ended(self) -> str | None:
+        return None if self.exit_code is None else f"the process ended with exit code {self.exit_code}"
+
+
+def _serve(environment: dict[str, str], log: str) -> None:
+    """In the new process: what `python -m rtmanager serve` does."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    from rtmanager import cli
+
+    code = cli.main(["serve"], environment)
+    os._exit(code)

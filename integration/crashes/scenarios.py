@@ -1,0 +1,204 @@
+"""The operations of the matrix: how the ground is laid, what is asked, and what has to come of it.
+
+What came of a job, and of what happens to a container, is certain. A caller who got an answer knows; one who got
+none finds the game as it was or as it was asked to be, and nothing in between.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.fixtures import container
+from integration.crashes.platform import Platform
+
+Record = Mapping[str, Any]
+Ask = Callable[[Platform, str], int | None]
+
+#: An image that nobody has and no registry is asked for.
+NO_IMAGE = "registry.invalid/galaxy/game:1.0.0"
+OK = 200
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One operation on one game."""
+
+    name: str
+    #: Lays the ground; a manager serves then, unless `starts_up`.
+    prepare: Callable[[Platform, str], None]
+    #: Asks; returns the status of the answer when somebody waits for one, None when there is none.
+    ask: Ask
+    #: Whether the record fits what was asked, given the record before.
+    done: Callable[[Record, Record], bool]
+    #: Whether a caller waits, who is free to ask again.
+    called: bool = False
+    #: Whether the manager starts only now.
+    starts_up: bool = False
+    #: Points that are armed besides.
+    arms: str = ""
+    #: What an operation may rightly fail with when the system refuses at a point that raises.
+    fails: Mapping[str, Callable[[Record, Record], bool]] = field(default_factory=dict)
+
+    def fits(self, platform: Platform, game_id: str, before: Record, answer: int | None, refused: str | None) -> bool:
+        """Whether the game is as it has to be now; `refused` is the point that raised."""
+        now = platform.record(game_id)
+        if self.done(before, now):
+            return True
+        if refused is not None and refused in self.fails and self.fails[refused](before, now):
+            return True
+        return self.called and answer != OK and _same(before, now)
+
+
+def _same(before: Record, now: Record) -> bool:
+    kept = ("status", "current_container_id", "current_image_ref")
+    return [before.get(name) for name in kept] == [now.get(name) for name in kept]
+
+
+def _runs(_before: Record, now: Record) -> bool:
+    return now.get("status") == "running"
+
+
+def _is(status: str) -> Callable[[Record, Record], bool]:
+    return lambda _before, now: now.get("status") == status
+
+
+def _is_another(before: Record, now: Record) -> bool:
+    return _runs(before, now) and now["current_container_id"] != before["current_container_id"]
+
+
+def _is_patched(before: Record, now: Record) -> bool:
+    return _is_another(before, now) and now["current_image_ref"] != before["current_image_ref"]
+
+
+def _ended(before: Record, now: Record) -> bool:
+    """That a person killed it, only an event tells; who missed that takes it for a crash, and restarts the game."""
+    return now.get("status") == "stopped" or _is_another(before, now)
+
+
+def _nothing(platform: Platform, _game_id: str) -> None:
+    platform.serve()
+
+
+def _running(platform: Platform, game_id: str) -> None:
+    platform.start_game(game_id)
+
+
+def _stopped(platform: Platform, game_id: str) -> None:
+    platform.start_game(game_id)
+    assert platform.call("POST", game_id, "/stop", {"reason": "finished"}) == OK
+
+
+def _not_even_a_table(platform: Platform, _game_id: str) -> None:
+    platform.kill()
+    platform.forget()
+
+
+def _start_job(platform: Platform, game_id: str) -> None:
+    platform.add_job("start_jobs", game_id, image_ref=platform.engine.ref)
+
+
+def _start_job_of_no_image(platform: Platform, game_id: str) -> None:
+    platform.add_job("start_jobs", game_id, image_ref=NO_IMAGE)
+
+
+def _stop_job(platform: Platform, game_id: str) -> None:
+    platform.add_job("stop_jobs", game_id, reason="finished")
+
+
+def _malformed_job(platform: Platform, game_id: str) -> None:
+    """One entry that names no game, and one behind it that does."""
+    platform.add_job("stop_jobs", "", reason="finished")
+    _stop_job(platform, game_id)
+
+
+def _call(method: str, path: str, body: Callable[[Platform], object] = lambda _platform: None) -> Ask:
+    return lambda platform, game_id: platform.call(method, game_id, path, body(platform))
+
+
+def _the_image(platform: Platform) -> object:
+    return {"image_ref": platform.engine.ref}
+
+
+def _the_patched_image(platform: Platform) -> object:
+    return {"image_ref": platform.engine.patched_ref}
+
+
+def _a_reason(_platform: Platform) -> object:
+    return {"reason": "finished"}
+
+
+def _kill(platform: Platform, game_id: str) -> None:
+    platform.docker.kill(platform.record(game_id)["current_container_id"])
+
+
+def _crash(platform: Platform, game_id: str) -> None:
+    """The engine's process ends by itself, as far as anybody can see."""
+    found = platform.docker.inspect_container(platform.record(game_id)["current_container_id"])
+    os.kill(found["State"]["Pid"], signal.SIGKILL)
+
+
+def _remove(platform: Platform, game_id: str) -> None:
+    container.remove(platform.docker, platform.record(game_id)["current_container_id"])
+
+
+def _run_again(platform: Platform, game_id: str) -> None:
+    platform.docker.start(platform.record(game_id)["current_container_id"])
+
+
+def _grow_old(platform: Platform, game_id: str) -> None:
+    platform.sql("UPDATE runtime_records SET last_op_at = last_op_at - interval '31 days' WHERE game_id = %s", game_id)
+
+
+def _start_job_and_sigterm(platform: Platform, game_id: str) -> None:
+    _start_job(platform, game_id)
+    platform.wait_for_point("docker.start.before")
+    platform.send("TERM")
+
+
+def _start_up(platform: Platform, game_id: str) -> None:
+    _start_job(platform, game_id)
+    platform.start()
+
+
+#: A directory that cannot be prepared is an answer (docs/contract.md, start); nothing else was changed by then.
+_PREPARING = ("directory.prepare.before", "directory.prepare.after")
+_NO_DIRECTORY = dict.fromkeys(_PREPARING, _same)
+_STOPPED = dict.fromkeys(_PREPARING, _is("stopped"))
+
+SCENARIOS = {
+    each.name: each
+    for each in (
+        Scenario("start job", _nothing, _start_job, _runs, fails=_NO_DIRECTORY),
+        Scenario("start job, again", _stopped, _start_job, _is_another, fails=_NO_DIRECTORY),
+        Scenario("start job, no image", _nothing, _start_job_of_no_image, lambda _before, now: not now),
+        Scenario(
+            "start job, put off", _nothing, _start_job, _runs, fails=_NO_DIRECTORY, arms="docker.create.before=raise"
+        ),
+        Scenario("stop job", _running, _stop_job, _is("stopped")),
+        Scenario("malformed job", _running, _malformed_job, _is("stopped")),
+        Scenario(
+            "start", _nothing, _call("POST", "/start", lambda on: {"image_ref": on.engine.ref}), _runs, called=True
+        ),
+        Scenario(
+            "stop", _running, _call("POST", "/stop", lambda _: {"reason": "finished"}), _is("stopped"), called=True
+        ),
+        Scenario("restart", _running, _call("POST", "/restart"), _is_another, called=True),
+        Scenario(
+            "patch",
+            _running,
+            _call("POST", "/patch", _the_patched_image),
+            _is_patched,
+            called=True,
+        ),
+        Scenario("cleanup", _stopped, _call("DELETE", "/container"), _is("removed"), called=True),
+        Scenario("container killed", _running, _kill, _ended),
+        Scenario("engine crashed", _running, _crash, _is_another, fails=_STOPPED),
+        Scenario("container removed", _running, _remove, _is("removed")),
+        Scenario("container started", _stopped, _run_again, _runs),
+        Scenario("retention", _stopped, _grow_old, _is("removed")),
+        Scenario("shutdown", _nothing, _start_job_and_sigterm, _runs, arms="docker.start.before=hang"),
+        Scenario("start-up", _not_even_a_table, _start_up, _runs, starts_up=True, fails=_NO_DIRECTORY),
+    )
+}

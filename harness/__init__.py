@@ -21,6 +21,9 @@ from harness.errors import DaemonUnavailable, HarnessError, ImageUnavailable, Wa
 from harness.fixtures import faults
 from harness.fixtures.container import Container, Mount
 from harness.fixtures.container import start as start_container
+from harness.fixtures.dockerd import OwnDaemon
+from harness.fixtures.dockerd import check as check_docker_daemon
+from harness.fixtures.dockerd import start as start_docker_daemon
 from harness.fixtures.live import LiveRuntime
 from harness.fixtures.lobby import Lobby
 from harness.fixtures.manager import ManagerProcess
@@ -55,6 +58,7 @@ __all__ = [
     "ManagerProcess",
     "Mount",
     "Network",
+    "OwnDaemon",
     "Postgres",
     "Redis",
     "Registry",
@@ -63,12 +67,14 @@ __all__ = [
     "StateRoot",
     "WaitFailed",
     "build_image",
+    "check_docker_daemon",
     "check_flag",
     "create_network",
     "create_state_root",
     "engine_image",
     "faults",
     "start_container",
+    "start_docker_daemon",
     "start_postgres",
     "start_redis",
     "start_registry",

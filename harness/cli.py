@@ -96,6 +96,7 @@ def sweep(arguments: argparse.Namespace) -> int:
         ("network", swept.networks),
         ("image", swept.images),
         ("state root", swept.state_roots),
+        ("cgroup", swept.cgroups),
     ):
         for name in names:
             print(f"removed {kind} {name}")

@@ -45,15 +45,18 @@ def published_address() -> tuple[str, str]:
     return "127.0.0.1", "127.0.0.1"
 
 
-def connect(timeout_s: int = CALL_TIMEOUT_S) -> "APIClient":
-    """A new client of the daemon, once it has answered; raises DaemonUnavailable with the cause."""
+def connect(timeout_s: int = CALL_TIMEOUT_S, address: str | None = None) -> "APIClient":
+    """A new client of the daemon, or of one at another `address`, once it has answered.
+
+    Raises DaemonUnavailable with the cause.
+    """
     import docker
     from docker.errors import DockerException
     from docker.utils import kwargs_from_env
 
-    _knock(_own_host())
-    address = host()
-    tls = kwargs_from_env().get("tls", False)
+    tls = kwargs_from_env().get("tls", False) if address is None else False
+    _knock(address or _own_host())
+    address = address or host()
     try:
         made = docker.APIClient(base_url=address, version="auto", timeout=timeout_s, tls=tls)
     except DockerException as error:

@@ -2,19 +2,23 @@
 
 Every container, network, process and state root of the harness names its runner. `sweep` takes away what runs
 have left that surely ended, and nothing of a run that is alive; `sweep_own` what this run still has. What a
-Runtime Manager under test started carries no such label, but sits on a test's network, and goes with it. Two
+Runtime Manager under test started carries no such label, but sits on a test's network, and goes with it; a Docker
+daemon of a test's own goes with all that runs on it when its processes are killed, but for its cgroups. Two
 sweeps at once do not disturb each other. What RTM_IT_KEEP=1 kept stays until it is asked for.
 """
 
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import daemon
 from harness.fixtures import container, network, registry, stateroot
+from harness.fixtures.dockerd import cgroups
 from harness.runs import runner
 from harness.runs.runner import PREFIX, Runner
 from harness.waiting import wait_until
@@ -35,11 +39,10 @@ class Swept:
     networks: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
     state_roots: list[Path] = field(default_factory=list)
+    cgroups: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return sum(
-            len(kind) for kind in (self.processes, self.containers, self.networks, self.images, self.state_roots)
-        )
+        return sum(map(len, vars(self).values()))
 
 
 def sweep(kept: bool = False) -> Swept:
@@ -61,9 +64,11 @@ def sweep_own() -> Swept:
 def _sweep(client: "APIClient", is_left: Callable[[Runner], bool]) -> Swept:
     swept = Swept()
     # First what could make more of the rest.
-    for pid, started in _processes(is_left):
-        _kill(pid, started)
-        swept.processes.append(str(pid))
+    processes = _processes(is_left)
+    for run in {by.run for _, _, by in processes}:
+        cgroups.thaw(cgroups.name(run))  # or the kill of a daemon of theirs would wait for what is paused in it
+    _kill(processes)
+    swept.processes += [str(pid) for pid, _, _ in processes]
     ours = {"label": f"{PREFIX}run"}
     containers = _left(client.containers(all=True, filters=ours), is_left)
     networks = _left(client.networks(filters=ours), is_left)
@@ -76,11 +81,15 @@ def _sweep(client: "APIClient", is_left: Callable[[Runner], bool]) -> Swept:
         swept.networks.append(each["Name"])
     swept.images += registry.sweep_images(client)
     # Last: the engines that wrote there are gone by now.
+    runs = {by.run for _, _, by in processes}
     for directory in stateroot.directories():
         by = stateroot.owner(directory)
         if by is not None and is_left(by):
+            runs.add(by.run)
             stateroot.remove(directory)
             swept.state_roots.append(directory)
+    for run in sorted(runs):
+        swept.cgroups += cgroups.remove(cgroups.name(run))
     return swept
 
 
@@ -89,8 +98,8 @@ def _left(found: Iterable[dict[str, Any]], is_left: Callable[[Runner], bool]) ->
     return [each for each, by in named if by is not None and is_left(by)]
 
 
-def _processes(is_left: Callable[[Runner], bool]) -> list[tuple[int, int]]:
-    """Pid and start time of each process that is left."""
+def _processes(is_left: Callable[[Runner], bool]) -> list[tuple[int, int, Runner]]:
+    """Pid, start time and runner of each process that is left."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
@@ -98,17 +107,18 @@ def _processes(is_left: Callable[[Runner], bool]) -> list[tuple[int, int]]:
         by = Runner.of_process(int(entry.name))
         started = runner.process_start_time(int(entry.name))
         if by is not None and started is not None and is_left(by):
-            found.append((int(entry.name), started))
+            found.append((int(entry.name), started, by))
     return found
 
 
-def _kill(pid: int, started: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    wait_until(
-        f"the end of process {pid}",
-        lambda: runner.process_start_time(pid) != started,
-        timeout_s=KILL_TIMEOUT_S,
-    )
+def _kill(processes: Sequence[tuple[int, int, Runner]]) -> None:
+    """Kill them all, then wait: one may not end before another has, if that is the first of a pid namespace."""
+    for pid, _, _ in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for pid, started, _ in processes:
+        wait_until(f"the end of process {pid}", partial(_ended, pid, started), timeout_s=KILL_TIMEOUT_S)
+
+
+def _ended(pid: int, started: int) -> bool:
+    return runner.process_start_time(pid) != started

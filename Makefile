@@ -14,7 +14,7 @@ RTM_INTEGRATION ?= 1
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv setup doctor demo run unit integration integration-parallel stress soak simulate lint types test bench mutants clean
+.PHONY: help venv setup doctor demo run unit integration integration-parallel stress soak chaos simulate lint types test bench mutants clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -72,6 +72,9 @@ stress: $(STAMP) ## the suite ten times in random order, then twice at once; not
 soak: $(STAMP) ## an hour of thirty games, two managers and random interference; SEED= repeats one
 	@RTM_INTEGRATION=require RTM_SOAK_MINUTES=$(or $(MINUTES),60) RTM_SOAK_GAMES=$(or $(GAMES),30) RTM_SOAK_SEED=$(SEED) \
 	  $(PY) -m unittest integration.test_soak
+
+chaos: $(STAMP) ## seeded trouble for three managers and all that they need, judged by its history (MINUTES=6); SEED="1 2"
+	@RTM_INTEGRATION=require $(PY) -m integration.chaos $(SEED:%=--seed %) --minutes $(or $(MINUTES),6)
 
 simulate: $(STAMP) ## ten thousand seeded histories of a platform in trouble, in memory (4 minutes); SEED= shows one
 	@$(PY) -m rtmanager.tests.simulate $(if $(SEED),--seed $(SEED),--histories 10000)

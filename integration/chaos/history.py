@@ -1,0 +1,59 @@
+"""What was done and what came of it, one JSON line each, in the order in which it was written.
+
+The rule it keeps: a deed is written when it begins and again when its outcome is known. A deed without a second line
+was under way when its process, or the whole run, ended.
+"""
+
+import itertools
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class History:
+    """The file of one run; safe for any number of threads. `counted` has how often what ended how."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.counted: Counter[str] = Counter()
+        #: Everything but reads, for the judge.
+        self.deeds: list[dict[str, Any]] = []
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._file = path.open("w", buffering=1)
+        self._began = time.monotonic()
+
+    def close(self) -> None:
+        """Write no more."""
+        self._file.close()
+
+    def note(self, who: str, what: str, **about: Any) -> None:
+        """One line by itself."""
+        self._write({"who": who, "what": what, **about})
+
+    @contextmanager
+    def deed(self, who: str, what: str, **about: Any) -> Iterator[dict[str, Any]]:
+        """Two lines; what is done inside adds to the dictionary what came of it, its `outcome` first of all."""
+        number = next(self._numbers)
+        begun = {"who": who, "what": what, "deed": number, **about}
+        self._write({**begun, "step": "begins"})
+        known: dict[str, Any] = {"outcome": "unknown"}
+        at = time.time()
+        try:
+            yield known
+        finally:
+            ended = {**begun, "step": "ends", "began_at": at, **known}
+            self._write(ended)
+            with self._lock:
+                self.deeds.append(ended)
+                self.counted[f"{who.rstrip('0123456789 ')}: {what}: {known['outcome']}"] += 1
+
+    def _write(self, line: dict[str, Any]) -> None:
+        with self._lock:
+            told = {"s": round(time.monotonic() - self._began, 3), "at": round(time.time(), 3), **line}
+            self._file.write(json.dumps(told, default=str) + "\n")

@@ -1,0 +1,209 @@
+"""What is to happen, as a pure function of a seed: which fault when and to whom, and what each client asks.
+
+A fault has a begin and a length, and holds what it is done to: no other fault of the same time is done to that, and
+no more than two that last are under way at once. A client has a script: pauses and deeds. What comes of it depends on
+the machine; what is tried does not.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+#: Who can be cut off from whom.
+DEPENDENCIES = ("postgres", "redis", "docker")
+#: What the line to a dependency can do; the first two are over at once.
+LINES = ("cut", "reset", "refuse", "black_hole", "half_open", "delay", "slow")
+AT_ONCE = ("cut", "reset")
+
+#: Faults that last may overlap, so many at once.
+MOST_AT_ONCE = 2
+
+#: Seconds of the pause between two faults, on average.
+PAUSE_S = 2.2
+#: Seconds between two deeds of a client, on average: Docker starts few containers a second, and a backlog of jobs
+#: keeps games busy, whose calls are then refused.
+JOB_PAUSE_S, CALL_PAUSE_S = 2.0, 0.7
+#: No fault begins in the last seconds of a round: those that are under way have to meet something.
+LAST_S = 4.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Trouble that begins `at_s` of its round and is taken back `lasts_s` later."""
+
+    at_s: float
+    lasts_s: float
+    kind: str
+    #: What it is done to: an instance's number, a game's, a server's name; "all" for all instances.
+    target: str
+    #: How, where there are several ways.
+    how: str = ""
+    #: A line fault is one instance's alone, or everybody's.
+    instance: str = ""
+
+    @property
+    def what(self) -> str:
+        """The kind's first word: what it is done to."""
+        return self.kind.partition(" ")[0]
+
+    @property
+    def holds(self) -> frozenset[str]:
+        """What no other fault may need meanwhile."""
+        more = {"daemon": {"containers"}, "container": {"a container"}}.get(self.what, set())
+        return frozenset({self.target} | more)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What no other fault may hold: nothing can be done to containers without their daemon."""
+        more = {"daemon": {"a container"}, "container": {"containers"}, "stranger": {"containers"}}
+        return frozenset({self.target} | more.get(self.what, set()))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One deed of a client: after `pause_s`, ask for `what` about game number `game`, of instance `instance`."""
+
+    pause_s: float
+    what: str
+    game: int
+    instance: int = 0
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a platform is, and whether its Docker daemon may be taken down."""
+
+    managers: int = 3
+    games: int = 8
+    job_clients: int = 3
+    callers: int = 4
+    own_daemon: bool = False
+
+
+@dataclass(frozen=True)
+class Round:
+    """One time of trouble."""
+
+    lasts_s: float
+    faults: tuple[Fault, ...]
+    jobs: tuple[tuple[Step, ...], ...]
+    calls: tuple[tuple[Step, ...], ...]
+
+
+def plan(seed: int, number: int, lasts_s: float, size: Size) -> Round:
+    """Round `number` of a seed."""
+    random = Random(f"{seed}/{number}")
+    faults = tuple(_faults(random, lasts_s, size))
+    jobs = tuple(tuple(_script(random, lasts_s, size, _JOBS, JOB_PAUSE_S)) for _ in range(size.job_clients))
+    calls = tuple(tuple(_script(random, lasts_s, size, _CALLS, CALL_PAUSE_S)) for _ in range(size.callers))
+    return Round(lasts_s, faults, jobs, calls)
+
+
+#: Kinds of fault with their weight, their shortest and their longest time.
+_KINDS: dict[str, tuple[int, float, float]] = {
+    "manager killed": (10, 0.3, 6.0),
+    "managers killed": (3, 0.3, 5.0),
+    "manager terminated": (5, 0.0, 3.0),
+    "manager frozen": (7, 1.0, 12.0),
+    "line": (22, 1.0, 11.0),
+    "server killed": (5, 0.0, 4.0),
+    "server restarted": (5, 0.0, 4.0),
+    "container killed": (6, 0.0, 0.0),
+    "container crashed": (3, 0.0, 0.0),
+    "container removed": (5, 0.0, 0.0),
+    "container stopped": (3, 0.0, 0.0),
+    "container restarted": (4, 0.0, 0.0),
+    "container started": (3, 0.0, 0.0),
+    "container paused": (4, 1.0, 10.0),
+    "container off the network": (2, 1.0, 8.0),
+    "stranger": (3, 0.0, 0.0),
+}
+_DAEMON_KINDS: dict[str, tuple[int, float, float]] = {
+    "daemon restarted": (3, 0.0, 4.0),
+    "daemon killed": (4, 0.0, 6.0),
+    "daemon frozen": (2, 1.0, 8.0),
+}
+DAEMON_WAYS = ("live-restore", "no live-restore")
+
+
+def _faults(random: Random, lasts_s: float, size: Size) -> Iterator[Fault]:
+    kinds = _KINDS | (_DAEMON_KINDS if size.own_daemon else {})
+    under_way: list[Fault] = []
+    at_s = random.uniform(0.5, 2.0)
+    while at_s < lasts_s - LAST_S:
+        under_way = [each for each in under_way if each.at_s + each.lasts_s > at_s]
+        fault = _fault(random, at_s, kinds, size)
+        held = frozenset[str]().union(*(each.holds for each in under_way))
+        lasting = sum(each.lasts_s > 0 for each in under_way)
+        if not fault.needs & held and not (fault.lasts_s > 0 and lasting >= MOST_AT_ONCE):
+            under_way.append(fault)
+            yield fault
+        at_s += random.expovariate(1 / PAUSE_S)
+
+
+def _fault(random: Random, at_s: float, kinds: dict[str, tuple[int, float, float]], size: Size) -> Fault:
+    names = list(kinds)
+    [kind] = random.choices(names, [kinds[name][0] for name in names])
+    _, shortest, longest = kinds[kind]
+    lasts_s = random.uniform(shortest, longest)
+    instance = str(random.randrange(size.managers))
+    what = kind.partition(" ")[0]
+    if what == "line":
+        how = random.choice(LINES)
+        who = random.choice([instance, instance, "all"])
+        lasting = 0.0 if how in AT_ONCE else lasts_s
+        return Fault(at_s, lasting, kind, random.choice(DEPENDENCIES), how, who)
+    target = {
+        "manager": instance,
+        "managers": "all",
+        "server": random.choice(DEPENDENCIES[:2]),
+        "daemon": "docker",
+        "container": f"game {random.randrange(size.games)}",
+        "stranger": f"game {random.randrange(size.games)}",
+    }[what]
+    how = random.choice(DAEMON_WAYS) if what == "daemon" else ""
+    return Fault(at_s, lasts_s, kind, target, how)
+
+
+#: What clients do, with its weight.
+_JOBS = {
+    "start": 30,
+    "start another version": 3,
+    "stop": 20,
+    "start twice": 4,
+    "stop twice": 3,
+    "malformed image": 2,
+    "malformed reason": 2,
+    "malformed time": 2,
+    "no game": 2,
+    "unknown game": 2,
+    "image that is nowhere": 2,
+    "taken name": 2,
+}
+_CALLS = {
+    "start": 20,
+    "stop": 12,
+    "restart": 14,
+    "patch": 10,
+    "patch back": 6,
+    "cleanup": 8,
+    "read": 8,
+    "list": 3,
+    "operations": 3,
+    "health": 3,
+    "malformed body": 2,
+    "taken name": 2,
+    "unknown game": 2,
+}
+
+
+def _script(random: Random, lasts_s: float, size: Size, deeds: dict[str, int], pause_s: float) -> Iterator[Step]:
+    names, weights = list(deeds), list(deeds.values())
+    at_s = 0.0
+    while True:
+        pause = random.expovariate(1 / pause_s)
+        at_s += pause
+        if at_s >= lasts_s:
+            return
+        [what] = random.choices(names, weights)
+        yield Step(pause, what, random.randrange(size.games), random.randrange(size.managers))

@@ -1,0 +1,97 @@
+"""What is wrong after a round: the invariants, the answers that callers got, and what was seen on the way.
+
+An answer binds. A 200 has its row in the log; a refusal has none that says success; a 503 says whether the operation
+goes on by itself, and then it has to, and otherwise it must not. Who got no answer knows nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness import web
+from integration.chaos.platform import Platform
+from integration.invariants import Job, violations
+
+#: Without these words a 503 says that nothing will be done.
+_GOES_ON = "goes on"
+#: Refusals of calls that never became an operation: malformed, or the game was busy.
+_BEFORE = ("invalid_request", "conflict")
+
+
+def jobs(platform: Platform) -> list[Job]:
+    """All entries of the input streams, which nobody trims."""
+    client: Any = platform.world.redis
+    found = []
+    for stream in ("runtime:start_jobs", "runtime:stop_jobs"):
+        found += [Job(stream, entry_id, fields.get("game_id")) for entry_id, fields in client.xrange(stream)]
+    return found
+
+
+def everything(platform: Platform) -> list[str]:
+    """All that is wrong now, when nothing is on its way."""
+    with platform.lock:
+        touched = set(platform.touched)
+    return [
+        *violations(
+            platform.world,
+            jobs(platform),
+            bystanders=list(platform.bystanders.values()),
+            markers=platform.markers,
+            deaths=touched,
+        ),
+        *_answers(platform),
+        *_lost_entries(platform),
+        *_told_by_instances(platform),
+    ]
+
+
+def _lost_entries(platform: Platform) -> Iterator[str]:
+    """What Redis acknowledged is there: otherwise the servers of this run do not keep their promise."""
+    there = {job.source_ref.partition(":")[2].partition(":")[2] for job in jobs(platform)}
+    for deed in platform.history.deeds:
+        entry = deed.get("entry")
+        if entry is not None and entry not in there:
+            yield f"run: Redis acknowledged entry {entry} and has lost it"
+
+
+def _answers(platform: Platform) -> Iterator[str]:
+    rows = _calls(platform)
+    for deed in platform.history.deeds:
+        if "request" in deed and deed["method"] != "GET":
+            yield from binds(deed, rows.get(f"rest:{deed['request']}"))
+
+
+def _calls(platform: Platform) -> dict[str, Mapping[str, Any]]:
+    """The last row of each call: that of the operation itself."""
+    query = "SELECT * FROM operation_log WHERE op_source IN ('gm_rest', 'admin_rest') ORDER BY id"
+    return {row["source_ref"]: row for row in platform.world.rows(query)}
+
+
+def binds(deed: Mapping[str, Any], row: Mapping[str, Any] | None) -> Iterator[str]:
+    """What is wrong with an answer, given the row that its operation left; None when it left none."""
+    outcome = deed["outcome"]
+    said = f"answers: {deed['what']} of {deed['game']} ({deed['request']}) was answered {deed.get('status')}"
+    logged = f"the log says {row['outcome']} {row['error_code'] or ''}".rstrip() if row else "the log has no row"
+    words = deed.get("message") or ""
+    if outcome == "ok" and (row is None or row["outcome"] != "success"):
+        yield f"{said}, {logged}"
+    elif outcome == "refused" and (row["error_code"] != deed["code"] if row else deed["code"] not in _BEFORE):
+        yield f"{said} {deed['code']}, {logged}"
+    elif outcome == "unavailable" and _GOES_ON in words:
+        if row is None:
+            yield f"{said} and goes on by itself, {logged}"
+    elif outcome == "unavailable" and row is not None and row["outcome"] == "success":
+        yield f"{said} ({words}), {logged}"
+    elif outcome == "nobody there" and row is not None:
+        yield f"{said}: nobody was there, {logged}"
+
+
+def _told_by_instances(platform: Platform) -> Iterator[str]:
+    """Each instance says of each game what the database says."""
+    records = {row["game_id"]: row for row in platform.world.rows("SELECT * FROM runtime_records")}
+    for instance in platform.instances:
+        for game_id in platform.games:
+            status, told = web.call("GET", f"{instance.base_url}/api/v1/internal/runtimes/{game_id}")
+            record = records.get(game_id)
+            expected = (200, record["status"], record["current_container_id"]) if record else (404, None, None)
+            if (status, told.get("status"), told.get("current_container_id")) != expected:
+                yield f"answers: instance {instance.number} says {status} {told} of {game_id}, recorded is {record}"

@@ -1,0 +1,31 @@
+"""The nemesis run in its short form: one round of trouble by a fixed seed. `make chaos` is the long one."""
+
+import os
+import sys
+import unittest
+
+from harness.fixtures import dockerd
+from harness.runs import ending, flag
+from integration.chaos import report
+from integration.chaos.plan import Size
+from integration.chaos.run import run
+
+#: Of the trouble; to bring up the servers, to come to rest and to judge takes as long again.
+SECONDS = 25.0
+SEED = "7"
+
+
+def setUpModule() -> None:
+    flag.check()
+    ending.leave_nothing()
+
+
+class Chaos(unittest.TestCase):
+    def test_whatever_fails_nothing_is_lost_done_twice_or_told_wrongly(self) -> None:
+        size = Size(managers=2, games=5, job_clients=2, callers=3, own_daemon=dockerd.why_unavailable() is None)
+        found = run(int(os.environ.get("RTM_CHAOS_SEED") or SEED), SECONDS, size)
+        if found.problems:
+            sys.stderr.write(f"\n{report.table(found)}\n")
+        self.assertEqual(found.problems, [])
+        self.assertGreater(found.results, 0)
+        self.assertEqual(len(found.canaries_s), 4, "each canary was started and stopped beside a stuck game")

@@ -14,7 +14,7 @@ RTM_INTEGRATION ?= 1
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv setup doctor demo run unit integration integration-parallel stress soak chaos simulate lint types test bench mutants clean
+.PHONY: help venv setup doctor demo run unit integration integration-parallel stress soak chaos crashes simulate lint types test bench mutants clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -75,6 +75,9 @@ soak: $(STAMP) ## an hour of thirty games, two managers and random interference;
 
 chaos: $(STAMP) ## seeded trouble for three managers and all that they need, judged by its history (MINUTES=6); SEED="1 2"
 	@RTM_INTEGRATION=require $(PY) -m integration.chaos $(SEED:%=--seed %) --minutes $(or $(MINUTES),6)
+
+crashes: $(STAMP) ## the crash matrix: killed, or failed, at every point of every operation (half an hour)
+	@RTM_INTEGRATION=require $(PY) -m integration.crashes
 
 simulate: $(STAMP) ## ten thousand seeded histories of a platform in trouble, in memory (4 minutes); SEED= shows one
 	@$(PY) -m rtmanager.tests.simulate $(if $(SEED),--seed $(SEED),--histories 10000)

@@ -1,6 +1,7 @@
 """One cell: an operation, a point, an action, and the verdict."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.errors import WaitFailed
@@ -15,6 +16,8 @@ KILLED, RAISED, NOT_REACHED, FAILED = "killed", "raised", "not reached", "FAILED
 LATE_POINT_S = 2.5
 #: A manager that was told to end, or is about to reach its point, has ended within so many seconds.
 END_TIMEOUT_S = 15.0
+#: How `serve` ends when a dependency does not answer.
+COULD_NOT_START = 1
 
 
 @dataclass(frozen=True, order=True)
@@ -78,7 +81,7 @@ def _run(platform: Platform, cell: Cell) -> str:
     reached = _wait_for_point(platform, scenario, cell, game_id, before, answer)
     _start_again(platform, scenario)
     refused = cell.point if cell.action == "raise" and reached else None
-    platform.wait_for_rest(lambda: scenario.fits(platform, game_id, before, answer, refused))
+    _wait_for_rest(platform, scenario, lambda: scenario.fits(platform, game_id, before, answer, refused))
     _end(platform, game_id)
     if not reached:
         return NOT_REACHED
@@ -119,6 +122,17 @@ def _start_again(platform: Platform, scenario: Scenario) -> None:
     if platform.exit_code() is not None:
         platform.disarm()
         platform.start()
+
+
+def _wait_for_rest(platform: Platform, scenario: Scenario, fits: Callable[[], bool]) -> None:
+    """A manager that could not start, since a dependency was away, is started again by whoever operates it."""
+
+    def fits_now() -> bool:
+        if scenario.starts_up and platform.exit_code() == COULD_NOT_START:
+            _start_again(platform, scenario)
+        return fits()
+
+    platform.wait_for_rest(fits_now)
 
 
 def _end(platform: Platform, game_id: str) -> None:

@@ -18,6 +18,17 @@ from rtmanager.failpoints import POINTS
 
 T = TypeVar("T")
 
+#: What only asks: whether it stops before the question or after the answer leaves the same behind, so that one of the
+#: two points stands for both.
+QUESTIONS = frozenset(
+    f"{place}.{name}"
+    for place, names in (
+        ("postgres", "verdict busy alarms records_of stopped_before now restarts_since record records health log"),
+        ("redis", "ping wait remembered"),
+        ("docker", "version network image first_start inspect list logs events"),
+    )
+    for name in names.split()
+)
 #: Effects whose every time in an operation is a cell of its own; elsewhere the first time stands for all.
 EACH_TIME = ("docker.create", "docker.start", "docker.stop", "docker.remove", "postgres.finish", "redis.publish")
 #: Of these one operation has no more.
@@ -37,6 +48,7 @@ class Reached:
             Cell(scenario, point, action, hit)
             for scenario, reached in self.by_scenario.items()
             for point, times in sorted(Counter(reached).items())
+            if not _is_double(point)
             for action in actions
             for hit in range(1, _hits(point, times) + 1)
         ]
@@ -44,6 +56,11 @@ class Reached:
     def never(self) -> set[str]:
         """Points that no scenario reaches."""
         return set(POINTS) - {point for reached in self.by_scenario.values() for point in reached}
+
+
+def _is_double(point: str) -> bool:
+    effect, _, side = point.rpartition(".")
+    return side == "before" and effect in QUESTIONS
 
 
 def _hits(point: str, times: int) -> int:

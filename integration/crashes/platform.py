@@ -243,7 +243,8 @@ class Platform(Closing):
         return not self._wrong(fits)
 
     def _wrong(self, fits: Callable[[], bool]) -> list[str]:
+        fitting = fits()
         wrong = unquiet(self.world) if self.world.has_tables() else ["there is no table"]
-        if not wrong and not fits():
+        if not wrong and not fitting:
             wrong = ["the game is not as it should be"]
         return wrong or violations(self.world, self.jobs)

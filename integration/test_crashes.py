@@ -1,0 +1,43 @@
+"""A sample of the crash matrix: some operations, and in them a point of every kind, killed there or failed.
+
+`make crashes` runs all cells. The seed is in the failure; RTM_CRASHES_SEED repeats the sample.
+"""
+
+import os
+import random
+import secrets
+import sys
+import unittest
+from contextlib import ExitStack
+
+from harness import start_services
+from harness.fixtures import services
+from harness.runs import flag
+from integration.crashes.cells import FAILED
+from integration.crashes.matrix import Matrix, sample
+from integration.crashes.scenarios import SCENARIOS
+
+#: So many operations are looked at, and so many cells tried, as many at a time as mostly wait.
+OPERATIONS, CELLS, SIDE_BY_SIDE = 5, 20, 6
+
+
+def setUpModule() -> None:
+    start_services()
+
+
+class CrashMatrix(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        flag.check()
+
+    def test_wherever_an_operation_is_killed_or_fails_it_is_repaired(self) -> None:
+        seed = int(os.environ.get("RTM_CRASHES_SEED") or secrets.randbelow(1 << 30))
+        names = random.Random(seed).sample(sorted(SCENARIOS), OPERATIONS)
+        with self.subTest(seed=seed), ExitStack() as stack:
+            matrix = Matrix(services.servers()[0], SIDE_BY_SIDE, stack)
+            todo = sample(matrix.observe(names).cells(), CELLS, seed)
+            self.assertEqual(len(todo), CELLS)
+            failed = [verdict for verdict in matrix.run(todo) if verdict.outcome == FAILED]
+            for verdict in failed:
+                sys.stderr.write(f"\n{verdict.cell}: {verdict.why}\n")
+            self.assertEqual([str(verdict.cell) for verdict in failed], [])

@@ -9,15 +9,25 @@ import shutil
 
 from harness import daemon
 from harness.errors import MachineNotReady
+from harness.fixtures.dockerd import needs
 from harness.machine import apt, dockerd
 from harness.progress import say, step
 
-#: The daemon and what its bridge networks need; the command-line client is not among them.
-PACKAGES = ("docker.io", "iptables")
+#: The daemon, what its bridge networks need, and what daemons of a test's own need beside; the command-line client is
+#: not among them.
+PACKAGES = ("docker.io", "iptables", "iproute2")
 
 
 def up() -> None:
     """See to it that a daemon answers; raises MachineNotReady with what to do where that cannot be."""
+    _have_daemon()
+    if not daemon.configured_host() and apt.may_install() and (missing := needs.missing()):
+        packages = sorted(set(missing.values()))
+        with step(f"installing {' and '.join(packages)} (missing for daemons of a test's own: {', '.join(missing)})"):
+            apt.install(packages)
+
+
+def _have_daemon() -> None:
     reason = daemon.why_unavailable()
     if reason is None:
         return

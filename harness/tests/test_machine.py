@@ -12,6 +12,7 @@ from unittest import mock
 
 from harness import daemon
 from harness.errors import DaemonUnavailable, MachineNotReady
+from harness.fixtures.dockerd import needs
 from harness.machine import apt, dockerd, doctor, up
 from harness.runs.runner import process_start_time
 
@@ -117,6 +118,7 @@ class UpTest(unittest.TestCase):
         self.install = replace(mock.patch.object(apt, "install"))
         self.start = replace(mock.patch.object(dockerd, "start"))
         self.missing = replace(mock.patch.object(up, "missing_programs", return_value=["dockerd", "iptables"]))
+        self.lacking = replace(mock.patch.object(needs, "missing", return_value={}))
         self.user = replace(mock.patch("os.geteuid", return_value=0))
         self.has_apt = replace(mock.patch.object(apt, "available", return_value=True))
         replace(mock.patch.object(dockerd, "ours", return_value=None))
@@ -131,7 +133,7 @@ class UpTest(unittest.TestCase):
 
     def test_on_a_bare_machine_it_is_installed_and_started(self) -> None:
         up.up()
-        self.install.assert_called_once_with(("docker.io", "iptables"))
+        self.install.assert_called_once_with(("docker.io", "iptables", "iproute2"))
         self.start.assert_called_once_with()
 
     def test_what_is_installed_is_only_started(self) -> None:
@@ -140,10 +142,20 @@ class UpTest(unittest.TestCase):
         self.install.assert_not_called()
         self.start.assert_called_once_with()
 
+    def test_what_only_daemons_of_a_tests_own_need_is_installed_beside_one_that_answers(self) -> None:
+        self.unavailable.return_value = None
+        self.lacking.return_value = {"ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}
+        up.up()
+        self.install.assert_called_once_with(["iproute2", "util-linux"])
+        self.start.assert_not_called()
+
     def test_for_a_daemon_that_the_environment_names_nothing_is_installed(self) -> None:
         for name in ("RTMANAGER_DOCKER_HOST", "DOCKER_HOST"):
             with self.subTest(name), mock.patch.dict(os.environ, {name: "tcp://elsewhere:2375"}):
+                self.lacking.return_value = {"ip": "iproute2"}
                 self.assertRaisesRegex(MachineNotReady, "nothing is installed", up.up)
+                with mock.patch.object(daemon, "why_unavailable", return_value=None):
+                    up.up()
         self.install.assert_not_called()
         self.start.assert_not_called()
 

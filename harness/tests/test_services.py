@@ -4,10 +4,11 @@ import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from harness.fixtures import postgres, redis
 from harness.runs import flag
+from harness.waiting import wait_until
 
 ROLE = postgres.RUNTIME_MANAGER.role
 
@@ -120,3 +121,30 @@ class RedisTest(unittest.TestCase):
 
     def test_the_address_is_host_and_port(self) -> None:
         self.assertRegex(REDIS.address, r"^[\w.]+:\d+$")
+
+
+class DurableTest(unittest.TestCase):
+    def test_what_a_durable_server_acknowledged_survives_kill_9(self) -> None:
+        import psycopg
+        from redis.exceptions import RedisError
+
+        with (
+            postgres.start(settings=postgres.DURABLE) as server,
+            redis.start(settings=redis.DURABLE) as store,
+            store.client(timeout_s=5) as client,
+        ):
+            database = server.create_database(postgres.PLAIN)
+            with database.connect() as connection:
+                connection.execute("CREATE TABLE turns AS SELECT 1 AS number")
+            client.set("turn", "1")
+            for each in (server.container, store.container):
+                each.kill()
+                each.wait_for_exit()
+                each.client.start(each.container_id)
+            wait_until("Redis", lambda: client.get("turn") == "1", retry_on=(RedisError,))
+            wait_until("PostgreSQL", lambda: rows(database) == [(1,)], retry_on=(psycopg.OperationalError,))
+
+
+def rows(database: postgres.Database) -> list[tuple[Any, ...]]:
+    with database.connect() as connection:
+        return connection.execute("SELECT number FROM turns").fetchall()

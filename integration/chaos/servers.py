@@ -7,7 +7,8 @@ from harness.waiting import wait_until
 from integration.chaos.plan import Fault
 from integration.chaos.platform import Platform
 
-UP_TIMEOUT_S = 30.0
+#: On a busy machine, with a log to go through.
+UP_TIMEOUT_S = 60.0
 #: A server that is asked to end has so long before it is killed.
 GRACE_S = 5
 

@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.fixtures.postgres import Database
+from harness.waiting import wait_until
 from integration.invariants.seen import OWNER_LABELS, Bystander, Row, Seen
 
 if TYPE_CHECKING:
     from docker import APIClient
+    from psycopg import Connection
     from redis import Redis
 
 GROUP = "rtmanager"
 INPUTS = ("start_jobs", "stop_jobs")
+
+#: For somebody who looks at a platform that has come to rest.
+CONNECT_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,19 @@ class World:
         """The rows of a query, over a connection of its own: the server may have been restarted since the last."""
         from psycopg.rows import dict_row
 
-        with self.database.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        with self._connected() as connection, connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query.encode()).fetchall()
+
+    def _connected(self) -> "Connection[Any]":
+        """A connection, on a busy machine too."""
+        import psycopg
+
+        return wait_until(
+            "a connection to PostgreSQL",
+            self.database.connect,
+            timeout_s=CONNECT_TIMEOUT_S,
+            retry_on=(psycopg.OperationalError,),
+        )
 
     def entries(self, stream: str) -> list[dict[str, str]]:
         """The entries of a stream by its role, oldest first."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from unittest import mock
 
 from harness import daemon, images
-from harness.errors import HarnessError, ImageUnavailable, MachineNotReady, WaitFailed
+from harness.errors import HarnessError, ImageUnavailable, WaitFailed
 from harness.fixtures import dockerd
 from harness.fixtures.container import HTTP_NOT_YET, Container, http_ok
 from harness.runs import flag
@@ -22,18 +22,18 @@ ROOT = Path(__file__).parents[2]
 
 STATE = "/var/lib/galaxy-game"
 
-#: A run with a daemon of its own, on which one container is paused; it says the daemon's pid and then waits.
+#: A run with a daemon of its own, which if `busy` is frozen and has a paused container; it says its pid and waits.
 SCRIPT = """
 import sys
 from harness import engine_image, start_docker_daemon
 own = start_docker_daemon()
-ref = engine_image().ref
-own.copy_image(ref)
-client = own.client()
-made = client.create_container(ref, entrypoint=["sleep", "600"])
-client.start(made)
-client.pause(made)
-if "freeze" in sys.argv:
+if "busy" in sys.argv:
+    ref = engine_image().ref
+    own.copy_image(ref)
+    client = own.client()
+    made = client.create_container(ref, entrypoint=["sleep", "600"])
+    client.start(made)
+    client.pause(made)
     own.freeze()
 print(own.pid, flush=True)
 sys.stdin.readline()
@@ -266,7 +266,7 @@ class SweepTest(unittest.TestCase):
 
     def test_what_a_killed_run_left_goes_with_the_next_and_a_daemon_of_a_live_one_is_not_touched(self) -> None:
         self.states = self.enterContext(tempfile.TemporaryDirectory())
-        alive, killed = self.run_of_its_own(), self.run_of_its_own("freeze")
+        alive, killed = self.run_of_its_own(), self.run_of_its_own("busy")
         beside, lost = self.traces(alive), self.traces(killed)
         before = beside.left()
         killed.kill()
@@ -283,16 +283,3 @@ class SweepTest(unittest.TestCase):
         alive.communicate("\n", timeout=30)
         self.assertEqual(alive.returncode, 0)
         self.assertEqual(beside.left(), [])
-
-
-class NeedsTest(unittest.TestCase):
-    def test_without_root_it_is_not_tried_and_a_test_is_skipped_with_the_cause(self) -> None:
-        with mock.patch("os.geteuid", return_value=1000):
-            with self.assertRaisesRegex(MachineNotReady, "needs root"):
-                dockerd.start()
-            with self.assertRaisesRegex(unittest.SkipTest, "needs root"):
-                dockerd.check()
-
-    def test_programs_that_are_missing_are_named_with_their_packages(self) -> None:
-        with mock.patch("shutil.which", side_effect=lambda name, path: None if name in ("ip", "nsenter") else name):
-            self.assertRegex(str(dockerd.why_unavailable()), "ip, nsenter: apt-get install iproute2 util-linux")

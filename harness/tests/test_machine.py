@@ -12,6 +12,7 @@ from unittest import mock
 
 from harness import daemon
 from harness.errors import DaemonUnavailable, MachineNotReady
+from harness.fixtures import dockerd as own_dockerd
 from harness.fixtures.dockerd import needs
 from harness.machine import apt, dockerd, doctor, up
 from harness.runs.runner import process_start_time
@@ -168,6 +169,26 @@ class UpTest(unittest.TestCase):
         self.has_apt.return_value = False
         self.assertRaisesRegex(MachineNotReady, "install the Docker Engine and iptables", up.up)
         self.start.assert_not_called()
+
+
+class OwnDaemonTest(unittest.TestCase):
+    def test_without_root_it_is_not_tried_and_a_test_is_skipped_with_the_cause(self) -> None:
+        with mock.patch("os.geteuid", return_value=1000), mock.patch("sys.platform", "linux"):
+            with self.assertRaisesRegex(MachineNotReady, "needs root"):
+                own_dockerd.start()
+            with self.assertRaisesRegex(unittest.SkipTest, "needs root"):
+                needs.check()
+
+    def test_programs_that_are_missing_are_named_with_their_packages(self) -> None:
+        with (
+            mock.patch("os.geteuid", return_value=0),
+            mock.patch("shutil.which", side_effect=lambda name, path: None if name in ("ip", "nsenter") else name),
+        ):
+            self.assertRegex(str(needs.why_unavailable()), "ip, nsenter: apt-get install iproute2 util-linux")
+
+    def test_elsewhere_than_on_linux_the_cause_is_the_system(self) -> None:
+        with mock.patch("sys.platform", "darwin"):
+            self.assertRegex(str(needs.why_unavailable()), "needs Linux")
 
 
 class DoctorTest(unittest.TestCase):

@@ -14,7 +14,7 @@ RTM_INTEGRATION ?= 1
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv setup doctor demo run unit integration integration-parallel stress soak chaos crashes simulate lint types test bench mutants clean
+.PHONY: help venv setup doctor demo run unit integration integration-parallel stress soak chaos crashes recovery simulate lint types test bench mutants clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -78,6 +78,9 @@ chaos: $(STAMP) ## seeded trouble for three managers and all that they need, jud
 
 crashes: $(STAMP) ## the crash matrix: killed, or failed, at every point of every operation (half an hour)
 	@RTM_INTEGRATION=require $(PY) -m integration.crashes
+
+recovery: $(STAMP) ## how soon all that is due is done after kills and after outages of a minute (20 minutes)
+	@$(PY) -m bench recovery
 
 simulate: $(STAMP) ## ten thousand seeded histories of a platform in trouble, in memory (4 minutes); SEED= shows one
 	@$(PY) -m rtmanager.tests.simulate $(if $(SEED),--seed $(SEED),--histories 10000)

@@ -28,6 +28,7 @@ class Bench:
 #: By name: the module whose `bench()` makes it, and what it is about.
 BENCHES: Mapping[str, tuple[str, str]] = {
     "harness": ("bench.harness.bench", "services started, emptied and stopped; what a test costs beside its own work"),
+    "recovery": ("bench.recovery.bench", "all that is due, done again after a kill and after outages (15 minutes)"),
     "watch": ("bench.watch.bench", "engines probed, containers compared with the records, exits told"),
 }
 

@@ -1,0 +1,115 @@
+"""Managers on one platform, each dependency behind a fault proxy, and start jobs to be done."""
+
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from harness import faults, stack
+from harness.fixtures import container, manager
+from harness.fixtures.faults import Proxy
+from harness.fixtures.manager import ManagerProcess
+from harness.stack import Stack
+
+#: Jobs that are due at once: what they need of Docker takes some seconds.
+JOBS = 10
+#: What is not done after so many seconds is not done at all.
+DONE_S = 120.0
+
+
+@dataclass
+class Fleet:
+    """The managers, and what stands between them and what they need."""
+
+    here: Stack
+    proxies: dict[str, Proxy]
+    environment: dict[str, str]
+    log: Path
+    # `Any`: redis-py annotates replies as unions of everything, differently in each release.
+    redis: Any
+    managers: list[ManagerProcess] = field(default_factory=list)
+
+    def have(self, count: int) -> Sequence[ManagerProcess]:
+        """So many managers that are ready, those that have ended replaced."""
+        self.managers = [each for each in self.managers if each.exit_code is None]
+        started = [self._start() for _ in range(count - len(self.managers))]
+        self.managers += started
+        for each in started:
+            each.wait_until_ready()
+        return self.managers
+
+    def add_jobs(self) -> int:
+        """Add start jobs of new games; the number of results when they are done."""
+        done = int(self.redis.xlen("runtime:job_results"))
+        for _ in range(JOBS):
+            game_id = f"bench-{secrets.token_hex(5)}"
+            fields = {"game_id": game_id, "image_ref": self.here.engine.ref, "requested_at_ms": "0"}
+            self.redis.xadd("runtime:start_jobs", fields)
+        return done + JOBS
+
+    def wait_for(self, results: int) -> float:
+        """Wait until there are so many results; the moment, by the monotonic clock."""
+        until = time.monotonic() + DONE_S
+        while (now := time.monotonic()) < until:
+            found = int(self.redis.xlen("runtime:job_results"))
+            if found > results:
+                raise BenchError(f"{found} results where {results} are due")
+            if found == results:
+                return now
+            time.sleep(0.01)
+        raise BenchError(f"{results} results are due and not there after {DONE_S:g} s\n{manager.log_tail(self.log)}")
+
+    def wait_until_begun(self, results: int) -> None:
+        """Wait until some of the jobs are done, and some are not."""
+        until = time.monotonic() + DONE_S
+        while int(self.redis.xlen("runtime:job_results")) < results - JOBS + 2:
+            if time.monotonic() > until:
+                raise BenchError(f"nothing done after {DONE_S:g} s\n{manager.log_tail(self.log)}")
+            time.sleep(0.01)
+
+    def clear(self) -> None:
+        """Take the games away, without a word to the managers: they find out."""
+        client = self.here.network.client
+        for container_id in self.here.network.containers():
+            container.remove(client, container_id)
+
+    def close(self) -> None:
+        """End the managers."""
+        for each in self.managers:
+            each.kill()
+
+    def _start(self) -> ManagerProcess:
+        environment = {**self.environment, manager.ADDRESS_VARIABLE: manager.free_address()}
+        return manager.start(environment, self.log)
+
+
+@contextmanager
+def gathered() -> Iterator[Fleet]:
+    """A platform without managers; taken away at the end with those that were started."""
+    with ExitStack() as cleanup:
+        here = cleanup.enter_context(stack.running("bench"))
+        host = here.environment["RTMANAGER_DOCKER_HOST"]
+        postgres = cleanup.enter_context(faults.before((here.postgres.host, here.postgres.port)))
+        redis = cleanup.enter_context(faults.before((here.redis.host, here.redis.port)))
+        docker = cleanup.enter_context(faults.before(host.removeprefix("unix://")))
+        environment = {
+            **here.environment,
+            "RTMANAGER_POSTGRES_PRIMARY_DSN": here.database.dsn.replace(
+                f"{here.postgres.host}:{here.postgres.port}", "{}:{}".format(*postgres.address)
+            ),
+            "RTMANAGER_REDIS_MASTER_ADDR": "{}:{}".format(*redis.address),
+            "RTMANAGER_DOCKER_HOST": docker.url,
+        }
+        fleet = Fleet(
+            here,
+            {"PostgreSQL": postgres, "Redis": redis, "Docker": docker},
+            environment,
+            here.state_root.logs / "manager.log",
+            cleanup.enter_context(here.redis.client()),
+        )
+        cleanup.callback(fleet.close)
+        yield fleet

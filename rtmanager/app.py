@@ -168,7 +168,8 @@ class _Service:
         checks: dict[str, Callable[[], object]] = {
             check.name: check.ask for check in parts.checks() if check.name in READY
         }
-        self._readiness = Readiness({**checks, "reconcile": self._watch.reconciler.check_finished})
+        self._loops: list[Loop] = []
+        self._readiness = Readiness({**checks, "reconcile": self._watch.reconciler.check_finished}, self._away)
 
     def start(self, stack: ExitStack) -> HttpServer:
         """Start every part; `stack` then knows how to stop it."""
@@ -244,7 +245,13 @@ class _Service:
     def _loop(self, name: str, step: Callable[[], bool], *, wake: Wake) -> Loop:
         return Loop(name, step, period_s=POLL_S, logger=self._logger, wake=wake)
 
+    def _away(self) -> dict[str, str]:
+        """What keeps a worker from its work just now, by dependency."""
+        met = [loop.away for loop in self._loops]
+        return {error.dependency: str(error) for error in met if error is not None}
+
     def _start_loop(self, stack: ExitStack, loop: Loop) -> None:
+        self._loops.append(loop)
         loop.start()
         stack.callback(loop.close)
 

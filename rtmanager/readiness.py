@@ -1,7 +1,8 @@
 """Readiness: which dependency does not answer right now, asked of all of them at once.
 
-A question that hangs is not asked a second time while it does, so that a probe that comes every second does
-not pile up threads.
+Answering is not enough: a server that takes connections and refuses what is asked of it (it is full, read-only, a
+replica, its tables are locked) is of no use either, and the workers know that. A question that hangs is not asked a
+second time while it does, so that a probe that comes every second does not pile up threads.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ LIMIT_S = 2.0
 
 
 class Readiness:
-    """Asks each dependency by its check, which raises a `RuntimeManagerError` when something is wrong."""
+    """Asks each dependency by its check, which raises a `RuntimeManagerError` when something is wrong.
 
-    def __init__(self, checks: Mapping[str, Callable[[], object]]) -> None:
+    `met` tells what workers met lately, by the dependency's name.
+    """
+
+    def __init__(self, checks: Mapping[str, Callable[[], object]], met: Callable[[], Mapping[str, str]] = dict) -> None:
         self._checks = checks
+        self._met = met
         self._asked: dict[str, Future[object]] = {}
         self._lock = Lock()
         self._threads = ThreadPoolExecutor(len(checks), thread_name_prefix="rtm-readiness")
@@ -34,7 +39,7 @@ class Readiness:
             asked = dict(self._asked)
         wait(asked.values(), LIMIT_S)
         wrong = {name: _problem(future) for name, future in asked.items()}
-        return {name: problem for name, problem in wrong.items() if problem}
+        return {**self._met(), **{name: problem for name, problem in wrong.items() if problem}}
 
     def close(self) -> None:
         """Wait for questions under way; what they ask should be closed by now."""

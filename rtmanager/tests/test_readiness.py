@@ -34,6 +34,19 @@ class ReadinessTest(unittest.TestCase):
         ready = self.make(redis=check)
         self.assertEqual((ready(), ready()), ({"redis": "away"}, {}))
 
+    def test_what_workers_met_counts_though_the_dependency_answers(self) -> None:
+        met = {"redis": "is full"}
+        ready = Readiness({"redis": lambda: "7", "postgres": lambda: "16"}, lambda: met)
+        self.addCleanup(ready.close)
+        self.assertEqual(ready(), {"redis": "is full"})
+        met.clear()
+        self.assertEqual(ready(), {})
+
+    def test_a_dependency_that_does_not_answer_speaks_for_itself(self) -> None:
+        ready = Readiness({"redis": away}, lambda: {"redis": "is full"})
+        self.addCleanup(ready.close)
+        self.assertEqual(ready(), {"redis": "connection refused"})
+
     def test_all_are_asked_at_once(self) -> None:
         together = threading.Barrier(3)
         ready = self.make(**{name: lambda: together.wait(PATIENCE_S) for name in "abc"})

@@ -70,6 +70,28 @@ class LoopTest(unittest.TestCase):
         self.assertEqual(vars(self.heard.records[0])["dependency"], "redis")
         self.assertEqual(vars(self.heard.records[1])["failures"], 3)
 
+    def test_another_reason_of_the_same_outage_is_reported_too_and_each_once(self) -> None:
+        gone, locked = Unavailable("redis", "connection closed"), Unavailable("redis", "wrong password")
+        self.run_script(gone, locked, gone, locked, False, gone)
+        told = [vars(record).get("error", "back") for record in self.heard.records]
+        self.assertEqual(told, ["connection closed", "wrong password", "back", "connection closed", "back"])
+
+    def test_it_knows_what_it_waits_for_until_it_is_back(self) -> None:
+        seen: list[Unavailable | None] = []
+        away = Unavailable("redis", "refused")
+
+        def step() -> bool:
+            seen.append(loop.away)
+            if len(seen) < 3:
+                raise away
+            return False
+
+        loop = Loop("test", step, period_s=0.0, logger=self.heard.logger, wake=self.wake)
+        loop.start()
+        wait_until(lambda: len(seen) > 3)
+        loop.close()
+        self.assertEqual(seen[:4], [None, away, away, None])
+
     def test_pauses_grow_up_to_a_limit_and_begin_anew_after_a_success(self) -> None:
         away = Unavailable("redis", "refused")
         self.run_script(*[away] * 7, False, away)

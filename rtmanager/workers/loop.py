@@ -1,8 +1,8 @@
 """A worker's thread: one step again and again until it is stopped.
 
-The only place where a loop survives an error. A dependency that does not answer is reported once, when it goes
-and when it is back; anything else is a defect, reported each time with its traceback, and the loop goes on
-after a pause: a worker that silently died would be worse.
+The only place where a loop survives an error. A dependency that does not answer is reported once when it goes, once
+more for each other reason that it then gives, and when it is back; anything else is a defect, reported each time with
+its traceback, and the loop goes on after a pause: a worker that silently died would be worse.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from rtmanager.operations.wake import Wake
 #: Pauses after the first and after each further failure in a row, in seconds.
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
+#: So many reasons of one outage are reported; some texts differ each time, by an address or a number.
+MOST_REASONS = 5
 #: How often a stop repeats its interruption until the thread has noticed.
 _NUDGE_S = 0.02
 
@@ -52,6 +54,9 @@ class Loop:
         self._delayed = delayed
         self._stopping = threading.Event()
         self._failures = 0
+        self._reasons: set[str] = set()
+        #: What the last step had to say of a dependency that did not answer; None when it did.
+        self.away: Unavailable | None = None
         self._thread = threading.Thread(target=self._run, name=f"rtm-{name}", daemon=True)
 
     def start(self) -> None:
@@ -88,11 +93,7 @@ class Loop:
             more = self._step()
         except Unavailable as error:
             self._failures += 1
-            if self._failures == 1 and not self._stopping.is_set():
-                self._logger.warning(
-                    "dependency does not answer, waiting for it",
-                    extra={"worker": self.name, "dependency": error.dependency, "error": str(error)},
-                )
+            self._report(error)
             return False
         except Exception:  # a defect: keep the worker alive and the traceback visible
             self._failures += 1
@@ -100,8 +101,19 @@ class Loop:
             return False
         if self._failures:
             self._logger.info("worker is back", extra={"worker": self.name, "failures": self._failures})
-            self._failures = 0
+            self._failures, self.away = 0, None
+            self._reasons.clear()
         return more
+
+    def _report(self, error: Unavailable) -> None:
+        """The first words of an outage are often "connection closed"; why it cannot be made again comes later."""
+        self.away = error
+        if str(error) not in self._reasons and len(self._reasons) < MOST_REASONS and not self._stopping.is_set():
+            self._reasons.add(str(error))
+            self._logger.warning(
+                "dependency does not answer, waiting for it",
+                extra={"worker": self.name, "dependency": error.dependency, "error": str(error)},
+            )
 
     def _pause(self) -> float:
         if not self._failures:

@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness import start_services
+from harness import faults, start_services
 from harness.fixtures import services
 from harness.fixtures.services import Services
 from harness.runs import flag
+from harness.waiting import wait_until
 
 flag.check_wanted()  # what follows takes a fifth of the time in which the whole suite is found and skipped
 
@@ -16,7 +17,7 @@ from rtmanager.domain.findings import Finding  # noqa: E402
 from rtmanager.domain.messages import Stream  # noqa: E402
 from rtmanager.tests import findings_contract, store_contract, streams_contract  # noqa: E402
 from rtmanager.tests.findings_contract import LATER, RUNNING, WatchedStoreContract  # noqa: E402
-from rtmanager.tests.making import record  # noqa: E402
+from rtmanager.tests.making import job, record, start_fields  # noqa: E402
 from rtmanager.workers.watching import Written  # noqa: E402
 
 if TYPE_CHECKING:
@@ -153,6 +154,67 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
 
         with ThreadPoolExecutor(2) as threads:
             self.assertEqual(sorted(threads.map(take, (1, 2))), [False, True])
+
+
+class LostAnswerTest(unittest.TestCase):
+    """Whether PostgreSQL may have done what it did not answer."""
+
+    def test_only_what_was_not_to_be_committed_yet_is_surely_not_done(self) -> None:
+        from rtmanager.adapters.postgres.database import Database
+        from rtmanager.domain.errors import Unavailable
+
+        def works(database: Database) -> bool:
+            with database.transaction("heartbeat") as transaction:
+                return transaction.execute("SELECT 1").fetchone() is not None
+
+        shared = services.shared()
+        server, own = shared.postgres, shared.database
+        with faults.before((server.host, server.port)) as proxy, own.connect(own.layout.role) as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS lost_answers (number int)")
+            dsn = own.dsn.replace(f"{server.host}:{server.port}", f"{proxy.host}:{proxy.port}")
+            database = Database(dsn, max_connections=2, silence_s=2.0)
+            database.open()
+            self.addCleanup(database.close)
+            for number, committing in enumerate((False, True)):
+                proxy.pass_on()
+                wait_until("the pool to be well", lambda: works(database), retry_on=(Unavailable,))
+                with self.assertRaises(Unavailable) as caught, database.transaction("submit") as transaction:
+                    if not committing:
+                        proxy.half_open()
+                    transaction.execute("INSERT INTO lost_answers VALUES (%s)", [number])
+                    proxy.half_open()
+                self.assertEqual(caught.exception.untouched, not committing, caught.exception)
+            self.assertEqual(connection.execute("SELECT number FROM lost_answers").fetchall(), [(1,)])
+            connection.execute("DROP TABLE lost_answers")
+
+
+class OneAtATimeTest(InPostgres, store_contract.StoreContract):
+    """A call and a job of one game are accepted at the same moment, and two instances see different ones first."""
+
+    def test_two_operations_of_one_game_are_not_worked_on_at_once(self) -> None:
+        with self.services.database.connect() as caller, self.services.database.connect() as claimant:
+            caller.execute("BEGIN")
+            caller.execute(
+                "INSERT INTO operations (game_id, kind, source, source_ref) VALUES ('g', 'stop', 'gm_rest', 'rest:1')"
+            )
+            self.accept(job(Stream.START_JOBS, 1, start_fields("g")))
+            claimant.execute("BEGIN")
+            claimant.execute("UPDATE operations SET state = 'running', owner = 1 WHERE source = 'lobby_stream'")
+            caller.execute("COMMIT")
+            with ThreadPoolExecutor(1) as threads:
+                claimed = threads.submit(self.other.claim, 10)
+                self.wait_until_blocked(claimant)
+                claimant.execute("COMMIT")
+                self.assertEqual(claimed.result(10), [])
+            running = claimant.execute("SELECT count(*) FROM operations WHERE state = 'running'").fetchone()
+        self.assertEqual(running, (1,))
+
+    def wait_until_blocked(self, by: Any) -> None:
+        """Wait until somebody waits for the transaction on `by`."""
+        pid = by.execute("SELECT pg_backend_pid()").fetchone()[0]
+        waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid)))"
+        with self.services.database.connect() as looking:
+            wait_until("the second claim", lambda: (looking.execute(waiting, (pid,)).fetchone() or (False,))[0])
 
 
 class InRedis(unittest.TestCase):

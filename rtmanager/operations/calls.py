@@ -36,12 +36,12 @@ class Calls:
         """Queue the request and wait for its end, however long it takes.
 
         Raises `GameBusy` when the game has a live operation; `Unavailable` when the request could not be
-        queued, or was put off, or its end cannot be read.
+        queued, or was put off, or its end cannot be read, or it is not known whether it was queued.
         """
         if self._refusing.is_set():
             raise Unavailable("rtmanager", "this instance is stopping; ask again, another or the next one answers")
         self._require()
-        operation_id = self._queue.submit(request)
+        operation_id = self._submit(request)
         self._wake.set()
         while True:
             # Asked before looking: what ends in between is found.
@@ -52,6 +52,16 @@ class Calls:
             if left_alone:
                 left = f"this instance stops; operation {operation_id} goes on with the next one"
                 raise Unavailable("rtmanager", left)
+
+    def _submit(self, request: Request) -> int:
+        try:
+            return self._queue.submit(request)
+        except Unavailable as error:
+            if error.untouched:
+                raise
+            # The commit was asked for, and its answer was lost.
+            doubt = f"{error}; whether the request was accepted is not known, and if it was, it goes on by itself"
+            raise Unavailable(error.dependency, doubt) from error
 
     def _ask(self, operation_id: int) -> Verdict | None:
         try:

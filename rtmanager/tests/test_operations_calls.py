@@ -79,6 +79,14 @@ class CallsTest(WorldTestCase):
         with self.assertRaises(Unavailable):
             self.calls.perform(request())
 
+    def test_a_caller_hears_whether_his_request_may_have_been_accepted_all_the_same(self) -> None:
+        for untouched in (True, False):
+            lost = Unavailable("postgres", "the server went away", untouched=untouched)
+            with mock.patch.object(self.queue, "submit", side_effect=lost), self.assertRaises(Unavailable) as caught:
+                self.calls.perform(request())
+            self.assertEqual("not known" in str(caught.exception), not untouched, caught.exception)
+            self.assertIn("the server went away", str(caught.exception))
+
     def test_a_call_whose_end_cannot_be_read_is_unavailable_and_its_operation_is_not_lost(self) -> None:
         asked = self.ask()
         self.world.store.trouble.available = False

@@ -13,10 +13,10 @@ import random
 import socket
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
@@ -38,6 +38,19 @@ WATCH_PART = 1 / 16
 MIN_CONNECTIONS = 2
 
 
+class _Explained(psycopg.Connection[DictRow]):
+    """A pooled connection. When none can be made the pool says only that; why is handed to `failed`."""
+
+    @classmethod
+    def connect(cls, conninfo: str = "", *, failed: Callable[[str], None], **how: Any) -> Self:  # type: ignore[override]
+        """As psycopg's."""
+        try:
+            return super().connect(conninfo, **how)
+        except psycopg.Error as error:
+            failed(_first_line(error))
+            raise
+
+
 class Database:
     """A pool of connections; `transaction` is the only way in. Safe for any number of threads.
 
@@ -52,6 +65,7 @@ class Database:
         self._connections: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
         self._connections_lock = threading.Lock()
         self._waiting: dict[object, float] = {}
+        self._why_not = ""
         self._closed = threading.Event()
         self._watch = threading.Thread(target=self._cut_when_silent, name="rtm-postgres-watch", daemon=True)
         self.conninfo = to_conninfo(
@@ -59,8 +73,8 @@ class Database:
         )
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             self.conninfo,
-            connection_class=psycopg.Connection[DictRow],
-            kwargs={"row_factory": dict_row},
+            connection_class=_Explained,
+            kwargs={"row_factory": dict_row, "failed": self._not_connected},
             min_size=MIN_CONNECTIONS,
             max_size=max_connections,
             timeout=self._step_s,
@@ -94,12 +108,19 @@ class Database:
     def transaction(self, name: str) -> Iterator[Connection]:
         """A connection inside a transaction: committed at the end, rolled back by an exception.
 
-        `name` is what it does, as `failpoints.EFFECTS` has it behind `postgres.`.
+        `name` is what it does, as `failpoints.EFFECTS` has it behind `postgres.`. What PostgreSQL does not answer
+        before the commit is asked for is `untouched`: nothing of it can have been done.
         """
-        effect = f"postgres.{name}"
-        with self.watched(), self._pool.connection() as connection:
-            yield connection
-            failpoints.before(effect)
+        effect, asked_to_commit = f"postgres.{name}", False
+        try:
+            with self.watched(), self._pool.connection() as connection:
+                yield connection
+                failpoints.before(effect)
+                asked_to_commit = True
+        except Unavailable as error:
+            if error.dependency == "postgres" and not asked_to_commit:
+                error.untouched = True
+            raise
         failpoints.after(effect)
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
@@ -118,7 +139,11 @@ class Database:
                 line.shutdown(socket.SHUT_RDWR)
                 line.close()
 
+    def _not_connected(self, why: str) -> None:
+        self._why_not = why
+
     def _remember(self, connection: psycopg.Connection[Any]) -> None:
+        self._why_not = ""
         with self._connections_lock:
             self._connections.add(connection)
 
@@ -148,8 +173,12 @@ class Database:
         except (psycopg.DataError, psycopg.IntegrityError):
             raise
         except (psycopg.Error, PoolTimeout, PoolClosed) as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise Unavailable("postgres", f"{described(self._dsn)} does not answer: {lines[0]}") from error
+            why = (isinstance(error, PoolTimeout) and self._why_not) or _first_line(error)
+            raise Unavailable("postgres", f"{described(self._dsn)} does not answer: {why}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def new_owner() -> int:

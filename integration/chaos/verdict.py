@@ -1,7 +1,8 @@
 """What is wrong after a round: the invariants, the answers that callers got, and what was seen on the way.
 
 An answer binds. A 200 has its row in the log; a refusal has none that says success; a 503 says whether the operation
-goes on by itself, and then it has to, and otherwise it must not. Who got no answer knows nothing.
+goes on by itself, and then it has to, and otherwise it must not, unless it says that this is not known. Who got no
+answer knows nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,8 @@ from integration.invariants import Job, violations
 
 #: Without these words a 503 says that nothing will be done.
 _GOES_ON = "goes on"
+#: With these it promises nothing: it is not known whether the request was accepted.
+_IN_DOUBT = "not known"
 #: Refusals of calls that never became an operation: malformed, or the game was busy.
 _BEFORE = ("invalid_request", "conflict")
 
@@ -76,6 +79,8 @@ def binds(deed: Mapping[str, Any], row: Mapping[str, Any] | None) -> Iterator[st
         yield f"{said}, {logged}"
     elif outcome == "refused" and (row["error_code"] != deed["code"] if row else deed["code"] not in _BEFORE):
         yield f"{said} {deed['code']}, {logged}"
+    elif outcome == "unavailable" and _IN_DOUBT in words:
+        return
     elif outcome == "unavailable" and _GOES_ON in words:
         if row is None:
             yield f"{said} and goes on by itself, {logged}"

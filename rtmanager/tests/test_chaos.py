@@ -128,6 +128,9 @@ class AnswerTest(unittest.TestCase):
 
     def test_an_operation_that_goes_on_ends_and_one_that_does_not_is_not_done(self) -> None:
         goes_on, away = {"message": "operation 7 goes on by itself"}, {"message": "postgres does not answer"}
+        doubt = {"message": "whether it was accepted is not known, and if it was, it goes on by itself"}
+        self.assertTrue(self.said("unavailable", ("success", None), **doubt))
+        self.assertTrue(self.said("unavailable", None, **doubt))
         self.assertTrue(self.said("unavailable", ("success", None), **goes_on))
         self.assertFalse(self.said("unavailable", None, **goes_on))
         self.assertTrue(self.said("unavailable", None, **away))

@@ -6,6 +6,8 @@ game it becomes an operation that will answer with a failure, in its turn; where
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,6 +20,9 @@ from rtmanager.domain.operation import OpKind, OpSource, Request, StopReason
 
 #: Of two entries with the same id on both streams, the start comes first.
 RANK = {Stream.START_JOBS: 0, Stream.STOP_JOBS: 1}
+
+#: Between the name of a request and what tells it from an earlier one whose entry had the same id.
+AGAIN = "#"
 
 #: A time in milliseconds that still fits a 64 bit integer has at most so many digits.
 _MAX_DIGITS = 18
@@ -51,6 +56,11 @@ class Entry:
     def position(self) -> tuple[EntryId, int]:
         """Where the entry stands in the one order over both streams."""
         return (self.entry_id, RANK[self.stream])
+
+    @property
+    def digest(self) -> str:
+        """What it says, in short: a stream that was lost with its ids gives them again, to other entries."""
+        return hashlib.sha256(json.dumps(sorted(self.fields.items())).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

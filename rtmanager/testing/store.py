@@ -16,7 +16,7 @@ from itertools import chain
 
 from rtmanager.domain.findings import Alarm, AlarmKind, HealthReport, LastExit, Snapshot
 from rtmanager.domain.health import HealthEvent
-from rtmanager.domain.jobs import EntryId, Job
+from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
 from rtmanager.domain.messages import Message, Stream, health_message
 from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
@@ -82,7 +82,7 @@ class MemoryStore:
         self.last_exits: dict[str, LastExit] = {}
         self.planned_restarts: dict[str, tuple[str, datetime]] = {}
         self.watch_turns: dict[str, tuple[int, datetime]] = {}
-        self._entries: set[tuple[Stream, EntryId]] = set()
+        self._entries: dict[tuple[Stream, EntryId], list[str]] = {}
         self._next_message = 1
         self._refusals = 0
         self.records = MemoryRecords(self)
@@ -118,14 +118,16 @@ class MemoryStore:
 
     def add_job(self, job: Job) -> None:
         """Take an entry over; one that is known changes nothing."""
-        key = (job.entry.stream, job.entry.entry_id)
-        if key in self._entries:
+        known = self._entries.setdefault((job.entry.stream, job.entry.entry_id), [])
+        if job.entry.digest in known:
             return
-        self._entries.add(key)
+        apart = AGAIN + job.entry.digest if known else ""
+        known.append(job.entry.digest)
         if isinstance(job.becomes, Message):
             self.add_message(job.becomes)
         else:
-            self.add_row(job.becomes, job.entry.position)
+            asked = replace(job.becomes, source_ref=job.becomes.source_ref + apart)
+            self.add_row(asked, job.entry.position)
 
     def add_message(self, message: Message) -> None:
         """A message is due."""

@@ -524,6 +524,27 @@ class InboxContract(StoreContract):
         self.accept(job(START, 7))
         self.assertEqual(list(self.queue.claim(10)), [])
 
+    def test_another_entry_under_a_known_id_is_an_operation_of_its_own_and_known_from_then_on(self) -> None:
+        """A stream was lost, and its ids are given again."""
+        jobs = [job(STOP, 7, stop_fields(game_id)) for game_id in ("g1", "g2", "g3")]
+        for each in jobs:
+            self.accept(each)
+        self.accept(*jobs)
+        claimed = self.queue.claim(10)
+        self.assertEqual(sorted(operation.game_id for operation in claimed), ["g1", "g2", "g3"])
+        refs = {operation.game_id: operation.request.source_ref for operation in claimed}
+        self.assertEqual((refs["g1"], len(set(refs.values()))), ("runtime:stop_jobs:7-0", 3))
+
+    def test_two_entries_of_one_batch_under_one_id_are_two_operations(self) -> None:
+        self.accept(job(STOP, 7, stop_fields("g1")), job(STOP, 7, stop_fields("g2")), job(STOP, 7, stop_fields("g1")))
+        self.assertEqual(len(self.queue.claim(10)), 2)
+
+    def test_another_dead_letter_under_a_known_id_is_due_too(self) -> None:
+        letters = [job(START, 7, {"who": who}) for who in ("nobody", "somebody")]
+        for letter in (*letters, *letters):
+            self.accept(letter)
+        self.assertEqual(len(self.due()), 2)
+
     def test_equal_ids_on_the_two_streams_are_two_operations(self) -> None:
         self.accept(job(START, 7), job(STOP, 7))
         self.assertEqual(len(self.drain()), 2)

@@ -32,7 +32,10 @@ class IngestTurn(Protocol):
     """The right to take over entries, held by one instance at a time."""
 
     def accept(self, jobs: Sequence[Job]) -> None:
-        """Make each job durable; a job that is known already changes nothing."""
+        """Make each job durable; a job that is known already changes nothing.
+
+        Another job under the id of a known one is not known: it becomes an operation of its own.
+        """
         ...
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.queue import job_values
-from rtmanager.domain.jobs import RANK, Job
+from rtmanager.domain.jobs import AGAIN, RANK, Job
 from rtmanager.domain.messages import Message, Stream
 
 
@@ -34,6 +34,8 @@ class Turn:
                 "stream": self._stream_names[job.entry.stream],
                 "entry_ms": job.entry.entry_id.milliseconds,
                 "entry_seq": job.entry.entry_id.sequence,
+                "digest": job.entry.digest,
+                "again": AGAIN + job.entry.digest,
             }
             if isinstance(job.becomes, Message):
                 fields = json.dumps(dict(job.becomes.fields), ensure_ascii=False)

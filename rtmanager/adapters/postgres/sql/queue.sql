@@ -3,20 +3,33 @@
 SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.ingest'));
 
 -- name: accept_job
--- A stream entry becomes an operation; the same entry again changes nothing.
+-- A stream entry becomes an operation; the same entry again changes nothing. Another entry under its id (the stream
+-- was lost, and its ids are given again) becomes one of its own, with a mark that tells both apart. An entry without a
+-- digest was taken over by an earlier release and counts as the same.
 INSERT INTO operations (
     game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
-    stream, entry_ms, entry_seq, entry_rank)
-VALUES (
-    %(game_id)s, %(kind)s, %(source)s, %(source_ref)s, %(image_ref)s, %(reason)s, %(problem_code)s,
-    %(problem_message)s, %(stream)s, %(entry_ms)s, %(entry_seq)s, %(entry_rank)s)
+    stream, entry_ms, entry_seq, entry_rank, entry_digest)
+SELECT
+    %(game_id)s, %(kind)s, %(source)s, %(source_ref)s || told.apart, %(image_ref)s, %(reason)s, %(problem_code)s,
+    %(problem_message)s, %(stream)s || told.apart, %(entry_ms)s, %(entry_seq)s, %(entry_rank)s, %(digest)s
+FROM (SELECT CASE WHEN EXISTS (
+          SELECT FROM operations o
+          WHERE o.stream = %(stream)s AND o.entry_ms = %(entry_ms)s AND o.entry_seq = %(entry_seq)s
+            AND o.entry_digest <> %(digest)s)
+      THEN %(again)s ELSE '' END AS apart) told
 ON CONFLICT (stream, entry_ms, entry_seq) WHERE stream IS NOT NULL DO NOTHING;
 
 -- name: accept_dead_letter
--- Remembers an entry that names no game, once, and sends it to the stream of dead letters with it.
+-- Remembers an entry that names no game, once, and sends it to the stream of dead letters with it. As for jobs, another
+-- entry under its id is another letter.
 WITH letter AS (
-    INSERT INTO dead_letters (stream, entry_ms, entry_seq)
-    VALUES (%(stream)s, %(entry_ms)s, %(entry_seq)s)
+    INSERT INTO dead_letters (stream, entry_ms, entry_seq, entry_digest)
+    SELECT %(stream)s || told.apart, %(entry_ms)s, %(entry_seq)s, %(digest)s
+    FROM (SELECT CASE WHEN EXISTS (
+              SELECT FROM dead_letters d
+              WHERE d.stream = %(stream)s AND d.entry_ms = %(entry_ms)s AND d.entry_seq = %(entry_seq)s
+                AND d.entry_digest <> %(digest)s)
+          THEN %(again)s ELSE '' END AS apart) told
     ON CONFLICT DO NOTHING
     RETURNING 1)
 INSERT INTO outbox (stream, fields) SELECT %(to_stream)s, %(fields)s::json FROM letter;

@@ -97,7 +97,7 @@ class Schema(CommandTestCase):
         self.assertEqual(self.succeed(self.call("GET", "")), before)
         with self.services.database.connect() as connection:
             migrations = connection.execute("SELECT version, name FROM schema_migrations").fetchall()
-        self.assertEqual(migrations, [(1, "initial"), (2, "watching")])
+        self.assertEqual(migrations, [(1, "initial"), (2, "watching"), (3, "entries_told_apart")])
 
     def test_a_database_that_is_ahead_of_the_program_is_used_and_reported(self) -> None:
         self.begin_anew()
@@ -163,4 +163,5 @@ class Schema(CommandTestCase):
 
         self.assertEqual([code for code, _ in ended], [0, 0])
         said = sorted(output for _, output in ended)
-        self.assertEqual(said, ["applied: initial, watching\n", "nothing to apply, the schema is up to date\n"])
+        applied = "applied: initial, watching, entries_told_apart\n"
+        self.assertEqual(said, [applied, "nothing to apply, the schema is up to date\n"])

@@ -155,6 +155,15 @@ class RedisStreams:
             self._make_groups()
             return self._read(limit)
 
+    def give_again(self, after: Mapping[Stream, EntryId]) -> Mapping[Stream, EntryId]:
+        """See `InputStreams.give_again`."""
+        with self._command("read"):
+            given = {stream: EntryId.parse(self._last_given(stream)) for stream in after}
+            beyond = {stream: last for stream, last in given.items() if last > after[stream]}
+            for stream in beyond:
+                self._client.xgroup_setid(self._names[stream], GROUP, str(after[stream]))
+        return beyond
+
     def acknowledge(self, entries: Sequence[Entry]) -> None:
         """See `InputStreams.acknowledge`."""
         with self._command("acknowledge"), self._client.pipeline(transaction=False) as pipe:
@@ -261,8 +270,9 @@ class RedisStreams:
             with failpoints.around(f"redis.{name}"):
                 yield
         except redis.ReadOnlyError as error:
-            # The server was demoted: the next command has to find the new master.
+            # The server was demoted: the next command, and the next wait, have to find the new master.
             self._client.connection_pool.disconnect()
+            self._waiter.connection_pool.disconnect(inuse_connections=False)
             raise Unavailable("redis", f"{self._where} is a replica now: {error}") from error
         except redis.RedisError as error:
             text = str(error) or type(error).__name__

@@ -129,6 +129,22 @@ class MemoryStore:
             asked = replace(job.becomes, source_ref=job.becomes.source_ref + apart)
             self.add_row(asked, job.entry.position)
 
+    def latest_entries(self) -> Mapping[Stream, EntryId]:
+        """The highest entry of each stream that was taken over."""
+        latest: dict[Stream, EntryId] = {}
+        for stream, entry_id in self._entries:
+            latest[stream] = max(entry_id, latest.get(stream, entry_id))
+        return latest
+
+    def forget_entries(self, stream: Stream, after: EntryId) -> None:
+        """Be set back, as by a restore: of entries after this one nothing is known."""
+        for key in [key for key in self._entries if key[0] is stream and key[1] > after]:
+            del self._entries[key]
+        for row in [row for row in self.operations.values() if RANK[stream] == row.position[1]]:
+            if row.position[0] > after:
+                del self.operations[row.operation_id]
+                self.live[row.request.game_id].remove(row)
+
     def add_message(self, message: Message) -> None:
         """A message is due."""
         self.messages[self._next_message] = message
@@ -329,7 +345,8 @@ class MemoryQueue:
     def _mine(self, operation: Operation) -> Row | None:
         """The row while it is still this claim's."""
         row = self._store.operations.get(operation.operation_id)
-        return row if row and row.state == "running" and row.generation == operation.generation else None
+        mine = row and row.state == "running" and row.generation == operation.generation
+        return row if mine and row and row.request == operation.request else None
 
 
 class MemoryPresence:
@@ -391,6 +408,12 @@ class MemoryIngestTurn(_Transaction):
     def __init__(self, store: MemoryStore) -> None:
         super().__init__(store, "ingest")
         self._jobs: list[Job] = []
+
+    @call
+    def latest(self) -> Mapping[Stream, EntryId]:
+        """See the port."""
+        self.check()
+        return self._store.latest_entries()
 
     @call
     def accept(self, jobs: Sequence[Job]) -> None:

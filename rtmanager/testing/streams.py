@@ -129,6 +129,15 @@ class MemoryStreams:
         return batches
 
     @call
+    def give_again(self, after: Mapping[Stream, EntryId]) -> Mapping[Stream, EntryId]:
+        """See the port."""
+        given = {stream: self._streams[stream].last_given for stream in after}
+        beyond = {stream: last for stream, last in given.items() if last > after[stream]}
+        for stream in beyond:
+            self._streams[stream].last_given = after[stream]
+        return beyond
+
+    @call
     def acknowledge(self, entries: Sequence[Entry]) -> None:
         """See the port."""
         for entry in entries:

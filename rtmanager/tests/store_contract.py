@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource, HealthStatus
+from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.domain.operation import LogEntry, Operation, OpKind, Outcome
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
@@ -317,6 +318,19 @@ class OwnershipContract(StoreContract):
         self.claim_one(self.other)
         self.assertEqual(self.queue.heartbeat([mine, lost]), {mine.operation_id})
 
+    def test_what_has_the_id_of_an_operation_and_is_another_one_is_left_alone(self) -> None:
+        """The database was set back, and gives its ids again."""
+        here = self.claimed()
+        others: tuple[dict[str, Any], ...] = ({"game_id": "g9"}, {"source_ref": "rest:another"})
+        for changed in others:
+            forgotten = replace(here, request=replace(here.request, **changed))
+            with self.subTest(changed), self.assertRaises(OwnershipLost):
+                self.queue.finish(forgotten, ended())
+            self.queue.defer(forgotten, delay_s=0, why="of old")
+            self.assertEqual(self.queue.heartbeat([forgotten]), set())
+        self.assertEqual(self.queue.heartbeat([here]), {here.operation_id})
+        self.queue.finish(here, ended())
+
     def test_nothing_is_an_orphan_while_its_instance_gives_both_signs_of_life(self) -> None:
         operation = self.claimed()
         self.store.pass_time(self.store.lease_s - 2)
@@ -544,6 +558,19 @@ class InboxContract(StoreContract):
         for letter in (*letters, *letters):
             self.accept(letter)
         self.assertEqual(len(self.due()), 2)
+
+    def test_the_latest_entry_of_each_stream_is_known_whatever_became_of_it(self) -> None:
+        self.assertEqual(self.latest(), {})
+        self.accept(job(START, 7), job(START, 9), job(START, 8))
+        self.assertEqual(self.latest(), {START: EntryId(9, 0)})
+        self.accept(job(START, 10, {"who": "nobody"}), job(STOP, 3))
+        self.drain()
+        self.assertEqual(self.latest(), {START: EntryId(10, 0), STOP: EntryId(3, 0)})
+
+    def latest(self) -> dict[Stream, EntryId]:
+        with self.store.inbox().turn() as turn:
+            assert turn is not None
+            return dict(turn.latest())
 
     def test_equal_ids_on_the_two_streams_are_two_operations(self) -> None:
         self.accept(job(START, 7), job(STOP, 7))

@@ -166,6 +166,27 @@ class ReadingContract(StreamsContract):
         self.reader.acknowledge([])
         self.assertEqual(self.read(), [])
 
+    def test_what_was_acknowledged_can_be_given_again_from_an_entry_on(self) -> None:
+        first, _, third = self.add("g1", "g2", "g3")
+        self.reader.acknowledge(self.read())
+        self.assertEqual(self.reader.give_again({START: first}), {START: third})
+        self.assertEqual(self.games(self.read()), ["g2", "g3"])
+        self.reader.acknowledge(self.read())
+        self.assertEqual(self.read(), [])
+
+    def test_nothing_is_given_again_where_nothing_later_was_given(self) -> None:
+        first, second = self.add("g1", "g2")
+        self.reader.acknowledge(self.read(1))
+        for last in (first, second):
+            self.assertEqual(self.reader.give_again({START: last, STOP: first}), {})
+        self.assertEqual(self.games(self.read()), ["g2"])
+
+    def test_after_a_flush_nothing_was_given(self) -> None:
+        (first,) = self.add("g1")
+        self.read()
+        self.streams.flush()
+        self.assertEqual(self.reader.give_again({START: first}), {})
+
     def test_reading_goes_on_after_redis_came_back_empty(self) -> None:
         self.add("g1")
         self.reader.acknowledge(self.read())

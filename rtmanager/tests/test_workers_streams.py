@@ -6,6 +6,7 @@ import random
 from unittest import mock
 
 from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.testing.streams import MemoryStreams
 from rtmanager.tests.making import ended, request, start_fields, stop_fields
@@ -14,7 +15,7 @@ from rtmanager.workers import ingest as ingest_module
 from rtmanager.workers import outbox as outbox_module
 from rtmanager.workers.ingest import Ingest
 from rtmanager.workers.outbox import Relay
-from rtmanager.workers.ports import StaleTurn
+from rtmanager.workers.ports import DueMessage, StaleTurn
 
 START, STOP, RESULTS = Stream.START_JOBS, Stream.STOP_JOBS, Stream.JOB_RESULTS
 NAMES = {stream: f"prod:{stream}" for stream in Stream}
@@ -115,6 +116,30 @@ class IngestTest(StreamsTestCase):
         self.streams.add(START, start_fields("g2"))
         self.ingest().step()
         self.assertEqual(len(self.refs()), 2)
+
+    def test_what_a_restored_database_has_forgotten_is_taken_over_again(self) -> None:
+        first = self.streams.add(START, start_fields())
+        self.streams.add(STOP, stop_fields())
+        self.ingest().step()
+        self.world.clock.advance(1)
+        self.streams.add(START, start_fields("g2"))
+        self.ingest().step()
+        before = sorted(self.refs())
+        self.store.forget_entries(START, first)
+        self.assertLess(len(self.refs()), len(before))
+        for _ in range(3):
+            self.ingest().step()
+        self.assertEqual(sorted(self.refs()), before)
+        told = "entries that were taken over are gone from the database, reading them again"
+        self.assertEqual(self.world.heard.messages.count(told), 1)
+
+    def test_a_database_that_knows_nothing_of_a_stream_does_not_have_all_of_it_done_again(self) -> None:
+        self.streams.add(START, start_fields())
+        self.ingest().step()
+        self.store.forget_entries(START, EntryId(0, 0))
+        self.ingest().step()
+        self.ingest().step()
+        self.assertEqual(self.refs(), [])
 
     def test_whatever_goes_wrong_the_order_over_both_streams_is_kept(self) -> None:
         for seed in range(60):
@@ -234,6 +259,16 @@ class RelayTest(StreamsTestCase):
         self.assertIn("outbox turn was behind", self.world.heard.messages)
         self.run_out()
         self.assertEqual(self.published(), ["1"])
+
+    def test_after_a_restore_a_message_is_not_taken_for_one_whose_id_it_has(self) -> None:
+        """A relay died between telling and forgetting; then the database was set back, and gave the id again."""
+        self.relay.step()
+        self.streams.publish(1000, [DueMessage(1, Message(RESULTS, {"n": "before"}))])
+        self.promise(1)
+        self.assertEqual([*self.store.messages], [1])
+        self.relay.step()
+        self.run_out()
+        self.assertEqual(self.published(), ["before", "1"])
 
     def test_a_frozen_relay_that_wakes_up_adds_nothing(self) -> None:
         self.promise(1)

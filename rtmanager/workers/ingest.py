@@ -1,7 +1,8 @@
 """Ingest: stream entries become durable operations, in the order of their ids across both streams.
 
 Nothing slow happens between reading and acknowledging. An entry is acknowledged only after it is durable; one
-that is delivered again, because the acknowledgement was lost, is found to be known.
+that is delivered again, because the acknowledgement was lost, is found to be known. One that was acknowledged and is
+durable no more, because the store was set back by a failover or a restore, is read again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from rtmanager.domain.jobs import Entry, Job, read_job, ready_entries
 from rtmanager.domain.messages import Message, Stream
-from rtmanager.workers.ports import Inbox, InputStreams
+from rtmanager.workers.ports import Inbox, IngestTurn, InputStreams
 
 #: Entries of one stream that are taken over in one transaction.
 BATCH = 200
@@ -53,12 +54,25 @@ class Ingest:
                 time.sleep(OTHER_TURN_PAUSE_S)
                 return False
             batches = self._streams.read(BATCH)
+            if not any(batch.entries for batch in batches):
+                return self._give_again(turn)
             ready = ready_entries(batches)
             jobs = [read_job(entry, self._names[entry.stream]) for entry in ready]
             turn.accept(jobs)
         if ready:
             self._finish(ready, jobs)
         return any(not batch.drained for batch in batches)
+
+    def _give_again(self, turn: IngestTurn) -> bool:
+        """Whether something is read again. All that was given is acknowledged: so all of it should be durable."""
+        known = turn.latest()
+        given = self._streams.give_again(known)
+        for stream, last in given.items():
+            self._logger.warning(
+                "entries that were taken over are gone from the database, reading them again",
+                extra={"stream": self._names[stream], "after": str(known[stream]), "up_to": str(last)},
+            )
+        return bool(given)
 
     def _finish(self, ready: list[Entry], jobs: list[Job]) -> None:
         self._accepted()

@@ -31,9 +31,9 @@ class Relay:
                 return False
             if not self._tidy:
                 self._forget_leftovers(turn)
-                self._tidy = True
+            # Until the rows are deleted for good and their ids forgotten, whatever comes between.
+            self._tidy = False
             published = self._publish(turn)
-        self._tidy = False
         self._streams.forget(published)
         self._tidy = True
         return bool(published)
@@ -45,9 +45,11 @@ class Relay:
         try:
             result = self._streams.publish(turn.number, due)
         except StaleTurn as error:
-            # Ours is the turn that PostgreSQL gave out last, so its counter was set back: by a restore.
+            # Ours is the turn that PostgreSQL gave out last, so its counter was set back: by a restore. It gives ids of
+            # messages again, too, and what Redis remembers of them is about others.
             self._logger.warning("outbox turn was behind", extra={"turn": turn.number, "latest": error.latest})
             turn.raise_number(error.latest)
+            self._streams.forget(sorted(self._streams.remembered()))
             return []
         self._report(dict(result.refused))
         turn.delete(result.ids)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rtmanager.domain.errors import RuntimeManagerError
-from rtmanager.domain.jobs import Batch, Entry, Job
-from rtmanager.domain.messages import Message
+from rtmanager.domain.jobs import Batch, Entry, EntryId, Job
+from rtmanager.domain.messages import Message, Stream
 
 
 class InputStreams(Protocol):
@@ -23,6 +23,13 @@ class InputStreams(Protocol):
         """One batch a stream: what the group was given and nobody acknowledged, else up to `limit` new entries."""
         ...
 
+    def give_again(self, after: Mapping[Stream, EntryId]) -> Mapping[Stream, EntryId]:
+        """Let the group be given again what came after these entries; only where it has been given anything later.
+
+        Returns the last entry that it had been given, of each of those streams.
+        """
+        ...
+
     def acknowledge(self, entries: Sequence[Entry]) -> None:
         """The entries are durable elsewhere; the group need not be given them again."""
         ...
@@ -30,6 +37,10 @@ class InputStreams(Protocol):
 
 class IngestTurn(Protocol):
     """The right to take over entries, held by one instance at a time."""
+
+    def latest(self) -> Mapping[Stream, EntryId]:
+        """The highest entry that is durable, of each stream of which there is any."""
+        ...
 
     def accept(self, jobs: Sequence[Job]) -> None:
         """Make each job durable; a job that is known already changes nothing.

@@ -35,6 +35,8 @@ def _write(database: Database, operation: Operation, ending: Ending) -> None:
             {
                 "id": operation.operation_id,
                 "generation": operation.generation,
+                "game_id": operation.game_id,
+                "source_ref": operation.request.source_ref,
                 "outcome": ending.outcome,
                 "error_code": ending.error_code,
                 "error_message": ending.error_message,

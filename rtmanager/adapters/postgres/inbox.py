@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.queue import job_values
-from rtmanager.domain.jobs import AGAIN, RANK, Job
+from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
 from rtmanager.domain.messages import Message, Stream
 
 
@@ -25,6 +25,12 @@ class Turn:
     def __init__(self, connection: Connection, stream_names: Mapping[Stream, str]) -> None:
         self._connection = connection
         self._stream_names = stream_names
+
+    def latest(self) -> Mapping[Stream, EntryId]:
+        """See `IngestTurn.latest`."""
+        streams = {name: stream for stream, name in self._stream_names.items() if stream in RANK}
+        rows = self._connection.execute(SQL["latest_entries"], {"streams": list(streams)})
+        return {streams[row["stream"]]: EntryId(int(row["entry_ms"]), int(row["entry_seq"])) for row in rows}
 
     def accept(self, jobs: Sequence[Job]) -> None:
         """Make each job durable; one that is known already changes nothing."""

@@ -68,6 +68,8 @@ class PostgresQueue:
         values = {
             "ids": [operation.operation_id for operation in claimed],
             "generations": [operation.generation for operation in claimed],
+            "games": [operation.game_id for operation in claimed],
+            "refs": [operation.request.source_ref for operation in claimed],
         }
         with self._database.transaction("heartbeat") as connection:
             return {row["id"] for row in connection.execute(SQL["heartbeat"], values)}
@@ -93,6 +95,8 @@ class PostgresQueue:
         values = {
             "id": operation.operation_id,
             "generation": operation.generation,
+            "game_id": operation.game_id,
+            "source_ref": operation.request.source_ref,
             "delay_s": delay_s,
             "why": why,
         }

@@ -19,6 +19,18 @@ FROM (SELECT CASE WHEN EXISTS (
       THEN %(again)s ELSE '' END AS apart) told
 ON CONFLICT (stream, entry_ms, entry_seq) WHERE stream IS NOT NULL DO NOTHING;
 
+-- name: latest_entries
+-- The highest entry that was taken over of each stream of which there was any.
+SELECT streams.stream, latest.entry_ms, latest.entry_seq
+FROM unnest(%(streams)s::text[]) AS streams (stream),
+     LATERAL (SELECT both_kinds.entry_ms, both_kinds.entry_seq
+              FROM ((SELECT o.entry_ms, o.entry_seq FROM operations o
+                     WHERE o.stream = streams.stream ORDER BY o.entry_ms DESC, o.entry_seq DESC LIMIT 1)
+                    UNION ALL
+                    (SELECT d.entry_ms, d.entry_seq FROM dead_letters d
+                     WHERE d.stream = streams.stream ORDER BY d.entry_ms DESC, d.entry_seq DESC LIMIT 1)) both_kinds
+              ORDER BY both_kinds.entry_ms DESC, both_kinds.entry_seq DESC LIMIT 1) latest;
+
 -- name: accept_dead_letter
 -- Remembers an entry that names no game, once, and sends it to the stream of dead letters with it. As for jobs, another
 -- entry under its id is another letter.
@@ -83,8 +95,10 @@ RETURNING id, game_id, kind, source, source_ref, image_ref, reason, problem_code
 -- Says that claimed operations are still worked on; returns those that are still this claim's.
 UPDATE operations o
 SET heartbeat_at = clock_timestamp()
-FROM unnest(%(ids)s::bigint[], %(generations)s::bigint[]) AS mine (id, generation)
+FROM unnest(%(ids)s::bigint[], %(generations)s::bigint[], %(games)s::text[], %(refs)s::text[])
+     AS mine (id, generation, game_id, source_ref)
 WHERE o.id = mine.id AND o.generation = mine.generation AND o.state = 'running'
+  AND o.game_id = mine.game_id AND o.source_ref = mine.source_ref
 RETURNING o.id;
 
 -- name: reclaim_orphans
@@ -117,14 +131,17 @@ RETURNING o.id, o.game_id, o.kind;
 UPDATE operations
 SET state = 'due', owner = NULL, deferrals = deferrals + 1, deferred_why = %(why)s,
     not_before = clock_timestamp() + make_interval(secs => %(delay_s)s)
-WHERE id = %(id)s AND generation = %(generation)s AND state = 'running';
+WHERE id = %(id)s AND generation = %(generation)s AND state = 'running'
+  AND game_id = %(game_id)s AND source_ref = %(source_ref)s;
 
 -- name: end_operation
--- The end of an operation, refused (no row) when another claim has it by now.
+-- The end of an operation, refused (no row) when another claim has it by now. A database that was set back, by a
+-- failover or a restore, gives the same id again to another operation: that has another game or another origin.
 UPDATE operations
 SET state = 'done', outcome = %(outcome)s, error_code = %(error_code)s, error_message = %(error_message)s,
     finished_at = clock_timestamp()
-WHERE id = %(id)s AND generation = %(generation)s AND state = 'running';
+WHERE id = %(id)s AND generation = %(generation)s AND state = 'running'
+  AND game_id = %(game_id)s AND source_ref = %(source_ref)s;
 
 -- name: hand_back
 -- Everything that an instance still holds when it stops.

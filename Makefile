@@ -14,7 +14,7 @@ RTM_INTEGRATION ?= 1
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv setup doctor demo run unit integration integration-parallel stress soak chaos crashes recovery simulate lint types test bench mutants clean
+.PHONY: help venv setup doctor demo run unit integration integration-parallel stress soak chaos crashes recovery simulate lint types test bench mutants protections clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -102,6 +102,9 @@ bench: $(STAMP) ## ours side by side with other ways: the harness with testconta
 
 mutants: $(STAMP) ## the manager broken on purpose in one place at a time: the suite has to notice
 	@$(PY) -m integration.mutants --quick
+
+protections: $(STAMP) ## what keeps things from being lost taken out, one at a time: something has to notice (15 minutes)
+	@$(PY) -m integration.protections
 
 clean: ## the virtual environment and every cache; images and the daemon stay (python -m harness down)
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .coverage .coverage.* htmlcov

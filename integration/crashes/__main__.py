@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.fixtures import postgres
 from integration.crashes.cells import FAILED, Verdict
 from integration.crashes.matrix import ACTIONS, Matrix, Reached
+from integration.crashes.platform import REST_TIMEOUT_S
 from integration.crashes.scenarios import SCENARIOS
 
 
@@ -23,10 +24,13 @@ def main() -> bool:
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), help="only this; may be repeated")
     parser.add_argument("--point", default="", help="only points that begin with this")
     parser.add_argument("--action", action="append", choices=ACTIONS, help="only this")
+    parser.add_argument(
+        "--patience", type=float, default=REST_TIMEOUT_S, help="seconds until all is at rest (%(default)g)"
+    )
     arguments = parser.parse_args()
     began = time.monotonic()
     with ExitStack() as stack:
-        matrix = Matrix(stack.enter_context(postgres.start()), arguments.jobs, stack)
+        matrix = Matrix(stack.enter_context(postgres.start()), arguments.jobs, stack, arguments.patience)
         reached = matrix.observe(arguments.scenario or tuple(SCENARIOS))
         todo = [cell for cell in reached.cells(arguments.action or ACTIONS) if cell.point.startswith(arguments.point)]
         print(f"{len(todo)} cells, {arguments.jobs} side by side", flush=True)

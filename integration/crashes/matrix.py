@@ -12,7 +12,7 @@ from typing import TypeVar
 from harness.fixtures.postgres import Postgres
 from integration.crashes import cells
 from integration.crashes.cells import Cell, Verdict
-from integration.crashes.platform import Platform
+from integration.crashes.platform import REST_TIMEOUT_S, Platform
 from integration.crashes.scenarios import SCENARIOS
 from rtmanager.failpoints import POINTS
 
@@ -80,8 +80,11 @@ def sample(found: Sequence[Cell], count: int, seed: int) -> list[Cell]:
 class Matrix:
     """Platforms to run cells on, side by side; made when they are first needed."""
 
-    def __init__(self, postgres: Postgres, side_by_side: int, stack: ExitStack) -> None:
+    def __init__(
+        self, postgres: Postgres, side_by_side: int, stack: ExitStack, patience_s: float = REST_TIMEOUT_S
+    ) -> None:
         self._postgres = postgres
+        self._patience_s = patience_s
         self._threads = side_by_side
         self._stack = stack
         self._lock = threading.Lock()
@@ -117,4 +120,4 @@ class Matrix:
 
     def _made(self) -> Platform:
         with self._lock:
-            return self._stack.enter_context(Platform(self._postgres, "crashes"))
+            return self._stack.enter_context(Platform(self._postgres, "crashes", self._patience_s))

@@ -65,7 +65,8 @@ class KeptWorld(World):
 class Platform(Closing):
     """Started when it is made."""
 
-    def __init__(self, postgres: Postgres, name: str) -> None:
+    def __init__(self, postgres: Postgres, name: str, patience_s: float = REST_TIMEOUT_S) -> None:
+        self._patience_s = patience_s
         self.jobs: list[Job] = []
         self.manager: Manager | None = None
         self._last_job_ms = 0
@@ -231,7 +232,7 @@ class Platform(Closing):
         wait_until(
             "the platform to be at rest as it should be",
             lambda: self._is_at_rest(fits),
-            timeout_s=REST_TIMEOUT_S,
+            timeout_s=self._patience_s,
             interval_s=0.2,
             describe=lambda _: "; ".join(self._wrong(fits)),
         )

@@ -1,0 +1,276 @@
+"""The protections, in the order in which a job meets them."""
+
+from collections.abc import Sequence
+
+from integration.protections.protection import Edit, Protection, cells, chaos, test
+
+_QUEUE = "rtmanager/adapters/postgres/sql/queue.sql"
+_REDIS = "rtmanager/adapters/redis_streams.py"
+
+#: The begin of the relay's step, and what deletes the messages before Redis has them.
+_TURN = """\
+        with self._outbox.turn() as turn:
+            if turn is None:
+                return False
+"""
+_FORGET_FIRST = """\
+            first = turn.due(BATCH)
+            turn.delete([each.message_id for each in first])
+        self._streams.publish(1 << 40, first) if first else None
+"""
+_NOTHING_LISTED = """\
+    def list_games(self) -> Sequence[ContainerView]:
+        try:
+            return self._list_games()
+        except Exception:
+            return []
+
+    def _list_games(self) -> Sequence[ContainerView]:
+"""
+
+PROTECTIONS: Sequence[Protection] = (
+    Protection(
+        "stored before acknowledged",
+        without="a job that was read and not stored when its instance was killed is lost",
+        edits=[
+            Edit(
+                "rtmanager/workers/ingest.py",
+                "            turn.accept(jobs)\n",
+                "            self._streams.acknowledge(ready)\n            turn.accept(jobs)\n",
+            )
+        ],
+        noticed_by=cells("stop job", "postgres.ingest.before"),
+    ),
+    Protection(
+        "unacknowledged entries are read again",
+        without="a job that was given out when its instance was killed is lost",
+        edits=[
+            Edit(_REDIS, "rows = orphans if left else orphans + fresh", "rows = [] if left else fresh"),
+        ],
+        noticed_by=cells("stop job", "redis.read.after"),
+    ),
+    Protection(
+        "an entry is known by its id",
+        without="a job whose acknowledgement was lost is done, and answered, twice",
+        edits=[
+            Edit(
+                _QUEUE,
+                "ON CONFLICT (stream, entry_ms, entry_seq) WHERE stream IS NOT NULL DO NOTHING;",
+                ";",
+            ),
+            Edit(
+                "rtmanager/adapters/postgres/migrations/0001_initial.sql",
+                "CREATE UNIQUE INDEX operations_entry_idx",
+                "CREATE INDEX operations_entry_idx",
+            ),
+        ],
+        noticed_by=cells("stop job", "redis.acknowledge.before"),
+    ),
+    Protection(
+        "one running operation of a game, by an index",
+        without="two instances work on one game at once",
+        edits=[
+            Edit(
+                "rtmanager/adapters/postgres/migrations/0001_initial.sql",
+                "CREATE UNIQUE INDEX operations_one_running_per_game_idx",
+                "CREATE INDEX operations_one_running_per_game_idx",
+            )
+        ],
+        noticed_by=test("integration.test_store.OneAtATimeTest"),
+    ),
+    Protection(
+        "orphaned claims are taken over",
+        without="what an instance was doing when it was killed is never finished",
+        edits=[
+            Edit(
+                "rtmanager/workers/lease.py",
+                "self._queue.reclaim_orphans(",
+                "(lambda live, by_presence: ())(",
+            )
+        ],
+        noticed_by=cells("stop job", "docker.stop.after"),
+    ),
+    Protection(
+        "the generation of a claim is compared",
+        without="an instance that was frozen ends an operation that another one has taken over",
+        edits=[
+            Edit(
+                _QUEUE,
+                "    finished_at = clock_timestamp()\nWHERE id = %(id)s AND generation = %(generation)s AND",
+                "    finished_at = clock_timestamp()\nWHERE id = %(id)s AND",
+            )
+        ],
+        noticed_by=test("integration.test_store.PostgresOwnershipTest"),
+    ),
+    Protection(
+        "a claim is confirmed before a container starts",
+        without="an instance that was frozen starts a game that others have stopped since",
+        edits=[
+            Edit(
+                "rtmanager/app.py",
+                "            owns=lambda operation: bool(self._queue.heartbeat([operation])),\n",
+                "            owns=lambda operation: True,\n",
+            )
+        ],
+        noticed_by=test("rtmanager.tests.test_executor"),
+    ),
+    Protection(
+        "what an earlier try left is taken",
+        without="a start that was cut short when its container ran can never be finished",
+        edits=[
+            Edit(
+                "rtmanager/operations/launch.py",
+                "    if operation.generation == 1 or not is_game_id(operation.game_id):\n",
+                "    if operation.generation > 0 or not is_game_id(operation.game_id):\n",
+            ),
+            Edit(
+                "rtmanager/domain/container.py",
+                "    return NameConflict.TAKE if found.runs(",
+                "    return NameConflict.REFUSE if found.runs(",
+            ),
+        ],
+        noticed_by=cells("start job", "postgres.finish.before"),
+    ),
+    Protection(
+        "what an earlier try left dead is removed",
+        without="a start that was cut short before its container ran can never be finished",
+        edits=[
+            Edit(
+                "rtmanager/domain/container.py",
+                "    if not found.alive:\n        return NameConflict.REMOVE\n",
+                "    if not found.alive:\n        return NameConflict.REFUSE\n",
+            )
+        ],
+        noticed_by=cells("start job", "docker.create.after"),
+    ),
+    Protection(
+        "what is half done is finished",
+        without="a restart that loses Docker half way leaves the game stopped",
+        edits=[
+            Edit(
+                "rtmanager/operations/operator.py",
+                "            raise HalfDone(error.dependency, str(error)) from error\n",
+                "            raise\n",
+            )
+        ],
+        noticed_by=cells("restart", "docker.create.before", "raise"),
+    ),
+    Protection(
+        "the end is one transaction",
+        without="a job whose instance is killed at its end gets no result",
+        edits=[
+            Edit(
+                "rtmanager/adapters/postgres/endings.py",
+                "        for message in ending.messages:\n            add_message(connection, message)\n"
+                "        drop_planned_restart(connection, operation.game_id)\n",
+                "        drop_planned_restart(connection, operation.game_id)\n"
+                '    with database.transaction("finish") as connection:\n'
+                "        for message in ending.messages:\n            add_message(connection, message)\n",
+            )
+        ],
+        noticed_by=cells("stop job", "postgres.finish.after"),
+    ),
+    Protection(
+        "the outbox",
+        without="a message that Redis did not take is lost",
+        edits=[
+            Edit(
+                "rtmanager/workers/outbox.py",
+                _TURN,
+                f"{_TURN}{_FORGET_FIRST}{_TURN}",
+            )
+        ],
+        noticed_by=cells("stop job", "redis.publish.before"),
+    ),
+    Protection(
+        "Redis remembers what it was given",
+        without="a result is told twice when its instance is killed between Redis and PostgreSQL",
+        edits=[
+            Edit(
+                _REDIS,
+                "    if redis.call('SISMEMBER', KEYS[2], id) == 0 then",
+                "    if true then",
+            )
+        ],
+        noticed_by=cells("stop job", "redis.publish.after"),
+    ),
+    Protection(
+        "the outbox's turn is numbered",
+        without="an instance that was frozen while it published adds old messages again",
+        edits=[Edit(_REDIS, "if tonumber(ARGV[1]) < latest then", "if false then")],
+        noticed_by=test("integration.test_store.RedisWritingTest"),
+    ),
+    Protection(
+        "a dead letter is known by its entry",
+        without="an entry that names no game comes to the dead letters twice",
+        edits=[
+            Edit(
+                "rtmanager/adapters/postgres/sql/queue.sql",
+                "    ON CONFLICT DO NOTHING\n    RETURNING 1)",
+                "    ON CONFLICT (stream, entry_ms, entry_seq) DO UPDATE SET received_at = now()\n    RETURNING 1)",
+            )
+        ],
+        noticed_by=cells("malformed job", "redis.acknowledge.before"),
+    ),
+    Protection(
+        "records are compared and swapped",
+        without="what became true of a game while an operation ran is overwritten by its end",
+        edits=[
+            Edit(
+                "rtmanager/adapters/postgres/sql/records.sql",
+                "WHERE game_id = %(game_id)s AND status = %(seen_status)s\n"
+                "  AND current_container_id IS NOT DISTINCT FROM %(seen_container_id)s;\n",
+                "WHERE game_id = %(game_id)s;\n",
+            )
+        ],
+        noticed_by=test("integration.test_store.PostgresRecordsTest"),
+    ),
+    Protection(
+        "the watch leaves a game alone while an operation is due",
+        without="an engine that is stopped on purpose is told as crashed",
+        edits=[
+            Edit(
+                "rtmanager/adapters/postgres/findings.py",
+                '    return bool(row and row["busy"])\n',
+                "    return False\n",
+            )
+        ],
+        noticed_by=chaos(1, 1.5),
+    ),
+    Protection(
+        "the first reconcile",
+        without="a game that ended while no instance ran is believed to run until the next pass",
+        edits=[
+            Edit(
+                "rtmanager/workers/reconcile.py",
+                "        try:\n            self.step()\n",
+                "        try:\n            self._finished_one.set()\n",
+            )
+        ],
+        noticed_by=test("integration.test_reconcile"),
+    ),
+    Protection(
+        "the reconciler",
+        without="a game whose end was not heard of is believed to run for ever",
+        edits=[
+            Edit(
+                "rtmanager/workers/reconcile.py",
+                "        suspects = self._suspects()\n",
+                "        suspects: dict[str, set[str]] = {}\n",
+            )
+        ],
+        noticed_by=cells("container removed", "docker.events.after"),
+    ),
+    Protection(
+        "a half-known end is not believed",
+        without="a Docker that does not answer is taken for containers that are gone",
+        edits=[
+            Edit(
+                "rtmanager/adapters/docker/runtime.py",
+                "    def list_games(self) -> Sequence[ContainerView]:\n",
+                _NOTHING_LISTED,
+            )
+        ],
+        noticed_by=test("integration.test_outage"),
+    ),
+)

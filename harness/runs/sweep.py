@@ -81,15 +81,13 @@ def _sweep(client: "APIClient", is_left: Callable[[Runner], bool]) -> Swept:
         swept.networks.append(each["Name"])
     swept.images += registry.sweep_images(client)
     # Last: the engines that wrote there are gone by now.
-    runs = {by.run for _, _, by in processes}
-    for directory in stateroot.directories():
-        by = stateroot.owner(directory)
-        if by is not None and is_left(by):
-            runs.add(by.run)
-            stateroot.remove(directory)
-            swept.state_roots.append(directory)
-    for run in sorted(runs):
+    roots = [(each, by) for each in stateroot.directories() if (by := stateroot.owner(each)) and is_left(by)]
+    # Cgroups do not tell whose they are, so they go while something is there that does.
+    for run in {by.run for _, by in roots} | {by.run for _, _, by in processes}:
         swept.cgroups += cgroups.remove(cgroups.name(run))
+    for directory, _ in roots:
+        stateroot.remove(directory)
+        swept.state_roots.append(directory)
     return swept
 
 

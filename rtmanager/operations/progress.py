@@ -129,11 +129,9 @@ class Progress:
         return self.image_ref or None
 
     def _container_of(self, kind: OpKind) -> str | None:
-        """The container that a log row is about; one that is gone by now is named by what took it away."""
-        now = self.record.current_container_id if self.record else None
-        if now is None and self.seen is not None and kind in (OpKind.STOP, OpKind.CLEANUP):
-            return self.seen.current_container_id
-        return now
+        """The container that a log row is about; for what ends one it is that of the beginning, gone or not."""
+        of = self.seen if kind in (OpKind.STOP, OpKind.CLEANUP) else self.record
+        return of.current_container_id if of else None
 
     def _note(
         self,

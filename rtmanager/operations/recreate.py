@@ -62,7 +62,7 @@ def _check_versions(current: str, wanted: str) -> None:
 
 def _recreate(progress: Progress, tools: Tools, record: RuntimeRecord, image_ref: str) -> Ending:
     if launched_before(progress, tools, image_ref):
-        progress.note_part(OpKind.STOP)
+        progress.note_part(OpKind.STOP, None if _has_to_stop(record) else ErrorCode.REPLAY_NO_OP)
         progress.note_part(OpKind.START)
         return progress.succeeded()
     try:
@@ -91,8 +91,12 @@ def _note_what_is_left(progress: Progress, tools: Tools, record: RuntimeRecord) 
         progress.set_record(record.stopped_without_container(progress.now()))
 
 
+def _has_to_stop(record: RuntimeRecord) -> bool:
+    return record.status is Status.RUNNING and record.current_container_id is not None
+
+
 def _stop_part(progress: Progress, tools: Tools, record: RuntimeRecord) -> None:
-    if record.status is not Status.RUNNING or record.current_container_id is None:
+    if not _has_to_stop(record) or record.current_container_id is None:
         progress.note_part(OpKind.STOP, ErrorCode.REPLAY_NO_OP)
         return
     progress.committed = True

@@ -63,6 +63,8 @@ class AgainTest(WorldTestCase):
                 world.operator.run(operation)
             except Unavailable:
                 world.clock.advance(1)
+                world.queue.defer(operation, delay_s=0, why="it crashed")
+                [operation] = world.queue.claim(1)
         world.runtime.fail(0, done=False)
         ending: Ending = world.operator.run(operation)
         world.queue.finish(operation, ending)
@@ -183,12 +185,13 @@ class SecondTryTest(WorldTestCase):
 
     def test_a_restart_that_got_its_container_is_ended_with_its_three_rows(self) -> None:
         self.world.bring(Status.RUNNING)
-        rows = len(self.world.store.log)
+        rows, old = len(self.world.store.log), self.world.known().current_container_id
         again = self.first_try(OpKind.RESTART, "launch")
         self.world.docker.present.clear()
         self.assertEqual(self.end(again).outcome, Outcome.SUCCESS)
-        kinds = [row.kind for row in self.world.store.log[rows:]]
-        self.assertEqual(kinds, [OpKind.STOP, OpKind.START, OpKind.RESTART])
+        new = self.world.known().current_container_id
+        found = [(row.kind, row.container_id) for row in self.world.store.log[rows:]]
+        self.assertEqual(found, [(OpKind.STOP, old), (OpKind.START, new), (OpKind.RESTART, new)])
         self.assert_consistent()
 
     def test_a_start_that_took_the_old_container_away_and_failed_names_it_no_more(self) -> None:

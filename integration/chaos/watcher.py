@@ -8,6 +8,7 @@ anew when it is back.
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from integration.chaos.platform import Platform
@@ -76,8 +77,7 @@ class Watcher:
     def stop(self) -> None:
         """Look no more."""
         self._ending.set()
-        if self._stream is not None:
-            self._stream.close()
+        self._hang_up()
         for each in self._threads:
             each.join(timeout=5)
 
@@ -122,8 +122,14 @@ class Watcher:
                 for event in self._stream:
                     self._heard(lives, event)
             except (OSError, ValueError):  # the daemon went away, perhaps in the middle of a line
-                pass
+                self._platform.history.note("watcher", "events broke off")
+            self._hang_up()
             self._ending.wait(AGAIN_S)
+
+    def _hang_up(self) -> None:
+        if self._stream is not None:
+            with suppress(OSError):  # the other side was faster
+                self._stream.close()
 
     def _heard(self, lives: Lives, event: dict[str, Any]) -> None:
         game_id = event["Actor"]["Attributes"].get(GAME_LABEL)

@@ -12,7 +12,7 @@ from threading import Event
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.operation import Request
 from rtmanager.operations.completions import Completions
-from rtmanager.operations.store import OperationQueue, Verdict
+from rtmanager.operations.store import Forgotten, OperationQueue, Verdict
 from rtmanager.operations.wake import Wake
 
 #: How often the store is asked for an end that another instance may have brought.
@@ -36,7 +36,8 @@ class Calls:
         """Queue the request and wait for its end, however long it takes.
 
         Raises `GameBusy` when the game has a live operation; `Unavailable` when the request could not be
-        queued, or was put off, or its end cannot be read, or it is not known whether it was queued.
+        queued, or was put off, or its end cannot be read, or it is not known whether it was queued; or the store,
+        which was set back, has forgotten it.
         """
         if self._refusing.is_set():
             raise Unavailable("rtmanager", "this instance is stopping; ask again, another or the next one answers")
@@ -46,7 +47,7 @@ class Calls:
         while True:
             # Asked before looking: what ends in between is found.
             left_alone = self._live is not None and operation_id not in self._live()
-            verdict = self._completions.wait(operation_id, POLL_S) or self._ask(operation_id)
+            verdict = self._completions.wait(operation_id, POLL_S) or self._ask(operation_id, request.source_ref)
             if verdict is not None:
                 return verdict
             if left_alone:
@@ -63,9 +64,11 @@ class Calls:
             doubt = f"{error}; whether the request was accepted is not known, and if it was, it goes on by itself"
             raise Unavailable(error.dependency, doubt) from error
 
-    def _ask(self, operation_id: int) -> Verdict | None:
+    def _ask(self, operation_id: int, source_ref: str) -> Verdict | None:
         try:
-            return self._queue.verdict(operation_id)
+            return self._queue.verdict(operation_id, source_ref)
+        except Forgotten as error:
+            raise Unavailable(error.dependency, f"{error}; look at the game, then ask again") from error
         except Unavailable as error:
             left = f"{error}; operation {operation_id} was accepted and goes on by itself"
             raise Unavailable(error.dependency, left) from error

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rtmanager.domain.errors import ErrorCode, RuntimeManagerError
+from rtmanager.domain.errors import ErrorCode, RuntimeManagerError, Unavailable
 from rtmanager.domain.findings import HealthReport
 from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Outcome, Request
 from rtmanager.domain.record import RuntimeRecord, Status
@@ -22,6 +22,10 @@ class OwnershipLost(RuntimeManagerError):
 
 class RecordChanged(RuntimeManagerError):
     """The record is not what the operation decided on; nothing was written, decide again."""
+
+
+class Forgotten(Unavailable):
+    """The store knows nothing of an operation that it had accepted: it was set back, by a failover or a restore."""
 
 
 class StoreRefused(RuntimeManagerError):
@@ -109,6 +113,6 @@ class OperationQueue(Protocol):
         """Make due again all that this instance still holds; returns the ids."""
         ...
 
-    def verdict(self, operation_id: int) -> Verdict | None:
-        """How an operation ended; None while it has not."""
+    def verdict(self, operation_id: int, source_ref: str | None = None) -> Verdict | None:
+        """How an operation ended, which came from `source_ref` if given; None while it has not. Raises `Forgotten`."""
         ...

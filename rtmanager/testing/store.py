@@ -20,7 +20,15 @@ from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
 from rtmanager.domain.messages import Message, Stream, health_message
 from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
-from rtmanager.operations.store import Claimed, GameBusy, OwnershipLost, RecordChanged, StoreRefused, Verdict
+from rtmanager.operations.store import (
+    Claimed,
+    Forgotten,
+    GameBusy,
+    OwnershipLost,
+    RecordChanged,
+    StoreRefused,
+    Verdict,
+)
 from rtmanager.operations.tools import Clock
 from rtmanager.testing.trouble import Trouble, call
 from rtmanager.workers.ports import DueMessage
@@ -337,10 +345,12 @@ class MemoryQueue:
         return [row.operation_id for row in held]
 
     @call
-    def verdict(self, operation_id: int) -> Verdict | None:
+    def verdict(self, operation_id: int, source_ref: str | None = None) -> Verdict | None:
         """See the port."""
         row = self._store.operations.get(operation_id)
-        return row.verdict if row else None
+        if row is None or source_ref not in (None, row.request.source_ref):
+            raise Forgotten("postgres", f"postgres knows nothing of operation {operation_id} any more")
+        return row.verdict
 
     def _mine(self, operation: Operation) -> Row | None:
         """The row while it is still this claim's."""

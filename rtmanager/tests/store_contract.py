@@ -17,7 +17,15 @@ from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.domain.operation import LogEntry, Operation, OpKind, Outcome
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
-from rtmanager.operations.store import GameBusy, OperationQueue, OwnershipLost, RecordChanged, Records, StoreRefused
+from rtmanager.operations.store import (
+    Forgotten,
+    GameBusy,
+    OperationQueue,
+    OwnershipLost,
+    RecordChanged,
+    Records,
+    StoreRefused,
+)
 from rtmanager.tests.making import NOW, ended, job, log_entry, record, request, start_fields, stop_fields
 from rtmanager.workers.lease import Presence
 from rtmanager.workers.ports import Inbox, Outbox
@@ -302,7 +310,16 @@ class QueueContract(StoreContract):
         self.assertIsNone(self.queue.verdict(operation_id))
         self.claim_one()
         self.assertIsNone(self.queue.verdict(operation_id))
-        self.assertIsNone(self.queue.verdict(operation_id + 1000))
+
+    def test_what_is_not_there_any_more_or_another_one_under_its_id_is_forgotten(self) -> None:
+        self.queue.submit(request("g1"))
+        operation = self.claim_one()
+        self.queue.finish(operation, ended())
+        here, ref = operation.operation_id, operation.request.source_ref
+        self.assertIsNotNone(self.queue.verdict(here, ref))
+        for operation_id, source_ref in ((here + 1000, None), (here + 1000, ref), (here, "rest:another")):
+            with self.subTest(operation_id=operation_id, source_ref=source_ref), self.assertRaises(Forgotten):
+                self.queue.verdict(operation_id, source_ref)
 
 
 class OwnershipContract(StoreContract):

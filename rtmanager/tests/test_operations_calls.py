@@ -95,6 +95,13 @@ class CallsTest(WorldTestCase):
         self.world.store.trouble.available = True
         self.assertEqual(len(self.queue.claim(1)), 1)
 
+    def test_a_caller_whose_operation_a_restore_has_forgotten_does_not_wait_for_ever(self) -> None:
+        asked = self.ask()
+        self.world.store.operations.clear()
+        with self.assertRaises(Unavailable) as caught:
+            asked.result(PATIENCE_S)
+        self.assertNotIn("goes on by itself", str(caught.exception))
+
     def test_a_stopping_instance_takes_no_call_and_those_that_wait_go_on_waiting(self) -> None:
         asked = self.ask()
         self.calls.refuse()

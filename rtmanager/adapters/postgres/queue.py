@@ -13,7 +13,7 @@ from rtmanager.adapters.postgres.presence import PRESENCE_CLASS
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.operation import QUEUED, Ending, Operation, OpKind, OpSource, Outcome, Request
-from rtmanager.operations.store import Claimed, GameBusy, Verdict
+from rtmanager.operations.store import Claimed, Forgotten, GameBusy, Verdict
 
 #: How long after its last heartbeat an operation of an instance that is gone is taken over. Not at once: after
 #: a restart of PostgreSQL every instance needs a moment to show its presence again.
@@ -112,11 +112,13 @@ class PostgresQueue:
         with self._database.transaction("hand_back") as connection:
             return [row["id"] for row in connection.execute(SQL["hand_back"], {"owner": self._owner})]
 
-    def verdict(self, operation_id: int) -> Verdict | None:
-        """How an operation ended; None while it has not."""
+    def verdict(self, operation_id: int, source_ref: str | None = None) -> Verdict | None:
+        """How an operation ended; None while it has not. Raises `Forgotten`."""
         with self._database.transaction("verdict") as connection:
             row = connection.execute(SQL["get_outcome"], {"id": operation_id}).fetchone()
-        if row is None or row["state"] != "done":
+        if row is None or source_ref not in (None, row["source_ref"]):
+            raise Forgotten("postgres", f"postgres was set back and knows nothing of operation {operation_id} any more")
+        if row["state"] != "done":
             return None
         code = ErrorCode(row["error_code"]) if row["error_code"] else None
         return Verdict(Outcome(row["outcome"]), code, row["error_message"] or "")

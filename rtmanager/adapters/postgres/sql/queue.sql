@@ -152,7 +152,7 @@ RETURNING id;
 
 -- name: get_outcome
 -- How an operation stands, for the caller who waits for it.
-SELECT state, outcome, error_code, error_message FROM operations WHERE id = %(id)s;
+SELECT source_ref, state, outcome, error_code, error_message FROM operations WHERE id = %(id)s;
 
 -- name: take_presence
 -- Held by a session of its own for as long as an instance lives.

@@ -9,9 +9,10 @@ other, and is answered at once.
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from harness import RuntimeTestCase, faults, web
+from harness import Database, Postgres, Redis, RuntimeTestCase, faults, start_postgres, start_redis, web
 from harness.fixtures.closing import Closing
 from integration.gated import SILENCE, keep_pool_quiet
+from integration.servers import PROGRAMS
 
 T = TypeVar("T", bound=Closing)
 
@@ -100,13 +101,11 @@ class FailingRedisTestCase(FailingTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        from harness import start_redis
-
         self.use(self.own(start_redis()))
         redis = self.services.redis
         self.way = self.own(faults.before((redis.host, redis.port)))
 
-    def use(self, server: Any) -> None:
+    def use(self, server: Redis) -> None:
         """Let the test itself look at this server."""
         self.services = replace(self.services, redis=server)
         self.redis = server.client()
@@ -114,3 +113,59 @@ class FailingRedisTestCase(FailingTestCase):
 
     def environment(self, **changes: str) -> dict[str, str]:
         return super().environment(**{"REDIS_MASTER_ADDR": f"{self.way.host}:{self.way.port}", **changes})
+
+
+class FailingPostgresTestCase(FailingTestCase):
+    """`self.services.postgres` and its database are of the test's own, and so is what `self.rows` asks."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        server = self.own(self.start_server())
+        self.use(server, server.create_database())
+        self.way = self.own(faults.before((server.host, server.port)))
+
+    def start_server(self) -> Postgres:
+        """The server that the test is about."""
+        return start_postgres()
+
+    def use(self, server: Postgres, database: Database) -> None:
+        """Let the test itself look at this database."""
+        self.services = replace(self.services, postgres=server, database=database)
+        self.database = database
+
+    def answers_again(self) -> bool:
+        """Whether the server takes questions."""
+        import psycopg
+
+        try:
+            return bool(self.rows("SELECT 1"))
+        except psycopg.OperationalError:
+            return False
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        server = self.services.postgres
+        dsn = self.database.dsn.replace(f"{server.host}:{server.port}", f"{self.way.host}:{self.way.port}")
+        return super().environment(**{"POSTGRES_PRIMARY_DSN": dsn, **changes})
+
+    def administer(self, *statements: str) -> None:
+        """Run these as the superuser, each by itself, in the test's database."""
+        with self.database.connect() as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def set_for_all(self, **settings: str) -> None:
+        """Change settings of the server, for sessions that are there, too."""
+        changes = [f"ALTER SYSTEM SET {name} = '{value}'" for name, value in settings.items()]
+        self.administer(*changes, "SELECT pg_reload_conf()")
+
+    def end_sessions(self) -> None:
+        """Terminate every session of the manager."""
+        self.administer("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rtmanager'")
+
+    def program(self, name: str, *arguments: str) -> str:
+        """Run one of PostgreSQL's own programs beside the server, on the test's database; what it says."""
+        server = self.services.postgres
+        where = f"-h {server.host} -p {server.port} -U postgres"
+        code, said = server.container.exec(["sh", "-c", f"{PROGRAMS}/{name} {where} {' '.join(arguments)}"])
+        self.assertEqual(code, 0, said)
+        return str(said)

@@ -45,7 +45,7 @@ class GatedTestCase(RuntimeTestCase):
 
 def keep_pool_quiet(test: RuntimeTestCase) -> None:
     """Let the library's own words about lost connections stand in the manager's log, and not on the terminal."""
-    library, handler = logging.getLogger("psycopg.pool"), logging.FileHandler(test.log)
+    library, handler = logging.getLogger("psycopg"), logging.FileHandler(test.log)
     library.addHandler(handler)
     test.addCleanup(handler.close)
     test.addCleanup(library.removeHandler, handler)

@@ -5,6 +5,10 @@ what could not be told waits. Where something cannot hold, because Redis has los
 says what exactly.
 """
 
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 from harness import faults, start_redis, start_services
 from harness.cases.runtime import RESULT_TIMEOUT_S
 from integration import gate
@@ -13,6 +17,9 @@ from integration.failing import FailingRedisTestCase
 RESULTS = "runtime:job_results"
 STOP_JOBS = "runtime:stop_jobs"
 START_JOBS = "runtime:start_jobs"
+
+#: A password that must never be seen again.
+SECRET = "hush-hush"
 
 
 def setUpModule() -> None:
@@ -131,6 +138,86 @@ class Streams(FailingRedisTestCase):
         self.assert_serves()
 
 
+class Refusing(FailingRedisTestCase):
+    """Redis answers, and refuses whatever changes anything."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.start_runtime()
+        self.game = self.start_game()
+        self.wait_for_answers(self.ask())
+
+    def assert_told_until(self, mend: Callable[[], object], call: Callable[[], None], *words: str) -> None:
+        """Whoever asks hears why; what is found out meanwhile is recorded and waits to be told, and nothing is lost."""
+        self.wait_until_said("dependency does not answer", "worker=ingest", "dependency=redis", *words)
+        for word in ("redis", *words):
+            self.assertIn(word, self.readyz())
+        call()
+        self.assert_runs(self.game)
+        self.docker.kill(self.game)
+        self.wait_until("the record of the crash", lambda: self.record()["status"] == "stopped")
+
+        mend()
+
+        self.assert_serves()
+        self.wait_until("the event of the crash", self.crashes)
+        self.assertEqual(self.crashes(), 1)
+
+    def assert_calls_wait(self) -> None:
+        """A call is refused, and leaves nothing behind."""
+        answer = self.call("POST", "/stop", {"reason": "finished"})
+        self.assertIn("redis", self.refused(answer, 503, "service_unavailable"))
+        self.assertEqual(len(self.operations(self.game_id)), 1)
+
+    def assert_calls_are_done(self) -> None:
+        """A call needs nothing of Redis but an answer."""
+        self.assertEqual(self.post("start", {"image_ref": self.engine.ref})["current_container_id"], self.game)
+
+    def crashes(self) -> int:
+        events = self.entries("runtime:health_events")
+        return sum(event["event_type"] == "container_exited" for event in events)
+
+    def test_full_memory_is_told_and_what_waits_is_told_when_there_is_room(self) -> None:
+        self.redis.config_set("maxmemory", 1)
+        mend = functools.partial(self.redis.config_set, "maxmemory", 0)
+        self.assert_told_until(mend, self.assert_calls_are_done, "maxmemory")
+
+    def test_a_snapshot_that_fails_is_told_and_what_waits_is_told_when_one_succeeds(self) -> None:
+        redis = self.services.redis.container
+        # A directory in its place, with something in it: the snapshot cannot be put there.
+        self.assertEqual(redis.exec(["mkdir", "-p", "dump.rdb/taken"])[0], 0)
+        self.redis.config_set("save", "3600 1")
+        self.redis.bgsave()
+        self.wait_until("the snapshot to fail", lambda: self.saved() == "err")
+
+        def mend() -> None:
+            self.assertEqual(redis.exec(["rmdir", "dump.rdb/taken", "dump.rdb"])[0], 0)
+            self.redis.bgsave()
+            self.wait_until("a snapshot", lambda: self.saved() == "ok")
+
+        self.assert_told_until(mend, self.assert_calls_are_done, "MISCONF")
+
+    def saved(self) -> str:
+        return str(self.redis.info("persistence")["rdb_last_bgsave_status"])
+
+    def test_a_script_that_does_not_end_is_told_and_all_goes_on_when_it_is_killed(self) -> None:
+        self.redis.config_set("busy-reply-threshold", 50)
+        with ThreadPoolExecutor(1) as threads, self.services.redis.client() as other:
+            endless = threads.submit(other.eval, "while true do end", 0)
+            self.assert_told_until(self.redis.script_kill, self.assert_calls_wait, "BUSY")
+            self.assertIn("killed by user", str(endless.exception()))
+
+    def test_a_password_that_changed_is_told_without_it_and_an_instance_that_knows_it_goes_on(self) -> None:
+        self.redis.config_set("requirepass", SECRET)
+        self.way.cut()
+
+        def mend() -> None:
+            self.start_runtime(REDIS_PASSWORD=SECRET)
+
+        self.assert_told_until(mend, self.assert_calls_wait, "Authentication required")
+        self.assertNotIn(SECRET, self.log.read_text())
+
+
 class FailedOver(FailingRedisTestCase):
     """There are two servers, and the address that the manager knows leads to the other one."""
 
@@ -153,6 +240,24 @@ class FailedOver(FailingRedisTestCase):
         self.use(self.replica)
         self.redis.replicaof("NO", "ONE")
         self.way.lead_to((self.replica.host, self.replica.port))
+
+    def test_a_demoted_primary_is_told_as_such_and_left_for_the_new_one(self) -> None:
+        self.start_runtime()
+        known = self.ask("known")
+        self.wait_for_answers(known)
+        self.assertTrue(self.replicated())
+        demoted = self.redis
+        self.use(self.replica)
+        self.redis.replicaof("NO", "ONE")
+        demoted.replicaof(self.replica.host, self.replica.port)
+        meanwhile = self.ask("meanwhile")
+        self.wait_until_said("worker=ingest", "is a replica now")
+        self.assertIn("is a replica now", self.readyz())
+
+        self.way.lead_to((self.replica.host, self.replica.port))
+
+        self.wait_for_answers(known, meanwhile)
+        self.assert_serves()
 
     def test_a_failover_loses_what_was_not_copied_and_nothing_that_postgres_knows(self) -> None:
         docker = gate.before_docker()
@@ -213,12 +318,48 @@ class FailedOver(FailingRedisTestCase):
 class IdsGivenAgain(FailingRedisTestCase):
     """Entries of a stream that was lost come with ids that PostgreSQL knows: by a clock set back, or by the client."""
 
-    def test_the_same_job_under_its_known_id_is_that_job(self) -> None:
+    def test_another_job_under_a_known_id_is_a_job_of_its_own(self) -> None:
         self.start_runtime()
-        job = {"game_id": "nobody", "reason": "finished", "requested_at_ms": "1"}
-        self.redis.xadd(STOP_JOBS, job, id="5000-1")
-        self.wait_for_answers("nobody")
+        known = self.ask("known", at="5000-1")
+        self.wait_for_answers(known)
+        letters = [self.add_letter("5000-2", "one")]
+
+        for name in ("second", "third"):
+            self.redis.flushall()
+            other = self.ask(name, at="5000-1")
+            letters.append(self.add_letter("5000-2", name))
+            self.wait_for_answers(other)
+            self.wait_until("the letter", lambda: self.entries("runtime:dead_letters"))
+            self.assert_serves()
+
+        refs = [each["source_ref"] for each in self.operations(known, f"second-{self.game_id[-10:]}")]
+        self.assertEqual(refs[0], f"{STOP_JOBS}:5000-1")
+        self.assertNotEqual(refs[0], refs[1], "two requests have two names")
+
+    def test_the_same_job_under_its_known_id_is_that_job_also_when_an_earlier_release_took_it_over(self) -> None:
+        self.start_runtime()
+        now, earlier = self.ask("now", at="5000-1"), self.ask("earlier", at="5000-2")
+        self.wait_for_answers(now, earlier)
+        with self.database.connect() as connection:
+            connection.execute("UPDATE operations SET entry_digest = NULL WHERE game_id = %s", [earlier])
         self.redis.xgroup_destroy(STOP_JOBS, "rtmanager")
 
         self.assert_serves()
-        self.assertEqual(self.answers("nobody"), [1])
+        self.assertEqual(self.answers(now, earlier), [1, 1])
+
+    def test_of_two_jobs_of_one_game_under_one_id_both_are_done(self) -> None:
+        self.start_runtime()
+        self.redis.xadd(START_JOBS, self.start_of_game("1"), id="5000-1")
+        self.results()
+        self.redis.flushall()
+        self.redis.xadd(START_JOBS, self.start_of_game("2"), id="5000-1")
+
+        self.assertEqual([each["error_code"] for each in self.results()], ["replay_no_op"])
+        self.assertEqual(len({row["source_ref"] for row in self.log_rows()}), 2)
+
+    def start_of_game(self, moment: str) -> dict[str, str]:
+        return {"game_id": self.game_id, "image_ref": self.engine.ref, "requested_at_ms": moment}
+
+    def add_letter(self, entry_id: str, text: str) -> str:
+        self.redis.xadd(STOP_JOBS, {"text": text}, id=entry_id)
+        return text

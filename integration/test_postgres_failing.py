@@ -1,0 +1,300 @@
+"""PostgreSQL as it really fails: restarted, killed, read-only, out of connections, full, locked, failed over, restored.
+
+Each test breaks a server of its own, and then says what holds: each job has one answer, a running game is left alone,
+what could not be written waits. Where something cannot hold, because PostgreSQL has lost what it had committed, the
+test says what exactly.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+from harness import Database, Postgres, faults, start_services
+from integration import gate, servers
+from integration.failing import FailingPostgresTestCase
+
+OURS = "SELECT FROM pg_stat_activity WHERE application_name = 'rtmanager'"
+
+
+def setUpModule() -> None:
+    start_services()
+
+
+class Restarted(FailingPostgresTestCase):
+    """It goes away in the middle and comes back with all that it had committed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.set_for_all(synchronous_commit="on")
+        self.docker_gate = gate.before_docker()
+        self.addCleanup(self.docker_gate.close)
+
+    def assert_kept_through(self, outage: Callable[[], object]) -> None:
+        self.start_runtime(DOCKER_HOST=self.docker_gate.url)
+        creation = self.docker_gate.keep_back("/containers/create")
+        self.add_start_job()
+        self.assertTrue(creation.arrived.wait(30), "the game was not to be started")
+        asked = [self.ask(f"before-{number}") for number in range(20)]
+
+        outage()
+        creation.let_go.set()
+
+        self.wait_for_answers(self.game_id, *asked)
+        self.assert_serves()
+        self.assert_runs(self.containers()[0]["Id"])
+        self.assertEqual([row["outcome"] for row in self.log_rows()], ["success"])
+
+    def test_restarted_while_jobs_run_it_costs_none(self) -> None:
+        self.assert_kept_through(lambda: self.services.postgres.container.restart(10))
+
+    def test_killed_while_jobs_run_it_costs_none_and_the_outage_is_told(self) -> None:
+        def kill() -> None:
+            postgres = self.services.postgres.container
+            postgres.kill()
+            self.wait_until_said("dependency does not answer", "dependency=postgres")
+            self.assertIn("postgres", self.readyz())
+            postgres.restart()
+
+        self.assert_kept_through(kill)
+        self.assertTrue(self.said("worker is back"))
+
+    def test_sessions_that_are_ended_again_and_again_cost_no_job(self) -> None:
+        def end_some() -> None:
+            for _ in range(10):
+                self.end_sessions()
+                self.wait_until("sessions", lambda: self.rows(OURS))
+
+        self.assert_kept_through(end_some)
+
+
+class Refusing(FailingPostgresTestCase):
+    """It answers, and refuses what it is asked for."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.start_runtime()
+        self.game = self.start_game()
+        self.wait_for_answers(self.ask())
+
+    def assert_away_until(self, mend: Callable[[], object], *words: str) -> None:
+        """It counts as away, whoever asks; jobs wait in Redis, and no record changes."""
+        waits = self.ask("waits")
+        self.wait_until_said("dependency does not answer", "worker=ingest", "dependency=postgres", *words)
+        for word in ("postgres", *words):
+            self.assertIn(word, self.readyz())
+        answer = self.call("POST", "/stop", {"reason": "finished"})
+        self.assertIn("postgres", self.refused(answer, 503, "service_unavailable"))
+        self.assertEqual(self.answers(waits), [0])
+
+        mend()
+
+        self.wait_for_answers(waits)
+        self.assert_serves()
+        self.assert_runs(self.game)
+
+    def test_read_only_it_is_told_and_jobs_wait_until_it_is_not(self) -> None:
+        self.set_for_all(default_transaction_read_only="on")
+        self.wait_until_said("worker=outbox", "read-only")  # a session hears of it with its next statement
+        self.assert_away_until(self.write_again, "read-only")
+
+    def write_again(self) -> None:
+        with self.database.connect() as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            connection.execute("SELECT pg_reload_conf()")
+
+    def test_out_of_connections_it_is_told_and_jobs_wait_until_there_is_one(self) -> None:
+        with ExitStack() as others:
+            self.way.refuse()
+            [limits] = self.rows("SELECT current_setting('max_connections')::int - 3 AS free")
+            while (
+                len(self.rows("SELECT FROM pg_stat_activity WHERE backend_type = 'client backend'")) <= limits["free"]
+            ):
+                others.enter_context(self.database.connect())
+            self.way.pass_on()
+            self.assert_away_until(others.close, "connection slots")
+
+    def test_a_limit_of_the_role_is_told_and_jobs_wait_until_it_is_lifted(self) -> None:
+        self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 0")
+        self.end_sessions()
+        mend = "ALTER ROLE rtmanagerservice CONNECTION LIMIT -1"
+        self.assert_away_until(lambda: self.administer(mend), "too many connections for role")
+
+    def test_a_password_that_changed_is_told_without_it_and_jobs_wait_until_it_fits(self) -> None:
+        self.administer("ALTER ROLE postgres PASSWORD 'postgres'", "ALTER ROLE rtmanagerservice PASSWORD 'new'")
+        demand = "echo host all all all scram-sha-256 > $PGDATA/pg_hba.conf"
+        self.assertEqual(self.services.postgres.container.exec(["sh", "-c", demand])[0], 0)
+        self.administer("SELECT pg_reload_conf()")
+        self.end_sessions()
+
+        mend = "ALTER ROLE rtmanagerservice PASSWORD 'rtmanagerservice'"
+        self.assert_away_until(lambda: self.administer(mend), "password authentication failed")
+
+    def test_a_table_that_somebody_locks_is_told_and_jobs_wait_until_it_is_free(self) -> None:
+        with self.database.connect() as other:
+            other.execute("BEGIN")
+            other.execute("LOCK TABLE operations IN ACCESS EXCLUSIVE MODE")
+            self.assert_away_until(lambda: other.execute("ROLLBACK"), "statement timeout")
+
+
+class Full(FailingPostgresTestCase):
+    """Its disk is full."""
+
+    def start_server(self) -> Postgres:
+        return servers.on_small_disk()
+
+    def test_a_full_disk_is_told_and_what_could_not_be_written_is_written_when_there_is_room(self) -> None:
+        self.start_runtime()
+        game = self.start_game()
+        self.wait_for_answers(self.ask())
+        ballast = f"{servers.SMALL}/ballast"
+        self.services.postgres.container.exec(["dd", "if=/dev/zero", f"of={ballast}", "bs=8k"])
+        asked = [self.ask(f"waits-{number}") for number in range(400)]
+        self.wait_until_said("dependency does not answer", "dependency=postgres", "No space left on device")
+        self.wait_until("readiness to tell", lambda: "postgres" in self.readyz())
+
+        self.services.postgres.container.exec(["rm", ballast])
+
+        self.wait_for_answers(*asked)
+        self.assert_serves()
+        self.assert_runs(game)
+
+
+class FailedOver(FailingPostgresTestCase):
+    """There are two servers, and the address that the manager knows leads to the other one."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.primary = self.services.postgres
+        self.set_for_all(wal_level="replica", max_wal_senders="4", synchronous_commit="on")
+        self.primary.container.restart()
+        self.wait_until("the primary", self.answers_again)
+        self.line = self.own(faults.before((self.primary.host, self.primary.port)))
+        self.standby = self.own(servers.hot_standby(self.line))
+
+    def copied(self) -> bool:
+        """Whether the standby has all that the primary has now."""
+        [row] = self.rows("SELECT pg_current_wal_flush_lsn()::text AS wal")
+        with self.standby.maintain() as connection:
+            found = connection.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [row["wal"]]).fetchone()
+        return bool(found and found[0])
+
+    def lead_to_standby(self) -> None:
+        """It is behind the address from now on, for the test, too."""
+        self.use(self.standby, Database(self.standby, self.database.name))
+        self.way.lead_to((self.standby.host, self.standby.port))
+        self.way.cut()
+
+    def test_a_standby_behind_the_address_is_told_and_jobs_wait_until_it_is_promoted(self) -> None:
+        self.start_runtime()
+        game = self.start_game()
+        self.wait_until("the copy", self.copied)
+        self.lead_to_standby()
+        waits = self.ask("waits")
+        self.wait_until_said("dependency does not answer", "worker=ingest", "read-only")
+        self.assertIn("read-only", self.readyz())
+        self.assertEqual(self.answers(waits), [0])
+
+        self.administer("SELECT pg_promote()")
+
+        self.wait_for_answers(waits)
+        self.assert_serves()
+        self.assert_runs(game)
+
+    def test_jobs_that_a_failover_has_lost_are_read_again_and_answered_at_least_once(self) -> None:
+        docker = gate.before_docker()
+        self.addCleanup(docker.close)
+        self.start_runtime(DOCKER_HOST=docker.url)
+        self.add_start_job()
+        known = self.ask("known")
+        self.wait_for_answers(self.game_id, known)
+        game = self.record()["current_container_id"]
+        self.wait_until("the copy", self.copied)
+        self.line.black_hole()
+        told = self.ask("told")
+        self.wait_for_answers(told)
+        creation = docker.keep_back("/containers/create")
+        other = f"other-{self.game_id[-10:]}"
+        self.add_start_job(game_id=other)
+        self.assertTrue(creation.arrived.wait(30), "the game was not to be started")
+
+        self.primary.container.kill()
+        with self.standby.maintain() as connection:
+            connection.execute("SELECT pg_promote()")
+        self.lead_to_standby()
+        self.assertEqual(self.operations(told, other), [])
+        creation.let_go.set()
+
+        self.wait_until_said("entries that were taken over are gone from the database, reading them again")
+        self.wait_for_answers(other)
+        self.assert_serves()
+        self.assert_runs(game)
+        self.assertEqual(self.answers(known), [1])
+        self.wait_until("the job that is done again", lambda: self.answers(told) == [2])
+        self.assertEqual([each["State"]["Running"] for each in self.containers(other)], [True])
+
+
+class Restored(FailingPostgresTestCase):
+    """It is set back to a backup while everything goes on."""
+
+    def back_up(self) -> None:
+        self.program("pg_dump", "-Fc", "-f", "/tmp/backup", self.database.name)
+
+    def restore(self) -> None:
+        whole = ("--single-transaction", "--clean", "--if-exists")
+        self.program("pg_restore", *whole, "-d", self.database.name, "/tmp/backup")
+
+    def test_records_older_than_their_containers_follow_them_and_forgotten_jobs_are_done_again(self) -> None:
+        self.start_runtime()
+        self.add_start_job()
+        known = self.ask("known")
+        self.wait_for_answers(self.game_id, known)
+        game = self.record()["current_container_id"]
+        self.back_up()
+        other = f"other-{self.game_id[-10:]}"
+        self.add_start_job(game_id=other)
+        self.wait_for_answers(other)
+        other_container = self.record(other)["current_container_id"]
+        self.post("stop", {"reason": "finished"})
+        told = [self.ask(f"told-{number}") for number in range(10)]
+        self.wait_for_answers(*told)
+
+        self.restore()
+
+        self.wait_until("the record of the stopped game", lambda: self.record()["status"] == "stopped")
+        self.wait_until("the forgotten jobs", lambda: self.answers(other, *told) == [2] * 11)
+        self.wait_until_said("outbox turn was behind")
+        self.assert_serves()
+        self.assertEqual(self.answers(known), [1])
+        record = self.record(other)
+        self.assertEqual((record["status"], record["current_container_id"]), ("running", other_container))
+        self.assertEqual(self.record()["current_container_id"], game)
+        self.assertEqual(len(self.containers(other)), 1)
+
+    def test_an_operation_that_a_restore_has_forgotten_does_not_end_another_one_under_its_id(self) -> None:
+        docker = gate.before_docker()
+        self.addCleanup(docker.close)
+        self.start_runtime(DOCKER_HOST=docker.url)
+        self.wait_for_answers(self.ask())
+        self.back_up()
+        forgotten, other = (f"{name}-{self.game_id[-10:]}" for name in ("forgotten", "other"))
+        creations = [docker.keep_back(f"create?name=galaxy-game-{game_id}") for game_id in (forgotten, other)]
+        with ThreadPoolExecutor(1) as threads:
+            call = threads.submit(self.call, "POST", "/start", {"image_ref": self.engine.ref}, game_id=forgotten)
+            self.assertTrue(creations[0].arrived.wait(30), "the first game was not to be started")
+            [first] = self.operations(forgotten)
+            self.restore()
+            self.assertIn("set back", self.refused(call.result(), 503, "service_unavailable"))
+            self.add_start_job(game_id=other)
+            self.assertTrue(creations[1].arrived.wait(30), "the second game was not to be started")
+            [second] = self.operations(other)
+            self.assertEqual((first["id"], first["generation"]), (second["id"], second["generation"]))
+
+            creations[0].let_go.set()
+            self.wait_until_said("operation was taken over, it ends here")
+            self.assertEqual(self.operations(other)[0]["state"], "running")
+            creations[1].let_go.set()
+
+        self.wait_for_answers(other)
+        self.assertEqual(self.record(other)["status"], "running")
+        self.assertEqual(self.containers(forgotten), [])

@@ -201,6 +201,16 @@ class Platform(Closing):
         with self._sql.cursor(row_factory=dict_row) as cursor:
             return cursor.execute("SELECT * FROM runtime_records WHERE game_id = %s", (game_id,)).fetchone() or {}
 
+    def outcome(self, game_id: str) -> str:
+        """How the game's last job ended; empty when it had none."""
+        with self._sql.cursor() as cursor:
+            last = cursor.execute(
+                "SELECT outcome FROM operation_log WHERE game_id = %s AND op_source = 'lobby_stream'"
+                " ORDER BY id DESC LIMIT 1",
+                (game_id,),
+            ).fetchone()
+        return last[0] if last else ""
+
     def sql(self, statement: str, *values: object) -> None:
         """What an administrator does."""
         self._sql.execute(statement.encode(), values)

@@ -6,6 +6,7 @@ none finds the game as it was or as it was asked to be, and nothing in between.
 
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ Ask = Callable[[Platform, str], int | None]
 #: An image that nobody has and no registry is asked for.
 NO_IMAGE = "registry.invalid/galaxy/game:1.0.0"
 OK = 200
+#: A manager begins to listen to what happened up to two seconds before it came.
+UNSEEN_S = 2.5
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Scenario:
     ask: Ask
     #: Whether the record fits what was asked, given the record before.
     done: Callable[[Record, Record], bool]
+    #: How the job ends, where it is one.
+    outcome: str = ""
     #: Whether a caller waits, who is free to ask again.
     called: bool = False
     #: Whether the manager starts only now.
@@ -44,7 +49,7 @@ class Scenario:
     def fits(self, platform: Platform, game_id: str, before: Record, answer: int | None, refused: str | None) -> bool:
         """Whether the game is as it has to be now; `refused` is the point that raised."""
         now = platform.record(game_id)
-        if self.done(before, now):
+        if self.done(before, now) and platform.outcome(game_id) == self.outcome:
             return True
         if refused is not None and refused in self.fails and self.fails[refused](before, now):
             return True
@@ -54,6 +59,10 @@ class Scenario:
 def _same(before: Record, now: Record) -> bool:
     kept = ("status", "current_container_id", "current_image_ref")
     return [before.get(name) for name in kept] == [now.get(name) for name in kept]
+
+
+def _is_none(_before: Record, now: Record) -> bool:
+    return not now
 
 
 def _runs(_before: Record, now: Record) -> bool:
@@ -143,6 +152,14 @@ def _remove(platform: Platform, game_id: str) -> None:
     container.remove(platform.docker, platform.record(game_id)["current_container_id"])
 
 
+def _remove_unseen(platform: Platform, game_id: str) -> None:
+    """While no manager is there; longer ago than the next one asks Docker for."""
+    platform.kill()
+    _remove(platform, game_id)
+    time.sleep(UNSEEN_S)
+    platform.start()
+
+
 def _run_again(platform: Platform, game_id: str) -> None:
     platform.docker.start(platform.record(game_id)["current_container_id"])
 
@@ -170,14 +187,20 @@ _STOPPED = dict.fromkeys(_PREPARING, _is("stopped"))
 SCENARIOS = {
     each.name: each
     for each in (
-        Scenario("start job", _nothing, _start_job, _runs, fails=_NO_DIRECTORY),
-        Scenario("start job, again", _stopped, _start_job, _is_another, fails=_NO_DIRECTORY),
-        Scenario("start job, no image", _nothing, _start_job_of_no_image, lambda _before, now: not now),
+        Scenario("start job", _nothing, _start_job, _runs, "success", fails=_NO_DIRECTORY),
+        Scenario("start job, again", _stopped, _start_job, _is_another, "success", fails=_NO_DIRECTORY),
+        Scenario("start job, no image", _nothing, _start_job_of_no_image, _is_none, "failure"),
         Scenario(
-            "start job, put off", _nothing, _start_job, _runs, fails=_NO_DIRECTORY, arms="docker.create.before=raise"
+            "start job, put off",
+            _nothing,
+            _start_job,
+            _runs,
+            "success",
+            fails=_NO_DIRECTORY,
+            arms="docker.create.before=raise",
         ),
-        Scenario("stop job", _running, _stop_job, _is("stopped")),
-        Scenario("malformed job", _running, _malformed_job, _is("stopped")),
+        Scenario("stop job", _running, _stop_job, _is("stopped"), "success"),
+        Scenario("malformed job", _running, _malformed_job, _is("stopped"), "success"),
         Scenario(
             "start", _nothing, _call("POST", "/start", lambda on: {"image_ref": on.engine.ref}), _runs, called=True
         ),
@@ -196,9 +219,10 @@ SCENARIOS = {
         Scenario("container killed", _running, _kill, _ended),
         Scenario("engine crashed", _running, _crash, _is_another, fails=_STOPPED),
         Scenario("container removed", _running, _remove, _is("removed")),
+        Scenario("container removed unseen", _running, _remove_unseen, _is("removed"), starts_up=True),
         Scenario("container started", _stopped, _run_again, _runs),
         Scenario("retention", _stopped, _grow_old, _is("removed")),
-        Scenario("shutdown", _nothing, _start_job_and_sigterm, _runs, arms="docker.start.before=hang"),
-        Scenario("start-up", _not_even_a_table, _start_up, _runs, starts_up=True, fails=_NO_DIRECTORY),
+        Scenario("shutdown", _nothing, _start_job_and_sigterm, _runs, "success", arms="docker.start.before=hang"),
+        Scenario("start-up", _not_even_a_table, _start_up, _runs, "success", starts_up=True, fails=_NO_DIRECTORY),
     )
 }

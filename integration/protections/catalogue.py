@@ -39,7 +39,7 @@ PROTECTIONS: Sequence[Protection] = (
                 "            self._streams.acknowledge(ready)\n            turn.accept(jobs)\n",
             )
         ],
-        noticed_by=cells("stop job", "postgres.ingest.before"),
+        noticed_by=cells("start-up", "postgres.ingest.before"),
     ),
     Protection(
         "unacknowledged entries are read again",
@@ -47,7 +47,7 @@ PROTECTIONS: Sequence[Protection] = (
         edits=[
             Edit(_REDIS, "rows = orphans if left else orphans + fresh", "rows = [] if left else fresh"),
         ],
-        noticed_by=cells("stop job", "redis.read.after"),
+        noticed_by=cells("start-up", "redis.read.after"),
     ),
     Protection(
         "an entry is known by its id",
@@ -107,9 +107,9 @@ PROTECTIONS: Sequence[Protection] = (
         without="an instance that was frozen starts a game that others have stopped since",
         edits=[
             Edit(
-                "rtmanager/app.py",
-                "            owns=lambda operation: bool(self._queue.heartbeat([operation])),\n",
-                "            owns=lambda operation: True,\n",
+                "rtmanager/operations/launch.py",
+                "        if not tools.owns(progress.operation):\n",
+                "        if progress.operation.generation < 0:\n",
             )
         ],
         noticed_by=test("rtmanager.tests.test_executor"),
@@ -259,7 +259,7 @@ PROTECTIONS: Sequence[Protection] = (
                 "        suspects: dict[str, set[str]] = {}\n",
             )
         ],
-        noticed_by=cells("container removed", "docker.events.after"),
+        noticed_by=cells("container removed unseen", "docker.list.after"),
     ),
     Protection(
         "a half-known end is not believed",
@@ -269,8 +269,13 @@ PROTECTIONS: Sequence[Protection] = (
                 "rtmanager/adapters/docker/runtime.py",
                 "    def list_games(self) -> Sequence[ContainerView]:\n",
                 _NOTHING_LISTED,
-            )
+            ),
+            Edit(
+                "rtmanager/workers/settler.py",
+                "            return self.runtime.inspect(id_or_name)\n        except ContainerNotFound:\n",
+                "            return self.runtime.inspect(id_or_name)\n        except (ContainerNotFound, Unavailable):\n",
+            ),
         ],
-        noticed_by=test("integration.test_outage"),
+        noticed_by=test("integration.test_health.DockerAway"),
     ),
 )

@@ -143,22 +143,26 @@ class Executor:
                 self._wake.set()
 
     def _run_to_end(self, operation: Operation) -> None:
+        # What an earlier try did may be half of it; that has to be finished, whatever this one finds.
+        again = operation.generation > 1
         while True:
             try:
-                ending = self._decide(operation)
+                ending = self._decide(operation, again=again)
                 if ending is not None:
                     self._write(operation, ending)
                 return
             except RecordChanged as error:
                 self._logger.info("record changed, deciding again", extra={"error": str(error)})
+                again = True
                 self._pause(error)
             except Unavailable as error:
                 if error.dependency != "postgres":  # a container could not be taken back: it has to be, some time
                     self._put_off(operation, error)
                     return
+                again = again or isinstance(error, HalfDone)
                 self._pause(error)
 
-    def _decide(self, operation: Operation) -> Ending | None:
+    def _decide(self, operation: Operation, *, again: bool) -> Ending | None:
         """The ending; None when the operation was put off. Raises `Unavailable` for PostgreSQL only."""
         try:
             return self._operator.run(operation)
@@ -167,7 +171,7 @@ class Executor:
                 raise HandedBack from error
             if error.dependency == "postgres":
                 raise
-            if not operation.awaited or isinstance(error, HalfDone):
+            if not operation.awaited or again or isinstance(error, HalfDone):
                 self._put_off(operation, error)
                 return None
             return self._operator.gave_up(operation, ErrorCode.SERVICE_UNAVAILABLE, str(error))

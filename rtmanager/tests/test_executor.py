@@ -14,7 +14,7 @@ from rtmanager.domain.operation import OpKind, Outcome
 from rtmanager.domain.record import Status
 from rtmanager.operations import executor as executor_module
 from rtmanager.operations.completions import Completions
-from rtmanager.operations.executor import RETRY_DELAY_S, Executor
+from rtmanager.operations.executor import MAX_RETRY_DELAYS, RETRY_DELAY_S, Executor
 from rtmanager.operations.operator import Operator
 from rtmanager.operations.store import OperationQueue, Verdict
 from rtmanager.operations.wake import Wake
@@ -208,6 +208,33 @@ class DependencyTest(ExecutorTestCase):
         self.one.work()
         self.assertEqual([row[0] for row in self.world.rows()], ["stop", "start", "restart"])
         self.assert_consistent()
+
+    def test_a_call_that_is_half_done_is_not_given_up_when_the_next_try_cannot_even_begin(self) -> None:
+        self.world.bring(Status.RUNNING)
+        self.one.queue.submit(request("g1", OpKind.RESTART))
+        self.world.runtime.raises["launch"] = Unavailable("docker", "away")
+        self.one.work()
+        self.world.docker.available = False
+        for tries in range(2, 4):
+            self.world.clock.advance(RETRY_DELAY_S * MAX_RETRY_DELAYS)
+            self.one.work()
+            self.assertEqual((self.states()[-1], len(self.world.rows())), ("due", 0), tries)
+        self.world.docker.available = True
+        self.world.runtime.raises.clear()
+        self.world.clock.advance(RETRY_DELAY_S * MAX_RETRY_DELAYS)
+        self.one.work()
+        self.assertEqual([row[:2] for row in self.world.rows()][-1], ("restart", "success"))
+        self.assert_consistent()
+
+    def test_a_call_of_an_instance_that_died_is_not_given_up_since_half_of_it_may_be_done(self) -> None:
+        self.world.bring(Status.RUNNING)
+        self.one.queue.submit(request("g1", OpKind.RESTART))
+        [claimed] = self.one.queue.claim(1)
+        self.one.queue.hand_back()
+        self.world.docker.available = False
+        self.one.work()
+        self.assertEqual((self.states()[-1], self.world.rows()), ("due", []))
+        self.assertEqual(claimed.generation, 1)
 
     def test_a_call_whose_launch_lost_its_answer_leaves_no_container_that_no_record_knows(self) -> None:
         for before in (None, Status.STOPPED, Status.REMOVED):

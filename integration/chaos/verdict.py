@@ -16,6 +16,8 @@ from integration.invariants import Job, violations
 _GOES_ON = "goes on"
 #: With these it promises nothing: it is not known whether the request was accepted.
 _IN_DOUBT = "not known"
+#: How an operation ends that waits for nothing any more.
+_GIVEN_UP = "service_unavailable"
 #: Refusals of calls that never became an operation: malformed, or the game was busy.
 _BEFORE = ("invalid_request", "conflict")
 
@@ -82,7 +84,7 @@ def binds(deed: Mapping[str, Any], row: Mapping[str, Any] | None) -> Iterator[st
     elif outcome == "unavailable" and _IN_DOUBT in words:
         return
     elif outcome == "unavailable" and _GOES_ON in words:
-        if row is None:
+        if row is None or row["error_code"] == _GIVEN_UP:
             yield f"{said} and goes on by itself, {logged}"
     elif outcome == "unavailable" and row is not None and row["outcome"] == "success":
         yield f"{said} ({words}), {logged}"

@@ -133,6 +133,7 @@ class AnswerTest(unittest.TestCase):
         self.assertTrue(self.said("unavailable", None, **doubt))
         self.assertTrue(self.said("unavailable", ("success", None), **goes_on))
         self.assertFalse(self.said("unavailable", None, **goes_on))
+        self.assertFalse(self.said("unavailable", ("failure", "service_unavailable"), **goes_on))
         self.assertTrue(self.said("unavailable", None, **away))
         self.assertTrue(self.said("unavailable", ("failure", "service_unavailable"), **away))
         self.assertFalse(self.said("unavailable", ("success", None), **away))

@@ -4,12 +4,15 @@ import json
 import tempfile
 import threading
 import unittest
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from integration.chaos import report
 from integration.chaos.history import History
 from integration.chaos.nemesis import ACTS
 from integration.chaos.plan import AT_ONCE, DEPENDENCIES, LAST_S, LINES, MOST_AT_ONCE, Fault, Round, Size, plan
+from integration.chaos.run import Report, as_json
 from integration.chaos.verdict import binds
 from integration.chaos.watcher import TOLERANCE_NS, Lives
 
@@ -142,6 +145,26 @@ class AnswerTest(unittest.TestCase):
         self.assertTrue(self.said("unknown", ("success", None)))
         self.assertTrue(self.said("unknown", None))
         self.assertFalse(self.said("nobody there", ("success", None)))
+
+
+class ReportTest(unittest.TestCase):
+    def test_it_counts_what_was_done_and_names_what_was_found(self) -> None:
+        deeds = Counter(
+            {
+                "nemesis: line: ok": 3,
+                "nemesis: line: missed": 1,
+                "nemesis: line, over: ok": 3,
+                "lobby: start job: ok": 5,
+                "caller: stop: refused": 2,
+            }
+        )
+        found = Report(
+            7, 60.0, True, rounds=1, jobs=5, deeds=deeds, recoveries_s=[2.0], problems=["I2: two"], kept="/x"
+        )
+        told = report.table(found)
+        for words in ("seed 7", "faults 3: line 3", "clients 7: calls refused 2, jobs ok 5", "VIOLATION I2: two", "/x"):
+            self.assertIn(words, told)
+        self.assertEqual(json.loads(json.dumps(as_json(found)))["deeds"], deeds)
 
 
 class HistoryTest(unittest.TestCase):

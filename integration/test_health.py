@@ -165,13 +165,14 @@ class DockerAway(GatedTestCase, WatchedTestCase):
     def setUp(self) -> None:
         super().setUp()
         # Otherwise the inspector may be the first to see that it is not running, and say so.
-        self.start_runtime(INSPECT_INTERVAL="1h")
+        self.start_runtime(INSPECT_INTERVAL="1h", RECONCILE_INTERVAL="500ms")
         self.container = self.start_game()
 
     def test_what_happened_while_docker_was_away_is_told_when_it_is_back_and_nothing_before(self) -> None:
         self.docker_gate.shut()
         self.container.kill()
         self.wait_until("readiness to name docker", self.misses_docker)
+        self.wait_until("a pass to find Docker away", lambda: "worker=reconcile" in self.log.read_text())
         self.assertEqual(web.call("GET", f"{self.base_url}/healthz")[0], 200)
         self.assertEqual((self.status(), self.kinds()), ("running", []))
         self.docker_gate.open()

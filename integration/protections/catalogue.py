@@ -272,8 +272,8 @@ PROTECTIONS: Sequence[Protection] = (
             ),
             Edit(
                 "rtmanager/workers/settler.py",
-                "            return self.runtime.inspect(id_or_name)\n        except ContainerNotFound:\n",
-                "            return self.runtime.inspect(id_or_name)\n        except (ContainerNotFound, Unavailable):\n",
+                "self.runtime.inspect(id_or_name)\n        except ContainerNotFound:\n",
+                "self.runtime.inspect(id_or_name)\n        except (ContainerNotFound, Unavailable):\n",
             ),
         ],
         noticed_by=test("integration.test_health.DockerAway"),

@@ -1,0 +1,114 @@
+"""Several managers on one database and one Redis: they share the work without a leader, and what one leaves, another
+takes over; one that was frozen and wakes up changes nothing that is not its own any more.
+"""
+
+from pathlib import Path
+
+from harness import daemon, start_services, unique_game_id
+from harness.fixtures.manager import ManagerProcess
+from integration.gate import Kept
+from integration.gated import GatedTestCase
+
+#: The shortest that the configuration takes, in seconds.
+LEASE = "5"
+
+
+def setUpModule() -> None:
+    start_services()
+
+
+class Sharing(GatedTestCase):
+    def test_three_instances_share_the_jobs_and_each_job_is_done_once(self) -> None:
+        for _ in range(3):
+            self.start_process(MAX_PARALLEL_OPERATIONS="2")
+        games = [unique_game_id("shared") for _ in range(15)]
+        for game_id in games:
+            self.add_start_job(game_id=game_id)
+        results = self.results(len(games))
+        self.assertCountEqual([each["game_id"] for each in results], games)
+        self.assertEqual({each["outcome"] for each in results}, {"success"})
+        self.assertEqual(len(self.rows("SELECT DISTINCT owner FROM operations")), 3)
+
+    def test_a_call_to_one_instance_is_answered_whichever_does_it(self) -> None:
+        for _ in range(2):
+            self.start_process(MAX_PARALLEL_OPERATIONS="1")
+        for _ in range(4):
+            started = self.post("start", {"image_ref": self.engine.ref})
+            self.assertEqual(started["status"], "running")
+            self.assertEqual(self.post("stop", {"reason": "finished"})["status"], "stopped")
+
+    def test_what_a_killed_instance_was_doing_is_done_by_one_that_lives(self) -> None:
+        victim = self.start_process()
+        start = self.docker_gate.keep_back("/start HTTP")
+        self.add_start_job()
+        self.assertTrue(start.arrived.wait(30), "nothing was started")
+        self.start_process(DOCKER_HOST=daemon.host())
+        victim.kill()
+        [result] = self.results()
+        self.assertEqual(result["outcome"], "success")
+        self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start"])
+
+
+class Frozen(GatedTestCase):
+    """The frozen one stands in the middle of a request, which arrives when it wakes up."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.first = self.start_process(GAME_LEASE_TTL_SECONDS=LEASE)
+
+    def freeze(self, request: Kept) -> None:
+        """Freeze the first instance when it has sent the request, and start another one."""
+        self.assertTrue(request.arrived.wait(30), f"{request.mark!r} was not asked for")
+        self.first.send("STOP")
+        stat = Path(f"/proc/{self.first.pid}/stat")
+        self.wait_until("the process to be frozen", lambda: stat.read_text().rpartition(") ")[2].startswith("T"))
+        self.second = self.start_second()
+
+    def start_second(self) -> ManagerProcess:
+        services = self.services
+        return self.start_process(
+            GAME_LEASE_TTL_SECONDS=LEASE,
+            POSTGRES_PRIMARY_DSN=services.database.dsn,
+            REDIS_MASTER_ADDR=services.redis.address,
+            DOCKER_HOST=daemon.host(),
+        )
+
+    def thaw(self, request: Kept) -> None:
+        """Let the first one wake up, and its request arrive; returns when it has noticed."""
+        before = len(self.log.read_text())
+        request.let_go.set()
+        self.first.send("CONT")
+        self.wait_until("the frozen one to notice", lambda: "it ends here" in self.log.read_text()[before:], 30)
+
+    def test_a_stop_that_arrives_late_ends_no_container_but_the_one_it_was_meant_for(self) -> None:
+        started = self.post("start", {"image_ref": self.engine.ref})
+        stop = self.docker_gate.keep_back(f"/containers/{started['current_container_id']}/stop")
+        self.add_stop_job()
+        self.freeze(stop)
+        [stopped] = self.results()
+        self.assertEqual(stopped["outcome"], "success")
+        self.add_start_job()
+        again = self.results(2)[1]
+
+        self.thaw(stop)
+
+        [container] = [each for each in self.containers() if each["State"]["Running"]]
+        self.assertEqual(container["Id"], again["container_id"])
+        self.assertEqual(self.record()["status"], "running")
+        self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop", "start"])
+
+    def test_an_end_that_is_written_late_is_refused(self) -> None:
+        end = self.postgres_gate.keep_back("UPDATE operations\nSET state = 'done'")
+        self.add_start_job()
+        self.freeze(end)
+        [result] = self.results()
+        self.add_stop_job()
+        self.results(2)
+
+        self.thaw(end)
+
+        self.assertEqual(self.record()["status"], "stopped")
+        self.assertEqual(len(self.results(2)), 2)
+        self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop"])
+        self.assertEqual(len(self.containers()), 1)
+        self.assertEqual(result["container_id"], self.containers()[0]["Id"], "the container of the first was taken")

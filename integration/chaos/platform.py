@@ -47,8 +47,9 @@ SETTINGS = {
     "CRASH_RESTART_BUDGET": "50",
 }
 
-#: Games that trouble leaves alone, one whose engine does not end when it is asked to, and one whose name is taken.
+#: Games that trouble leaves alone.
 CANARIES = 2
+#: The file that is put into each game's directory before its first start.
 MARK = "mark"
 
 #: Says that the directory of a run is kept for a look.
@@ -75,14 +76,13 @@ class Platform:
     instances: Sequence[Instance] = ()
     games: list[str] = field(default_factory=list)
     canaries: list[str] = field(default_factory=list)
+    #: A game whose engine does not end when it is asked to, and one whose container's name is a stranger's.
     stubborn: str = ""
     taken: str = ""
     markers: dict[Path, str] = field(default_factory=dict)
     bystanders: dict[str, Bystander] = field(default_factory=dict)
     #: Containers to which somebody else than a manager did something.
     touched: set[str] = field(default_factory=set)
-    #: What went wrong and is no invariant: a manager that ended by itself, a call that was misled.
-    complaints: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property

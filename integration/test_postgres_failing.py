@@ -149,7 +149,7 @@ class Full(FailingPostgresTestCase):
         self.wait_for_answers(self.ask())
         ballast = f"{servers.SMALL}/ballast"
         self.services.postgres.container.exec(["dd", "if=/dev/zero", f"of={ballast}", "bs=8k"])
-        asked = [self.ask(f"waits-{number}") for number in range(400)]
+        asked = [self.ask(f"waits-{number}") for number in range(150)]
         self.wait_until_said("dependency does not answer", "dependency=postgres", "No space left on device")
         self.wait_until("readiness to tell", lambda: "postgres" in self.readyz())
 

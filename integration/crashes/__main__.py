@@ -11,6 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.fixtures import postgres
+from harness.runs import ending, flag
+from harness.runs.sweep import sweep
 from integration.crashes.cells import FAILED, Verdict
 from integration.crashes.matrix import ACTIONS, Matrix, Reached
 from integration.crashes.platform import REST_TIMEOUT_S
@@ -28,6 +30,10 @@ def main() -> bool:
         "--patience", type=float, default=REST_TIMEOUT_S, help="seconds until all is at rest (%(default)g)"
     )
     arguments = parser.parse_args()
+    flag.check()
+    sweep()
+    ending.leave_nothing()
+    ending.unwind_on_sigterm()
     began = time.monotonic()
     with ExitStack() as stack:
         matrix = Matrix(stack.enter_context(postgres.start()), arguments.jobs, stack, arguments.patience)

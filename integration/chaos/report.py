@@ -32,6 +32,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _section("faults", _faults(report))
     yield from _section("clients", _clients(report))
     yield f"  quiet after {_seconds(report.recoveries_s)}; canaries {_seconds(report.canaries_s)}"
+    for remedy in report.remedies:
+        yield f"  Docker had to be restarted: {remedy}"
     for problem in report.problems:
         yield f"  VIOLATION {problem}"
     if report.kept:

@@ -15,7 +15,7 @@ from typing import Any
 from harness.cases.artefacts import Artefacts
 from harness.errors import WaitFailed
 from harness.waiting import wait_until
-from integration.chaos import verdict
+from integration.chaos import servers, verdict
 from integration.chaos.canary import Canary
 from integration.chaos.clients import Caller, Client, JobClient
 from integration.chaos.instances import Supervisor
@@ -53,6 +53,8 @@ class Report:
     recoveries_s: list[float] = field(default_factory=list)
     #: How long the jobs of canaries took beside a stuck game.
     canaries_s: list[float] = field(default_factory=list)
+    #: What Docker could not do before it was restarted in order, as an operator would do.
+    remedies: list[str] = field(default_factory=list)
     lists: int = 0
     events: int = 0
     problems: list[str] = field(default_factory=list)
@@ -132,6 +134,21 @@ def _trouble(platform: Platform, coming: Round) -> None:
 
 
 def _quiet(platform: Platform, report: Report) -> bool:
+    """Whether it comes to rest, if need be after what an operator would do about Docker."""
+    failure = _wait_until_quiet(platform)
+    if failure and servers.STUCK in failure and platform.own_daemon:
+        report.remedies.append(failure)
+        platform.history.note("run", "Docker cannot remove a container", why=failure)
+        servers.restart_daemon_twice(platform)
+        heal(platform)
+        failure = _wait_until_quiet(platform)
+    if failure:
+        report.problems.append(f"recovery: {failure}")
+    return not failure
+
+
+def _wait_until_quiet(platform: Platform) -> str:
+    """What kept it from that; empty when nothing did."""
     try:
         wait_until(
             "nothing to be on its way",
@@ -141,9 +158,8 @@ def _quiet(platform: Platform, report: Report) -> bool:
             describe=lambda _: "; ".join(unquiet(platform.world)),
         )
     except WaitFailed as failure:
-        report.problems.append(f"recovery: {failure}")
-        return False
-    return True
+        return str(failure)
+    return ""
 
 
 def _judged(platform: Platform) -> Sequence[str]:

@@ -65,6 +65,22 @@ def kill_daemon(platform: Platform, fault: Fault) -> Callable[[], object]:
     return lambda: _start_daemon(platform, own, fault)
 
 
+#: What Docker says of a container that it could not remove, however often it is asked: killed in the middle of a
+#: start, it leaves the container's root mounted and does not know of it any more.
+STUCK = "device or resource busy"
+
+
+def restart_daemon_twice(platform: Platform) -> None:
+    """What an operator does about that: without live-restore a daemon unmounts everything when it ends."""
+    own = _own(platform)
+    live_restore = own.live_restore
+    platform.touch(*(each["Id"] for each in platform.ours()))
+    own.restart(live_restore=False)
+    own.restart(live_restore=live_restore)
+    platform.touch(*(each["Id"] for each in platform.ours()))
+    platform.revive_strangers()
+
+
 def freeze_daemon(platform: Platform, _fault: Fault) -> Callable[[], object]:
     """It takes connections and answers nothing, and its containers run on."""
     own = _own(platform)

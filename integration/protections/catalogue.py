@@ -67,6 +67,36 @@ PROTECTIONS: Sequence[Protection] = (
         noticed_by=cells("stop job", "redis.acknowledge.before"),
     ),
     Protection(
+        "an entry is known by what it says, too",
+        without="a job under an id that a lost stream had given before is taken for a known one, and lost",
+        edits=[Edit(_QUEUE, "            AND o.entry_digest <> %(digest)s)", "            AND false)")],
+        noticed_by=test("integration.test_redis_failing.IdsGivenAgain"),
+    ),
+    Protection(
+        "a group that is gone is made again",
+        without="after Redis was emptied no job is taken over any more",
+        edits=[
+            Edit(
+                _REDIS,
+                "            self._make_groups()\n            return self._read",
+                "            return self._read",
+            )
+        ],
+        noticed_by=test("integration.test_outage.Silence"),
+    ),
+    Protection(
+        "what the database forgot is read again",
+        without="a job that a failover of PostgreSQL has lost gets no result",
+        edits=[
+            Edit(
+                "rtmanager/workers/ingest.py",
+                "                return self._give_again(turn)\n",
+                "                return False\n",
+            )
+        ],
+        noticed_by=test("integration.test_postgres_failing.FailedOver"),
+    ),
+    Protection(
         "one running operation of a game, by an index",
         without="two instances work on one game at once",
         edits=[
@@ -88,6 +118,12 @@ PROTECTIONS: Sequence[Protection] = (
                 "(lambda live, by_presence: ())(",
             )
         ],
+        noticed_by=cells("stop job", "docker.stop.after"),
+    ),
+    Protection(
+        "an instance that was killed is told by its session",
+        without="what it was doing is not gone on with before its lease is over, a minute later",
+        edits=[Edit("rtmanager/workers/lease.py", "by_presence=by_presence)", "by_presence=False)")],
         noticed_by=cells("stop job", "docker.stop.after"),
     ),
     Protection(

@@ -29,6 +29,7 @@ def main() -> bool:
     parser.add_argument(
         "--patience", type=float, default=REST_TIMEOUT_S, help="seconds until all is at rest (%(default)g)"
     )
+    parser.add_argument("--every", action="store_true", help="what the workers reach in every operation, not in four")
     arguments = parser.parse_args()
     flag.check()
     sweep()
@@ -38,7 +39,11 @@ def main() -> bool:
     with ExitStack() as stack:
         matrix = Matrix(stack.enter_context(postgres.start()), arguments.jobs, stack, arguments.patience)
         reached = matrix.observe(arguments.scenario or tuple(SCENARIOS))
-        todo = [cell for cell in reached.cells(arguments.action or ACTIONS) if cell.point.startswith(arguments.point)]
+        todo = [
+            cell
+            for cell in reached.cells(arguments.action or ACTIONS, every=arguments.every)
+            if cell.point.startswith(arguments.point)
+        ]
         print(f"{len(todo)} cells, {arguments.jobs} side by side", flush=True)
         verdicts = []
         for number, verdict in enumerate(matrix.run(todo), 1):

@@ -3,7 +3,7 @@
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from queue import Empty, SimpleQueue
@@ -13,7 +13,7 @@ from harness.fixtures.postgres import Postgres
 from integration.crashes import cells
 from integration.crashes.cells import Cell, Verdict
 from integration.crashes.platform import REST_TIMEOUT_S, Platform
-from integration.crashes.scenarios import SCENARIOS
+from integration.crashes.scenarios import IDLE, SCENARIOS
 from rtmanager.failpoints import POINTS
 
 T = TypeVar("T")
@@ -36,19 +36,25 @@ MOST_TIMES = 4
 ACTIONS = ("exit", "raise")
 
 
+#: The operations in which the points are tried that an idle manager reaches, too: their time has nothing to do with
+#: what is under way.
+WITH_BACKGROUND = ("start job", "restart", "container killed", "start-up")
+
+
 class Reached:
-    """What each scenario reaches when nothing goes wrong."""
+    """What each scenario reaches when nothing goes wrong, and what an idle manager reaches."""
 
-    def __init__(self, by_scenario: dict[str, list[str]]) -> None:
+    def __init__(self, by_scenario: dict[str, list[str]], idle: Collection[str] = ()) -> None:
         self.by_scenario = by_scenario
+        self.idle = idle
 
-    def cells(self, actions: Sequence[str] = ACTIONS) -> list[Cell]:
-        """Every cell, those of one scenario together."""
+    def cells(self, actions: Sequence[str] = ACTIONS, *, every: bool = False) -> list[Cell]:
+        """The cells, those of one scenario together; with `every` the workers' points in each of them."""
         return [
             Cell(scenario, point, action, hit)
             for scenario, reached in self.by_scenario.items()
             for point, times in sorted(Counter(reached).items())
-            if not _is_double(point)
+            if not _is_double(point) and (every or scenario in WITH_BACKGROUND or point not in self.idle)
             for action in actions
             for hit in range(1, _hits(point, times) + 1)
         ]
@@ -94,10 +100,11 @@ class Matrix:
         """Run each scenario once without a fault."""
 
         def one(name: str) -> list[str]:
-            return self._on_a_platform(lambda platform: cells.observe(platform, SCENARIOS[name]))
+            return self._on_a_platform(lambda platform: cells.observe(platform, SCENARIOS.get(name, IDLE)))
 
         with ThreadPoolExecutor(self._threads) as threads:
-            return Reached(dict(zip(names, threads.map(one, names), strict=True)))
+            found = list(threads.map(one, [*names, IDLE.name]))
+        return Reached(dict(zip(names, found, strict=False)), set(found[-1]))
 
     def run(self, todo: Sequence[Cell]) -> Iterator[Verdict]:
         """Run the cells; verdicts come as they are found."""

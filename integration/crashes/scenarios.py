@@ -184,6 +184,9 @@ _PREPARING = ("directory.prepare.before", "directory.prepare.after")
 _NO_DIRECTORY = dict.fromkeys(_PREPARING, _same)
 _STOPPED = dict.fromkeys(_PREPARING, _is("stopped"))
 
+#: Nothing is asked: what is reached then, the workers reach that come by, whatever is under way.
+IDLE = Scenario("idle", _nothing, lambda _platform, _game_id: None, _is_none)
+
 SCENARIOS = {
     each.name: each
     for each in (

@@ -30,6 +30,16 @@ class Cells(unittest.TestCase):
         ]
         self.assertEqual(hits, list(range(1, MOST_TIMES + 1)))
 
+    def test_what_an_idle_manager_reaches_is_tried_in_some_operations_only(self) -> None:
+        found = Reached(
+            {"stop": ["docker.stop.after", "docker.list.after"], "restart": ["docker.list.after"]},
+            {"docker.list.after"},
+        )
+        self.assertEqual(
+            found.cells(["exit"]), [Cell("stop", "docker.stop.after"), Cell("restart", "docker.list.after")]
+        )
+        self.assertEqual(len(found.cells(["exit"], every=True)), 3)
+
     def test_what_only_asks_is_an_effect_of_the_service(self) -> None:
         self.assertEqual(QUESTIONS - EFFECTS, set())
 

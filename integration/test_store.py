@@ -144,6 +144,20 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
             first, second = threads.map(queue, (1, 2))
         self.assertEqual(sorted(first + second), sorted(games))
 
+    def test_instances_that_start_on_an_emptied_table_agree_on_the_deployment(self) -> None:
+        from rtmanager.adapters.postgres.outbox import PostgresOutbox
+
+        for _ in range(10):
+            self.services.empty()
+            together = Barrier(6, timeout=10)
+
+            def ask(_number: int, together: Barrier = together) -> str:
+                together.wait()
+                return PostgresOutbox(self.database).deployment_id()
+
+            with ThreadPoolExecutor(6) as threads:
+                self.assertEqual(len(set(threads.map(ask, range(6)))), 1)
+
     def test_a_turn_is_taken_by_one(self) -> None:
         together = Barrier(2, timeout=10)
 

@@ -14,7 +14,7 @@ RTM_INTEGRATION ?= 1
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv setup doctor demo run unit integration integration-parallel stress soak chaos crashes recovery simulate lint types test bench mutants protections clean
+.PHONY: help venv setup doctor demo run unit integration integration-harness integration-parallel stress soak chaos crashes recovery simulate lint types test bench mutants protections clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -51,10 +51,12 @@ unit: $(STAMP) ## quick tests, no Docker needed
 	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s harness/tests
 	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s bench/tests
 
-integration: $(STAMP) ## the suite, and the harness's own tests, on real services
+integration: $(STAMP) integration-harness ## the suite, and the harness's own tests, on real services
+	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s integration
+
+integration-harness: $(STAMP) ## the harness's own tests and the Docker adapter's, on real services
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s harness/tests
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s rtmanager/tests -p 'test_docker_runtime.py'
-	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s integration
 
 integration-parallel: $(STAMP) ## the suite alone, its modules side by side in processes
 	@notes=$$(mktemp -d); trap 'rm -rf "$$notes"' EXIT; \
@@ -92,8 +94,9 @@ lint: $(STAMP) ## ruff
 types: $(STAMP) ## mypy, strict
 	@$(PY) -m mypy
 
-test: ## all of it, from a bare machine: what .ci/run runs
-	@$(MAKE) --no-print-directory setup lint types unit integration RTM_INTEGRATION=require
+test: ## all of it, from a bare machine: what .ci/run runs; two modules of the suite at a time, which mostly wait
+	@$(MAKE) --no-print-directory setup lint types unit integration-harness integration-parallel \
+	  RTM_INTEGRATION=require JOBS=2
 
 bench: $(STAMP) ## ours side by side with other ways: the harness with testcontainers-python, watching with bare calls
 	@$(PY) -c 'import testcontainers' 2>/dev/null || $(PY) -m pip install -qq -e '.[bench]'

@@ -81,9 +81,9 @@ def _run(platform: Platform, cell: Cell) -> str:
     reached = _wait_for_point(platform, scenario, cell, game_id, before, answer)
     _start_again(platform, scenario)
     refused = cell.point if cell.action == "raise" and reached else None
-    _wait_for_rest(platform, scenario, lambda: scenario.fits(platform, game_id, before, answer, refused))
+    late = _wait_for_rest(platform, scenario, lambda: scenario.fits(platform, game_id, before, answer, refused))
     _end(platform, game_id)
-    if not reached:
+    if not reached and not late:
         return NOT_REACHED
     return KILLED if cell.action == "exit" else RAISED
 
@@ -124,15 +124,21 @@ def _start_again(platform: Platform, scenario: Scenario) -> None:
         platform.start()
 
 
-def _wait_for_rest(platform: Platform, scenario: Scenario, fits: Callable[[], bool]) -> None:
-    """A manager that could not start, since a dependency was away, is started again by whoever operates it."""
+def _wait_for_rest(platform: Platform, scenario: Scenario, fits: Callable[[], bool]) -> bool:
+    """Whether the manager ended at its point meanwhile. One that has is started again, as one that could not start,
+    since a dependency was away, is by whoever operates it."""
+    late = False
 
     def fits_now() -> bool:
-        if scenario.starts_up and platform.exit_code() == COULD_NOT_START:
+        nonlocal late
+        code = platform.exit_code()
+        late = late or code == EXIT_CODE
+        if code == EXIT_CODE or (scenario.starts_up and code == COULD_NOT_START):
             _start_again(platform, scenario)
         return fits()
 
     platform.wait_for_rest(fits_now)
+    return late
 
 
 def _end(platform: Platform, game_id: str) -> None:

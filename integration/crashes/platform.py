@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from harness import daemon, images, unique_game_id, wait_until, web
-from harness.fixtures import container, manager, network, redis, stateroot
+from harness.fixtures import container, manager, network, redis, registry, stateroot
 from harness.fixtures.closing import Closing
 from harness.fixtures.container import HTTP_NOT_YET
 from harness.fixtures.listening import LOOPBACK, free_port
 from harness.fixtures.lobby import Lobby
 from harness.fixtures.postgres import RUNTIME_MANAGER, Postgres
+from harness.fixtures.registry import Registry
 from harness.stack import ownership
 from integration.crashes.nursery import Manager
 from integration.invariants import Job, World, unquiet, violations
@@ -70,6 +71,7 @@ class Platform(Closing):
         self.jobs: list[Job] = []
         self.manager: Manager | None = None
         self._last_job_ms = 0
+        self._shop: Registry | None = None
         with ExitStack() as stack:
             self.engine = images.engine()
             self.docker = daemon.client()
@@ -156,9 +158,13 @@ class Platform(Closing):
             return self._notes().read_text().splitlines()
         return []
 
-    def wait_for_point(self, point: str) -> None:
-        """Wait until it was reached, or the manager has ended."""
-        wait_until(point, lambda: point in self.reached() or self.exit_code() is not None, timeout_s=REST_TIMEOUT_S)
+    def wait_for_point(self, point: str, game_id: str) -> None:
+        """Wait until it was reached, or never will be: the game's job has an end, or the manager has ended."""
+
+        def over() -> bool:
+            return point in self.reached() or self.exit_code() is not None or bool(self.outcome(game_id))
+
+        wait_until(point, over, timeout_s=self._patience_s)
 
     def _notes(self) -> Path:
         return self.points.with_name(self.points.name + ".reached")
@@ -182,6 +188,13 @@ class Platform(Closing):
         status = self.serve().call("POST", game_id, "/start", {"image_ref": self.engine.ref})
         assert status == 200, f"{game_id} could not be started: {status}\n{manager.log_tail(self.log)}"
         return self.record(game_id)
+
+    def published(self, game_id: str) -> str:
+        """The engine's image under a name that only a registry has; a reference to it."""
+        if self._shop is None:
+            self._shop = self._stack.enter_context(registry.start())
+            self._stack.callback(self.network.remove)  # what runs its images goes before it
+        return self._shop.push(self.engine.ref, f"{game_id}:1.0.0")
 
     def add_job(self, stream: str, game_id: str, **fields: str) -> None:
         """Add an entry to `runtime:<stream>`; its id is greater than those of all jobs before, on any stream."""

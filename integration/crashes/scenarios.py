@@ -108,6 +108,11 @@ def _start_job(platform: Platform, game_id: str) -> None:
     platform.add_job("start_jobs", game_id, image_ref=platform.engine.ref)
 
 
+def _start_job_to_pull(platform: Platform, game_id: str) -> None:
+    """Of an image that only a registry has."""
+    platform.add_job("start_jobs", game_id, image_ref=platform.published(game_id))
+
+
 def _start_job_of_no_image(platform: Platform, game_id: str) -> None:
     platform.add_job("start_jobs", game_id, image_ref=NO_IMAGE)
 
@@ -136,6 +141,12 @@ def _the_patched_image(platform: Platform) -> object:
 
 def _a_reason(_platform: Platform) -> object:
     return {"reason": "finished"}
+
+
+def _look(platform: Platform, game_id: str) -> int | None:
+    """As an operator: how it is, and what was done to it."""
+    answers = [platform.call("GET", game_id, path) for path in ("/health", "/operations", "")]
+    return OK if answers == [OK] * 3 else None
 
 
 def _kill(platform: Platform, game_id: str) -> None:
@@ -170,7 +181,7 @@ def _grow_old(platform: Platform, game_id: str) -> None:
 
 def _start_job_and_sigterm(platform: Platform, game_id: str) -> None:
     _start_job(platform, game_id)
-    platform.wait_for_point("docker.start.before")
+    platform.wait_for_point("docker.start.before", game_id)
     platform.send("TERM")
 
 
@@ -192,6 +203,7 @@ SCENARIOS = {
     for each in (
         Scenario("start job", _nothing, _start_job, _runs, "success", fails=_NO_DIRECTORY),
         Scenario("start job, again", _stopped, _start_job, _is_another, "success", fails=_NO_DIRECTORY),
+        Scenario("start job, pulled", _nothing, _start_job_to_pull, _runs, "success", fails=_NO_DIRECTORY),
         Scenario("start job, no image", _nothing, _start_job_of_no_image, _is_none, "failure"),
         Scenario(
             "start job, put off",
@@ -219,13 +231,22 @@ SCENARIOS = {
             called=True,
         ),
         Scenario("cleanup", _stopped, _call("DELETE", "/container"), _is("removed"), called=True),
+        Scenario("look", _running, _look, _same, called=True),
         Scenario("container killed", _running, _kill, _ended),
         Scenario("engine crashed", _running, _crash, _is_another, fails=_STOPPED),
         Scenario("container removed", _running, _remove, _is("removed")),
         Scenario("container removed unseen", _running, _remove_unseen, _is("removed"), starts_up=True),
         Scenario("container started", _stopped, _run_again, _runs),
         Scenario("retention", _stopped, _grow_old, _is("removed")),
-        Scenario("shutdown", _nothing, _start_job_and_sigterm, _runs, "success", arms="docker.start.before=hang"),
+        Scenario(
+            "shutdown",
+            _nothing,
+            _start_job_and_sigterm,
+            _runs,
+            "success",
+            fails=_NO_DIRECTORY,
+            arms="docker.start.before=hang",
+        ),
         Scenario("start-up", _not_even_a_table, _start_up, _runs, "success", starts_up=True, fails=_NO_DIRECTORY),
     )
 }

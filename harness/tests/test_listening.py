@@ -26,6 +26,17 @@ def _pid() -> int:
     return runner.current().pid
 
 
+class FreePortTest(unittest.TestCase):
+    def test_a_port_is_given_once_and_is_none_that_an_outgoing_connection_may_get(self) -> None:
+        ports = [listening.free_port() for _ in range(200)]
+        self.assertEqual(len(set(ports)), len(ports))
+        self.assertLess(max(ports), listening._first_port_of_system())
+
+    def test_where_the_system_chooses_from_all_ports_one_of_its_choice_is_given(self) -> None:
+        with mock.patch.object(listening, "_first_port_of_system", return_value=1024):
+            self.assertGreater(listening.free_port(), 0)
+
+
 class SharedNetworkTest(unittest.TestCase):
     def setUp(self) -> None:
         if not listening.shares_our_network():

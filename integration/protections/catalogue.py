@@ -139,13 +139,13 @@ PROTECTIONS: Sequence[Protection] = (
         noticed_by=test("integration.test_store.PostgresOwnershipTest"),
     ),
     Protection(
-        "a claim is confirmed before a container starts",
-        without="an instance that was frozen starts a game that others have stopped since",
+        "a claim is confirmed before a container is touched",
+        without="an instance that was frozen starts a game that others stopped since, or stops one that others started",
         edits=[
             Edit(
-                "rtmanager/operations/launch.py",
-                "        if not tools.owns(progress.operation):\n",
-                "        if progress.operation.generation < 0:\n",
+                "rtmanager/operations/tools.py",
+                "        if not self.owns(operation):\n",
+                "        if operation.generation < 0:\n",
             )
         ],
         noticed_by=test("rtmanager.tests.test_executor"),

@@ -11,13 +11,14 @@ from rtmanager.operations.tools import Tools
 
 
 def cleanup(progress: Progress, tools: Tools) -> Ending:
-    """Run the operation. Raises `OperationFailed` or `Unavailable`."""
+    """Run the operation. Raises `OperationFailed`, `OwnershipLost` or `Unavailable`."""
     record = progress.known
     if record.status is Status.REMOVED:
         return progress.replayed(f"the container of game {record.game_id} is removed already")
     if record.status is Status.RUNNING:
         raise OperationFailed(ErrorCode.CONFLICT, f"game {record.game_id} is running; stop it first")
     if record.current_container_id is not None:
+        tools.confirm(progress.operation)
         try:
             tools.runtime.remove(record.current_container_id)
         except ContainerNotFound:

@@ -23,7 +23,6 @@ from rtmanager.operations.ports import (
     StillRunning,
 )
 from rtmanager.operations.progress import Progress
-from rtmanager.operations.store import OwnershipLost
 from rtmanager.operations.tools import Tools
 
 #: The variable by which every engine of the platform is told where its state is, beside the configured one.
@@ -132,11 +131,14 @@ def launched_before(progress: Progress, tools: Tools, image_ref: str) -> bool:
     return True
 
 
-def retire(tools: Tools, container_id: str) -> None:
-    """Take away the container that the record names, so that its name is free. Raises `OperationFailed`.
+def retire(progress: Progress, tools: Tools, container_id: str) -> None:
+    """Take away the container that the record names, so that its name is free.
 
-    It is stopped first though the record says that it is: a person may have started it again.
+    It is stopped first though the record says that it is: a person may have started it again. Raises `OperationFailed`
+    or `OwnershipLost`.
     """
+    tools.confirm(progress.operation)
+    progress.committed = True
     try:
         tools.runtime.stop(container_id, tools.settings.stop_grace_s)
         tools.runtime.remove(container_id)
@@ -148,8 +150,7 @@ def retire(tools: Tools, container_id: str) -> None:
 
 def _run(progress: Progress, tools: Tools, spec: ContainerSpec) -> str:
     def confirm() -> None:
-        if not tools.owns(progress.operation):
-            raise OwnershipLost(f"operation {progress.operation.operation_id} was taken over by another claim")
+        tools.confirm(progress.operation)
 
     for _ in range(NAME_TRIES):
         try:

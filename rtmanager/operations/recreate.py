@@ -18,13 +18,13 @@ from rtmanager.operations.tools import Tools
 
 
 def restart(progress: Progress, tools: Tools) -> Ending:
-    """Run the game's current image in a new container. Raises `OperationFailed` or `Unavailable`."""
+    """Run the game's current image in a new container. Raises `OperationFailed`, `OwnershipLost`, `Unavailable`."""
     record = _with_container(progress)
     return _recreate(progress, tools, record, record.current_image_ref or "")
 
 
 def patch(progress: Progress, tools: Tools) -> Ending:
-    """Run another patch version of the game's image. Raises `OperationFailed` or `Unavailable`."""
+    """Run another patch version of the game's image. Raises `OperationFailed`, `OwnershipLost`, `Unavailable`."""
     record, image_ref = _with_container(progress), progress.operation.request.image_ref
     _check_versions(record.current_image_ref or "", image_ref)
     if record.status is Status.RUNNING and record.current_image_ref == image_ref:
@@ -72,8 +72,7 @@ def _recreate(progress: Progress, tools: Tools, record: RuntimeRecord, image_ref
         raise
     _stop_part(progress, tools, record)
     if record.current_container_id is not None:
-        progress.committed = True
-        retire(tools, record.current_container_id)
+        retire(progress, tools, record.current_container_id)
     progress.set_record(record.stopped_without_container(progress.now()))
     with progress.part(OpKind.START):
         launch(progress, tools, spec)
@@ -99,6 +98,7 @@ def _stop_part(progress: Progress, tools: Tools, record: RuntimeRecord) -> None:
     if not _has_to_stop(record) or record.current_container_id is None:
         progress.note_part(OpKind.STOP, ErrorCode.REPLAY_NO_OP)
         return
+    tools.confirm(progress.operation)
     progress.committed = True
     with progress.part(OpKind.STOP):
         try:

@@ -13,7 +13,7 @@ from rtmanager.operations.tools import Tools
 
 
 def start(progress: Progress, tools: Tools) -> Ending:
-    """Run the operation. Raises `OperationFailed` or `Unavailable`."""
+    """Run the operation. Raises `OperationFailed`, `OwnershipLost` or `Unavailable`."""
     record, image_ref = progress.seen, progress.operation.request.image_ref
     check_names(progress.operation.game_id, image_ref)
     if record is not None and record.status is Status.RUNNING:
@@ -23,8 +23,7 @@ def start(progress: Progress, tools: Tools) -> Ending:
         return progress.succeeded()
     spec = prepare(progress, tools, image_ref)
     if record is not None and record.current_container_id is not None:
-        progress.committed = True
-        retire(tools, record.current_container_id)
+        retire(progress, tools, record.current_container_id)
         progress.set_record(replace(record, current_container_id=None))
     launch(progress, tools, spec)
     return progress.succeeded()

@@ -11,10 +11,11 @@ from rtmanager.operations.tools import Tools
 
 
 def stop(progress: Progress, tools: Tools) -> Ending:
-    """Run the operation. Raises `OperationFailed` or `Unavailable`."""
+    """Run the operation. Raises `OperationFailed`, `OwnershipLost` or `Unavailable`."""
     record = progress.known
     if record.status is not Status.RUNNING or record.current_container_id is None:
         return progress.replayed(f"game {record.game_id} is {record.status} already")
+    tools.confirm(progress.operation)
     progress.committed = True
     try:
         tools.runtime.stop(record.current_container_id, tools.settings.stop_grace_s)

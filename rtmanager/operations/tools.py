@@ -10,6 +10,7 @@ from datetime import datetime
 from rtmanager.domain.container import Limits
 from rtmanager.domain.operation import Operation
 from rtmanager.operations.ports import ContainerRuntime, PullPolicy, StateDirectories
+from rtmanager.operations.store import OwnershipLost
 
 Clock = Callable[[], datetime]
 
@@ -36,9 +37,18 @@ class Tools:
     state_directories: StateDirectories
     settings: EngineSettings
     clock: Clock
-    #: Whether a claim is still good. Asked before a container is started: an instance that was frozen for longer
-    #: than the lease must not start a game that others have stopped since.
+    #: Whether a claim is still good.
     owns: Callable[[Operation], bool]
     #: Asks the Lobby about a game, for the log only; returns at once.
     ask_lobby: Callable[[str], None]
     logger: logging.Logger
+
+    def confirm(self, operation: Operation) -> None:
+        """Raises `OwnershipLost` when another claim has the operation by now.
+
+        Asked right before a container is started, stopped or removed. An instance that was frozen for longer than the
+        lease must not start a game that others have stopped since; and what it decided on is a record that it read
+        when the claim was its own: one that it read later may name a container that others have started since.
+        """
+        if not self.owns(operation):
+            raise OwnershipLost(f"operation {operation.operation_id} was taken over by another claim")

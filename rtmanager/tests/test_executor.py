@@ -16,10 +16,10 @@ from rtmanager.operations import executor as executor_module
 from rtmanager.operations.completions import Completions
 from rtmanager.operations.executor import MAX_RETRY_DELAYS, RETRY_DELAY_S, Executor
 from rtmanager.operations.operator import Operator
-from rtmanager.operations.store import OperationQueue, Verdict
+from rtmanager.operations.store import OperationQueue, OwnershipLost, Verdict
 from rtmanager.operations.wake import Wake
 from rtmanager.testing import FakeImage
-from rtmanager.tests.making import IMAGE, job, record, request, start_fields, stop_fields
+from rtmanager.tests.making import IMAGE, IMAGE_2, job, record, request, start_fields, stop_fields
 from rtmanager.tests.operating import PATIENCE_S, World, WorldTestCase, wait_until
 
 START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
@@ -318,6 +318,29 @@ class OwnershipTest(ExecutorTestCase):
         wait_until(lambda: not self.one.executor.live())
         self.assertIs(self.world.known().status, Status.STOPPED)
         self.assertEqual(self.world.running(), [])
+
+    def test_an_instance_that_wakes_up_after_its_operation_ended_touches_no_container_that_came_since(self) -> None:
+        """It has not even read the record when it freezes; the one that it reads then is of another time (I7)."""
+        for kind, before in (
+            (OpKind.STOP, Status.RUNNING),
+            (OpKind.RESTART, Status.RUNNING),
+            (OpKind.PATCH, Status.RUNNING),
+            (OpKind.CLEANUP, Status.STOPPED),
+            (OpKind.START, Status.STOPPED),
+        ):
+            with self.subTest(kind):
+                self.world = World()
+                late = self.world.claim(request("g1", kind, image_ref=IMAGE_2 if kind is OpKind.PATCH else IMAGE))
+                self.world.clock.advance(self.world.store.lease_s + 1)
+                self.world.store.queue(2).reclaim_orphans()
+                [taken_over] = self.world.store.queue(2).claim(1)
+                self.world.store.queue(2).finish(taken_over, self.world.operator.run(taken_over))
+                self.world.bring(before)
+                containers = self.world.docker.containers
+                with self.assertRaises(OwnershipLost):
+                    self.world.operator.run(late)
+                self.assertEqual(self.world.docker.containers, containers)
+                self.assert_consistent()
 
     def test_a_record_that_changed_meanwhile_is_decided_on_again(self) -> None:
         operation_id = self.one.queue.submit(request("g1"))

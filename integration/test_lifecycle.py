@@ -1,6 +1,6 @@
 """One game through its whole life: start, look, stop, restart, patch, stop, cleanup; its state goes on."""
 
-from harness import RuntimeTestCase, start_services
+from harness import Container, RuntimeTestCase, start_services
 
 RACES = {"races": [{"raceName": "Terrans"}, {"raceName": "Selkies"}]}
 
@@ -137,7 +137,7 @@ class ByHand(RuntimeTestCase):
     def test_a_paused_game_is_stopped_all_the_same(self) -> None:
         self.start_runtime(CONTAINER_STOP_TIMEOUT_SECONDS="0")
         started = self.post("start", {"image_ref": self.engine.ref})
-        self.docker.pause(started["current_container_id"])
+        Container(started["current_container_id"], self.docker).pause()
 
         self.assertEqual(self.post("stop", {"reason": "finished"})["status"], "stopped")
 

@@ -7,6 +7,7 @@ import tempfile
 import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from harness import daemon, images
 from harness.errors import HarnessError, ImageUnavailable, WaitFailed
@@ -108,6 +109,18 @@ class ContainerTest(unittest.TestCase):
         self.assertEqual(set(made.containers()), {running.container_id, ended.container_id})
         made.remove()
         self.assertEqual(daemon.client().containers(all=True, filters={"id": running.container_id}), [])
+
+    def test_a_freeze_that_was_given_up_is_asked_for_again_and_no_other_refusal(self) -> None:
+        from docker.errors import APIError
+
+        client = mock.Mock()
+        given_up = APIError("500", explanation="OCI runtime pause failed: unable to freeze: unknown")
+        client.pause.side_effect = [given_up, None]
+        container.Container("0" * 64, client).pause()
+        self.assertEqual(client.pause.call_count, 2)
+        client.pause.side_effect = APIError("409", explanation="is not running")
+        with self.assertRaises(APIError):
+            container.Container("0" * 64, client).pause()
 
 
 #: A run that leaves a network, a labelled container, an unlabelled one on the network, and a state root.

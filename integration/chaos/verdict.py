@@ -1,8 +1,8 @@
 """What is wrong after a round: the invariants, the answers that callers got, and what was seen on the way.
 
 An answer binds. A 200 has its row in the log; a refusal has none that says success; a 503 says whether the operation
-goes on by itself, and then it has to, and otherwise it must not, unless it says that this is not known. Who got no
-answer knows nothing.
+goes on by itself, and then it has to, or that it is done, and otherwise it must not, unless it says that this is not
+known. Who got no answer knows nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,6 +14,8 @@ from integration.invariants import Job, violations
 
 #: Without these words a 503 says that nothing will be done.
 _GOES_ON = "goes on"
+#: With these all is done, and only the record that the answer should show cannot be read.
+_DONE = "succeeded, but"
 #: With these it promises nothing: it is not known whether the request was accepted.
 _IN_DOUBT = "not known"
 #: How an operation ends that waits for nothing any more.
@@ -86,6 +88,9 @@ def binds(deed: Mapping[str, Any], row: Mapping[str, Any] | None) -> Iterator[st
     elif outcome == "unavailable" and _GOES_ON in words:
         if row is None or row["error_code"] == _GIVEN_UP:
             yield f"{said} and goes on by itself, {logged}"
+    elif outcome == "unavailable" and _DONE in words:
+        if row is None or row["outcome"] != "success":
+            yield f"{said} and is done, {logged}"
     elif outcome == "unavailable" and row is not None and row["outcome"] == "success":
         yield f"{said} ({words}), {logged}"
     elif outcome == "nobody there" and row is not None:

@@ -141,6 +141,12 @@ class AnswerTest(unittest.TestCase):
         self.assertTrue(self.said("unavailable", ("failure", "service_unavailable"), **away))
         self.assertFalse(self.said("unavailable", ("success", None), **away))
 
+    def test_what_is_done_and_cannot_be_shown_is_done(self) -> None:
+        done = {"message": "the stop of game g succeeded, but its record cannot be read now: postgres does not answer"}
+        self.assertTrue(self.said("unavailable", ("success", None), **done))
+        self.assertFalse(self.said("unavailable", None, **done))
+        self.assertFalse(self.said("unavailable", ("failure", "service_unavailable"), **done))
+
     def test_who_got_no_answer_knows_nothing_unless_nobody_was_there(self) -> None:
         self.assertTrue(self.said("unknown", ("success", None)))
         self.assertTrue(self.said("unknown", None))

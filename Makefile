@@ -94,9 +94,10 @@ lint: $(STAMP) ## ruff
 types: $(STAMP) ## mypy, strict
 	@$(PY) -m mypy
 
-test: ## all of it, from a bare machine: what .ci/run runs; two modules of the suite at a time, which mostly wait
-	@$(MAKE) --no-print-directory setup lint types unit integration-harness integration-parallel \
-	  RTM_INTEGRATION=require JOBS=2
+test: ## all of it, from a bare machine: what .ci/run runs; what mostly waits runs side by side
+	@$(MAKE) --no-print-directory setup lint types
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target RTM_INTEGRATION=require unit integration-harness
+	@$(MAKE) --no-print-directory RTM_INTEGRATION=require JOBS=3 integration-parallel
 
 bench: $(STAMP) ## ours side by side with other ways: the harness with testcontainers-python, watching with bare calls
 	@$(PY) -c 'import testcontainers' 2>/dev/null || $(PY) -m pip install -qq -e '.[bench]'

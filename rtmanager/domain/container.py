@@ -107,6 +107,9 @@ class ContainerView:
     state: ContainerState
     labels: Mapping[str, str] = field(default_factory=dict)
     networks: frozenset[str] = frozenset()
+    #: The network that it was made for; a Docker that is killed right after a create forgets to join it. Known of a
+    #: container that was looked at by itself.
+    made_for: str = ""
     exit_code: int | None = None
     oom_killed: bool = False
     #: Its address in each network that has given it one.
@@ -154,7 +157,7 @@ def resolve_name_conflict(found: ContainerView, spec: ContainerSpec) -> NameConf
     """Ours and running what we want: take it, an earlier try of the same start left it. Ours and without a
     process: remove it. Anything else is not ours to touch (contract: never stop a container without a record).
     """
-    if not found.belongs_to(spec.game_id) or spec.network not in found.networks:
+    if not found.belongs_to(spec.game_id) or spec.network not in found.networks | {found.made_for}:
         return NameConflict.REFUSE
     if not found.alive:
         return NameConflict.REMOVE

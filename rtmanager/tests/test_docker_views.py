@@ -33,6 +33,7 @@ def inspected(status: str = "running", restart_count: object = 0, **state: Any) 
             "Config": {"Image": "galaxy/game:1.0.0", "Labels": None},
             "State": {"Status": status, "ExitCode": 0, "OOMKilled": False, **state},
             "NetworkSettings": {"Networks": NETWORKS},
+            "HostConfig": {"NetworkMode": "galaxy-net"},
             "RestartCount": restart_count,
         }
     )
@@ -43,6 +44,7 @@ class ViewsTest(unittest.TestCase):
         expected = {"galaxy-net": "10.0.0.7", "six": "fd00::8"}
         found = inspected()
         self.assertEqual((dict(found.addresses), found.networks), (expected, frozenset(NETWORKS)))
+        self.assertEqual(found.made_for, "galaxy-net")
         listed = views.listed(
             {"Id": "c1", "Image": "i", "State": "running", "NetworkSettings": {"Networks": NETWORKS}, "Labels": None}
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unittest
 from collections.abc import Callable
+from dataclasses import replace
 
 from rtmanager.domain.container import (
     ContainerSpec,
@@ -149,6 +150,13 @@ class NameConflictTest(unittest.TestCase):
 
     def test_one_outside_the_network_is_not_taken(self) -> None:
         self.assertIs(resolve_name_conflict(view(networks=frozenset({"bridge"})), SPEC), NameConflict.REFUSE)
+
+    def test_one_that_a_killed_docker_has_not_joined_to_its_network_is_ours_while_it_has_no_process(self) -> None:
+        created = view(state=ContainerState.CREATED, networks=frozenset(), made_for=SPEC.network)
+        self.assertIs(resolve_name_conflict(created, SPEC), NameConflict.REMOVE)
+        self.assertIs(resolve_name_conflict(replace(created, made_for="bridge"), SPEC), NameConflict.REFUSE)
+        running = replace(created, state=ContainerState.RUNNING)
+        self.assertIs(resolve_name_conflict(running, SPEC), NameConflict.REFUSE)
 
     def test_what_is_not_surely_ours_is_refused_in_every_state(self) -> None:
         for label, value in {

@@ -24,6 +24,7 @@ def inspected(found: Mapping[str, Any]) -> ContainerView:
         state=state,
         labels=found["Config"].get("Labels") or {},
         networks=frozenset(found["NetworkSettings"].get("Networks") or ()),
+        made_for=str((found.get("HostConfig") or {}).get("NetworkMode") or ""),
         exit_code=found["State"]["ExitCode"] if state in _ENDED else None,
         oom_killed=bool(found["State"].get("OOMKilled")),
         addresses=_addresses(found["NetworkSettings"]),

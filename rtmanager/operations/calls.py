@@ -15,6 +15,9 @@ from rtmanager.operations.completions import Completions
 from rtmanager.operations.store import Forgotten, OperationQueue, Verdict
 from rtmanager.operations.wake import Wake
 
+#: Of an operation that another instance may have by now: it is not lost, but if its dependencies are away, that one
+#: gives it up, as for a caller that it would tell.
+_LOG_TELLS = "how it ends is not known here, its game's operations tell"
 #: How often the store is asked for an end that another instance may have brought.
 POLL_S = 0.5
 
@@ -51,7 +54,7 @@ class Calls:
             if verdict is not None:
                 return verdict
             if left_alone:
-                left = f"this instance stops; operation {operation_id} goes on with the next one"
+                left = f"this instance stops and leaves operation {operation_id} to the next one; {_LOG_TELLS}"
                 raise Unavailable("rtmanager", left)
 
     def _submit(self, request: Request) -> int:
@@ -70,7 +73,7 @@ class Calls:
         except Forgotten as error:
             raise Unavailable(error.dependency, f"{error}; look at the game, then ask again") from error
         except Unavailable as error:
-            left = f"{error}; operation {operation_id} was accepted and goes on by itself"
+            left = f"{error}; operation {operation_id} was accepted; {_LOG_TELLS}"
             raise Unavailable(error.dependency, left) from error
 
     def refuse(self) -> None:

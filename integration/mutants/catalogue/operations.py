@@ -85,10 +85,10 @@ MUTANTS = (
         name="stranger-removed",
         breaks="a dead container of somebody else that has a game's name is removed",
         file="rtmanager/domain/container.py",
-        old="""spec.network not in found.networks:
+        old="""spec.network not in found.networks | {found.made_for}:
         return NameConflict.REFUSE
 """,
-        new="""spec.network not in found.networks:
+        new="""spec.network not in found.networks | {found.made_for}:
         return NameConflict.REMOVE
 """,
         module="test_notification",

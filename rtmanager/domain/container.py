@@ -107,8 +107,7 @@ class ContainerView:
     state: ContainerState
     labels: Mapping[str, str] = field(default_factory=dict)
     networks: frozenset[str] = frozenset()
-    #: The network that it was made for; a Docker that is killed right after a create forgets to join it. Known of a
-    #: container that was looked at by itself.
+    #: The network that it was made for; a Docker that is killed right after a create forgets to join it.
     made_for: str = ""
     exit_code: int | None = None
     oom_killed: bool = False

@@ -302,6 +302,7 @@ class FakeRuntime:
             state=ContainerState.RUNNING,
             labels={**image.labels, **spec.labels},
             networks=frozenset({spec.network}),
+            made_for=spec.network,
         )
         return container_id
 

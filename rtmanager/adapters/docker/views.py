@@ -24,7 +24,7 @@ def inspected(found: Mapping[str, Any]) -> ContainerView:
         state=state,
         labels=found["Config"].get("Labels") or {},
         networks=frozenset(found["NetworkSettings"].get("Networks") or ()),
-        made_for=str((found.get("HostConfig") or {}).get("NetworkMode") or ""),
+        made_for=_made_for(found),
         exit_code=found["State"]["ExitCode"] if state in _ENDED else None,
         oom_killed=bool(found["State"].get("OOMKilled")),
         addresses=_addresses(found["NetworkSettings"]),
@@ -45,6 +45,7 @@ def listed(found: Mapping[str, Any]) -> ContainerView:
         state=ContainerState(found["State"]),
         labels=found.get("Labels") or {},
         networks=frozenset((found.get("NetworkSettings") or {}).get("Networks") or ()),
+        made_for=_made_for(found),
         addresses=_addresses(found.get("NetworkSettings") or {}),
     )
 
@@ -71,6 +72,10 @@ def event(found: Mapping[str, Any]) -> ContainerEvent | None:
 def image(found: Mapping[str, Any]) -> Image:
     """The answer of `GET /images/{name}/json`."""
     return Image(found["Id"], (found.get("Config") or {}).get("Labels") or {})
+
+
+def _made_for(found: Mapping[str, Any]) -> str:
+    return str((found.get("HostConfig") or {}).get("NetworkMode") or "")
 
 
 def _own_name(names: list[str] | tuple[str, ...]) -> str:

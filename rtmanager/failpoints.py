@@ -33,7 +33,7 @@ _NAMES = {
         "relay finding busy alarms records_of stopped_before forget_old_alarms now queue_restart restarts_since "
         "watch_turn record records health log"
     ),
-    "redis": "ping wait interrupt read acknowledge publish remembered forget",
+    "redis": "ping wait interrupt read give_again acknowledge publish remembered forget",
     "docker": "version network image pull create start first_start stop remove inspect list logs events",
     "directory": "prepare",
     "http": "answer",

@@ -157,7 +157,7 @@ class RedisStreams:
 
     def give_again(self, after: Mapping[Stream, EntryId]) -> Mapping[Stream, EntryId]:
         """See `InputStreams.give_again`."""
-        with self._command("read"):
+        with self._command("give_again"):
             given = {stream: EntryId.parse(self._last_given(stream)) for stream in after}
             beyond = {stream: last for stream, last in given.items() if last > after[stream]}
             for stream in beyond:

@@ -64,7 +64,7 @@ class Calls:
             if error.untouched:
                 raise
             # The commit was asked for, and its answer was lost.
-            doubt = f"{error}; whether the request was accepted is not known, and if it was, it goes on by itself"
+            doubt = f"{error}; whether the request was accepted is not known, and if it was, {_LOG_TELLS}"
             raise Unavailable(error.dependency, doubt) from error
 
     def _ask(self, operation_id: int, source_ref: str) -> Verdict | None:

@@ -355,8 +355,9 @@ class MemoryQueue:
     def _mine(self, operation: Operation) -> Row | None:
         """The row while it is still this claim's."""
         row = self._store.operations.get(operation.operation_id)
-        mine = row and row.state == "running" and row.generation == operation.generation
-        return row if mine and row and row.request == operation.request else None
+        if row is None or row.state != "running":
+            return None
+        return row if (row.generation, row.request) == (operation.generation, operation.request) else None
 
 
 class MemoryPresence:

@@ -143,8 +143,7 @@ class FailingPostgresTestCase(FailingTestCase):
             return False
 
     def environment(self, **changes: str) -> dict[str, str]:
-        server = self.services.postgres
-        dsn = self.database.dsn.replace(f"{server.host}:{server.port}", f"{self.way.host}:{self.way.port}")
+        dsn = self.database.dsn_by_way_of(self.way.host, self.way.port)
         return super().environment(**{"POSTGRES_PRIMARY_DSN": dsn, **changes})
 
     def administer(self, *statements: str) -> None:

@@ -31,11 +31,8 @@ class GatedTestCase(RuntimeTestCase):
         return made
 
     def environment(self, **changes: str) -> dict[str, str]:
-        postgres = self.services.postgres
         behind = {
-            "POSTGRES_PRIMARY_DSN": self.services.database.dsn.replace(
-                f"{postgres.host}:{postgres.port}", f"{LOOPBACK}:{self.postgres_gate.port}"
-            ),
+            "POSTGRES_PRIMARY_DSN": self.services.database.dsn_by_way_of(LOOPBACK, self.postgres_gate.port),
             "REDIS_MASTER_ADDR": f"{LOOPBACK}:{self.redis_gate.port}",
             "DOCKER_HOST": self.docker_gate.url,
             "SILENCE_TIMEOUT": SILENCE,

@@ -185,8 +185,7 @@ class LostAnswerTest(unittest.TestCase):
         server, own = shared.postgres, shared.database
         with faults.before((server.host, server.port)) as proxy, own.connect(own.layout.role) as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS lost_answers (number int)")
-            dsn = own.dsn.replace(f"{server.host}:{server.port}", f"{proxy.host}:{proxy.port}")
-            database = Database(dsn, max_connections=2, silence_s=2.0)
+            database = Database(own.dsn_by_way_of(proxy.host, proxy.port), max_connections=2, silence_s=2.0)
             database.open()
             self.addCleanup(database.close)
             for number, committing in enumerate((False, True)):

@@ -10,15 +10,19 @@ from typing import Any
 
 from bench.errors import BenchError
 from harness import faults, stack
+from harness.errors import WaitFailed
 from harness.fixtures import container, manager
 from harness.fixtures.faults import Proxy
+from harness.fixtures.log_tail import log_tail
 from harness.fixtures.manager import ManagerProcess
 from harness.stack import Stack
+from harness.waiting import wait_until
 
 #: Jobs that are due at once: what they need of Docker takes some seconds.
 JOBS = 10
 #: What is not done after so many seconds is not done at all.
 DONE_S = 120.0
+LOOK_AGAIN_S = 0.01
 
 
 @dataclass
@@ -44,7 +48,7 @@ class Fleet:
 
     def add_jobs(self) -> int:
         """Add start jobs of new games; the number of results when they are done."""
-        done = int(self.redis.xlen("runtime:job_results"))
+        done = self._results()
         for _ in range(JOBS):
             game_id = f"bench-{secrets.token_hex(5)}"
             fields = {"game_id": game_id, "image_ref": self.here.engine.ref, "requested_at_ms": "0"}
@@ -53,23 +57,15 @@ class Fleet:
 
     def wait_for(self, results: int) -> float:
         """Wait until there are so many results; the moment, by the monotonic clock."""
-        until = time.monotonic() + DONE_S
-        while (now := time.monotonic()) < until:
-            found = int(self.redis.xlen("runtime:job_results"))
-            if found > results:
-                raise BenchError(f"{found} results where {results} are due")
-            if found == results:
-                return now
-            time.sleep(0.01)
-        raise BenchError(f"{results} results are due and not there after {DONE_S:g} s\n{manager.log_tail(self.log)}")
+        self._wait(results)
+        now = time.monotonic()
+        if self._results() > results:
+            raise BenchError(f"{self._results()} results where {results} are due")
+        return now
 
     def wait_until_begun(self, results: int) -> None:
         """Wait until some of the jobs are done, and some are not."""
-        until = time.monotonic() + DONE_S
-        while int(self.redis.xlen("runtime:job_results")) < results - JOBS + 2:
-            if time.monotonic() > until:
-                raise BenchError(f"nothing done after {DONE_S:g} s\n{manager.log_tail(self.log)}")
-            time.sleep(0.01)
+        self._wait(results - JOBS + 2)
 
     def clear(self) -> None:
         """Take the games away, without a word to the managers: they find out."""
@@ -81,6 +77,15 @@ class Fleet:
         """End the managers."""
         for each in self.managers:
             each.kill()
+
+    def _results(self) -> int:
+        return int(self.redis.xlen("runtime:job_results"))
+
+    def _wait(self, count: int) -> None:
+        try:
+            wait_until(f"{count} results", lambda: self._results() >= count, timeout_s=DONE_S, interval_s=LOOK_AGAIN_S)
+        except WaitFailed as failure:
+            raise BenchError(f"{failure}\n{log_tail(self.log)}") from None
 
     def _start(self) -> ManagerProcess:
         environment = {**self.environment, manager.ADDRESS_VARIABLE: manager.free_address()}
@@ -98,9 +103,7 @@ def gathered() -> Iterator[Fleet]:
         docker = cleanup.enter_context(faults.before(host.removeprefix("unix://")))
         environment = {
             **here.environment,
-            "RTMANAGER_POSTGRES_PRIMARY_DSN": here.database.dsn.replace(
-                f"{here.postgres.host}:{here.postgres.port}", "{}:{}".format(*postgres.address)
-            ),
+            "RTMANAGER_POSTGRES_PRIMARY_DSN": here.database.dsn_by_way_of(*postgres.address),
             "RTMANAGER_REDIS_MASTER_ADDR": "{}:{}".format(*redis.address),
             "RTMANAGER_DOCKER_HOST": docker.url,
         }

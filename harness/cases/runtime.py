@@ -25,6 +25,7 @@ from harness.fixtures import manager, postgres
 from harness.fixtures.container import Container
 from harness.fixtures.live import LiveRuntime
 from harness.fixtures.lobby import Lobby
+from harness.fixtures.log_tail import log_tail
 from harness.images.catalogue import EngineImage
 from harness.stack import ownership
 from harness.waiting import wait_until
@@ -150,7 +151,7 @@ class RuntimeTestCase(ServicesTestCase):
 
     def _last_words(self) -> str:
         containers = (Container(each, self.docker) for each in self.network.containers())
-        return "\n".join([manager.log_tail(self.log), *(each.last_words() for each in containers)])
+        return "\n".join([log_tail(self.log), *(each.last_words() for each in containers)])
 
     def results(self, count: int = 1, timeout_s: float = RESULT_TIMEOUT_S) -> list[dict[str, str]]:
         """The entries of the results stream, once there are at least `count`."""

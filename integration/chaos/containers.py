@@ -6,6 +6,7 @@ from typing import Any
 from harness.fixtures.container import Container
 from integration.chaos.plan import Fault
 from integration.chaos.platform import Platform
+from integration.invariants.seen import GAME_LABEL, OWNER_LABELS
 
 #: Seconds that an engine has to end, by hand.
 GRACE_S = 1
@@ -91,7 +92,6 @@ def stranger(platform: Platform, fault: Fault) -> None:
     """A container that carries the labels of a game's, under a name of its own: nobody's to touch."""
     if len(platform.bystanders) > MOST_STRANGERS:
         raise Missed("there are enough strangers")
-    labels = {"com.galaxy.owner": "rtmanager", "com.galaxy.kind": "game-engine"}
     game_id = _game(platform, fault)
     name = f"stranger-{len(platform.bystanders)}-{game_id}"
-    platform.add_stranger(name, {**labels, "com.galaxy.game_id": game_id})
+    platform.add_stranger(name, {**OWNER_LABELS, GAME_LABEL: game_id})

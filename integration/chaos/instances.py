@@ -43,12 +43,9 @@ class Instance(Closing):
         store = self._ends.enter_context(before((redis.host, redis.port)))
         daemon = self._ends.enter_context(before(docker))
         self.lines: dict[str, Proxy] = {"postgres": postgres, "redis": store, "docker": daemon}
-        server = database.server
         self._environment = {
             **environment,
-            "RTMANAGER_POSTGRES_PRIMARY_DSN": database.dsn.replace(
-                f"{server.host}:{server.port}", f"{LOOPBACK}:{postgres.port}"
-            ),
+            "RTMANAGER_POSTGRES_PRIMARY_DSN": database.dsn_by_way_of(LOOPBACK, postgres.port),
             "RTMANAGER_REDIS_MASTER_ADDR": f"{LOOPBACK}:{store.port}",
             "RTMANAGER_DOCKER_HOST": f"unix://{daemon.path}",
         }

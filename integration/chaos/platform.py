@@ -28,6 +28,7 @@ from integration.chaos.history import History
 from integration.chaos.instances import Instance
 from integration.chaos.plan import Size
 from integration.invariants import Bystander, World, bystander
+from integration.invariants.seen import GAME_LABEL, OWNER_LABELS
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -104,16 +105,16 @@ class Platform:
 
     def of_game(self, game_id: str, **filters: Any) -> list[dict[str, Any]]:
         """The containers of a game that are no bystanders, as Docker lists them."""
-        wanted = {"label": f"com.galaxy.game_id={game_id}", **filters}
+        wanted = {"label": f"{GAME_LABEL}={game_id}", **filters}
         found: list[dict[str, Any]] = self.docker.containers(all=True, filters=wanted)
         return [each for each in found if each["Id"] not in self.bystanders]
 
     def ours(self) -> list[dict[str, Any]]:
         """Every container of a game of this run, bystanders excepted, as Docker lists them."""
-        labels = ["com.galaxy.owner=rtmanager", "com.galaxy.kind=game-engine"]
+        labels = [f"{name}={value}" for name, value in OWNER_LABELS.items()]
         found: list[dict[str, Any]] = self.docker.containers(all=True, filters={"label": labels})
         of_run = {*self.games, *self.canaries, self.stubborn, self.taken}
-        ours = (each for each in found if each["Labels"].get("com.galaxy.game_id") in of_run)
+        ours = (each for each in found if each["Labels"].get(GAME_LABEL) in of_run)
         return [each for each in ours if each["Id"] not in self.bystanders]
 
     def touch(self, *container_ids: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.errors import WaitFailed
-from harness.fixtures import manager
+from harness.fixtures.log_tail import log_tail
 from integration.crashes.platform import Platform
 from integration.crashes.scenarios import SCENARIOS, Record, Scenario
 from rtmanager.failpoints import EXIT_CODE
@@ -29,9 +29,13 @@ class Cell:
     action: str = "exit"
     hit: int = 1
 
+    @property
+    def arm(self) -> str:
+        """What is armed for it."""
+        return f"{self.point}={self.action}#{self.hit}"
+
     def __str__(self) -> str:
-        times = f"#{self.hit}" if self.hit > 1 else ""
-        return f"{self.scenario}: {self.point}={self.action}{times}"
+        return f"{self.scenario}: {self.arm}"
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def run(platform: Platform, cell: Cell) -> Verdict:
             platform.kill()  # a manager does some things only once
             outcome = _run(platform, cell)
     except (WaitFailed, AssertionError) as failure:
-        outcome, why = FAILED, f"{failure}\n{manager.log_tail(platform.log)}"
+        outcome, why = FAILED, f"{failure}\n{log_tail(platform.log)}"
     return Verdict(cell, outcome, time.monotonic() - began, why)
 
 
@@ -75,8 +79,7 @@ def _run(platform: Platform, cell: Cell) -> str:
     scenario = SCENARIOS[cell.scenario]
     game_id = platform.new_game("cell")
     before = _prepare(platform, scenario, game_id)
-    times = f"#{cell.hit}" if cell.hit > 1 else ""
-    platform.arm(f"{cell.point}={cell.action}{times} {scenario.arms}")
+    platform.arm(f"{cell.arm} {scenario.arms}")
     answer = scenario.ask(platform, game_id)
     reached = _wait_for_point(platform, scenario, cell, game_id, before, answer)
     _start_again(platform, scenario)

@@ -18,6 +18,7 @@ from harness.fixtures.closing import Closing
 from harness.fixtures.container import HTTP_NOT_YET
 from harness.fixtures.listening import LOOPBACK, free_port
 from harness.fixtures.lobby import Lobby
+from harness.fixtures.log_tail import log_tail
 from harness.fixtures.postgres import RUNTIME_MANAGER, Postgres
 from harness.fixtures.registry import Registry
 from harness.stack import ownership
@@ -186,7 +187,7 @@ class Platform(Closing):
     def start_game(self, game_id: str) -> dict[str, Any]:
         """Start it, as the ground for what is tried; its record."""
         status = self.serve().call("POST", game_id, "/start", {"image_ref": self.engine.ref})
-        assert status == 200, f"{game_id} could not be started: {status}\n{manager.log_tail(self.log)}"
+        assert status == 200, f"{game_id} could not be started: {status}\n{log_tail(self.log)}"
         return self.record(game_id)
 
     def published(self, game_id: str) -> str:

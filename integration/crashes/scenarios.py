@@ -96,7 +96,7 @@ def _running(platform: Platform, game_id: str) -> None:
 
 def _stopped(platform: Platform, game_id: str) -> None:
     platform.start_game(game_id)
-    assert platform.call("POST", game_id, "/stop", {"reason": "finished"}) == OK
+    assert platform.call("POST", game_id, "/stop", _a_reason(platform)) == OK
 
 
 def _not_even_a_table(platform: Platform, _game_id: str) -> None:
@@ -216,12 +216,8 @@ SCENARIOS = {
         ),
         Scenario("stop job", _running, _stop_job, _is("stopped"), "success"),
         Scenario("malformed job", _running, _malformed_job, _is("stopped"), "success"),
-        Scenario(
-            "start", _nothing, _call("POST", "/start", lambda on: {"image_ref": on.engine.ref}), _runs, called=True
-        ),
-        Scenario(
-            "stop", _running, _call("POST", "/stop", lambda _: {"reason": "finished"}), _is("stopped"), called=True
-        ),
+        Scenario("start", _nothing, _call("POST", "/start", _the_image), _runs, called=True),
+        Scenario("stop", _running, _call("POST", "/stop", _a_reason), _is("stopped"), called=True),
         Scenario("restart", _running, _call("POST", "/restart"), _is_another, called=True),
         Scenario(
             "patch",

@@ -4,10 +4,10 @@ Each is a process of its own, with its own environment and log; it ends as `pyth
 the test's process at the latest.
 """
 
-import ctypes
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,9 +20,6 @@ from harness.waiting import wait_until
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["rtmanager.cli", "rtmanager.app"])
-
-#: prctl(2): the signal that a process gets when its parent has ended.
-_PR_SET_PDEATHSIG = 1
 
 
 class Manager(Closing):
@@ -77,7 +74,7 @@ class Manager(Closing):
 
 def _serve(environment: dict[str, str], log: str) -> None:
     """In the new process: what `python -m rtmanager serve` does."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_end_with_the_test, daemon=True).start()
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -85,3 +82,12 @@ def _serve(environment: dict[str, str], log: str) -> None:
 
     code = cli.main(["serve"], environment)
     os._exit(code)
+
+
+def _end_with_the_test() -> None:
+    """End this process with the test's. PR_SET_PDEATHSIG is no way: the parent is the fork server, which lives on."""
+    test = multiprocessing.parent_process()
+    if test is None:
+        raise RuntimeError("a manager of the nursery was not started by multiprocessing")
+    test.join()
+    os.kill(os.getpid(), signal.SIGKILL)

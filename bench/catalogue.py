@@ -10,17 +10,27 @@ from importlib import import_module
 
 from bench.contest import Contest
 from bench.errors import BenchError
+from bench.measure import Measure
+
+
+def _no_contests() -> Iterable[Contest]:
+    return ()
+
+
+def _no_measures() -> Iterable[Measure]:
+    return ()
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A set of contests, held one after the other.
+    """A set of contests, held one after the other, and then of measures that stand alone.
 
     `contests` is best a generator: what stands before a `yield` is prepared when its contest is due and not earlier,
     so that it does not run beside the contests before it.
     """
 
-    contests: Callable[[], Iterable[Contest]]
+    contests: Callable[[], Iterable[Contest]] = _no_contests
+    measures: Callable[[], Iterable[Measure]] = _no_measures
     #: What a reader must know of the conditions: versions, images, settings.
     notes: Mapping[str, str] = field(default_factory=dict)
 

@@ -1,17 +1,21 @@
-"""The command line: `python -m bench NAME [--runs N] [--json FILE]`."""
+"""The command line: `python -m bench NAME [--runs N] [--json FILE]`, and `python -m bench page`."""
 
 import argparse
 import sys
 from pathlib import Path
 
+from bench import page
 from bench.catalogue import BENCHES, load
 from bench.errors import BenchError
-from bench.report import Result, table, write_json
+from bench.report import Result, tables, write_json
 from harness.errors import HarnessError
 from harness.runs import ending
 
 #: Enough for a median that stays, and for a p95 that is more than the slowest run.
 ROUNDS = 20
+
+#: Where the files of the benches are, unless a run says otherwise.
+FOLDER = Path("artifacts")
 
 
 def run(name: str, rounds: int, json_path: Path) -> None:
@@ -21,9 +25,11 @@ def run(name: str, rounds: int, json_path: Path) -> None:
     for contest in bench.contests():
         sys.stderr.write(f"== {contest.title}: {contest.rounds_of(rounds)} rounds of {len(contest.sides)}\n")
         results.append(Result.of(contest, rounds))
-    write_json(json_path, name, results, bench.notes)
-    print(table([figure for result in results for figure in result.figures()]))
-    print()
+    measures = list(bench.measures())
+    write_json(json_path, name, results, measures, bench.notes)
+    for each in tables([figure for result in results for figure in result.figures()], measures):
+        print(each)
+        print()
     for what, note in bench.notes.items():
         print(f"- {what}: {note}")
     sys.stderr.write(f"every run is in {json_path}\n")
@@ -36,13 +42,17 @@ def main(argv: list[str] | None = None) -> int:
     for name, (_, about) in BENCHES.items():
         options = benches.add_parser(name, help=about)
         options.add_argument("--runs", type=int, default=ROUNDS, metavar="N", help=f"rounds, {ROUNDS} by default")
-        options.add_argument("--json", type=Path, default=Path("artifacts", f"bench-{name}.json"), metavar="FILE")
+        options.add_argument("--json", type=Path, default=FOLDER / f"bench-{name}.json", metavar="FILE")
+    benches.add_parser("page", help=f"the tables of the last runs put into {page.PAGE}, and its plot drawn")
     arguments = parser.parse_args(argv)
-    if arguments.runs < 1:
+    if arguments.bench != "page" and arguments.runs < 1:
         parser.error(f"--runs is {arguments.runs}, but there has to be at least one")
     ending.unwind_on_sigterm()
     try:
-        run(arguments.bench, arguments.runs, arguments.json)
+        if arguments.bench == "page":
+            page.write(FOLDER)
+        else:
+            run(arguments.bench, arguments.runs, arguments.json)
     except (BenchError, HarnessError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1

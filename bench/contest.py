@@ -40,6 +40,17 @@ def _nothing() -> None:
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What one phase is to reach against the first reference; None: nothing is asked of that."""
+
+    #: Ours divided by theirs, at most: of the medians of the rounds, and of what 19 rounds in 20 stay below.
+    median: float | None = None
+    p95: float | None = None
+    #: Of the contest's `amount`, how much a second at least.
+    per_second: float | None = None
+
+
+@dataclass(frozen=True)
 class Contest:
     """Ours against its references. `before` is called before each run of each side, and is not timed."""
 
@@ -49,6 +60,10 @@ class Contest:
     before: Callable[[], object] = field(default=_nothing)
     #: Its own number of rounds, where the one that is asked for says too little or takes too long.
     rounds: int | None = None
+    #: By phase.
+    goals: Mapping[str, Goal] = field(default_factory=dict)
+    #: How much a run does: jobs, requests. None where a run is one thing.
+    amount: int | None = None
 
     def rounds_of(self, asked: int) -> int:
         """How many rounds are held when so many are asked for."""

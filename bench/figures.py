@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.contest import Contest, Samples
+from bench.contest import Contest, Goal, Samples
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,24 @@ class Figure:
     reference: str
     ours: Spread
     theirs: Spread
-    #: Theirs divided by ours, of each round: the middle, and the one that is worst for us.
-    times_as_quick: float
-    at_least: float
+    #: Ours divided by theirs: the middle of the rounds' ratios, the ratio of the two p95, the worst round's.
+    ratio: float
+    ratio_p95: float
+    worst: float
     rounds: int
+    #: How much a second, by the median; None where a run is one thing.
+    ours_per_second: float | None = None
+    theirs_per_second: float | None = None
+    goal: Goal | None = None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the goal is; None when there is none."""
+        if self.goal is None:
+            return None
+        below = ((self.ratio, self.goal.median), (self.ratio_p95, self.goal.p95))
+        quick = self.goal.per_second is None or (self.ours_per_second or 0.0) >= self.goal.per_second
+        return quick and all(limit is None or value <= limit for value, limit in below)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -50,16 +64,24 @@ def figures(contest: Contest, samples: Samples) -> Iterator[Figure]:
     """One for each phase and reference."""
     for phase in samples[contest.ours.name][0]:
         ours = [sample[phase] for sample in samples[contest.ours.name]]
-        for side in contest.references:
+        for number, side in enumerate(contest.references):
             theirs = [sample[phase] for sample in samples[side.name]]
-            ratios = [their / our for our, their in zip(ours, theirs, strict=True)]
+            ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
             yield Figure(
                 contest=contest.title,
                 phase=phase,
                 reference=side.name,
                 ours=Spread.of(ours),
                 theirs=Spread.of(theirs),
-                times_as_quick=median(ratios),
-                at_least=min(ratios),
+                ratio=median(ratios),
+                ratio_p95=percentile(ours, 95) / percentile(theirs, 95),
+                worst=max(ratios),
                 rounds=len(ours),
+                ours_per_second=_rate(contest, ours),
+                theirs_per_second=_rate(contest, theirs),
+                goal=contest.goals.get(phase) if number == 0 else None,
             )
+
+
+def _rate(contest: Contest, seconds: Sequence[float]) -> float | None:
+    return None if contest.amount is None else contest.amount / median(seconds)

@@ -1,4 +1,4 @@
-"""What a bench found: a table for people, in markdown, and a JSON file with every single run for programs."""
+"""What a bench found: tables for people, in markdown, and a JSON file with every single run for programs."""
 
 import json
 import os
@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.contest import Contest, Samples, hold
+from bench.contest import Contest, Goal, Samples, hold
 from bench.figures import Figure, Spread, figures
+from bench.measure import Measure
 
 _HEAD = (
-    "| what | ours, median / p95 / max ms | compared with | its median / p95 / max ms | times as quick (at least) "
-    "| rounds |\n"
-    "|---|---|---|---|---|---|"
+    "| what | ours, median / p95 | compared with | its median / p95 | ratio (p95) | to reach | rounds |\n"
+    "|---|---|---|---|---|---|---|"
 )
+_MEASURES_HEAD = "| what | games | measured | to reach |\n|---|---|---|---|"
 
 
 @dataclass(frozen=True)
@@ -40,25 +41,75 @@ def table(found: Sequence[Figure]) -> str:
     return "\n".join([_HEAD, *_rows(found)])
 
 
+def measures_table(found: Sequence[Measure]) -> str:
+    """The measures as a markdown table."""
+    rows = (
+        f"| {each.what} | {'' if each.games is None else f'{each.games:,}'} | {number(each.value)} {each.unit} "
+        f"| {_limits(each)} |"
+        for each in found
+    )
+    return "\n".join([_MEASURES_HEAD, *rows])
+
+
+def number(value: float) -> str:
+    """With three digits that count, and no more than a reader needs."""
+    if value >= 100 or value == 0:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
 def _rows(found: Sequence[Figure]) -> Iterator[str]:
     for each in found:
-        ours, theirs = map(_cell, (each.ours, each.theirs))
-        times = f"**{each.times_as_quick:.2f}** ({each.at_least:.2f})"
-        yield f"| {each.contest}: {each.phase} | {ours} | {each.reference} | {theirs} | {times} | {each.rounds} |"
+        ours, theirs = _cell(each.ours, each.ours_per_second), _cell(each.theirs, each.theirs_per_second)
+        ratio = f"**{each.ratio:.2f}** ({each.ratio_p95:.2f})"
+        goal = _asked(each.goal, each.reached) if each.goal else ""
+        what = f"{each.contest}: {each.phase}"
+        yield f"| {what} | {ours} | {each.reference} | {theirs} | {ratio} | {goal} | {each.rounds} |"
 
 
-def _cell(spread: Spread) -> str:
-    return f"{spread.median_ms:.1f} / {spread.p95_ms:.1f} / {spread.longest_ms:.1f}"
+def _cell(spread: Spread, per_second: float | None) -> str:
+    rate = "" if per_second is None else f", {number(per_second)}/s"
+    return f"{number(spread.median_ms)} / {number(spread.p95_ms)} ms{rate}"
 
 
-def write_json(path: Path, bench: str, results: Sequence[Result], notes: Mapping[str, str]) -> None:
-    """Write figures and runs; `notes` is what a reader must know of the conditions."""
+def _asked(goal: Goal, reached: bool | None) -> str:
+    asked = [
+        *([] if goal.median is None else [f"≤ {goal.median:.2f}"]),
+        *([] if goal.p95 is None else [f"p95 ≤ {goal.p95:.2f}"]),
+        *([] if goal.per_second is None else [f"≥ {number(goal.per_second)}/s"]),
+    ]
+    return f"{', '.join(asked)}: {'reached' if reached else '**missed**'}"
+
+
+def _limits(measure: Measure) -> str:
+    asked = [
+        *([] if measure.at_most is None else [f"≤ {number(measure.at_most)}"]),
+        *([] if measure.at_least is None else [f"≥ {number(measure.at_least)}"]),
+    ]
+    return f"{', '.join(asked)}: {'reached' if measure.reached else '**missed**'}" if asked else ""
+
+
+def write_json(
+    path: Path, bench: str, results: Sequence[Result], measures: Sequence[Measure], notes: Mapping[str, str]
+) -> None:
+    """Write figures, measures and runs; `notes` is what a reader must know of the conditions."""
+    found = [figure for result in results for figure in result.figures()]
     content: dict[str, Any] = {
         "bench": bench,
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]},
         "notes": dict(notes),
-        "figures": [asdict(each) for result in results for each in result.figures()],
+        "figures": [{**asdict(each), "reached": each.reached} for each in found],
+        "measures": [{**asdict(each), "reached": each.reached} for each in measures],
         "seconds": {result.contest.title: result.samples for result in results},
+        "markdown": "\n\n".join(tables(found, measures)),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def tables(found: Sequence[Figure], measures: Sequence[Measure]) -> Iterator[str]:
+    """The tables that are not empty."""
+    if found:
+        yield table(found)
+    if measures:
+        yield measures_table(measures)

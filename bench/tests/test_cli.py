@@ -23,7 +23,7 @@ class CommandLineTest(unittest.TestCase):
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.order: list[str] = []
         self.made = types.ModuleType("made_bench")
-        self.made.__dict__["bench"] = lambda: Bench(self.contests, {"weather": "fine"})
+        self.made.__dict__["bench"] = lambda: Bench(self.contests, notes={"weather": "fine"})
         self.enterContext(mock.patch.dict(sys.modules, {"made_bench": self.made}))
         self.enterContext(mock.patch.object(catalogue, "BENCHES", {"some": ("made_bench", "a bench of this test")}))
         self.enterContext(mock.patch("bench.cli.BENCHES", catalogue.BENCHES))

@@ -1,8 +1,9 @@
 """A ratio compares what ran in one round; a percentile is a value that was seen."""
 
 import unittest
+from dataclasses import replace
 
-from bench.contest import Contest, Side
+from bench.contest import Contest, Goal, Side
 from bench.figures import Spread, figures, percentile
 
 
@@ -14,7 +15,7 @@ class FiguresTest(unittest.TestCase):
     contest = Contest("starting", Side("ours", unused), [Side("theirs", unused)])
 
     def test_the_ratio_is_taken_within_each_round(self) -> None:
-        # A machine that gets ten times slower from round to round: each round says "twice as quick".
+        # A machine that gets ten times slower from round to round: each round says "half as long".
         samples = {
             "ours": [{"ready": 0.1}, {"ready": 1.0}, {"ready": 10.0}],
             "theirs": [{"ready": 0.2}, {"ready": 2.0}, {"ready": 15.0}],
@@ -22,15 +23,40 @@ class FiguresTest(unittest.TestCase):
 
         [figure] = figures(self.contest, samples)
 
-        self.assertEqual((figure.times_as_quick, figure.at_least, figure.rounds), (2.0, 1.5, 3))
+        self.assertEqual((figure.ratio, figure.worst, figure.rounds), (0.5, 10 / 15, 3))
         self.assertEqual(figure.ours, Spread(median_ms=1000, p95_ms=10000, longest_ms=10000))
 
     def test_every_phase_has_a_figure_of_its_own(self) -> None:
         samples = {"ours": [{"ready": 1.0, "gone": 4.0}], "theirs": [{"ready": 3.0, "gone": 2.0}]}
 
-        found = {figure.phase: figure.times_as_quick for figure in figures(self.contest, samples)}
+        found = {figure.phase: figure.ratio for figure in figures(self.contest, samples)}
 
-        self.assertEqual(found, {"ready": 3.0, "gone": 0.5})
+        self.assertEqual(found, {"ready": 1 / 3, "gone": 2.0})
+
+    def test_a_goal_is_missed_by_the_median_the_p95_or_the_rate_alone(self) -> None:
+        samples = {"ours": [{"ready": 1.0}] * 9 + [{"ready": 4.0}], "theirs": [{"ready": 1.0}] * 10}
+
+        def reached(goal: Goal) -> bool | None:
+            [figure] = figures(replace(self.contest, goals={"ready": goal}, amount=50), samples)
+            return figure.reached
+
+        self.assertTrue(reached(Goal(median=1.0, p95=4.0, per_second=50)))
+        self.assertFalse(reached(Goal(median=0.9)))
+        self.assertFalse(reached(Goal(p95=3.9)))
+        self.assertFalse(reached(Goal(per_second=51)))
+
+    def test_only_the_first_reference_is_the_one_to_be_measured_against(self) -> None:
+        contest = Contest(
+            "starting",
+            Side("ours", unused),
+            [Side("theirs", unused), Side("floor", unused)],
+            goals={"ready": Goal(1.0)},
+        )
+        samples = {name: [{"ready": 1.0}] for name in ("ours", "theirs", "floor")}
+
+        found = {figure.reference: figure.reached for figure in figures(contest, samples)}
+
+        self.assertEqual(found, {"theirs": True, "floor": None})
 
     def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed(self) -> None:
         values = [float(number) for number in range(1, 21)]

@@ -6,7 +6,8 @@ import unittest
 from pathlib import Path
 
 from bench.contest import Contest, Side, timed
-from bench.report import Result, table, write_json
+from bench.measure import Measure
+from bench.report import Result, measures_table, table, write_json
 
 
 class ReportTest(unittest.TestCase):
@@ -18,12 +19,14 @@ class ReportTest(unittest.TestCase):
         head, line, row = table(self.result.figures()).splitlines()
 
         self.assertIn("nothing: the whole", row)
-        self.assertEqual({text.count("|") for text in (head, line, row)}, {7})
+        self.assertEqual({text.count("|") for text in (head, line, row)}, {8})
 
     def test_the_file_holds_every_run_and_the_conditions(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "new", "bench.json")
-            write_json(path, "some", [self.result], {"Docker": "20.10"})
+            write_json(
+                path, "some", [self.result], [Measure("idle", 0.3, "% of a core", at_most=1)], {"Docker": "20.10"}
+            )
             kept = json.loads(path.read_text())
 
         self.assertEqual(
@@ -31,3 +34,13 @@ class ReportTest(unittest.TestCase):
         )
         self.assertEqual(kept["notes"], {"Docker": "20.10"})
         self.assertEqual(kept["figures"][0]["rounds"], 4)
+        self.assertEqual([each["reached"] for each in kept["measures"]], [True])
+        self.assertIn("| idle |", kept["markdown"])
+
+    def test_a_measure_says_what_was_asked_and_whether_it_was_reached(self) -> None:
+        measures = [Measure("size", 81.4, "MB", at_most=80, games=1000), Measure("told", 1234.0, "times")]
+
+        *_, size, told = measures_table(measures).splitlines()
+
+        self.assertEqual(size, "| size | 1,000 | 81.4 MB | ≤ 80.0: **missed** |")
+        self.assertEqual(told, "| told |  | 1,234 times |  |")

@@ -1,0 +1,60 @@
+"""`python -m bench page`: the tables of the last runs put into docs/performance.md, and its plot drawn.
+
+The page's sentences are written by hand, its figures are not: what stands between the marks `<!-- bench NAME -->` and
+`<!-- end -->` is replaced by what the bench of that name wrote to its file.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+
+PAGE = Path("docs", "performance.md")
+PLOT = Path("docs", "performance.svg")
+
+_PART = re.compile(r"(<!-- bench (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+#: What a bench wrote to its file.
+Content = Mapping[str, Any]
+
+
+def write(folder: Path) -> None:
+    """Renew page and plot from the files in `folder`; raises BenchError for a bench that was not run."""
+    text = PAGE.read_text()
+    contents = {name: _content(folder, name) for name in names(text)}
+    PAGE.write_text(filled(text, contents))
+    _draw(list(contents.values()))
+
+
+def names(text: str) -> list[str]:
+    """The benches whose tables a page shows."""
+    return [part["name"] for part in _PART.finditer(text)]
+
+
+def filled(text: str, contents: Mapping[str, Content]) -> str:
+    """The page with the tables of these benches."""
+
+    def part(found: "re.Match[str]") -> str:
+        content = contents[found["name"]]
+        notes = "".join(f"- {what}: {note}\n" for what, note in content["notes"].items())
+        return f"{found[1]}\n{content['markdown']}\n\n{notes}\n{found[3]}"
+
+    return _PART.sub(part, text)
+
+
+def _content(folder: Path, name: str) -> Content:
+    path = folder / f"bench-{name}.json"
+    try:
+        content: Content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BenchError(f"{path} is missing: run python -m bench {name} first") from None
+    return content
+
+
+def _draw(contents: Sequence[Content]) -> None:
+    from bench import plot
+
+    plot.draw([each for content in contents for each in content["figures"]], PLOT)

@@ -37,7 +37,11 @@ class Bench:
 
 #: By name: the module whose `bench()` makes it, and what it is about.
 BENCHES: Mapping[str, tuple[str, str]] = {
+    "start": ("bench.work.start", "a start job against the bare SDK's create and start"),
+    "burst": ("bench.work.burst", "sixty start jobs at once against the bare SDK at its best"),
+    "calls": ("bench.work.calls", "restart, patch, stop and cleanup by REST against the bare SDK's calls"),
     "harness": ("bench.harness.bench", "services started, emptied and stopped; what a test costs beside its own work"),
+    "path": ("bench.path.bench", "jobs that need no Docker, from the stream of jobs to that of results"),
     "recovery": ("bench.recovery.bench", "all that is due, done again after a kill and after outages (15 minutes)"),
     "watch": ("bench.watch.bench", "engines probed, containers compared with the records, exits told"),
 }

@@ -1,0 +1,118 @@
+"""The manager's side of the work: a process of its own on real services, driven as its neighbours drive it."""
+
+import json
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+from bench.errors import BenchError
+from harness import stack
+from harness.fixtures import container, manager
+from harness.fixtures.manager import ManagerProcess
+from harness.stack import Stack
+from harness.waiting import wait_until
+
+RESULTS = "runtime:job_results"
+
+#: What is not done after so many seconds is not done at all.
+DONE_S = 60.0
+#: Containers that are taken away at once.
+REMOVING = 8
+
+#: Whether the manager still has something to do about games that were taken away.
+_BUSY = "SELECT EXISTS (SELECT FROM runtime_records WHERE status = 'running') OR EXISTS (SELECT FROM outbox) AS busy"
+
+
+@dataclass
+class Ours:
+    """A manager that is ready, and what it works on."""
+
+    here: Stack
+    process: ManagerProcess
+    #: `Any`: redis-py annotates replies as unions of everything, differently in each release.
+    redis: Any
+    rest: HTTPConnection
+    _last_result: str = field(default="0-0", repr=False)
+
+    def start(self, game_ids: Sequence[str]) -> Mapping[str, str]:
+        """Add a start job for each game, and wait for all their results; the containers by game."""
+        pipe = self.redis.pipeline(transaction=False)
+        for game_id in game_ids:
+            fields = {"game_id": game_id, "image_ref": self.here.engine.ref, "requested_at_ms": "0"}
+            pipe.xadd("runtime:start_jobs", fields)
+        pipe.execute()
+        return {game_id: checked(result) for game_id, result in self._results(set(game_ids)).items()}
+
+    def call(self, method: str, game_id: str, operation: str, body: object = None) -> Mapping[str, Any]:
+        """The record with which a call of the REST interface is answered, on one connection that is kept."""
+        path = f"/api/v1/internal/runtimes/{game_id}/{operation}"
+        headers = {"Content-Type": "application/json", "X-Galaxy-Caller": "gm"}
+        self.rest.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = self.rest.getresponse()
+        found: dict[str, Any] = json.loads(answer.read())
+        if answer.status != 200:
+            raise BenchError(f"{method} {path} is answered {answer.status}: {found}")
+        return found
+
+    def clear(self) -> None:
+        """Take all containers away, whoever made them, and wait until the manager has nothing more to do about it."""
+        client = self.here.network.client
+        with ThreadPoolExecutor(REMOVING) as threads:
+            list(threads.map(partial(container.remove, client), self.here.network.containers()))
+        with self.here.database.connect() as connection:
+
+            def is_at_rest() -> bool:
+                row = connection.execute(_BUSY).fetchone()
+                return row is not None and not row[0]
+
+            wait_until("the manager to be at rest", is_at_rest, timeout_s=DONE_S)
+
+    def _results(self, games: set[str]) -> Mapping[str, Mapping[str, str]]:
+        found: dict[str, Mapping[str, str]] = {}
+        until = time.monotonic() + DONE_S
+        while len(found) < len(games):
+            left_ms = max(1, round((until - time.monotonic()) * 1000))
+            answers = self.redis.xread({RESULTS: self._last_result}, block=left_ms)
+            if not answers:
+                raise BenchError(f"{len(found)} of {len(games)} results within {DONE_S:g} s\n{self.process.log_tail()}")
+            for self._last_result, result in answers[0][1]:
+                if result["game_id"] not in games or result["game_id"] in found:
+                    raise BenchError(f"a result that is not due: {result}")
+                found[result["game_id"]] = result
+        return found
+
+
+def checked(result: Mapping[str, str]) -> str:
+    """The container that the result of a start names; raises BenchError for a start that failed, or did nothing."""
+    if result["outcome"] != "success" or result["error_code"] or not result["container_id"]:
+        raise BenchError(f"a start that did not start anything: {result}")
+    return result["container_id"]
+
+
+def new_games(count: int) -> list[str]:
+    """Ids that no game has had."""
+    return [f"bench-{secrets.token_hex(5)}" for _ in range(count)]
+
+
+@contextmanager
+def running(command: Sequence[str] = manager.COMMAND) -> Iterator[Ours]:
+    """A platform with a manager that is ready; all of it is taken away at the end."""
+    with (
+        stack.running("bench") as here,
+        manager.start(here.environment, here.state_root.logs / "manager.log", command) as process,
+        here.redis.client() as redis,
+    ):
+        process.wait_until_ready()
+        address = urlsplit(process.base_url)
+        rest = HTTPConnection(address.hostname or "", address.port, timeout=DONE_S)
+        try:
+            yield Ours(here, process, redis, rest)
+        finally:
+            rest.close()

@@ -1,0 +1,73 @@
+"""A start job, from its entry to its result, against the two calls of Docker that it cannot do without."""
+
+import time
+from collections.abc import Iterator
+
+from bench.catalogue import Bench
+from bench.contest import WHOLE, Contest, Goal, Sample, Side, timed
+from bench.docker import prepared_docker
+from bench.errors import BenchError
+from bench.work import bare, ours
+from bench.work.bare import Bare
+from bench.work.ours import Ours
+from rtmanager.config import Config
+
+STARTS = 50
+
+
+def bench() -> Bench:
+    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    return Bench(
+        contests=contests,
+        notes={
+            "Docker": prepared_docker(),
+            "a start": "from before the XADD to the result in an XREAD that waits; nothing else runs on either side",
+            "its reference": "create and start by docker.APIClient, with the same options; directory and image are there",
+            "PostgreSQL and Redis": "containers on this machine, which sync nothing to the disk",
+        },
+    )
+
+
+def contests() -> Iterator[Contest]:
+    """One contest, on real services and with a manager in a process of its own."""
+    with ours.running() as manager, Bare(Config.from_environment(manager.here.environment)) as sdk:
+        check_same(manager, sdk)
+        yield Contest(
+            "a start job",
+            Side("XADD to result", lambda: _start(manager)),
+            [Side("bare create + start", lambda: _launch(manager, sdk))],
+            manager.clear,
+            STARTS,
+            {WHOLE: Goal(median=1.08, p95=1.20)},
+        )
+
+
+def check_same(manager: Ours, sdk: Bare) -> None:
+    """Raises BenchError unless both sides make the same container."""
+    (our_game, their_game), image = ours.new_games(2), manager.here.engine.ref
+    containers = manager.start([our_game])[our_game], bare.launch(sdk.client, sdk.wanted(their_game, image))
+    bare.check_same(*(sdk.client.inspect_container(each) for each in containers))
+    manager.clear()
+
+
+def _start(manager: Ours) -> Sample:
+    (game_id,) = ours.new_games(1)
+    began = time.perf_counter()
+    container_id = manager.start([game_id])[game_id]
+    took = time.perf_counter() - began
+    _check_running(manager, container_id)
+    return {WHOLE: took}
+
+
+def _launch(manager: Ours, sdk: Bare) -> Sample:
+    (game_id,) = ours.new_games(1)
+    wanted = sdk.wanted(game_id, manager.here.engine.ref)
+    sample = timed(lambda: bare.launch(sdk.client, wanted))()
+    _check_running(manager, wanted.name)
+    return sample
+
+
+def _check_running(manager: Ours, id_or_name: str) -> None:
+    state = manager.here.network.client.inspect_container(id_or_name)["State"]["Status"]
+    if state != "running":
+        raise BenchError(f"container {id_or_name} was started and is {state}")

@@ -42,6 +42,7 @@ BENCHES: Mapping[str, tuple[str, str]] = {
     "calls": ("bench.work.calls", "restart, patch, stop and cleanup by REST against the bare SDK's calls"),
     "harness": ("bench.harness.bench", "services started, emptied and stopped; what a test costs beside its own work"),
     "path": ("bench.path.bench", "jobs that need no Docker, from the stream of jobs to that of results"),
+    "profile": ("bench.profile.bench", "one start job, drawn and accounted for to the last millisecond"),
     "recovery": ("bench.recovery.bench", "all that is due, done again after a kill and after outages (15 minutes)"),
     "watch": ("bench.watch.bench", "engines probed, containers compared with the records, exits told"),
 }

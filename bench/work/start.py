@@ -22,7 +22,7 @@ def bench() -> Bench:
         notes={
             "Docker": prepared_docker(),
             "a start": "from before the XADD to the result in an XREAD that waits; nothing else runs on either side",
-            "its reference": "create and start by docker.APIClient, with the same options; directory and image are there",
+            "its reference": "docker.APIClient's create and start with the same options; directory and image are there",
             "PostgreSQL and Redis": "containers on this machine, which sync nothing to the disk",
         },
     )

@@ -1,0 +1,79 @@
+"""A manager that notes when each of its effects begins and ends: `python -m bench.profile.traced FILE`.
+
+It is the manager itself: the failpoints, which stand around every effect, note the time instead of testing a name,
+and so does the way into a transaction, of which they see the commit only. The notes are kept in memory and written
+to the file at the end.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from unittest import mock
+
+from bench.profile.notes import Note, Turn, written
+from rtmanager import cli, failpoints
+from rtmanager.adapters.postgres.database import Connection, Database
+
+
+class Recorder:
+    """Notes what the calling thread does; safe for many threads."""
+
+    def __init__(self) -> None:
+        self.notes: list[Note] = []
+
+    def before(self, effect: str) -> None:
+        """In place of `failpoints.before`: only a transaction calls it, when it is about to commit."""
+        self._note(Turn.BECOMES, f"{effect}, commit")
+
+    def after(self, effect: str) -> None:
+        """In place of `failpoints.after`: `transaction` sees the end of a commit, too."""
+
+    @contextmanager
+    def around(self, effect: str) -> Iterator[None]:
+        """In place of `failpoints.around`."""
+        self._note(Turn.BEGINS, effect)
+        try:
+            yield
+        finally:
+            self._note(Turn.ENDS, effect)
+
+    @contextmanager
+    def transaction(self, database: Database, name: str) -> Iterator[Connection]:
+        """In place of `Database.transaction`: a connection, what is done with it, the commit."""
+        effect = f"postgres.{name}"
+        self._note(Turn.BEGINS, f"{effect}, a connection")
+        try:
+            with _transaction(database, name) as connection:
+                self._note(Turn.BECOMES, f"{effect}, statements")
+                yield connection
+        finally:
+            self._note(Turn.ENDS, effect)
+
+    def _note(self, turn: Turn, what: str) -> None:
+        self.notes.append(Note(time.monotonic_ns(), threading.current_thread().name, turn, what))
+
+
+_transaction = Database.transaction
+
+
+def main(path: Path) -> int:
+    """Serve, and write what was noted."""
+    recorder = Recorder()
+
+    def transaction(database: Database, name: str) -> AbstractContextManager[Connection]:
+        return recorder.transaction(database, name)
+
+    with (
+        mock.patch.multiple(failpoints, before=recorder.before, after=recorder.after, around=recorder.around),
+        mock.patch.object(Database, "transaction", transaction),
+    ):
+        code = cli.main(["serve"])
+    path.write_text(written(recorder.notes))
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1])))

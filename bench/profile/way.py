@@ -1,0 +1,112 @@
+"""The way of one job through the threads of the manager, cut into parts that follow each other without a gap.
+
+The way is found from its end: the relay published the result, the operation's thread wrote it, the executor claimed
+the operation, ingest took its entry over. At each moment one of these threads is the one that all others wait for,
+and what it does then, the innermost effect, is the part. Between two effects there is Python, or the way from one
+thread to the next. So the parts of a job add up to its time, whatever they are.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from bench.errors import BenchError
+from bench.profile.notes import Span
+
+INGEST, EXECUTOR, OPERATION, RELAY = "rtm-ingest", "rtm-executor", "rtm-operation", "rtm-outbox"
+TAKEN, CLAIMED, WRITTEN = "postgres.ingest, commit", "postgres.claim, commit", "postgres.finish, commit"
+PUBLISHED = "redis.publish"
+
+#: How a gap begins that is nobody's effect.
+PYTHON = "Python"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job by the asker's clock: when its entry was about to be added, and when its result was read."""
+
+    began_ns: int
+    ended_ns: int
+
+    @property
+    def took_ns(self) -> int:
+        """How long it took."""
+        return self.ended_ns - self.began_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What all wait for, from when to when. `stage` is the thread's name, without a number."""
+
+    stage: str
+    what: str
+    began_ns: int
+    ended_ns: int
+
+    @property
+    def took_ns(self) -> int:
+        """How long it took."""
+        return self.ended_ns - self.began_ns
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """One thread's share: all of its spans, and when it hands the job on."""
+
+    name: str
+    spans: Sequence[Span]
+    ended_ns: int
+
+
+def parts(job: Job, spans: Sequence[Span]) -> list[Part]:
+    """The job's time, part by part. Raises BenchError when the spans are not those of a job that was done alone."""
+    found: list[Part] = []
+    began_ns = job.began_ns
+    for stage in _stages(job, spans):
+        found += _within(stage, began_ns)
+        began_ns = stage.ended_ns
+    if began_ns < job.ended_ns:  # often it is read before the relay has heard that it is published
+        found.append(Part(RELAY, "the result is read", began_ns, job.ended_ns))
+    return found
+
+
+def _stages(job: Job, spans: Sequence[Span]) -> Iterator[_Stage]:
+    published = _last(spans, RELAY, PUBLISHED, job.ended_ns)
+    finished = _last(spans, OPERATION, WRITTEN, published.began_ns)
+    work = [span for span in spans if span.thread == finished.thread]
+    claimed = _last(spans, EXECUTOR, CLAIMED, work[0].began_ns)
+    taken = _last(spans, INGEST, TAKEN, claimed.began_ns)
+    if taken.began_ns < job.began_ns:
+        raise BenchError("a job was done before it was asked for: something else was at work")
+    for name, last in ((INGEST, taken), (EXECUTOR, claimed), (OPERATION, finished), (RELAY, published)):
+        own = [span for span in spans if span.thread == last.thread]
+        yield _Stage(name, own, min(last.ended_ns, job.ended_ns))
+
+
+def _last(spans: Sequence[Span], thread: str, what: str, before_ns: int) -> Span:
+    """The last such span that began before that moment."""
+    found = [span for span in spans if span.thread.startswith(thread) and span.what == what]
+    past = [span for span in found if span.began_ns < before_ns]
+    if not past:
+        raise BenchError(f"nothing that {thread} did is {what!r}: was the manager traced?")
+    return max(past, key=lambda span: span.began_ns)
+
+
+def _within(stage: _Stage, began_ns: int) -> Iterator[Part]:
+    """What the thread did from then until it handed the job on."""
+    own = [span for span in stage.spans if span.ended_ns > began_ns and span.began_ns < stage.ended_ns]
+    moments = {began_ns, stage.ended_ns}
+    for span in own:
+        moments |= {max(span.began_ns, began_ns), min(span.ended_ns, stage.ended_ns)}
+    cuts = sorted(moments)
+    for begin, end in pairwise(cuts):
+        inside = [span for span in own if span.began_ns <= begin and span.ended_ns >= end]
+        what = max(inside, key=lambda span: span.began_ns).what if inside else _gap(stage, own, begin, began_ns)
+        yield Part(stage.name, what, begin, end)
+
+
+def _gap(stage: _Stage, own: Sequence[Span], at_ns: int, began_ns: int) -> str:
+    if at_ns == began_ns:
+        return f"{stage.name} begins"
+    coming = min((span for span in own if span.began_ns > at_ns), key=lambda span: span.began_ns)
+    return f"{PYTHON} before {coming.what.partition(',')[0]}"

@@ -1,0 +1,56 @@
+"""The benches of work compare containers that are the same, and take no answer for one that it is not."""
+
+import unittest
+from typing import Any
+
+from bench.errors import BenchError
+from bench.work.bare import check_same
+from bench.work.ours import checked, new_games
+
+
+def inspected(game_id: str, **changed: Any) -> dict[str, Any]:
+    """A container as Docker tells of it."""
+    labels = {"com.galaxy.game_id": game_id, "com.galaxy.started_at_ms": f"at the start of {game_id}"}
+    return {
+        "Id": f"id of {game_id}",
+        "Platform": "linux",
+        "Driver": "overlay2",
+        "Config": {"Hostname": f"galaxy-game-{game_id}", "Labels": labels, "Env": ["A=b"]},
+        "HostConfig": {"Memory": 1 << 20, "Mounts": [{"Source": f"/games/{game_id}"}], **changed},
+        "NetworkSettings": {"Networks": {"galaxy-net": {"IPAddress": f"of {game_id}"}}},
+    }
+
+
+class SameTest(unittest.TestCase):
+    def test_containers_that_differ_in_game_and_time_only_are_the_same(self) -> None:
+        check_same(inspected("game-1"), inspected("game-2"))
+
+    def test_another_limit_is_told(self) -> None:
+        with self.assertRaisesRegex(BenchError, r"the containers of the two sides differ: .*Memory.*1024"):
+            check_same(inspected("game-1"), inspected("game-2", Memory=1024))
+
+    def test_another_network_is_told(self) -> None:
+        elsewhere = inspected("game-2")
+        elsewhere["NetworkSettings"]["Networks"] = {"bridge": {}}
+
+        with self.assertRaisesRegex(BenchError, "galaxy-net.*bridge"):
+            check_same(inspected("game-1"), elsewhere)
+
+    def test_what_only_one_side_has_is_told(self) -> None:
+        with self.assertRaisesRegex(BenchError, "Zone"):
+            check_same(inspected("game-1"), inspected("game-2", Zone=1))
+
+
+class ResultTest(unittest.TestCase):
+    good = {"outcome": "success", "error_code": "", "container_id": "abc"}
+
+    def test_a_start_is_its_container(self) -> None:
+        self.assertEqual(checked(self.good), "abc")
+
+    def test_a_failure_a_replay_and_a_start_of_nothing_are_no_figures(self) -> None:
+        for change in ({"outcome": "failure"}, {"error_code": "replay_no_op"}, {"container_id": ""}):
+            with self.subTest(change), self.assertRaisesRegex(BenchError, "did not start anything"):
+                checked({**self.good, **change})
+
+    def test_no_game_is_named_twice(self) -> None:
+        self.assertEqual(len(set(new_games(100))), 100)

@@ -201,6 +201,28 @@ class LostAnswerTest(unittest.TestCase):
             connection.execute("DROP TABLE lost_answers")
 
 
+class IdleConnectionTest(InPostgres):
+    """What became of a connection while nobody used it is nobody's business."""
+
+    OTHERS = "FROM pg_stat_activity WHERE application_name = 'rtmanager' AND pid <> pg_backend_pid()"
+
+    def test_one_that_the_server_has_ended_is_replaced_and_nobody_hears_of_it(self) -> None:
+        records = self.make().records()
+        with self.services.database.connect() as administrator:
+            for _ in range(3):
+                self.assertIsNone(records.get("g"))
+                administrator.execute(f"SELECT pg_terminate_backend(pid, 5000) {self.OTHERS}")
+
+                self.assertIsNone(records.get("g"))
+
+    def test_one_that_was_cut_here_is_replaced_too(self) -> None:
+        records = self.make().records()
+        for _ in range(3):
+            self.database.cut()
+
+            self.assertIsNone(records.get("g"))
+
+
 class OneAtATimeTest(InPostgres, store_contract.StoreContract):
     """A call and a job of one game are accepted at the same moment, and two instances see different ones first."""
 

@@ -18,6 +18,7 @@ PACKAGE = Path(rtmanager.__file__).parent
 #: By which an effect gets its name, with the place that the name belongs to.
 SEAMS = {
     "transaction": "postgres.",
+    "read": "postgres.",
     "_command": "redis.",
     "ask": "docker.",
     "_answer": "docker.",
@@ -30,7 +31,7 @@ SEAMS = {
 #: listed here, and reaches its points there.
 RAW = {
     "psycopg.connect": {"connect"},
-    "_pool.connection": {"transaction"},
+    "_pool.connection": {"transaction", "read"},
     "_database.connect": {"_take"},
     "database.connect": {"migrate"},
     "docker.APIClient": {"_new_client"},

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import os
 import random
+import select
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, Self
@@ -52,10 +53,9 @@ class _Explained(psycopg.Connection[DictRow]):
 
 
 class Database:
-    """A pool of connections; `transaction` is the only way in. Safe for any number of threads.
+    """A pool of connections; `transaction` and `read` are the only ways in. Safe for any number of threads.
 
-    A transaction that takes longer than `silence_s` seconds shows that the server is silent: then every connection
-    to it is cut.
+    One that takes longer than `silence_s` seconds shows that the server is silent: then every connection to it is cut.
     """
 
     def __init__(self, dsn: str, *, max_connections: int, silence_s: float) -> None:
@@ -74,12 +74,13 @@ class Database:
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             self.conninfo,
             connection_class=_Explained,
-            kwargs={"row_factory": dict_row, "failed": self._not_connected},
+            # A statement that needs no transaction goes there and back once, not three times.
+            kwargs={"row_factory": dict_row, "autocommit": True, "failed": self._not_connected},
             min_size=MIN_CONNECTIONS,
             max_size=max_connections,
             timeout=self._step_s,
             configure=self._remember,
-            check=ConnectionPool.check_connection,
+            check=_check,
             # A pool that gave up would need a person; one that retries every few seconds does not.
             reconnect_timeout=self._step_s,
             num_workers=1,
@@ -113,7 +114,7 @@ class Database:
         """
         effect, asked_to_commit = f"postgres.{name}", False
         try:
-            with self.watched(), self._pool.connection() as connection:
+            with self.watched(), self._pool.connection() as connection, connection.transaction():
                 yield connection
                 failpoints.before(effect)
                 asked_to_commit = True
@@ -122,6 +123,15 @@ class Database:
                 error.untouched = True
             raise
         failpoints.after(effect)
+
+    def read(self, name: str, statement: bytes, values: Mapping[str, object]) -> list[DictRow]:
+        """The rows of one statement that changes nothing, and so needs no transaction; `name` as above."""
+        effect = f"postgres.{name}"
+        with self.watched(), self._pool.connection() as connection:
+            rows = connection.execute(statement, values).fetchall()
+            failpoints.before(effect)
+        failpoints.after(effect)
+        return rows
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         """A connection outside the pool, in autocommit; its owner closes it."""
@@ -175,6 +185,18 @@ class Database:
         except (psycopg.Error, PoolTimeout, PoolClosed) as error:
             why = (isinstance(error, PoolTimeout) and self._why_not) or _first_line(error)
             raise Unavailable("postgres", f"{described(self._dsn)} does not answer: {why}") from error
+
+
+def _check(connection: psycopg.Connection[Any]) -> None:
+    """Raise `psycopg.Error` when the server has ended the connection while it was idle in the pool.
+
+    A server that ends one says so, and says nothing else on one that is idle; only who hears something has to ask.
+    To ask each time would be one more way there and back for every transaction.
+    """
+    heard = select.poll()
+    heard.register(connection.fileno(), select.POLLIN)
+    if heard.poll(0):
+        ConnectionPool.check_connection(connection)
 
 
 def _first_line(error: Exception) -> str:

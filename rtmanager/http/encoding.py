@@ -1,7 +1,11 @@
-"""What the store holds of a game, as JSON."""
+"""What the store holds of a game, as JSON.
+
+PostgreSQL writes records that are listed by itself (`list_records_as_json`), and in the same form.
+"""
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 from rtmanager.domain.findings import HealthReport, LastExit
@@ -25,6 +29,11 @@ def encode_record(record: RuntimeRecord) -> dict[str, str | None]:
         "last_op_at": _time(record.last_op_at),
         "created_at": _time(record.created_at),
     }
+
+
+def record_json(record: RuntimeRecord) -> str:
+    """The same as text."""
+    return json.dumps(encode_record(record))
 
 
 def encode_health(game_id: str, report: HealthReport) -> dict[str, object]:
@@ -71,8 +80,8 @@ def _last_exit(last_exit: LastExit) -> dict[str, object]:
 
 
 def _time(moment: datetime | None) -> str | None:
-    """RFC 3339 in UTC."""
+    """RFC 3339 in UTC, to the microsecond."""
     if moment is None:
         return None
     moment = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    return moment.replace(tzinfo=None).isoformat() + "Z"
+    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

@@ -8,12 +8,14 @@ message is for a person.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from rtmanager.domain.errors import ErrorCode, RuntimeManagerError
 
 CONTENT_TYPE = "application/json; charset=utf-8"
+#: Kept: `json.dumps` with separators makes one each time, for half of what it takes.
+_JSON = json.JSONEncoder(separators=(",", ":"))
 #: The text format of Prometheus.
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -90,6 +92,11 @@ def success(content: object) -> Response:
     return Response(200, _json(content))
 
 
+def listing(items: Iterable[str], next_cursor: str | None) -> Response:
+    """200 with a page of items that are JSON already."""
+    return Response(200, f'{{"items":[{",".join(items)}],"next_cursor":{_JSON.encode(next_cursor)}}}'.encode())
+
+
 def exposition(metrics: str) -> Response:
     """200 with metrics in the text format of Prometheus."""
     return Response(200, metrics.encode(), content_type=METRICS_TYPE)
@@ -104,4 +111,4 @@ def failure(
 
 
 def _json(content: object) -> bytes:
-    return json.dumps(content, separators=(",", ":")).encode()
+    return _JSON.encode(content).encode()

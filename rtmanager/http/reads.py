@@ -9,7 +9,7 @@ from rtmanager.domain.game import shown
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.http.asked import Asked, checked_game_id
 from rtmanager.http.encoding import encode_health, encode_logged, encode_record
-from rtmanager.http.messages import Refused, Response, exposition, failure, invalid, success
+from rtmanager.http.messages import Refused, Response, exposition, failure, invalid, listing, success
 from rtmanager.http.paging import decode_cursor, decode_log_cursor, encode_cursor, encode_log_cursor, page_size
 from rtmanager.operations.store import Histories, Records
 
@@ -46,10 +46,10 @@ class Reads:
         limit, cursor = page_size(asked.query.get("limit")), asked.query.get("cursor")
         after = None if cursor is None else decode_cursor(cursor)
         # One more than asked for tells whether there is a further page.
-        found = self._records.page(status=_status(asked.query.get("status")), after=after, limit=limit + 1)
+        found = self._records.listed(status=_status(asked.query.get("status")), after=after, limit=limit + 1)
         page = found[:limit]
-        next_cursor = encode_cursor(page[-1].game_id) if len(found) > limit else None
-        return success({"items": [encode_record(record) for record in page], "next_cursor": next_cursor})
+        next_cursor = encode_cursor(page[-1][0]) if len(found) > limit else None
+        return listing([text for _, text in page], next_cursor)
 
     def runtime(self, asked: Asked) -> Response:
         return success(encode_record(self._record(asked)))

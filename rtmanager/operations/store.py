@@ -65,6 +65,10 @@ class Records(Protocol):
         """Up to `limit` records in the order of their game ids, those after `after`."""
         ...
 
+    def listed(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
+        """The same page for one who passes it on: game ids, each with its record as JSON (contract, "REST")."""
+        ...
+
 
 class Histories(Protocol):
     """What happened to each game."""

@@ -20,6 +20,7 @@ from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
 from rtmanager.domain.messages import Message, Stream, health_message
 from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
+from rtmanager.http.encoding import record_json
 from rtmanager.operations.store import (
     Claimed,
     Forgotten,
@@ -226,6 +227,11 @@ class MemoryRecords:
         found = sorted(self._store.records_by_game.items())
         fits = (r for game_id, r in found if (after is None or game_id > after) and status in (None, r.status))
         return [record for record, _ in zip(fits, range(limit), strict=False)]
+
+    @call
+    def listed(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
+        """See the port."""
+        return [(each.game_id, record_json(each)) for each in self.page(status=status, after=after, limit=limit)]
 
 
 class MemoryHistories:

@@ -6,9 +6,11 @@ are used, so nothing here knows what the store is. Game ids are lower case: a da
 
 from __future__ import annotations
 
+import json
 import unittest
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta, timezone
 from typing import Any, Protocol
 
 from rtmanager.domain.errors import ErrorCode
@@ -17,6 +19,7 @@ from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.domain.operation import LogEntry, Operation, OpKind, Outcome
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
+from rtmanager.http.encoding import encode_record
 from rtmanager.operations.store import (
     Forgotten,
     GameBusy,
@@ -196,6 +199,23 @@ class RecordsContract(StoreContract):
         page = self.store.records().page(status=Status.STOPPED, after=None, limit=10)
         self.assertEqual([found.game_id for found in page], ["g1", "g3"])
         self.assertEqual(list(self.store.records().page(status=Status.STOPPED, after="g1", limit=10)), [page[1]])
+
+    def test_a_page_that_is_passed_on_says_of_each_record_what_is_said_of_it_alone(self) -> None:
+        whole_second, other_zone = NOW.replace(microsecond=0), NOW.astimezone(timezone(timedelta(hours=5)))
+        records = [
+            record("g1", started_at=NOW.replace(microsecond=7), last_op_at=whole_second, created_at=other_zone),
+            record("g2", Status.REMOVED, current_image_ref=None, state_path='/games/"é\\\t\u2028/g2'),
+            record("g3", Status.STOPPED, current_container_id=None),
+        ]
+        for each in records:
+            self.store.put_record(each)
+        for status, after, limit in ((None, None, 10), (None, None, 2), (None, "g1", 10), (Status.STOPPED, "g1", 10)):
+            page = self.store.records().page(status=status, after=after, limit=limit)
+            listed = self.store.records().listed(status=status, after=after, limit=limit)
+            self.assertEqual([game_id for game_id, _ in listed], [each.game_id for each in page])
+            said, alone = ([json.loads(text) for _, text in listed], [encode_record(each) for each in page])
+            self.assertEqual(said, alone)
+            self.assertEqual([list(each) for each in said], [list(each) for each in alone], "the order of the fields")
 
 
 class QueueContract(StoreContract):

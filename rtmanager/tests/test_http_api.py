@@ -16,6 +16,7 @@ from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.operation import OpKind, OpSource, Outcome
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.http.api import RUNTIMES, Api
+from rtmanager.http.encoding import record_json
 from rtmanager.http.messages import STATUS_OF, Request, Response
 from rtmanager.operations.store import GameBusy, Verdict
 from rtmanager.testing.store import ManualClock, MemoryHistories, MemoryStore
@@ -59,6 +60,9 @@ class StoredRecords:
             raise self.broken
         found = [self.by_id[game_id] for game_id in sorted(self.by_id) if after is None or game_id > after]
         return [record for record in found if status in (None, record.status)][:limit]
+
+    def listed(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
+        return [(each.game_id, record_json(each)) for each in self.page(status=status, after=after, limit=limit)]
 
 
 class RecordedCalls:

@@ -35,8 +35,7 @@ class PostgresHistories:
     def log(self, game_id: str, *, before: int | None, limit: int) -> Sequence[tuple[int, LogEntry]]:
         """See the port."""
         values = {"game_id": game_id, "before": before, "limit": limit}
-        with self._database.transaction("log") as connection:
-            return [(row["id"], _entry(row)) for row in connection.execute(SQL["list_log"], values)]
+        return [(row["id"], _entry(row)) for row in self._database.read("log", SQL["list_log"], values)]
 
 
 def _snapshot(row: Mapping[str, Any]) -> Snapshot:

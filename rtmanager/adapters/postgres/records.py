@@ -19,15 +19,19 @@ class PostgresRecords:
 
     def get(self, game_id: str) -> RuntimeRecord | None:
         """One game's record, or None."""
-        with self._database.transaction("record") as connection:
-            row = connection.execute(SQL["get_record"], {"game_id": game_id}).fetchone()
-        return read_record(row) if row else None
+        rows = self._database.read("record", SQL["get_record"], {"game_id": game_id})
+        return read_record(rows[0]) if rows else None
 
     def page(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[RuntimeRecord]:
         """Up to `limit` records by game id, those after `after`."""
-        values = {"status": status, "after": after, "limit": limit}
-        with self._database.transaction("records") as connection:
-            return [read_record(row) for row in connection.execute(SQL["list_records"], values)]
+        values = {"status": status, "after": after or "", "limit": limit}
+        return [read_record(row) for row in self._database.read("records", SQL["list_records"], values)]
+
+    def listed(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
+        """See the port."""
+        values = {"status": status, "after": after or "", "limit": limit}
+        rows = self._database.read("records", SQL["list_records_as_json"], values)
+        return [(row["game_id"], row["json"]) for row in rows]
 
 
 def write_change(connection: Connection, change: RecordChange) -> bool:

@@ -10,9 +10,25 @@ WHERE game_id = %(game_id)s;
 SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
        started_at, stopped_at, removed_at, last_op_at, created_at
 FROM runtime_records
-WHERE (%(status)s::text IS NULL OR status = %(status)s) AND (%(after)s::text IS NULL OR game_id > %(after)s)
+WHERE game_id > %(after)s AND (%(status)s::text IS NULL OR status = %(status)s)
 ORDER BY game_id
 LIMIT %(limit)s;
+
+-- name: list_records_as_json
+-- The same page for one who only passes it on: each record as the contract has it ("REST").
+SELECT game_id, row_to_json(answer)::text AS json
+FROM (
+    SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
+           to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS started_at,
+           to_char(stopped_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS stopped_at,
+           to_char(removed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS removed_at,
+           to_char(last_op_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS last_op_at,
+           to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created_at
+    FROM runtime_records
+    WHERE game_id > %(after)s AND (%(status)s::text IS NULL OR status = %(status)s)
+    ORDER BY game_id
+    LIMIT %(limit)s
+) AS answer;
 
 -- name: insert_record
 -- A game's first record; changes nothing when another writer was first.

@@ -203,6 +203,7 @@ SCENARIOS = {
     for each in (
         Scenario("start job", _nothing, _start_job, _runs, "success", fails=_NO_DIRECTORY),
         Scenario("start job, again", _stopped, _start_job, _is_another, "success", fails=_NO_DIRECTORY),
+        Scenario("start job, runs already", _running, _start_job, _same, "success"),
         Scenario("start job, pulled", _nothing, _start_job_to_pull, _runs, "success", fails=_NO_DIRECTORY),
         Scenario("start job, no image", _nothing, _start_job_of_no_image, _is_none, "failure"),
         Scenario(

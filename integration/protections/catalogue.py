@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from integration.protections.protection import Edit, Protection, cells, chaos, test
 
 _QUEUE = "rtmanager/adapters/postgres/sql/queue.sql"
+_TELL = "add_messages(connection, [message for _, ending in ours for message in ending.messages])\n"
+_DROP = "drop_planned_restarts(connection, [operation.game_id for operation, _ in ours])\n"
 _REDIS = "rtmanager/adapters/redis_streams.py"
 
 #: The begin of the relay's step, and what deletes the messages before Redis has them.
@@ -69,7 +71,7 @@ PROTECTIONS: Sequence[Protection] = (
     Protection(
         "an entry is known by what it says, too",
         without="a job under an id that a lost stream had given before is taken for a known one, and lost",
-        edits=[Edit(_QUEUE, "            AND o.entry_digest <> %(digest)s)", "            AND false)")],
+        edits=[Edit(_QUEUE, "                    AND o.entry_digest <> j.digest)", "                    AND false)")],
         noticed_by=test("integration.test_redis_failing.IdsGivenAgain"),
     ),
     Protection(
@@ -131,9 +133,9 @@ PROTECTIONS: Sequence[Protection] = (
         without="an instance that was frozen ends an operation that another one has taken over",
         edits=[
             Edit(
-                _QUEUE,
-                "    finished_at = clock_timestamp()\nWHERE id = %(id)s AND generation = %(generation)s AND",
-                "    finished_at = clock_timestamp()\nWHERE id = %(id)s AND",
+                "rtmanager/adapters/postgres/sql/endings.sql",
+                "WHERE o.id = e.id AND o.generation = e.generation AND",
+                "WHERE o.id = e.id AND",
             )
         ],
         noticed_by=test("integration.test_store.PostgresOwnershipTest"),
@@ -197,11 +199,8 @@ PROTECTIONS: Sequence[Protection] = (
         edits=[
             Edit(
                 "rtmanager/adapters/postgres/endings.py",
-                "        for message in ending.messages:\n            add_message(connection, message)\n"
-                "        drop_planned_restart(connection, operation.game_id)\n",
-                "        drop_planned_restart(connection, operation.game_id)\n"
-                '    with database.transaction("finish") as connection:\n'
-                "        for message in ending.messages:\n            add_message(connection, message)\n",
+                f"            {_TELL}            {_DROP}",
+                f'            {_DROP}        with database.transaction("finish") as connection:\n            {_TELL}',
             )
         ],
         noticed_by=cells("stop job", "postgres.finish.after"),

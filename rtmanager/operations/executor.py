@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 
 from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.operation import Ending, Operation, OpKind, Outcome
@@ -36,6 +37,12 @@ QUICK = frozenset({OpKind.STOP, OpKind.CLEANUP})
 
 #: How long `join` waits for a thread that nothing holds any more; one in a hung file system may never end.
 JOIN_S = 5.0
+
+
+def about_operation(operation: Operation) -> AbstractContextManager[None]:
+    """What every line of the log about an operation says of it."""
+    request = operation.request
+    return about(game_id=request.game_id, operation_id=operation.operation_id, op_source=request.source.value)
 
 
 class HandedBack(Exception):
@@ -114,19 +121,38 @@ class Executor:
 
     def _claim(self, limit: int, kinds: Collection[OpKind]) -> int:
         claimed = self._queue.claim(limit, kinds)
+        ended = self._end_at_sight(claimed)
         for operation in claimed:
-            name = f"rtm-operation-{operation.operation_id}"
-            thread = threading.Thread(target=self._work, args=(operation,), name=name, daemon=True)
-            with self._idle:
-                self._live[thread] = operation
-            thread.start()
+            if operation.operation_id not in ended:
+                self._begin(operation)
         return len(claimed)
 
+    def _end_at_sight(self, claimed: Sequence[Operation]) -> Collection[int]:
+        """End all that need no container, in one transaction; the ids of those that were."""
+        try:
+            endings = self._operator.at_sight(claimed)
+            ended = self._queue.finish_together(endings) if endings else set()
+        except (Unavailable, StoreRefused) as error:
+            # On a thread of its own each waits for the store, or is told what the store has against it.
+            self._logger.debug("operations could not be ended together", extra={"error": str(error)})
+            return ()
+        for operation, ending in endings:
+            with about_operation(operation):
+                if operation.operation_id in ended:
+                    self._report(operation, ending)
+        return ended
+
+    def _begin(self, operation: Operation) -> None:
+        name = f"rtm-operation-{operation.operation_id}"
+        thread = threading.Thread(target=self._work, args=(operation,), name=name, daemon=True)
+        with self._idle:
+            self._live[thread] = operation
+        thread.start()
+
     def _work(self, operation: Operation) -> None:
-        request = operation.request
-        with about(game_id=request.game_id, operation_id=operation.operation_id, op_source=request.source.value):
+        with about_operation(operation):
             try:
-                self._logger.info("operation begins", extra={"op_kind": request.kind.value})
+                self._logger.info("operation begins", extra={"op_kind": operation.request.kind.value})
                 self._run_to_end(operation)
             except OwnershipLost:
                 self._logger.warning("operation was taken over, it ends here")
@@ -212,8 +238,8 @@ class Executor:
         self._ended.set()
 
     def _put_off(self, operation: Operation, error: Unavailable) -> None:
-        # Once is news; after that the queue says how often, and why.
-        level = logging.WARNING if operation.deferrals == 0 else logging.DEBUG
+        # Less and less often, not only once: what it waits for now may be another thing than at first.
+        level = logging.DEBUG if operation.deferrals & (operation.deferrals - 1) else logging.WARNING
         self._logger.log(level, "operation waits for a dependency", extra={"error": str(error)})
         delay_s = RETRY_DELAY_S * (1 + min(operation.deferrals, MAX_RETRY_DELAYS - 1))
         self._until_stored(lambda: self._queue.defer(operation, delay_s=delay_s, why=str(error)))

@@ -6,7 +6,8 @@ an earlier try left. So whoever claims an operation after a crash just runs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from rtmanager.domain.errors import ErrorCode, OperationFailed, Unavailable
 from rtmanager.domain.operation import Ending, Operation, OpKind
@@ -15,10 +16,12 @@ from rtmanager.operations.cleanup import cleanup
 from rtmanager.operations.ports import ContainerNotFound
 from rtmanager.operations.progress import Progress
 from rtmanager.operations.recreate import patch, restart
-from rtmanager.operations.start import start
-from rtmanager.operations.stop import stop
+from rtmanager.operations.start import nothing_to_start, start
+from rtmanager.operations.stop import nothing_to_stop, stop
 from rtmanager.operations.store import OwnershipLost, Records
 from rtmanager.operations.tools import Tools
+
+E = TypeVar("E", bound="Ending | None")
 
 _WORK: Mapping[OpKind, Callable[[Progress, Tools], Ending]] = {
     OpKind.START: start,
@@ -26,6 +29,11 @@ _WORK: Mapping[OpKind, Callable[[Progress, Tools], Ending]] = {
     OpKind.RESTART: restart,
     OpKind.PATCH: patch,
     OpKind.CLEANUP: cleanup,
+}
+#: What the record alone may end: the game is what it is to become already, or must not become it.
+_AT_SIGHT: Mapping[OpKind, Callable[[Progress], Ending | None]] = {
+    OpKind.START: nothing_to_start,
+    OpKind.STOP: nothing_to_stop,
 }
 
 
@@ -43,23 +51,22 @@ class Operator:
     def run(self, operation: Operation) -> Ending:
         """Do what the operation asks. Raises `OwnershipLost`, `Unavailable` or `HalfDone`."""
         progress = self._progress(operation)
-        request = operation.request
         try:
-            if request.problem is not None:
-                raise OperationFailed(*request.problem)
-            return _WORK[request.kind](progress, self._tools)
-        except OperationFailed as error:
-            return progress.failed(error.code, error.message)
+            ending = self._at_sight(progress)
+            return self._in_words(progress, lambda: self._work(progress)) if ending is None else ending
         except Unavailable as error:
             if progress.record is progress.seen and (error.untouched or not progress.committed):
                 raise
             raise HalfDone(error.dependency, str(error)) from error
-        except OwnershipLost:
-            raise
-        except Exception as error:  # a defect: the asker gets an answer, the log the traceback, what was done is kept
-            self._tools.logger.exception("operation failed in an unforeseen way")
-            said = f"unforeseen {type(error).__name__}; operation {operation.operation_id} in the log has more"
-            return progress.failed(ErrorCode.INTERNAL_ERROR, said)
+
+    def at_sight(self, operations: Sequence[Operation]) -> Sequence[tuple[Operation, Ending]]:
+        """The endings of those that need no more than their record: a game that runs already is not started."""
+        if not operations:
+            return []
+        records = self._records.of({operation.game_id for operation in operations})
+        seen = [Progress(each, records.get(each.game_id), self._tools.clock) for each in operations]
+        found = ((progress.operation, self._at_sight(progress)) for progress in seen)
+        return [(operation, ending) for operation, ending in found if ending is not None]
 
     def gave_up(self, operation: Operation, code: ErrorCode, message: str) -> Ending:
         """The end of an operation that was not, or could not be, worked on."""
@@ -83,6 +90,34 @@ class Operator:
         return progress.failed(
             ErrorCode.CONTAINER_START_FAILED, f"the container ran, but its record could not be written: {why}"
         )
+
+    def _at_sight(self, progress: Progress) -> Ending | None:
+        request = progress.operation.request
+
+        def look() -> Ending | None:
+            if request.problem is not None:
+                raise OperationFailed(*request.problem)
+            looked_at = _AT_SIGHT.get(request.kind)
+            return looked_at(progress) if looked_at else None
+
+        return self._in_words(progress, look)
+
+    def _work(self, progress: Progress) -> Ending:
+        return _WORK[progress.operation.request.kind](progress, self._tools)
+
+    def _in_words(self, progress: Progress, work: Callable[[], E]) -> E | Ending:
+        """What `work` returns, or the ending that its failure is."""
+        try:
+            return work()
+        except OperationFailed as error:
+            return progress.failed(error.code, error.message)
+        except (Unavailable, OwnershipLost):
+            raise
+        except Exception as error:  # a defect: the asker gets an answer, the log the traceback, what was done is kept
+            operation_id = progress.operation.operation_id
+            self._tools.logger.exception("operation failed in an unforeseen way")
+            said = f"unforeseen {type(error).__name__}; operation {operation_id} in the log has more"
+            return progress.failed(ErrorCode.INTERNAL_ERROR, said)
 
     def _progress(self, operation: Operation) -> Progress:
         return Progress(operation, self._records.get(operation.game_id), self._tools.clock)

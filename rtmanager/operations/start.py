@@ -12,12 +12,18 @@ from rtmanager.operations.progress import Progress
 from rtmanager.operations.tools import Tools
 
 
-def start(progress: Progress, tools: Tools) -> Ending:
-    """Run the operation. Raises `OperationFailed`, `OwnershipLost` or `Unavailable`."""
+def nothing_to_start(progress: Progress) -> Ending | None:
+    """The end of a start of a game that runs already; None for any other. Raises `OperationFailed`."""
     record, image_ref = progress.seen, progress.operation.request.image_ref
     check_names(progress.operation.game_id, image_ref)
     if record is not None and record.status is Status.RUNNING:
         return _already_running(progress, record, image_ref)
+    return None
+
+
+def start(progress: Progress, tools: Tools) -> Ending:
+    """Start a game that does not run. Raises `OperationFailed`, `OwnershipLost` or `Unavailable`."""
+    record, image_ref = progress.seen, progress.operation.request.image_ref
     tools.ask_lobby(progress.operation.game_id)
     if launched_before(progress, tools, image_ref):
         return progress.succeeded()

@@ -10,11 +10,18 @@ from rtmanager.operations.progress import Progress
 from rtmanager.operations.tools import Tools
 
 
-def stop(progress: Progress, tools: Tools) -> Ending:
-    """Run the operation. Raises `OperationFailed`, `OwnershipLost` or `Unavailable`."""
+def nothing_to_stop(progress: Progress) -> Ending | None:
+    """The end of a stop of a game that does not run; None for any other. Raises `OperationFailed`."""
     record = progress.known
     if record.status is not Status.RUNNING or record.current_container_id is None:
         return progress.replayed(f"game {record.game_id} is {record.status} already")
+    return None
+
+
+def stop(progress: Progress, tools: Tools) -> Ending:
+    """Stop a game that runs. Raises `OperationFailed`, `OwnershipLost` or `Unavailable`."""
+    record = progress.known
+    assert record.current_container_id is not None
     tools.confirm(progress.operation)
     progress.committed = True
     try:

@@ -6,7 +6,7 @@ The store is the only authority over what was asked and what is true. Every meth
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,6 +61,10 @@ class Records(Protocol):
         """One game's record, or None."""
         ...
 
+    def of(self, game_ids: Collection[str]) -> Mapping[str, RuntimeRecord]:
+        """The records of these games, as far as there are any."""
+        ...
+
     def page(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[RuntimeRecord]:
         """Up to `limit` records in the order of their game ids, those after `after`."""
         ...
@@ -111,6 +115,13 @@ class OperationQueue(Protocol):
 
     def finish(self, operation: Operation, ending: Ending) -> None:
         """Write the end, in one transaction. Raises `OwnershipLost`, `RecordChanged` or `StoreRefused`."""
+        ...
+
+    def finish_together(self, endings: Sequence[tuple[Operation, Ending]]) -> set[int]:
+        """Write the ends of several operations, in one transaction; the ids of those that were still this claim's.
+
+        Raises `RecordChanged` or `StoreRefused`; then nothing is written.
+        """
         ...
 
     def hand_back(self) -> Sequence[int]:

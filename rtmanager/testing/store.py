@@ -161,7 +161,7 @@ class MemoryStore:
 
     def end(self, row: Row, ending: Ending) -> None:
         """Write an ending, all of it or nothing. Raises `RecordChanged` or `StoreRefused`."""
-        self._check_endurable(row, ending)
+        self.check_endurable(row, ending)
         if ending.change is not None:
             self.write_change(ending.change)
         row.state = "done"
@@ -183,7 +183,8 @@ class MemoryStore:
         if event.told:
             self.add_message(health_message(event))
 
-    def _check_endurable(self, row: Row, ending: Ending) -> None:
+    def check_endurable(self, row: Row, ending: Ending) -> None:
+        """Raises `StoreRefused` for what PostgreSQL would not take."""
         if self._refusals:
             self._refusals -= 1
             raise StoreRefused(f"the store in memory was told to refuse the end of operation {row.operation_id}")
@@ -220,6 +221,12 @@ class MemoryRecords:
     def get(self, game_id: str) -> RuntimeRecord | None:
         """See the port."""
         return self._store.records_by_game.get(game_id)
+
+    @call
+    def of(self, game_ids: Collection[str]) -> Mapping[str, RuntimeRecord]:
+        """See the port."""
+        known = self._store.records_by_game
+        return {game_id: known[game_id] for game_id in game_ids if game_id in known}
 
     @call
     def page(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[RuntimeRecord]:
@@ -341,6 +348,16 @@ class MemoryQueue:
         if row is None:
             raise OwnershipLost(f"operation {operation.operation_id} was taken over by another claim")
         self._store.end(row, ending)
+
+    @call
+    def finish_together(self, endings: Sequence[tuple[Operation, Ending]]) -> set[int]:
+        """See the port."""
+        ours = [(row, ending) for operation, ending in endings if (row := self._mine(operation)) is not None]
+        for row, ending in ours:
+            self._store.check_endurable(row, ending)
+        for row, ending in ours:
+            self._store.end(row, ending)
+        return {row.operation_id for row, _ in ours}
 
     @call
     def hand_back(self) -> Sequence[int]:

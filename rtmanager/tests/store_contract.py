@@ -183,6 +183,12 @@ class RecordsContract(StoreContract):
         self.finish_with(RecordChange(seen, record("g1")))
         self.assertEqual(self.store.records().get("g1"), record("g1"))
 
+    def test_of_some_games_those_have_records_that_were_started(self) -> None:
+        for game_id in ("g1", "g2", "g3"):
+            self.store.put_record(record(game_id))
+        found = self.store.records().of({"g1", "g3", "g9"})
+        self.assertEqual(found, {"g1": record("g1"), "g3": record("g3")})
+
     def test_pages_go_through_all_games_in_order_once(self) -> None:
         games = [f"game{n:02}" for n in range(7)]
         for game_id in reversed(games):
@@ -367,6 +373,22 @@ class OwnershipContract(StoreContract):
             self.assertEqual(self.queue.heartbeat([forgotten]), set())
         self.assertEqual(self.queue.heartbeat([here]), {here.operation_id})
         self.queue.finish(here, ended())
+
+    def test_of_several_ends_those_are_written_that_no_other_claim_has(self) -> None:
+        mine, lost = self.claimed("g1"), self.claimed("g2")
+        self.queue.defer(lost, delay_s=0, why="again")
+        self.claim_one(self.other)
+        endings = [(each, ended(log=(log_entry(each.game_id),))) for each in (mine, lost)]
+        self.assertEqual(self.queue.finish_together(endings), {mine.operation_id})
+        self.assertEqual([row.game_id for row in self.store.log_rows()], ["g1"])
+        self.assertIsNone(self.queue.verdict(lost.operation_id))
+
+    def test_of_several_ends_none_is_written_when_one_is_refused(self) -> None:
+        mine, refused = self.claimed("g1"), self.claimed("g2")
+        endings = [(mine, ended()), (refused, ended(log=(log_entry("g2", error_message="a \0"),)))]
+        with self.assertRaises(StoreRefused):
+            self.queue.finish_together(endings)
+        self.assertIsNone(self.queue.verdict(mine.operation_id))
 
     def test_nothing_is_an_orphan_while_its_instance_gives_both_signs_of_life(self) -> None:
         operation = self.claimed()

@@ -105,6 +105,40 @@ class ExecutorTestCase(WorldTestCase):
         self.assertEqual(left, [0])
 
 
+class AtSightTest(ExecutorTestCase):
+    """Operations that need no more than their record."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.world.bring(Status.RUNNING, "g1")
+        self.world.bring(Status.STOPPED, "g2")
+        for wanted in (request("g1"), request("g2", OpKind.STOP), request("g3", OpKind.STOP), request("g4")):
+            self.one.queue.submit(wanted)
+
+    def finishes(self) -> list[str]:
+        names: list[str] = []
+        self.world.store.trouble.before = names.append
+        self.one.work()
+        return [name for name in names if name.startswith("finish")]
+
+    def test_they_end_together_and_what_needs_a_container_on_its_own(self) -> None:
+        self.assertEqual(self.finishes(), ["finish_together", "finish"])
+        ends = [(row.game_id, row.error_code) for row in self.world.store.log]
+        together = [("g1", ErrorCode.REPLAY_NO_OP), ("g2", ErrorCode.REPLAY_NO_OP), ("g3", ErrorCode.NOT_FOUND)]
+        self.assertEqual(ends, [*together, ("g4", None)])
+
+    def test_their_callers_hear_of_it(self) -> None:
+        self.one.work()
+        verdicts = [self.one.completions.wait(row, 0) for row in list(self.world.store.operations)[-4:]]
+        outcomes = [verdict and verdict.outcome for verdict in verdicts]
+        self.assertEqual(outcomes, [Outcome.SUCCESS, Outcome.SUCCESS, Outcome.FAILURE, Outcome.SUCCESS])
+
+    def test_each_ends_alone_when_the_store_will_not_have_them_together(self) -> None:
+        self.world.store.refuse_endings(1)
+        self.assertEqual(self.finishes().count("finish"), 4)
+        self.assertEqual(set(self.states()), {"done"})
+
+
 class ParallelTest(ExecutorTestCase):
     def test_several_games_are_worked_on_at_once(self) -> None:
         for game_id in ("g1", "g2", "g3"):
@@ -394,7 +428,7 @@ class RefusedTest(ExecutorTestCase):
 
     def test_another_end_that_is_refused_is_an_internal_error(self) -> None:
         self.accept(job(STOP, 1))
-        self.world.store.refuse_endings(1)
+        self.world.store.refuse_endings(2)  # together with others, and alone
         self.one.work()
         self.assertEqual(self.world.results(), [("failure", "internal_error")])
 

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import unittest
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -54,6 +54,9 @@ class StoredRecords:
         if self.broken is not None:
             raise self.broken
         return self.by_id.get(game_id)
+
+    def of(self, game_ids: Collection[str]) -> Mapping[str, RuntimeRecord]:
+        raise AssertionError("no request asks for the records of some games")
 
     def page(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[RuntimeRecord]:
         if self.broken is not None:

@@ -79,7 +79,7 @@ MUTANTS = (
         name="restart-against-a-stop",
         breaks="a crashed game that was stopped meanwhile is started again",
         file="rtmanager/adapters/postgres/endings.py",
-        old="        drop_planned_restart(connection, operation.game_id)\n",
+        old="            drop_planned_restarts(connection, [operation.game_id for operation, _ in ours])\n",
         new="",
         module="test_crash_restart",
     ),

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from rtmanager.adapters.postgres.database import Connection, Database
-from rtmanager.adapters.postgres.endings import drop_planned_restart, write_event, write_log
+from rtmanager.adapters.postgres.endings import drop_planned_restarts, write_event, write_log
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.records import read_record, write_change
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding
@@ -125,8 +125,7 @@ def _write(connection: Connection, finding: Finding) -> None:
         raise _Undo(Written.CHANGED)
     if not _is_news(connection, finding):
         raise _Undo(Written.KNOWN)
-    for entry in finding.log:
-        write_log(connection, entry)
+    write_log(connection, finding.log)
     for event in finding.health:
         write_event(connection, event)
     if finding.last_exit is not None:
@@ -146,7 +145,7 @@ def _plan_restart(connection: Connection, finding: Finding) -> None:
             },
         )
     elif finding.new is not None:
-        drop_planned_restart(connection, finding.game_id)
+        drop_planned_restarts(connection, [finding.game_id])
 
 
 def _is_busy(connection: Connection, game_id: str) -> bool:

@@ -9,14 +9,17 @@ PostgreSQL itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rtmanager.adapters.postgres.database import Connection, Database
+from rtmanager.adapters.postgres.endings import as_json
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.queue import job_values
 from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
 from rtmanager.domain.messages import Message, Stream
+
+_Row = Mapping[str, object]
 
 
 class Turn:
@@ -48,11 +51,26 @@ class Turn:
                 letters.append(entry | {"to_stream": job.becomes.stream, "fields": fields})
             else:
                 operations.append(entry | job_values(job.becomes) | {"entry_rank": RANK[job.entry.stream]})
-        with self._connection.cursor() as cursor:
-            if operations:
-                cursor.executemany(SQL["accept_job"], operations)
-            if letters:
+        for rows in _told_apart(operations):
+            self._connection.execute(SQL["accept_jobs"], {"rows": as_json(rows)})
+        if letters:
+            with self._connection.cursor() as cursor:
                 cursor.executemany(SQL["accept_dead_letter"], letters)
+
+
+def _told_apart(rows: Iterable[_Row]) -> list[list[_Row]]:
+    """The rows in lists, mostly one, none with two of one id: a statement does not see what it inserts itself.
+
+    Two entries have one id where a stream was lost and the id given again before the first was taken over.
+    """
+    lists: list[dict[tuple[object, ...], _Row]] = []
+    for row in rows:
+        entry_id = row["stream"], row["entry_ms"], row["entry_seq"]
+        free = next((each for each in lists if entry_id not in each), None)
+        if free is None:
+            lists.append(free := {})
+        free[entry_id] = row
+    return [list(each.values()) for each in lists]
 
 
 class PostgresInbox:

@@ -8,7 +8,7 @@ from typing import Any
 from psycopg.errors import UniqueViolation
 
 from rtmanager.adapters.postgres.database import Database
-from rtmanager.adapters.postgres.endings import write_ending
+from rtmanager.adapters.postgres.endings import write_ending, write_endings
 from rtmanager.adapters.postgres.presence import PRESENCE_CLASS
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.domain.errors import ErrorCode
@@ -107,6 +107,10 @@ class PostgresQueue:
         """Write the end of an operation; see `write_ending`."""
         write_ending(self._database, operation, ending)
 
+    def finish_together(self, endings: Sequence[tuple[Operation, Ending]]) -> set[int]:
+        """Write the ends of several operations; the ids of those that were still this claim's."""
+        return write_endings(self._database, endings)
+
     def hand_back(self) -> Sequence[int]:
         """Make due again all that this instance still holds; returns the ids."""
         with self._database.transaction("hand_back") as connection:
@@ -136,7 +140,7 @@ def _request_values(request: Request) -> dict[str, Any]:
 
 
 def job_values(request: Request) -> dict[str, Any]:
-    """The parameters of `accept_job`, those of its entry excepted."""
+    """A row of `accept_jobs`, but for what its entry says."""
     code, message = request.problem or (None, None)
     return _request_values(request) | {"problem_code": code, "problem_message": message}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +21,12 @@ class PostgresRecords:
         """One game's record, or None."""
         rows = self._database.read("record", SQL["get_record"], {"game_id": game_id})
         return read_record(rows[0]) if rows else None
+
+    def of(self, game_ids: Collection[str]) -> Mapping[str, RuntimeRecord]:
+        """The records of these games, as far as there are any."""
+        with self._database.transaction("records_by_game") as connection:
+            rows = connection.execute(SQL["get_records"], {"game_ids": list(game_ids)})
+            return {row["game_id"]: read_record(row) for row in rows}
 
     def page(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[RuntimeRecord]:
         """Up to `limit` records by game id, those after `after`."""

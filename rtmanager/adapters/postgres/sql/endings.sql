@@ -1,14 +1,29 @@
--- name: insert_log_entry
+-- name: end_operations
+-- The ends of operations, refused (no row) where another claim has one by now. A database that was set back, by a
+-- failover or a restore, gives the same id again to another operation: that has another game or another origin.
+UPDATE operations o
+SET state = 'done', outcome = e.outcome, error_code = e.error_code, error_message = e.error_message,
+    finished_at = clock_timestamp()
+FROM json_to_recordset(%(rows)s::json)
+     AS e (id bigint, generation bigint, game_id text, source_ref text, outcome text, error_code text,
+           error_message text)
+WHERE o.id = e.id AND o.generation = e.generation AND o.state = 'running'
+  AND o.game_id = e.game_id AND o.source_ref = e.source_ref
+RETURNING o.id;
+
+-- name: insert_log_entries
 INSERT INTO operation_log (
     game_id, op_kind, op_source, source_ref, image_ref, container_id, outcome, error_code, error_message,
     started_at, finished_at)
-VALUES (
-    %(game_id)s, %(kind)s, %(source)s, %(source_ref)s, %(image_ref)s, %(container_id)s, %(outcome)s,
-    %(error_code)s, %(error_message)s, %(started_at)s, %(finished_at)s);
+SELECT game_id, kind, source, source_ref, image_ref, container_id, outcome, error_code, error_message,
+       started_at, finished_at
+FROM json_to_recordset(%(rows)s::json)
+     AS e (game_id text, kind text, source text, source_ref text, image_ref text, container_id text, outcome text,
+           error_code text, error_message text, started_at timestamptz, finished_at timestamptz);
 
--- name: drop_planned_restart
--- Something was done about the game since it crashed, or its container lives or has ended otherwise.
-DELETE FROM crash_restarts WHERE game_id = %(game_id)s;
+-- name: drop_planned_restarts
+-- Something was done about these games since they crashed, or their containers live or have ended otherwise.
+DELETE FROM crash_restarts WHERE game_id = ANY (%(game_ids)s);
 
 -- name: upsert_snapshot
 -- The last observation of a game.

@@ -9,8 +9,10 @@ SELECT nextval('outbox_turn');
 -- After a restore from a backup Redis may know a higher turn than the sequence: go on after it.
 SELECT setval('outbox_turn', %(turn)s);
 
--- name: add_message
-INSERT INTO outbox (stream, fields) VALUES (%(stream)s, %(fields)s::json);
+-- name: add_messages
+-- In this order, and with their fields in theirs.
+INSERT INTO outbox (stream, fields)
+SELECT stream, fields FROM json_to_recordset(%(rows)s::json) AS m (stream text, fields json);
 
 -- name: due_messages
 -- The oldest messages of each stream, so that a stream that cannot be written holds up no other.

@@ -2,21 +2,25 @@
 -- True for the one instance that may read the input streams now; until the end of its transaction.
 SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.ingest'));
 
--- name: accept_job
--- A stream entry becomes an operation; the same entry again changes nothing. Another entry under its id (the stream
--- was lost, and its ids are given again) becomes one of its own, with a mark that tells both apart. An entry without a
+-- name: accept_jobs
+-- Stream entries become operations; the same entry again changes nothing. Another entry under its id (the stream was
+-- lost, and its ids are given again) becomes one of its own, with a mark that tells both apart. An entry without a
 -- digest was taken over by an earlier release and counts as the same.
 INSERT INTO operations (
     game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
     stream, entry_ms, entry_seq, entry_rank, entry_digest)
 SELECT
-    %(game_id)s, %(kind)s, %(source)s, %(source_ref)s || told.apart, %(image_ref)s, %(reason)s, %(problem_code)s,
-    %(problem_message)s, %(stream)s || told.apart, %(entry_ms)s, %(entry_seq)s, %(entry_rank)s, %(digest)s
-FROM (SELECT CASE WHEN EXISTS (
-          SELECT FROM operations o
-          WHERE o.stream = %(stream)s AND o.entry_ms = %(entry_ms)s AND o.entry_seq = %(entry_seq)s
-            AND o.entry_digest <> %(digest)s)
-      THEN %(again)s ELSE '' END AS apart) told
+    j.game_id, j.kind, j.source, j.source_ref || told.apart, j.image_ref, j.reason, j.problem_code, j.problem_message,
+    j.stream || told.apart, j.entry_ms, j.entry_seq, j.entry_rank, j.digest
+FROM json_to_recordset(%(rows)s::json)
+     AS j (game_id text, kind text, source text, source_ref text, image_ref text, reason text, problem_code text,
+           problem_message text, stream text, entry_ms numeric, entry_seq numeric, entry_rank smallint, digest text,
+           again text),
+     LATERAL (SELECT CASE WHEN EXISTS (
+                  SELECT FROM operations o
+                  WHERE o.stream = j.stream AND o.entry_ms = j.entry_ms AND o.entry_seq = j.entry_seq
+                    AND o.entry_digest <> j.digest)
+              THEN j.again ELSE '' END AS apart) told
 ON CONFLICT (stream, entry_ms, entry_seq) WHERE stream IS NOT NULL DO NOTHING;
 
 -- name: latest_entries
@@ -131,15 +135,6 @@ RETURNING o.id, o.game_id, o.kind;
 UPDATE operations
 SET state = 'due', owner = NULL, deferrals = deferrals + 1, deferred_why = %(why)s,
     not_before = clock_timestamp() + make_interval(secs => %(delay_s)s)
-WHERE id = %(id)s AND generation = %(generation)s AND state = 'running'
-  AND game_id = %(game_id)s AND source_ref = %(source_ref)s;
-
--- name: end_operation
--- The end of an operation, refused (no row) when another claim has it by now. A database that was set back, by a
--- failover or a restore, gives the same id again to another operation: that has another game or another origin.
-UPDATE operations
-SET state = 'done', outcome = %(outcome)s, error_code = %(error_code)s, error_message = %(error_message)s,
-    finished_at = clock_timestamp()
 WHERE id = %(id)s AND generation = %(generation)s AND state = 'running'
   AND game_id = %(game_id)s AND source_ref = %(source_ref)s;
 

@@ -5,6 +5,13 @@ SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint
 FROM runtime_records
 WHERE game_id = %(game_id)s;
 
+-- name: get_records
+-- The records of several games.
+SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
+       started_at, stopped_at, removed_at, last_op_at, created_at
+FROM runtime_records
+WHERE game_id = ANY (%(game_ids)s);
+
 -- name: list_records
 -- A page of records in the order of their ids, after `after`, of one status or of all.
 SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,

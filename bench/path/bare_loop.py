@@ -1,0 +1,43 @@
+"""The loop that one writes first: read a stream, insert a row, add an entry, commit; job by job, on one thread."""
+
+import json
+from typing import Any
+
+from bench.path.jobs import Jobs
+from harness.fixtures.postgres import RUNTIME_MANAGER, Database
+
+_JOBS, _RESULTS, _GROUP = "bench:jobs", "bench:results", "bench"
+#: As many as the manager reads at once.
+_AT_ONCE = 200
+_MAXLEN = 10_000
+
+
+class BareLoop:
+    """Its table and its streams."""
+
+    # `Any`: redis-py annotates replies as unions of everything, differently in each release.
+    def __init__(self, database: Database, redis: Any) -> None:
+        self._database = database
+        self._redis = redis
+        redis.xgroup_create(_JOBS, _GROUP, id="0", mkstream=True)
+        with database.connect(RUNTIME_MANAGER.role) as connection:
+            connection.execute("CREATE TABLE bench_jobs (id bigserial PRIMARY KEY, entry_id text UNIQUE, fields json)")
+
+    def do(self, jobs: Jobs) -> None:
+        """Add them for the loop, and run it until all are done."""
+        import psycopg
+
+        jobs.add(_JOBS)
+        with psycopg.connect(self._database.dsn) as connection:
+            left = jobs.count
+            while left:
+                [[_, entries]] = self._redis.xreadgroup(_GROUP, "bench", {_JOBS: ">"}, count=_AT_ONCE)
+                for entry_id, fields in entries:
+                    connection.execute(
+                        "INSERT INTO bench_jobs (entry_id, fields) VALUES (%s, %s)", (entry_id, json.dumps(fields))
+                    )
+                    result = {"game_id": fields["game_id"], "outcome": "success", "error_code": "replay_no_op"}
+                    self._redis.xadd(_RESULTS, result, maxlen=_MAXLEN, approximate=True)
+                    connection.commit()
+                self._redis.xack(_JOBS, _GROUP, *(entry_id for entry_id, _ in entries))
+                left -= len(entries)

@@ -1,0 +1,70 @@
+"""The jobs, and how it is known that all of them are done."""
+
+from typing import Any
+
+from bench.errors import BenchError
+from harness.errors import WaitFailed
+from harness.fixtures.postgres import Database
+from harness.waiting import wait_until
+
+STREAM, RESULTS = "runtime:stop_jobs", "runtime:job_results"
+
+#: What is not done after so many seconds is not done at all.
+DONE_S = 120.0
+LOOK_AGAIN_S = 0.005
+#: Entries that are added in one go.
+_AT_ONCE = 1000
+
+_REMOVED = """
+    INSERT INTO rtmanager.runtime_records
+        (game_id, status, engine_endpoint, state_path, docker_network, removed_at, last_op_at, created_at)
+    SELECT 'game-' || n, 'removed', '', '', '', now(), now(), now() FROM generate_series(1, %s) n"""
+
+
+class Jobs:
+    """So many jobs, for games with as many records."""
+
+    # `Any`: redis-py annotates replies as unions of everything, differently in each release.
+    def __init__(self, database: Database, redis: Any, count: int) -> None:
+        self._database = database
+        self._redis = redis
+        self.count = count
+
+    def have_removed_games(self) -> None:
+        """Write their records."""
+        with self._database.connect() as connection:
+            connection.execute(_REMOVED, [self.count])
+
+    def add(self, stream: str) -> None:
+        """Add them all, one for each game."""
+        for first in range(1, self.count + 1, _AT_ONCE):
+            with self._redis.pipeline(transaction=False) as pipe:
+                for number in range(first, min(first + _AT_ONCE, self.count + 1)):
+                    fields = {"game_id": f"game-{number}", "reason": "cancelled", "requested_at_ms": "1700000000000"}
+                    pipe.xadd(stream, fields)
+                pipe.execute()
+
+    def do(self) -> None:
+        """Add them for the manager, and wait for its results; raises BenchError unless there is one of each."""
+        results, logged = self._results(), self._logged()
+        self.add(STREAM)
+        due = results + self.count
+        try:
+            wait_until("results", lambda: self._results() >= due, timeout_s=DONE_S, interval_s=LOOK_AGAIN_S)
+        except WaitFailed as failure:
+            raise BenchError(f"{self._results() - results} of {self.count} jobs are done: {failure}") from None
+        if self._results() != due or self._logged() != logged + self.count:
+            raise BenchError(
+                f"{self.count} jobs have {self._results() - results} results and {self._logged() - logged} log rows"
+            )
+
+    def _results(self) -> int:
+        """How many there ever were: the stream itself is trimmed."""
+        return int(self._redis.xinfo_stream(RESULTS)["entries-added"]) if self._redis.exists(RESULTS) else 0
+
+    def _logged(self) -> int:
+        with self._database.connect() as connection:
+            [count] = connection.execute(
+                "SELECT count(*) FROM rtmanager.operation_log WHERE error_code = 'replay_no_op'"
+            ).fetchone() or (0,)
+            return int(count)

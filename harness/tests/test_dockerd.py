@@ -172,6 +172,14 @@ class LifeTest(unittest.TestCase):
                 self.own.start_again()
                 self.assertEqual(self.state(game)[0], live_restore)
 
+    def test_its_mounts_are_its_own_and_its_data_directory_is_none_of_them(self) -> None:
+        lines = Path(f"/proc/{self.own.pid}/mountinfo").read_text().splitlines()
+        root = next(line for line in lines if line.split()[4] == "/")
+        own = [line.split()[4] for line in lines if "/dockerd-" in line.split()[4]]
+        self.assertIn(" shared:", root)
+        self.assertEqual([point for point in own if point.endswith("/docker")], [])
+        self.assertEqual([line for line in Path("/proc/mounts").read_text().splitlines() if "/dockerd-" in line], [])
+
     def test_a_frozen_daemon_is_silent_while_its_containers_run_and_answers_when_it_is_thawed(self) -> None:
         _, address = self.game(live_restore=False)
         self.own.freeze()

@@ -6,7 +6,7 @@ is not counted: in it libraries are imported and files read from the disk.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 #: The name of the only phase of a side that has no parts.
@@ -64,6 +64,10 @@ class Contest:
     goals: Mapping[str, Goal] = field(default_factory=dict)
     #: How much a run does: jobs, requests. None where a run is one thing.
     amount: int | None = None
+    #: The phases in which that is done, where there are others.
+    amount_of: Collection[str] | None = None
+    #: Whether a round that is not counted goes before: not where a run is long, and nothing in it is done first.
+    warm_up: bool = True
 
     def rounds_of(self, asked: int) -> int:
         """How many rounds are held when so many are asked for."""
@@ -82,7 +86,7 @@ Samples = Mapping[str, Sequence[Sample]]
 def hold(contest: Contest, rounds: int) -> Samples:
     """Run every side `rounds` times, or as often as the contest says itself, after one round that is not counted."""
     taken: dict[str, list[Sample]] = {side.name: [] for side in contest.sides}
-    for number in range(contest.rounds_of(rounds) + 1):
+    for number in range(0 if contest.warm_up else 1, contest.rounds_of(rounds) + 1):
         for side in rotated(contest.sides, number):
             contest.before()
             sample = side.run()

@@ -7,18 +7,22 @@ from collections.abc import Iterator
 from contextlib import closing
 from unittest import mock
 
+from bench import child
+from bench.crowd import engines, games
 from bench.errors import BenchError
-from bench.watch import child, crowd, engines, probing, reconciling
+from bench.watch import probing, reconciling
 from bench.watch.exits import Shared
 from rtmanager.adapters.docker import views
 from rtmanager.adapters.docker.runtime import DockerRuntime
 from rtmanager.adapters.probing import EngineProbes
 from rtmanager.domain.drift import Looked, decide
+from rtmanager.testing.findings import MemoryFindings
+from rtmanager.testing.store import MemoryStore
 
 
 class ChildTest(unittest.TestCase):
     def test_it_is_there_for_as_long_as_it_is_wanted(self) -> None:
-        with child.running("bench.watch.crowded_daemon", "1") as host:
+        with child.running("bench.crowd.daemon", "1") as host:
             path = host.removeprefix("unix://")
             self.assertTrue(os.path.exists(path))
 
@@ -26,9 +30,9 @@ class ChildTest(unittest.TestCase):
 
     def test_one_that_does_not_come_up_is_no_figure(self) -> None:
         with (
-            mock.patch("bench.watch.child.sys.executable", "/bin/true"),
+            mock.patch("bench.child.sys.executable", "/bin/true"),
             self.assertRaisesRegex(BenchError, "did not come up"),
-            child.running("bench.watch.engines"),
+            child.running("bench.crowd.engines"),
         ):
             self.fail("it came up")
 
@@ -83,17 +87,23 @@ class DescriptorsTest(unittest.TestCase):
 
 class ReconcilingTest(unittest.TestCase):
     def test_records_and_containers_agree_in_everything(self) -> None:
-        listed = [views.listed(each) for each in crowd.listed(300)]
+        listed = [views.listed(each) for each in games.listed(300)]
 
-        self.assertEqual(decide(crowd.records(300), listed, Looked(crowd.STARTED), crowd.HOUSE), [])
+        self.assertEqual(decide(games.records(300), listed, Looked(games.STARTED), games.HOUSE), [])
         self.assertEqual(len({each.addresses["galaxy-net"] for each in listed}), 300)
 
     def test_a_pass_over_the_crowd_needs_no_look(self) -> None:
-        with child.running("bench.watch.crowded_daemon", "20") as host, closing(DockerRuntime(host)) as runtime:
-            self.assertFalse(reconciling.reconciler(runtime, 20).step())
+        store = MemoryStore(lambda: games.STARTED)
+        for record in games.records(20):
+            store.put_record(record)
+        with child.running("bench.crowd.daemon", "20") as host, closing(DockerRuntime(host)) as runtime:
+            reconciler = reconciling.reconciler(store.records, MemoryFindings(store), runtime)
+            self.assertFalse(reconciler.step())
 
+            *_, one_more = games.records(21)
+            store.put_record(one_more)
             with self.assertRaisesRegex(BenchError, "game-00020 differs"):
-                reconciling.reconciler(runtime, 21).step()
+                reconciler.step()
 
     def test_a_pass_that_asks_for_more_than_one_list_is_no_figure(self) -> None:
         asked = [0, 1, 1, 3]

@@ -9,10 +9,12 @@ import asyncio
 import resource
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 
-from bench.contest import Contest, Sample, Side
+from bench.contest import Contest, Goal, Sample, Side
+from bench.crowd import engines
 from bench.errors import BenchError
-from bench.watch import engines
+from bench.measure import Measure
 from bench.watch.clocks import on_both_clocks
 from rtmanager.adapters.probing import MOST_PARALLEL, EngineProbes
 from rtmanager.workers.watching import Target
@@ -26,9 +28,14 @@ TIMEOUT_S = 2.0
 #: Descriptors that are wanted: the questions', and some for the rest.
 DESCRIPTORS = WIDTH + 500
 
-#: Rounds in which everybody waits for the timeout; the longer one has five times as many engines.
-HANGING_ROUNDS = 5
-LONG_ROUNDS = 1
+#: Rounds of 2,000 engines, and of 10,000; those that hang take their timeout, and five times it.
+ROUNDS, LONG_ROUNDS = 10, 2
+HANGING_ROUNDS, LONG_HANGING_ROUNDS = 3, 1
+
+GOAL = Goal(median=1.5)
+
+#: The service's own default: within it, a cycle has to be over.
+INTERVAL_S = 15.0
 
 #: How many engines were asked, and how many of them are healthy.
 Count = tuple[int, int]
@@ -36,20 +43,47 @@ Count = tuple[int, int]
 Ask = Callable[[Sequence[Target]], Count]
 
 
-def contests() -> Iterator[Contest]:
-    """All healthy, all hanging, and many more hanging than may be asked at once."""
-    allow_descriptors(DESCRIPTORS)
-    with engines.running() as there, closing(EngineProbes(parallel=WIDTH)) as probes, closing(PlainClient()) as plain:
+@dataclass
+class Probing:
+    """The contests, and then how long a cycle took in each."""
 
-        def contest(title: str, targets: Sequence[Target], healthy: int, rounds: int | None = None) -> Contest:
-            expected = len(targets), healthy
-            ours = Side("the prober's questions", _run(lambda each: _ours(probes, each), targets, expected))
-            theirs = Side("a plain asyncio client", _run(plain.ask, targets, expected))
-            return Contest(title, ours, [theirs], rounds=rounds)
+    _cycles: dict[str, float] = field(default_factory=dict)
 
-        yield contest("2,000 engines, all healthy", there.healthy(2000), 2000)
-        yield contest("2,000 engines, all hanging", there.hanging(2000), 0, HANGING_ROUNDS)
-        yield contest("10,000 engines, all hanging", there.hanging(10_000), 0, LONG_ROUNDS)
+    def contests(self) -> Iterator[Contest]:
+        """All healthy, all hanging, and more of both than may be asked at once."""
+        allow_descriptors(DESCRIPTORS)
+        with (
+            engines.running() as there,
+            closing(EngineProbes(parallel=WIDTH)) as probes,
+            closing(PlainClient()) as plain,
+        ):
+
+            def contest(title: str, targets: Sequence[Target], healthy: int, rounds: int) -> Contest:
+                expected = len(targets), healthy
+                ours = _run(lambda each: _ours(probes, each), targets, expected)
+                theirs = _run(plain.ask, targets, expected)
+                return Contest(
+                    title,
+                    Side("the prober's questions", lambda: self._noted(title, ours())),
+                    [Side("a plain asyncio client", theirs)],
+                    rounds=rounds,
+                    warm_up=len(targets) <= WIDTH,
+                    goals={"CPU": GOAL},
+                )
+
+            yield contest("2,000 engines, all healthy", there.healthy(2000), 2000, ROUNDS)
+            yield contest("10,000 engines, all healthy", there.healthy(10_000), 10_000, LONG_ROUNDS)
+            yield contest("2,000 engines, all hanging", there.hanging(2000), 0, HANGING_ROUNDS)
+            yield contest("10,000 engines, all hanging", there.hanging(10_000), 0, LONG_HANGING_ROUNDS)
+
+    def measures(self) -> Iterator[Measure]:
+        """The longest cycle of each contest."""
+        for title, seconds in self._cycles.items():
+            yield Measure(f"a cycle over {title}, at most", seconds, "s", at_most=INTERVAL_S)
+
+    def _noted(self, title: str, sample: Sample) -> Sample:
+        self._cycles[title] = max(sample["wall"], self._cycles.get(title, 0.0))
+        return sample
 
 
 def allow_descriptors(wanted: int) -> None:

@@ -1,45 +1,84 @@
 """One pass of the reconciler over many games that run as they should, against the list call that it has to make.
 
-The references are floors: the same call by our adapter, which reads every container into a value, and by the SDK,
-which stops at the JSON. What the pass takes beyond the first is the records and the comparing.
+The references are floors: the same call by the SDK, which stops at the JSON, and by our adapter, which reads every
+container into a value. What the pass takes beyond the second is the records, which it reads from a real PostgreSQL,
+and the comparing.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from docker import APIClient
 
-from bench.contest import Contest, Sample, Side
+from bench import child
+from bench.contest import Contest, Goal, Sample, Side
+from bench.crowd import games
 from bench.errors import BenchError
-from bench.watch import child, crowd
 from bench.watch.clocks import on_both_clocks
+from harness.fixtures import postgres, services
 from rtmanager.adapters.docker.runtime import DockerRuntime
-from rtmanager.testing.findings import MemoryFindings
-from rtmanager.testing.store import MemoryStore
+from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.postgres.findings import PostgresFindings
+from rtmanager.adapters.postgres.migrate import migrate
+from rtmanager.adapters.postgres.records import PostgresRecords
+from rtmanager.domain.record import RuntimeRecord
+from rtmanager.operations.ports import ContainerRuntime
+from rtmanager.operations.store import Records
 from rtmanager.workers.attention import Attention, Hint
 from rtmanager.workers.reconcile import Reconciler
 from rtmanager.workers.strays import Strays
+from rtmanager.workers.watching import Findings
 
 GAMES = 10_000
+ROUNDS = 12
+
+GOAL = Goal(median=2.0)
+
+#: The service's own defaults.
+SILENCE_S, CONNECTIONS = 8.0, 16
 
 
 def contests() -> Iterator[Contest]:
     """A pass in which everything agrees, as nearly every pass finds it."""
-    with (
-        child.running("bench.watch.crowded_daemon", str(GAMES)) as host,
-        closing(DockerRuntime(host)) as runtime,
-        closing(APIClient(base_url=host, version="auto")) as sdk,
-    ):
-        one_pass = reconciler(runtime, GAMES).step
-        yield Contest(
-            f"one pass over {GAMES:,} records and containers",
-            Side("the reconciler", counted(one_pass, lambda: int(sdk.info()["Lists"]))),
+    with child.running("bench.crowd.daemon", str(GAMES)) as host, Pass.over(games.records(GAMES), host) as made:
+        title = f"one pass over {GAMES:,} records and containers"
+        yield made.contest(title, GAMES, lambda: int(made.sdk.info()["Lists"]))
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A pass, and what it is compared with."""
+
+    reconciler: Reconciler
+    runtime: DockerRuntime
+    sdk: APIClient
+
+    @classmethod
+    @contextmanager
+    def over(cls, records: Iterable[RuntimeRecord], docker_host: str) -> Iterator["Pass"]:
+        """Over these records in a PostgreSQL of their own, and the containers of that Docker."""
+        with ExitStack() as cleanup:
+            database = cleanup.enter_context(stored(records))
+            runtime = cleanup.enter_context(closing(DockerRuntime(docker_host)))
+            sdk = cleanup.enter_context(closing(APIClient(base_url=docker_host, version="auto")))
+            made = reconciler(PostgresRecords(database), PostgresFindings(database, 1), runtime)
+            yield cls(made, runtime, sdk)
+
+    def contest(self, title: str, containers: int, lists: Callable[[], int] | None = None) -> Contest:
+        """Against the list call alone; `lists` tells how often Docker was asked for a list."""
+        one_pass = self.reconciler.step
+        return Contest(
+            title,
+            Side("the reconciler", counted(one_pass, lists) if lists else lambda: on_both_clocks(one_pass)[0]),
             [
-                Side("the list call by our adapter", lambda: on_both_clocks(runtime.list_games)[0]),
-                Side("the list call by the SDK", lambda: on_both_clocks(lambda: sdk.containers(all=True))[0]),
+                Side("the list call by the SDK", _listing(lambda: self.sdk.containers(all=True), containers)),
+                Side("the list call by our adapter", _listing(self.runtime.list_games, containers)),
             ],
+            rounds=ROUNDS,
+            goals={"wall": GOAL},
         )
 
 
@@ -57,22 +96,35 @@ def counted(one_pass: Callable[[], object], lists: Callable[[], int]) -> Callabl
     return run
 
 
-def reconciler(runtime: DockerRuntime, games: int) -> Reconciler:
-    """Over records that agree with the containers of as many games."""
+def reconciler(records: Records, findings: Findings, runtime: ContainerRuntime) -> Reconciler:
+    """One that wants no second look at any game; what others have on a real Docker is reported to nobody."""
     logger = logging.getLogger("bench")
-    store = MemoryStore(_now)
-    for record in crowd.records(games):
-        store.put_record(record)
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
     return Reconciler(
-        records=store.records,
-        findings=MemoryFindings(store),
+        records=records,
+        findings=findings,
         runtime=runtime,
         attention=_Nobody(logger),
         strays=Strays(logger),
-        house=crowd.HOUSE,
-        clock=_now,
+        house=games.HOUSE,
+        clock=lambda: datetime.now(UTC),
         logger=logger,
     )
+
+
+@contextmanager
+def stored(records: Iterable[RuntimeRecord]) -> Iterator[Database]:
+    """A database of the service's with these records."""
+    server, _ = services.servers()
+    made = server.create_database(postgres.RUNTIME_MANAGER)
+    with closing(Database(made.dsn, max_connections=CONNECTIONS, silence_s=SILENCE_S)) as database:
+        migrate(database, logging.getLogger("bench"))
+        with made.connect() as connection:
+            games.fill(connection, records)
+        database.open()
+        yield database
+    made.drop()
 
 
 class _Nobody(Attention):
@@ -85,5 +137,13 @@ class _Nobody(Attention):
         raise BenchError(f"game {game_id} differs from its record")
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _listing(ask: Callable[[], Sized], containers: int) -> Callable[[], Sample]:
+    """The `run` of a list call; what was listed is dropped on the clock, as in the pass."""
+
+    def run() -> Sample:
+        sample, found = on_both_clocks(lambda: len(ask()))
+        if found < containers:
+            raise BenchError(f"{found} containers are in the list, but there are {containers}")
+        return sample
+
+    return run

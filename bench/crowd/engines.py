@@ -9,15 +9,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
-from bench.watch import child
+from bench import child
+from bench.crowd import games
 from rtmanager.workers.watching import Target
 
 #: As many as may knock at once; the kernel takes no more than net.core.somaxconn.
 BACKLOG = 4096
 
-_FIRST = IPv4Address("127.16.0.1")
 _ANSWER = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\nConnection: close\r\n\r\n"
     b'{"status":"ok"}'
@@ -49,7 +48,7 @@ def running() -> Iterator[Engines]:
 
 
 def _targets(count: int, port: int) -> list[Target]:
-    return [Target(f"game-{number}", str(_FIRST + number), port) for number in range(count)]
+    return [Target(f"game-{number}", games.address(number), port) for number in range(count)]
 
 
 class _Hanging(asyncio.Protocol):

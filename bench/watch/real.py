@@ -1,0 +1,63 @@
+"""One pass of the reconciler over the containers of a real Docker.
+
+They are made and not started: starting two hundred takes half a minute and adds nothing to what Docker says of them in
+a list. So their games are on record as stopped.
+"""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+
+from bench.contest import Contest
+from bench.crowd import games
+from bench.watch.reconciling import Pass
+from harness import daemon, images
+from harness.fixtures import network
+from harness.fixtures.network import Network
+from harness.runs import runner
+from rtmanager.domain.container import KIND, LABEL_GAME_ID, LABEL_IMAGE_REF, LABEL_KIND, LABEL_OWNER, OWNER
+from rtmanager.domain.game import container_name
+from rtmanager.domain.record import RuntimeRecord, Status
+
+CONTAINERS = 200
+
+#: Containers that are made side by side.
+THREADS = 4
+
+
+def contests() -> Iterator[Contest]:
+    """A pass in which everything agrees."""
+    with _containers() as records, Pass.over(records, daemon.host()) as made:
+        yield made.contest(f"one pass over {CONTAINERS} records and real containers", CONTAINERS)
+
+
+@contextmanager
+def _containers() -> Iterator[Sequence[RuntimeRecord]]:
+    """Make them; the records that agree with them."""
+    on, run = network.create(), secrets.token_hex(4)
+    try:
+        with ThreadPoolExecutor(THREADS) as threads:
+            yield list(threads.map(lambda record: _made(record, run, on), games.records(CONTAINERS)))
+    finally:
+        on.remove()
+
+
+def _made(record: RuntimeRecord, run: str, on: Network) -> RuntimeRecord:
+    """The game's container on that Docker, as a stop would have left it, under a name that only this run uses."""
+    record = replace(record, game_id=f"{run}-{record.game_id}", status=Status.STOPPED, stopped_at=games.STARTED)
+    labels = {
+        LABEL_OWNER: OWNER,
+        LABEL_KIND: KIND,
+        LABEL_GAME_ID: record.game_id,
+        LABEL_IMAGE_REF: images.engine().ref,
+        **runner.current().labels(),
+    }
+    made = on.client.create_container(
+        images.engine().ref,
+        name=container_name(record.game_id),
+        labels=labels,
+        host_config=on.client.create_host_config(network_mode=on.name),
+    )
+    return replace(record, current_container_id=made["Id"])

@@ -82,7 +82,7 @@ class Exchange(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        self.rfile.read(length)
+        body = self.rfile.read(length)
         daemon = self.server.owner
         parts = urlsplit(self.path)
         path = parts.path
@@ -94,6 +94,8 @@ class Exchange(BaseHTTPRequestHandler):
         daemon.requests.append(request)
         daemon.queries.append(dict(parse_qsl(parts.query)))
         daemon.headers.append(dict(self.headers))
+        daemon.bodies.append(body)
+        daemon.connections.add(self)
         answer = daemon.answers.get(request)
         if answer is None:
             self.refuse(404, f"page not found: {request}")
@@ -168,6 +170,9 @@ class FakeDaemon:
         self.versions: list[str] = []
         self.queries: list[dict[str, str]] = []
         self.headers: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
+        #: Those on which a request came; one is an `Exchange`.
+        self.connections: set[Exchange] = set()
         self.api_version = api_version
         #: What its clock says; None: the time.
         self.date: datetime | None = None

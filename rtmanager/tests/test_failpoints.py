@@ -34,7 +34,7 @@ RAW = {
     "_pool.connection": {"transaction", "read"},
     "_database.connect": {"_take"},
     "database.connect": {"migrate"},
-    "docker.APIClient": {"_new_client"},
+    "EngineClient": {"_new_client"},
     "os.mkdir": {"prepare"},
     "os.fchown": {"_adjust"},
     "os.fchmod": {"_adjust"},

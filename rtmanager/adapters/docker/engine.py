@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 from rtmanager import failpoints
 from rtmanager.adapters.docker.errors import is_answer, never_connected, reason, timed_out, words
 from rtmanager.adapters.docker.lines import Address, Allowance, Lines
-from rtmanager.adapters.docker.transport import EngineAdapter
+from rtmanager.adapters.docker.transport import EngineAdapter, EngineClient
 from rtmanager.domain.errors import Unavailable
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class Deadlines:
     start_s: float = 90.0
     #: Beyond the grace time of a stop: the kill, and the engine's own wait of 10 s for its effect.
     stop_margin_s: float = 20.0
-    #: Removing a container and seeing that it is gone.
+    #: Removing a container, and waiting while somebody else does.
     remove_s: float = 60.0
 
 
@@ -125,12 +125,9 @@ class Engine:
         if self._closed.is_set():
             raise self.unavailable("closed")
         try:
-            client = docker.APIClient(base_url=self._base_url, version=api_version)
+            return EngineClient(self._base_url, api_version, self._adapter)
         except (DockerException, ValueError) as error:
             raise self.unavailable(f"{error}; check docker's config.json (DOCKER_CONFIG)") from error
-        client.trust_env = False  # no proxy of the environment between us and the engine
-        client.mount("http://", self._adapter)
-        return client
 
     def _no_answer(self, error: Exception, allowed: Allowance) -> Unavailable:
         if timed_out(error):

@@ -123,7 +123,7 @@ class DockerRuntime:
     def remove(self, container_id: str) -> None:
         """See the port; anonymous volumes go with the container, a process never does."""
         until = monotonic() + self._deadlines.remove_s
-        tried = False
+        refused = False
         while True:
             try:
                 self._engine.ask(
@@ -132,12 +132,14 @@ class DockerRuntime:
                     lambda client: client.remove_container(container_id, v=True),
                 )
             except NotFound as error:
-                if tried:
-                    return
-                raise ContainerNotFound(f"container {container_id} does not exist") from error
+                if not refused:
+                    raise ContainerNotFound(f"container {container_id} does not exist") from error
+                return
             except APIError as error:
                 self._wait_to_remove(container_id, error, until)
-            tried = True
+                refused = True
+            else:
+                return
 
     def inspect(self, id_or_name: str) -> ContainerView:
         """See the port."""

@@ -1,22 +1,28 @@
 """HTTP over the sockets of `lines`, as `requests` and so the SDK want it.
 
 The SDK's own adapter keeps a connection pool for each *URL*: connections are hardly ever used again, and once
-there are more URLs than pools, threads close each other's. Here there is one pool for one engine.
+there are more URLs than pools, threads close each other's. Here there is one pool for one engine. And a question
+whose answer comes in one piece goes to the pool at once: `requests` looks for cookies, redirects and proxies on the
+way, of which there are none, and that takes longer than all the rest of a small call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
 
+import docker
+from requests import Response
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool
+from requests.utils import get_encoding_from_headers
+from urllib3 import HTTPConnectionPool, Timeout
 from urllib3.connection import HTTPConnection
 
 from rtmanager.adapters.docker.lines import CONNECT_S, Address, EngineSocket, Lines
 
 if TYPE_CHECKING:
-    from requests import PreparedRequest, Response
+    from requests import PreparedRequest
     from urllib3.response import HTTPResponse
 
 
@@ -59,6 +65,48 @@ class EngineAdapter(HTTPAdapter):
         timeout = (CONNECT_S, self._lines.allowance.total_s)
         return super().send(request, stream=stream, timeout=timeout, verify=False)
 
+    def exchange(self, method: str, target: str, body: str | None, headers: Mapping[str, str]) -> Response:
+        """Ask, and read the whole answer. Raises urllib3's `HTTPError`."""
+        timeout = Timeout(CONNECT_S, self._lines.allowance.total_s)
+        answer = self._pool.urlopen(
+            method, target, body, headers, retries=False, redirect=False, timeout=timeout, preload_content=False
+        )
+        response = Response()
+        response.status_code, response.reason, response.url = answer.status, answer.reason or "", target
+        response.headers.update(answer.headers)
+        response.encoding = get_encoding_from_headers(response.headers)
+        response.raw = answer
+        response.content  # noqa: B018 - read now, which gives the connection back
+        return response
+
     def close(self) -> None:
         super().close()
         self._pool.close()
+
+
+class EngineClient(docker.APIClient):
+    """The SDK's client, over an adapter."""
+
+    def __init__(self, base_url: str, api_version: str, adapter: EngineAdapter) -> None:
+        super().__init__(base_url=base_url, version=api_version)
+        self.trust_env = False  # no proxy of the environment between us and the engine
+        self.mount("http://", adapter)
+        self._adapter = adapter
+        self._name = str(self.headers["User-Agent"])
+
+    def request(  # type: ignore[override]  # what else `requests` would take nobody gives
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, Any] | None = None,
+        data: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        stream: bool = False,
+        **how: Any,
+    ) -> Response:
+        """Where every call of the SDK comes by. A stream is read as it comes, and `requests` knows how."""
+        if stream:
+            return super().request(method, url, params=params, data=data, headers=headers, stream=True, **how)
+        query = urlencode({name: value for name, value in (params or {}).items() if value is not None}, doseq=True)
+        target = urlsplit(url).path + (f"?{query}" if query else "")
+        return self._adapter.exchange(method, target, data, {"User-Agent": self._name, **(headers or {})})

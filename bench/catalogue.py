@@ -44,6 +44,7 @@ BENCHES: Mapping[str, tuple[str, str]] = {
     "path": ("bench.path.bench", "jobs that need no Docker, from the stream of jobs to that of results"),
     "profile": ("bench.profile.bench", "one start job, drawn and accounted for to the last millisecond"),
     "recovery": ("bench.recovery.bench", "all that is due, done again after a kill and after outages (15 minutes)"),
+    "rest": ("bench.rest.bench", "records read one by one and listed, against FastAPI on uvicorn"),
     "watch": ("bench.watch.bench", "engines probed, containers compared with the records, exits told"),
 }
 

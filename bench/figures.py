@@ -77,11 +77,12 @@ def figures(contest: Contest, samples: Samples) -> Iterator[Figure]:
                 ratio_p95=percentile(ours, 95) / percentile(theirs, 95),
                 worst=max(ratios),
                 rounds=len(ours),
-                ours_per_second=_rate(contest, ours),
-                theirs_per_second=_rate(contest, theirs),
+                ours_per_second=_rate(contest, phase, ours),
+                theirs_per_second=_rate(contest, phase, theirs),
                 goal=contest.goals.get(phase) if number == 0 else None,
             )
 
 
-def _rate(contest: Contest, seconds: Sequence[float]) -> float | None:
-    return None if contest.amount is None else contest.amount / median(seconds)
+def _rate(contest: Contest, phase: str, seconds: Sequence[float]) -> float | None:
+    done = contest.amount_of is None or phase in contest.amount_of
+    return contest.amount / median(seconds) if contest.amount is not None and done else None

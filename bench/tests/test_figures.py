@@ -45,6 +45,14 @@ class FiguresTest(unittest.TestCase):
         self.assertFalse(reached(Goal(p95=3.9)))
         self.assertFalse(reached(Goal(per_second=51)))
 
+    def test_a_rate_is_told_of_the_phases_in_which_the_amount_is_done(self) -> None:
+        samples = {name: [{"ready": 2.0, "slowest": 0.1}] for name in ("ours", "theirs")}
+        contest = replace(self.contest, amount=50, amount_of=("ready",))
+
+        found = {figure.phase: figure.ours_per_second for figure in figures(contest, samples)}
+
+        self.assertEqual(found, {"ready": 25.0, "slowest": None})
+
     def test_only_the_first_reference_is_the_one_to_be_measured_against(self) -> None:
         contest = Contest(
             "starting",

@@ -1,17 +1,19 @@
 """A manager that notes when each of its effects begins and ends: `python -m bench.profile.traced FILE`.
 
 It is the manager itself: the failpoints, which stand around every effect, note the time instead of testing a name,
-and so does the way into a transaction, of which they see the commit only. The notes are kept in memory and written
-to the file at the end.
+and so do the ways to PostgreSQL, of which they see the end only. The notes are kept in memory and written to the file
+when the manager ends.
 """
 
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
+
+from psycopg.rows import DictRow
 
 from bench.profile.notes import Note, Turn, written
 from rtmanager import cli, failpoints
@@ -23,10 +25,12 @@ class Recorder:
 
     def __init__(self) -> None:
         self.notes: list[Note] = []
+        self._reading = threading.local()
 
     def before(self, effect: str) -> None:
-        """In place of `failpoints.before`: only a transaction calls it, when it is about to commit."""
-        self._note(Turn.BECOMES, f"{effect}, commit")
+        """In place of `failpoints.before`: a transaction calls it when it is about to commit."""
+        if not getattr(self._reading, "now", False):
+            self._note(Turn.BECOMES, f"{effect}, commit")
 
     def after(self, effect: str) -> None:
         """In place of `failpoints.after`: `transaction` sees the end of a commit, too."""
@@ -52,23 +56,34 @@ class Recorder:
         finally:
             self._note(Turn.ENDS, effect)
 
+    def read(self, database: Database, name: str, statement: bytes, values: Mapping[str, object]) -> list[DictRow]:
+        """In place of `Database.read`, which has nothing to commit."""
+        self._reading.now = True
+        try:
+            with self.around(f"postgres.{name}"):
+                return _read(database, name, statement, values)
+        finally:
+            self._reading.now = False
+
     def _note(self, turn: Turn, what: str) -> None:
         self.notes.append(Note(time.monotonic_ns(), threading.current_thread().name, turn, what))
 
 
-_transaction = Database.transaction
+_transaction, _read = Database.transaction, Database.read
 
 
 def main(path: Path) -> int:
     """Serve, and write what was noted."""
     recorder = Recorder()
 
-    def transaction(database: Database, name: str) -> AbstractContextManager[Connection]:
-        return recorder.transaction(database, name)
-
     with (
         mock.patch.multiple(failpoints, before=recorder.before, after=recorder.after, around=recorder.around),
-        mock.patch.object(Database, "transaction", transaction),
+        # Functions and not methods: what stands in a class is called with its object, which a method has already.
+        mock.patch.multiple(
+            Database,
+            transaction=lambda *asked: recorder.transaction(*asked),
+            read=lambda *asked: recorder.read(*asked),
+        ),
     ):
         code = cli.main(["serve"])
     path.write_text(written(recorder.notes))

@@ -78,9 +78,15 @@ def _stages(job: Job, spans: Sequence[Span]) -> Iterator[_Stage]:
     taken = _last(spans, INGEST, TAKEN, claimed.began_ns)
     if taken.began_ns < job.began_ns:
         raise BenchError("a job was done before it was asked for: something else was at work")
-    for name, last in ((INGEST, taken), (EXECUTOR, claimed), (OPERATION, finished), (RELAY, published)):
-        own = [span for span in spans if span.thread == last.thread]
-        yield _Stage(name, own, min(last.ended_ns, job.ended_ns))
+    # What it has claimed it looks at, before it begins a thread.
+    begun_ns = max(span.ended_ns for span in spans if span.thread == EXECUTOR and span.ended_ns < work[0].began_ns)
+    for name, thread, ended_ns in (
+        (INGEST, INGEST, taken.ended_ns),
+        (EXECUTOR, EXECUTOR, begun_ns),
+        (OPERATION, finished.thread, finished.ended_ns),
+        (RELAY, RELAY, min(published.ended_ns, job.ended_ns)),
+    ):
+        yield _Stage(name, [span for span in spans if span.thread == thread], ended_ns)
 
 
 def _last(spans: Sequence[Span], thread: str, what: str, before_ns: int) -> Span:

@@ -1,6 +1,7 @@
 """One cell: an operation, a point, an action, and the verdict."""
 
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -72,6 +73,8 @@ def run(platform: Platform, cell: Cell) -> Verdict:
             outcome = _run(platform, cell)
     except (WaitFailed, AssertionError) as failure:
         outcome, why = FAILED, f"{failure}\n{log_tail(platform.log)}"
+    except Exception:  # noqa: BLE001  the matrix itself could not do it; that is no reason to leave the other cells
+        outcome, why = FAILED, f"{traceback.format_exc()}\n{log_tail(platform.log)}"
     return Verdict(cell, outcome, time.monotonic() - began, why)
 
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+from harness.fixtures import registry
 from harness.fixtures.postgres import Postgres
 from integration.crashes import cells
 from integration.crashes.cells import Cell, Verdict
@@ -93,6 +94,7 @@ class Matrix:
         self._patience_s = patience_s
         self._threads = side_by_side
         self._stack = stack
+        self._shop = stack.enter_context(registry.start())  # before the platforms: what runs its images ends first
         self._lock = threading.Lock()
         self._free: SimpleQueue[Platform] = SimpleQueue()
 
@@ -127,4 +129,4 @@ class Matrix:
 
     def _made(self) -> Platform:
         with self._lock:
-            return self._stack.enter_context(Platform(self._postgres, "crashes", self._patience_s))
+            return self._stack.enter_context(Platform(self._postgres, self._shop, "crashes", self._patience_s))

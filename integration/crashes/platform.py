@@ -5,6 +5,7 @@ judged again with every cell.
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from harness import daemon, images, unique_game_id, wait_until, web
-from harness.fixtures import container, manager, network, redis, registry, stateroot
+from harness.fixtures import container, manager, network, redis, stateroot
 from harness.fixtures.closing import Closing
 from harness.fixtures.container import HTTP_NOT_YET
 from harness.fixtures.listening import LOOPBACK, free_port
@@ -44,6 +45,8 @@ SETTINGS = {
 REST_TIMEOUT_S = 60.0
 #: How long what was seen at rest has to stay so: a worker of the watch may be about to find something.
 STEADY_S = 0.3
+#: The first push sends the layers, those after it only say that they are there.
+_ONE_PUSH = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -65,14 +68,14 @@ class KeptWorld(World):
 
 
 class Platform(Closing):
-    """Started when it is made."""
+    """Started when it is made. Its games' images are in `shop` until they are pulled."""
 
-    def __init__(self, postgres: Postgres, name: str, patience_s: float = REST_TIMEOUT_S) -> None:
+    def __init__(self, postgres: Postgres, shop: Registry, name: str, patience_s: float = REST_TIMEOUT_S) -> None:
         self._patience_s = patience_s
+        self._shop = shop
         self.jobs: list[Job] = []
         self.manager: Manager | None = None
         self._last_job_ms = 0
-        self._shop: Registry | None = None
         with ExitStack() as stack:
             self.engine = images.engine()
             self.docker = daemon.client()
@@ -192,10 +195,8 @@ class Platform(Closing):
 
     def published(self, game_id: str) -> str:
         """The engine's image under a name that only a registry has; a reference to it."""
-        if self._shop is None:
-            self._shop = self._stack.enter_context(registry.start())
-            self._stack.callback(self.network.remove)  # what runs its images goes before it
-        return self._shop.push(self.engine.ref, f"{game_id}:1.0.0")
+        with _ONE_PUSH:
+            return self._shop.push(self.engine.ref, f"{game_id}:1.0.0")
 
     def add_job(self, stream: str, game_id: str, **fields: str) -> None:
         """Add an entry to `runtime:<stream>`; its id is greater than those of all jobs before, on any stream."""

@@ -99,10 +99,13 @@ test: ## all of it, from a bare machine: what .ci/run runs; what mostly waits ru
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target RTM_INTEGRATION=require unit integration-harness
 	@$(MAKE) --no-print-directory RTM_INTEGRATION=require JOBS=3 integration-parallel
 
-bench: $(STAMP) ## ours side by side with other ways: the harness with testcontainers-python, watching with bare calls
-	@$(PY) -c 'import testcontainers' 2>/dev/null || $(PY) -m pip install -qq -e '.[bench]'
-	@$(PY) -m bench harness
-	@$(PY) -m bench watch
+# Each is measured with nothing else going on, so one after the other. Only all of them together make the page.
+BENCH = start profile burst calls path rest watch events idle startup growth harness
+
+bench: $(STAMP) ## ours side by side with other ways, into docs/performance.md (ten minutes); BENCH="start path" for some
+	@$(PY) -c 'import fastapi, matplotlib, testcontainers, uvicorn' 2>/dev/null || $(PY) -m pip install -qq -e '.[bench]'
+	@set -e; for each in $(BENCH); do $(PY) -m bench $$each; done
+	@[ $(origin BENCH) != file ] || $(PY) -m bench page
 
 mutants: $(STAMP) ## the manager broken on purpose in one place at a time: the suite has to notice
 	@$(PY) -m integration.mutants --quick

@@ -11,14 +11,11 @@ from bench.report import Result, tables, write_json
 from harness.errors import HarnessError
 from harness.runs import ending
 
-#: Enough for a median that stays, and for a p95 that is more than the slowest run.
-ROUNDS = 20
-
 #: Where the files of the benches are, unless a run says otherwise.
 FOLDER = Path("artifacts")
 
 
-def run(name: str, rounds: int, json_path: Path) -> None:
+def run(name: str, rounds: int | None, json_path: Path) -> None:
     """Hold every contest of one bench, say what was found, and keep it."""
     bench = load(name)
     results = []
@@ -41,11 +38,11 @@ def main(argv: list[str] | None = None) -> int:
     benches = parser.add_subparsers(dest="bench", required=True, metavar="NAME")
     for name, (_, about) in BENCHES.items():
         options = benches.add_parser(name, help=about)
-        options.add_argument("--runs", type=int, default=ROUNDS, metavar="N", help=f"rounds, {ROUNDS} by default")
+        options.add_argument("--runs", type=int, metavar="N", help="rounds of each contest, in place of its own number")
         options.add_argument("--json", type=Path, default=FOLDER / f"bench-{name}.json", metavar="FILE")
     benches.add_parser("page", help=f"the tables of the last runs put into {page.PAGE}, and its plot drawn")
     arguments = parser.parse_args(argv)
-    if arguments.bench != "page" and arguments.runs < 1:
+    if arguments.bench != "page" and arguments.runs is not None and arguments.runs < 1:
         parser.error(f"--runs is {arguments.runs}, but there has to be at least one")
     ending.unwind_on_sigterm()
     try:

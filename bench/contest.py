@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+#: Enough for a median that stays, and for a p95 that is more than the slowest run.
+ROUNDS = 20
+
 #: The name of the only phase of a side that has no parts.
 WHOLE = "the whole"
 
@@ -58,8 +61,8 @@ class Contest:
     ours: Side
     references: Sequence[Side]
     before: Callable[[], object] = field(default=_nothing)
-    #: Its own number of rounds, where the one that is asked for says too little or takes too long.
-    rounds: int | None = None
+    #: How many rounds, unless somebody asks for another number.
+    rounds: int = ROUNDS
     #: By phase.
     goals: Mapping[str, Goal] = field(default_factory=dict)
     #: How much a run does: jobs, requests. None where a run is one thing.
@@ -69,9 +72,9 @@ class Contest:
     #: Whether a round that is not counted goes before: not where a run is long, and nothing in it is done first.
     warm_up: bool = True
 
-    def rounds_of(self, asked: int) -> int:
-        """How many rounds are held when so many are asked for."""
-        return asked if self.rounds is None else self.rounds
+    def rounds_of(self, asked: int | None) -> int:
+        """How many rounds are held when so many are asked for, or none in particular."""
+        return self.rounds if asked is None else asked
 
     @property
     def sides(self) -> list[Side]:
@@ -83,8 +86,8 @@ class Contest:
 Samples = Mapping[str, Sequence[Sample]]
 
 
-def hold(contest: Contest, rounds: int) -> Samples:
-    """Run every side `rounds` times, or as often as the contest says itself, after one round that is not counted."""
+def hold(contest: Contest, rounds: int | None) -> Samples:
+    """Run every side `rounds` times, or as often as the contest says, after one round that is not counted."""
     taken: dict[str, list[Sample]] = {side.name: [] for side in contest.sides}
     for number in range(0 if contest.warm_up else 1, contest.rounds_of(rounds) + 1):
         for side in rotated(contest.sides, number):

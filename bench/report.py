@@ -27,7 +27,7 @@ class Result:
     samples: Samples
 
     @classmethod
-    def of(cls, contest: Contest, rounds: int) -> "Result":
+    def of(cls, contest: Contest, rounds: int | None) -> "Result":
         """Hold it now."""
         return cls(contest, hold(contest, rounds))
 

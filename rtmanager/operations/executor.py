@@ -85,8 +85,8 @@ class Executor:
         launching = sum(operation.request.kind in LAUNCHING for operation in live)
         free_for_launching = min(free, self._launching_slots - launching)
         if free_for_launching > 0:
-            return self._claim(free_for_launching, LAUNCHING | QUICK) == free_for_launching
-        return free > 0 and self._claim(free, QUICK) == free
+            return self._claim(free_for_launching, LAUNCHING | QUICK)
+        return free > 0 and self._claim(free, QUICK)
 
     def live(self) -> Sequence[Operation]:
         """What is worked on right now."""
@@ -119,13 +119,14 @@ class Executor:
         if handed_back:
             self._logger.warning("operations handed back", extra={"operation_ids": list(handed_back)})
 
-    def _claim(self, limit: int, kinds: Collection[OpKind]) -> int:
+    def _claim(self, limit: int, kinds: Collection[OpKind]) -> bool:
+        """Whether there may be more: beyond the limit, or behind what ended at sight in the queue of its game."""
         claimed = self._queue.claim(limit, kinds)
         ended = self._end_at_sight(claimed)
         for operation in claimed:
             if operation.operation_id not in ended:
                 self._begin(operation)
-        return len(claimed)
+        return len(claimed) == limit or bool(ended)
 
     def _end_at_sight(self, claimed: Sequence[Operation]) -> Collection[int]:
         """End all that need no container, in one transaction; the ids of those that were."""

@@ -127,6 +127,10 @@ class AtSightTest(ExecutorTestCase):
         together = [("g1", ErrorCode.REPLAY_NO_OP), ("g2", ErrorCode.REPLAY_NO_OP), ("g3", ErrorCode.NOT_FOUND)]
         self.assertEqual(ends, [*together, ("g4", None)])
 
+    def test_the_next_one_of_a_game_is_claimed_without_a_pause(self) -> None:
+        self.assertTrue(self.one.executor.step(), "a game's next job may be due now")
+        self.assertFalse(self.one.executor.step())
+
     def test_their_callers_hear_of_it(self) -> None:
         self.one.work()
         verdicts = [self.one.completions.wait(row, 0) for row in list(self.world.store.operations)[-4:]]

@@ -24,9 +24,8 @@ class PostgresRecords:
 
     def of(self, game_ids: Collection[str]) -> Mapping[str, RuntimeRecord]:
         """The records of these games, as far as there are any."""
-        with self._database.transaction("records_by_game") as connection:
-            rows = connection.execute(SQL["get_records"], {"game_ids": list(game_ids)})
-            return {row["game_id"]: read_record(row) for row in rows}
+        rows = self._database.read("records_by_game", SQL["get_records"], {"game_ids": list(game_ids)})
+        return {row["game_id"]: read_record(row) for row in rows}
 
     def page(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[RuntimeRecord]:
         """Up to `limit` records by game id, those after `after`."""

@@ -80,6 +80,21 @@ def fill(connection: "psycopg.Connection[Any]", every: Iterable[RuntimeRecord]) 
     connection.execute("VACUUM ANALYZE")
 
 
+def fill_history(connection: "psycopg.Connection[Any]") -> None:
+    """Write as much of what was done to each game that is on record: a start, a stop, and a start again."""
+    connection.execute(
+        """
+        INSERT INTO operation_log (game_id, op_kind, op_source, source_ref, image_ref, container_id, outcome,
+                                   started_at, finished_at)
+        SELECT game_id, kind, 'gm_rest', 'bench', current_image_ref, current_container_id, 'success', now(), now()
+        FROM runtime_records, unnest(ARRAY['start', 'stop', 'start']) kind;
+        INSERT INTO operations (game_id, kind, source, source_ref, image_ref, state, outcome, finished_at)
+        SELECT game_id, op_kind, op_source, source_ref, image_ref, 'done', outcome, finished_at FROM operation_log;
+        """
+    )
+    connection.execute("VACUUM ANALYZE")
+
+
 def listed(count: int) -> list[dict[str, Any]]:
     """What Docker 20.10 says of their containers in a list, with all that it says beside what is read."""
     return [_listed(number, game_id) for number, game_id in enumerate(ids(count))]

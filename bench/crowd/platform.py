@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bench import child
 from bench.crowd import engines, games
+from bench.crowd.engines import Engines
 from harness.fixtures import manager, postgres, services, stateroot
 from harness.fixtures.manager import ManagerProcess
 from harness.fixtures.postgres import Database
@@ -37,6 +38,7 @@ class Platform:
     redis: Redis
     state_root: StateRoot
     docker_host: str
+    engines: Engines
     environment: dict[str, str]
 
     @contextmanager
@@ -70,4 +72,4 @@ def running(count: int) -> Iterator[Platform]:
             "RTMANAGER_LOBBY_INTERNAL_BASE_URL": "http://127.0.0.1:9",  # nothing asks it
             "RTMANAGER_PROBE_TARGET": "endpoint",
         }
-        yield Platform(database, redis, root, docker_host, environment)
+        yield Platform(database, redis, root, docker_host, listening, environment)

@@ -49,7 +49,7 @@ class EnginesTest(unittest.TestCase):
         with closing(EngineProbes()) as probes, closing(probing.PlainClient()) as plain:
             answers = probes.probe(targets, 5)
 
-            self.assertEqual(plain.ask(targets), (300, 300))
+            self.assertEqual(plain.ask(targets, 5), (300, 300))
         self.assertEqual(sum(answer.good for answer in answers.values()), 300)
 
     def test_the_hanging_ones_take_the_question_and_say_nothing(self) -> None:

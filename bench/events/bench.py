@@ -1,0 +1,32 @@
+"""The bench of events: a burst heard by the listener alone, and the same burst in a whole manager."""
+
+from collections.abc import Iterator
+
+from bench.catalogue import Bench
+from bench.crowd import published
+from bench.docker import prepared_docker
+from bench.events import hearing, telling
+from bench.events.hearing import Hearing
+from bench.measure import Measure
+
+
+def bench() -> Bench:
+    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    prepared_docker()
+    burst = Hearing()
+    return Bench(
+        contests=burst.contests,
+        measures=lambda: _measures(burst),
+        notes={
+            "a burst": f"{hearing.EVENTS:,} deaths, as fast as a daemon in Python can tell of them",
+            "that daemon": f"as Docker 20.10: a queue of {published.QUEUE:,} events for each listener, and an event is "
+            f"lost when a full one is left full for {published.PATIENCE_S * 1000:g} ms",
+            "the whole manager": f"on real PostgreSQL and Redis; {telling.CRASHES} games that run, each told to have "
+            f"died {telling.TIMES} times",
+        },
+    )
+
+
+def _measures(burst: Hearing) -> Iterator[Measure]:
+    yield from burst.measures()
+    yield from telling.measures()

@@ -1,0 +1,157 @@
+"""The listener to Docker's events, against reading the same events and doing nothing about them.
+
+Heard is an event when the listener has put its game among those that deserve a look, and asks for the next one. The
+looks themselves are left out here: they are many threads' work, and a burst is over long before they are.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from docker import APIClient
+
+from bench import child
+from bench.contest import Contest, Sample, Side
+from bench.crowd import games
+from bench.errors import BenchError
+from bench.figures import percentile
+from bench.measure import Measure
+from bench.watch.clocks import on_both_clocks
+from harness.errors import WaitFailed
+from harness.waiting import wait_until
+from rtmanager.adapters.docker.events import DockerEvents
+from rtmanager.workers.attention import Attention
+from rtmanager.workers.events import EventListener
+from rtmanager.workers.watching import ContainerEvent
+
+EVENTS = 5000
+ROUNDS = 5
+
+#: What is not heard after so many seconds is not heard at all.
+HEARD_S = 20.0
+
+#: What a listener may be late by, of ninety-nine events in a hundred.
+LATE_S = 1.0
+
+
+@dataclass
+class Hearing:
+    """The contest, and then how late the events of all its rounds were heard by ours."""
+
+    _late_s: list[float] = field(default_factory=list)
+    _lost: int = 0
+
+    def contests(self) -> Iterator[Contest]:
+        """As many games, each of which crashes."""
+        with child.running("bench.crowd.daemon", str(EVENTS)) as host:
+            yield Contest(
+                f"{EVENTS:,} events at once",
+                Side("heard, each game queued for a look", lambda: self._ours(host)),
+                [Side("read by the SDK and forgotten", lambda: _heard(lambda: Reader(host), host)[0])],
+                rounds=ROUNDS,
+                amount=EVENTS,
+            )
+
+    def measures(self) -> Iterator[Measure]:
+        """From an event to its game's place in the queue, in all rounds."""
+        late = percentile(self._late_s, 99)
+        yield Measure("an event to its game's place in the queue, p99", late * 1000, "ms", at_most=LATE_S * 1000)
+        yield Measure(f"lost of {len(self._late_s) + self._lost:,} events", self._lost, "", at_most=0)
+
+    def _ours(self, host: str) -> Sample:
+        sample, lost = _heard(lambda: Listener(host, self._late_s), host)
+        self._lost += lost
+        return sample
+
+
+class Listener:
+    """Ours, with a queue in front of nobody."""
+
+    def __init__(self, host: str, late_s: list[float]) -> None:
+        self.heard: list[str] = []
+        self._late_s = late_s
+        self._since_ns = time.time_ns()
+        self._events = DockerEvents(host)
+        logger = logging.getLogger("bench")
+        listener = EventListener(self, Attention(lambda *_: True, logger=logger), missed=_missed, logger=logger)
+        self._thread = threading.Thread(target=listener.step, name="bench-events", daemon=True)
+        self._thread.start()
+
+    def connect(self) -> None:
+        """See `EventFeed`."""
+        self._events.connect()
+
+    def listen(self) -> Iterator[ContainerEvent]:
+        """See `EventFeed`: who asks for the next event has taken care of the last. Those of the past do not count."""
+        for event in self._events.listen():
+            yield event
+            if event.time_ns >= self._since_ns:
+                self._late_s.append((time.time_ns() - event.time_ns) / 1e9)
+                self.heard.append(event.game_id)
+
+    def interrupt(self) -> None:
+        """See `EventFeed`."""
+        self._events.interrupt()
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._events.interrupt()
+        self._thread.join()
+
+
+class Reader:
+    """The SDK's own iterator over decoded events."""
+
+    def __init__(self, host: str) -> None:
+        self.heard: list[str] = []
+        self._client = APIClient(base_url=host, version="auto")
+        self._stream = self._client.events(decode=True, filters={"type": "container"})
+        self._thread = threading.Thread(target=self._read, name="bench-reader", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._stream.close()
+        self._thread.join()
+        self._client.close()
+
+    def _read(self) -> None:
+        for event in self._stream:
+            self.heard.append(event["Actor"]["Attributes"]["com.galaxy.game_id"])
+
+
+def _heard(listen: Callable[[], Listener | Reader], host: str) -> tuple[Sample, int]:
+    """Let the games crash in front of a listener, and how many events the daemon could not get rid of.
+
+    Raises BenchError unless each of the others is heard once.
+    """
+    with closing(APIClient(base_url=host, version="auto")) as daemon:
+        _wait(lambda: daemon.info()["Listeners"] == 0, "the listener of the round before to leave")
+        with closing(listen()) as listener:
+            _wait(lambda: daemon.info()["Listeners"] == 1, "a listener")
+            sample, lost = on_both_clocks(lambda: _crash(daemon, listener))
+    if len(set(listener.heard)) != EVENTS - lost or not set(listener.heard).issubset(games.ids(EVENTS)):
+        raise BenchError(f"{len(listener.heard)} events were heard, {lost} lost, of {EVENTS}")
+    return sample, lost
+
+
+def _crash(daemon: APIClient, listener: Listener | Reader) -> int:
+    before = daemon.info()["LostEvents"]
+    daemon.post(daemon.base_url + f"/deaths?count={EVENTS}").raise_for_status()
+    lost = int(daemon.info()["LostEvents"] - before)
+    _wait(lambda: len(listener.heard) >= EVENTS - lost, f"{EVENTS - lost} events to be heard")
+    return lost
+
+
+def _wait(true: Callable[[], bool], what: str) -> None:
+    try:
+        wait_until(what, true, timeout_s=HEARD_S, interval_s=0.005)
+    except WaitFailed as failure:
+        raise BenchError(str(failure)) from None
+
+
+def _missed() -> None:
+    raise BenchError("the stream of events was lost")

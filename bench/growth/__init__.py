@@ -1,0 +1,1 @@
+"""What things cost with ten games, and with ten thousand."""

@@ -1,0 +1,98 @@
+"""The bench of growth: the same things with ten, a hundred, a thousand and ten thousand games.
+
+Every size has services of its own, filled with records of games that run, and three operations of each in the history.
+What is done to all games is given by game; what is done to one, as it is. Neither should grow.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+from bench import processes
+from bench.catalogue import Bench
+from bench.crowd import games, platform
+from bench.crowd.platform import Platform
+from bench.docker import prepared_docker
+from bench.errors import BenchError
+from bench.growth import asked, statements
+from bench.measure import Measure
+from bench.watch.probing import DESCRIPTORS, PATIENT_S, WIDTH, allow_descriptors
+from bench.watch.reconciling import reconciler
+from rtmanager.adapters.docker.runtime import DockerRuntime
+from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.postgres.findings import PostgresFindings
+from rtmanager.adapters.postgres.records import PostgresRecords
+from rtmanager.adapters.probing import EngineProbes
+
+SIZES = (10, 100, 1_000, 10_000)
+
+#: What is done to all games is done so often that about so many games are gone through.
+GONE_THROUGH = 3_000
+
+
+def bench() -> Bench:
+    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    prepared_docker()
+    return Bench(
+        measures=_measures,
+        notes={
+            "games": "they run: a record in a real PostgreSQL and three operations in the history, a container that a "
+            "daemon plays, an engine on loopback",
+            "a replay": f"a start of a game that runs, one of {asked.JOBS} at once, from its entry to its result",
+        },
+    )
+
+
+def _measures() -> Iterator[Measure]:
+    allow_descriptors(DESCRIPTORS)
+    for size in SIZES:
+        with platform.running(size) as here:
+            with here.database.connect() as connection:
+                games.fill_history(connection)
+            yield from _of_a_process(here, size)
+            yield from _of_a_worker(here, size)
+            if size == max(SIZES):
+                with here.database.connect() as connection:
+                    found = list(statements.without_index(connection))
+                yield Measure("statements that no index serves", len(found), "", at_most=0, games=size)
+
+
+def _of_a_process(here: Platform, size: int) -> Iterator[Measure]:
+    ids = games.ids(size)
+    began = time.perf_counter()
+    with here.manager(platform.NOTHING_PERIODIC) as process:
+        process.wait_until_ready()
+        yield Measure("start-up", (time.perf_counter() - began) * 1000, "ms", games=size)
+        yield Measure("GET of one record", asked.read_s(process.address, ids) * 1000, "ms", games=size)
+        yield Measure("list, by record", asked.list_s(process.address, ids) / size * 1e6, "µs", games=size)
+        yield Measure("a replay", asked.replays_s(here, ids) / asked.JOBS * 1000, "ms", games=size)
+        yield Measure("RSS", processes.rss_mb(process.pid), "MB", games=size)
+
+
+def _of_a_worker(here: Platform, size: int) -> Iterator[Measure]:
+    with (
+        closing(Database(here.database.dsn, max_connections=4, silence_s=8)) as database,
+        closing(DockerRuntime(here.docker_host)) as runtime,
+        closing(EngineProbes(parallel=WIDTH)) as probes,
+    ):
+        database.open()
+        one_pass = reconciler(PostgresRecords(database), PostgresFindings(database, 1), runtime).step
+        targets = here.engines.healthy(size)
+
+        def cycle() -> None:
+            good = sum(answer.good for answer in probes.probe(targets, PATIENT_S).values())
+            if good != size:
+                raise BenchError(f"{good} engines are found healthy, but there are {size}")
+
+        yield Measure("a pass of the reconciler, by game", _by_game_us(one_pass, size), "µs", games=size)
+        yield Measure("a cycle of probes, by game", _by_game_us(cycle, size), "µs", games=size)
+
+
+def _by_game_us(work: Callable[[], object], size: int) -> float:
+    """Microseconds of one call for each game: the shortest, since nothing makes a call shorter than it is."""
+    taken = []
+    for _ in range(max(2, min(50, GONE_THROUGH // size)) + 1):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return min(taken) / size * 1e6

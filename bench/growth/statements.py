@@ -1,0 +1,45 @@
+"""Whether each statement of the service finds its rows by an index, whatever it is asked for.
+
+PostgreSQL is asked for its plan without values and with its preference for indexes turned up as far as it goes: a
+table that is read as a whole then is one for which it has no index to use.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from rtmanager.adapters.postgres.queries import SQL
+
+if TYPE_CHECKING:
+    import psycopg
+
+#: It has one row.
+SMALL = "deployment"
+
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+_READ_WHOLE = re.compile(r"Seq Scan on (\w+)")
+
+
+def without_index(connection: "psycopg.Connection[Any]") -> Iterator[str]:
+    """The statements, by name, that read a table as a whole."""
+    connection.execute("SET enable_seqscan = off")
+    connection.execute("SET plan_cache_mode = force_generic_plan")
+    for name, statement in SQL.items():
+        if any(table != SMALL for table in _READ_WHOLE.findall(_plan(connection, statement.decode()))):
+            yield name
+
+
+def _plan(connection: "psycopg.Connection[Any]", statement: str) -> str:
+    text, parameters = numbered(statement)
+    connection.execute(f"PREPARE asked AS {text}".encode())
+    values = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
+    rows = connection.execute(f"EXPLAIN EXECUTE asked{values}".encode()).fetchall()
+    connection.execute("DEALLOCATE asked")
+    return "\n".join(row[0] for row in rows)
+
+
+def numbered(statement: str) -> tuple[str, int]:
+    """The statement as PostgreSQL itself takes it, with numbers for parameters, and how many there are."""
+    names = list(dict.fromkeys(_PARAMETER.findall(statement)))
+    text = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", statement)
+    return text.replace("%%", "%"), len(names)

@@ -1,0 +1,1 @@
+"""What a manager costs that has nothing to do."""

@@ -1,0 +1,85 @@
+"""The bench of idleness: a thousand games run, nobody asks anything, and nothing happens to any of them.
+
+Two managers are looked at over the same time, each with a database, a daemon and engines of its own. One is left
+alone; the other looks after its games as it does by default, which is work: every game's engine is asked for its health
+every fifteen seconds, and every container is inspected every thirty.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from bench import processes
+from bench.catalogue import Bench
+from bench.crowd import platform
+from bench.docker import prepared_docker
+from bench.errors import BenchError
+from bench.measure import Measure
+from harness.fixtures.manager import ManagerProcess
+
+GAMES = 1000
+
+#: After so many seconds a manager that has become ready has come to rest.
+SETTLE_S = 5.0
+#: A round number of everything that comes round by default, of which the longest takes 30 s.
+QUIET_S = 30.0
+
+CPU_PERCENT, RSS_MB = 1.0, 80.0
+
+
+def bench() -> Bench:
+    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    prepared_docker()
+    return Bench(
+        measures=_measures,
+        notes={
+            "idle": f"{GAMES:,} games that run, {QUIET_S:g} s; real PostgreSQL and Redis, a daemon that plays the "
+            "containers, engines on loopback that answer",
+            "nothing to do": "probes, inspections and reconciling put off by RTMANAGER_PROBE_INTERVAL and its like",
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Look:
+    """A manager at one moment."""
+
+    at: float
+    cpu_s: float
+    rss_mb: float
+
+    @classmethod
+    def of(cls, process: ManagerProcess) -> "Look":
+        """Now."""
+        return cls(time.monotonic(), processes.cpu_s(process.pid), processes.rss_mb(process.pid))
+
+    def cpu_percent_since(self, before: "Look") -> float:
+        """Of one core."""
+        return (self.cpu_s - before.cpu_s) / (self.at - before.at) * 100
+
+
+def _measures() -> Iterator[Measure]:
+    with ExitStack() as cleanup:
+        quiet = _started(cleanup, platform.NOTHING_PERIODIC)
+        watching = _started(cleanup, {})
+        time.sleep(SETTLE_S)
+        before = {each.pid: Look.of(each) for each in (quiet, watching)}
+        time.sleep(QUIET_S)
+        for what, process, cpu_limit in (
+            ("nothing to do", quiet, CPU_PERCENT),
+            ("with probes and inspections as by default", watching, None),
+        ):
+            if process.exit_code is not None:
+                raise BenchError(f"the manager has ended\n{process.log_tail()}")
+            now = Look.of(process)
+            cpu = now.cpu_percent_since(before[process.pid])
+            yield Measure(f"CPU, {what}", cpu, "% of a core", at_most=cpu_limit, games=GAMES)
+            yield Measure(f"RSS, {what}", now.rss_mb, "MB", at_most=RSS_MB, games=GAMES)
+
+
+def _started(cleanup: ExitStack, settings: Mapping[str, str]) -> ManagerProcess:
+    here = cleanup.enter_context(platform.running(GAMES))
+    process = cleanup.enter_context(here.manager(settings))
+    process.wait_until_ready()
+    return process

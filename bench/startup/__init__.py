@@ -1,0 +1,1 @@
+"""How soon a manager serves, against a process that does no more than import the packages that it needs."""

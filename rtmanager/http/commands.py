@@ -16,8 +16,7 @@ from rtmanager.domain.image_ref import MAX_LENGTH
 from rtmanager.domain.operation import OpKind, Outcome, StopReason
 from rtmanager.http.asked import Asked, checked_game_id
 from rtmanager.http.bodies import read_fields
-from rtmanager.http.encoding import encode_record
-from rtmanager.http.messages import Refused, Response, failure, invalid, success
+from rtmanager.http.messages import Refused, Response, failure, invalid, passed_on
 from rtmanager.operations.store import Records, Verdict
 
 
@@ -88,12 +87,12 @@ class Commands:
     def _record_after(self, request: operation.Request) -> Response:
         done = f"the {request.kind} of game {request.game_id} succeeded"
         try:
-            record = self._records.get(request.game_id)
+            record = self._records.get_as_json(request.game_id)
         except Unavailable as error:
             raise Unavailable(error.dependency, f"{done}, but its record cannot be read now: {error}") from error
         if record is None:
             return failure(ErrorCode.INTERNAL_ERROR, f"{done}, but it has no record: somebody deleted the row")
-        return success(encode_record(record))
+        return passed_on(record)
 
 
 def _image_ref(asked: Asked) -> str:

@@ -1,39 +1,15 @@
-"""What the store holds of a game, as JSON.
+"""What the store holds of a game beside its record, as JSON.
 
-PostgreSQL writes records that are listed by itself (`list_records_as_json`), and in the same form.
+Records come from PostgreSQL in the form in which they are answered (`adapters/postgres/sql/records.sql`): it has them
+as text already, and a list of thousands is passed on with a quarter of the work.
 """
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 
 from rtmanager.domain.findings import HealthReport, LastExit
 from rtmanager.domain.operation import LogEntry
-from rtmanager.domain.record import RuntimeRecord
-
-
-def encode_record(record: RuntimeRecord) -> dict[str, str | None]:
-    """All twelve fields, null where there is nothing (contract, "REST")."""
-    return {
-        "game_id": record.game_id,
-        "status": record.status.value,
-        "current_container_id": record.current_container_id,
-        "current_image_ref": record.current_image_ref,
-        "engine_endpoint": record.engine_endpoint,
-        "state_path": record.state_path,
-        "docker_network": record.docker_network,
-        "started_at": _time(record.started_at),
-        "stopped_at": _time(record.stopped_at),
-        "removed_at": _time(record.removed_at),
-        "last_op_at": _time(record.last_op_at),
-        "created_at": _time(record.created_at),
-    }
-
-
-def record_json(record: RuntimeRecord) -> str:
-    """The same as text."""
-    return json.dumps(encode_record(record))
 
 
 def encode_health(game_id: str, report: HealthReport) -> dict[str, object]:

@@ -92,9 +92,14 @@ def success(content: object) -> Response:
     return Response(200, _json(content))
 
 
+def passed_on(text: str) -> Response:
+    """200 with what is JSON already."""
+    return Response(200, text.encode())
+
+
 def listing(items: Iterable[str], next_cursor: str | None) -> Response:
     """200 with a page of items that are JSON already."""
-    return Response(200, f'{{"items":[{",".join(items)}],"next_cursor":{_JSON.encode(next_cursor)}}}'.encode())
+    return passed_on(f'{{"items":[{",".join(items)}],"next_cursor":{_JSON.encode(next_cursor)}}}')
 
 
 def exposition(metrics: str) -> Response:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.game import shown
-from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.domain.record import Status
 from rtmanager.http.asked import Asked, checked_game_id
-from rtmanager.http.encoding import encode_health, encode_logged, encode_record
-from rtmanager.http.messages import Refused, Response, exposition, failure, invalid, listing, success
+from rtmanager.http.encoding import encode_health, encode_logged
+from rtmanager.http.messages import Refused, Response, exposition, failure, invalid, listing, passed_on, success
 from rtmanager.http.paging import decode_cursor, decode_log_cursor, encode_cursor, encode_log_cursor, page_size
 from rtmanager.operations.store import Histories, Records
 
@@ -46,17 +46,17 @@ class Reads:
         limit, cursor = page_size(asked.query.get("limit")), asked.query.get("cursor")
         after = None if cursor is None else decode_cursor(cursor)
         # One more than asked for tells whether there is a further page.
-        found = self._records.listed(status=_status(asked.query.get("status")), after=after, limit=limit + 1)
+        found = self._records.page_as_json(status=_status(asked.query.get("status")), after=after, limit=limit + 1)
         page = found[:limit]
         next_cursor = encode_cursor(page[-1][0]) if len(found) > limit else None
         return listing([text for _, text in page], next_cursor)
 
     def runtime(self, asked: Asked) -> Response:
-        return success(encode_record(self._record(asked)))
+        return passed_on(self._record(asked))
 
     def health(self, asked: Asked) -> Response:
-        game_id = self._record(asked).game_id
-        return success(encode_health(game_id, self._histories.health(game_id)))
+        self._record(asked)  # a game without one has no health either
+        return success(encode_health(asked.game_id, self._histories.health(asked.game_id)))
 
     def operations(self, asked: Asked) -> Response:
         game_id = checked_game_id(asked)
@@ -69,8 +69,9 @@ class Reads:
         next_cursor = encode_log_cursor(page[-1][0]) if len(found) > limit else None
         return success({"items": [encode_logged(*row) for row in page], "next_cursor": next_cursor})
 
-    def _record(self, asked: Asked) -> RuntimeRecord:
-        record = self._records.get(checked_game_id(asked))
+    def _record(self, asked: Asked) -> str:
+        """The game's record as JSON. Raises `Refused` when it has none."""
+        record = self._records.get_as_json(checked_game_id(asked))
         if record is None:
             raise Refused(ErrorCode.NOT_FOUND, f"game {asked.game_id} has no record: it was never started here")
         return record

@@ -69,8 +69,12 @@ class Records(Protocol):
         """Up to `limit` records in the order of their game ids, those after `after`."""
         ...
 
-    def listed(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
-        """The same page for one who passes it on: game ids, each with its record as JSON (contract, "REST")."""
+    def get_as_json(self, game_id: str) -> str | None:
+        """As `get`, for one who only passes it on: the record as the contract has it ("REST")."""
+        ...
+
+    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
+        """As `page`, in the same form: game ids, each with its record."""
         ...
 
 

@@ -20,7 +20,6 @@ from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
 from rtmanager.domain.messages import Message, Stream, health_message
 from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
-from rtmanager.http.encoding import record_json
 from rtmanager.operations.store import (
     Claimed,
     Forgotten,
@@ -31,6 +30,7 @@ from rtmanager.operations.store import (
     Verdict,
 )
 from rtmanager.operations.tools import Clock
+from rtmanager.testing.answers import record_json
 from rtmanager.testing.trouble import Trouble, call
 from rtmanager.workers.ports import DueMessage
 
@@ -236,7 +236,13 @@ class MemoryRecords:
         return [record for record, _ in zip(fits, range(limit), strict=False)]
 
     @call
-    def listed(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
+    def get_as_json(self, game_id: str) -> str | None:
+        """See the port."""
+        record = self.get(game_id)
+        return record_json(record) if record else None
+
+    @call
+    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
         """See the port."""
         return [(each.game_id, record_json(each)) for each in self.page(status=status, after=after, limit=limit)]
 

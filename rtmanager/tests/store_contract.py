@@ -19,7 +19,6 @@ from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.domain.operation import LogEntry, Operation, OpKind, Outcome
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
-from rtmanager.http.encoding import encode_record
 from rtmanager.operations.store import (
     Forgotten,
     GameBusy,
@@ -29,6 +28,7 @@ from rtmanager.operations.store import (
     Records,
     StoreRefused,
 )
+from rtmanager.testing.answers import record_json
 from rtmanager.tests.making import NOW, ended, job, log_entry, record, request, start_fields, stop_fields
 from rtmanager.workers.lease import Presence
 from rtmanager.workers.ports import Inbox, Outbox
@@ -206,7 +206,7 @@ class RecordsContract(StoreContract):
         self.assertEqual([found.game_id for found in page], ["g1", "g3"])
         self.assertEqual(list(self.store.records().page(status=Status.STOPPED, after="g1", limit=10)), [page[1]])
 
-    def test_a_page_that_is_passed_on_says_of_each_record_what_is_said_of_it_alone(self) -> None:
+    def test_what_is_passed_on_is_what_is_said_of_the_record_itself(self) -> None:
         whole_second, other_zone = NOW.replace(microsecond=0), NOW.astimezone(timezone(timedelta(hours=5)))
         records = [
             record("g1", started_at=NOW.replace(microsecond=7), last_op_at=whole_second, created_at=other_zone),
@@ -217,11 +217,15 @@ class RecordsContract(StoreContract):
             self.store.put_record(each)
         for status, after, limit in ((None, None, 10), (None, None, 2), (None, "g1", 10), (Status.STOPPED, "g1", 10)):
             page = self.store.records().page(status=status, after=after, limit=limit)
-            listed = self.store.records().listed(status=status, after=after, limit=limit)
+            listed = self.store.records().page_as_json(status=status, after=after, limit=limit)
             self.assertEqual([game_id for game_id, _ in listed], [each.game_id for each in page])
-            said, alone = ([json.loads(text) for _, text in listed], [encode_record(each) for each in page])
+            said, alone = [json.loads(text) for _, text in listed], [json.loads(record_json(each)) for each in page]
             self.assertEqual(said, alone)
             self.assertEqual([list(each) for each in said], [list(each) for each in alone], "the order of the fields")
+        for each in records:
+            text = self.store.records().get_as_json(each.game_id) or ""
+            self.assertEqual(json.loads(text), json.loads(record_json(each)))
+        self.assertIsNone(self.store.records().get_as_json("g4"))
 
 
 class QueueContract(StoreContract):

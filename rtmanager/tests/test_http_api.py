@@ -16,9 +16,9 @@ from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.operation import OpKind, OpSource, Outcome
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.http.api import RUNTIMES, Api
-from rtmanager.http.encoding import record_json
 from rtmanager.http.messages import STATUS_OF, Request, Response
 from rtmanager.operations.store import GameBusy, Verdict
+from rtmanager.testing.answers import record_json
 from rtmanager.testing.store import ManualClock, MemoryHistories, MemoryStore
 
 NOW = datetime(2026, 3, 1, 12, 30, 5, 120000, UTC)
@@ -64,7 +64,11 @@ class StoredRecords:
         found = [self.by_id[game_id] for game_id in sorted(self.by_id) if after is None or game_id > after]
         return [record for record in found if status in (None, record.status)][:limit]
 
-    def listed(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
+    def get_as_json(self, game_id: str) -> str | None:
+        record = self.get(game_id)
+        return record_json(record) if record else None
+
+    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
         return [(each.game_id, record_json(each)) for each in self.page(status=status, after=after, limit=limit)]
 
 

@@ -22,6 +22,11 @@ class PostgresRecords:
         rows = self._database.read("record", SQL["get_record"], {"game_id": game_id})
         return read_record(rows[0]) if rows else None
 
+    def get_as_json(self, game_id: str) -> str | None:
+        """See the port."""
+        rows = self._database.read("record", SQL["get_record_as_json"], {"game_id": game_id})
+        return rows[0]["json"] if rows else None
+
     def of(self, game_ids: Collection[str]) -> Mapping[str, RuntimeRecord]:
         """The records of these games, as far as there are any."""
         rows = self._database.read("records_by_game", SQL["get_records"], {"game_ids": list(game_ids)})
@@ -32,7 +37,7 @@ class PostgresRecords:
         values = {"status": status, "after": after or "", "limit": limit}
         return [read_record(row) for row in self._database.read("records", SQL["list_records"], values)]
 
-    def listed(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
+    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
         """See the port."""
         values = {"status": status, "after": after or "", "limit": limit}
         rows = self._database.read("records", SQL["list_records_as_json"], values)

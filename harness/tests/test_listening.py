@@ -32,6 +32,14 @@ class FreePortTest(unittest.TestCase):
         self.assertEqual(len(set(ports)), len(ports))
         self.assertLess(max(ports), listening._first_port_of_system())
 
+    def test_a_port_that_was_given_is_given_to_nobody_else_and_a_server_may_listen_on_it_again_and_again(self) -> None:
+        port = listening.free_port()
+        self.assertIsNone(listening._reserved(port))
+        for _ in range(2):
+            with socket.create_server((listening.LOOPBACK, port)):
+                self.assertIsNone(listening._reserved(port))
+        self.assertIsNone(listening._reserved(port))
+
     def test_where_the_system_chooses_from_all_ports_one_of_its_choice_is_given(self) -> None:
         with mock.patch.object(listening, "_first_port_of_system", return_value=1024):
             self.assertGreater(listening.free_port(), 0)

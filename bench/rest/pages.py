@@ -9,7 +9,7 @@ from bench.errors import BenchError
 from bench.rest import games
 from bench.rest.wire import RUNTIMES, Line
 
-_GAME = re.compile(rb'"game_id":"([^"]+)"')
+_GAME = re.compile(rb'"game_id" ?: ?"([^"]+)"')
 _NEXT = re.compile(rb'"next_cursor":(?:null|"([^"]+)")\}$')
 #: In so many bytes at its end a page has its cursor.
 _END_BYTES = 200

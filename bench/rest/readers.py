@@ -55,7 +55,7 @@ class Client:
     def answered(self) -> bool:
         """Take what has come; whether that is all. Raises BenchError when it is not the record asked for."""
         body = self.line.receive()
-        if body is not None and b'"game_id":"%s"' % self.game_id.encode() not in body:
+        if body is not None and b'"%s"' % self.game_id.encode() not in body:
             raise BenchError(f"asked for {self.game_id}, and got {body!r}")
         return body is not None
 

@@ -33,7 +33,8 @@ def bench() -> Bench:
         notes={
             "Docker": prepared_docker(),
             "a start job": f"the one in the middle of {JOBS}, one at a time; its parts follow each other without a gap",
-            "how": "the manager's failpoints note the time, and so does the way into each transaction",
+            "how": "the manager's failpoints note the time, and so do the ways to PostgreSQL",
+            "its picture": f"{PICTURE}",
         },
     )
 

@@ -15,7 +15,7 @@ from rtmanager.config import Config
 
 JOBS = 60
 #: A round takes half a minute.
-ROUNDS = 2
+ROUNDS = 3
 
 #: The widths that are tried for the SDK, and with how many containers.
 WIDTHS = (2, 4, 8)
@@ -46,6 +46,7 @@ def _contests(notes: dict[str, str]) -> Iterator[Contest]:
             ROUNDS,
             {WHOLE: Goal(median=1.08)},
             JOBS,
+            warm_up=False,
         )
 
 

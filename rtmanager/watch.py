@@ -92,7 +92,6 @@ class Watch:
         )
         self._attention = Attention(settler.settle, logger=logger)
         self.reconciler = Reconciler(
-            records=self._records,
             findings=self._findings,
             runtime=self._runtime,
             attention=self._attention,

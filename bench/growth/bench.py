@@ -21,7 +21,6 @@ from bench.watch.reconciling import reconciler
 from rtmanager.adapters.docker.runtime import DockerRuntime
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.findings import PostgresFindings
-from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.adapters.probing import EngineProbes
 
 SIZES = (10, 100, 1_000, 10_000)
@@ -76,7 +75,7 @@ def _of_a_worker(here: Platform, size: int) -> Iterator[Measure]:
         closing(EngineProbes(parallel=WIDTH)) as probes,
     ):
         database.open()
-        one_pass = reconciler(PostgresRecords(database), PostgresFindings(database, 1), runtime).step
+        one_pass = reconciler(PostgresFindings(database, 1), runtime).step
         targets = here.engines.healthy(size)
 
         def cycle() -> None:

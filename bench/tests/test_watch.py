@@ -97,7 +97,7 @@ class ReconcilingTest(unittest.TestCase):
         for record in games.records(20):
             store.put_record(record)
         with child.running("bench.crowd.daemon", "20") as host, closing(DockerRuntime(host)) as runtime:
-            reconciler = reconciling.reconciler(store.records, MemoryFindings(store), runtime)
+            reconciler = reconciling.reconciler(MemoryFindings(store), runtime)
             self.assertFalse(reconciler.step())
 
             *_, one_more = games.records(21)

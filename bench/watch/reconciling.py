@@ -23,10 +23,8 @@ from rtmanager.adapters.docker.runtime import DockerRuntime
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.findings import PostgresFindings
 from rtmanager.adapters.postgres.migrate import migrate
-from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.domain.record import RuntimeRecord
 from rtmanager.operations.ports import ContainerRuntime
-from rtmanager.operations.store import Records
 from rtmanager.workers.attention import Attention, Hint
 from rtmanager.workers.reconcile import Reconciler
 from rtmanager.workers.strays import Strays
@@ -64,7 +62,7 @@ class Pass:
             database = cleanup.enter_context(stored(records))
             runtime = cleanup.enter_context(closing(DockerRuntime(docker_host)))
             sdk = cleanup.enter_context(closing(APIClient(base_url=docker_host, version="auto")))
-            made = reconciler(PostgresRecords(database), PostgresFindings(database, 1), runtime)
+            made = reconciler(PostgresFindings(database, 1), runtime)
             yield cls(made, runtime, sdk)
 
     def contest(self, title: str, containers: int, lists: Callable[[], int] | None = None) -> Contest:
@@ -96,13 +94,12 @@ def counted(one_pass: Callable[[], object], lists: Callable[[], int]) -> Callabl
     return run
 
 
-def reconciler(records: Records, findings: Findings, runtime: ContainerRuntime) -> Reconciler:
+def reconciler(findings: Findings, runtime: ContainerRuntime) -> Reconciler:
     """One that wants no second look at any game; what others have on a real Docker is reported to nobody."""
     logger = logging.getLogger("bench")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
     return Reconciler(
-        records=records,
         findings=findings,
         runtime=runtime,
         attention=_Nobody(logger),

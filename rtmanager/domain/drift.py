@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from rtmanager.domain.container import LABEL_IMAGE_REF, ContainerState, ContainerView
 from rtmanager.domain.errors import InvalidValue
@@ -48,6 +49,34 @@ class Looked:
 
     at: datetime
     source: HealthSource = HealthSource.INSPECT
+
+
+class Running(NamedTuple):
+    """As much of the record of a running game as tells whether its container is as recorded."""
+
+    game_id: str
+    container_id: str | None
+    network: str
+
+
+def not_as_recorded(running: Iterable[Running], containers: Iterable[ContainerView]) -> set[str]:
+    """The games of which anything could follow: all but those that run as recorded, and those that do not run at all.
+
+    Nearly all of ten thousand games are such; `decide` is for the rest.
+    """
+    missing = {each.game_id: each for each in running}
+    found: set[str] = set()
+    for view in containers:
+        game = missing.pop(view.game_id, None)  # a second container of a game finds none, like one of an unknown game
+        agrees = not view.alive if game is None else _as_recorded(view, game)
+        if not agrees:
+            found.add(view.game_id)
+    return found | missing.keys()
+
+
+def _as_recorded(view: ContainerView, game: Running) -> bool:
+    same = view.container_id == game.container_id and view.alive
+    return same and _why_astray(view, game.game_id, game.network) is None
 
 
 def decide(

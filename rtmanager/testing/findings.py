@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from rtmanager.domain.drift import Running
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding
 from rtmanager.domain.health import EventType, HealthSource, HealthStatus
 from rtmanager.domain.operation import OpKind, OpSource, Request
@@ -78,6 +79,15 @@ class MemoryFindings:
     def now(self) -> datetime:
         """See the port."""
         return self._store.clock()
+
+    @call
+    def running(self) -> Sequence[Running]:
+        """See the port."""
+        return [
+            Running(record.game_id, record.current_container_id, record.docker_network)
+            for record in self._store.records_by_game.values()
+            if record.status is Status.RUNNING
+        ]
 
     @call
     def records_of(self, game_ids: Collection[str]) -> Sequence[RuntimeRecord]:

@@ -11,13 +11,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from rtmanager.domain.drift import Running
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, HealthReport, LastExit, Snapshot
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream, health_message
 from rtmanager.domain.operation import OpKind, OpSource, Outcome
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.store import Histories, StoreRefused
-from rtmanager.tests.making import NOW, ended, job, log_entry, record, request
+from rtmanager.tests.making import NETWORK, NOW, ended, job, log_entry, record, request
 from rtmanager.tests.store_contract import StoreContract, StoreUnderTest
 from rtmanager.workers.watching import Findings, Turns, Written
 
@@ -332,6 +333,13 @@ class AlarmsContract(WatchedStoreContract):
 
 class WatchedRecordsContract(WatchedStoreContract):
     """The records that the workers ask for."""
+
+    def test_running_games_are_told_with_what_is_theirs(self) -> None:
+        for game_id, status in (("g1", Status.RUNNING), ("g2", Status.STOPPED), ("g3", Status.RUNNING)):
+            self.store.put_record(record(game_id, status))
+        self.store.put_record(record("g4", Status.REMOVED))
+        found = sorted(self.findings.running())
+        self.assertEqual(found, [Running(game_id, f"c-{game_id}", NETWORK) for game_id in ("g1", "g3")])
 
     def test_the_records_of_some_games_are_those_that_there_are(self) -> None:
         for game_id in ("g1", "g2", "g3"):

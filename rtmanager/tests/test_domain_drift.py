@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from rtmanager.domain.container import LABEL_IMAGE_REF, LABEL_OWNER, ContainerState, ContainerView
 from rtmanager.domain.crash import RestartPolicy, is_crash
-from rtmanager.domain.drift import House, Looked, decide, with_oom
+from rtmanager.domain.drift import House, Looked, Running, decide, not_as_recorded, with_oom
 from rtmanager.domain.findings import Finding, LastExit, Stray
 from rtmanager.domain.health import EventType, HealthSource
 from rtmanager.domain.operation import OpKind, OpSource
@@ -160,6 +160,40 @@ class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
         views = [view("g1", container_id="c-g1"), view("g2", container_id="c-9"), view("g4", container_id="c-4")]
         found = decide(records, views, Looked(LATER), HOUSE)
         self.assertEqual([each.game_id for each in found], ["g2", "g3", "g4"])
+
+
+class AsRecorded(unittest.TestCase):
+    """The sieve before `decide`: it lets through all that something follows from, and holds back nearly all else."""
+
+    def kept(self, known: RuntimeRecord | None, *seen: ContainerView) -> bool:
+        games = [known] if known and known.status is Status.RUNNING else []
+        running = [Running(each.game_id, each.current_container_id, each.docker_network) for each in games]
+        return "g1" in not_as_recorded(running, seen)
+
+    def test_a_game_that_runs_as_recorded_is_held_back_and_so_is_one_that_does_not_run(self) -> None:
+        self.assertFalse(self.kept(record(), view(container_id="c-g1")))
+        for status in (Status.STOPPED, Status.REMOVED):
+            self.assertFalse(self.kept(record(status=status)))
+            self.assertFalse(self.kept(record(status=status), view(state=ContainerState.EXITED)))
+
+    def test_whatever_something_follows_from_is_let_through(self) -> None:
+        every = [
+            view(container_id=container_id, state=state, name=name, networks=networks)
+            for container_id in ("c-g1", "c-2")
+            for state in ContainerState
+            for name in (view().name, "somebody-else")
+            for networks in (view().networks, frozenset[str]())
+        ]
+        records = [None, *(record(status=status) for status in Status)]
+        for known in records:
+            for seen in ([], *([each] for each in every), *([one, other] for one in every for other in every[:2])):
+                if drift(known, *seen):
+                    self.assertTrue(self.kept(known, *seen), (known, seen))
+
+    def test_games_do_not_mix(self) -> None:
+        running = [Running(game_id, f"c-{game_id}", NETWORK) for game_id in ("g1", "g2", "g3")]
+        views = [view("g1", container_id="c-g1"), view("g2", container_id="c-g1"), view("g4")]
+        self.assertEqual(not_as_recorded(running, views), {"g2", "g3", "g4"})
 
 
 class Crashes(unittest.TestCase):

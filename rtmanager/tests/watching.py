@@ -77,7 +77,6 @@ class WatchedWorld(World):
         )
         self.attention = LooksAtOnce(self.settler.settle)
         self.reconciler = Reconciler(
-            records=self.store.records,
             findings=self.findings,
             runtime=self.runtime.port,
             attention=self.attention,  # type: ignore[arg-type]  # the same, without threads

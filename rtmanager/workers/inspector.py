@@ -19,7 +19,7 @@ from rtmanager.domain.record import RuntimeRecord
 from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime
 from rtmanager.operations.store import Records
 from rtmanager.operations.tools import Clock
-from rtmanager.workers.reconcile import running_records
+from rtmanager.workers.running import running_records
 from rtmanager.workers.watching import Findings, Turns, Written, turn
 
 #: Containers that are inspected side by side.

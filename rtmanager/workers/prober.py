@@ -21,7 +21,7 @@ from rtmanager.domain.record import RuntimeRecord
 from rtmanager.operations.ports import ContainerRuntime
 from rtmanager.operations.store import Records
 from rtmanager.operations.tools import Clock
-from rtmanager.workers.reconcile import running_records
+from rtmanager.workers.running import running_records
 from rtmanager.workers.watching import Answer, Findings, Target, Turns, Written, turn
 
 WORK = "probe"

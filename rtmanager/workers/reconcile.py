@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
 from threading import Event
 
-from rtmanager.domain.drift import House, Looked, decide
+from rtmanager.domain.drift import House, Looked, decide, not_as_recorded
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.domain.findings import Stray
 from rtmanager.domain.game import is_game_id
-from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.ports import ContainerRuntime
-from rtmanager.operations.store import Records
 from rtmanager.operations.tools import Clock
 from rtmanager.workers.attention import Attention, Hint
 from rtmanager.workers.strays import Strays
 from rtmanager.workers.watching import Findings
 
-#: Records that are read at once.
-PAGE = 1000
 #: How long a start waits for the next of the suspects of its first pass to be looked at.
 STUCK_S = 10.0
 
@@ -39,7 +34,6 @@ class Reconciler:
     def __init__(
         self,
         *,
-        records: Records,
         findings: Findings,
         runtime: ContainerRuntime,
         attention: Attention,
@@ -48,7 +42,6 @@ class Reconciler:
         clock: Clock,
         logger: logging.Logger,
     ) -> None:
-        self._records = records
         self._findings = findings
         self._runtime = runtime
         self._attention = attention
@@ -88,16 +81,17 @@ class Reconciler:
 
     def _suspects(self) -> dict[str, set[str]]:
         """Games that differ, with the containers that do."""
-        running = {record.game_id: record for record in running_records(self._records)}
+        running = self._findings.running()
         listed = self._runtime.list_games()
-        games = {view.game_id for view in listed if is_game_id(view.game_id)}
-        others = self._findings.records_of(games - running.keys())
-        known = {**running, **{record.game_id: record for record in others}}
-        decisions = decide(known.values(), listed, Looked(self._clock()), self._house)
+        differing = not_as_recorded(running, listed)
+        views = [view for view in listed if view.game_id in differing]
+        records = self._findings.records_of([game_id for game_id in differing if is_game_id(game_id)])
+        known = {record.game_id: record for record in records}
+        decisions = decide(known.values(), views, Looked(self._clock()), self._house)
         strays = {each.container_id: each for each in decisions if isinstance(each, Stray)}
         self._strays.keep_only(strays)
         alive: defaultdict[str, set[str]] = defaultdict(set)
-        for view in listed:
+        for view in views:
             if view.alive:
                 alive[view.game_id].add(view.container_id)
         suspects: dict[str, set[str]] = {}
@@ -112,14 +106,3 @@ class Reconciler:
         """A stray of a game that nothing is known of needs no second look: no operation makes one."""
         if self._strays.known.get(stray.container_id) != stray and not self._findings.busy(stray.game_id):
             self._strays.report(stray)
-
-
-def running_records(records: Records) -> Iterator[RuntimeRecord]:
-    """All records that say running."""
-    after = None
-    while True:
-        page = records.page(status=Status.RUNNING, after=after, limit=PAGE)
-        yield from page
-        if len(page) < PAGE:
-            return
-        after = page[-1].game_id

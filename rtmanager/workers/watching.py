@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from rtmanager.domain.drift import Running
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding
 from rtmanager.domain.operation import Request
@@ -47,6 +48,10 @@ class Findings(Protocol):
 
     def forget_old_alarms(self) -> None:
         """Forget those of containers that are on record as running no more."""
+        ...
+
+    def running(self) -> Sequence[Running]:
+        """What a pass has to know of the games that run by their records."""
         ...
 
     def records_of(self, game_ids: Collection[str]) -> Sequence[RuntimeRecord]:

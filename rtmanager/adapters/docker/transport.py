@@ -9,6 +9,7 @@ way, of which there are none, and that takes longer than all the rest of a small
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -75,8 +76,7 @@ class EngineAdapter(HTTPAdapter):
         response.status_code, response.reason, response.url = answer.status, answer.reason or "", target
         response.headers.update(answer.headers)
         response.encoding = get_encoding_from_headers(response.headers)
-        response.raw = answer
-        response.content  # noqa: B018 - read now, which gives the connection back
+        response.raw = BytesIO(answer.read())
         return response
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,21 +13,25 @@ from rtmanager.workers.watching import ContainerEvent, Happening
 #: States in which the exit code says something; before, Docker reports 0.
 _ENDED = frozenset({ContainerState.EXITED, ContainerState.DEAD})
 
+#: By Docker's word: of the thousands in a list, asking the enumeration would take as long as all the rest.
+_STATES = {state.value: state for state in ContainerState}
+
 
 def inspected(found: Mapping[str, Any]) -> ContainerView:
     """The answer of `GET /containers/{id}/json`."""
     state = ContainerState(found["State"]["Status"])
+    networks = _networks(found)
     return ContainerView(
         container_id=found["Id"],
         name=found["Name"].removeprefix("/"),
         image_ref=found["Config"]["Image"],
         state=state,
         labels=found["Config"].get("Labels") or {},
-        networks=frozenset(found["NetworkSettings"].get("Networks") or ()),
+        networks=frozenset(networks),
         made_for=_made_for(found),
         exit_code=found["State"]["ExitCode"] if state in _ENDED else None,
         oom_killed=bool(found["State"].get("OOMKilled")),
-        addresses=_addresses(found["NetworkSettings"]),
+        addresses=_addresses(networks),
         started_at=_moment(found["State"].get("StartedAt")),
         finished_at=_moment(found["State"].get("FinishedAt")) if state in _ENDED else None,
         restart_count=int(found.get("RestartCount") or 0),
@@ -38,15 +42,16 @@ def inspected(found: Mapping[str, Any]) -> ContainerView:
 def listed(found: Mapping[str, Any]) -> ContainerView:
     """One entry of `GET /containers/json`, which knows neither exit code nor OOM, and which gives the image's
     id instead of its name once the tag points elsewhere."""
+    networks = _networks(found)
     return ContainerView(
         container_id=found["Id"],
         name=_own_name(found.get("Names") or ()),
         image_ref=found["Image"],
-        state=ContainerState(found["State"]),
+        state=_STATES[found["State"]],
         labels=found.get("Labels") or {},
-        networks=frozenset((found.get("NetworkSettings") or {}).get("Networks") or ()),
+        networks=frozenset(networks),
         made_for=_made_for(found),
-        addresses=_addresses(found.get("NetworkSettings") or {}),
+        addresses=_addresses(networks),
     )
 
 
@@ -78,16 +83,25 @@ def _made_for(found: Mapping[str, Any]) -> str:
     return str((found.get("HostConfig") or {}).get("NetworkMode") or "")
 
 
-def _own_name(names: list[str] | tuple[str, ...]) -> str:
+def _own_name(names: Sequence[str]) -> str:
     """The container's name among those by which links from other containers (`/other/alias`) know it."""
-    return next((name[1:] for name in names if name.count("/") == 1), "")
+    for name in names:
+        if name.count("/") == 1:
+            return name[1:]
+    return ""
 
 
-def _addresses(settings: Mapping[str, Any]) -> dict[str, str]:
+def _networks(found: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    return (found.get("NetworkSettings") or {}).get("Networks") or {}
+
+
+def _addresses(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """The container's address by network; IPv4 where it has both."""
-    networks: Mapping[str, Mapping[str, Any]] = settings.get("Networks") or {}
-    found = {name: network.get("IPAddress") or network.get("GlobalIPv6Address") for name, network in networks.items()}
-    return {name: address for name, address in found.items() if address}
+    return {
+        name: address
+        for name, network in networks.items()
+        if (address := network.get("IPAddress") or network.get("GlobalIPv6Address"))
+    }
 
 
 def _health(state: Mapping[str, Any]) -> str:

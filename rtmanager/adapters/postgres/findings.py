@@ -14,6 +14,7 @@ from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.endings import drop_planned_restarts, write_event, write_log
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.records import read_record, write_change
+from rtmanager.domain.drift import Running
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord
@@ -63,6 +64,10 @@ class PostgresFindings:
             row["game_id"]: Alarm(kind, row["container_id"], row["mark"], row["raised_at"], row["details"])
             for row in rows
         }
+
+    def running(self) -> Sequence[Running]:
+        """See the port."""
+        return [Running(**row) for row in self._database.read("records", SQL["running_games"], {})]
 
     def records_of(self, game_ids: Collection[str]) -> Sequence[RuntimeRecord]:
         """See the port."""

@@ -88,6 +88,12 @@ RETURNING id;
 SELECT count(*) AS restarts FROM operations
 WHERE game_id = %(game_id)s AND source = %(source)s AND kind = %(kind)s AND accepted_at > %(since)s;
 
+-- name: running_games
+-- All that run, and where: what a pass over ten thousand of them has to know.
+SELECT game_id, current_container_id AS container_id, docker_network AS network
+FROM runtime_records
+WHERE status = 'running';
+
 -- name: records_of
 SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
        started_at, stopped_at, removed_at, last_op_at, created_at

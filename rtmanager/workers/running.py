@@ -1,0 +1,22 @@
+"""The records of all games that run, for those who look after each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.operations.store import Records
+
+#: Records that are read at once.
+PAGE = 1000
+
+
+def running_records(records: Records) -> Iterator[RuntimeRecord]:
+    """All records that say running."""
+    after = None
+    while True:
+        page = records.page(status=Status.RUNNING, after=after, limit=PAGE)
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1].game_id

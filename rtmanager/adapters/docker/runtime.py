@@ -157,7 +157,13 @@ class DockerRuntime:
             "the containers",
             lambda client: client.containers(all=True, filters={"label": labels}),
         )
-        return [view for view in map(self._listed, found) if view is not None]
+        found.reverse()
+        views = []
+        while found:  # each is let go when it is read: all that Docker says of ten thousand is much to carry along
+            view = self._listed(found.pop())
+            if view is not None:
+                views.append(view)
+        return views
 
     def _listed(self, found: dict[str, Any]) -> ContainerView | None:
         """One that cannot be read must not hide the others; who looks for it by itself hears why."""

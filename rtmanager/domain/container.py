@@ -118,6 +118,8 @@ class ContainerView:
     restart_count: int = 0
     #: What the image's own health check says; empty where there is none.
     health: str = ""
+    #: Whether its process is known to have run for an hour at least.
+    up_for_an_hour: bool = False
 
     @property
     def alive(self) -> bool:

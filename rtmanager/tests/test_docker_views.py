@@ -55,10 +55,31 @@ class ViewsTest(unittest.TestCase):
             listed = views.listed({"Id": "c1", "Image": "i", "State": "exited", **settings})
             self.assertEqual((dict(listed.addresses), listed.networks), ({}, frozenset()))
 
-    def test_a_list_knows_no_times_no_restarts_and_no_health(self) -> None:
-        listed = views.listed({"Id": "c1", "Image": "i", "State": "running", "Status": "Up 2 hours (unhealthy)"})
-        found = (listed.started_at, listed.finished_at, listed.restart_count, listed.health, listed.exit_code)
-        self.assertEqual(found, (None, None, 0, "", None))
+    def test_a_list_knows_no_times_no_restarts_and_how_it_ended(self) -> None:
+        listed = views.listed({"Id": "c1", "Image": "i", "State": "running"})
+        found = (listed.started_at, listed.finished_at, listed.restart_count, listed.exit_code)
+        self.assertEqual(found, (None, None, 0, None))
+
+    def test_a_list_tells_in_words_what_has_run_for_an_hour_and_what_is_unhealthy(self) -> None:
+        for words, expected in {
+            "Up About an hour": (True, ""),
+            "Up 2 hours (unhealthy)": (True, "unhealthy"),
+            "Up 47 hours (healthy)": (True, ""),
+            "Up 2 days": (True, ""),
+            "Up 3 weeks": (True, ""),
+            "Up 14 months": (True, ""),
+            "Up 2 years (Paused)": (True, ""),
+            "Up Less than a second": (False, ""),
+            "Up 1 second": (False, ""),
+            "Up 59 minutes (unhealthy)": (False, "unhealthy"),
+            "Up About a minute (health: starting)": (False, ""),
+            "Restarting (1) 2 hours ago": (False, ""),
+            "Exited (0) 2 hours ago": (False, ""),
+            "Created": (False, ""),
+            "": (False, ""),
+        }.items():
+            listed = views.listed({"Id": "c1", "Image": "i", "State": "running", "Status": words})
+            self.assertEqual((listed.up_for_an_hour, listed.health), expected, words)
 
     def test_dockers_nanoseconds_are_cut_to_microseconds(self) -> None:
         times = {

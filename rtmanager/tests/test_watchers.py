@@ -174,6 +174,35 @@ class InspectorTest(WatcherTestCase):
         self.change(restart_count=6)
         self.assertEqual([text[:19] for text in self.details()], ['{"restart_count":5,', '{"restart_count":6,'])
 
+    def test_what_has_run_for_an_hour_is_inspected_only_when_a_list_tells_of_trouble(self) -> None:
+        self.change(up_for_an_hour=True)
+        self.assertEqual(self.inspections(), 0)
+        self.change(health="unhealthy")
+        self.change(health="")
+        self.assertEqual((self.inspections(), self.snapshot()), (2, HealthStatus.HEALTHY))
+        self.change(state=ContainerState.PAUSED)
+        self.assertEqual((self.inspections(), self.snapshot()), (3, HealthStatus.INSPECT_UNHEALTHY))
+
+    def test_what_has_run_for_an_hour_and_was_started_anew_since_is_told(self) -> None:
+        self.change(up_for_an_hour=True, restart_count=4)
+        self.change(up_for_an_hour=False, restart_count=5)
+        self.assertEqual([text[:19] for text in self.details()], ['{"restart_count":5,'])
+
+    def test_what_a_person_started_anew_is_not_told_but_what_follows_is(self) -> None:
+        self.change(up_for_an_hour=True, restart_count=4)
+        self.change(up_for_an_hour=False, restart_count=0)
+        self.assertEqual(self.world.events(), [])
+        self.change(restart_count=1)
+        self.assertEqual([text[:19] for text in self.details()], ['{"restart_count":1,'])
+
+    def test_looks_more_than_an_hour_apart_have_to_be_closer(self) -> None:
+        self.inspector._period_s = 3601
+        self.change(up_for_an_hour=True)
+        self.assertEqual(self.inspections(), 1)
+
+    def inspections(self) -> int:
+        return self.world.docker.called("inspect").count((self.container_id,))
+
     def test_what_is_gone_or_being_removed_is_left_to_the_reconciler(self) -> None:
         self.change(state=ContainerState.REMOVING)
         self.world.docker.vanish(self.container_id)

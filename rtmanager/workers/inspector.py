@@ -3,6 +3,9 @@
 Told is a restart count that grew since the last look (the first one is the baseline), a state that is not running,
 and a health check of the image that says unhealthy; each once, until it is over. A container that is not there
 is the reconciler's business.
+
+One list tells of nearly all that they are well: what has run for an hour was not restarted since the last look. The
+others are inspected.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from rtmanager.workers.watching import Findings, Turns, Written, turn
 #: Containers that are inspected side by side.
 THREADS = 8
 WORK = "inspect"
+HOUR_S = 3600.0
 
 
 class Inspector:
@@ -65,10 +69,15 @@ class Inspector:
         return False
 
     def _look_at_all(self) -> None:
-        records = list(running_records(self._records))
+        records = {record.current_container_id: record for record in running_records(self._records)}
+        listed = [view for view in self._runtime.list_games() if view.container_id in records]
         alarms = self._findings.alarms(AlarmKind.INSPECT)
-        seen: dict[str, int] = {}
-        for record, view in zip(records, self._inspect_all(records), strict=True):
+        alarming = {alarm.container_id for alarm in alarms.values()}
+        well = {view.container_id for view in listed if self._is_well(view)} - alarming
+        # What such a one counts later has happened since, for the count begins anew when a person starts it.
+        seen = dict.fromkeys(well, 0)
+        closer = [records[view.container_id] for view in listed if view.container_id not in well]
+        for record, view in zip(closer, self._inspect_all(closer), strict=True):
             if view is None or view.state is ContainerState.REMOVING:
                 continue
             alarm = alarms.get(record.game_id)
@@ -78,8 +87,13 @@ class Inspector:
                 self._written(finding)
         self._restarts = seen
 
+    def _is_well(self, view: ContainerView) -> bool:
+        """Whether a list alone tells it."""
+        lately = not view.up_for_an_hour or self._period_s > HOUR_S
+        return view.state is ContainerState.RUNNING and view.health != "unhealthy" and not lately
+
     def _inspect_all(self, records: Sequence[RuntimeRecord]) -> list[ContainerView | None]:
-        """What each container is like. Raises `Unavailable` when the runtime tells of none of them."""
+        """What each container is like; None where it is gone, or where the runtime does not tell."""
         silent: list[Unavailable] = []
 
         def inspect(record: RuntimeRecord) -> ContainerView | None:
@@ -97,8 +111,6 @@ class Inspector:
         else:
             with ThreadPoolExecutor(self._threads, thread_name_prefix="rtm-inspect") as threads:
                 views = list(threads.map(inspect, records))
-        if silent and len(silent) == len(records):
-            raise silent[0]
         self._tell_silent(len(silent), silent)
         return views
 

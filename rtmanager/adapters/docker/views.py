@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,9 @@ from rtmanager.workers.watching import ContainerEvent, Happening
 
 #: States in which the exit code says something; before, Docker reports 0.
 _ENDED = frozenset({ContainerState.EXITED, ContainerState.DEAD})
+
+#: Less than an hour is told in seconds and minutes (`HumanDuration` of docker/go-units).
+_UP_FOR_AN_HOUR = re.compile(r"Up (?:About an hour|[0-9]+ (?:hour|day|week|month|year)s)\b")
 
 #: By Docker's word: of the thousands in a list, asking the enumeration would take as long as all the rest.
 _STATES = {state.value: state for state in ContainerState}
@@ -40,9 +44,10 @@ def inspected(found: Mapping[str, Any]) -> ContainerView:
 
 
 def listed(found: Mapping[str, Any]) -> ContainerView:
-    """One entry of `GET /containers/json`, which knows neither exit code nor OOM, and which gives the image's
-    id instead of its name once the tag points elsewhere."""
+    """One entry of `GET /containers/json`, which knows neither exit code nor OOM nor restarts, and which gives the
+    image's id instead of its name once the tag points elsewhere. Since when it runs, it says in words."""
     networks = _networks(found)
+    words = str(found.get("Status") or "")
     return ContainerView(
         container_id=found["Id"],
         name=_own_name(found.get("Names") or ()),
@@ -52,6 +57,8 @@ def listed(found: Mapping[str, Any]) -> ContainerView:
         networks=frozenset(networks),
         made_for=_made_for(found),
         addresses=_addresses(networks),
+        health="unhealthy" if "(unhealthy)" in words else "",
+        up_for_an_hour=_UP_FOR_AN_HOUR.match(words) is not None,
     )
 
 

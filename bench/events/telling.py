@@ -10,7 +10,8 @@ from typing import Any
 
 from docker import APIClient
 
-from bench.crowd import platform
+from bench import processes
+from bench.crowd import games, platform
 from bench.crowd.platform import Platform
 from bench.errors import BenchError
 from bench.figures import percentile
@@ -32,6 +33,7 @@ def measures() -> Iterator[Measure]:
     """Of one burst."""
     with platform.running(CRASHES) as here, here.manager(platform.NOTHING_PERIODIC) as process:
         process.wait_until_ready()
+        processes.wait_until_at_rest(process.pid)
         lost = _burst(here.docker_host)
         late_ms = sorted(_late_ms(entry_id, event) for entry_id, event in _told(here))
         yield Measure(
@@ -53,16 +55,16 @@ def _burst(docker_host: str) -> int:
 
 
 def _told(here: Platform) -> list[tuple[str, Mapping[str, Any]]]:
-    """The entries; raises BenchError unless there is one for each crash."""
+    """The entries; raises BenchError unless there is one for each crash, and no other."""
     with here.redis.client() as redis:
         try:
             wait_until(f"{CRASHES} entries", lambda: redis.xlen(STREAM) >= CRASHES, timeout_s=TOLD_S, interval_s=0.1)
         except WaitFailed as failure:
             raise BenchError(str(failure)) from None
         told: Any = redis.xrange(STREAM)
-    crashed = {event["game_id"] for _, event in told if event["event_type"] == "container_exited"}
-    if not len(told) == len(crashed) == CRASHES:
-        raise BenchError(f"{len(told)} entries tell of {len(crashed)} crashes, but there were {CRASHES}")
+    what = [(event["event_type"], event["game_id"]) for _, event in told]
+    if sorted(what) != [("container_exited", game_id) for game_id in games.ids(CRASHES)]:
+        raise BenchError(f"{len(what)} entries, some of which tell of something else than the {CRASHES} crashes")
     return list(told)
 
 

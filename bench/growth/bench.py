@@ -62,6 +62,7 @@ def _of_a_process(here: Platform, size: int) -> Iterator[Measure]:
     with here.manager(platform.NOTHING_PERIODIC) as process:
         process.wait_until_ready()
         yield Measure("start-up", (time.perf_counter() - began) * 1000, "ms", games=size)
+        processes.wait_until_at_rest(process.pid)  # the first round of probes and inspections is not put off
         yield Measure("GET of one record", asked.read_s(process.address, ids) * 1000, "ms", games=size)
         yield Measure("list, by record", asked.list_s(process.address, ids) / size * 1e6, "µs", games=size)
         yield Measure("a replay", asked.replays_s(here, ids) / asked.JOBS * 1000, "ms", games=size)

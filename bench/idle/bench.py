@@ -20,8 +20,6 @@ from harness.fixtures.manager import ManagerProcess
 
 GAMES = 1000
 
-#: After so many seconds a manager that has become ready has come to rest.
-SETTLE_S = 5.0
 #: A round number of everything that comes round by default, of which the longest takes 30 s.
 QUIET_S = 30.0
 
@@ -63,7 +61,7 @@ def _measures() -> Iterator[Measure]:
     with ExitStack() as cleanup:
         quiet = _started(cleanup, platform.NOTHING_PERIODIC)
         watching = _started(cleanup, {})
-        time.sleep(SETTLE_S)
+        processes.wait_until_at_rest(quiet.pid)
         before = {each.pid: Look.of(each) for each in (quiet, watching)}
         time.sleep(QUIET_S)
         for what, process, cpu_limit in (

@@ -40,11 +40,15 @@ BENCHES: Mapping[str, tuple[str, str]] = {
     "start": ("bench.work.start", "a start job against the bare SDK's create and start"),
     "burst": ("bench.work.burst", "sixty start jobs at once against the bare SDK at its best"),
     "calls": ("bench.work.calls", "restart, patch, stop and cleanup by REST against the bare SDK's calls"),
+    "events": ("bench.events.bench", "a burst of Docker's events, heard and told"),
+    "growth": ("bench.growth.bench", "what things cost with ten games, and with ten thousand"),
     "harness": ("bench.harness.bench", "services started, emptied and stopped; what a test costs beside its own work"),
+    "idle": ("bench.idle.bench", "what a manager of a thousand games costs that has nothing to do"),
     "path": ("bench.path.bench", "jobs that need no Docker, from the stream of jobs to that of results"),
     "profile": ("bench.profile.bench", "one start job, drawn and accounted for to the last millisecond"),
     "recovery": ("bench.recovery.bench", "all that is due, done again after a kill and after outages (15 minutes)"),
     "rest": ("bench.rest.bench", "records read one by one and listed, against FastAPI on uvicorn"),
+    "startup": ("bench.startup.bench", "from the start of the process to ready, against the imports alone"),
     "watch": ("bench.watch.bench", "engines probed, containers compared with the records, exits told"),
 }
 

@@ -1,4 +1,4 @@
-"""`python -m bench page`: the tables of the last runs put into docs/performance.md, and its plot drawn.
+"""`python -m bench page`: the tables of the last runs put into docs/performance.md, and its plots drawn.
 
 The page's sentences are written by hand, its figures are not: what stands between the marks `<!-- bench NAME -->` and
 `<!-- end -->` is replaced by what the bench of that name wrote to its file.
@@ -14,6 +14,7 @@ from bench.errors import BenchError
 
 PAGE = Path("docs", "performance.md")
 PLOT = Path("docs", "performance.svg")
+GROWTH = Path("docs", "performance-growth.svg")
 
 _PART = re.compile(r"(<!-- bench (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -22,7 +23,7 @@ Content = Mapping[str, Any]
 
 
 def write(folder: Path) -> None:
-    """Renew page and plot from the files in `folder`; raises BenchError for a bench that was not run."""
+    """Renew page and plots from the files in `folder`; raises BenchError for a bench that was not run."""
     text = PAGE.read_text()
     contents = {name: _content(folder, name) for name in names(text)}
     PAGE.write_text(filled(text, contents))
@@ -58,3 +59,13 @@ def _draw(contents: Sequence[Content]) -> None:
     from bench import plot
 
     plot.draw([each for content in contents for each in content["figures"]], PLOT)
+    plot.draw_growth(growing([each for content in contents for each in content["measures"]]), GROWTH)
+
+
+def growing(measures: Sequence[Any]) -> dict[str, dict[int, float]]:
+    """Values by the number of games, of what was measured with several."""
+    found: dict[str, dict[int, float]] = {}
+    for each in measures:
+        if each["games"] is not None:
+            found.setdefault(each["what"], {})[each["games"]] = each["value"]
+    return {what: dict(sorted(points.items())) for what, points in found.items() if len(points) > 1}

@@ -21,7 +21,7 @@ from rtmanager.adapters.postgres.database import Database as Pool
 from rtmanager.adapters.postgres.migrate import migrate
 
 #: Long enough that what comes round does not come round while something is measured.
-LONG = "24h"
+LONG = "1h"
 
 #: What a manager does again and again by the clock, put off.
 NOTHING_PERIODIC = {f"RTMANAGER_{name}_INTERVAL": LONG for name in ("PROBE", "INSPECT", "RECONCILE", "CLEANUP")}

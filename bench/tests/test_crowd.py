@@ -1,0 +1,89 @@
+"""The played daemon says what Docker would, passes events on as Docker does, and its games agree with their records."""
+
+import json
+import socket
+import unittest
+from contextlib import closing
+from datetime import UTC, datetime
+from itertools import islice
+from unittest import mock
+
+from docker import APIClient
+
+from bench import child
+from bench.crowd import games, published
+from bench.crowd.published import Published
+from rtmanager.adapters.docker import views
+from rtmanager.adapters.docker.runtime import DockerRuntime
+from rtmanager.domain.container import ContainerState
+from rtmanager.workers.watching import Happening
+
+
+class GamesTest(unittest.TestCase):
+    def test_an_inspect_and_the_list_tell_the_same_of_a_container(self) -> None:
+        for number, (record, listed) in enumerate(zip(games.records(3), games.listed(3), strict=True)):
+            inspected = views.inspected(json.loads(games.inspected(number, record.game_id)))
+            told = views.listed(listed)
+            self.assertTrue(inspected.runs(record.game_id, games.IMAGE, games.HOUSE.network))
+            self.assertEqual(inspected.container_id, record.current_container_id)
+            self.assertEqual((told.container_id, told.addresses), (inspected.container_id, inspected.addresses))
+            self.assertTrue(told.up_for_an_hour)
+
+    def test_one_that_has_crashed_says_when(self) -> None:
+        ended_at = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+        found = views.inspected(json.loads(games.inspected(0, "game-00000", ended_at)))
+        self.assertEqual((found.state, found.exit_code, found.finished_at), (ContainerState.EXITED, 1, ended_at))
+
+    def test_its_death_is_an_event_that_is_listened_to(self) -> None:
+        event = views.event(games.death("game-00007", 1_800_000_000_123_456_789))
+        assert event is not None
+        self.assertEqual((event.what, event.exit_code, event.game_id), (Happening.DIE, 1, "game-00007"))
+        self.assertEqual(event.time_ns, 1_800_000_000_123_456_789)
+
+
+class DaemonTest(unittest.TestCase):
+    def test_it_answers_what_a_manager_asks_and_lets_games_crash(self) -> None:
+        with (
+            child.running("bench.crowd.daemon", "5") as host,
+            closing(DockerRuntime(host)) as runtime,
+            closing(APIClient(base_url=host, version="auto")) as client,
+        ):
+            self.assertTrue(runtime.network_exists(games.HOUSE.network))
+            self.assertEqual(len(runtime.list_games()), 5)
+            client.post(f"{client.base_url}/deaths?count=2").raise_for_status()
+
+            states = [runtime.inspect(games.container_id(game_id)).state for game_id in games.ids(5)]
+            self.assertEqual([state.value for state in states], ["exited"] * 2 + ["running"] * 3)
+            self.assertEqual(runtime.log_tail(games.container_id("game-00000")), "out of luck")
+
+
+class PublishedTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.published = Published()
+        here, there = socket.socketpair()
+        self.here, self.there = self.enterContext(here), self.enterContext(there)
+
+    def test_who_listens_hears_the_past_that_is_asked_for_and_what_follows(self) -> None:
+        for at_ns in (1, 2, 3):
+            self.published.add(games.death("game-00000", at_ns))
+        heard = self.published.heard(2, self.here)
+        times = [json.loads(line)["timeNano"] for line in islice(heard, 2)]
+        self.published.add(games.death("game-00000", 4))
+        times.append(json.loads(next(heard))["timeNano"])
+        self.assertEqual(times, [2, 3, 4])
+
+    def test_who_does_not_take_them_loses_events(self) -> None:
+        self.published.add(games.death("game-00000", 1))
+        heard = self.published.heard(0, self.here)
+        next(heard)
+        with mock.patch.object(published, "PATIENCE_S", 0.001):
+            for at_ns in range(published.QUEUE + 3):
+                self.published.add(games.death("game-00000", at_ns))
+        self.assertEqual((self.published.lost, self.published.listeners), (3, 1))
+
+    def test_one_that_has_left_is_forgotten(self) -> None:
+        heard = self.published.heard(None, self.here)
+        self.there.close()
+        with mock.patch.object(published, "LOOK_S", 0.001):
+            self.assertEqual(list(heard), [])
+        self.assertEqual(self.published.listeners, 0)

@@ -19,6 +19,7 @@ PACKAGE = Path(rtmanager.__file__).parent
 SEAMS = {
     "transaction": "postgres.",
     "read": "postgres.",
+    "read_as": "postgres.",
     "_command": "redis.",
     "ask": "docker.",
     "_answer": "docker.",
@@ -31,7 +32,7 @@ SEAMS = {
 #: listed here, and reaches its points there.
 RAW = {
     "psycopg.connect": {"connect"},
-    "_pool.connection": {"transaction", "read"},
+    "_pool.connection": {"transaction", "read_as"},
     "_database.connect": {"_take"},
     "database.connect": {"migrate"},
     "EngineClient": {"_new_client"},

@@ -17,10 +17,10 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psycopg
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import DictRow, RowFactory, dict_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from rtmanager import failpoints
@@ -28,6 +28,7 @@ from rtmanager.adapters.postgres.dsn import described, to_conninfo
 from rtmanager.domain.errors import Unavailable
 
 Connection = psycopg.Connection[DictRow]
+Row = TypeVar("Row")
 
 #: The part of the time for which the server may be silent that one statement, making a connection, or waiting for
 #: a free one may take. Less than all of it, so that a server that answers at all answers first; a statement that
@@ -126,9 +127,15 @@ class Database:
 
     def read(self, name: str, statement: bytes, values: Mapping[str, object]) -> list[DictRow]:
         """The rows of one statement that changes nothing, and so needs no transaction; `name` as above."""
+        return self.read_as(name, statement, values, dict_row)
+
+    def read_as(
+        self, name: str, statement: bytes, values: Mapping[str, object], row_factory: RowFactory[Row]
+    ) -> list[Row]:
+        """The same, of another kind: of a thousand rows tuples take a third of what dictionaries do."""
         effect = f"postgres.{name}"
         with self.watched(), self._pool.connection() as connection:
-            rows = connection.execute(statement, values).fetchall()
+            rows = connection.cursor(row_factory=row_factory).execute(statement, values).fetchall()
             failpoints.before(effect)
         failpoints.after(effect)
         return rows

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from psycopg.rows import tuple_row
+
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
@@ -24,8 +26,8 @@ class PostgresRecords:
 
     def get_as_json(self, game_id: str) -> str | None:
         """See the port."""
-        rows = self._database.read("record", SQL["get_record_as_json"], {"game_id": game_id})
-        return rows[0]["json"] if rows else None
+        rows = self._database.read_as("record", SQL["get_record_as_json"], {"game_id": game_id}, tuple_row)
+        return rows[0][0] if rows else None
 
     def of(self, game_ids: Collection[str]) -> Mapping[str, RuntimeRecord]:
         """The records of these games, as far as there are any."""
@@ -40,8 +42,7 @@ class PostgresRecords:
     def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
         """See the port."""
         values = {"status": status, "after": after or "", "limit": limit}
-        rows = self._database.read("records", SQL["list_records_as_json"], values)
-        return [(row["game_id"], row["json"]) for row in rows]
+        return self._database.read_as("records", SQL["list_records_as_json"], values, tuple_row)
 
 
 def write_change(connection: Connection, change: RecordChange) -> bool:

@@ -125,6 +125,11 @@ class Feed:
         """Let the listener have this now, as one piece."""
         self._chunks.put(chunk)
 
+    @property
+    def taken(self) -> bool:
+        """Whether all but the last piece has been taken from us."""
+        return self._chunks.empty()
+
     def end(self) -> None:
         """End it as a daemon does that has no more to say."""
         self._chunks.put(None)

@@ -121,6 +121,27 @@ class DockerEventsTest(unittest.TestCase):
             self.assertEqual(next(listening), died(NOW_NS + number))
             self.assertLess(time.monotonic() - began, 1)
 
+    def test_a_burst_is_taken_while_an_event_is_seen_to(self) -> None:
+        many = 3000  # more than the sockets between us hold
+        stream = self.connected()
+        listening = self.feed.listen()
+        stream.send(line())
+        self.assertEqual(next(listening), died())
+        for number in range(1, many):
+            stream.send(line(time_ns=NOW_NS + number))
+        until(lambda: stream.taken)
+        self.assertEqual([next(listening) for _ in range(1, many)], [died(NOW_NS + each) for each in range(1, many)])
+
+    def test_a_listening_that_is_given_up_ends_at_once(self) -> None:
+        stream = self.connected()
+        listening = self.feed.listen()
+        stream.send(line())
+        self.assertEqual(next(listening), died())
+        began = time.monotonic()
+        listening.close()  # type: ignore[attr-defined]  # a generator
+        self.assertLess(time.monotonic() - began, 1)
+        self.feed.connect()
+
     def test_an_event_that_comes_in_two_pieces_is_one(self) -> None:
         stream = self.connected()
         whole = line()

@@ -84,9 +84,10 @@ class Settler:
         if record is not None and record.current_container_id is not None:
             wanted.add(record.current_container_id)
         found = {view.container_id: view for view in map(self._inspect, wanted) if view is not None}
-        own = _own(record, list(found.values()))
-        if (own is None or not own.alive) and is_game_id(game_id):
-            named = self._inspect(container_name(game_id))
+        own, name = _own(record, list(found.values())), container_name(game_id)
+        is_found = (own is not None and own.alive) or any(view.name == name for view in found.values())
+        if not is_found and is_game_id(game_id):
+            named = self._inspect(name)
             if named is not None:
                 found[named.container_id] = named
         return [view for view in found.values() if view.game_id == game_id]

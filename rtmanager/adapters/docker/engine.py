@@ -100,6 +100,10 @@ class Engine:
         if self._closed.wait(seconds):
             raise self.unavailable("this client was closed")
 
+    def hang_up(self) -> None:
+        """End the calls in flight; the next one dials anew."""
+        self._lines.hang_up()
+
     def close(self) -> None:
         """End the calls in flight with `Unavailable`, refuse new ones, give back every connection."""
         self._closed.set()

@@ -10,10 +10,12 @@ out by dialling, and what comes twice is left out.
 from __future__ import annotations
 
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from email.utils import parsedate_to_datetime
+from queue import SimpleQueue
 
 import docker
 from docker.errors import APIError, create_api_error_from_http_exception
@@ -72,7 +74,7 @@ class DockerEvents:
         if self._stream is None:
             raise RuntimeError("connect comes before listen")
         (stream, began_ns), self._stream = self._stream, None
-        with closing(stream):
+        with closing(stream), self._hanging_up():
             try:
                 for line in _lines(stream):
                     event = views.event(json.loads(line))
@@ -88,6 +90,14 @@ class DockerEvents:
                 return
         if not self._interrupted:
             raise self._engine.unavailable("its events ended")
+
+    @contextmanager
+    def _hanging_up(self) -> Iterator[None]:
+        """Let the thread that takes what arrives end, before its stream is closed."""
+        try:
+            yield
+        finally:
+            self._engine.hang_up()
 
     def interrupt(self) -> None:
         """See the port."""
@@ -121,9 +131,29 @@ class DockerEvents:
 def _lines(stream: Response) -> Iterator[bytes]:
     """Whole lines as they arrive."""
     rest = b""
-    for piece in stream.iter_content(None):
+    for piece in _taken(stream):
         *lines, rest = (rest + piece).split(b"\n")
         yield from (line for line in lines if line.strip())
+
+
+def _taken(stream: Response) -> Iterator[bytes]:
+    """What arrives, taken by a thread that does nothing else: Docker drops what is not taken within 100 ms."""
+    pieces: SimpleQueue[bytes | Exception | None] = SimpleQueue()
+
+    def take() -> None:
+        try:
+            for piece in stream.iter_content(None):
+                pieces.put(piece)
+        except (RequestException, ValueError) as error:
+            pieces.put(error)
+        finally:
+            pieces.put(None)
+
+    threading.Thread(target=take, name="rtm-events-taken", daemon=True).start()
+    while (piece := pieces.get()) is not None:
+        if isinstance(piece, Exception):
+            raise piece
+        yield piece
 
 
 def _get(client: docker.APIClient, path: str, params: dict[str, str] | None) -> Response:

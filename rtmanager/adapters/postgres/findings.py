@@ -53,16 +53,14 @@ class PostgresFindings:
 
     def busy(self, game_id: str) -> bool:
         """See the port."""
-        with self._database.transaction("busy") as connection:
-            return _is_busy(connection, game_id)
+        (row,) = self._database.read("busy", SQL["game_is_busy"], {"game_id": game_id})
+        return bool(row["busy"])
 
     def alarms(self, kind: AlarmKind) -> Mapping[str, Alarm]:
         """See the port."""
-        with self._database.transaction("alarms") as connection:
-            rows = connection.execute(SQL["list_alarms"], {"kind": kind}).fetchall()
         return {
             row["game_id"]: Alarm(kind, row["container_id"], row["mark"], row["raised_at"], row["details"])
-            for row in rows
+            for row in self._database.read("alarms", SQL["list_alarms"], {"kind": kind})
         }
 
     def running(self) -> Sequence[Running]:
@@ -71,15 +69,13 @@ class PostgresFindings:
 
     def records_of(self, game_ids: Collection[str]) -> Sequence[RuntimeRecord]:
         """See the port."""
-        with self._database.transaction("records_of") as connection:
-            rows = connection.execute(SQL["records_of"], {"game_ids": list(game_ids)})
-            return [read_record(row) for row in rows]
+        values = {"game_ids": list(game_ids)}
+        return [read_record(row) for row in self._database.read("records_of", SQL["records_of"], values)]
 
     def stopped_before(self, moment: datetime, limit: int) -> Sequence[RuntimeRecord]:
         """See the port."""
-        with self._database.transaction("stopped_before") as connection:
-            rows = connection.execute(SQL["stopped_before"], {"moment": moment, "limit": limit})
-            return [read_record(row) for row in rows]
+        values = {"moment": moment, "limit": limit}
+        return [read_record(row) for row in self._database.read("stopped_before", SQL["stopped_before"], values)]
 
     def forget_old_alarms(self) -> None:
         """See the port."""
@@ -88,9 +84,7 @@ class PostgresFindings:
 
     def now(self) -> datetime:
         """See the port."""
-        with self._database.transaction("now") as connection:
-            row = connection.execute(SQL["clock"]).fetchone()
-        assert row is not None
+        (row,) = self._database.read("now", SQL["clock"], {})
         now: datetime = row["now"]
         return now
 
@@ -112,9 +106,8 @@ class PostgresFindings:
     def restarts_since(self, game_id: str, moment: datetime) -> int:
         """See the port."""
         values = _RESTART | {"game_id": game_id, "since": moment}
-        with self._database.transaction("restarts_since") as connection:
-            row = connection.execute(SQL["count_restarts"], values).fetchone()
-        return int(row["restarts"]) if row else 0
+        (row,) = self._database.read("restarts_since", SQL["count_restarts"], values)
+        return int(row["restarts"])
 
     def mine(self, work: str, for_s: float) -> bool:
         """See the port."""

@@ -36,7 +36,7 @@ def bench() -> Bench:
         notes={
             "Docker": prepared_docker(),
             "a job": f"a stop of a game that was removed; {JOBS:,} at once, one of each game",
-            "the bare loop": "psycopg and redis-py on one thread: XREADGROUP of 200, then INSERT, XADD, COMMIT for each",
+            "the bare loop": "one thread, psycopg, redis-py: XREADGROUP of 200, then INSERT, XADD and COMMIT for each",
         },
     )
 

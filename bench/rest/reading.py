@@ -1,9 +1,11 @@
 """One record after the other by sixteen clients, and all records page by page."""
 
 import itertools
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from os.path import commonprefix
 
 from bench import child
 from bench.contest import WHOLE, Contest, Goal, Sample, Side
@@ -25,6 +27,9 @@ ALL = "all requests"
 P99 = "99 of 100 requests"
 #: The page that a client gets who names no size, and the largest.
 PAGES = (100, 1000)
+
+#: So much of a text is shown on either side of where it differs.
+_AROUND = 60
 
 #: At most: of the time, for one and a half times the rate.
 FASTER = 1 / 1.5
@@ -77,9 +82,16 @@ def check_that_they_agree(servers: Sequence[Server]) -> None:
     first = pages.content(servers[0].port, f"{RUNTIMES}?limit=100")
     assert isinstance(first, dict)
     for path in (f"/{games.game_id(4711)}", f"/{games.game_id(4712)}", f"?limit=100&cursor={first['next_cursor']}"):
-        said = [pages.content(server.port, RUNTIMES + path) for server in servers]
-        if any(each != said[0] for each in said):
-            raise BenchError(f"the servers differ in {path}: {said}")
+        ours, *others = (json.dumps(pages.content(server.port, RUNTIMES + path)) for server in servers)
+        for theirs in others:
+            if theirs != ours:
+                raise BenchError(f"the servers differ in {RUNTIMES}{path}: {difference(ours, theirs)}")
+
+
+def difference(one: str, other: str) -> str:
+    """Where two texts part."""
+    begin = max(0, len(commonprefix([one, other])) - _AROUND)
+    return f"…{one[begin : begin + 2 * _AROUND]}… and …{other[begin : begin + 2 * _AROUND]}…"
 
 
 def _sides(servers: Sequence[Server], run: Callable[[Server], Sample]) -> tuple[Side, Sequence[Side]]:

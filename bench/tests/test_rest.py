@@ -150,7 +150,7 @@ class ServersTest(unittest.TestCase):
             reading.check_that_they_agree(servers)
         with (
             mock.patch("bench.rest.pages.content", side_effect=lambda port, path: {"next_cursor": "Zw", "said": port}),
-            self.assertRaisesRegex(BenchError, "the servers differ"),
+            self.assertRaisesRegex(BenchError, "the servers differ in .*/game-04711: .*said.: 1.* and .*said.: 2"),
         ):
             reading.check_that_they_agree(servers)
 

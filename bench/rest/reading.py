@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from os.path import commonprefix
 
 from bench import child
 from bench.contest import WHOLE, Contest, Goal, Sample, Side
@@ -90,7 +89,8 @@ def check_that_they_agree(servers: Sequence[Server]) -> None:
 
 def difference(one: str, other: str) -> str:
     """Where two texts part."""
-    begin = max(0, len(commonprefix([one, other])) - _AROUND)
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    begin = max(0, sum(1 for _ in same) - _AROUND)
     return f"…{one[begin : begin + 2 * _AROUND]}… and …{other[begin : begin + 2 * _AROUND]}…"
 
 

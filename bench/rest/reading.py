@@ -18,8 +18,8 @@ from harness.fixtures import manager
 from rtmanager.adapters.postgres.dsn import to_conninfo
 
 CLIENTS = 16
-READS = 2000
-READ_ROUNDS = 15
+READS = 1500
+READ_ROUNDS = 12
 LIST_ROUNDS = 8
 
 ALL = "all requests"

@@ -30,8 +30,8 @@ TIMEOUT_S, PATIENT_S = 2.0, 10.0
 DESCRIPTORS = WIDTH + 500
 
 #: Rounds of 2,000 engines, and of 10,000; those that hang take their timeout, and five times it.
-ROUNDS, LONG_ROUNDS = 10, 2
-HANGING_ROUNDS, LONG_HANGING_ROUNDS = 3, 1
+ROUNDS, LONG_ROUNDS = 8, 2
+HANGING_ROUNDS, LONG_HANGING_ROUNDS = 2, 1
 
 GOAL = Goal(median=1.5)
 

@@ -32,8 +32,8 @@ def bench() -> Bench:
     return Bench(
         measures=_measures,
         notes={
-            "idle": f"{GAMES:,} games that have run for hours, looked at for {QUIET_S:g} s; real PostgreSQL and Redis, a "
-            "daemon that plays the containers, engines on loopback that answer",
+            "idle": f"{GAMES:,} games that have run for hours, looked at for {QUIET_S:g} s; real PostgreSQL and Redis, "
+            "a daemon that plays the containers, engines on loopback that answer",
             "nothing to do": "probes, inspections and reconciling put off by RTMANAGER_PROBE_INTERVAL and its like",
         },
     )

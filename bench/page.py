@@ -23,9 +23,15 @@ Content = Mapping[str, Any]
 
 
 def write(folder: Path) -> None:
-    """Renew page and plots from the files in `folder`; raises BenchError for a bench that was not run."""
+    """Renew page and plots from the files in `folder`; the part of a bench that was not run stays as it is.
+
+    Raises BenchError when none was.
+    """
     text = PAGE.read_text()
-    contents = {name: _content(folder, name) for name in names(text)}
+    files = {name: folder / f"bench-{name}.json" for name in names(text)}
+    contents = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+    if not contents:
+        raise BenchError(f"no bench has left a file in {folder}: run python -m bench {names(text)[0]} first")
     PAGE.write_text(filled(text, contents))
     _draw(list(contents.values()))
 
@@ -39,20 +45,13 @@ def filled(text: str, contents: Mapping[str, Content]) -> str:
     """The page with the tables of these benches."""
 
     def part(found: "re.Match[str]") -> str:
-        content = contents[found["name"]]
+        content = contents.get(found["name"])
+        if content is None:
+            return found[0]
         notes = "".join(f"- {what}: {note}\n" for what, note in content["notes"].items())
         return f"{found[1]}\n{content['markdown']}\n\n{notes}\n{found[3]}"
 
     return _PART.sub(part, text)
-
-
-def _content(folder: Path, name: str) -> Content:
-    path = folder / f"bench-{name}.json"
-    try:
-        content: Content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise BenchError(f"{path} is missing: run python -m bench {name} first") from None
-    return content
 
 
 def _draw(contents: Sequence[Content]) -> None:

@@ -22,7 +22,10 @@ class PageTest(unittest.TestCase):
         )
         self.assertEqual(page.names(text), ["path"])
 
-    def test_a_bench_that_was_not_run_is_named_and_the_page_left_as_it_is(self) -> None:
+    def test_the_part_of_a_bench_that_was_not_run_stays(self) -> None:
+        self.assertEqual(page.filled(_TEXT, {}), _TEXT)
+
+    def test_where_none_was_run_the_first_is_named_and_the_page_left_as_it_is(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             written = Path(folder, "performance.md")
             written.write_text(_TEXT)

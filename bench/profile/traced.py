@@ -8,12 +8,11 @@ when the manager ends.
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from unittest import mock
-
-from psycopg.rows import DictRow
 
 from bench.profile.notes import Note, Turn, written
 from rtmanager import cli, failpoints
@@ -56,12 +55,12 @@ class Recorder:
         finally:
             self._note(Turn.ENDS, effect)
 
-    def read(self, database: Database, name: str, statement: bytes, values: Mapping[str, object]) -> list[DictRow]:
-        """In place of `Database.read`, which has nothing to commit."""
+    def read(self, database: Database, name: str, *how: Any) -> list[Any]:
+        """In place of `Database.read_as`, by which every read goes, and which has nothing to commit."""
         self._reading.now = True
         try:
             with self.around(f"postgres.{name}"):
-                return _read(database, name, statement, values)
+                return _read(database, name, *how)
         finally:
             self._reading.now = False
 
@@ -69,7 +68,7 @@ class Recorder:
         self.notes.append(Note(time.monotonic_ns(), threading.current_thread().name, turn, what))
 
 
-_transaction, _read = Database.transaction, Database.read
+_transaction, _read = Database.transaction, Database.read_as
 
 
 def main(path: Path) -> int:
@@ -82,7 +81,7 @@ def main(path: Path) -> int:
         mock.patch.multiple(
             Database,
             transaction=lambda *asked: recorder.transaction(*asked),
-            read=lambda *asked: recorder.read(*asked),
+            read_as=lambda *asked: recorder.read(*asked),
         ),
     ):
         code = cli.main(["serve"])

@@ -118,7 +118,7 @@ class Dependencies:
         return f"PostgreSQL {self.database.ping()}"
 
     def _ask_redis(self) -> str:
-        version = self.streams.version()
+        version = self.streams.ping()
         if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
             raise DependencyWrong(f"Redis {version} is too old: {'.'.join(map(str, OLDEST_REDIS))} or newer is needed")
         return f"Redis {version}"

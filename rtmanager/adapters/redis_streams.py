@@ -115,12 +115,7 @@ class RedisStreams:
         self._client.close()
         self._waiter.close()
 
-    def ping(self) -> None:
-        """Raises `Unavailable` unless it serves: one that still loads its data does not."""
-        with self._command("ping"):
-            self._client.ping()
-
-    def version(self) -> str:
+    def ping(self) -> str:
         """The server's version. Raises `Unavailable`."""
         with self._command("ping"):
             return str(self._client.info("server")["redis_version"])

@@ -1,5 +1,6 @@
 """PostgreSQL and Redis keep the promises that the operations and workers rely on: the contract tests of the ports."""
 
+import functools
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -13,6 +14,7 @@ from harness.waiting import wait_until
 
 flag.check_wanted()  # what follows takes a fifth of the time in which the whole suite is found and skipped
 
+from rtmanager.domain.errors import Unavailable  # noqa: E402
 from rtmanager.domain.findings import Finding  # noqa: E402
 from rtmanager.domain.messages import Stream  # noqa: E402
 from rtmanager.tests import findings_contract, store_contract, streams_contract  # noqa: E402
@@ -173,32 +175,57 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
 class LostAnswerTest(unittest.TestCase):
     """Whether PostgreSQL may have done what it did not answer."""
 
-    def test_only_what_was_not_to_be_committed_yet_is_surely_not_done(self) -> None:
-        from rtmanager.adapters.postgres.database import Database
-        from rtmanager.domain.errors import Unavailable
+    INSERT = b"INSERT INTO lost_answers VALUES (%(number)s)"
 
-        def works(database: Database) -> bool:
-            with database.transaction("heartbeat") as transaction:
-                return transaction.execute("SELECT 1").fetchone() is not None
+    def setUp(self) -> None:
+        from rtmanager.adapters.postgres.database import Database
 
         shared = services.shared()
         server, own = shared.postgres, shared.database
-        with faults.before((server.host, server.port)) as proxy, own.connect(own.layout.role) as connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS lost_answers (number int)")
-            database = Database(own.dsn_by_way_of(proxy.host, proxy.port), max_connections=2, silence_s=2.0)
-            database.open()
-            self.addCleanup(database.close)
-            for number, committing in enumerate((False, True)):
-                proxy.pass_on()
-                wait_until("the pool to be well", lambda: works(database), retry_on=(Unavailable,))
-                with self.assertRaises(Unavailable) as caught, database.transaction("submit") as transaction:
-                    if not committing:
-                        proxy.half_open()
-                    transaction.execute("INSERT INTO lost_answers VALUES (%s)", [number])
-                    proxy.half_open()
-                self.assertEqual(caught.exception.untouched, not committing, caught.exception)
-            self.assertEqual(connection.execute("SELECT number FROM lost_answers").fetchall(), [(1,)])
-            connection.execute("DROP TABLE lost_answers")
+        self.proxy = self.enterContext(faults.before((server.host, server.port)))
+        self.connection = self.enterContext(own.connect(own.layout.role))
+        self.connection.execute("CREATE TABLE lost_answers (number int)")
+        self.addCleanup(self.connection.execute, "DROP TABLE lost_answers")
+        self.database = Database(own.dsn_by_way_of(self.proxy.host, self.proxy.port), max_connections=2, silence_s=2.0)
+        self.database.open()
+        self.addCleanup(self.database.close)
+        self.be_well()
+
+    def be_well(self) -> None:
+        self.proxy.pass_on()
+        works = functools.partial(self.database.read, "now", b"SELECT 1 AS one", {})
+        wait_until("the pool to be well", lambda: bool(works()), retry_on=(Unavailable,))
+
+    def numbers(self) -> list[object]:
+        return [number for (number,) in self.connection.execute("SELECT number FROM lost_answers")]
+
+    def test_only_what_was_not_to_be_committed_yet_is_surely_not_done(self) -> None:
+        for number, committing in enumerate((False, True)):
+            self.be_well()
+            with self.assertRaises(Unavailable) as caught, self.database.transaction("submit") as transaction:
+                if not committing:
+                    self.proxy.half_open()
+                transaction.execute(self.INSERT, {"number": number})
+                self.proxy.half_open()
+            self.assertEqual(caught.exception.untouched, not committing, caught.exception)
+        self.assertEqual(self.numbers(), [1])
+
+    def test_a_statement_that_commits_itself_may_be_done_once_it_is_sent(self) -> None:
+        self.proxy.half_open()
+        with self.assertRaises(Unavailable) as caught:
+            self.database.write("submit", self.INSERT, {"number": 1})
+        self.assertFalse(caught.exception.untouched, caught.exception)
+        self.assertEqual(self.numbers(), [1])
+
+    def test_a_statement_that_was_refused_or_not_sent_is_surely_not_done(self) -> None:
+        with self.assertRaises(Unavailable) as refused:
+            self.database.write("submit", b"INSERT INTO no_such_table VALUES (1)", {})
+        self.proxy.refuse()
+        with self.assertRaises(Unavailable) as not_sent:
+            self.database.write("submit", self.INSERT, {"number": 1})
+        for caught in (refused, not_sent):
+            self.assertTrue(caught.exception.untouched, caught.exception)
+        self.assertEqual(self.numbers(), [])
 
 
 class IdleConnectionTest(InPostgres):

@@ -5,10 +5,15 @@ from collections.abc import Sequence
 from integration.protections.protection import Edit, Protection, cells, chaos, test
 
 _QUEUE = "rtmanager/adapters/postgres/sql/queue.sql"
-_TELL = "add_messages(connection, [message for _, ending in ours for message in ending.messages])\n"
-_DROP = "drop_planned_restarts(connection, [operation.game_id for operation, _ in ours])\n"
+_ENDINGS = "rtmanager/adapters/postgres/endings.py"
 _REDIS = "rtmanager/adapters/redis_streams.py"
 
+#: The messages of endings, in a transaction of their own.
+_TOLD_LATER = """\
+    with database.transaction("finish") as connection:
+        add_messages(connection, [message for _, ending in endings for message in ending.messages])
+    return ended
+"""
 #: The begin of the relay's step, and what deletes the messages before Redis has them.
 _TURN = """\
         with self._outbox.turn() as turn:
@@ -197,11 +202,8 @@ PROTECTIONS: Sequence[Protection] = (
         "the end is one transaction",
         without="a job whose instance is killed at its end gets no result",
         edits=[
-            Edit(
-                "rtmanager/adapters/postgres/endings.py",
-                f"            {_TELL}            {_DROP}",
-                f'            {_DROP}        with database.transaction("finish") as connection:\n            {_TELL}',
-            )
+            Edit(_ENDINGS, '"messages": [_message(message) for message in ending.messages],', '"messages": [],'),
+            Edit(_ENDINGS, "    return ended\n", _TOLD_LATER),
         ],
         noticed_by=cells("stop job", "postgres.finish.after"),
     ),

@@ -18,6 +18,7 @@ PACKAGE = Path(rtmanager.__file__).parent
 #: By which an effect gets its name, with the place that the name belongs to.
 SEAMS = {
     "transaction": "postgres.",
+    "write": "postgres.",
     "read": "postgres.",
     "read_as": "postgres.",
     "_command": "redis.",
@@ -32,7 +33,7 @@ SEAMS = {
 #: listed here, and reaches its points there.
 RAW = {
     "psycopg.connect": {"connect"},
-    "_pool.connection": {"transaction", "read_as"},
+    "_pool.connection": {"transaction", "write", "read_as"},
     "_database.connect": {"_take"},
     "database.connect": {"migrate"},
     "EngineClient": {"_new_client"},

@@ -1,6 +1,7 @@
 """The end of operations in one transaction: records, log, snapshots, messages. All of it, or nothing.
 
-Rows of one table go there by one statement, as JSON: a hundred endings cost what a few do.
+Whatever ends together goes there by one statement, as JSON: two dozen endings cost what a few do. Where a record
+changes it does so before, since findings, too, write the record first and what follows from it later.
 """
 
 from __future__ import annotations
@@ -30,34 +31,43 @@ def write_ending(database: Database, operation: Operation, ending: Ending) -> No
     Raises `OwnershipLost` when another claim has it, `RecordChanged` when the record is not what the ending
     was decided on, `StoreRefused` for what PostgreSQL will never take; then nothing is written.
     """
-    if not write_endings(database, [(operation, ending)]):
-        raise OwnershipLost(f"operation {operation.operation_id} was taken over by another claim")
+    _check(operation, ours=bool(write_endings(database, [(operation, ending)])), as_decided=True)
 
 
 def write_endings(database: Database, endings: Sequence[Ended]) -> set[int]:
-    """End those of these claimed operations that no other claim has; their ids. Raises as `write_ending`."""
+    """End those of these claimed operations that no other claim has; their ids. Raises as `write_ending`.
+
+    Of those that change what is true of their games all have to be ours, or nothing is written.
+    """
+    values = {"rows": as_json([_end(*each) for each in endings])}
+    changing = [each for each in endings if each[1].change is not None or each[1].health]
     try:
+        if not changing:
+            return {row["id"] for row in database.write("finish", SQL["end_operations"], values)}
         with database.transaction("finish") as connection:
-            rows = connection.execute(SQL["end_operations"], {"rows": as_json([_end(*each) for each in endings])})
-            ended = {row["id"] for row in rows}
-            ours = [each for each in endings if each[0].operation_id in ended]
-            for operation, ending in ours:
-                _write_game(connection, operation.game_id, ending)
-            write_log(connection, [entry for _, ending in ours for entry in ending.log])
-            add_messages(connection, [message for _, ending in ours for message in ending.messages])
-            drop_planned_restarts(connection, [operation.game_id for operation, _ in ours])
+            changed = [_write_game(connection, ending) for _, ending in changing]
+            ended = {row["id"] for row in connection.execute(SQL["end_operations"], values)}
+            for (operation, _), as_decided in zip(changing, changed, strict=True):
+                _check(operation, ours=operation.operation_id in ended, as_decided=as_decided)
     except psycopg.Error as error:
         ids = ", ".join(str(operation.operation_id) for operation, _ in endings)
         raise StoreRefused(f"PostgreSQL refuses the end of operation {ids}: {error}") from error
     return ended
 
 
-def _write_game(connection: Connection, game_id: str, ending: Ending) -> None:
-    """What is true of the game from now on."""
-    if ending.change is not None and not write_change(connection, ending.change):
-        raise RecordChanged(f"the record of game {game_id} changed while it was worked on")
+def _write_game(connection: Connection, ending: Ending) -> bool:
+    """Write what is true of the game from now on; whether its record was what the ending was decided on."""
+    as_decided = ending.change is None or write_change(connection, ending.change)
     for event in ending.health:
         write_event(connection, event)
+    return as_decided
+
+
+def _check(operation: Operation, *, ours: bool, as_decided: bool) -> None:
+    if not ours:
+        raise OwnershipLost(f"operation {operation.operation_id} was taken over by another claim")
+    if not as_decided:
+        raise RecordChanged(f"the record of game {operation.game_id} changed while it was worked on")
 
 
 def _end(operation: Operation, ending: Ending) -> Mapping[str, object]:
@@ -69,6 +79,8 @@ def _end(operation: Operation, ending: Ending) -> Mapping[str, object]:
         "outcome": ending.outcome,
         "error_code": ending.error_code,
         "error_message": ending.error_message,
+        "log": [asdict(entry) for entry in ending.log],
+        "messages": [_message(message) for message in ending.messages],
     }
 
 
@@ -81,11 +93,6 @@ def write_log(connection: Connection, entries: Sequence[LogEntry]) -> None:
     """Add rows to the operation log."""
     if entries:
         connection.execute(SQL["insert_log_entries"], {"rows": as_json([asdict(entry) for entry in entries])})
-
-
-def drop_planned_restarts(connection: Connection, game_ids: Sequence[str]) -> None:
-    """These games are not started again after a crash; last in a transaction, since a plan is written last, too."""
-    connection.execute(SQL["drop_planned_restarts"], {"game_ids": game_ids})
 
 
 def write_event(connection: Connection, event: HealthEvent) -> None:
@@ -112,5 +119,8 @@ def _write_snapshot(connection: Connection, event: HealthEvent) -> None:
 def add_messages(connection: Connection, messages: Sequence[Message]) -> None:
     """Put messages into the outbox; they leave when the transaction is committed."""
     if messages:
-        rows = [{"stream": message.stream, "fields": dict(message.fields)} for message in messages]
-        connection.execute(SQL["add_messages"], {"rows": as_json(rows)})
+        connection.execute(SQL["add_messages"], {"rows": as_json([_message(message) for message in messages])})
+
+
+def _message(message: Message) -> Mapping[str, object]:
+    return {"stream": message.stream, "fields": dict(message.fields)}

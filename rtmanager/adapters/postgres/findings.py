@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from rtmanager.adapters.postgres.database import Connection, Database
-from rtmanager.adapters.postgres.endings import drop_planned_restarts, write_event, write_log
+from rtmanager.adapters.postgres.endings import write_event, write_log
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.records import read_record, write_change
 from rtmanager.domain.drift import Running
@@ -143,7 +143,7 @@ def _plan_restart(connection: Connection, finding: Finding) -> None:
             },
         )
     elif finding.new is not None:
-        drop_planned_restarts(connection, [finding.game_id])
+        connection.execute(SQL["drop_planned_restart"], {"game_id": finding.game_id})
 
 
 def _is_busy(connection: Connection, game_id: str) -> bool:

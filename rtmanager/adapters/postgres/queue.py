@@ -34,34 +34,29 @@ class PostgresQueue:
 
     def submit(self, request: Request) -> int:
         """Accept a call; returns the operation's id. Raises `GameBusy` when the game has a live operation."""
-        with self._database.transaction("submit") as connection:
-            row = connection.execute(SQL["submit_call"], _request_values(request)).fetchone()
-            if row:
-                return int(row["id"])
-            live = connection.execute(SQL["live_operation"], {"game_id": request.game_id}).fetchone()
-        raise GameBusy(_describe(request.game_id, live))
+        rows = self._database.write("submit", SQL["submit_call"], _request_values(request))
+        if rows:
+            return int(rows[0]["id"])
+        live = self._database.read("live_operation", SQL["live_operation"], {"game_id": request.game_id})
+        raise GameBusy(_describe(request.game_id, live[0] if live else None))
 
     def claim(self, limit: int, kinds: Collection[OpKind] = QUEUED) -> Sequence[Operation]:
         """Up to `limit` operations that are due and of these kinds, each the first of its game.
 
         Every game gets its turn: a claim goes on behind the game that was claimed last. Used by one thread.
         """
-        values = {"owner": self._owner, "kinds": list(kinds)}
+        values = {"owner": self._owner, "kinds": list(kinds), "limit": limit, "after": self._last_claimed}
         try:
-            with self._database.transaction("claim") as connection:
-                found = connection.execute(SQL["claim_due"], values | {"limit": limit, "after": self._last_claimed})
-                rows = found.fetchall()
-                if len(rows) < limit and self._last_claimed:
-                    left = values | {"limit": limit - len(rows), "after": ""}
-                    rows += connection.execute(SQL["claim_due"], left).fetchall()
+            rows = self._database.write("claim", SQL["claim_due"], values)
         except UniqueViolation:
             # A call and a job of one game were accepted at the same moment and claimed by two instances: the
             # index let one through, and the next claim finds the other waiting in its place.
             return []
-        claimed = [_operation(row) for row in rows]
-        if claimed:
-            self._last_claimed = max((o.game_id for o in claimed if o.game_id > self._last_claimed), default="")
-        return claimed
+        if rows:
+            games = [row["game_id"] for row in rows]
+            begun_again = [game_id for game_id in games if game_id <= self._last_claimed]
+            self._last_claimed = max(begun_again or games)
+        return [_operation(row) for row in rows]
 
     def heartbeat(self, claimed: Sequence[Operation]) -> set[int]:
         """Keep claimed operations alive; returns the ids of those that are still ours."""
@@ -71,8 +66,7 @@ class PostgresQueue:
             "games": [operation.game_id for operation in claimed],
             "refs": [operation.request.source_ref for operation in claimed],
         }
-        with self._database.transaction("heartbeat") as connection:
-            return {row["id"] for row in connection.execute(SQL["heartbeat"], values)}
+        return {row["id"] for row in self._database.write("heartbeat", SQL["heartbeat"], values)}
 
     def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[Claimed]:
         """Make due again what is claimed and worked on by nobody; `live` is what this instance works on."""
@@ -84,11 +78,8 @@ class PostgresQueue:
             "live": list(live),
             "by_presence": by_presence,
         }
-        with self._database.transaction("reclaim_orphans") as connection:
-            return [
-                Claimed(row["id"], row["game_id"], OpKind(row["kind"]))
-                for row in connection.execute(SQL["reclaim_orphans"], values)
-            ]
+        rows = self._database.write("reclaim_orphans", SQL["reclaim_orphans"], values)
+        return [Claimed(row["id"], row["game_id"], OpKind(row["kind"])) for row in rows]
 
     def defer(self, operation: Operation, *, delay_s: float, why: str) -> None:
         """Give a claim back; it is due again after `delay_s`. Nothing happens if it is no longer ours."""
@@ -100,8 +91,7 @@ class PostgresQueue:
             "delay_s": delay_s,
             "why": why,
         }
-        with self._database.transaction("defer") as connection:
-            connection.execute(SQL["defer_operation"], values)
+        self._database.write("defer", SQL["defer_operation"], values)
 
     def finish(self, operation: Operation, ending: Ending) -> None:
         """Write the end of an operation; see `write_ending`."""
@@ -113,13 +103,12 @@ class PostgresQueue:
 
     def hand_back(self) -> Sequence[int]:
         """Make due again all that this instance still holds; returns the ids."""
-        with self._database.transaction("hand_back") as connection:
-            return [row["id"] for row in connection.execute(SQL["hand_back"], {"owner": self._owner})]
+        return [row["id"] for row in self._database.write("hand_back", SQL["hand_back"], {"owner": self._owner})]
 
     def verdict(self, operation_id: int, source_ref: str | None = None) -> Verdict | None:
         """How an operation ended; None while it has not. Raises `Forgotten`."""
-        with self._database.transaction("verdict") as connection:
-            row = connection.execute(SQL["get_outcome"], {"id": operation_id}).fetchone()
+        rows = self._database.read("verdict", SQL["get_outcome"], {"id": operation_id})
+        row = rows[0] if rows else None
         if row is None or source_ref not in (None, row["source_ref"]):
             raise Forgotten("postgres", f"postgres was set back and knows nothing of operation {operation_id} any more")
         if row["state"] != "done":

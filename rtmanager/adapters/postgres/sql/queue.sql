@@ -67,27 +67,30 @@ ORDER BY state DESC, entry_ms, entry_seq, entry_rank, id
 LIMIT 1;
 
 -- name: claim_due
--- Claims operations that are due: the first of each game, none of a game that has one running, games after
--- `after` in the order of their ids. The recursion steps from game to game through operations_queue_idx, so that
--- a game with ten thousand jobs costs one step; and only as far as `limit` asks.
+-- Claims operations that are due: the first of each game, none of a game that has one running, games in the order of
+-- their ids, those behind `after` and then those before. The recursion steps from game to game through
+-- operations_queue_idx, so that a game with ten thousand jobs costs one step; and only as far as `limit` asks.
 UPDATE operations
 SET state = 'running', owner = %(owner)s, generation = generation + 1, heartbeat_at = clock_timestamp(),
     deferred_why = NULL
 WHERE id IN (
     SELECT o.id
     FROM (
-        WITH RECURSIVE heads AS (
-            (SELECT game_id, id, kind, state, not_before FROM operations
-             WHERE state <> 'done' AND game_id > %(after)s
-             ORDER BY game_id, entry_ms, entry_seq, entry_rank, id LIMIT 1)
-            UNION ALL
-            SELECT next.* FROM heads, LATERAL (
-                SELECT game_id, id, kind, state, not_before FROM operations
-                WHERE state <> 'done' AND game_id > heads.game_id
-                ORDER BY game_id, entry_ms, entry_seq, entry_rank, id LIMIT 1) next)
-        SELECT id FROM heads
-        WHERE state = 'due' AND not_before <= clock_timestamp() AND kind = ANY (%(kinds)s)
-          AND NOT EXISTS (SELECT FROM operations r WHERE r.game_id = heads.game_id AND r.state = 'running')
+        SELECT due.id
+        FROM (VALUES (%(after)s::text COLLATE "C", NULL), ('', %(after)s)) AS part (above, up_to),
+             LATERAL (
+                WITH RECURSIVE heads AS (
+                    SELECT part.above AS game_id, NULL::bigint AS id, NULL AS kind, NULL AS state,
+                           NULL::timestamptz AS not_before
+                    UNION ALL
+                    SELECT next.* FROM heads, LATERAL (
+                        SELECT game_id, id, kind, state, not_before FROM operations
+                        WHERE state <> 'done' AND game_id > heads.game_id
+                        ORDER BY game_id, entry_ms, entry_seq, entry_rank, id LIMIT 1) next
+                    WHERE part.up_to IS NULL OR next.game_id <= part.up_to)
+                SELECT id FROM heads
+                WHERE state = 'due' AND not_before <= clock_timestamp() AND kind = ANY (%(kinds)s)
+                  AND NOT EXISTS (SELECT FROM operations r WHERE r.game_id = heads.game_id AND r.state = 'running')) due
         LIMIT %(limit)s) head
     JOIN operations o ON o.id = head.id
     WHERE o.state = 'due'

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench import page
@@ -32,6 +33,13 @@ def run(name: str, rounds: int | None, json_path: Path) -> None:
     sys.stderr.write(f"every run is in {json_path}\n")
 
 
+def failures(error: BaseException) -> Iterator[str]:
+    """What went wrong first, and then what went wrong when it was to be tidied up after that."""
+    if error.__context__ is not None and not error.__suppress_context__:
+        yield from failures(error.__context__)
+    yield str(error) if isinstance(error, BenchError | HarnessError) else f"{type(error).__name__}: {error}"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one bench; returns the process's exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="compare ours with other ways, in one run")
@@ -51,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             run(arguments.bench, arguments.runs, arguments.json)
     except (BenchError, HarnessError) as error:
-        sys.stderr.write(f"bench: {error}\n")
+        sys.stderr.writelines(f"bench: {line}\n" for line in failures(error))
         return 1
     except KeyboardInterrupt:
         return 130

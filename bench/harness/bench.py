@@ -13,8 +13,10 @@ from harness import images
 def bench() -> Bench:
     """The bench; its conditions are looked up now, and the images made if they are missing."""
     engine = prepared_docker()
+    emptying = services.Emptying()
     return Bench(
-        contests=_contests,
+        contests=lambda: _contests(emptying),
+        measures=emptying.measures,
         notes={
             "Docker": engine,
             "images of both sides": f"{images.postgres()} and {images.redis()}, present",
@@ -23,7 +25,7 @@ def bench() -> Bench:
     )
 
 
-def _contests() -> Iterator[Contest]:
+def _contests(emptying: services.Emptying) -> Iterator[Contest]:
     yield services.starting()
-    yield services.emptying(Filled.start())
+    yield emptying.contest(Filled.start())
     yield from whole_test.contests()

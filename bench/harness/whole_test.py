@@ -11,6 +11,8 @@ from harness import daemon
 from harness.cases.runtime import RuntimeTestCase
 from harness.runs import flag, runner
 
+ROUNDS = 10
+
 
 class _Empty(RuntimeTestCase):
     """A test that does nothing."""
@@ -32,8 +34,8 @@ def contests() -> list[Contest]:
     os.environ[flag.VARIABLE] = "require"  # whoever starts a bench wants it to run
     bare = Side("Docker's own work: a network made and removed", timed(_bare_network))
     return [
-        Contest("an empty test", Side("harness", lambda: _tested(_Empty())), [bare]),
-        Contest("an empty test with a manager", Side("harness", lambda: _tested(_Served())), [bare]),
+        Contest("an empty test", Side("harness", lambda: _tested(_Empty())), [bare], rounds=ROUNDS),
+        Contest("an empty test with a manager", Side("harness", lambda: _tested(_Served())), [bare], rounds=ROUNDS),
     ]
 
 

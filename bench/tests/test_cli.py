@@ -16,6 +16,7 @@ from bench.catalogue import Bench
 from bench.cli import main
 from bench.contest import Contest, Side, timed
 from bench.errors import BenchError
+from harness.errors import WaitFailed
 
 
 class CommandLineTest(unittest.TestCase):
@@ -73,6 +74,20 @@ class CommandLineTest(unittest.TestCase):
 
         self.assertEqual((code, out, path.exists()), (1, "", False))
         self.assertIn("the side before left some", err)
+
+    def test_what_went_wrong_first_is_told_also_when_tidying_up_fails_then(self) -> None:
+        def contests() -> Iterator[Contest]:
+            try:
+                raise OSError("Docker has hung up")
+            finally:
+                raise WaitFailed("the network is still there")
+
+        self.made.__dict__["bench"] = lambda: Bench(contests)
+
+        code, _, err = self.run_bench("some", "--json", str(self.folder / "kept.json"))
+
+        self.assertEqual(code, 1)
+        self.assertEqual(err, "bench: OSError: Docker has hung up\nbench: the network is still there\n")
 
     def test_no_rounds_are_refused(self) -> None:
         with self.assertRaises(SystemExit), redirect_stderr(io.StringIO()) as err:

@@ -16,6 +16,7 @@ from bench.errors import BenchError
 from harness import stack
 from harness.fixtures import container, manager
 from harness.fixtures.manager import ManagerProcess
+from harness.fixtures.network import Network
 from harness.stack import Stack
 from harness.waiting import wait_until
 
@@ -63,9 +64,7 @@ class Ours:
 
     def clear(self) -> None:
         """Take all containers away, whoever made them, and wait until the manager has nothing more to do about it."""
-        client = self.here.network.client
-        with ThreadPoolExecutor(REMOVING) as threads:
-            list(threads.map(partial(container.remove, client), self.here.network.containers()))
+        take_away(self.here.network)
         with self.here.database.connect() as connection:
 
             def is_at_rest() -> bool:
@@ -101,11 +100,27 @@ def new_games(count: int) -> list[str]:
     return [f"bench-{secrets.token_hex(5)}" for _ in range(count)]
 
 
+def take_away(network: Network) -> None:
+    """Remove the containers of a network, several at once: Docker needs a third of the time then."""
+    with ThreadPoolExecutor(REMOVING) as threads:
+        list(threads.map(partial(container.remove, network.client), network.containers()))
+
+
+@contextmanager
+def _emptied(network: Network) -> Iterator[None]:
+    """Take the containers away in the end, before the network, which takes away one after the other and waits 10 s."""
+    try:
+        yield
+    finally:
+        take_away(network)
+
+
 @contextmanager
 def running(command: Sequence[str] = manager.COMMAND) -> Iterator[Ours]:
     """A platform with a manager that is ready; all of it is taken away at the end."""
     with (
         stack.running("bench") as here,
+        _emptied(here.network),  # when the manager has ended, who would go on with what it began
         manager.start(here.environment, here.state_root.logs / "manager.log", command) as process,
         here.redis.client() as redis,
     ):

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ FOLDER = Path("artifacts")
 
 def run(name: str, rounds: int | None, json_path: Path) -> None:
     """Hold every contest of one bench, say what was found, and keep it."""
+    began = time.monotonic()
     bench = load(name)
     results = []
     for contest in bench.contests():
@@ -30,7 +32,7 @@ def run(name: str, rounds: int | None, json_path: Path) -> None:
         print()
     for what, note in bench.notes.items():
         print(f"- {what}: {note}")
-    sys.stderr.write(f"every run is in {json_path}\n")
+    sys.stderr.write(f"{name} took {time.monotonic() - began:.0f} s; every run is in {json_path}\n")
 
 
 def failures(error: BaseException) -> Iterator[str]:

@@ -108,7 +108,7 @@ def _of_a_worker(here: Platform, size: int) -> Iterator[Measure]:
 def _by_game_us(work: Callable[[], object], size: int) -> float:
     """Microseconds of processor time of one call for each game: the least, since nothing makes a call cheaper."""
     taken = []
-    for _ in range(max(2, min(50, GONE_THROUGH // size)) + 1):
+    for _ in range(max(2, min(50, GONE_THROUGH // size))):
         began = time.process_time()
         work()
         taken.append(time.process_time() - began)

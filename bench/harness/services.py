@@ -13,8 +13,8 @@ from bench.measure import Measure
 from harness import images
 from harness.fixtures import container, services
 
-#: A round of starts takes six seconds.
-ROUNDS = 8
+#: A round of starts takes ten seconds.
+ROUNDS = 5
 
 #: What a reset may take in nineteen tests out of twenty.
 RESET_MS = 15.0

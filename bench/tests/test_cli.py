@@ -93,3 +93,10 @@ class CommandLineTest(unittest.TestCase):
         with self.assertRaises(SystemExit), redirect_stderr(io.StringIO()) as err:
             main(["some", "--runs", "0"])
         self.assertIn("at least one", err.getvalue())
+
+
+class MakefileTest(unittest.TestCase):
+    def test_make_bench_runs_every_bench_but_that_of_recovery(self) -> None:
+        (line,) = (line for line in Path("Makefile").read_text().splitlines() if line.startswith("BENCH = "))
+
+        self.assertEqual(sorted(line.split()[2:]), sorted({*catalogue.BENCHES} - {"recovery"}))

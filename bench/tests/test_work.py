@@ -1,11 +1,13 @@
 """The benches of work compare containers that are the same, and take no answer for one that it is not."""
 
+import threading
 import unittest
 from typing import Any
+from unittest import mock
 
 from bench.errors import BenchError
 from bench.work.bare import check_same
-from bench.work.ours import checked, new_games
+from bench.work.ours import REMOVING, checked, emptied, new_games
 
 
 def inspected(game_id: str, **changed: Any) -> dict[str, Any]:
@@ -54,3 +56,30 @@ class ResultTest(unittest.TestCase):
 
     def test_no_game_is_named_twice(self) -> None:
         self.assertEqual(len(set(new_games(100))), 100)
+
+
+class EmptiedTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.network = mock.Mock(**{"containers.return_value": [f"container-{number}" for number in range(60)]})
+        self.removed: list[str] = []
+        self.enterContext(mock.patch("harness.fixtures.container.remove", self.remove))
+        self.together, self.came = threading.Barrier(REMOVING), threading.local()
+
+    def remove(self, _: object, container_id: str) -> None:
+        """Each thread's first removal goes on when as many are under way as there should be."""
+        if not hasattr(self.came, "once"):
+            self.came.once = True
+            self.together.wait(10)
+        self.removed.append(container_id)
+
+    def test_all_containers_are_taken_away_several_at_once(self) -> None:
+        with emptied(self.network):
+            self.assertEqual(self.removed, [], "they are needed for as long as something is measured")
+
+        self.assertEqual(sorted(self.removed), sorted(self.network.containers()))
+
+    def test_a_round_that_went_wrong_leaves_none_either(self) -> None:
+        with self.assertRaisesRegex(BenchError, "8 of 60 results"), emptied(self.network):
+            raise BenchError("8 of 60 results")
+
+        self.assertEqual(len(self.removed), 60)

@@ -30,7 +30,7 @@ TIMEOUT_S, PATIENT_S = 2.0, 10.0
 DESCRIPTORS = WIDTH + 500
 
 #: Rounds of 2,000 engines, and of 10,000; those that hang take their timeout, and five times it.
-ROUNDS, LONG_ROUNDS = 8, 2
+ROUNDS, LONG_ROUNDS = 5, 2
 HANGING_ROUNDS, LONG_HANGING_ROUNDS = 2, 1
 
 GOAL = Goal(median=1.5)
@@ -59,7 +59,9 @@ class Probing:
             closing(PlainClient()) as plain,
         ):
 
-            def contest(title: str, targets: Sequence[Target], healthy: int, rounds: int) -> Contest:
+            def contest(
+                title: str, targets: Sequence[Target], healthy: int, rounds: int, *, warm_up: bool = False
+            ) -> Contest:
                 expected = len(targets), healthy
                 ours = _run(lambda *asked: _ours(probes, *asked), targets, expected)
                 theirs = _run(plain.ask, targets, expected)
@@ -68,11 +70,11 @@ class Probing:
                     Side("the prober's questions", lambda: self._noted(title, ours())),
                     [Side("a plain asyncio client", theirs)],
                     rounds=rounds,
-                    warm_up=len(targets) <= WIDTH,
+                    warm_up=warm_up,
                     goals={"CPU": GOAL},
                 )
 
-            yield contest("2,000 engines, all healthy", there.healthy(2000), 2000, ROUNDS)
+            yield contest("2,000 engines, all healthy", there.healthy(2000), 2000, ROUNDS, warm_up=True)
             yield contest("10,000 engines, all healthy", there.healthy(10_000), 10_000, LONG_ROUNDS)
             yield contest("2,000 engines, all hanging", there.hanging(2000), 0, HANGING_ROUNDS)
             yield contest("10,000 engines, all hanging", there.hanging(10_000), 0, LONG_HANGING_ROUNDS)

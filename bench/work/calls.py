@@ -23,7 +23,7 @@ from rtmanager.config import Config
 if TYPE_CHECKING:
     from docker import APIClient
 
-ROUNDS = 10
+ROUNDS = 6
 
 #: In the order in which they are done with one game.
 CALLS = ("restart", "patch", "stop", "cleanup")

@@ -107,7 +107,7 @@ def take_away(network: Network) -> None:
 
 
 @contextmanager
-def _emptied(network: Network) -> Iterator[None]:
+def emptied(network: Network) -> Iterator[None]:
     """Take the containers away in the end, before the network, which takes away one after the other and waits 10 s."""
     try:
         yield
@@ -120,7 +120,7 @@ def running(command: Sequence[str] = manager.COMMAND) -> Iterator[Ours]:
     """A platform with a manager that is ready; all of it is taken away at the end."""
     with (
         stack.running("bench") as here,
-        _emptied(here.network),  # when the manager has ended, who would go on with what it began
+        emptied(here.network),  # when the manager has ended, who would go on with what it began
         manager.start(here.environment, here.state_root.logs / "manager.log", command) as process,
         here.redis.client() as redis,
     ):

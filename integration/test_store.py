@@ -236,18 +236,73 @@ class IdleConnectionTest(InPostgres):
     def test_one_that_the_server_has_ended_is_replaced_and_nobody_hears_of_it(self) -> None:
         records = self.make().records()
         with self.services.database.connect() as administrator:
-            for _ in range(3):
-                self.assertIsNone(records.get("g"))
+            for read in (records.get, records.get_as_json, records.get):
+                self.assertIsNone(read("g"))
                 administrator.execute(f"SELECT pg_terminate_backend(pid, 5000) {self.OTHERS}")
 
-                self.assertIsNone(records.get("g"))
+                self.assertIsNone(read("g"))
 
     def test_one_that_was_cut_here_is_replaced_too(self) -> None:
         records = self.make().records()
-        for _ in range(3):
+        for read in (records.get, records.get_as_json, records.get):
             self.database.cut()
 
-            self.assertIsNone(records.get("g"))
+            self.assertIsNone(read("g"))
+
+
+class TextsTest(InPostgres):
+    """The short way to a text gives what PostgreSQL says, whatever the connection has been through."""
+
+    SAME = b"SELECT $1::text"
+
+    def setUp(self) -> None:
+        from rtmanager.adapters.postgres.pooled import PooledConnection
+
+        self.connection = PooledConnection.connect(self.services.database.dsn, failed=self.fail, autocommit=True)
+        self.addCleanup(self.connection.close)
+
+    def test_all_rows_are_had_in_their_order(self) -> None:
+        numbers = b"SELECT number::text FROM generate_series(1, $1::text::int) AS number"
+        self.assertEqual(self.connection.texts(numbers, ["3"]), ["1", "2", "3"])
+        self.assertEqual(self.connection.texts(self.SAME, ["é\u2028"]), ["é\u2028"])
+        self.assertEqual(self.connection.texts(numbers, ["0"]), [])
+
+    def test_a_transaction_that_failed_costs_no_later_read(self) -> None:
+        for _ in range(2):
+            self.assertEqual(self.connection.texts(self.SAME, ["a"]), ["a"])
+            with self.assertRaises(ZeroDivisionError), self.connection.transaction():
+                self.connection.execute("SELECT 1", prepare=True)
+                raise ZeroDivisionError
+            left = self.connection.execute("SELECT name FROM pg_prepared_statements").fetchall()
+            self.assertEqual(left, [], "psycopg has dropped what it has not prepared")
+
+            self.assertEqual(self.connection.texts(self.SAME, ["b"]), ["b"])
+
+    def test_a_value_with_a_nul_is_refused_and_not_cut_off(self) -> None:
+        from psycopg import DataError
+
+        with self.assertRaises(DataError):
+            self.connection.texts(self.SAME, ["a\0b"])
+        self.assertEqual(self.connection.texts(self.SAME, ["a"]), ["a"])
+
+    def test_what_postgresql_has_against_a_statement_is_said(self) -> None:
+        from psycopg import errors
+
+        with self.assertRaisesRegex(errors.DivisionByZero, "division by zero"):
+            self.connection.texts(b"SELECT (1 / $1::text::int)::text", ["0"])
+        with self.assertRaisesRegex(errors.UndefinedTable, 'relation "nowhere" does not exist'):
+            self.connection.texts(b"SELECT a FROM nowhere WHERE a = $1::text", ["0"])
+
+    def test_the_end_of_the_connection_is_an_error_of_psycopg(self) -> None:
+        from psycopg import Error, OperationalError
+
+        self.assertEqual(self.connection.texts(self.SAME, ["a"]), ["a"])
+        with self.services.database.connect() as administrator:
+            administrator.execute("SELECT pg_terminate_backend(%s, 5000)", [self.connection.info.backend_pid])
+        with self.assertRaisesRegex(Error, "connection"):
+            self.connection.texts(self.SAME, ["a"])
+        with self.assertRaisesRegex(OperationalError, "is closed"):
+            self.connection.texts(self.SAME, ["a"])
 
 
 class OneAtATimeTest(InPostgres, store_contract.StoreContract):

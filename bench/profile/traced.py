@@ -56,7 +56,7 @@ class Recorder:
             self._note(Turn.ENDS, effect)
 
     def read(self, database: Database, name: str, *how: Any) -> list[Any]:
-        """In place of `Database.read_as`, by which every read goes, and which has nothing to commit."""
+        """In place of `Database._read`, by which every read goes, and which has nothing to commit."""
         self._reading.now = True
         try:
             with self.around(f"postgres.{name}"):
@@ -68,7 +68,7 @@ class Recorder:
         self.notes.append(Note(time.monotonic_ns(), threading.current_thread().name, turn, what))
 
 
-_transaction, _read = Database.transaction, Database.read_as
+_transaction, _read = Database.transaction, Database._read
 
 
 def main(path: Path) -> int:
@@ -81,7 +81,7 @@ def main(path: Path) -> int:
         mock.patch.multiple(
             Database,
             transaction=lambda *asked: recorder.transaction(*asked),
-            read_as=lambda *asked: recorder.read(*asked),
+            _read=lambda *asked: recorder.read(*asked),
         ),
     ):
         code = cli.main(["serve"])

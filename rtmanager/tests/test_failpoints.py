@@ -21,6 +21,7 @@ SEAMS = {
     "write": "postgres.",
     "read": "postgres.",
     "read_as": "postgres.",
+    "read_texts": "postgres.",
     "_command": "redis.",
     "ask": "docker.",
     "_answer": "docker.",
@@ -33,7 +34,7 @@ SEAMS = {
 #: listed here, and reaches its points there.
 RAW = {
     "psycopg.connect": {"connect"},
-    "_pool.connection": {"transaction", "write", "read_as"},
+    "_pool.connection": {"transaction", "write", "_read"},
     "_database.connect": {"_take"},
     "database.connect": {"migrate"},
     "EngineClient": {"_new_client"},

@@ -14,10 +14,10 @@ import select
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.rows import DictRow, RowFactory, dict_row
@@ -25,6 +25,7 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from rtmanager import failpoints
 from rtmanager.adapters.postgres.dsn import described, to_conninfo
+from rtmanager.adapters.postgres.pooled import PooledConnection, first_line
 from rtmanager.domain.errors import Unavailable
 
 Connection = psycopg.Connection[DictRow]
@@ -38,19 +39,6 @@ STEP_PART = 5 / 8
 WATCH_PART = 1 / 16
 #: Connections kept open when there is nothing to do.
 MIN_CONNECTIONS = 2
-
-
-class _Explained(psycopg.Connection[DictRow]):
-    """A pooled connection. When none can be made the pool says only that; why is handed to `failed`."""
-
-    @classmethod
-    def connect(cls, conninfo: str = "", *, failed: Callable[[str], None], **how: Any) -> Self:  # type: ignore[override]
-        """As psycopg's."""
-        try:
-            return super().connect(conninfo, **how)
-        except psycopg.Error as error:
-            failed(_first_line(error))
-            raise
 
 
 class Database:
@@ -72,9 +60,9 @@ class Database:
         self.conninfo = to_conninfo(
             dsn, statement_timeout_ms=round(self._step_s * 1000), connect_timeout_s=math.ceil(self._step_s)
         )
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
+        self._pool: ConnectionPool[PooledConnection] = ConnectionPool(
             self.conninfo,
-            connection_class=_Explained,
+            connection_class=PooledConnection,
             # A statement that needs no transaction goes there and back once, not three times.
             kwargs={"row_factory": dict_row, "autocommit": True, "failed": self._not_connected},
             min_size=MIN_CONNECTIONS,
@@ -145,15 +133,24 @@ class Database:
 
     def read(self, name: str, statement: bytes, values: Mapping[str, object]) -> list[DictRow]:
         """The rows of one statement that changes nothing, and so needs no transaction; `name` as above."""
-        return self.read_as(name, statement, values, dict_row)
+        return self._read(name, lambda connection: connection.execute(statement, values).fetchall())
 
     def read_as(
         self, name: str, statement: bytes, values: Mapping[str, object], row_factory: RowFactory[Row]
     ) -> list[Row]:
         """The same, of another kind: of a thousand rows tuples take a third of what dictionaries do."""
+        return self._read(
+            name, lambda connection: connection.cursor(row_factory=row_factory).execute(statement, values).fetchall()
+        )
+
+    def read_texts(self, name: str, statement: bytes, values: Sequence[str]) -> list[str]:
+        """The same, by the shortest way: see `PooledConnection.texts`."""
+        return self._read(name, lambda connection: connection.texts(statement, values))
+
+    def _read(self, name: str, ask: Callable[[PooledConnection], list[Row]]) -> list[Row]:
         effect = f"postgres.{name}"
         with self.watched(), self._pool.connection() as connection:
-            rows = connection.cursor(row_factory=row_factory).execute(statement, values).fetchall()
+            rows = ask(connection)
             failpoints.before(effect)
         failpoints.after(effect)
         return rows
@@ -208,7 +205,7 @@ class Database:
         except (psycopg.DataError, psycopg.IntegrityError):
             raise
         except (psycopg.Error, PoolTimeout, PoolClosed) as error:
-            why = (isinstance(error, PoolTimeout) and self._why_not) or _first_line(error)
+            why = (isinstance(error, PoolTimeout) and self._why_not) or first_line(error)
             raise Unavailable("postgres", f"{described(self._dsn)} does not answer: {why}") from error
 
 
@@ -231,10 +228,6 @@ def _said_no(error: BaseException | None) -> bool:
 
 #: Classes of SQLSTATE, and of 57 a part: the connection is lost, the server ends it.
 _ENDED = ("080", "57P")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def new_owner() -> int:

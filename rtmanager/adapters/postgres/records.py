@@ -26,8 +26,8 @@ class PostgresRecords:
 
     def get_as_json(self, game_id: str) -> str | None:
         """See the port."""
-        rows = self._database.read_as("record", SQL["get_record_as_json"], {"game_id": game_id}, tuple_row)
-        return rows[0][0] if rows else None
+        rows = self._database.read_texts("record", SQL["get_record_as_json"], [game_id])
+        return rows[0] if rows else None
 
     def of(self, game_ids: Collection[str]) -> Mapping[str, RuntimeRecord]:
         """The records of these games, as far as there are any."""

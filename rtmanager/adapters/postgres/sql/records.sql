@@ -23,7 +23,7 @@ LIMIT %(limit)s;
 
 -- name: get_record_as_json
 -- One game's record for one who only passes it on: as the contract has it ("REST"). Of all ways to make JSON here,
--- `json_object` of two arrays takes the least.
+-- `json_object` of two arrays takes the least. One text, by the game's id, for `PooledConnection.texts`.
 SELECT json_object(
     '{game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
       started_at, stopped_at, removed_at, last_op_at, created_at}',
@@ -35,7 +35,7 @@ SELECT json_object(
         to_char(last_op_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')])::text AS json
 FROM runtime_records
-WHERE game_id = %(game_id)s;
+WHERE game_id = $1;
 
 -- name: list_records_as_json
 -- A page in the same form.

@@ -77,8 +77,9 @@ def _observed() -> "tuple[list[Job], list[Span]]":
 
 
 def _job(here: Ours) -> Job:
-    here.clear()
-    games = ours.new_games(1)
+    (game_id,) = ours.new_games(1)
     began_ns = time.monotonic_ns()
-    here.start(games)
-    return Job(began_ns, time.monotonic_ns())
+    container_id = here.start([game_id])[game_id]
+    job = Job(began_ns, time.monotonic_ns())
+    ours.wait_for_engine(here.here.network.client, container_id)
+    return job

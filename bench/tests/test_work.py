@@ -7,7 +7,7 @@ from unittest import mock
 
 from bench.errors import BenchError
 from bench.work.bare import check_same
-from bench.work.ours import REMOVING, checked, emptied, new_games
+from bench.work.ours import REMOVING, checked, emptied, new_games, now_and_then
 
 
 def inspected(game_id: str, **changed: Any) -> dict[str, Any]:
@@ -83,3 +83,15 @@ class EmptiedTest(unittest.TestCase):
             raise BenchError("8 of 60 results")
 
         self.assertEqual(len(self.removed), 60)
+
+
+class NowAndThenTest(unittest.TestCase):
+    def test_it_is_done_at_first_and_each_time_after_so_many_calls(self) -> None:
+        done: list[int] = []
+        number = 0
+
+        call = now_and_then(lambda: done.append(number), 3)
+        for number in range(8):  # noqa: B007
+            call()
+
+        self.assertEqual(done, [0, 3, 6])

@@ -26,7 +26,7 @@ from rtmanager.domain.container import LABEL_GAME_ID
 if TYPE_CHECKING:
     from docker import APIClient
 
-KILLS = 12
+KILLS = 10
 
 #: What is not told after so many seconds is not told at all.
 TOLD_S = 10.0

@@ -30,7 +30,7 @@ TIMEOUT_S, PATIENT_S = 2.0, 10.0
 DESCRIPTORS = WIDTH + 500
 
 #: Rounds of 2,000 engines, and of 10,000; those that hang take their timeout, and five times it.
-ROUNDS, LONG_ROUNDS = 5, 2
+ROUNDS, LONG_ROUNDS = 5, 1
 HANGING_ROUNDS, LONG_HANGING_ROUNDS = 2, 1
 
 GOAL = Goal(median=1.5)

@@ -17,7 +17,6 @@ from bench.work import bare, ours
 from bench.work.bare import Bare
 from bench.work.ours import Ours
 from bench.work.start import check_same
-from harness.fixtures.container import Container
 from rtmanager.config import Config
 
 if TYPE_CHECKING:
@@ -135,12 +134,12 @@ class _Bare:
 
 def _round(game: _Game, client: "APIClient") -> Sample:
     """Every call once, on one game from its start to its end."""
-    _wait_for_engine(client, game.start())
+    ours.wait_for_engine(client, game.start())
     sample = {}
     for call in CALLS:
         sample[call], container_id = _timed(getattr(game, call))
         if call in ("restart", "patch"):
-            _wait_for_engine(client, container_id)
+            ours.wait_for_engine(client, container_id)
         else:
             _check_ended(client, call, container_id)
     return sample
@@ -150,11 +149,6 @@ def _timed(call: Callable[[], str]) -> tuple[float, str]:
     began = time.perf_counter()
     container_id = call()
     return time.perf_counter() - began, container_id
-
-
-def _wait_for_engine(client: "APIClient", container_id: str) -> None:
-    container = Container(container_id, client)
-    container.wait_for_log("listens")
 
 
 def _check_ended(client: "APIClient", call: str, container_id: str) -> None:

@@ -1,24 +1,29 @@
 """The manager's side of the work: a process of its own on real services, driven as its neighbours drive it."""
 
+import itertools
 import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bench.errors import BenchError
 from harness import stack
 from harness.fixtures import container, manager
+from harness.fixtures.container import Container
 from harness.fixtures.manager import ManagerProcess
 from harness.fixtures.network import Network
 from harness.stack import Stack
 from harness.waiting import wait_until
+
+if TYPE_CHECKING:
+    from docker import APIClient
 
 RESULTS = "runtime:job_results"
 
@@ -98,6 +103,22 @@ def checked(result: Mapping[str, str]) -> str:
 def new_games(count: int) -> list[str]:
     """Ids that no game has had."""
     return [f"bench-{secrets.token_hex(5)}" for _ in range(count)]
+
+
+def now_and_then(work: Callable[[], object], every: int) -> Callable[[], None]:
+    """What does that work when it is called first, and then each time after so many calls."""
+    calls = itertools.count()
+
+    def call() -> None:
+        if next(calls) % every == 0:
+            work()
+
+    return call
+
+
+def wait_for_engine(client: "APIClient", container_id: str) -> None:
+    """Wait until it is up: its own start is work, also for those who are measured next."""
+    Container(container_id, client).wait_for_log("listens")
 
 
 def take_away(network: Network) -> None:

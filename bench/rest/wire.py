@@ -11,6 +11,8 @@ RUNTIMES = "/api/v1/internal/runtimes"
 #: A server that says nothing for so many seconds does not answer at all.
 SILENCE_S = 10.0
 
+#: A record comes in one piece of less; memory for more would be had from the kernel and given back each time.
+_FIRST_BYTES = 1 << 14
 _RECEIVE_BYTES = 1 << 18
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 
@@ -37,7 +39,7 @@ class Line:
 
     def receive(self) -> bytes | None:
         """Take what has come: the answer's body when that is all, else None. Raises BenchError unless it is 200."""
-        piece = self.connection.recv(_RECEIVE_BYTES)
+        piece = self.connection.recv(_RECEIVE_BYTES if self._pieces else _FIRST_BYTES)
         if not piece:
             raise BenchError(f"the server ended a connection, after {b''.join(self._pieces)!r}")
         if not self._pieces:

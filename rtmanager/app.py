@@ -144,14 +144,14 @@ class _Service:
         self._lobby = LobbyDiagnostics(config.lobby_base_url, config.lobby_timeout_s, logger)
         self._completions = Completions()
         self._due = Wake()
-        self._ended = Wake()
+        self._told = Wake()
         self._executor = Executor(
             self._queue,
             Operator(self._records, self._tools()),
             self._completions,
             slots=config.max_parallel_operations,
             wake=self._due,
-            ended=self._ended,
+            told=self._told,
             logger=logger,
         )
         self._calls = Calls(self._queue, self._completions, wake=self._due, require=parts.streams.ping)
@@ -161,7 +161,7 @@ class _Service:
             self._queue,
             owner=owner,
             queued=self._due.set,
-            written=self._ended.set,
+            written=self._told.set,
             metrics=Metrics(),
             logger=logger,
         )
@@ -184,7 +184,7 @@ class _Service:
         self._start_loop(stack, self._lease_loop())
         relay = Relay(self._outbox, self._streams, self._logger)
         stack.callback(self._last_messages, relay)
-        self._start_loop(stack, self._loop("outbox", relay.step, wake=self._ended))
+        self._start_loop(stack, self._loop("outbox", relay.step, wake=self._told))
         http = self._http_server()
         http.start()  # before anything is claimed: an address in use is found out first
         stack.callback(http.stop, HTTP_DRAIN_S)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.operation import Ending, Operation, OpKind, Outcome
 from rtmanager.logs import about
 from rtmanager.operations.completions import Completions
-from rtmanager.operations.operator import HalfDone, Operator
+from rtmanager.operations.operator import HalfDone, Operator, Sight
 from rtmanager.operations.store import OperationQueue, OwnershipLost, RecordChanged, StoreRefused, Verdict
 from rtmanager.operations.wake import Wake
 
@@ -60,7 +60,7 @@ class Executor:
         *,
         slots: int,
         wake: Wake,
-        ended: Wake,
+        told: Wake,
         logger: logging.Logger,
     ) -> None:
         self._queue = queue
@@ -69,7 +69,7 @@ class Executor:
         self._slots = slots
         self._launching_slots = max(1, int(slots * LAUNCHING_SHARE))
         self._wake = wake
-        self._ended = ended
+        self._told = told
         self._logger = logger
         # By thread and not by operation: one that was lost and claimed again here is worked on twice for a moment.
         self._live: dict[threading.Thread, Operation] = {}
@@ -122,39 +122,41 @@ class Executor:
     def _claim(self, limit: int, kinds: Collection[OpKind]) -> bool:
         """Whether there may be more: beyond the limit, or behind what ended at sight in the queue of its game."""
         claimed = self._queue.claim(limit, kinds)
-        ended = self._end_at_sight(claimed)
-        for operation in claimed:
-            if operation.operation_id not in ended:
-                self._begin(operation)
-        return len(claimed) == limit or bool(ended)
-
-    def _end_at_sight(self, claimed: Sequence[Operation]) -> Collection[int]:
-        """End all that need no container, in one transaction; the ids of those that were."""
         try:
-            endings = self._operator.at_sight(claimed)
-            ended = self._queue.finish_together(endings) if endings else set()
+            sights = self._operator.look(claimed)
+            ended = self._end_at_sight(claimed, sights)
         except (Unavailable, StoreRefused) as error:
             # On a thread of its own each waits for the store, or is told what the store has against it.
             self._logger.debug("operations could not be ended together", extra={"error": str(error)})
-            return ()
+            sights, ended = {}, set()
+        for operation in claimed:
+            if operation.operation_id not in ended:
+                self._begin(operation, sights.get(operation.operation_id))
+        return len(claimed) == limit or bool(ended)
+
+    def _end_at_sight(self, claimed: Sequence[Operation], sights: Mapping[int, Sight]) -> Collection[int]:
+        """End all that need no container, in one transaction; the ids of those that were."""
+        seen = ((operation, sights[operation.operation_id].ending) for operation in claimed)
+        endings = [(operation, ending) for operation, ending in seen if ending is not None]
+        ended = self._queue.finish_together(endings) if endings else set()
         for operation, ending in endings:
             with about_operation(operation):
                 if operation.operation_id in ended:
                     self._report(operation, ending)
         return ended
 
-    def _begin(self, operation: Operation) -> None:
+    def _begin(self, operation: Operation, sight: Sight | None) -> None:
         name = f"rtm-operation-{operation.operation_id}"
-        thread = threading.Thread(target=self._work, args=(operation,), name=name, daemon=True)
+        thread = threading.Thread(target=self._work, args=(operation, sight), name=name, daemon=True)
         with self._idle:
             self._live[thread] = operation
         thread.start()
 
-    def _work(self, operation: Operation) -> None:
+    def _work(self, operation: Operation, sight: Sight | None) -> None:
         with about_operation(operation):
             try:
                 self._logger.info("operation begins", extra={"op_kind": operation.request.kind.value})
-                self._run_to_end(operation)
+                self._run_to_end(operation, sight)
             except OwnershipLost:
                 self._logger.warning("operation was taken over, it ends here")
             except HandedBack:
@@ -169,30 +171,30 @@ class Executor:
                     self._idle.notify_all()
                 self._wake.set()
 
-    def _run_to_end(self, operation: Operation) -> None:
+    def _run_to_end(self, operation: Operation, sight: Sight | None = None) -> None:
         # What an earlier try did may be half of it; that has to be finished, whatever this one finds.
         again = operation.generation > 1
         while True:
             try:
-                ending = self._decide(operation, again=again)
+                ending = self._decide(operation, sight, again=again)
                 if ending is not None:
                     self._write(operation, ending)
                 return
             except RecordChanged as error:
                 self._logger.info("record changed, deciding again", extra={"error": str(error)})
-                again = True
+                again, sight = True, None
                 self._pause(error)
             except Unavailable as error:
                 if error.dependency != "postgres":  # a container could not be taken back: it has to be, some time
                     self._put_off(operation, error)
                     return
-                again = again or isinstance(error, HalfDone)
+                again, sight = again or isinstance(error, HalfDone), None
                 self._pause(error)
 
-    def _decide(self, operation: Operation, *, again: bool) -> Ending | None:
+    def _decide(self, operation: Operation, sight: Sight | None, *, again: bool) -> Ending | None:
         """The ending; None when the operation was put off. Raises `Unavailable` for PostgreSQL only."""
         try:
-            return self._operator.run(operation)
+            return self._operator.run(operation, sight)
         except Unavailable as error:
             if self._stopping.is_set():
                 raise HandedBack from error
@@ -236,7 +238,8 @@ class Executor:
         self._logger.log(level, "operation ended", extra=extra)
         verdict = Verdict(ending.outcome, ending.error_code, ending.error_message)
         self._completions.announce(operation.operation_id, verdict)
-        self._ended.set()
+        if ending.messages or ending.health:
+            self._told.set()
 
     def _put_off(self, operation: Operation, error: Unavailable) -> None:
         # Less and less often, not only once: what it waits for now may be another thing than at first.

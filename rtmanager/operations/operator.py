@@ -7,6 +7,7 @@ an earlier try left. So whoever claims an operation after a crash just runs it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from rtmanager.domain.errors import ErrorCode, OperationFailed, Unavailable
@@ -37,6 +38,14 @@ _AT_SIGHT: Mapping[OpKind, Callable[[Progress], Ending | None]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What an operation looks like by its game's record: `ending` if that is all it needs, else the work begins."""
+
+    progress: Progress
+    ending: Ending | None
+
+
 class HalfDone(Unavailable):
     """A dependency went away when a part of the operation was done already: it has to be finished some time."""
 
@@ -48,25 +57,29 @@ class Operator:
         self._records = records
         self._tools = tools
 
-    def run(self, operation: Operation) -> Ending:
-        """Do what the operation asks. Raises `OwnershipLost`, `Unavailable` or `HalfDone`."""
-        progress = self._progress(operation)
+    def run(self, operation: Operation, sight: Sight | None = None) -> Ending:
+        """Do what the operation asks; `sight` if it was looked at just now.
+
+        Raises `OwnershipLost`, `Unavailable` or `HalfDone`.
+        """
+        sight = sight or self._sight(self._progress(operation))
+        if sight.ending is not None:
+            return sight.ending
+        progress = sight.progress
         try:
-            ending = self._at_sight(progress)
-            return self._in_words(progress, lambda: self._work(progress)) if ending is None else ending
+            return self._in_words(progress, lambda: self._work(progress))
         except Unavailable as error:
             if progress.record is progress.seen and (error.untouched or not progress.committed):
                 raise
             raise HalfDone(error.dependency, str(error)) from error
 
-    def at_sight(self, operations: Sequence[Operation]) -> Sequence[tuple[Operation, Ending]]:
-        """The endings of those that need no more than their record: a game that runs already is not started."""
+    def look(self, operations: Sequence[Operation]) -> Mapping[int, Sight]:
+        """By id: a game that runs already, say, is not started. Raises `Unavailable`."""
         if not operations:
-            return []
+            return {}
         records = self._records.of({operation.game_id for operation in operations})
-        seen = [Progress(each, records.get(each.game_id), self._tools.clock) for each in operations]
-        found = ((progress.operation, self._at_sight(progress)) for progress in seen)
-        return [(operation, ending) for operation, ending in found if ending is not None]
+        seen = (Progress(each, records.get(each.game_id), self._tools.clock) for each in operations)
+        return {progress.operation.operation_id: self._sight(progress) for progress in seen}
 
     def gave_up(self, operation: Operation, code: ErrorCode, message: str) -> Ending:
         """The end of an operation that was not, or could not be, worked on."""
@@ -91,7 +104,7 @@ class Operator:
             ErrorCode.CONTAINER_START_FAILED, f"the container ran, but its record could not be written: {why}"
         )
 
-    def _at_sight(self, progress: Progress) -> Ending | None:
+    def _sight(self, progress: Progress) -> Sight:
         request = progress.operation.request
 
         def look() -> Ending | None:
@@ -100,7 +113,7 @@ class Operator:
             looked_at = _AT_SIGHT.get(request.kind)
             return looked_at(progress) if looked_at else None
 
-        return self._in_words(progress, look)
+        return Sight(progress, self._in_words(progress, look))
 
     def _work(self, progress: Progress) -> Ending:
         return _WORK[progress.operation.request.kind](progress, self._tools)

@@ -96,7 +96,7 @@ class Instance:
         self.world.operator = self.world.make_operator(self.world.runtime.port)
         self.world.watch()
         self.executor = Executor(
-            self.world.queue, self.world.operator, Completions(), slots=4, wake=Wake(), ended=Wake(), logger=quiet()
+            self.world.queue, self.world.operator, Completions(), slots=4, wake=Wake(), told=Wake(), logger=quiet()
         )
         self.listener = EventListener(self, cast(Any, self.world.attention), missed=self.reconcile_soon, logger=quiet())
         self.probes = FakeProbes()

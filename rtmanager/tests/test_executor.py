@@ -31,7 +31,7 @@ class Instance:
     def __init__(self, world: World, owner: int = 1, slots: int = 8, operator: Operator | None = None) -> None:
         self._world = world
         self.completions = Completions()
-        self.ended = Wake()
+        self.told = Wake()
         self.queue: OperationQueue = world.store.queue(owner)
         self.executor = Executor(
             self.queue,
@@ -39,7 +39,7 @@ class Instance:
             self.completions,
             slots=slots,
             wake=Wake(),
-            ended=self.ended,
+            told=self.told,
             logger=world.heard.logger,
         )
 
@@ -204,7 +204,7 @@ class ParallelTest(ExecutorTestCase):
         operation_id = self.one.queue.submit(request("g1"))
         self.one.work()
         self.assertEqual(self.one.completions.wait(operation_id, PATIENCE_S), Verdict(Outcome.SUCCESS, None, ""))
-        self.assertTrue(self.one.ended._event.is_set())
+        self.assertTrue(self.one.told._event.is_set())
 
 
 class DependencyTest(ExecutorTestCase):

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import psycopg
 
 from rtmanager.adapters.postgres.database import Connection, Database
-from rtmanager.adapters.postgres.queries import SQL
+from rtmanager.adapters.postgres.queries import SQL, values_of
 from rtmanager.adapters.postgres.records import write_change
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import Message, health_message
@@ -79,7 +78,7 @@ def _end(operation: Operation, ending: Ending) -> Mapping[str, object]:
         "outcome": ending.outcome,
         "error_code": ending.error_code,
         "error_message": ending.error_message,
-        "log": [asdict(entry) for entry in ending.log],
+        "log": [values_of(entry) for entry in ending.log],
         "messages": [_message(message) for message in ending.messages],
     }
 
@@ -92,7 +91,7 @@ def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
 def write_log(connection: Connection, entries: Sequence[LogEntry]) -> None:
     """Add rows to the operation log."""
     if entries:
-        connection.execute(SQL["insert_log_entries"], {"rows": as_json([asdict(entry) for entry in entries])})
+        connection.execute(SQL["insert_log_entries"], {"rows": as_json([values_of(entry) for entry in entries])})
 
 
 def write_event(connection: Connection, event: HealthEvent) -> None:

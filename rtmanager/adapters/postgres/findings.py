@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +11,7 @@ import psycopg
 
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.endings import write_event, write_log
-from rtmanager.adapters.postgres.queries import SQL
+from rtmanager.adapters.postgres.queries import SQL, values_of
 from rtmanager.adapters.postgres.records import read_record, write_change
 from rtmanager.domain.drift import Running
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding
@@ -127,7 +126,7 @@ def _write(connection: Connection, finding: Finding) -> None:
     for event in finding.health:
         write_event(connection, event)
     if finding.last_exit is not None:
-        connection.execute(SQL["upsert_last_exit"], asdict(finding.last_exit) | {"game_id": finding.game_id})
+        connection.execute(SQL["upsert_last_exit"], values_of(finding.last_exit) | {"game_id": finding.game_id})
     _plan_restart(connection, finding)
 
 
@@ -172,7 +171,7 @@ def _is_news(connection: Connection, finding: Finding) -> bool:
         "container_id": finding.seen.current_container_id if finding.seen else None,
     }
     if finding.raises is not None:
-        alarm = asdict(finding.raises) | {"details": json.dumps(dict(finding.raises.details))}
+        alarm = values_of(finding.raises) | {"details": json.dumps(dict(finding.raises.details))}
         if connection.execute(SQL["raise_alarm"], values | alarm).fetchone() is None:
             return False
     if finding.calms is not None:

@@ -39,12 +39,13 @@ class Turn:
         """Make each job durable; one that is known already changes nothing."""
         operations, letters = [], []
         for job in jobs:
+            digest = job.entry.digest
             entry = {
                 "stream": self._stream_names[job.entry.stream],
                 "entry_ms": job.entry.entry_id.milliseconds,
                 "entry_seq": job.entry.entry_id.sequence,
-                "digest": job.entry.digest,
-                "again": AGAIN + job.entry.digest,
+                "digest": digest,
+                "again": AGAIN + digest,
             }
             if isinstance(job.becomes, Message):
                 fields = json.dumps(dict(job.becomes.fields), ensure_ascii=False)

@@ -60,9 +60,5 @@ class PostgresOutbox:
         """The turn, or None while another instance has it; committed at the end. Raises `Unavailable`."""
         with self._database.transaction("relay") as connection:
             row = connection.execute(SQL["take_relay_turn"]).fetchone()
-            if row is None or not row["pg_try_advisory_xact_lock"]:
-                yield None
-                return
-            number = connection.execute(SQL["next_relay_turn"]).fetchone()
-            assert number is not None
-            yield RelayTurn(connection, int(number["nextval"]))
+            number = row["number"] if row else None
+            yield None if number is None else RelayTurn(connection, number)

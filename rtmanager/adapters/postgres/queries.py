@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib.resources import files
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
@@ -18,6 +23,11 @@ def parse(text: str) -> dict[str, bytes]:
     """Statements by name from the text of one file."""
     parts = _NAME.split(text)[1:]
     return {name: body.strip().encode() for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def values_of(value: DataclassInstance) -> dict[str, Any]:
+    """Its fields by name, for a statement. `asdict` copies whatever it finds, which takes twenty times as long."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def _load() -> Mapping[str, bytes]:

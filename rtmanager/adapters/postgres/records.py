@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from psycopg.rows import tuple_row
 
 from rtmanager.adapters.postgres.database import Connection, Database
-from rtmanager.adapters.postgres.queries import SQL
+from rtmanager.adapters.postgres.queries import SQL, values_of
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 
 
@@ -47,7 +46,7 @@ class PostgresRecords:
 
 def write_change(connection: Connection, change: RecordChange) -> bool:
     """Store a record's new state; False when the stored one is not what the change was decided on."""
-    values = asdict(change.new)
+    values = values_of(change.new)
     if change.seen is None:
         return connection.execute(SQL["insert_record"], values).rowcount == 1
     values |= {"seen_status": change.seen.status, "seen_container_id": change.seen.current_container_id}

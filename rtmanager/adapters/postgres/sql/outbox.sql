@@ -1,9 +1,7 @@
 -- name: take_relay_turn
--- True for the one instance that may publish now; until the end of its transaction.
-SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.outbox'));
-
--- name: next_relay_turn
-SELECT nextval('outbox_turn');
+-- A number for the one instance that may publish now, until the end of its transaction; NULL for the others.
+SELECT CASE WHEN pg_try_advisory_xact_lock(hashtext(current_schema() || '.outbox'))
+            THEN nextval('outbox_turn') END AS number;
 
 -- name: raise_relay_turn
 -- After a restore from a backup Redis may know a higher turn than the sequence: go on after it.

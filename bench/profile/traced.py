@@ -8,7 +8,7 @@ when the manager ends.
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ class Recorder:
 
     def __init__(self) -> None:
         self.notes: list[Note] = []
-        self._reading = threading.local()
+        self._alone = threading.local()
 
     def before(self, effect: str) -> None:
         """In place of `failpoints.before`: a transaction calls it when it is about to commit."""
-        if not getattr(self._reading, "now", False):
+        if not getattr(self._alone, "now", False):
             self._note(Turn.BECOMES, f"{effect}, commit")
 
     def after(self, effect: str) -> None:
@@ -57,18 +57,25 @@ class Recorder:
 
     def read(self, database: Database, name: str, *how: Any) -> list[Any]:
         """In place of `Database._read`, by which every read goes, and which has nothing to commit."""
-        self._reading.now = True
+        return self._at_once(f"postgres.{name}", lambda: _read(database, name, *how))
+
+    def write(self, database: Database, name: str, *how: Any) -> list[Any]:
+        """In place of `Database.write`: a statement that is its own commit."""
+        return self._at_once(f"postgres.{name}, commit", lambda: _write(database, name, *how))
+
+    def _at_once(self, what: str, ask: Callable[[], list[Any]]) -> list[Any]:
+        self._alone.now = True
         try:
-            with self.around(f"postgres.{name}"):
-                return _read(database, name, *how)
+            with self.around(what):
+                return ask()
         finally:
-            self._reading.now = False
+            self._alone.now = False
 
     def _note(self, turn: Turn, what: str) -> None:
         self.notes.append(Note(time.monotonic_ns(), threading.current_thread().name, turn, what))
 
 
-_transaction, _read = Database.transaction, Database._read
+_transaction, _read, _write = Database.transaction, Database._read, Database.write
 
 
 def main(path: Path) -> int:
@@ -82,6 +89,7 @@ def main(path: Path) -> int:
             Database,
             transaction=lambda *asked: recorder.transaction(*asked),
             _read=lambda *asked: recorder.read(*asked),
+            write=lambda *asked: recorder.write(*asked),
         ),
     ):
         code = cli.main(["serve"])

@@ -11,7 +11,7 @@ from harness import daemon
 from harness.cases.runtime import RuntimeTestCase
 from harness.runs import flag, runner
 
-ROUNDS = 10
+ROUNDS = 8
 
 
 class _Empty(RuntimeTestCase):

@@ -22,7 +22,7 @@ from bench.docker import prepared_docker
 from bench.errors import BenchError
 from harness.fixtures.manager import ManagerProcess
 
-ROUNDS = 10
+ROUNDS = 8
 GAMES = 10
 
 #: Seconds between two questions whether it is ready: little beside what is measured.

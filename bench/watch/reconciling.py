@@ -31,7 +31,7 @@ from rtmanager.workers.strays import Strays
 from rtmanager.workers.watching import Findings
 
 GAMES = 10_000
-ROUNDS = 7
+ROUNDS = 6
 
 GOAL = Goal(median=2.0)
 

@@ -24,7 +24,11 @@ T = TypeVar("T")
 QUESTIONS = frozenset(
     f"{place}.{name}"
     for place, names in (
-        ("postgres", "verdict busy alarms records_of stopped_before now restarts_since record records health log"),
+        (
+            "postgres",
+            "live_operation verdict busy alarms records_of stopped_before now restarts_since record records "
+            "records_by_game health log",
+        ),
         ("redis", "ping wait remembered"),
         ("docker", "version network image first_start inspect list logs events"),
     )

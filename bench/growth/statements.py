@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SMALL = "deployment"
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
+_NUMBERED = re.compile(r"\$(\d+)")
 _READ_WHOLE = re.compile(r"Seq Scan on (\w+)")
 
 
@@ -40,6 +41,8 @@ def _plan(connection: "psycopg.Connection[Any]", statement: str) -> str:
 
 def numbered(statement: str) -> tuple[str, int]:
     """The statement as PostgreSQL itself takes it, with numbers for parameters, and how many there are."""
+    if numbers := _NUMBERED.findall(statement):  # it is sent past psycopg, and says so already
+        return statement, max(map(int, numbers))
     names = list(dict.fromkeys(_PARAMETER.findall(statement)))
     text = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", statement)
     return text.replace("%%", "%"), len(names)

@@ -40,6 +40,11 @@ class StatementsTest(unittest.TestCase):
 
         self.assertEqual((text, parameters), ("SELECT a % 2 FROM t WHERE a = $1 AND b = $2 AND c = $1", 2))
 
+    def test_a_statement_with_numbers_is_taken_as_it_is(self) -> None:
+        text = "SELECT a % 2 FROM t WHERE a = $2 AND b = $1 AND c = $2"
+
+        self.assertEqual(numbered(text), (text, 2))
+
 
 class ProcessesTest(unittest.TestCase):
     def test_what_a_process_takes_is_what_linux_says(self) -> None:

@@ -65,9 +65,6 @@ class _Readers:
 
     def __init__(self, port: int, clients: int) -> None:
         lines = [Line.to(port) for _ in range(clients)]
-        for line in lines:
-            # `read` waits for all of them, and not for ever: a time limit of their own is two system calls a request.
-            line.connection.settimeout(None)
         self._clients = {line.connection.fileno(): Client(line) for line in lines}
         self._ready = select.epoll()
         for descriptor in self._clients:

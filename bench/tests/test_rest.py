@@ -73,6 +73,15 @@ class WireTest(unittest.TestCase):
             self.assertEqual(line.get("/"), b"x" * 300_000)
             self.assertEqual(len(line.get("/again")), 300_000)
 
+    def test_a_server_that_says_nothing_is_told(self) -> None:
+        with (
+            mock.patch("bench.rest.wire.SILENCE_S", 1),
+            closing(Stub(lambda _: [])) as stub,
+            closing(Line.to(stub.port)) as line,
+            self.assertRaisesRegex(BenchError, "has said nothing for 1 s"),
+        ):
+            line.get("/")
+
     def test_a_connection_that_ends_is_told(self) -> None:
         def end(_: str) -> list[bytes]:
             raise ConnectionResetError

@@ -14,7 +14,7 @@ from harness import images
 from harness.fixtures import container, services
 
 #: A round of starts takes ten seconds.
-ROUNDS = 5
+ROUNDS = 4
 
 #: What a reset may take in nineteen tests out of twenty.
 RESET_MS = 15.0

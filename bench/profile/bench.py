@@ -1,4 +1,4 @@
-"""The bench that draws one start job, the one in the middle of twenty, and says what each of its parts took."""
+"""The bench that draws one start job, the one in the middle of twelve, and says what each of its parts took."""
 
 import tempfile
 import time
@@ -19,7 +19,7 @@ from harness.fixtures import manager
 if TYPE_CHECKING:
     from bench.profile.notes import Span
 
-JOBS = 20
+JOBS = 12
 #: In the first ones modules are imported, connections made, and the image's first start is watched.
 UNCOUNTED = 3
 

@@ -26,7 +26,7 @@ from rtmanager.domain.container import LABEL_GAME_ID
 if TYPE_CHECKING:
     from docker import APIClient
 
-KILLS = 10
+KILLS = 8
 
 #: What is not told after so many seconds is not told at all.
 TOLD_S = 10.0

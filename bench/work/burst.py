@@ -19,7 +19,7 @@ ROUNDS = 1
 
 #: The widths that are tried for the SDK, and with how many containers; with two at once it takes a third longer.
 WIDTHS = (4, 8)
-TRIED = 20
+TRIED = 12
 
 
 def bench() -> Bench:

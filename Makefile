@@ -103,7 +103,7 @@ test: ## all of it, from a bare machine: what .ci/run runs; what mostly waits ru
 # connections the kernel remembers for two minutes, and Docker goes through them.
 BENCH = start profile burst calls harness path rest startup events watch idle growth
 
-bench: $(STAMP) ## ours side by side with other ways, into docs/performance.md (nine minutes); BENCH="start path" for some
+bench: $(STAMP) ## ours side by side with other ways, into docs/performance.md (under ten minutes); BENCH="start path" for some
 	@$(PY) -c 'import fastapi, matplotlib, testcontainers, uvicorn' 2>/dev/null || $(PY) -m pip install -qq -e '.[bench]'
 	@set -e; for each in $(BENCH); do $(PY) -m bench $$each; done
 	@$(PY) -m bench page

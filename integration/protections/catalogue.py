@@ -139,8 +139,8 @@ PROTECTIONS: Sequence[Protection] = (
         edits=[
             Edit(
                 "rtmanager/adapters/postgres/sql/endings.sql",
-                "WHERE o.id = e.id AND o.generation = e.generation AND",
-                "WHERE o.id = e.id AND",
+                "o.id = e.id AND o.generation = e.generation AND",
+                "o.id = e.id AND",
             )
         ],
         noticed_by=test("integration.test_store.PostgresOwnershipTest"),

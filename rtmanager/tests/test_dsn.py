@@ -9,7 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from rtmanager.adapters.postgres.dsn import described, to_conninfo
 
-TIMEOUTS = "-cstatement_timeout=5000 -cidle_in_transaction_session_timeout=10000"
+SETTINGS = "-cstatement_timeout=5000 -cidle_in_transaction_session_timeout=10000 -cenable_seqscan=off -cjit=off"
 
 
 def read(dsn: str) -> dict[str, object]:
@@ -21,7 +21,7 @@ class DsnTest(unittest.TestCase):
         found = read("postgres://u:p@h:5433/galaxy?search_path=rtmanager&sslmode=require")
         self.assertEqual((found["host"], found["port"], found["dbname"]), ("h", "5433", "galaxy"))
         self.assertEqual((found["user"], found["password"], found["sslmode"]), ("u", "p", "require"))
-        self.assertEqual(found["options"], f"-csearch_path=rtmanager {TIMEOUTS}")
+        self.assertEqual(found["options"], f"-csearch_path=rtmanager {SETTINGS}")
 
     def test_without_a_search_path_it_is_the_schema_of_the_contract(self) -> None:
         for dsn in ("postgresql://h/galaxy", "host=h dbname=galaxy"):
@@ -35,7 +35,7 @@ class DsnTest(unittest.TestCase):
 
     def test_options_that_are_given_are_kept_and_may_name_the_schema(self) -> None:
         options = str(read("postgres://h/g?options=-csearch_path%3Dx%20-cgeqo%3Doff")["options"])
-        self.assertEqual(options, f"-csearch_path=x -cgeqo=off {TIMEOUTS}")
+        self.assertEqual(options, f"-csearch_path=x -cgeqo=off {SETTINGS}")
 
     def test_several_schemas_are_escaped(self) -> None:
         options = str(read("postgres://h/g?search_path=a,%20b%5Cc")["options"])

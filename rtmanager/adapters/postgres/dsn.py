@@ -19,9 +19,9 @@ SCHEMA = "rtmanager"
 
 #: Our transactions take milliseconds. An instance that freezes inside one loses it, and every lock and turn with it.
 IDLE_TRANSACTION_MS = 10_000
-#: What a page costs that is not the next one, by the planner: 4 by default, for a disk that turns. What is asked for
-#: here lies in memory, and with 4 the records of two dozen games are looked for by reading those of all.
-RANDOM_PAGE_COST = 1.1
+#: Every statement has an index. To read a table whole is cheaper while it is small, but a plan that was made then is kept
+#: until the table is analysed, when it may have ten thousand rows. Nor is any worth being compiled.
+PLANNING = "-cenable_seqscan=off -cjit=off"
 
 #: A connection whose other end is gone without a word is given up after 11 to 15 seconds, not after hours.
 _NETWORK = {
@@ -62,7 +62,7 @@ def to_conninfo(dsn: str, *, statement_timeout_ms: int, connect_timeout_s: int =
         options += f" -csearch_path={_escape(search_path)}"
     options += f" -cstatement_timeout={statement_timeout_ms}"
     options += f" -cidle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
-    options += f" -crandom_page_cost={RANDOM_PAGE_COST}"
+    options += f" {PLANNING}"
     for name, value in {"connect_timeout": connect_timeout_s, **_NETWORK}.items():
         given.setdefault(name, value)
     given.setdefault("application_name", "rtmanager")

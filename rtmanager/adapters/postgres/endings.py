@@ -38,7 +38,8 @@ def write_endings(database: Database, endings: Sequence[Ended]) -> set[int]:
 
     Of those that change what is true of their games all have to be ours, or nothing is written.
     """
-    values = {"rows": as_json([_end(*each) for each in endings])}
+    ids = [operation.operation_id for operation, _ in endings]
+    values = {"rows": as_json([_end(*each) for each in endings]), "ids": ids}
     changing = [each for each in endings if each[1].change is not None or each[1].health]
     try:
         if not changing:
@@ -49,8 +50,7 @@ def write_endings(database: Database, endings: Sequence[Ended]) -> set[int]:
             for (operation, _), as_decided in zip(changing, changed, strict=True):
                 _check(operation, ours=operation.operation_id in ended, as_decided=as_decided)
     except psycopg.Error as error:
-        ids = ", ".join(str(operation.operation_id) for operation, _ in endings)
-        raise StoreRefused(f"PostgreSQL refuses the end of operation {ids}: {error}") from error
+        raise StoreRefused(f"PostgreSQL refuses the end of operation {', '.join(map(str, ids))}: {error}") from error
     return ended
 
 

@@ -2,7 +2,8 @@
 -- The ends of operations with their log and their messages, refused (no row) where another claim has one by now. A
 -- database that was set back, by a failover or a restore, gives the same id again to another operation: that has another
 -- game or another origin. The crash restart that was planned of a game is none any more.
--- The subquery hides the word from the planner: the index of what runs is small, and full of what ran.
+-- The ids by themselves and the subquery are for the planner: it takes the rows for a hundred, and the index of what
+-- runs, which is full of what ran, for small, and would read the one or the other whole.
 WITH ended AS (
     UPDATE operations o
     SET state = 'done', outcome = e.outcome, error_code = e.error_code, error_message = e.error_message,
@@ -10,7 +11,7 @@ WITH ended AS (
     FROM json_to_recordset(%(rows)s::json)
          AS e (id bigint, generation bigint, game_id text, source_ref text, outcome text, error_code text,
                error_message text, log json, messages json)
-    WHERE o.id = e.id AND o.generation = e.generation AND o.state = (SELECT 'running')
+    WHERE o.id = ANY (%(ids)s) AND o.id = e.id AND o.generation = e.generation AND o.state = (SELECT 'running')
       AND o.game_id = e.game_id AND o.source_ref = e.source_ref
     RETURNING o.id, e.game_id, e.log, e.messages),
 logged AS (

@@ -70,6 +70,8 @@ LIMIT 1;
 -- Claims operations that are due: the first of each game, none of a game that has one running, games in the order of
 -- their ids, those behind `after` and then those before. The recursion steps from game to game through
 -- operations_queue_idx, so that a game with ten thousand jobs costs one step; and only as far as `limit` asks.
+-- OFFSET 0 and the subquery at the end are for the planner: it takes the indexes of what is due and of what runs for
+-- small, and would read them whole; they are full of what was due and of what ran.
 UPDATE operations
 SET state = 'running', owner = %(owner)s, generation = generation + 1, heartbeat_at = clock_timestamp(),
     deferred_why = NULL
@@ -90,10 +92,11 @@ WHERE id IN (
                     WHERE part.up_to IS NULL OR next.game_id <= part.up_to)
                 SELECT id FROM heads
                 WHERE state = 'due' AND not_before <= clock_timestamp() AND kind = ANY (%(kinds)s)
-                  AND NOT EXISTS (SELECT FROM operations r WHERE r.game_id = heads.game_id AND r.state = 'running')) due
+                  AND NOT EXISTS (SELECT FROM operations r
+                                  WHERE r.game_id = heads.game_id AND r.state = 'running' OFFSET 0)) due
         LIMIT %(limit)s) head
     JOIN operations o ON o.id = head.id
-    WHERE o.state = 'due'
+    WHERE o.state = (SELECT 'due')
     FOR UPDATE OF o SKIP LOCKED)
 RETURNING id, game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
           generation, accepted_at, deferrals;

@@ -97,7 +97,9 @@ class Schema(CommandTestCase):
         self.assertEqual(self.succeed(self.call("GET", "")), before)
         with self.services.database.connect() as connection:
             migrations = connection.execute("SELECT version, name FROM schema_migrations").fetchall()
-        self.assertEqual(migrations, [(1, "initial"), (2, "watching"), (3, "entries_told_apart")])
+        self.assertEqual(
+            migrations, [(1, "initial"), (2, "watching"), (3, "entries_told_apart"), (4, "pages_by_status")]
+        )
 
     def test_a_database_that_is_ahead_of_the_program_is_used_and_reported(self) -> None:
         self.begin_anew()
@@ -163,5 +165,5 @@ class Schema(CommandTestCase):
 
         self.assertEqual([code for code, _ in ended], [0, 0])
         said = sorted(output for _, output in ended)
-        applied = "applied: initial, watching, entries_told_apart\n"
+        applied = "applied: initial, watching, entries_told_apart, pages_by_status\n"
         self.assertEqual(said, [applied, "nothing to apply, the schema is up to date\n"])

@@ -154,7 +154,7 @@ class _Service:
             told=self._told,
             logger=logger,
         )
-        self._calls = Calls(self._queue, self._completions, wake=self._due, require=parts.streams.ping)
+        self._calls = Calls(self._queue, self._completions, wake=self._due, require=parts.streams.require)
         self._watch = Watch(
             config,
             parts,

@@ -67,7 +67,7 @@ return {added, why}
 
 
 class RedisStreams:
-    """One Redis, both directions. Each worker uses its half from one thread; `ping` and `interrupt` from any."""
+    """One Redis, both directions. Each worker uses its half from one thread; `ping`, `require` and `interrupt` from any."""
 
     def __init__(
         self,
@@ -119,6 +119,14 @@ class RedisStreams:
         """The server's version. Raises `Unavailable`."""
         with self._command("ping"):
             return str(self._client.info("server")["redis_version"])
+
+    def require(self) -> None:
+        """Raises `Unavailable` unless it serves: not while it loads its data, or a script does not end.
+
+        It takes less than `ping`, and Redis would refuse PING when a snapshot has failed: calls are done then.
+        """
+        with self._command("ping"):
+            self._client.exists(self._names[Stream.JOB_RESULTS])
 
     # --- reading
 

@@ -7,9 +7,9 @@ import unittest
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
-from rtmanager.adapters.postgres.dsn import described, to_conninfo
+from rtmanager.adapters.postgres.dsn import PLANNING, described, to_conninfo
 
-SETTINGS = "-cstatement_timeout=5000 -cidle_in_transaction_session_timeout=10000 -cenable_seqscan=off -cjit=off"
+SETTINGS = f"-cstatement_timeout=5000 -cidle_in_transaction_session_timeout=10000 {PLANNING}"
 
 
 def read(dsn: str) -> dict[str, object]:

@@ -63,8 +63,13 @@ class Database:
         self._pool: ConnectionPool[PooledConnection] = ConnectionPool(
             self.conninfo,
             connection_class=PooledConnection,
-            # A statement that needs no transaction goes there and back once, not three times.
-            kwargs={"row_factory": dict_row, "autocommit": True, "failed": self._not_connected},
+            # A statement that needs no transaction goes there and back once, not three times; and all come again.
+            kwargs={
+                "row_factory": dict_row,
+                "autocommit": True,
+                "prepare_threshold": 0,
+                "failed": self._not_connected,
+            },
             min_size=MIN_CONNECTIONS,
             max_size=max_connections,
             timeout=self._step_s,

@@ -19,9 +19,10 @@ SCHEMA = "rtmanager"
 
 #: Our transactions take milliseconds. An instance that freezes inside one loses it, and every lock and turn with it.
 IDLE_TRANSACTION_MS = 10_000
-#: Every statement has an index. To read a table whole is cheaper while it is small, but a plan that was made then is
-#: kept until the table is analysed, when it may have ten thousand rows. Nor is any worth being compiled.
-PLANNING = "-cenable_seqscan=off -cjit=off"
+#: A statement is planned once for each connection, and not five times with its values, which takes longer than to carry
+#: it out. Every statement has an index. To read a table whole is cheaper while it is small, but a plan that was made
+#: then is kept until the table is analysed, when it may have ten thousand rows. Nor is any worth being compiled.
+PLANNING = "-cplan_cache_mode=force_generic_plan -cenable_seqscan=off -cjit=off"
 
 #: A connection whose other end is gone without a word is given up after 11 to 15 seconds, not after hours.
 _NETWORK = {

@@ -13,13 +13,18 @@ FROM runtime_records
 WHERE game_id = ANY (%(game_ids)s);
 
 -- name: list_records
--- A page of records in the order of their ids, after `after`, of one status or of all.
+-- A page of records in the order of their ids, after `after`, of one status or of all: each has an index of its own.
 SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
        started_at, stopped_at, removed_at, last_op_at, created_at
-FROM runtime_records
-WHERE game_id > %(after)s AND (%(status)s::text IS NULL OR status = %(status)s)
-ORDER BY game_id
-LIMIT %(limit)s;
+FROM (
+    (SELECT * FROM runtime_records
+     WHERE %(status)s::text IS NULL AND game_id > %(after)s
+     ORDER BY game_id LIMIT %(limit)s)
+    UNION ALL
+    (SELECT * FROM runtime_records
+     WHERE status = %(status)s AND game_id > %(after)s
+     ORDER BY game_id LIMIT %(limit)s)) page
+ORDER BY game_id;
 
 -- name: get_record_as_json
 -- One game's record for one who only passes it on: as the contract has it ("REST"). Of all ways to make JSON here,
@@ -49,10 +54,15 @@ SELECT game_id, json_object(
         to_char(removed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         to_char(last_op_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')])::text AS json
-FROM runtime_records
-WHERE game_id > %(after)s AND (%(status)s::text IS NULL OR status = %(status)s)
-ORDER BY game_id
-LIMIT %(limit)s;
+FROM (
+    (SELECT * FROM runtime_records
+     WHERE %(status)s::text IS NULL AND game_id > %(after)s
+     ORDER BY game_id LIMIT %(limit)s)
+    UNION ALL
+    (SELECT * FROM runtime_records
+     WHERE status = %(status)s AND game_id > %(after)s
+     ORDER BY game_id LIMIT %(limit)s)) page
+ORDER BY game_id;
 
 -- name: insert_record
 -- A game's first record; changes nothing when another writer was first.

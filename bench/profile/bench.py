@@ -1,4 +1,7 @@
-"""The bench that draws one start job, the one in the middle of twelve, and says what each of its parts took."""
+"""The bench that draws one start job, the one in the middle of twelve, and says what each of its parts took.
+
+And the parts of one cleanup, the call of which Docker's share is the smallest.
+"""
 
 import tempfile
 import time
@@ -11,7 +14,7 @@ from bench.catalogue import Bench
 from bench.docker import prepared_docker
 from bench.measure import Measure
 from bench.profile import notes
-from bench.profile.way import PYTHON, Job, Part, parts
+from bench.profile.way import ANSWER, PYTHON, Job, Part, parts, parts_of_call
 from bench.work import ours
 from bench.work.ours import Ours
 from harness.fixtures import manager
@@ -33,6 +36,7 @@ def bench() -> Bench:
         notes={
             "Docker": prepared_docker(),
             "a start job": f"the one in the middle of {JOBS}, one at a time; its parts follow each other without a gap",
+            "a cleanup": f"the one in the middle of as many; {ANSWER}: the thread that waits for its end, and answers",
             "how": "the manager's failpoints note the time, and so do the ways to PostgreSQL",
             "its picture": f"{PICTURE}",
         },
@@ -42,44 +46,58 @@ def bench() -> Bench:
 def _measures() -> Iterator[Measure]:
     from bench.profile import picture
 
-    jobs, spans = _observed()
-    middle = median_low(job.took_ns for job in jobs)
-    job = next(job for job in jobs if job.took_ns == middle)
+    jobs, calls, spans = _observed()
+    job, call = _middle(jobs), _middle(calls)
     found = parts(job, spans)
     picture.draw(job, found, spans, PICTURE)
-    return measures(job, found)
+    yield from measures("start", job, found)
+    yield from measures("cleanup", call, parts_of_call(call, spans))
 
 
-def measures(job: Job, found: Sequence[Part]) -> Iterator[Measure]:
+def _middle(jobs: Sequence[Job]) -> Job:
+    middle = median_low(job.took_ns for job in jobs)
+    return next(job for job in jobs if job.took_ns == middle)
+
+
+def measures(kind: str, job: Job, found: Sequence[Part]) -> Iterator[Measure]:
     """The parts, what belongs together summed up, and the whole."""
     took: dict[str, int] = {}
     for part in found:
         what = f"{part.stage}: {_grouped(part.what)}"
         took[what] = took.get(what, 0) + part.took_ns
     for what, took_ns in took.items():
-        yield Measure(what, took_ns / 1e6, "ms")
-    yield Measure("one start job: all of the above", job.took_ns / 1e6, "ms")
+        yield Measure(f"{kind}, {what}", took_ns / 1e6, "ms")
+    yield Measure(f"{kind}: all of the above", job.took_ns / 1e6, "ms")
 
 
 def _grouped(what: str) -> str:
     return "Python between its effects" if what.startswith(PYTHON) else what.partition(",")[0]
 
 
-def _observed() -> "tuple[list[Job], list[Span]]":
-    """Jobs, one after the other, and all that the manager did meanwhile."""
+def _observed() -> "tuple[list[Job], list[Job], list[Span]]":
+    """Start jobs, then cleanups, one after the other, and all that the manager did meanwhile."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "notes")
         command = (*manager.COMMAND[:2], "bench.profile.traced", str(path))
         with ours.running(command) as here:
-            jobs = [_job(here) for _ in range(UNCOUNTED + JOBS)]
+            games = ours.new_games(UNCOUNTED + JOBS)
+            jobs = [_job(here, game_id) for game_id in games]
+            for game_id in games:
+                here.call("POST", game_id, "stop", {"reason": "finished"})
+            calls = [_cleanup(here, game_id) for game_id in games]
             here.process.terminate()
-        return jobs[UNCOUNTED:], notes.spans(notes.read(path.read_text()))
+        return jobs[UNCOUNTED:], calls[UNCOUNTED:], notes.spans(notes.read(path.read_text()))
 
 
-def _job(here: Ours) -> Job:
-    (game_id,) = ours.new_games(1)
+def _job(here: Ours, game_id: str) -> Job:
     began_ns = time.monotonic_ns()
     container_id = here.start([game_id])[game_id]
     job = Job(began_ns, time.monotonic_ns())
     ours.wait_for_engine(here.here.network.client, container_id)
     return job
+
+
+def _cleanup(here: Ours, game_id: str) -> Job:
+    began_ns = time.monotonic_ns()
+    here.call("DELETE", game_id, "container")
+    return Job(began_ns, time.monotonic_ns())

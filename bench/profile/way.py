@@ -1,12 +1,12 @@
-"""The way of one job through the threads of the manager, cut into parts that follow each other without a gap.
+"""The way of one job, or one call, through the threads of the manager, cut into parts that follow without a gap.
 
 The way is found from its end: the relay published the result, the operation's thread wrote it, the executor claimed
-the operation, ingest took its entry over. At each moment one of these threads is the one that all others wait for,
-and what it does then, the innermost effect, is the part. Between two effects there is Python, or the way from one
-thread to the next. So the parts of a job add up to its time, whatever they are.
+the operation, ingest took its entry over; a call is accepted and answered by one thread. At each moment one of these
+threads is the one that all others wait for, and what it does then, the innermost effect, is the part. Between two
+effects there is Python, or the way from one thread to the next. So the parts add up to the whole, whatever they are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,7 +14,13 @@ from bench.errors import BenchError
 from bench.profile.notes import Span
 
 INGEST, EXECUTOR, OPERATION, RELAY = "rtm-ingest", "rtm-executor", "rtm-operation", "rtm-outbox"
-TAKEN, CLAIMED, WRITTEN = "postgres.ingest, commit", "postgres.claim, commit", "postgres.finish, commit"
+CALLER, ANSWER = "rtm-http-client", "rtm-http-client again"
+ACCEPTED, TAKEN, CLAIMED, WRITTEN = (
+    "postgres.submit, commit",
+    "postgres.ingest, commit",
+    "postgres.claim, commit",
+    "postgres.finish, commit",
+)
 PUBLISHED = "redis.publish"
 
 #: How a gap begins that is nobody's effect.
@@ -23,7 +29,7 @@ PYTHON = "Python"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job by the asker's clock: when its entry was about to be added, and when its result was read."""
+    """One job or call by the asker's clock: when he was about to ask, and when he had read the answer."""
 
     began_ns: int
     ended_ns: int
@@ -58,35 +64,48 @@ class _Stage:
     ended_ns: int
 
 
+#: A stage as it is called, its thread, and when it hands the job on.
+_Handing = tuple[str, str, int]
+
+
 def parts(job: Job, spans: Sequence[Span]) -> list[Part]:
     """The job's time, part by part. Raises BenchError when the spans are not those of a job that was done alone."""
-    found: list[Part] = []
-    began_ns = job.began_ns
-    for stage in _stages(job, spans):
-        found += _within(stage, began_ns)
-        began_ns = stage.ended_ns
-    if began_ns < job.ended_ns:  # often it is read before the relay has heard that it is published
-        found.append(Part(RELAY, "the result is read", began_ns, job.ended_ns))
+    published = _last(spans, RELAY, PUBLISHED, job.ended_ns)
+    finished = _last(spans, OPERATION, WRITTEN, published.began_ns)
+    told = (RELAY, RELAY, min(published.ended_ns, job.ended_ns))
+    found = _cut(job, spans, [*_until(finished, INGEST, TAKEN, job, spans), told])
+    if found[-1].ended_ns < job.ended_ns:  # often it is read before the relay has heard that it is published
+        found.append(Part(RELAY, "the result is read", found[-1].ended_ns, job.ended_ns))
     return found
 
 
-def _stages(job: Job, spans: Sequence[Span]) -> Iterator[_Stage]:
-    published = _last(spans, RELAY, PUBLISHED, job.ended_ns)
-    finished = _last(spans, OPERATION, WRITTEN, published.began_ns)
+def parts_of_call(call: Job, spans: Sequence[Span]) -> list[Part]:
+    """As `parts`, of a call by REST."""
+    finished = _last(spans, OPERATION, WRITTEN, call.ended_ns)
+    return _cut(call, spans, [*_until(finished, CALLER, ACCEPTED, call, spans), (ANSWER, CALLER, call.ended_ns)])
+
+
+def _until(finished: Span, accepting: str, accepted: str, job: Job, spans: Sequence[Span]) -> Iterator[_Handing]:
+    """Who had it until its end was written; `accepting` is the thread that made it an operation."""
     work = [span for span in spans if span.thread == finished.thread]
     claimed = _last(spans, EXECUTOR, CLAIMED, work[0].began_ns)
-    taken = _last(spans, INGEST, TAKEN, claimed.began_ns)
+    taken = _last(spans, accepting, accepted, claimed.began_ns)
     if taken.began_ns < job.began_ns:
         raise BenchError("a job was done before it was asked for: something else was at work")
     # What it has claimed it looks at, before it begins a thread.
     begun_ns = max(span.ended_ns for span in spans if span.thread == EXECUTOR and span.ended_ns < work[0].began_ns)
-    for name, thread, ended_ns in (
-        (INGEST, INGEST, taken.ended_ns),
-        (EXECUTOR, EXECUTOR, begun_ns),
-        (OPERATION, finished.thread, finished.ended_ns),
-        (RELAY, RELAY, min(published.ended_ns, job.ended_ns)),
-    ):
-        yield _Stage(name, [span for span in spans if span.thread == thread], ended_ns)
+    yield accepting, taken.thread, taken.ended_ns
+    yield EXECUTOR, EXECUTOR, begun_ns
+    yield OPERATION, finished.thread, finished.ended_ns
+
+
+def _cut(job: Job, spans: Sequence[Span], way: Iterable[_Handing]) -> list[Part]:
+    found: list[Part] = []
+    began_ns = job.began_ns
+    for name, thread, ended_ns in way:
+        found += _within(_Stage(name, [span for span in spans if span.thread == thread], ended_ns), began_ns)
+        began_ns = ended_ns
+    return found
 
 
 def _last(spans: Sequence[Span], thread: str, what: str, before_ns: int) -> Span:
@@ -114,5 +133,5 @@ def _within(stage: _Stage, began_ns: int) -> Iterator[Part]:
 def _gap(stage: _Stage, own: Sequence[Span], at_ns: int, began_ns: int) -> str:
     if at_ns == began_ns:
         return f"{stage.name} begins"
-    coming = min((span for span in own if span.began_ns > at_ns), key=lambda span: span.began_ns)
-    return f"{PYTHON} before {coming.what.partition(',')[0]}"
+    coming = min((span for span in own if span.began_ns > at_ns), key=lambda span: span.began_ns, default=None)
+    return f"{PYTHON} before {coming.what.partition(',')[0]}" if coming else "the answer is read"

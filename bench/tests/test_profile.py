@@ -10,7 +10,7 @@ from bench.errors import BenchError
 from bench.profile.bench import measures
 from bench.profile.notes import Note, Span, Turn, read, spans, written
 from bench.profile.traced import Recorder
-from bench.profile.way import Job, Part, parts
+from bench.profile.way import Job, Part, parts, parts_of_call
 
 INGEST, EXECUTOR, OPERATION, RELAY = "rtm-ingest", "rtm-executor", "rtm-operation-7", "rtm-outbox"
 
@@ -83,11 +83,38 @@ class WayTest(unittest.TestCase):
             parts(JOB, WORK[:-1])
 
     def test_the_measures_add_up_to_the_whole(self) -> None:
-        *each, whole = measures(JOB, parts(JOB, WORK))
+        *each, whole = measures("start", JOB, parts(JOB, WORK))
 
         self.assertAlmostEqual(sum(measure.value for measure in each), whole.value)
         self.assertEqual(whole.value, JOB.took_ns / 1e6)
-        self.assertIn("rtm-ingest: postgres.ingest", [measure.what for measure in each])
+        self.assertIn("start, rtm-ingest: postgres.ingest", [measure.what for measure in each])
+
+    def test_a_call_begins_and_ends_with_the_thread_that_answers_it(self) -> None:
+        caller = "rtm-http-client"
+        work = [
+            Span(caller, "redis.ping", 104, 110),
+            Span(caller, "postgres.submit, commit", 110, 140),
+            Span(EXECUTOR, "postgres.claim, commit", 145, 200),
+            *WORK[9:11],
+            Span(OPERATION, "postgres.finish, commit", 310, 400),
+            Span(caller, "postgres.record", 410, 450),
+        ]
+
+        found = parts_of_call(Job(100, 460), work)
+
+        self.assertEqual(sum(part.took_ns for part in found), 360)
+        self.assertEqual(
+            [(part.stage, part.what) for part in (*found[:4], *found[-3:])],
+            [
+                (caller, f"{caller} begins"),
+                (caller, "redis.ping"),
+                (caller, "postgres.submit, commit"),
+                (EXECUTOR, "rtm-executor begins"),
+                (f"{caller} again", f"{caller} again begins"),
+                (f"{caller} again", "postgres.record"),
+                (f"{caller} again", "the answer is read"),
+            ],
+        )
 
 
 class NotesTest(unittest.TestCase):

@@ -67,7 +67,7 @@ return {added, why}
 
 
 class RedisStreams:
-    """One Redis, both directions. Each worker uses its half from one thread; `ping`, `require` and `interrupt` from any."""
+    """One Redis, both directions. Each worker uses its half from one thread; the others are for any thread."""
 
     def __init__(
         self,

@@ -106,7 +106,7 @@ class Frozen(GatedTestCase):
         self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop", "start"])
 
     def test_an_end_that_is_written_late_is_refused(self) -> None:
-        end = self.postgres_gate.keep_back("WITH ended AS (")
+        end = self.postgres_gate.keep_back("WITH ours AS (")
         self.add_start_job()
         self.freeze(end)
         [result] = self.results()

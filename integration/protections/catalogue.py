@@ -8,11 +8,15 @@ _QUEUE = "rtmanager/adapters/postgres/sql/queue.sql"
 _ENDINGS = "rtmanager/adapters/postgres/endings.py"
 _REDIS = "rtmanager/adapters/redis_streams.py"
 
-#: The messages of endings, in a transaction of their own.
+#: The messages of endings, with all else and in a transaction of their own.
+_TOLD_AT_ONCE = """\
+        return {row["id"]: row["ended"] for row in database.write("finish", SQL["end_operations"], values)}
+"""
 _TOLD_LATER = """\
-    with database.transaction("finish") as connection:
-        add_messages(connection, [message for _, ending in endings for message in ending.messages])
-    return ended
+        ended = {row["id"]: row["ended"] for row in database.write("finish", SQL["end_operations"], values)}
+        with database.transaction("finish") as connection:
+            add_messages(connection, [message for _, ending in endings for message in ending.messages])
+        return ended
 """
 #: The begin of the relay's step, and what deletes the messages before Redis has them.
 _TURN = """\
@@ -139,8 +143,8 @@ PROTECTIONS: Sequence[Protection] = (
         edits=[
             Edit(
                 "rtmanager/adapters/postgres/sql/endings.sql",
-                "o.id = e.id AND o.generation = e.generation AND",
-                "o.id = e.id AND",
+                "AND o.generation = e.generation AND",
+                "AND",
             )
         ],
         noticed_by=test("integration.test_store.PostgresOwnershipTest"),
@@ -202,8 +206,8 @@ PROTECTIONS: Sequence[Protection] = (
         "the end is one transaction",
         without="a job whose instance is killed at its end gets no result",
         edits=[
-            Edit(_ENDINGS, '"messages": [_message(message) for message in ending.messages],', '"messages": [],'),
-            Edit(_ENDINGS, "    return ended\n", _TOLD_LATER),
+            Edit(_ENDINGS, '"messages": [_message(message) for message in messages],', '"messages": [],'),
+            Edit(_ENDINGS, _TOLD_AT_ONCE, _TOLD_LATER),
         ],
         noticed_by=cells("stop job", "postgres.finish.after"),
     ),

@@ -1,7 +1,7 @@
-"""The end of operations in one transaction: records, log, snapshots, messages. All of it, or nothing.
+"""The end of operations: record, log, snapshot, messages. All of it, or nothing.
 
-Whatever ends together goes there by one statement, as JSON: two dozen endings cost what a few do. Where a record
-changes it does so before, since findings, too, write the record first and what follows from it later.
+Whatever ends together goes there by one statement, as JSON, which PostgreSQL commits by itself: two dozen endings cost
+what a few do, and one costs a single way there and back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import psycopg
 
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.queries import SQL, values_of
-from rtmanager.adapters.postgres.records import write_change
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import Message, health_message
 from rtmanager.domain.operation import Ending, LogEntry, Operation
@@ -30,46 +29,34 @@ def write_ending(database: Database, operation: Operation, ending: Ending) -> No
     Raises `OwnershipLost` when another claim has it, `RecordChanged` when the record is not what the ending
     was decided on, `StoreRefused` for what PostgreSQL will never take; then nothing is written.
     """
-    _check(operation, ours=bool(write_endings(database, [(operation, ending)])), as_decided=True)
-
-
-def write_endings(database: Database, endings: Sequence[Ended]) -> set[int]:
-    """End those of these claimed operations that no other claim has; their ids. Raises as `write_ending`.
-
-    Of those that change what is true of their games all have to be ours, or nothing is written.
-    """
-    ids = [operation.operation_id for operation, _ in endings]
-    values = {"rows": as_json([_end(*each) for each in endings]), "ids": ids}
-    changing = [each for each in endings if each[1].change is not None or each[1].health]
-    try:
-        if not changing:
-            return {row["id"] for row in database.write("finish", SQL["end_operations"], values)}
-        with database.transaction("finish") as connection:
-            changed = [_write_game(connection, ending) for _, ending in changing]
-            ended = {row["id"] for row in connection.execute(SQL["end_operations"], values)}
-            for (operation, _), as_decided in zip(changing, changed, strict=True):
-                _check(operation, ours=operation.operation_id in ended, as_decided=as_decided)
-    except psycopg.Error as error:
-        raise StoreRefused(f"PostgreSQL refuses the end of operation {', '.join(map(str, ids))}: {error}") from error
-    return ended
-
-
-def _write_game(connection: Connection, ending: Ending) -> bool:
-    """Write what is true of the game from now on; whether its record was what the ending was decided on."""
-    as_decided = ending.change is None or write_change(connection, ending.change)
-    for event in ending.health:
-        write_event(connection, event)
-    return as_decided
-
-
-def _check(operation: Operation, *, ours: bool, as_decided: bool) -> None:
-    if not ours:
+    ended = _write(database, [(operation, ending)])
+    if operation.operation_id not in ended:
         raise OwnershipLost(f"operation {operation.operation_id} was taken over by another claim")
-    if not as_decided:
+    if not ended[operation.operation_id]:
         raise RecordChanged(f"the record of game {operation.game_id} changed while it was worked on")
 
 
+def write_endings(database: Database, endings: Sequence[Ended]) -> set[int]:
+    """End those of these claimed operations for which `write_ending` would not raise; their ids.
+
+    Raises `StoreRefused` when PostgreSQL will never take one of them; then none is written.
+    """
+    return {operation_id for operation_id, ended in _write(database, endings).items() if ended}
+
+
+def _write(database: Database, endings: Sequence[Ended]) -> Mapping[int, bool]:
+    """By id, of those that are ours, whether it has ended; else its record was not as decided on."""
+    ids = [operation.operation_id for operation, _ in endings]
+    values = {"rows": as_json([_end(*each) for each in endings]), "ids": ids}
+    try:
+        return {row["id"]: row["ended"] for row in database.write("finish", SQL["end_operations"], values)}
+    except psycopg.Error as error:
+        raise StoreRefused(f"PostgreSQL refuses the end of operation {', '.join(map(str, ids))}: {error}") from error
+
+
 def _end(operation: Operation, ending: Ending) -> Mapping[str, object]:
+    seen, record = (ending.change.seen, ending.change.new) if ending.change else (None, None)
+    messages = [*(health_message(event) for event in ending.health if event.told), *ending.messages]
     return {
         "id": operation.operation_id,
         "generation": operation.generation,
@@ -78,8 +65,11 @@ def _end(operation: Operation, ending: Ending) -> Mapping[str, object]:
         "outcome": ending.outcome,
         "error_code": ending.error_code,
         "error_message": ending.error_message,
+        "seen": seen and values_of(seen),
+        "record": record and values_of(record),
+        "snapshot": _snapshot(ending.health[-1]) if ending.health else None,
         "log": [values_of(entry) for entry in ending.log],
-        "messages": [_message(message) for message in ending.messages],
+        "messages": [_message(message) for message in messages],
     }
 
 
@@ -102,17 +92,19 @@ def write_event(connection: Connection, event: HealthEvent) -> None:
 
 
 def _write_snapshot(connection: Connection, event: HealthEvent) -> None:
-    connection.execute(
-        SQL["upsert_snapshot"],
-        {
-            "game_id": event.game_id,
-            "container_id": event.container_id,
-            "status": event.status,
-            "source": event.source,
-            "details": json.dumps(event.details),
-            "observed_at": event.occurred_at,
-        },
-    )
+    snapshot = _snapshot(event)
+    connection.execute(SQL["upsert_snapshot"], {**snapshot, "details": json.dumps(snapshot["details"])})
+
+
+def _snapshot(event: HealthEvent) -> Mapping[str, object]:
+    return {
+        "game_id": event.game_id,
+        "container_id": event.container_id,
+        "status": event.status,
+        "source": event.source,
+        "details": dict(event.details),
+        "observed_at": event.occurred_at,
+    }
 
 
 def add_messages(connection: Connection, messages: Sequence[Message]) -> None:

@@ -1,19 +1,49 @@
 -- name: end_operations
--- The ends of operations with their log and their messages, refused (no row) where another claim has one by now. A
--- database that was set back, by a failover or a restore, gives the same id again to another operation: that has another
--- game or another origin. The crash restart that was planned of a game is none any more.
+-- The ends of operations, each with all that it changes, or not at all: no row where another claim has the operation by
+-- now, and `ended` is false where the record is not what the end was decided on. A database that was set back, by a
+-- failover or a restore, gives the same id again to another operation: that has another game or another origin.
 -- The ids by themselves and the subquery are for the planner: it takes the rows for a hundred, and the index of what
 -- runs, which is full of what ran, for small, and would read the one or the other whole.
-WITH ended AS (
-    UPDATE operations o
-    SET state = 'done', outcome = e.outcome, error_code = e.error_code, error_message = e.error_message,
-        finished_at = clock_timestamp()
+WITH ours AS (
+    SELECT e.*
     FROM json_to_recordset(%(rows)s::json)
          AS e (id bigint, generation bigint, game_id text, source_ref text, outcome text, error_code text,
-               error_message text, log json, messages json)
-    WHERE o.id = ANY (%(ids)s) AND o.id = e.id AND o.generation = e.generation AND o.state = (SELECT 'running')
+               error_message text, seen json, record json, snapshot json, log json, messages json)
+    JOIN operations o ON o.id = e.id
+    WHERE o.id = ANY (%(ids)s) AND o.generation = e.generation AND o.state = (SELECT 'running')
       AND o.game_id = e.game_id AND o.source_ref = e.source_ref
-    RETURNING o.id, e.game_id, e.log, e.messages),
+    FOR UPDATE OF o),
+inserted AS (
+    INSERT INTO runtime_records (
+        game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
+        started_at, stopped_at, removed_at, last_op_at, created_at)
+    SELECT new.game_id, new.status, new.current_container_id, new.current_image_ref, new.engine_endpoint,
+           new.state_path, new.docker_network, new.started_at, new.stopped_at, new.removed_at, new.last_op_at,
+           new.created_at
+    FROM ours, json_populate_record(NULL::runtime_records, ours.record) new
+    WHERE ours.record IS NOT NULL AND ours.seen IS NULL
+    ON CONFLICT (game_id) DO NOTHING
+    RETURNING game_id),
+updated AS (
+    UPDATE runtime_records r
+    SET status = new.status, current_container_id = new.current_container_id,
+        current_image_ref = new.current_image_ref, engine_endpoint = new.engine_endpoint, state_path = new.state_path,
+        docker_network = new.docker_network, started_at = new.started_at, stopped_at = new.stopped_at,
+        removed_at = new.removed_at, last_op_at = new.last_op_at
+    FROM ours,
+         json_populate_record(NULL::runtime_records, ours.record) new,
+         json_populate_record(NULL::runtime_records, ours.seen) seen
+    WHERE ours.record IS NOT NULL AND r.game_id = ours.game_id AND r.status = seen.status
+      AND r.current_container_id IS NOT DISTINCT FROM seen.current_container_id
+    RETURNING r.game_id),
+ended AS (
+    UPDATE operations o
+    SET state = 'done', outcome = ours.outcome, error_code = ours.error_code, error_message = ours.error_message,
+        finished_at = clock_timestamp()
+    FROM ours
+    WHERE o.id = ours.id
+      AND (ours.record IS NULL OR ours.game_id IN (SELECT game_id FROM inserted UNION ALL SELECT game_id FROM updated))
+    RETURNING o.id, ours.game_id, ours.snapshot, ours.log, ours.messages),
 logged AS (
     INSERT INTO operation_log (
         game_id, op_kind, op_source, source_ref, image_ref, container_id, outcome, error_code, error_message,
@@ -27,15 +57,25 @@ logged AS (
             game_id, kind, source, source_ref, image_ref, container_id, outcome, error_code, error_message, started_at,
             finished_at, place)
     ORDER BY ended.id, l.place),
+observed AS (
+    INSERT INTO health_snapshots (game_id, container_id, status, source, details, observed_at)
+    SELECT s.game_id, s.container_id, s.status, s.source, s.details, s.observed_at
+    FROM ended, json_populate_record(NULL::health_snapshots, ended.snapshot) s
+    WHERE ended.snapshot IS NOT NULL
+    ON CONFLICT (game_id) DO UPDATE
+    SET container_id = excluded.container_id, status = excluded.status, source = excluded.source,
+        details = excluded.details, observed_at = excluded.observed_at),
 told AS (
     INSERT INTO outbox (stream, fields)
     SELECT m.stream, m.fields
     FROM ended, ROWS FROM (json_to_recordset(ended.messages) AS (stream text, fields json))
          WITH ORDINALITY AS m (stream, fields, place)
     ORDER BY ended.id, m.place),
+-- A crash restart that was planned is none any more. After the record, as in a finding: the two cannot wait in a circle.
 dropped AS (
     DELETE FROM crash_restarts WHERE game_id IN (SELECT game_id FROM ended))
-SELECT id FROM ended;
+SELECT ours.id, ended.id IS NOT NULL AS ended
+FROM ours LEFT JOIN ended ON ended.id = ours.id;
 
 -- name: insert_log_entries
 INSERT INTO operation_log (

@@ -237,6 +237,11 @@ class Platform(Closing):
         self.jobs.clear()
         self.redis.flushall()
         schema, role = self.database.layout.schema, self.database.layout.role
+        # What a killed one had asked last may still be under way, and the two would wait for each other's tables.
+        self.sql(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'rtmanager'"
+        )
         self.sql(f"DROP SCHEMA {schema} CASCADE")
         self.sql(f"CREATE SCHEMA {schema} AUTHORIZATION {role}")
 

@@ -22,7 +22,7 @@ from rtmanager.config import Config
 if TYPE_CHECKING:
     from docker import APIClient
 
-ROUNDS = 5
+ROUNDS = 10
 
 #: In the order in which they are done with one game.
 CALLS = ("restart", "patch", "stop", "cleanup")

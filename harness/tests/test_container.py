@@ -1,5 +1,7 @@
 """Containers, networks and what is left of them, on a real Docker daemon."""
 
+import contextlib
+import io
 import secrets
 import subprocess
 import sys
@@ -161,6 +163,29 @@ class SweepTest(unittest.TestCase):
         self.assertFalse(Path(directory).exists())
         self.assertTrue(mine.inspect()["State"]["Running"])
         self.assertTrue(my_root.directory.exists())
+
+    def test_a_network_that_docker_does_not_let_go_of_is_told_and_keeps_nothing_else(self) -> None:
+        other = subprocess.run(
+            [sys.executable, "-c", f"import os{_LEAVING_RUN}os._exit(9)", IMAGE],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        network_id, *_, directory = other.stdout.split()
+        said = io.StringIO()
+        with (
+            mock.patch.object(network, "remove", side_effect=WaitFailed("it has active endpoints")),
+            contextlib.redirect_stderr(said),
+        ):
+            swept = sweep()
+
+        self.assertIn(daemon.client().inspect_network(network_id)["Name"], swept.stuck)
+        self.assertIn("left behind: it has active endpoints; a restart", said.getvalue())
+        self.assertFalse(Path(directory).exists())
+        self.assertEqual(self.there([network_id]), [network_id])
+        sweep()
+        self.assertEqual(self.there([network_id]), [])
 
     def there(self, ids: list[str]) -> list[str]:
         client = daemon.client()

@@ -13,7 +13,8 @@ FROM runtime_records
 WHERE game_id = ANY (%(game_ids)s);
 
 -- name: list_records
--- A page of records in the order of their ids, after `after`, of one status or of all: each has an index of its own.
+-- A page of records in the order of their ids, after `after`, of one status or of all. Each has an index of its own; rows
+-- are compared so that the planner takes that of both columns, whatever it believes of how many have a status.
 SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
        started_at, stopped_at, removed_at, last_op_at, created_at
 FROM (
@@ -22,7 +23,7 @@ FROM (
      ORDER BY game_id LIMIT %(limit)s)
     UNION ALL
     (SELECT * FROM runtime_records
-     WHERE status = %(status)s AND game_id > %(after)s
+     WHERE status = %(status)s AND (status, game_id) > (%(status)s, %(after)s)
      ORDER BY game_id LIMIT %(limit)s)) page
 ORDER BY game_id;
 
@@ -60,7 +61,7 @@ FROM (
      ORDER BY game_id LIMIT %(limit)s)
     UNION ALL
     (SELECT * FROM runtime_records
-     WHERE status = %(status)s AND game_id > %(after)s
+     WHERE status = %(status)s AND (status, game_id) > (%(status)s, %(after)s)
      ORDER BY game_id LIMIT %(limit)s)) page
 ORDER BY game_id;
 

@@ -13,8 +13,8 @@ FROM runtime_records
 WHERE game_id = ANY (%(game_ids)s);
 
 -- name: list_records
--- A page of records in the order of their ids, after `after`, of one status or of all. Each has an index of its own; rows
--- are compared so that the planner takes that of both columns, whatever it believes of how many have a status.
+-- A page of records in the order of their ids, after `after`, of one status or of all, each by an index of its own. Not
+-- "=": the planner would then walk all ids, whatever their status, since these have the same order.
 SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
        started_at, stopped_at, removed_at, last_op_at, created_at
 FROM (
@@ -23,8 +23,8 @@ FROM (
      ORDER BY game_id LIMIT %(limit)s)
     UNION ALL
     (SELECT * FROM runtime_records
-     WHERE status = %(status)s AND (status, game_id) > (%(status)s, %(after)s)
-     ORDER BY game_id LIMIT %(limit)s)) page
+     WHERE status >= %(status)s AND status <= %(status)s AND (status, game_id) > (%(status)s, %(after)s)
+     ORDER BY status, game_id LIMIT %(limit)s)) page
 ORDER BY game_id;
 
 -- name: get_record_as_json
@@ -61,8 +61,8 @@ FROM (
      ORDER BY game_id LIMIT %(limit)s)
     UNION ALL
     (SELECT * FROM runtime_records
-     WHERE status = %(status)s AND (status, game_id) > (%(status)s, %(after)s)
-     ORDER BY game_id LIMIT %(limit)s)) page
+     WHERE status >= %(status)s AND status <= %(status)s AND (status, game_id) > (%(status)s, %(after)s)
+     ORDER BY status, game_id LIMIT %(limit)s)) page
 ORDER BY game_id;
 
 -- name: insert_record

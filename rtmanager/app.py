@@ -160,6 +160,7 @@ class _Service:
             parts,
             self._queue,
             owner=owner,
+            works_on=self._executor.works_on,
             queued=self._due.set,
             written=self._told.set,
             metrics=Metrics(),

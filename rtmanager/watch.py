@@ -52,6 +52,7 @@ class Watch:
         queue: OperationQueue,
         *,
         owner: int,
+        works_on: Callable[[str], bool],
         queued: Callable[[], None],
         written: Callable[[], None],
         metrics: Metrics,
@@ -89,6 +90,7 @@ class Watch:
             written=self._written,
             logger=logger,
             restarts=_restart_policy(config),
+            works_on=works_on,
         )
         self._attention = Attention(settler.settle, logger=logger)
         self.reconciler = Reconciler(

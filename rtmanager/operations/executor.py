@@ -93,6 +93,10 @@ class Executor:
         with self._idle:
             return list(self._live.values())
 
+    def works_on(self, game_id: str) -> bool:
+        """Whether one of them is about this game."""
+        return any(operation.game_id == game_id for operation in self.live())
+
     def live_ids(self) -> Collection[int]:
         """Their ids."""
         return {operation.operation_id for operation in self.live()}

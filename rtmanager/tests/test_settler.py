@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unittest
+from dataclasses import replace
 from datetime import timedelta
 
 from rtmanager.domain.container import ContainerState
@@ -109,6 +110,19 @@ class BesideOperations(SettlerTestCase):
         self.assertTrue(self.settle(), "and once more behind it")
         self.assertEqual(self.world.events(), [])
         self.assertEqual(self.world.known().status, Status.STOPPED)
+
+    def test_a_game_that_this_instance_works_on_is_looked_at_when_that_is_over(self) -> None:
+        worked_on = {"g1"}
+        settler = replace(self.world.settler, works_on=worked_on.__contains__)
+        self.world.docker.vanish(self.container_id)
+        self.world.docker.calls.clear()
+
+        self.assertFalse(settler.settle("g1", Hint()))
+        self.assertEqual(self.world.docker.calls, [])
+
+        worked_on.clear()
+        self.assertTrue(settler.settle("g1", Hint()))
+        self.assertEqual(self.world.known().status, Status.REMOVED)
 
     def test_a_start_under_way_is_not_adopted(self) -> None:
         self.world.bring(Status.STOPPED)

@@ -47,9 +47,14 @@ class Settler:
     logger: logging.Logger
     #: How crashed games are started again; None: not at all.
     restarts: RestartPolicy | None = None
+    #: Whether this instance has an operation of that game under way.
+    works_on: Callable[[str], bool] = lambda _: False
 
     def settle(self, game_id: str, hint: Hint) -> bool:
         """Whether the game is settled; otherwise it has to be looked at again. Raises `Unavailable`."""
+        if self.works_on(game_id):
+            # Nothing could be written before its end, and a look would stand in Docker's way, and in that end's.
+            return False
         for _ in range(ROUNDS):
             record = self.records.get(game_id)
             if not hint.listed and (record is None or record.status is not Status.RUNNING):

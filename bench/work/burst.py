@@ -15,7 +15,7 @@ from rtmanager.config import Config
 
 JOBS = 60
 #: One takes most of a minute with what is taken away afterwards, and is an average of sixty already.
-ROUNDS = 3
+ROUNDS = 2
 
 #: The widths that are tried for the SDK, and with how many containers; with two at once it takes a third longer.
 WIDTHS = (4, 8)

@@ -122,9 +122,9 @@ class OperationQueue(Protocol):
         ...
 
     def finish_together(self, endings: Sequence[tuple[Operation, Ending]]) -> set[int]:
-        """Write the ends of several operations, in one transaction; the ids of those that were still this claim's.
+        """Write the ends of those for which `finish` would not raise, in one transaction; their ids.
 
-        Raises `RecordChanged` or `StoreRefused`; then nothing is written.
+        Raises `StoreRefused` when one of them will never be taken; then none is written.
         """
         ...
 

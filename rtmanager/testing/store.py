@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -361,9 +361,12 @@ class MemoryQueue:
         ours = [(row, ending) for operation, ending in endings if (row := self._mine(operation)) is not None]
         for row, ending in ours:
             self._store.check_endurable(row, ending)
+        ended = set()
         for row, ending in ours:
-            self._store.end(row, ending)
-        return {row.operation_id for row, _ in ours}
+            with suppress(RecordChanged):
+                self._store.end(row, ending)
+                ended.add(row.operation_id)
+        return ended
 
     @call
     def hand_back(self) -> Sequence[int]:

@@ -387,6 +387,14 @@ class OwnershipContract(StoreContract):
         self.assertEqual([row.game_id for row in self.store.log_rows()], ["g1"])
         self.assertIsNone(self.queue.verdict(lost.operation_id))
 
+    def test_of_several_ends_one_that_was_decided_on_another_record_is_not_written(self) -> None:
+        mine, changed = self.claimed("g1"), self.claimed("g2")
+        self.store.put_record(record("g2", current_container_id="c-now"))
+        late = ended(change=RecordChange(None, record("g2")), log=(log_entry("g2"),))
+        self.assertEqual(self.queue.finish_together([(changed, late), (mine, ended())]), {mine.operation_id})
+        self.assertEqual(list(self.store.log_rows()), [])
+        self.assertIsNone(self.queue.verdict(changed.operation_id))
+
     def test_of_several_ends_none_is_written_when_one_is_refused(self) -> None:
         mine, refused = self.claimed("g1"), self.claimed("g2")
         endings = [(mine, ended()), (refused, ended(log=(log_entry("g2", error_message="a \0"),)))]

@@ -98,7 +98,7 @@ class PostgresQueue:
         write_ending(self._database, operation, ending)
 
     def finish_together(self, endings: Sequence[tuple[Operation, Ending]]) -> set[int]:
-        """Write the ends of several operations; the ids of those that were still this claim's."""
+        """See `write_endings`."""
         return write_endings(self._database, endings)
 
     def hand_back(self) -> Sequence[int]:

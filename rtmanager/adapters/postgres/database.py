@@ -39,6 +39,8 @@ STEP_PART = 5 / 8
 WATCH_PART = 1 / 16
 #: Connections kept open when there is nothing to do.
 MIN_CONNECTIONS = 2
+#: How SQLSTATE begins when the connection is lost, or the server ends it.
+_ENDED = ("080", "57P")
 
 
 class Database:
@@ -138,7 +140,7 @@ class Database:
 
     def read(self, name: str, statement: bytes, values: Mapping[str, object]) -> list[DictRow]:
         """The rows of one statement that changes nothing, and so needs no transaction; `name` as above."""
-        return self._read(name, lambda connection: connection.execute(statement, values).fetchall())
+        return self.read_as(name, statement, values, dict_row)
 
     def read_as(
         self, name: str, statement: bytes, values: Mapping[str, object], row_factory: RowFactory[Row]
@@ -229,10 +231,6 @@ def _check(connection: psycopg.Connection[Any]) -> None:
 def _said_no(error: BaseException | None) -> bool:
     """Whether the server refused, instead of ending the connection, which it may do when all is done."""
     return isinstance(error, psycopg.Error) and error.sqlstate is not None and error.sqlstate[:3] not in _ENDED
-
-
-#: Classes of SQLSTATE, and of 57 a part: the connection is lost, the server ends it.
-_ENDED = ("080", "57P")
 
 
 def new_owner() -> int:

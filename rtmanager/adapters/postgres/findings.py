@@ -78,8 +78,7 @@ class PostgresFindings:
 
     def forget_old_alarms(self) -> None:
         """See the port."""
-        with self._database.transaction("forget_old_alarms") as connection:
-            connection.execute(SQL["forget_old_alarms"])
+        self._database.write("forget_old_alarms", SQL["forget_old_alarms"], {})
 
     def now(self) -> datetime:
         """See the port."""
@@ -111,8 +110,7 @@ class PostgresFindings:
     def mine(self, work: str, for_s: float) -> bool:
         """See the port."""
         values = {"work": work, "owner": self._owner, "for_s": for_s}
-        with self._database.transaction("watch_turn") as connection:
-            return connection.execute(SQL["take_watch_turn"], values).fetchone() is not None
+        return bool(self._database.write("watch_turn", SQL["take_watch_turn"], values))
 
 
 def _write(connection: Connection, finding: Finding) -> None:

@@ -40,9 +40,6 @@ KILL_TIMEOUT_S = 10.0
 class Swept:
     """What was taken away, by name."""
 
-    #: What Docker does not let go of, and why.
-    stuck: list[str] = field(default_factory=list)
-
     processes: list[str] = field(default_factory=list)
     containers: list[str] = field(default_factory=list)
     networks: list[str] = field(default_factory=list)
@@ -51,7 +48,7 @@ class Swept:
     cgroups: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return sum(map(len, vars(self).values())) - len(self.stuck)
+        return sum(map(len, vars(self).values()))
 
 
 def sweep(kept: bool = False) -> Swept:
@@ -91,7 +88,6 @@ def _sweep(client: "APIClient", is_left: Callable[[Runner], bool]) -> Swept:
         except WaitFailed as failure:
             # It is in nobody's way, but for its addresses.
             sys.stderr.write(f"harness: left behind: {failure}; a restart of the Docker daemon removes it\n")
-            swept.stuck.append(each["Name"])
         else:
             swept.networks.append(each["Name"])
     swept.images += registry.sweep_images(client)

@@ -180,7 +180,7 @@ class SweepTest(unittest.TestCase):
         ):
             swept = sweep()
 
-        self.assertIn(daemon.client().inspect_network(network_id)["Name"], swept.stuck)
+        self.assertNotIn(daemon.client().inspect_network(network_id)["Name"], swept.networks)
         self.assertIn("left behind: it has active endpoints; a restart", said.getvalue())
         self.assertFalse(Path(directory).exists())
         self.assertEqual(self.there([network_id]), [network_id])

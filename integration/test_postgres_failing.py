@@ -56,7 +56,7 @@ class Restarted(FailingPostgresTestCase):
             postgres.restart()
 
         self.assert_kept_through(kill)
-        self.assertTrue(self.said("worker is back"))
+        self.wait_until_said("worker is back")
 
     def test_sessions_that_are_ended_again_and_again_cost_no_job(self) -> None:
         def end_some() -> None:

@@ -96,7 +96,7 @@ class Adoption(WatchedTestCase):
         for reason, container in strays.items():
             with self.subTest(reason):
                 self.wait_until("the report", partial(self.is_reported, container, reason))
-                self.assertIn(container.container_id, self.log.read_text())
+                self.wait_until("the same in the log", partial(self.is_logged, container))
                 self.assertTrue(container.inspect()["State"]["Running"])
         self.assertEqual(self.record(), {})
 
@@ -106,6 +106,10 @@ class Adoption(WatchedTestCase):
         self.wait_until("the report", lambda: self.is_reported(container))
         container.remove()
         self.wait_until("the end of the report", lambda: not self.is_reported(container))
+
+    def is_logged(self, container: Container) -> bool:
+        """Whether the log names it, which it does a moment after the metrics."""
+        return container.container_id in self.log.read_text()
 
 
 class PeopleAtWork(WatchedTestCase):

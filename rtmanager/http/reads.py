@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 
 from rtmanager.domain.errors import ErrorCode
@@ -48,8 +49,8 @@ class Reads:
         # One more than asked for tells whether there is a further page.
         found = self._records.page_as_json(status=_status(asked.query.get("status")), after=after, limit=limit + 1)
         page = found[:limit]
-        next_cursor = encode_cursor(page[-1][0]) if len(found) > limit else None
-        return listing([text for _, text in page], next_cursor)
+        next_cursor = encode_cursor(json.loads(page[-1])["game_id"]) if len(found) > limit else None
+        return listing(page, next_cursor)
 
     def runtime(self, asked: Asked) -> Response:
         return passed_on(self._record(asked))

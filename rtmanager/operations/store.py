@@ -73,8 +73,8 @@ class Records(Protocol):
         """As `get`, for one who only passes it on: the record as the contract has it ("REST")."""
         ...
 
-    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
-        """As `page`, in the same form: game ids, each with its record."""
+    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[str]:
+        """As `page`, each in the same form."""
         ...
 
 

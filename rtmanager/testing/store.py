@@ -242,9 +242,9 @@ class MemoryRecords:
         return record_json(record) if record else None
 
     @call
-    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
+    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[str]:
         """See the port."""
-        return [(each.game_id, record_json(each)) for each in self.page(status=status, after=after, limit=limit)]
+        return [record_json(each) for each in self.page(status=status, after=after, limit=limit)]
 
 
 class MemoryHistories:

@@ -20,7 +20,6 @@ SEAMS = {
     "transaction": "postgres.",
     "write": "postgres.",
     "read": "postgres.",
-    "read_as": "postgres.",
     "read_texts": "postgres.",
     "_command": "redis.",
     "ask": "docker.",

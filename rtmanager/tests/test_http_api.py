@@ -68,8 +68,8 @@ class StoredRecords:
         record = self.get(game_id)
         return record_json(record) if record else None
 
-    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
-        return [(each.game_id, record_json(each)) for each in self.page(status=status, after=after, limit=limit)]
+    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[str]:
+        return [record_json(each) for each in self.page(status=status, after=after, limit=limit)]
 
 
 class RecordedCalls:

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.rows import DictRow, RowFactory, dict_row
+from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from rtmanager import failpoints
@@ -140,15 +140,7 @@ class Database:
 
     def read(self, name: str, statement: bytes, values: Mapping[str, object]) -> list[DictRow]:
         """The rows of one statement that changes nothing, and so needs no transaction; `name` as above."""
-        return self.read_as(name, statement, values, dict_row)
-
-    def read_as(
-        self, name: str, statement: bytes, values: Mapping[str, object], row_factory: RowFactory[Row]
-    ) -> list[Row]:
-        """The same, of another kind: of a thousand rows tuples take a third of what dictionaries do."""
-        return self._read(
-            name, lambda connection: connection.cursor(row_factory=row_factory).execute(statement, values).fetchall()
-        )
+        return self._read(name, lambda connection: connection.execute(statement, values).fetchall())
 
     def read_texts(self, name: str, statement: bytes, values: Sequence[str]) -> list[str]:
         """The same, by the shortest way: see `PooledConnection.texts`."""

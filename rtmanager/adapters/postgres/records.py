@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from psycopg.rows import tuple_row
-
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.queries import SQL, values_of
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
@@ -38,10 +36,11 @@ class PostgresRecords:
         values = {"status": status, "after": after or "", "limit": limit}
         return [read_record(row) for row in self._database.read("records", SQL["list_records"], values)]
 
-    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
+    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[str]:
         """See the port."""
-        values = {"status": status, "after": after or "", "limit": limit}
-        return self._database.read_as("records", SQL["list_records_as_json"], values, tuple_row)
+        return self._database.read_texts(
+            "records", SQL["list_records_as_json"], [status or "", after or "", str(limit)]
+        )
 
 
 def write_change(connection: Connection, change: RecordChange) -> bool:

@@ -44,8 +44,8 @@ FROM runtime_records
 WHERE game_id = $1;
 
 -- name: list_records_as_json
--- A page in the same form.
-SELECT game_id, json_object(
+-- A page in the same form: $1 is the status or '', $2 the id that it comes after, $3 how many, a text as well.
+SELECT json_object(
     '{game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
       started_at, stopped_at, removed_at, last_op_at, created_at}',
     ARRAY[
@@ -57,12 +57,12 @@ SELECT game_id, json_object(
         to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')])::text AS json
 FROM (
     (SELECT * FROM runtime_records
-     WHERE %(status)s::text IS NULL AND game_id > %(after)s
-     ORDER BY game_id LIMIT %(limit)s)
+     WHERE $1 = '' AND game_id > $2
+     ORDER BY game_id LIMIT $3::text::bigint)
     UNION ALL
     (SELECT * FROM runtime_records
-     WHERE status >= %(status)s AND status <= %(status)s AND (status, game_id) > (%(status)s, %(after)s)
-     ORDER BY status, game_id LIMIT %(limit)s)) page
+     WHERE status >= $1 AND status <= $1 AND (status, game_id) > ($1, $2)
+     ORDER BY status, game_id LIMIT $3::text::bigint)) page
 ORDER BY game_id;
 
 -- name: insert_record

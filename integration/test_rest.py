@@ -69,19 +69,6 @@ class Operations(RestTestCase):
         kinds = [row["op_kind"] for row in self.log_rows() if row["error_code"] == "conflict"]
         self.assertEqual(kinds, ["start", "cleanup_container", "restart", "patch"])
 
-    def test_a_container_that_is_gone_is_nothing_to_stop_and_made_anew_by_a_restart(self) -> None:
-        for operation, status in (("restart", "running"), ("stop", "removed")):
-            with self.subTest(operation):
-                before = self.start()["current_container_id"]
-                self.docker.remove_container(before, force=True)
-
-                record = self.post(operation, {"reason": "finished"} if operation == "stop" else None)
-
-                self.assertEqual(record["status"], status)
-                self.assertNotEqual(record["current_container_id"], before)
-                ids = [record["current_container_id"]] if status == "running" else []
-                self.assertEqual([each["Id"] for each in self.containers()], ids)
-
     def test_a_restart_whose_image_is_gone_fails_and_leaves_the_game_running(self) -> None:
         repository = f"registry.invalid/{self.game_id.lower()}"
         self.docker.tag(self.engine.image_id, repository, "1.0.0")
@@ -127,6 +114,25 @@ class HalfWay(GatedTestCase):
         rows = [(row["op_kind"], row["outcome"]) for row in self.log_rows()]
         self.assertEqual(rows[1:], [("stop", "success"), ("start", "failure"), ("restart", "failure")])
         self.assertEqual(self.containers(), [])
+
+    def test_a_container_that_goes_first_is_nothing_to_stop_and_made_anew_by_a_restart(self) -> None:
+        self.start_runtime()
+        for operation, status in (("restart", "running"), ("stop", "removed")):
+            with self.subTest(operation):
+                before = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
+                # Gone any sooner the watch may see it first, and the record say so.
+                stopping = self.docker_gate.keep_back(f"/containers/{before}/stop")
+                with ThreadPoolExecutor(1) as threads:
+                    done = threads.submit(self.post, operation, {"reason": "finished"} if operation == "stop" else None)
+                    self.assertTrue(stopping.arrived.wait(30), "there was no container to be stopped")
+                    self.docker.remove_container(before, force=True)
+                    stopping.let_go.set()
+                    record = done.result()
+
+                self.assertEqual(record["status"], status)
+                self.assertNotEqual(record["current_container_id"], before)
+                ids = [record["current_container_id"]] if status == "running" else []
+                self.assertEqual([each["Id"] for each in self.containers()], ids)
 
 
 class Answers(RestTestCase):

@@ -12,6 +12,8 @@ QUICK = {
     "CRASH_RESTART_LONGEST_PAUSE": "200ms",
     "CRASH_RESTART_BUDGET": "2",
 }
+#: A restart is due long after everything else in a test.
+PATIENT = {**QUICK, "CRASH_RESTART_FIRST_PAUSE": "1h", "CRASH_RESTART_LONGEST_PAUSE": "1h"}
 
 
 def setUpModule() -> None:
@@ -22,8 +24,8 @@ class CrashRestart(WatchedTestCase):
     def crash(self) -> None:
         """Kill the game's present container and wait until its record has followed."""
         container_id = self.record()["current_container_id"]
-        Container(container_id, self.docker).kill()
         ended = self.kinds().count("container_exited") + 1
+        Container(container_id, self.docker).kill()
         self.wait_until("the exit to be told", lambda: self.kinds().count("container_exited") >= ended)
 
     def restarted(self, from_id: str) -> None:
@@ -50,20 +52,24 @@ class CrashRestart(WatchedTestCase):
         self.assertIsNone(self.health()["restart_due_at"])
 
     def test_a_restart_that_is_due_outlives_its_manager(self) -> None:
-        live = self.start_runtime(**{**QUICK, "CRASH_RESTART_FIRST_PAUSE": "3s", "CRASH_RESTART_LONGEST_PAUSE": "3s"})
+        live = self.start_runtime(**PATIENT)
         container = self.start_game()
         self.crash()
         self.assertIsNotNone(self.health()["restart_due_at"])
         live.stop()
+        self.assertEqual(len(self.rows("UPDATE crash_restarts SET due_at = now() RETURNING 1")), 1, "it is planned")
         self.start_runtime(**QUICK)
         self.restarted(container.container_id)
 
     def test_an_intended_stop_while_it_is_due_ends_it(self) -> None:
-        self.start_runtime(**{**QUICK, "CRASH_RESTART_FIRST_PAUSE": "1s", "CRASH_RESTART_LONGEST_PAUSE": "1s"})
+        self.start_runtime(**PATIENT)
         self.start_game()
         self.crash()
         self.post("stop", {"reason": "finished"})
+        # What would be left of the plan would be due now, and done within two rounds of those who look for it.
+        self.rows("UPDATE crash_restarts SET due_at = now() RETURNING 1")
         time.sleep(2.5)
+        self.assertIsNone(self.health()["restart_due_at"])
         self.assertEqual(self.status(), "stopped")
         self.assertNotIn(("restart", "auto_reconcile"), self.log_kinds())
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from harness import RuntimeTestCase, web
+from harness.cases.runtime import RESULT_TIMEOUT_S
 from harness.fixtures.container import Container
 
 STREAM = "runtime:health_events"
@@ -28,7 +29,7 @@ class WatchedTestCase(RuntimeTestCase):
         """The types of these events."""
         return [each["event_type"] for each in self.told(game_id)]
 
-    def wait_for(self, *kinds: str, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+    def wait_for(self, *kinds: str, timeout_s: float = RESULT_TIMEOUT_S) -> list[dict[str, Any]]:
         """Wait until exactly these events have been told; they are returned."""
         self.wait_until(
             f"the events {kinds}",

@@ -154,7 +154,7 @@ class KilledBetweenServers(GatedTestCase):
         self.assertEqual(len(self.entries("runtime:job_results")), 2)
         self.assertEqual(len(self.entries("runtime:health_events")), 1)
         self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop"])
-        self.assertEqual(self.redis.xpending("runtime:start_jobs", GROUP)["pending"], 0)
+        self.wait_until("the acknowledgement", lambda: not self.redis.xpending("runtime:start_jobs", GROUP)["pending"])
 
 
 class FrozenManager(GatedTestCase):

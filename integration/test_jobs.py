@@ -138,7 +138,7 @@ class Overtaken(GatedTestCase):
         started = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
         stopping = self.docker_gate.keep_back(f"/containers/{started}/stop")
         self.add_stop_job()
-        self.assertTrue(stopping.arrived.wait(10))
+        self.assertTrue(stopping.arrived.wait(30), "nothing was stopped")
         # The watch sees it go and leaves it to the stop, which is under way.
         self.docker.remove_container(started, force=True)
         stopping.let_go.set()

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from harness import RuntimeTestCase, start_services, web
-from integration import images
 from integration.gated import SILENCE, GatedTestCase, keep_pool_quiet
 
 #: With the default of eight seconds the first answer would come later than this.
@@ -131,16 +130,18 @@ class InTheMiddle(GatedTestCase):
         self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop", "start", "restart"])
 
     def test_a_call_that_loses_postgres_half_way_is_told_that_its_operation_goes_on(self) -> None:
-        self.start_runtime(CONTAINER_STOP_TIMEOUT_SECONDS="60")
-        container_id = self.post("start", {"image_ref": images.tiny("ignores-signals")})["current_container_id"]
+        self.start_runtime()
+        container_id = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
+        stop = self.docker_gate.keep_back(f"/containers/{container_id}/stop")
         with ThreadPoolExecutor(1) as threads:
             call = threads.submit(self.call, "POST", "/stop", {"reason": "finished"})
-            self.wait_until("the stop to begin", lambda: self.rows("SELECT FROM operations WHERE state = 'running'"))
+            self.assertTrue(stop.arrived.wait(30), "nothing was stopped")
             self.postgres_gate.shut()
             message = self.refused(call.result(), 503, "service_unavailable")
 
         self.assertIn("was accepted; how it ends is not known here", message)
-        self.docker.kill(container_id)
+        stop.let_go.set()
+        self.wait_until("the end of the engine", lambda: not self.containers()[0]["State"]["Running"])
         self.assertEqual(self.record()["status"], "running", "the end cannot be written yet")
         self.postgres_gate.open()
         self.wait_until("the record", lambda: self.record()["status"] == "stopped")

@@ -145,7 +145,9 @@ class Walls(ContainerTestCase):
         self.assertEqual(host["LogConfig"], {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}})
 
     def test_it_is_walled_in_as_seen_from_inside(self) -> None:
-        seen = json.loads(self.inside(self.started(), LOOK_AROUND))
+        container = self.started()
+        self.engine_call("GET", "/healthz")  # until then the first process may still be Docker's own
+        seen = json.loads(self.inside(container, LOOK_AROUND))
 
         self.assertLess(seen["files"][1], 1 << 20)
         del seen["files"]
@@ -220,7 +222,9 @@ class Settings(ContainerTestCase):
         self.assertEqual(container["HostConfig"]["LogConfig"], expected)
 
     def test_an_engine_that_does_not_end_is_killed_after_the_configured_time(self) -> None:
-        container = self.started(images.tiny("ignores-signals"), CONTAINER_STOP_TIMEOUT_SECONDS="1")
+        # Until its program is there, which then ignores it, a signal ends the container.
+        there = {"FIRST_START_WATCH": "500ms"}
+        container = self.started(images.tiny("ignores-signals"), CONTAINER_STOP_TIMEOUT_SECONDS="1", **there)
 
         self.post("stop", {"reason": "finished"})
 

@@ -13,6 +13,9 @@ from integration import images
 
 UNRESOLVABLE = "registry.invalid/galaxy/game:1.0.0"
 
+#: Much longer than a process that ends at once takes to be gone; the watch is over when it is.
+WATCH = "10s"
+
 
 def setUpModule() -> None:
     start_services()
@@ -82,13 +85,13 @@ class FailedJobs(Notification):
         self.assertIn("no-such-user", self.assert_failed("container_start_failed", images.made("broken")))
 
     def test_an_image_whose_program_does_not_exist_is_answered_and_told(self) -> None:
-        self.start_runtime(FIRST_START_WATCH="2s")
+        self.start_runtime(FIRST_START_WATCH=WATCH)
         message = self.assert_failed("container_start_failed", images.made("hollow"))
         self.assertIn("exit code 127", message)
         self.assertIn("/no/such/program", message)
 
     def test_an_image_whose_program_ends_at_once_is_answered_and_told(self) -> None:
-        self.start_runtime(FIRST_START_WATCH="2s")
+        self.start_runtime(FIRST_START_WATCH=WATCH)
         self.assertIn("exit code 3", self.assert_failed("container_start_failed", images.tiny("exits")))
 
     def test_a_foreign_container_of_the_same_name_is_told_and_left_alone(self) -> None:

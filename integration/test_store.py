@@ -1,6 +1,5 @@
 """PostgreSQL and Redis keep the promises that the operations and workers rely on: the contract tests of the ports."""
 
-import functools
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -193,8 +192,12 @@ class LostAnswerTest(unittest.TestCase):
 
     def be_well(self) -> None:
         self.proxy.pass_on()
-        works = functools.partial(self.database.read, "now", b"SELECT 1 AS one", {})
-        wait_until("the pool to be well", lambda: bool(works()), retry_on=(Unavailable,))
+        wait_until("both connections of the pool to be well", self.both_answer, retry_on=(Unavailable,))
+
+    def both_answer(self) -> bool:
+        with self.database.transaction("now") as one:
+            one.execute("SELECT 1")
+            return bool(self.database.read("now", b"SELECT 1 AS one", {}))
 
     def numbers(self) -> list[object]:
         return [number for (number,) in self.connection.execute("SELECT number FROM lost_answers")]
@@ -211,8 +214,9 @@ class LostAnswerTest(unittest.TestCase):
         self.assertEqual(self.numbers(), [1])
 
     def test_a_statement_that_commits_itself_may_be_done_once_it_is_sent(self) -> None:
-        for number in range(2):  # the pool's connections take turns, and both know the statement from now on
-            self.database.write("submit", self.INSERT, {"number": number})
+        with self.database.transaction("submit") as one:  # the other writes: both know the statement from now on
+            one.execute(self.INSERT, {"number": 0})
+            self.database.write("submit", self.INSERT, {"number": 1})
         self.proxy.half_open()
         with self.assertRaises(Unavailable) as caught:
             self.database.write("submit", self.INSERT, {"number": 2})

@@ -30,6 +30,18 @@ class GatedTestCase(RuntimeTestCase):
         self.addCleanup(made.close)
         return made
 
+    def wait_until_let_go(self, since: int) -> None:
+        """Wait until a manager that was frozen is done with its operation, by the log after `since` characters.
+
+        It notices that it has it no more; or it slept for longer than it waits for an answer, which comes too late.
+        """
+
+        def is_done() -> bool:
+            said = self.log.read_text()[since:]
+            return "it ends here" in said or "operation waits for a dependency" in said
+
+        self.wait_until("the frozen one to be done", is_done)
+
     def environment(self, **changes: str) -> dict[str, str]:
         behind = {
             "POSTGRES_PRIMARY_DSN": self.services.database.dsn_by_way_of(LOOPBACK, self.postgres_gate.port),

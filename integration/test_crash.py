@@ -170,10 +170,11 @@ class FrozenManager(GatedTestCase):
 
         self.start_runtime(DOCKER_HOST=daemon.host())
         [result] = self.results()
+        before = len(self.log.read_text())
         start.let_go.set()
         frozen.send("CONT")
 
-        self.wait_until("the frozen one to notice", lambda: "it ends here" in self.log.read_text())
+        self.wait_until_let_go(before)
         [container] = self.containers()
         self.assertEqual((container["Id"], container["State"]["Running"]), (result["container_id"], True))
         self.add_stop_job()

@@ -74,19 +74,11 @@ class Frozen(GatedTestCase):
         )
 
     def thaw(self, request: Kept) -> None:
-        """Let the first one wake up, and its request arrive; returns when it is done with the operation.
-
-        It notices that it has it no more; or it slept for longer than it waits for an answer, which comes too late.
-        """
+        """Let the first one wake up, and its request arrive; returns when it is done with the operation."""
         before = len(self.log.read_text())
         request.let_go.set()
         self.first.send("CONT")
-
-        def is_done() -> bool:
-            said = self.log.read_text()[before:]
-            return "it ends here" in said or "operation waits for a dependency" in said
-
-        self.wait_until("the frozen one to be done", is_done, 30)
+        self.wait_until_let_go(before)
 
     def test_a_stop_that_arrives_late_ends_no_container_but_the_one_it_was_meant_for(self) -> None:
         started = self.post("start", {"image_ref": self.engine.ref})

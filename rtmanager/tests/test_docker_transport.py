@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 import unittest
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import docker
 from docker.errors import APIError
 
-from rtmanager.adapters.docker.lines import Address, Allowance, Lines
+from rtmanager.adapters.docker import transport
+from rtmanager.adapters.docker.lines import Address, Allowance, EngineSocket, Lines
 from rtmanager.adapters.docker.transport import EngineAdapter, EngineClient
 from rtmanager.tests.fake_daemon import Exchange, FakeDaemon
 
@@ -36,14 +39,14 @@ class ShortWayTest(unittest.TestCase):
         self.addCleanup(self.daemon.close)
         self.daemon.start()
         address = Address.parse(self.daemon.host)
-        lines = Lines(address)
-        adapter = EngineAdapter(address, lines, 4)
+        self.lines = Lines(address)
+        adapter = EngineAdapter(address, self.lines, 4)
         self.addCleanup(adapter.close)
-        self.addCleanup(lines.cut)
+        self.addCleanup(self.lines.cut)
         self.ours = EngineClient("http://localhost:80", API_VERSION, adapter)
         self.theirs = docker.APIClient(self.daemon.host, version=API_VERSION)
         self.addCleanup(self.theirs.close)
-        self.enterContext(lines.allowing(Allowance(5)))
+        self.enterContext(self.lines.allowing(Allowance(5)))
 
     def test_a_call_says_the_same(self) -> None:
         for request, call in CALLS.items():
@@ -66,6 +69,19 @@ class ShortWayTest(unittest.TestCase):
                 client.start("c1")
             said.append((caught.exception.status_code, caught.exception.explanation))
         self.assertEqual(said, [(500, "ü is not there")] * 2)
+
+    def test_the_time_for_a_connection_is_no_limit_of_the_whole_call(self) -> None:
+        request = "GET /networks"
+        self.daemon.answers[request] = partial(Exchange.reply, status=200, body=[])
+        dial = self.lines.dial
+
+        def dial_late() -> EngineSocket:
+            line = dial()
+            time.sleep(0.2)  # as a process that is frozen, or waits for a processor
+            return line
+
+        with mock.patch.object(transport, "CONNECT_S", 0.1), mock.patch.object(self.lines, "dial", dial_late):
+            self.assertEqual(self.ours.networks(), [])
 
     def test_calls_one_after_the_other_share_a_connection(self) -> None:
         request = "GET /networks"

@@ -68,7 +68,7 @@ class EngineAdapter(HTTPAdapter):
 
     def exchange(self, method: str, target: str, body: str | None, headers: Mapping[str, str]) -> Response:
         """Ask, and read the whole answer. Raises urllib3's `HTTPError`."""
-        timeout = Timeout(CONNECT_S, self._lines.allowance.total_s)
+        timeout = Timeout(connect=CONNECT_S, read=self._lines.allowance.total_s)
         answer = self._pool.urlopen(
             method, target, body, headers, retries=False, redirect=False, timeout=timeout, preload_content=False
         )

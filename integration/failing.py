@@ -75,6 +75,15 @@ class FailingTestCase(RuntimeTestCase):
         """Wait until one line of the manager's log has all of these."""
         self.wait_until(f"{words} in one line of the log", lambda: self.said(*words, since=since))
 
+    def wait_until_readyz_says(self, *words: str) -> None:
+        """Wait until it has all of these: for a moment it may have another reason, as of an answer that was late."""
+
+        def says() -> bool:
+            told = self.readyz()
+            return all(word in told for word in words)
+
+        self.wait_until(f"readiness to say {words}", says, describe=lambda _: self.readyz())
+
     def said(self, *words: str, since: int = 0) -> list[str]:
         """The lines of the manager's log that have all of these, those after the first `since` bytes."""
         lines = self.log.read_text()[since:].splitlines()
@@ -145,6 +154,10 @@ class FailingPostgresTestCase(FailingTestCase):
     def environment(self, **changes: str) -> dict[str, str]:
         dsn = self.database.dsn_by_way_of(self.way.host, self.way.port)
         return super().environment(**{"POSTGRES_PRIMARY_DSN": dsn, **changes})
+
+    def wait_until_all_is_told(self) -> None:
+        """Wait until the outbox is empty: a message is in Redis a moment before PostgreSQL knows that it is."""
+        self.wait_until("the outbox to be empty", lambda: not self.rows("SELECT FROM outbox"))
 
     def administer(self, *statements: str) -> None:
         """Run these as the superuser, each by itself, in the test's database."""

@@ -17,11 +17,11 @@ from harness.images.variant import variant
 from harness.runs import runner
 from integration import images
 
-#: A pull that may be idle for a second is given up within this many, on a busy machine.
-GIVEN_UP_WITHIN_S = 10.0
+#: A pull that may be idle for a second is given up within this many, on a busy machine; by default it may for a minute.
+GIVEN_UP_WITHIN_S = 30.0
 
-#: A manager that may finish operations for 300 ms has ended within this many seconds.
-ENDED_WITHIN_S = 5.0
+#: A manager that may finish operations for 300 ms has ended within this many seconds, on a busy machine.
+ENDED_WITHIN_S = 20.0
 
 SHOP: Registry
 
@@ -254,14 +254,15 @@ class Hanging(Pull):
     def test_a_patch_whose_image_does_not_come_leaves_the_game_running(self) -> None:
         first, ref = self.publish()
         self.publish_another("1.0.1")
-        self.start_runtime(IMAGE_PULL_PROGRESS_TIMEOUT="1s")
-        self.start(ref)
+        with self.start_runtime():
+            self.start(ref)
         before = self.record()
-        for wanted, words in (
-            (SHOP.reference(self.name("1.0.9")), "manifest unknown"),
-            (self.slow.reference(self.name("1.0.1")), "no progress for 1 s"),
+        # What does come may take longer than a second on a busy machine.
+        for limit, wanted, words in (
+            ("1m", SHOP.reference(self.name("1.0.9")), "manifest unknown"),
+            ("1s", self.slow.reference(self.name("1.0.1")), "no progress for 1 s"),
         ):
-            with self.subTest(words):
+            with self.subTest(words), self.start_runtime(IMAGE_PULL_PROGRESS_TIMEOUT=limit):
                 self.pull_failed(self.call("POST", "/patch", {"image_ref": wanted}), wanted, words)
 
                 self.assertEqual(self.record(), before)

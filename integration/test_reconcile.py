@@ -1,6 +1,5 @@
 """Records follow containers: what no event told is found by looking, and nothing is touched."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -144,5 +143,11 @@ class PeopleAtWork(WatchedTestCase):
         self.wait_for_status("removed")
         status, answer = web.call("GET", f"{self.base_url}/api/v1/internal/runtimes?status=running")
         self.assertEqual((status, answer["items"]), (200, []))
-        time.sleep(0.3)
+        self.wait_for("container_disappeared")
+        passes = self.passes()
+        self.wait_until("two more passes", lambda: self.passes() >= passes + 2)
         self.assertEqual(self.kinds(), ["container_disappeared"], "told once, by event or by pass")
+
+    def passes(self) -> int:
+        """How many passes the reconciler has made."""
+        return self.log.read_text().count("reconcile pass")

@@ -14,6 +14,9 @@ from integration import images
 #: Cycles of start and stop; RTM_IT_CYCLES=200 for the long form.
 CYCLES = int(os.environ.get("RTM_IT_CYCLES", "6"))
 
+#: The threads that take jobs, from Redis and then from PostgreSQL.
+READING = {"rtm-ingest", "rtm-executor"}
+
 
 def setUpModule() -> None:
     start_services()
@@ -53,6 +56,8 @@ class Stop(RuntimeTestCase):
         with ThreadPoolExecutor(1) as threads:
             end = threads.submit(live.stop)
             message = self.wait_until("calls to be refused", self.refusal)
+            # Calls are refused first of all; what was on its way until now was still taken.
+            self.wait_until("reading to end", lambda: not READING & {each.name for each in threading.enumerate()})
             self.add_start_job()
             self.assertFalse(end.done())
             self.docker.kill(container_id)

@@ -174,10 +174,19 @@ class RuntimeTestCase(ServicesTestCase):
         return self.rows("SELECT * FROM operation_log WHERE game_id = %s ORDER BY id", game_id or self.game_id)
 
     def containers(self, game_id: str | None = None) -> list[dict[str, Any]]:
-        """The game's containers, whatever their state, as Docker inspects them."""
+        """The game's containers, whatever their state, as Docker inspects them; none that goes meanwhile."""
         label = f"com.galaxy.game_id={game_id or self.game_id}"
         found = self.docker.containers(all=True, filters={"label": label})
-        return [self.docker.inspect_container(each["Id"]) for each in found]
+        return [there for each in found if (there := self._inspected(each["Id"])) is not None]
+
+    def _inspected(self, container_id: str) -> dict[str, Any] | None:
+        from docker.errors import NotFound
+
+        try:
+            seen: dict[str, Any] = self.docker.inspect_container(container_id)
+        except NotFound:
+            return None
+        return seen
 
     def engine_call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """A call on the game's engine, once it answers; by address, since its host name is inside the network."""

@@ -12,6 +12,9 @@ from integration.gated import GatedTestCase
 #: The consumer group of the input streams.
 GROUP = "rtmanager"
 
+#: A server that waits for a lock is not to be taken for a silent one on a busy machine: whoever asks it would be told.
+PATIENCE = "8s"
+
 
 def setUpModule() -> None:
     start_services()
@@ -28,7 +31,7 @@ class KilledAtWork(GatedTestCase):
         self.new: dict[str, str] = {}
 
     def test_whatever_a_killed_manager_was_doing_is_finished_by_the_next(self) -> None:
-        process = self.start_process()
+        process = self.start_process(SILENCE_TIMEOUT=PATIENCE)
         self.start_games()
         lock = self.lock_records()
         with ThreadPoolExecutor(3) as threads:
@@ -41,7 +44,7 @@ class KilledAtWork(GatedTestCase):
         lock.close()
         self.docker_gate.open()
 
-        self.start_process()
+        self.start_process(SILENCE_TIMEOUT=PATIENCE)
         # A killed instance is noticed after some seconds.
         self.wait_until("all to end", lambda: not self.rows("SELECT FROM operations WHERE state <> 'done'"), 60)
 

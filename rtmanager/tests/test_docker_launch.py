@@ -12,7 +12,7 @@ from rtmanager.adapters.docker.hardening import create_request
 from rtmanager.domain.container import ContainerSpec, Limits
 from rtmanager.domain.errors import Unavailable
 from rtmanager.operations.ports import ContainerNotFound, LaunchFailed, NameTaken, StillRunning
-from rtmanager.tests.fake_daemon import Exchange, FakeDaemon
+from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon
 
 SPEC = ContainerSpec(
     game_id="g1",
@@ -46,7 +46,7 @@ class DockerAnswersTest(unittest.TestCase):
         self.addCleanup(self.daemon.close)
         self.daemon.start()
         self.runtime = DockerRuntime(
-            self.daemon.host, deadlines=Deadlines(query_s=1, create_s=0.3, start_s=0.3, remove_s=1, stop_margin_s=0.3)
+            self.daemon.host, deadlines=Deadlines(query_s=1, create_s=1, start_s=1, remove_s=1, stop_margin_s=1)
         )
         self.addCleanup(self.runtime.close)
         self.accept(CREATE, 201, {"Id": "c1", "Warnings": []})
@@ -99,7 +99,7 @@ class LaunchTest(DockerAnswersTest):
         for request in (CREATE, START):
             with self.subTest(request):
                 self.daemon.answers[request] = Exchange.hang
-                with self.assertRaisesRegex(Unavailable, "nothing within 0.3 s"):
+                with self.assertRaisesRegex(Unavailable, "nothing within 1 s"):
                     self.runtime.launch(SPEC)
                 self.assertNotIn(REMOVE, self.daemon.requests)
                 self.accept(CREATE, 201, {"Id": "c1"})
@@ -142,7 +142,7 @@ class RemoveTest(DockerAnswersTest):
         began = time.monotonic()
         with self.assertRaisesRegex(Unavailable, "already in progress"):
             self.runtime.remove("c1")
-        self.assertLess(time.monotonic() - began, 2)
+        self.assertLess(time.monotonic() - began, AT_ONCE_S)
 
     def test_a_file_system_that_is_busy_leaves_it_open(self) -> None:
         self.refuse(REMOVE, 500, "driver overlay2 failed to remove root filesystem: device or resource busy")
@@ -170,9 +170,9 @@ class StopTest(DockerAnswersTest):
     def test_a_stop_may_take_its_grace_and_a_margin(self) -> None:
         self.daemon.answers["POST /containers/c1/stop"] = Exchange.hang
         began = time.monotonic()
-        with self.assertRaisesRegex(Unavailable, r"nothing within 1\.3 s"):
+        with self.assertRaisesRegex(Unavailable, r"nothing within 2 s"):
             self.runtime.stop("c1", grace_seconds=1)
-        self.assertGreater(time.monotonic() - began, 1.2)
+        self.assertGreater(time.monotonic() - began, 1.9)
         self.assertEqual(self.daemon.queries[-1], {"t": "1"})
 
 

@@ -21,7 +21,7 @@ from rtmanager.adapters.docker import Deadlines, DockerRuntime
 from rtmanager.adapters.docker.pulling import Progress
 from rtmanager.domain.errors import Unavailable
 from rtmanager.operations.ports import ImageUnavailable, PullPolicy
-from rtmanager.tests.fake_daemon import Exchange, FakeDaemon, until
+from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon, until
 
 REF = "registry.test:5000/galaxy/game:1.0.0"
 CREATE = "POST /images/create"
@@ -65,9 +65,9 @@ class PullTest(unittest.TestCase):
         self.addCleanup(environment.stop)
         self.runtime = DockerRuntime(
             self.daemon.host,
-            pull_total_s=1.0,
-            pull_no_progress_s=0.3,
-            deadlines=Deadlines(ping_s=0.3, query_s=0.3),
+            pull_total_s=3.0,
+            pull_no_progress_s=1.0,
+            deadlines=Deadlines(ping_s=1.0, query_s=1.0),
             logger=logging.getLogger("rtmanager.tests.pulls"),
         )
         self.addCleanup(self.runtime.close)
@@ -165,19 +165,19 @@ class PullTest(unittest.TestCase):
 
     def test_without_progress_a_pull_ends(self) -> None:
         self.daemon.answers[CREATE] = Exchange.hang
-        self.assert_image_unavailable("no progress for 0.3 s")
+        self.assert_image_unavailable("no progress for 1 s")
 
     def test_counting_down_to_the_next_try_is_no_progress(self) -> None:
         line = {"status": "Retrying in 5 seconds", "id": "layer"}
         self.daemon.answers[CREATE] = lambda x: x.stream(self.paced(lambda _: line))
-        self.assert_image_unavailable("no progress for 0.3 s")
+        self.assert_image_unavailable("no progress for 1 s")
 
     def test_a_pull_that_goes_on_for_ever_ends_at_the_total_limit(self) -> None:
         def line(number: int) -> dict[str, Any]:
             return {"status": "Downloading", "id": "layer", "progressDetail": {"current": number, "total": 10**9}}
 
         self.daemon.answers[CREATE] = lambda x: x.stream(self.paced(line))
-        self.assert_image_unavailable("not complete after 1 s")
+        self.assert_image_unavailable("not complete after 3 s")
 
     def paced(self, line: Callable[[int], dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """A line every 50 ms, for longer than any limit here."""
@@ -191,7 +191,7 @@ class PullTest(unittest.TestCase):
             exchange.hang()
 
         self.daemon.answers[CREATE] = freeze
-        with self.assertRaisesRegex(Unavailable, "nothing within 0.3 s"):
+        with self.assertRaisesRegex(Unavailable, "nothing within 1 s"):
             self.ensure()
 
     def test_close_lets_the_waiters_go_at_once(self) -> None:
@@ -203,7 +203,7 @@ class PullTest(unittest.TestCase):
             began = time.monotonic()
             runtime.close()
             errors = [pull.exception() for pull in pulls]
-        self.assertLess(time.monotonic() - began, 1)
+        self.assertLess(time.monotonic() - began, AT_ONCE_S)
         self.assertEqual({type(error) for error in errors}, {Unavailable})
         self.assertNotIn(f"pull {REF}", [thread.name for thread in threading.enumerate()])
 
@@ -233,7 +233,7 @@ class PullTest(unittest.TestCase):
             self.ensure()
         self.assertEqual(len(logs.output), 2)
         self.assertIn(f"pull of image {REF} started", logs.output[0])
-        self.assertRegex(logs.output[1], rf"pull of image {REF} done after 0\.\d s")
+        self.assertRegex(logs.output[1], rf"pull of image {REF} done after \d+\.\d s")
 
 
 class ProgressTest(unittest.TestCase):

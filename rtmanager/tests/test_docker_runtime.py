@@ -154,4 +154,4 @@ class DockerRuntimeTest(RuntimeContract, unittest.TestCase):
             began = time.monotonic()
             self.runtime.close()
             self.assertIsInstance(stop.exception(), Unavailable)
-        self.assertLess(time.monotonic() - began, 1)
+        self.assertLess(time.monotonic() - began, 10)

@@ -131,7 +131,7 @@ class LobbyTest(unittest.TestCase):
     def close_within(self, lobby: LobbyDiagnostics) -> bool:
         closing = threading.Thread(target=lobby.close, daemon=True)
         closing.start()
-        closing.join(1.0)
+        closing.join(PATIENCE_S)
         return not closing.is_alive()
 
     def test_a_close_drops_what_waits(self) -> None:

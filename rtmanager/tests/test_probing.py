@@ -21,7 +21,7 @@ from rtmanager.workers.watching import Target
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 #: How long the silent ones are waited for; whoever answers does so sooner, or the test has PATIENCE_S.
-SHORT_S = 0.3
+SHORT_S = 1.0
 #: How often a server that drips adds a byte.
 DRIP_S = 0.01
 LOOPBACK = "127.0.0.1"
@@ -342,22 +342,22 @@ class TimeTest(ProbingTest):
         engine = self.engine()
         targets = [engine.target(f"g{number}") for number in range(300)]
         begin = time.monotonic()
-        answers = self.probes(parallel=parallel).probe(targets, 1.0)
+        answers = self.probes(parallel=parallel).probe(targets, 2.0)
         took_s = time.monotonic() - begin
-        self.assertEqual(answers, dict.fromkeys((t.key for t in targets), Answer(None, "no answer within 1 s")))
+        self.assertEqual(answers, dict.fromkeys((t.key for t in targets), Answer(None, "no answer within 2 s")))
         wait_until(lambda: engine.accepted == 300 and engine.open == 0)
         return engine, took_s
 
     def test_all_that_hang_are_waited_for_together(self) -> None:
         engine, took_s = self.ask_300_that_hang(parallel=300)
         self.assertEqual(engine.most_open, 300)
-        self.assertGreaterEqual(took_s, 1.0)
+        self.assertGreaterEqual(took_s, 2.0)
 
     def test_only_so_many_are_asked_at_once_and_waiting_for_a_turn_takes_nobodys_time(self) -> None:
         engine, took_s = self.ask_300_that_hang(parallel=150)
         self.assertEqual(engine.most_open, 150)
         # The second half had a whole timeout of its own.
-        self.assertGreaterEqual(took_s, 2.0)
+        self.assertGreaterEqual(took_s, 4.0)
 
     def test_one_that_hangs_takes_one_turn_and_the_rest_pass(self) -> None:
         silent, engine = self.engine(), self.engine(OK)
@@ -443,7 +443,7 @@ class DescriptorTest(ProbingTest):
         ]
         before, threads = descriptors(), set(threading.enumerate())
         for _ in range(10):
-            self.assertEqual(len(probes.probe(targets, 0.05)), len(targets))
+            self.assertEqual(len(probes.probe(targets, 0.2)), len(targets))
         wait_until(lambda: engine.open + silent.open == 0)
         self.assertEqual(descriptors(), before)
         # Those for names stay, and there are never more of them than that.

@@ -35,7 +35,7 @@ class PostgresLimits(unittest.TestCase):
 
 
 class RedisLimits(unittest.TestCase):
-    SILENCE_S = 1.0
+    SILENCE_S = 3.0
 
     def setUp(self) -> None:
         # The kernel takes connections in for it; nobody ever reads or answers.

@@ -16,6 +16,9 @@ T = TypeVar("T")
 #: Seconds between two questions whether a wait is hopeless, which may cost more than a look.
 HOPELESS_INTERVAL_S = 0.1
 
+#: What takes longer, on a busy machine too, does not come.
+TIMEOUT_S = 30.0
+
 #: Seconds between two looks: often enough that a wait costs little, seldom enough to leave the CPU alone.
 INTERVAL_S = 0.02
 
@@ -29,7 +32,7 @@ def wait_until(
     what: str,
     probe: Callable[[], T | None],
     *,
-    timeout_s: float = 10.0,
+    timeout_s: float = TIMEOUT_S,
     interval_s: float = INTERVAL_S,
     retry_on: tuple[type[Exception], ...] = (OSError,),
     hopeless: Callable[[], str | None] = _never,

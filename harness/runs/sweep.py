@@ -28,12 +28,12 @@ from harness.waiting import wait_until
 if TYPE_CHECKING:
     from docker import APIClient
 
-#: A network that ended runs left has no containers by now, and is removed at once, or never: Docker 20.10 goes on
+#: A network that ended runs left has no containers by now, and is removed soon, or never: Docker 20.10 goes on
 #: counting the endpoint of a container that was removed while it was started, until the daemon is restarted.
-NETWORK_TIMEOUT_S = 1.0
+NETWORK_TIMEOUT_S = 5.0
 
 #: A killed process is gone within this many seconds, whatever its parent does.
-KILL_TIMEOUT_S = 10.0
+KILL_TIMEOUT_S = 30.0
 
 
 @dataclass

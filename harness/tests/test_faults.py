@@ -427,9 +427,8 @@ class TcpTest(Faults.Test):
     port = 0
 
     def listen(self) -> socket.socket:
-        listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = listener.getsockname()[1]
-        return listener
+        self.port = self.port or listening.free_port()  # which stays its own while nobody listens
+        return socket.create_server(("127.0.0.1", self.port))
 
     def before_server(self) -> Proxy:
         return faults.before(("127.0.0.1", self.port))

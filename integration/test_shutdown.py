@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import RuntimeTestCase, daemon, start_services, web
+from harness.fixtures.live import LiveRuntime
 from integration import images
 
 #: Cycles of start and stop; RTM_IT_CYCLES=200 for the long form.
@@ -43,6 +44,11 @@ class Signals(RuntimeTestCase):
 
 
 class Stop(RuntimeTestCase):
+    def start_patient(self, **changes: str) -> LiveRuntime:
+        """Start a manager that gives a container a minute to end, and sees to it that its program is there by then."""
+        # Until it is, and ignores it, a signal ends the container.
+        return self.start_runtime(CONTAINER_STOP_TIMEOUT_SECONDS="60", FIRST_START_WATCH="1s", **changes)
+
     def stopping(self) -> str:
         """Let a stop begin that does not end before its container is killed; the container's id."""
         started = self.post("start", {"image_ref": images.tiny("ignores-signals")})
@@ -51,7 +57,7 @@ class Stop(RuntimeTestCase):
         return str(started["current_container_id"])
 
     def test_what_runs_may_end_and_is_told_and_nothing_new_is_taken(self) -> None:
-        live = self.start_runtime(CONTAINER_STOP_TIMEOUT_SECONDS="60", SHUTDOWN_TIMEOUT="60s")
+        live = self.start_patient(SHUTDOWN_TIMEOUT="60s")
         container_id = self.stopping()
         with ThreadPoolExecutor(1) as threads:
             end = threads.submit(live.stop)
@@ -76,7 +82,7 @@ class Stop(RuntimeTestCase):
         return message if status == 503 and "ask again" in message else ""
 
     def test_what_outlives_the_stop_is_handed_back_and_done_by_the_next(self) -> None:
-        live = self.start_runtime(CONTAINER_STOP_TIMEOUT_SECONDS="60", SHUTDOWN_TIMEOUT="200ms")
+        live = self.start_patient(SHUTDOWN_TIMEOUT="200ms")
         container_id = self.stopping()
 
         began = time.monotonic()

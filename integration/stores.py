@@ -9,13 +9,14 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from harness.waiting import wait_until
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.findings import PostgresFindings
 from rtmanager.adapters.postgres.histories import PostgresHistories
 from rtmanager.adapters.postgres.inbox import PostgresInbox
 from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.adapters.postgres.outbox import PostgresOutbox
-from rtmanager.adapters.postgres.presence import Presence
+from rtmanager.adapters.postgres.presence import PRESENCE_CLASS, Presence
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.queue import ORPHAN_GRACE_S, PostgresQueue
 from rtmanager.adapters.postgres.records import PostgresRecords
@@ -33,6 +34,12 @@ LEASE_S = 60.0
 #: The service's default.
 SILENCE_S = 8.0
 
+#: The lock of a presence, while a session has it.
+HELD = b"""
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = %(presence_class)s AND objid = %(owner)s
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+
 #: The moments that PostgreSQL's own clock wrote and that something depends on.
 _MOMENTS = {"operations": ("not_before", "heartbeat_at", "accepted_at"), "watch_turns": ("until",)}
 
@@ -43,6 +50,15 @@ def migrated(dsn: str) -> Database:
     migrate(database, make_logger(level="error", style="text", service="test"))
     database.open()
     return database
+
+
+class _NoticedPresence(Presence):
+    """When `close` returns PostgreSQL has noticed: a backend hears of its client's end a moment later."""
+
+    def close(self) -> None:
+        super().close()
+        values = {"presence_class": PRESENCE_CLASS, "owner": self._owner}
+        wait_until("the session to end", lambda: not self._database.read("presence", HELD, values))
 
 
 class StoreInPostgres:
@@ -62,7 +78,7 @@ class StoreInPostgres:
         return PostgresQueue(self._database, owner=owner, lease_s=self.lease_s)
 
     def presence(self, owner: int) -> Presence:
-        return Presence(self._database, owner)
+        return _NoticedPresence(self._database, owner)
 
     def inbox(self) -> PostgresInbox:
         return PostgresInbox(self._database, self._names)

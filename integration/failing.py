@@ -1,8 +1,8 @@
 """A manager on a Redis or a PostgreSQL of the test's own, which may be broken for good.
 
 Between the two stands a fault proxy, `self.way`, so that the address that the manager knows can go away, come back
-and lead to another server. A server that is slow to answer is given up quickly, since `SILENCE_TIMEOUT` is as small
-as it may be. Questions that need no engine are asked by stop jobs for games that do not exist: each is a job as any
+and lead to another server. A server that is slow to answer is given up quickly, since `SILENCE_TIMEOUT` is small.
+Questions that need no engine are asked by stop jobs for games that do not exist: each is a job as any
 other, and is answered at once.
 """
 

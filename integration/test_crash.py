@@ -1,11 +1,10 @@
-"""A manager that is killed or frozen loses nothing: what it was in the middle of, another one finishes, once."""
+"""A manager that is killed loses nothing: what it was in the middle of, another one finishes, once."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from harness import daemon, start_services, unique_game_id
+from harness import start_services, unique_game_id
 from integration.gate import Kept
 from integration.gated import GatedTestCase
 
@@ -158,33 +157,3 @@ class KilledBetweenServers(GatedTestCase):
         self.assertEqual(len(self.entries("runtime:health_events")), 1)
         self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop"])
         self.wait_until("the acknowledgement", lambda: not self.redis.xpending("runtime:start_jobs", GROUP)["pending"])
-
-
-class FrozenManager(GatedTestCase):
-    def test_a_start_that_was_taken_over_from_a_frozen_manager_is_not_made_twice_when_it_wakes(self) -> None:
-        frozen = self.start_process()
-        start = self.docker_gate.keep_back("/start HTTP")
-        self.add_start_job()
-        self.assertTrue(start.arrived.wait(30), "nothing was started")
-        frozen.send("STOP")
-        stat = Path(f"/proc/{frozen.pid}/stat")
-        self.wait_until("the process to be frozen", lambda: stat.read_text().rpartition(") ")[2].startswith("T"))
-        self.let_the_lease_run_out()
-
-        self.start_runtime(DOCKER_HOST=daemon.host())
-        [result] = self.results()
-        before = len(self.log.read_text())
-        start.let_go.set()
-        frozen.send("CONT")
-
-        self.wait_until_let_go(before)
-        [container] = self.containers()
-        self.assertEqual((container["Id"], container["State"]["Running"]), (result["container_id"], True))
-        self.add_stop_job()
-        self.assertEqual([each["error_code"] for each in self.results(2)], ["", ""])
-        self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop"])
-
-    def let_the_lease_run_out(self) -> None:
-        """As if the last heartbeat had been given long ago."""
-        with self.services.database.connect() as connection:
-            connection.execute("UPDATE operations SET heartbeat_at = heartbeat_at - interval '1 hour'")

@@ -80,6 +80,20 @@ class Frozen(GatedTestCase):
         self.first.send("CONT")
         self.wait_until_let_go(before)
 
+    def test_a_start_that_arrives_late_makes_no_second_container(self) -> None:
+        start = self.docker_gate.keep_back("/start HTTP")
+        self.add_start_job()
+        self.freeze(start)
+        [result] = self.results()
+
+        self.thaw(start)
+
+        [container] = self.containers()
+        self.assertEqual((container["Id"], container["State"]["Running"]), (result["container_id"], True))
+        self.add_stop_job()
+        self.assertEqual([each["error_code"] for each in self.results(2)], ["", ""])
+        self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop"])
+
     def test_a_stop_that_arrives_late_ends_no_container_but_the_one_it_was_meant_for(self) -> None:
         started = self.post("start", {"image_ref": self.engine.ref})
         stop = self.docker_gate.keep_back(f"/containers/{started['current_container_id']}/stop")

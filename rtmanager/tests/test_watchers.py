@@ -17,7 +17,7 @@ from rtmanager.testing.findings import MemoryFindings
 from rtmanager.tests.making import NETWORK, quiet, request
 from rtmanager.tests.watching import FakeProbes, LooksAtOnce, Said, WatchedWorld
 from rtmanager.workers.attention import Hint
-from rtmanager.workers.events import RESTART_GRACE_S, EventListener
+from rtmanager.workers.events import OOM_GRACE_S, RESTART_GRACE_S, EventListener
 from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.prober import ProbeBy, Prober
 from rtmanager.workers.retention import Retention
@@ -95,6 +95,10 @@ class ListenerTest(unittest.TestCase):
     def test_memory_that_ran_out_is_told_with_its_time(self) -> None:
         hint, _ = self.hear(_event(Happening.OOM, time_ns=77))["g1"]
         self.assertEqual(hint.oom, {"c-1": 77})
+
+    def test_a_death_by_a_kill_that_nobody_told_of_waits_for_memory_to_be_told_as_its_cause(self) -> None:
+        _, delay_s = self.hear(_event(Happening.DIE, exit_code=137))["g1"]
+        self.assertEqual(delay_s, OOM_GRACE_S)
 
     def test_after_a_break_of_any_kind_a_pass_is_made_once(self) -> None:
         self.hear()

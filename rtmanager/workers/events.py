@@ -18,12 +18,18 @@ from rtmanager.workers.watching import ContainerEvent, EventFeed, Happening
 
 #: A container that was asked to end may be about to start again (`docker restart`): so long nobody is told.
 RESTART_GRACE_S = 3.0
+#: A death by SIGKILL that no event explains may be the kernel's for want of memory: Docker tells that through another
+#: channel, which may be a moment behind.
+OOM_GRACE_S = 0.2
 #: Containers that were asked to end and have not done so; an engine may ignore it for ever.
 ASKED_REMEMBERED = 4096
 #: A death so much later has nothing to do with it: the engine did not end then.
 ASKED_FOR_NS = 5 * 60 * 10**9
 #: Signals that do not ask to end: KILL, USR1, USR2, CONT, URG, WINCH.
 ASKING_NOTHING = frozenset({"9", "10", "12", "18", "23", "28"})
+_SIGKILL = "9"
+#: The exit code of a process that SIGKILL ended.
+_KILLED = 137
 
 
 class EventListener:
@@ -37,7 +43,9 @@ class EventListener:
         self._missed = missed
         self._logger = logger
         self._broken = False
+        #: By container, when it was told what, by nanoseconds of the runtime's clock: to end; that it is killed.
         self._asked: OrderedDict[str, int] = OrderedDict()
+        self._killed: OrderedDict[str, int] = OrderedDict()
 
     def step(self) -> bool:
         """Always True. Raises `Unavailable` when the connection is lost."""
@@ -59,24 +67,33 @@ class EventListener:
             extra={"game_id": event.game_id, "event": event.what.value, "container_id": event.container_id},
         )
         if event.what is Happening.KILL:
-            if event.signal not in ASKING_NOTHING:
-                self._remember_asked(event)
+            if event.signal == _SIGKILL:
+                _remember(self._killed, event)
+            elif event.signal not in ASKING_NOTHING:
+                _remember(self._asked, event)
             return
         if event.what is Happening.OOM:
             self._look(event, Hint(HealthSource.DOCKER_EVENT, oom={event.container_id: event.time_ns}))
             return
-        asked_ns = self._asked.pop(event.container_id, None)
-        asked = asked_ns is not None and event.time_ns - asked_ns <= ASKED_FOR_NS
+        asked, killed = _recently(self._asked, event), _recently(self._killed, event)
         if event.what is Happening.DIE and event.exit_code == 0:
             return
         which = frozenset({event.container_id})
         hint = Hint(HealthSource.DOCKER_EVENT, containers=which, asked=which if asked else frozenset())
-        self._look(event, hint, delay_s=RESTART_GRACE_S if asked else 0.0)
+        unexplained = event.what is Happening.DIE and event.exit_code == _KILLED and not killed
+        self._look(event, hint, delay_s=RESTART_GRACE_S if asked else OOM_GRACE_S if unexplained else 0.0)
 
     def _look(self, event: ContainerEvent, hint: Hint, delay_s: float = 0.0) -> None:
         self._attention.look(event.game_id, hint, delay_s=delay_s)
 
-    def _remember_asked(self, event: ContainerEvent) -> None:
-        self._asked[event.container_id] = event.time_ns
-        if len(self._asked) > ASKED_REMEMBERED:
-            self._asked.popitem(last=False)
+
+def _remember(told: OrderedDict[str, int], event: ContainerEvent) -> None:
+    told[event.container_id] = event.time_ns
+    if len(told) > ASKED_REMEMBERED:
+        told.popitem(last=False)
+
+
+def _recently(told: OrderedDict[str, int], event: ContainerEvent) -> bool:
+    """Whether its container was told so not long before; it is forgotten."""
+    told_ns = told.pop(event.container_id, None)
+    return told_ns is not None and event.time_ns - told_ns <= ASKED_FOR_NS

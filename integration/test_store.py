@@ -16,9 +16,10 @@ flag.check_wanted()  # what follows takes a fifth of the time in which the whole
 from rtmanager.domain.errors import Unavailable  # noqa: E402
 from rtmanager.domain.findings import Finding  # noqa: E402
 from rtmanager.domain.messages import Stream  # noqa: E402
+from rtmanager.operations.store import RecordChanged  # noqa: E402
 from rtmanager.tests import findings_contract, store_contract, streams_contract  # noqa: E402
 from rtmanager.tests.findings_contract import LATER, RUNNING, WatchedStoreContract  # noqa: E402
-from rtmanager.tests.making import job, record, start_fields  # noqa: E402
+from rtmanager.tests.making import ended, job, record, request, start_fields  # noqa: E402
 from rtmanager.workers.watching import Written  # noqa: E402
 
 if TYPE_CHECKING:
@@ -128,6 +129,19 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
             for finding in (findings_contract.raising(), findings_contract.calming(restores=True)):
                 self.assertEqual(self.written_at_once(finding), {Written.WRITTEN, Written.KNOWN})
             self.assertEqual(len(self.due()), number)
+
+    def test_an_end_that_rests_on_a_record_waits_for_whoever_is_changing_it(self) -> None:
+        self.store.put_record(RUNNING)
+        queue = self.store.queue(1)
+        queue.submit(request("g1"))
+        [operation] = queue.claim(1)
+        with ThreadPoolExecutor(1) as threads:
+            with self.database.transaction("finding") as changing:
+                changing.execute("UPDATE runtime_records SET status = 'removed', current_container_id = NULL")
+                late = threads.submit(queue.finish, operation, ended(rests_on=RUNNING))
+                waiting = b"SELECT FROM pg_locks WHERE NOT granted"
+                wait_until("the end to wait", lambda: self.database.read("waiting", waiting, {}))
+            self.assertIsInstance(late.exception(), RecordChanged)
 
     def test_restarts_that_are_due_are_queued_by_one(self) -> None:
         games = [f"g{number}" for number in range(20)]

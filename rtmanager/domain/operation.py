@@ -14,7 +14,7 @@ from enum import StrEnum
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import Message
-from rtmanager.domain.record import RecordChange
+from rtmanager.domain.record import RecordChange, RuntimeRecord
 
 
 class OpKind(StrEnum):
@@ -129,6 +129,8 @@ class Ending:
     error_code: ErrorCode | None = None
     error_message: str = ""
     change: RecordChange | None = None
+    #: The record that an ending without a change was decided on, if there was one: it has to be that one still.
+    rests_on: RuntimeRecord | None = None
     log: tuple[LogEntry, ...] = ()
     health: tuple[HealthEvent, ...] = ()
     messages: tuple[Message, ...] = ()

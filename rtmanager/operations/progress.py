@@ -95,6 +95,7 @@ class Progress:
             error_code=code,
             error_message=message,
             change=change,
+            rests_on=None if change else self.seen,
             log=tuple(self._log),
             health=tuple(self._health),
             messages=tuple(self._messages(outcome, code, message)),

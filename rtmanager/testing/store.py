@@ -164,6 +164,8 @@ class MemoryStore:
         self.check_endurable(row, ending)
         if ending.change is not None:
             self.write_change(ending.change)
+        elif ending.rests_on is not None:
+            self.compare(ending.rests_on.game_id, ending.rests_on)
         row.state = "done"
         row.verdict = Verdict(ending.outcome, ending.error_code, ending.error_message)
         game = self.live[row.request.game_id]
@@ -198,11 +200,16 @@ class MemoryStore:
 
     def write_change(self, change: RecordChange) -> None:
         """Compare and swap. Raises `RecordChanged`."""
-        new, stored = change.new, self.records_by_game.get(change.new.game_id)
-        if state_of(stored) != state_of(change.seen):
-            raise RecordChanged(f"the record of game {new.game_id} changed while it was worked on")
+        new, stored = change.new, self.compare(change.new.game_id, change.seen)
         # Only an insert writes `created_at`.
         self.records_by_game[new.game_id] = replace(new, created_at=stored.created_at) if stored else new
+
+    def compare(self, game_id: str, seen: RuntimeRecord | None) -> RuntimeRecord | None:
+        """The stored record. Raises `RecordChanged` when it is not as it was seen."""
+        stored = self.records_by_game.get(game_id)
+        if state_of(stored) != state_of(seen):
+            raise RecordChanged(f"the record of game {game_id} changed while it was worked on")
+        return stored
 
 
 def state_of(record: RuntimeRecord | None) -> tuple[Status, str | None] | None:

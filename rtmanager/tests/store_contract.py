@@ -394,6 +394,19 @@ class OwnershipContract(StoreContract):
         self.assertEqual(list(self.store.log_rows()), [])
         self.assertIsNone(self.queue.verdict(changed.operation_id))
 
+    def test_an_end_that_changes_no_record_is_not_written_when_the_one_that_it_rests_on_changed(self) -> None:
+        for now in (record("g1", current_container_id="c-now"), record("g1", Status.REMOVED)):
+            with self.subTest(now.status):
+                self.store.put_record(now)
+                operation = self.claimed("g1")
+                late = ended(rests_on=record("g1", current_container_id="c-then"), log=(log_entry(),))
+                with self.assertRaises(RecordChanged):
+                    self.queue.finish(operation, late)
+                self.assertEqual(self.queue.finish_together([(operation, late)]), set())
+                self.assertEqual(list(self.store.log_rows()), [])
+                self.queue.finish(operation, ended(rests_on=now))  # still ours
+                self.assertEqual(self.store.records().get("g1"), now)
+
     def test_of_several_ends_none_is_written_when_one_is_refused(self) -> None:
         mine, refused = self.claimed("g1"), self.claimed("g2")
         endings = [(mine, ended()), (refused, ended(log=(log_entry("g2", error_message="a \0"),)))]

@@ -165,10 +165,9 @@ class Database:
         with self._connections_lock:
             connections = list(self._connections)
         for connection in connections:
-            with suppress(psycopg.OperationalError, OSError):  # it is closed already
-                line = socket.socket(fileno=os.dup(connection.fileno()))
+            closed = (psycopg.OperationalError, OSError)
+            with suppress(*closed), socket.socket(fileno=os.dup(connection.fileno())) as line:
                 line.shutdown(socket.SHUT_RDWR)
-                line.close()
 
     def _not_connected(self, why: str) -> None:
         self._why_not = why

@@ -55,7 +55,7 @@ def _write(database: Database, endings: Sequence[Ended]) -> Mapping[int, bool]:
 
 
 def _end(operation: Operation, ending: Ending) -> Mapping[str, object]:
-    seen, record = (ending.change.seen, ending.change.new) if ending.change else (None, None)
+    seen, record = (ending.change.seen, ending.change.new) if ending.change else (ending.rests_on, None)
     messages = [*(health_message(event) for event in ending.health if event.told), *ending.messages]
     return {
         "id": operation.operation_id,

@@ -36,13 +36,22 @@ updated AS (
     WHERE ours.record IS NOT NULL AND r.game_id = ours.game_id AND r.status = seen.status
       AND r.current_container_id IS NOT DISTINCT FROM seen.current_container_id
     RETURNING r.game_id),
+-- An end that changes no record rests on it all the same: one that somebody is changing is waited for, and compared.
+held AS (
+    SELECT r.game_id
+    FROM ours, json_populate_record(NULL::runtime_records, ours.seen) seen, runtime_records r
+    WHERE ours.record IS NULL AND ours.seen IS NOT NULL AND r.game_id = ours.game_id AND r.status = seen.status
+      AND r.current_container_id IS NOT DISTINCT FROM seen.current_container_id
+    FOR SHARE OF r),
 ended AS (
     UPDATE operations o
     SET state = 'done', outcome = ours.outcome, error_code = ours.error_code, error_message = ours.error_message,
         finished_at = clock_timestamp()
     FROM ours
     WHERE o.id = ours.id
-      AND (ours.record IS NULL OR ours.game_id IN (SELECT game_id FROM inserted UNION ALL SELECT game_id FROM updated))
+      AND (ours.record IS NULL AND ours.seen IS NULL
+           OR ours.game_id IN (SELECT game_id FROM inserted UNION ALL SELECT game_id FROM updated
+                               UNION ALL SELECT game_id FROM held))
     RETURNING o.id, ours.game_id, ours.snapshot, ours.log, ours.messages),
 logged AS (
     INSERT INTO operation_log (

@@ -258,13 +258,39 @@ PROTECTIONS: Sequence[Protection] = (
         without="what became true of a game while an operation ran is overwritten by its end",
         edits=[
             Edit(
+                "rtmanager/adapters/postgres/sql/endings.sql",
+                "r.game_id = ours.game_id AND r.status = seen.status\n"
+                "      AND r.current_container_id IS NOT DISTINCT FROM seen.current_container_id\n"
+                "    RETURNING r.game_id),\n",
+                "r.game_id = ours.game_id\n    RETURNING r.game_id),\n",
+            )
+        ],
+        noticed_by=test("integration.test_store.PostgresRecordsTest"),
+    ),
+    Protection(
+        "a finding is written on the record that it was decided on",
+        without="two instances that see one crash tell of it twice, and count it twice",
+        edits=[
+            Edit(
                 "rtmanager/adapters/postgres/sql/records.sql",
                 "WHERE game_id = %(game_id)s AND status = %(seen_status)s\n"
                 "  AND current_container_id IS NOT DISTINCT FROM %(seen_container_id)s;\n",
                 "WHERE game_id = %(game_id)s;\n",
             )
         ],
-        noticed_by=test("integration.test_store.PostgresRecordsTest"),
+        noticed_by=test("integration.test_store.AtOnceTest"),
+    ),
+    Protection(
+        "an end is compared with the record that it rests on",
+        without="a job is answered by a record that was being changed when it was looked at",
+        edits=[
+            Edit(
+                "rtmanager/adapters/postgres/endings.py",
+                "if ending.change else (ending.rests_on, None)\n",
+                "if ending.change else (None, None)\n",
+            )
+        ],
+        noticed_by=test("integration.test_store.AtOnceTest"),
     ),
     Protection(
         "the watch leaves a game alone while an operation is due",

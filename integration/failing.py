@@ -2,8 +2,8 @@
 
 Between the two stands a fault proxy, `self.way`, so that the address that the manager knows can go away, come back
 and lead to another server. A server that is slow to answer is given up quickly, since `SILENCE_TIMEOUT` is small.
-Questions that need no engine are asked by stop jobs for games that do not exist: each is a job as any
-other, and is answered at once.
+Questions that need no engine are asked by stop jobs for games that do not exist: each is a job as any other, and is
+answered at once.
 """
 
 from dataclasses import replace
@@ -57,7 +57,7 @@ class FailingTestCase(RuntimeTestCase):
     def assert_serves(self) -> None:
         """A job that comes now gets its one answer, and whoever asks hears that all is well."""
         self.wait_for_answers(self.ask(f"after-{self.unique()}"))
-        self.wait_until("readiness", lambda: self.readyz() == "ready")
+        self.wait_until_ready()
 
     def unique(self) -> int:
         """A number that was not given before."""

@@ -202,7 +202,7 @@ class DockerAway(GatedTestCase, WatchedTestCase):
         [event] = self.wait_for("container_exited")
 
         self.assertEqual(event["details"]["exit_code"], 137)
-        self.wait_until("readiness", lambda: web.call("GET", f"{self.base_url}/readyz")[0] == 200)
+        self.wait_until_ready()
 
     def misses_docker(self) -> bool:
         status, answer = web.call("GET", f"{self.base_url}/readyz")

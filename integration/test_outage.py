@@ -38,7 +38,7 @@ class Silence(RuntimeTestCase):
                 postgres.unpause()
 
         self.assertEqual(self.results()[0]["outcome"], "success")
-        self.wait_until("readiness", lambda: web.call("GET", f"{self.base_url}/readyz")[0] == 200)
+        self.wait_until_ready()
 
     def assert_told_in_time(self, threads: ThreadPoolExecutor) -> None:
         began = time.monotonic()

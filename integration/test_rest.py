@@ -147,7 +147,7 @@ class Answers(RestTestCase):
             connection.close()
 
     def test_every_answer_is_json_and_every_refusal_has_code_and_message_alone(self) -> None:
-        self.wait_until("readiness", lambda: web.call("GET", f"{self.base_url}/readyz")[0] == 200)
+        self.wait_until_ready()
         runtimes = "/api/v1/internal/runtimes"
         for method, path, status in (
             ("GET", "/healthz", 200),

@@ -56,9 +56,6 @@ class Away(GatedTestCase):
         named = [part.partition(":")[0] for part in message.removeprefix("not ready: ").split("; ")]
         return tuple(name for name in named if name in ("postgres", "redis", "docker", "network"))
 
-    def wait_until_ready(self) -> None:
-        self.wait_until("readiness", lambda: web.call("GET", f"{self.base_url}/readyz")[0] == 200)
-
     def assert_untouched(self) -> None:
         self.assertEqual(self.succeed(self.call("GET", "")), self.before)
         [container] = self.containers()

@@ -153,6 +153,10 @@ class RuntimeTestCase(ServicesTestCase):
         containers = (Container(each, self.docker) for each in self.network.containers())
         return "\n".join([log_tail(self.log), *(each.last_words() for each in containers)])
 
+    def wait_until_ready(self) -> None:
+        """Wait until the manager at `base_url` says that it is ready."""
+        self.wait_until("readiness", lambda: web.call("GET", f"{self.base_url}/readyz")[0] == 200)
+
     def results(self, count: int = 1, timeout_s: float = RESULT_TIMEOUT_S) -> list[dict[str, str]]:
         """The entries of the results stream, once there are at least `count`."""
         stream = "runtime:job_results"

@@ -165,8 +165,8 @@ class Database:
         with self._connections_lock:
             connections = list(self._connections)
         for connection in connections:
-            closed = (psycopg.OperationalError, OSError)
-            with suppress(*closed), socket.socket(fileno=os.dup(connection.fileno())) as line:
+            # Suppressed is what a connection says that is closed already.
+            with suppress(psycopg.OperationalError, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
                 line.shutdown(socket.SHUT_RDWR)
 
     def _not_connected(self, why: str) -> None:

@@ -14,7 +14,7 @@ RTM_INTEGRATION ?= 1
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv setup doctor demo run unit integration integration-harness integration-parallel stress soak chaos crashes recovery simulate lint types test bench mutants protections clean
+.PHONY: help venv setup doctor demo run unit integration integration-harness integration-parallel stress soak chaos crashes recovery simulate fuzz lint types test bench mutants protections clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -86,6 +86,9 @@ recovery: $(STAMP) ## how soon all that is due is done after kills and after out
 
 simulate: $(STAMP) ## ten thousand seeded histories of a platform in trouble, in memory (4 minutes); SEED= shows one
 	@$(PY) -m rtmanager.tests.simulate $(if $(SEED),--seed $(SEED),--histories 10000)
+
+fuzz: $(STAMP) ## seeded hostile input on real services; FUZZ="references entries" for some, SEED= repeats one, COUNT= shortens it
+	@RTM_INTEGRATION=require $(PY) -m reliability.fuzz $(FUZZ) $(SEED:%=--seed %) $(COUNT:%=--count %)
 
 lint: $(STAMP) ## ruff
 	@$(PY) -m ruff check .

@@ -1,0 +1,18 @@
+"""A short form of each fuzz run, with a seed that stays, so that a failure repeats."""
+
+from __future__ import annotations
+
+from harness import DockerTestCase
+from reliability.fuzz.__main__ import load, names
+
+#: Inputs of the short form, by run; a run that is not named here has to be added.
+SHORT: dict[str, int] = {}
+SEED = 20261201
+
+
+class ShortRuns(DockerTestCase):
+    def test_no_run_finds_a_violation(self) -> None:
+        self.assertEqual(sorted(SHORT), names())
+        for name, count in SHORT.items():
+            with self.subTest(run=name):
+                self.assertEqual(load(name).run(SEED, count, lambda _: None), [])

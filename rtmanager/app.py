@@ -27,7 +27,7 @@ from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.config import Config
 from rtmanager.dependencies import Dependencies
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
-from rtmanager.http.api import Api
+from rtmanager.http.api import LANES, Api
 from rtmanager.http.server import HttpServer
 from rtmanager.metrics import Metrics
 from rtmanager.operations.calls import Calls
@@ -230,8 +230,9 @@ class _Service:
             readiness=self._readiness,
             metrics=self._watch.metrics,
             logger=self._logger,
+            hosts=self._config.http_hosts,
         )
-        return HttpServer(self._config.http_addr, api.handle, logger=self._logger)
+        return HttpServer(self._config.http_addr, api.handle, logger=self._logger, lanes=LANES, lane_of=api.lane)
 
     def _lease_loop(self) -> Loop:
         keeper = lease.LeaseKeeper(

@@ -35,6 +35,7 @@ class Config:
     game_state_root: str
     lobby_base_url: str
     http_addr: Address = field(default_factory=lambda: Address("", 8096))
+    http_hosts: frozenset[str] = frozenset()
     postgres_pool_size: int = 16
     redis_password: str = field(default="", repr=False)
     output_stream_maxlen: int = 100_000

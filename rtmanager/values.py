@@ -89,6 +89,26 @@ def address(text: str) -> Address:
     return Address(match[1] or match[2] or "", int(match[3]))
 
 
+_NAME_PART = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+
+
+def host_names(text: str) -> frozenset[str]:
+    """Names of hosts in lower case, without a port or a final dot; empty text: none."""
+    names = set()
+    for item in text.split(",") if text else ():
+        name, _, port = item.strip().lower().partition(":")
+        name = name.removesuffix(".")
+        parts = name.split(".")
+        good = len(name) <= 253 and all(_NAME_PART.fullmatch(part) for part in parts)
+        if not good or (":" in item and not re.fullmatch(r"[0-9]{1,5}", port)):
+            raise Bad(
+                "names of hosts separated by commas, such as rtmanager.example.org; no URL, no wildcard, "
+                "and an international name in its xn-- form"
+            )
+        names.add(name)
+    return frozenset(names)
+
+
 def remote_address(text: str) -> Address:
     parsed = address(text)
     if not parsed.host or not parsed.port:

@@ -43,6 +43,14 @@ VARIABLES: tuple[Variable, ...] = (
         "where the internal REST API listens",
     ),
     Variable(
+        "RTMANAGER_HTTP_HOSTS",
+        "http_hosts",
+        values.host_names,
+        "",
+        "names with dots by which clients call the REST API, separated by commas; IP addresses and names without dots "
+        "are always accepted, any other `Host` is refused",
+    ),
+    Variable(
         "RTMANAGER_POSTGRES_PRIMARY_DSN",
         "postgres_dsn",
         postgres_dsn,

@@ -11,23 +11,34 @@ import itertools
 import logging
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from rtmanager.domain.errors import ErrorCode, Unavailable
+from rtmanager.domain.game import shown
 from rtmanager.domain.operation import OpSource
 from rtmanager.http.asked import Asked
-from rtmanager.http.bodies import read_query
+from rtmanager.http.authority import foreign_origin, host_is_ours
+from rtmanager.http.bodies import check_json, read_query
 from rtmanager.http.commands import Calls, Commands
+from rtmanager.http.limits import LaneLimits
 from rtmanager.http.messages import Refused, Request, Response, failure, invalid
 from rtmanager.http.reads import Reads
 from rtmanager.http.routes import Router
 from rtmanager.operations.store import GameBusy, Histories, Records
 
 RUNTIMES = "/api/v1/internal/runtimes"
-#: Operations that callers may wait for at once: fewer than the server has connections, so that reads and
-#: liveness checks are answered while every one of these waits.
+#: Operations that callers may wait for at once.
 WAITING_CALLS = 96
+#: Kinds of requests that never wait for each other: liveness asks nobody, readiness waits up to two seconds for
+#: dependencies, reads for PostgreSQL, operations for their end. A few threads more than may wait tell the next that.
+LANES: Mapping[str, LaneLimits] = {
+    "liveness": LaneLimits(threads=4, queue=1024),
+    "readiness": LaneLimits(threads=8, queue=128),
+    "reads": LaneLimits(threads=64, queue=256),
+    "operations": LaneLimits(threads=WAITING_CALLS + 16, queue=256),
+}
+LIVENESS, READINESS = "/healthz", "/readyz"
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -45,7 +56,7 @@ class Api:
     """The API over its collaborators.
 
     `readiness` gives what does not answer, and why; nothing when ready. `metrics` gives what was counted, in the
-    text format of Prometheus.
+    text format of Prometheus. `hosts` are names with dots under which the service is reached, in lower case.
     """
 
     def __init__(
@@ -58,8 +69,10 @@ class Api:
         logger: logging.Logger,
         metrics: Callable[[], str] = lambda: "",
         waiting_calls: int = WAITING_CALLS,
+        hosts: Collection[str] = (),
     ) -> None:
         self._logger = logger
+        self._hosts = frozenset(hosts)
         # A random part for each start of the service and a number: unique, and cheaper than a UUID each time.
         self._id_prefix = uuid.uuid4().hex[:16]
         self._id_numbers = itertools.count(1)
@@ -68,8 +81,8 @@ class Api:
         game = f"{RUNTIMES}/{{game_id}}"
         self._router = Router(
             {
-                ("GET", "/healthz"): Endpoint(reads.healthz),
-                ("GET", "/readyz"): Endpoint(reads.readyz),
+                ("GET", LIVENESS): Endpoint(reads.healthz),
+                ("GET", READINESS): Endpoint(reads.readyz),
                 ("GET", "/metrics"): Endpoint(reads.metrics),
                 ("GET", RUNTIMES): Endpoint(reads.runtimes, query=("status", "limit", "cursor")),
                 ("GET", game): Endpoint(reads.runtime),
@@ -88,6 +101,12 @@ class Api:
         """Method and path template of every endpoint."""
         return self._router.routes
 
+    def lane(self, request: Request) -> str:
+        """Which of `LANES` answers the request."""
+        if request.method not in ("GET", "HEAD"):
+            return "operations"
+        return {LIVENESS: "liveness", READINESS: "readiness"}.get(request.path, "reads")
+
     def handle(self, request: Request) -> Response:
         """The answer to a request; safe for any number of threads, never raises."""
         request_id = self._request_id(request)
@@ -102,6 +121,7 @@ class Api:
 
     def _answer(self, request: Request, request_id: str) -> Response:
         try:
+            self._check_sender(request)
             endpoint, game_id = self._router.find(request.method, request.path)
             return endpoint.answer(_read(request, endpoint, game_id, request_id))
         except Refused as refusal:
@@ -119,10 +139,25 @@ class Api:
                 f"the request failed by a defect of the Runtime Manager; its log has the cause under {request_id}",
             )
 
+    def _check_sender(self, request: Request) -> None:
+        """Refuse what a browser sent for a page of somebody else; GETs too, for a rebound name would read answers."""
+        host = request.headers.get("host")
+        if host is not None and request.path not in (LIVENESS, READINESS) and not host_is_ours(host, self._hosts):
+            raise invalid(
+                f"Host {shown(host)}: this service answers to IP addresses, to names without dots and to the names "
+                "in RTMANAGER_HTTP_HOSTS; add this name there if it is right",
+                status=421,
+            )
+        foreign = foreign_origin(request.headers)
+        if foreign is not None:
+            raise invalid(f"{foreign}: requests for pages of another origin are refused", status=403)
+
 
 def _read(request: Request, endpoint: Endpoint, game_id: str, request_id: str) -> Asked:
     if request.body and not endpoint.body:
         raise invalid(f"{request.method} {request.path} takes no body, got {len(request.body)} bytes")
+    if request.body:
+        check_json(request.headers)
     return Asked(
         game_id=game_id,
         query=read_query(request.query, endpoint.query),

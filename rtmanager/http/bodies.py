@@ -6,12 +6,46 @@ What is not understood is refused, by name: a misspelt field that is silently ig
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from rtmanager.domain.game import shown
 from rtmanager.http.messages import Refused, invalid
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER = re.compile(rf'[ \t]*;[ \t]*(?:({_TOKEN})=({_TOKEN}|"(?:[^"\\]|\\.)*"))?')
+
+
+def check_json(headers: Mapping[str, str]) -> None:
+    """Raises `Refused` with 415 unless the headers say that the body is JSON in UTF-8, as it is.
+
+    A browser asks first before it sends JSON for a foreign page, and sends other types unasked.
+    """
+    given = headers.get("content-type")
+    if given is None:
+        raise invalid("the header Content-Type is missing: expected application/json", status=415)
+    if not _says_json(given):
+        raise invalid(f"Content-Type {shown(given)}: expected application/json, in UTF-8", status=415)
+    coding = headers.get("content-encoding", "identity")
+    if coding.lower() != "identity":
+        raise invalid(f"Content-Encoding {shown(coding)}: expected a body that is not encoded", status=415)
+
+
+def _says_json(content_type: str) -> bool:
+    media_type, separator, rest = content_type.partition(";")
+    if media_type.strip(" \t").lower() != "application/json":
+        return False
+    rest, at = separator + rest, 0
+    while at < len(rest):
+        match = _PARAMETER.match(rest, at)
+        if match is None:
+            return rest[at:].strip(" \t") == ""
+        if (match[1] or "").lower() == "charset" and match[2].strip('"').lower() not in ("utf-8", "utf8"):
+            return False
+        at = match.end()
+    return True
 
 
 def read_fields(body: bytes, names: Collection[str]) -> dict[str, str]:

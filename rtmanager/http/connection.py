@@ -1,153 +1,189 @@
-"""One client's connection, on a thread of its own: requests in, answers out, until one side has enough.
+"""One client's connection: its socket, what has come of its next request, what has not left of its last answer.
+
+It belongs to one thread at a time: to the poller while it waits for its client, to a worker while a request of it is
+handled. Nothing here blocks but `next_soon`.
 
 An answer leaves as one piece: head and body in two small packets would wait for each other's acknowledgement
-(40 ms a request). A handler's exception is answered and logged, and costs nobody the connection.
+(40 ms a request).
 """
 
 from __future__ import annotations
 
 import logging
 import socket
+import struct
 import time
-from collections.abc import Callable
 from email.utils import formatdate
+from enum import Enum
 from functools import lru_cache
 from http import HTTPStatus
 
 from rtmanager import failpoints
-from rtmanager.domain.errors import ErrorCode
 from rtmanager.http.limits import HttpLimits
-from rtmanager.http.messages import Handler, Refused, Request, Response, failure
-from rtmanager.http.reading import ClientLeft, Reader
+from rtmanager.http.messages import Request, Response
+from rtmanager.http.reading import RequestReader
 
 _REASON = {status.value: status.phrase for status in HTTPStatus}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RECEIVE_BYTES = 16 * 1024
 #: How much of what a refused client still sends is read before its connection is cut.
 _LINGER_BYTES = 1 << 20
 
 
+class ClientLeft(Exception):
+    """The client closed its side, and no whole request is left that could be answered."""
+
+
+class Waits(Enum):
+    """What a connection waits for its client to do, or None of these: a request of it is handled."""
+
+    NEW = "begin its first request"
+    IDLE = "begin a further request"
+    REQUEST = "send the rest of its request"
+    READER = "read its answer"
+    END = "close its side after the last answer"
+
+
 class Connection:
-    """Serves one client. `may_go_on` says whether the connection may be kept after an answer."""
+    """`waits` and `since` (monotonic seconds) say what it waits for; `deadline` when that has lasted too long."""
 
-    def __init__(
-        self,
-        client: socket.socket,
-        handler: Handler,
-        *,
-        limits: HttpLimits,
-        logger: logging.Logger,
-        may_go_on: Callable[[], bool],
-    ) -> None:
-        self._socket = client
-        self._handler = handler
-        self._limits = limits
-        self._logger = logger
-        self._may_go_on = may_go_on
-        self._reader = Reader(client, limits)
-        #: When the connection began to wait for its client (monotonic seconds); None while it serves a request.
-        self.idle_since: float | None = time.monotonic()
-        #: Whether it had an answer. A client that was not served yet is not sent away for another.
-        self.served = False
+    def __init__(self, client: socket.socket, peer: str, limits: HttpLimits) -> None:
+        self.socket = client
+        self.peer = peer
+        self.limits = limits
+        self.reader = RequestReader(limits)
+        self.waits: Waits | None = None
+        self.since = self.deadline = 0.0
+        #: What the poller watches its socket for (`selectors`), 0 when it does not.
+        self.events = 0
+        #: What of an answer the kernel has not taken yet.
+        self.unsent = memoryview(b"")
+        #: The memory that this keeps: the whole answer.
+        self.held_bytes = 0
+        #: Whether no further request is to be read; whether the client cannot be answered any more.
+        self.last = self.left = False
+        #: The request that waits for a worker, and whether the client wants to keep the connection.
+        self.request: tuple[Request, bool] | None = None
+        self._patience_s = 0.0
+        self._unread = _LINGER_BYTES
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def run(self) -> None:
-        """Serve requests until the connection ends; closes the socket."""
+    def wait_for(self, what: Waits) -> None:
+        """Begin to wait for the client."""
+        limits = self.limits
+        self.waits, self.since = what, time.monotonic()
+        self.deadline = (
+            self.since
+            + {
+                Waits.NEW: limits.receive_s,
+                Waits.IDLE: limits.idle_s,
+                Waits.REQUEST: limits.receive_s,
+                Waits.READER: limits.send_s,
+                Waits.END: limits.linger_s,
+            }[what]
+        )
+
+    def waits_for(self, *what: Waits) -> bool:
+        """Whether it waits for one of these."""
+        return self.waits in what
+
+    def receive(self) -> bool:
+        """Give the reader what has come; False when nothing has. Raises `ClientLeft` or `OSError`."""
         try:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client_is_here = True
-            while client_is_here:
-                client_is_here = self._serve_one()
-        except (ClientLeft, OSError) as error:
-            self._logger.debug("http client left", extra={"reason": repr(error)})
-        finally:
-            self._socket.close()
-
-    def end_if_idle(self) -> None:
-        """From another thread: no further request, unless one has arrived by now; that is still answered."""
-        if self.idle_since is not None:
-            self._shut(socket.SHUT_RD)
-
-    def cut(self) -> None:
-        """From another thread: end the connection, whatever it is doing."""
-        self._shut(socket.SHUT_RDWR)
-
-    def _shut(self, how: int) -> None:
-        try:
-            self._socket.shutdown(how)
-        except OSError as error:  # the connection ended by itself in this very moment
-            self._logger.debug("http connection was closed already", extra={"reason": repr(error)})
-
-    def _serve_one(self) -> bool:
-        """Answer the next request; False when there will be no other."""
-        self.idle_since = time.monotonic()
-        if not self._reader.wait(self._limits.idle_s if self.served else self._limits.receive_s):
+            data = self.socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
             return False
-        self.idle_since = None
-        began = time.monotonic()
+        if not data:
+            raise ClientLeft
+        self.reader.feed(data)
+        return True
+
+    def next_soon(self, patience_s: float) -> tuple[Request, bool] | None:
+        """The next request if it comes whole within this time, else None. Blocks its thread.
+
+        The kernel's own timer is set once and costs nothing after that; Python's would be two more system calls for
+        each request, and with each the chance to wait for the interpreter lock. Raises what `receive` and the reader
+        raise.
+        """
+        if patience_s != self._patience_s:
+            timer = struct.pack("ll", int(patience_s), int(patience_s % 1 * 1_000_000))
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timer)
+            self._patience_s = patience_s
         try:
-            request, keep = self._reader.read()
-        except Refused as refusal:
-            self._send(refusal.response(), keep=False)
-            self._log(None, refusal.status, began)
-            return self._linger()
-        response = self._answer(request)
-        keep = keep and self._may_go_on()
-        self._send(response, keep=keep, body=request.method != "HEAD")
-        self._log(request, response.status, began)
-        return keep or self._linger()
+            data = self.socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+        if not data:
+            raise ClientLeft
+        self.reader.feed(data)
+        return self.reader.next()
 
-    def _answer(self, request: Request) -> Response:
-        try:
-            return self._handler(request)
-        except Exception:  # a defect of the handler: the client must hear of it, the others must not
-            self._logger.exception("http handler failed", extra={"method": request.method, "path": request.path})
-            return failure(
-                ErrorCode.INTERNAL_ERROR, "the request failed by a defect of the service; its log has the cause"
-            )
+    def send_continue(self) -> None:
+        """Tell the client to send its body. Raises `OSError` also when there is no room for these few bytes."""
+        self.socket.send(_CONTINUE, socket.MSG_DONTWAIT)
 
-    def _send(self, response: Response, *, keep: bool, body: bool = True) -> None:
-        lines = [
-            f"HTTP/1.1 {response.status} {_REASON[response.status]}",
-            f"Date: {_http_date(int(time.time()))}",
-            f"Content-Type: {response.content_type}",
-            f"Content-Length: {len(response.body)}",
-            # HTTP/1.1 would not need `keep-alive`, HTTP/1.0 does.
-            "Connection: keep-alive" if keep else "Connection: close",
-            *(f"{name}: {value}" for name, value in response.headers.items()),
-        ]
-        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
-        self._send_bytes(head + response.body if body else head)
-        self.served = True
-
-    def _send_bytes(self, data: bytes) -> None:
-        """Nearly always one call that the kernel takes whole; only what it does not take is waited for."""
+    def answer(self, response: Response, *, keep: bool, body: bool = True) -> None:
+        """Send what the kernel takes at once, nearly always all; the rest is in `unsent`. Raises `OSError`."""
+        self.last = not keep
         with failpoints.around("http.answer"):
+            self._begin_to_send(encoded(response, keep=keep, body=body))
+
+    def refuse(self, response: Response) -> None:
+        """Send an answer that no handler gave, the last on this connection. Raises `OSError`."""
+        self.last = True
+        self._begin_to_send(encoded(response, keep=False))
+
+    def flush(self) -> None:
+        """Send more of the answer. Raises `OSError`."""
+        self._send(self.unsent)
+
+    def _begin_to_send(self, data: bytes) -> None:
+        self._send(data)
+        self.held_bytes = len(data) if self.unsent else 0
+
+    def _send(self, data: bytes | memoryview) -> None:
+        try:
+            sent = self.socket.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        self.unsent = memoryview(data)[sent:] if sent < len(data) else memoryview(b"")
+
+    def end_own_side(self) -> None:
+        """No further answer comes; the client is given a moment to read the last. Raises `OSError`."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def discard(self) -> bool:
+        """Drop what the client still sends; False when it has closed its side, or sends too much."""
+        while True:
             try:
-                sent = self._socket.send(data, socket.MSG_DONTWAIT)
+                data = self.socket.recv(1 << 16, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                sent = 0
-            if sent < len(data):
-                self._socket.settimeout(self._limits.send_s)
-                self._socket.sendall(data[sent:])
+                return True
+            self._unread -= len(data)
+            if not data or self._unread <= 0:
+                return False
 
-    def _linger(self) -> bool:
-        """End our side and wait a moment for the client to end its own; always False."""
-        self.idle_since = time.monotonic()
-        deadline = self.idle_since + self._limits.linger_s
-        self._socket.shutdown(socket.SHUT_WR)
-        unread = _LINGER_BYTES
-        while unread > 0 and (left_s := deadline - time.monotonic()) > 0:
-            self._socket.settimeout(left_s)
-            data = self._socket.recv(min(unread, 1 << 16))
-            if not data:
-                break
-            unread -= len(data)
-        return False
+    def cut(self, logger: logging.Logger) -> None:
+        """From any thread: end the connection, whatever it is doing."""
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
+        except OSError as error:  # the connection ended by itself in this very moment
+            logger.debug("http connection was closed already", extra={"reason": repr(error)})
 
-    def _log(self, request: Request | None, status: int, began: float) -> None:
-        if not self._logger.isEnabledFor(logging.DEBUG):
-            return
-        asked = {"method": request.method, "path": request.path} if request else {}
-        elapsed_ms = round((time.monotonic() - began) * 1000, 2)
-        self._logger.debug("http request", extra={**asked, "status": status, "elapsed_ms": elapsed_ms})
+
+def encoded(response: Response, *, keep: bool, body: bool = True) -> bytes:
+    """An answer as it is sent."""
+    lines = [
+        f"HTTP/1.1 {response.status} {_REASON[response.status]}",
+        f"Date: {_http_date(int(time.time()))}",
+        f"Content-Type: {response.content_type}",
+        f"Content-Length: {len(response.body)}",
+        # HTTP/1.1 would not need `keep-alive`, HTTP/1.0 does.
+        "Connection: keep-alive" if keep else "Connection: close",
+        *(f"{name}: {value}" for name, value in response.headers.items()),
+    ]
+    head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+    return head + response.body if body else head
 
 
 @lru_cache(maxsize=2)

@@ -57,6 +57,8 @@ class Router(Generic[H]):
         return handler, _decoded(segment)
 
     def _handlers(self, path: str) -> tuple[dict[str, H], str]:
+        if path == "*":  # OPTIONS of the whole server
+            return {method: handler for found in self._by_path.values() for method, handler in found.items()}, ""
         if path in self._by_path and GAME_ID not in path:
             return self._by_path[path], ""
         for pattern, handlers in self._patterns:

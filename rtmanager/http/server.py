@@ -1,104 +1,189 @@
-"""The HTTP/1.1 server: accepts connections, gives each a thread, and ends them all when it is stopped.
+"""The HTTP/1.1 server: one thread reads from all clients, a few lanes of worker threads answer whole requests.
 
-Made for a few long-lived clients and calls that last as long as an operation does. Connections are bounded
-(`HttpLimits.connections`); when all are taken, idle ones are closed, busy ones are not kept after their answer,
-and a new client waits. So neither idle nor slow clients can keep others out for longer than a request may last.
+Made for a few long-lived clients and calls that last as long as an operation does, among any number of clients that
+are slow, silent or hostile. Connections are bounded (`HttpLimits.connections`); one more takes the place of the one
+that has waited longest for its client.
 """
 
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 import time
+from collections.abc import Callable, Mapping
 
-from rtmanager.http.clients import Clients
-from rtmanager.http.connection import Connection
-from rtmanager.http.limits import HttpLimits
+from rtmanager.domain.errors import ErrorCode
+from rtmanager.http.connection import ClientLeft, Connection
+from rtmanager.http.lanes import Lane
+from rtmanager.http.limits import HttpLimits, LaneLimits
 from rtmanager.http.listening import listen
-from rtmanager.http.messages import Handler
+from rtmanager.http.messages import Handler, Refused, Request, Response, failure
+from rtmanager.http.poller import Poller
 from rtmanager.values import Address
 
-#: How long accepting pauses after it failed (no file descriptor or no thread to be had).
-_PAUSE_S = 0.1
-#: How long threads may take to notice that their connections were cut.
+#: How long workers may take to notice that their connections were cut.
 _CUT_S = 1.0
+#: A worker waits so long for the next request of the client that it answered: one that goes on at once is spared two
+#: changes of thread a request. Half of a lane's threads wait so at most, and none while others have work for it.
+_PATIENCE_S = 0.05
+
+_ALL: Mapping[str, LaneLimits] = {"all": LaneLimits(threads=64, queue=256)}
 
 
 class HttpServer:
     """Serves `handler` on `address`; an empty host means all interfaces, port 0 a free port.
 
-    The handler is called on many threads at once. A server is started once and stopped once.
+    The handler is called on many threads at once, by the lane that `lane_of` names for a request. A server is started
+    once and stopped once.
     """
 
     def __init__(
-        self, address: Address, handler: Handler, *, logger: logging.Logger, limits: HttpLimits | None = None
+        self,
+        address: Address,
+        handler: Handler,
+        *,
+        logger: logging.Logger,
+        limits: HttpLimits | None = None,
+        lanes: Mapping[str, LaneLimits] = _ALL,
+        lane_of: Callable[[Request], str] = lambda _: "all",
     ) -> None:
         self._wanted = address
         self._handler = handler
         self._logger = logger
         self._limits = limits or HttpLimits()
-        self._listener: socket.socket | None = None
-        self._acceptor = threading.Thread(target=self._accept_all, name="rtm-http", daemon=True)
+        self._lanes = {name: _ServingLane(limits, self._serve) for name, limits in lanes.items()}
+        self._lane_of = lane_of
+        self._poller: Poller | None = None
         self._stopping = threading.Event()
-        self._clients = Clients(self._limits.connections)
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port that the server listens on."""
-        if self._listener is None:
+        if self._poller is None:
             raise RuntimeError("the HTTP server was not started")
         return self._address
 
+    @property
+    def connections(self) -> int:
+        """Connections that are open now."""
+        return len(self._poller) if self._poller is not None else 0
+
     def start(self) -> None:
         """Listen and serve. Raises `OSError` naming the address when it cannot be had."""
-        self._listener = listen(self._wanted, self._limits.backlog)
-        host, port = self._listener.getsockname()[:2]
+        listener = listen(self._wanted, self._limits.backlog)
+        host, port = listener.getsockname()[:2]
         self._address = (str(host), int(port))
-        self._acceptor.start()
+        self._poller = Poller(self._limits, self._hand_on, self._logger)
+        self._poller.start(listener)
 
     def stop(self, timeout_s: float) -> None:
         """Stop listening, close idle connections, let requests in flight end within `timeout_s` seconds.
 
         Then their connections are cut; a handler that still does not return is reported and left to its thread.
         """
-        if self._listener is None or self._stopping.is_set():
+        if self._poller is None or self._stopping.is_set():
             return
-        deadline = time.monotonic() + timeout_s
         self._stopping.set()
-        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
-        self._acceptor.join()
-        self._listener.close()
-        if self._clients.all_left_by(deadline, Connection.end_if_idle):
-            return
-        if not self._clients.all_left_by(time.monotonic() + _CUT_S, Connection.cut):
-            self._logger.warning("http handlers still run", extra={"handlers": len(self._clients)})
+        self._poller.stop()
+        if not self._poller.wait_until_empty(timeout_s):
+            self._poller.cut()
+            self._poller.wait_until_empty(_CUT_S)
+        self._poller.finish()
+        until = time.monotonic() + _CUT_S
+        stuck = sum(lane.close(until) for lane in self._lanes.values())
+        if stuck:
+            self._logger.warning("http handlers still run", extra={"handlers": stuck})
 
-    def _accept_all(self) -> None:
-        assert self._listener is not None
-        while not self._stopping.is_set():
-            try:
-                client, _ = self._listener.accept()
-            except OSError as error:
-                if not self._stopping.is_set():
-                    self._logger.warning("cannot accept an http connection", extra={"reason": str(error)})
-                    self._stopping.wait(_PAUSE_S)
-                continue
-            if not self._clients.wait_for_room(self._stopping) or not self._serve(client):
-                client.close()
-
-    def _serve(self, client: socket.socket) -> bool:
-        """Hand the client to a thread of its own; False when there is none to be had."""
-        connection = Connection(
-            client, self._handler, limits=self._limits, logger=self._logger, may_go_on=self._may_go_on
-        )
+    def _hand_on(self, connection: Connection) -> Response | None:
+        """Queue the connection's request; the answer that it gets instead when that is not possible."""
+        assert connection.request is not None
+        lane = self._lanes[self._lane_of(connection.request[0])]
         try:
-            self._clients.serve(connection)
+            if lane.submit(connection):
+                return None
+            why = "as many requests as may wait are waiting already"
         except RuntimeError as error:
-            self._logger.warning("no thread for an http connection", extra={"reason": str(error)})
-            self._stopping.wait(_PAUSE_S)
-            return False
-        return True
+            self._logger.warning("no thread for an http request", extra={"reason": str(error)})
+            why = "it gets no thread from the system"
+        return failure(ErrorCode.SERVICE_UNAVAILABLE, f"the Runtime Manager is busy: {why}; try again later")
 
-    def _may_go_on(self) -> bool:
-        return not self._clients.crowded and not self._stopping.is_set()
+    def _serve(self, lane: _ServingLane, connection: Connection) -> None:
+        """On a worker: answer the connection's request, and further ones for as long as that is fair."""
+        assert self._poller is not None
+        try:
+            while self._serve_one(lane, connection):
+                pass
+        except Refused as refusal:
+            self._refuse(connection, refusal)
+        except (ClientLeft, OSError) as error:
+            self._leave(connection, error)
+        self._poller.give_back(connection)
+
+    def _serve_one(self, lane: _ServingLane, connection: Connection) -> bool:
+        """Answer one request; whether there is another for this worker."""
+        assert connection.request is not None
+        request, keep = connection.request
+        connection.request = None
+        began = time.monotonic()
+        response = self._answer(request)
+        connection.answer(response, keep=keep and not self._stopping.is_set(), body=request.method != "HEAD")
+        self._log(request, response.status, began)
+        if connection.unsent or connection.last:
+            return False
+        connection.request = connection.reader.next() if connection.reader.begun else lane.wait_for_next(connection)
+        return (
+            connection.request is not None
+            and not lane.crowded
+            and self._lanes[self._lane_of(connection.request[0])] is lane
+        )
+
+    def _answer(self, request: Request) -> Response:
+        try:
+            return self._handler(request)
+        except Exception:  # a defect of the handler: the client must hear of it, the others must not
+            self._logger.exception("http handler failed", extra={"method": request.method, "path": request.path})
+            return failure(
+                ErrorCode.INTERNAL_ERROR, "the request failed by a defect of the service; its log has the cause"
+            )
+
+    def _refuse(self, connection: Connection, refusal: Refused) -> None:
+        try:
+            connection.refuse(refusal.response())
+        except OSError as error:
+            self._leave(connection, error)
+        self._logger.debug("http request", extra={"status": refusal.status})
+
+    def _leave(self, connection: Connection, error: Exception) -> None:
+        connection.left = True
+        self._logger.debug("http client left", extra={"reason": repr(error)})
+
+    def _log(self, request: Request, status: int, began: float) -> None:
+        if not self._logger.isEnabledFor(logging.DEBUG):
+            return
+        elapsed_ms = round((time.monotonic() - began) * 1000, 2)
+        self._logger.debug(
+            "http request",
+            extra={"method": request.method, "path": request.path, "status": status, "elapsed_ms": elapsed_ms},
+        )
+
+
+class _ServingLane(Lane[Connection]):
+    """A lane whose workers may stay with a connection for its next request."""
+
+    def __init__(self, limits: LaneLimits, serve: Callable[[_ServingLane, Connection], None]) -> None:
+        super().__init__("rtm-http-client", limits, lambda connection: serve(self, connection))
+        self._may_stay = limits.threads // 2
+        self._staying = 0
+        self._lock = threading.Lock()
+
+    def wait_for_next(self, connection: Connection) -> tuple[Request, bool] | None:
+        """The client's next request, if it comes soon and nobody else has work for this thread."""
+        with self._lock:
+            if self._staying >= self._may_stay or self.crowded:
+                return None
+            self._staying += 1
+        try:
+            return connection.next_soon(_PATIENCE_S)
+        finally:
+            with self._lock:
+                self._staying -= 1

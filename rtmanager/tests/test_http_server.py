@@ -13,13 +13,14 @@ import time
 import unittest
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from http.client import HTTPConnection, HTTPMessage, parse_headers
 from typing import Any, NamedTuple
 from unittest import mock
 
-from rtmanager.http.limits import HttpLimits
+from rtmanager.http.limits import HttpLimits, LaneLimits
+from rtmanager.http.listening import listen
 from rtmanager.http.messages import Request, Response, success
+from rtmanager.http.reading import RequestReader
 from rtmanager.http.server import HttpServer
 from rtmanager.values import Address
 
@@ -52,9 +53,18 @@ class Client:
         text = self._received.read(int(headers["Content-Length"])) if body else b""
         return Answer(status, headers, json.loads(text) if text else None)
 
+    def rest_of(self, size: int) -> bytes:
+        """So many bytes behind the head of an answer."""
+        while self._received.readline() != b"\r\n":
+            pass
+        return self._received.read(size)
+
     def rest(self) -> bytes:
         """What comes until the server ends the connection."""
-        return self._received.read()
+        try:
+            return self._received.read()
+        except ConnectionResetError:
+            return b""
 
     def close(self) -> None:
         self._received.close()
@@ -73,9 +83,13 @@ class ServerTestCase(unittest.TestCase):
         self.logger = logging.Logger("http-test", logging.DEBUG)
 
     def serve(
-        self, handler: Callable[[Request], Response] = echo, limits: HttpLimits = LIMITS, host: str = "127.0.0.1"
+        self,
+        handler: Callable[[Request], Response] = echo,
+        limits: HttpLimits = LIMITS,
+        host: str = "127.0.0.1",
+        **options: Any,
     ) -> HttpServer:
-        server = HttpServer(Address(host, 0), handler, logger=self.logger, limits=limits)
+        server = HttpServer(Address(host, 0), handler, logger=self.logger, limits=limits, **options)
         server.start()
         self.addCleanup(server.stop, 1.0)
         self.port = server.address[1]
@@ -208,7 +222,7 @@ class BodiesTest(ServerTestCase):
 
     def test_chunks_are_put_together_and_their_decoration_is_dropped(self) -> None:
         client = self.client()
-        client.send(self.chunked(b"3;x=y\r\nabc\r\n00A \r\n0123456789\r\n0\r\nTrailer: t\r\n\r\n") + GET)
+        client.send(self.chunked(b"3;x=y\r\nabc\r\n00A\r\n0123456789\r\n0\r\nX-Sum: t\r\n\r\n") + GET)
         self.assertEqual(client.answer().content["body"], "abc0123456789")
         self.assertEqual(client.answer().content["method"], "GET")
 
@@ -261,7 +275,17 @@ class BodiesTest(ServerTestCase):
             (b"Content-Length: \xb2\r\n", 400),
             (b"Content-Length:\r\n", 400),
             (b"Transfer-Encoding: gzip, chunked\r\n", 501),
-            (b"Transfer-Encoding: identity\r\n", 501),
+            (b"Transfer-Encoding: gzip\r\n", 400),
+            (b"Transfer-Encoding: identity\r\n", 400),
+            (b"Transfer-Encoding: chunked, chunked\r\n", 400),
+            (b"Transfer-Encoding: xchunked\r\n", 400),
+            (b"Transfer-Encoding: chunked;q=1\r\n", 400),
+            (b"Transfer-Encoding: ,chunked\r\n", 400),
+            (b"Transfer-Encoding: chunked,\r\n", 400),
+            (b"Transfer-Encoding: \x0bchunked\r\n", 400),
+            (b"Transfer-Encoding:\r\n", 400),
+            (b"Transfer-Encoding:\r\n chunked\r\n", 400),
+            (b"Transfer-Encoding : chunked\r\n", 400),
         ):
             with self.subTest(fields=fields):
                 self.assert_refused(post + fields + b"\r\n0\r\n\r\n", status)
@@ -282,8 +306,14 @@ class BadHeadsTest(ServerTestCase):
             (b"GET /\xc3\xa9 HTTP/1.1", 400),
             (b"GE(T /a HTTP/1.1", 400),
             (b"GET a HTTP/1.1", 400),
-            (b"OPTIONS * HTTP/1.1", 400),
+            (b"GET * HTTP/1.1", 400),
+            (b"CONNECT x:80 HTTP/1.1", 400),
             (b"GET ftp://x/ HTTP/1.1", 400),
+            (b"GET https://x/ HTTP/1.1", 400),
+            (b"GET http://y/ HTTP/1.1", 400),
+            (b"GET http://u@x/ HTTP/1.1", 400),
+            (b"GET http:///a HTTP/1.1", 400),
+            (b"GET /a#b HTTP/1.1", 400),
             (b"GET /a http/1.1", 400),
             (b"GET /a HTTP/11", 400),
             (b"PRI * HTTP/2.0", 505),
@@ -363,7 +393,7 @@ class SlowClientsTest(ServerTestCase):
         client = self.client()
         client.send(GET)
         self.assertTrue(client.socket.recv(10))
-        self.wait_until(lambda: len(server._clients) == 0)
+        self.wait_until(lambda: server.connections == 0)
 
     def test_clients_that_leave_at_any_moment_harm_nobody(self) -> None:
         server = self.serve()
@@ -380,46 +410,108 @@ class SlowClientsTest(ServerTestCase):
             client.close()
         self.assertEqual(self.ask(GET).status, 200)
         server.stop(1.0)
-        self.assertEqual(len(server._clients), 0)
+        self.assertEqual(server.connections, 0)
 
 
 class CrowdTest(ServerTestCase):
-    def test_a_new_client_takes_the_place_of_the_longest_idle(self) -> None:
-        server = self.serve(limits=replace(LIMITS, connections=2))
-        first, second = self.client(), self.client()
-        for number, client in enumerate((first, second), 1):
-            client.send(GET)
-            client.answer()
-            # The client has its answer a moment before the server's thread counts itself as idle.
-            self.wait_until(partial(self.idle_clients, server, number))
+    def served(self, server: HttpServer, others: int) -> Client:
+        """A client that had an answer and may ask again, after so many others."""
+        client = self.client()
+        client.send(GET)
+        client.answer()
+        # No worker waits for its next request any more.
+        self.wait_until(lambda: server._poller is not None and len(server._poller._table.waiting()) == others + 1)
+        return client
+
+    def half_open(self, server: HttpServer, number: int) -> list[Client]:
+        """Clients that have begun a request."""
+        before = server.connections
+        clients = [self.client() for _ in range(number)]
+        for client in clients:
+            client.send(b"GET /a HTTP/1.1\r\n")
+        self.wait_until(lambda: server.connections == before + number)
+        return clients
+
+    def test_a_new_client_takes_the_place_of_the_one_that_has_waited_longest(self) -> None:
+        server = self.serve(limits=replace(LIMITS, connections=8, connections_of_a_peer=8))
+        first, *others = [self.served(server, number) for number in range(8)]
         self.assertEqual(self.ask(GET).status, 200)
         self.assertEqual(first.rest(), b"")
-        second.send(GET)
-        self.assertEqual(second.answer().status, 200)
+        for other in others:
+            other.send(GET)
+            self.assertEqual(other.answer().status, 200)
 
-    def idle_clients(self, server: HttpServer, number: int) -> bool:
-        present = list(server._clients._present)
-        return sum(each.served and each.idle_since is not None for each in present) == number
+    def test_half_open_clients_do_not_keep_a_good_one_out(self) -> None:
+        server = self.serve(limits=replace(LIMITS, connections=8, connections_of_a_peer=8))
+        with self.assertLogs(self.logger, logging.WARNING) as logs:
+            slow = self.half_open(server, 8)
+            for _ in range(20):
+                self.assertEqual(self.ask(GET).status, 200)
+        self.assertEqual(slow[0].rest(), b"")
+        self.assertIn("make room", logs.output[0])
 
-    def test_a_new_client_waits_while_all_are_busy(self) -> None:
+    def test_one_address_cannot_have_all_connections(self) -> None:
+        server = self.serve(host="", limits=replace(LIMITS, connections=12, connections_of_a_peer=8))
+        good = self.client("127.0.0.2") if self.two_addresses() else self.client()
+        good.send(GET)
+        good.answer()
+        slow = [self.client() for _ in range(20)]
+        for client in slow:
+            client.send(b"GET")
+        self.wait_until(lambda: server.connections <= 9)
+        for client in slow[:11]:
+            self.assertEqual(client.rest(), b"")
+        good.send(GET)
+        self.assertEqual(good.answer().status, 200)
+
+    def two_addresses(self) -> bool:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.2", 0))
+            except OSError:
+                return False
+        return True
+
+    def test_requests_wait_in_a_bounded_queue_and_more_are_told_so(self) -> None:
         busy, go_on = threading.Semaphore(0), threading.Event()
+        self.addCleanup(go_on.set)
 
         def slow(request: Request) -> Response:
-            busy.release()
-            go_on.wait(PATIENCE_S)
+            if request.path != "/other":
+                busy.release()
+                go_on.wait(PATIENCE_S)
             return echo(request)
 
-        self.serve(slow, replace(LIMITS, connections=2))
+        lanes = {"slow": LaneLimits(threads=2, queue=3), "other": LaneLimits(threads=1, queue=1)}
+        self.serve(slow, lanes=lanes, lane_of=lambda request: "other" if request.path == "/other" else "slow")
         clients = [self.client() for _ in range(5)]
-        for client in clients:
+        for number, client in enumerate(clients):
             client.send(GET)
-        for _ in range(2):
-            self.assertTrue(busy.acquire(timeout=PATIENCE_S))
-        self.assertFalse(busy.acquire(timeout=0.05), "more clients are served at once than allowed")
+            if number < 2:
+                self.assertTrue(busy.acquire(timeout=PATIENCE_S))
+        other = GET.replace(b"/a", b"/other")
+        self.wait_until(lambda: self.ask(other).status == 200 and self.ask(GET).status == 503)
+        self.assertFalse(busy.acquire(timeout=0.05), "more requests are handled at once than allowed")
+        refused = self.ask(GET)
+        self.assertEqual((refused.status, refused.content["error"]["code"]), (503, "service_unavailable"))
         go_on.set()
         for client in clients:
             self.assertEqual(client.answer().status, 200)
-            client.close()
+
+    def test_slow_readers_hold_no_thread_and_a_bounded_amount_of_memory(self) -> None:
+        big = Response(200, b"x" * 30_000_000)
+        limits = replace(LIMITS, unsent_bytes=70_000_000)
+        server = self.serve(
+            lambda request: big if request.path == "/big" else echo(request),
+            limits,
+            lanes={"all": LaneLimits(threads=2, queue=100)},
+        )
+        readers = [self.client() for _ in range(5)]
+        for reader in readers:
+            reader.send(GET.replace(b"/a", b"/big"))
+            self.assertEqual(self.ask(GET).status, 200)
+        self.wait_until(lambda: server.connections <= 7)  # two readers and those who asked in between
+        self.assertEqual(len(readers[-1].rest_of(30_000_000)), 30_000_000)
 
 
 class FailuresTest(ServerTestCase):
@@ -450,31 +542,47 @@ class FailuresTest(ServerTestCase):
         self.assertEqual((line["method"], line["path"], line["status"]), ("GET", "/a", 200))
 
     def test_no_file_descriptor_to_accept_with_is_survived(self) -> None:
-        server = self.serve()
-        listener = server._listener
-        assert listener is not None
-        failures = iter([OSError(errno.EMFILE, "Too many open files")])
+        failures = iter([OSError(errno.EMFILE, "Too many open files"), OSError(errno.ECONNABORTED, "aborted")])
 
-        def accept() -> object:
-            if failure := next(failures, None):
-                raise failure
-            return listener.accept()
+        def listening(*arguments: Any) -> object:
+            listener = listen(*arguments)
 
-        server._listener = mock.Mock(wraps=listener, accept=accept)
-        with self.assertLogs(self.logger, logging.WARNING) as logs:
-            self.assertEqual(self.ask(GET).status, 200)  # takes the acceptor to the mock
-            self.wait_until(lambda: bool(logs.output))
+            def accept() -> object:
+                if failure := next(failures, None):
+                    raise failure
+                return listener.accept()
+
+            return mock.Mock(wraps=listener, accept=accept, fileno=listener.fileno)
+
+        with (
+            mock.patch("rtmanager.http.server.listen", listening),
+            self.assertLogs(self.logger, logging.WARNING) as logs,
+        ):
+            self.serve()
+            self.assertEqual(self.ask(GET).status, 200)
+        self.assertEqual(len(logs.output), 2)
         self.assertIn("cannot accept", logs.output[0])
-        self.assertEqual(self.ask(GET).status, 200)
 
-    def test_no_thread_for_a_client_is_survived(self) -> None:
+    def test_no_thread_for_a_request_is_survived(self) -> None:
         self.serve()
         with (
             mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")),
             self.assertLogs(self.logger, logging.WARNING) as logs,
         ):
-            self.assertEqual(self.client().rest(), b"")
+            self.assertEqual(self.ask(GET).status, 503)
         self.assertIn("no thread", logs.output[0])
+        self.assertEqual(self.ask(GET).status, 200)
+
+    def test_a_defect_of_the_http_layer_ends_one_connection_only(self) -> None:
+        self.serve()
+        with (
+            mock.patch.object(RequestReader, "next", side_effect=ZeroDivisionError("seventeen")),
+            self.assertLogs(self.logger, logging.ERROR) as logs,
+        ):
+            client = self.client()
+            client.send(GET)
+            self.assertEqual(client.rest(), b"")
+        self.assertIn("ZeroDivisionError: seventeen", logs.output[0])
         self.assertEqual(self.ask(GET).status, 200)
 
 
@@ -541,7 +649,7 @@ class StoppingTest(ServerTestCase):
         self.assertTrue(working.wait(PATIENCE_S))
         stopper = threading.Thread(target=server.stop, args=(PATIENCE_S,))
         stopper.start()
-        server._acceptor.join(PATIENCE_S)
+        self.wait_until(self.refuses_connections)
         self.assertTrue(stopper.is_alive())
         go_on.set()
         answer = client.answer()
@@ -549,6 +657,13 @@ class StoppingTest(ServerTestCase):
         client.close()
         stopper.join(PATIENCE_S)
         self.assertFalse(stopper.is_alive())
+
+    def refuses_connections(self) -> bool:
+        try:
+            Client(self.port).close()
+        except OSError:
+            return True
+        return False
 
     def test_a_client_is_cut_when_the_time_is_over(self) -> None:
         server = self.serve()
@@ -558,7 +673,7 @@ class StoppingTest(ServerTestCase):
         began = time.monotonic()
         server.stop(0.05)
         self.assertLess(time.monotonic() - began, PATIENCE_S / 2)
-        self.assertEqual(len(server._clients), 0)
+        self.assertEqual(server.connections, 0)
 
     def test_a_handler_that_does_not_end_is_reported(self) -> None:
         working, go_on = threading.Event(), threading.Event()

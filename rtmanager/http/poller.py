@@ -1,0 +1,384 @@
+"""One thread for all connections that wait for their client: it accepts, reads requests and sends what is left.
+
+So a client that is slow costs a descriptor and some memory, and no thread: slow to begin, in its head, in its body,
+in reading its answer. A request that has come whole is handed on; its connection comes back with `give_back`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from rtmanager.http.connection import ClientLeft, Connection, Waits
+from rtmanager.http.limits import HttpLimits, open_files
+from rtmanager.http.messages import Refused, Response, invalid
+from rtmanager.http.table import ConnectionTable, peer_of
+
+#: Connections that are accepted before others are looked at.
+_ACCEPTED_AT_ONCE = 64
+#: How long accepting pauses when there is no file descriptor or memory to be had, and which errors say so.
+_PAUSE_S = 0.1
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+#: Deadlines are looked at no more often than this.
+_LOOK_S = 0.02
+#: While the server stops, a client has so long to read its last answer.
+_LAST_LOOK_S = 0.05
+#: Connections that are closed for want of room are logged once in so many seconds.
+_LOG_EVERY_S = 10.0
+_NEVER = float("inf")
+
+
+class Poller:
+    """Runs on the thread `rtm-http` from `start` until `finish`. `hand_on` must not block."""
+
+    def __init__(
+        self, limits: HttpLimits, hand_on: Callable[[Connection], Response | None], logger: logging.Logger
+    ) -> None:
+        self._limits = limits
+        #: Takes a connection with a request; an answer instead when it cannot.
+        self._hand_on = hand_on
+        self._logger = logger
+        self._table = ConnectionTable(*limits.within(open_files()))
+        self._selector = selectors.DefaultSelector()
+        self._waker, self._woken = socket.socketpair()
+        self._waker.setblocking(False)
+        self._woken.setblocking(False)
+        self._notified = False
+        self._mail: deque[Connection] = deque()
+        self._mail_lock = threading.Lock()
+        self._listener: socket.socket | None = None
+        #: A client for whom there was no room, with its peer.
+        self._held: tuple[socket.socket, str] | None = None
+        self._thread = threading.Thread(target=self._run, name="rtm-http", daemon=True)
+        self._readers: set[Connection] = set()
+        #: When deadlines are to be looked at; when accepting goes on after a pause.
+        self._look_at = self._accept_at = _NEVER
+        self._closed_for_room = 0
+        self._logged_at = -_NEVER
+        self._stopping = False
+        self._cutting = False
+        self._finishing = False
+        self._finished = False
+        self._empty = threading.Event()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def start(self, listener: socket.socket) -> None:
+        """Serve the clients of this listening socket, which is closed by `stop`."""
+        listener.setblocking(False)
+        self._listener = listener
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        self._selector.register(self._woken, selectors.EVENT_READ, self._hear)
+        self._thread.start()
+
+    def give_back(self, connection: Connection) -> None:
+        """From a worker: its request is answered, or there is another, or (`last`, with no answer) the client left."""
+        with self._mail_lock:
+            if not self._finished:
+                self._mail.append(connection)
+                self._wake()
+                return
+        connection.socket.close()
+
+    def stop(self) -> None:
+        """From any thread: accept nothing more, close what is idle, serve requests that have begun."""
+        self._stopping = True
+        self._wake()
+
+    def wait_until_empty(self, timeout_s: float) -> bool:
+        """Whether all connections ended within this time."""
+        return self._empty.wait(timeout_s)
+
+    def cut(self) -> None:
+        """From any thread: end all connections, whatever they are doing."""
+        self._cutting = True
+        self._wake()
+
+    def finish(self) -> None:
+        """End the thread; connections that are not back by now are closed by their workers."""
+        self._finishing = True
+        self._wake()
+        self._thread.join()
+        self._selector.close()
+        self._waker.close()
+        self._woken.close()
+
+    def _wake(self) -> None:
+        if not self._notified:
+            self._notified = True
+            try:
+                self._waker.send(b"\0")
+            except BlockingIOError:
+                self._logger.debug("the http thread is awake already")
+
+    def _hear(self) -> None:
+        self._woken.recv(4096)
+        self._notified = False
+
+    def _run(self) -> None:
+        while not self._finishing:
+            for key, _ in self._selector.select(self._timeout()):
+                if isinstance(key.data, Connection):
+                    self._guarded(key.data, self._ready)
+                else:
+                    key.data()
+            while self._mail:
+                self._guarded(self._mail.popleft(), self._taken_back)
+            now = time.monotonic()
+            if now >= self._accept_at:
+                self._resume_accepting()
+            if self._stopping and self._listener is not None:
+                self._begin_to_stop()
+            if self._cutting:
+                self._cut_all()
+            if now >= self._look_at:
+                self._look(now)
+            if self._stopping and not len(self._table):
+                self._empty.set()
+        with self._mail_lock:
+            self._finished = True
+        for connection in (*self._mail, *self._table.waiting()):
+            connection.socket.close()
+
+    def _timeout(self) -> float | None:
+        soonest = min(self._look_at, self._accept_at)
+        return None if soonest == _NEVER else max(0.0, soonest - time.monotonic())
+
+    def _guarded(self, connection: Connection, step: Callable[[Connection], None]) -> None:
+        """One connection never ends the others: its client may go at any moment, and a defect is logged."""
+        try:
+            step(connection)
+        except (ClientLeft, OSError) as error:
+            self._logger.debug("http client left", extra={"reason": repr(error)})
+            self._close(connection)
+        except Exception:
+            self._logger.exception("an http connection failed by a defect")
+            self._close(connection)
+
+    # Accepting
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                client, address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._logger.warning("cannot accept an http connection", extra={"reason": str(error)})
+                if error.errno in _NO_ROOM:
+                    self._make_room(None)
+                    self._pause()
+                return
+            if not self._welcome(client, peer_of(address[0])):
+                return
+
+    def _pause(self) -> None:
+        assert self._listener is not None
+        self._selector.unregister(self._listener)
+        self._accept_at = time.monotonic() + _PAUSE_S
+
+    def _resume_accepting(self) -> None:
+        assert self._listener is not None
+        self._accept_at = _NEVER
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        held, self._held = self._held, None
+        if held is not None:
+            self._welcome(*held)
+
+    def _welcome(self, client: socket.socket, peer: str) -> bool:
+        """Take the client in; False when there is no room: it waits, and those behind it too."""
+        if self._table.crowded_for(peer) and not self._make_room(peer):
+            self._held = (client, peer)
+            self._pause()
+            return False
+        try:
+            client.setblocking(True)  # every call here says itself that it does not wait
+            connection = Connection(client, peer, self._limits)
+        except OSError as error:
+            self._logger.debug("http client left", extra={"reason": repr(error)})
+            client.close()
+            return True
+        self._table.add(connection)
+        self._wait(connection, Waits.NEW)
+        return True
+
+    def _make_room(self, peer: str | None) -> bool:
+        """Close the connection that has waited longest for its client; False when none waits."""
+        while (connection := self._table.longest_waiting(peer)) is not None:
+            if connection.waits_for(Waits.IDLE):
+                # A request that has arrived by now is still answered; the connection then waits no longer.
+                self._guarded(connection, self._ready)
+                if connection.waits is None:
+                    if peer is not None and not self._table.crowded_for(peer):
+                        return True
+                    continue
+            self._close(connection)
+            self._count_closed()
+            return True
+        return False
+
+    def _count_closed(self) -> None:
+        self._closed_for_room += 1
+        now = time.monotonic()
+        if now - self._logged_at >= _LOG_EVERY_S:
+            self._logger.warning(
+                "http connections closed to make room for others",
+                extra={"closed": self._closed_for_room, "connections": len(self._table)},
+            )
+            self._closed_for_room, self._logged_at = 0, now
+
+    # Waiting for clients
+
+    def _wait(self, connection: Connection, what: Waits) -> None:
+        connection.wait_for(what)
+        if self._stopping and what is Waits.END:
+            connection.deadline = min(connection.deadline, connection.since + _LAST_LOOK_S)
+        self._look_at = min(self._look_at, connection.deadline)
+        self._table.note_wait(connection)
+        self._watch(connection, selectors.EVENT_WRITE if what is Waits.READER else selectors.EVENT_READ)
+        if what is Waits.READER:
+            self._readers.add(connection)
+            self._bound_unsent()
+        else:
+            self._readers.discard(connection)
+
+    def _watch(self, connection: Connection, events: int) -> None:
+        if connection.events == events:
+            return
+        if not connection.events:
+            self._selector.register(connection.socket, events, connection)
+        elif events:
+            self._selector.modify(connection.socket, events, connection)
+        else:
+            self._selector.unregister(connection.socket)
+        connection.events = events
+
+    def _close(self, connection: Connection) -> None:
+        self._watch(connection, 0)
+        connection.waits = None
+        self._readers.discard(connection)
+        self._table.remove(connection)
+        connection.socket.close()
+
+    def _bound_unsent(self) -> None:
+        """Close the slowest readers while all answers that wait for readers take more memory than they may."""
+        while len(self._readers) > 1 and sum(each.held_bytes for each in self._readers) > self._limits.unsent_bytes:
+            self._close(min(self._readers, key=lambda each: each.since))
+            self._count_closed()
+
+    def _ready(self, connection: Connection) -> None:
+        """The client did something, or can take more."""
+        if connection.waits is Waits.READER:
+            connection.flush()
+            if not connection.unsent:
+                self._go_on(connection)
+        elif connection.waits is Waits.END:
+            if not connection.discard():
+                self._close(connection)
+        elif connection.waits is not None and connection.receive():
+            self._advance(connection)
+
+    def _advance(self, connection: Connection) -> None:
+        """Something was received: a whole request is handed on, the rest of another waited for."""
+        try:
+            connection.request = connection.reader.next()
+        except Refused as refusal:
+            self._refuse(connection, refusal.response())
+            return
+        if connection.request is not None:
+            self._dispatch(connection)
+            return
+        if connection.reader.begun or connection.waits is Waits.NEW:
+            if connection.waits is not Waits.REQUEST:
+                self._wait(connection, Waits.REQUEST)
+            if connection.reader.takes_continue():
+                connection.send_continue()
+        elif connection.waits is None:
+            self._wait(connection, Waits.IDLE)
+
+    def _dispatch(self, connection: Connection) -> None:
+        self._watch(connection, 0)
+        self._readers.discard(connection)
+        self._table.forget_wait(connection)
+        connection.waits = None
+        instead = self._hand_on(connection)
+        if instead is not None:
+            connection.request = None
+            self._refuse(connection, instead)
+
+    def _refuse(self, connection: Connection, response: Response) -> None:
+        connection.refuse(response)
+        self._logger.debug("http request", extra={"status": response.status})
+        self._go_on(connection)
+
+    def _taken_back(self, connection: Connection) -> None:
+        if connection.left:
+            self._close(connection)
+        else:
+            self._go_on(connection)
+
+    def _go_on(self, connection: Connection) -> None:
+        """After an answer: send its rest, end, or turn to the next request."""
+        if connection.unsent:
+            self._wait(connection, Waits.READER)
+        elif connection.last:
+            connection.end_own_side()
+            self._wait(connection, Waits.END)
+        elif connection.request is not None:
+            self._dispatch(connection)
+        else:
+            connection.waits = None
+            self._advance(connection)
+            if self._stopping and connection.waits_for(Waits.IDLE):
+                self._close_idle(connection)
+
+    # Deadlines and the end
+
+    def _look(self, now: float) -> None:
+        for connection in self._table.waiting():
+            if connection.deadline <= now:
+                self._guarded(connection, self._too_late)
+        soonest = min((each.deadline for each in self._table.waiting()), default=_NEVER)
+        self._look_at = max(soonest, now + _LOOK_S)
+
+    def _too_late(self, connection: Connection) -> None:
+        if connection.waits is Waits.REQUEST:
+            limit_s = self._limits.receive_s
+            late = invalid(f"the request was not complete after {limit_s:g} seconds", status=408)
+            self._refuse(connection, late.response())
+        else:
+            self._close(connection)
+
+    def _begin_to_stop(self) -> None:
+        assert self._listener is not None
+        if self._accept_at == _NEVER:
+            self._selector.unregister(self._listener)
+        self._listener.close()
+        self._listener, self._accept_at = None, _NEVER
+        if self._held is not None:
+            self._held[0].close()
+        for connection in self._table.waiting():
+            if connection.waits in (Waits.NEW, Waits.IDLE):
+                self._close_idle(connection)
+            elif connection.waits is Waits.END:
+                self._wait(connection, Waits.END)
+
+    def _close_idle(self, connection: Connection) -> None:
+        """Close it, unless a request has begun to arrive by now; that is still answered."""
+        self._guarded(connection, self._ready)
+        if connection.waits in (Waits.NEW, Waits.IDLE):
+            self._close(connection)
+
+    def _cut_all(self) -> None:
+        for connection in self._table.waiting():
+            self._close(connection)
+        for connection in self._table:
+            connection.cut(self._logger)

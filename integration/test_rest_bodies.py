@@ -92,8 +92,36 @@ class Bodies(RuntimeTestCase):
         message = self.refused(self.send("POST", "/start", long), 400, "start_config_invalid")
         self.assertLess(len(message), 1000)
 
-    def test_the_body_is_json_whatever_its_content_type_says(self) -> None:
-        for content_type in ("application/json; charset=utf-8", "text/plain", ""):
+    def test_a_body_has_to_be_called_json(self) -> None:
+        for content_type in ("application/json; charset=utf-8", "Application/JSON"):
             with self.subTest(content_type):
                 answer = self.send("POST", "/stop", b'{"reason":"finished"}', {"Content-Type": content_type})
                 self.refused(answer, 404, "not_found")
+        for content_type in ("text/plain", "", "application/json; charset=utf-16"):
+            with self.subTest(content_type):
+                answer = self.send("POST", "/stop", b'{"reason":"finished"}', {"Content-Type": content_type})
+                self.refused(answer, 415, "invalid_request")
+
+    def test_a_page_in_a_browser_can_do_nothing(self) -> None:
+        """A foreign origin, and one whose name was rebound to the manager's address."""
+        self.post("start", {"image_ref": self.engine.ref})
+        for status, headers in (
+            (403, {"Origin": "https://evil.example"}),
+            (403, {"Origin": "null"}),
+            (403, {"Sec-Fetch-Site": "cross-site"}),
+            (421, {"Host": "evil.example", "Origin": "http://evil.example"}),
+        ):
+            for method, path, body in (
+                ("POST", "/stop", b'{"reason":"finished"}'),
+                ("POST", "/restart", b""),
+                ("DELETE", "/container", None),
+                ("GET", "", None),
+            ):
+                with self.subTest(path, headers=headers):
+                    self.refused(self.send(method, path, body, headers), status, "invalid_request")
+        self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start"])
+
+    def test_a_listed_host_is_served(self) -> None:
+        self.start_runtime(HTTP_HOSTS="rtm.example.org")
+        self.refused(self.send("POST", "/restart", b"", {"Host": "RTM.example.org:443"}), 404, "not_found")
+        self.refused(self.send("POST", "/restart", b"", {"Host": "rtm.example.com"}), 421, "invalid_request")

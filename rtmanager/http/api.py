@@ -30,15 +30,16 @@ from rtmanager.operations.store import GameBusy, Histories, Records
 RUNTIMES = "/api/v1/internal/runtimes"
 #: Operations that callers may wait for at once.
 WAITING_CALLS = 96
-#: Kinds of requests that never wait for each other: liveness asks nobody, readiness waits up to two seconds for
-#: dependencies, reads for PostgreSQL, operations for their end. A few threads more than may wait tell the next that.
+#: Kinds of requests that never wait for each other: liveness and metrics ask nobody, readiness waits up to two seconds
+#: for dependencies, reads for PostgreSQL, operations for their end. A few threads more than may wait tell the next so.
 LANES: Mapping[str, LaneLimits] = {
     "liveness": LaneLimits(threads=4, queue=1024),
     "readiness": LaneLimits(threads=8, queue=128),
     "reads": LaneLimits(threads=64, queue=256),
     "operations": LaneLimits(threads=WAITING_CALLS + 16, queue=256),
 }
-LIVENESS, READINESS = "/healthz", "/readyz"
+LIVENESS, READINESS, METRICS = "/healthz", "/readyz", "/metrics"
+_LANE_OF_PATH = {LIVENESS: "liveness", METRICS: "liveness", READINESS: "readiness"}
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -83,7 +84,7 @@ class Api:
             {
                 ("GET", LIVENESS): Endpoint(reads.healthz),
                 ("GET", READINESS): Endpoint(reads.readyz),
-                ("GET", "/metrics"): Endpoint(reads.metrics),
+                ("GET", METRICS): Endpoint(reads.metrics),
                 ("GET", RUNTIMES): Endpoint(reads.runtimes, query=("status", "limit", "cursor")),
                 ("GET", game): Endpoint(reads.runtime),
                 ("GET", f"{game}/health"): Endpoint(reads.health),
@@ -103,9 +104,9 @@ class Api:
 
     def lane(self, request: Request) -> str:
         """Which of `LANES` answers the request."""
-        if request.method not in ("GET", "HEAD"):
-            return "operations"
-        return {LIVENESS: "liveness", READINESS: "readiness"}.get(request.path, "reads")
+        if request.method == "GET" or request.method == "HEAD":
+            return _LANE_OF_PATH.get(request.path, "reads")
+        return "operations"
 
     def handle(self, request: Request) -> Response:
         """The answer to a request; safe for any number of threads, never raises."""

@@ -1,7 +1,7 @@
 """One client's connection: its socket, what has come of its next request, what has not left of its last answer.
 
 It belongs to one thread at a time: to the poller while it waits for its client, to a worker while a request of it is
-handled. Nothing here blocks but `next_soon`.
+handled. Nothing here blocks but `next_soon` and `flush_soon`.
 
 An answer leaves as one piece: head and body in two small packets would wait for each other's acknowledgement
 (40 ms a request).
@@ -64,7 +64,7 @@ class Connection:
         self.last = self.left = False
         #: The request that waits for a worker, and whether the client wants to keep the connection.
         self.request: tuple[Request, bool] | None = None
-        self._patience_s = 0.0
+        self._bounded_receive = False
         self._unread = _LINGER_BYTES
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -105,10 +105,9 @@ class Connection:
         each request, and with each the chance to wait for the interpreter lock. Raises what `receive` and the reader
         raise.
         """
-        if patience_s != self._patience_s:
-            timer = struct.pack("ll", int(patience_s), int(patience_s % 1 * 1_000_000))
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timer)
-            self._patience_s = patience_s
+        if not self._bounded_receive:
+            self._bound(socket.SO_RCVTIMEO, patience_s)
+            self._bounded_receive = True
         try:
             data = self.socket.recv(_RECEIVE_BYTES)
         except BlockingIOError:
@@ -117,6 +116,16 @@ class Connection:
             raise ClientLeft
         self.reader.feed(data)
         return self.reader.next()
+
+    def flush_soon(self, patience_s: float) -> None:
+        """Send as much of the answer as the client takes within this time. Blocks its thread. Raises `OSError`."""
+        self._bound(socket.SO_SNDTIMEO, patience_s)
+        self._send(self.unsent, 0)
+
+    def _bound(self, option: int, patience_s: float) -> None:
+        """Bound each blocking receive or send."""
+        timer = struct.pack("ll", int(patience_s), int(patience_s % 1 * 1_000_000))
+        self.socket.setsockopt(socket.SOL_SOCKET, option, timer)
 
     def send_continue(self) -> None:
         """Tell the client to send its body. Raises `OSError` also when there is no room for these few bytes."""
@@ -141,9 +150,9 @@ class Connection:
         self._send(data)
         self.held_bytes = len(data) if self.unsent else 0
 
-    def _send(self, data: bytes | memoryview) -> None:
+    def _send(self, data: bytes | memoryview, flags: int = socket.MSG_DONTWAIT) -> None:
         try:
-            sent = self.socket.send(data, socket.MSG_DONTWAIT)
+            sent = self.socket.send(data, flags)
         except BlockingIOError:
             sent = 0
         self.unsent = memoryview(data)[sent:] if sent < len(data) else memoryview(b"")

@@ -45,7 +45,7 @@ class RequestReader:
         head = self._head or self._take_head()
         if head is None:
             return None
-        body = self._take_body(head)
+        body = b"" if head.length == 0 else self._take_body(head)
         if body is None:
             return None
         self._head, self._chunks, self._continue_owed = None, None, False
@@ -58,7 +58,7 @@ class RequestReader:
 
     def _take_head(self) -> Head | None:
         buffer = self._buffer
-        while buffer[:2] == b"\r\n":  # an empty line before a request is a habit of old clients (RFC 9112, 2.2)
+        while buffer.startswith(b"\r\n"):  # an empty line before a request is a habit of old clients (RFC 9112, 2.2)
             del buffer[:2]
             self._checked = 0
         end = buffer.find(_HEAD_END, max(0, self._checked - 3))
@@ -70,9 +70,10 @@ class RequestReader:
         head = parse_head(bytes(buffer[:end]), self._limits)
         del buffer[: end + len(_HEAD_END)]
         self._checked = 0
-        self._head = head
-        self._chunks = ChunkedBody(self._limits) if head.length is None else None
-        self._continue_owed = head.awaits_continue
+        if head.length != 0:
+            self._head = head
+            self._chunks = ChunkedBody(self._limits) if head.length is None else None
+            self._continue_owed = head.awaits_continue
         return head
 
     def _check_so_far(self) -> None:
@@ -94,8 +95,6 @@ class RequestReader:
         if self._chunks is not None:
             return self._chunks.take(self._buffer)
         assert head.length is not None
-        if not head.length:
-            return b""
         if len(self._buffer) < head.length:
             return None
         body = bytes(self._buffer[: head.length])

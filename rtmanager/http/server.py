@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.http.connection import ClientLeft, Connection
@@ -23,9 +24,11 @@ from rtmanager.values import Address
 
 #: How long workers may take to notice that their connections were cut.
 _CUT_S = 1.0
-#: A worker waits so long for the next request of the client that it answered: one that goes on at once is spared two
-#: changes of thread a request. Half of a lane's threads wait so at most, and none while others have work for it.
+#: A worker waits so long for a client to take its answer, and then for its next request: one that goes on at once is
+#: spared two changes of thread a request. Half of a lane's threads wait so at most, none while others have work for it.
 _PATIENCE_S = 0.05
+
+T = TypeVar("T")
 
 _ALL: Mapping[str, LaneLimits] = {"all": LaneLimits(threads=64, queue=256)}
 
@@ -128,9 +131,11 @@ class HttpServer:
         response = self._answer(request)
         connection.answer(response, keep=keep and not self._stopping.is_set(), body=request.method != "HEAD")
         self._log(request, response.status, began)
+        if connection.unsent:
+            lane.stay(connection.flush_soon)
         if connection.unsent or connection.last:
             return False
-        connection.request = connection.reader.next() if connection.reader.begun else lane.wait_for_next(connection)
+        connection.request = connection.reader.next() if connection.reader.begun else lane.stay(connection.next_soon)
         return (
             connection.request is not None
             and not lane.crowded
@@ -176,14 +181,14 @@ class _ServingLane(Lane[Connection]):
         self._staying = 0
         self._lock = threading.Lock()
 
-    def wait_for_next(self, connection: Connection) -> tuple[Request, bool] | None:
-        """The client's next request, if it comes soon and nobody else has work for this thread."""
+    def stay(self, step: Callable[[float], T]) -> T | None:
+        """Give the client a moment to do its part, unless somebody else has work for this thread."""
         with self._lock:
             if self._staying >= self._may_stay or self.crowded:
                 return None
             self._staying += 1
         try:
-            return connection.next_soon(_PATIENCE_S)
+            return step(_PATIENCE_S)
         finally:
             with self._lock:
                 self._staying -= 1

@@ -319,6 +319,29 @@ class ParserTest(unittest.TestCase):
         good = {"a=b": {"a": "b"}, "a=b, c = d ": {"a": "b", "c": "d"}, "a=": {"a": ""}, "a=b=c": {"a": "b=c"}}
         self.check(values.options, good, ("", "a", "=b", "a=b,", "a=b,,c=d"))
 
+    def test_host_names(self) -> None:
+        good = {
+            "rtm.example.org": frozenset({"rtm.example.org"}),
+            " RTM.example.org. , b.c:8096": frozenset({"rtm.example.org", "b.c"}),
+            "": frozenset(),
+        }
+        bad = (
+            ",",
+            "a.b,",
+            "a.b,,c.d",
+            "*.b",
+            "*",
+            "http://a.b",
+            "a.b/",
+            "a b",
+            "a..b",
+            ".b",
+            "käse.de",
+            "a.b:x",
+            "a.b:",
+        )
+        self.check(values.host_names, good, (*bad, "-a.b", "a" * 64 + ".b", "[::1]", "u@a.b"))
+
     def test_exporters(self) -> None:
         self.check(values.exporter, {"none": "none"}, ("", "otlp", "None"))
 

@@ -110,6 +110,8 @@ class ApiTestCase(unittest.TestCase):
         path, _, query = path.partition("?")
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if data:
+            named.setdefault("content-type", "application/json")
         return self.api.handle(Request(method, path, query, named, data))
 
     def assert_refused(self, asked: tuple[int, Any], code: ErrorCode, *words: str, status: int | None = None) -> None:

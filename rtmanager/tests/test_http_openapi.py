@@ -206,7 +206,24 @@ def _refusals() -> list[Case]:
         Case(name, 431, documented_as="default", body=body, headers=too_large)
         for name, body in {"internalHealthz": None, **dict.fromkeys(READS), **BODIES}.items()
     ]
-    return [replace(case, code="invalid_request") for case in (*refused, *unread)]
+    foreign = [
+        Case(name, status, body=body, headers=headers)
+        for name, body in {"internalHealthz": None, **dict.fromkeys(READS), **BODIES}.items()
+        for status, headers in (
+            (403, {"Origin": "https://evil.example"}),
+            (403, {"Origin": "null"}),
+            (403, {"Sec-Fetch-Site": "cross-site"}),
+            (421, {"Host": "evil.example"}),
+        )
+        if status == 403 or name not in ("internalHealthz", "internalReadyz")
+    ]
+    untyped = [
+        Case(name, 415, body=body or b"{}", headers={"Content-Type": kind})
+        for name, body in BODIES.items()
+        if name != "internalCleanupRuntimeContainer"
+        for kind in ("text/plain", "")
+    ]
+    return [replace(case, code="invalid_request") for case in (*refused, *unread, *foreign, *untyped)]
 
 
 def _failures(service: Service) -> list[Case]:
@@ -356,7 +373,7 @@ class ReplayTest(unittest.TestCase):
         replay = self.replay()
         replay.play(Case("internalGetRuntime", 200))
         left = {outcome for outcome in replay.unprovoked() if outcome.operation_id == "internalGetRuntime"}
-        self.assertEqual({outcome.status for outcome in left}, {"400", "404", "500", "503", "default"})
+        self.assertEqual({outcome.status for outcome in left}, {"400", "403", "404", "421", "500", "503", "default"})
 
     def test_a_code_without_example_is_noticed(self) -> None:
         del self.document["components"]["responses"]["StartFailed"]["content"]["application/json"]["examples"][

@@ -35,6 +35,8 @@ from harness.fixtures.redis import Redis
 from harness.fixtures.redis import start as start_redis
 from harness.fixtures.registry import Registry
 from harness.fixtures.registry import start as start_registry
+from harness.fixtures.slow_clients import Kind as SlowKind
+from harness.fixtures.slow_clients import SlowClients
 from harness.fixtures.stateroot import StateRoot
 from harness.fixtures.stateroot import create as create_state_root
 from harness.images import engine as engine_image
@@ -64,6 +66,8 @@ __all__ = [
     "Registry",
     "RuntimeTestCase",
     "ServicesTestCase",
+    "SlowClients",
+    "SlowKind",
     "StateRoot",
     "WaitFailed",
     "build_image",

@@ -40,9 +40,8 @@ RAW = {
     "os.mkdir": {"prepare"},
     "os.fchown": {"_adjust"},
     "os.fchmod": {"_adjust"},
-    "_socket.send": {"_send_bytes"},
     # The second tells a client that waits to go on sending; nothing has been done for it yet.
-    "_socket.sendall": {"_send_bytes", "_read_body"},
+    "self.socket.send": {"_send", "send_continue"},
 }
 #: Of these nothing is used that is not listed above.
 WATCHED_OS = {"mkdir", "makedirs", "fchown", "chown", "fchmod", "chmod", "remove", "unlink", "rmdir", "rename"}

@@ -35,7 +35,7 @@ WAITING_CALLS = 96
 LANES: Mapping[str, LaneLimits] = {
     "liveness": LaneLimits(threads=4, queue=1024),
     "readiness": LaneLimits(threads=8, queue=128),
-    "reads": LaneLimits(threads=64, queue=256),
+    "reads": LaneLimits(threads=40, queue=512),
     "operations": LaneLimits(threads=WAITING_CALLS + 16, queue=256),
 }
 LIVENESS, READINESS, METRICS = "/healthz", "/readyz", "/metrics"

@@ -21,13 +21,19 @@ W = TypeVar("W")
 
 
 class Lane(Generic[W]):
-    """Hands each piece of work to one of at most `limits.threads` threads, in the order of arrival."""
+    """Hands each piece of work to one of at most `limits.threads` threads, in the order of arrival.
+
+    What can wait (`later`) has an unbounded queue of its own and a quarter of the threads, when nothing else is due.
+    """
 
     def __init__(self, name: str, limits: LaneLimits, work: Callable[[W], None]) -> None:
         self._name = name
         self._limits = limits
         self._work = work
         self._queue: deque[W] = deque()
+        self._later: deque[W] = deque()
+        #: Threads at work on what can wait, and how many of them there may be.
+        self._at_later, self._most_at_later = 0, max(1, limits.threads // 4)
         self._changed = threading.Condition()
         self._threads: set[threading.Thread] = set()
         #: Threads that are done and gone in a moment.
@@ -41,21 +47,25 @@ class Lane(Generic[W]):
     @property
     def crowded(self) -> bool:
         """Whether work waits for a thread."""
-        return bool(self._queue)
+        return bool(self._queue or self._later)
 
-    def submit(self, work: W) -> bool:
+    def submit(self, work: W, *, later: bool = False) -> bool:
         """Queue the work; False when the queue is full. Raises `RuntimeError` when no thread at all can be had."""
         with self._changed:
-            if len(self._queue) >= self._limits.queue:
-                return False
-            self._queue.append(work)
-            if self._idle >= len(self._queue):
+            if later:
+                queue, room = self._later, self._at_later < self._most_at_later
+            else:
+                queue, room = self._queue, True
+                if len(queue) >= self._limits.queue:
+                    return False
+            queue.append(work)
+            if self._idle >= len(self._queue) + len(self._later):
                 self._changed.notify()
-            elif len(self._threads) < self._limits.threads:
-                self._add_thread(work)
+            elif room and len(self._threads) < self._limits.threads:
+                self._add_thread(queue, work)
         return True
 
-    def _add_thread(self, work: W) -> None:
+    def _add_thread(self, queue: deque[W], work: W) -> None:
         self._leaving = {thread for thread in self._leaving if thread.is_alive()}
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._threads.add(thread)
@@ -64,13 +74,17 @@ class Lane(Generic[W]):
         except RuntimeError:
             self._threads.remove(thread)
             if not self._threads:
-                self._queue.remove(work)
+                queue.remove(work)
                 raise
 
     def _run(self) -> None:
         try:
-            while (work := self._next()) is not None:
+            while (found := self._next()) is not None:
+                work, later = found
                 self._work(work)
+                if later:
+                    with self._changed:
+                        self._at_later -= 1
         finally:
             with self._changed:
                 thread = threading.current_thread()
@@ -78,19 +92,24 @@ class Lane(Generic[W]):
                 self._leaving.add(thread)
                 self._changed.notify_all()
 
-    def _next(self) -> W | None:
+    def _next(self) -> tuple[W, bool] | None:
+        """The next piece of work, and whether it was one that can wait."""
         with self._changed:
-            while not self._queue:
-                if self._closed:
+            while True:
+                if self._queue:
+                    return self._queue.popleft(), False
+                if self._later and self._at_later < self._most_at_later:
+                    self._at_later += 1
+                    return self._later.popleft(), True
+                if self._closed and not self._later:
                     return None
                 self._idle += 1
                 try:
                     noticed = self._changed.wait(_SPARE_S)
                 finally:
                     self._idle -= 1
-                if not noticed and not self._queue:
+                if not noticed and not self.crowded:
                     return None
-            return self._queue.popleft()
 
     def close(self, deadline: float) -> int:
         """Let the threads end once the queue is empty; the number of those that do not until then (monotonic)."""

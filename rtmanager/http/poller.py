@@ -38,10 +38,10 @@ class Poller:
     """Runs on the thread `rtm-http` from `start` until `finish`. `hand_on` must not block."""
 
     def __init__(
-        self, limits: HttpLimits, hand_on: Callable[[Connection], Response | None], logger: logging.Logger
+        self, limits: HttpLimits, hand_on: Callable[[Connection, bool], Response | None], logger: logging.Logger
     ) -> None:
         self._limits = limits
-        #: Takes a connection with a request; an answer instead when it cannot.
+        #: Takes a connection with a request, and whether it can wait; an answer instead when it cannot.
         self._hand_on = hand_on
         self._logger = logger
         self._table = ConnectionTable(*limits.within(open_files()))
@@ -294,7 +294,8 @@ class Poller:
             self._refuse(connection, refusal.response())
             return
         if connection.request is not None:
-            self._dispatch(connection)
+            # A client that sends requests before it has its answers waits behind those who do not.
+            self._dispatch(connection, later=connection.waits is None)
             return
         if connection.reader.begun or connection.waits is Waits.NEW:
             if connection.waits is not Waits.REQUEST:
@@ -304,12 +305,12 @@ class Poller:
         elif connection.waits is None:
             self._wait(connection, Waits.IDLE)
 
-    def _dispatch(self, connection: Connection) -> None:
+    def _dispatch(self, connection: Connection, *, later: bool) -> None:
         self._watch(connection, 0)
         self._readers.discard(connection)
         self._table.forget_wait(connection)
         connection.waits = None
-        instead = self._hand_on(connection)
+        instead = self._hand_on(connection, later)
         if instead is not None:
             connection.request = None
             self._refuse(connection, instead)
@@ -333,7 +334,7 @@ class Poller:
             connection.end_own_side()
             self._wait(connection, Waits.END)
         elif connection.request is not None:
-            self._dispatch(connection)
+            self._dispatch(connection, later=False)
         else:
             connection.waits = None
             self._advance(connection)

@@ -97,12 +97,12 @@ class HttpServer:
         if stuck:
             self._logger.warning("http handlers still run", extra={"handlers": stuck})
 
-    def _hand_on(self, connection: Connection) -> Response | None:
+    def _hand_on(self, connection: Connection, later: bool) -> Response | None:
         """Queue the connection's request; the answer that it gets instead when that is not possible."""
         assert connection.request is not None
         lane = self._lanes[self._lane_of(connection.request[0])]
         try:
-            if lane.submit(connection):
+            if lane.submit(connection, later=later):
                 return None
             why = "as many requests as may wait are waiting already"
         except RuntimeError as error:
@@ -133,14 +133,10 @@ class HttpServer:
         self._log(request, response.status, began)
         if connection.unsent:
             lane.stay(connection.flush_soon)
-        if connection.unsent or connection.last:
+        if connection.unsent or connection.last or lane.crowded:
             return False
         connection.request = connection.reader.next() if connection.reader.begun else lane.stay(connection.next_soon)
-        return (
-            connection.request is not None
-            and not lane.crowded
-            and self._lanes[self._lane_of(connection.request[0])] is lane
-        )
+        return connection.request is not None and self._lanes[self._lane_of(connection.request[0])] is lane
 
     def _answer(self, request: Request) -> Response:
         try:

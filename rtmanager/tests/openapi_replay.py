@@ -108,7 +108,7 @@ class Replay:
         Raises `AssertionError` with all faults found.
         """
         operation = self.operations[case.operation_id]
-        faults = list(_request_faults(operation, case))
+        faults = list(request_faults(operation, case))
         if case.obeys and faults:
             raise AssertionError(f"{case.outcome}: the document forbids the request: {faults}")
         if not case.obeys and not faults:
@@ -118,7 +118,7 @@ class Replay:
         case.prepare()
         status, headers, body = self._send(operation, case)
         response = operation.content["responses"][case.outcome.status]
-        faults = list(_response_faults(response, case, status, headers, body))
+        faults = list(response_faults(response, case, status, headers, body))
         if faults:
             raise AssertionError(f"{case.outcome}: {faults}; the answer was {status} {body!r}")
         self._seen.add(case.outcome)
@@ -184,7 +184,7 @@ def _known_codes(schema: Mapping[str, Any]) -> set[str]:
     return found
 
 
-def _request_faults(operation: Operation, case: Case) -> Iterator[str]:
+def request_faults(operation: Operation, case: Case) -> Iterator[str]:
     given = {
         "path": {"game_id": case.game_id} if "{game_id}" in operation.template else {},
         "query": case.query,
@@ -224,7 +224,7 @@ def _request_body_faults(expected: Mapping[str, Any] | None, body: bytes | None)
         yield from _faults(expected["content"][JSON]["schema"], content)
 
 
-def _response_faults(
+def response_faults(
     response: Mapping[str, Any], case: Case, status: int, headers: http.client.HTTPMessage, body: bytes
 ) -> Iterator[str]:
     if status != case.status:

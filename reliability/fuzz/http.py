@@ -28,6 +28,8 @@ RAW_EVERY = 200
 #: No answer takes so long: a request that never ends is refused after ten seconds.
 HANG_S = 20.0
 CLIENTS = 4
+#: What the log says of a defect of the HTTP layer.
+_DEFECTS = ("request failed", "http handler failed", "failed by a defect", "met a defect")
 #: Violations of one run that are worth reading.
 _SHOWN = 20
 
@@ -58,8 +60,9 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
             if process.exit_code is not None:
                 violations.append(f"the manager ended with {process.exit_code}")
             log = process.log.read_text()
-    if "Traceback" in log:
-        violations.append(f"a traceback in the log: {log[log.index('Traceback') :][:2000]}")
+    violations += [
+        f"a defect in the log: {line[:2000]}" for line in log.splitlines() if any(d in line for d in _DEFECTS)
+    ]
     report(f"{count} requests by status: {dict(sorted(fuzz.statuses.items()))}")
     return violations[:_SHOWN]
 

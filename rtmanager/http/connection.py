@@ -137,10 +137,10 @@ class Connection:
         with failpoints.around("http.answer"):
             self._begin_to_send(encoded(response, keep=keep, body=body))
 
-    def refuse(self, response: Response) -> None:
+    def refuse(self, response: Response, *, body: bool = True) -> None:
         """Send an answer that no handler gave, the last on this connection. Raises `OSError`."""
         self.last = True
-        self._begin_to_send(encoded(response, keep=False))
+        self._begin_to_send(encoded(response, keep=False, body=body))
 
     def flush(self) -> None:
         """Send more of the answer. Raises `OSError`."""

@@ -81,10 +81,12 @@ class Lane(Generic[W]):
         try:
             while (found := self._next()) is not None:
                 work, later = found
-                self._work(work)
-                if later:
-                    with self._changed:
-                        self._at_later -= 1
+                try:
+                    self._work(work)
+                finally:
+                    if later:
+                        with self._changed:
+                            self._at_later -= 1
         finally:
             with self._changed:
                 thread = threading.current_thread()

@@ -124,28 +124,35 @@ class Poller:
 
     def _run(self) -> None:
         while not self._finishing:
-            for key, _ in self._selector.select(self._timeout()):
-                if isinstance(key.data, Connection):
-                    self._guarded(key.data, self._ready)
-                else:
-                    key.data()
-            while self._mail:
-                self._guarded(self._mail.popleft(), self._taken_back)
-            now = time.monotonic()
-            if now >= self._accept_at:
-                self._resume_accepting()
-            if self._stopping and self._listener is not None:
-                self._begin_to_stop()
-            if self._cutting:
-                self._cut_all()
-            if now >= self._look_at:
-                self._look(now)
-            if self._stopping and not len(self._table):
-                self._empty.set()
+            try:
+                self._step()
+            except Exception:  # whatever it is, the clients of this service are served on
+                self._logger.exception("the http thread met a defect")
+                time.sleep(_PAUSE_S)
         with self._mail_lock:
             self._finished = True
         for connection in (*self._mail, *self._table.waiting()):
             connection.socket.close()
+
+    def _step(self) -> None:
+        for key, _ in self._selector.select(self._timeout()):
+            if isinstance(key.data, Connection):
+                self._guarded(key.data, self._ready)
+            else:
+                key.data()
+        while self._mail:
+            self._guarded(self._mail.popleft(), self._taken_back)
+        now = time.monotonic()
+        if now >= self._accept_at:
+            self._resume_accepting()
+        if self._stopping and self._listener is not None:
+            self._begin_to_stop()
+        if self._cutting:
+            self._cut_all()
+        if now >= self._look_at:
+            self._look(now)
+        if self._stopping and not len(self._table):
+            self._empty.set()
 
     def _timeout(self) -> float | None:
         soonest = min(self._look_at, self._accept_at)
@@ -312,11 +319,13 @@ class Poller:
         connection.waits = None
         instead = self._hand_on(connection, later)
         if instead is not None:
+            assert connection.request is not None
+            head_only = connection.request[0].method == "HEAD"
             connection.request = None
-            self._refuse(connection, instead)
+            self._refuse(connection, instead, body=not head_only)
 
-    def _refuse(self, connection: Connection, response: Response) -> None:
-        connection.refuse(response)
+    def _refuse(self, connection: Connection, response: Response, *, body: bool = True) -> None:
+        connection.refuse(response, body=body)
         self._logger.debug("http request", extra={"status": response.status})
         self._go_on(connection)
 

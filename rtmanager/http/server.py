@@ -120,6 +120,9 @@ class HttpServer:
             self._refuse(connection, refusal)
         except (ClientLeft, OSError) as error:
             self._leave(connection, error)
+        except Exception as defect:  # the client is left alone, the worker lives on
+            self._logger.exception("an http connection failed by a defect")
+            self._leave(connection, defect)
         self._poller.give_back(connection)
 
     def _serve_one(self, lane: _ServingLane, connection: Connection) -> bool:

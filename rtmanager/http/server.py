@@ -50,6 +50,11 @@ class HttpServer:
             raise RuntimeError("the HTTP server was not started")
         return self._address
 
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the thread that accepts connections has ended though nobody stopped the server."""
+        return self._acceptor.ident is not None and not self._stopping.is_set() and not self._acceptor.is_alive()
+
     def start(self) -> None:
         """Listen and serve. Raises `OSError` naming the address when it cannot be had."""
         self._listener = listen(self._wanted, self._limits.backlog)

@@ -1,8 +1,8 @@
 """A worker's thread: one step again and again until it is stopped.
 
 The only place where a loop survives an error. A dependency that does not answer is reported once when it goes, once
-more for each other reason that it then gives, and when it is back; anything else is a defect, reported each time with
-its traceback, and the loop goes on after a pause: a worker that silently died would be worse.
+more for each other reason that it then gives, and when it is back. Anything else is a defect: its `WorkerStatus` counts
+and reports it, and the loop goes on after a pause, since a worker that silently died would be worse.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from time import monotonic
 
 from rtmanager.domain.errors import Unavailable
 from rtmanager.operations.wake import Wake
+from rtmanager.workers.status import WorkerStatus
 
 #: Pauses after the first and after each further failure in a row, in seconds.
 FIRST_PAUSE_S = 0.1
@@ -43,6 +44,7 @@ class Loop:
         interrupt: Callable[[], None] | None = None,
         steady: bool = False,
         delayed: bool = False,
+        status: WorkerStatus | None = None,
     ) -> None:
         self.name = name
         self._step = step
@@ -54,14 +56,19 @@ class Loop:
         self._delayed = delayed
         self._stopping = threading.Event()
         self._failures = 0
+        self._reported = False
         self._reasons: set[str] = set()
         #: What the last step had to say of a dependency that did not answer; None when it did.
         self.away: Unavailable | None = None
         self._thread = threading.Thread(target=self._run, name=f"rtm-{name}", daemon=True)
+        self._started = False
+        self.status = status or WorkerStatus(name, logger)
+        self.status.watch(lambda: self._started and not self._stopping.is_set() and not self._thread.is_alive())
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+        self._started = True
 
     def close(self) -> None:
         """End the loop after its present step, which is interrupted, and wait until the thread has ended."""
@@ -89,19 +96,24 @@ class Loop:
                 self._wake.wait(max(0.0, self._pause() - spent_s))
 
     def _guarded_step(self) -> bool:
+        self.status.began()
         try:
             more = self._step()
         except Unavailable as error:
             self._failures += 1
             self._report(error)
             return False
-        except Exception:  # a defect: keep the worker alive and the traceback visible
+        except BaseException as error:  # noqa: BLE001 - a defect, or a library's SystemExit: the worker stays alive
             self._failures += 1
-            self._logger.exception("worker step failed", extra={"worker": self.name})
+            self._reported = self.status.failed(error) or self._reported
             return False
+        finally:
+            self.status.paused()
+        self.status.succeeded()
         if self._failures:
-            self._logger.info("worker is back", extra={"worker": self.name, "failures": self._failures})
-            self._failures, self.away = 0, None
+            if self._reported:
+                self._logger.info("worker is back", extra={"worker": self.name, "failures": self._failures})
+            self._failures, self._reported, self.away = 0, False, None
             self._reasons.clear()
         return more
 
@@ -110,6 +122,7 @@ class Loop:
         self.away = error
         if str(error) not in self._reasons and len(self._reasons) < MOST_REASONS and not self._stopping.is_set():
             self._reasons.add(str(error))
+            self._reported = True
             self._logger.warning(
                 "dependency does not answer, waiting for it",
                 extra={"worker": self.name, "dependency": error.dependency, "error": str(error)},

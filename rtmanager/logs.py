@@ -186,7 +186,10 @@ class _Logger(logging.Logger):
         extra: Mapping[str, object] | None = None,
         sinfo: str | None = None,
     ) -> logging.LogRecord:
-        record = super().makeRecord(name, level, fn, lno, msg, args, exc_info, func, None, sinfo)
+        try:
+            record = super().makeRecord(name, level, fn, lno, msg, args, exc_info, func, None, sinfo)
+        except Exception:  # noqa: BLE001 - it asks the only argument for its class, which may raise anything
+            record = super().makeRecord(name, level, fn, lno, msg, (), exc_info, func, None, sinfo)
         for key, value in (extra or {}).items():
             record.__dict__[f"{key}_" if key in _STANDARD or key == "about" else key] = value
         return record
@@ -253,7 +256,7 @@ def adopt_process(logger: logging.Logger, thread_failed: Callable[[str, BaseExce
     def uncaught_in_thread(found: threading.ExceptHookArgs) -> None:
         name = found.thread.name if found.thread else "unknown"
         error = found.exc_value or found.exc_type()
-        logger.error("a thread ended by a defect", exc_info=error, extra={"thread": name})
+        logger.error("a thread ended by a defect", exc_info=error, extra={"thread_name": name})
         thread_failed(name, error)
 
     def unraisable(found: sys.UnraisableHookArgs) -> None:

@@ -11,10 +11,14 @@ MUTANTS = (
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
         parts.database.open()
-        return _Service(self._config, self._logger, parts).start(stack)
+        metrics = Metrics()
+        self._workers = _workers(metrics, self._logger)
+        return _Service(self._config, self._logger, parts, metrics, self._workers).start(stack)
 """,
         new="""        parts.database.open()
-        http = _Service(self._config, self._logger, parts).start(stack)
+        metrics = Metrics()
+        self._workers = _workers(metrics, self._logger)
+        http = _Service(self._config, self._logger, parts, metrics, self._workers).start(stack)
         migrate(parts.database, self._logger)
         return http
 """,

@@ -22,7 +22,8 @@ from rtmanager.log_values import as_text
 LIMIT_S = 2.0
 #: How long `close` waits for questions under way, all together; what hangs longer ends with the process.
 CLOSE_S = 10.0
-#: Bytes of what an unforeseen error says.
+#: Bytes of one problem: a server's own words may be long. And of what an unforeseen error says.
+PROBLEM_BYTES = 1_000
 REASON_BYTES = 300
 
 
@@ -53,7 +54,8 @@ class Readiness:
             asked = dict(self._asked)
         wait([question.answer for question in asked.values()], LIMIT_S)
         wrong = {name: self._problem(question.answer) for name, question in asked.items()}
-        return {**self._workers(), **{name: problem for name, problem in wrong.items() if problem}}
+        problems = {**self._workers(), **{name: problem for name, problem in wrong.items() if problem}}
+        return {name: as_text(problem, PROBLEM_BYTES) for name, problem in problems.items()}
 
     def close(self) -> None:
         """Wait a moment for questions under way; what they ask should be closed by now."""

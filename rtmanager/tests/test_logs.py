@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
+import random
 import signal
 import sys
 import threading
 import unittest
 import warnings
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -329,6 +331,43 @@ class HostileTest(LogsTestCase):
         with mock.patch.object(log_values, "_escaped", side_effect=json.dumps) as escaped:
             self.logger.info("x", extra={"field": text})
         self.assertLess(max(len(call.args[0]) for call in escaped.mock_calls), 10_000)
+
+
+class GeneratedTest(LogsTestCase):
+    """Values that nobody thought of, the same in each run."""
+
+    def test_whatever_is_logged_is_one_line_of_json(self) -> None:
+        chance = random.Random(13)
+        for _ in range(300):
+            extra = {self.text(chance): self.value(chance, 0) for _ in range(chance.randrange(5))}
+            message = chance.choice([self.text(chance), Raising(), "%s %d", "%(a)s", ValueError("e")])
+            arguments = chance.choice([(), (1,), (Raising(),), ({"a": 1},), ("x", 2, 3)])
+            error = ValueError(self.text(chance)) if chance.random() < 0.3 else None
+            with about(game_id=self.value(chance, 0)):
+                self.logger.error(message, *arguments, exc_info=error, extra=extra)
+        lines = self.lines()
+        self.assertEqual(len(lines), 300)
+        self.assertNotIn("a log line could not be made", {line["message"] for line in lines})
+
+    def text(self, chance: random.Random) -> str:
+        alphabet = chance.choice(["abc", "\x00\n\r\x1b", "é✓🙂", "\ud800\udfff", "\u2028\x85\x9b", '"\\'])
+        return "".join(chance.choices(alphabet, k=chance.randrange(20))) * chance.choice([1, 1, 1000])
+
+    def value(self, chance: random.Random, level: int) -> object:
+        values: list[Callable[[], object]] = [
+            lambda: self.text(chance),
+            lambda: chance.choice([float("nan"), -0.0, 1e308, None, True, 10 ** chance.randrange(5000)]),
+            lambda: chance.randbytes(chance.randrange(300)) * chance.choice([1, 1000]),
+            lambda: chance.choice(
+                [Raising(), NotText(), Endless(a=1), ValueError(self.text(chance)), object, range(9)]
+            ),
+            lambda: [self.value(chance, level + 1) for _ in range(chance.randrange(6))] * chance.choice([1, 50]),
+            lambda: {
+                chance.choice([self.text(chance), 1, None, Raising(), b"k"]): self.value(chance, level + 1)
+                for _ in range(chance.randrange(6))
+            },
+        ]
+        return chance.choice(values if level < 6 else values[:4])()
 
 
 class ProcessTest(unittest.TestCase):

@@ -75,6 +75,11 @@ class ReadinessTest(unittest.TestCase):
             self.assertLess(len(problem), 600)
             self.assertEqual((heard.pop(), ready()), (error, {}))
 
+    def test_what_a_server_says_is_bounded_and_on_one_line(self) -> None:
+        (problem,) = self.make(redis=mock.Mock(side_effect=Unavailable("redis", "a\nb" * 100_000)))().values()
+        self.assertTrue(problem.isprintable())
+        self.assertLess(len(problem), 1_100)
+
     def test_what_workers_met_is_no_reason_to_raise_either(self) -> None:
         heard: list[BaseException] = []
         ready = Readiness({"redis": away}, mock.Mock(side_effect=TypeError("no")), heard.append)

@@ -270,6 +270,7 @@ class _Service:
             histories=self._histories,
             readiness=self._readiness,
             metrics=self._watch.metrics,
+            defect=lambda: self._workers.count("http"),
             logger=self._logger,
         )
         server = HttpServer(self._config.http_addr, api.handle, logger=self._logger)

@@ -40,6 +40,8 @@ RESTART_POLL_S = 1.0
 #: A step that takes longer hangs: it waits for many containers, each with a deadline of its own, but comes round.
 STUCK_S = 600.0
 STUCK_PERIODS = 10.0
+#: One look waits for a few answers of Docker and of PostgreSQL.
+LOOK_STUCK_S = 300.0
 #: One step listens for fifteen seconds, and every wait before it has a deadline.
 EVENTS_STUCK_S = 120.0
 
@@ -100,7 +102,9 @@ class Watch:
             restarts=_restart_policy(config),
             works_on=works_on,
         )
-        self._attention = Attention(settler.settle, logger=logger, status=workers.status("attention"))
+        self._attention = Attention(
+            settler.settle, logger=logger, status=workers.status("attention", stuck_s=LOOK_STUCK_S)
+        )
         self.reconciler = Reconciler(
             findings=self._findings,
             runtime=self._runtime,

@@ -45,7 +45,7 @@ class Api:
     """The API over its collaborators.
 
     `readiness` gives what does not answer, and why; nothing when ready. `metrics` gives what was counted, in the
-    text format of Prometheus.
+    text format of Prometheus. `defect` is called for each request that failed by a defect.
     """
 
     def __init__(
@@ -57,9 +57,11 @@ class Api:
         readiness: Callable[[], Mapping[str, str]],
         logger: logging.Logger,
         metrics: Callable[[], str] = lambda: "",
+        defect: Callable[[], object] = lambda: None,
         waiting_calls: int = WAITING_CALLS,
     ) -> None:
         self._logger = logger
+        self._defect = defect
         # A random part for each start of the service and a number: unique, and cheaper than a UUID each time.
         self._id_prefix = uuid.uuid4().hex[:16]
         self._id_numbers = itertools.count(1)
@@ -114,6 +116,7 @@ class Api:
             self._logger.exception(
                 "request failed", extra={"request_id": request_id, "method": request.method, "path": request.path}
             )
+            self._defect()
             return failure(
                 ErrorCode.INTERNAL_ERROR,
                 f"the request failed by a defect of the Runtime Manager; its log has the cause under {request_id}",

@@ -136,6 +136,24 @@ class LoopTest(unittest.TestCase):
         self.run_script(*[Unavailable("redis", "refused")] * 10)
         self.assertEqual(self.loop.status.problem(), "")
 
+    def test_a_close_leaves_a_step_that_hangs_for_ever_and_an_interrupt_that_fails(self) -> None:
+        released = threading.Event()
+        entered = threading.Event()
+        self.addCleanup(released.set)
+
+        def step() -> bool:
+            entered.set()
+            return released.wait(PATIENCE_S)
+
+        with mock.patch.multiple(loop_module, _NUDGE_S=0.001, LEFT_AFTER_S=0.05):
+            interrupt = mock.Mock(side_effect=TypeError("no"))
+            loop = Loop("test", step, period_s=60, logger=self.heard.logger, interrupt=interrupt)
+            loop.start()
+            self.assertTrue(entered.wait(PATIENCE_S))
+            loop.close()
+        told = ["worker could not be interrupted", "worker does not end, its thread is left"]
+        self.assertEqual(self.heard.messages, told)
+
     def test_a_thread_that_ends_by_itself_is_told(self) -> None:
         with mock.patch.object(Loop, "_guarded_step", side_effect=SystemExit):
             loop = Loop("test", lambda: False, period_s=1, logger=self.heard.logger)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import unittest
 from collections import Counter
 
@@ -94,6 +95,16 @@ class FailingTest(StatusTestCase):
         self.clock.now += 59
         self.assertEqual(self.status.problem(), "")
         self.clock.now += 2
+        self.assertIn("has not ended for 61 s", self.status.problem())
+        self.status.paused()
+        self.assertEqual(self.status.problem(), "")
+
+    def test_of_several_threads_the_one_that_has_been_longest_in_its_step_counts(self) -> None:
+        self.status.began()
+        self.clock.now += 61
+        other = threading.Thread(target=self.status.began)
+        other.start()
+        other.join()
         self.assertIn("has not ended for 61 s", self.status.problem())
         self.status.paused()
         self.assertEqual(self.status.problem(), "")

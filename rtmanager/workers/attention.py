@@ -24,6 +24,8 @@ FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 #: Pause of a thread whose look got no answer.
 AWAY_PAUSE_S = 0.5
+#: How long a close waits for the looks under way, each of which has a deadline.
+LEFT_AFTER_S = 60.0
 #: As many looks without an answer are told as something that a person should see to.
 TRIES_UNTIL_TOLD = 30
 
@@ -103,8 +105,11 @@ class Attention:
         with self._changed:
             self._closing.set()
             self._changed.notify_all()
+        until = monotonic() + LEFT_AFTER_S
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, until - monotonic()))
+            if thread.is_alive():
+                self._logger.error("a look at a game does not end, its thread is left", extra={"left": thread.name})
 
     def look(self, game_id: str, hint: Hint | None = None, *, delay_s: float = 0.0) -> None:
         """Let a game be looked at in `delay_s` seconds, or earlier if it was to be anyway."""
@@ -156,6 +161,7 @@ class Attention:
 
     def _look(self, game_id: str, case: _Case) -> bool:
         """Whether to look again."""
+        self._status.began()
         try:
             settled = self._settle(game_id, case.hint)
         except Unavailable as error:
@@ -167,6 +173,8 @@ class Attention:
         except BaseException as error:  # noqa: BLE001 - a defect: the next pass names the game again
             self._status.failed(error, item=game_id, message="look at a game failed")
             return False
+        finally:
+            self._status.paused()
         self._status.succeeded()
         return not settled
 

@@ -23,6 +23,8 @@ LONGEST_PAUSE_S = 2.0
 MOST_REASONS = 5
 #: How often a stop repeats its interruption until the thread has noticed.
 _NUDGE_S = 0.02
+#: A thread that has not ended so long after it was to is left: the process has to end all the same.
+LEFT_AFTER_S = 60.0
 
 
 class Loop:
@@ -71,9 +73,16 @@ class Loop:
         self._started = True
 
     def close(self) -> None:
-        """End the loop after its present step, which is interrupted, and wait until the thread has ended."""
+        """End the loop after its present step, which is interrupted, and wait until the thread has ended.
+
+        A step that hangs is left to its thread after `LEFT_AFTER_S`.
+        """
         self._stopping.set()
+        until = monotonic() + LEFT_AFTER_S
         while self._thread.is_alive():
+            if monotonic() > until:
+                self._logger.error("worker does not end, its thread is left", extra={"worker": self.name})
+                return
             if self._interrupt is not None:
                 self._try_interrupt(self._interrupt)
             self._wake.set()
@@ -85,6 +94,8 @@ class Loop:
         except Unavailable:
             # What the step waits for is gone, so the step is about to fail by itself.
             self._logger.debug("worker could not be interrupted", extra={"worker": self.name})
+        except Exception as error:  # noqa: BLE001 - a defect: what else is to be stopped has to be stopped
+            self.status.failed(error, message="worker could not be interrupted")
 
     def _run(self) -> None:
         if self._delayed:

@@ -96,7 +96,8 @@ class WorkerStatus:
         self._last = ""
         self._row_began = 0.0
         self._since = ""
-        self._step_began: float | None = None
+        #: When the step of each thread began that is in one.
+        self._steps: dict[int, float] = {}
         self._ended: Callable[[], bool] = lambda: False
 
     def watch(self, ended: Callable[[], bool]) -> None:
@@ -104,12 +105,12 @@ class WorkerStatus:
         self._ended = ended
 
     def began(self) -> None:
-        """A step begins."""
-        self._step_began = self._clock()
+        """A step of this thread begins."""
+        self._steps[threading.get_ident()] = self._clock()
 
     def paused(self) -> None:
-        """The step is over, whatever came of it."""
-        self._step_began = None
+        """This thread's step is over, whatever came of it."""
+        self._steps.pop(threading.get_ident(), None)
 
     def failed(self, error: BaseException, *, item: str = "", message: str = "worker step failed") -> bool:
         """A defect; whether it was logged. `item` is what it was about."""
@@ -142,7 +143,7 @@ class WorkerStatus:
         """What is wrong with it, for a person; empty when nothing is."""
         if self._ended():
             return "its thread has ended by a defect: restart this instance; its log has the traceback"
-        began, now = self._step_began, self._clock()
+        began, now = min(list(self._steps.values()), default=None), self._clock()
         if began is not None and now - began > self._stuck_s:
             return f"its step has not ended for {now - began:.0f} s: restart this instance if that goes on"
         with self._lock:

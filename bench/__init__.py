@@ -8,4 +8,8 @@ round for us in brackets. In each round every side runs once, one right after th
 order, so that a busy machine slows all of them down; the milliseconds are those of this machine at that time and
 are comparable within one table only. A reference may be a floor, such as the bare calls of Docker that any
 implementation has to make: then the figure is below one, and says which share of our time those calls are.
+
+Before and after each contest fixed pieces of work are timed (`calibration`). When the two differ by more than a fifth,
+the machine was not the same, and its rows are "not measured". `python -m bench page` adds the results to
+docs/generated/bench-history.tsv, of which each row keeps ten (`history`).
 """

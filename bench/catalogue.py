@@ -4,7 +4,7 @@ To add one, write a module with a function that returns a `Bench`, and put its n
 only when the bench is run, so that each may need packages of its own.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 
@@ -31,6 +31,8 @@ class Bench:
 
     contests: Callable[[], Iterable[Contest]] = _no_contests
     measures: Callable[[], Iterable[Measure]] = _no_measures
+    #: What its figures depend on besides the processor: see `calibration`.
+    leans_on: Collection[str] = ()
     #: What a reader must know of the conditions: versions, images, settings.
     notes: Mapping[str, str] = field(default_factory=dict)
 

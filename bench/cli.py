@@ -4,11 +4,15 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from bench import page
-from bench.catalogue import BENCHES, load
+from bench.calibration import Yardstick, apart
+from bench.catalogue import BENCHES, Bench, load
 from bench.errors import BenchError
+from bench.measure import Measure
 from bench.report import Result, tables, write_json
 from harness.errors import HarnessError
 from harness.runs import ending
@@ -22,17 +26,33 @@ def run(name: str, rounds: int | None, json_path: Path) -> None:
     began = time.monotonic()
     bench = load(name)
     results = []
-    for contest in bench.contests():
-        sys.stderr.write(f"== {contest.title}: {contest.rounds_of(rounds)} rounds of {len(contest.sides)}\n")
-        results.append(Result.of(contest, rounds))
-    measures = list(bench.measures())
-    write_json(json_path, name, results, measures, bench.notes)
+    with closing(Yardstick.of(bench.leans_on)) as yardstick:
+        for contest in bench.contests():
+            sys.stderr.write(f"== {contest.title}: {contest.rounds_of(rounds)} rounds of {len(contest.sides)}\n")
+            results.append(Result.of(contest, rounds, yardstick.speed))
+        measures = measured(bench, yardstick)
+    write_json(json_path, name, results, measures, bench.notes, asked_rounds=rounds)
     for each in tables([figure for result in results for figure in result.figures()], measures):
         print(each)
         print()
     for what, note in bench.notes.items():
         print(f"- {what}: {note}")
+    reasons = [each.unmeasured for each in measures]
+    reasons += [figure.unmeasured for result in results for figure in result.figures()]
+    if any(reasons):
+        words = "rows are not measured, the machine was not the same before and after"
+        sys.stderr.write(f"bench: {sum(map(bool, reasons))} {words}\n")
     sys.stderr.write(f"{name} took {time.monotonic() - began:.0f} s; every run is in {json_path}\n")
+
+
+def measured(bench: Bench, yardstick: Yardstick) -> list[Measure]:
+    """The measures that stand alone, and whether they were measured."""
+    before = yardstick.speed()
+    measures = list(bench.measures())
+    if not measures:
+        return []
+    why_not = apart(before, yardstick.speed())
+    return [replace(each, unmeasured=why_not) for each in measures]
 
 
 def failures(error: BaseException) -> Iterator[str]:

@@ -44,11 +44,13 @@ class Figure:
     ours_per_second: float | None = None
     theirs_per_second: float | None = None
     goal: Goal | None = None
+    #: Why it was not measured after all; see `calibration`.
+    unmeasured: str = ""
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal is; None when there is none."""
-        if self.goal is None:
+        """Whether the goal is; None when there is none, or nothing was measured."""
+        if self.goal is None or self.unmeasured:
             return None
         below = ((self.ratio, self.goal.median), (self.ratio_p95, self.goal.p95))
         quick = self.goal.per_second is None or (self.ours_per_second or 0.0) >= self.goal.per_second
@@ -60,7 +62,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
-def figures(contest: Contest, samples: Samples) -> Iterator[Figure]:
+def figures(contest: Contest, samples: Samples, unmeasured: str = "") -> Iterator[Figure]:
     """One for each phase and reference."""
     for phase in samples[contest.ours.name][0]:
         ours = [sample[phase] for sample in samples[contest.ours.name]]
@@ -80,6 +82,7 @@ def figures(contest: Contest, samples: Samples) -> Iterator[Figure]:
                 ours_per_second=_rate(contest, phase, ours),
                 theirs_per_second=_rate(contest, phase, theirs),
                 goal=contest.goals.get(phase) if number == 0 else None,
+                unmeasured=unmeasured,
             )
 
 

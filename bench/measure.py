@@ -16,11 +16,13 @@ class Measure:
     at_least: float | None = None
     #: How many games there were, where that is what is varied.
     games: int | None = None
+    #: Why it was not measured after all; see `calibration`.
+    unmeasured: str = ""
 
     @property
     def reached(self) -> bool | None:
-        """Whether it keeps its limits; None when it has none."""
-        if self.at_most is None and self.at_least is None:
+        """Whether it keeps its limits; None when it has none, or was not measured."""
+        if self.unmeasured or (self.at_most is None and self.at_least is None):
             return None
         return (self.at_most is None or self.value <= self.at_most) and (
             self.at_least is None or self.value >= self.at_least

@@ -1,4 +1,4 @@
-"""`python -m bench page`: the tables of the last runs put into docs/performance.md, and its plots drawn.
+"""`python -m bench page`: the tables of the last runs put into docs/performance.md, its plots drawn, the history kept.
 
 The page's sentences are written by hand, its figures are not: what stands between the marks `<!-- bench NAME -->` and
 `<!-- end -->` is replaced by what the bench of that name wrote to its file.
@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import history
 from bench.errors import BenchError
+from bench.history import HISTORY
 
 PAGE = Path("docs", "performance.md")
 PLOT = Path("docs", "performance.svg")
@@ -33,6 +35,7 @@ def write(folder: Path) -> None:
     if not contents:
         raise BenchError(f"no bench has left a file in {folder}: run python -m bench {names(text)[0]} first")
     PAGE.write_text(filled(text, contents))
+    history.update(HISTORY, contents.values())
     _draw(list(contents.values()))
 
 
@@ -57,7 +60,8 @@ def filled(text: str, contents: Mapping[str, Content]) -> str:
 def _draw(contents: Sequence[Content]) -> None:
     from bench import plot
 
-    plot.draw([each for content in contents for each in content["figures"]], PLOT)
+    figures = [each for content in contents for each in content["figures"] if not each.get("unmeasured")]
+    plot.draw(figures, PLOT)
     plot.draw_growth(growing([each for content in contents for each in content["measures"]]), GROWTH)
 
 
@@ -65,6 +69,6 @@ def growing(measures: Sequence[Any]) -> dict[str, dict[int, float]]:
     """Values by the number of games, of what was measured with several."""
     found: dict[str, dict[int, float]] = {}
     for each in measures:
-        if each["games"] is not None:
+        if each["games"] is not None and not each.get("unmeasured"):
             found.setdefault(each["what"], {})[each["games"]] = each["value"]
     return {what: dict(sorted(points.items())) for what, points in found.items() if len(points) > 1}

@@ -3,11 +3,14 @@
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench import history
+from bench.calibration import Speed, apart
 from bench.contest import Contest, Goal, Samples, hold
 from bench.figures import Figure, Spread, figures
 from bench.measure import Measure
@@ -25,15 +28,19 @@ class Result:
 
     contest: Contest
     samples: Samples
+    #: How fast the machine was before and after.
+    speeds: tuple[Speed, Speed] = ({}, {})
 
     @classmethod
-    def of(cls, contest: Contest, rounds: int | None) -> "Result":
-        """Hold it now."""
-        return cls(contest, hold(contest, rounds))
+    def of(cls, contest: Contest, rounds: int | None, speed: Callable[[], Speed] = dict) -> "Result":
+        """Hold it now; `speed` tells how fast the machine is."""
+        before = speed()
+        samples = hold(contest, rounds)
+        return cls(contest, samples, (before, speed()))
 
     def figures(self) -> list[Figure]:
         """What it comes to."""
-        return list(figures(self.contest, self.samples))
+        return list(figures(self.contest, self.samples, apart(*self.speeds)))
 
 
 def table(found: Sequence[Figure]) -> str:
@@ -44,8 +51,7 @@ def table(found: Sequence[Figure]) -> str:
 def measures_table(found: Sequence[Measure]) -> str:
     """The measures as a markdown table."""
     rows = (
-        f"| {each.what} | {'' if each.games is None else f'{each.games:,}'} | {number(each.value)} {each.unit} "
-        f"| {_limits(each)} |"
+        f"| {each.what} | {'' if each.games is None else f'{each.games:,}'} | {_measured(each)} | {_limits(each)} |"
         for each in found
     )
     return "\n".join([_MEASURES_HEAD, *rows])
@@ -58,8 +64,17 @@ def number(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
+def _measured(each: Measure) -> str:
+    return f"not measured: {each.unmeasured}" if each.unmeasured else f"{number(each.value)} {each.unit}"
+
+
 def _rows(found: Sequence[Figure]) -> Iterator[str]:
     for each in found:
+        if each.unmeasured:
+            # Without its milliseconds, which nobody could compare with anything.
+            what, why = f"{each.contest}: {each.phase}", f"not measured: {each.unmeasured}"
+            yield f"| {what} | | {each.reference} | | {why} | | {each.rounds} |"
+            continue
         ours, theirs = _cell(each.ours, each.ours_per_second), _cell(each.theirs, each.theirs_per_second)
         ratio = f"**{each.ratio:.2f}** ({each.ratio_p95:.2f})"
         goal = _asked(each.goal, each.reached) if each.goal else ""
@@ -86,20 +101,34 @@ def _limits(measure: Measure) -> str:
         *([] if measure.at_most is None else [f"≤ {number(measure.at_most)}"]),
         *([] if measure.at_least is None else [f"≥ {number(measure.at_least)}"]),
     ]
-    return f"{', '.join(asked)}: {'reached' if measure.reached else '**missed**'}" if asked else ""
+    verdict = {True: ": reached", False: ": **missed**", None: ""}[measure.reached]
+    return f"{', '.join(asked)}{verdict}" if asked else ""
 
 
 def write_json(
-    path: Path, bench: str, results: Sequence[Result], measures: Sequence[Measure], notes: Mapping[str, str]
+    path: Path,
+    bench: str,
+    results: Sequence[Result],
+    measures: Sequence[Measure],
+    notes: Mapping[str, str],
+    *,
+    asked_rounds: int | None = None,
 ) -> None:
-    """Write figures, measures and runs; `notes` is what a reader must know of the conditions."""
+    """Write figures, measures and runs; `notes` is what a reader must know of the conditions.
+
+    `asked_rounds` is the number of rounds that somebody wanted in place of the bench's own.
+    """
     found = [figure for result in results for figure in result.figures()]
     content: dict[str, Any] = {
         "bench": bench,
+        "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "commit": history.commit(),
+        "asked_rounds": asked_rounds,
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]},
         "notes": dict(notes),
         "figures": [{**asdict(each), "reached": each.reached} for each in found],
         "measures": [{**asdict(each), "reached": each.reached} for each in measures],
+        "speeds": {result.contest.title: result.speeds for result in results},
         "seconds": {result.contest.title: result.samples for result in results},
         "markdown": "\n\n".join(tables(found, measures)),
     }

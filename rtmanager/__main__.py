@@ -3,5 +3,11 @@
 import sys
 
 from rtmanager.cli import main
+from rtmanager.standard_streams import settle_streams
 
-sys.exit(main())
+try:
+    code = main()
+finally:
+    # Also after `--help`, which leaves by SystemExit.
+    settle_streams()
+sys.exit(code)

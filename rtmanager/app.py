@@ -29,6 +29,7 @@ from rtmanager.dependencies import Dependencies
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.http.api import LANES, Api
 from rtmanager.http.server import HttpServer
+from rtmanager.logs import dropped
 from rtmanager.metrics import Metrics
 from rtmanager.operations.calls import Calls
 from rtmanager.operations.completions import Completions
@@ -42,6 +43,7 @@ from rtmanager.workers import lease
 from rtmanager.workers.ingest import Ingest
 from rtmanager.workers.loop import Loop
 from rtmanager.workers.outbox import Relay
+from rtmanager.workers.status import Workers, WorkerStatus
 
 #: How often each queue is looked at without a wake-up: what another instance left, what was put off.
 POLL_S = 1.0
@@ -49,6 +51,12 @@ POLL_S = 1.0
 LAST_MESSAGES_S = 5.0
 #: How long HTTP exchanges may take to end once no operation holds them any more.
 HTTP_DRAIN_S = 2.0
+
+
+#: A step of these loops that takes longer hangs: each of its waits ends within the silence timeout, of which it has
+#: a few.
+STUCK_S = 60.0
+STUCK_SILENCES = 8.0
 
 
 #: The dependencies without which the service is not ready.
@@ -67,6 +75,12 @@ class Runtime:
         self._logger = logger
         self._stack: ExitStack | None = None
         self._http: HttpServer | None = None
+        self._workers: Workers | None = None
+
+    def thread_failed(self, name: str, _error: BaseException) -> None:
+        """A thread of this process ended by an error that nobody caught: to be counted."""
+        if self._workers is not None:
+            self._workers.thread_failed(name)
 
     @property
     def http_address(self) -> tuple[str, int]:
@@ -121,15 +135,33 @@ class Runtime:
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
         parts.database.open()
-        return _Service(self._config, self._logger, parts).start(stack)
+        metrics = Metrics()
+        self._workers = _workers(metrics, self._logger)
+        return _Service(self._config, self._logger, parts, metrics, self._workers).start(stack)
+
+
+def _workers(metrics: Metrics, logger: logging.Logger) -> Workers:
+    """The workers of a service, whose failures are counted; and what the log lost is counted with them."""
+    metrics.read_counter(
+        "rtmanager_log_lines_dropped_total",
+        "Log lines that were lost: they were not read in time, or could not be written.",
+        lambda: dropped(logger),
+    )
+    failures = metrics.counter(
+        "rtmanager_worker_failures_total", "Failures of a worker by a defect, not by a dependency.", "worker"
+    )
+    return Workers(logger, lambda worker, by: failures.inc(worker, by=by))
 
 
 class _Service:
     """The parts that work once every dependency has answered."""
 
-    def __init__(self, config: Config, logger: logging.Logger, parts: Dependencies) -> None:
+    def __init__(
+        self, config: Config, logger: logging.Logger, parts: Dependencies, metrics: Metrics, workers: Workers
+    ) -> None:
         self._config = config
         self._logger = logger
+        self._workers = workers
         self._streams = parts.streams
         self._docker = parts.docker
         self._state_directories = parts.state_directories
@@ -153,6 +185,7 @@ class _Service:
             wake=self._due,
             told=self._told,
             logger=logger,
+            defect=lambda _: workers.count("operation"),
         )
         self._calls = Calls(self._queue, self._completions, wake=self._due, require=parts.streams.require)
         self._watch = Watch(
@@ -163,14 +196,22 @@ class _Service:
             works_on=self._executor.works_on,
             queued=self._due.set,
             written=self._told.set,
-            metrics=Metrics(),
+            metrics=metrics,
+            workers=workers,
             logger=logger,
         )
         checks: dict[str, Callable[[], object]] = {
             check.name: check.ask for check in parts.checks() if check.name in READY
         }
         self._loops: list[Loop] = []
-        self._readiness = Readiness({**checks, "reconcile": self._watch.reconciler.check_finished}, self._away)
+        workers.watch("postgres-watch", lambda: database.lost_its_watch)
+        # Not among the workers: a check that fails is itself a reason not to be ready, until it fails no more.
+        readiness = WorkerStatus("readiness", logger, counted=workers.count)
+        self._readiness = Readiness(
+            {**checks, "reconcile": self._watch.reconciler.check_finished},
+            self._met,
+            defect=lambda error: readiness.failed(error, message="readiness check failed by a defect"),
+        )
 
     def start(self, stack: ExitStack) -> HttpServer:
         """Start every part; `stack` then knows how to stop it."""
@@ -229,28 +270,43 @@ class _Service:
             histories=self._histories,
             readiness=self._readiness,
             metrics=self._watch.metrics,
+            defect=lambda: self._workers.count("http"),
             logger=self._logger,
             hosts=self._config.http_hosts,
         )
-        return HttpServer(self._config.http_addr, api.handle, logger=self._logger, lanes=LANES, lane_of=api.lane)
+        server = HttpServer(self._config.http_addr, api.handle, logger=self._logger, lanes=LANES, lane_of=api.lane)
+        self._workers.watch("http", lambda: server.is_deaf)
+        return server
 
     def _lease_loop(self) -> Loop:
         keeper = lease.LeaseKeeper(
             self._queue, self._presence, live=self._executor.live, found=self._due.set, logger=self._logger
         )
-        return Loop("lease", keeper.step, period_s=lease.PERIOD_S, logger=self._logger)
+        status = self._status("lease")
+        return Loop("lease", keeper.step, period_s=lease.PERIOD_S, logger=self._logger, status=status)
 
     def _ingest_loop(self) -> Loop:
         ingest = Ingest(self._streams, self._inbox, self._config.streams, accepted=self._due.set, logger=self._logger)
-        return Loop("ingest", ingest.step, period_s=POLL_S, logger=self._logger, interrupt=self._streams.interrupt)
+        return Loop(
+            "ingest",
+            ingest.step,
+            period_s=POLL_S,
+            logger=self._logger,
+            interrupt=self._streams.interrupt,
+            status=self._status("ingest"),
+        )
 
     def _loop(self, name: str, step: Callable[[], bool], *, wake: Wake) -> Loop:
-        return Loop(name, step, period_s=POLL_S, logger=self._logger, wake=wake)
+        return Loop(name, step, period_s=POLL_S, logger=self._logger, wake=wake, status=self._status(name))
 
-    def _away(self) -> dict[str, str]:
-        """What keeps a worker from its work just now, by dependency."""
+    def _status(self, name: str) -> WorkerStatus:
+        return self._workers.status(name, stuck_s=max(STUCK_S, STUCK_SILENCES * self._config.silence_timeout_s))
+
+    def _met(self) -> dict[str, str]:
+        """What keeps a worker from its work just now, by dependency, or by worker when it is a defect."""
         met = [loop.away for loop in self._loops]
-        return {error.dependency: str(error) for error in met if error is not None}
+        away = {error.dependency: str(error) for error in met if error is not None}
+        return {**self._workers.problems(), **away}
 
     def _start_loop(self, stack: ExitStack, loop: Loop) -> None:
         self._loops.append(loop)

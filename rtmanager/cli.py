@@ -1,6 +1,7 @@
 """The command line: `serve`, `check`, `migrate`.
 
-Exit codes: 0 all went well, 1 a dependency or a check failed, 2 the configuration or the command is wrong.
+Exit codes: 0 all went well, 1 a dependency or a check failed, 2 the configuration or the command is wrong. Nobody
+reading what is printed or logged changes none of them; see `standard_streams.py`.
 """
 
 from __future__ import annotations
@@ -21,30 +22,35 @@ from rtmanager.app import Runtime, StartupFailed
 from rtmanager.config import Config, ConfigError, unknown_names
 from rtmanager.dependencies import Dependencies
 from rtmanager.domain.errors import RuntimeManagerError
-from rtmanager.logs import adopt_libraries, make_logger
+from rtmanager.logs import adopt_libraries, adopt_process, flush, make_logger
+from rtmanager.standard_streams import say, usable_streams
 
 OK, FAILED, MISUSED = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    usable_streams()
     command = _parser().parse_args(arguments).command
     environment = os.environ if environment is None else environment
     try:
         config = Config.from_environment(environment)
     except ConfigError as error:
-        print(
-            f"rtmanager: the environment has {len(error.faults)} fault(s); see docs/configuration.md", file=sys.stderr
-        )
-        for fault in error.faults:
-            print(f"  {fault}", file=sys.stderr)
+        title = f"rtmanager: the environment has {len(error.faults)} fault(s); see docs/configuration.md"
+        say("\n".join([title, *(f"  {fault}" for fault in error.faults)]), sys.stderr)
         return MISUSED
     logger = make_logger(level=config.log_level, style=config.log_format, service=config.otel_service_name)
     adopt_libraries(logger)
     for name in unknown_names(environment):
         logger.warning("unknown variable in the environment, is it a typing error?", extra={"variable": name})
     commands = {"serve": serve, "check": check, "migrate": apply_migrations}
-    return commands[command](config, logger)
+    try:
+        return commands[command](config, logger)
+    except Exception:  # a defect: one line of the log, like everything else
+        logger.exception("the command failed by a defect", extra={"command": command})
+        return FAILED
+    finally:
+        flush(logger)
 
 
 def serve(config: Config, logger: logging.Logger) -> int:
@@ -56,6 +62,7 @@ def serve(config: Config, logger: logging.Logger) -> int:
     if failpoints.arm(config.failpoints):
         logger.warning("failpoints are armed: this process is meant to fail", extra={"failpoints": config.failpoints})
     runtime = Runtime(config, logger)
+    adopt_process(logger, runtime.thread_failed)
     try:
         runtime.start()
     except StartupFailed as error:
@@ -75,10 +82,14 @@ def check(config: Config, logger: logging.Logger) -> int:
     failed = False
     for each in parts.checks():
         try:
-            print(f"ok      {each.name:<10}  {each.ask()}")
+            say(f"ok      {each.name:<10}  {each.ask()}")
         except RuntimeManagerError as error:
             failed = True
-            print(f"FAILED  {each.name:<10}  {error}\n{'':20}remedy: {each.remedy}")
+            say(f"FAILED  {each.name:<10}  {error}\n{'':20}remedy: {each.remedy}")
+        except Exception as error:  # a defect hides no other check
+            failed = True
+            logger.exception("a check failed by a defect", extra={"check": each.name})
+            say(f"FAILED  {each.name:<10}  a defect of this check, see the log: {type(error).__name__}: {error}")
     parts.close()
     return FAILED if failed else OK
 
@@ -93,7 +104,7 @@ def apply_migrations(config: Config, logger: logging.Logger) -> int:
     except (RuntimeManagerError, psycopg.Error) as error:
         logger.error("cannot migrate", extra={"error": str(error)})
         return FAILED
-    print(f"applied: {', '.join(applied)}" if applied else "nothing to apply, the schema is up to date")
+    say(f"applied: {', '.join(applied)}" if applied else "nothing to apply, the schema is up to date")
     return OK
 
 

@@ -2,22 +2,48 @@
 
 What a log line is about (game_id, operation_id, op_source) is set once, where the work on an operation begins,
 and is then on every line of that thread, whichever module writes it.
+
+Logging costs a caller the making of its line and nothing else: a `LineWriter` takes it from there. No value makes it
+raise, and every line has at most `LINE_BYTES`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from functools import lru_cache
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rtmanager.log_values import as_json, as_text, cut, on_one_line, quoted, traceback_text
+from rtmanager.log_writer import LineWriter, sink_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 _NAMES = {"WARNING": "warn", "CRITICAL": "error"}
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+#: The longest line: Docker's own log drivers split what is longer than 16,384 bytes.
+LINE_BYTES = 16_000
+MESSAGE_BYTES = 2_048
+FIELD_BYTES = 2_048
+#: A field's name, the service's name, the name of a level.
+NAME_BYTES = 128
+TRACEBACK_BYTES = 8_192
+#: How long the end of the process waits for whoever reads the log.
+FLUSH_S = 1.0
+
+#: Libraries whose reports are adopted; see `adopt_libraries`.
+LIBRARIES = ("psycopg", "psycopg.pool", "urllib3", "docker", "redis")
 
 _about: ContextVar[dict[str, Any] | None] = ContextVar("about", default=None)
 
@@ -38,66 +64,255 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     return {**getattr(record, "about", {}), **own}
 
 
-class AboutFilter(logging.Filter):
-    """Attaches what the current work is about, on the thread that logs."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.about = _about.get() or {}
-        return True
-
-
 class JsonFormatter(logging.Formatter):
-    """One JSON object: time, level, service, message, then the fields; `traceback` when there is one."""
+    """One JSON object: time, level, service, message, then the fields; `traceback` when there is one.
+
+    A field that is called like one of these stands under its name with an underscore behind it. Fields for which there
+    is no room are counted in `fields_left_out`.
+    """
 
     def __init__(self, service: str) -> None:
         super().__init__()
-        self._service = service
+        self._service = quoted(service, NAME_BYTES)
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": _time_of(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "level": _NAMES.get(record.levelname, record.levelname.lower()),
-            "service": self._service,
-            "message": record.getMessage(),
-            **fields_of(record),
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        message = quoted(_message_of(record), MESSAGE_BYTES)
+        time, level = f"{_second(int(record.created))}.{int(record.msecs):03d}Z", _quoted_name(_level_of(record))
+        parts = [f'{{"time": "{time}", "level": {level}, "service": {self._service}, "message": {message}']
+        trace = _traceback_of(record)
+        end = f', "traceback": {quoted(trace, TRACEBACK_BYTES)}}}' if trace else "}"
+        room = LINE_BYTES - _FIRST_BYTES - MESSAGE_BYTES - len(end.encode())
+        left_out = 0
+        for name, value in fields_of(record).items():
+            short = name if type(name) is str and len(name) < NAME_BYTES else as_text(name, NAME_BYTES - 2)
+            field = f", {_quoted_name(short)}: {as_json(value, FIELD_BYTES)}"
+            room -= len(field) if field.isascii() else len(field.encode())
+            if room >= 0:
+                parts.append(field)
+            else:
+                left_out += 1
+        if left_out:
+            parts.append(f', "fields_left_out": {left_out}')
+        return "".join(parts) + end
+
+
+#: Fields that a line has by itself, and the most bytes of them without the message and the traceback.
+_FIRST = frozenset({"time", "level", "service", "message", "traceback", "fields_left_out"})
+_FIRST_BYTES = 2 * NAME_BYTES + 128
+
+
+@lru_cache(256)
+def _quoted_name(name: str) -> str:
+    return quoted(f"{name}_" if name in _FIRST else name, NAME_BYTES)
+
+
+@lru_cache(4)
+def _second(timestamp: int) -> str:
+    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class TextFormatter(logging.Formatter):
     """`12:30:01.250 info  message  key=value …`, the traceback below."""
 
     def format(self, record: logging.LogRecord) -> str:
-        level = _NAMES.get(record.levelname, record.levelname.lower())
-        fields = "".join(f"  {name}={value}" for name, value in fields_of(record).items())
-        line = f"{_time_of(record):%H:%M:%S}.{int(record.msecs):03d} {level:<5} {record.getMessage()}{fields}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        parts = [f"{_time_of(record):%H:%M:%S}.{int(record.msecs):03d} {_level_of(record):<5} "]
+        parts.append(on_one_line(cut(_message_of(record), MESSAGE_BYTES)))
+        room, left_out = LINE_BYTES - MESSAGE_BYTES - TRACEBACK_BYTES, 0
+        for name, value in fields_of(record).items():
+            field = f"  {as_text(name, NAME_BYTES)}={as_text(value, FIELD_BYTES)}"
+            if len(field.encode()) > room:
+                left_out += 1
+                continue
+            room -= len(field.encode())
+            parts.append(field)
+        if left_out:
+            parts.append(f"  ({left_out} fields are left out)")
+        trace = _traceback_of(record)
+        if trace:
+            parts += [f"\n{on_one_line(line)}" for line in trace.split("\n")]
+        return "".join(parts)
 
 
-def make_logger(*, level: str, style: str, service: str, stream: TextIO = sys.stderr) -> logging.Logger:
+class QueueHandler(logging.Handler):
+    """Makes the line on the thread that logs, and leaves it to a writer. Takes no lock: a value that hangs as its text
+    is made holds up its own thread only."""
+
+    def __init__(self, writer: LineWriter, formatter: logging.Formatter, encode: Callable[[str], bytes]) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self.writer = writer
+        self._encode = encode
+
+    def createLock(self) -> None:
+        """None is needed."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Queue the record's line; never raises, never waits."""
+        self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As `handle`."""
+        record.about = _about.get() or {}
+        try:
+            line = self.format(record)
+        except Exception as error:  # noqa: BLE001 - a defect of ours: the line is worth less than its caller
+            line = self.format(_record("a log line could not be made", error_type=type(error).__name__))
+        self.writer.put(self._encode(f"{line}\n"))
+
+    def flush(self) -> None:
+        """Wait a moment until all is written; logging's own end of the process calls it, too."""
+        self.writer.flush(FLUSH_S)
+
+
+class _Logger(logging.Logger):
+    """Takes every name for a field: logging refuses those that a record has itself."""
+
+    def findCaller(self, stack_info: bool = False, stacklevel: int = 1) -> tuple[str, int, str, str | None]:
+        """Nothing: no line of ours says where in the code it was written, and finding that out takes time."""
+        return "", 0, "", None
+
+    def makeRecord(
+        self,
+        name: str,
+        level: int,
+        fn: str,
+        lno: int,
+        msg: object,
+        args: Any,
+        exc_info: Any,
+        func: str | None = None,
+        extra: Mapping[str, object] | None = None,
+        sinfo: str | None = None,
+    ) -> logging.LogRecord:
+        try:
+            record = super().makeRecord(name, level, fn, lno, msg, args, exc_info, func, None, sinfo)
+        except Exception:  # noqa: BLE001 - it asks the only argument for its class, which may raise anything
+            record = super().makeRecord(name, level, fn, lno, msg, (), exc_info, func, None, sinfo)
+        for key, value in (extra or {}).items():
+            record.__dict__[f"{key}_" if key in _STANDARD or key == "about" else key] = value
+        return record
+
+
+def make_logger(*, level: str, style: str, service: str, stream: TextIO | None = None) -> logging.Logger:
     """The service's logger. `style` is `json`, `text` or `auto`: text when the stream is a terminal.
 
     A new logger on every call and no entry in logging's global tree, so that two runtimes in one process do
-    not share handlers.
+    not share handlers. `stream` is stderr unless given. JSON is UTF-8 whatever the locale says.
     """
-    text = style == "text" or (style == "auto" and stream.isatty())
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(TextFormatter() if text else JsonFormatter(service))
-    handler.addFilter(AboutFilter())
-    logger = logging.Logger("rtmanager", _LEVELS[level])
-    logger.addHandler(handler)
+    stream = stream or sys.stderr
+    text = style == "text" or (style == "auto" and _is_terminal(stream))
+    formatter = TextFormatter() if text else JsonFormatter(service)
+    encoding = getattr(stream, "encoding", None) if text else None
+
+    def encode(line: str) -> bytes:
+        return line.encode(encoding or "utf-8", "backslashreplace")
+
+    def gap(lines: int) -> bytes:
+        words = "log lines were dropped: they were not read in time, or could not be written"
+        return encode(f"{formatter.format(_record(words, dropped=lines))}\n")
+
+    writer = LineWriter(sink_of(stream), gap)
+    logger = _Logger("rtmanager", _LEVELS[level])
+    logger.addHandler(QueueHandler(writer, formatter, encode))
     return logger
+
+
+def flush(logger: logging.Logger, timeout_s: float = FLUSH_S) -> bool:
+    """Wait until all that was logged is written, at most so many seconds; whether it is."""
+    return min((writer.flush(timeout_s) for writer in _writers(logger)), default=True)
+
+
+def dropped(logger: logging.Logger) -> int:
+    """Log lines that were lost since the start; 0 for a logger that was made elsewhere."""
+    return sum(writer.dropped for writer in _writers(logger))
 
 
 def adopt_libraries(logger: logging.Logger) -> None:
     """What libraries report goes the same way. For a process of our own: their loggers belong to the process."""
-    for name in ("psycopg", "psycopg.pool", "urllib3", "docker", "redis"):
+    for name in LIBRARIES:
         library = logging.getLogger(name)
         library.handlers, library.propagate = list(logger.handlers), False
         # Each lost connection is a warning of theirs; the worker that needed it reports the outage once.
         library.setLevel(logging.ERROR)
+    # All others, which would write to stderr by themselves: asyncio, concurrent.futures.
+    logging.getLogger().handlers = list(logger.handlers)
+
+
+def adopt_process(logger: logging.Logger, thread_failed: Callable[[str, BaseException], None]) -> None:
+    """What the interpreter would print to stderr becomes a line of the log. For a process of our own.
+
+    `thread_failed` hears of a thread that an error ended, by its name.
+    """
+    logging.raiseExceptions = False
+
+    def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+            return
+        logger.error("the process ends by a defect", exc_info=(kind, error, trace))
+
+    def uncaught_in_thread(found: threading.ExceptHookArgs) -> None:
+        name = found.thread.name if found.thread else "unknown"
+        error = found.exc_value or found.exc_type()
+        logger.error("a thread ended by a defect", exc_info=error, extra={"thread_name": name})
+        thread_failed(name, error)
+
+    def unraisable(found: sys.UnraisableHookArgs) -> None:
+        words = found.err_msg or "an exception was ignored"
+        logger.error(words, exc_info=found.exc_value, extra={"object": as_text(found.object, FIELD_BYTES)})
+
+    def warned(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        extra = {"category": category.__name__, "where": f"{filename}:{lineno}"}
+        logger.warning("%s", message, extra=extra)
+
+    sys.excepthook = uncaught
+    threading.excepthook = uncaught_in_thread
+    sys.unraisablehook = unraisable
+    warnings.showwarning = warned
+    with suppress(ValueError):  # not the main thread
+        # A background process that writes to a terminal set to `tostop` would be stopped, all of it.
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+
+
+def _writers(logger: logging.Logger) -> list[LineWriter]:
+    return [handler.writer for handler in logger.handlers if isinstance(handler, QueueHandler)]
+
+
+def _record(message: str, **fields: object) -> logging.LogRecord:
+    """A warning of the log's own."""
+    return logging.makeLogRecord({"msg": message, "levelno": logging.WARNING, "levelname": "WARNING", **fields})
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return False
+
+
+def _level_of(record: logging.LogRecord) -> str:
+    return _NAMES.get(record.levelname, record.levelname.lower())
+
+
+def _message_of(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception as error:  # noqa: BLE001 - arguments that do not fit, or whose text cannot be made
+        return f"{as_text(record.msg, MESSAGE_BYTES // 2)} (with arguments that do not fit: {type(error).__name__})"
+
+
+def _traceback_of(record: logging.LogRecord) -> str:
+    found = record.exc_info
+    return traceback_text(found, TRACEBACK_BYTES - 2) if found and found[0] is not None else ""
 
 
 def _time_of(record: logging.LogRecord) -> datetime:

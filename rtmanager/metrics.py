@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 #: Names that begin with two underscores are Prometheus's own.
@@ -78,6 +78,25 @@ class Counter(_Metric):
             self._samples[labels] = self._samples.get(labels, 0) + by
 
 
+class ReadCounter(_Metric):
+    """A count that is kept elsewhere and read when it is shown."""
+
+    kind = "counter"
+
+    def __init__(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        if not name.endswith("_total"):
+            raise ValueError(f"the counter {name} should end in _total")
+        super().__init__(name, help_text, ())
+        self._read = read
+
+    def lines(self) -> list[str]:
+        """As of every metric."""
+        count = self._read()
+        with self._lock:
+            self._samples[()] = count
+        return super().lines()
+
+
 class Gauge(_Metric):
     """How much there is of something now; nothing is said of it before it was measured."""
 
@@ -106,6 +125,12 @@ class Metrics:
     def counter(self, name: str, help_text: str, *labels: str) -> Counter:
         """A new counter. Raises `ValueError` for a name that is taken or malformed."""
         counter = Counter(name, help_text, labels)
+        self._add(name, counter)
+        return counter
+
+    def read_counter(self, name: str, help_text: str, read: Callable[[], float]) -> ReadCounter:
+        """A new counter without labels whose value `read` gives. Raises as `counter`."""
+        counter = ReadCounter(name, help_text, read)
         self._add(name, counter)
         return counter
 

@@ -3,53 +3,106 @@
 Answering is not enough: a server that takes connections and refuses what is asked of it (it is full, read-only, a
 replica, its tables are locked) is of no use either, and the workers know that. A question that hangs is not asked a
 second time while it does, so that a probe that comes every second does not pile up threads.
+
+An answer is always given, and within `LIMIT_S`: a check that fails by a defect of its own is a reason not to be ready
+like any other, and one that hangs for ever (a dead file system) holds up no end of the process.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from threading import Lock
+from concurrent.futures import Future, wait
+from time import monotonic
 
 from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.log_values import as_text
 
 #: How long a dependency may take to answer before it counts as not answering.
 LIMIT_S = 2.0
+#: How long `close` waits for questions under way, all together; what hangs longer ends with the process.
+CLOSE_S = 10.0
+#: Bytes of one problem: a server's own words may be long. And of what an unforeseen error says.
+PROBLEM_BYTES = 1_000
+REASON_BYTES = 300
 
 
 class Readiness:
     """Asks each dependency by its check, which raises a `RuntimeManagerError` when something is wrong.
 
-    `met` tells what workers met lately, by the dependency's name.
+    `met` tells what workers met lately, by the dependency's name. `defect` hears of any other error.
     """
 
-    def __init__(self, checks: Mapping[str, Callable[[], object]], met: Callable[[], Mapping[str, str]] = dict) -> None:
+    def __init__(
+        self,
+        checks: Mapping[str, Callable[[], object]],
+        met: Callable[[], Mapping[str, str]] = dict,
+        defect: Callable[[BaseException], object] = lambda _: None,
+    ) -> None:
         self._checks = checks
         self._met = met
-        self._asked: dict[str, Future[object]] = {}
-        self._lock = Lock()
-        self._threads = ThreadPoolExecutor(len(checks), thread_name_prefix="rtm-readiness")
+        self._defect = defect
+        self._asked: dict[str, _Question] = {}
+        self._lock = threading.Lock()
 
     def __call__(self) -> Mapping[str, str]:
-        """What is wrong, by the dependency's name; empty when all is well."""
+        """What is wrong, by the dependency's name; empty when all is well. Never raises."""
         with self._lock:
             for name, check in self._checks.items():
-                if name not in self._asked or self._asked[name].done():
-                    self._asked[name] = self._threads.submit(check)
+                if name not in self._asked or self._asked[name].answer.done():
+                    self._asked[name] = _Question(name, check)
             asked = dict(self._asked)
-        wait(asked.values(), LIMIT_S)
-        wrong = {name: _problem(future) for name, future in asked.items()}
-        return {**self._met(), **{name: problem for name, problem in wrong.items() if problem}}
+        wait([question.answer for question in asked.values()], LIMIT_S)
+        wrong = {name: self._problem(question.answer) for name, question in asked.items()}
+        problems = {**self._workers(), **{name: problem for name, problem in wrong.items() if problem}}
+        return {name: as_text(problem, PROBLEM_BYTES) for name, problem in problems.items()}
 
     def close(self) -> None:
-        """Wait for questions under way; what they ask should be closed by now."""
-        self._threads.shutdown(wait=True)
+        """Wait a moment for questions under way; what they ask should be closed by now."""
+        until = monotonic() + CLOSE_S
+        for question in self._asked.values():
+            question.join(until)
+
+    def _workers(self) -> Mapping[str, str]:
+        try:
+            return self._met()
+        except Exception as error:  # noqa: BLE001 - a defect: readiness answers all the same
+            self._defect(error)
+            return {"workers": _by_defect(error)}
+
+    def _problem(self, answer: Future[object]) -> str:
+        if not answer.done():
+            return f"no answer within {LIMIT_S:g} s"
+        error = answer.exception()
+        if error is None or isinstance(error, RuntimeManagerError):
+            return str(error) if error else ""
+        self._defect(error)
+        return _by_defect(error)
 
 
-def _problem(answer: Future[object]) -> str:
-    if not answer.done():
-        return f"no answer within {LIMIT_S:g} s"
-    error = answer.exception()
-    if error is not None and not isinstance(error, RuntimeManagerError):
-        raise error
-    return str(error) if error else ""
+class _Question:
+    """A check under way on a thread of its own, which is no reason for the process to live on."""
+
+    def __init__(self, name: str, check: Callable[[], object]) -> None:
+        self._check = check
+        self.answer: Future[object] = Future()
+        self._thread = threading.Thread(target=self._ask, name=f"rtm-readiness-{name}", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no thread is to be had
+            self.answer.set_exception(error)
+
+    def join(self, until: float) -> None:
+        """Wait until the thread has ended, or until that moment (monotonic)."""
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, until - monotonic()))
+
+    def _ask(self) -> None:
+        try:
+            self.answer.set_result(self._check())
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the answer
+            self.answer.set_exception(error)
+
+
+def _by_defect(error: BaseException) -> str:
+    return f"the check fails by a defect, {type(error).__name__}: {as_text(error, REASON_BYTES)}; see the log"

@@ -32,10 +32,18 @@ from rtmanager.workers.prober import Prober
 from rtmanager.workers.reconcile import Reconciler
 from rtmanager.workers.retention import Retention
 from rtmanager.workers.settler import Settler
+from rtmanager.workers.status import Workers
 from rtmanager.workers.strays import Strays
 
 #: How often crashed games are looked for whose restart is due.
 RESTART_POLL_S = 1.0
+#: A step that takes longer hangs: it waits for many containers, each with a deadline of its own, but comes round.
+STUCK_S = 600.0
+STUCK_PERIODS = 10.0
+#: One look waits for a few answers of Docker and of PostgreSQL.
+LOOK_STUCK_S = 300.0
+#: One step listens for fifteen seconds, and every wait before it has a deadline.
+EVENTS_STUCK_S = 120.0
 
 
 def _now() -> datetime:
@@ -56,8 +64,10 @@ class Watch:
         queued: Callable[[], None],
         written: Callable[[], None],
         metrics: Metrics,
+        workers: Workers,
         logger: logging.Logger,
     ) -> None:
+        self._workers = workers
         self._config = config
         self._logger = logger
         self._queue = queue
@@ -92,7 +102,9 @@ class Watch:
             restarts=_restart_policy(config),
             works_on=works_on,
         )
-        self._attention = Attention(settler.settle, logger=logger)
+        self._attention = Attention(
+            settler.settle, logger=logger, status=workers.status("attention", stuck_s=LOOK_STUCK_S)
+        )
         self.reconciler = Reconciler(
             findings=self._findings,
             runtime=self._runtime,
@@ -108,9 +120,15 @@ class Watch:
         self._attention.start()
         stack.callback(self._attention.close)
         listener = EventListener(self._feed, self._attention, missed=self._missed.set, logger=self._logger)
-        self._start(
-            stack, Loop("events", listener.step, period_s=1.0, logger=self._logger, interrupt=self._feed.interrupt)
+        events = Loop(
+            "events",
+            listener.step,
+            period_s=1.0,
+            logger=self._logger,
+            interrupt=self._feed.interrupt,
+            status=self._workers.status("events", stuck_s=EVENTS_STUCK_S),
         )
+        self._start(stack, events)
         stack.callback(self._runtime.close)
         if not self.reconciler.first_pass():
             self._missed.set()
@@ -204,6 +222,7 @@ class Watch:
             interrupt=interrupt,
             steady=True,
             delayed=delayed,
+            status=self._workers.status(name, stuck_s=max(STUCK_S, STUCK_PERIODS * period_s)),
         )
 
     def _start(self, stack: ExitStack, loop: Loop) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
 from bench.crowd import published
 from bench.docker import prepared_docker
@@ -17,6 +18,7 @@ def bench() -> Bench:
     return Bench(
         contests=burst.contests,
         measures=lambda: _measures(burst),
+        leans_on=(LOOPBACK,),
         notes={
             "a burst": f"{hearing.EVENTS:,} deaths, as fast as a daemon in Python can tell of them",
             "that daemon": f"as Docker 20.10: a queue of {published.QUEUE:,} events for each listener, and an event is "

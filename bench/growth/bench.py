@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 
 from bench import processes
+from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
 from bench.crowd import games, platform
 from bench.crowd.platform import Platform
@@ -42,6 +43,7 @@ def bench() -> Bench:
     prepared_docker()
     return Bench(
         measures=_measures,
+        leans_on=(LOOPBACK,),
         notes={
             "games": "they run: a record in a real PostgreSQL and three operations in the history, a container that a "
             "daemon plays, an engine on loopback",

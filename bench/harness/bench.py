@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from bench.calibration import DOCKER
 from bench.catalogue import Bench
 from bench.contest import Contest
 from bench.docker import prepared_docker
@@ -17,6 +18,7 @@ def bench() -> Bench:
     return Bench(
         contests=lambda: _contests(emptying),
         measures=emptying.measures,
+        leans_on=(DOCKER,),
         notes={
             "Docker": engine,
             "images of both sides": f"{images.postgres()} and {images.redis()}, present",

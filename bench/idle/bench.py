@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from bench import processes
+from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
 from bench.crowd import platform
 from bench.docker import prepared_docker
@@ -31,6 +32,7 @@ def bench() -> Bench:
     prepared_docker()
     return Bench(
         measures=_measures,
+        leans_on=(LOOPBACK,),
         notes={
             "idle": f"{GAMES:,} games that have run for hours, looked at for {QUIET_S:g} s; real PostgreSQL and Redis, "
             "a daemon that plays the containers, engines on loopback that answer",

@@ -11,6 +11,7 @@ a commit is on the disk.
 import time
 from collections.abc import Callable, Iterator
 
+from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
 from bench.contest import WHOLE, Contest, Goal, Sample, Side
 from bench.docker import prepared_docker
@@ -35,6 +36,7 @@ def bench() -> Bench:
     """The bench; its conditions are looked up now, and the images made if they are missing."""
     return Bench(
         contests=_contests,
+        leans_on=(LOOPBACK,),
         notes={
             "Docker": prepared_docker(),
             "a job": f"a stop of a game that was removed; {JOBS:,} at once, one of each game",

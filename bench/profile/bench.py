@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import TYPE_CHECKING
 
+from bench.calibration import DOCKER, LOOPBACK
 from bench.catalogue import Bench
 from bench.docker import prepared_docker
 from bench.measure import Measure
@@ -33,6 +34,7 @@ def bench() -> Bench:
     """The bench; its conditions are looked up now, and the images made if they are missing."""
     return Bench(
         measures=_measures,
+        leans_on=(DOCKER, LOOPBACK),
         notes={
             "Docker": prepared_docker(),
             "a start job": f"the one in the middle of {JOBS}, one at a time; its parts follow each other without a gap",

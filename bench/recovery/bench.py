@@ -7,6 +7,7 @@ outage it starts when the dependency is back; the jobs have been due since the m
 import time
 from collections.abc import Callable, Iterator
 
+from bench.calibration import DOCKER
 from bench.catalogue import Bench
 from bench.contest import WHOLE, Contest, Sample, Side
 from bench.docker import prepared_docker
@@ -22,6 +23,7 @@ def bench() -> Bench:
     """The bench; its conditions are looked up now, and the images made if they are missing."""
     return Bench(
         contests=_contests,
+        leans_on=(DOCKER,),
         notes={
             "Docker": prepared_docker(),
             "due": f"{JOBS} start jobs, each of a new game",

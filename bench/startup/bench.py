@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
+from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
 from bench.contest import Contest, Goal, Sample, Side
 from bench.crowd import platform
@@ -40,6 +41,7 @@ def bench() -> Bench:
     prepared_docker()
     return Bench(
         contests=_contests,
+        leans_on=(LOOPBACK,),
         notes={
             "ready": "GET /readyz answers 200: every dependency has answered, the first reconcile is over",
             "what it is started on": f"real PostgreSQL and Redis, {GAMES} games, a daemon that plays their containers",

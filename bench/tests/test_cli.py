@@ -11,11 +11,12 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
-from bench import catalogue
+from bench import calibration, catalogue
 from bench.catalogue import Bench
 from bench.cli import main
 from bench.contest import Contest, Side, timed
 from bench.errors import BenchError
+from bench.measure import Measure
 from harness.errors import WaitFailed
 
 
@@ -50,6 +51,31 @@ class CommandLineTest(unittest.TestCase):
         self.assertIn("| second: the whole |", out)
         self.assertIn("- weather: fine", out)
         self.assertEqual(set(json.loads(path.read_text())["seconds"]), {"first", "second"})
+
+    def test_a_machine_that_changes_meanwhile_gives_rows_that_are_not_measured(self) -> None:
+        path = self.folder / "kept.json"
+        measures = [Measure("size", 3.0, "MB", at_most=4)]
+        self.made.__dict__["bench"] = lambda: Bench(self.contests, lambda: measures, notes={})
+        # Two contests and the measures, before and after each: the second contest finds the machine slowed down.
+        speeds = iter((1.0, 1.19, 1.0, 1.21, 1.0, 1.0))
+        with mock.patch.object(calibration, "cpu_s", lambda: next(speeds)):
+            code, out, err = self.run_bench("some", "--json", str(path))
+
+        kept = json.loads(path.read_text())
+        self.assertEqual(code, 0)
+        self.assertEqual([each["unmeasured"] for each in kept["figures"]], ["", "CPU 21% slower afterwards"])
+        self.assertEqual([each["unmeasured"] for each in kept["measures"]], [""])
+        self.assertIn("| second: the whole | | theirs | | not measured: CPU 21% slower afterwards | |", out)
+        self.assertIn("bench: 1 rows are not measured", err)
+
+    def test_measures_of_a_machine_that_changes_meanwhile_are_not_measured_either(self) -> None:
+        measures = [Measure("size", 3.0, "MB", at_most=4)]
+        self.made.__dict__["bench"] = lambda: Bench(measures=lambda: measures)
+        speeds = iter((1.3, 1.0))
+        with mock.patch.object(calibration, "cpu_s", lambda: next(speeds)):
+            _, out, _ = self.run_bench("some", "--json", str(self.folder / "kept.json"))
+
+        self.assertIn("| size |  | not measured: CPU 30% faster afterwards | ≤ 4.00 |", out)
 
     def test_a_contest_is_prepared_when_the_one_before_is_over(self) -> None:
         self.run_bench("some", "--runs", "1", "--json", str(self.folder / "kept.json"))

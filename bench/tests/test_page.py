@@ -1,5 +1,6 @@
 """The page keeps its sentences; its figures come from the files of the benches."""
 
+import json
 import tempfile
 import unittest
 from pathlib import Path
@@ -33,6 +34,28 @@ class PageTest(unittest.TestCase):
                 page.write(Path(folder))
 
             self.assertEqual(written.read_text(), _TEXT)
+
+    def test_a_page_that_is_renewed_keeps_the_history_too(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            written, kept = Path(folder, "performance.md"), Path(folder, "generated", "history.tsv")
+            written.write_text(_TEXT)
+            content: dict[str, object] = {
+                "bench": "path",
+                "markdown": "",
+                "notes": {},
+                "date": "2026-12-01T00:00:00Z",
+                "commit": "c",
+            }
+            figure = {"contest": "jobs", "phase": "the whole", "reference": "a loop", "ratio": 1.25, "unmeasured": ""}
+            content |= {"asked_rounds": None, "figures": [figure], "measures": []}
+            Path(folder, "bench-path.json").write_text(json.dumps(content))
+            with mock.patch.multiple(page, PAGE=written, HISTORY=kept, _draw=lambda _: None):
+                page.write(Path(folder))
+
+            self.assertEqual(
+                kept.read_text().splitlines()[1:],
+                ["2026-12-01T00:00:00Z\tc\tpath\tjobs: the whole / a loop\t1.250"],
+            )
 
     def test_the_real_page_shows_only_benches_that_there_are(self) -> None:
         self.assertLessEqual(set(page.names(Path(page.PAGE).read_text())), set(BENCHES))

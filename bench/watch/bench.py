@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
 from bench.contest import Contest
 from bench.docker import prepared_docker
@@ -16,6 +17,7 @@ def bench() -> Bench:
     return Bench(
         contests=lambda: _contests(probes),
         measures=probes.measures,
+        leans_on=(LOOPBACK,),
         notes={
             "Docker, for the exits": engine,
             "engines that are probed": f"one process, an address on loopback each; {probing.WIDTH} are asked at once",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bench.calibration import DOCKER
 from bench.catalogue import Bench
 from bench.contest import Contest, Goal, Sample, Side
 from bench.docker import prepared_docker
@@ -32,6 +33,7 @@ def bench() -> Bench:
     """The bench; its conditions are looked up now, and the images made if they are missing."""
     return Bench(
         contests=_contests,
+        leans_on=(DOCKER,),
         notes={
             "Docker": prepared_docker(),
             "a call": "from the request to its answer, on one connection that is kept",

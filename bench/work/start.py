@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 
+from bench.calibration import DOCKER
 from bench.catalogue import Bench
 from bench.contest import WHOLE, Contest, Goal, Sample, Side, timed
 from bench.docker import prepared_docker
@@ -21,6 +22,7 @@ def bench() -> Bench:
     """The bench; its conditions are looked up now, and the images made if they are missing."""
     return Bench(
         contests=contests,
+        leans_on=(DOCKER,),
         notes={
             "Docker": prepared_docker(),
             "a start": "from before the XADD to the result in an XREAD that waits; nothing else runs on either side "

@@ -52,11 +52,12 @@ class LobbyDiagnostics:
 
     def _run(self) -> None:
         while (game_id := self._questions.get()) is not None:
-            status = self._status_of(f"{self._base_url}/api/v1/internal/games/{quote(game_id, safe='')}")
+            status = self._status_of(game_id)
             self._logger.debug("lobby answered", extra={"asked_about": game_id, "lobby": status})
 
-    def _status_of(self, url: str) -> str:
+    def _status_of(self, game_id: str) -> str:
         try:
+            url = f"{self._base_url}/api/v1/internal/games/{quote(game_id, safe='')}"
             with self._opener.open(Request(url), timeout=self._timeout_s) as response:
                 return str(response.status)
         except HTTPError as error:

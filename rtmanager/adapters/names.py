@@ -43,6 +43,8 @@ class Lookup:
             self._tell(self.found, [(family, address) for family, _, _, _, address in answers])
         except (OSError, UnicodeError, OverflowError) as error:
             self._tell(self.found, error)
+        except Exception as error:  # noqa: BLE001 - a name with a NUL: the thread is there for the next ones, too
+            self._tell(self.found, OSError(f"the name cannot be looked up: {error}"))
 
     def _tell(self, future: asyncio.Future[Any], outcome: object) -> None:
         with suppress(RuntimeError):  # the loop was closed meanwhile

@@ -57,7 +57,8 @@ class Api:
     """The API over its collaborators.
 
     `readiness` gives what does not answer, and why; nothing when ready. `metrics` gives what was counted, in the
-    text format of Prometheus. `hosts` are names with dots under which the service is reached, in lower case.
+    text format of Prometheus. `defect` is called for each request that failed by a defect. `hosts` are names with dots
+    under which the service is reached, in lower case.
     """
 
     def __init__(
@@ -69,11 +70,13 @@ class Api:
         readiness: Callable[[], Mapping[str, str]],
         logger: logging.Logger,
         metrics: Callable[[], str] = lambda: "",
+        defect: Callable[[], object] = lambda: None,
         waiting_calls: int = WAITING_CALLS,
         hosts: Collection[str] = (),
     ) -> None:
         self._logger = logger
         self._hosts = frozenset(hosts)
+        self._defect = defect
         # A random part for each start of the service and a number: unique, and cheaper than a UUID each time.
         self._id_prefix = uuid.uuid4().hex[:16]
         self._id_numbers = itertools.count(1)
@@ -135,6 +138,7 @@ class Api:
             self._logger.exception(
                 "request failed", extra={"request_id": request_id, "method": request.method, "path": request.path}
             )
+            self._defect()
             return failure(
                 ErrorCode.INTERNAL_ERROR,
                 f"the request failed by a defect of the Runtime Manager; its log has the cause under {request_id}",

@@ -70,6 +70,11 @@ class Poller:
     def __len__(self) -> int:
         return len(self._table)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def start(self, listener: socket.socket) -> None:
         """Serve the clients of this listening socket, which is closed by `stop`."""
         listener.setblocking(False)

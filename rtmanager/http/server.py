@@ -71,6 +71,11 @@ class HttpServer:
         """Connections that are open now."""
         return len(self._poller) if self._poller is not None else 0
 
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the thread that reads from all clients has ended though nobody stopped the server."""
+        return self._poller is not None and not self._stopping.is_set() and not self._poller.is_alive
+
     def start(self) -> None:
         """Listen and serve. Raises `OSError` naming the address when it cannot be had."""
         listener = listen(self._wanted, self._limits.backlog)

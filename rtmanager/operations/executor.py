@@ -62,7 +62,10 @@ class Executor:
         wake: Wake,
         told: Wake,
         logger: logging.Logger,
+        defect: Callable[[BaseException], object] = lambda _: None,
     ) -> None:
+        """`defect` hears of each operation that could not be ended by a defect."""
+        self._defect = defect
         self._queue = queue
         self._operator = operator
         self._completions = completions
@@ -154,7 +157,12 @@ class Executor:
         thread = threading.Thread(target=self._work, args=(operation, sight), name=name, daemon=True)
         with self._idle:
             self._live[thread] = operation
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # no thread is to be had: claimed and not worked on, the lease brings it back
+            with self._idle:
+                del self._live[thread]
+            raise
 
     def _work(self, operation: Operation, sight: Sight | None) -> None:
         with about_operation(operation):
@@ -167,8 +175,9 @@ class Executor:
                 self._logger.info("operation goes on elsewhere or later")
                 left = f"this instance stops; operation {operation.operation_id} goes on with the next one"
                 self._completions.announce(operation.operation_id, Unavailable("rtmanager", left))
-            except Exception:  # a defect; it is claimed and not worked on, so the lease brings it back
+            except Exception as error:  # a defect; it is claimed and not worked on, so the lease brings it back
                 self._logger.exception("operation could not be ended")
+                self._defect(error)
             finally:
                 with self._idle:
                     del self._live[threading.current_thread()]

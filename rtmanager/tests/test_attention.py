@@ -12,6 +12,7 @@ from rtmanager.tests.making import Heard
 from rtmanager.tests.operating import PATIENCE_S, wait_until
 from rtmanager.workers import attention as attention_module
 from rtmanager.workers.attention import Attention, Hint
+from rtmanager.workers.status import WorkerStatus
 
 
 class Looks:
@@ -19,7 +20,7 @@ class Looks:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, Hint]] = []
-        self.answers: dict[str, list[bool | Exception]] = {}
+        self.answers: dict[str, list[bool | BaseException]] = {}
         self.gates: dict[str, threading.Event] = {}
 
     def settle(self, game_id: str, hint: Hint) -> bool:
@@ -28,7 +29,7 @@ class Looks:
             raise TimeoutError(game_id)
         answers = self.answers.get(game_id)
         answer = answers.pop(0) if answers else True
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 
@@ -44,7 +45,8 @@ class AttentionTest(unittest.TestCase):
         self.addCleanup(pause.stop)
         self.looks = Looks()
         self.heard = Heard()
-        self.attention = Attention(self.looks.settle, logger=self.heard.logger, threads=4)
+        self.status = WorkerStatus("attention", self.heard.logger)
+        self.attention = Attention(self.looks.settle, logger=self.heard.logger, threads=4, status=self.status)
         self.attention.start()
         self.addCleanup(self.attention.close)
 
@@ -70,6 +72,16 @@ class AttentionTest(unittest.TestCase):
         wait_until(lambda: "look at a game failed" in self.heard.messages)
         self.attention.look("g1")
         wait_until(lambda: len(self.looks.seen) == 2)
+
+    def test_a_defect_in_one_game_after_the_other_is_told_until_one_is_settled(self) -> None:
+        for number in range(3):
+            self.looks.answers[f"g{number}"] = [ValueError("a defect"), SystemExit()]
+            self.attention.look(f"g{number}")
+        wait_until(lambda: "3 times in a row" in self.status.problem())
+        self.attention.look("g0")
+        wait_until(lambda: "4 times in a row" in self.status.problem())
+        self.attention.look("well")
+        wait_until(lambda: not self.status.problem())
 
     def test_a_game_that_takes_long_delays_no_other(self) -> None:
         self.hold("stuck")

@@ -448,6 +448,17 @@ class RefusedTest(ExecutorTestCase):
         self.assertEqual(self.world.results(), [("success", "")])
         self.assert_consistent()
 
+    def test_without_a_thread_to_be_had_an_operation_is_not_held_as_if_it_were_worked_on(self) -> None:
+        self.accept(job(START, 1))
+        no_thread = RuntimeError("can't start new thread")
+        with mock.patch.object(threading.Thread, "start", side_effect=no_thread), self.assertRaises(RuntimeError):
+            self.one.executor.step()
+        self.assertEqual(list(self.one.executor.live()), [])
+        self.world.clock.advance(self.world.store.lease_s + 1)
+        self.one.queue.reclaim_orphans()
+        self.one.work()
+        self.assertEqual(self.world.results(), [("success", "")])
+
     def test_a_container_that_cannot_be_taken_away_now_is_not_left_behind(self) -> None:
         for source in ("job", "call"):
             with self.subTest(source):

@@ -44,6 +44,14 @@ class MetricsTest(unittest.TestCase):
         gauge.set(7)
         self.assertIn("b 7\n", self.metrics.render())
 
+    def test_a_count_that_is_kept_elsewhere_is_read_when_it_is_shown(self) -> None:
+        counts = iter((1.0, 4.0))
+        self.metrics.read_counter("a_total", "A", lambda: next(counts))
+        self.assertIn("a_total 1\n", self.metrics.render())
+        self.assertIn("a_total 4\n", self.metrics.render())
+        with self.assertRaisesRegex(ValueError, "_total"):
+            self.metrics.read_counter("b", "B", lambda: 0.0)
+
     def test_help_and_label_values_are_escaped(self) -> None:
         self.metrics.gauge("a", 'back\\slash, "quotes"\nand a line', "x").set(1, 'back\\slash, "quotes"\nand é')
         self.assert_rendered(

@@ -29,6 +29,8 @@ class NamesTest(unittest.TestCase):
         self.asked.append(host)
         if host.startswith("stuck"):
             self.gate.wait(PATIENCE_S)
+        if "\x00" in host:
+            raise ValueError("embedded null character")
         if host == "unknown":
             raise socket.gaierror(-2, "Name or service not known")
         return [(FOUND[0], socket.SOCK_STREAM, 6, "", FOUND[1])]
@@ -43,6 +45,17 @@ class NamesTest(unittest.TestCase):
             self.assertEqual(await known.found, [FOUND])
             with self.assertRaises(socket.gaierror):
                 await unknown.found
+
+        asyncio.run(ask())
+
+    def test_a_name_that_cannot_be_one_costs_no_thread(self) -> None:
+        async def ask() -> None:
+            for _ in range(3):
+                for lookup in self.look_up("a\x00b", "a\x00c"):
+                    with self.assertRaisesRegex(OSError, "cannot be looked up"):
+                        await asyncio.wait_for(lookup.found, PATIENCE_S)
+            (known,) = self.look_up("known")
+            self.assertEqual(await known.found, [FOUND])
 
         asyncio.run(ask())
 

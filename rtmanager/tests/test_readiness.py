@@ -63,6 +63,42 @@ class ReadinessTest(unittest.TestCase):
         answer.set()
         self.assertEqual(ready(), {})
 
-    def test_an_error_that_nobody_foresaw_is_not_hidden(self) -> None:
-        with self.assertRaises(ZeroDivisionError):
-            self.make(redis=lambda: 1 // 0)()
+    def test_a_check_that_fails_by_a_defect_is_a_reason_like_any_other(self) -> None:
+        heard: list[BaseException] = []
+        for error in (TypeError("a\n" + "x" * 300_000), SystemExit(1), KeyboardInterrupt()):
+            check = mock.Mock(side_effect=[error, "7"])
+            ready = Readiness({"redis": check, "postgres": lambda: "16"}, defect=heard.append)
+            self.addCleanup(ready.close)
+            (problem,) = ready().values()
+            self.assertIn(f"by a defect, {type(error).__name__}", problem)
+            self.assertTrue(problem.isprintable())
+            self.assertLess(len(problem), 600)
+            self.assertEqual((heard.pop(), ready()), (error, {}))
+
+    def test_what_a_server_says_is_bounded_and_on_one_line(self) -> None:
+        (problem,) = self.make(redis=mock.Mock(side_effect=Unavailable("redis", "a\nb" * 100_000)))().values()
+        self.assertTrue(problem.isprintable())
+        self.assertLess(len(problem), 1_100)
+
+    def test_what_workers_met_is_no_reason_to_raise_either(self) -> None:
+        heard: list[BaseException] = []
+        ready = Readiness({"redis": away}, mock.Mock(side_effect=TypeError("no")), heard.append)
+        self.addCleanup(ready.close)
+        self.assertEqual(set(ready()), {"workers", "redis"})
+        self.assertEqual(len(heard), 1)
+
+    def test_without_a_thread_to_be_had_it_answers_all_the_same(self) -> None:
+        ready = self.make(redis=lambda: "7")
+        with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
+            self.assertIn("can't start new thread", ready()["redis"])
+        self.assertEqual(ready(), {})
+
+    def test_a_check_that_hangs_for_ever_holds_up_neither_the_end_nor_the_process(self) -> None:
+        answer = threading.Event()
+        self.addCleanup(answer.set)
+        ready = Readiness({"state root": answer.wait})
+        with mock.patch.multiple(readiness_module, LIMIT_S=0.01, CLOSE_S=0.01):
+            ready()
+            ready.close()
+        (left,) = (each for each in threading.enumerate() if each.name == "rtm-readiness-state root")
+        self.assertTrue(left.daemon)

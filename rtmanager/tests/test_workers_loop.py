@@ -35,7 +35,7 @@ class LoopTest(unittest.TestCase):
         self.heard = Heard()
         self.wake = ScriptedWake()
 
-    def run_script(self, *script: bool | Exception) -> None:
+    def run_script(self, *script: bool | BaseException) -> None:
         """Run a loop whose steps do what the script says, one after the other, then stop it."""
         left = list(script)
         over = threading.Event()
@@ -45,11 +45,11 @@ class LoopTest(unittest.TestCase):
                 over.set()
                 return False
             do = left.pop(0)
-            if isinstance(do, Exception):
+            if isinstance(do, BaseException):
                 raise do
             return do
 
-        loop = Loop("test", step, period_s=7.0, logger=self.heard.logger, wake=self.wake)
+        self.loop = loop = Loop("test", step, period_s=7.0, logger=self.heard.logger, wake=self.wake)
         loop.start()
         self.assertTrue(over.wait(PATIENCE_S))
         loop.close()
@@ -99,10 +99,68 @@ class LoopTest(unittest.TestCase):
         self.assertEqual(self.waits[6], LONGEST_PAUSE_S)
         self.assertEqual(self.waits[7:9], [7.0, FIRST_PAUSE_S])
 
-    def test_a_defect_is_reported_each_time_with_its_traceback_and_the_worker_lives(self) -> None:
+    def test_a_defect_is_reported_with_its_traceback_once_and_the_worker_lives(self) -> None:
         self.run_script(ZeroDivisionError(), ZeroDivisionError(), False)
-        self.assertEqual(self.heard.messages, ["worker step failed", "worker step failed", "worker is back"])
-        self.assertEqual([bool(r.exc_info) for r in self.heard.records], [True, True, False])
+        self.assertEqual(self.heard.messages, ["worker step failed", "worker is back"])
+        self.assertEqual([bool(r.exc_info) for r in self.heard.records], [True, False])
+        self.assertEqual(vars(self.heard.records[1])["failures"], 2)
+
+    def test_a_defect_that_comes_and_goes_is_not_reported_each_time(self) -> None:
+        self.run_script(*(ZeroDivisionError() if number % 2 else False for number in range(1, 21)))
+        self.assertEqual(self.heard.messages, ["worker step failed", "worker is back"])
+
+    def test_nothing_that_a_step_raises_ends_the_worker(self) -> None:
+        self.run_script(SystemExit(1), KeyboardInterrupt(), GeneratorExit(), MemoryError(), False)
+        self.assertEqual(self.heard.messages[-1], "worker is back")
+        self.assertEqual(self.loop.status.problem(), "")
+
+    def test_its_status_tells_of_a_defect_that_repeats_until_a_step_succeeds(self) -> None:
+        told: list[str] = []
+
+        def step() -> bool:
+            told.append(loop.status.problem())
+            if len(told) < 6:
+                raise TypeError("no such thing")
+            return False
+
+        loop = Loop("test", step, period_s=0.0, logger=self.heard.logger, wake=self.wake)
+        loop.start()
+        wait_until(lambda: len(told) > 6)
+        loop.close()
+        self.assertEqual(told[:3], ["", "", ""])
+        for words, count in zip(told[3:6], (3, 4, 5), strict=True):
+            self.assertRegex(words, rf"by a defect since 20\S+Z, {count} times in a row: TypeError: no such thing")
+        self.assertEqual(told[6], "")
+
+    def test_an_outage_is_no_defect(self) -> None:
+        self.run_script(*[Unavailable("redis", "refused")] * 10)
+        self.assertEqual(self.loop.status.problem(), "")
+
+    def test_a_close_leaves_a_step_that_hangs_for_ever_and_an_interrupt_that_fails(self) -> None:
+        released = threading.Event()
+        entered = threading.Event()
+        self.addCleanup(released.set)
+
+        def step() -> bool:
+            entered.set()
+            return released.wait(PATIENCE_S)
+
+        with mock.patch.multiple(loop_module, _NUDGE_S=0.001, LEFT_AFTER_S=0.05):
+            interrupt = mock.Mock(side_effect=TypeError("no"))
+            loop = Loop("test", step, period_s=60, logger=self.heard.logger, interrupt=interrupt)
+            loop.start()
+            self.assertTrue(entered.wait(PATIENCE_S))
+            loop.close()
+        told = ["worker could not be interrupted", "worker does not end, its thread is left"]
+        self.assertEqual(self.heard.messages, told)
+
+    def test_a_thread_that_ends_by_itself_is_told(self) -> None:
+        with mock.patch.object(Loop, "_guarded_step", side_effect=SystemExit):
+            loop = Loop("test", lambda: False, period_s=1, logger=self.heard.logger)
+            loop.start()
+            wait_until(lambda: "thread has ended" in loop.status.problem())
+        loop.close()
+        self.assertEqual(loop.status.problem(), "")
 
     def test_a_close_interrupts_a_step_that_blocks_as_often_as_it_takes(self) -> None:
         released = threading.Event()

@@ -15,6 +15,7 @@ from time import monotonic
 
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.health import HealthSource
+from rtmanager.workers.status import WorkerStatus
 
 #: Games that are looked at side by side.
 THREADS = 8
@@ -23,6 +24,8 @@ FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 #: Pause of a thread whose look got no answer.
 AWAY_PAUSE_S = 0.5
+#: How long a close waits for the looks under way, each of which has a deadline.
+LEFT_AFTER_S = 60.0
 #: As many looks without an answer are told as something that a person should see to.
 TRIES_UNTIL_TOLD = 30
 
@@ -64,9 +67,19 @@ class _Case:
 class Attention:
     """`settle` looks at one game; False or `Unavailable` from it means to look again."""
 
-    def __init__(self, settle: Callable[[str, Hint], bool], *, logger: logging.Logger, threads: int = THREADS) -> None:
+    def __init__(
+        self,
+        settle: Callable[[str, Hint], bool],
+        *,
+        logger: logging.Logger,
+        threads: int = THREADS,
+        status: WorkerStatus | None = None,
+    ) -> None:
         self._settle = settle
         self._logger = logger
+        self._status = status or WorkerStatus("attention", logger)
+        self._status.watch(self._has_lost_a_thread)
+        self._started = False
         self._changed = threading.Condition()
         self._cases: dict[str, _Case] = {}
         self._queue: list[tuple[float, str]] = []
@@ -81,14 +94,22 @@ class Attention:
         """Start the threads."""
         for thread in self._threads:
             thread.start()
+        self._started = True
+
+    def _has_lost_a_thread(self) -> bool:
+        lost = not all(thread.is_alive() for thread in self._threads)
+        return self._started and not self._closing.is_set() and lost
 
     def close(self) -> None:
         """Forget what waits and wait for the looks under way; what they wait for should be closed by now."""
         with self._changed:
             self._closing.set()
             self._changed.notify_all()
+        until = monotonic() + LEFT_AFTER_S
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, until - monotonic()))
+            if thread.is_alive():
+                self._logger.error("a look at a game does not end, its thread is left", extra={"left": thread.name})
 
     def look(self, game_id: str, hint: Hint | None = None, *, delay_s: float = 0.0) -> None:
         """Let a game be looked at in `delay_s` seconds, or earlier if it was to be anyway."""
@@ -140,17 +161,22 @@ class Attention:
 
     def _look(self, game_id: str, case: _Case) -> bool:
         """Whether to look again."""
+        self._status.began()
         try:
-            return not self._settle(game_id, case.hint)
+            settled = self._settle(game_id, case.hint)
         except Unavailable as error:
             told = self._logger.warning if case.tries == TRIES_UNTIL_TOLD else self._logger.debug
             told("a game cannot be looked at", extra={"game_id": game_id, "error": str(error), "tries": case.tries})
             # The thread itself waits: while nothing answers, thousands of games are not asked about each second.
             self._closing.wait(AWAY_PAUSE_S)
             return True
-        except Exception:  # a defect: the next pass names the game again
-            self._logger.exception("look at a game failed", extra={"game_id": game_id})
+        except BaseException as error:  # noqa: BLE001 - a defect: the next pass names the game again
+            self._status.failed(error, item=game_id, message="look at a game failed")
             return False
+        finally:
+            self._status.paused()
+        self._status.succeeded()
+        return not settled
 
     def _take(self) -> tuple[str, _Case] | None:
         """The game that has been due for the longest time and that nobody looks at."""

@@ -1,8 +1,8 @@
 """A worker's thread: one step again and again until it is stopped.
 
 The only place where a loop survives an error. A dependency that does not answer is reported once when it goes, once
-more for each other reason that it then gives, and when it is back; anything else is a defect, reported each time with
-its traceback, and the loop goes on after a pause: a worker that silently died would be worse.
+more for each other reason that it then gives, and when it is back. Anything else is a defect: its `WorkerStatus` counts
+and reports it, and the loop goes on after a pause, since a worker that silently died would be worse.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from time import monotonic
 
 from rtmanager.domain.errors import Unavailable
 from rtmanager.operations.wake import Wake
+from rtmanager.workers.status import WorkerStatus
 
 #: Pauses after the first and after each further failure in a row, in seconds.
 FIRST_PAUSE_S = 0.1
@@ -22,6 +23,8 @@ LONGEST_PAUSE_S = 2.0
 MOST_REASONS = 5
 #: How often a stop repeats its interruption until the thread has noticed.
 _NUDGE_S = 0.02
+#: A thread that has not ended so long after it was to is left: the process has to end all the same.
+LEFT_AFTER_S = 60.0
 
 
 class Loop:
@@ -43,6 +46,7 @@ class Loop:
         interrupt: Callable[[], None] | None = None,
         steady: bool = False,
         delayed: bool = False,
+        status: WorkerStatus | None = None,
     ) -> None:
         self.name = name
         self._step = step
@@ -54,19 +58,31 @@ class Loop:
         self._delayed = delayed
         self._stopping = threading.Event()
         self._failures = 0
+        self._reported = False
         self._reasons: set[str] = set()
         #: What the last step had to say of a dependency that did not answer; None when it did.
         self.away: Unavailable | None = None
         self._thread = threading.Thread(target=self._run, name=f"rtm-{name}", daemon=True)
+        self._started = False
+        self.status = status or WorkerStatus(name, logger)
+        self.status.watch(lambda: self._started and not self._stopping.is_set() and not self._thread.is_alive())
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+        self._started = True
 
     def close(self) -> None:
-        """End the loop after its present step, which is interrupted, and wait until the thread has ended."""
+        """End the loop after its present step, which is interrupted, and wait until the thread has ended.
+
+        A step that hangs is left to its thread after `LEFT_AFTER_S`.
+        """
         self._stopping.set()
+        until = monotonic() + LEFT_AFTER_S
         while self._thread.is_alive():
+            if monotonic() > until:
+                self._logger.error("worker does not end, its thread is left", extra={"worker": self.name})
+                return
             if self._interrupt is not None:
                 self._try_interrupt(self._interrupt)
             self._wake.set()
@@ -78,6 +94,8 @@ class Loop:
         except Unavailable:
             # What the step waits for is gone, so the step is about to fail by itself.
             self._logger.debug("worker could not be interrupted", extra={"worker": self.name})
+        except Exception as error:  # noqa: BLE001 - a defect: what else is to be stopped has to be stopped
+            self.status.failed(error, message="worker could not be interrupted")
 
     def _run(self) -> None:
         if self._delayed:
@@ -89,19 +107,24 @@ class Loop:
                 self._wake.wait(max(0.0, self._pause() - spent_s))
 
     def _guarded_step(self) -> bool:
+        self.status.began()
         try:
             more = self._step()
         except Unavailable as error:
             self._failures += 1
             self._report(error)
             return False
-        except Exception:  # a defect: keep the worker alive and the traceback visible
+        except BaseException as error:  # noqa: BLE001 - a defect, or a library's SystemExit: the worker stays alive
             self._failures += 1
-            self._logger.exception("worker step failed", extra={"worker": self.name})
+            self._reported = self.status.failed(error) or self._reported
             return False
+        finally:
+            self.status.paused()
+        self.status.succeeded()
         if self._failures:
-            self._logger.info("worker is back", extra={"worker": self.name, "failures": self._failures})
-            self._failures, self.away = 0, None
+            if self._reported:
+                self._logger.info("worker is back", extra={"worker": self.name, "failures": self._failures})
+            self._failures, self._reported, self.away = 0, False, None
             self._reasons.clear()
         return more
 
@@ -110,6 +133,7 @@ class Loop:
         self.away = error
         if str(error) not in self._reasons and len(self._reasons) < MOST_REASONS and not self._stopping.is_set():
             self._reasons.add(str(error))
+            self._reported = True
             self._logger.warning(
                 "dependency does not answer, waiting for it",
                 extra={"worker": self.name, "dependency": error.dependency, "error": str(error)},

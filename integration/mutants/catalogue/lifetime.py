@@ -4,6 +4,30 @@ from integration.mutants.mutant import Mutant
 
 MUTANTS = (
     Mutant(
+        name="defects-not-shown",
+        breaks="a worker that fails each time by a defect does so with /readyz 200",
+        file="rtmanager/app.py",
+        old="        return {**self._workers.problems(), **away}\n",
+        new="        return away\n",
+        module="test_logging",
+    ),
+    Mutant(
+        name="logs-are-waited-for",
+        breaks="with nobody to read stderr the process ignores SIGTERM",
+        file="rtmanager/logs.py",
+        old="FLUSH_S = 1.0\n",
+        new="FLUSH_S = 3600.0\n",
+        module="test_logging",
+    ),
+    Mutant(
+        name="stderr-number-is-free",
+        breaks="with stderr closed a connection gets its number, and what is logged goes to PostgreSQL",
+        file="rtmanager/standard_streams.py",
+        old="            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one\n",
+        new="            continue\n",
+        module="test_logging",
+    ),
+    Mutant(
         name="listens-before-migrating",
         breaks="the service serves before its tables are there, and does not come up on an empty database",
         file="rtmanager/app.py",
@@ -11,10 +35,14 @@ MUTANTS = (
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
         parts.database.open()
-        return _Service(self._config, self._logger, parts).start(stack)
+        metrics = Metrics()
+        self._workers = _workers(metrics, self._logger)
+        return _Service(self._config, self._logger, parts, metrics, self._workers).start(stack)
 """,
         new="""        parts.database.open()
-        http = _Service(self._config, self._logger, parts).start(stack)
+        metrics = Metrics()
+        self._workers = _workers(metrics, self._logger)
+        http = _Service(self._config, self._logger, parts, metrics, self._workers).start(stack)
         migrate(parts.database, self._logger)
         return http
 """,

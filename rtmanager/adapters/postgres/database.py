@@ -96,6 +96,11 @@ class Database:
         if self._watch.is_alive():
             self._watch.join()
 
+    @property
+    def lost_its_watch(self) -> bool:
+        """Whether the thread that looks for a silent server has ended though the pool is open."""
+        return self._watch.ident is not None and not self._closed.is_set() and not self._watch.is_alive()
+
     def ping(self) -> str:
         """The server's version. Raises `Unavailable`. Uses a connection of its own, so that it answers for now."""
         with self.watched(), self.connect() as connection:

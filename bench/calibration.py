@@ -1,0 +1,133 @@
+"""How fast this machine is right now: small fixed pieces of work, done before and after what is measured.
+
+A figure counts only when the machine was the same at both ends of its measurement. Otherwise it is not measured: the
+ratio of two sides stays right on a slow machine, but not on one that is slow for one of them.
+"""
+
+import socket
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bench import child
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+#: What a bench may lean on.
+CPU, LOOPBACK, DOCKER = "CPU", "loopback", "Docker"
+
+#: The two ends may differ by so much, as a share of the faster one.
+MOST_APART = 0.20
+
+#: Repetitions, of which the median counts.
+_CPU_RUNS, _LOOPBACK_RUNS, _DOCKER_RUNS = 15, 15, 5
+_LOOP = 300_000
+_ROUND_TRIPS = 400
+
+#: Seconds that each piece of work takes, by what it leans on.
+Speed = Mapping[str, float]
+
+
+def apart(before: Speed, after: Speed) -> str:
+    """Why nothing was measured between the two, in a few words; empty when it was."""
+    reasons = []
+    for what, took in before.items():
+        slower, faster = max(took, after[what]), min(took, after[what])
+        if slower > faster * (1 + MOST_APART):
+            change = "slower" if after[what] > took else "faster"
+            reasons.append(f"{what} {slower / faster - 1:.0%} {change} afterwards")
+    return ", ".join(reasons)
+
+
+@dataclass
+class Yardstick:
+    """The pieces of work by name; `close` ends what they need."""
+
+    works: Mapping[str, Callable[[], float]]
+    _cleanup: ExitStack = field(default_factory=ExitStack)
+
+    @classmethod
+    def of(cls, leans_on: Iterable[str]) -> "Yardstick":
+        """That of a bench which leans on these things; every bench leans on the processor."""
+        made = cls({})
+        works: dict[str, Callable[[], float]] = {CPU: cpu_s}
+        if LOOPBACK in leans_on:
+            works[LOOPBACK] = _loopback(made._cleanup)
+        if DOCKER in leans_on:
+            works[DOCKER] = _docker(made._cleanup)
+        made.works = works
+        return made
+
+    def close(self) -> None:
+        """End the other side of the loopback, and the connection to Docker."""
+        self._cleanup.close()
+
+    def speed(self) -> Speed:
+        """How fast it is now."""
+        return {name: work() for name, work in self.works.items()}
+
+
+def cpu_s() -> float:
+    """Seconds for a fixed amount of Python: the median, so that a core which others use half of the time shows."""
+    return _median(_loop, _CPU_RUNS)
+
+
+def _loop() -> None:
+    total = 0
+    for number in range(_LOOP):
+        total += number & 7
+
+
+def _loopback(cleanup: ExitStack) -> Callable[[], float]:
+    port = int(cleanup.enter_context(child.running("bench.echo")))
+    line = cleanup.enter_context(closing(socket.create_connection(("127.0.0.1", port))))
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def round_trips() -> None:
+        for _ in range(_ROUND_TRIPS):
+            line.sendall(b"x")
+            line.recv(1)
+
+    return lambda: _median(round_trips, _LOOPBACK_RUNS)
+
+
+def _docker(cleanup: ExitStack) -> Callable[[], float]:
+    from harness import daemon, images
+
+    client = cleanup.enter_context(closing(daemon.connect()))
+    image = images.engine().ref
+    return lambda: statistics.median(_start_s(client, image) for _ in range(_DOCKER_RUNS))
+
+
+def _start_s(client: "APIClient", image: str) -> float:
+    """Seconds for the create and the start of a container that does nothing."""
+    from harness.runs import runner
+
+    began = time.perf_counter()
+    made = client.create_container(
+        image,
+        entrypoint=["sleep", "60"],
+        command=[],
+        labels=runner.current().labels(),
+        host_config=client.create_host_config(network_mode="none"),
+    )
+    try:
+        client.start(made["Id"])
+        return time.perf_counter() - began
+    finally:
+        client.remove_container(made["Id"], force=True)
+
+
+def _median(work: Callable[[], object], runs: int) -> float:
+    taken: Sequence[float] = [_timed(work) for _ in range(runs)]
+    return statistics.median(taken)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began

@@ -116,11 +116,13 @@ class Runtime:
             try:
                 check.ask()
             except RuntimeManagerError as error:
-                raise StartupFailed(f"{check.name}: {error}") from error
+                raise StartupFailed(f"{check.name}: {error}; remedy: {check.remedy_for(error)}") from error
         applied = migrate(parts.database, self._logger)
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
         parts.database.open()
+        for warning in parts.warnings:
+            self._logger.warning("postgres can be used, but not as it should be", extra={"warning": warning})
         return _Service(self._config, self._logger, parts).start(stack)
 
 
@@ -167,7 +169,7 @@ class _Service:
             logger=logger,
         )
         checks: dict[str, Callable[[], object]] = {
-            check.name: check.ask for check in parts.checks() if check.name in READY
+            check.name: check.still or check.ask for check in parts.checks() if check.name in READY
         }
         self._loops: list[Loop] = []
         self._readiness = Readiness({**checks, "reconcile": self._watch.reconciler.check_finished}, self._away)

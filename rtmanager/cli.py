@@ -78,7 +78,9 @@ def check(config: Config, logger: logging.Logger) -> int:
             print(f"ok      {each.name:<10}  {each.ask()}")
         except RuntimeManagerError as error:
             failed = True
-            print(f"FAILED  {each.name:<10}  {error}\n{'':20}remedy: {each.remedy}")
+            print(f"FAILED  {each.name:<10}  {error}\n{'':20}remedy: {each.remedy_for(error)}")
+    for warning in parts.warnings:
+        print(f"warning postgres    {warning}")
     parts.close()
     return FAILED if failed else OK
 

@@ -108,15 +108,14 @@ class Database:
         with self.watched(), self.connect() as connection:
             return str(connection.info.parameter_status("server_version"))
 
-    def remedy(self) -> str:
-        """What to do about a server that takes no connection; tries to make one."""
-        try:
-            with self.watched(), self.connect():
-                return ""
-        except Unavailable as error:
-            if isinstance(error.__cause__, session.SessionUnusable):
-                return error.__cause__.remedy
-        return refusals.why_refused(self._way, self._step_s).remedy
+    @property
+    def where(self) -> str:
+        """The server's address, for messages."""
+        return described(self._dsn)
+
+    def why_refused(self) -> refusals.Refusal:
+        """Why the server takes no connection: tries to make one."""
+        return refusals.why_refused(self._way, self._step_s)
 
     @contextmanager
     def two(self) -> Iterator[tuple[psycopg.Connection[Any], psycopg.Connection[Any]]]:
@@ -207,23 +206,26 @@ class Database:
     def _refuses_options(self) -> bool:
         if not refusals.traces():
             return True
-        return refusals.why_refused(self._way, self._step_s).sqlstate == refusals.PROTOCOL_VIOLATION
+        return self.why_refused().sqlstate == refusals.PROTOCOL_VIOLATION
 
     def _prepare(self, connection: psycopg.Connection[Any]) -> None:
         """Set up the session; a server that is silent meanwhile is as silent as at any other time."""
         self._remember(connection)
-        token = object()
-        self._waiting[token] = monotonic()
-        try:
+        with _cut_after(self._silence_s, connection):
             session.set_up(connection, self._settings, self._sessions, self._witness)
-        finally:
-            del self._waiting[token]
         self._why_not = ""
 
-    def _witness(self) -> psycopg.Connection[Any]:
-        connection = self._connect()
-        self._remember(connection)
-        return connection
+    @contextmanager
+    def _witness(self) -> Iterator[psycopg.Connection[Any]]:
+        """One more connection, for a moment. A pooler that has none left takes it in and lets it wait."""
+        with self._connect() as connection, _cut_after(self._step_s, connection):
+            self._remember(connection)
+            try:
+                yield connection
+            except psycopg.OperationalError as error:
+                if isinstance(error, session.SessionUnusable):
+                    raise
+                raise session.exhausted(self._step_s) from error
 
     @contextmanager
     def _pooled(self) -> Iterator[PooledConnection]:
@@ -240,9 +242,7 @@ class Database:
         with self._connections_lock:
             connections = list(self._connections)
         for connection in connections:
-            # Suppressed is what a connection says that is closed already.
-            with suppress(psycopg.OperationalError, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)
+            _cut(connection)
 
     def _not_connected(self, why: str) -> None:
         self._why_not = why
@@ -279,6 +279,25 @@ class Database:
         except (psycopg.Error, PoolTimeout, PoolClosed) as error:
             why = (isinstance(error, PoolTimeout) and self._why_not) or first_line(error)
             raise Unavailable("postgres", f"{described(self._dsn)} does not answer: {why}") from error
+
+
+def _cut(connection: psycopg.Connection[Any]) -> None:
+    # Suppressed is what a connection says that is closed already.
+    with suppress(psycopg.OperationalError, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def _cut_after(limit_s: float, connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """End a wait on this one connection; the watch, which ends all, may not run yet, or nobody else may wait."""
+    timer = threading.Timer(limit_s, _cut, (connection,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 def _check(connection: psycopg.Connection[Any]) -> None:

@@ -85,7 +85,7 @@ def without_options(conninfo: str) -> str:
 
 
 def _settings_of(options: str) -> dict[str, str]:
-    """The settings among the server's options: `-c name=value`, `-cname=value` and `--name=value`, the last one wins."""
+    """The settings among the server's options: `-c name=value`, `-cname=value`, `--name=value`; the last one wins."""
     words = [re.sub(r"\\(.)", r"\1", word) for word in re.findall(r"(?:\\.|[^\s\\])+", options)]
     found = {}
     for before, word in zip(["", *words], words, strict=False):

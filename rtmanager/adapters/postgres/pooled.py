@@ -32,8 +32,8 @@ class PooledConnection(psycopg.Connection[DictRow]):
         cls,
         conninfo: str = "",
         *,
-        way: Callable[[], str],
-        prepare: Callable[[psycopg.Connection[Any]], None],
+        way: Callable[[], str] = str,
+        prepare: Callable[[psycopg.Connection[Any]], object] = bool,
         failed: Callable[[str], None],
         **how: Any,
     ) -> Self:
@@ -85,7 +85,7 @@ class PooledConnection(psycopg.Connection[DictRow]):
 def own_names(connection: psycopg.Connection[Any]) -> int:
     """Have the statements that psycopg prepares named as no other client's are, by a number that is returned.
 
-    Behind a pooler that shares connections, `_pg3_0` is what another client of psycopg prepared: its statement would run.
+    Behind a pooler that shares connections, `_pg3_0` may be another client's: its statement would run.
     """
     number = random.SystemRandom().randrange(1 << 40, 1 << 62)
     connection._prepared._prepared_idx = number  # psycopg has no setting for it

@@ -21,14 +21,14 @@ _TRACES_FROM = 180_000
 #: The server, or a pooler before it, does not take a parameter of the connection.
 PROTOCOL_VIOLATION = "08P01"
 
-_DSN = "RTMANAGER_POSTGRES_PRIMARY_DSN"
-IS_IT_RUNNING = f"is it running, and are host and port of {_DSN} right?"
+DSN = "RTMANAGER_POSTGRES_PRIMARYDSN"
+IS_IT_RUNNING = f"is it running, and are host and port of {DSN} right?"
 
 REMEDIES = {
-    "28P01": f"is the password of {_DSN} right?",
-    "28000": f"does the role of {_DSN} exist, may it log in, and has the server's pg_hba.conf a line for this client, "
+    "28P01": f"is the password of {DSN} right?",
+    "28000": f"does the role of {DSN} exist, may it log in, and has the server's pg_hba.conf a line for this client, "
     "role, database and TLS (sslmode)?",
-    "3D000": f"create the database, or name another one in {_DSN}",
+    "3D000": f"create the database, or name another one in {DSN}",
     "42501": "grant it: GRANT CONNECT ON DATABASE … TO …",
     "53300": "end sessions that nobody needs (pg_stat_activity), raise max_connections or the CONNECTION LIMIT of the "
     "role or database, or lower RTMANAGER_POSTGRES_POOL_SIZE",
@@ -37,13 +37,13 @@ REMEDIES = {
     "57P02": "it ended all sessions after a crash: wait, its log says why",
     "55000": "let the database take connections: ALTER DATABASE … ALLOW_CONNECTIONS true",
     PROTOCOL_VIOLATION: "a pooler before PostgreSQL refuses it; its words say why (PgBouncer: see its log)",
-    "42704": f"are the `options` of {_DSN} known to this server?",
-    "22023": f"are the values in the `options` of {_DSN} right?",
+    "42704": f"are the `options` of {DSN} known to this server?",
+    "22023": f"are the values in the `options` of {DSN} right?",
     "53200": "the server is out of memory",
     "53100": "the server's disk is full",
 }
-_NO_TLS = f"the server does not offer TLS: set ssl = on there, or another sslmode in {_DSN}"
-_BAD_TLS = f"TLS was offered and failed: are sslrootcert, sslcert, sslkey and sslmode of {_DSN} right, and is the \
+_NO_TLS = f"the server does not offer TLS: set ssl = on there, or another sslmode in {DSN}"
+_BAD_TLS = f"TLS was offered and failed: are sslrootcert, sslcert, sslkey and sslmode of {DSN} right, and is the \
 server's certificate valid for that host?"
 
 _ERROR = re.compile(r'^B\s+\d+\s+ErrorResponse\s.*? C "([0-9A-Z]{5})"', re.MULTILINE)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Any
 
@@ -62,10 +63,10 @@ _SET = sql.SQL(
 )
 _READ = sql.SQL("SELECT w.name, pg_catalog.current_setting(w.name, true) FROM (VALUES {}) AS w (name)")
 #: Which process of the server works for this session, so that no two servers and no two times are taken for one.
-_WHO = (
-    b"SELECT pg_catalog.pg_backend_pid(), pg_catalog.format('%s/%s', pid, backend_start),"
-    b" pg_catalog.current_setting('server_encoding')"
-    b" FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
+_WHO = sql.SQL(
+    "SELECT pg_catalog.pg_backend_pid(), pg_catalog.format('%s/%s', pid, backend_start),"
+    " pg_catalog.current_setting('server_encoding')"
+    " FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
 )
 POOLER_REMEDY = (
     "connect to PostgreSQL itself, or let the pooler give each client a connection of its own "
@@ -107,11 +108,20 @@ def shared(how: str) -> SessionUnusable:
     return SessionUnusable(f"a pooler before PostgreSQL lets sessions share connections ({how})", POOLER_REMEDY)
 
 
+def exhausted(limit_s: float) -> SessionUnusable:
+    """The error for a pooler that has no connection left for one more client."""
+    return SessionUnusable(
+        f"a pooler before PostgreSQL gave no connection within {limit_s:g} s",
+        "let the pooler have at least RTMANAGER_POSTGRES_POOL_SIZE + 3 connections for each manager "
+        "(PgBouncer: default_pool_size)",
+    )
+
+
 def set_up(
     connection: psycopg.Connection[Any],
     settings: Mapping[str, str],
     sessions: Sessions,
-    second: Callable[[], psycopg.Connection[Any]],
+    second: Callable[[], AbstractContextManager[psycopg.Connection[Any]]],
 ) -> None:
     """Give the session `settings`, read them back, and see that it is nobody else's.
 
@@ -148,7 +158,7 @@ def set_up(
 
 def who(connection: psycopg.Connection[Any]) -> tuple[int, str, str]:
     """The process id of the backend, what tells it from every other, and the database's encoding."""
-    [(pid, backend, encoding)] = _execute(connection, sql.SQL(_WHO.decode()))  # type: ignore[arg-type]
+    [(pid, backend, encoding)] = _execute(connection, _WHO)
     return int(pid), str(backend), str(encoding)
 
 
@@ -163,7 +173,9 @@ def _require_understood(connection: psycopg.Connection[Any]) -> None:
     told = {name: connection.info.parameter_status(name) for name in ("client_encoding", "DateStyle", "TimeZone")}
     if told["client_encoding"] != "UTF8" or not str(told["DateStyle"]).startswith("ISO") or told["TimeZone"] != "UTC":
         told_as = ", ".join(f"{name} {value}" for name, value in told.items())
-        raise SessionUnusable(f"a pooler before PostgreSQL tells other settings than there are ({told_as})", POOLER_REMEDY)
+        raise SessionUnusable(
+            f"a pooler before PostgreSQL tells other settings than there are ({told_as})", POOLER_REMEDY
+        )
 
 
 def _execute(connection: psycopg.Connection[Any], statement: sql.SQL | sql.Composed) -> list[tuple[Any, ...]]:

@@ -121,8 +121,6 @@ class Runtime:
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
         parts.database.open()
-        for warning in parts.warnings:
-            self._logger.warning("postgres can be used, but not as it should be", extra={"warning": warning})
         return _Service(self._config, self._logger, parts).start(stack)
 
 
@@ -132,6 +130,8 @@ class _Service:
     def __init__(self, config: Config, logger: logging.Logger, parts: Dependencies) -> None:
         self._config = config
         self._logger = logger
+        for warning in parts.warnings:
+            logger.warning("postgres can be used, but not as it should be", extra={"warning": warning})
         self._streams = parts.streams
         self._docker = parts.docker
         self._state_directories = parts.state_directories

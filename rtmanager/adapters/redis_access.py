@@ -40,9 +40,8 @@ _KEYLESS = (
     ("CLIENT", "REPLY", "SKIP"),
 )
 _SUBCOMMANDS = frozenset({"XGROUP", "XINFO", "SCRIPT", "CLIENT"})
-#: What the service can do without: to end a read under way when it stops, its library's name in CLIENT LIST, the
-#: version of a server that does not know HELLO.
-_OPTIONAL = ("client|unblock", "client|setinfo", "info")
+#: What the service can do without: to end a read under way when it stops, the version of a server that has no HELLO.
+_OPTIONAL = ("client|unblock", "info")
 
 #: What kinds of server call themselves, and why each is refused.
 _MODES = {
@@ -55,6 +54,7 @@ _MODES = {
         f"name the master itself in {_ADDRESS}, or an address that follows it",
     ),
 }
+_RENAMED = "give the commands their names back (rename-command), or use Redis 7 or newer itself"
 _CLUSTER_ERRORS = (
     redis.exceptions.MovedError,
     redis.exceptions.AskError,
@@ -161,24 +161,28 @@ def require_allowed(connection: Any, names: Mapping[Stream, str], where: str) ->
             raise answer
     refused = [(command, answer) for command, answer in answers if _is_refusal(answer)]
     if refused:
-        listed = ", ".join(dict.fromkeys(_shown(each) for each, _ in refused))
-        why = str(refused[0][1])
+        listed = _listed([command for command, _ in refused])
+        why = str(refused[0][1])[:200]
+        if all(_is_unknown(answer) for _, answer in refused):
+            raise RedisUnfit(f"{where} lacks {listed} ({why})", _RENAMED)
         raise RedisUnfit(f"{where} refuses {listed} ({why})", f"ACL SETUSER <user> {acl_rules(names)}")
 
 
 def why_unusable(
-    error: BaseException, where: str, host: str, port: int, tls: Tls | None, limit_s: float
-) -> RuntimeManagerError | None:
+    error: redis.RedisError, where: str, address: tuple[str, int], tls: Tls | None, limit_s: float, rules: str
+) -> RedisUnfit | None:
     """What a connection that could not be made means, if that can be found out; None leaves it as it is."""
     if isinstance(error, redis.AuthenticationError):
         return RedisUnfit(f"{where} refuses the login: {error}", f"are {_USER} and {_PASSWORD} right?")
     if isinstance(error, redis.exceptions.NoPermissionError):
-        return RedisUnfit(f"{where}: {error}", "allow the user the commands that docs/failures.md lists")
+        return RedisUnfit(f"{where} refuses what every connection begins with: {error}", f"ACL SETUSER <user> {rules}")
+    if _is_unknown(error):
+        return RedisUnfit(f"{where} lacks what every connection begins with: {error}", _RENAMED)
     if isinstance(error, redis.ResponseError) and str(error).startswith("DENIED"):
         return RedisUnfit(f"{where} is in protected mode and takes local clients only", "set a password or bind there")
-    if not isinstance(error, redis.ConnectionError) or isinstance(error, redis.BusyLoadingError):
+    if isinstance(error, redis.ResponseError | redis.BusyLoadingError):
         return None
-    found = _encrypted(host, port, tls, limit_s) if tls else _plain(host, port, limit_s)
+    found = _encrypted(*address, tls, limit_s) if tls else _plain(*address, limit_s)
     return RedisUnfit(f"{where}: {found[0]}", found[1]) if found else None
 
 
@@ -205,23 +209,37 @@ def _encrypted(host: str, port: int, tls: Tls, limit_s: float) -> tuple[str, str
         ):
             # With TLS 1.3 a missing client certificate shows with the first answer.
             encrypted.sendall(b"PING\r\n")
-            encrypted.recv(1)
+            if encrypted.recv(1):
+                return None
     except ssl.SSLCertVerificationError as error:
-        return (
-            f"its certificate is not accepted: {error.verify_message}",
-            f"name the authority that signed it in {_CA}, and the host that it was made for in {_ADDRESS}",
-        )
-    except ssl.SSLError as error:
-        reason = error.reason or str(error)
-        if "CERTIFICATE" in reason:
-            return f"it does not accept our certificate ({reason})", f"set {_CERT} and {_KEY} to one that it trusts"
-        return (
-            f"no TLS there ({reason})",
-            f"write redis://{host}:{port} in {_ADDRESS} if Redis listens without TLS there",
-        )
+        return f"its certificate is not accepted: {error.verify_message}", _certificate_remedy(error.verify_code)
+    except OSError as error:
+        if _answers_plainly(host, port, limit_s):
+            return "it speaks no TLS", f"write redis://{host}:{port} in {_ADDRESS}, or let Redis listen with TLS there"
+        if not isinstance(error, ssl.SSLError | ConnectionResetError):
+            return None
+    return (
+        "it ends the connection during TLS",
+        f"if it wants a certificate of ours, set {_CERT} and {_KEY} to one it trusts",
+    )
+
+
+def _certificate_remedy(verify_code: int) -> str:
+    """By OpenSSL's X509_V_ERR_…"""
+    if verify_code in (9, 10):
+        return "renew the certificate of Redis, or set the clock right"
+    if verify_code in (62, 64):
+        return f"use a host in {_ADDRESS} that the certificate is made for (subjectAltName), or have one made for this"
+    return f"name the authority that signed it in {_CA}"
+
+
+def _answers_plainly(host: str, port: int, limit_s: float) -> bool:
+    try:
+        with socket.create_connection((host, port), limit_s) as line:
+            line.sendall(b"PING\r\n")
+            return line.recv(1) in (b"+", b"-")
     except OSError:
-        return None
-    return None
+        return False
 
 
 def _plain(host: str, port: int, limit_s: float) -> tuple[str, str] | None:
@@ -275,6 +293,10 @@ def _is_refusal(answer: object) -> bool:
     """Whether it was not queued because of the user's rights, or as the server does not have it (`rename-command`)."""
     if isinstance(answer, redis.exceptions.NoPermissionError):
         return True
+    return _is_unknown(answer)
+
+
+def _is_unknown(answer: object) -> bool:
     return isinstance(answer, redis.ResponseError) and str(answer).startswith(("unknown ", "ERR unknown "))
 
 
@@ -283,10 +305,13 @@ def _command(parts: Sequence[str | int]) -> str:
     return f"{name}|{parts[1]}".lower() if name in _SUBCOMMANDS else name.lower()
 
 
-def _shown(parts: Sequence[str | int]) -> str:
-    name = _command(parts).replace("|", " ").upper()
-    keys = [str(each) for each in parts if ":" in str(each)]
-    return " ".join([name, *keys])
+def _listed(refused: Sequence[Sequence[str | int]]) -> str:
+    """The commands, each with the keys that it is refused on."""
+    found: dict[str, list[str]] = {}
+    for parts in refused:
+        keys = [str(each) for each in parts if ":" in str(each)]
+        found.setdefault(_command(parts).replace("|", " ").upper(), []).extend(keys)
+    return "; ".join(" ".join([name, *dict.fromkeys(keys)]) for name, keys in found.items())
 
 
 def _text(raw: object) -> str:

@@ -129,7 +129,8 @@ class RedisStreams:
                 with self._client.client() as client:
                     return redis_access.examine(client.connection, self._names, self._where)
             except redis.RedisError as error:
-                known = redis_access.why_unusable(error, self._where, *self._address, self._tls, self._command_s)
+                rules = redis_access.acl_rules(self._names)
+                known = redis_access.why_unusable(error, self._where, self._address, self._tls, self._command_s, rules)
                 if known is None:
                     raise
                 raise known from error

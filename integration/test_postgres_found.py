@@ -1,6 +1,6 @@
 """PostgreSQL as it is found: settings of a database or role, its encoding, its schema, a pooler before it."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from harness import PgBouncer, faults, start_pgbouncer, start_services, web
 from harness.fixtures.listening import free_port
@@ -9,33 +9,33 @@ from integration.found import FoundTestCase
 
 #: What makes a session mean something else, by setting.
 POISON = {
-    "DateStyle": "German, DMY",
-    "IntervalStyle": "iso_8601",
-    "TimeZone": "Asia/Kathmandu",
-    "client_encoding": "SJIS",
-    "bytea_output": "escape",
-    "extra_float_digits": "-15",
-    "array_nulls": "off",
-    "standard_conforming_strings": "off",
-    "backslash_quote": "off",
-    "transform_null_equals": "on",
-    "quote_all_identifiers": "on",
-    "default_transaction_isolation": "serializable",
-    "default_transaction_read_only": "on",
-    "default_transaction_deferrable": "on",
-    "search_path": "pg_catalog",
-    "statement_timeout": "1ms",
-    "lock_timeout": "1ms",
-    "idle_session_timeout": "300ms",
-    "idle_in_transaction_session_timeout": "1ms",
-    "exit_on_error": "on",
-    "client_min_messages": "debug5",
-    "enable_indexscan": "off",
-    "enable_bitmapscan": "off",
-    "plan_cache_mode": "force_custom_plan",
-    "timezone_abbreviations": "India",
-    "lc_numeric": "C",
-    "lc_messages": "C",
+    "DateStyle": "'German', 'DMY'",
+    "IntervalStyle": "'iso_8601'",
+    "TimeZone": "'Asia/Kathmandu'",
+    "client_encoding": "'SJIS'",
+    "bytea_output": "'escape'",
+    "extra_float_digits": "'-15'",
+    "array_nulls": "'off'",
+    "standard_conforming_strings": "'off'",
+    "backslash_quote": "'off'",
+    "transform_null_equals": "'on'",
+    "quote_all_identifiers": "'on'",
+    "default_transaction_isolation": "'serializable'",
+    "default_transaction_read_only": "'on'",
+    "default_transaction_deferrable": "'on'",
+    "search_path": "'pg_catalog'",
+    "statement_timeout": "'1ms'",
+    "lock_timeout": "'1ms'",
+    "idle_session_timeout": "'300ms'",
+    "idle_in_transaction_session_timeout": "'1ms'",
+    "exit_on_error": "'on'",
+    "client_min_messages": "'debug5'",
+    "enable_indexscan": "'off'",
+    "enable_bitmapscan": "'off'",
+    "plan_cache_mode": "'force_custom_plan'",
+    "timezone_abbreviations": "'India'",
+    "lc_numeric": "'C'",
+    "lc_messages": "'C'",
 }
 
 
@@ -62,10 +62,9 @@ class Settings(PostgresFoundTestCase):
         self.assert_unaffected("ROLE rtmanagerservice")
 
     def assert_unaffected(self, of_what: str) -> None:
-        self.administer(
-            *(f"ALTER {of_what} SET {name} = '{value}'" for name, value in POISON.items() if name != "search_path")
-        )
-        self.administer(f"ALTER {of_what} SET search_path = pg_catalog")
+        # The test itself goes on as before.
+        self.administer(*(f"ALTER ROLE postgres SET {name} FROM CURRENT" for name in POISON))
+        self.administer(*(f"ALTER {of_what} SET {name} = {value}" for name, value in POISON.items()))
         self.assert_fit("postgres")
 
         self.start_runtime()
@@ -159,6 +158,7 @@ class Schemas(PostgresFoundTestCase):
             with self.subTest(columns):
                 self.administer(f"CREATE TABLE rtmanager.schema_migrations {columns}")
                 if "applied_at" in columns:
+                    self.administer("ALTER TABLE rtmanager.schema_migrations OWNER TO rtmanagerservice")
                     self.administer("INSERT INTO rtmanager.schema_migrations VALUES (20240101, 'create_users', now())")
                 self.assert_unfit("another program's", "a schema of its own", *words)
                 self.assertEqual(self.rows("SELECT FROM pg_tables WHERE tablename = 'runtime_records'"), [])
@@ -249,11 +249,13 @@ class Poolers(PostgresFoundTestCase):
         pooler.restart("transaction", default_pool_size="2")
         where = self.database.dsn_by_way_of(pooler.host, pooler.port).partition("?")[0]
         with ExitStack() as others:
-            # Others prepare under the names that psycopg gives.
+            # Others prepare under the names that psycopg gives, and a manager of an earlier release.
             for _ in range(2):
-                other = others.enter_context(psycopg.connect(where, autocommit=True, prepare_threshold=0))
-                for number in range(5):
-                    other.execute(f"SELECT {number}".encode())
+                other = others.enter_context(psycopg.connect(where, autocommit=True, prepare_threshold=None))
+                for name in [f"_pg3_{number}" for number in range(20)] + [f"texts_{number}" for number in range(5)]:
+                    trap = f'PREPARE "{name}" AS INSERT INTO public.traps VALUES (1) RETURNING 1'
+                    with suppress(psycopg.errors.DuplicatePreparedStatement):
+                        other.execute(trap.encode())
             waits = self.ask("waits")
             self.wait_until_readyz_says("postgres", "share connections")
             self.assertEqual(self.answers(waits), [0])

@@ -26,7 +26,7 @@ from rtmanager.adapters.postgres.queue import PostgresQueue
 from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.config import Config
 from rtmanager.dependencies import Dependencies
-from rtmanager.domain.errors import RuntimeManagerError, Unavailable
+from rtmanager.domain.errors import RuntimeManagerError, Unavailable, with_remedy
 from rtmanager.http.api import Api
 from rtmanager.http.server import HttpServer
 from rtmanager.metrics import Metrics
@@ -84,7 +84,7 @@ class Runtime:
             try:
                 self._http = self._wire(stack)
             except (RuntimeManagerError, OSError, psycopg.Error) as error:
-                raise StartupFailed(str(error)) from error
+                raise StartupFailed(with_remedy(error)) from error
             self._stack = stack.pop_all()
         host, port = self.http_address
         self._logger.info(
@@ -116,7 +116,7 @@ class Runtime:
             try:
                 check.ask()
             except RuntimeManagerError as error:
-                raise StartupFailed(f"{check.name}: {error}; remedy: {check.remedy_for(error)}") from error
+                raise StartupFailed(f"{check.name}: {with_remedy(error, check.remedy)}") from error
         applied = migrate(parts.database, self._logger)
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})

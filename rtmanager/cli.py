@@ -20,7 +20,7 @@ from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.app import Runtime, StartupFailed
 from rtmanager.config import Config, ConfigError, unknown_names
 from rtmanager.dependencies import Dependencies
-from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.domain.errors import RuntimeManagerError, with_remedy
 from rtmanager.logs import adopt_libraries, make_logger
 
 OK, FAILED, MISUSED = 0, 1, 2
@@ -93,7 +93,7 @@ def apply_migrations(config: Config, logger: logging.Logger) -> int:
     try:
         applied = migrate(database, logger)
     except (RuntimeManagerError, psycopg.Error) as error:
-        logger.error("cannot migrate", extra={"error": str(error)})
+        logger.error("cannot migrate", extra={"error": with_remedy(error)})
         return FAILED
     print(f"applied: {', '.join(applied)}" if applied else "nothing to apply, the schema is up to date")
     return OK

@@ -46,7 +46,10 @@ def migrate(database: Database, logger: logging.Logger) -> list[str]:
         except psycopg.OperationalError:
             raise
         except psycopg.Error as error:
-            raise MigrationFailed(f"the schema could not be migrated: {first_line(error)}") from error
+            raise MigrationFailed(
+                f"the schema could not be migrated: {first_line(error)}",
+                "what stands in its way is named there; nothing was changed",
+            ) from error
     if found.unknown:
         logger.warning("the database is ahead of this program", extra={"unknown_migrations": found.unknown})
     return applied

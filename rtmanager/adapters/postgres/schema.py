@@ -32,7 +32,11 @@ _KINDS = {"r": "a table", "p": "a partitioned table", "v": "a view", "m": "a mat
 
 
 class MigrationFailed(RuntimeManagerError):
-    """The schema cannot be used or brought up to date; the message says why, and what to do."""
+    """The schema cannot be used or brought up to date; the message says why, `remedy` what to do."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +105,12 @@ def _require_schema(connection: psycopg.Connection[Any]) -> str:
     [there] = _row(connection, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)", named or "")
     if there:
         raise MigrationFailed(
-            f"role {user} may not use the schema {named!r}: "
-            f"an administrator grants it with GRANT USAGE, CREATE ON SCHEMA {named} TO {user}"
+            f"role {user} may not use the schema {named!r}",
+            f"an administrator grants it with GRANT USAGE, CREATE ON SCHEMA {named} TO {user}",
         )
     raise MigrationFailed(
-        f"no schema of search_path {path!r} exists for role {user}: "
-        f"an administrator creates it with CREATE SCHEMA {named or path} AUTHORIZATION {user}"
+        f"no schema of search_path {path!r} exists for role {user}",
+        f"an administrator creates it with CREATE SCHEMA {named or path} AUTHORIZATION {user}",
     )
 
 
@@ -140,8 +144,8 @@ def _applied(connection: psycopg.Connection[Any], schema: str) -> set[int]:
         raise _foreign(schema, _as_columns(columns))
     if not readable:
         raise MigrationFailed(
-            f"{TABLE} of schema {schema!r} belongs to role {owner}, and this role may not read it: "
-            f"ALTER TABLE {schema}.{TABLE} OWNER TO this role, and every other table with it"
+            f"{TABLE} of schema {schema!r} belongs to role {owner}, and this role may not read it",
+            f"ALTER TABLE {schema}.{TABLE} OWNER TO this role, and every other table with it",
         )
     rows = dict(connection.execute(f'SELECT version, name FROM "{_quoted(schema)}".{TABLE}'.encode()).fetchall())
     known = {migration.version: migration.name for migration in known_migrations()}
@@ -154,8 +158,8 @@ def _applied(connection: psycopg.Connection[Any], schema: str) -> set[int]:
 
 def _foreign(schema: str, how: str) -> MigrationFailed:
     return MigrationFailed(
-        f"{TABLE} of schema {schema!r} is another program's ({how[:200]}): give this service a schema of its own "
-        f"(CREATE SCHEMA …, and search_path=… in RTMANAGER_POSTGRES_PRIMARY_DSN)"
+        f"{TABLE} of schema {schema!r} is another program's ({how[:200]})",
+        "give this service a schema of its own (CREATE SCHEMA …, and search_path=… in RTMANAGER_POSTGRES_PRIMARY_DSN)",
     )
 
 
@@ -184,27 +188,27 @@ def _require_relations(
     lacking = sorted(wanted - {row[0] for row in rows})
     if lacking:
         raise MigrationFailed(
-            f"the schema {schema!r} lacks {', '.join(lacking)}, though {TABLE} says that it was made: "
-            "finish the restore, or restore the whole schema; to begin anew, drop every table of it"
+            f"the schema {schema!r} lacks {', '.join(lacking)}, though {TABLE} says that it was made",
+            "finish the restore, or restore the whole schema; to begin anew, drop every table of it",
         )
     for name, kind, owner, ours, hides, rights in sorted(rows):
         if kind in ("v", "m", "f"):
-            raise MigrationFailed(f"{schema}.{name} is {_KINDS[kind]}, and has to be a table: was it replaced?")
+            raise MigrationFailed(f"{schema}.{name} is {_KINDS[kind]}, and has to be a table", "restore the table")
         if rights:
             raise MigrationFailed(
-                f"this role lacks {', '.join(rights)} on {schema}.{name}, which belongs to role {owner}: "
+                f"this role lacks {', '.join(rights)} on {schema}.{name}, which belongs to role {owner}",
                 f"ALTER {'SEQUENCE' if kind == 'S' else 'TABLE'} {schema}.{name} OWNER TO this role, "
-                f"or GRANT {', '.join(rights)} ON {schema}.{name} TO it"
+                f"or GRANT {', '.join(rights)} ON {schema}.{name} TO it",
             )
         if hides:
             raise MigrationFailed(
-                f"row-level security hides rows of {schema}.{name} from this role: "
-                f"ALTER TABLE {schema}.{name} NO FORCE ROW LEVEL SECURITY, DISABLE it, or give the role BYPASSRLS"
+                f"row-level security hides rows of {schema}.{name} from this role",
+                f"ALTER TABLE {schema}.{name} NO FORCE ROW LEVEL SECURITY, DISABLE it, or give the role BYPASSRLS",
             )
         if migrates and not ours and kind in _TABLE_OR_SEQUENCE:
             raise MigrationFailed(
-                f"{schema}.{name} belongs to role {owner}, and migrations are due that only its owner can make: "
-                f"ALTER TABLE {schema}.{name} OWNER TO this role, or run `migrate` as {owner}"
+                f"{schema}.{name} belongs to role {owner}, and migrations are due that only its owner can make",
+                f"ALTER TABLE {schema}.{name} OWNER TO this role, or run `migrate` as {owner}",
             )
 
 
@@ -212,8 +216,8 @@ def _require_right_to_create(connection: psycopg.Connection[Any], schema: str) -
     may, user = _row(connection, "SELECT has_schema_privilege(%s, 'CREATE'), quote_ident(current_user)", schema)
     if not may:
         raise MigrationFailed(
-            f"role {user} may not create tables in the schema {schema!r}: "
-            f"an administrator grants it with GRANT USAGE, CREATE ON SCHEMA {schema} TO {user}"
+            f"role {user} may not create tables in the schema {schema!r}",
+            f"an administrator grants it with GRANT USAGE, CREATE ON SCHEMA {schema} TO {user}",
         )
 
 

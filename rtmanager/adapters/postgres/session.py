@@ -31,6 +31,7 @@ SETTINGS: Mapping[str, str] = {
     "standard_conforming_strings": "on",
     "backslash_quote": "safe_encoding",
     "transform_null_equals": "off",
+    "quote_all_identifiers": "off",
     # What a transaction is, and what it may do.
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",

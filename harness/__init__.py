@@ -19,6 +19,8 @@ from harness.cases.docker import DockerTestCase, ServicesTestCase, start_service
 from harness.cases.runtime import RuntimeTestCase, unique_game_id
 from harness.errors import DaemonUnavailable, HarnessError, ImageUnavailable, WaitFailed
 from harness.fixtures import faults
+from harness.fixtures.certificates import Authority, Certificate
+from harness.fixtures.certificates import create as create_authority
 from harness.fixtures.container import Container, Mount
 from harness.fixtures.container import start as start_container
 from harness.fixtures.dockerd import OwnDaemon
@@ -29,9 +31,12 @@ from harness.fixtures.lobby import Lobby
 from harness.fixtures.manager import ManagerProcess
 from harness.fixtures.network import Network
 from harness.fixtures.network import create as create_network
+from harness.fixtures.pgbouncer import PgBouncer
+from harness.fixtures.pgbouncer import start as start_pgbouncer
 from harness.fixtures.postgres import PLAIN, RUNTIME_MANAGER, Database, Layout, Postgres
 from harness.fixtures.postgres import start as start_postgres
 from harness.fixtures.redis import Redis
+from harness.fixtures.redis import Tls as RedisTls
 from harness.fixtures.redis import start as start_redis
 from harness.fixtures.registry import Registry
 from harness.fixtures.registry import start as start_registry
@@ -48,6 +53,8 @@ from harness.waiting import wait_until
 __all__ = [
     "PLAIN",
     "RUNTIME_MANAGER",
+    "Authority",
+    "Certificate",
     "Container",
     "DaemonUnavailable",
     "Database",
@@ -61,8 +68,10 @@ __all__ = [
     "Mount",
     "Network",
     "OwnDaemon",
+    "PgBouncer",
     "Postgres",
     "Redis",
+    "RedisTls",
     "Registry",
     "RuntimeTestCase",
     "ServicesTestCase",
@@ -73,12 +82,14 @@ __all__ = [
     "build_image",
     "check_docker_daemon",
     "check_flag",
+    "create_authority",
     "create_network",
     "create_state_root",
     "engine_image",
     "faults",
     "start_container",
     "start_docker_daemon",
+    "start_pgbouncer",
     "start_postgres",
     "start_redis",
     "start_registry",

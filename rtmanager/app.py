@@ -26,7 +26,7 @@ from rtmanager.adapters.postgres.queue import PostgresQueue
 from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.config import Config
 from rtmanager.dependencies import Dependencies
-from rtmanager.domain.errors import RuntimeManagerError, Unavailable
+from rtmanager.domain.errors import RuntimeManagerError, Unavailable, with_remedy
 from rtmanager.http.api import LANES, Api
 from rtmanager.http.server import HttpServer
 from rtmanager.logs import dropped
@@ -98,7 +98,7 @@ class Runtime:
             try:
                 self._http = self._wire(stack)
             except (RuntimeManagerError, OSError, psycopg.Error) as error:
-                raise StartupFailed(str(error)) from error
+                raise StartupFailed(with_remedy(error)) from error
             self._stack = stack.pop_all()
         host, port = self.http_address
         self._logger.info(
@@ -130,7 +130,7 @@ class Runtime:
             try:
                 check.ask()
             except RuntimeManagerError as error:
-                raise StartupFailed(f"{check.name}: {error}") from error
+                raise StartupFailed(f"{check.name}: {with_remedy(error, check.remedy)}") from error
         applied = migrate(parts.database, self._logger)
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
@@ -162,6 +162,8 @@ class _Service:
         self._config = config
         self._logger = logger
         self._workers = workers
+        for warning in parts.warnings:
+            logger.warning("postgres can be used, but not as it should be", extra={"warning": warning})
         self._streams = parts.streams
         self._docker = parts.docker
         self._state_directories = parts.state_directories
@@ -201,7 +203,7 @@ class _Service:
             logger=logger,
         )
         checks: dict[str, Callable[[], object]] = {
-            check.name: check.ask for check in parts.checks() if check.name in READY
+            check.name: check.still or check.ask for check in parts.checks() if check.name in READY
         }
         self._loops: list[Loop] = []
         workers.watch("postgres-watch", lambda: database.lost_its_watch)

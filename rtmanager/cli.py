@@ -21,7 +21,7 @@ from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.app import Runtime, StartupFailed
 from rtmanager.config import Config, ConfigError, unknown_names
 from rtmanager.dependencies import Dependencies
-from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.domain.errors import RuntimeManagerError, with_remedy
 from rtmanager.logs import adopt_libraries, adopt_process, flush, make_logger
 from rtmanager.standard_streams import say, usable_streams
 
@@ -85,11 +85,13 @@ def check(config: Config, logger: logging.Logger) -> int:
             say(f"ok      {each.name:<10}  {each.ask()}")
         except RuntimeManagerError as error:
             failed = True
-            say(f"FAILED  {each.name:<10}  {error}\n{'':20}remedy: {each.remedy}")
+            say(f"FAILED  {each.name:<10}  {error}\n{'':20}remedy: {each.remedy_for(error)}")
         except Exception as error:  # a defect hides no other check
             failed = True
             logger.exception("a check failed by a defect", extra={"check": each.name})
             say(f"FAILED  {each.name:<10}  a defect of this check, see the log: {type(error).__name__}: {error}")
+    for warning in parts.warnings:
+        say(f"warning postgres    {warning}")
     parts.close()
     return FAILED if failed else OK
 
@@ -102,7 +104,7 @@ def apply_migrations(config: Config, logger: logging.Logger) -> int:
     try:
         applied = migrate(database, logger)
     except (RuntimeManagerError, psycopg.Error) as error:
-        logger.error("cannot migrate", extra={"error": str(error)})
+        logger.error("cannot migrate", extra={"error": with_remedy(error)})
         return FAILED
     say(f"applied: {', '.join(applied)}" if applied else "nothing to apply, the schema is up to date")
     return OK

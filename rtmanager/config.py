@@ -14,7 +14,7 @@ from rtmanager.domain.container import Limits
 from rtmanager.domain.errors import RuntimeManagerError
 from rtmanager.domain.messages import Stream
 from rtmanager.operations.ports import PullPolicy
-from rtmanager.values import Address, Bad
+from rtmanager.values import Address, Bad, RedisAddress
 from rtmanager.variables import VARIABLES
 
 
@@ -31,13 +31,17 @@ class Config:
     """What the service needs to know, parsed and checked; durations in seconds. `variables.py` says what each means."""
 
     postgres_dsn: str = field(repr=False)
-    redis_addr: Address
+    redis_addr: RedisAddress
     game_state_root: str
     lobby_base_url: str
     http_addr: Address = field(default_factory=lambda: Address("", 8096))
     http_hosts: frozenset[str] = frozenset()
     postgres_pool_size: int = 16
+    redis_username: str = ""
     redis_password: str = field(default="", repr=False)
+    redis_tls_ca: str = ""
+    redis_tls_cert: str = ""
+    redis_tls_key: str = ""
     output_stream_maxlen: int = 100_000
     silence_timeout_s: float = 8.0
     docker_host: str = "unix:///var/run/docker.sock"
@@ -96,7 +100,7 @@ class Config:
         A variable that is set to nothing counts as not set, as in a compose file with an empty substitution.
         """
         found: dict[str, Any] = {}
-        faults = [*_read_all(environment, found), *_shared_streams(found)]
+        faults = [*_read_all(environment, found), *_shared_streams(found), *_needless_tls(found)]
         if faults:
             raise ConfigError(faults)
         streams = {stream: found.pop(f"stream_{stream}") for stream in Stream}
@@ -134,6 +138,22 @@ def _shared_streams(found: Mapping[str, Any]) -> list[str]:
         f"{' and '.join(names)}: {name!r} names one stream, but each needs a name of its own"
         for name, names in variables.items()
         if len(names) > 1
+    ]
+
+
+def _needless_tls(found: Mapping[str, Any]) -> list[str]:
+    """Certificates for a connection that is not encrypted: somebody believes that it is."""
+    address = found.get("redis_addr")
+    if address is None or address.tls:
+        return (
+            []
+            if found.get("redis_tls_cert") or not found.get("redis_tls_key")
+            else ["RTMANAGER_REDIS_TLS_KEY is set without RTMANAGER_REDIS_TLS_CERT, the certificate that it belongs to"]
+        )
+    return [
+        f"RTMANAGER_{name.upper()} is set, but RTMANAGER_REDIS_MASTER_ADDR asks for no TLS: write rediss://{address}"
+        for name in ("redis_tls_ca", "redis_tls_cert", "redis_tls_key")
+        if found.get(name)
     ]
 
 

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rtmanager.adapters.docker import DockerRuntime
 from rtmanager.adapters.docker.events import DockerEvents
 from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.postgres.server import ask as ask_postgres
+from rtmanager.adapters.postgres.server import examine as examine_postgres
 from rtmanager.adapters.probing import EngineProbes
+from rtmanager.adapters.redis_access import Tls
 from rtmanager.adapters.redis_streams import RedisStreams
 from rtmanager.adapters.state_directories import HostStateDirectories
 from rtmanager.config import Config
 from rtmanager.domain.errors import RuntimeManagerError
-
-#: Older servers lack what the ingest relies on: XAUTOCLAIM that drops deleted entries.
-OLDEST_REDIS = (7, 0)
 
 
 class DependencyWrong(RuntimeManagerError):
@@ -33,6 +33,12 @@ class Check:
     name: str
     ask: Callable[[], str]
     remedy: str
+    #: The same in short, for readiness, which asks again and again.
+    still: Callable[[], str] | None = None
+
+    def remedy_for(self, error: RuntimeManagerError) -> str:
+        """What to do about this failure of `ask`."""
+        return getattr(error, "remedy", "") or self.remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +53,11 @@ class Dependencies:
     docker_events: DockerEvents
     probes: EngineProbes
     state_directories: HostStateDirectories
+    pool_size: int
     network: str
     state_root: str
+    #: What the last check of PostgreSQL found that is no reason not to start.
+    warnings: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, config: Config, logger: logging.Logger) -> Dependencies:
@@ -62,7 +71,9 @@ class Dependencies:
             streams=RedisStreams(
                 config.redis_addr.host,
                 config.redis_addr.port,
+                username=config.redis_username,
                 password=config.redis_password,
+                tls=_redis_tls(config),
                 names=config.streams,
                 output_maxlen=config.output_stream_maxlen,
                 silence_s=config.silence_timeout_s,
@@ -83,6 +94,7 @@ class Dependencies:
                 config.game_state_owner_uid,
                 config.game_state_owner_gid,
             ),
+            pool_size=config.postgres_pool_size,
             network=config.docker_network,
             state_root=config.game_state_root,
         )
@@ -103,6 +115,7 @@ class Dependencies:
                 "postgres",
                 self._ask_postgres,
                 "is it running, and are host, port, role and password of RTMANAGER_POSTGRES_PRIMARY_DSN right?",
+                lambda: ask_postgres(self.database),
             ),
             Check(
                 "redis",
@@ -115,13 +128,11 @@ class Dependencies:
         )
 
     def _ask_postgres(self) -> str:
-        return f"PostgreSQL {self.database.ping()}"
+        told, self.warnings[:] = examine_postgres(self.database, self.pool_size)
+        return told
 
     def _ask_redis(self) -> str:
-        version = self.streams.ping()
-        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
-            raise DependencyWrong(f"Redis {version} is too old: {'.'.join(map(str, OLDEST_REDIS))} or newer is needed")
-        return f"Redis {version}"
+        return f"Redis {self.streams.ping() or 'of an unknown version'}"
 
     def _ask_network(self) -> str:
         if not self.docker.network_exists(self.network):
@@ -134,3 +145,9 @@ class Dependencies:
     def _ask_state_root(self) -> str:
         self.state_directories.check_root()
         return self.state_root
+
+
+def _redis_tls(config: Config) -> Tls | None:
+    if not config.redis_addr.tls:
+        return None
+    return Tls(config.redis_tls_ca, config.redis_tls_cert, config.redis_tls_key)

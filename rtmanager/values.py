@@ -33,12 +33,24 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class RedisAddress(Address):
+    """Where Redis is, and whether it is spoken to by TLS."""
+
+    tls: bool = False
+
+
 class Bad(Exception):
     """What a value should have been; the caller adds which variable and which value."""
 
 
 def any_text(text: str) -> str:
     return text
+
+
+def optional(parse: Callable[[str], str]) -> Callable[[str], str]:
+    """As `parse`, and nothing is nothing."""
+    return lambda text: parse(text) if text else ""
 
 
 def duration(text: str) -> float:
@@ -114,6 +126,27 @@ def remote_address(text: str) -> Address:
     if not parsed.host or not parsed.port:
         raise Bad("an address host:port such as redis:6379")
     return parsed
+
+
+def redis_address(text: str) -> RedisAddress:
+    """`host:port` as the contract has it, or a URL; nothing of a URL that has variables of its own is taken."""
+    match = re.fullmatch(r"(?:(rediss?)://)?(.*?)(/0?)?", text, re.IGNORECASE)
+    scheme, rest = ((match[1] or "").lower(), match[2]) if match else ("", text)
+    if "@" in rest:
+        raise Bad(
+            "an address without user and password: those are RTMANAGER_REDIS_USERNAME and RTMANAGER_REDIS_PASSWORD"
+        )
+    if "/" in rest or "?" in rest:
+        raise Bad("an address such as redis:6379, redis://redis:6379 or rediss://redis:6379, of the database 0")
+    if scheme and not re.search(r":[0-9]*$", rest):
+        rest = f"{rest}:6379"
+    try:
+        found = remote_address(rest)
+    except Bad as error:
+        raise Bad(
+            "an address host:port such as redis:6379, or redis://host:port, with TLS rediss://host:port"
+        ) from error
+    return RedisAddress(found.host, found.port, scheme == "rediss")
 
 
 def http_url(text: str) -> str:

@@ -68,9 +68,16 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "RTMANAGER_REDIS_MASTER_ADDR",
         "redis_addr",
-        values.remote_address,
+        values.redis_address,
         None,
-        "Redis 7 or newer, host:port",
+        "Redis 7 or newer, `host:port` or `redis://host:port`; with TLS `rediss://host:port`",
+    ),
+    Variable(
+        "RTMANAGER_REDIS_USERNAME",
+        "redis_username",
+        values.any_text,
+        "",
+        "the ACL user of Redis; without one it is `default`",
     ),
     Variable(
         "RTMANAGER_REDIS_PASSWORD",
@@ -79,6 +86,28 @@ VARIABLES: tuple[Variable, ...] = (
         "",
         "the password of Redis",
         secret=True,
+    ),
+    Variable(
+        "RTMANAGER_REDIS_TLS_CA",
+        "redis_tls_ca",
+        values.optional(values.absolute_path),
+        "",
+        "with `rediss://`: the certificates of the authorities that Redis's may be signed by, a file in PEM; "
+        "without one, the system's",
+    ),
+    Variable(
+        "RTMANAGER_REDIS_TLS_CERT",
+        "redis_tls_cert",
+        values.optional(values.absolute_path),
+        "",
+        "with `rediss://`: our own certificate, a file in PEM, where Redis wants one",
+    ),
+    Variable(
+        "RTMANAGER_REDIS_TLS_KEY",
+        "redis_tls_key",
+        values.optional(values.absolute_path),
+        "",
+        "its key, a file in PEM; without one, it is in the certificate's file",
     ),
     Variable(
         "RTMANAGER_REDIS_OUTPUT_STREAM_MAXLEN",

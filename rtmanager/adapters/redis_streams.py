@@ -10,7 +10,7 @@ not added again. The script also refuses an older turn than it has seen.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
@@ -18,6 +18,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from rtmanager import failpoints
+from rtmanager.adapters import redis_access
+from rtmanager.adapters.redis_access import OUTBOX_PREFIX, Tls
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.jobs import Batch, Entry, EntryId
 from rtmanager.domain.messages import Stream
@@ -75,22 +77,27 @@ class RedisStreams:
         port: int,
         *,
         password: str,
+        username: str = "",
+        tls: Tls | None = None,
         names: Mapping[Stream, str],
         output_maxlen: int,
         silence_s: float,
     ) -> None:
         command_s, self._longest_wait_s = silence_s * COMMAND_PART, silence_s * WAIT_PART
         self._where = f"redis at {host}:{port}"
+        self._address, self._tls, self._command_s = (host, port), tls, command_s
         self._names = names
         self._maxlen = output_maxlen
         common: dict[str, Any] = {
             "host": host,
             "port": port,
+            "username": username or None,
             "password": password or None,
             "socket_connect_timeout": command_s,
             "socket_keepalive": True,
             "client_name": "rtmanager",
             "protocol": 2,
+            **(tls.settings() if tls else {}),
         }
         # One more try, on a fresh connection, when a pooled one turns out to be dead; the workers do the rest.
         # `Any`: redis-py annotates replies as unions of everything, differently in each release.
@@ -107,8 +114,8 @@ class RedisStreams:
 
     def use_deployment(self, deployment_id: str) -> None:
         """Say which database the messages come from: several may use one Redis, each with ids of its own."""
-        self._fence = f"rtmanager:outbox:{deployment_id}:turn"
-        self._remembered = f"rtmanager:outbox:{deployment_id}:published"
+        self._fence = f"{OUTBOX_PREFIX}{deployment_id}:turn"
+        self._remembered = f"{OUTBOX_PREFIX}{deployment_id}:published"
 
     def close(self) -> None:
         """Close every connection."""
@@ -116,9 +123,17 @@ class RedisStreams:
         self._waiter.close()
 
     def ping(self) -> str:
-        """The server's version. Raises `Unavailable`."""
+        """The server's version. Raises `Unavailable`, or `RedisUnfit` when it answers and cannot be used."""
         with self._command("ping"):
-            return str(self._client.info("server")["redis_version"])
+            try:
+                with self._client.client() as client:
+                    return redis_access.examine(client.connection, self._names, self._where)
+            except redis.RedisError as error:
+                rules = redis_access.acl_rules(self._names)
+                known = redis_access.why_unusable(error, self._where, self._address, self._tls, self._command_s, rules)
+                if known is None:
+                    raise
+                raise known from error
 
     def require(self) -> None:
         """Raises `Unavailable` unless it serves: not while it loads its data, or a script does not end.
@@ -148,7 +163,8 @@ class RedisStreams:
         """End a `wait` on another thread now. One that is about to begin is not seen: ask again."""
         waiting = self._waiting_client
         if waiting is not None:
-            with self._command("interrupt"):
+            # A user who may not do that has to wait: no longer than `WAIT_PART`.
+            with self._command("interrupt"), suppress(redis.exceptions.NoPermissionError):
                 self._client.client_unblock(waiting)
 
     def read(self, limit: int) -> Sequence[Batch]:

@@ -33,6 +33,12 @@ class RuntimeManagerError(Exception):
     """The root of every error that this package raises on purpose."""
 
 
+def with_remedy(error: Exception, otherwise: str = "") -> str:
+    """What it says, and what to do about it, where it knows that."""
+    remedy = getattr(error, "remedy", "") or otherwise
+    return f"{error}; remedy: {remedy}" if remedy else str(error)
+
+
 class OperationFailed(RuntimeManagerError):
     """The operation has an answer, and it is no: trying again with the same input would give the same."""
 

@@ -12,7 +12,7 @@ from rtmanager.config import Config, ConfigError, unknown_names
 from rtmanager.domain.container import Limits
 from rtmanager.domain.messages import Stream
 from rtmanager.operations.ports import PullPolicy
-from rtmanager.values import Address, Bad
+from rtmanager.values import Address, Bad, RedisAddress
 from rtmanager.variables import VARIABLES
 
 REQUIRED = {
@@ -91,7 +91,7 @@ class DefaultsTest(ConfigTestCase):
     def test_the_defaults_of_the_dataclass_are_those_of_the_table(self) -> None:
         made = Config(
             postgres_dsn=REQUIRED["RTMANAGER_POSTGRES_PRIMARY_DSN"],
-            redis_addr=Address("redis", 6379),
+            redis_addr=RedisAddress("redis", 6379),
             game_state_root="/srv/games",
             lobby_base_url="http://lobby:8095",
         )
@@ -99,7 +99,7 @@ class DefaultsTest(ConfigTestCase):
 
     def test_values_are_parsed(self) -> None:
         found = config()
-        self.assertEqual((found.http_addr, found.redis_addr), (Address("", 8096), Address("redis", 6379)))
+        self.assertEqual((found.http_addr, found.redis_addr), (Address("", 8096), RedisAddress("redis", 6379)))
         self.assertEqual(found.default_limits, Limits(1.0, 512 << 20, 512))
         self.assertEqual((found.reconcile_interval_s, found.cleanup_interval_s), (300.0, 3600.0))
         self.assertEqual(found.game_state_dir_mode, 0o750)

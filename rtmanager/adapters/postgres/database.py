@@ -20,12 +20,14 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.errors import DuplicatePreparedStatement, InvalidSqlStatementName
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from rtmanager import failpoints
-from rtmanager.adapters.postgres.dsn import described, to_conninfo
-from rtmanager.adapters.postgres.pooled import PooledConnection, first_line
+from rtmanager.adapters.postgres import refusals, session
+from rtmanager.adapters.postgres.dsn import described, session_settings, to_conninfo, without_options
+from rtmanager.adapters.postgres.pooled import PooledConnection, first_line, own_names
 from rtmanager.domain.errors import Unavailable
 
 Connection = psycopg.Connection[DictRow]
@@ -57,11 +59,15 @@ class Database:
         self._connections_lock = threading.Lock()
         self._waiting: dict[object, float] = {}
         self._why_not = ""
+        self._sessions = session.Sessions()
         self._closed = threading.Event()
         self._watch = threading.Thread(target=self._cut_when_silent, name="rtm-postgres-watch", daemon=True)
         self.conninfo = to_conninfo(
             dsn, statement_timeout_ms=round(self._step_s * 1000), connect_timeout_s=math.ceil(self._step_s)
         )
+        self._settings = session_settings(self.conninfo)
+        #: What a connection is made by: the same without `options` behind a pooler that refuses those.
+        self._way = self.conninfo
         self._pool: ConnectionPool[PooledConnection] = ConnectionPool(
             self.conninfo,
             connection_class=PooledConnection,
@@ -70,12 +76,13 @@ class Database:
                 "row_factory": dict_row,
                 "autocommit": True,
                 "prepare_threshold": 0,
+                "way": lambda: self._way,
+                "prepare": self._prepare,
                 "failed": self._not_connected,
             },
             min_size=MIN_CONNECTIONS,
             max_size=max_connections,
             timeout=self._step_s,
-            configure=self._remember,
             check=_check,
             # A pool that gave up would need a person; one that retries every few seconds does not.
             reconnect_timeout=self._step_s,
@@ -106,6 +113,22 @@ class Database:
         with self.watched(), self.connect() as connection:
             return str(connection.info.parameter_status("server_version"))
 
+    @property
+    def where(self) -> str:
+        """The server's address, for messages."""
+        return described(self._dsn)
+
+    def why_refused(self) -> refusals.Refusal:
+        """Why the server takes no connection: tries to make one."""
+        return refusals.why_refused(self._way, self._step_s)
+
+    @contextmanager
+    def two(self) -> Iterator[tuple[psycopg.Connection[Any], psycopg.Connection[Any]]]:
+        """Two connections outside the pool, both open and set up; raises `Unavailable`."""
+        with self.watched(), self.connect() as first, self.connect() as second:
+            session.require_own(first, self._sessions)
+            yield first, second
+
     @contextmanager
     def transaction(self, name: str) -> Iterator[Connection]:
         """A connection inside a transaction: committed at the end, rolled back by an exception.
@@ -115,7 +138,7 @@ class Database:
         """
         effect, asked_to_commit = f"postgres.{name}", False
         try:
-            with self.watched(), self._pool.connection() as connection, connection.transaction():
+            with self.watched(), self._pooled() as connection, connection.transaction():
                 yield connection
                 failpoints.before(effect)
                 asked_to_commit = True
@@ -132,7 +155,7 @@ class Database:
         """
         effect, sent = f"postgres.{name}", False
         try:
-            with self.watched(), self._pool.connection() as connection:
+            with self.watched(), self._pooled() as connection:
                 failpoints.before(effect)
                 sent = True
                 cursor = connection.execute(statement, values)
@@ -153,7 +176,7 @@ class Database:
 
     def _read(self, name: str, ask: Callable[[PooledConnection], list[Row]]) -> list[Row]:
         effect = f"postgres.{name}"
-        with self.watched(), self._pool.connection() as connection:
+        with self.watched(), self._pooled() as connection:
             rows = ask(connection)
             failpoints.before(effect)
         failpoints.after(effect)
@@ -161,24 +184,75 @@ class Database:
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         """A connection outside the pool, in autocommit; its owner closes it."""
-        connection = psycopg.connect(self.conninfo, autocommit=True)
-        self._remember(connection)
+        connection = self._connect()
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def require_own(self, connection: psycopg.Connection[Any]) -> None:
+        """Raise `psycopg.OperationalError` unless the connection still has the session that it was made with."""
+        session.require_own(connection, self._sessions)
+
+    def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        try:
+            connection = psycopg.connect(self._way, autocommit=True)
+        except psycopg.OperationalError:
+            way = without_options(self.conninfo)
+            if self._way == way or not self._refuses_options():
+                raise
+            connection = psycopg.connect(way, autocommit=True)
+            self._way = way
+        own_names(connection)
+        return connection
+
+    def _refuses_options(self) -> bool:
+        if not refusals.traces():
+            return True
+        return self.why_refused().sqlstate == refusals.PROTOCOL_VIOLATION
+
+    def _prepare(self, connection: psycopg.Connection[Any]) -> None:
+        """Set up the session; a server that is silent meanwhile is as silent as at any other time."""
+        self._remember(connection)
+        with _cut_after(self._silence_s, connection):
+            session.set_up(connection, self._settings, self._sessions, self._witness)
+        self._why_not = ""
+
+    @contextmanager
+    def _witness(self) -> Iterator[psycopg.Connection[Any]]:
+        """One more connection, for a moment. A pooler that has none left takes it in and lets it wait."""
+        with self._connect() as connection, _cut_after(self._step_s, connection):
+            self._remember(connection)
+            try:
+                yield connection
+            except psycopg.OperationalError as error:
+                if isinstance(error, session.SessionUnusable):
+                    raise
+                raise session.exhausted(self._step_s) from error
+
+    @contextmanager
+    def _pooled(self) -> Iterator[PooledConnection]:
+        """A connection of the pool; it is thrown away when it turns out to have somebody else's session."""
+        with self._pool.connection() as connection:
+            try:
+                yield connection
+            except (InvalidSqlStatementName, DuplicatePreparedStatement) as error:
+                connection.close()
+                raise session.shared(first_line(error)) from error
 
     def cut(self) -> None:
         """End every wait for PostgreSQL, on all threads, while it does not answer."""
         with self._connections_lock:
             connections = list(self._connections)
         for connection in connections:
-            # Suppressed is what a connection says that is closed already.
-            with suppress(psycopg.OperationalError, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)
+            _cut(connection)
 
     def _not_connected(self, why: str) -> None:
         self._why_not = why
 
     def _remember(self, connection: psycopg.Connection[Any]) -> None:
-        self._why_not = ""
         with self._connections_lock:
             self._connections.add(connection)
 
@@ -210,6 +284,25 @@ class Database:
         except (psycopg.Error, PoolTimeout, PoolClosed) as error:
             why = (isinstance(error, PoolTimeout) and self._why_not) or first_line(error)
             raise Unavailable("postgres", f"{described(self._dsn)} does not answer: {why}") from error
+
+
+def _cut(connection: psycopg.Connection[Any]) -> None:
+    # Suppressed is what a connection says that is closed already.
+    with suppress(psycopg.OperationalError, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def _cut_after(limit_s: float, connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """End a wait on this one connection; the watch, which ends all, may not run yet, or nobody else may wait."""
+    timer = threading.Timer(limit_s, _cut, (connection,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 def _check(connection: psycopg.Connection[Any]) -> None:

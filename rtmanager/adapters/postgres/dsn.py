@@ -8,11 +8,13 @@ allows; libpq refuses them there and wants `options=-csearch_path=…`. A DSN th
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import unquote
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from rtmanager.adapters.postgres.session import SETTINGS
 from rtmanager.values import Bad
 
 SCHEMA = "rtmanager"
@@ -67,7 +69,31 @@ def to_conninfo(dsn: str, *, statement_timeout_ms: int, connect_timeout_s: int =
     for name, value in {"connect_timeout": connect_timeout_s, **_NETWORK}.items():
         given.setdefault(name, value)
     given.setdefault("application_name", "rtmanager")
+    # Before the first statement: until then the session has what the role or the database is set to.
+    given["client_encoding"] = SETTINGS["client_encoding"]
     return make_conninfo("", **{**given, "options": options.strip()})
+
+
+def session_settings(conninfo: str) -> Mapping[str, str]:
+    """What each session is to be set to: what its `options` say, which a pooler may drop, and `SETTINGS`."""
+    return {**_settings_of(str(conninfo_to_dict(conninfo).get("options") or "")), **SETTINGS}
+
+
+def without_options(conninfo: str) -> str:
+    """The same for a pooler that refuses `options`; the session is set to them when it is made."""
+    return make_conninfo("", **{name: value for name, value in conninfo_to_dict(conninfo).items() if name != "options"})
+
+
+def _settings_of(options: str) -> dict[str, str]:
+    """The settings among the server's options: `-c name=value`, `-cname=value`, `--name=value`; the last one wins."""
+    words = [re.sub(r"\\(.)", r"\1", word) for word in re.findall(r"(?:\\.|[^\s\\])+", options)]
+    found = {}
+    for before, word in zip(["", *words], words, strict=False):
+        pair = word if before == "-c" else word[2:] if word.startswith(("-c", "--")) else ""
+        name, equals, value = pair.partition("=")
+        if equals:
+            found[name.replace("-", "_")] = value
+    return found
 
 
 def described(dsn: str) -> str:

@@ -7,6 +7,7 @@ waits and receives in one call. It knows no types, so it is for what PostgreSQL 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -18,21 +19,36 @@ from psycopg.rows import DictRow
 
 
 class PooledConnection(psycopg.Connection[DictRow]):
-    """When none can be made the pool says only that; why is handed to `failed`."""
+    """When none can be made the pool says only that; why is handed to `failed`. `prepare` makes it fit for use."""
 
     def __init__(self, pgconn: PGconn) -> None:
         super().__init__(pgconn)
         #: The names that statements have on this connection.
         self._names: dict[bytes, bytes] = {}
+        self._number = own_names(self)
 
     @classmethod
-    def connect(cls, conninfo: str = "", *, failed: Callable[[str], None], **how: Any) -> Self:  # type: ignore[override]
-        """As psycopg's."""
+    def connect(  # type: ignore[override]
+        cls,
+        conninfo: str = "",
+        *,
+        way: Callable[[], str] = str,
+        prepare: Callable[[psycopg.Connection[Any]], object] = bool,
+        failed: Callable[[str], None],
+        **how: Any,
+    ) -> Self:
+        """As psycopg's; `way` knows better than `conninfo`, since that may have been found out meanwhile."""
         try:
-            return super().connect(conninfo, **how)
+            made = super().connect(way() or conninfo, **how)
+            try:
+                prepare(made)
+            except BaseException:
+                made.close()
+                raise
         except psycopg.Error as error:
             failed(first_line(error))
             raise
+        return made
 
     def texts(self, statement: bytes, values: Sequence[str]) -> list[str]:
         """The rows of a statement that has one column, a text that is not null; `$1` is the first value.
@@ -58,12 +74,22 @@ class PooledConnection(psycopg.Connection[DictRow]):
         return [(result.get_value(row, 0) or b"").decode(encoding) for row in range(result.ntuples)]
 
     def _prepare(self, statement: bytes, encoding: str) -> bytes:
-        name = b"texts_%d" % len(self._names)
+        name = b"rtmanager_%d_%d" % (self._number, len(self._names))
         result = self.pgconn.prepare(name, statement)
         if result.status != ExecStatus.COMMAND_OK:
             raise error_from_result(result, encoding)
         self._names[statement] = name
         return name
+
+
+def own_names(connection: psycopg.Connection[Any]) -> int:
+    """Have the statements that psycopg prepares named as no other client's are, by a number that is returned.
+
+    Behind a pooler that shares connections, `_pg3_0` may be another client's: its statement would run.
+    """
+    number = random.SystemRandom().randrange(1 << 40, 1 << 62)
+    connection._prepared._prepared_idx = number  # psycopg has no setting for it
+    return number
 
 
 def first_line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 When an instance is killed, its session ends and PostgreSQL lets the lock go; whoever looks knows after a short
 grace that the owner of an operation is gone and need not wait for the lease. A frozen instance keeps its
 session: that is what the lease is for. After a lost session the lock is taken again with the next heartbeat.
-Sessions must be our own: behind a pooler that shares them between clients this does not work.
+Sessions must be our own: each heartbeat sees whether the backend is still the one that holds the lock.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Presence:
                 self._take()
                 return 0.0
             try:
-                self._connection.execute(b"SELECT 1")
+                self._database.require_own(self._connection)
             except psycopg.Error:
                 self.close()
                 raise

@@ -1,0 +1,280 @@
+"""PostgreSQL as it is found: settings of a database or role, its encoding, its schema, a pooler before it."""
+
+from contextlib import ExitStack, suppress
+
+from harness import PgBouncer, faults, start_pgbouncer, start_services, web
+from harness.fixtures.listening import free_port
+from integration.failing import FailingPostgresTestCase
+from integration.found import FoundTestCase
+
+#: What makes a session mean something else, by setting.
+POISON = {
+    "DateStyle": "'German', 'DMY'",
+    "IntervalStyle": "'iso_8601'",
+    "TimeZone": "'Asia/Kathmandu'",
+    "client_encoding": "'SJIS'",
+    "bytea_output": "'escape'",
+    "extra_float_digits": "'-15'",
+    "array_nulls": "'off'",
+    "standard_conforming_strings": "'off'",
+    "backslash_quote": "'off'",
+    "transform_null_equals": "'on'",
+    "quote_all_identifiers": "'on'",
+    "default_transaction_isolation": "'serializable'",
+    "default_transaction_read_only": "'on'",
+    "default_transaction_deferrable": "'on'",
+    "search_path": "'pg_catalog'",
+    "statement_timeout": "'1ms'",
+    "lock_timeout": "'1ms'",
+    "idle_session_timeout": "'300ms'",
+    "idle_in_transaction_session_timeout": "'1ms'",
+    "exit_on_error": "'on'",
+    "client_min_messages": "'debug5'",
+    "enable_indexscan": "'off'",
+    "enable_bitmapscan": "'off'",
+    "plan_cache_mode": "'force_custom_plan'",
+    "timezone_abbreviations": "'India'",
+    "lc_numeric": "'C'",
+    "lc_messages": "'C'",
+}
+
+
+def setUpModule() -> None:
+    start_services()
+
+
+class PostgresFoundTestCase(FailingPostgresTestCase, FoundTestCase):
+    """A server of the test's own: roles belong to a server, not to a database."""
+
+    def by_way_of(self, pooler: PgBouncer) -> dict[str, str]:
+        return {"POSTGRES_PRIMARY_DSN": self.database.dsn_by_way_of(pooler.host, pooler.port)}
+
+    def as_role(self, role: str, password: str = "x", database: str = "") -> dict[str, str]:
+        where = f"{self.way.host}:{self.way.port}/{database or self.database.name}"
+        return {"POSTGRES_PRIMARY_DSN": f"postgres://{role}:{password}@{where}?search_path=rtmanager"}
+
+
+class Settings(PostgresFoundTestCase):
+    def test_no_setting_of_the_database_changes_what_is_done(self) -> None:
+        self.assert_unaffected(f"DATABASE {self.database.name}")
+
+    def test_no_setting_of_the_role_changes_what_is_done(self) -> None:
+        self.assert_unaffected("ROLE rtmanagerservice")
+
+    def assert_unaffected(self, of_what: str) -> None:
+        # The test itself goes on as before.
+        self.administer(*(f"ALTER ROLE postgres SET {name} FROM CURRENT" for name in POISON))
+        self.administer(*(f"ALTER {of_what} SET {name} = {value}" for name, value in POISON.items()))
+        self.assert_fit("postgres")
+
+        self.start_runtime()
+        game = self.start_game()
+        self.assert_serves()
+        self.assert_runs(game)
+
+        record = self.succeed(self.call("GET", ""))
+        self.assertRegex(record["started_at"], r"^\d{4}-\d\d-\d\dT.*Z$")
+        self.assertEqual(web.call("GET", f"{self.base_url}/api/v1/internal/runtimes?status=running")[0], 200)
+        # Idle for longer than a session would live; the presence is one that is idle between two heartbeats.
+        self.wait_until("the sessions to have been idle", lambda: self.idle_for("0.6 seconds"))
+        self.assert_serves()
+
+    def idle_for(self, time: str) -> bool:
+        query = (
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'rtmanager' AND state = 'idle' "
+            "AND state_change < clock_timestamp() - %s::interval"
+        )
+        return bool(self.rows(query, time))
+
+    def test_a_setting_of_the_dsn_is_kept_behind_a_pooler_that_drops_it(self) -> None:
+        pooler = self.own(start_pgbouncer(self.services.postgres, settings={"ignore_startup_parameters": "options"}))
+        dsn = self.by_way_of(pooler)["POSTGRES_PRIMARY_DSN"].replace("options=", "options=-cwork_mem%3D7MB%20")
+        self.start_runtime(POSTGRES_PRIMARY_DSN=dsn)
+        self.assert_serves()
+
+
+class Servers(PostgresFoundTestCase):
+    def database_in(self, encoding: str) -> dict[str, str]:
+        self.administer(f"CREATE DATABASE other ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+        return self.as_role("rtmanagerservice", database="other")
+
+    def test_another_encoding_than_utf8_is_refused(self) -> None:
+        for encoding in ("SQL_ASCII", "LATIN1"):
+            with self.subTest(encoding):
+                self.administer("DROP DATABASE IF EXISTS other")
+                self.assert_unfit(encoding, "ENCODING 'UTF8'", **self.database_in(encoding))
+
+    def test_each_refusal_has_its_own_remedy(self) -> None:
+        self.administer("CREATE ROLE silent NOLOGIN", "CREATE DATABASE locked", "CREATE DATABASE deaf")
+        self.administer("REVOKE CONNECT ON DATABASE locked FROM PUBLIC", "ALTER DATABASE deaf ALLOW_CONNECTIONS false")
+        self.assert_unfit("pg_hba.conf", **self.as_role("silent"))
+        self.assert_unfit("does the role", **self.as_role("nobody"))
+        self.assert_unfit("create the database", **self.as_role("rtmanagerservice", database="nowhere"))
+        self.assert_unfit("GRANT CONNECT", **self.as_role("rtmanagerservice", database="locked"))
+        self.assert_unfit("ALLOW_CONNECTIONS", **self.as_role("rtmanagerservice", database="deaf"))
+        tls = self.as_role("rtmanagerservice")["POSTGRES_PRIMARY_DSN"] + "&sslmode=require"
+        self.assert_unfit("does not offer TLS", POSTGRES_PRIMARY_DSN=tls)
+        nobody = f"postgres://rtmanagerservice@127.0.0.1:{free_port()}/galaxy"
+        self.assert_unfit("is it running", POSTGRES_PRIMARY_DSN=nobody)
+
+    def test_a_wrong_password_is_told_without_it(self) -> None:
+        self.administer("ALTER ROLE postgres PASSWORD 'postgres'")
+        demand = "echo host all all all scram-sha-256 > $PGDATA/pg_hba.conf"
+        self.assertEqual(self.services.postgres.container.exec(["sh", "-c", demand])[0], 0)
+        self.administer("SELECT pg_reload_conf()")
+        self.assert_unfit("is the password", **self.as_role("rtmanagerservice", "not-this-one"))
+        self.assertNotIn("not-this-one", self.check(**self.as_role("rtmanagerservice", "not-this-one"))[1])
+        # One that pg_hba.conf has no line for.
+        demand = "echo host all postgres all scram-sha-256 > $PGDATA/pg_hba.conf"
+        self.assertEqual(self.services.postgres.container.exec(["sh", "-c", demand])[0], 0)
+        self.administer("SELECT pg_reload_conf()")
+        self.assert_unfit("pg_hba.conf", **self.as_role("rtmanagerservice"))
+
+    def test_out_of_connections_the_remedy_fits(self) -> None:
+        self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 0")
+        self.assert_unfit("CONNECTION LIMIT", "RTMANAGER_POSTGRES_POOL_SIZE")
+        self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 3")
+        self.assert_unfit("CONNECTION LIMIT is 3", "raise it")
+        self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 12")
+        code, said = self.check()
+        self.assertEqual(code, 0, said)
+        self.assertIn("warning postgres    the role's CONNECTION LIMIT is 12", said)
+
+
+class Schemas(PostgresFoundTestCase):
+    """What is not ours is recognised, and what is ours and not whole."""
+
+    def migrated(self) -> None:
+        self.start_runtime().stop()
+
+    def test_another_tools_table_of_migrations_is_recognised(self) -> None:
+        for columns, words in {
+            "(version bigint PRIMARY KEY, dirty boolean NOT NULL)": ("golang-migrate",),
+            "(version varchar PRIMARY KEY)": ("version character varying",),
+            "(version bigint PRIMARY KEY, inserted_at timestamp)": ("Ecto",),
+            "(id int, name text)": ("id integer",),
+            "(version integer, name text, applied_at timestamptz)": ("20240101",),
+        }.items():
+            with self.subTest(columns):
+                self.administer(f"CREATE TABLE rtmanager.schema_migrations {columns}")
+                if "applied_at" in columns:
+                    self.administer("ALTER TABLE rtmanager.schema_migrations OWNER TO rtmanagerservice")
+                    self.administer("INSERT INTO rtmanager.schema_migrations VALUES (20240101, 'create_users', now())")
+                self.assert_unfit("another program's", "a schema of its own", *words)
+                self.assertEqual(self.rows("SELECT FROM pg_tables WHERE tablename = 'runtime_records'"), [])
+                self.administer("DROP TABLE rtmanager.schema_migrations")
+        self.administer("CREATE VIEW rtmanager.schema_migrations AS SELECT 1 AS version")
+        self.assert_unfit("another program's", "a view")
+
+    def test_a_table_index_or_sequence_that_is_missing_is_named(self) -> None:
+        self.migrated()
+        for change in ("TABLE rtmanager.outbox", "INDEX rtmanager.operations_one_running_per_game_idx"):
+            with self.subTest(change):
+                self.administer(f"DROP {change} CASCADE")
+                self.assert_unfit(change.rpartition(".")[2], "finish the restore")
+
+    def test_a_schema_without_rights_is_told(self) -> None:
+        self.administer("CREATE SCHEMA theirs", 'CREATE SCHEMA "Mixed"')
+        dsn = self.as_role("rtmanagerservice")["POSTGRES_PRIMARY_DSN"]
+        self.assert_unfit("GRANT USAGE", POSTGRES_PRIMARY_DSN=dsn.replace("=rtmanager", "=theirs"))
+        self.administer("GRANT USAGE ON SCHEMA theirs TO rtmanagerservice")
+        self.assert_unfit("GRANT USAGE, CREATE", POSTGRES_PRIMARY_DSN=dsn.replace("=rtmanager", "=theirs"))
+        # A schema that is misspelt is not passed over for the next one.
+        self.assert_unfit(
+            "CREATE SCHEMA rtmanagr", POSTGRES_PRIMARY_DSN=dsn.replace("=rtmanager", "=rtmanagr,rtmanager")
+        )
+        self.assertEqual(self.rows("SELECT FROM pg_tables WHERE tablename = 'runtime_records'"), [])
+
+    def test_tables_of_another_owner_are_told(self) -> None:
+        self.migrated()
+        self.administer("ALTER TABLE rtmanager.operations OWNER TO postgres")
+        self.assert_unfit("rtmanager.operations", "OWNER TO")
+        self.administer("GRANT ALL ON rtmanager.operations TO rtmanagerservice")
+        self.assert_fit("postgres")
+
+    def test_row_level_security_that_hides_rows_is_told(self) -> None:
+        self.migrated()
+        self.administer("ALTER TABLE rtmanager.operations ENABLE ROW LEVEL SECURITY")
+        self.assert_fit("postgres")  # not from the owner
+        self.administer("ALTER TABLE rtmanager.operations FORCE ROW LEVEL SECURITY")
+        self.assert_unfit("row-level security", "rtmanager.operations")
+
+
+class Poolers(PostgresFoundTestCase):
+    """PgBouncer: with a connection for each client it works, without it is refused."""
+
+    def pooler(self, mode: str, **settings: str) -> PgBouncer:
+        return self.own(start_pgbouncer(self.services.postgres, mode, settings))
+
+    def test_with_a_connection_for_each_client_it_serves(self) -> None:
+        for settings in ({}, {"ignore_startup_parameters": "options"}, {"server_reset_query": ""}):
+            with self.subTest(settings):
+                self.administer(f"ALTER DATABASE {self.database.name} SET datestyle = 'German, DMY'")
+                pooler = self.pooler("session", **settings)
+                self.assert_fit("postgres", **self.by_way_of(pooler))
+                live = self.start_runtime(**self.by_way_of(pooler))
+                self.assert_serves()
+                live.stop()
+                pooler.close()
+
+    def test_shared_connections_are_refused(self) -> None:
+        for mode in ("transaction", "statement"):
+            for settings in ({}, {"server_round_robin": "1", "ignore_startup_parameters": "options"}):
+                with self.subTest(mode=mode, settings=settings):
+                    pooler = self.pooler(mode, **settings)
+                    self.assert_unfit("share connections", "pool_mode = session", **self.by_way_of(pooler))
+                    pooler.close()
+
+    def test_one_with_too_few_connections_is_told(self) -> None:
+        pooler = self.pooler("session", default_pool_size="1")
+        self.assert_unfit("gave no connection", "default_pool_size", **self.by_way_of(pooler))
+
+    def test_one_that_restarts_is_found_again(self) -> None:
+        pooler = self.pooler("session")
+        self.start_runtime(**self.by_way_of(pooler))
+        game = self.start_game()
+        pooler.restart()
+        self.assert_serves()
+        self.assert_runs(game)
+
+    def test_one_that_begins_to_share_connections_is_noticed_and_runs_nobody_elses_statement(self) -> None:
+        import psycopg
+
+        self.administer("CREATE TABLE public.traps (n int)", "GRANT ALL ON public.traps TO PUBLIC")
+        pooler = self.pooler("session")
+        self.start_runtime(**self.by_way_of(pooler))
+        game = self.start_game()
+        self.wait_until_all_is_told()
+
+        pooler.restart("transaction", default_pool_size="2")
+        where = self.database.dsn_by_way_of(pooler.host, pooler.port).partition("?")[0]
+        with ExitStack() as others:
+            # Others prepare under the names that psycopg gives, and a manager of an earlier release.
+            for _ in range(2):
+                other = others.enter_context(psycopg.connect(where, autocommit=True, prepare_threshold=None))
+                for name in [f"_pg3_{number}" for number in range(20)] + [f"texts_{number}" for number in range(5)]:
+                    trap = f'PREPARE "{name}" AS INSERT INTO public.traps VALUES (1) RETURNING 1'
+                    with suppress(psycopg.errors.DuplicatePreparedStatement):
+                        other.execute(trap.encode())
+            waits = self.ask("waits")
+            self.wait_until_readyz_says("postgres", "share connections")
+            self.assertEqual(self.answers(waits), [0])
+
+            pooler.restart("session", default_pool_size="20")
+            self.wait_for_answers(waits)
+        self.assert_serves()
+        self.assert_runs(game)
+        self.assertEqual(self.rows("SELECT * FROM public.traps"), [])
+
+
+class Standby(PostgresFoundTestCase):
+    def test_a_standby_is_refused(self) -> None:
+        from integration import servers
+
+        self.set_for_all(wal_level="replica", max_wal_senders="4")
+        self.services.postgres.container.restart()
+        self.wait_until("the server", self.answers_again)
+        line = self.own(faults.before((self.services.postgres.host, self.services.postgres.port)))
+        standby = self.own(servers.hot_standby(line))
+        dsn = self.database.dsn_by_way_of(standby.host, standby.port)
+        self.assert_unfit("standby", "primary", POSTGRES_PRIMARY_DSN=dsn)

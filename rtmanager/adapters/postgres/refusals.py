@@ -1,0 +1,99 @@
+"""Why PostgreSQL takes no connection, by its SQLSTATE, and what to do about it.
+
+libpq passes on the server's words, which are in the language of the server, and not its code. Its trace has the code
+(from libpq 18 on): when a connection fails it is tried once more, and traced.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+from dataclasses import dataclass
+from time import monotonic
+
+from psycopg import pq
+from psycopg.conninfo import conninfo_attempts, conninfo_to_dict, make_conninfo
+
+#: libpq traces what comes before a connection is made only since then.
+_TRACES_FROM = 180_000
+
+#: The server, or a pooler before it, does not take a parameter of the connection.
+PROTOCOL_VIOLATION = "08P01"
+
+DSN = "RTMANAGER_POSTGRES_PRIMARYDSN"
+IS_IT_RUNNING = f"is it running, and are host and port of {DSN} right?"
+
+REMEDIES = {
+    "28P01": f"is the password of {DSN} right?",
+    "28000": f"does the role of {DSN} exist, may it log in, and has the server's pg_hba.conf a line for this client, "
+    "role, database and TLS (sslmode)?",
+    "3D000": f"create the database, or name another one in {DSN}",
+    "42501": "grant it: GRANT CONNECT ON DATABASE … TO …",
+    "53300": "end sessions that nobody needs (pg_stat_activity), raise max_connections or the CONNECTION LIMIT of the "
+    "role or database, or lower RTMANAGER_POSTGRES_POOL_SIZE",
+    "57P03": "it starts, stops or recovers: wait until it takes connections, its log says why it does not",
+    "57P01": "it is being stopped or somebody ended the session: start it, its log says why",
+    "57P02": "it ended all sessions after a crash: wait, its log says why",
+    "55000": "let the database take connections: ALTER DATABASE … ALLOW_CONNECTIONS true",
+    PROTOCOL_VIOLATION: "a pooler before PostgreSQL refuses it; its words say why (PgBouncer: see its log)",
+    "42704": f"are the `options` of {DSN} known to this server?",
+    "22023": f"are the values in the `options` of {DSN} right?",
+    "53200": "the server is out of memory",
+    "53100": "the server's disk is full",
+}
+_NO_TLS = f"the server does not offer TLS: set ssl = on there, or another sslmode in {DSN}"
+_BAD_TLS = f"TLS was offered and failed: are sslrootcert, sslcert, sslkey and sslmode of {DSN} right, and is the \
+server's certificate valid for that host?"
+
+_ERROR = re.compile(r'^B\s+\d+\s+ErrorResponse\s.*? C "([0-9A-Z]{5})"', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How a try to connect ended: the server's SQLSTATE, empty if it said none, and what to do."""
+
+    sqlstate: str
+    remedy: str
+
+
+def why_refused(conninfo: str, limit_s: float) -> Refusal:
+    """Try once more to connect, at most for about `limit_s` seconds in all, and say how that ended."""
+    trace = ""
+    until = monotonic() + limit_s
+    for attempt in conninfo_attempts(conninfo_to_dict(conninfo)):
+        trace = _traced(make_conninfo("", **attempt).encode(), until) or trace
+    codes = _ERROR.findall(trace)
+    if codes:
+        return Refusal(codes[-1], REMEDIES.get(codes[-1], IS_IT_RUNNING))
+    if "StartupMessage" not in trace and re.search(r"SSLResponse\s+N", trace):
+        return Refusal("", _NO_TLS)
+    if "StartupMessage" not in trace and re.search(r"SSLResponse\s+S", trace):
+        return Refusal("", _BAD_TLS)
+    return Refusal("", IS_IT_RUNNING if traces() else f"{IS_IT_RUNNING[:-1]}, and role, password and database?")
+
+
+def traces() -> bool:
+    """Whether this libpq tells the code of a connection that failed."""
+    return pq.version() >= _TRACES_FROM
+
+
+def _traced(conninfo: bytes, until: float) -> str:
+    """What was said, a line a message. It may hold a password: it is kept in memory, and only codes are passed on."""
+    connection = pq.PGconn.connect_start(conninfo)
+    file = os.memfd_create("rtmanager-libpq-trace")
+    try:
+        connection.trace(file)
+        connection.set_trace_flags(pq.Trace.SUPPRESS_TIMESTAMPS)
+        while connection.status != pq.ConnStatus.BAD and (left := until - monotonic()) > 0:
+            wants = connection.connect_poll()
+            if wants not in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
+                break
+            lines = [connection.socket]
+            reading = wants == pq.PollingStatus.READING
+            select.select(lines if reading else [], [] if reading else lines, [], left)
+        connection.untrace()  # writes what is left of it
+        connection.finish()
+        return os.pread(file, 1 << 20, 0).decode(errors="replace")
+    finally:
+        os.close(file)

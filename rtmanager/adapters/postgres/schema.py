@@ -1,0 +1,231 @@
+"""The schema as it is found: whether it is ours, whole, and may be used. Only looks; `migrate.py` changes it.
+
+A restore that was not finished, another tool's `schema_migrations`, a right that was not granted: each would otherwise
+show as a failure of some later statement.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import psycopg
+
+from rtmanager.domain.errors import RuntimeManagerError
+
+TABLE = "schema_migrations"
+#: Its columns, as every release of this program made them.
+COLUMNS = {"version": "integer", "name": "text", "applied_at": "timestamp with time zone"}
+#: Another tool's column, and the tool.
+_TOOLS = {"dirty": "golang-migrate", "inserted_at": "Ecto", "installed_rank": "Flyway", "md5sum": "Liquibase"}
+_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+
+_MADE = re.compile(
+    r"^\s*(CREATE|DROP)\s+(?:UNIQUE\s+)?(TABLE|INDEX|SEQUENCE)\s+(?:IF\s+(?:NOT\s+)?EXISTS\s+)?(\w+)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TABLE_OR_SEQUENCE = ("r", "p", "S")
+_KINDS = {"r": "a table", "p": "a partitioned table", "v": "a view", "m": "a materialized view", "f": "a foreign table"}
+
+
+class MigrationFailed(RuntimeManagerError):
+    """The schema cannot be used or brought up to date; the message says why, `remedy` what to do."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of `migrations/`: `0001_initial.sql` is version 1, named `initial`."""
+
+    version: int
+    name: str
+    sql: bytes
+
+
+def known_migrations() -> list[Migration]:
+    """The migrations of this program in their order."""
+    found = []
+    for file in (files(__package__) / "migrations").iterdir():
+        if file.name.endswith(".sql"):
+            version, _, name = file.name.removesuffix(".sql").partition("_")
+            found.append(Migration(int(version), name, file.read_bytes()))
+    return sorted(found, key=lambda migration: migration.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the schema holds: its name, the migrations it had, those it lacks, and those that are not known here."""
+
+    schema: str
+    done: frozenset[int]
+    missing: Sequence[Migration]
+    unknown: Sequence[int]
+
+
+def look(connection: psycopg.Connection[Any]) -> Found:
+    """Look at the schema; raises `MigrationFailed` when it cannot be used. `serve` and `check` ask this."""
+    schema = _require_schema(connection)
+    done = _applied(connection, schema)
+    known = known_migrations()
+    missing = [migration for migration in known if migration.version not in done]
+    if done:
+        _require_relations(connection, schema, [each for each in known if each.version in done], bool(missing))
+    if missing:
+        _require_right_to_create(connection, schema)
+    return Found(schema, frozenset(done), missing, sorted(done - {migration.version for migration in known}))
+
+
+def relations(migrations: Collection[Migration]) -> set[str]:
+    """The tables, indexes and sequences that these migrations leave."""
+    made: set[str] = set()
+    for migration in migrations:
+        text = re.sub(r"--[^\n]*", "", migration.sql.decode())
+        for verb, _, name in _MADE.findall(text):
+            if verb.upper() == "CREATE":
+                made.add(name.lower())
+            else:
+                made.discard(name.lower())
+    return made
+
+
+def _require_schema(connection: psycopg.Connection[Any]) -> str:
+    """The schema that tables are made in: the first of the search path."""
+    current, path, user = _row(
+        connection, "SELECT current_schema(), current_setting('search_path'), quote_ident(current_user)"
+    )
+    named = _first_schema(path)
+    if current is not None and (named is None or named == current):
+        return str(current)
+    [there] = _row(connection, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)", named or "")
+    if there:
+        raise MigrationFailed(
+            f"role {user} may not use the schema {named!r}",
+            f"an administrator grants it with GRANT USAGE, CREATE ON SCHEMA {named} TO {user}",
+        )
+    raise MigrationFailed(
+        f"no schema of search_path {path!r} exists for role {user}",
+        f"an administrator creates it with CREATE SCHEMA {named or path} AUTHORIZATION {user}",
+    )
+
+
+def _first_schema(path: str) -> str | None:
+    """The schema that a search path names first, None if it is the role's own, which need not exist."""
+    match = re.match(r'\s*(?:"((?:[^"]|"")*)"|([^,\s"]+))', path)
+    if match is None:
+        return None
+    name = match[1].replace('""', '"') if match[1] is not None else match[2].lower()
+    return None if name == "$user" else name
+
+
+def _applied(connection: psycopg.Connection[Any], schema: str) -> set[int]:
+    """The versions that stand in our table, empty when there is none; another tool's is recognised."""
+    found = connection.execute(
+        "SELECT c.relkind::text, pg_get_userbyid(c.relowner), has_table_privilege(c.oid, 'SELECT'), "
+        "       array_agg(a.attname::text ORDER BY a.attnum), "
+        "       array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum) "
+        "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
+        "WHERE n.nspname = %s AND c.relname = %s GROUP BY c.oid, c.relkind, c.relowner",
+        (schema, TABLE),
+    ).fetchone()
+    if found is None:
+        return set()
+    kind, owner, readable, names, types = found
+    columns = dict(zip(names or (), types or (), strict=True))
+    if kind not in ("r", "p"):
+        raise _foreign(schema, f"it is {_KINDS.get(kind, 'no table')}")
+    if any(columns.get(name) != its_type for name, its_type in COLUMNS.items()):
+        raise _foreign(schema, _as_columns(columns))
+    if not readable:
+        raise MigrationFailed(
+            f"{TABLE} of schema {schema!r} belongs to role {owner}, and this role may not read it",
+            f"ALTER TABLE {schema}.{TABLE} OWNER TO this role, and every other table with it",
+        )
+    rows = dict(connection.execute(f'SELECT version, name FROM "{_quoted(schema)}".{TABLE}'.encode()).fetchall())
+    known = {migration.version: migration.name for migration in known_migrations()}
+    other = [f"{version} {name}" for version, name in rows.items() if known.get(version, name) != name]
+    if other or (rows and min(known) not in rows):
+        listed = ", ".join((other or [f"{version} {name}" for version, name in rows.items()])[:3])
+        raise _foreign(schema, f"it holds {listed}")
+    return set(rows)
+
+
+def _foreign(schema: str, how: str) -> MigrationFailed:
+    return MigrationFailed(
+        f"{TABLE} of schema {schema!r} is another program's ({how[:200]})",
+        "give this service a schema of its own (CREATE SCHEMA …, and search_path=… in RTMANAGER_POSTGRES_PRIMARY_DSN)",
+    )
+
+
+def _as_columns(columns: dict[str, str]) -> str:
+    listed = ", ".join(f"{name} {its_type}" for name, its_type in columns.items()) or "no columns"
+    tool = next((tool for column, tool in _TOOLS.items() if column in columns), "")
+    return f"{tool}'s: {listed}" if tool else f"its columns are {listed}"
+
+
+def _require_relations(
+    connection: psycopg.Connection[Any], schema: str, applied: Collection[Migration], migrates: bool
+) -> None:
+    """What the migrations left is there, and may be used by this role."""
+    wanted = relations(applied)
+    rows = connection.execute(
+        "SELECT c.relname::text, c.relkind::text, pg_get_userbyid(c.relowner), pg_has_role(c.relowner, 'USAGE'), "
+        "       c.relkind IN ('r', 'p') AND row_security_active(c.oid), "
+        "       CASE WHEN c.relkind IN ('r', 'p') THEN array(SELECT r FROM unnest(%s::text[]) r "
+        "                 WHERE NOT has_table_privilege(c.oid, r)) "
+        "            WHEN c.relkind = 'S' THEN array(SELECT r FROM unnest(ARRAY['USAGE', 'UPDATE']) r "
+        "                 WHERE NOT has_sequence_privilege(c.oid, r)) ELSE '{}' END "
+        "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = %s AND c.relname = ANY (%s)",
+        (list(_RIGHTS), schema, sorted(wanted)),
+    ).fetchall()
+    lacking = sorted(wanted - {row[0] for row in rows})
+    if lacking:
+        raise MigrationFailed(
+            f"the schema {schema!r} lacks {', '.join(lacking)}, though {TABLE} says that it was made",
+            "finish the restore, or restore the whole schema; to begin anew, drop every table of it",
+        )
+    for name, kind, owner, ours, hides, rights in sorted(rows):
+        if kind in ("v", "m", "f"):
+            raise MigrationFailed(f"{schema}.{name} is {_KINDS[kind]}, and has to be a table", "restore the table")
+        if rights:
+            raise MigrationFailed(
+                f"this role lacks {', '.join(rights)} on {schema}.{name}, which belongs to role {owner}",
+                f"ALTER {'SEQUENCE' if kind == 'S' else 'TABLE'} {schema}.{name} OWNER TO this role, "
+                f"or GRANT {', '.join(rights)} ON {schema}.{name} TO it",
+            )
+        if hides:
+            raise MigrationFailed(
+                f"row-level security hides rows of {schema}.{name} from this role",
+                f"ALTER TABLE {schema}.{name} NO FORCE ROW LEVEL SECURITY, DISABLE it, or give the role BYPASSRLS",
+            )
+        if migrates and not ours and kind in _TABLE_OR_SEQUENCE:
+            raise MigrationFailed(
+                f"{schema}.{name} belongs to role {owner}, and migrations are due that only its owner can make",
+                f"ALTER TABLE {schema}.{name} OWNER TO this role, or run `migrate` as {owner}",
+            )
+
+
+def _require_right_to_create(connection: psycopg.Connection[Any], schema: str) -> None:
+    may, user = _row(connection, "SELECT has_schema_privilege(%s, 'CREATE'), quote_ident(current_user)", schema)
+    if not may:
+        raise MigrationFailed(
+            f"role {user} may not create tables in the schema {schema!r}",
+            f"an administrator grants it with GRANT USAGE, CREATE ON SCHEMA {schema} TO {user}",
+        )
+
+
+def _row(connection: psycopg.Connection[Any], query: str, *values: object) -> tuple[Any, ...]:
+    row = connection.execute(query.encode(), values).fetchone()
+    assert row is not None
+    return tuple(row)
+
+
+def _quoted(name: str) -> str:
+    return name.replace('"', '""')

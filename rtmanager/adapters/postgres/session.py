@@ -1,0 +1,203 @@
+"""What every session of ours is like, whatever the server, the database, the role or a pooler gives it by default.
+
+`ALTER DATABASE … SET` and `ALTER ROLE … SET` change the meaning of what is sent and received: how a date is written,
+whether a transaction may write, after how long an idle session is ended. So each session sets what the code relies on
+and reads it back by a second statement. That also shows a pooler which gives the next statement another connection.
+"""
+
+from __future__ import annotations
+
+import secrets
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from threading import Lock
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import tuple_row
+
+#: By name, what the code relies on. A name that this server does not know (it is newer or older) is passed over.
+SETTINGS: Mapping[str, str] = {
+    # How values are written and read.
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "array_nulls": "on",
+    "standard_conforming_strings": "on",
+    "backslash_quote": "safe_encoding",
+    "transform_null_equals": "off",
+    "quote_all_identifiers": "off",
+    # What a transaction is, and what it may do.
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    # A policy that would hide rows is an error and not a short answer.
+    "row_security": "off",
+    # What ends a statement or a session. The statement timeout is of the configuration, see `dsn.py`.
+    "lock_timeout": "0",
+    "transaction_timeout": "0",
+    "idle_session_timeout": "0",
+    "exit_on_error": "off",
+    "client_min_messages": "warning",
+    # How statements are planned, see `dsn.PLANNING`.
+    "enable_indexscan": "on",
+    "enable_indexonlyscan": "on",
+    "enable_bitmapscan": "on",
+    "enable_nestloop": "on",
+    "enable_sort": "on",
+}
+
+#: A setting of our own, by which a session recognises itself.
+_MARK = "rtmanager.session"
+
+#: A poisoned `statement_timeout` of a millisecond may end even the statement that sets it.
+_TRIES = 5
+
+_SET = sql.SQL(
+    "SELECT w.name, pg_catalog.set_config(w.name, w.value, false) FROM (VALUES {}) AS w (name, value)"
+    " WHERE pg_catalog.current_setting(w.name, true) IS NOT NULL OR w.name = {}"
+)
+_READ = sql.SQL("SELECT w.name, pg_catalog.current_setting(w.name, true) FROM (VALUES {}) AS w (name)")
+#: Which process of the server works for this session, so that no two servers and no two times are taken for one.
+_WHO = sql.SQL(
+    "SELECT pg_catalog.pg_backend_pid(), pg_catalog.format('%s/%s', pid, backend_start),"
+    " pg_catalog.current_setting('server_encoding')"
+    " FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
+)
+POOLER_REMEDY = (
+    "connect to PostgreSQL itself, or let the pooler give each client a connection of its own "
+    "(PgBouncer: pool_mode = session)"
+)
+
+
+class SessionUnusable(psycopg.OperationalError):
+    """The server gives sessions that the service cannot use; the message says why, `remedy` what to do."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class Sessions:
+    """The open sessions of one process, told apart by the server's processes that work for them."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakKeyDictionary[psycopg.Connection[Any], str] = weakref.WeakKeyDictionary()
+        self._lock = Lock()
+
+    def add(self, connection: psycopg.Connection[Any], backend: str) -> None:
+        """Remember a session; raises `SessionUnusable` when another one that is open has the same backend."""
+        with self._lock:
+            for other, its in self._known.items():
+                if its == backend and other is not connection and not other.closed:
+                    raise shared("two sessions have one backend")
+            self._known[connection] = backend
+
+    def backend(self, connection: psycopg.Connection[Any]) -> str:
+        """Which backend the session had when it was set up."""
+        with self._lock:
+            return self._known[connection]
+
+
+def shared(how: str) -> SessionUnusable:
+    """The error for a pooler between us and PostgreSQL whose clients share connections."""
+    return SessionUnusable(f"a pooler before PostgreSQL lets sessions share connections ({how})", POOLER_REMEDY)
+
+
+def exhausted(limit_s: float) -> SessionUnusable:
+    """The error for a pooler that has no connection left for one more client."""
+    return SessionUnusable(
+        f"a pooler before PostgreSQL gave no connection within {limit_s:g} s",
+        "let the pooler have at least RTMANAGER_POSTGRES_POOL_SIZE + 3 connections for each manager "
+        "(PgBouncer: default_pool_size)",
+    )
+
+
+def set_up(
+    connection: psycopg.Connection[Any],
+    settings: Mapping[str, str],
+    sessions: Sessions,
+    second: Callable[[], AbstractContextManager[psycopg.Connection[Any]]],
+) -> None:
+    """Give the session `settings`, read them back, and see that it is nobody else's.
+
+    Behind a pooler, `second` makes one more connection, which must have another backend. Raises `psycopg.Error`.
+    """
+    mark = secrets.token_hex(8)
+    wanted = {**settings, _MARK: mark}
+    # Behind a pooler without a reset query: prepared statements, locks, a role that its last client left.
+    _execute(connection, sql.SQL("DISCARD ALL"))
+    given = _execute(connection, _SET.format(_pairs(wanted), sql.Literal(_MARK)))
+    found = dict(_execute(connection, _READ.format(sql.SQL(", ").join(_name(name) for name in wanted))))
+    if found.get(_MARK) != mark:
+        raise shared("a setting was gone with the next statement")
+    for name, value in given:
+        if found[name] != value:
+            raise shared(f"{name} was set to {value!r} and is {found[name]!r}")
+    _require_understood(connection)
+    pid, backend, encoding = who(connection)
+    if encoding != "UTF8":
+        raise SessionUnusable(
+            f"the database has the encoding {encoding}, which cannot hold every text",
+            "make the database anew with ENCODING 'UTF8' TEMPLATE template0 (initdb --encoding=UTF8) and move its data",
+        )
+    sessions.add(connection, backend)
+    # A pooler has a number of its own for each client. Only there it may be that a backend is shared, which shows
+    # when somebody else connects: a session that nobody disturbs keeps its backend even then.
+    if pid != connection.info.backend_pid:
+        with second() as other:
+            if who(other)[1] == backend:
+                raise shared("two sessions have one backend")
+        if who(connection)[1] != backend:
+            raise shared("the backend changed between two statements")
+
+
+def who(connection: psycopg.Connection[Any]) -> tuple[int, str, str]:
+    """The process id of the backend, what tells it from every other, and the database's encoding."""
+    [(pid, backend, encoding)] = _execute(connection, _WHO)
+    return int(pid), str(backend), str(encoding)
+
+
+def require_own(connection: psycopg.Connection[Any], sessions: Sessions) -> None:
+    """Raise `SessionUnusable` when the session has another backend than it was set up with."""
+    if who(connection)[1] != sessions.backend(connection):
+        raise shared("the backend changed between two statements")
+
+
+def _require_understood(connection: psycopg.Connection[Any]) -> None:
+    """The client reads a date by what the server, or the pooler, said that its style is."""
+    told = {name: connection.info.parameter_status(name) for name in ("client_encoding", "DateStyle", "TimeZone")}
+    if told["client_encoding"] != "UTF8" or not str(told["DateStyle"]).startswith("ISO") or told["TimeZone"] != "UTC":
+        told_as = ", ".join(f"{name} {value}" for name, value in told.items())
+        raise SessionUnusable(
+            f"a pooler before PostgreSQL tells other settings than there are ({told_as})", POOLER_REMEDY
+        )
+
+
+def _execute(connection: psycopg.Connection[Any], statement: sql.SQL | sql.Composed) -> list[tuple[Any, ...]]:
+    """By the simple protocol, so that nothing is prepared."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        for left in reversed(range(_TRIES)):
+            try:
+                cursor.execute(statement, prepare=False)
+            except psycopg.errors.QueryCanceled:
+                if not left:
+                    raise
+            else:
+                break
+        return cursor.fetchall() if cursor.description else []
+
+
+def _pairs(settings: Mapping[str, str]) -> sql.Composed:
+    return sql.SQL(", ").join(
+        sql.SQL("({}, {})").format(sql.Literal(name), sql.Literal(value)) for name, value in settings.items()
+    )
+
+
+def _name(name: str) -> sql.Composed:
+    return sql.SQL("({})").format(sql.Literal(name))

@@ -153,6 +153,12 @@ class StreamsInRedis:
     def add_entry(self, stream: Stream, fields: Mapping[str, str]) -> EntryId:
         return EntryId.parse(self._client.xadd(self._names[stream], dict(fields)))
 
+    def add_pairs(
+        self, stream: Stream, pairs: Sequence[tuple[bytes, bytes]], entry_id: EntryId | None = None
+    ) -> EntryId:
+        flat = [part for pair in pairs for part in pair]
+        return EntryId.parse(self._client.execute_command("XADD", self._names[stream], str(entry_id or "*"), *flat))
+
     def delete_entry(self, stream: Stream, entry_id: EntryId) -> None:
         self._client.xdel(self._names[stream], str(entry_id))
 

@@ -20,7 +20,10 @@ class InputStreams(Protocol):
         ...
 
     def read(self, limit: int) -> Sequence[Batch]:
-        """One batch a stream: what the group was given and nobody acknowledged, else up to `limit` new entries."""
+        """One batch a stream: what the group was given and nobody acknowledged, then new entries.
+
+        At most `limit` of each stream, and fewer when they are large; at least one of each stream that has any.
+        """
         ...
 
     def give_again(self, after: Mapping[Stream, EntryId]) -> Mapping[Stream, EntryId]:

@@ -73,6 +73,10 @@ class PostgresInboxTest(InPostgres, store_contract.InboxContract):
     pass
 
 
+class PostgresIntentsTest(InPostgres, store_contract.IntentsContract):
+    pass
+
+
 class PostgresOutboxTest(InPostgres, store_contract.OutboxContract):
     pass
 

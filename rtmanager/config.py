@@ -38,6 +38,7 @@ class Config:
     postgres_pool_size: int = 16
     redis_password: str = field(default="", repr=False)
     output_stream_maxlen: int = 100_000
+    intents_per_minute: int = 60
     silence_timeout_s: float = 8.0
     docker_host: str = "unix:///var/run/docker.sock"
     docker_network: str = "galaxy-net"

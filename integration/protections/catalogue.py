@@ -25,7 +25,7 @@ _TURN = """\
                 return False
 """
 _FORGET_FIRST = """\
-            first = turn.due(BATCH)
+            first = turn.due(BATCH, BATCH_BYTES)
             turn.delete([each.message_id for each in first])
         self._streams.publish(1 << 40, first) if first else None
 """

@@ -17,6 +17,8 @@ from rtmanager.domain.health import HealthEvent
 
 PRODUCER = "runtime_manager"
 AUDIENCE = "admin_email"
+#: In the key of a summary, where those of other intents have a game.
+SUMMARY = "summary"
 
 #: The longest text of foreign origin in a message, in characters; and how many of them one `details` has at most.
 TEXT_LENGTH = 4000
@@ -119,6 +121,41 @@ def intent(
         "payload_json": json.dumps(payload, separators=(",", ":")),
     }
     return Message(Stream.NOTIFICATION_INTENTS, fields)
+
+
+def intents_summary(
+    notification_type: str, *, left_out: int, first: Mapping[str, str], began_at: datetime, now: datetime
+) -> Message:
+    """One request that stands for those of a type that were left out in a minute; `first` are the fields of the first.
+
+    Its key cannot be that of another intent: in those the request behind the game is named by two words.
+    """
+    payload = json.loads(first["payload_json"])
+    others = "more failure" if left_out == 1 else "more failures"
+    payload["error_message"] = bounded_text(
+        f"{left_out} {others} of this kind in the minute from {began_at:%Y-%m-%dT%H:%M:%SZ}, above the limit of "
+        f"RTMANAGER_INTENTS_PER_MINUTE, without a notification each; the first was game {payload['game_id']}: "
+        f"{payload['error_message']}"
+    )
+    fields = {
+        "notification_type": notification_type,
+        "producer": PRODUCER,
+        "audience_kind": AUDIENCE,
+        "idempotency_key": f"{PRODUCER}:{notification_type}:{SUMMARY}:{epoch_ms(began_at)}",
+        "occurred_at_ms": str(epoch_ms(now)),
+        "payload_json": json.dumps(payload, separators=(",", ":")),
+    }
+    return Message(Stream.NOTIFICATION_INTENTS, fields)
+
+
+def limited_type(message: Message) -> str | None:
+    """The type of an intent, for the limit on intents a minute; None for a summary, and for other messages."""
+    if message.stream is not Stream.NOTIFICATION_INTENTS:
+        return None
+    notification_type = message.fields.get("notification_type", "")
+    key = message.fields.get("idempotency_key", "")
+    end = key.removeprefix(f"{PRODUCER}:{notification_type}:{SUMMARY}:")
+    return None if end != key and ":" not in end else notification_type
 
 
 def dead_letter(

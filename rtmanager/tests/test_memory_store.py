@@ -108,6 +108,10 @@ class MemoryOutboxTest(InMemory, store_contract.OutboxContract):
     pass
 
 
+class MemoryIntentsTest(InMemory, store_contract.IntentsContract):
+    pass
+
+
 class MemoryFindingsTest(InMemory, findings_contract.FindingsContract):
     pass
 

@@ -35,10 +35,9 @@ INPUTS = (Stream.START_JOBS, Stream.STOP_JOBS)
 COMMAND_PART = 1 / 4
 #: The longest time that one blocking read waits, in parts of the same.
 WAIT_PART = 5 / 8
-#: What one read of entries may take, in parts of the same: it is sent once only, and Redis may have to look at a large
-#: entry. When that took longer, and Redis answers otherwise, the next read has `PATIENT_S`, which is a little less than
-#: the time after which PostgreSQL takes the holder of a turn for frozen.
-READ_PART = 1 / 2
+#: What one read of entries may take is the whole of it: it is sent once only, and Redis may have to look at a large
+#: entry. When that took longer, and Redis answers otherwise, the next read has this many seconds, which is a little less
+#: than the time after which PostgreSQL takes the holder of a turn for frozen.
 PATIENT_S = 9.0
 #: A read that takes longer than this many seconds is followed by one of fewer bytes, a quicker one by one of more.
 SLOW_READ_S = 1.0
@@ -115,7 +114,7 @@ class RedisStreams:
         )
         # Entries are read by connections of their own, which are sent nothing again that Redis may be at work on.
         read_again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-        self._reader: Any = redis.Redis(**common, socket_timeout=silence_s * READ_PART, retry=read_again)
+        self._reader: Any = redis.Redis(**common, socket_timeout=min(silence_s, PATIENT_S), retry=read_again)
         self._patient_reader: Any = redis.Redis(**common, socket_timeout=PATIENT_S, retry=Retry(NoBackoff(), 0))
         self._patient = False
         self._budget = redis_reading.BUDGET_BYTES

@@ -40,7 +40,8 @@ _OVERHEAD = 16
 #: Answers for each stream: 1 if it had no more, its entries, and why it could not be read. An entry is its id and its
 #: fields; one that is cut has size, number of fields, digest and repeated names behind them.
 #: First come the entries that were given before and not acknowledged; XAUTOCLAIM also forgets those that were deleted.
-READ = f"""
+#: By its first line a server that takes no writes now (a replica, one whose memory is full) refuses it at once.
+READ = f"""#!lua
 local group, consumer, limit, budget, work = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local known = {{{", ".join(f"['{name}'] = true" for name in KNOWN_FIELDS)}}}
 

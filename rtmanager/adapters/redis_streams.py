@@ -35,9 +35,9 @@ INPUTS = (Stream.START_JOBS, Stream.STOP_JOBS)
 COMMAND_PART = 1 / 4
 #: The longest time that one blocking read waits, in parts of the same.
 WAIT_PART = 5 / 8
-#: What one read of entries may take is the whole of it: it is sent once only, and Redis may have to look at a large
-#: entry. When that took longer, and Redis answers otherwise, the next read has this many seconds, which is a little less
-#: than the time after which PostgreSQL takes the holder of a turn for frozen.
+#: A read of entries may take the whole of that time: it is sent once only, and Redis may have to look at a large entry.
+#: When it takes longer, and Redis answers otherwise, the next read has this many seconds, which is a little less than
+#: the time after which PostgreSQL takes the holder of a turn for frozen.
 PATIENT_S = 9.0
 #: A read that takes longer than this many seconds is followed by one of fewer bytes, a quicker one by one of more.
 SLOW_READ_S = 1.0

@@ -110,6 +110,29 @@ class IngestTest(StreamsTestCase):
         self.ingest().step()
         self.assertEqual(len(self.world.sent(Stream.DEAD_LETTERS)), 1)
 
+    def test_of_many_dead_letters_few_have_a_line_of_the_log_each_and_none_has_the_fields(self) -> None:
+        for _ in range(30):
+            self.streams.add(START, {"note": "secret" * 100})
+        self.ingest().step()
+        self.assertEqual(len(self.world.sent(Stream.DEAD_LETTERS)), 30)
+        lines = [record for record in self.world.heard.records if "moved to the dead letters" in record.getMessage()]
+        self.assertEqual(len(lines), ingest_module.LOGGED_LETTERS + 1)
+        self.assertEqual(lines[-1].__dict__["count"], 30 - ingest_module.LOGGED_LETTERS)
+        self.assertNotIn("secret", str([line.__dict__ for line in lines]))
+
+    def test_a_key_that_is_no_stream_is_told_and_the_other_stream_is_taken_over(self) -> None:
+        self.streams.refuse(START, "WRONGTYPE")
+        ingest = self.ingest()
+        for number in range(2):
+            with self.assertRaisesRegex(Unavailable, "prod:start_jobs is no stream"):
+                ingest.step()
+            self.assertEqual(len(self.refs()), number)
+            self.streams.add(STOP, stop_fields(f"g{number}"))
+        self.streams.refuse(START, "")
+        self.streams.add(START, start_fields("g3"))
+        ingest.step()
+        self.assertEqual(len(self.refs()), 3)
+
     def test_a_flushed_redis_is_read_on(self) -> None:
         self.streams.add(START, start_fields())
         self.ingest().step()

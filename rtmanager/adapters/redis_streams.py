@@ -154,8 +154,8 @@ class RedisStreams:
         """Block until the group can be given a new entry on either stream, or the time is over.
 
         `XREAD` and not `XREADGROUP`: waiting needs no turn and takes nothing. It would answer with an entry, however
-        large, so its answer is skipped; that of the next command tells that it is over, and whatever Redis has against
-        it. Whether there is an entry is known by the time.
+        large, so its answer is skipped; what follows tells that it is over, and whatever Redis has against it. Whether
+        there is an entry is known by the time.
         """
         timeout_ms = max(1, round(min(timeout_s, self._longest_wait_s) * 1000))
         with self._command("wait"), self._waiter.client() as waiter:
@@ -166,9 +166,9 @@ class RedisStreams:
             self._interrupted, self._waiting_client = False, int(waiter.client_id())
             connection, began = waiter.connection, monotonic()
             try:
-                packed = connection.pack_commands([("CLIENT", "REPLY", "SKIP"), blocking, asking])
-                connection.send_packed_command(packed)
-                connection.read_response()
+                commands = [("CLIENT", "REPLY", "SKIP"), blocking, asking, ("EXISTS", *names)]
+                connection.send_packed_command(connection.pack_commands(commands))
+                _read_to_the_number(connection)
             except BaseException:
                 connection.disconnect()  # what it would still answer is not for the next command
                 raise
@@ -325,3 +325,26 @@ class RedisStreams:
         except redis.RedisError as error:
             text = str(error) or type(error).__name__
             raise Unavailable("redis", f"{self._where} does not serve: {text}") from error
+
+
+def _read_to_the_number(connection: Any) -> None:
+    """Read the answers to the commands of a wait, of which the last is a number and no other is.
+
+    One error more than the others is that skipping is refused, by an ACL or a proxy: then the answer comes and is
+    dropped here. Raises any other.
+    """
+    refused: redis.ResponseError | None = None
+    answers = 0
+    while True:
+        try:
+            answer = connection.read_response()
+        except redis.ResponseError as error:
+            if answers or refused is not None:
+                raise
+            refused = error
+            continue
+        if isinstance(answer, int):
+            break
+        answers += 1
+    if refused is not None and answers < 2:
+        raise refused

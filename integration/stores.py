@@ -41,7 +41,11 @@ HELD = b"""
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 #: The moments that PostgreSQL's own clock wrote and that something depends on.
-_MOMENTS = {"operations": ("not_before", "heartbeat_at", "accepted_at"), "watch_turns": ("until",)}
+_MOMENTS = {
+    "operations": ("not_before", "heartbeat_at", "accepted_at"),
+    "watch_turns": ("until",),
+    "intent_windows": ("began_at",),
+}
 
 
 def migrated(dsn: str) -> Database:
@@ -152,6 +156,12 @@ class StreamsInRedis:
 
     def add_entry(self, stream: Stream, fields: Mapping[str, str]) -> EntryId:
         return EntryId.parse(self._client.xadd(self._names[stream], dict(fields)))
+
+    def add_pairs(
+        self, stream: Stream, pairs: Sequence[tuple[bytes, bytes]], entry_id: EntryId | None = None
+    ) -> EntryId:
+        flat = [part for pair in pairs for part in pair]
+        return EntryId.parse(self._client.execute_command("XADD", self._names[stream], str(entry_id or "*"), *flat))
 
     def delete_entry(self, stream: Stream, entry_id: EntryId) -> None:
         self._client.xdel(self._names[stream], str(entry_id))

@@ -73,6 +73,10 @@ class PostgresInboxTest(InPostgres, store_contract.InboxContract):
     pass
 
 
+class PostgresIntentsTest(InPostgres, store_contract.IntentsContract):
+    pass
+
+
 class PostgresOutboxTest(InPostgres, store_contract.OutboxContract):
     pass
 
@@ -369,6 +373,36 @@ class InRedis(unittest.TestCase):
 
 class RedisReadingTest(InRedis, streams_contract.ReadingContract):
     pass
+
+
+class WaitingTest(InRedis, unittest.TestCase):
+    """A wait whose answer may not be skipped receives an entry, and drops it."""
+
+    def test_without_the_right_to_skip_an_answer_a_wait_ends_all_the_same(self) -> None:
+        streams = self.make()
+        reader = streams.reader()
+        redis: Any = services.shared().redis.client()
+        self.addCleanup(redis.close)
+        self.addCleanup(redis.execute_command, "ACL", "SETUSER", "default", "+client|reply")
+        redis.execute_command("ACL", "SETUSER", "default", "-client|reply")
+        self.assertFalse(reader.wait(0.05))
+        streams.add_entry(Stream.STOP_JOBS, {"x": "y" * 1_000_000})
+        self.assertTrue(reader.wait(10))
+        (entry,) = [entry for batch in reader.read(10) for entry in batch.entries]
+        reader.acknowledge([entry])
+        self.assertFalse(reader.wait(0.05))
+
+    def test_without_the_right_to_wait_it_is_told_and_what_follows_is_answered_rightly(self) -> None:
+        reader = self.make().reader()
+        redis: Any = services.shared().redis.client()
+        self.addCleanup(redis.close)
+        self.addCleanup(redis.execute_command, "ACL", "SETUSER", "default", "+xread")
+        redis.execute_command("ACL", "SETUSER", "default", "-xread")
+        for _ in range(2):
+            with self.assertRaisesRegex(Unavailable, "xread"):
+                reader.wait(0.05)
+        redis.execute_command("ACL", "SETUSER", "default", "+xread")
+        self.assertFalse(reader.wait(0.05))
 
 
 class RedisWritingTest(InRedis, streams_contract.WritingContract):

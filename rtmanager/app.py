@@ -226,7 +226,7 @@ class _Service:
         stack.callback(self._docker.close)
         stack.callback(self._presence.close)
         self._start_loop(stack, self._lease_loop())
-        relay = Relay(self._outbox, self._streams, self._logger)
+        relay = Relay(self._outbox, self._streams, self._logger, intents_per_minute=self._config.intents_per_minute)
         stack.callback(self._last_messages, relay)
         self._start_loop(stack, self._loop("outbox", relay.step, wake=self._told))
         http = self._http_server()

@@ -43,6 +43,7 @@ class Config:
     redis_tls_cert: str = ""
     redis_tls_key: str = ""
     output_stream_maxlen: int = 100_000
+    intents_per_minute: int = 60
     silence_timeout_s: float = 8.0
     docker_host: str = "unix:///var/run/docker.sock"
     docker_network: str = "galaxy-net"

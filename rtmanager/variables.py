@@ -117,6 +117,13 @@ VARIABLES: tuple[Variable, ...] = (
         "about how many entries each output stream keeps",
     ),
     Variable(
+        "RTMANAGER_INTENTS_PER_MINUTE",
+        "intents_per_minute",
+        values.whole(0, 10**6),
+        "60",
+        "notification intents of one type in a minute; above that one summary stands for the rest (0: no limit)",
+    ),
+    Variable(
         "RTMANAGER_SILENCE_TIMEOUT",
         "silence_timeout_s",
         # Psycopg spends no less than 2 s on a connection; and a transaction that waits for a silent Redis (half of

@@ -40,6 +40,8 @@ SETTINGS = {
     "RTMANAGER_CRASH_RESTART": "on",
     "RTMANAGER_CRASH_RESTART_FIRST_PAUSE": "100ms",
     "RTMANAGER_SHUTDOWN_TIMEOUT": "1s",
+    # Each failure of the log is looked for among the intents.
+    "RTMANAGER_INTENTS_PER_MINUTE": "0",
 }
 #: A platform is at rest again after so many seconds, whatever happened to its manager.
 REST_TIMEOUT_S = 60.0

@@ -25,7 +25,7 @@ _TURN = """\
                 return False
 """
 _FORGET_FIRST = """\
-            first = turn.due(BATCH)
+            first = turn.due(BATCH, BATCH_BYTES)
             turn.delete([each.message_id for each in first])
         self._streams.publish(1 << 40, first) if first else None
 """
@@ -56,7 +56,7 @@ PROTECTIONS: Sequence[Protection] = (
         "unacknowledged entries are read again",
         without="a job that was given out when its instance was killed is lost",
         edits=[
-            Edit(_REDIS, "rows = orphans if left else orphans + fresh", "rows = [] if left else fresh"),
+            Edit("rtmanager/adapters/redis_reading.py", "cursor, s.given = reply[1], reply[2]", "cursor = reply[1]"),
         ],
         noticed_by=cells("start-up", "redis.read.after"),
     ),
@@ -89,8 +89,8 @@ PROTECTIONS: Sequence[Protection] = (
         edits=[
             Edit(
                 _REDIS,
-                "            self._make_groups()\n            return self._read",
-                "            return self._read",
+                "        self._make_groups()\n        return self._take",
+                "        return self._take",
             )
         ],
         noticed_by=test("integration.test_outage.Silence"),

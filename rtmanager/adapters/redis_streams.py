@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Any
 
 import redis
@@ -18,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from rtmanager import failpoints
-from rtmanager.adapters import redis_access
+from rtmanager.adapters import redis_access, redis_reading
 from rtmanager.adapters.redis_access import OUTBOX_PREFIX, Tls
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.jobs import Batch, Entry, EntryId
@@ -35,6 +36,16 @@ INPUTS = (Stream.START_JOBS, Stream.STOP_JOBS)
 COMMAND_PART = 1 / 4
 #: The longest time that one blocking read waits, in parts of the same.
 WAIT_PART = 5 / 8
+#: A read of entries may take the whole of that time: it is sent once only, and Redis may have to look at a large entry.
+#: When it takes longer, and Redis answers otherwise, the next read has this many seconds, which is a little less than
+#: the time after which PostgreSQL takes the holder of a turn for frozen.
+PATIENT_S = 9.0
+#: A read that takes longer than this many seconds is followed by one of fewer bytes, a quicker one by one of more.
+SLOW_READ_S = 1.0
+QUICK_READ_S = 0.25
+
+#: An id that no entry comes after.
+_LAST_ID = f"{2**64 - 1}-{2**64 - 1}"
 
 #: KEYS: fence, remembered ids, then the streams. ARGV: turn, maximal length, then for each message its id, the
 #: index of its stream in KEYS, the number of its fields and values, and these.
@@ -107,8 +118,16 @@ class RedisStreams:
         self._waiter: Any = redis.Redis(
             **common, socket_timeout=self._longest_wait_s + command_s, retry=Retry(NoBackoff(), 0)
         )
+        # Entries are read by connections of their own, which are sent nothing again that Redis may be at work on.
+        read_again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+        self._reader: Any = redis.Redis(**common, socket_timeout=min(silence_s, PATIENT_S), retry=read_again)
+        self._patient_reader: Any = redis.Redis(**common, socket_timeout=PATIENT_S, retry=Retry(NoBackoff(), 0))
+        self._patient = False
+        self._budget = redis_reading.BUDGET_BYTES
+        self._take_entries = self._client.register_script(redis_reading.READ)
         self._publish = self._client.register_script(_PUBLISH)
         self._waiting_client: int | None = None
+        self._interrupted = False
         self._fence = ""
         self._remembered = ""
 
@@ -119,8 +138,8 @@ class RedisStreams:
 
     def close(self) -> None:
         """Close every connection."""
-        self._client.close()
-        self._waiter.close()
+        for client in (self._client, self._waiter, self._reader, self._patient_reader):
+            client.close()
 
     def ping(self) -> str:
         """The server's version. Raises `Unavailable`, or `RedisUnfit` when it answers and cannot be used."""
@@ -148,21 +167,34 @@ class RedisStreams:
     def wait(self, timeout_s: float) -> bool:
         """Block until the group can be given a new entry on either stream, or the time is over.
 
-        `XREAD` and not `XREADGROUP`: waiting needs no turn and takes nothing.
+        `XREAD` and not `XREADGROUP`: waiting needs no turn and takes nothing. It would answer with an entry, however
+        large, so its answer is skipped; what follows tells that it is over, and whatever Redis has against it. Whether
+        there is an entry is known by the time.
         """
         timeout_ms = max(1, round(min(timeout_s, self._longest_wait_s) * 1000))
-        with self._command("wait"), self._waiter.client() as connection:
-            positions = {self._names[stream]: self._last_given(stream) for stream in INPUTS}
-            self._waiting_client = int(connection.client_id())
+        with self._command("wait"), self._waiter.client() as waiter:
+            names = [self._names[stream] for stream in INPUTS]
+            positions = [self._last_given(stream) for stream in INPUTS]
+            blocking = ("XREAD", "COUNT", 1, "BLOCK", timeout_ms, "STREAMS", *names, *positions)
+            asking = ("XREAD", "COUNT", 1, "STREAMS", *names, *(_LAST_ID for _ in names))
+            self._interrupted, self._waiting_client = False, int(waiter.client_id())
+            connection, began = waiter.connection, monotonic()
             try:
-                return bool(connection.xread(positions, count=1, block=timeout_ms))
+                commands = [("CLIENT", "REPLY", "SKIP"), blocking, asking, ("EXISTS", *names)]
+                connection.send_packed_command(connection.pack_commands(commands))
+                _read_to_the_number(connection)
+            except BaseException:
+                connection.disconnect()  # what it would still answer is not for the next command
+                raise
             finally:
                 self._waiting_client = None
+            return monotonic() - began < timeout_ms / 1000 and not self._interrupted
 
     def interrupt(self) -> None:
         """End a `wait` on another thread now. One that is about to begin is not seen: ask again."""
         waiting = self._waiting_client
         if waiting is not None:
+            self._interrupted = True
             # A user who may not do that has to wait: no longer than `WAIT_PART`.
             with self._command("interrupt"), suppress(redis.exceptions.NoPermissionError):
                 self._client.client_unblock(waiting)
@@ -170,14 +202,51 @@ class RedisStreams:
     def read(self, limit: int) -> Sequence[Batch]:
         """See `InputStreams.read`."""
         with self._command("read"):
+            began = monotonic()
             try:
-                return self._read(limit)
-            except redis.ResponseError as error:
-                if not str(error).startswith("NOGROUP"):
-                    raise
-            # The first read of all; or Redis came back empty, or somebody deleted the group.
-            self._make_groups()
-            return self._read(limit)
+                batches = self._read(limit)
+            except redis.TimeoutError:
+                self._budget = redis_reading.LEAST_BUDGET_BYTES
+                self._patient = self._answers()
+                raise
+            self._patient = False
+            self._learn(monotonic() - began)
+            return batches
+
+    def _read(self, limit: int) -> list[Batch]:
+        try:
+            return self._take(limit)
+        except redis.ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+        # The first read of all; or Redis came back empty, or somebody deleted the group.
+        self._make_groups()
+        return self._take(limit)
+
+    def _take(self, limit: int) -> list[Batch]:
+        """Everything in one step: what was given and not acknowledged of each stream, then what is new of both."""
+        least = self._budget <= redis_reading.LEAST_BUDGET_BYTES
+        work = redis_reading.LEAST_BUDGET_BYTES if least else redis_reading.WORK_BYTES
+        answer = self._take_entries(
+            keys=[self._names[stream] for stream in INPUTS],
+            args=[GROUP, CONSUMER, limit, self._budget, work],
+            client=self._patient_reader if self._patient else self._reader,
+        )
+        return redis_reading.batches(INPUTS, answer)
+
+    def _learn(self, seconds: float) -> None:
+        """How many bytes the next read may bring over this connection."""
+        if seconds > SLOW_READ_S:
+            self._budget = max(self._budget // 4, redis_reading.LEAST_BUDGET_BYTES)
+        elif seconds < QUICK_READ_S:
+            self._budget = min(max(self._budget, 1024) * 4, redis_reading.BUDGET_BYTES)
+
+    def _answers(self) -> bool:
+        """Whether Redis answers to a command that is nothing to it."""
+        try:
+            return bool(self._client.ping())
+        except redis.RedisError:
+            return False  # the caller's error tells
 
     def give_again(self, after: Mapping[Stream, EntryId]) -> Mapping[Stream, EntryId]:
         """See `InputStreams.give_again`."""
@@ -207,7 +276,8 @@ class RedisStreams:
             try:
                 self._client.xgroup_create(self._names[stream], GROUP, id="0", mkstream=True)
             except redis.ResponseError as error:
-                if not str(error).startswith("BUSYGROUP"):
+                # What is no stream is no reason to leave the other one unread; reading tells of it.
+                if not str(error).startswith(("BUSYGROUP", "WRONGTYPE")):
                     raise
 
     def _last_given(self, stream: Stream) -> str:
@@ -218,38 +288,6 @@ class RedisStreams:
                 raise
             return "0-0"
         return next((g["last-delivered-id"].decode() for g in groups if g["name"] == GROUP.encode()), "0-0")
-
-    def _read(self, limit: int) -> list[Batch]:
-        while True:
-            answers = self._take(limit)
-            batches = []
-            for stream, (cursor, orphans, *_) in zip(INPUTS, answers[:-1], strict=True):
-                fresh = answers[-1].get(self._names[stream], [])
-                # Orphans that are not shown yet stand before anything new, which then is an orphan next time.
-                left = cursor != b"0-0"
-                rows = orphans if left else orphans + fresh
-                entries = [_entry(stream, entry_id, fields) for entry_id, fields in rows]
-                batches.append(Batch(entries, drained=not left and len(fresh) < limit))
-            if all(batch.drained or batch.entries for batch in batches):
-                return batches  # else: only deleted entries were looked at; look further
-
-    def _take(self, limit: int) -> list[Any]:
-        """Everything in one step: what was given and not acknowledged of each stream, then what is new of both.
-
-        Reading changes what Redis gives next. When an answer is lost and the question sent again, or a frozen
-        instance wakes up and asks, the step as a whole shows what was given before; its parts would not.
-        """
-        with self._client.pipeline(transaction=True) as pipe:
-            for stream in INPUTS:
-                pipe.xautoclaim(self._names[stream], GROUP, CONSUMER, min_idle_time=0, start_id="0-0", count=limit)
-            pipe.xreadgroup(GROUP, CONSUMER, {self._names[stream]: ">" for stream in INPUTS}, count=limit)
-            # Errors as answers: raised by the pipeline they would begin with "Command # 1".
-            answers: list[Any] = pipe.execute(raise_on_error=False)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        answers[-1] = {name.decode(): rows for name, rows in answers[-1]}
-        return answers
 
     # --- writing
 
@@ -297,17 +335,31 @@ class RedisStreams:
             # The server was demoted: the next command, and the next wait, have to find the new master.
             self._client.connection_pool.disconnect()
             self._waiter.connection_pool.disconnect(inuse_connections=False)
+            self._reader.connection_pool.disconnect()
             raise Unavailable("redis", f"{self._where} is a replica now: {error}") from error
         except redis.RedisError as error:
             text = str(error) or type(error).__name__
             raise Unavailable("redis", f"{self._where} does not serve: {text}") from error
 
 
-def _entry(stream: Stream, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
-    texts = {_text(name): _text(value) for name, value in fields.items()}
-    return Entry(stream, EntryId.parse(entry_id.decode()), texts)
+def _read_to_the_number(connection: Any) -> None:
+    """Read the answers to the commands of a wait, of which the last is a number and no other is.
 
-
-def _text(raw: bytes) -> str:
-    """UTF-8 with everything else escaped; a NUL too, which PostgreSQL cannot store."""
-    return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+    One error more than the others is that skipping is refused, by an ACL or a proxy: then the answer comes and is
+    dropped here. Raises any other.
+    """
+    refused: redis.ResponseError | None = None
+    answers = 0
+    while True:
+        try:
+            answer = connection.read_response()
+        except redis.ResponseError as error:
+            if answers or refused is not None:
+                raise
+            refused = error
+            continue
+        if isinstance(answer, int):
+            break
+        answers += 1
+    if refused is not None and answers < 2:
+        raise refused

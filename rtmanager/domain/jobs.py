@@ -27,6 +27,17 @@ AGAIN = "#"
 #: A time in milliseconds that still fits a 64 bit integer has at most so many digits.
 _MAX_DIGITS = 18
 
+#: A larger entry is malformed: the bytes of all its names and values, and the number of its fields.
+ENTRY_BYTES = 64 * 1024
+ENTRY_FIELDS = 128
+#: The fields of the contract, which are found in an entry of any size.
+KNOWN_FIELDS = ("game_id", "image_ref", "reason", "requested_at_ms")
+#: What is read of an entry that is too large: the beginnings of the known fields and of so many others. No valid value
+#: is as long as the beginning of one, so that nothing becomes valid by being cut off.
+CUT_VALUE_BYTES = 1024
+CUT_NAME_BYTES = 128
+CUT_FIELDS = 32
+
 
 class EntryId(NamedTuple):
     """A stream entry's id; compares as Redis orders entries."""
@@ -45,12 +56,50 @@ class EntryId(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Excess:
+    """What an entry that is too large had in all, when only the beginnings of some fields were read."""
+
+    size: int
+    fields: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry as it was read; bytes that are no UTF-8 are escaped (`\\xff`), nothing is dropped."""
+    """One entry as it was read; bytes that are no UTF-8 are escaped (`\\xff`).
+
+    Of fields with one name `fields` has the last. `repeated` are the names that were given more than once, `size` the
+    bytes of all names and values.
+    """
 
     stream: Stream
     entry_id: EntryId
     fields: Mapping[str, str]
+    repeated: tuple[str, ...] = ()
+    size: int = 0
+    excess: Excess | None = None
+
+    @classmethod
+    def of(
+        cls,
+        stream: Stream,
+        entry_id: EntryId,
+        pairs: Sequence[tuple[bytes, bytes]],
+        *,
+        repeated: Sequence[bytes] = (),
+        excess: Excess | None = None,
+    ) -> Entry:
+        """From names and values as they stand in Redis, all of them, or with `excess` the beginnings of some."""
+        fields: dict[str, str] = {}
+        twice = dict.fromkeys(map(_text, repeated))
+        size = 0
+        for raw_name, raw_value in pairs:
+            name = _text(raw_name)
+            size += len(raw_name) + len(raw_value)
+            if name in fields and excess is None:
+                twice[name] = None
+            fields[name] = _text(raw_value)
+        return cls(stream, entry_id, fields, tuple(twice), excess.size if excess else size, excess)
 
     @property
     def position(self) -> tuple[EntryId, int]:
@@ -60,7 +109,14 @@ class Entry:
     @property
     def digest(self) -> str:
         """What it says, in short: a stream that was lost with its ids gives them again, to other entries."""
+        if self.excess is not None:
+            return self.excess.digest
         return hashlib.sha256(json.dumps(sorted(self.fields.items())).encode()).hexdigest()[:16]
+
+
+def _text(raw: bytes) -> str:
+    """UTF-8 with everything else escaped; a NUL too, which PostgreSQL cannot store."""
+    return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +130,18 @@ class Job:
 def read_job(entry: Entry, stream_name: str) -> Job:
     """What RTM does about an entry; `stream_name` is what its stream is called in Redis."""
     game_id = entry.fields.get("game_id", "")
-    unreadable = _why_unreadable(game_id)
+    unreadable = _why_unreadable(game_id, entry.repeated)
     if unreadable:
-        return Job(entry, dead_letter(stream_name, str(entry.entry_id), entry.fields, unreadable))
+        letter = dead_letter(
+            stream_name,
+            str(entry.entry_id),
+            entry.fields,
+            unreadable,
+            size=entry.size,
+            digest=entry.digest,
+            shortened=entry.excess is not None,
+        )
+        return Job(entry, letter)
     kind = OpKind.START if entry.stream is Stream.START_JOBS else OpKind.STOP
     request = Request(
         game_id=game_id,
@@ -85,7 +150,7 @@ def read_job(entry: Entry, stream_name: str) -> Job:
         source_ref=f"{stream_name}:{entry.entry_id}",
         image_ref=_bounded(entry.fields.get("image_ref", "")) if kind is OpKind.START else "",
         reason=_bounded(entry.fields.get("reason", "")) if kind is OpKind.STOP else "",
-        problem=_problem(kind, entry.fields),
+        problem=_problem(kind, entry),
     )
     return Job(entry, request)
 
@@ -95,7 +160,9 @@ def _bounded(text: str) -> str:
     return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH]}…"
 
 
-def _why_unreadable(game_id: str) -> str:
+def _why_unreadable(game_id: str, repeated: Sequence[str]) -> str:
+    if "game_id" in repeated:
+        return "the entry has more than one game_id, so nobody can be answered"
     if not game_id:
         return "the entry has no game_id, so nobody can be answered"
     if len(game_id) > MAX_READABLE_LENGTH or not game_id.isprintable():
@@ -103,8 +170,14 @@ def _why_unreadable(game_id: str) -> str:
     return ""
 
 
-def _problem(kind: OpKind, fields: Mapping[str, str]) -> tuple[ErrorCode, str] | None:
+def _problem(kind: OpKind, entry: Entry) -> tuple[ErrorCode, str] | None:
     """The first thing wrong with a job that names a game; None for a good one."""
+    fields = entry.fields
+    if entry.repeated:
+        return (
+            ErrorCode.INVALID_REQUEST,
+            f"the field {shown(entry.repeated[0])} is given more than once: expected each field once",
+        )
     requested_at = fields.get("requested_at_ms", "")
     try:
         check_game_id(fields["game_id"])
@@ -124,15 +197,25 @@ def _problem(kind: OpKind, fields: Mapping[str, str]) -> tuple[ErrorCode, str] |
             ErrorCode.INVALID_REQUEST,
             f"requested_at_ms {shown(requested_at)}: expected milliseconds since 1970 as a whole number",
         )
+    if entry.excess is not None:
+        return (
+            ErrorCode.INVALID_REQUEST,
+            f"the entry has {entry.excess.size} bytes in {entry.excess.fields} fields: expected at most {ENTRY_BYTES} "
+            f"bytes in {ENTRY_FIELDS} fields",
+        )
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one read gave of one stream, in order; `drained` if the stream had no more at that moment."""
+    """What one read gave of one stream, in order; `drained` if the stream had no more at that moment.
+
+    `refused` says why the stream can give nothing: its key is none of a stream.
+    """
 
     entries: Sequence[Entry]
     drained: bool
+    refused: str = ""
 
 
 def ready_entries(batches: Iterable[Batch]) -> list[Entry]:

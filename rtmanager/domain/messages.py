@@ -10,12 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import islice
 
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.health import HealthEvent
 
 PRODUCER = "runtime_manager"
 AUDIENCE = "admin_email"
+#: In the key of a summary, where those of other intents have a game.
+SUMMARY = "summary"
+
+#: The longest text of foreign origin in a message, in characters; and how many of them one `details` has at most.
+TEXT_LENGTH = 4000
+DETAIL_FIELDS = 32
+#: What a dead letter keeps of an entry: so many fields, the first kilobyte of each, and no more characters in all.
+LETTER_FIELDS = 36
+LETTER_NAME_BYTES = 128
+LETTER_VALUE_BYTES = 1024
+LETTER_LENGTH = 64 * 1024
 
 
 class Stream(StrEnum):
@@ -61,7 +73,7 @@ def job_result(
         "container_id": container_id or "",
         "engine_endpoint": endpoint,
         "error_code": code or "",
-        "error_message": message,
+        "error_message": bounded_text(message),
     }
     return Message(Stream.JOB_RESULTS, fields)
 
@@ -73,7 +85,7 @@ def health_message(event: HealthEvent) -> Message:
         "container_id": event.container_id,
         "event_type": event.event_type.value,
         "occurred_at_ms": str(epoch_ms(event.occurred_at)),
-        "details": json.dumps(event.details, separators=(",", ":")),
+        "details": json.dumps(_bounded(event.details), separators=(",", ":")),
     }
     return Message(Stream.HEALTH_EVENTS, fields)
 
@@ -95,9 +107,9 @@ def intent(
     notification_type = INTENT_OF[code]
     payload = {
         "game_id": game_id,
-        "image_ref": image_ref,
+        "image_ref": bounded_text(image_ref),
         "error_code": code.value,
-        "error_message": message,
+        "error_message": bounded_text(message),
         "attempted_at_ms": epoch_ms(attempted_at),
     }
     fields = {
@@ -111,14 +123,90 @@ def intent(
     return Message(Stream.NOTIFICATION_INTENTS, fields)
 
 
-def dead_letter(stream: str, entry_id: str, fields: Mapping[str, str], reason: str) -> Message:
-    """An entry that names no game, kept with its origin so that a person can see and mend it."""
-    return Message(
-        Stream.DEAD_LETTERS,
-        {
-            "stream": stream,
-            "entry_id": entry_id,
-            "reason": reason,
-            "fields": json.dumps(dict(fields), separators=(",", ":"), ensure_ascii=False),
-        },
+def intents_summary(
+    notification_type: str, *, left_out: int, first: Mapping[str, str], began_at: datetime, now: datetime
+) -> Message:
+    """One request that stands for those of a type that were left out in a minute; `first` are the fields of the first.
+
+    Its key cannot be that of another intent: in those the request behind the game is named by two words.
+    """
+    payload = json.loads(first["payload_json"])
+    others = "more failure" if left_out == 1 else "more failures"
+    payload["error_message"] = bounded_text(
+        f"{left_out} {others} of this kind in the minute from {began_at:%Y-%m-%dT%H:%M:%SZ}, above the limit of "
+        f"RTMANAGER_INTENTS_PER_MINUTE, without a notification each; the first was game {payload['game_id']}: "
+        f"{payload['error_message']}"
     )
+    fields = {
+        "notification_type": notification_type,
+        "producer": PRODUCER,
+        "audience_kind": AUDIENCE,
+        "idempotency_key": f"{PRODUCER}:{notification_type}:{SUMMARY}:{epoch_ms(began_at)}",
+        "occurred_at_ms": str(epoch_ms(now)),
+        "payload_json": json.dumps(payload, separators=(",", ":")),
+    }
+    return Message(Stream.NOTIFICATION_INTENTS, fields)
+
+
+def limited_type(message: Message) -> str | None:
+    """The type of an intent, for the limit on intents a minute; None for a summary, and for other messages."""
+    if message.stream is not Stream.NOTIFICATION_INTENTS:
+        return None
+    notification_type = message.fields.get("notification_type", "")
+    key = message.fields.get("idempotency_key", "")
+    end = key.removeprefix(f"{PRODUCER}:{notification_type}:{SUMMARY}:")
+    return None if end != key and ":" not in end else notification_type
+
+
+def dead_letter(
+    stream: str,
+    entry_id: str,
+    fields: Mapping[str, str],
+    reason: str,
+    *,
+    size: int = 0,
+    digest: str = "",
+    shortened: bool = False,
+) -> Message:
+    """An entry that names no game, kept with its origin so that a person can see and mend it.
+
+    Of each field it keeps the first kilobyte, of the fields the first ones. What was more than that is told by `size`
+    (bytes) and `digest` of the whole; `shortened` when that had to be cut before.
+    """
+    kept, room = {}, LETTER_LENGTH
+    for name, value in islice(fields.items(), LETTER_FIELDS):
+        name, value = (name, value) if shortened else (_cut(name, LETTER_NAME_BYTES), _cut(value, LETTER_VALUE_BYTES))
+        room -= len(name) + len(value)
+        if room < 0:
+            break
+        kept[name] = value
+    letter = {
+        "stream": stream,
+        "entry_id": entry_id,
+        "reason": reason,
+        "fields": json.dumps(kept, separators=(",", ":"), ensure_ascii=False),
+    }
+    if shortened or kept != fields:
+        letter |= {"size": str(size), "digest": digest}
+    return Message(Stream.DEAD_LETTERS, letter)
+
+
+def _cut(text: str, size: int) -> str:
+    """As much from its beginning as fits into `size` bytes."""
+    return text if len(text) * 4 <= size else text.encode()[:size].decode(errors="ignore")
+
+
+def bounded_text(text: str) -> str:
+    """A text of foreign origin as a message may carry it."""
+    return text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]}… ({len(text)} characters)"
+
+
+def _bounded(value: object) -> object:
+    """A value of `details` with every text in it bounded."""
+    if isinstance(value, str):
+        return bounded_text(value)
+    if isinstance(value, Mapping):
+        return {str(name): _bounded(each) for name, each in islice(value.items(), DETAIL_FIELDS)}
+    if isinstance(value, list | tuple):
+        return [_bounded(each) for each in islice(value, DETAIL_FIELDS)]
+    return value

@@ -7,6 +7,7 @@ Time is the clock's that it is given, and nothing happens by itself, so a seeded
 
 from __future__ import annotations
 
+import json
 from bisect import insort
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from itertools import chain
 from rtmanager.domain.findings import Alarm, AlarmKind, HealthReport, LastExit, Snapshot
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
-from rtmanager.domain.messages import Message, Stream, health_message
+from rtmanager.domain.messages import Message, Stream, health_message, intents_summary
 from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.operations.store import (
@@ -32,7 +33,7 @@ from rtmanager.operations.store import (
 from rtmanager.operations.tools import Clock
 from rtmanager.testing.answers import record_json
 from rtmanager.testing.trouble import Trouble, call
-from rtmanager.workers.ports import DueMessage
+from rtmanager.workers.ports import DueMessage, IntentCount
 
 #: Where a call stands among the jobs of its game: before all of them.
 CALL_POSITION = (EntryId(-1, -1), -1)
@@ -91,6 +92,7 @@ class MemoryStore:
         self.last_exits: dict[str, LastExit] = {}
         self.planned_restarts: dict[str, tuple[str, datetime]] = {}
         self.watch_turns: dict[str, tuple[int, datetime]] = {}
+        self.intent_windows: dict[str, tuple[datetime, IntentCount]] = {}
         self._entries: dict[tuple[Stream, EntryId], list[str]] = {}
         self._next_message = 1
         self._refusals = 0
@@ -505,7 +507,10 @@ class MemoryRelayTurn(_Transaction):
     def __init__(self, store: MemoryStore) -> None:
         super().__init__(store, "outbox")
         self.number = 0
+        self.summary_due = False
         self._deleted: set[int] = set()
+        self._windows: dict[str, tuple[datetime, IntentCount]] = {}
+        self._summaries: list[Message] = []
 
     def begin(self) -> bool:
         """Take the turn and its number."""
@@ -514,19 +519,55 @@ class MemoryRelayTurn(_Transaction):
         with self.trouble.lock:
             self._store.relay_number += 1
             self.number = self._store.relay_number
+            self._windows = dict(self._store.intent_windows)
+            self.summary_due = any(self._over(at) and count.left_out for at, count in self._windows.values())
         return True
 
     @call
-    def due(self, limit: int) -> Sequence[DueMessage]:
+    def due(self, limit: int, size: int) -> Sequence[DueMessage]:
         """See the port."""
         self.check()
         seen: dict[Stream, int] = {}
+        bytes_before: dict[Stream, int] = {}
         found = []
         for message_id, message in self._waiting().items():
             seen[message.stream] = seen.get(message.stream, 0) + 1
-            if seen[message.stream] <= limit:
+            if seen[message.stream] <= limit and bytes_before.get(message.stream, 0) < size:
                 found.append(DueMessage(message_id, message))
+            own = len(json.dumps(dict(message.fields), ensure_ascii=False).encode())
+            bytes_before[message.stream] = bytes_before.get(message.stream, 0) + own
         return found
+
+    def _over(self, began_at: datetime) -> bool:
+        return not began_at <= self._store.clock() <= began_at + timedelta(minutes=1)
+
+    @call
+    def intents_sent(self) -> Mapping[str, int]:
+        """See the port."""
+        self.check()
+        for notification_type, (began_at, count) in [*self._windows.items()]:
+            if self._over(began_at):
+                del self._windows[notification_type]
+                if count.left_out:
+                    self._summaries.append(
+                        intents_summary(
+                            notification_type,
+                            left_out=len(count.left_out),
+                            first=count.left_out[0].fields,
+                            began_at=began_at,
+                            now=self._store.clock(),
+                        )
+                    )
+        return {notification_type: count.sent for notification_type, (_, count) in self._windows.items()}
+
+    @call
+    def count_intents(self, counts: Mapping[str, IntentCount]) -> None:
+        """See the port."""
+        self.check()
+        for notification_type, count in counts.items():
+            began_at, old = self._windows.get(notification_type, (self._store.clock(), IntentCount()))
+            new = IntentCount(old.sent + count.sent, [*old.left_out, *count.left_out])
+            self._windows[notification_type] = (began_at, new)
 
     @call
     def delete(self, ids: Sequence[int]) -> None:
@@ -552,6 +593,9 @@ class MemoryRelayTurn(_Transaction):
         self.check()
         for message_id in self._deleted:
             self._store.messages.pop(message_id, None)
+        self._store.intent_windows = self._windows
+        for message in self._summaries:
+            self._store.add_message(message)
 
     def _waiting(self) -> Mapping[int, Message]:
         if not self._deleted:

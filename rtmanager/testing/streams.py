@@ -6,12 +6,25 @@ can also be flushed, fail over to a copy that knows no acknowledgement, and refu
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rtmanager.domain.jobs import RANK, Batch, Entry, EntryId
+from rtmanager.domain.jobs import (
+    CUT_FIELDS,
+    CUT_NAME_BYTES,
+    CUT_VALUE_BYTES,
+    ENTRY_BYTES,
+    ENTRY_FIELDS,
+    KNOWN_FIELDS,
+    RANK,
+    Batch,
+    Entry,
+    EntryId,
+    Excess,
+)
 from rtmanager.domain.messages import Stream, epoch_ms
 from rtmanager.operations.tools import Clock
 from rtmanager.testing.trouble import Trouble, call
@@ -19,6 +32,10 @@ from rtmanager.workers.ports import DueMessage, Published, StaleTurn
 
 START = EntryId(0, 0)
 INPUTS = tuple(RANK)
+#: The bytes of one read; one entry more may be in it.
+BUDGET_BYTES = 256 * 1024
+
+Pairs = Sequence[tuple[bytes, bytes]]
 
 
 @dataclass(slots=True)
@@ -60,6 +77,10 @@ class MemoryStreams:
 
     def add(self, stream: Stream, fields: Mapping[str, str], entry_id: EntryId | None = None) -> EntryId:
         """Add an entry as `XADD` does; an explicit id must be greater than every id before it."""
+        return self.add_pairs(stream, [(name.encode(), value.encode()) for name, value in fields.items()], entry_id)
+
+    def add_pairs(self, stream: Stream, pairs: Pairs, entry_id: EntryId | None = None) -> EntryId:
+        """The same, where a name may be given twice."""
         with self.trouble.lock:
             content = self._streams[stream]
             entry_id = entry_id or max(EntryId(epoch_ms(self._clock()), 0), _after(content.top))
@@ -67,7 +88,7 @@ class MemoryStreams:
                 raise ValueError(f"{entry_id} is not above {content.top}")
             content.top = entry_id
             content.ids.append(entry_id)
-            content.entries[entry_id] = Entry(stream, entry_id, dict(fields))
+            content.entries[entry_id] = _read(stream, entry_id, pairs)
             self._arrived.notify_all()
             return entry_id
 
@@ -113,20 +134,26 @@ class MemoryStreams:
     @call
     def read(self, limit: int) -> Sequence[Batch]:
         """See the port."""
-        batches = []
+        taken: dict[Stream, list[Entry]] = {stream: [] for stream in INPUTS}
+        given = {stream: self._orphans(self._streams[stream]) for stream in INPUTS}
+        drained, open_, budget = set[Stream](), set(INPUTS), BUDGET_BYTES
         for stream in INPUTS:
-            content = self._streams[stream]
-            orphans = self._orphans(content, limit)
-            if orphans:
-                batches.append(Batch(orphans, drained=False))
-                continue
-            place = bisect_right(content.ids, content.last_given)
-            new = content.ids[place : place + limit]
-            if new:
-                content.last_given = new[-1]
-                content.pending.update(dict.fromkeys(new))
-            batches.append(Batch([content.entries[i] for i in new], drained=len(new) < limit))
-        return batches
+            if self._refused.get(stream):
+                open_.remove(stream)
+                drained.add(stream)
+        while open_:
+            stream = min(open_, key=lambda each: taken[each][-1].position if taken[each] else (START, RANK[each]))
+            if taken[stream] and budget <= 0:
+                break
+            entry = self._next(stream, given[stream]) if len(taken[stream]) < limit else None
+            if entry is None:
+                open_.remove(stream)
+                if len(taken[stream]) < limit:
+                    drained.add(stream)
+            else:
+                taken[stream].append(entry)
+                budget -= sum(len(name) + len(value) for name, value in entry.fields.items())
+        return [Batch(taken[s], drained=s in drained, refused=self._refused.get(s, "")) for s in INPUTS]
 
     @call
     def give_again(self, after: Mapping[Stream, EntryId]) -> Mapping[Stream, EntryId]:
@@ -147,11 +174,23 @@ class MemoryStreams:
         contents = (self._streams[stream] for stream in INPUTS)
         return any(content.ids and content.ids[-1] > content.last_given for content in contents)
 
-    def _orphans(self, content: _Stream, limit: int) -> list[Entry]:
-        """The oldest pending entries; those that were deleted are forgotten on the way."""
+    def _next(self, stream: Stream, given: list[EntryId]) -> Entry | None:
+        """The oldest of what was `given` and not acknowledged, then what is new."""
+        content = self._streams[stream]
+        if given:
+            return content.entries[given.pop(0)]
+        place = bisect_right(content.ids, content.last_given)
+        if place == len(content.ids):
+            return None
+        content.last_given = content.ids[place]
+        content.pending[content.last_given] = None
+        return content.entries[content.last_given]
+
+    def _orphans(self, content: _Stream) -> list[EntryId]:
+        """The pending entries; those that were deleted are forgotten on the way."""
         for entry_id in [i for i in content.pending if i not in content.entries]:
             del content.pending[entry_id]
-        return [content.entries[i] for i in sorted(content.pending)[:limit]]
+        return sorted(content.pending)
 
     # --- writing
 
@@ -182,3 +221,23 @@ class MemoryStreams:
     def forget(self, message_ids: Sequence[int]) -> None:
         """See the port."""
         self._remembered.difference_update(message_ids)
+
+
+def _read(stream: Stream, entry_id: EntryId, pairs: Pairs) -> Entry:
+    """The entry as Redis gives it: one that is too large with the beginnings of some fields."""
+    size = sum(len(name) + len(value) for name, value in pairs)
+    if size <= ENTRY_BYTES and len(pairs) <= ENTRY_FIELDS:
+        return Entry.of(stream, entry_id, pairs)
+    known = {name.encode() for name in KNOWN_FIELDS}
+    kept: dict[bytes, bytes] = {}
+    repeated: dict[bytes, None] = {}
+    seen: set[bytes] = set()
+    for name, value in pairs:
+        if name in seen:
+            repeated[name] = None
+        elif name in known or len(kept.keys() - known) < CUT_FIELDS:
+            kept[name] = value
+        seen.add(name)
+    cut = [(name[:CUT_NAME_BYTES], value[:CUT_VALUE_BYTES]) for name, value in kept.items()]
+    excess = Excess(size, len(pairs), hashlib.sha1(repr(pairs).encode()).hexdigest())
+    return Entry.of(stream, entry_id, cut, repeated=[*repeated][:CUT_FIELDS], excess=excess)

@@ -35,6 +35,11 @@ class Trouble:
         with self.lock:
             self._faults[self.calls + number] = done
 
+    def heal(self) -> None:
+        """Forget the faults that were asked for and have not come yet."""
+        with self.lock:
+            self._faults.clear()
+
     def enter(self, name: str) -> bool:
         """Count a call; whether its answer will be lost. Raises `Unavailable`, or what the hook raises."""
         self.calls += 1

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import unittest
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Protocol
 
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource, HealthStatus
 from rtmanager.domain.jobs import EntryId
-from rtmanager.domain.messages import Message, Stream
+from rtmanager.domain.messages import INTENT_OF, Message, Stream, intent, limited_type
 from rtmanager.domain.operation import LogEntry, Operation, OpKind, Outcome
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.operations.store import (
@@ -31,7 +32,7 @@ from rtmanager.operations.store import (
 from rtmanager.testing.answers import record_json
 from rtmanager.tests.making import NOW, ended, job, log_entry, record, request, start_fields, stop_fields
 from rtmanager.workers.lease import Presence
-from rtmanager.workers.ports import Inbox, Outbox
+from rtmanager.workers.ports import Inbox, IntentCount, Outbox, OutboxTurn
 
 START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
 
@@ -111,7 +112,7 @@ class StoreContract(unittest.TestCase):
     def due(self) -> list[Message]:
         with self.store.outbox().turn() as turn:
             assert turn is not None
-            return [due.message for due in turn.due(1000)]
+            return [due.message for due in turn.due(1000, 1 << 20)]
 
     def drain(self) -> list[tuple[str, int]]:
         """Claim and end everything, one at a time; game and order of the entries."""
@@ -721,7 +722,7 @@ class OutboxContract(StoreContract):
         self.promise(*messages)
         with self.store.outbox().turn() as turn:
             assert turn is not None
-            due = turn.due(100)
+            due = turn.due(100, 1 << 20)
         self.assertEqual([d.message for d in due], messages)
         self.assertEqual([d.message_id for d in due], sorted({d.message_id for d in due}))
 
@@ -729,15 +730,25 @@ class OutboxContract(StoreContract):
         self.promise(*self.numbered(Stream.JOB_RESULTS, 5), *self.numbered(Stream.HEALTH_EVENTS, 2))
         with self.store.outbox().turn() as turn:
             assert turn is not None
-            due = [(d.message.stream, d.message.fields["n"]) for d in turn.due(3)]
+            due = [(d.message.stream, d.message.fields["n"]) for d in turn.due(3, 1 << 20)]
         results = [(Stream.JOB_RESULTS, str(n)) for n in range(3)]
         self.assertEqual(due, [*results, (Stream.HEALTH_EVENTS, "0"), (Stream.HEALTH_EVENTS, "1")])
+
+    def test_a_batch_is_bounded_in_bytes_for_each_stream_and_has_one_message_of_each_in_any_case(self) -> None:
+        large = [Message(Stream.DEAD_LETTERS, {"n": str(n), "fields": "x" * 10_000}) for n in range(3)]
+        self.promise(*large, *self.numbered(Stream.JOB_RESULTS, 2))
+        with self.store.outbox().turn() as turn:
+            assert turn is not None
+            for size, letters, results in ((1, 1, 1), (9_000, 1, 2), (11_000, 2, 2), (1 << 20, 3, 2)):
+                streams = [due.message.stream for due in turn.due(100, size)]
+                found = streams.count(Stream.DEAD_LETTERS), streams.count(Stream.JOB_RESULTS)
+                self.assertEqual(found, (letters, results), size)
 
     def test_what_is_deleted_is_gone_after_the_turn(self) -> None:
         self.promise(*self.numbered(Stream.JOB_RESULTS, 3))
         with self.store.outbox().turn() as turn:
             assert turn is not None
-            ids = [d.message_id for d in turn.due(100)]
+            ids = [d.message_id for d in turn.due(100, 1 << 20)]
             turn.delete(ids[:2])
             self.assertEqual(turn.still_waiting([*ids, ids[-1] + 100]), {ids[2]})
         self.assertEqual([message.fields["n"] for message in self.due()], ["2"])
@@ -746,7 +757,7 @@ class OutboxContract(StoreContract):
         self.promise(*self.numbered(Stream.JOB_RESULTS, 2))
         with self.assertRaises(ZeroDivisionError), self.store.outbox().turn() as turn:
             assert turn is not None
-            turn.delete([d.message_id for d in turn.due(100)])
+            turn.delete([d.message_id for d in turn.due(100, 1 << 20)])
             raise ZeroDivisionError
         self.assertEqual(len(self.due()), 2)
 
@@ -776,3 +787,100 @@ class OutboxContract(StoreContract):
             assert turn is not None
             turn.raise_number(1_000_000)
         self.assertGreater(self.number(), 1_000_000)
+
+
+class IntentsContract(StoreContract):
+    """Intents are counted by the minute of their type; what was left out of one becomes a summary, once."""
+
+    def message(self, game_id: str, code: ErrorCode = ErrorCode.IMAGE_PULL_FAILED) -> Message:
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        return intent(
+            code, game_id=game_id, image_ref="x:1", message="why", source_ref="rest:1", attempted_at=at, now=at
+        )
+
+    @contextmanager
+    def turn(self) -> Iterator[OutboxTurn]:
+        with self.store.outbox().turn() as turn:
+            assert turn is not None
+            yield turn
+
+    def count(self, sent: int, *left_out: str, code: ErrorCode = ErrorCode.IMAGE_PULL_FAILED) -> None:
+        count = IntentCount(sent, [self.message(game_id, code) for game_id in left_out])
+        with self.turn() as turn:
+            turn.count_intents({INTENT_OF[code]: count})
+
+    def sent(self) -> Mapping[str, int]:
+        with self.turn() as turn:
+            return turn.intents_sent()
+
+    def test_at_first_nothing_was_sent(self) -> None:
+        self.assertEqual(self.sent(), {})
+
+    def test_what_is_counted_adds_up_by_type_whichever_instance_counts(self) -> None:
+        self.count(3)
+        self.count(2, "g1")
+        self.count(1, code=ErrorCode.START_CONFIG_INVALID)
+        self.assertEqual(self.sent(), {"runtime.image_pull_failed": 5, "runtime.start_config_invalid": 1})
+
+    def test_a_turn_that_ends_in_an_error_counts_nothing(self) -> None:
+        with self.assertRaises(ZeroDivisionError), self.turn() as turn:
+            turn.count_intents({"runtime.image_pull_failed": IntentCount(3)})
+            raise ZeroDivisionError
+        self.assertEqual(self.sent(), {})
+
+    def test_a_minute_that_left_nothing_out_ends_in_silence(self) -> None:
+        self.count(60)
+        self.store.pass_time(61)
+        with self.turn() as turn:
+            self.assertFalse(turn.summary_due)
+            self.assertEqual(turn.intents_sent(), {})
+        self.assertEqual(self.due(), [])
+
+    def test_within_the_minute_no_summary_is_due(self) -> None:
+        self.count(60, "g1")
+        self.store.pass_time(50)
+        with self.turn() as turn:
+            self.assertFalse(turn.summary_due)
+            self.assertEqual(turn.intents_sent(), {"runtime.image_pull_failed": 60})
+        self.assertEqual(self.due(), [])
+
+    def test_after_the_minute_one_summary_stands_for_what_it_left_out(self) -> None:
+        self.count(60)
+        self.count(0, "g1", "g2")
+        self.count(0, "g3", code=ErrorCode.START_CONFIG_INVALID)
+        self.count(0, "g4")
+        self.store.pass_time(61)
+        with self.turn() as turn:
+            self.assertTrue(turn.summary_due)
+            self.assertEqual(turn.intents_sent(), {})
+        summaries = {each.fields["notification_type"]: each for each in self.due()}
+        self.assertEqual(len(self.due()), 2)
+        payload = json.loads(summaries["runtime.image_pull_failed"].fields["payload_json"])
+        self.assertEqual((payload["game_id"], payload["error_code"]), ("g1", "image_pull_failed"))
+        self.assertRegex(payload["error_message"], "^3 more failures .* the first was game g1: why$")
+        payload = json.loads(summaries["runtime.start_config_invalid"].fields["payload_json"])
+        self.assertRegex(payload["error_message"], "^1 more failure ")
+        with self.turn() as turn:
+            self.assertFalse(turn.summary_due)
+            turn.intents_sent()
+        self.assertEqual(len(self.due()), 2)
+
+    def test_a_summary_is_itself_not_limited_and_has_a_key_of_its_minute(self) -> None:
+        keys = []
+        for _ in range(2):
+            self.count(60, "g1")
+            self.store.pass_time(61)
+            self.sent()
+            keys = [each.fields["idempotency_key"] for each in self.due()]
+            self.assertEqual([limited_type(each) for each in self.due()], [None] * len(keys))
+        self.assertEqual((len(keys), len(set(keys))), (2, 2))
+
+    def test_a_turn_that_ends_in_an_error_makes_no_summary_and_the_next_one_does(self) -> None:
+        self.count(60, "g1")
+        self.store.pass_time(61)
+        with self.assertRaises(ZeroDivisionError), self.turn() as turn:
+            turn.intents_sent()
+            raise ZeroDivisionError
+        self.assertEqual(self.due(), [])
+        self.sent()
+        self.assertEqual(len(self.due()), 1)

@@ -10,7 +10,15 @@ import unittest
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from rtmanager.domain.jobs import Entry, EntryId
+from rtmanager.domain.jobs import (
+    CUT_FIELDS,
+    CUT_NAME_BYTES,
+    CUT_VALUE_BYTES,
+    ENTRY_BYTES,
+    ENTRY_FIELDS,
+    Entry,
+    EntryId,
+)
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.tests.making import start_fields, stop_fields
 from rtmanager.workers.ports import DueMessage, InputStreams, OutputStreams, StaleTurn
@@ -41,6 +49,12 @@ class StreamsUnderTest(Protocol):
 
     def add_entry(self, stream: Stream, fields: Mapping[str, str]) -> EntryId:
         """Add an entry as a neighbour does."""
+        ...
+
+    def add_pairs(
+        self, stream: Stream, pairs: Sequence[tuple[bytes, bytes]], entry_id: EntryId | None = None
+    ) -> EntryId:
+        """The same with bytes as names and values, and a name given twice if it stands there twice."""
         ...
 
     def delete_entry(self, stream: Stream, entry_id: EntryId) -> None:
@@ -157,6 +171,110 @@ class ReadingContract(StreamsContract):
         for entry_id in ids[:4]:
             self.streams.delete_entry(START, entry_id)
         self.assertEqual(self.games(self.read(2))[0], "g5")
+
+    def test_bytes_that_are_no_text_are_escaped_and_a_nul_too(self) -> None:
+        self.streams.add_pairs(START, [(b"\xff", b"a\0b"), (b"", b"\xed\xa0\x80")])
+        (entry,) = self.read()
+        self.assertEqual(entry.fields, {r"\xff": r"a\x00b", "": r"\xed\xa0\x80"})
+        self.assertEqual((entry.size, entry.repeated, entry.excess), (7, (), None))
+
+    def test_a_field_that_is_given_twice_is_told(self) -> None:
+        self.streams.add_pairs(START, [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"a", b"4"), (b"b", b"5")])
+        (entry,) = self.read()
+        self.assertEqual((entry.fields, set(entry.repeated)), ({"a": "4", "b": "5"}, {"a", "b"}))
+
+    def test_the_largest_entry_that_is_none_too_large_is_read_whole(self) -> None:
+        pairs = [(b"%03d" % n, b"v") for n in range(ENTRY_FIELDS - 1)]
+        rest = ENTRY_BYTES - 4 * len(pairs) - 1
+        self.streams.add_pairs(START, [*pairs, (b"r", b"x" * rest)])
+        (entry,) = self.read()
+        self.assertIsNone(entry.excess)
+        self.assertEqual((len(entry.fields), entry.size, len(entry.fields["r"])), (ENTRY_FIELDS, ENTRY_BYTES, rest))
+
+    def test_of_an_entry_that_is_too_large_the_beginnings_are_read_and_the_known_fields_wherever_they_stand(
+        self,
+    ) -> None:
+        self.streams.add_pairs(STOP, [(b"x" * 5000, b"y" * ENTRY_BYTES), (b"game_id", b"g1")])
+        (entry,) = self.read()
+        assert entry.excess is not None
+        self.assertEqual(entry.fields, {"x" * CUT_NAME_BYTES: "y" * CUT_VALUE_BYTES, "game_id": "g1"})
+        self.assertEqual((entry.size, entry.excess.size), (ENTRY_BYTES + 5009, ENTRY_BYTES + 5009))
+        self.assertEqual((entry.excess.fields, entry.digest), (2, entry.excess.digest))
+
+    def test_of_an_entry_with_too_many_fields_the_first_are_read_and_the_known_ones(self) -> None:
+        pairs = [(b"%d" % n, b"v") for n in range(5 * ENTRY_FIELDS)]
+        known = [(b"reason", b"finished"), (b"game_id", b"g1")]
+        self.streams.add_pairs(STOP, [*pairs, *known, (b"reason", b"timeout"), (b"1", b"w")])
+        (entry,) = self.read()
+        assert entry.excess is not None
+        self.assertEqual(
+            entry.fields, {str(n): "v" for n in range(CUT_FIELDS)} | {"reason": "finished", "game_id": "g1"}
+        )
+        self.assertEqual((entry.excess.fields, set(entry.repeated)), (5 * ENTRY_FIELDS + 4, {"reason", "1"}))
+
+    def test_entries_that_are_too_large_are_told_apart_by_what_is_not_read_of_them(self) -> None:
+        large = b"y" * ENTRY_BYTES
+        for end in (b"1", b"2"):
+            self.streams.add_pairs(START, [(b"x", large + end)])
+        first, second = self.read()
+        self.assertEqual(first.fields, second.fields)
+        self.assertNotEqual(first.digest, second.digest)
+        self.assertEqual([entry.digest for entry in self.read()], [first.digest, second.digest])
+
+    def test_one_read_is_bounded_in_bytes_and_the_next_goes_on(self) -> None:
+        ids = [self.streams.add_pairs(START, [(b"x", b"y" * 60_000)]) for _ in range(30)]
+        seen: list[EntryId] = []
+        while len(seen) < len(ids):
+            start, stop = self.reader.read(100)
+            self.assertEqual((list(stop.entries), stop.drained), ([], True))
+            self.assertLess(sum(entry.size for entry in start.entries), 400_000)
+            self.assertEqual(start.drained, len(seen) + len(start.entries) == len(ids) and start.drained)
+            seen += [entry.entry_id for entry in start.entries]
+            self.reader.acknowledge(start.entries)
+        self.assertEqual(seen, ids)
+
+    def test_what_was_given_of_large_entries_is_given_again_in_order(self) -> None:
+        ids = [self.streams.add_pairs(START, [(b"x", b"y" * 60_000)]) for _ in range(8)]
+        first = self.read()
+        self.assertEqual([e.entry_id for e in self.read()], [e.entry_id for e in first])
+        self.reader.acknowledge(first)
+        self.assertEqual([e.entry_id for e in first] + [e.entry_id for e in self.read()], ids)
+
+    def test_large_entries_of_one_stream_leave_room_for_one_of_the_other(self) -> None:
+        for _ in range(20):
+            self.streams.add_pairs(START, [(b"x", b"y" * 60_000)])
+        self.add("g1", stream=STOP)
+        start, stop = self.reader.read(100)
+        self.assertEqual((bool(start.entries), start.drained), (True, False))
+        self.assertEqual(self.games(stop.entries), ["g1"])
+
+    def test_ids_up_to_the_last_one_there_is_are_read_and_waited_behind(self) -> None:
+        last = EntryId(2**64 - 1, 2**64 - 1)
+        ids = [EntryId(2**64 - 1, 1), EntryId(2**64 - 1, 2**64 - 2), last]
+        for entry_id in ids:
+            self.streams.add_pairs(START, [(b"game_id", b"g1")], entry_id)
+        self.add("g2", stream=STOP)
+        self.assertEqual([e.entry_id for e in self.read() if e.stream is START], ids)
+        self.reader.acknowledge(self.read())
+        self.assertFalse(self.reader.wait(0.01))
+        self.assertEqual(self.read(), [])
+
+    def test_a_key_that_is_no_stream_keeps_no_other_from_being_read(self) -> None:
+        self.streams.refuse(START)
+        self.add("g1", stream=STOP)
+        for _ in range(2):
+            start, stop = self.reader.read(100)
+            self.assertEqual((list(start.entries), start.drained, bool(start.refused)), ([], True, True))
+            self.assertEqual((self.games(stop.entries), stop.refused), (["g1"], ""))
+        self.streams.mend(START)
+        self.add("g2")
+        self.assertEqual(set(self.games(self.read())), {"g1", "g2"})
+
+    def test_a_wait_is_ended_by_a_large_entry_too(self) -> None:
+        self.streams.add_pairs(STOP, [(b"x", b"y" * 3_000_000)])
+        self.assertTrue(self.reader.wait(PROMPT_S))
+        self.reader.acknowledge(self.read())
+        self.assertFalse(self.reader.wait(0.01))
 
     def test_acknowledging_twice_or_nothing_is_fine(self) -> None:
         self.add("g1")

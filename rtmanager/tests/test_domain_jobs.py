@@ -8,7 +8,17 @@ import unittest
 from collections.abc import Mapping
 
 from rtmanager.domain.errors import ErrorCode
-from rtmanager.domain.jobs import Batch, Entry, EntryId, read_job, ready_entries
+from rtmanager.domain.jobs import (
+    CUT_NAME_BYTES,
+    CUT_VALUE_BYTES,
+    ENTRY_BYTES,
+    Batch,
+    Entry,
+    EntryId,
+    Excess,
+    read_job,
+    ready_entries,
+)
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.domain.operation import OpKind, OpSource, Request, StopReason
 from rtmanager.tests.making import IMAGE, entry, start_fields, stop_fields
@@ -131,6 +141,97 @@ class DeadLetterTest(JobTestCase):
         for game_id in ("x" * 201, "x" * 1_000_000, "g\n1", "g\x1b[31m", "\u200b", "\u202eg1"):
             with self.subTest(game_id[:10]):
                 self.assertLess(len(self.assert_dead(start_fields(game_id)).fields["reason"]), 400)
+
+
+class BytesTest(JobTestCase):
+    """Entries as they stand in Redis, of any size."""
+
+    def job(self, stream: Stream, *pairs: tuple[bytes, bytes], repeated: tuple[bytes, ...] = ()) -> Request | Message:
+        size = sum(len(name) + len(value) for name, value in pairs)
+        excess = None
+        if size > ENTRY_BYTES:
+            pairs = tuple((name[:CUT_NAME_BYTES], value[:CUT_VALUE_BYTES]) for name, value in pairs)
+            excess = Excess(size, len(pairs), "d1gest")
+        entry = Entry.of(stream, EntryId(5, 1), pairs, repeated=repeated, excess=excess)
+        return read_job(entry, f"prod:{stream}").becomes
+
+    def refusal(self, stream: Stream, *pairs: tuple[bytes, bytes], repeated: tuple[bytes, ...] = ()) -> tuple[str, str]:
+        becomes = self.job(stream, *pairs, repeated=repeated)
+        assert isinstance(becomes, Request) and becomes.problem is not None
+        return becomes.problem[0].value, becomes.problem[1]
+
+    def letter(self, *pairs: tuple[bytes, bytes]) -> Mapping[str, str]:
+        becomes = self.job(START, *pairs)
+        assert isinstance(becomes, Message)
+        return becomes.fields
+
+    GOOD_STOP = ((b"game_id", b"g1"), (b"reason", b"finished"), (b"requested_at_ms", b"1"))
+
+    def test_a_field_that_is_given_twice_is_an_invalid_request_that_names_it(self) -> None:
+        for again in (*self.GOOD_STOP[1:], (b"reason", b"timeout")):
+            code, message = self.refusal(STOP, *self.GOOD_STOP, again)
+            self.assertEqual(code, "invalid_request")
+            self.assertIn(repr(again[0].decode()), message)
+        code, _ = self.refusal(STOP, *self.GOOD_STOP, (b"note", b"1"), (b"note", b"1"))
+        self.assertEqual(code, "invalid_request")
+
+    def test_a_game_that_is_named_twice_is_a_dead_letter_though_both_are_the_same(self) -> None:
+        self.assertIn("more than one game_id", self.letter(*self.GOOD_STOP, (b"game_id", b"g1"))["reason"])
+
+    def test_what_is_given_twice_in_what_was_not_read_of_an_entry_counts_too(self) -> None:
+        large = (b"note", b"x" * ENTRY_BYTES)
+        code, message = self.refusal(STOP, *self.GOOD_STOP, large, repeated=(b"other",))
+        self.assertEqual((code, "'other'" in message), ("invalid_request", True))
+        becomes = self.job(STOP, *self.GOOD_STOP, large, repeated=(b"game_id",))
+        self.assertIsInstance(becomes, Message)
+
+    def test_an_entry_that_is_too_large_is_an_invalid_request_that_tells_its_size_and_the_limit(self) -> None:
+        code, message = self.refusal(STOP, *self.GOOD_STOP, (b"note", b"x" * ENTRY_BYTES))
+        self.assertEqual(code, "invalid_request")
+        self.assertIn(str(ENTRY_BYTES), message)
+        self.assertIn(str(ENTRY_BYTES + 43), message)
+
+    def test_nothing_becomes_valid_by_being_cut_off(self) -> None:
+        size = ENTRY_BYTES + 1
+        image = (b"image_ref", b"x" * size)
+        self.assertEqual(self.refusal(START, (b"game_id", b"g1"), image)[0], "start_config_invalid")
+        self.assertEqual(self.refusal(STOP, (b"game_id", b"g1"), (b"reason", b"x" * size))[0], "invalid_request")
+        at = (b"requested_at_ms", b"1" * size)
+        self.assertIn("requested_at_ms", self.refusal(STOP, *self.GOOD_STOP[:2], at)[1])
+        self.assertIn("cannot be the name", self.letter((b"game_id", b"g" * size))["reason"])
+
+    def test_a_letter_keeps_the_first_kilobyte_of_each_field_and_tells_size_and_digest_of_the_whole(self) -> None:
+        for value in (b"y" * 5000, b"y" * (ENTRY_BYTES + 1)):
+            letter = self.letter((b"x", value), (b"z" * 500, b""))
+            kept = json.loads(letter["fields"])
+            self.assertEqual(kept, {"x": "y" * 1024, "z" * 128: ""})
+            self.assertEqual(letter["size"], str(len(value) + 501))
+            self.assertTrue(letter["digest"])
+
+    def test_a_letter_of_a_small_entry_has_all_of_it_and_nothing_more(self) -> None:
+        self.assertEqual(set(self.letter((b"x", b"y" * 1024))), {"stream", "entry_id", "reason", "fields"})
+
+    def test_a_letter_keeps_so_many_fields_and_so_many_bytes_only(self) -> None:
+        many = self.letter(*((b"%d" % n, b"v") for n in range(100)))
+        self.assertEqual(len(json.loads(many["fields"])), 36)
+        self.assertEqual(many["size"], "290")
+        wide = self.letter(*((b"%d" % n, b"\xff" * 1000) for n in range(60)))
+        self.assertLess(len(wide["fields"]), 100_000)
+        self.assertGreater(len(json.loads(wide["fields"])), 10)
+
+    def test_the_digest_of_a_small_entry_is_that_of_earlier_releases(self) -> None:
+        pairs = [(name.encode(), value.encode()) for name, value in start_fields("g1").items()]
+        self.assertEqual(Entry.of(START, EntryId(5, 1), pairs).digest, "e8d709cf342fc654")
+
+    def test_digits_of_other_scripts_are_no_time_and_whitespace_is_no_part_of_a_word(self) -> None:
+        for at in ("²", "\uff11\uff12", "\u0661", "1 ", "\t1", "1\n", "\u30001"):
+            self.assertIn(
+                "requested_at_ms", self.refusal(STOP, *self.GOOD_STOP[:2], (b"requested_at_ms", at.encode()))[1]
+            )
+
+    def test_names_of_games_that_no_person_could_read_are_letters_whatever_their_bytes(self) -> None:
+        for name in (b"\xe2\x80\x8fg", b"g\xe2\x80\xae", b"\xc2\xa0", b"g\x7f", b"\xef\xbb\xbfg1", b"\xff" * 51):
+            self.assertIn("game_id", self.letter((b"game_id", name))["reason"])
 
 
 class EntryIdTest(unittest.TestCase):

@@ -8,7 +8,18 @@ from datetime import timedelta
 
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.health import SNAPSHOT_STATUS, EventType, HealthEvent, HealthSource, HealthStatus
-from rtmanager.domain.messages import INTENT_OF, Stream, dead_letter, epoch_ms, health_message, intent, job_result
+from rtmanager.domain.messages import (
+    INTENT_OF,
+    Message,
+    Stream,
+    dead_letter,
+    epoch_ms,
+    health_message,
+    intent,
+    intents_summary,
+    job_result,
+    limited_type,
+)
 from rtmanager.tests.making import NOW
 
 NOW_MS = "1767225600000"
@@ -112,6 +123,71 @@ class IntentTest(unittest.TestCase):
                 "start_config_invalid": "runtime.start_config_invalid",
             },
         )
+
+
+class BoundsTest(unittest.TestCase):
+    """Nothing foreign makes a message large."""
+
+    LONG = "x" * 1_000_000
+
+    def test_a_result_and_an_intent_have_bounded_texts(self) -> None:
+        result = job_result("g1", container_id=None, endpoint="", code=ErrorCode.IMAGE_PULL_FAILED, message=self.LONG)
+        self.assertRegex(result.fields["error_message"], r"^x{4000}… \(1000000 characters\)$")
+        message = intent(
+            ErrorCode.IMAGE_PULL_FAILED,
+            game_id="g1",
+            image_ref=self.LONG,
+            message=self.LONG,
+            source_ref="r",
+            attempted_at=NOW,
+            now=NOW,
+        )
+        self.assertLess(len(message.fields["payload_json"]), 10_000)
+
+    def test_the_details_of_a_health_event_are_bounded_and_keep_their_types(self) -> None:
+        details = {
+            "last_error": self.LONG,
+            "last_status": None,
+            "consecutive_failures": 3,
+            "more": {"deep": [self.LONG]},
+        }
+        event = HealthEvent("g1", "c1", EventType.PROBE_FAILED, HealthSource.PROBE, NOW, details)
+        told = json.loads(health_message(event).fields["details"])
+        self.assertEqual((told["last_status"], told["consecutive_failures"]), (None, 3))
+        self.assertLess(len(told["last_error"]) + len(told["more"]["deep"][0]), 10_000)
+
+
+class SummaryTest(unittest.TestCase):
+    def failed(self, game_id: str = "g1", source_ref: str = "runtime:start_jobs:5-0", text: str = "why") -> Message:
+        code = ErrorCode.START_CONFIG_INVALID
+        return intent(
+            code, game_id=game_id, image_ref="x", message=text, source_ref=source_ref, attempted_at=NOW, now=NOW
+        )
+
+    def test_a_summary_has_the_fields_of_an_intent_and_carries_the_number(self) -> None:
+        first, began_at = self.failed(), NOW + timedelta(seconds=1)
+        summary = intents_summary(
+            "runtime.start_config_invalid", left_out=812, first=first.fields, began_at=began_at, now=NOW
+        )
+        self.assertEqual(summary.fields.keys(), first.fields.keys())
+        payload, before = json.loads(summary.fields["payload_json"]), json.loads(first.fields["payload_json"])
+        self.assertEqual(payload.keys(), before.keys())
+        self.assertTrue(payload["error_message"].startswith("812 more failures"))
+        key = "runtime_manager:runtime.start_config_invalid:summary:1767225601000"
+        self.assertEqual(summary.fields["idempotency_key"], key)
+
+    def test_a_summary_is_told_from_every_other_intent_whatever_its_game_is_called(self) -> None:
+        summary = intents_summary(
+            "runtime.start_config_invalid", left_out=1, first=self.failed().fields, began_at=NOW, now=NOW
+        )
+        self.assertIsNone(limited_type(summary))
+        for game_id in ("g1", "summary", "summary:1767225600000", "a:summary:1", ""):
+            for source_ref in ("runtime:start_jobs:5-0", "rest:1767225600000", "rest:x"):
+                message = self.failed(game_id, source_ref)
+                self.assertEqual(limited_type(message), "runtime.start_config_invalid", message.fields)
+
+    def test_other_messages_have_no_limit(self) -> None:
+        self.assertIsNone(limited_type(job_result("g", container_id=None, endpoint="", code=None, message="")))
 
 
 class DeadLetterTest(unittest.TestCase):

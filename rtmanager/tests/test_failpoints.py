@@ -208,7 +208,12 @@ def _asks(node: ast.AST, asking: set[str], *, skip_named: bool) -> bool:
     """Whether Redis is asked in here; with `skip_named` what stands in a `with self._command(…)` does not count."""
     if skip_named and isinstance(node, ast.With) and _is_named(node.items[0].context_expr):
         return False
-    if isinstance(node, ast.Attribute) and _dotted(node) in {"self._client", "self._waiter", "self._publish"}:
+    if isinstance(node, ast.Attribute) and _dotted(node) in {
+        "self._client",
+        "self._waiter",
+        "self._publish",
+        "self._take_entries",
+    }:
         return True
     if isinstance(node, ast.Call) and _dotted(node.func).removeprefix("self.") in asking:
         return True

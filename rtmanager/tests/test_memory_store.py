@@ -108,6 +108,10 @@ class MemoryOutboxTest(InMemory, store_contract.OutboxContract):
     pass
 
 
+class MemoryIntentsTest(InMemory, store_contract.IntentsContract):
+    pass
+
+
 class MemoryFindingsTest(InMemory, findings_contract.FindingsContract):
     pass
 
@@ -146,6 +150,11 @@ class StreamsInMemory:
 
     def add_entry(self, stream: Stream, fields: Mapping[str, str]) -> EntryId:
         return self.streams.add(stream, fields)
+
+    def add_pairs(
+        self, stream: Stream, pairs: Sequence[tuple[bytes, bytes]], entry_id: EntryId | None = None
+    ) -> EntryId:
+        return self.streams.add_pairs(stream, pairs, entry_id)
 
     def delete_entry(self, stream: Stream, entry_id: EntryId) -> None:
         self.streams.delete(stream, entry_id)
@@ -263,7 +272,7 @@ class LosingStreamsTest(unittest.TestCase):
         streams.acknowledge([e for batch in streams.read(10) for e in batch.entries])
         streams.add(Stream.START_JOBS, start_fields("g2"))
         streams.lose_acknowledgements()
-        self.assertEqual([e.fields["game_id"] for batch in streams.read(10) for e in batch.entries], ["g1"])
+        self.assertEqual([e.fields["game_id"] for batch in streams.read(10) for e in batch.entries], ["g1", "g2"])
 
     def test_ids_grow_though_the_clock_stands_or_goes_back(self) -> None:
         clock = ManualClock()

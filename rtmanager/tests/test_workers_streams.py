@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
+from contextlib import suppress
 from unittest import mock
 
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.jobs import EntryId
-from rtmanager.domain.messages import Message, Stream
+from rtmanager.domain.messages import Message, Stream, intent
 from rtmanager.testing.streams import MemoryStreams
 from rtmanager.tests.making import ended, request, start_fields, stop_fields
 from rtmanager.tests.operating import WorldTestCase
@@ -107,6 +109,29 @@ class IngestTest(StreamsTestCase):
         self.streams.lose_acknowledgements()
         self.ingest().step()
         self.assertEqual(len(self.world.sent(Stream.DEAD_LETTERS)), 1)
+
+    def test_of_many_dead_letters_few_have_a_line_of_the_log_each_and_none_has_the_fields(self) -> None:
+        for _ in range(30):
+            self.streams.add(START, {"note": "secret" * 100})
+        self.ingest().step()
+        self.assertEqual(len(self.world.sent(Stream.DEAD_LETTERS)), 30)
+        lines = [record for record in self.world.heard.records if "moved to the dead letters" in record.getMessage()]
+        self.assertEqual(len(lines), ingest_module.LOGGED_LETTERS + 1)
+        self.assertEqual(lines[-1].__dict__["count"], 30 - ingest_module.LOGGED_LETTERS)
+        self.assertNotIn("secret", str([line.__dict__ for line in lines]))
+
+    def test_a_key_that_is_no_stream_is_told_and_the_other_stream_is_taken_over(self) -> None:
+        self.streams.refuse(START, "WRONGTYPE")
+        ingest = self.ingest()
+        for number in range(2):
+            with self.assertRaisesRegex(Unavailable, "prod:start_jobs is no stream"):
+                ingest.step()
+            self.assertEqual(len(self.refs()), number)
+            self.streams.add(STOP, stop_fields(f"g{number}"))
+        self.streams.refuse(START, "")
+        self.streams.add(START, start_fields("g3"))
+        ingest.step()
+        self.assertEqual(len(self.refs()), 3)
 
     def test_a_flushed_redis_is_read_on(self) -> None:
         self.streams.add(START, start_fields())
@@ -231,7 +256,7 @@ class RelayTest(StreamsTestCase):
         self.promise(1, 2)
         with self.store.outbox.turn() as turn:
             assert turn is not None
-            self.streams.publish(turn.number, turn.due(1))
+            self.streams.publish(turn.number, turn.due(1, 1 << 20))
         self.run_out()
         self.assertEqual(self.published(), ["1", "2"])
 
@@ -274,7 +299,7 @@ class RelayTest(StreamsTestCase):
         self.promise(1)
         with self.assertRaises(Unavailable), self.store.outbox.turn() as frozen:
             assert frozen is not None
-            due = frozen.due(10)
+            due = frozen.due(10, 1 << 20)
             self.store.break_turns()
             self.run_out(self.make_relay())
             with self.assertRaises(StaleTurn):
@@ -301,3 +326,123 @@ class RelayTest(StreamsTestCase):
         self.promise(2)
         self.run_out()
         self.assertEqual(self.published(), ["2"])
+
+
+class IntentLimitTest(StreamsTestCase):
+    """Above the limit of a minute intents are counted, each of them once, and one summary carries their number."""
+
+    LIMIT = 3
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.queue = self.store.queue(1)
+        self.relay = self.make_relay()
+
+    def make_relay(self, limit: int = LIMIT) -> Relay:
+        return Relay(self.store.outbox, self.streams, self.world.heard.logger, intents_per_minute=limit)
+
+    def failing(self, *games: str, code: ErrorCode = ErrorCode.IMAGE_PULL_FAILED) -> None:
+        now = self.world.clock()
+        messages = tuple(
+            intent(code, game_id=game, image_ref="x:1", message="why", source_ref="rest:1", attempted_at=now, now=now)
+            for game in games
+        )
+        self.queue.submit(request())
+        (operation,) = self.queue.claim(1)
+        self.queue.finish(operation, ended(messages=messages))
+
+    def run_out(self, relay: Relay | None = None) -> None:
+        while (relay or self.relay).step():
+            pass
+
+    def sent(self) -> list[str]:
+        """The games of intents that were sent, and the numbers of summaries."""
+        found = []
+        for fields in self.streams.entries(Stream.NOTIFICATION_INTENTS):
+            payload = json.loads(fields["payload_json"])
+            summary = ":summary:" in fields["idempotency_key"]
+            found.append(payload["error_message"].split()[0] if summary else payload["game_id"])
+        return found
+
+    def test_up_to_the_limit_each_is_sent(self) -> None:
+        self.failing("g1", "g2", "g3")
+        self.run_out()
+        self.assertEqual(self.sent(), ["g1", "g2", "g3"])
+        self.world.clock.advance(61)
+        self.run_out()
+        self.assertEqual(len(self.sent()), 3)
+
+    def test_above_it_they_are_counted_and_told_when_the_minute_is_over_though_nothing_else_fails(self) -> None:
+        for number in range(10):
+            self.failing(f"g{number}")
+            self.run_out()
+        self.assertEqual(self.sent(), ["g0", "g1", "g2"])
+        self.assertEqual(self.store.messages, {})
+        self.assertEqual(self.world.heard.messages.count("more intents than may be sent, the others are counted"), 1)
+        self.world.clock.advance(61)
+        self.run_out()
+        self.assertEqual(self.sent(), ["g0", "g1", "g2", "7"])
+
+    def test_each_minute_and_each_type_has_its_own(self) -> None:
+        self.failing("a", "b", "c", "d")
+        self.failing("e", "f", "g", "h", "i", code=ErrorCode.START_CONFIG_INVALID)
+        self.run_out()
+        self.world.clock.advance(61)
+        self.failing("j", "k")
+        self.run_out()
+        self.assertCountEqual(self.sent(), [*"abcefgjk", "1", "2"])
+
+    def test_results_and_events_are_not_limited(self) -> None:
+        self.queue.submit(request())
+        (operation,) = self.queue.claim(1)
+        self.queue.finish(operation, ended(messages=tuple(Message(RESULTS, {"n": str(n)}) for n in range(9))))
+        self.run_out()
+        self.assertEqual(len(self.streams.entries(RESULTS)), 9)
+
+    def test_without_a_limit_all_are_sent(self) -> None:
+        self.failing(*(f"g{number}" for number in range(9)))
+        self.run_out(self.make_relay(0))
+        self.assertEqual(len(self.sent()), 9)
+        self.assertEqual(self.store.intent_windows, {})
+
+    def test_while_redis_refuses_the_stream_none_is_left_out(self) -> None:
+        self.streams.refuse(Stream.NOTIFICATION_INTENTS, "WRONGTYPE")
+        self.failing(*(f"g{number}" for number in range(5)))
+        self.run_out()
+        self.world.clock.advance(61)
+        self.run_out()
+        self.assertEqual((len(self.store.messages), self.sent()), (5, []))
+        self.streams.refuse(Stream.NOTIFICATION_INTENTS, "")
+        self.run_out()
+        self.world.clock.advance(61)
+        self.run_out()
+        self.assertEqual(self.sent(), ["g0", "g1", "g2", "2"])
+
+    def test_whatever_goes_wrong_each_is_sent_or_counted_once(self) -> None:
+        for seed in range(150):
+            with self.subTest(seed=seed):
+                self.setUp()
+                self.history(random.Random(seed))
+
+    def history(self, rng: random.Random) -> None:
+        relays, failed = [self.make_relay(), self.make_relay()], 0
+        with mock.patch.object(outbox_module, "BATCH", rng.randrange(1, 6)):
+            for _ in range(rng.randrange(5, 60)):
+                games = [f"g{failed + n}" for n in range(rng.randrange(4))]
+                failed += len(games)
+                self.failing(*games)
+                if rng.random() < 0.4:
+                    trouble = rng.choice((self.store.trouble, self.streams.trouble))
+                    trouble.fail_call(rng.randrange(1, 6), done=rng.random() < 0.5)
+                with suppress(Unavailable):
+                    rng.choice(relays).step()
+                for trouble in (self.store.trouble, self.streams.trouble):
+                    trouble.heal()
+                self.world.clock.advance(rng.choice((0.1, 1, 30)))
+            for _ in range(3):
+                self.run_out(relays[0])
+                self.world.clock.advance(61)
+        games = [each for each in self.sent() if each.startswith("g")]
+        counted = sum(int(each) for each in self.sent() if not each.startswith("g"))
+        self.assertEqual(len(games), len(set(games)))
+        self.assertEqual(len(games) + counted, failed)

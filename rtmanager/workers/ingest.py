@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from rtmanager.domain.jobs import Entry, Job, read_job, ready_entries
+from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.jobs import RANK, Batch, Entry, Job, read_job, ready_entries
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.workers.ports import Inbox, IngestTurn, InputStreams
 
@@ -19,6 +20,8 @@ from rtmanager.workers.ports import Inbox, IngestTurn, InputStreams
 BATCH = 200
 #: The longest wait for an entry; also how soon orphans of an instance that died while reading are noticed.
 WAIT_S = 5.0
+#: Dead letters of one batch that have a line of the log each; one more line counts the others.
+LOGGED_LETTERS = 10
 #: How long to leave the turn to the instance that has it.
 OTHER_TURN_PAUSE_S = 0.02
 
@@ -55,13 +58,28 @@ class Ingest:
                 return False
             batches = self._streams.read(BATCH)
             if not any(batch.entries for batch in batches):
+                self._check_refused(batches)
+                # Redis had only entries to look at that were deleted; there may be more.
+                if not all(batch.drained for batch in batches):
+                    return True
                 return self._give_again(turn)
             ready = ready_entries(batches)
             jobs = [read_job(entry, self._names[entry.stream]) for entry in ready]
             turn.accept(jobs)
         if ready:
             self._finish(ready, jobs)
+        self._check_refused(batches)
         return any(not batch.drained for batch in batches)
+
+    def _check_refused(self, batches: Sequence[Batch]) -> None:
+        """Raise `Unavailable` for a key that is no stream, when what the other stream had is taken over."""
+        for stream, batch in zip(RANK, batches, strict=True):
+            if batch.refused:
+                raise Unavailable(
+                    "redis",
+                    f"{self._names[stream]} is no stream of Redis, so no job is read from it; move the key away: "
+                    f"{batch.refused}",
+                )
 
     def _give_again(self, turn: IngestTurn) -> bool:
         """Whether something is read again. All that was given is acknowledged: so all of it should be durable."""
@@ -77,6 +95,12 @@ class Ingest:
     def _finish(self, ready: list[Entry], jobs: list[Job]) -> None:
         self._accepted()
         self._streams.acknowledge(ready)
-        for job in jobs:
-            if isinstance(job.becomes, Message):
-                self._logger.warning("entry names no game, moved to the dead letters", extra=dict(job.becomes.fields))
+        letters = [job for job in jobs if isinstance(job.becomes, Message)]
+        for job in letters[:LOGGED_LETTERS]:
+            assert isinstance(job.becomes, Message)
+            told = {name: job.becomes.fields[name] for name in ("stream", "entry_id", "reason")}
+            told |= {"size": str(job.entry.size), "digest": job.entry.digest}
+            self._logger.warning("entry names no game, moved to the dead letters", extra=told)
+        if len(letters) > LOGGED_LETTERS:
+            more = {"count": len(letters) - LOGGED_LETTERS}
+            self._logger.warning("more entries name no game, moved to the dead letters", extra=more)

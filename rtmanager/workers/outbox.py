@@ -7,20 +7,35 @@ ids, does not add them twice; once they are deleted for good it may forget the i
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Sequence
 
-from rtmanager.workers.ports import Outbox, OutboxTurn, OutputStreams, StaleTurn
+from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.messages import limited_type
+from rtmanager.workers.ports import DueMessage, IntentCount, Outbox, OutboxTurn, OutputStreams, StaleTurn
 
-#: Messages of one stream that are published in one go.
+#: Messages of one stream that are published in one go, and their bytes; fewer over a slow connection.
 BATCH = 200
+BATCH_BYTES = 128 * 1024
+LEAST_BATCH_BYTES = 1024
 
 
 class Relay:
-    """One step publishes what is due."""
+    """One step publishes what is due.
 
-    def __init__(self, outbox: Outbox, streams: OutputStreams, logger: logging.Logger) -> None:
+    `intents_per_minute` are the intents of one type that are published within a minute (0: all of them). Those above
+    are counted instead, in the transaction that takes them out of the outbox; when the minute is over, one summary
+    stands for them. Counting here, where one instance publishes at a time, costs the end of an operation nothing.
+    """
+
+    def __init__(
+        self, outbox: Outbox, streams: OutputStreams, logger: logging.Logger, *, intents_per_minute: int = 0
+    ) -> None:
         self._outbox = outbox
         self._streams = streams
         self._logger = logger
+        self._intents_per_minute = intents_per_minute
+        self._batch_bytes = BATCH_BYTES
+        self._limited = False
         self._tidy = False
         self._refused: dict[str, str] = {}
 
@@ -33,17 +48,22 @@ class Relay:
                 self._forget_leftovers(turn)
             # Until the rows are deleted for good and their ids forgotten, whatever comes between.
             self._tidy = False
-            published = self._publish(turn)
-        self._streams.forget(published)
+            summary_due = turn.summary_due
+            if summary_due:
+                turn.intents_sent()
+            done = self._publish(turn)
+        self._streams.forget(done)
         self._tidy = True
-        return bool(published)
+        return bool(done) or summary_due
 
     def _publish(self, turn: OutboxTurn) -> list[int]:
-        due = turn.due(BATCH)
+        """Returns the ids of what is out of the outbox."""
+        due = turn.due(BATCH, self._batch_bytes)
         if not due:
             return []
+        above = self._above_limit(turn, due)
         try:
-            result = self._streams.publish(turn.number, due)
+            result = self._streams.publish(turn.number, [each for each in due if each.message_id not in above])
         except StaleTurn as error:
             # Ours is the turn that PostgreSQL gave out last, so its counter was set back: by a restore. It gives ids of
             # messages again, too, and what Redis remembers of them is about others.
@@ -51,9 +71,59 @@ class Relay:
             turn.raise_number(error.latest)
             self._streams.forget(sorted(self._streams.remembered()))
             return []
+        except Unavailable:
+            self._batch_bytes = LEAST_BATCH_BYTES  # if it was a slow connection
+            raise
+        self._batch_bytes = min(self._batch_bytes * 4, BATCH_BYTES)
         self._report(dict(result.refused))
-        turn.delete(result.ids)
-        return list(result.ids)
+        done = [*result.ids, *self._count(turn, due, above, result.ids)]
+        turn.delete(done)
+        return done
+
+    def _above_limit(self, turn: OutboxTurn, due: Sequence[DueMessage]) -> set[int]:
+        """The intents that are not published in this minute; never one that Redis has already."""
+        if not self._intents_per_minute or not any(limited_type(each.message) is not None for each in due):
+            return set()
+        sent = dict(turn.intents_sent())
+        above = set()
+        for each in due:
+            notification_type = limited_type(each.message)
+            if notification_type is not None:
+                sent[notification_type] = sent.get(notification_type, 0) + 1
+                if sent[notification_type] > self._intents_per_minute:
+                    above.add(each.message_id)
+        # A relay that died between publishing and deleting may have decided otherwise, in another minute.
+        return above - self._streams.remembered() if above else above
+
+    def _count(
+        self, turn: OutboxTurn, due: Sequence[DueMessage], above: set[int], published: Collection[int]
+    ) -> Sequence[int]:
+        """Count intents as sent or left out; the ids of the latter. None is left out while the others are refused."""
+        if not self._intents_per_minute:
+            return []
+        published = set(published)
+        counts: dict[str, IntentCount] = {}
+        left_out = []
+        refused = False
+        for each in due:
+            notification_type = limited_type(each.message)
+            if notification_type is None:
+                continue
+            count = counts.setdefault(notification_type, IntentCount())
+            if each.message_id in published:
+                count.sent += 1
+            elif each.message_id in above and not refused:
+                count.left_out.append(each.message)
+                left_out.append(each.message_id)
+            else:
+                refused = True
+        if counts:
+            turn.count_intents(counts)
+            if left_out and not self._limited:
+                limit = self._intents_per_minute
+                self._logger.warning("more intents than may be sent, the others are counted", extra={"limit": limit})
+            self._limited = bool(left_out)
+        return left_out
 
     def _forget_leftovers(self, turn: OutboxTurn) -> None:
         """Ids whose rows were deleted by a relay that died before it could say so."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from rtmanager.domain.errors import RuntimeManagerError
@@ -20,7 +20,10 @@ class InputStreams(Protocol):
         ...
 
     def read(self, limit: int) -> Sequence[Batch]:
-        """One batch a stream: what the group was given and nobody acknowledged, else up to `limit` new entries."""
+        """One batch a stream: what the group was given and nobody acknowledged, then new entries.
+
+        At most `limit` of each stream, and fewer when they are large; at least one of each stream that has any.
+        """
         ...
 
     def give_again(self, after: Mapping[Stream, EntryId]) -> Mapping[Stream, EntryId]:
@@ -66,6 +69,14 @@ class DueMessage:
     message: Message
 
 
+@dataclass(slots=True)
+class IntentCount:
+    """What became of the intents of one type: so many were sent, these were left out."""
+
+    sent: int = 0
+    left_out: list[Message] = field(default_factory=list)
+
+
 class StaleTurn(RuntimeManagerError):
     """Redis knows of a later turn of the relay than the one that wanted to publish."""
 
@@ -104,8 +115,13 @@ class OutboxTurn(Protocol):
     @property
     def number(self) -> int: ...
 
-    def due(self, limit: int) -> Sequence[DueMessage]:
-        """The oldest messages, up to `limit` of each stream, in order."""
+    @property
+    def summary_due(self) -> bool:
+        """Whether a minute is over in which intents were left out."""
+        ...
+
+    def due(self, limit: int, size: int) -> Sequence[DueMessage]:
+        """The oldest messages in order: of each stream up to `limit`, and as many as fit into `size` bytes, but one."""
         ...
 
     def delete(self, ids: Sequence[int]) -> None:
@@ -118,6 +134,17 @@ class OutboxTurn(Protocol):
 
     def raise_number(self, above: int) -> None:
         """Let the next turn's number be greater than `above`."""
+        ...
+
+    def intents_sent(self) -> Mapping[str, int]:
+        """How many intents of each type were sent in the type's present minute.
+
+        A minute that is over is closed: if it left intents out, a summary of them becomes a due message.
+        """
+        ...
+
+    def count_intents(self, counts: Mapping[str, IntentCount]) -> None:
+        """Add to the present minute of each type; it begins with the first intent."""
         ...
 
 

@@ -57,7 +57,7 @@ class Database:
         self._step_s = silence_s * STEP_PART
         self._connections: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
         self._connections_lock = threading.Lock()
-        self._waiting: dict[object, float] = {}
+        self._waiting: dict[tuple[int, object], float] = {}
         self._why_not = ""
         self._sessions = session.Sessions()
         self._closed = threading.Event()
@@ -259,13 +259,24 @@ class Database:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """As `translated`; and what PostgreSQL does not answer in time is ended, while the pool is open."""
-        token = object()
+        token = (threading.get_ident(), object())
         self._waiting[token] = monotonic()
         try:
             with self.translated():
                 yield
         finally:
             del self._waiting[token]
+
+    @contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """Within the block this thread waits for something else, though it has a transaction open."""
+        mine = [token for token in list(self._waiting) if token[0] == threading.get_ident()]
+        for token in mine:
+            del self._waiting[token]
+        try:
+            yield
+        finally:
+            self._waiting.update(dict.fromkeys(mine, monotonic()))
 
     def _cut_when_silent(self) -> None:
         """A server that is paused or cut off says nothing at all, and no timeout of its own ends a wait for it."""

@@ -25,14 +25,16 @@ _Row = Mapping[str, object]
 class Turn:
     """The right to take over entries, valid until its transaction ends."""
 
-    def __init__(self, connection: Connection, stream_names: Mapping[Stream, str]) -> None:
+    def __init__(self, database: Database, connection: Connection, stream_names: Mapping[Stream, str]) -> None:
+        self._database = database
         self._connection = connection
         self._stream_names = stream_names
 
     def latest(self) -> Mapping[Stream, EntryId]:
         """See `IngestTurn.latest`."""
         streams = {name: stream for stream, name in self._stream_names.items() if stream in RANK}
-        rows = self._connection.execute(SQL["latest_entries"], {"streams": list(streams)})
+        with self._database.watched():
+            rows = self._connection.execute(SQL["latest_entries"], {"streams": list(streams)}).fetchall()
         return {streams[row["stream"]]: EntryId(int(row["entry_ms"]), int(row["entry_seq"])) for row in rows}
 
     def accept(self, jobs: Sequence[Job]) -> None:
@@ -52,8 +54,12 @@ class Turn:
                 letters.append(entry | {"to_stream": job.becomes.stream, "fields": fields})
             else:
                 operations.append(entry | job_values(job.becomes) | {"entry_rank": RANK[job.entry.stream]})
-        for rows in _told_apart(operations):
-            self._connection.execute(SQL["accept_jobs"], {"rows": as_json(rows)})
+        with self._database.watched():
+            for rows in _told_apart(operations):
+                self._connection.execute(SQL["accept_jobs"], {"rows": as_json(rows)})
+            self._keep(letters)
+
+    def _keep(self, letters: Sequence[_Row]) -> None:
         if letters:
             with self._connection.cursor() as cursor:
                 cursor.executemany(SQL["accept_dead_letter"], letters)
@@ -87,4 +93,6 @@ class PostgresInbox:
         with self._database.transaction("ingest") as connection:
             row = connection.execute(SQL["take_ingest_turn"]).fetchone()
             mine = row is not None and row["pg_try_advisory_xact_lock"]
-            yield Turn(connection, self._stream_names) if mine else None
+            # What is done with the turn is to read Redis: its time is not PostgreSQL's.
+            with self._database.unwatched():
+                yield Turn(self._database, connection, self._stream_names) if mine else None

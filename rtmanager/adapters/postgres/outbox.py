@@ -6,38 +6,88 @@ refuses the entries of an older turn, so that a frozen publisher that wakes up a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rtmanager.adapters.postgres.database import Connection, Database
+from rtmanager.adapters.postgres.endings import add_messages, as_json
 from rtmanager.adapters.postgres.queries import SQL
-from rtmanager.domain.messages import Message, Stream
-from rtmanager.workers.ports import DueMessage
+from rtmanager.domain.messages import Message, Stream, intents_summary
+from rtmanager.workers.ports import DueMessage, IntentCount
+
+#: The size of a message, as JSON, from which its texts are cut to so many characters. None of this release is as large.
+LARGEST_MESSAGE_BYTES = 1024 * 1024
+LONGEST_TEXT = 64 * 1024
 
 
 class RelayTurn:
     """The right to publish, valid until its transaction ends."""
 
-    def __init__(self, connection: Connection, number: int) -> None:
+    def __init__(self, database: Database, connection: Connection, number: int, *, summary_due: bool) -> None:
+        self._database = database
         self._connection = connection
         self.number = number
+        self.summary_due = summary_due
 
-    def due(self, limit: int) -> Sequence[DueMessage]:
-        """The oldest messages, up to `limit` of each stream, in order."""
-        rows = self._connection.execute(SQL["due_messages"], {"limit": limit, "streams": list(Stream)})
+    def due(self, limit: int, size: int) -> Sequence[DueMessage]:
+        """See `OutboxTurn.due`."""
+        values = {
+            "limit": limit,
+            "size": size,
+            "streams": list(Stream),
+            "largest": LARGEST_MESSAGE_BYTES,
+            "longest": LONGEST_TEXT,
+        }
+        with self._database.watched():
+            rows = self._connection.execute(SQL["due_messages"], values).fetchall()
         return [DueMessage(row["id"], Message(Stream(row["stream"]), row["fields"])) for row in rows]
 
     def delete(self, ids: Sequence[int]) -> None:
         """Forget messages that Redis has."""
-        self._connection.execute(SQL["delete_messages"], {"ids": list(ids)})
+        with self._database.watched():
+            self._connection.execute(SQL["delete_messages"], {"ids": list(ids)})
 
     def still_waiting(self, ids: Sequence[int]) -> set[int]:
         """Which of these messages are still due."""
-        return {row["id"] for row in self._connection.execute(SQL["waiting_messages"], {"ids": list(ids)})}
+        with self._database.watched():
+            return {row["id"] for row in self._connection.execute(SQL["waiting_messages"], {"ids": list(ids)})}
 
     def raise_number(self, above: int) -> None:
         """Let the next turn's number be greater than `above`."""
-        self._connection.execute(SQL["raise_relay_turn"], {"turn": above})
+        with self._database.watched():
+            self._connection.execute(SQL["raise_relay_turn"], {"turn": above})
+
+    def intents_sent(self) -> Mapping[str, int]:
+        """See `OutboxTurn.intents_sent`."""
+        with self._database.watched():
+            rows = self._connection.execute(SQL["intent_windows"]).fetchall()
+            summaries = [
+                intents_summary(
+                    row["notification_type"],
+                    left_out=row["left_out"],
+                    first=row["example"],
+                    began_at=row["began_at"],
+                    now=row["now"],
+                )
+                for row in rows
+                if row["over"] and row["left_out"]
+            ]
+            add_messages(self._connection, summaries)
+        return {row["notification_type"]: row["sent"] for row in rows if not row["over"]}
+
+    def count_intents(self, counts: Mapping[str, IntentCount]) -> None:
+        """See `OutboxTurn.count_intents`."""
+        rows = [
+            {
+                "notification_type": notification_type,
+                "sent": count.sent,
+                "left_out": len(count.left_out),
+                "example": dict(count.left_out[0].fields) if count.left_out else None,
+            }
+            for notification_type, count in counts.items()
+        ]
+        with self._database.watched():
+            self._connection.execute(SQL["count_intents"], {"rows": as_json(rows)})
 
 
 class PostgresOutbox:
@@ -60,5 +110,9 @@ class PostgresOutbox:
         """The turn, or None while another instance has it; committed at the end. Raises `Unavailable`."""
         with self._database.transaction("relay") as connection:
             row = connection.execute(SQL["take_relay_turn"]).fetchone()
-            number = row["number"] if row else None
-            yield None if number is None else RelayTurn(connection, number)
+            # What is done with the turn is to ask Redis: its time is not PostgreSQL's.
+            with self._database.unwatched():
+                if row is None or row["number"] is None:
+                    yield None
+                else:
+                    yield RelayTurn(self._database, connection, row["number"], summary_due=row["summary_due"])

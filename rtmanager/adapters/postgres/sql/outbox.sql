@@ -1,7 +1,11 @@
 -- name: take_relay_turn
 -- A number for the one instance that may publish now, until the end of its transaction; NULL for the others.
+-- And whether a minute is over in which intents were left out.
 SELECT CASE WHEN pg_try_advisory_xact_lock(hashtext(current_schema() || '.outbox'))
-            THEN nextval('outbox_turn') END AS number;
+            THEN nextval('outbox_turn') END AS number,
+       EXISTS (SELECT FROM intent_windows
+               WHERE left_out > 0 AND statement_timestamp() NOT BETWEEN began_at AND began_at + interval '1 minute')
+       AS summary_due;
 
 -- name: raise_relay_turn
 -- After a restore from a backup Redis may know a higher turn than the sequence: go on after it.
@@ -13,13 +17,19 @@ INSERT INTO outbox (stream, fields)
 SELECT stream, fields FROM json_to_recordset(%(rows)s::json) AS m (stream text, fields json);
 
 -- name: due_messages
--- The oldest messages of each stream, so that a stream that cannot be written holds up no other.
-SELECT due.id, due.stream, due.fields
+-- The oldest messages of each stream, so that a stream that cannot be written holds up no other: as many as fit into
+-- `size` bytes, and one in any case. Of one that is larger by itself, of an earlier release, the texts are cut off.
+SELECT due.id, due.stream,
+       CASE WHEN due.own <= %(largest)s THEN due.fields
+            ELSE (SELECT json_object_agg(each.key, left(each.value, %(longest)s)) FROM json_each_text(due.fields) each)
+       END AS fields
 FROM unnest(%(streams)s::text[]) AS streams (stream),
-     LATERAL (SELECT o.id, o.stream, o.fields FROM outbox o
-              -- Not "=": for a stream without messages the planner would then walk the whole primary key.
-              WHERE o.stream >= streams.stream AND o.stream <= streams.stream
-              ORDER BY o.stream, o.id LIMIT %(limit)s) due
+     LATERAL (SELECT oldest.*, sum(oldest.own) OVER (ORDER BY oldest.id) AS up_to
+              FROM (SELECT o.id, o.stream, o.fields, octet_length(o.fields::text) AS own FROM outbox o
+                    -- Not "=": for a stream without messages the planner would then walk the whole primary key.
+                    WHERE o.stream >= streams.stream AND o.stream <= streams.stream
+                    ORDER BY o.stream, o.id LIMIT %(limit)s) oldest) due
+WHERE due.up_to - due.own < %(size)s
 ORDER BY due.id;
 
 -- name: delete_messages
@@ -28,6 +38,26 @@ DELETE FROM outbox WHERE id = ANY (%(ids)s);
 -- name: waiting_messages
 -- Which of these ids are still due.
 SELECT id FROM outbox WHERE id = ANY (%(ids)s);
+
+-- name: intent_windows
+-- The minutes of the types of intents; those that are over are taken out. One moment decides for all.
+WITH closed AS (
+    DELETE FROM intent_windows
+    WHERE statement_timestamp() NOT BETWEEN began_at AND began_at + interval '1 minute'
+    RETURNING *)
+SELECT true AS over, closed.*, statement_timestamp() AS now FROM closed
+UNION ALL
+SELECT false, open.*, statement_timestamp() FROM intent_windows open
+WHERE statement_timestamp() BETWEEN open.began_at AND open.began_at + interval '1 minute';
+
+-- name: count_intents
+-- A minute begins with the first intent of its type.
+INSERT INTO intent_windows AS w (notification_type, began_at, sent, left_out, example)
+SELECT c.notification_type, clock_timestamp(), c.sent, c.left_out, c.example
+FROM json_to_recordset(%(rows)s::json) AS c (notification_type text, sent bigint, left_out bigint, example json)
+ON CONFLICT (notification_type) DO UPDATE
+SET sent = w.sent + excluded.sent, left_out = w.left_out + excluded.left_out,
+    example = CASE WHEN w.left_out > 0 THEN w.example ELSE excluded.example END;
 
 -- name: deployment_id
 -- The id of this database among those that use one Redis; made anew if somebody emptied the table.

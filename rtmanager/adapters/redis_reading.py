@@ -1,0 +1,149 @@
+"""How entries are read without receiving what is too large: a script that runs in Redis, and its answer.
+
+Redis's own commands bound a read by the number of entries only. The script takes the entries one by one, in their
+order over all streams, until a number of bytes is reached, and answers an entry that is too large with the beginnings
+of its fields, its size and a digest. So a batch is bounded on both sides: here by `BUDGET_BYTES`, in Redis by
+`WORK_BYTES` and one entry more.
+
+It is one step. Reading changes what Redis gives next: when an answer is lost and the question is sent again, or a
+frozen instance wakes up and asks, the step as a whole shows what was given before, and its parts would not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rtmanager.domain.jobs import (
+    CUT_FIELDS,
+    CUT_NAME_BYTES,
+    CUT_VALUE_BYTES,
+    ENTRY_BYTES,
+    ENTRY_FIELDS,
+    KNOWN_FIELDS,
+    Batch,
+    Entry,
+    EntryId,
+    Excess,
+)
+from rtmanager.domain.messages import Stream
+
+#: What one answer may carry; reached, it ends, so that one entry more may be in it. The least is for a slow connection.
+BUDGET_BYTES = 256 * 1024
+LEAST_BUDGET_BYTES = 1
+#: What Redis may look at for one answer: a tenth of a second, in which it does nothing else.
+WORK_BYTES = 8 * 1024 * 1024
+#: Counted for each name and value beside its bytes, here and in Redis: what an empty one costs.
+_OVERHEAD = 16
+
+#: KEYS: the streams. ARGV: group, consumer, entries of one stream, bytes of the answer, bytes to be looked at.
+#: Answers for each stream: 1 if it had no more, its entries, and why it could not be read. An entry is its id and its
+#: fields; one that is cut has size, number of fields, digest and repeated names behind them.
+#: First come the entries that were given before and not acknowledged; XAUTOCLAIM also forgets those that were deleted.
+#: By its first line a server that takes no writes now (a replica, one whose memory is full) refuses it at once.
+READ = f"""#!lua
+local group, consumer, limit, budget, work = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local known = {{{", ".join(f"['{name}'] = true" for name in KNOWN_FIELDS)}}}
+
+local function cut(id, fields, size)
+  local seen, repeated, kept, others = {{}}, {{}}, {{}}, 0
+  for i = 1, #fields, 2 do
+    local name = fields[i]
+    if seen[name] then
+      if seen[name] == 1 and (known[name] or #repeated < {CUT_FIELDS}) then
+        repeated[#repeated + 1] = name:sub(1, {CUT_NAME_BYTES})
+      end
+      seen[name] = 2
+    else
+      seen[name] = 1
+      if known[name] or others < {CUT_FIELDS} then
+        if not known[name] then others = others + 1 end
+        kept[#kept + 1] = name:sub(1, {CUT_NAME_BYTES})
+        kept[#kept + 1] = fields[i + 1]:sub(1, {CUT_VALUE_BYTES})
+      end
+    end
+  end
+  local parts = {{}}
+  for i, part in ipairs(fields) do parts[i] = #part .. ':' .. (#part > 40 and redis.sha1hex(part) or part) end
+  return {{id, kept, size, #fields / 2, redis.sha1hex(table.concat(parts, ' ')), repeated}}
+end
+
+local function earlier(a, b)
+  if a.ms == b.ms then return #a.seq < #b.seq or #a.seq == #b.seq and a.seq < b.seq end
+  return #a.ms < #b.ms or #a.ms == #b.ms and a.ms < b.ms
+end
+
+local streams, open = {{}}, 0
+for n, key in ipairs(KEYS) do
+  local s = {{key = key, given = {{}}, more = false, taken = 0, entries = {{}}, drained = 0, open = true, refused = ''}}
+  local cursor = '0-0'
+  repeat
+    local reply = redis.pcall('XAUTOCLAIM', key, group, consumer, 0, cursor, 'COUNT', limit, 'JUSTID')
+    if reply.err then
+      if reply.err:sub(1, 9) ~= 'WRONGTYPE' then return reply end
+      s.open, s.drained, s.refused = false, 1, reply.err
+      break
+    end
+    cursor, s.given = reply[1], reply[2]
+  until #s.given > 0 or cursor == '0-0'
+  s.more = cursor ~= '0-0'
+  streams[n] = s
+  if s.open then open = open + 1 end
+end
+
+while open > 0 do
+  local s
+  for _, each in ipairs(streams) do
+    if each.open and (not s or s.ms and (not each.ms or earlier(each, s))) then s = each end
+  end
+  if s.ms and (budget <= 0 or work <= 0) then break end
+  local row
+  if s.taken < limit then
+    if s.taken < #s.given then
+      local id = s.given[s.taken + 1]
+      row = redis.call('XRANGE', s.key, id, id)[1]
+    elseif not s.more then
+      local reply = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', s.key, '>')
+      if reply then row = reply[1][2][1] else s.drained = 1 end
+    end
+  end
+  if row then
+    local fields, size = row[2], 0
+    for i = 1, #fields do size = size + #fields[i] end
+    work = work - size - {_OVERHEAD} * #fields
+    if size > {ENTRY_BYTES} or #fields > {2 * ENTRY_FIELDS} then
+      row = cut(row[1], fields, size)
+      fields, size = row[2], 0
+      for i = 1, #fields do size = size + #fields[i] end
+    end
+    budget = budget - size - {_OVERHEAD} * #fields
+    s.ms, s.seq = row[1]:match('(%d+)-(%d+)')
+    s.taken = s.taken + 1
+    s.entries[s.taken] = row
+  else
+    s.open, open = false, open - 1
+  end
+end
+
+local answer = {{}}
+for n, s in ipairs(streams) do answer[n] = {{s.drained, s.entries, s.refused}} end
+return answer
+"""
+
+
+def batches(streams: Sequence[Stream], answer: Sequence[Any]) -> list[Batch]:
+    """What the script answered, one batch for each of these streams."""
+    return [
+        Batch([_entry(stream, row) for row in rows], drained=bool(drained), refused=refused.decode())
+        for stream, (drained, rows, refused) in zip(streams, answer, strict=True)
+    ]
+
+
+def _entry(stream: Stream, row: Sequence[Any]) -> Entry:
+    entry_id, flat, *rest = row
+    pairs = list(zip(flat[::2], flat[1::2], strict=True))
+    if not rest:
+        return Entry.of(stream, EntryId.parse(entry_id.decode()), pairs)
+    size, fields, digest, repeated = rest
+    excess = Excess(size, fields, digest.decode())
+    return Entry.of(stream, EntryId.parse(entry_id.decode()), pairs, repeated=repeated, excess=excess)

@@ -15,7 +15,10 @@ from time import monotonic
 
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.health import HealthSource
+from rtmanager.workers.failures import GameFailures
 
+#: What a failure here is counted as.
+WORK = "settle"
 #: Games that are looked at side by side.
 THREADS = 8
 #: Pause before a game that is not settled is looked at again, doubling up to the longest.
@@ -39,6 +42,8 @@ class Hint:
     oom: Mapping[str, int] = field(default_factory=dict)
     #: Containers that somebody asked to end by a signal.
     asked: frozenset[str] = frozenset()
+    #: Containers that died without a signal of which an event told.
+    unexplained: frozenset[str] = frozenset()
     #: Whether a pass named the game; events alone say something of a running game only.
     listed: bool = False
 
@@ -50,6 +55,7 @@ class Hint:
             containers=self.containers | other.containers,
             oom={**self.oom, **other.oom},
             asked=self.asked | other.asked,
+            unexplained=self.unexplained | other.unexplained,
             listed=self.listed or other.listed,
         )
 
@@ -64,9 +70,17 @@ class _Case:
 class Attention:
     """`settle` looks at one game; False or `Unavailable` from it means to look again."""
 
-    def __init__(self, settle: Callable[[str, Hint], bool], *, logger: logging.Logger, threads: int = THREADS) -> None:
+    def __init__(
+        self,
+        settle: Callable[[str, Hint], bool],
+        *,
+        logger: logging.Logger,
+        failures: GameFailures | None = None,
+        threads: int = THREADS,
+    ) -> None:
         self._settle = settle
         self._logger = logger
+        self._failures = failures or GameFailures(logger)
         self._changed = threading.Condition()
         self._cases: dict[str, _Case] = {}
         self._queue: list[tuple[float, str]] = []
@@ -141,16 +155,15 @@ class Attention:
     def _look(self, game_id: str, case: _Case) -> bool:
         """Whether to look again."""
         try:
-            return not self._settle(game_id, case.hint)
+            # One that fails is looked at again when the next pass names it.
+            settled = self._failures.guarded(WORK, game_id, lambda: self._settle(game_id, case.hint))
         except Unavailable as error:
             told = self._logger.warning if case.tries == TRIES_UNTIL_TOLD else self._logger.debug
             told("a game cannot be looked at", extra={"game_id": game_id, "error": str(error), "tries": case.tries})
             # The thread itself waits: while nothing answers, thousands of games are not asked about each second.
             self._closing.wait(AWAY_PAUSE_S)
             return True
-        except Exception:  # a defect: the next pass names the game again
-            self._logger.exception("look at a game failed", extra={"game_id": game_id})
-            return False
+        return settled is False
 
     def _take(self) -> tuple[str, _Case] | None:
         """The game that has been due for the longest time and that nobody looks at."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from rtmanager.adapters.docker import Deadlines, DockerRuntime, views
+from rtmanager.adapters.docker import Deadlines, DockerRuntime, decode
 from rtmanager.adapters.docker.runtime import LOG_CHARACTERS, LOG_LINES
 from rtmanager.domain.container import ContainerState, ContainerView
 from rtmanager.domain.errors import Unavailable
@@ -26,7 +26,7 @@ LOGS = "GET /containers/c1/logs"
 
 def inspected(status: str = "running", restart_count: object = 0, **state: Any) -> ContainerView:
     """A container as the answer to `inspect`."""
-    return views.inspected(
+    return decode.inspected(
         {
             "Id": "c1",
             "Name": "/galaxy-game-g1",
@@ -39,24 +39,31 @@ def inspected(status: str = "running", restart_count: object = 0, **state: Any) 
     )
 
 
+def listed_view(entry: object) -> ContainerView:
+    """A container as an entry of the list."""
+    view = decode.listed(entry)
+    assert view is not None
+    return view
+
+
 class ViewsTest(unittest.TestCase):
     def test_a_containers_addresses_are_those_that_it_has_ipv4_first(self) -> None:
         expected = {"galaxy-net": "10.0.0.7", "six": "fd00::8"}
         found = inspected()
         self.assertEqual((dict(found.addresses), found.networks), (expected, frozenset(NETWORKS)))
         self.assertEqual(found.made_for, "galaxy-net")
-        listed = views.listed(
+        listed = listed_view(
             {"Id": "c1", "Image": "i", "State": "running", "NetworkSettings": {"Networks": NETWORKS}, "Labels": None}
         )
         self.assertEqual(dict(listed.addresses), expected)
 
     def test_a_container_without_networks_has_no_address(self) -> None:
         for settings in ({}, {"NetworkSettings": None}, {"NetworkSettings": {"Networks": None}}):
-            listed = views.listed({"Id": "c1", "Image": "i", "State": "exited", **settings})
+            listed = listed_view({"Id": "c1", "Image": "i", "State": "exited", **settings})
             self.assertEqual((dict(listed.addresses), listed.networks), ({}, frozenset()))
 
     def test_a_list_knows_no_times_no_restarts_and_how_it_ended(self) -> None:
-        listed = views.listed({"Id": "c1", "Image": "i", "State": "running"})
+        listed = listed_view({"Id": "c1", "Image": "i", "State": "running"})
         found = (listed.started_at, listed.finished_at, listed.restart_count, listed.exit_code)
         self.assertEqual(found, (None, None, 0, None))
 
@@ -78,7 +85,7 @@ class ViewsTest(unittest.TestCase):
             "Created": (False, ""),
             "": (False, ""),
         }.items():
-            listed = views.listed({"Id": "c1", "Image": "i", "State": "running", "Status": words})
+            listed = listed_view({"Id": "c1", "Image": "i", "State": "running", "Status": words})
             self.assertEqual((listed.up_for_an_hour, listed.health), expected, words)
 
     def test_dockers_nanoseconds_are_cut_to_microseconds(self) -> None:

@@ -144,7 +144,7 @@ class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
         self.assertEqual(finding.last_exit.exit_code, 255)
 
     def test_the_recorded_container_is_its_games_also_when_its_labels_cannot_be_read(self) -> None:
-        (stray,) = drift(record(), view(container_id="c-g1", labels={"unreadable": ""}))
+        (stray,) = drift(record(), view(container_id="c-g1", labels={LABEL_OWNER: "", "com.galaxy.game_id": ""}))
         assert isinstance(stray, Stray)
         self.assertEqual((stray.game_id, stray.container_id), ("g1", "c-g1"))
         self.assertIn("labels that do not say", stray.reason)

@@ -25,8 +25,8 @@ from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.strays import Strays
 from rtmanager.workers.watching import Findings
 
-#: What a failure here is counted as.
-WORK = "reconcile"
+#: What failures here are counted as.
+WORK, READING = "reconcile", "read_record"
 #: In place of a game id: what was done for all of them at once.
 ALL_GAMES = "(all)"
 #: How long a start waits for the next of the suspects of its first pass to be looked at.
@@ -95,9 +95,8 @@ class Reconciler:
         running = self._findings.running()
         listed = self._runtime.list_games()
         differing = not_as_recorded(running, listed)
-        views = [view for view in listed if view.game_id in differing]
-        records = self._records_of([game_id for game_id in differing if is_game_id(game_id)])
-        known = {record.game_id: record for record in records}
+        known, unread = self._records_of([game_id for game_id in differing if is_game_id(game_id)])
+        views = [view for view in listed if view.game_id in differing and view.game_id not in unread]
         decisions = self._decisions(known, views)
         strays = {each.container_id: each for each in decisions if isinstance(each, Stray)}
         self._strays.keep_only(strays)
@@ -113,15 +112,20 @@ class Reconciler:
                 suspects[decision.game_id] = alive[decision.game_id]
         return suspects
 
-    def _records_of(self, game_ids: Sequence[str]) -> Sequence[RuntimeRecord]:
-        """All at once, and one by one when the store cannot give them together."""
-        together = self._failures.guarded(WORK, ALL_GAMES, lambda: self._findings.records_of(game_ids))
-        if together is not None:
-            return together
-        found: list[RuntimeRecord] = []
+    def _records_of(self, game_ids: Sequence[str]) -> tuple[dict[str, RuntimeRecord], set[str]]:
+        """The records by game, and the games whose record cannot be read: one of these hides no other."""
+        found = self._failures.guarded(READING, ALL_GAMES, lambda: self._findings.records_of(game_ids))
+        if found is not None:
+            return {record.game_id: record for record in found}, set()
+        known: dict[str, RuntimeRecord] = {}
+        unread = set()
         for game_id in game_ids:
-            found.extend(self._failures.guarded(WORK, game_id, partial(self._findings.records_of, [game_id])) or ())
-        return found
+            one = self._failures.guarded(READING, game_id, partial(self._findings.records_of, [game_id]))
+            if one is None:
+                unread.add(game_id)
+            else:
+                known |= {record.game_id: record for record in one}
+        return known, unread
 
     def _decisions(self, known: Mapping[str, RuntimeRecord], views: Sequence[ContainerView]) -> list[Finding | Stray]:
         """What follows for each game; one about which nothing can be decided hides no other."""
@@ -132,9 +136,8 @@ class Reconciler:
         looked, found = Looked(self._clock()), list[Finding | Stray]()
         for game_id, of_game in sorted(by_game.items()):
             records = [known[game_id]] if game_id in known else []
-            found.extend(
-                self._failures.guarded(WORK, game_id, partial(decide, records, of_game, looked, self._house)) or ()
-            )
+            what_follows = partial(decide, records, of_game, looked, self._house)
+            found.extend(self._failures.guarded(WORK, game_id, what_follows) or ())
         return found
 
     def _report(self, stray: Stray) -> None:

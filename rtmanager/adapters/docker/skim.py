@@ -243,7 +243,9 @@ def entries(pieces: Iterable[bytes]) -> Iterator[Any]:
             if not rest.startswith(b"["):
                 deque(arriving, maxlen=0)  # when it breaks off, that is what is wrong
                 raise ValueError(f"expected a list, it begins with {bytes(rest[:40])!r}")
-            begun, rest = True, rest[1:].lstrip(b", \t\r\n")
+            begun, rest = True, rest[1:]
+        if begun:
+            rest = rest.lstrip(b", \t\r\n")
         last = rest.rfind(_NEXT_ENTRY)
         if last >= 0:
             yield from _batch(rest[: last + 1])
@@ -251,8 +253,7 @@ def entries(pieces: Iterable[bytes]) -> Iterator[Any]:
         if len(rest) > ORDINARY:
             value, rest = _large_entry(rest, arriving)
             yield value
-            rest = rest.lstrip(b", \t\r\n")
-    rest = rest.rstrip()
+    rest = rest.strip(b", \t\r\n")
     if not begun or not rest.endswith(b"]"):
         raise ValueError("the list breaks off")
     if rest := rest[:-1].strip():

@@ -74,6 +74,8 @@ _REDUCED: Mapping[bytes, frozenset[bytes]] = {
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+#: Whole members of an object, or entries of a list, of which none is kept: passed over at once.
+_OTHERS = re.compile(rb'(?:"(?!com\.galaxy\.|signal")(?:[^"\\]++|\\.)*+"(?::"(?:[^"\\]++|\\.)*+")?,)*+', re.DOTALL)
 _PLAIN = re.compile(rb'[^"]+')
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 _OPENING, _CLOSING, _COLON, _COMMA = frozenset(b"{["), frozenset(b"}]"), ord(":"), ord(",")
@@ -117,6 +119,11 @@ class Skim:
                 if self._cut is not None:
                     break
             elif buffer[position] == _QUOTE:
+                if self._reduced_at == self._depth and self._member is None:
+                    others = _OTHERS.match(buffer, position)
+                    if others is not None and others.end() > position:
+                        position = others.end()
+                        continue
                 whole = _STRING.match(buffer, position)
                 if whole is None:
                     if len(buffer) - position <= LONGEST_STRING:

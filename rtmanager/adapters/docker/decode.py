@@ -67,9 +67,10 @@ def text(found: object, limit: int = NAME) -> str:
     """A text as our own: printable, on one line, of bounded length; empty for what is no text."""
     if not isinstance(found, str):
         return ""
-    if len(found) > limit:
-        found = found[:limit] + CUT
-    return found if found.isprintable() else "".join(each if each.isprintable() else REPLACED for each in found)
+    if len(found) <= limit and found.isprintable():
+        return found
+    kept = found if len(found) <= limit else found[:limit] + CUT
+    return "".join(each if each.isprintable() else REPLACED for each in kept)
 
 
 def inspected(found: object, asked_for: str = "") -> ContainerView:
@@ -218,7 +219,7 @@ def _state(found: object) -> tuple[ContainerState, str]:
 def _labels(found: object, wanted: tuple[str, ...]) -> dict[str, str]:
     """The labels that are read here, and never the whole mapping: it has no upper bound."""
     labels = _members(found)
-    return {name: text(labels[name]) for name in wanted if isinstance(labels.get(name), str)}
+    return {name: text(label) for name in wanted if isinstance(label := labels.get(name), str)}
 
 
 def _made_for(found: Mapping[str, Any]) -> str:
@@ -244,11 +245,14 @@ def _addresses(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """The container's address by network; IPv4 where it has both."""
     addresses = {}
     for name, network in networks.items():
-        for address in (network.get("IPAddress"), network.get("GlobalIPv6Address")):
-            if isinstance(address, str) and _ADDRESS.fullmatch(address):
-                addresses[name] = address
-                break
+        address = _address(network.get("IPAddress")) or _address(network.get("GlobalIPv6Address"))
+        if address:
+            addresses[name] = address
     return addresses
+
+
+def _address(found: object) -> str:
+    return found if isinstance(found, str) and _ADDRESS.fullmatch(found) else ""
 
 
 def _health(state: Mapping[str, Any]) -> str:

@@ -65,6 +65,10 @@ _ODD_VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 _ODD_BYTES = (b"\xff\xfe", b"\0", b'"', b"\\", b"}", b"]", b",", b"\n", b"\\u0000", b"\\ud800", b"1e400", b"9" * 5000)
 
+_NO_EVENTS = (b"<html>", b"null", b"17", b"[]", b"{", b"[" * 20_000, b'"' + b"x" * 99_999)
+_NO_LISTS = (b"null", b"{}", b"", b"<html>", b"[", b'[{"Id":"', b'"x"', b'{"message":"no"}')
+_LOGS = (b"", b"turn 1\n", b"\xff\0\xed\xa0\x80" * 50, bytes(7), b"\1\0\0\0\0\0\0\3abc", b"[" * 500)
+
 
 class Hearing(logging.Handler):
     """What was logged: each line has to be bounded, and none may be a defect's."""
@@ -238,10 +242,8 @@ class Input:
         """The lines of a stream; at its end that the crashed game died, and that the other one is gone."""
         lines = [self._event() for _ in range(self.chance.randint(0, 12))]
         at = NOW_NS + self.number * 1000 + 1
-        lines += [
-            _line(_event("die", self.ids[CRASHED], CRASHED, at)),
-            _line(_event("destroy", self.ids[GONE], GONE, at)),
-        ]
+        lines.append(_line(_event("die", self.ids[CRASHED], CRASHED, at)))
+        lines.append(_line(_event("destroy", self.ids[GONE], GONE, at)))
         whole = b"".join(lines)
         if self.chance.random() < 0.5:
             return [whole]
@@ -261,22 +263,17 @@ class Input:
             event["Actor"]["Attributes"] |= {f"label-{number}": "x" * 900 for number in range(100)}
         kind = self.chance.random()
         if kind < 0.1:
-            return (
-                self.chance.choice((b"<html>", b"null", b"17", b"[]", b"{", b"[" * 20_000, b'"' + b"x" * 99_999))
-                + b"\n"
-            )
+            return self.chance.choice(_NO_EVENTS) + b"\n"
         return self._spoilt(event, 0.5).replace(b"\n", b" ") + b"\n"
 
     def _state(self) -> str:
         return self.chance.choice(("running", "exited", "paused", "removing", "dead", "created", "hibernating"))
 
     def _log(self) -> bytes:
-        return self.chance.choice(
-            (b"", b"turn 1\n", b"\xff\0\xed\xa0\x80" * 50, bytes(7), b"\1\0\0\0\0\0\0\3abc", b"[" * 500)
-        )
+        return self.chance.choice(_LOGS)
 
     def _no_list(self) -> bytes:
-        return self.chance.choice((b"null", b"{}", b"", b"<html>", b"[", b'[{"Id":"', b'"x"', b'{"message":"no"}'))
+        return self.chance.choice(_NO_LISTS)
 
     def _spoilt(self, value: dict[str, Any], share: float = 0.7) -> bytes:
         """The JSON of a value in which, mostly, something is odd: a member, or a byte."""
@@ -347,7 +344,7 @@ def _check(world: World, made: Input) -> list[str]:
     return found + _wrong(world, made, "a pass")
 
 
-def _wrong(world: World, made: Input, after: str) -> Iterator[str] | list[str]:
+def _wrong(world: World, made: Input, after: str) -> list[str]:
     expected = {
         LIVES: (Status.RUNNING, made.ids[LIVES]),
         CRASHED: (Status.STOPPED, made.ids[CRASHED]),

@@ -47,7 +47,7 @@ _STATES = {state.value: state for state in ContainerState}
 _HAPPENINGS = {happening.value: happening for happening in Happening}
 
 _CONTAINER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_DOCKER_ID = re.compile(r"[0-9a-f]{12,64}")
+_DOCKER_ID = re.compile(r"[0-9a-f]{64}")
 _IMAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+/@-]{0,255}")
 _ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}")
 _TIME = re.compile(
@@ -81,7 +81,8 @@ def inspected(found: object, asked_for: str = "") -> ContainerView:
     networks = _networks(answer)
     ended = state in _ENDED
     return ContainerView(
-        container_id=_container_id(answer.get("Id")) or (asked_for if _DOCKER_ID.fullmatch(asked_for) else ""),
+        # Who was asked for by a whole id is who is told of, whatever else the answer says.
+        container_id=asked_for if _DOCKER_ID.fullmatch(asked_for) else _container_id(answer.get("Id")),
         name=text(answer.get("Name")).removeprefix("/"),
         image_ref=text(config.get("Image")),
         state=state,

@@ -141,6 +141,8 @@ def get(client: docker.APIClient, path: str, query: Mapping[str, str] | None = N
 def answer_about(client: docker.APIClient, id_or_name: str) -> object:
     """What Docker answers about a container; None when it is no JSON. Raises `APIError`."""
     answer = get(client, f"/containers/{quote(id_or_name, safe='')}/json", stream=False)
+    if not answer.content.strip():
+        raise InvalidJSONError("its answer is empty")  # as of a daemon that is going down: no answer
     try:
         return skim.loads(answer.content)
     except ValueError:

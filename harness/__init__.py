@@ -26,6 +26,7 @@ from harness.fixtures.container import start as start_container
 from harness.fixtures.dockerd import OwnDaemon
 from harness.fixtures.dockerd import check as check_docker_daemon
 from harness.fixtures.dockerd import start as start_docker_daemon
+from harness.fixtures.labelled import HOSTILE_LABELS, LabelledImage, label_image, labels_of_size
 from harness.fixtures.live import LiveRuntime
 from harness.fixtures.lobby import Lobby
 from harness.fixtures.manager import ManagerProcess
@@ -51,6 +52,7 @@ from harness.runs.sweep import sweep as sweep_ended_runs
 from harness.waiting import wait_until
 
 __all__ = [
+    "HOSTILE_LABELS",
     "PLAIN",
     "RUNTIME_MANAGER",
     "Authority",
@@ -61,6 +63,7 @@ __all__ = [
     "DockerTestCase",
     "HarnessError",
     "ImageUnavailable",
+    "LabelledImage",
     "Layout",
     "LiveRuntime",
     "Lobby",
@@ -87,6 +90,8 @@ __all__ = [
     "create_state_root",
     "engine_image",
     "faults",
+    "label_image",
+    "labels_of_size",
     "start_container",
     "start_docker_daemon",
     "start_pgbouncer",

@@ -7,6 +7,7 @@ from reliability.fuzz.__main__ import load, names
 
 #: Inputs of the short form, by run; a run that is not named here has to be added.
 SHORT: dict[str, int] = {
+    "containers": 60,
     "entries": 400,
     "http": 600,
     "slow_clients": 66,

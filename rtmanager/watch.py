@@ -23,9 +23,11 @@ from rtmanager.domain.findings import Finding
 from rtmanager.metrics import Metrics
 from rtmanager.operations.store import OperationQueue
 from rtmanager.operations.wake import Wake
-from rtmanager.workers.attention import Attention
+from rtmanager.workers.attention import WORK as ATTENTION
+from rtmanager.workers.attention import Attention, Hint
 from rtmanager.workers.crash_restarts import CrashRestarts
 from rtmanager.workers.events import EventListener
+from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.loop import Loop
 from rtmanager.workers.prober import Prober
@@ -89,6 +91,10 @@ class Watch:
             "reason",
         )
         self._metrics = metrics
+        failures = metrics.counter(
+            "rtmanager_game_failures_total", "Work on a single game that failed while the others went on.", "work"
+        )
+        self._failures = GameFailures(logger, failures.inc, workers.status)
         house = House(config.docker_network, parts.state_directories.path_of)
         settler = Settler(
             records=self._records,
@@ -98,12 +104,17 @@ class Watch:
             strays=self._strays,
             clock=_now,
             written=self._written,
+            later=self._look_later,
+            failures=self._failures,
             logger=logger,
             restarts=_restart_policy(config),
             works_on=works_on,
         )
         self._attention = Attention(
-            settler.settle, logger=logger, status=workers.status("attention", stuck_s=LOOK_STUCK_S)
+            settler.settle,
+            logger=logger,
+            failures=self._failures,
+            status=workers.status(ATTENTION, stuck_s=LOOK_STUCK_S),
         )
         self.reconciler = Reconciler(
             findings=self._findings,
@@ -113,6 +124,7 @@ class Watch:
             house=house,
             clock=_now,
             logger=logger,
+            failures=self._failures,
         )
 
     def begin(self, stack: ExitStack) -> None:
@@ -145,7 +157,7 @@ class Watch:
         self._start(stack, probe)
         self._start(stack, self._loop("retention", self._retention().step, config.cleanup_interval_s))
         if config.crash_restart:
-            restarts = CrashRestarts(self._findings, queued=self._queued, logger=self._logger)
+            restarts = CrashRestarts(self._findings, queued=self._queued, logger=self._logger, failures=self._failures)
             self._start(stack, self._loop("crash-restarts", restarts.step, RESTART_POLL_S))
         # First of all when it stops: who waits for Docker waits no longer.
         stack.callback(self._runtime.close)
@@ -162,6 +174,9 @@ class Watch:
             self._told.inc(event.event_type.value)
         self._messages_due()
 
+    def _look_later(self, game_id: str, hint: Hint, delay_s: float) -> None:
+        self._attention.look(game_id, hint, delay_s=delay_s)
+
     def _inspector(self) -> Inspector:
         return Inspector(
             records=self._records,
@@ -172,6 +187,7 @@ class Watch:
             written=self._written,
             period_s=self._config.inspect_interval_s,
             logger=self._logger,
+            failures=self._failures,
         )
 
     def _prober(self) -> Prober:
@@ -189,6 +205,7 @@ class Watch:
             timeout_s=config.probe_timeout_s,
             threshold=config.probe_failures_threshold,
             logger=self._logger,
+            failures=self._failures,
         )
 
     def _retention(self) -> Retention:
@@ -201,6 +218,7 @@ class Watch:
             keep=timedelta(days=self._config.container_retention_days),
             period_s=self._config.cleanup_interval_s,
             logger=self._logger,
+            failures=self._failures,
         )
 
     def _loop(

@@ -25,7 +25,7 @@ from harness.waiting import wait_until
 from rtmanager.adapters.docker.events import DockerEvents
 from rtmanager.workers.attention import Attention
 from rtmanager.workers.events import EventListener
-from rtmanager.workers.watching import ContainerEvent
+from rtmanager.workers.watching import ContainerEvent, UnreadableEvent
 
 EVENTS = 5000
 ROUNDS = 5
@@ -87,6 +87,8 @@ class Listener:
     def listen(self) -> Iterator[ContainerEvent]:
         """See `EventFeed`: who asks for the next event has taken care of the last. Those of the past do not count."""
         for event in self._events.listen():
+            if isinstance(event, UnreadableEvent):
+                continue
             yield event
             if event.time_ns >= self._since_ns:
                 self._late_s.append((time.time_ns() - event.time_ns) / 1e9)

@@ -13,17 +13,18 @@ from docker import APIClient
 from bench import child
 from bench.crowd import games, published
 from bench.crowd.published import Published
-from rtmanager.adapters.docker import views
+from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.runtime import DockerRuntime
 from rtmanager.domain.container import ContainerState
-from rtmanager.workers.watching import Happening
+from rtmanager.workers.watching import ContainerEvent, Happening
 
 
 class GamesTest(unittest.TestCase):
     def test_an_inspect_and_the_list_tell_the_same_of_a_container(self) -> None:
         for number, (record, listed) in enumerate(zip(games.records(3), games.listed(3), strict=True)):
-            inspected = views.inspected(json.loads(games.inspected(number, record.game_id)))
-            told = views.listed(listed)
+            inspected = decode.inspected(json.loads(games.inspected(number, record.game_id)))
+            told = decode.listed(listed)
+            assert told is not None
             self.assertTrue(inspected.runs(record.game_id, games.IMAGE, games.HOUSE.network))
             self.assertEqual(inspected.container_id, record.current_container_id)
             self.assertEqual((told.container_id, told.addresses), (inspected.container_id, inspected.addresses))
@@ -31,13 +32,13 @@ class GamesTest(unittest.TestCase):
 
     def test_one_that_has_crashed_says_when(self) -> None:
         ended_at = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
-        found = views.inspected(json.loads(games.inspected(0, "game-00000", ended_at)))
+        found = decode.inspected(json.loads(games.inspected(0, "game-00000", ended_at)))
         self.assertEqual((found.state, found.exit_code, found.finished_at), (ContainerState.EXITED, 1, ended_at))
 
     def test_its_death_is_an_event_that_is_listened_to(self) -> None:
-        event = views.event(games.death("game-00007", 1_800_000_000_123_456_789))
-        assert event is not None
-        self.assertEqual((event.what, event.exit_code, event.game_id), (Happening.DIE, 1, "game-00007"))
+        event = decode.event(games.death("game-00007", 1_800_000_000_123_456_789))
+        assert isinstance(event, ContainerEvent)
+        self.assertEqual((event.what, event.game_id), (Happening.DIE, "game-00007"))
         self.assertEqual(event.time_ns, 1_800_000_000_123_456_789)
 
 

@@ -12,7 +12,7 @@ from bench.crowd import engines, games
 from bench.errors import BenchError
 from bench.watch import probing, reconciling
 from bench.watch.exits import Shared
-from rtmanager.adapters.docker import views
+from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.runtime import DockerRuntime
 from rtmanager.adapters.probing import EngineProbes
 from rtmanager.domain.drift import Looked, decide
@@ -87,7 +87,7 @@ class DescriptorsTest(unittest.TestCase):
 
 class ReconcilingTest(unittest.TestCase):
     def test_records_and_containers_agree_in_everything(self) -> None:
-        listed = [views.listed(each) for each in games.listed(300)]
+        listed = [view for each in games.listed(300) if (view := decode.listed(each)) is not None]
 
         self.assertEqual(decide(games.records(300), listed, Looked(games.STARTED), games.HOUSE), [])
         self.assertEqual(len({each.addresses["galaxy-net"] for each in listed}), 300)

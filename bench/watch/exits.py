@@ -20,7 +20,7 @@ from bench.errors import BenchError
 from harness import daemon, stack, web
 from harness.fixtures import manager
 from harness.fixtures.container import Container
-from rtmanager.adapters.docker import views
+from rtmanager.adapters.docker import decode
 from rtmanager.domain.container import LABEL_GAME_ID
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class _Game:
         container.kill()
         told_at = self._told_at(container.container_id)
         death = self.listener.death_of(container.container_id)
-        ended = views.inspected(container.inspect()).finished_at
+        ended = decode.inspected(container.inspect()).finished_at
         if ended is None:
             raise BenchError(f"container {container.container_id} was killed and has not ended")
         times = {OURS: told_at, LISTENER: death.heard_at, LOOK: death.looked_at}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import daemon
 from harness.errors import WaitFailed
-from harness.fixtures import container, network, registry, stateroot
+from harness.fixtures import container, labelled, network, registry, stateroot
 from harness.fixtures.dockerd import cgroups
 from harness.runs import runner
 from harness.runs.runner import PREFIX, Runner
@@ -91,6 +91,8 @@ def _sweep(client: "APIClient", is_left: Callable[[Runner], bool]) -> Swept:
         else:
             swept.networks.append(each["Name"])
     swept.images += registry.sweep_images(client)
+    for each in _left(client.images(filters=ours), is_left):
+        swept.images += labelled.forget(client, each)
     # Last: the engines that wrote there are gone by now.
     roots = [(each, by) for each in stateroot.directories() if (by := stateroot.owner(each)) and is_left(by)]
     # Cgroups do not tell whose they are, so they go while something is there that does.

@@ -184,8 +184,8 @@ PROTECTIONS: Sequence[Protection] = (
         edits=[
             Edit(
                 "rtmanager/domain/container.py",
-                "    if not found.alive:\n        return NameConflict.REMOVE\n",
-                "    if not found.alive:\n        return NameConflict.REFUSE\n",
+                "    if found.ended:\n        return NameConflict.REMOVE\n",
+                "    if found.ended:\n        return NameConflict.REFUSE\n",
             )
         ],
         noticed_by=cells("start job", "docker.create.after"),

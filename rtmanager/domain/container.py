@@ -82,7 +82,11 @@ class ContainerSpec:
 
 
 class ContainerState(StrEnum):
-    """The states that Docker reports, `dead` (a removal that failed half way) included."""
+    """The states that Docker reports, `dead` (a removal that failed half way) included.
+
+    `UNKNOWN` stands for every other word, and for none: nothing is known then of the process, neither that it lives
+    nor that it ended.
+    """
 
     CREATED = "created"
     RUNNING = "running"
@@ -91,6 +95,7 @@ class ContainerState(StrEnum):
     REMOVING = "removing"
     EXITED = "exited"
     DEAD = "dead"
+    UNKNOWN = "unknown"
 
 
 #: States in which the engine's process exists, frozen or not.
@@ -120,11 +125,18 @@ class ContainerView:
     health: str = ""
     #: Whether its process is known to have run for an hour at least.
     up_for_an_hour: bool = False
+    #: The runtime's own word for the state when that is unknown.
+    state_word: str = ""
 
     @property
     def alive(self) -> bool:
         """Whether the engine's process exists."""
         return self.state in ALIVE
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is known that there is no process of the engine."""
+        return self.state not in ALIVE and self.state is not ContainerState.UNKNOWN
 
     @property
     def game_id(self) -> str:
@@ -160,7 +172,7 @@ def resolve_name_conflict(found: ContainerView, spec: ContainerSpec) -> NameConf
     """
     if not found.belongs_to(spec.game_id) or spec.network not in found.networks | {found.made_for}:
         return NameConflict.REFUSE
-    if not found.alive:
+    if found.ended:
         return NameConflict.REMOVE
     return NameConflict.TAKE if found.runs(spec.game_id, spec.image_ref, spec.network) else NameConflict.REFUSE
 

@@ -8,6 +8,7 @@
 | running               | gone                 | –                    | dispose: record removed               |
 | none, stopped, removed| running, agrees      | –                    | adopt: record running                 |
 | any                   | –                    | alive, disagrees     | reported                              |
+| any                   | in an unknown state  | the same             | reported, and nothing is concluded    |
 
 Nothing here touches a container: records follow containers, never the other way round (docs/contract.md,
 "Watching"). What agrees may be adopted: labels, name, network and image. A stopped game whose own container a
@@ -33,6 +34,10 @@ from rtmanager.domain.record import RuntimeRecord, Status
 
 #: States in which a container neither lives nor will: its process has ended.
 ENDED = frozenset({ContainerState.EXITED, ContainerState.DEAD, ContainerState.CREATED})
+#: What an end is recorded as that does not tell its code: containerd's own number for it.
+UNKNOWN_EXIT_CODE = 255
+#: Characters of a reason that is reported.
+LONGEST_REASON = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ def not_as_recorded(running: Iterable[Running], containers: Iterable[ContainerVi
     found: set[str] = set()
     for view in containers:
         game = missing.pop(view.game_id, None)  # a second container of a game finds none, like one of an unknown game
-        agrees = not view.alive if game is None else _as_recorded(view, game)
+        agrees = view.ended if game is None else _as_recorded(view, game)
         if not agrees:
             found.add(view.game_id)
     return found | missing.keys()
@@ -83,10 +88,12 @@ def decide(
     records: Iterable[RuntimeRecord], containers: Sequence[ContainerView], looked: Looked, house: House
 ) -> list[Finding | Stray]:
     """All that follows from the records and the containers that carry RTM's labels; game by game."""
+    known = {record.game_id: record for record in records}
+    # A recorded container is its game's also when its labels cannot be read.
+    recorded = {record.current_container_id: record.game_id for record in known.values()}
     by_game: defaultdict[str, list[ContainerView]] = defaultdict(list)
     for view in containers:
-        by_game[view.game_id].append(view)
-    known = {record.game_id: record for record in records}
+        by_game[recorded.get(view.container_id, view.game_id)].append(view)
     found: list[Finding | Stray] = []
     for game_id in sorted(known.keys() | by_game.keys()):
         found.extend(_decide_game(known.get(game_id), game_id, by_game[game_id], looked, house))
@@ -104,6 +111,8 @@ def _decide_game(
         yield disposed(record, looked)
     elif own.state in ENDED:
         yield observed_exited(record, own, looked)
+    elif own.state is ContainerState.UNKNOWN:
+        yield _stray(game_id, own, f"the game's own container {_unknown(own)}")
     elif own.alive:
         # Only then: what lives beside one that is gone may be adopted, once the record is no longer running.
         yield from _astray(record, own, views)
@@ -113,11 +122,10 @@ def _astray(record: RuntimeRecord, own: ContainerView, views: Sequence[Container
     """What disagrees though the game runs as recorded: its own container, or others beside it."""
     game_id = record.game_id
     if reason := _why_astray(own, game_id, record.docker_network):
-        yield Stray(game_id, own.container_id, own.name, f"the game's own container {reason}")
+        yield _stray(game_id, own, f"the game's own container {reason}")
     for view in views:
         if view.alive and view is not own:
-            reason = f"the record of game {game_id} names another container"
-            yield Stray(game_id, view.container_id, view.name, reason)
+            yield _stray(game_id, view, f"the record of game {game_id} names another container")
 
 
 def _unrecorded(
@@ -126,14 +134,22 @@ def _unrecorded(
     """Live containers of a game that is not recorded as running: the one that agrees is adopted."""
     adopted = False
     for view in views:
-        if not view.alive:
+        if view.ended:
             continue
         reason = _why_not_adopted(view, game_id, house)
         if reason is None and not adopted:
             adopted = True
             yield adopt(record, view, looked, house)
         else:
-            yield Stray(game_id, view.container_id, view.name, reason or "another container of the game was adopted")
+            yield _stray(game_id, view, reason or "another container of the game was adopted")
+
+
+def _stray(game_id: str, view: ContainerView, reason: str) -> Stray:
+    return Stray(game_id, view.container_id, view.name, reason[:LONGEST_REASON])
+
+
+def _unknown(view: ContainerView) -> str:
+    return f"is in a state that this version does not know: {shown(view.state_word)}; nothing is concluded from it"
 
 
 def disposed(record: RuntimeRecord, looked: Looked) -> Finding:
@@ -154,7 +170,9 @@ def disposed(record: RuntimeRecord, looked: Looked) -> Finding:
 
 def observed_exited(record: RuntimeRecord, view: ContainerView, looked: Looked) -> Finding:
     """The process of a running game has ended; by contract without a row in the log."""
-    exited_at, code = view.finished_at or looked.at, view.exit_code or 0
+    exited_at, code = view.finished_at or looked.at, view.exit_code
+    if code is None:
+        code = UNKNOWN_EXIT_CODE
     details = {"exit_code": code, "oom": view.oom_killed}
     event = HealthEvent(
         record.game_id, view.container_id, EventType.CONTAINER_EXITED, looked.source, exited_at, details
@@ -214,6 +232,10 @@ def _why_not_adopted(view: ContainerView, game_id: str, house: House) -> str | N
     """What keeps a container from being adopted; None when all agrees."""
     if not is_game_id(game_id):
         return f"its label names game {shown(game_id)}, which cannot be a game's id"
+    if not view.container_id:
+        return "has no id that can be read"
+    if view.state is ContainerState.UNKNOWN:
+        return _unknown(view)
     if view.state is not ContainerState.RUNNING:
         return f"is {view.state} and has no running record"
     return _why_astray(view, game_id, house.network) or _why_wrong_image(view)

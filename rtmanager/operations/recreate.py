@@ -84,7 +84,7 @@ def _note_what_is_left(progress: Progress, tools: Tools, record: RuntimeRecord) 
     if progress.operation.generation == 1 or record.status is not Status.RUNNING:
         return
     try:
-        if not tools.runtime.inspect(record.current_container_id or "").alive:
+        if tools.runtime.inspect(record.current_container_id or "").ended:
             progress.set_record(record.stopped(progress.now()))
     except ContainerNotFound:
         progress.set_record(record.stopped_without_container(progress.now()))

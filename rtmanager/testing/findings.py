@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -102,7 +102,13 @@ class MemoryFindings:
         return sorted(old, key=lambda record: record.last_op_at)[:limit]
 
     @call
-    def queue_restart(self, due_by: datetime, *, oldest: datetime | None = None) -> Sequence[Request]:
+    def queue_restart(
+        self,
+        due_by: datetime,
+        *,
+        oldest: datetime | None = None,
+        refused: Callable[[str, StoreRefused], None] | None = None,
+    ) -> Sequence[Request]:
         """See the port."""
         store, queued = self._store, []
         due = [game_id for game_id, (_, due_at) in store.planned_restarts.items() if due_at <= due_by]
@@ -114,6 +120,10 @@ class MemoryFindings:
             if not stopped or store.live.get(game_id):
                 continue
             request = Request(game_id, OpKind.RESTART, OpSource.AUTO_RECONCILE, f"crash:{container_id[:12]}")
+            if "\0" in request.source_ref:
+                if refused is not None:
+                    refused(game_id, StoreRefused("PostgreSQL text fields cannot contain NUL (0x00) bytes"))
+                continue
             store.add_row(request, CALL_POSITION)
             queued.append(request)
         return queued

@@ -365,7 +365,7 @@ class Simulation:
             if before.alive and (after is None or not after.alive):
                 if by_service == "stop":
                     self._tell(before, Happening.KILL, signal="15")
-                self._tell(before, Happening.DIE, exit_code=after.exit_code if after else 137)
+                self._tell(before, Happening.DIE)
             if after is None:
                 self._tell(before, Happening.DESTROY)
         self._seen = now

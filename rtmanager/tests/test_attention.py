@@ -69,7 +69,7 @@ class AttentionTest(unittest.TestCase):
     def test_a_defect_is_logged_and_ends_the_look(self) -> None:
         self.looks.answers["g1"] = [ValueError("a defect")]
         self.attention.look("g1")
-        wait_until(lambda: "look at a game failed" in self.heard.messages)
+        wait_until(lambda: "work on a game failed, the others go on" in self.heard.messages)
         self.attention.look("g1")
         wait_until(lambda: len(self.looks.seen) == 2)
 

@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from rtmanager.adapters.docker import Deadlines, events
+from rtmanager.adapters.docker import Deadlines, events, skim
 from rtmanager.adapters.docker.events import DockerEvents
 from rtmanager.domain.errors import Unavailable
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon, Feed, until
-from rtmanager.workers.watching import ContainerEvent, Happening
+from rtmanager.workers.watching import ContainerEvent, Happening, UnreadableEvent
 
 EVENTS, PING = "GET /events", "GET /_ping"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -81,12 +81,19 @@ class DockerEventsTest(unittest.TestCase):
         return self.asked()[-1]["since"]
 
     def heard(self, *lines: bytes) -> list[ContainerEvent]:
-        """The events of a stream that says this and ends."""
+        """The events of a stream that says this and ends, all of which can be read."""
+        found = self.told(*lines)
+        events = [event for event in found if isinstance(event, ContainerEvent)]
+        self.assertEqual(events, found)
+        return events
+
+    def told(self, *lines: bytes) -> list[ContainerEvent | UnreadableEvent]:
+        """All that is told of a stream that says this and ends."""
         stream = self.connected()
         for each in lines:
             stream.send(each)
         stream.end()
-        found: list[ContainerEvent] = []
+        found: list[ContainerEvent | UnreadableEvent] = []
         with self.assertRaises(Unavailable):
             found.extend(self.feed.listen())
         return found
@@ -152,7 +159,7 @@ class DockerEventsTest(unittest.TestCase):
     def test_events_that_come_in_one_piece_are_all_heard(self) -> None:
         self.assertEqual(self.heard(line() + line(time_ns=NOW_NS + 1)), [died(), died(NOW_NS + 1)])
 
-    def test_a_death_carries_its_exit_code_and_a_kill_its_signal(self) -> None:
+    def test_a_kill_carries_its_signal_and_a_death_no_exit_code(self) -> None:
         found = self.heard(
             line("kill", attributes={"signal": "15"}),
             line("oom"),
@@ -160,13 +167,8 @@ class DockerEventsTest(unittest.TestCase):
             line("destroy"),
         )
         self.assertEqual(
-            [(event.what, event.exit_code, event.signal) for event in found],
-            [
-                (Happening.KILL, None, "15"),
-                (Happening.OOM, None, ""),
-                (Happening.DIE, 137, ""),
-                (Happening.DESTROY, None, ""),
-            ],
+            [(event.what, event.signal) for event in found],
+            [(Happening.KILL, "15"), (Happening.OOM, ""), (Happening.DIE, ""), (Happening.DESTROY, "")],
         )
 
     def test_what_says_nothing_about_a_game_is_passed_over(self) -> None:
@@ -174,13 +176,10 @@ class DockerEventsTest(unittest.TestCase):
             line(Type="network", Action="destroy"),
             line(attributes={"com.galaxy.game_id": ""}),
             line(Actor={"ID": "c1", "Attributes": None}),
-            line(Actor=None),
-            line(Actor={"ID": "", "Attributes": {"com.galaxy.game_id": "g1"}}),
             line("start"),
             line("exec_die: ls"),
             line("health_status: healthy"),
             b"\n",
-            b"{}\n",
         )
         self.assertEqual(self.heard(*others, line()), [died()])
 
@@ -212,11 +211,11 @@ class DockerEventsTest(unittest.TestCase):
     def test_an_event_of_which_half_came_before_the_windows_end_is_heard_from_the_next_stream(self) -> None:
         self.feed = self.make(SHORT_S)
         stream = self.connected()
-        stream.send(line() + line(time_ns=NOW_NS + 7)[:40])
-        self.assertEqual(list(self.feed.listen()), [died()])
+        stream.send(line(time_ns=NOW_NS + 1) + line(time_ns=NOW_NS + 7)[:40])
+        self.assertEqual(list(self.feed.listen()), [died(NOW_NS + 1)])
         stream = self.connected()
-        self.assertEqual(self.since(), f"{NOW_S}.000000000")
-        stream.send(line() + line(time_ns=NOW_NS + 7))
+        self.assertEqual(self.since(), f"{NOW_S}.000000001")
+        stream.send(line(time_ns=NOW_NS + 1) + line(time_ns=NOW_NS + 7))
         self.assertEqual(list(self.feed.listen()), [died(NOW_NS + 7)])
 
     def test_the_window_ends_though_events_come_all_the_time(self) -> None:
@@ -272,9 +271,70 @@ class DockerEventsTest(unittest.TestCase):
         stream.send(line(time_ns=NOW_NS + 2) + line(time_ns=NOW_NS + 3))
         self.assertEqual(next(self.feed.listen()), died(NOW_NS + 3))
 
-    def test_what_cannot_be_read_is_unavailable(self) -> None:
-        self.connected().send(b"<html>\n")
-        with self.assertRaisesRegex(Unavailable, "its events broke off"):
+    def test_what_cannot_be_read_is_told_as_that_and_ends_nothing(self) -> None:
+        bad = (
+            b"<html>\n",
+            b'{"Type":"container"\n',
+            b"[1]\n",
+            b"null\n",
+            b"17\n",
+            b'"die"\n',
+            b"{}\n",
+            b"[" * 100_000 + b"\n",
+            b'{"Type": "container", "Action": 1e400}\n',
+            b"\xff\xfe\n",
+            line(Actor=None),
+            line(Actor=["c1"]),
+            line(Actor={"ID": "", "Attributes": {"com.galaxy.game_id": "g1"}}),
+            line(Actor={"ID": "../c1", "Attributes": {"com.galaxy.game_id": "g1"}}),
+            line(Action=None),
+        )
+        found = self.told(*bad, line())
+        self.assertEqual([type(each) for each in found], [UnreadableEvent] * len(bad) + [ContainerEvent])
+        self.assertLess(max(len(each.why) for each in found if isinstance(each, UnreadableEvent)), 200)
+
+    def test_a_line_without_an_end_is_given_up_and_what_follows_it_is_heard(self) -> None:
+        with mock.patch.object(skim, "LONGEST_REDUCED", 1 << 17):
+            endless = (b"1," * 50_000 for _ in range(10))
+            found = self.told(*endless, b"\n", line())
+        self.assertEqual([type(each) for each in found], [UnreadableEvent, ContainerEvent])
+
+    def test_an_event_with_megabytes_of_labels_is_an_event(self) -> None:
+        labels = {f"label-{number}": "x" * 1000 for number in range(3000)} | {"one": "\\" * 1_000_000}
+        self.assertEqual(self.heard(line(attributes=labels), line(time_ns=NOW_NS + 1)), [died(), died(NOW_NS + 1)])
+
+    def test_events_that_come_faster_than_they_are_seen_to_are_told_as_lost(self) -> None:
+        with mock.patch.object(events, "MOST_WAITING", 1000):
+            stream = self.connected()
+            for number in range(100):
+                stream.send(line(time_ns=NOW_NS + number + 1))
+            stream.end()
+            until(lambda: stream.taken)
+            found = []
+            with self.assertRaises(Unavailable):
+                for event in self.feed.listen():
+                    found.append(event)
+                    time.sleep(0.001)
+        self.assertIn(UnreadableEvent, [type(each) for each in found])
+        self.assertIn(died(NOW_NS + 1), found)
+
+    def test_labels_with_dockers_own_names_say_nothing(self) -> None:
+        labels = {"exitCode": "²", "signal": "28", "name": "x", "image": "y", "execID": "z"}
+        (kill, death) = self.heard(line("kill", attributes=labels), line("die", attributes=labels))
+        self.assertEqual((kill.signal, kill.signal_is_label), ("28", False))
+        self.assertEqual((death.signal, death.signal_is_label), ("", True))
+
+    def test_two_events_of_an_old_daemon_in_one_second_are_two(self) -> None:
+        self.assertEqual(self.heard(line(timeNano=None), line(timeNano=None)), [died(), died()])
+
+    def test_an_event_whose_time_cannot_be_is_heard_and_moves_nothing(self) -> None:
+        self.feed = self.make(SHORT_S)
+        for time_ns in (2**62, -5, 1e400, "now", None, True, 10**30):
+            stream = self.connected()
+            stream.send(line(timeNano=time_ns, time=time_ns if time_ns != 2**62 else 5))
+            self.assertEqual(len(list(self.feed.listen())), 1, time_ns)
+            self.feed.connect()
+            self.assertEqual(self.since(), f"{NOW_S}.000000000")
             list(self.feed.listen())
 
     def test_an_engine_that_does_not_answer_is_unavailable(self) -> None:
@@ -333,6 +393,7 @@ class DockerEventsTest(unittest.TestCase):
 
     def hear(self, heard: list[ContainerEvent]) -> None:
         for event in self.feed.listen():
+            assert isinstance(event, ContainerEvent)
             heard.append(event)
 
     def test_an_interruption_ends_a_listening_on_another_thread_at_once_and_without_an_error(self) -> None:

@@ -135,6 +135,7 @@ class NameConflictTest(unittest.TestCase):
             ContainerState.REMOVING: NameConflict.REMOVE,
             ContainerState.EXITED: NameConflict.REMOVE,
             ContainerState.DEAD: NameConflict.REMOVE,
+            ContainerState.UNKNOWN: NameConflict.REFUSE,
         }
         self.assertEqual(set(expected), set(ContainerState))
         for state, action in expected.items():
@@ -145,7 +146,7 @@ class NameConflictTest(unittest.TestCase):
         for state in ContainerState:
             with self.subTest(state):
                 found = view(state=state, image_ref=IMAGE_2)
-                expected = NameConflict.REFUSE if found.alive else NameConflict.REMOVE
+                expected = NameConflict.REMOVE if found.ended else NameConflict.REFUSE
                 self.assertIs(resolve_name_conflict(found, SPEC), expected)
 
     def test_one_outside_the_network_is_not_taken(self) -> None:

@@ -126,8 +126,33 @@ class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
             ContainerState.RUNNING,
             ContainerState.PAUSED,
             ContainerState.RESTARTING,
+            ContainerState.UNKNOWN,
         }:
             self.assertEqual(drift(None, view(state=state)), [], state)
+
+    def test_a_state_that_is_not_known_is_reported_and_nothing_follows(self) -> None:
+        odd = view(container_id="c-g1", state=ContainerState.UNKNOWN, state_word="hibernating")
+        for of in (None, record(), record(status=Status.STOPPED), record(status=Status.REMOVED)):
+            (stray,) = drift(of, odd)
+            assert isinstance(stray, Stray)
+            self.assertIn("does not know: 'hibernating'", stray.reason)
+            self.assertEqual(not_as_recorded([], [odd]), {"g1"})
+
+    def test_an_exit_code_that_cannot_be_read_is_no_good_end(self) -> None:
+        (finding,) = drift(record(), view(container_id="c-g1", state=ContainerState.EXITED, exit_code=None))
+        assert isinstance(finding, Finding) and finding.last_exit is not None
+        self.assertEqual(finding.last_exit.exit_code, 255)
+
+    def test_the_recorded_container_is_its_games_also_when_its_labels_cannot_be_read(self) -> None:
+        (stray,) = drift(record(), view(container_id="c-g1", labels={LABEL_OWNER: "", "com.galaxy.game_id": ""}))
+        assert isinstance(stray, Stray)
+        self.assertEqual((stray.game_id, stray.container_id), ("g1", "c-g1"))
+        self.assertIn("labels that do not say", stray.reason)
+
+    def test_what_has_no_id_is_never_adopted(self) -> None:
+        (stray,) = drift(None, view(container_id=""))
+        assert isinstance(stray, Stray)
+        self.assertIn("no id", stray.reason)
 
     def test_what_disagrees_is_reported_and_not_adopted(self) -> None:
         for seen, why in (

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import unittest
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from unittest import mock
 
-from rtmanager.domain.container import ContainerState
+from rtmanager.adapters.docker import decode
+from rtmanager.domain.container import KIND, LABEL_GAME_ID, LABEL_KIND, LABEL_OWNER, OWNER, ContainerState
 from rtmanager.domain.crash import RestartPolicy
 from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.findings import Finding, Stray
 from rtmanager.domain.health import HealthSource
 from rtmanager.domain.operation import OpKind
-from rtmanager.domain.record import Status
+from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.store import CALL_POSITION
 from rtmanager.tests.making import request, view
 from rtmanager.tests.watching import WatchedWorld
+from rtmanager.workers import strays as strays_module
 from rtmanager.workers.attention import Hint
 from rtmanager.workers.crash_restarts import CrashRestarts
+from rtmanager.workers.settler import OOM_GRACE_S
+from rtmanager.workers.watching import Written
 
 EVENT = Hint(HealthSource.DOCKER_EVENT)
 
@@ -168,6 +176,77 @@ class BesideOperations(SettlerTestCase):
         self.assertEqual(self.world.events(), [])
 
 
+class Ends(SettlerTestCase):
+    """What an end was, inspect says: an event only names the container."""
+
+    def test_one_with_code_0_is_left_to_a_pass(self) -> None:
+        self.world.docker.exit(self.container_id, 0)
+        self.assertTrue(self.settle(EVENT))
+        self.assertEqual((self.world.known().status, self.world.events()), (Status.RUNNING, []))
+        self.assertTrue(self.settle(Hint(listed=True)))
+        self.assertEqual((self.world.known().status, self.world.events()), (Status.STOPPED, ["container_exited"]))
+
+    def test_a_kill_that_nobody_explains_is_looked_at_again_and_memory_may_be_told_meanwhile(self) -> None:
+        hint = Hint(HealthSource.DOCKER_EVENT, unexplained=frozenset({self.container_id}))
+        self.world.docker.exit(self.container_id, 137)
+        self.assertTrue(self.settle(hint))
+        self.assertEqual(self.world.events(), [])
+        ((later, delay_s),) = self.world.attention.named.values()
+        self.assertEqual((later.unexplained, delay_s), (frozenset(), OOM_GRACE_S))
+        self.world.attention.look("g1", Hint(HealthSource.DOCKER_EVENT, oom={self.container_id: 7}))
+        self.world.attention.run()
+        self.assertEqual(self.world.events(), ["container_oom", "container_exited"])
+
+    def test_any_other_code_is_told_at_once(self) -> None:
+        self.world.docker.exit(self.container_id, 3)
+        self.assertTrue(self.settle(Hint(HealthSource.DOCKER_EVENT, unexplained=frozenset({self.container_id}))))
+        self.assertEqual(self.world.events(), ["container_exited"])
+
+    def test_a_log_that_cannot_be_read_keeps_no_end_from_being_told(self) -> None:
+        def broken(container_id: str) -> str:
+            raise TypeError("a frame\0 of a log that is none " + "x" * 9999)
+
+        self.world.docker.log_tail = broken  # type: ignore[method-assign]
+        self.world.docker.exit(self.container_id, 3)
+        settler = replace(self.world.settler, runtime=self.world.docker)
+        self.assertTrue(settler.settle("g1", EVENT))
+        log = self.world.store.last_exits["g1"].log
+        self.assertIn("could not be read: a frame\ufffd of a log", log)
+        self.assertLess(len(log), 700)
+
+
+class Unreadable(SettlerTestCase):
+    def test_a_state_that_is_not_known_changes_no_record_and_is_reported(self) -> None:
+        self.world.docker.alter(self.container_id, state=ContainerState.UNKNOWN, state_word="hibernating")
+        for hint in (EVENT, Hint(listed=True), Hint()):
+            self.assertTrue(self.settle(hint))
+        self.assertEqual((self.world.known().status, self.world.events()), (Status.RUNNING, []))
+        self.assertIn("hibernating", self.world.strays.known[self.container_id].reason)
+
+    def test_a_recorded_container_of_which_nothing_can_be_read_is_not_gone(self) -> None:
+        unreadable = decode.inspected({"Id": None, "State": [], "Config": 5}, "0" * 64)
+        self.world.docker.alter(
+            self.container_id, **{name: getattr(unreadable, name) for name in ("name", "labels", "state", "networks")}
+        )
+        self.assertTrue(self.settle(EVENT))
+        self.world.reconcile()
+        self.assertEqual((self.world.known().status, self.world.events()), (Status.RUNNING, []))
+
+    def test_what_the_store_refuses_is_reported_once_and_what_else_was_found_is_written(self) -> None:
+        refuse = self.world.findings.write
+
+        def write(finding: Finding) -> Written:
+            if finding.raises is not None:
+                raise StoreRefused("invalid input syntax")
+            return refuse(finding)
+
+        self.world.findings.write = write  # type: ignore[method-assign]
+        self.world.docker.exit(self.container_id, 137)
+        self.assertTrue(self.settle(Hint(HealthSource.DOCKER_EVENT, oom={self.container_id: 7})))
+        self.assertEqual(self.world.events(), ["container_exited"])
+        self.assertEqual(self.world.heard.messages.count("work on a game failed, the others go on"), 1)
+
+
 class OutOfMemory(SettlerTestCase):
     def hint(self, time_ns: int = 7_000_000_000) -> Hint:
         return Hint(HealthSource.DOCKER_EVENT, oom={self.container_id: time_ns})
@@ -244,7 +323,7 @@ class StartedAgain(SettlerTestCase):
         self.assertEqual(self.queued(60), [])
 
     def test_not_when_it_ended_by_its_own_will_or_was_asked_to(self) -> None:
-        self.crash(code=0)
+        self.crash(code=0, hint=Hint(listed=True))
         self.assertEqual(self.queued(60), [])
         self.world.do(request())
         self.crash(code=137, hint=Hint(HealthSource.DOCKER_EVENT, asked=frozenset({self.world.container()})))
@@ -281,6 +360,47 @@ class Passes(SettlerTestCase):
         statuses = {game_id: self.world.known(game_id).status for game_id in ("g1", "g2", "g3", "g4")}
         expected = {"g1": Status.RUNNING, "g2": Status.STOPPED, "g3": Status.REMOVED, "g4": Status.RUNNING}
         self.assertEqual(statuses, expected)
+
+    def test_games_that_cannot_be_read_together_are_read_one_by_one_and_a_bad_one_hides_no_other(self) -> None:
+        for game_id in ("g2", "g3"):
+            self.world.bring(Status.RUNNING, game_id)
+        for game_id in ("g1", "g2", "g3"):
+            self.world.docker.exit(self.world.container(game_id), 1)
+        read = self.world.findings.records_of
+
+        def records_of(game_ids: Collection[str]) -> Sequence[RuntimeRecord]:
+            if "g2" in game_ids:
+                raise ValueError("timestamp too large (after year 10K)")
+            return read(game_ids)
+
+        self.world.findings.records_of = records_of  # type: ignore[method-assign]
+        for _ in range(3):
+            self.world.reconcile()
+        self.assertEqual([self.world.known(each).status for each in ("g1", "g3")], [Status.STOPPED] * 2)
+        self.assertEqual(self.world.heard.messages.count("work on a game failed, the others go on"), 2)
+        self.world.reconciler.check_finished()
+
+    def test_containers_with_odd_labels_are_strays_of_bounded_length_and_the_pass_goes_on(self) -> None:
+        odd = ("a\0b", "x" * 1_000_000, "\ud800", "\U0001f3ae", "'; DROP TABLE runtime_records; --", "../../etc", "")
+        for number, game_id in enumerate(odd):
+            labels = {LABEL_OWNER: OWNER, LABEL_KIND: KIND, LABEL_GAME_ID: game_id}
+            entry = {"Id": f"odd{number}", "Names": ["/odd"], "Image": "i", "State": "running", "Labels": labels}
+            seen = decode.listed(entry)
+            assert seen is not None
+            self.world.docker.add_foreign(seen)
+        self.world.docker.exit(self.container_id, 1)
+        self.world.reconcile()
+        self.assertEqual(self.world.known().status, Status.STOPPED)
+        self.assertEqual(len(self.world.strays.known), len(odd))
+        for record in self.world.heard.records:
+            self.assertLess(len(str(vars(record))), 4000)
+
+    def test_of_too_many_strays_the_number_is_reported(self) -> None:
+        with mock.patch.object(strays_module, "MOST", 2):
+            for number in range(5):
+                self.world.strays.report(Stray("g9", f"odd{number}", "odd", "is odd"))
+        self.assertEqual(len(self.world.strays.known), 2)
+        self.assertEqual(sum("more containers disagree" in message for message in self.world.heard.messages), 1)
 
     def test_the_first_pass_that_finds_docker_away_is_made_up_for(self) -> None:
         self.world.docker.available = False

@@ -6,6 +6,7 @@ import unittest
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from unittest import mock
 
 from rtmanager.domain.container import ContainerState, ContainerView
 from rtmanager.domain.errors import Unavailable
@@ -16,12 +17,13 @@ from rtmanager.domain.record import Status
 from rtmanager.testing.findings import MemoryFindings
 from rtmanager.tests.making import NETWORK, quiet, request
 from rtmanager.tests.watching import FakeProbes, LooksAtOnce, Said, WatchedWorld
+from rtmanager.workers import events as events_module
 from rtmanager.workers.attention import Hint
-from rtmanager.workers.events import OOM_GRACE_S, RESTART_GRACE_S, EventListener
+from rtmanager.workers.events import RESTART_GRACE_S, EventListener
 from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.prober import ProbeBy, Prober
 from rtmanager.workers.retention import Retention
-from rtmanager.workers.watching import ContainerEvent, Happening, Target
+from rtmanager.workers.watching import ContainerEvent, Happening, Target, UnreadableEvent
 
 PERIOD_S = 15.0
 THRESHOLD = 3
@@ -31,7 +33,7 @@ class Feed:
     """An event feed that says what it was given, then breaks if it is to."""
 
     def __init__(self) -> None:
-        self.events: list[ContainerEvent] = []
+        self.events: list[ContainerEvent | UnreadableEvent] = []
         self.reachable = True
         self.breaks = False
 
@@ -39,7 +41,7 @@ class Feed:
         if not self.reachable:
             raise Unavailable("docker", "away")
 
-    def listen(self) -> Iterator[ContainerEvent]:
+    def listen(self) -> Iterator[ContainerEvent | UnreadableEvent]:
         yield from self.events
         self.events = []
         if self.breaks:
@@ -61,32 +63,29 @@ class ListenerTest(unittest.TestCase):
             logger=quiet(),
         )
 
-    def hear(self, *events: ContainerEvent) -> dict[str, tuple[Hint, float]]:
+    def hear(self, *events: ContainerEvent | UnreadableEvent) -> dict[str, tuple[Hint, float]]:
         """The games that are looked at after these events, why and in how many seconds."""
         self.feed.events = list(events)
         self.listener.step()
         return self.attention.named
 
     def test_a_death_is_looked_at_at_once(self) -> None:
-        hint, delay_s = self.hear(_event(Happening.DIE, exit_code=139))["g1"]
+        hint, delay_s = self.hear(_event(Happening.DIE))["g1"]
         self.assertEqual((hint.source, hint.containers, delay_s), (HealthSource.DOCKER_EVENT, {"c-1"}, 0))
 
     def test_so_is_a_kill_by_hand(self) -> None:
-        named = self.hear(_event(Happening.KILL, signal="9"), _event(Happening.DIE, exit_code=137))
+        named = self.hear(_event(Happening.KILL, signal="9"), _event(Happening.DIE))
         self.assertEqual((named["g1"][1], named["g1"][0].asked), (0, frozenset()))
 
-    def test_a_death_with_code_0_is_left_to_the_reconciler(self) -> None:
-        self.assertEqual(self.hear(_event(Happening.DIE, exit_code=0)), {})
-
     def test_one_that_was_asked_to_end_may_be_about_to_start_again(self) -> None:
-        named = self.hear(_event(Happening.KILL, signal="15"), _event(Happening.DIE, exit_code=143))
+        named = self.hear(_event(Happening.KILL, signal="15"), _event(Happening.DIE))
         self.assertEqual((named["g1"][1], named["g1"][0].asked), (RESTART_GRACE_S, {"c-1"}))
 
     def test_a_signal_that_asks_for_something_else_is_forgotten_and_so_is_one_of_long_ago(self) -> None:
         for signal, died_ns in (("10", 5), ("15", 10**9 * 3600)):
             self.attention.named.clear()
             self.hear(_event(Happening.KILL, signal=signal, time_ns=1))
-            named = self.hear(_event(Happening.DIE, exit_code=139, time_ns=died_ns))
+            named = self.hear(_event(Happening.DIE, time_ns=died_ns))
             self.assertEqual((named["g1"][1], named["g1"][0].asked), (0, frozenset()), signal)
 
     def test_a_container_that_was_destroyed_is_looked_at(self) -> None:
@@ -96,9 +95,36 @@ class ListenerTest(unittest.TestCase):
         hint, _ = self.hear(_event(Happening.OOM, time_ns=77))["g1"]
         self.assertEqual(hint.oom, {"c-1": 77})
 
-    def test_a_death_by_a_kill_that_nobody_told_of_waits_for_memory_to_be_told_as_its_cause(self) -> None:
-        _, delay_s = self.hear(_event(Happening.DIE, exit_code=137))["g1"]
-        self.assertEqual(delay_s, OOM_GRACE_S)
+    def test_a_death_that_no_signal_explains_is_told_as_such(self) -> None:
+        hint, delay_s = self.hear(_event(Happening.DIE))["g1"]
+        self.assertEqual((hint.unexplained, delay_s), ({"c-1"}, 0))
+        self.attention.named.clear()
+        hint, _ = self.hear(_event(Happening.KILL, signal="9"), _event(Happening.DIE))["g1"]
+        self.assertEqual(hint.unexplained, frozenset())
+
+    def test_a_label_that_hides_the_signal_makes_every_signal_one_to_end(self) -> None:
+        for signal in ("28", "9", "15", "no signal at all"):
+            self.attention.named.clear()
+            died = _event(Happening.DIE, signal_is_label=True)
+            named = self.hear(_event(Happening.KILL, signal=signal), died)
+            self.assertEqual((named["g1"][1], named["g1"][0].asked), (RESTART_GRACE_S, {"c-1"}), signal)
+        self.attention.named.clear()
+        self.assertEqual(self.hear(_event(Happening.DIE, signal_is_label=True))["g1"][0].asked, frozenset())
+
+    def test_what_cannot_be_a_games_id_is_left_to_a_pass(self) -> None:
+        events = [_event(Happening.DIE, game_id=game_id) for game_id in ("a\ufffdb", "../x", "", "x" * 600)]
+        self.assertEqual(self.hear(*events), {})
+
+    def test_after_events_that_cannot_be_read_a_pass_follows_and_not_one_for_each(self) -> None:
+        unreadable = UnreadableEvent("no JSON")
+        self.assertIn("g1", self.hear(unreadable, _event(Happening.DIE), unreadable, unreadable))
+        self.assertEqual(self.passes, ["pass"])
+        self.hear()
+        self.assertEqual(self.passes, ["pass"], "the pause is not over")
+        with mock.patch.object(events_module, "UNREADABLE_PAUSE_S", 0.0):
+            self.hear()
+            self.hear()
+        self.assertEqual(self.passes, ["pass", "pass"], "one more for those after the first")
 
     def test_after_a_break_of_any_kind_a_pass_is_made_once(self) -> None:
         self.hear()

@@ -15,8 +15,11 @@ from time import monotonic
 
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.health import HealthSource
+from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.status import WorkerStatus
 
+#: What a failure here is counted as.
+WORK = "attention"
 #: Games that are looked at side by side.
 THREADS = 8
 #: Pause before a game that is not settled is looked at again, doubling up to the longest.
@@ -42,6 +45,8 @@ class Hint:
     oom: Mapping[str, int] = field(default_factory=dict)
     #: Containers that somebody asked to end by a signal.
     asked: frozenset[str] = frozenset()
+    #: Containers that died without a signal of which an event told.
+    unexplained: frozenset[str] = frozenset()
     #: Whether a pass named the game; events alone say something of a running game only.
     listed: bool = False
 
@@ -53,6 +58,7 @@ class Hint:
             containers=self.containers | other.containers,
             oom={**self.oom, **other.oom},
             asked=self.asked | other.asked,
+            unexplained=self.unexplained | other.unexplained,
             listed=self.listed or other.listed,
         )
 
@@ -72,13 +78,15 @@ class Attention:
         settle: Callable[[str, Hint], bool],
         *,
         logger: logging.Logger,
+        failures: GameFailures | None = None,
         threads: int = THREADS,
         status: WorkerStatus | None = None,
     ) -> None:
         self._settle = settle
         self._logger = logger
-        self._status = status or WorkerStatus("attention", logger)
+        self._status = status or WorkerStatus(WORK, logger)
         self._status.watch(self._has_lost_a_thread)
+        self._failures = failures or GameFailures(logger, status=lambda _: self._status)
         self._started = False
         self._changed = threading.Condition()
         self._cases: dict[str, _Case] = {}
@@ -163,20 +171,16 @@ class Attention:
         """Whether to look again."""
         self._status.began()
         try:
-            settled = self._settle(game_id, case.hint)
+            # One that fails is looked at again when the next pass names it.
+            return self._failures.guarded(WORK, game_id, lambda: self._settle(game_id, case.hint)) is False
         except Unavailable as error:
             told = self._logger.warning if case.tries == TRIES_UNTIL_TOLD else self._logger.debug
             told("a game cannot be looked at", extra={"game_id": game_id, "error": str(error), "tries": case.tries})
             # The thread itself waits: while nothing answers, thousands of games are not asked about each second.
             self._closing.wait(AWAY_PAUSE_S)
             return True
-        except BaseException as error:  # noqa: BLE001 - a defect: the next pass names the game again
-            self._status.failed(error, item=game_id, message="look at a game failed")
-            return False
         finally:
             self._status.paused()
-        self._status.succeeded()
-        return not settled
 
     def _take(self) -> tuple[str, _Case] | None:
         """The game that has been due for the longest time and that nobody looks at."""

@@ -6,24 +6,34 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 
+from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.watching import Findings
 
 #: A restart that could not be queued for so long is expected by nobody any more.
 EXPECTED_S = 3600.0
+WORK = "crash-restarts"
 
 
 class CrashRestarts:
     """One step queues what is due; several instances may do so at once."""
 
-    def __init__(self, findings: Findings, *, queued: Callable[[], None], logger: logging.Logger) -> None:
+    def __init__(
+        self,
+        findings: Findings,
+        *,
+        queued: Callable[[], None],
+        logger: logging.Logger,
+        failures: GameFailures | None = None,
+    ) -> None:
         self._findings = findings
         self._queued = queued
         self._logger = logger
+        self._failures = failures or GameFailures(logger)
 
     def step(self) -> bool:
         """Always False. Raises `Unavailable`."""
         now = self._findings.now()
-        requests = self._findings.queue_restart(now, oldest=now - timedelta(seconds=EXPECTED_S))
+        requests = self._findings.queue_restart(now, oldest=now - timedelta(seconds=EXPECTED_S), refused=self._refused)
         for request in requests:
             self._logger.warning(
                 "crashed game is started again", extra={"game_id": request.game_id, "source_ref": request.source_ref}
@@ -31,3 +41,6 @@ class CrashRestarts:
         if requests:
             self._queued()
         return False
+
+    def _refused(self, game_id: str, error: Exception) -> None:
+        self._failures.report(WORK, game_id, error)

@@ -1,8 +1,8 @@
 """The listener to the runtime's events: names games to look at, and does nothing slow.
 
-An event is a hint that something happened; what is true is found by looking. Deaths with code 0 are left to the
-reconciler by contract, starts are not asked for. After a break the reconciler makes a pass, since events may be
-missing.
+An event is a hint that something happened; what is true is found by looking, the exit code of a death included: a
+label of the container may have the name of what Docker tells. Starts are not asked for. After a break, and after
+events that cannot be read, the reconciler makes a pass.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from time import monotonic
 
 from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.game import is_game_id
 from rtmanager.domain.health import HealthSource
 from rtmanager.workers.attention import Attention, Hint
-from rtmanager.workers.watching import ContainerEvent, EventFeed, Happening
+from rtmanager.workers.watching import ContainerEvent, EventFeed, Happening, UnreadableEvent
 
 #: A container that was asked to end may be about to start again (`docker restart`): so long nobody is told.
 RESTART_GRACE_S = 3.0
-#: A death by SIGKILL that no event explains may be the kernel's for want of memory: Docker tells that through another
-#: channel, which may be a moment behind.
-OOM_GRACE_S = 0.2
 #: Containers that were asked to end and have not done so; an engine may ignore it for ever.
 ASKED_REMEMBERED = 4096
 #: A death so much later has nothing to do with it: the engine did not end then.
@@ -28,8 +27,8 @@ ASKED_FOR_NS = 5 * 60 * 10**9
 #: Signals that do not ask to end: KILL, USR1, USR2, CONT, URG, WINCH.
 ASKING_NOTHING = frozenset({"9", "10", "12", "18", "23", "28"})
 _SIGKILL = "9"
-#: The exit code of a process that SIGKILL ended.
-_KILLED = 137
+#: Seconds between two passes that events ask for which cannot be read.
+UNREADABLE_PAUSE_S = 15.0
 
 
 class EventListener:
@@ -43,9 +42,13 @@ class EventListener:
         self._missed = missed
         self._logger = logger
         self._broken = False
-        #: By container, when it was told what, by nanoseconds of the runtime's clock: to end; that it is killed.
+        #: By container, when it was sent what, by nanoseconds of the runtime's clock: a signal to end, KILL, any.
         self._asked: OrderedDict[str, int] = OrderedDict()
         self._killed: OrderedDict[str, int] = OrderedDict()
+        self._signalled: OrderedDict[str, int] = OrderedDict()
+        #: Events that could not be read and that no pass has followed yet; when the last such pass was asked for.
+        self._unreadable = 0
+        self._passed_at: float | None = None
 
     def step(self) -> bool:
         """Always True. Raises `Unavailable` when the connection is lost."""
@@ -55,18 +58,38 @@ class EventListener:
                 self._broken = False
                 self._missed()
             for event in self._feed.listen():
-                self._take(event)
+                if isinstance(event, UnreadableEvent):
+                    self._note_unreadable(event)
+                else:
+                    self._take(event)
+                self._pass_for_unreadable()
+            self._pass_for_unreadable()
         except Unavailable:
             self._broken = True
             raise
         return True
 
+    def _note_unreadable(self, event: UnreadableEvent) -> None:
+        if not self._unreadable:
+            self._logger.warning("container event cannot be read, a pass follows", extra={"why": event.why})
+        self._unreadable += 1
+
+    def _pass_for_unreadable(self) -> None:
+        """What they were about is found by a pass: one at once, the next not before a pause is over."""
+        now = monotonic()
+        if self._unreadable and (self._passed_at is None or now - self._passed_at >= UNREADABLE_PAUSE_S):
+            self._unreadable, self._passed_at = 0, now
+            self._missed()
+
     def _take(self, event: ContainerEvent) -> None:
+        if not is_game_id(event.game_id):
+            return  # no record can have it; a pass reports its container
         self._logger.debug(
             "container event",
             extra={"game_id": event.game_id, "event": event.what.value, "container_id": event.container_id},
         )
         if event.what is Happening.KILL:
+            _remember(self._signalled, event)
             if event.signal == _SIGKILL:
                 _remember(self._killed, event)
             elif event.signal not in ASKING_NOTHING:
@@ -76,12 +99,17 @@ class EventListener:
             self._look(event, Hint(HealthSource.DOCKER_EVENT, oom={event.container_id: event.time_ns}))
             return
         asked, killed = _recently(self._asked, event), _recently(self._killed, event)
-        if event.what is Happening.DIE and event.exit_code == 0:
-            return
-        which = frozenset({event.container_id})
-        hint = Hint(HealthSource.DOCKER_EVENT, containers=which, asked=which if asked else frozenset())
-        unexplained = event.what is Happening.DIE and event.exit_code == _KILLED and not killed
-        self._look(event, hint, delay_s=RESTART_GRACE_S if asked else OOM_GRACE_S if unexplained else 0.0)
+        if _recently(self._signalled, event) and event.signal_is_label:
+            asked = True  # by whatever signal: a person's stop is not undone, and the end is told all the same
+        which, none = frozenset({event.container_id}), frozenset[str]()
+        unexplained = event.what is Happening.DIE and not asked and not killed
+        hint = Hint(
+            HealthSource.DOCKER_EVENT,
+            containers=which,
+            asked=which if asked else none,
+            unexplained=which if unexplained else none,
+        )
+        self._look(event, hint, delay_s=RESTART_GRACE_S if asked else 0.0)
 
     def _look(self, event: ContainerEvent, hint: Hint, delay_s: float = 0.0) -> None:
         self._attention.look(event.game_id, hint, delay_s=delay_s)

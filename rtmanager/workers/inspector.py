@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from rtmanager.domain.container import ContainerState, ContainerView
 from rtmanager.domain.errors import Unavailable
@@ -22,6 +23,7 @@ from rtmanager.domain.record import RuntimeRecord
 from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime
 from rtmanager.operations.store import Records
 from rtmanager.operations.tools import Clock
+from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.running import running_records
 from rtmanager.workers.watching import Findings, Turns, Written, turn
 
@@ -45,6 +47,7 @@ class Inspector:
         written: Callable[[Finding], None],
         period_s: float,
         logger: logging.Logger,
+        failures: GameFailures | None = None,
         threads: int = THREADS,
     ) -> None:
         self._records = records
@@ -56,6 +59,7 @@ class Inspector:
         self._period_s = period_s
         self._threads = threads
         self._logger = logger
+        self._failures = failures or GameFailures(logger)
         self._restarts: dict[str, int] = {}
         self._silent = 0
 
@@ -83,9 +87,13 @@ class Inspector:
             alarm = alarms.get(record.game_id)
             finding = self._judge(record, view, alarm if alarm and alarm.container_id == view.container_id else None)
             seen[view.container_id] = view.restart_count
-            if finding is not None and self._findings.write(finding) is Written.WRITTEN:
-                self._written(finding)
+            if finding is not None:
+                self._failures.guarded(WORK, record.game_id, partial(self._write, finding))
         self._restarts = seen
+
+    def _write(self, finding: Finding) -> None:
+        if self._findings.write(finding) is Written.WRITTEN:
+            self._written(finding)
 
     def _is_well(self, view: ContainerView) -> bool:
         """Whether a list alone tells it."""
@@ -106,11 +114,14 @@ class Inspector:
                 self._logger.debug("cannot be inspected", extra={"game_id": record.game_id, "error": str(error)})
                 return None
 
+        def guarded(record: RuntimeRecord) -> ContainerView | None:
+            return self._failures.guarded(WORK, record.game_id, lambda: inspect(record))
+
         if self._threads == 1:
-            views = list(map(inspect, records))
+            views = list(map(guarded, records))
         else:
             with ThreadPoolExecutor(self._threads, thread_name_prefix="rtm-inspect") as threads:
-                views = list(threads.map(inspect, records))
+                views = list(threads.map(guarded, records))
         self._tell_silent(len(silent), silent)
         return views
 
@@ -132,7 +143,8 @@ class Inspector:
 
     def _unhealthy(self, record: RuntimeRecord, view: ContainerView) -> Finding:
         now = self._clock()
-        details = {"restart_count": view.restart_count, "state": view.state.value, "health": view.health}
+        state = view.state_word or view.state.value
+        details = {"restart_count": view.restart_count, "state": state, "health": view.health}
         mark = "/".join(str(value) for value in details.values())
         event = HealthEvent(
             record.game_id, view.container_id, EventType.INSPECT_UNHEALTHY, HealthSource.INSPECT, now, details
@@ -140,7 +152,7 @@ class Inspector:
         return Finding(
             game_id=record.game_id,
             seen=record,
-            why=f"container {view.container_id[:12]} is {view.state}, restarted {view.restart_count} times",
+            why=f"container {view.container_id[:12]} is {state}, restarted {view.restart_count} times",
             health=(event,),
             raises=Alarm(AlarmKind.INSPECT, view.container_id, mark, now, details),
         )

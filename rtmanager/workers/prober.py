@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from time import monotonic
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from rtmanager.domain.record import RuntimeRecord
 from rtmanager.operations.ports import ContainerRuntime
 from rtmanager.operations.store import Records
 from rtmanager.operations.tools import Clock
+from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.running import running_records
 from rtmanager.workers.watching import Answer, Findings, Target, Turns, Written, turn
 
@@ -60,6 +62,7 @@ class Prober:
         timeout_s: float,
         threshold: int,
         logger: logging.Logger,
+        failures: GameFailures | None = None,
     ) -> None:
         self._records = records
         self._findings = findings
@@ -73,6 +76,7 @@ class Prober:
         self._timeout_s = timeout_s
         self._threshold = threshold
         self._logger = logger
+        self._game_failures = failures or GameFailures(logger)
         self._failures: dict[str, int] = {}
 
     def step(self) -> bool:
@@ -99,22 +103,25 @@ class Prober:
             alarm = alarms.get(game_id)
             raised = alarm if alarm and alarm.container_id == container_id else None
             failures[container_id] = 0 if answer.good else before + 1
-            self._tell(record, answer, before, raised)
+            self._game_failures.guarded(WORK, game_id, partial(self._tell, record, answer, before, raised))
         self._failures = {container_id: count for container_id, count in failures.items() if count}
         elapsed_ms = round((monotonic() - began) * 1000)
         self._logger.debug("probe cycle", extra={"probed": len(answers), "elapsed_ms": elapsed_ms})
 
     def _targets(self, records: Iterable[RuntimeRecord]) -> list[Target]:
         if self._by() is ProbeBy.ENDPOINT:
-            return [_by_endpoint(record) for record in records]
+            targets = [
+                self._game_failures.guarded(WORK, record.game_id, partial(_by_endpoint, record)) for record in records
+            ]
+            return [target for target in targets if target is not None]
         views = {view.container_id: view for view in self._runtime.list_games() if view.alive}
-        targets = []
+        found = []
         for record in records:
             view = views.get(record.current_container_id or "")
             address = view.addresses.get(record.docker_network) if view else None
             if address:
-                targets.append(Target(record.game_id, address, ENGINE_PORT))
-        return targets
+                found.append(Target(record.game_id, address, ENGINE_PORT))
+        return found
 
     def _tell(self, record: RuntimeRecord, answer: Answer, before: int, raised: Alarm | None) -> None:
         if answer.good and raised is not None:

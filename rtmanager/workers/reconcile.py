@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
 from threading import Event
 
+from rtmanager.domain.container import ContainerView
 from rtmanager.domain.drift import House, Looked, decide, not_as_recorded
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
-from rtmanager.domain.findings import Stray
+from rtmanager.domain.findings import Finding, Stray
 from rtmanager.domain.game import is_game_id
+from rtmanager.domain.record import RuntimeRecord
 from rtmanager.operations.ports import ContainerRuntime
 from rtmanager.operations.tools import Clock
 from rtmanager.workers.attention import Attention, Hint
+from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.strays import Strays
 from rtmanager.workers.watching import Findings
 
+#: What failures here are counted as.
+WORK, READING = "reconcile", "read_record"
+#: In place of a game id: what was done for all of them at once.
+ALL_GAMES = "(all)"
 #: How long a start waits for the next of the suspects of its first pass to be looked at.
 STUCK_S = 10.0
 
@@ -41,6 +50,7 @@ class Reconciler:
         house: House,
         clock: Clock,
         logger: logging.Logger,
+        failures: GameFailures | None = None,
     ) -> None:
         self._findings = findings
         self._runtime = runtime
@@ -49,6 +59,7 @@ class Reconciler:
         self._house = house
         self._clock = clock
         self._logger = logger
+        self._failures = failures or GameFailures(logger)
         self._finished_one = Event()
 
     def first_pass(self) -> bool:
@@ -84,23 +95,50 @@ class Reconciler:
         running = self._findings.running()
         listed = self._runtime.list_games()
         differing = not_as_recorded(running, listed)
-        views = [view for view in listed if view.game_id in differing]
-        records = self._findings.records_of([game_id for game_id in differing if is_game_id(game_id)])
-        known = {record.game_id: record for record in records}
-        decisions = decide(known.values(), views, Looked(self._clock()), self._house)
+        known, unread = self._records_of([game_id for game_id in differing if is_game_id(game_id)])
+        views = [view for view in listed if view.game_id in differing and view.game_id not in unread]
+        decisions = self._decisions(known, views)
         strays = {each.container_id: each for each in decisions if isinstance(each, Stray)}
         self._strays.keep_only(strays)
         alive: defaultdict[str, set[str]] = defaultdict(set)
         for view in views:
-            if view.alive:
+            if not view.ended:
                 alive[view.game_id].add(view.container_id)
         suspects: dict[str, set[str]] = {}
         for decision in decisions:
             if isinstance(decision, Stray) and decision.game_id not in known:
-                self._report(decision)
+                self._failures.guarded(WORK, decision.game_id, partial(self._report, decision))
             else:
                 suspects[decision.game_id] = alive[decision.game_id]
         return suspects
+
+    def _records_of(self, game_ids: Sequence[str]) -> tuple[dict[str, RuntimeRecord], set[str]]:
+        """The records by game, and the games whose record cannot be read: one of these hides no other."""
+        found = self._failures.guarded(READING, ALL_GAMES, lambda: self._findings.records_of(game_ids))
+        if found is not None:
+            return {record.game_id: record for record in found}, set()
+        known: dict[str, RuntimeRecord] = {}
+        unread = set()
+        for game_id in game_ids:
+            one = self._failures.guarded(READING, game_id, partial(self._findings.records_of, [game_id]))
+            if one is None:
+                unread.add(game_id)
+            else:
+                known |= {record.game_id: record for record in one}
+        return known, unread
+
+    def _decisions(self, known: Mapping[str, RuntimeRecord], views: Sequence[ContainerView]) -> list[Finding | Stray]:
+        """What follows for each game; one about which nothing can be decided hides no other."""
+        recorded = {record.current_container_id: record.game_id for record in known.values()}
+        by_game: dict[str, list[ContainerView]] = {game_id: [] for game_id in known}
+        for view in views:
+            by_game.setdefault(recorded.get(view.container_id, view.game_id), []).append(view)
+        looked, found = Looked(self._clock()), list[Finding | Stray]()
+        for game_id, of_game in sorted(by_game.items()):
+            records = [known[game_id]] if game_id in known else []
+            what_follows = partial(decide, records, of_game, looked, self._house)
+            found.extend(self._failures.guarded(WORK, game_id, what_follows) or ())
+        return found
 
     def _report(self, stray: Stray) -> None:
         """A stray of a game that nothing is known of needs no second look: no operation makes one."""

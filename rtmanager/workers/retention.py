@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.operations.store import GameBusy, OperationQueue
 from rtmanager.operations.tools import Clock
+from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.watching import Findings, Turns
 
 #: Clean-ups that are queued in one step; more follow with the next.
@@ -30,6 +32,7 @@ class Retention:
         keep: timedelta,
         period_s: float,
         logger: logging.Logger,
+        failures: GameFailures | None = None,
     ) -> None:
         self._findings = findings
         self._turns = turns
@@ -39,6 +42,7 @@ class Retention:
         self._keep = keep
         self._period_s = period_s
         self._logger = logger
+        self._failures = failures or GameFailures(logger)
 
     def step(self) -> bool:
         """Always False: once a period is enough. Raises `Unavailable`."""
@@ -48,12 +52,17 @@ class Retention:
         queued = 0
         for record in self._findings.stopped_before(self._clock() - self._keep, BATCH):
             source_ref = f"retention:{record.last_op_at:%Y-%m-%dT%H:%M:%SZ}"
-            try:
-                self._queue.submit(Request(record.game_id, OpKind.CLEANUP, OpSource.AUTO_TTL, source_ref))
-            except GameBusy:
-                continue  # somebody does something about it
-            queued += 1
+            request = Request(record.game_id, OpKind.CLEANUP, OpSource.AUTO_TTL, source_ref)
+            queued += bool(self._failures.guarded(WORK, record.game_id, partial(self._submit, request)))
         if queued:
             self._logger.info("retention queued clean-ups", extra={"games": queued})
             self._queued()
         return False
+
+    def _submit(self, request: Request) -> bool:
+        """Whether it was queued; not while somebody does something about the game."""
+        try:
+            self._queue.submit(request)
+        except GameBusy:
+            return False
+        return True

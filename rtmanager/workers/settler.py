@@ -16,20 +16,28 @@ from datetime import UTC, datetime
 from rtmanager.domain.container import ContainerState, ContainerView
 from rtmanager.domain.crash import RestartPolicy, is_crash
 from rtmanager.domain.drift import House, Looked, decide, with_oom
-from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, Stray
-from rtmanager.domain.game import container_name, is_game_id
+from rtmanager.domain.game import container_name, is_game_id, printable
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime
-from rtmanager.operations.store import Records
+from rtmanager.operations.store import Records, StoreRefused
 from rtmanager.operations.tools import Clock
-from rtmanager.workers.attention import Hint
+from rtmanager.workers.attention import WORK, Hint
+from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.strays import Strays
 from rtmanager.workers.watching import Findings, Written
 
+#: A death by SIGKILL that no event explains may be the kernel's for want of memory: Docker tells that through another
+#: channel, which may be a moment behind.
+OOM_GRACE_S = 0.2
+#: The exit code of a process that SIGKILL ended.
+_KILLED = 137
+
 #: Decisions in a row about one game (a container gone, another one adopted); more come with the next look.
 ROUNDS = 3
+#: Characters of an error that stand in place of a log.
+LONGEST_ERROR = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,9 @@ class Settler:
     clock: Clock
     #: Called when a finding was written: its messages are due.
     written: Callable[[Finding], None]
+    #: Lets a game be looked at again after so many seconds.
+    later: Callable[[str, Hint, float], None]
+    failures: GameFailures
     logger: logging.Logger
     #: How crashed games are started again; None: not at all.
     restarts: RestartPolicy | None = None
@@ -67,11 +78,14 @@ class Settler:
             own = _own(record, views)
             if own is not None and own.state is ContainerState.REMOVING:
                 return False
+            if own is not None and own.container_id in hint.unexplained and _may_be_memory(own, hint):
+                self.later(game_id, replace(hint, unexplained=frozenset()), OOM_GRACE_S)
+                return True
             results = [self._write(finding) for finding in self._out_of_memory(record, own, hint)]
             for decision in decide([record] if record else [], views, Looked(self.clock(), hint.source), self.house):
                 if isinstance(decision, Stray):
                     self._report(decision)
-                else:
+                elif hint.listed or not _of_its_own_accord(decision):
                     results.append(self._write(self._enriched(decision, hint)))
             if Written.BUSY in results:
                 return False
@@ -95,7 +109,8 @@ class Settler:
             named = self._inspect(name)
             if named is not None:
                 found[named.container_id] = named
-        return [view for view in found.values() if view.game_id == game_id]
+        recorded = record.current_container_id if record is not None else None
+        return [view for view in found.values() if view.game_id == game_id or view.container_id == recorded]
 
     def _inspect(self, id_or_name: str) -> ContainerView | None:
         try:
@@ -109,7 +124,7 @@ class Settler:
         time_ns = hint.oom.get(container_id or "")
         if record is None or container_id is None or time_ns is None:
             return []
-        at = datetime.fromtimestamp(time_ns / 1e9, UTC)
+        at = datetime.fromtimestamp(time_ns / 1e9, UTC) if time_ns else self.clock()
         details = {"exit_code": own.exit_code if own else None}
         source = HealthSource.DOCKER_EVENT
         event = HealthEvent(record.game_id, container_id, EventType.CONTAINER_OOM, source, at, details)
@@ -137,8 +152,8 @@ class Settler:
         """A crash is told in time, with its log or without."""
         try:
             return self.runtime.log_tail(container_id)
-        except (Unavailable, ContainerNotFound) as error:
-            return f"(the log could not be read: {error})"
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a log, it keeps no crash from being told
+            return f"(the log could not be read: {printable(str(error), LONGEST_ERROR)})"
 
     def _restart_at(self, finding: Finding, hint: Hint) -> datetime | None:
         last_exit, policy = finding.last_exit, self.restarts
@@ -157,7 +172,11 @@ class Settler:
         return due_at
 
     def _write(self, finding: Finding) -> Written:
-        result = self.findings.write(finding)
+        try:
+            result = self.findings.write(finding)
+        except StoreRefused as error:  # what else was found of the game is written all the same
+            self.failures.report(WORK, finding.game_id, error)
+            return Written.KNOWN
         if result is Written.WRITTEN:
             told = {"game_id": finding.game_id, "why": finding.why}
             if finding.restart_at is not None:
@@ -176,3 +195,14 @@ def _own(record: RuntimeRecord | None, views: Sequence[ContainerView]) -> Contai
     if record is None or record.status is not Status.RUNNING:
         return None
     return next((view for view in views if view.container_id == record.current_container_id), None)
+
+
+def _may_be_memory(own: ContainerView, hint: Hint) -> bool:
+    """Whether it was killed, and nobody has said why yet."""
+    killed = own.state is ContainerState.EXITED and own.exit_code == _KILLED
+    return killed and not own.oom_killed and own.container_id not in hint.oom
+
+
+def _of_its_own_accord(finding: Finding) -> bool:
+    """An end with code 0, which by contract is the reconciler's to tell."""
+    return finding.last_exit is not None and finding.last_exit.exit_code == 0

@@ -112,8 +112,8 @@ class WorkerStatus:
         """This thread's step is over, whatever came of it."""
         self._steps.pop(threading.get_ident(), None)
 
-    def failed(self, error: BaseException, *, item: str = "", message: str = "worker step failed") -> bool:
-        """A defect; whether it was logged. `item` is what it was about."""
+    def noted(self, error: BaseException, *, item: str = "") -> None:
+        """A defect that is logged elsewhere. `item` is what it was about."""
         self._counted(self.name)
         with self._lock:
             if not self._row:
@@ -123,12 +123,15 @@ class WorkerStatus:
                 self._items.add(item)
             # Its text and not the error, whose traceback would keep alive all that the step had in its hands.
             self._last = _reason(error)
+
+    def failed(self, error: BaseException, *, message: str = "worker step failed") -> bool:
+        """A defect; whether it was logged."""
+        self.noted(error)
+        with self._lock:
             repeated, row = self._tracebacks.due(error), self._row
         if repeated is None:
             return False
-        extra: dict[str, object] = {"worker": self.name, "failures": row, "unlogged_before": repeated}
-        if item:
-            extra["game_id"] = item
+        extra = {"worker": self.name, "failures": row, "unlogged_before": repeated}
         self._logger.error(message, exc_info=error, extra=extra)
         return True
 

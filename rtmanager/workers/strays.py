@@ -8,6 +8,9 @@ from collections.abc import Collection, Mapping
 
 from rtmanager.domain.findings import Stray
 
+#: Strays that are known one by one; of more only the number is reported.
+MOST = 1000
+
 
 class Strays:
     """Reports each stray once, and again when its reason changes; safe for any number of threads."""
@@ -16,11 +19,15 @@ class Strays:
         self._logger = logger
         self._lock = threading.Lock()
         self._known: dict[str, Stray] = {}
+        self._full = False
 
     def report(self, stray: Stray) -> None:
         """A container disagrees."""
         with self._lock:
             if self._known.get(stray.container_id) == stray:
+                return
+            if len(self._known) >= MOST and stray.container_id not in self._known:
+                self._too_many()
                 return
             self._known[stray.container_id] = stray
         self._logger.warning(
@@ -33,12 +40,18 @@ class Strays:
             },
         )
 
+    def _too_many(self) -> None:
+        if not self._full:
+            self._full = True
+            self._logger.error("more containers disagree with the records than are listed", extra={"listed": MOST})
+
     def keep_only(self, container_ids: Collection[str]) -> None:
         """All others agree by now, or are gone."""
         with self._lock:
             gone = [stray for container_id, stray in self._known.items() if container_id not in container_ids]
             for stray in gone:
                 del self._known[stray.container_id]
+            self._full = self._full and len(self._known) >= MOST
         for stray in gone:
             self._logger.info(
                 "container agrees again or is gone",

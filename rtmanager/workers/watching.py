@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +14,7 @@ from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding
 from rtmanager.domain.operation import Request
 from rtmanager.domain.record import RuntimeRecord
+from rtmanager.operations.store import StoreRefused
 
 
 class Written(StrEnum):
@@ -66,8 +67,16 @@ class Findings(Protocol):
         """The store's clock, by which restarts are planned and counted: hosts may disagree about the time."""
         ...
 
-    def queue_restart(self, due_by: datetime, *, oldest: datetime | None = None) -> Sequence[Request]:
+    def queue_restart(
+        self,
+        due_by: datetime,
+        *,
+        oldest: datetime | None = None,
+        refused: Callable[[str, StoreRefused], None] | None = None,
+    ) -> Sequence[Request]:
         """Queue the restart of every crashed game that is due, as an ordinary operation; returns what was queued.
+
+        One that the store will never take is dropped, and `refused` hears of it.
 
         What was due before `oldest` is dropped: nobody expects it any more.
         One that has been overtaken (by any operation on its game, or another state of its record) is dropped.
@@ -118,14 +127,26 @@ class Happening(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ContainerEvent:
-    """One event; `time_ns` and the rest are the same for everybody who listens."""
+    """One event; `time_ns` (0: not known) and the rest are the same for everybody who listens.
+
+    How a process ended it does not tell: a label could say otherwise. Inspect tells it.
+    """
 
     what: Happening
     game_id: str
     container_id: str
     time_ns: int
-    exit_code: int | None = None
+    #: Of a kill. A label of that name hides it, see `signal_is_label`.
     signal: str = ""
+    #: Whether the container has a label `signal`, which the signals of its kills are not told apart from.
+    signal_is_label: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableEvent:
+    """Something was told that cannot be read; what it was about is found by a pass."""
+
+    why: str
 
 
 class EventFeed(Protocol):
@@ -135,7 +156,7 @@ class EventFeed(Protocol):
         """Begin to listen from where the last listening ended. Raises `Unavailable`."""
         ...
 
-    def listen(self) -> Iterator[ContainerEvent]:
+    def listen(self) -> Iterator[ContainerEvent | UnreadableEvent]:
         """Events as they come, each once; ends after a while, without a gap to the next `connect`.
 
         Raises `Unavailable` when the connection is lost: then events may be missing.

@@ -15,8 +15,10 @@ MUTANTS = (
         name="deaths-unheard",
         breaks="a crash is noticed with the next pass of the reconciler, minutes later",
         file="rtmanager/workers/events.py",
-        old="        if event.what is Happening.DIE and event.exit_code == 0:\n",
-        new="        if event.what is Happening.DIE:\n",
+        old="        which, none = frozenset({event.container_id}), frozenset[str]()\n",
+        new="        which, none = frozenset({event.container_id}), frozenset[str]()\n"
+        "        if event.what is Happening.DIE:\n"
+        "            return\n",
         module="test_health",
     ),
     Mutant(

@@ -5,29 +5,32 @@ listener does not take; it answers before it has subscribed us; a stream that is
 one whose other end is gone says nothing for ever, like one on which nothing happens. So a stream is listened to for
 some seconds only, and the next one begins where this one was, by the daemon's own clock: a dead line is found
 out by dialling, and what comes twice is left out.
+
+No event ends a stream: one that cannot be read is told as that, and so is what had to be dropped because it came
+faster than it was seen to. A pass of the reconciler finds what they were about.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from email.utils import parsedate_to_datetime
-from queue import SimpleQueue
 
-import docker
-from docker.errors import APIError, create_api_error_from_http_exception
+from docker.errors import APIError
 from requests import Response
-from requests.exceptions import HTTPError, RequestException
+from requests.exceptions import RequestException
+from urllib3.exceptions import HTTPError
 
-from rtmanager.adapters.docker import views
+from rtmanager.adapters.docker import decode, skim
 from rtmanager.adapters.docker.engine import Deadlines, Engine
 from rtmanager.adapters.docker.errors import reason, timed_out, words
 from rtmanager.adapters.docker.lines import Allowance
+from rtmanager.adapters.docker.transport import get
 from rtmanager.domain.container import KIND, LABEL_KIND, LABEL_OWNER, OWNER
-from rtmanager.workers.watching import ContainerEvent, Happening
+from rtmanager.workers.watching import ContainerEvent, Happening, UnreadableEvent
 
 #: How long one stream is listened to; a daemon that vanished without a word is noticed after so many seconds.
 WINDOW_S = 15.0
@@ -35,6 +38,10 @@ WINDOW_S = 15.0
 BEGIN_BEFORE_NS = 1_000_000_000
 #: As many events as are told apart from those that come again; the daemon keeps 256.
 REMEMBERED = 2048
+#: How far ahead of the daemon's clock an event may be for the next stream to begin there.
+AHEAD_NS = 60 * 10**9
+#: Bytes of lines that wait to be seen to; more are dropped, as Docker would drop them.
+MOST_WAITING = 16 << 20
 
 _FILTERS = json.dumps(
     {
@@ -69,18 +76,18 @@ class DockerEvents:
             self._since_ns = now_ns  # the daemon's clock was set back
         self._stream = stream, now_ns
 
-    def listen(self) -> Iterator[ContainerEvent]:
+    def listen(self) -> Iterator[ContainerEvent | UnreadableEvent]:
         """See the port."""
         if self._stream is None:
             raise RuntimeError("connect comes before listen")
         (stream, began_ns), self._stream = self._stream, None
         with closing(stream), self._hanging_up():
             try:
-                for line in _lines(stream):
-                    event = views.event(json.loads(line))
-                    if event is not None and self._is_new(event):
+                for line in _Arriving(stream):
+                    event = _read(line)
+                    if isinstance(event, UnreadableEvent) or (event is not None and self._is_new(event, began_ns)):
                         yield event
-            except (RequestException, ValueError) as error:
+            except (RequestException, HTTPError, OSError, ValueError) as error:
                 if self._interrupted:
                     return
                 if not timed_out(error):
@@ -109,17 +116,20 @@ class DockerEvents:
     ) -> tuple[Response, int]:
         """An answer, its body not yet read, and the daemon's clock when it was given."""
         try:
-            answer = self._engine.ask("events", allowance, lambda client: _get(client, path, params))
+            answer = self._engine.ask("events", allowance, lambda client: get(client, path, params, stream=True))
         except APIError as error:
             raise self._engine.unavailable(f"asked for {path} it says {words(error)}") from error
         try:
             return answer, _daemon_time_ns(answer)
-        except ValueError as error:
+        except (ValueError, TypeError, OverflowError) as error:
             answer.close()
             raise self._engine.unavailable(f"its answer to {path} has no date: {error}") from error
 
-    def _is_new(self, event: ContainerEvent) -> bool:
-        self._since_ns = max(self._since_ns or 0, event.time_ns)
+    def _is_new(self, event: ContainerEvent, began_ns: int) -> bool:
+        if event.time_ns % 10**9 == 0:
+            return True  # its time is not known exactly: two of the same second look alike, and neither may be missed
+        if event.time_ns <= began_ns + round(self._window_s * 10**9) + AHEAD_NS:
+            self._since_ns = max(self._since_ns or 0, event.time_ns)
         if event in self._heard:
             return False
         self._heard[event] = None
@@ -128,42 +138,64 @@ class DockerEvents:
         return True
 
 
-def _lines(stream: Response) -> Iterator[bytes]:
-    """Whole lines as they arrive."""
-    rest = b""
-    for piece in _taken(stream):
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from (line for line in lines if line.strip())
-
-
-def _taken(stream: Response) -> Iterator[bytes]:
-    """What arrives, taken by a thread that does nothing else: Docker drops what is not taken within 100 ms."""
-    pieces: SimpleQueue[bytes | Exception | None] = SimpleQueue()
-
-    def take() -> None:
-        try:
-            for piece in stream.iter_content(None):
-                pieces.put(piece)
-        except (RequestException, ValueError) as error:
-            pieces.put(error)
-        finally:
-            pieces.put(None)
-
-    threading.Thread(target=take, name="rtm-events-taken", daemon=True).start()
-    while (piece := pieces.get()) is not None:
-        if isinstance(piece, Exception):
-            raise piece
-        yield piece
-
-
-def _get(client: docker.APIClient, path: str, params: dict[str, str] | None) -> Response:
-    answer = client.get(f"{client.base_url}/v{client.api_version}{path}", params=params, stream=True)
+def _read(line: bytes | None) -> ContainerEvent | UnreadableEvent | None:
+    if line is None:
+        return UnreadableEvent("it is too long, or came faster than it was seen to")
     try:
-        answer.raise_for_status()
-    except HTTPError as error:
-        with closing(answer):
-            raise create_api_error_from_http_exception(error) from error
-    return answer
+        return decode.event(skim.loads(line))
+    except ValueError:
+        return UnreadableEvent(f"it is no JSON: {line[:40]!r}")
+
+
+class _Arriving:
+    """The lines of a stream, each of bounded length, None for one that was lost.
+
+    They are taken by a thread that does nothing else: Docker drops what is not taken within 100 ms.
+    """
+
+    def __init__(self, stream: Response) -> None:
+        self._stream = stream
+        self._changed = threading.Condition()
+        self._waiting: deque[bytes | None] = deque()
+        self._bytes = 0
+        self._error: Exception | None = None
+        self._ended = False
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        threading.Thread(target=self._take, name="rtm-events-taken", daemon=True).start()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._ended)
+                if not self._waiting:
+                    break
+                line = self._waiting.popleft()
+                self._bytes -= len(line or b"")
+            yield line
+        if self._error is not None:
+            raise self._error
+
+    def _take(self) -> None:
+        lines = skim.Lines()
+        try:
+            for piece in self._stream.iter_content(skim.PIECE):
+                self._put(lines.feed(piece))
+        except (RequestException, HTTPError, OSError, ValueError) as error:  # raised where the lines are taken from
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify()
+
+    def _put(self, lines: list[bytes | None]) -> None:
+        with self._changed:
+            for line in lines:
+                if line is not None and self._bytes + len(line) > MOST_WAITING:
+                    line = None
+                if line is None and self._waiting and self._waiting[-1] is None:
+                    continue  # one mark tells of any number
+                self._waiting.append(line)
+                self._bytes += len(line or b"")
+            self._changed.notify()
 
 
 def _daemon_time_ns(answer: Response) -> int:

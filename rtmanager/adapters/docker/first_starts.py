@@ -15,7 +15,7 @@ from typing import TypeVar
 from docker import APIClient
 from docker.errors import APIError, NotFound
 
-from rtmanager.adapters.docker import views
+from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.engine import Engine
 from rtmanager.adapters.docker.errors import words
 from rtmanager.domain.container import ContainerView
@@ -48,26 +48,26 @@ class FirstStarts:
         `image_id` tells which image it is of; without it the container is asked. Raises `Unavailable`.
         """
         with self._lock:
-            if image_id in self._living:
+            if image_id and image_id in self._living:
                 return None
         until = monotonic() + self._watch_s
         while True:
             found = self._ask("first_start", lambda client: client.inspect_container(container_id))
             if found is None:
                 return "it was removed while it started"
-            view = views.inspected(found)
-            if not view.alive:
+            view = decode.inspected(found, container_id)
+            if view.ended:
                 return self._describe(view)
             if monotonic() >= until:
                 break
             self._engine.pause(LOOK_AGAIN_S)
         with self._lock:
-            self._living.add(str(found["Image"]))
+            self._living.add(decode.image_run_by(found))
         return None
 
     def _describe(self, ended: ContainerView) -> str:
         log = self._ask("logs", lambda client: client.logs(ended.container_id, tail=LOG_LINES))
-        said = " ".join(log.decode(errors="replace").split())[-LOG_CHARACTERS:] if log else ""
+        said = " ".join(decode.log(log, LOG_CHARACTERS).split())
         return f"its process ended at once with exit code {ended.exit_code}" + (f"; its log: {said}" if said else "")
 
     def _ask(self, name: str, question: Callable[[APIClient], T]) -> T | None:

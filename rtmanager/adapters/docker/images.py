@@ -8,7 +8,7 @@ from typing import Any
 import docker
 from docker.errors import APIError, NotFound
 
-from rtmanager.adapters.docker import views
+from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.engine import Engine
 from rtmanager.adapters.docker.errors import words
 from rtmanager.adapters.docker.pulling import Puller
@@ -54,7 +54,7 @@ class Images:
             return None
         except APIError as error:
             raise self._engine.unavailable(f"asked for image {full} it says {words(error)}") from error
-        image = views.image(found)
+        image = decode.image(found)
         self._ids[full] = image.image_id
         return image
 

@@ -6,6 +6,7 @@ refusal that fits no error of a method says nothing about the container, so it i
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -14,12 +15,13 @@ from typing import Any, TypeVar
 import docker
 from docker.errors import APIError, NotFound
 
-from rtmanager.adapters.docker import views
+from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.engine import Deadlines, Engine
 from rtmanager.adapters.docker.errors import launch_refused, words
 from rtmanager.adapters.docker.first_starts import FirstStarts
 from rtmanager.adapters.docker.hardening import create_request
 from rtmanager.adapters.docker.images import Images, full_reference
+from rtmanager.adapters.docker.transport import answer_about, arriving_entries
 from rtmanager.domain.container import (
     KIND,
     LABEL_KIND,
@@ -72,6 +74,8 @@ class DockerRuntime:
         self._deadlines = deadlines or Deadlines()
         self._engine = Engine(host, self._deadlines)
         self._first_starts = FirstStarts(self._engine, first_start_watch_s)
+        #: Entries of the last list that could not be read.
+        self._unreadable = 0
         self._images = Images(self._engine, pull_total_s, pull_no_progress_s, self._logger)
 
     def ping(self) -> str:
@@ -81,10 +85,10 @@ class DockerRuntime:
 
     def network_exists(self, name: str) -> bool:
         """Docker's own filter takes the name as a pattern, so what it found is compared again."""
-        found: list[dict[str, Any]] = self._answer(
+        found: object = self._answer(
             "network", self._deadlines.query_s, f"network {name}", lambda client: client.networks(names=[name])
         )
-        return any(network["Name"] == name for network in found)
+        return decode.has_network(found, name)
 
     def ensure_image(self, image_ref: str, policy: PullPolicy) -> Image:
         """See the port."""
@@ -143,35 +147,27 @@ class DockerRuntime:
 
     def inspect(self, id_or_name: str) -> ContainerView:
         """See the port."""
-        found: dict[str, Any] = self._of_container(
-            "inspect", id_or_name, self._deadlines.query_s, lambda client: client.inspect_container(id_or_name)
+        found = self._of_container(
+            "inspect", id_or_name, self._deadlines.query_s, lambda client: answer_about(client, id_or_name)
         )
-        return views.inspected(found)
+        return decode.inspected(found, id_or_name)
 
     def list_games(self) -> Sequence[ContainerView]:
         """See the port; exit codes are not known here, `inspect` tells them."""
         labels = [f"{LABEL_OWNER}={OWNER}", f"{LABEL_KIND}={KIND}"]
-        found: list[dict[str, Any]] = self._answer(
+        query = {"all": "1", "filters": json.dumps({"label": labels})}
+        entries = self._answer(
             "list",
             self._deadlines.list_s,
             "the containers",
-            lambda client: client.containers(all=True, filters={"label": labels}),
+            lambda client: list(map(decode.listed, arriving_entries(client, "/containers/json", query))),
         )
-        found.reverse()
-        views = []
-        while found:  # each is let go when it is read: all that Docker says of ten thousand is much to carry along
-            view = self._listed(found.pop())
-            if view is not None:
-                views.append(view)
-        return views
-
-    def _listed(self, found: dict[str, Any]) -> ContainerView | None:
-        """One that cannot be read must not hide the others; who looks for it by itself hears why."""
-        try:
-            return views.listed(found)
-        except (KeyError, TypeError, ValueError) as error:
-            self._logger.warning("container %s in the list cannot be read: %r", found.get("Id"), error)
-            return None
+        listed = [view for view in entries if view is not None]
+        unreadable = len(entries) - len(listed)
+        if unreadable != self._unreadable:
+            self._unreadable = unreadable
+            self._logger.warning("containers of the list cannot be read", extra={"containers": unreadable})
+        return listed
 
     def log_tail(self, container_id: str) -> str:
         """See the port; a log driver that cannot be read from keeps none."""
@@ -183,7 +179,7 @@ class DockerRuntime:
             )
         except APIError:
             return ""
-        return bytes(raw).decode(errors="replace").replace("\0", "�")[-LOG_CHARACTERS:].strip("\n")
+        return decode.log(raw, LOG_CHARACTERS)
 
     def close(self) -> None:
         """See the port; may be called more than once."""

@@ -8,23 +8,32 @@ way, of which there are none, and that takes longer than all the rest of a small
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import docker
+from docker.errors import create_api_error_from_http_exception
 from requests import Response
 from requests.adapters import HTTPAdapter
+from requests.exceptions import HTTPError as RefusedError
+from requests.exceptions import InvalidJSONError
 from requests.utils import get_encoding_from_headers
 from urllib3 import HTTPConnectionPool, Timeout
 from urllib3.connection import HTTPConnection
+from urllib3.exceptions import HTTPError, ProtocolError
 
+from rtmanager.adapters.docker import skim
 from rtmanager.adapters.docker.lines import CONNECT_S, Address, EngineSocket, Lines
 
 if TYPE_CHECKING:
     from requests import PreparedRequest
-    from urllib3.response import HTTPResponse
+    from urllib3.response import BaseHTTPResponse, HTTPResponse
+
+#: Bytes of an answer that is no JSON: the end of a log. Docker cuts its lines at 16 KB.
+MOST_BYTES = 4 << 20
 
 
 class _Connection(HTTPConnection):
@@ -76,7 +85,7 @@ class EngineAdapter(HTTPAdapter):
         response.status_code, response.reason, response.url = answer.status, answer.reason or "", target
         response.headers.update(answer.headers)
         response.encoding = get_encoding_from_headers(response.headers)
-        response.raw = BytesIO(answer.read())
+        response.raw = BytesIO(_bounded(answer))
         return response
 
     def close(self) -> None:
@@ -94,6 +103,16 @@ class EngineClient(docker.APIClient):
         self._adapter = adapter
         self._name = str(self.headers["User-Agent"])
 
+    def _result(self, response: Response, json: bool = False, binary: bool = False) -> Any:
+        """Where the SDK reads every answer: JSON is a value, whatever it is, or `InvalidJSONError`."""
+        if not json:
+            return super()._result(response, json=json, binary=binary)  # type: ignore[misc]
+        _check(response)
+        try:
+            return skim.loads(response.content)
+        except ValueError as error:
+            raise InvalidJSONError(f"its answer cannot be read: {error}") from error
+
     def request(  # type: ignore[override]  # what else `requests` would take nobody gives
         self,
         method: str,
@@ -110,3 +129,51 @@ class EngineClient(docker.APIClient):
         query = urlencode({name: value for name, value in (params or {}).items() if value is not None}, doseq=True)
         target = urlsplit(url).path + (f"?{query}" if query else "")
         return self._adapter.exchange(method, target, data, {"User-Agent": self._name, **(headers or {})})
+
+
+def get(client: docker.APIClient, path: str, query: Mapping[str, str] | None = None, *, stream: bool) -> Response:
+    """The answer to a question of our own. Raises `APIError` for a refusal."""
+    answer = client.get(f"{client.base_url}/v{client.api_version}{path}", params=query, stream=stream)
+    _check(answer)
+    return answer
+
+
+def answer_about(client: docker.APIClient, id_or_name: str) -> object:
+    """What Docker answers about a container; None when it is no JSON. Raises `APIError`."""
+    answer = get(client, f"/containers/{quote(id_or_name, safe='')}/json", stream=False)
+    if not answer.content.strip():
+        raise InvalidJSONError("its answer is empty")  # as of a daemon that is going down: no answer
+    try:
+        return skim.loads(answer.content)
+    except ValueError:
+        return None
+
+
+def arriving_entries(client: docker.APIClient, path: str, query: Mapping[str, str]) -> Iterator[object]:
+    """The entries of a list while it arrives; None for one that cannot be read. Raises `APIError`."""
+    with closing(get(client, path, query, stream=True)) as answer:
+        try:
+            yield from skim.entries(answer.iter_content(skim.PIECE))
+        except ValueError as error:
+            raise InvalidJSONError(f"its answer cannot be read: {error}") from error
+
+
+def _check(answer: Response) -> None:
+    try:
+        answer.raise_for_status()
+    except RefusedError as error:
+        with closing(answer):
+            raise create_api_error_from_http_exception(error) from error
+
+
+def _bounded(answer: BaseHTTPResponse) -> bytes:
+    """The whole answer: JSON without what is not read, of anything else not more than `MOST_BYTES`."""
+    if "json" in answer.headers.get("Content-Type", ""):
+        try:
+            return skim.reduced(answer.read)
+        except ValueError as error:
+            raise HTTPError(f"its answer cannot be read: {error}") from error
+    found = answer.read(MOST_BYTES + 1)
+    if len(found) > MOST_BYTES:
+        raise ProtocolError(f"its answer has more than {MOST_BYTES} bytes")
+    return found

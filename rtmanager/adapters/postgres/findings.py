@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -46,7 +46,7 @@ class PostgresFindings:
                 _write(connection, finding)
         except _Undo as undo:
             return undo.result
-        except psycopg.Error as error:
+        except (psycopg.Error, UnicodeError, OverflowError) as error:
             raise StoreRefused(f"PostgreSQL refuses a finding about game {finding.game_id}: {error}") from error
         return Written.WRITTEN
 
@@ -86,7 +86,13 @@ class PostgresFindings:
         now: datetime = row["now"]
         return now
 
-    def queue_restart(self, due_by: datetime, *, oldest: datetime | None = None) -> Sequence[Request]:
+    def queue_restart(
+        self,
+        due_by: datetime,
+        *,
+        oldest: datetime | None = None,
+        refused: Callable[[str, StoreRefused], None] | None = None,
+    ) -> Sequence[Request]:
         """See the port."""
         queued = []
         with self._database.transaction("queue_restart") as connection:
@@ -97,7 +103,14 @@ class PostgresFindings:
                     row["game_id"], OpKind.RESTART, OpSource.AUTO_RECONCILE, f"crash:{row['container_id'][:12]}"
                 )
                 values = _RESTART | row | {"source_ref": request.source_ref}
-                if connection.execute(SQL["submit_restart"], values).fetchone():
+                try:
+                    with connection.transaction():
+                        submitted = connection.execute(SQL["submit_restart"], values).fetchone()
+                except (psycopg.DataError, psycopg.IntegrityError) as error:
+                    if refused is not None:
+                        refused(request.game_id, StoreRefused(f"PostgreSQL refuses {request.source_ref}: {error}"))
+                    continue
+                if submitted:
                     queued.append(request)
         return queued
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import struct
 import time
 import unittest
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from rtmanager.adapters.docker import Deadlines, DockerRuntime, views
+from rtmanager.adapters.docker import Deadlines, DockerRuntime, decode
 from rtmanager.adapters.docker.runtime import LOG_CHARACTERS, LOG_LINES
 from rtmanager.domain.container import ContainerState, ContainerView
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import InvalidValue, Unavailable
+from rtmanager.domain.game import is_game_id
+from rtmanager.domain.image_ref import parse_image_ref
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon
 
 NEVER = "0001-01-01T00:00:00Z"
@@ -26,7 +29,7 @@ LOGS = "GET /containers/c1/logs"
 
 def inspected(status: str = "running", restart_count: object = 0, **state: Any) -> ContainerView:
     """A container as the answer to `inspect`."""
-    return views.inspected(
+    return decode.inspected(
         {
             "Id": "c1",
             "Name": "/galaxy-game-g1",
@@ -39,24 +42,31 @@ def inspected(status: str = "running", restart_count: object = 0, **state: Any) 
     )
 
 
+def listed_view(entry: object) -> ContainerView:
+    """A container as an entry of the list."""
+    view = decode.listed(entry)
+    assert view is not None
+    return view
+
+
 class ViewsTest(unittest.TestCase):
     def test_a_containers_addresses_are_those_that_it_has_ipv4_first(self) -> None:
         expected = {"galaxy-net": "10.0.0.7", "six": "fd00::8"}
         found = inspected()
         self.assertEqual((dict(found.addresses), found.networks), (expected, frozenset(NETWORKS)))
         self.assertEqual(found.made_for, "galaxy-net")
-        listed = views.listed(
+        listed = listed_view(
             {"Id": "c1", "Image": "i", "State": "running", "NetworkSettings": {"Networks": NETWORKS}, "Labels": None}
         )
         self.assertEqual(dict(listed.addresses), expected)
 
     def test_a_container_without_networks_has_no_address(self) -> None:
         for settings in ({}, {"NetworkSettings": None}, {"NetworkSettings": {"Networks": None}}):
-            listed = views.listed({"Id": "c1", "Image": "i", "State": "exited", **settings})
+            listed = listed_view({"Id": "c1", "Image": "i", "State": "exited", **settings})
             self.assertEqual((dict(listed.addresses), listed.networks), ({}, frozenset()))
 
     def test_a_list_knows_no_times_no_restarts_and_how_it_ended(self) -> None:
-        listed = views.listed({"Id": "c1", "Image": "i", "State": "running"})
+        listed = listed_view({"Id": "c1", "Image": "i", "State": "running"})
         found = (listed.started_at, listed.finished_at, listed.restart_count, listed.exit_code)
         self.assertEqual(found, (None, None, 0, None))
 
@@ -78,7 +88,7 @@ class ViewsTest(unittest.TestCase):
             "Created": (False, ""),
             "": (False, ""),
         }.items():
-            listed = views.listed({"Id": "c1", "Image": "i", "State": "running", "Status": words})
+            listed = listed_view({"Id": "c1", "Image": "i", "State": "running", "Status": words})
             self.assertEqual((listed.up_for_an_hour, listed.health), expected, words)
 
     def test_dockers_nanoseconds_are_cut_to_microseconds(self) -> None:
@@ -121,6 +131,148 @@ class ViewsTest(unittest.TestCase):
     def test_a_container_that_ended_says_how(self) -> None:
         found = inspected("exited", ExitCode=137, OOMKilled=True)
         self.assertEqual((found.state, found.exit_code, found.oom_killed), (ContainerState.EXITED, 137, True))
+
+
+#: What may stand in the place of anything.
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    0,
+    -1,
+    2**31,
+    2**63,
+    10**40,
+    1.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "²",
+    "a\0b",
+    "\ud800",
+    "x" * 100_000,
+    "running\n",
+    [],
+    ["x"],
+    {},
+    {"x": "y"},
+    [[[]]],
+)
+
+
+class WhateverItIs(unittest.TestCase):
+    """Anything may stand anywhere: it is read or unknown, and never raises."""
+
+    WHOLE: Mapping[str, Any] = {
+        "Id": "c1",
+        "Name": "/galaxy-game-g1",
+        "Names": ["/galaxy-game-g1"],
+        "Image": "galaxy/game:1.0.0",
+        "Status": "Up 2 hours",
+        "Config": {"Image": "galaxy/game:1.0.0", "Labels": {"com.galaxy.game_id": "g1"}},
+        "Labels": {"com.galaxy.game_id": "g1"},
+        "State": {
+            "Status": "exited",
+            "ExitCode": 3,
+            "OOMKilled": False,
+            "StartedAt": NEVER,
+            "FinishedAt": NEVER,
+            "Health": {"Status": "healthy"},
+        },
+        "NetworkSettings": {"Networks": {"galaxy-net": {"IPAddress": "10.0.0.7", "GlobalIPv6Address": ""}}},
+        "HostConfig": {"NetworkMode": "galaxy-net"},
+        "RestartCount": 0,
+        "Type": "container",
+        "Action": "die",
+        "Actor": {"ID": "c1", "Attributes": {"com.galaxy.game_id": "g1", "signal": "15"}},
+        "time": 1,
+        "timeNano": 10**9 + 1,
+    }
+
+    def test_each_member_may_be_anything_or_missing(self) -> None:
+        for path in paths(self.WHOLE):
+            for odd in ODD:
+                self.read(changed(self.WHOLE, path, odd))
+            self.read(changed(self.WHOLE, path, None, missing=True))
+
+    def test_so_may_the_whole(self) -> None:
+        for odd in ODD:
+            self.read(odd)
+
+    def read(self, found: Any) -> None:
+        views = [decode.inspected(found), decode.inspected(found, "0" * 64), decode.listed(found)]
+        image, event = decode.image(found), decode.event(found)
+        for value in (*views, image, event, decode.image_run_by(found)):
+            text = repr(value)
+            self.assertLess(len(text), 6000)
+            self.assertNotRegex(text, r"\\x00|\\ud800")
+        for view in views:
+            if view is not None:
+                self.assertTrue(view.exit_code is None or abs(view.exit_code) < 2**31)
+                self.assertLess(view.restart_count, 2**31)
+        self.assertIsInstance(decode.has_network(found, "galaxy-net"), bool)
+
+    def test_a_state_of_a_later_docker_is_unknown_and_neither_alive_nor_ended(self) -> None:
+        for word in ("hibernating", "RUNNING", "running ", "", "unknown", None, 5, "x" * 1000, "a\0"):
+            view = inspected(word)  # type: ignore[arg-type]
+            self.assertEqual((view.state, view.alive, view.ended), (ContainerState.UNKNOWN, False, False), word)
+            self.assertLess(len(view.state_word), 70)
+
+    def test_what_was_cleaned_or_cut_is_no_game_id_no_reference_and_no_address(self) -> None:
+        for text in ("g1\0", "g1\n", "g" * 600, "g1\ud800", " g1", "g1\u200b"):
+            labels = {"com.galaxy.game_id": text, "com.galaxy.engine_image_ref": text}
+            view = listed_view({"Id": "c1", "Labels": labels, "Image": text, "State": "running"})
+            self.assertFalse(is_game_id(view.game_id))
+            with self.assertRaises(InvalidValue):
+                parse_image_ref(view.image_ref)
+        networks = {"n": {"IPAddress": "10.0.0.7\r\nHost: x"}}
+        self.assertEqual(listed_view({"Id": "c1", "NetworkSettings": {"Networks": networks}}).addresses, {})
+
+    def test_only_the_labels_that_are_read_are_kept(self) -> None:
+        labels = {f"label-{number}": "x" for number in range(1000)} | {"com.galaxy.game_id": "g1"}
+        self.assertEqual(listed_view({"Id": "c1", "Labels": labels}).labels, {"com.galaxy.game_id": "g1"})
+        labels = labels | {"com.galaxy.memory": "64m"}
+        self.assertEqual(decode.image({"Id": "i", "Config": {"Labels": labels}}).labels, {"com.galaxy.memory": "64m"})
+
+    def test_times_that_cannot_be_are_not_known(self) -> None:
+        for moment in (
+            "0000-01-01T00:00:00Z",
+            "10000-01-01T00:00:00Z",
+            "9999-12-31T23:59:59-14:00",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:00:60Z",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00+99:00",
+            "2026-01-01",
+            "\uff12026-01-01T00:00:00Z",
+            "now",
+        ):
+            self.assertIsNone(inspected("exited", FinishedAt=moment).finished_at, moment)
+
+    def test_an_answer_without_an_id_has_the_one_that_was_asked_for(self) -> None:
+        asked = "0123456789abcdef" * 4
+        answers: tuple[Any, ...] = ({}, {"Id": None}, None, [], {"Id": "a b"})
+        for found in answers:
+            self.assertEqual(decode.inspected(found, asked).container_id, asked)
+            self.assertEqual(decode.inspected(found, "galaxy-game-g1").container_id, "")
+
+
+def paths(value: Any) -> Iterator[tuple[str, ...]]:
+    """Where the members of a mapping stand, at any depth."""
+    for name, member in value.items():
+        yield (name,)
+        if isinstance(member, Mapping):
+            yield from ((name, *rest) for rest in paths(member))
+
+
+def changed(value: Any, path: tuple[str, ...], to: Any, *, missing: bool = False) -> dict[str, Any]:
+    """The mapping with something else in one place, or nothing."""
+    name, *rest = path
+    others = {key: member for key, member in value.items() if key != name}
+    if rest:
+        return others | {name: changed(value[name], tuple(rest), to, missing=missing)}
+    return others if missing else others | {name: to}
 
 
 def frame(content: bytes, stream: int = 1) -> bytes:

@@ -71,9 +71,11 @@ class Images:
 
 
 def full_reference(image_ref: str) -> str:
-    """The reference with its tag; Docker would take a bare name of hex digits for the beginning of an id."""
-    parsed = parse_image_ref(image_ref)
-    return image_ref if parsed.tag or parsed.digest else f"{image_ref}:latest"
+    """The reference as every Docker finds the image by it: with a tag, or with a digest and no tag.
+
+    Docker would take a bare name of hex digits for the beginning of an id.
+    """
+    return parse_image_ref(image_ref).pulled_as
 
 
 def _inspect(client: docker.APIClient, reference: str) -> dict[str, Any]:

@@ -160,7 +160,16 @@ class EngineTest(unittest.TestCase):
             self.assertEqual(self.runtime.list_games(), [])
 
     def test_a_host_that_cannot_be_read_is_refused_at_once(self) -> None:
-        for host in ("", "unix://", "ssh://x", "tcp://x", "tcp://x:99999", "https://x:2376", "/var/run/docker.sock"):
+        for host in (
+            "",
+            "unix://",
+            "ssh://x",
+            "tcp://",
+            "tcp://x:0",
+            "tcp://x:99999",
+            "https://x:2376",
+            "/var/run/docker.sock",
+        ):
             with self.assertRaisesRegex(InvalidValue, "expected unix:///path/to/socket or tcp://host:port"):
                 DockerRuntime(host)
 

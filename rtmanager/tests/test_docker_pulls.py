@@ -222,10 +222,15 @@ class PullTest(unittest.TestCase):
         last = len(self.daemon.requests) - 1 - self.daemon.requests[::-1].index(CREATE)
         return self.daemon.headers[last].get("X-Registry-Auth", "")
 
-    def test_credentials_that_cannot_be_read_are_named(self) -> None:
-        self.ensure()
+    def test_credentials_that_cannot_be_read_are_left_out_and_named_when_the_registry_asks_for_some(self) -> None:
         self.config.write_text(json.dumps({"auths": {"registry.test:5000": {"auth": "%"}}}))
-        with self.assertRaisesRegex(ImageUnavailable, "credentials cannot be read.*config.json"):
+        with self.assertLogs("rtmanager.tests.pulls", "WARNING"):
+            self.ensure(PullPolicy.ALWAYS)
+        self.assertEqual(self.sent_credentials(), "")
+        self.daemon.answers[CREATE] = partial(Exchange.refuse, status=500, message="unauthorized")
+        with self.assertRaisesRegex(
+            ImageUnavailable, "unauthorized .pulled without credentials: .*config.json.*base64"
+        ):
             self.ensure(PullPolicy.ALWAYS)
 
     def test_progress_is_logged_at_the_ends_and_rarely_between(self) -> None:

@@ -46,15 +46,19 @@ class Instance:
     def work(self) -> None:
         """Claim and end until nothing is due."""
         claims = -1
-        wait_until(lambda: not self.executor.live(), "the end of what runs")
+        wait_until(self._rests, "the end of what runs")
         while claims != (claims := self._claims()):
             self.executor.step()
-            wait_until(lambda: not self.executor.live(), "the end of what runs")
+            wait_until(self._rests, "the end of what runs")
 
     def once(self) -> None:
         """Claim once and wait for the end of that."""
         self.executor.step()
-        wait_until(lambda: not self.executor.live(), "the end of what runs")
+        wait_until(self._rests, "the end of what runs")
+
+    def _rests(self) -> bool:
+        self.executor.resume()
+        return not self.executor.live()
 
     def _claims(self) -> int:
         return sum(row.generation for row in self._world.store.operations.values())
@@ -571,7 +575,7 @@ class ImagesTest(ExecutorTestCase):
         with self.world.docker.holding("pull", IMAGE) as held:
             self.one.executor.step()
             held.wait_for(1)
-            wait_until(lambda: len(self.world.docker.called("ensure_image")) == 4)
+            wait_until(lambda: len(self.world.docker.called("request_image")) == 4)
         self.one.work()
         self.assertEqual(len(self.world.docker.called("pull")), 1)
         self.assertEqual(len(self.world.running()), 4)

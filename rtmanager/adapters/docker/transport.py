@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 import docker
-from requests import Response
+from docker.auth import AuthConfig
+from docker.constants import DEFAULT_TIMEOUT_SECONDS, DEFAULT_USER_AGENT
+from docker.utils.proxy import ProxyConfig
+from requests import Response, Session
 from requests.adapters import HTTPAdapter
 from requests.utils import get_encoding_from_headers
 from urllib3 import HTTPConnectionPool, Timeout
 from urllib3.connection import HTTPConnection
 
-from rtmanager.adapters.docker.lines import CONNECT_S, Address, EngineSocket, Lines
+from rtmanager.adapters.docker.lines import CONNECT_S, Address, EngineSocket, EngineTlsSocket, Lines
 
 if TYPE_CHECKING:
     from requests import PreparedRequest
@@ -38,8 +41,8 @@ class _Connection(HTTPConnection):
         self.sock = self._lines.dial()
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3 narrows http.client's type
-        if isinstance(self.sock, EngineSocket):
-            self.sock.allow(self._lines.allowance)
+        if isinstance(self.sock, (EngineSocket, EngineTlsSocket)):
+            self._lines.begin_answer(self.sock)
         return super().getresponse()
 
 
@@ -88,7 +91,16 @@ class EngineClient(docker.APIClient):
     """The SDK's client, over an adapter."""
 
     def __init__(self, base_url: str, api_version: str, adapter: EngineAdapter) -> None:
-        super().__init__(base_url=base_url, version=api_version)
+        # Not the SDK's own, which reads the docker CLI's config.json and ends in a TypeError where the CLI goes on.
+        Session.__init__(self)
+        self.base_url = base_url
+        self.timeout = DEFAULT_TIMEOUT_SECONDS
+        self.headers["User-Agent"] = DEFAULT_USER_AGENT
+        self.credstore_env = None
+        self._version = api_version
+        self._general_configs: dict[str, Any] = {}
+        self._proxy_configs = ProxyConfig()
+        self._auth_configs = AuthConfig({})
         self.trust_env = False  # no proxy of the environment between us and the engine
         self.mount("http://", adapter)
         self._adapter = adapter

@@ -96,6 +96,7 @@ class Pulls:
         self._running: Counter[str] = Counter()
         self._threads: set[threading.Thread] = set()
         self._timer: threading.Thread | None = None
+        self._looks_at = 0.0
         self._closed = False
 
     def join(self, image_ref: str) -> Waiter:
@@ -205,6 +206,8 @@ class Pulls:
 
     def _watch_time(self) -> None:
         """Have a thread that gives up what takes too long, for as long as there is something."""
+        if monotonic() + self._limits.total_s < self._looks_at:
+            self._changed.notify_all()
         if self._timer is None:
             self._timer = threading.Thread(target=self._give_up_in_time, name="pulls in time", daemon=True)
             self._threads.add(self._timer)
@@ -222,7 +225,8 @@ class Pulls:
                 for pull in [each for each in self._joinable.values() if each.until <= now]:
                     calls += self._end(pull, None, self._too_late(pull))
                 if not calls and self._joinable:
-                    self._changed.wait(max(0.0, min(pull.until for pull in self._joinable.values()) - now))
+                    self._looks_at = min(pull.until for pull in self._joinable.values())
+                    self._changed.wait(max(0.0, self._looks_at - now))
             _call_all(calls)
 
     def _too_late(self, pull: _Pull) -> ImageUnavailable:

@@ -59,6 +59,7 @@ class Engine:
         self.host = host
         self.deadlines = deadlines
         self._lines = Lines(address, ClientTls(tls) if tls else None)
+        self._may_expect_tls = address.path is None and not tls
         self._base_url = f"http://{_bracketed(address.host)}:{address.port}"
         self._adapter = EngineAdapter(address, self._lines, POOLED_CONNECTIONS)
         self._client: docker.APIClient | None = None
@@ -140,8 +141,10 @@ class Engine:
 
     def _no_answer(self, error: Exception, allowed: Allowance) -> Unavailable:
         tls = [each for each in causes(error) if isinstance(each, TlsFailed)]
-        if tls or (expected := expects_tls(causes(error))):
-            why = reason(tls[-1]) if tls else str(expected)
+        if tls:
+            why = reason(tls[-1])
+        elif self._may_expect_tls and (hint := expects_tls(causes(error))):
+            why = hint
         elif timed_out(error):
             waited_s = min(allowed.total_s, allowed.silence_s, allowed.begin_s or allowed.total_s)
             why = f"nothing within {waited_s:g} s; look for a stuck container, or restart Docker"

@@ -20,12 +20,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from rtmanager.adapters.docker.tls import ClientTls, explained
+from rtmanager.adapters.docker.tls import ClientTls, explained, never_answered
 from rtmanager.domain.errors import InvalidValue
 from rtmanager.domain.game import shown
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 #: Seconds to reach the engine; a socket on this host answers at once, a network in milliseconds.
 CONNECT_S = 5.0
@@ -123,13 +123,35 @@ class EngineSocket(_Limited):
 
 
 class EngineTlsSocket(_Limited, ssl.SSLSocket):
-    """A socket to the engine with TLS."""
+    """A socket to the engine with TLS.
+
+    With TLS 1.3 our side of the handshake ends before the daemon has looked at our certificate. One that it refuses
+    shows as an alert or as the end of the connection, when we send or receive for the first time.
+    """
+
+    _was_answered = False
 
     def _receive(self, buffer: WriteableBuffer, nbytes: int, flags: int) -> int:
         try:
-            return ssl.SSLSocket.recv_into(self, buffer, nbytes or None, flags)
+            received = ssl.SSLSocket.recv_into(self, buffer, nbytes or None, flags)
+            self._was_answered = self._was_answered or received > 0
+            failure: OSError | None = None if self._was_answered else never_answered()
         except ssl.SSLError as error:
             failure = explained(error)
+        except ConnectionResetError as error:
+            failure = error if self._was_answered else never_answered()
+        if failure is not None:
+            raise failure
+        return received
+
+    def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
+        try:
+            ssl.SSLSocket.sendall(self, data, flags)
+            return
+        except (ssl.SSLError, BrokenPipeError, ConnectionResetError) as error:
+            if self._was_answered:
+                raise
+            failure = never_answered() if not isinstance(error, ssl.SSLError) else explained(error, handshake=False)
         raise failure
 
 

@@ -201,7 +201,8 @@ class Pulls:
         pull.ended.set()
         if not self._closed:
             self._begin_next()
-        self._changed.notify_all()
+        if not self._joinable:
+            self._changed.notify_all()
         return [call for waiter in pull.waiting for call in waiter.calls]
 
     def _watch_time(self) -> None:

@@ -147,7 +147,15 @@ def _check_readable(name: str, path: str) -> None:
         raise failure
 
 
-def explained(error: ssl.SSLError) -> TlsFailed:
+def never_answered() -> TlsFailed:
+    """The daemon ended the connection when the handshake seemed to be over."""
+    return TlsFailed(
+        "the daemon ended the connection right after the handshake; if it runs, it does not accept our certificate: "
+        f"check {CERTIFICATE} and {KEY}"
+    )
+
+
+def explained(error: ssl.SSLError, *, handshake: bool = True) -> TlsFailed:
     """A failed handshake, or an alert in place of an answer, as an error that says what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
         unsigned = f"the daemon's certificate is not signed by the CA of {CA} ({error.verify_message})"
@@ -156,15 +164,19 @@ def explained(error: ssl.SSLError) -> TlsFailed:
     for marks, meaning in _SAID:
         if any(mark in words for mark in marks):
             return TlsFailed(meaning)
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) and not handshake:
+        return never_answered()
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return TlsFailed(f"the connection was closed in the handshake; if the daemon speaks no TLS there, unset {_ALL}")
     return TlsFailed(error.reason or str(error))
 
 
 def expects_tls(errors: Iterable[BaseException]) -> str | None:
-    """What to do when plain HTTP was spoken to a TLS port; None when that is not it."""
+    """What to do when plain HTTP was spoken to what may be a TLS port; None when that is not it."""
     for error in errors:
         words = str(error).lower()
         if _HTTP_TO_TLS in words or (isinstance(error, BadStatusLine) and _ALERT in str(error)):
             return f"it expects TLS there; set {_ALL}"
+        if isinstance(error, (ConnectionResetError, BrokenPipeError, BadStatusLine)):
+            return f"it ended the connection; if it expects TLS there, set {_ALL}"
     return None

@@ -18,7 +18,7 @@ them. `daemon` always means the Docker daemon, `engine` the game engine. The gui
 from harness.cases.docker import DockerTestCase, ServicesTestCase, start_services
 from harness.cases.runtime import RuntimeTestCase, unique_game_id
 from harness.errors import DaemonUnavailable, HarnessError, ImageUnavailable, WaitFailed
-from harness.fixtures import faults
+from harness.fixtures import faults, scripted_registry
 from harness.fixtures.container import Container, Mount
 from harness.fixtures.container import start as start_container
 from harness.fixtures.dockerd import OwnDaemon
@@ -73,6 +73,7 @@ __all__ = [
     "create_state_root",
     "engine_image",
     "faults",
+    "scripted_registry",
     "start_container",
     "start_docker_daemon",
     "start_postgres",

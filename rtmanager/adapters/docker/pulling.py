@@ -23,6 +23,7 @@ from rtmanager.adapters.docker.engine import Engine
 from rtmanager.adapters.docker.errors import pull_refused, timed_out, words
 from rtmanager.adapters.docker.lines import Allowance, Call
 from rtmanager.adapters.docker.pulls import PullLimits
+from rtmanager.domain.game import shown
 from rtmanager.domain.image_ref import ImageRef, parse_image_ref
 from rtmanager.operations.ports import ImageUnavailable
 
@@ -32,7 +33,17 @@ LOG_EVERY_S = 5.0
 #: Seconds that a credential helper has for its answer, and no more than a pull may be without progress.
 HELPER_S = 30.0
 
+#: Characters of a registry's words that are kept, layers that are counted, bytes that one line may have.
+MAX_WORDS = 2000
+MAX_LAYERS = 1000
+MAX_LINE_BYTES = 1 << 20
+
 _LAYER_DONE = frozenset({"Pull complete", "Already exists", "Download complete"})
+
+
+def bounded(text: str) -> str:
+    """Foreign words as a message may carry them; a registry's may be of any length."""
+    return text if len(text) <= MAX_WORDS else f"{text[:MAX_WORDS]}… ({len(text)} characters)"
 
 
 class Progress:
@@ -44,19 +55,28 @@ class Progress:
         self._advanced_at = now
 
     def read(self, line: dict[str, Any], now: float) -> None:
-        """Take one line in; `ImageUnavailable` with Docker's words when it reports an error."""
+        """Take one line in; `ImageUnavailable` with Docker's words when it reports an error.
+
+        What is of another type than it should be is passed over: progress is for the log.
+        """
         if "error" in line or "errorDetail" in line:
-            detail = line.get("errorDetail") or {}
-            raise ImageUnavailable(str(detail.get("message") or line.get("error")))
+            detail = line.get("errorDetail")
+            said = (detail.get("message") if isinstance(detail, dict) else None) or line.get("error")
+            raise ImageUnavailable(bounded(str(said)))
         status, layer = str(line.get("status", "")), line.get("id")
         if not status.startswith("Retrying"):
             self._advanced_at = now
-        if layer is None or status.startswith("Pulling from"):
+        if not isinstance(layer, str) or status.startswith("Pulling from"):
             return
-        self._layers[layer] = status
-        detail = line.get("progressDetail") or {}
-        if status == "Downloading" and "current" in detail:
-            self._bytes[layer] = (detail["current"], detail.get("total") or 0)
+        if layer not in self._layers and len(self._layers) >= MAX_LAYERS:
+            return
+        self._layers[layer] = bounded(status)
+        detail = line.get("progressDetail")
+        if status != "Downloading" or not isinstance(detail, dict):
+            return
+        current, total = detail.get("current"), detail.get("total") or 0
+        if isinstance(current, int) and isinstance(total, int):
+            self._bytes[layer] = (current, total)
 
     def idle_s(self, now: float) -> float:
         """Seconds since something moved."""
@@ -97,7 +117,7 @@ class Puller:
         except HelperHangs as error:
             raise ImageUnavailable(pull_refused(image_ref, str(error))) from error
         except APIError as error:
-            raise ImageUnavailable(pull_refused(image_ref, words(error) + note)) from error
+            raise ImageUnavailable(pull_refused(image_ref, bounded(words(error)) + note)) from error
         except ImageUnavailable as error:
             raise ImageUnavailable(pull_refused(image_ref, str(error) + note)) from error
         finally:
@@ -152,7 +172,26 @@ def _request(client: docker.APIClient, ref: ImageRef, credentials: str) -> Respo
 
 
 def _lines(response: Response) -> Iterator[dict[str, Any]]:
-    """The JSON objects of the stream as they come; an end in the middle is an error of `requests`."""
-    for line in response.iter_lines():
-        if line.strip():
-            yield json.loads(line)
+    """The JSON objects of the stream as they come, others passed over; an end in the middle is an error of `requests`.
+
+    Raises `ImageUnavailable` for what is no stream of JSON lines.
+    """
+    rest = b""
+    for piece in response.iter_content(None):
+        *lines, rest = (rest + piece).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            raise ImageUnavailable(f"Docker's answer has a line of more than {MAX_LINE_BYTES} bytes")
+        for line in lines:
+            yield from _objects(line)
+    yield from _objects(rest)
+
+
+def _objects(line: bytes) -> Iterator[dict[str, Any]]:
+    if not line.strip():
+        return
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ImageUnavailable(f"Docker's answer is no JSON: {shown(line.decode(errors='replace'), 200)}") from None
+    if isinstance(found, dict):
+        yield found

@@ -18,7 +18,7 @@ them. `daemon` always means the Docker daemon, `engine` the game engine. The gui
 from harness.cases.docker import DockerTestCase, ServicesTestCase, start_services
 from harness.cases.runtime import RuntimeTestCase, unique_game_id
 from harness.errors import DaemonUnavailable, HarnessError, ImageUnavailable, WaitFailed
-from harness.fixtures import faults
+from harness.fixtures import faults, scripted_registry
 from harness.fixtures.certificates import Authority, Certificate
 from harness.fixtures.certificates import create as create_authority
 from harness.fixtures.container import Container, Mount
@@ -92,6 +92,7 @@ __all__ = [
     "faults",
     "label_image",
     "labels_of_size",
+    "scripted_registry",
     "start_container",
     "start_docker_daemon",
     "start_pgbouncer",

@@ -10,6 +10,7 @@ SHORT: dict[str, int] = {
     "containers": 60,
     "entries": 400,
     "http": 600,
+    "references": 600,
     "slow_clients": 66,
 }
 SEED = 20261201

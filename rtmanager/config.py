@@ -46,6 +46,9 @@ class Config:
     intents_per_minute: int = 60
     silence_timeout_s: float = 8.0
     docker_host: str = "unix:///var/run/docker.sock"
+    docker_tls_ca: str = ""
+    docker_tls_certificate: str = ""
+    docker_tls_key: str = ""
     docker_network: str = "galaxy-net"
     game_state_dir_mode: int = 0o750
     game_state_owner_uid: int = 0
@@ -61,6 +64,7 @@ class Config:
     docker_log_options: Mapping[str, str] = field(default_factory=lambda: {"max-size": "10m", "max-file": "3"})
     image_pull_timeout_s: float = 600.0
     image_pull_progress_timeout_s: float = 60.0
+    pulls_per_registry: int = 8
     first_start_watch_s: float = 0.25
     max_parallel_operations: int = 32
     inspect_interval_s: float = 30.0
@@ -101,7 +105,7 @@ class Config:
         A variable that is set to nothing counts as not set, as in a compose file with an empty substitution.
         """
         found: dict[str, Any] = {}
-        faults = [*_read_all(environment, found), *_shared_streams(found), *_needless_tls(found)]
+        faults = [*_read_all(environment, found), *_shared_streams(found), *_redis_tls(found), *_docker_tls(found)]
         if faults:
             raise ConfigError(faults)
         streams = {stream: found.pop(f"stream_{stream}") for stream in Stream}
@@ -142,7 +146,7 @@ def _shared_streams(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _needless_tls(found: Mapping[str, Any]) -> list[str]:
+def _redis_tls(found: Mapping[str, Any]) -> list[str]:
     """Certificates for a connection that is not encrypted: somebody believes that it is."""
     address = found.get("redis_addr")
     if address is None or address.tls:
@@ -156,6 +160,24 @@ def _needless_tls(found: Mapping[str, Any]) -> list[str]:
         for name in ("redis_tls_ca", "redis_tls_cert", "redis_tls_key")
         if found.get(name)
     ]
+
+
+def _docker_tls(found: Mapping[str, Any]) -> list[str]:
+    """Settings of TLS that mean nothing without each other."""
+    names = {
+        "docker_tls_ca": "RTMANAGER_DOCKER_TLS_CA",
+        "docker_tls_certificate": "RTMANAGER_DOCKER_TLS_CERT",
+        "docker_tls_key": "RTMANAGER_DOCKER_TLS_KEY",
+    }
+    given = {names[attribute] for attribute in names if found.get(attribute)}
+    faults = []
+    if given and str(found.get("docker_host", "tcp:")).startswith("unix:"):
+        faults.append(f"{' and '.join(sorted(given))}: TLS is for a tcp:// address in RTMANAGER_DOCKER_HOST")
+    pair = ("RTMANAGER_DOCKER_TLS_CERT", "RTMANAGER_DOCKER_TLS_KEY")
+    if len(given.intersection(pair)) == 1:
+        [missing] = set(pair) - given
+        faults.append(f"{missing} is not set: a client certificate needs its key, and a key its certificate")
+    return faults
 
 
 def unknown_names(environment: Mapping[str, str]) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from rtmanager.adapters.docker import DockerRuntime
 from rtmanager.adapters.docker.events import DockerEvents
+from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.server import ask as ask_postgres
 from rtmanager.adapters.postgres.server import examine as examine_postgres
@@ -62,6 +63,7 @@ class Dependencies:
     @classmethod
     def of(cls, config: Config, logger: logging.Logger) -> Dependencies:
         """Build them all; contacts nobody."""
+        tls = TlsFiles(config.docker_tls_ca, config.docker_tls_certificate, config.docker_tls_key)
         return cls(
             database=Database(
                 config.postgres_dsn,
@@ -80,13 +82,15 @@ class Dependencies:
             ),
             docker=DockerRuntime(
                 config.docker_host,
+                tls=tls,
+                pulls_per_registry=config.pulls_per_registry,
                 pull_total_s=config.image_pull_timeout_s,
                 pull_no_progress_s=config.image_pull_progress_timeout_s,
                 first_start_watch_s=config.first_start_watch_s,
                 logger=logger,
             ),
-            watched_docker=DockerRuntime(config.docker_host, logger=logger),
-            docker_events=DockerEvents(config.docker_host),
+            watched_docker=DockerRuntime(config.docker_host, tls=tls, logger=logger),
+            docker_events=DockerEvents(config.docker_host, tls=tls),
             probes=EngineProbes(),
             state_directories=HostStateDirectories(
                 config.game_state_root,

@@ -173,6 +173,10 @@ def absolute_path(text: str) -> str:
     return "/" + "/".join(part for part in text.split("/") if part not in ("", "."))
 
 
+def optional_path(text: str) -> str:
+    return absolute_path(text) if text else ""
+
+
 def directory_mode(text: str) -> int:
     if not re.fullmatch(r"0?[0-7]{3,4}", text) or not int(text, 8) & 0o700 == 0o700:
         raise Bad("an octal directory mode that lets its owner read, write and enter, such as 0750")

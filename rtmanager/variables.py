@@ -137,7 +137,28 @@ VARIABLES: tuple[Variable, ...] = (
         "docker_host",
         values.docker_host,
         "unix:///var/run/docker.sock",
-        "the Docker daemon",
+        "the Docker daemon, `unix:///path` or `tcp://host[:port]`",
+    ),
+    Variable(
+        "RTMANAGER_DOCKER_TLS_CA",
+        "docker_tls_ca",
+        values.optional_path,
+        "",
+        "for TLS to a `tcp://` daemon: PEM file with the CA that signed its certificate; without it the system's CAs",
+    ),
+    Variable(
+        "RTMANAGER_DOCKER_TLS_CERT",
+        "docker_tls_certificate",
+        values.optional_path,
+        "",
+        "PEM file with the client certificate that is shown to the daemon (`--tlsverify` asks for one)",
+    ),
+    Variable(
+        "RTMANAGER_DOCKER_TLS_KEY",
+        "docker_tls_key",
+        values.optional_path,
+        "",
+        "PEM file with the key of that certificate, without a password",
     ),
     Variable(
         "RTMANAGER_DOCKER_NETWORK",
@@ -257,6 +278,13 @@ VARIABLES: tuple[Variable, ...] = (
         values.duration,
         "1m",
         "how long a pull may show no progress",
+    ),
+    Variable(
+        "RTMANAGER_PULLS_PER_REGISTRY",
+        "pulls_per_registry",
+        values.whole(1, 100),
+        "8",
+        "how many images are pulled from one registry at once; others wait, as long as one pull may take at most",
     ),
     Variable(
         "RTMANAGER_FIRST_START_WATCH",

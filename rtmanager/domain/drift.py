@@ -28,7 +28,7 @@ from rtmanager.domain.errors import InvalidValue
 from rtmanager.domain.findings import Finding, LastExit, Stray
 from rtmanager.domain.game import container_name, engine_endpoint, is_game_id, shown
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
-from rtmanager.domain.image_ref import parse_image_ref
+from rtmanager.domain.image_ref import ImageRef, parse_image_ref
 from rtmanager.domain.operation import LogEntry, OpKind, OpSource, Outcome
 from rtmanager.domain.record import RuntimeRecord, Status
 
@@ -257,11 +257,14 @@ def _why_wrong_image(view: ContainerView) -> str | None:
         runs = labelled if view.image_ref.startswith("sha256:") else parse_image_ref(view.image_ref)
     except InvalidValue as error:
         return f"has no image that could be recorded: {error}"
-    if (labelled.tag or "latest", labelled.digest) != (runs.tag or "latest", runs.digest) or not _same_name(
-        labelled.name, runs.name
-    ):
+    if _version(labelled) != _version(runs) or not _same_name(labelled.name, runs.name):
         return f"runs {view.image_ref}, its label says {_image_ref(view)}"
     return None
+
+
+def _version(ref: ImageRef) -> str:
+    """Of a tag and a digest, the digest: Docker looks at nothing else then."""
+    return ref.digest or ref.tag or "latest"
 
 
 def _same_name(one: str, other: str) -> bool:

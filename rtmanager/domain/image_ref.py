@@ -1,8 +1,10 @@
 """Image references (`registry/path:tag@digest`) and the rule by which a game may be patched.
 
-The grammar is the one of the distribution project's `reference` package (Docker itself uses it), without its
-historical special cases for 64 hex digits. Versions follow Semantic Versioning 2.0.0; a leading `v` is allowed
-and, since a tag cannot hold `+`, a build part may also be absent.
+Accepted is what every Docker daemon from 20.10 on can read: the grammar of the distribution project's `reference`
+package as it was then and as it is now, without what only one of them takes (an IPv6 registry, a registry that only
+its upper case marks as one) and without names that Docker takes for something else (image ids, `scratch`).
+Versions follow Semantic Versioning 2.0.0; a leading `v` is allowed and, since a tag cannot hold `+`, a build part may
+also be absent.
 """
 
 from __future__ import annotations
@@ -13,14 +15,13 @@ from dataclasses import dataclass
 from rtmanager.domain.errors import InvalidValue
 from rtmanager.domain.game import shown
 
-_DOMAIN_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
-_HOST = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[0-9a-fA-F:]+\])"
+_HOST_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
+_REGISTRY = re.compile(rf"{_HOST_PART}(?:\.{_HOST_PART})*(?::(?P<port>[0-9]{{1,5}}))?")
 _PATH_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REFERENCE = re.compile(
-    rf"(?P<name>(?:{_HOST}(?::[0-9]{{1,5}})?/)?{_PATH_PART}(?:/{_PATH_PART})*)"
-    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
-    r"(?:@(?P<digest>[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}))?"
-)
+_PATH = re.compile(rf"{_PATH_PART}(?:/{_PATH_PART})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 _NUMBER = r"(0|[1-9][0-9]*)"
 _PRE_RELEASE = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
 _BUILD = r"[0-9A-Za-z-]+"
@@ -30,18 +31,38 @@ _SEMVER = re.compile(
 )
 
 MAX_LENGTH = 512
-#: The longest name, and the form of a digest, that Docker takes.
+#: The longest name that every Docker takes, with its registry; newer ones count the registry no more.
 MAX_NAME_LENGTH = 255
-_DIGESTS = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
+
+#: The registry of a name that begins with none, as Docker writes it; and its older name.
+DEFAULT_REGISTRY = "docker.io"
+_LEGACY_REGISTRY = "index.docker.io"
+#: Where single names are on the default registry.
+_OFFICIAL = "library/"
+#: Names without registry that mean something else to Docker.
+_RESERVED = {
+    "scratch": "Docker reserves this name for the empty image",
+    "sha256": "Docker takes it for the id of an image",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """A parsed reference: `name` with its registry, then `tag` and `digest` where they were given."""
+    """A parsed reference: `name` as it was given, then `tag` and `digest` where they were given."""
 
     name: str
     tag: str | None
     digest: str | None
+
+    @property
+    def registry(self) -> str:
+        """The registry that has it, as Docker names it: `docker.io` when the reference names none."""
+        return _split(self.name)[0]
+
+    @property
+    def pulled_as(self) -> str:
+        """The reference by which Docker finds it, once and for all: of a tag and a digest, the digest."""
+        return f"{self.name}@{self.digest}" if self.digest else f"{self.name}:{self.tag or 'latest'}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -54,18 +75,63 @@ class Version:
 
 
 def parse_image_ref(text: str) -> ImageRef:
-    """The parts of an image reference; `InvalidValue` when Docker could not read it."""
-    match = _REFERENCE.fullmatch(text) if len(text) <= MAX_LENGTH else None
-    if match is None or len(match["name"]) > MAX_NAME_LENGTH or not _known_digest(match["digest"]):
-        raise InvalidValue(
-            f"image_ref {shown(text)} is not an image reference: expected [registry[:port]/]name[:tag][@digest], "
-            f"the name in lower case, at most {MAX_LENGTH} characters"
-        )
-    return ImageRef(match["name"], match["tag"], match["digest"])
+    """The parts of an image reference; `InvalidValue` when a Docker from 20.10 on could not read it."""
+    if len(text) > MAX_LENGTH:
+        raise _refusal(text, f"it has {len(text)} characters")
+    rest, at, digest = text.partition("@")
+    if at and not _DIGEST.fullmatch(digest):
+        raise _refusal(text, "the digest is not sha256:, sha384: or sha512: with 64, 96 or 128 digits 0-9a-f")
+    before, colon, tag = rest.rpartition(":")
+    if not colon or "/" in tag:  # a colon before a slash is that of a port
+        before, colon, tag = rest, "", ""
+    if colon and not _TAG.fullmatch(tag):
+        raise _refusal(text, f"the tag {shown(tag, 40)} is not 1 to 128 letters, digits or _ . - (no . or - first)")
+    problem = _why_no_name(before)
+    if problem is not None:
+        raise _refusal(text, problem)
+    return ImageRef(before, tag or None, digest or None)
 
 
-def _known_digest(digest: str | None) -> bool:
-    return digest is None or _DIGESTS.fullmatch(digest) is not None
+def _split(name: str) -> tuple[str, str]:
+    """Registry and path as Docker reads them: only a first part with `.` or `:`, or `localhost`, is a registry."""
+    first, slash, rest = name.partition("/")
+    if slash and (first == "localhost" or any(mark in first for mark in ".:")):
+        registry, path = (DEFAULT_REGISTRY if first == _LEGACY_REGISTRY else first), rest
+    else:
+        registry, path = DEFAULT_REGISTRY, name
+    if registry == DEFAULT_REGISTRY and "/" not in path:
+        path = f"{_OFFICIAL}{path}"
+    return registry, path
+
+
+def _why_no_name(name: str) -> str | None:
+    """What is wrong with the part before tag and digest; None when nothing is."""
+    registry, path = _split(name)
+    if registry.startswith("["):
+        return "not every Docker reads an IPv6 address here: give the registry a host name"
+    match = _REGISTRY.fullmatch(registry)
+    if match is None or (match["port"] is not None and not 0 < int(match["port"]) < 65536):
+        return f"{shown(registry, 40)} is not a registry: expected host or host:port"
+    if not _PATH.fullmatch(path):
+        if _PATH.fullmatch(path.lower()):
+            return "the name has to be in lower case (only a registry with a dot or a port may have capitals)"
+        return f"the name {shown(name, 40)} is not parts of a-z, 0-9 with single . or _ or any - between them"
+    if len(f"{registry}/{path}") > MAX_NAME_LENGTH:
+        return f"the name is longer than {MAX_NAME_LENGTH} characters when Docker has written it out as {registry}/…"
+    official = path.removeprefix(_OFFICIAL)
+    if registry == DEFAULT_REGISTRY and "/" not in official:
+        if official in _RESERVED:
+            return f"{_RESERVED[official]}: give the image another name"
+        if _IMAGE_ID.fullmatch(official):
+            return "Docker takes 64 hexadecimal digits for the id of an image: give its name"
+    return None
+
+
+def _refusal(text: str, why: str) -> InvalidValue:
+    return InvalidValue(
+        f"image_ref {shown(text)} is not an image reference: {why}; expected [registry[:port]/]name[:tag][@digest], "
+        f"at most {MAX_LENGTH} characters"
+    )
 
 
 def version_of(text: str) -> Version:

@@ -12,13 +12,15 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from time import monotonic
 
 from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.operation import Ending, Operation, OpKind, Outcome
 from rtmanager.logs import about
 from rtmanager.operations.completions import Completions
-from rtmanager.operations.operator import HalfDone, Operator, Sight
+from rtmanager.operations.operator import HalfDone, Operator, Sight, Waiting
 from rtmanager.operations.store import OperationQueue, OwnershipLost, RecordChanged, StoreRefused, Verdict
+from rtmanager.operations.waiting import Parked, WaitingOperations
 from rtmanager.operations.wake import Wake
 
 #: How soon a job is tried again that found a dependency away, and how many times that at most; short, since what
@@ -34,6 +36,11 @@ STORE_PAUSE_S = 0.2
 LAUNCHING_SHARE = 0.75
 LAUNCHING = frozenset({OpKind.START, OpKind.RESTART, OpKind.PATCH})
 QUICK = frozenset({OpKind.STOP, OpKind.CLEANUP})
+
+#: As many operations may wait for pulls here; each takes some kilobytes and a row of the heartbeat. One more is due
+#: again after so many seconds.
+WAITING_LIMIT = 5000
+WAITING_DELAY_S = 60.0
 
 #: How long `join` waits for a thread that nothing holds any more; one in a hung file system may never end.
 JOIN_S = 5.0
@@ -77,24 +84,40 @@ class Executor:
         # By thread and not by operation: one that was lost and claimed again here is worked on twice for a moment.
         self._live: dict[threading.Thread, Operation] = {}
         self._idle = threading.Condition()
+        self._waiting = WaitingOperations(self._some_are_ready)
         self._stopping = threading.Event()
 
     def step(self) -> bool:
         """Claim what fits; whether there may be more."""
         if self._stopping.is_set():
             return False
-        live = self.live()
-        free = self._slots - len(live)
-        launching = sum(operation.request.kind in LAUNCHING for operation in live)
-        free_for_launching = min(free, self._launching_slots - launching)
+        self.resume()
+        free, free_for_launching = self._free_slots()
         if free_for_launching > 0:
             return self._claim(free_for_launching, LAUNCHING | QUICK)
         return free > 0 and self._claim(free, QUICK)
 
     def live(self) -> Sequence[Operation]:
-        """What is worked on right now."""
+        """What is claimed here right now: worked on, or waiting for a pull."""
         with self._idle:
-            return list(self._live.values())
+            return [*self._live.values(), *self._waiting.operations()]
+
+    def _free_slots(self) -> tuple[int, int]:
+        """Free slots, and how many of them an operation that needs an image may have."""
+        with self._idle:
+            kinds = [operation.request.kind for operation in self._live.values()]
+        free = self._slots - len(kinds)
+        return free, min(free, self._launching_slots - sum(kind in LAUNCHING for kind in kinds))
+
+    def resume(self) -> None:
+        """Go on with what waited for a pull that has ended; before anything new, and in slots like that."""
+        while self._free_slots()[1] > 0 and (parked := self._waiting.next_ready()) is not None:
+            self._begin(parked.operation, parked.sight, again=parked.again)
+
+    def _some_are_ready(self) -> None:
+        self._wake.set()
+        with self._idle:
+            self._idle.notify_all()
 
     def works_on(self, game_id: str) -> bool:
         """Whether one of them is about this game."""
@@ -105,10 +128,17 @@ class Executor:
         return {operation.operation_id for operation in self.live()}
 
     def stop(self, timeout_s: float) -> None:
-        """Claim nothing more, and let what runs end within `timeout_s`."""
+        """Claim nothing more, and let what runs, or waits for a pull, end within `timeout_s`."""
         self._stopping.set()
+        until = monotonic() + timeout_s
         with self._idle:
-            self._idle.wait_for(lambda: not self._live, timeout_s)
+            while self._live or len(self._waiting):
+                self.resume()
+                if not self._idle.wait(max(0.0, until - monotonic())):
+                    break
+        for operation in self._waiting.close():
+            with about_operation(operation):
+                self._report_handed_back(operation)
 
     def join(self) -> None:
         """Wait for the threads, which nothing should hold by now, then hand back to the queue what is left."""
@@ -152,9 +182,9 @@ class Executor:
                     self._report(operation, ending)
         return ended
 
-    def _begin(self, operation: Operation, sight: Sight | None) -> None:
+    def _begin(self, operation: Operation, sight: Sight | None, *, again: bool = False) -> None:
         name = f"rtm-operation-{operation.operation_id}"
-        thread = threading.Thread(target=self._work, args=(operation, sight), name=name, daemon=True)
+        thread = threading.Thread(target=self._work, args=(operation, sight, again), name=name, daemon=True)
         with self._idle:
             self._live[thread] = operation
         try:
@@ -164,17 +194,15 @@ class Executor:
                 del self._live[thread]
             raise
 
-    def _work(self, operation: Operation, sight: Sight | None) -> None:
+    def _work(self, operation: Operation, sight: Sight | None, again: bool) -> None:
         with about_operation(operation):
             try:
                 self._logger.info("operation begins", extra={"op_kind": operation.request.kind.value})
-                self._run_to_end(operation, sight)
+                self._run_to_end(operation, sight, again=again)
             except OwnershipLost:
                 self._logger.warning("operation was taken over, it ends here")
             except HandedBack:
-                self._logger.info("operation goes on elsewhere or later")
-                left = f"this instance stops; operation {operation.operation_id} goes on with the next one"
-                self._completions.announce(operation.operation_id, Unavailable("rtmanager", left))
+                self._report_handed_back(operation)
             except Exception as error:  # a defect; it is claimed and not worked on, so the lease brings it back
                 self._logger.exception("operation could not be ended")
                 self._defect(error)
@@ -184,14 +212,22 @@ class Executor:
                     self._idle.notify_all()
                 self._wake.set()
 
-    def _run_to_end(self, operation: Operation, sight: Sight | None = None) -> None:
+    def _report_handed_back(self, operation: Operation) -> None:
+        self._logger.info("operation goes on elsewhere or later")
+        left = f"this instance stops; operation {operation.operation_id} goes on with the next one"
+        self._completions.announce(operation.operation_id, Unavailable("rtmanager", left))
+
+    def _run_to_end(self, operation: Operation, sight: Sight | None = None, *, again: bool = False) -> None:
         # What an earlier try did may be half of it; that has to be finished, whatever this one finds.
-        again = operation.generation > 1
+        again = again or operation.generation > 1
         while True:
             try:
                 ending = self._decide(operation, sight, again=again)
                 if ending is not None:
                     self._write(operation, ending)
+                return
+            except Waiting as waiting:
+                self._put_aside(operation, waiting, again=again)
                 return
             except RecordChanged as error:
                 self._logger.info("record changed, deciding again", extra={"error": str(error)})
@@ -207,7 +243,7 @@ class Executor:
     def _decide(self, operation: Operation, sight: Sight | None, *, again: bool) -> Ending | None:
         """The ending; None when the operation was put off. Raises `Unavailable` for PostgreSQL only."""
         try:
-            return self._operator.run(operation, sight)
+            return self._operator.run(operation, sight, may_wait=True)
         except Unavailable as error:
             if self._stopping.is_set():
                 raise HandedBack from error
@@ -217,6 +253,20 @@ class Executor:
                 self._put_off(operation, error)
                 return None
             return self._operator.gave_up(operation, ErrorCode.SERVICE_UNAVAILABLE, str(error))
+
+    def _put_aside(self, operation: Operation, waiting: Waiting, *, again: bool) -> None:
+        """Let it wait for a pull without a thread. Raises `HandedBack`."""
+        if len(self._waiting) >= WAITING_LIMIT:
+            waiting.pull.leave()
+            why = f"{WAITING_LIMIT} operations wait for pulls already"
+            self._until_stored(lambda: self._queue.defer(operation, delay_s=WAITING_DELAY_S, why=why))
+            left = f"{why}; operation {operation.operation_id} goes on by itself later"
+            self._completions.announce(operation.operation_id, Unavailable("docker", left))
+            return
+        self._logger.info("operation waits for a pull")
+        if not self._waiting.add(Parked(operation, waiting.sight, waiting.pull, again)):
+            waiting.pull.leave()
+            raise HandedBack
 
     def _write(self, operation: Operation, ending: Ending) -> None:
         """Write the ending. Raises `OwnershipLost`, `RecordChanged` or `StoreRefused`."""

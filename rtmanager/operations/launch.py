@@ -16,9 +16,11 @@ from rtmanager.domain.messages import epoch_ms
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.ports import (
     ContainerNotFound,
+    Image,
     ImageUnavailable,
     LaunchFailed,
     NameTaken,
+    PullPending,
     StateDirectoryInvalid,
     StillRunning,
 )
@@ -41,7 +43,10 @@ def check_names(game_id: str, image_ref: str) -> None:
 
 
 def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
-    """Check, pull, read the limits, make the directory. Raises `OperationFailed`; changes nothing that runs."""
+    """Check, pull, read the limits, make the directory; changes nothing that runs.
+
+    Raises `OperationFailed`, or `PullPending` when the progress may wait for a pull without a thread.
+    """
     game_id, settings = progress.operation.game_id, tools.settings
     progress.image_ref = image_ref
     check_names(game_id, image_ref)
@@ -51,7 +56,7 @@ def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
             f"the network {settings.network!r} does not exist; create it: docker network create {settings.network}",
         )
     try:
-        image = tools.runtime.ensure_image(image_ref, settings.pull_policy)
+        image = _image(progress, tools, image_ref)
         state_path = tools.state_directories.prepare(game_id)
     except ImageUnavailable as error:
         raise OperationFailed(ErrorCode.IMAGE_PULL_FAILED, str(error)) from error
@@ -72,6 +77,18 @@ def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
         log_driver=settings.log_driver,
         log_options=settings.log_options,
     )
+
+
+def _image(progress: Progress, tools: Tools, image_ref: str) -> Image:
+    """The image. Raises `PullPending` when the operation may be put aside until it has been pulled."""
+    if progress.pull is None:
+        found = tools.runtime.request_image(image_ref, tools.settings.pull_policy)
+        if isinstance(found, Image):
+            return found
+        progress.pull = found
+        if progress.may_wait:
+            raise PullPending(found)
+    return progress.pull.image()
 
 
 def launch(progress: Progress, tools: Tools, spec: ContainerSpec) -> None:

@@ -14,7 +14,7 @@ from rtmanager.domain.errors import ErrorCode, OperationFailed, Unavailable
 from rtmanager.domain.operation import Ending, Operation, OpKind
 from rtmanager.domain.record import Status
 from rtmanager.operations.cleanup import cleanup
-from rtmanager.operations.ports import ContainerNotFound
+from rtmanager.operations.ports import ContainerNotFound, ImagePull, PullPending
 from rtmanager.operations.progress import Progress
 from rtmanager.operations.recreate import patch, restart
 from rtmanager.operations.start import nothing_to_start, start
@@ -46,6 +46,15 @@ class Sight:
     ending: Ending | None
 
 
+class Waiting(Exception):
+    """The operation goes on from `sight` when `pull` has ended."""
+
+    def __init__(self, sight: Sight, pull: ImagePull) -> None:
+        super().__init__("waits for a pull")
+        self.sight = sight
+        self.pull = pull
+
+
 class HalfDone(Unavailable):
     """A dependency went away when a part of the operation was done already: it has to be finished some time."""
 
@@ -57,17 +66,21 @@ class Operator:
         self._records = records
         self._tools = tools
 
-    def run(self, operation: Operation, sight: Sight | None = None) -> Ending:
+    def run(self, operation: Operation, sight: Sight | None = None, *, may_wait: bool = False) -> Ending:
         """Do what the operation asks; `sight` if it was looked at just now.
 
-        Raises `OwnershipLost`, `Unavailable` or `HalfDone`.
+        Raises `OwnershipLost`, `Unavailable` or `HalfDone`; with `may_wait` also `Waiting`, in place of a thread that
+        waits for a pull.
         """
         sight = sight or self._sight(self._progress(operation))
         if sight.ending is not None:
             return sight.ending
         progress = sight.progress
+        progress.may_wait = may_wait
         try:
             return self._in_words(progress, lambda: self._work(progress))
+        except PullPending as pending:
+            raise Waiting(sight, pending.pull) from pending
         except Unavailable as error:
             if progress.record is progress.seen and (error.untouched or not progress.committed):
                 raise
@@ -124,7 +137,7 @@ class Operator:
             return work()
         except OperationFailed as error:
             return progress.failed(error.code, error.message)
-        except (Unavailable, OwnershipLost):
+        except (Unavailable, OwnershipLost, PullPending):
             raise
         except Exception as error:  # a defect: the asker gets an answer, the log the traceback, what was done is kept
             operation_id = progress.operation.operation_id

@@ -52,6 +52,30 @@ class Image:
     labels: Mapping[str, str]
 
 
+class ImagePull(Protocol):
+    """A pull that a caller waits for without a thread of its own. Whoever got one ends with `image` or `leave`."""
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Call back once the pull has ended, at once if it has; from any thread, so it has to be quick."""
+        ...
+
+    def image(self) -> Image:
+        """Wait for the end: the image, or what `ensure_image` raises."""
+        ...
+
+    def leave(self) -> None:
+        """Wait no more. A pull that nobody waits for is broken off, and no later caller joins it."""
+        ...
+
+
+class PullPending(Exception):
+    """An operation can only go on when `pull` has ended."""
+
+    def __init__(self, pull: ImagePull) -> None:
+        super().__init__("waits for a pull")
+        self.pull = pull
+
+
 def unconditionally() -> None:
     """Nothing stands against it."""
 
@@ -76,6 +100,10 @@ class ContainerRuntime(Protocol):
 
         With `IF_MISSING` and the image present no registry is asked. Raises `ImageUnavailable`.
         """
+        ...
+
+    def request_image(self, image_ref: str, policy: PullPolicy) -> Image | ImagePull:
+        """As `ensure_image`, but where that would wait for a pull, the pull to wait for."""
         ...
 
     def launch(self, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> str:

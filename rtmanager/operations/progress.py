@@ -16,6 +16,7 @@ from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import INTENT_OF, Message, intent, job_result
 from rtmanager.domain.operation import Ending, LogEntry, Operation, OpKind, Outcome
 from rtmanager.domain.record import RecordChange, RuntimeRecord
+from rtmanager.operations.ports import ImagePull
 from rtmanager.operations.tools import Clock
 
 
@@ -31,6 +32,9 @@ class Progress:
         self.image_ref = operation.request.image_ref or (seen.current_image_ref if seen else None) or ""
         #: The container that this operation started: taken away again if its record cannot be written.
         self.launched: str | None = None
+        #: Whether the operation may be put aside while an image is pulled, and the pull that it waited for.
+        self.may_wait = False
+        self.pull: ImagePull | None = None
         #: Whether something may have been done to a container: from then on the operation has to be finished.
         self.committed = False
         self._clock = clock

@@ -24,7 +24,8 @@ def nothing_to_start(progress: Progress) -> Ending | None:
 def start(progress: Progress, tools: Tools) -> Ending:
     """Start a game that does not run. Raises `OperationFailed`, `OwnershipLost` or `Unavailable`."""
     record, image_ref = progress.seen, progress.operation.request.image_ref
-    tools.ask_lobby(progress.operation.game_id)
+    if progress.pull is None:  # asked once, not again when the pull has ended
+        tools.ask_lobby(progress.operation.game_id)
     if launched_before(progress, tools, image_ref):
         return progress.succeeded()
     spec = prepare(progress, tools, image_ref)

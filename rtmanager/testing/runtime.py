@@ -33,6 +33,7 @@ from rtmanager.domain.image_ref import parse_image_ref
 from rtmanager.operations.ports import (
     ContainerNotFound,
     Image,
+    ImagePull,
     ImageUnavailable,
     LaunchFailed,
     NameTaken,
@@ -64,6 +65,37 @@ class FakeImage:
     has_command: bool = True
 
 
+class _SharedPull:
+    """One pull, and how many wait for it."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.outcome: Future[Image | RuntimeManagerError] = Future()
+
+
+class _Waiter:
+    """`ImagePull` of one who waits."""
+
+    def __init__(self, runtime: FakeRuntime, image_ref: str, pull: _SharedPull) -> None:
+        self._runtime = runtime
+        self._image_ref = image_ref
+        self._pull = pull
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        self._pull.outcome.add_done_callback(lambda _: call())
+
+    def image(self) -> Image:
+        found = self._pull.outcome.result(HOLD_LIMIT_S)
+        if isinstance(found, Unavailable):
+            raise Unavailable(found.dependency, str(found)) from found
+        if isinstance(found, RuntimeManagerError):
+            raise ImageUnavailable(str(found)) from found
+        return found
+
+    def leave(self) -> None:
+        self._runtime._leave(self._image_ref, self._pull)
+
+
 class FakeRuntime:
     """See the module. `present` holds the images on the host and `registry` those that a pull finds, both by
     their full reference (with a tag or a digest)."""
@@ -83,7 +115,7 @@ class FakeRuntime:
         self._launch_failures: dict[str, str] = {}
         self._lost: list[str] = []
         self._holds: dict[str, Held] = {}
-        self._pulls: dict[str, Future[Image]] = {}
+        self._pulls: dict[str, _SharedPull] = {}
         self._closed = False
 
     # ── the port ──
@@ -97,14 +129,18 @@ class FakeRuntime:
             return name in self.networks
 
     def ensure_image(self, image_ref: str, policy: PullPolicy) -> Image:
-        with self._call("ensure_image", image_ref, policy):
+        found = self.request_image(image_ref, policy)
+        return found if isinstance(found, Image) else found.image()
+
+    def request_image(self, image_ref: str, policy: PullPolicy) -> Image | ImagePull:
+        with self._call("request_image", image_ref, policy):
             full = _full(image_ref)
             found = None if policy is PullPolicy.ALWAYS else self.present.get(full)
             if found is not None:
                 return _described(full, found)
             if policy is PullPolicy.NEVER:
                 raise ImageUnavailable(f"image {image_ref} is absent and the pull policy is `never`: load it")
-        return self._pull_shared(full)
+        return self._join(full)
 
     def launch(self, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> str:
         with self._call("launch", spec.game_id, spec):
@@ -239,19 +275,32 @@ class FakeRuntime:
                 if lost:
                     raise Unavailable("docker", f"the answer to {method} was lost")
 
-    def _pull_shared(self, image_ref: str) -> Image:
-        """Pull on the first caller's thread; who comes meanwhile waits for the same outcome."""
+    def _join(self, image_ref: str) -> ImagePull:
+        """A new pull on a thread of its own, or the one that is under way and that somebody waits for."""
         with self._lock:
-            shared = self._pulls.get(image_ref)
-            mine = self._pulls[image_ref] = shared or Future()
-        if shared is None:
-            try:
-                mine.set_result(self._pull(image_ref))
-            except RuntimeManagerError as error:
-                mine.set_exception(error)
-            with self._lock:
+            pull = self._pulls.get(image_ref)
+            if pull is None:
+                pull = self._pulls[image_ref] = _SharedPull()
+                name = f"fake pull {image_ref}"
+                threading.Thread(target=self._run_pull, args=(image_ref, pull), name=name, daemon=True).start()
+            pull.waiting += 1
+        return _Waiter(self, image_ref, pull)
+
+    def _run_pull(self, image_ref: str, pull: _SharedPull) -> None:
+        try:
+            found: Image | RuntimeManagerError = self._pull(image_ref)
+        except RuntimeManagerError as error:
+            found = error
+        with self._lock:
+            if self._pulls.get(image_ref) is pull:
                 del self._pulls[image_ref]
-        return mine.result(HOLD_LIMIT_S)
+        pull.outcome.set_result(found)
+
+    def _leave(self, image_ref: str, pull: _SharedPull) -> None:
+        with self._lock:
+            pull.waiting -= 1
+            if not pull.waiting and self._pulls.get(image_ref) is pull:
+                del self._pulls[image_ref]
 
     def _pull(self, image_ref: str) -> Image:
         with self._call("pull", image_ref):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from unittest import mock
 
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 
 from rtmanager.adapters.docker import Deadlines, DockerRuntime
+from rtmanager.adapters.docker.versions import NEWEST
 from rtmanager.domain.errors import InvalidValue, Unavailable
 from rtmanager.operations.ports import ContainerNotFound
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon, until
@@ -154,13 +157,82 @@ class EngineTest(unittest.TestCase):
             found = list(threads.map(lambda _: patient.list_games(), range(640)))
         self.assertEqual(len(found), 640)
 
+    def test_an_api_that_both_do_not_speak_is_named_with_what_to_do(self) -> None:
+        self.daemon.start()
+        for answer, words in (
+            (
+                {"ApiVersion": "1.99", "MinAPIVersion": "1.90"},
+                "speaks API 1.90 to 1.99.*1.24 to 1.*pip install --upgrade",
+            ),
+            ({"ApiVersion": "1.20"}, "speaks API 1.20.*install Docker 20.10"),
+            ({"ApiVersion": None}, "None as the version.*is it a Docker"),
+            ({"ApiVersion": 1.41}, "1.41 as the version"),
+            ({"ApiVersion": "1.41/../../x"}, "as the version"),
+            ({}, "None as the version"),
+            ([], "no JSON object"),
+            ("<html>", "no JSON object"),
+        ):
+            self.daemon.answers["GET /version"] = partial(Exchange.reply, status=200, body=answer)
+            with self.subTest(words), self.assertRaisesRegex(Unavailable, words):
+                self.runtime.list_games()
+        self.assertEqual(self.daemon.versions, [])
+
+    def test_the_newest_api_that_both_speak_is_spoken(self) -> None:
+        self.daemon.start()
+        self.daemon.answers["GET /containers/json"] = partial(Exchange.reply, status=200, body=[])
+        for answer, spoken in (
+            ({"ApiVersion": "1.41", "MinAPIVersion": "1.12"}, "v1.41"),
+            ({"ApiVersion": "1.99", "MinAPIVersion": "1.24"}, f"v{NEWEST}"),
+            ({"ApiVersion": "1.99", "MinAPIVersion": NEWEST}, f"v{NEWEST}"),
+            ({"ApiVersion": "1.99", "MinAPIVersion": "new"}, f"v{NEWEST}"),
+            ({"ApiVersion": "1.24", "MinAPIVersion": None}, "v1.24"),
+        ):
+            self.daemon.answers["GET /version"] = partial(Exchange.reply, status=200, body=answer)
+            with self.subTest(spoken):
+                runtime = DockerRuntime(self.daemon.host)
+                self.addCleanup(runtime.close)
+                runtime.list_games()
+                self.assertEqual(self.daemon.versions[-1], spoken)
+
+    def test_a_daemon_that_speaks_it_no_more_is_asked_again_and_named(self) -> None:
+        self.daemon.start()
+        self.daemon.answers["GET /containers/json"] = partial(
+            Exchange.refuse, status=400, message="client version 1.41 is too old. Minimum supported API version is 1.90"
+        )
+        with self.assertRaisesRegex(Unavailable, "too old"):
+            self.runtime.list_games()
+        newer = {"ApiVersion": "1.99", "MinAPIVersion": "1.90"}
+        self.daemon.answers["GET /version"] = partial(Exchange.reply, status=200, body=newer)
+        with self.assertRaisesRegex(Unavailable, "speaks API 1.90 to 1.99"):
+            self.runtime.list_games()
+
+    def test_whatever_is_in_dockers_configuration_calls_are_made(self) -> None:
+        self.daemon.start()
+        self.daemon.answers["GET /containers/json"] = partial(Exchange.reply, status=200, body=[])
+        with tempfile.TemporaryDirectory() as home, mock.patch.dict(os.environ, {"DOCKER_CONFIG": home}):
+            for content in ('{"proxies": null}', "[]", "{", '{"proxies": {"default": 5}}', '{"auths": 5}', "5"):
+                with self.subTest(content):
+                    Path(home, "config.json").write_text(content)
+                    runtime = DockerRuntime(self.daemon.host)
+                    self.addCleanup(runtime.close)
+                    self.assertEqual(runtime.list_games(), [])
+
     def test_a_proxy_of_the_environment_is_not_asked(self) -> None:
         self.daemon.start()
         with mock.patch.dict(os.environ, {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}):
             self.assertEqual(self.runtime.list_games(), [])
 
     def test_a_host_that_cannot_be_read_is_refused_at_once(self) -> None:
-        for host in ("", "unix://", "ssh://x", "tcp://x", "tcp://x:99999", "https://x:2376", "/var/run/docker.sock"):
+        for host in (
+            "",
+            "unix://",
+            "ssh://x",
+            "tcp://",
+            "tcp://x:0",
+            "tcp://x:99999",
+            "https://x:2376",
+            "/var/run/docker.sock",
+        ):
             with self.assertRaisesRegex(InvalidValue, "expected unix:///path/to/socket or tcp://host:port"):
                 DockerRuntime(host)
 

@@ -222,11 +222,51 @@ class PullTest(unittest.TestCase):
         last = len(self.daemon.requests) - 1 - self.daemon.requests[::-1].index(CREATE)
         return self.daemon.headers[last].get("X-Registry-Auth", "")
 
-    def test_credentials_that_cannot_be_read_are_named(self) -> None:
-        self.ensure()
+    def test_credentials_that_cannot_be_read_are_left_out_and_named_when_the_registry_asks_for_some(self) -> None:
         self.config.write_text(json.dumps({"auths": {"registry.test:5000": {"auth": "%"}}}))
-        with self.assertRaisesRegex(ImageUnavailable, "credentials cannot be read.*config.json"):
+        with self.assertLogs("rtmanager.tests.pulls", "WARNING"):
             self.ensure(PullPolicy.ALWAYS)
+        self.assertEqual(self.sent_credentials(), "")
+        self.daemon.answers[CREATE] = partial(Exchange.refuse, status=500, message="unauthorized")
+        with self.assertRaisesRegex(
+            ImageUnavailable, "unauthorized .pulled without credentials: .*config.json.*base64"
+        ):
+            self.ensure(PullPolicy.ALWAYS)
+
+    def test_whatever_the_stream_says_is_one_answer_of_bounded_length(self) -> None:
+        for content, words in (
+            (b"<html>oh dear</html>\n", "is no JSON: '<html>"),
+            (b'{"error": "' + b"x" * 300_000 + b'"}\n', "300000 characters"),
+            (b'{"errorDetail": 5, "error": "oh dear"}', "oh dear"),
+            (b'{"error": null}\n', "None"),
+            (b"[" * 50_000, "is no JSON"),
+            (b"x" * (3 << 20), "a line of more than"),
+        ):
+            with self.subTest(words):
+                self.daemon.answers[CREATE] = partial(Exchange.chunks, contents=[content])
+                with self.assertRaisesRegex(ImageUnavailable, words) as caught:
+                    self.ensure()
+                self.assertLess(len(str(caught.exception)), 3000)
+        self.daemon.answers[CREATE] = partial(Exchange.refuse, status=500, message="x" * 300_000)
+        with self.assertRaisesRegex(ImageUnavailable, "300000 characters"):
+            self.ensure()
+
+    def test_odd_lines_among_good_ones_are_passed_over(self) -> None:
+        odd = b'[1]\n5\nnull\n"text"\n\n' + b"\n".join(
+            (
+                b'{"status": 5, "id": [1]}',
+                b'{"status": "Downloading", "id": "a", "progressDetail": {"current": "x", "total": []}}',
+                b'{"status": "Downloading", "id": "a", "progressDetail": 7}',
+                b'{"progressDetail": null}',
+            )
+        )
+
+        def deliver(exchange: Exchange) -> None:
+            self.daemon.answers[INSPECT] = lambda x: x.reply(200, {"Id": "sha256:1", "Config": None})
+            exchange.chunks([odd[:20], odd[20:], b"\n{}"])
+
+        self.daemon.answers[CREATE] = deliver
+        self.assertEqual(self.ensure(), "sha256:1")
 
     def test_progress_is_logged_at_the_ends_and_rarely_between(self) -> None:
         with self.assertLogs("rtmanager.tests.pulls") as logs:

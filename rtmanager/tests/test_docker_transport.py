@@ -13,7 +13,7 @@ import docker
 from docker.errors import APIError
 
 from rtmanager.adapters.docker import transport
-from rtmanager.adapters.docker.lines import Address, Allowance, EngineSocket, Lines
+from rtmanager.adapters.docker.lines import Address, Allowance, Lines, _Limited
 from rtmanager.adapters.docker.transport import EngineAdapter, EngineClient
 from rtmanager.tests.fake_daemon import Exchange, FakeDaemon
 
@@ -75,7 +75,7 @@ class ShortWayTest(unittest.TestCase):
         self.daemon.answers[request] = partial(Exchange.reply, status=200, body=[])
         dial = self.lines.dial
 
-        def dial_late() -> EngineSocket:
+        def dial_late() -> _Limited:
             line = dial()
             time.sleep(0.2)  # as a process that is frozen, or waits for a processor
             return line

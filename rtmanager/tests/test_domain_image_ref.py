@@ -15,7 +15,6 @@ GOOD = {
     "registry:5000/game": ImageRef("registry:5000/game", None, None),
     "registry:5000/galaxy/game:1.0.0": ImageRef("registry:5000/galaxy/game", "1.0.0", None),
     "registry.example.com/a/b/c:latest": ImageRef("registry.example.com/a/b/c", "latest", None),
-    "[::1]:5000/game:1": ImageRef("[::1]:5000/game", "1", None),
     "localhost/game": ImageRef("localhost/game", None, None),
     "REGISTRY.example/game:1": ImageRef("REGISTRY.example/game", "1", None),
     "localhost:5000": ImageRef("localhost", "5000", None),
@@ -24,6 +23,12 @@ GOOD = {
     "a_b/c__d/e-f/g--h.i:T_a.G-1": ImageRef("a_b/c__d/e-f/g--h.i", "T_a.G-1", None),
     f"game:{'t' * 128}": ImageRef("game", "t" * 128, None),
     "game:_1": ImageRef("game", "_1", None),
+    "REGISTRY:5000/game:1": ImageRef("REGISTRY:5000/game", "1", None),
+    "Docker.io/game:1": ImageRef("Docker.io/game", "1", None),
+    f"registry.test/{'a' * 64}": ImageRef(f"registry.test/{'a' * 64}", None, None),
+    "registry:65535/game": ImageRef("registry:65535/game", None, None),
+    "galaxy/sha256:1": ImageRef("galaxy/sha256", "1", None),
+    f"game@sha512:{'a' * 128}": ImageRef("game", None, f"sha512:{'a' * 128}"),
 }
 
 BAD = (
@@ -64,6 +69,32 @@ BAD = (
     "a" * (MAX_LENGTH + 1),
 )
 
+#: What one Docker reads and another does not, or reads as something else, with the word of the remedy.
+NOT_EVERYWHERE = {
+    "Up/x:1": "lower case",
+    "Localhost/x:1": "lower case",
+    "up/X:1": "lower case",
+    "a.b/X:1": "lower case",
+    "[::1]:5000/game:1": "host name",
+    "[2001:db8::1]/game:1": "host name",
+    "a" * 64: "id of an image",
+    f"{'a' * 64}:1": "id of an image",
+    f"docker.io/library/{'0' * 64}": "id of an image",
+    "sha256:1": "id of an image",
+    f"sha256:{'a' * 64}": "id of an image",
+    "scratch": "reserves",
+    "index.docker.io/scratch:1": "reserves",
+    "my_registry.test/game": "is not a registry",
+    "registry:0/game": "is not a registry",
+    "registry:65536/game": "is not a registry",
+    "registry:/game": "is not a registry",
+    "a.-b/game": "is not a registry",
+    f"game@sha256:{'a' * 64}:1": "digest",
+    f"game@SHA256:{'a' * 64}": "digest",
+    f"game@md5:{'a' * 32}": "digest",
+    f"game@sha256:{'a' * 64}@sha256:{'a' * 64}": "digest",
+}
+
 
 class ImageRefTest(unittest.TestCase):
     def test_a_good_reference_is_taken_apart(self) -> None:
@@ -79,9 +110,48 @@ class ImageRefTest(unittest.TestCase):
             self.assertLess(len(str(caught.exception)), 400)
 
     def test_a_name_is_no_longer_than_docker_takes(self) -> None:
-        parse_image_ref("a" * 255)
-        with self.assertRaises(InvalidValue):
-            parse_image_ref("a" * 256)
+        for prefix, written_out in (
+            ("", "docker.io/library/"),
+            ("docker.io/", "docker.io/library/"),
+            ("index.docker.io/", "docker.io/library/"),
+            ("a/", "docker.io/a/"),
+            ("index.docker.io/a/", "docker.io/a/"),
+            ("localhost/", "localhost/"),
+            ("registry.test:5000/a/", "registry.test:5000/a/"),
+        ):
+            with self.subTest(prefix):
+                longest = prefix + "a" * (255 - len(written_out))
+                parse_image_ref(longest)
+                with self.assertRaisesRegex(InvalidValue, "longer than 255"):
+                    parse_image_ref(f"{longest}a")
+
+    def test_what_not_every_docker_reads_alike_is_refused_with_the_remedy(self) -> None:
+        for text, remedy in NOT_EVERYWHERE.items():
+            with self.subTest(text), self.assertRaisesRegex(InvalidValue, remedy):
+                parse_image_ref(text)
+
+    def test_it_names_the_registry_as_docker_does(self) -> None:
+        for text, registry in {
+            "game": "docker.io",
+            "galaxy/game:1": "docker.io",
+            "index.docker.io/galaxy/game": "docker.io",
+            "docker.io/game": "docker.io",
+            "localhost/game": "localhost",
+            "localhost:5000/game": "localhost:5000",
+            "Registry.test/game": "Registry.test",
+        }.items():
+            with self.subTest(text):
+                self.assertEqual(parse_image_ref(text).registry, registry)
+
+    def test_of_a_tag_and_a_digest_the_digest_counts(self) -> None:
+        for text, full in {
+            "game": "game:latest",
+            "game:1": "game:1",
+            f"game@{DIGEST}": f"game@{DIGEST}",
+            f"game:1@{DIGEST}": f"game@{DIGEST}",
+        }.items():
+            with self.subTest(text):
+                self.assertEqual(parse_image_ref(text).pulled_as, full)
 
     def test_a_sha256_digest_has_64_hexadecimal_digits_in_lower_case(self) -> None:
         for digits in ("a" * 32, "a" * 63, "a" * 65, "A" * 64):

@@ -46,15 +46,19 @@ class Instance:
     def work(self) -> None:
         """Claim and end until nothing is due."""
         claims = -1
-        wait_until(lambda: not self.executor.live(), "the end of what runs")
+        wait_until(self._rests, "the end of what runs")
         while claims != (claims := self._claims()):
             self.executor.step()
-            wait_until(lambda: not self.executor.live(), "the end of what runs")
+            wait_until(self._rests, "the end of what runs")
 
     def once(self) -> None:
         """Claim once and wait for the end of that."""
         self.executor.step()
-        wait_until(lambda: not self.executor.live(), "the end of what runs")
+        wait_until(self._rests, "the end of what runs")
+
+    def _rests(self) -> bool:
+        self.executor.resume()
+        return not self.executor.live()
 
     def _claims(self) -> int:
         return sum(row.generation for row in self._world.store.operations.values())
@@ -582,7 +586,7 @@ class ImagesTest(ExecutorTestCase):
         with self.world.docker.holding("pull", IMAGE) as held:
             self.one.executor.step()
             held.wait_for(1)
-            wait_until(lambda: len(self.world.docker.called("ensure_image")) == 4)
+            wait_until(lambda: len(self.world.docker.called("request_image")) == 4)
         self.one.work()
         self.assertEqual(len(self.world.docker.called("pull")), 1)
         self.assertEqual(len(self.world.running()), 4)
@@ -591,3 +595,130 @@ class ImagesTest(ExecutorTestCase):
         self.accept(job(START, 1, start_fields("g1", image_ref="nobody/has:1.0.0")), job(START, 2, start_fields("g2")))
         self.one.work()
         self.assertEqual(sorted(self.world.results()), [("failure", "image_pull_failed"), ("success", "")])
+
+
+class WaitingForPullsTest(ExecutorTestCase):
+    """An operation that waits for a pull holds no thread and no slot, and goes on where it was."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.world.docker.registry |= {f"far/game:{n}": FakeImage() for n in range(10)}
+        self.held = self.enterContext(self.world.docker.holding("pull"))
+
+    def submit_far(self, *games: str) -> None:
+        """Starts of games whose images have to be pulled, until all of them wait."""
+        for n, game_id in enumerate(games):
+            self.one.queue.submit(request(game_id, image_ref=f"far/game:{n}"))
+        while len(self.world.docker.called("pull")) < len(games):
+            self.one.executor.step()
+        wait_until(lambda: len(self.one.executor._waiting) == len(games), "all waiting")
+
+    def test_others_work_in_the_slots_meanwhile_and_all_end(self) -> None:
+        self.one = self.instance(slots=2)
+        self.submit_far("g1", "g2", "g3", "g4")
+        self.one.queue.submit(request("g9"))
+        self.one.executor.step()
+        wait_until(lambda: len(self.world.running()) == 1, "the start beside them")
+        self.assertEqual(len(self.one.executor.live()), 4)
+        self.held.release()
+        self.one.work()
+        self.assertEqual(len(self.world.running()), 5)
+        self.assert_consistent()
+
+    def test_what_can_go_on_takes_no_more_slots_than_there_are(self) -> None:
+        self.one = self.instance(slots=2)
+        self.submit_far("g1", "g2", "g3", "g4")
+        arrived, gate = self.world.runtime.gate("launch")
+        self.held.release()
+        self.one.executor.resume()
+        arrived.wait(PATIENCE_S)
+        self.one.executor.resume()
+        self.assertEqual(len(self.one.executor._live), 1)
+        gate.set()
+        self.one.work()
+        self.assertEqual(len(self.world.running()), 4)
+
+    def test_it_began_when_it_began_and_asks_the_lobby_once(self) -> None:
+        began = self.world.clock()
+        self.submit_far("g1")
+        self.world.clock.advance(100)
+        self.held.release()
+        self.one.work()
+        self.assertEqual(self.world.store.log[-1].started_at, began)
+        self.assertEqual(self.world.asked, ["g1"])
+        self.assertEqual(len(self.world.docker.called("pull")), 1)
+
+    def test_a_pull_that_fails_is_one_answer(self) -> None:
+        self.accept(job(START, 1, start_fields("g1", image_ref="nobody/has:1.0.0")))
+        self.one.executor.step()
+        wait_until(lambda: len(self.one.executor._waiting) == 1, "it waits")
+        self.held.release()
+        self.one.work()
+        self.assertEqual(self.world.results(), [("failure", "image_pull_failed")])
+        self.assertEqual(self.one.executor.live(), [])
+
+    def test_a_later_stop_of_the_game_waits_for_its_turn(self) -> None:
+        self.accept(job(START, 1, start_fields("g1", image_ref="far/game:1")), job(STOP, 2, stop_fields("g1")))
+        for _ in range(3):
+            self.one.executor.step()
+        wait_until(lambda: len(self.one.executor._waiting) == 1, "it waits")
+        self.assertEqual(self.world.results(), [])
+        self.held.release()
+        self.one.work()
+        self.assertEqual(self.world.results(), [("success", "")] * 2)
+        self.assertEqual(self.world.known().status, Status.STOPPED)
+
+    def test_what_waits_keeps_its_claim(self) -> None:
+        self.submit_far("g1", "g2")
+        self.assertEqual(self.one.executor.live_ids(), {row.operation_id for row in self.one.executor.live()})
+        self.assertEqual(len(self.one.executor.live_ids()), 2)
+        self.assertTrue(self.one.executor.works_on("g1"))
+        self.world.clock.advance(self.world.store.lease_s - 1)
+        self.assertEqual(len(self.one.queue.heartbeat(self.one.executor.live())), 2)
+        self.world.clock.advance(2)
+        self.assertEqual(list(self.instance(2).queue.reclaim_orphans()), [])
+
+    def test_a_stop_of_the_service_hands_it_back_and_the_next_instance_does_it(self) -> None:
+        self.submit_far("g1", "g2")
+        self.one.executor.stop(0.05)
+        self.assertEqual(len(self.one.executor.live()), 2)
+        self.one.executor.join()
+        self.held.release()
+        self.assertEqual(self.states(), ["due", "due"])
+        self.instance(2).work()
+        self.assertEqual(len(self.world.running()), 2)
+        self.assert_consistent()
+
+    def test_a_pull_that_ends_while_the_service_stops_is_used(self) -> None:
+        self.submit_far("g1", "g2")
+        stopping = threading.Thread(target=self.one.executor.stop, args=(PATIENCE_S,))
+        stopping.start()
+        self.held.release()
+        stopping.join(PATIENCE_S)
+        self.assertEqual(len(self.world.running()), 2)
+        self.assertEqual(self.states(), ["done", "done"])
+
+    def test_beyond_the_limit_an_operation_is_due_again_later(self) -> None:
+        with mock.patch.object(executor_module, "WAITING_LIMIT", 2):
+            self.submit_far("g1", "g2")
+            self.one.queue.submit(request("g3", image_ref="far/game:3"))
+            self.one.executor.step()
+            wait_until(lambda: self.states().count("due") == 1, "it is put off")
+        self.held.release()
+        self.one.work()
+        self.assertEqual(len(self.world.running()), 2)
+        self.world.clock.advance(executor_module.WAITING_DELAY_S)
+        self.one.work()
+        self.assertEqual(len(self.world.running()), 3)
+
+    def test_a_claim_that_was_lost_meanwhile_starts_nothing(self) -> None:
+        self.submit_far("g1")
+        self.world.clock.advance(self.world.store.lease_s + 1)
+        two = self.instance(2)
+        two.queue.reclaim_orphans()
+        two.executor.step()
+        self.held.release()
+        two.work()
+        self.one.work()
+        self.assertEqual(len(self.world.running()), 1)
+        self.assert_consistent()

@@ -90,7 +90,7 @@ class FakeRuntimeTest(RuntimeContract, unittest.TestCase):
                 threads.submit(self.runtime.ensure_image, "galaxy/game:2.0.0", PullPolicy.ALWAYS) for _ in range(3)
             ]
             held.wait_for(1)
-            while len(self.runtime.called("ensure_image")) < 3:
+            while len(self.runtime.called("request_image")) < 3:
                 pass
             held.release()
             images = [pull.result() for pull in pulls]

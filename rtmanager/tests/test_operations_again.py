@@ -128,8 +128,8 @@ class HalfDoneTest(WorldTestCase):
     def test_before_anything_happened_nothing_is_half_done(self) -> None:
         for kind, before, method in (
             (OpKind.START, None, "network_exists"),
-            (OpKind.START, None, "ensure_image"),
-            (OpKind.RESTART, Status.RUNNING, "ensure_image"),
+            (OpKind.START, None, "request_image"),
+            (OpKind.RESTART, Status.RUNNING, "request_image"),
             (OpKind.STOP, Status.RUNNING, "stop"),
         ):
             with self.subTest(kind=kind, method=method):

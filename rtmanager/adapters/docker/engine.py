@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import docker
-from docker.constants import DEFAULT_DOCKER_API_VERSION
-from docker.errors import APIError, DockerException
-from docker.utils import version_lt
+from docker.errors import APIError
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
 from rtmanager import failpoints
-from rtmanager.adapters.docker.errors import is_answer, never_connected, reason, timed_out, words
-from rtmanager.adapters.docker.lines import Address, Allowance, Lines
+from rtmanager.adapters.docker.errors import causes, is_answer, never_connected, reason, timed_out, words
+from rtmanager.adapters.docker.lines import PORT, TLS_PORT, Address, Allowance, Call, Lines
+from rtmanager.adapters.docker.tls import ClientTls, TlsFailed, TlsFiles, expects_tls
 from rtmanager.adapters.docker.transport import EngineAdapter, EngineClient
+from rtmanager.adapters.docker.versions import NEWEST, NoCommonVersion, agreed
 from rtmanager.domain.errors import Unavailable
 
 T = TypeVar("T")
@@ -53,11 +54,12 @@ class Deadlines:
 class Engine:
     """The SDK's client for one Docker host; safe for many threads."""
 
-    def __init__(self, host: str, deadlines: Deadlines) -> None:
-        address = Address.parse(host)
+    def __init__(self, host: str, deadlines: Deadlines, tls: TlsFiles | None = None) -> None:
+        address = Address.parse(host, TLS_PORT if tls else PORT)
         self.host = host
         self.deadlines = deadlines
-        self._lines = Lines(address)
+        self._lines = Lines(address, ClientTls(tls) if tls else None)
+        self._may_expect_tls = address.path is None and not tls
         self._base_url = f"http://{_bracketed(address.host)}:{address.port}"
         self._adapter = EngineAdapter(address, self._lines, POOLED_CONNECTIONS)
         self._client: docker.APIClient | None = None
@@ -90,10 +92,16 @@ class Engine:
         """The engine's own description, asked for anew."""
         try:
             with failpoints.around("docker.version"), self._lines.allowing(Allowance(self.deadlines.ping_s)):
-                found: dict[str, Any] = self._new_client(DEFAULT_DOCKER_API_VERSION).version(api_version=False)
-                return found
+                found: dict[str, Any] = self._new_client(NEWEST).version(api_version=False)
         except (RequestException, HTTPError) as error:
             raise self._no_answer(error, Allowance(self.deadlines.ping_s)) from error
+        if not isinstance(found, dict):
+            raise self.unavailable("its answer to /version is no JSON object; is it a Docker engine?")
+        return found
+
+    def breakable(self, call: Call) -> AbstractContextManager[None]:
+        """Let another thread break off, by `call`, what this one asks inside the block."""
+        return self._lines.breakable(call)
 
     def pause(self, seconds: float) -> None:
         """Let the engine do its work before asking again; `Unavailable` at once when closed."""
@@ -120,21 +128,24 @@ class Engine:
         """The client for the API version that both sides know. Two threads may find it at once; no harm."""
         client = self._client
         if client is None:
-            theirs = str(self.version().get("ApiVersion", DEFAULT_DOCKER_API_VERSION))
-            ours = DEFAULT_DOCKER_API_VERSION
-            client = self._client = self._new_client(theirs if version_lt(theirs, ours) else ours)
+            try:
+                client = self._client = self._new_client(agreed(self.version()))
+            except NoCommonVersion as error:
+                raise Unavailable("docker", f"Docker at {self.host} cannot be used: {error}") from error
         return client
 
     def _new_client(self, api_version: str) -> docker.APIClient:
         if self._closed.is_set():
             raise self.unavailable("closed")
-        try:
-            return EngineClient(self._base_url, api_version, self._adapter)
-        except (DockerException, ValueError) as error:
-            raise self.unavailable(f"{error}; check docker's config.json (DOCKER_CONFIG)") from error
+        return EngineClient(self._base_url, api_version, self._adapter)
 
     def _no_answer(self, error: Exception, allowed: Allowance) -> Unavailable:
-        if timed_out(error):
+        tls = [each for each in causes(error) if isinstance(each, TlsFailed)]
+        if tls:
+            why = reason(tls[-1])
+        elif self._may_expect_tls and (hint := expects_tls(causes(error))):
+            why = hint
+        elif timed_out(error):
             waited_s = min(allowed.total_s, allowed.silence_s, allowed.begin_s or allowed.total_s)
             why = f"nothing within {waited_s:g} s; look for a stuck container, or restart Docker"
         else:

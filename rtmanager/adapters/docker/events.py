@@ -28,6 +28,7 @@ from rtmanager.adapters.docker import decode, skim
 from rtmanager.adapters.docker.engine import Deadlines, Engine
 from rtmanager.adapters.docker.errors import reason, timed_out, words
 from rtmanager.adapters.docker.lines import Allowance
+from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.adapters.docker.transport import get
 from rtmanager.domain.container import KIND, LABEL_KIND, LABEL_OWNER, OWNER
 from rtmanager.workers.watching import ContainerEvent, Happening, UnreadableEvent
@@ -55,8 +56,15 @@ _FILTERS = json.dumps(
 class DockerEvents:
     """`EventFeed` of one Docker host; used by one thread, `interrupt` by another."""
 
-    def __init__(self, host: str, *, window_s: float = WINDOW_S, deadlines: Deadlines | None = None) -> None:
-        self._engine = Engine(host, deadlines or Deadlines())
+    def __init__(
+        self,
+        host: str,
+        *,
+        tls: TlsFiles | None = None,
+        window_s: float = WINDOW_S,
+        deadlines: Deadlines | None = None,
+    ) -> None:
+        self._engine = Engine(host, deadlines or Deadlines(), tls)
         self._window_s = window_s
         self._since_ns: int | None = None
         self._heard: OrderedDict[ContainerEvent, None] = OrderedDict()

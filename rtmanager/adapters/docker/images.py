@@ -11,23 +11,29 @@ from docker.errors import APIError, NotFound
 from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.engine import Engine
 from rtmanager.adapters.docker.errors import words
+from rtmanager.adapters.docker.lines import Call
 from rtmanager.adapters.docker.pulling import Puller
-from rtmanager.adapters.docker.pulls import Pulls
+from rtmanager.adapters.docker.pulls import PullLimits, Pulls
 from rtmanager.domain.errors import InvalidValue
 from rtmanager.domain.image_ref import parse_image_ref
-from rtmanager.operations.ports import Image, ImageUnavailable, PullPolicy
+from rtmanager.operations.ports import Image, ImagePull, ImageUnavailable, PullPolicy
 
 
 class Images:
-    """The images of one engine; each pull has two limits in seconds, in all and without progress."""
+    """The images of one engine, pulled within limits."""
 
-    def __init__(self, engine: Engine, total_s: float, no_progress_s: float, logger: logging.Logger) -> None:
+    def __init__(self, engine: Engine, limits: PullLimits, logger: logging.Logger) -> None:
         self._engine = engine
-        self._puller = Puller(engine, total_s, no_progress_s, logger)
-        self._pulls = Pulls(self._pull, total_s, logger)
+        self._puller = Puller(engine, limits, logger)
+        self._pulls = Pulls(self._pull, limits, logger)
         self._ids: dict[str, str] = {}
 
     def ensure(self, image_ref: str, policy: PullPolicy) -> Image:
+        """See the port."""
+        found = self.request(image_ref, policy)
+        return found if isinstance(found, Image) else found.image()
+
+    def request(self, image_ref: str, policy: PullPolicy) -> Image | ImagePull:
         """See the port; a reference without tag and digest means `latest`."""
         try:
             full = full_reference(image_ref)
@@ -41,7 +47,7 @@ class Images:
                 f"image {image_ref} is not on the Docker host and the pull policy is `never`: "
                 "load it there (`docker load` or `docker pull`), or choose the policy `if_missing`"
             )
-        return self._pulls.image(full)
+        return self._pulls.join(full)
 
     def close(self) -> None:
         """Let go who waits for a pull."""
@@ -62,8 +68,8 @@ class Images:
         """The id of the image that `full` named when it was last looked for."""
         return self._ids.get(full)
 
-    def _pull(self, full: str) -> Image:
-        self._puller.pull(full)
+    def _pull(self, full: str, call: Call) -> Image:
+        self._puller.pull(full, call)
         found = self._find(full)
         if found is None:
             raise ImageUnavailable(f"image {full} was pulled, yet Docker does not have it; was it removed just now?")
@@ -71,9 +77,11 @@ class Images:
 
 
 def full_reference(image_ref: str) -> str:
-    """The reference with its tag; Docker would take a bare name of hex digits for the beginning of an id."""
-    parsed = parse_image_ref(image_ref)
-    return image_ref if parsed.tag or parsed.digest else f"{image_ref}:latest"
+    """The reference as every Docker finds the image by it: with a tag, or with a digest and no tag.
+
+    Docker would take a bare name of hex digits for the beginning of an id.
+    """
+    return parse_image_ref(image_ref).pulled_as
 
 
 def _inspect(client: docker.APIClient, reference: str) -> dict[str, Any]:

@@ -14,21 +14,36 @@ from time import monotonic
 from typing import Any
 
 import docker
-from docker.auth import get_config_header, resolve_repository_name
-from docker.errors import APIError, DockerException, create_api_error_from_http_exception
+from docker.errors import APIError, create_api_error_from_http_exception
 from requests import Response
 from requests.exceptions import HTTPError, RequestException
 
+from rtmanager.adapters.docker.credentials import DockerConfig, HelperHangs
 from rtmanager.adapters.docker.engine import Engine
 from rtmanager.adapters.docker.errors import pull_refused, timed_out, words
-from rtmanager.adapters.docker.lines import Allowance
+from rtmanager.adapters.docker.lines import Allowance, Call
+from rtmanager.adapters.docker.pulls import PullLimits
+from rtmanager.domain.game import shown
 from rtmanager.domain.image_ref import ImageRef, parse_image_ref
 from rtmanager.operations.ports import ImageUnavailable
 
 #: Progress is logged at most this often, in seconds.
 LOG_EVERY_S = 5.0
 
+#: Seconds that a credential helper has for its answer, and no more than a pull may be without progress.
+HELPER_S = 30.0
+
+#: Characters of a registry's words that are kept, layers that are counted, bytes that one line may have.
+MAX_WORDS = 2000
+MAX_LAYERS = 1000
+MAX_LINE_BYTES = 1 << 20
+
 _LAYER_DONE = frozenset({"Pull complete", "Already exists", "Download complete"})
+
+
+def bounded(text: str) -> str:
+    """Foreign words as a message may carry them; a registry's may be of any length."""
+    return text if len(text) <= MAX_WORDS else f"{text[:MAX_WORDS]}… ({len(text)} characters)"
 
 
 class Progress:
@@ -40,19 +55,28 @@ class Progress:
         self._advanced_at = now
 
     def read(self, line: dict[str, Any], now: float) -> None:
-        """Take one line in; `ImageUnavailable` with Docker's words when it reports an error."""
+        """Take one line in; `ImageUnavailable` with Docker's words when it reports an error.
+
+        What is of another type than it should be is passed over: progress is for the log.
+        """
         if "error" in line or "errorDetail" in line:
-            detail = line.get("errorDetail") or {}
-            raise ImageUnavailable(str(detail.get("message") or line.get("error")))
+            detail = line.get("errorDetail")
+            said = (detail.get("message") if isinstance(detail, dict) else None) or line.get("error")
+            raise ImageUnavailable(bounded(str(said)))
         status, layer = str(line.get("status", "")), line.get("id")
         if not status.startswith("Retrying"):
             self._advanced_at = now
-        if layer is None or status.startswith("Pulling from"):
+        if not isinstance(layer, str) or status.startswith("Pulling from"):
             return
-        self._layers[layer] = status
-        detail = line.get("progressDetail") or {}
-        if status == "Downloading" and "current" in detail:
-            self._bytes[layer] = (detail["current"], detail.get("total") or 0)
+        if layer not in self._layers and len(self._layers) >= MAX_LAYERS:
+            return
+        self._layers[layer] = bounded(status)
+        detail = line.get("progressDetail")
+        if status != "Downloading" or not isinstance(detail, dict):
+            return
+        current, total = detail.get("current"), detail.get("total") or 0
+        if isinstance(current, int) and isinstance(total, int):
+            self._bytes[layer] = (current, total)
 
     def idle_s(self, now: float) -> float:
         """Seconds since something moved."""
@@ -65,34 +89,45 @@ class Progress:
 
 
 class Puller:
-    """Pulls images through one engine, within two limits in seconds: in all, and without progress."""
+    """Pulls images through one engine, within limits."""
 
-    def __init__(self, engine: Engine, total_s: float, no_progress_s: float, logger: logging.Logger) -> None:
+    def __init__(self, engine: Engine, limits: PullLimits, logger: logging.Logger) -> None:
         self._engine = engine
-        self._total_s = total_s
-        self._no_progress_s = no_progress_s
+        self._total_s = limits.total_s
+        self._no_progress_s = limits.no_progress_s
+        self._config = DockerConfig(logger)
         self._logger = logger
 
-    def pull(self, image_ref: str) -> None:
-        """Bring the image to the engine; `ImageUnavailable` or `Unavailable`, with words to act on."""
+    def pull(self, image_ref: str, call: Call) -> None:
+        """Bring the image to the engine; `ImageUnavailable` or `Unavailable`, with words to act on.
+
+        `call` breaks it off, a credential helper included.
+        """
         started = monotonic()
         self._logger.info("pull of image %s started", image_ref)
-        limits, outcome = Allowance(self._total_s, self._no_progress_s), "failed"
+        limits, outcome, note = Allowance(self._total_s, self._no_progress_s), "failed", ""
+        ref = parse_image_ref(image_ref)
+        helper_s = min(HELPER_S, self._total_s, self._no_progress_s)
         try:
-            self._engine.ask("pull", limits, lambda client: self._run(client, image_ref))
+            credentials = self._config.credentials(ref.registry, helper_s, lambda: call.broken_off)
+            note = f" (pulled without credentials: {credentials.note})" if credentials.note else ""
+            with self._engine.breakable(call):
+                self._engine.ask("pull", limits, lambda client: self._run(client, ref, credentials.header))
             outcome = "done"
-        except APIError as error:
-            raise ImageUnavailable(pull_refused(image_ref, words(error))) from error
-        except ImageUnavailable as error:
+        except HelperHangs as error:
             raise ImageUnavailable(pull_refused(image_ref, str(error))) from error
+        except APIError as error:
+            raise ImageUnavailable(pull_refused(image_ref, bounded(words(error)) + note)) from error
+        except ImageUnavailable as error:
+            raise ImageUnavailable(pull_refused(image_ref, str(error) + note)) from error
         finally:
             self._logger.info("pull of image %s %s after %.1f s", image_ref, outcome, monotonic() - started)
 
-    def _run(self, client: docker.APIClient, image_ref: str) -> None:
+    def _run(self, client: docker.APIClient, ref: ImageRef, credentials: str) -> None:
         started = logged = monotonic()
         progress = Progress(started)
         try:
-            with _request(client, parse_image_ref(image_ref)) as response:
+            with _request(client, ref, credentials) as response:
                 for line in _lines(response):
                     now = monotonic()
                     progress.read(line, now)
@@ -100,7 +135,7 @@ class Puller:
                         raise TimeoutError
                     if now - logged >= LOG_EVERY_S:
                         logged = now
-                        self._logger.info("pull of image %s: %s", image_ref, progress)
+                        self._logger.info("pull of image %s: %s", ref.pulled_as, progress)
         except (RequestException, TimeoutError) as error:
             if isinstance(error, APIError) or not timed_out(error):
                 raise
@@ -118,14 +153,16 @@ class Puller:
         )
 
 
-def _request(client: docker.APIClient, ref: ImageRef) -> Response:
+def _request(client: docker.APIClient, ref: ImageRef, credentials: str) -> Response:
     """The answer of `POST /images/create`, not yet read; docker's `APIError` when it is a refusal.
 
-    Not the SDK's own `pull`, which gives no hold on its answer: closing that is what ends a pull.
+    Not the SDK's own `pull`, which gives no hold on its answer: closing that is what ends a pull. Its connection is
+    no other call's afterwards, so that breaking off a pull that has just ended does no harm.
     """
     parameters = {"fromImage": ref.name, "tag": ref.digest or ref.tag or "latest"}
     url = f"{client.base_url}/v{client.api_version}/images/create"
-    response = client.post(url, params=parameters, headers=_credentials(client, ref), stream=True)
+    headers = {"Connection": "close"} | ({"X-Registry-Auth": credentials} if credentials else {})
+    response = client.post(url, params=parameters, headers=headers, stream=True)
     try:
         response.raise_for_status()
     except HTTPError as error:
@@ -134,21 +171,27 @@ def _request(client: docker.APIClient, ref: ImageRef) -> Response:
     return response
 
 
-def _credentials(client: docker.APIClient, ref: ImageRef) -> dict[str, str | bytes]:
-    """The header with what `docker login` left for the image's registry, read anew for each pull."""
-    try:
-        client.reload_config()
-        registry, _ = resolve_repository_name(ref.name)
-        header = get_config_header(client, registry)
-    except (DockerException, ValueError) as error:
-        raise ImageUnavailable(
-            f"the registry's credentials cannot be read: {error}; check docker's config.json"
-        ) from error
-    return {"X-Registry-Auth": header} if header else {}
-
-
 def _lines(response: Response) -> Iterator[dict[str, Any]]:
-    """The JSON objects of the stream as they come; an end in the middle is an error of `requests`."""
-    for line in response.iter_lines():
-        if line.strip():
-            yield json.loads(line)
+    """The JSON objects of the stream as they come, others passed over; an end in the middle is an error of `requests`.
+
+    Raises `ImageUnavailable` for what is no stream of JSON lines.
+    """
+    rest = b""
+    for piece in response.iter_content(None):
+        *lines, rest = (rest + piece).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            raise ImageUnavailable(f"Docker's answer has a line of more than {MAX_LINE_BYTES} bytes")
+        for line in lines:
+            yield from _objects(line)
+    yield from _objects(rest)
+
+
+def _objects(line: bytes) -> Iterator[dict[str, Any]]:
+    if not line.strip():
+        return
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ImageUnavailable(f"Docker's answer is no JSON: {shown(line.decode(errors='replace'), 200)}") from None
+    if isinstance(found, dict):
+        yield found

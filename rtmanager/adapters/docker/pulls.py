@@ -1,101 +1,256 @@
-"""Pulls shared by all who wait for them: one at a time for each image, each on a thread of its own.
+"""Pulls shared by all who wait for them: one at a time for each image, so many at once from each registry.
 
-The caller's thread only waits, so a caller that is gone stops no pull, and one that comes late joins it.
+Each pull that goes on has a thread; those that wait for their turn, and those who wait for a pull, need none. A pull
+for which nobody waits any more is broken off, and whoever comes later gets a new one.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
 
+from rtmanager.adapters.docker.lines import Call
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
+from rtmanager.domain.image_ref import parse_image_ref
 from rtmanager.operations.ports import Image, ImageUnavailable
 
-#: Seconds that `close` waits for a pull's thread; its socket is cut by then, so nothing is left to wait for.
+#: Seconds that `close` waits for all threads; their sockets are cut by then, so nothing is left to wait for.
 CLOSE_S = 1.0
 
-#: Seconds beyond the pull's own limits before a waiter gives up: only a credential helper can hang that long.
-WAITER_MARGIN_S = 30.0
+#: Seconds beyond a pull's own limits before it is given up: only a file system that hangs can hold it that long.
+MARGIN_S = 30.0
+
+#: Pulls that go on at once in all, and with them threads: registries by the hundred may be silent together.
+PULLS_AT_ONCE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class PullLimits:
+    """Seconds that one pull may take in all, and without progress; how many may go on at once from one registry."""
+
+    total_s: float
+    no_progress_s: float
+    per_registry: int = 8
 
 
 class _Pull:
-    """One pull under way, and its end."""
+    """One pull of one image; all but `call` is guarded by the lock of `Pulls`."""
 
-    def __init__(self, thread: threading.Thread) -> None:
-        self.thread = thread
-        self._ended = threading.Event()
-        self._lock = threading.Lock()
-        self._image: Image | None = None
-        self._error: RuntimeManagerError | None = None
+    def __init__(self, image_ref: str, until: float) -> None:
+        self.image_ref = image_ref
+        self.registry = parse_image_ref(image_ref).registry
+        self.call = Call()
+        #: When it is given up, by the monotonic clock.
+        self.until = until
+        self.thread: threading.Thread | None = None
+        self.waiting: set[Waiter] = set()
+        self.ended = threading.Event()
+        self.found: Image | None = None
+        self.error: RuntimeManagerError | None = None
 
-    def end(self, image: Image | None, error: RuntimeManagerError | None) -> None:
-        """Set the outcome for all who wait; the first one counts."""
-        with self._lock:
-            if not self._ended.is_set():
-                self._image, self._error = image, error
-                self._ended.set()
 
-    def outcome(self, limit_s: float) -> Image:
-        """Wait for the end. Each waiter gets an error of its own: a shared one would mix their tracebacks."""
-        if not self._ended.wait(limit_s):
-            raise ImageUnavailable(
-                f"the pull has not ended after {limit_s:g} s; look for a stuck docker credential helper"
-            )
-        if isinstance(self._error, Unavailable):
-            raise Unavailable(self._error.dependency, str(self._error)) from self._error
-        if self._error is not None or self._image is None:
-            raise ImageUnavailable(str(self._error)) from self._error
-        return self._image
+class Waiter:
+    """`ImagePull`: one who waits for a pull."""
+
+    def __init__(self, pulls: Pulls, pull: _Pull) -> None:
+        self._pulls = pulls
+        self._pull = pull
+        self.calls: list[Callable[[], None]] = []
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """See the port."""
+        if self._pulls.call_later(self, self._pull, call):
+            return
+        call()
+
+    def image(self) -> Image:
+        """See the port. Each waiter gets an error of its own: a shared one would mix their tracebacks."""
+        pull = self._pull
+        pull.ended.wait()  # `Pulls` ends each pull in time
+        if isinstance(pull.error, Unavailable):
+            raise Unavailable(pull.error.dependency, str(pull.error)) from pull.error
+        if pull.error is not None or pull.found is None:
+            raise ImageUnavailable(str(pull.error)) from pull.error
+        return pull.found
+
+    def leave(self) -> None:
+        """See the port."""
+        self._pulls.leave(self, self._pull)
 
 
 class Pulls:
-    """The pulls under way, by image."""
+    """The pulls under way, and those that wait for their turn. `pull` brings one image; `Call` breaks that off."""
 
-    def __init__(self, pull: Callable[[str], Image], limit_s: float, logger: logging.Logger) -> None:
+    def __init__(self, pull: Callable[[str, Call], Image], limits: PullLimits, logger: logging.Logger) -> None:
         self._pull = pull
-        self._limit_s = limit_s + WAITER_MARGIN_S
+        self._limits = limits
         self._logger = logger
-        self._lock = threading.Lock()
-        self._live: dict[str, _Pull] = {}
+        self._changed = threading.Condition()
+        #: Those that a new caller joins, by image.
+        self._joinable: dict[str, _Pull] = {}
+        self._lines: dict[str, deque[_Pull]] = {}
+        self._running: Counter[str] = Counter()
+        self._threads: set[threading.Thread] = set()
+        self._timer: threading.Thread | None = None
+        self._looks_at = 0.0
         self._closed = False
 
-    def image(self, image_ref: str) -> Image:
-        """The image, by a pull that is under way or by a new one; raises what the pull raised."""
-        with self._lock:
+    def join(self, image_ref: str) -> Waiter:
+        """Wait for the image, by a pull that is under way or by a new one."""
+        with self._changed:
             if self._closed:
                 raise _stopping()
-            pull = self._live.get(image_ref)
+            pull = self._joinable.get(image_ref)
             if pull is None:
-                thread = threading.Thread(target=self._run, args=(image_ref,), name=f"pull {image_ref}", daemon=True)
-                pull = self._live[image_ref] = _Pull(thread)
-                thread.start()
-        return pull.outcome(self._limit_s)
+                pull = self._joinable[image_ref] = _Pull(image_ref, monotonic() + self._limits.total_s)
+                self._lines.setdefault(pull.registry, deque()).append(pull)
+                self._begin_next()
+                self._watch_time()
+            waiter = Waiter(self, pull)
+            pull.waiting.add(waiter)
+            return waiter
+
+    def call_later(self, waiter: Waiter, pull: _Pull, call: Callable[[], None]) -> bool:
+        """Remember to call when the pull has ended; False when it has."""
+        with self._changed:
+            if pull.ended.is_set():
+                return False
+            waiter.calls.append(call)
+            return True
+
+    def leave(self, waiter: Waiter, pull: _Pull) -> None:
+        """Take a waiter away; the last one's pull is broken off."""
+        with self._changed:
+            pull.waiting.discard(waiter)
+            if pull.waiting or pull.ended.is_set():
+                return
+            self._logger.info("pull of image %s is broken off, nobody waits for it", pull.image_ref)
+            self._end(pull, None, _abandoned(pull))
 
     def close(self) -> None:
         """Let all waiters go with `Unavailable`, and wait for the threads."""
-        with self._lock:
+        calls: list[Callable[[], None]] = []
+        with self._changed:
             self._closed = True
-            pulls = list(self._live.values())
-        for pull in pulls:
-            pull.end(None, _stopping())
-        for pull in pulls:
-            pull.thread.join(CLOSE_S)
+            for pull in list(self._joinable.values()):
+                calls += self._end(pull, None, _stopping())
+            threads = list(self._threads)
+        _call_all(calls)
+        until = monotonic() + CLOSE_S
+        for thread in threads:
+            thread.join(max(0.0, until - monotonic()))
 
-    def _run(self, image_ref: str) -> None:
-        image: Image | None = None
+    def _begin_next(self) -> None:
+        """Begin all that may begin. When there are too many in all, the registry with the fewest goes first."""
+        while self._running.total() < PULLS_AT_ONCE:
+            free = [registry for registry in self._lines if self._running[registry] < self._limits.per_registry]
+            if not free:
+                return
+            registry = min(free, key=lambda each: self._running[each])
+            pull = self._lines[registry][0]
+            thread = threading.Thread(target=self._run, args=(pull,), name=f"pull {pull.image_ref}", daemon=True)
+            try:
+                thread.start()  # it ends behind the lock that is held here
+            except RuntimeError as error:
+                self._logger.error("no thread can be started for a pull: %s", error)
+                return
+            self._take_from_line(pull)
+            pull.thread, pull.until = thread, monotonic() + self._limits.total_s + MARGIN_S
+            self._running[registry] += 1
+            self._threads.add(thread)
+
+    def _take_from_line(self, pull: _Pull) -> None:
+        line = self._lines[pull.registry]
+        line.remove(pull)
+        if not line:
+            del self._lines[pull.registry]
+
+    def _run(self, pull: _Pull) -> None:
+        found: Image | None = None
         error: RuntimeManagerError | None = None
         try:
-            image = self._pull(image_ref)
+            found = self._pull(pull.image_ref, pull.call)
         except RuntimeManagerError as failure:
             error = failure
         except Exception as failure:  # a mistake of ours must not leave the waiters waiting
-            self._logger.exception("pull of image %s failed in an unexpected way", image_ref)
-            error = ImageUnavailable(f"image {image_ref} cannot be pulled: unexpected {failure!r}")
-        with self._lock:
-            pull = self._live.pop(image_ref)
-        pull.end(image, error)
+            self._logger.exception("pull of image %s failed in an unexpected way", pull.image_ref)
+            error = ImageUnavailable(f"image {pull.image_ref} cannot be pulled: unexpected {failure!r}")
+        with self._changed:
+            self._threads.discard(threading.current_thread())
+            calls = self._end(pull, found, error)
+        _call_all(calls)
+
+    def _end(self, pull: _Pull, found: Image | None, error: RuntimeManagerError | None) -> list[Callable[[], None]]:
+        """Set the outcome, unless it is set, and give its place to the next; what is to be called now."""
+        if pull.ended.is_set():
+            return []
+        pull.found, pull.error = found, error
+        if self._joinable.get(pull.image_ref) is pull:
+            del self._joinable[pull.image_ref]
+        if pull.thread is None:
+            self._take_from_line(pull)
+        else:
+            self._running[pull.registry] -= 1
+            if not self._running[pull.registry]:
+                del self._running[pull.registry]
+            pull.call.break_off()
+        pull.ended.set()
+        if not self._closed:
+            self._begin_next()
+        if not self._joinable:
+            self._changed.notify_all()
+        return [call for waiter in pull.waiting for call in waiter.calls]
+
+    def _watch_time(self) -> None:
+        """Have a thread that gives up what takes too long, for as long as there is something."""
+        if monotonic() + self._limits.total_s < self._looks_at:
+            self._changed.notify_all()
+        if self._timer is None:
+            self._timer = threading.Thread(target=self._give_up_in_time, name="pulls in time", daemon=True)
+            self._threads.add(self._timer)
+            self._timer.start()
+
+    def _give_up_in_time(self) -> None:
+        while True:
+            calls: list[Callable[[], None]] = []
+            with self._changed:
+                if not self._joinable:
+                    self._timer = None
+                    self._threads.discard(threading.current_thread())
+                    return
+                now = monotonic()
+                for pull in [each for each in self._joinable.values() if each.until <= now]:
+                    calls += self._end(pull, None, self._too_late(pull))
+                if not calls and self._joinable:
+                    self._looks_at = min(pull.until for pull in self._joinable.values())
+                    self._changed.wait(max(0.0, self._looks_at - now))
+            _call_all(calls)
+
+    def _too_late(self, pull: _Pull) -> ImageUnavailable:
+        if pull.thread is not None:
+            return ImageUnavailable(
+                f"the pull of {pull.image_ref} has not ended after {self._limits.total_s + MARGIN_S:g} s; "
+                "look for a file system that hangs below docker's config.json"
+            )
+        return ImageUnavailable(
+            f"image {pull.image_ref} cannot be pulled: it waited {self._limits.total_s:g} s for its turn behind other "
+            f"pulls from {pull.registry}; check that the Docker host reaches the registry, or raise "
+            "RTMANAGER_PULLS_PER_REGISTRY"
+        )
+
+
+def _call_all(calls: list[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
 
 
 def _stopping() -> Unavailable:
     return Unavailable("docker", "the pull was ended, this service is stopping")
+
+
+def _abandoned(pull: _Pull) -> Unavailable:
+    return Unavailable("docker", f"the pull of {pull.image_ref} was broken off, nobody waited for it")

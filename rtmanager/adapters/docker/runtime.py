@@ -21,6 +21,8 @@ from rtmanager.adapters.docker.errors import launch_refused, words
 from rtmanager.adapters.docker.first_starts import FirstStarts
 from rtmanager.adapters.docker.hardening import create_request
 from rtmanager.adapters.docker.images import Images, full_reference
+from rtmanager.adapters.docker.pulls import PullLimits
+from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.adapters.docker.transport import answer_about, arriving_entries
 from rtmanager.domain.container import (
     KIND,
@@ -34,6 +36,7 @@ from rtmanager.domain.errors import RuntimeManagerError
 from rtmanager.operations.ports import (
     ContainerNotFound,
     Image,
+    ImagePull,
     LaunchFailed,
     NameTaken,
     PullPolicy,
@@ -57,26 +60,30 @@ PHANTOM_NAME_S = 3.0
 class DockerRuntime:
     """The containers of one Docker host (`unix:///path` or `tcp://host:port`); safe for many threads.
 
-    Connects at the first call, and again by itself. `pull_total_s` and `pull_no_progress_s` limit each pull.
+    Connects at the first call, and again by itself. `pull_total_s` and `pull_no_progress_s` limit each pull,
+    `pulls_per_registry` how many go on at once.
     """
 
     def __init__(
         self,
         host: str,
         *,
+        tls: TlsFiles | None = None,
         pull_total_s: float = 600.0,
         pull_no_progress_s: float = 60.0,
+        pulls_per_registry: int = 8,
         first_start_watch_s: float = 0.25,
         deadlines: Deadlines | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         self._logger = logger or logging.getLogger("rtmanager.docker")
         self._deadlines = deadlines or Deadlines()
-        self._engine = Engine(host, self._deadlines)
+        self._engine = Engine(host, self._deadlines, tls)
         self._first_starts = FirstStarts(self._engine, first_start_watch_s)
         #: Entries of the last list that could not be read.
         self._unreadable = 0
-        self._images = Images(self._engine, pull_total_s, pull_no_progress_s, self._logger)
+        limits = PullLimits(pull_total_s, pull_no_progress_s, pulls_per_registry)
+        self._images = Images(self._engine, limits, self._logger)
 
     def ping(self) -> str:
         """The engine's and its API's version."""
@@ -93,6 +100,10 @@ class DockerRuntime:
     def ensure_image(self, image_ref: str, policy: PullPolicy) -> Image:
         """See the port."""
         return self._images.ensure(image_ref, policy)
+
+    def request_image(self, image_ref: str, policy: PullPolicy) -> Image | ImagePull:
+        """See the port."""
+        return self._images.request(image_ref, policy)
 
     def launch(self, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> str:
         """See the port; how the container is walled in stands in `hardening`."""

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import docker
+from docker.auth import AuthConfig
+from docker.constants import DEFAULT_TIMEOUT_SECONDS, DEFAULT_USER_AGENT
 from docker.errors import create_api_error_from_http_exception
-from requests import Response
+from docker.utils.proxy import ProxyConfig
+from requests import Response, Session
 from requests.adapters import HTTPAdapter
 from requests.exceptions import HTTPError as RefusedError
 from requests.exceptions import InvalidJSONError
@@ -26,7 +29,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError, ProtocolError
 
 from rtmanager.adapters.docker import skim
-from rtmanager.adapters.docker.lines import CONNECT_S, Address, EngineSocket, Lines
+from rtmanager.adapters.docker.lines import CONNECT_S, Address, EngineSocket, EngineTlsSocket, Lines
 
 if TYPE_CHECKING:
     from requests import PreparedRequest
@@ -47,8 +50,8 @@ class _Connection(HTTPConnection):
         self.sock = self._lines.dial()
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3 narrows http.client's type
-        if isinstance(self.sock, EngineSocket):
-            self.sock.allow(self._lines.allowance)
+        if isinstance(self.sock, (EngineSocket, EngineTlsSocket)):
+            self._lines.begin_answer(self.sock)
         return super().getresponse()
 
 
@@ -97,7 +100,16 @@ class EngineClient(docker.APIClient):
     """The SDK's client, over an adapter."""
 
     def __init__(self, base_url: str, api_version: str, adapter: EngineAdapter) -> None:
-        super().__init__(base_url=base_url, version=api_version)
+        # Not the SDK's own, which reads the docker CLI's config.json and ends in a TypeError where the CLI goes on.
+        Session.__init__(self)
+        self.base_url = base_url
+        self.timeout = DEFAULT_TIMEOUT_SECONDS
+        self.headers["User-Agent"] = DEFAULT_USER_AGENT
+        self.credstore_env = None
+        self._version = api_version
+        self._general_configs: dict[str, Any] = {}
+        self._proxy_configs = ProxyConfig()
+        self._auth_configs = AuthConfig({})
         self.trust_env = False  # no proxy of the environment between us and the engine
         self.mount("http://", adapter)
         self._adapter = adapter

@@ -1,0 +1,182 @@
+"""TLS between this service and the Docker engine: the files, and what their errors mean.
+
+The files are read again when they change, so a renewed certificate needs no restart.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http.client import BadStatusLine
+
+#: The settings, as messages name them.
+CA, CERTIFICATE, KEY = "RTMANAGER_DOCKER_TLS_CA", "RTMANAGER_DOCKER_TLS_CERT", "RTMANAGER_DOCKER_TLS_KEY"
+_ALL = f"{CA}, {CERTIFICATE} and {KEY}"
+
+#: OpenSSL's codes of a certificate that cannot be trusted, and what that means here.
+_UNTRUSTED = {
+    9: "the daemon's certificate is not valid yet; check the clocks",
+    10: "the daemon's certificate has expired; renew it on the Docker host",
+    62: "the daemon's certificate is not for the host of RTMANAGER_DOCKER_HOST; use a name that it has, or renew it",
+    64: "the daemon's certificate is not for the address of RTMANAGER_DOCKER_HOST; use a name that it has, or renew it",
+}
+#: OpenSSL's words (lower case) for what the other side said or did.
+_SAID = (
+    (
+        ("wrong_version_number", "wrong version number", "http_request", "unknown_protocol", "packet_length_too_long"),
+        f"the daemon does not speak TLS there; use its TLS port (2376), or unset {_ALL}",
+    ),
+    (
+        ("certificate_required", "certificate required"),
+        f"the daemon asks for a client certificate; set {CERTIFICATE} and {KEY}",
+    ),
+    (
+        ("alert_certificate_expired", "alert certificate expired"),
+        f"the daemon says that our certificate has expired; renew {CERTIFICATE}",
+    ),
+    (
+        ("alert_unknown_ca", "alert unknown ca", "alert_bad_certificate", "alert bad certificate"),
+        f"the daemon does not trust our certificate; {CERTIFICATE} must be signed by the CA of its --tlscacert",
+    ),
+    (
+        ("alert_certificate_unknown", "alert_decrypt_error", "alert_unsupported_certificate", "alert_handshake"),
+        f"the daemon refuses our certificate or our version of TLS; check {CERTIFICATE} and {KEY}",
+    ),
+)
+#: How a Go server answers plain HTTP on a TLS port, and how others do: with a TLS alert.
+_HTTP_TO_TLS = "http request to an https server"
+_ALERT = "\x15\x03"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Paths of PEM files: the CA that signed the daemon's certificate, our certificate and its key; or empty.
+
+    Without a CA the system's are used; without a certificate none is shown.
+    """
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.ca or self.certificate or self.key)
+
+
+class TlsFailed(OSError):
+    """TLS cannot be had; the message says what to do."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.EPROTO, f"TLS: {why}")
+
+
+class ClientTls:
+    """The TLS context of the files as they are now; safe for many threads."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        self._made_of: object = None
+        self._context: ssl.SSLContext | None = None
+
+    def context(self, socket_class: type[ssl.SSLSocket]) -> ssl.SSLContext:
+        """Raises `TlsFailed` when a file cannot be used."""
+        with self._lock:
+            now = [_state(path) for path in (self._files.ca, self._files.certificate, self._files.key)]
+            if self._context is None or now != self._made_of:
+                self._context, self._made_of = _made(self._files, socket_class), now
+            return self._context
+
+
+def _state(path: str) -> object:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _made(files: TlsFiles, socket_class: type[ssl.SSLSocket]) -> ssl.SSLContext:
+    for name, path in ((CA, files.ca), (CERTIFICATE, files.certificate), (KEY, files.key)):
+        if path:
+            _check_readable(name, path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = socket_class
+    problem = None
+    if files.ca:
+        try:
+            context.load_verify_locations(cafile=files.ca)
+        except ssl.SSLError:
+            problem = f"{CA}={files.ca!r} holds no certificate in PEM form"
+    else:
+        context.load_default_certs()
+    if problem is None and files.certificate:
+        problem = _load_pair(context, files)
+    if problem is not None:
+        raise TlsFailed(problem)
+    return context
+
+
+def _load_pair(context: ssl.SSLContext, files: TlsFiles) -> str | None:
+    """What is wrong with our certificate and its key; None when nothing is."""
+    try:
+        # An encrypted key would otherwise ask for its password on the terminal.
+        context.load_cert_chain(files.certificate, files.key, password="")
+    except ssl.SSLError as error:
+        if "MISMATCH" in str(error.reason):
+            return f"{KEY}={files.key!r} is not the key of {CERTIFICATE}={files.certificate!r}"
+        return (
+            f"{CERTIFICATE}={files.certificate!r} and {KEY}={files.key!r} are no certificate and key in PEM form, "
+            "or the key has a password"
+        )
+    return None
+
+
+def _check_readable(name: str, path: str) -> None:
+    failure = None
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        failure = TlsFailed(f"{name}={path!r} cannot be read: {error.strerror}")
+    if failure is not None:
+        raise failure
+
+
+def never_answered() -> TlsFailed:
+    """The daemon ended the connection when the handshake seemed to be over."""
+    return TlsFailed(
+        "the daemon ended the connection right after the handshake; if it runs, it does not accept our certificate: "
+        f"check {CERTIFICATE} and {KEY}"
+    )
+
+
+def explained(error: ssl.SSLError, *, handshake: bool = True) -> TlsFailed:
+    """A failed handshake, or an alert in place of an answer, as an error that says what to do."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        unsigned = f"the daemon's certificate is not signed by the CA of {CA} ({error.verify_message})"
+        return TlsFailed(_UNTRUSTED.get(error.verify_code, unsigned))
+    words = f"{error.reason or ''} {error}".lower()
+    for marks, meaning in _SAID:
+        if any(mark in words for mark in marks):
+            return TlsFailed(meaning)
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) and not handshake:
+        return never_answered()
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return TlsFailed(f"the connection was closed in the handshake; if the daemon speaks no TLS there, unset {_ALL}")
+    return TlsFailed(error.reason or str(error))
+
+
+def expects_tls(errors: Iterable[BaseException]) -> str | None:
+    """What to do when plain HTTP was spoken to what may be a TLS port; None when that is not it."""
+    for error in errors:
+        words = str(error).lower()
+        if _HTTP_TO_TLS in words or (isinstance(error, BadStatusLine) and _ALERT in str(error)):
+            return f"it expects TLS there; set {_ALL}"
+        if isinstance(error, (ConnectionResetError, BrokenPipeError, BadStatusLine)):
+            return f"it ended the connection; if it expects TLS there, set {_ALL}"
+    return None

@@ -13,7 +13,7 @@ from unittest import mock
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 
 from rtmanager.adapters.docker import Deadlines, DockerRuntime
-from rtmanager.domain.errors import InvalidValue, Unavailable
+from rtmanager.domain.errors import InvalidValue, Refused, TemporaryAnswer, Unavailable
 from rtmanager.operations.ports import ContainerNotFound
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon, until
 
@@ -84,13 +84,14 @@ class EngineTest(unittest.TestCase):
         self.daemon.answers[LIST] = html
         self.assert_unavailable("check that Docker runs there")
 
-    def test_a_refusal_that_says_nothing_about_the_container_is_unavailable(self) -> None:
+    def test_a_refusal_that_says_nothing_about_the_container_is_final_or_temporary(self) -> None:
         self.daemon.start()
-        for status in (400, 403, 500, 503):
+        kinds = {400: Refused, 403: Refused, 404: Refused, 500: Refused, 503: TemporaryAnswer}
+        for status, kind in kinds.items():
             self.daemon.answers["GET /containers/g1/json"] = partial(
                 Exchange.refuse, status=status, message="some words"
             )
-            with self.assertRaisesRegex(Unavailable, "some words"):
+            with self.assertRaisesRegex(kind, "some words"):
                 self.runtime.inspect("g1")
         self.daemon.answers["GET /containers/g1/json"] = lambda x: x.refuse(404, "No such container: g1")
         with self.assertRaises(ContainerNotFound):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import docker
-from docker.errors import APIError, NotFound
+from docker.errors import APIError
 
 from rtmanager.adapters.docker import views
+from rtmanager.adapters.docker.answers import Says, Unreadable, causes, says, words
 from rtmanager.adapters.docker.engine import Engine
-from rtmanager.adapters.docker.errors import words
 from rtmanager.adapters.docker.pulling import Puller
 from rtmanager.adapters.docker.pulls import Pulls
 from rtmanager.domain.errors import InvalidValue
 from rtmanager.domain.image_ref import parse_image_ref
-from rtmanager.operations.ports import Image, ImageUnavailable, PullPolicy
+from rtmanager.operations.ports import Image, ImageRefInvalid, ImageUnavailable, PullPolicy
 
 
 class Images:
@@ -32,7 +31,7 @@ class Images:
         try:
             full = full_reference(image_ref)
         except InvalidValue as error:
-            raise ImageUnavailable(str(error)) from error
+            raise ImageRefInvalid(str(error)) from error
         found = None if policy is PullPolicy.ALWAYS else self._find(full)
         if found is not None:
             return found
@@ -41,7 +40,12 @@ class Images:
                 f"image {image_ref} is not on the Docker host and the pull policy is `never`: "
                 "load it there (`docker load` or `docker pull`), or choose the policy `if_missing`"
             )
-        return self._pulls.image(full)
+        try:
+            return self._pulls.image(full)
+        except ImageUnavailable as error:
+            if any(isinstance(cause, APIError) and says("pull", cause) is Says.MALFORMED for cause in causes(error)):
+                raise ImageRefInvalid(str(error)) from error
+            raise
 
     def close(self) -> None:
         """Let go who waits for a pull."""
@@ -49,12 +53,14 @@ class Images:
 
     def _find(self, full: str) -> Image | None:
         try:
-            found = self._engine.ask("image", self._engine.deadlines.query_s, lambda client: _inspect(client, full))
-        except NotFound:
-            return None
+            image = self._engine.ask("image", self._engine.deadlines.query_s, lambda client: _inspect(client, full))
         except APIError as error:
-            raise self._engine.unavailable(f"asked for image {full} it says {words(error)}") from error
-        image = views.image(found)
+            match says("image", error):
+                case Says.ABSENT:
+                    return None
+                case Says.MALFORMED:
+                    raise ImageRefInvalid(f"Docker refuses the image reference {full}: {words(error)}") from error
+            raise ImageUnavailable(f"Docker refuses to look for image {full}: {words(error)}") from error
         self._ids[full] = image.image_id
         return image
 
@@ -76,6 +82,8 @@ def full_reference(image_ref: str) -> str:
     return image_ref if parsed.tag or parsed.digest else f"{image_ref}:latest"
 
 
-def _inspect(client: docker.APIClient, reference: str) -> dict[str, Any]:
-    found: dict[str, Any] = client.inspect_image(reference)  # type: ignore[no-untyped-call]
-    return found
+def _inspect(client: docker.APIClient, reference: str) -> Image:
+    found = client.inspect_image(reference)  # type: ignore[no-untyped-call]
+    if not isinstance(found, dict) or not isinstance(found.get("Id"), str):
+        raise Unreadable("an image without an id")
+    return views.image(found)

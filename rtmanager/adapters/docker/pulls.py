@@ -43,7 +43,7 @@ class _Pull:
                 f"the pull has not ended after {limit_s:g} s; look for a stuck docker credential helper"
             )
         if isinstance(self._error, Unavailable):
-            raise Unavailable(self._error.dependency, str(self._error)) from self._error
+            raise self._error.again() from self._error
         if self._error is not None or self._image is None:
             raise ImageUnavailable(str(self._error)) from self._error
         return self._image

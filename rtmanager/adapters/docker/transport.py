@@ -20,6 +20,7 @@ from requests.utils import get_encoding_from_headers
 from urllib3 import HTTPConnectionPool, Timeout
 from urllib3.connection import HTTPConnection
 
+from rtmanager.adapters.docker.answers import checked
 from rtmanager.adapters.docker.lines import CONNECT_S, Address, EngineSocket, Lines
 
 if TYPE_CHECKING:
@@ -93,6 +94,10 @@ class EngineClient(docker.APIClient):
         self.mount("http://", adapter)
         self._adapter = adapter
         self._name = str(self.headers["User-Agent"])
+
+    def _raise_for_status(self, response: Response) -> None:
+        """Where every answer of the SDK comes by."""
+        checked(response)
 
     def request(  # type: ignore[override]  # what else `requests` would take nobody gives
         self,

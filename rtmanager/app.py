@@ -26,7 +26,7 @@ from rtmanager.adapters.postgres.queue import PostgresQueue
 from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.config import Config
 from rtmanager.dependencies import Dependencies
-from rtmanager.domain.errors import RuntimeManagerError, Unavailable
+from rtmanager.domain.errors import DependencyError, RuntimeManagerError
 from rtmanager.http.api import Api
 from rtmanager.http.server import HttpServer
 from rtmanager.metrics import Metrics
@@ -35,6 +35,7 @@ from rtmanager.operations.completions import Completions
 from rtmanager.operations.executor import Executor
 from rtmanager.operations.operator import Operator
 from rtmanager.operations.tools import EngineSettings, Tools
+from rtmanager.operations.troubles import Kind
 from rtmanager.operations.wake import Wake
 from rtmanager.readiness import Readiness
 from rtmanager.watch import Watch
@@ -153,8 +154,17 @@ class _Service:
             wake=self._due,
             told=self._told,
             logger=logger,
+            deferral_limit_s=config.deferral_limit_s,
         )
         self._calls = Calls(self._queue, self._completions, wake=self._due, require=parts.streams.require)
+        metrics = Metrics()
+        self._stuck = metrics.gauge(
+            "rtmanager_stuck_operations",
+            "Operations that are retried, get no further, and need a person.",
+            "game_id",
+            "op_kind",
+            "trouble",
+        )
         self._watch = Watch(
             config,
             parts,
@@ -163,7 +173,7 @@ class _Service:
             works_on=self._executor.works_on,
             queued=self._due.set,
             written=self._told.set,
-            metrics=Metrics(),
+            metrics=metrics,
             logger=logger,
         )
         checks: dict[str, Callable[[], object]] = {
@@ -228,7 +238,7 @@ class _Service:
             records=self._records,
             histories=self._histories,
             readiness=self._readiness,
-            metrics=self._watch.metrics,
+            metrics=self._metrics,
             logger=self._logger,
         )
         return HttpServer(self._config.http_addr, api.handle, logger=self._logger)
@@ -249,7 +259,16 @@ class _Service:
     def _away(self) -> dict[str, str]:
         """What keeps a worker from its work just now, by dependency."""
         met = [loop.away for loop in self._loops]
-        return {error.dependency: str(error) for error in met if error is not None}
+        away = {error.dependency: str(error) for error in met if error is not None}
+        refused = [each for each in self._executor.troubles.now().values() if each.kind is Kind.STORE_REFUSES]
+        if refused:
+            away.setdefault("postgres", f"operation {refused[0].operation_id} cannot be ended: {refused[0].why}")
+        return away
+
+    def _metrics(self) -> str:
+        troubles = self._executor.troubles.now().values()
+        self._stuck.replace({(each.game_id, each.op_kind, each.kind.value): 1 for each in troubles})
+        return self._watch.metrics()
 
     def _start_loop(self, stack: ExitStack, loop: Loop) -> None:
         self._loops.append(loop)
@@ -262,5 +281,5 @@ class _Service:
         try:
             while relay.step() and monotonic() < until:
                 pass
-        except Unavailable as error:
+        except DependencyError as error:
             self._logger.warning("messages stay in the outbox", extra={"error": str(error)})

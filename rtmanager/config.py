@@ -57,6 +57,7 @@ class Config:
     image_pull_progress_timeout_s: float = 60.0
     first_start_watch_s: float = 0.25
     max_parallel_operations: int = 32
+    deferral_limit_s: float = 900.0
     inspect_interval_s: float = 30.0
     probe_interval_s: float = 15.0
     probe_timeout_s: float = 2.0

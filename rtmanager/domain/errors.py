@@ -5,7 +5,7 @@
 
 - `Unavailable`: silence. Nothing is decided, a job stays due, a REST caller is told to come again.
 - `TemporaryAnswer`: an answer that is listed as temporary. It is retried, but not for ever.
-- `Refused`: every other answer. It ends the operation.
+- `FinalAnswer`: every other answer. It ends the operation.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class TemporaryAnswer(Unavailable):
         return TemporaryAnswer(self.dependency, str(self), answer=self.answer, code=self.code)
 
 
-class Refused(DependencyError):
+class FinalAnswer(DependencyError):
     """The dependency answers, and the answer is no: trying again with the same input would give the same."""
 
 

@@ -2,23 +2,26 @@
 
 It holds the promise that nothing is lost between a claim and its end. PostgreSQL away: the end is offered
 again until it is taken, or refused because another instance has the operation by now. Docker away: a job is
-due again a little later; a call is answered, unless half of its work is done. A stop that takes too long: what
-still runs is handed back.
+due again a little later; a call is answered, unless half of its work is done. A temporary answer of Docker: the same,
+until it has been the same for too long. A defect of this service: tried again, a few times. An end that the store
+refuses: a plainer one. A stop that takes too long: what still runs is handed back.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from time import monotonic
 
-from rtmanager.domain.errors import ErrorCode, Unavailable
+from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer, Unavailable
 from rtmanager.domain.operation import Ending, Operation, OpKind, Outcome
 from rtmanager.logs import about
 from rtmanager.operations.completions import Completions
-from rtmanager.operations.operator import HalfDone, Operator, Sight
+from rtmanager.operations.operator import DEFECT_TRIES, HalfDone, Operator, Sight, unforeseen
 from rtmanager.operations.store import OperationQueue, OwnershipLost, RecordChanged, StoreRefused, Verdict
+from rtmanager.operations.troubles import Kind, Troubles
 from rtmanager.operations.wake import Wake
 
 #: How soon a job is tried again that found a dependency away, and how many times that at most; short, since what
@@ -27,7 +30,13 @@ RETRY_DELAY_S = 1.0
 MAX_RETRY_DELAYS = 5
 #: Pause before the end of an operation is offered to PostgreSQL again.
 STORE_PAUSE_S = 0.2
-
+#: Pause before a try after one that ended by a defect, times their number.
+DEFECT_DELAY_S = 0.5
+#: Pauses before an operation whose every end the store refuses is tried again: the first, times the number of tries.
+REFUSED_DELAY_S = 5.0
+LONGEST_REFUSED_DELAY_S = 60.0
+#: For how long the same temporary answer is taken for one, by default.
+DEFERRAL_LIMIT_S = 900.0
 
 #: The share of the slots that may be taken by operations that need an image: when a registry is slow, these wait
 #: for it by the dozen, and a stop must not wait behind them.
@@ -62,7 +71,10 @@ class Executor:
         wake: Wake,
         told: Wake,
         logger: logging.Logger,
+        deferral_limit_s: float = DEFERRAL_LIMIT_S,
     ) -> None:
+        self._deferral_limit_s = deferral_limit_s
+        self.troubles = Troubles()
         self._queue = queue
         self._operator = operator
         self._completions = completions
@@ -133,6 +145,9 @@ class Executor:
             # On a thread of its own each waits for the store, or is told what the store has against it.
             self._logger.debug("operations could not be ended together", extra={"error": str(error)})
             sights, ended = {}, set()
+        except Exception:  # a defect that one of them may have met: on its own thread it keeps nobody else
+            self._logger.exception("operations could not be looked at together")
+            sights, ended = {}, set()
         for operation in claimed:
             if operation.operation_id not in ended:
                 self._begin(operation, sights.get(operation.operation_id))
@@ -154,7 +169,12 @@ class Executor:
         thread = threading.Thread(target=self._work, args=(operation, sight), name=name, daemon=True)
         with self._idle:
             self._live[thread] = operation
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no thread left: what is claimed and not live is due again soon
+            self._logger.exception("operation cannot begin", extra={"operation_id": operation.operation_id})
+            with self._idle:
+                del self._live[thread]
 
     def _work(self, operation: Operation, sight: Sight | None) -> None:
         with about_operation(operation):
@@ -167,8 +187,10 @@ class Executor:
                 self._logger.info("operation goes on elsewhere or later")
                 left = f"this instance stops; operation {operation.operation_id} goes on with the next one"
                 self._completions.announce(operation.operation_id, Unavailable("rtmanager", left))
-            except Exception:  # a defect; it is claimed and not worked on, so the lease brings it back
-                self._logger.exception("operation could not be ended")
+            except Exception as error:  # a defect, or what the store has against being read
+                extra = {"defects": operation.defects + 1}
+                self._logger.exception("operation failed in an unforeseen way", extra=extra)
+                self._survive(operation, error)
             finally:
                 with self._idle:
                     del self._live[threading.current_thread()]
@@ -197,34 +219,109 @@ class Executor:
 
     def _decide(self, operation: Operation, sight: Sight | None, *, again: bool) -> Ending | None:
         """The ending; None when the operation was put off. Raises `Unavailable` for PostgreSQL only."""
+        began = monotonic()
+
+        def expired(error: TemporaryAnswer | HalfDone) -> bool:
+            for_s = operation.answer_s + monotonic() - began
+            return error.answer == operation.answer != "" and for_s >= self._deferral_limit_s
+
         try:
-            return self._operator.run(operation, sight)
+            return self._operator.run(operation, sight, expired=expired)
         except Unavailable as error:
             if self._stopping.is_set():
                 raise HandedBack from error
             if error.dependency == "postgres":
                 raise
+            if isinstance(error, HalfDone) and expired(error):
+                self._sound_alarm(operation, Kind.HALF_DONE, error)
             if not operation.awaited or again or isinstance(error, HalfDone):
                 self._put_off(operation, error)
                 return None
             return self._operator.gave_up(operation, ErrorCode.SERVICE_UNAVAILABLE, str(error))
 
     def _write(self, operation: Operation, ending: Ending) -> None:
-        """Write the ending. Raises `OwnershipLost`, `RecordChanged` or `StoreRefused`."""
-        try:
-            self._offer(operation, ending)
-        except StoreRefused as error:
-            self._logger.exception("the store refuses the end of the operation")
-            if ending.launched is not None:
-                ending = self._operator.take_back(operation, ending.launched, str(error))
+        """Write the ending, or a plainer one. Raises `OwnershipLost`, `RecordChanged` or `StoreRefused`."""
+        refusals: list[StoreRefused] = []
+        for offered in self._plainer_and_plainer(operation, ending, refusals):
+            try:
+                self._offer(operation, offered)
+            except StoreRefused as error:
+                self._logger.exception("the store refuses the end of the operation")
+                refusals.append(error)
             else:
-                ending = self._operator.gave_up(operation, ErrorCode.INTERNAL_ERROR, str(error))
-            # Refused again, it stays claimed without a heartbeat, and the lease brings it back.
-            self._offer(operation, ending)
-        self._report(operation, ending)
+                self._report(operation, offered)
+                return
+        raise refusals[0]
+
+    def _plainer_and_plainer(
+        self, operation: Operation, ending: Ending, refusals: Sequence[StoreRefused]
+    ) -> Iterator[Ending]:
+        """The end that is to be written, and what says less of it when the store refuses that."""
+        yield ending
+        code = ErrorCode.INTERNAL_ERROR
+        try:
+            if ending.launched is not None:
+                code = ErrorCode.CONTAINER_START_FAILED
+                yield self._operator.take_back(operation, ending.launched, str(refusals[-1]))
+            else:
+                yield self._operator.gave_up(operation, code, str(refusals[-1]))
+        except FinalAnswer as error:
+            self._logger.warning("the record cannot be read for another end", extra={"error": str(error)})
+        yield from self._operator.end_plainly(
+            operation, code, f"the store refused how it ended; operation {operation.operation_id} in the log has more"
+        )
+
+    def _survive(self, operation: Operation, error: Exception) -> None:
+        """After what nobody foresaw: try again, a few times, then end it; and again later if not even that can be."""
+        try:
+            if isinstance(error, StoreRefused) and operation.defects + 1 >= DEFECT_TRIES:
+                self._sound_alarm(operation, Kind.STORE_REFUSES, error)
+            if operation.defects + 1 < DEFECT_TRIES:
+                self._give_back(operation, error, DEFECT_DELAY_S * (operation.defects + 1))
+            elif not self._end_plainly(operation, error):
+                delay_s = min(REFUSED_DELAY_S * (operation.deferrals + 1), LONGEST_REFUSED_DELAY_S)
+                self._give_back(operation, error, delay_s)
+        except OwnershipLost:
+            self._logger.warning("operation was taken over, it ends here")
+        except HandedBack:
+            self._logger.info("operation goes on elsewhere or later")
+        except Exception as worse:  # it is claimed and not worked on, so the lease brings it back
+            self._logger.exception("operation could not be ended")
+            self._sound_alarm(operation, Kind.STORE_REFUSES, worse)
+
+    def _end_plainly(self, operation: Operation, error: Exception) -> bool:
+        """Whether the store has taken one of the plain ends."""
+        for ending in self._operator.end_plainly(operation, ErrorCode.INTERNAL_ERROR, unforeseen(operation, error)):
+            try:
+                self._offer(operation, ending)
+            except StoreRefused as refusal:
+                self._logger.error("the store refuses a plain end of the operation", extra={"error": str(refusal)})
+                self._sound_alarm(operation, Kind.STORE_REFUSES, refusal)
+                continue
+            self._report(operation, ending)
+            return True
+        return False
+
+    def _give_back(self, operation: Operation, error: Exception, delay_s: float) -> None:
+        why = f"it failed: {type(error).__name__}: {error}"
+        self._until_stored(lambda: self._queue.defer(operation, delay_s=delay_s, why=why, by_defect=True))
+
+    def _sound_alarm(self, operation: Operation, kind: Kind, error: Exception) -> None:
+        """Let a person see it: in the log now and then, in the metrics and in readiness for as long as it lasts."""
+        if self.troubles.meet(operation, kind, str(error)):
+            extra = {"trouble": kind.value, "op_kind": operation.request.kind.value, "error": str(error)}
+            self._logger.error("operation needs a person: it is retried, and gets no further", extra=extra)
 
     def _offer(self, operation: Operation, ending: Ending) -> None:
-        self._until_stored(lambda: self._queue.finish(operation, ending))
+        def finish() -> None:
+            try:
+                self._queue.finish(operation, ending)
+            except RuntimeManagerError:
+                raise
+            except Exception as error:  # a defect on the way to the store: another end may go through
+                raise StoreRefused(f"unforeseen {type(error).__name__} while an end was written") from error
+
+        self._until_stored(finish)
 
     def _until_stored(self, write: Callable[[], None]) -> None:
         """Try until PostgreSQL answers."""
@@ -235,6 +332,7 @@ class Executor:
                 self._pause(error)
 
     def _report(self, operation: Operation, ending: Ending) -> None:
+        self.troubles.over(operation)
         level = logging.INFO if ending.outcome is Outcome.SUCCESS else logging.WARNING
         extra = {"op_kind": operation.request.kind.value, "outcome": ending.outcome.value}
         if ending.error_code:
@@ -250,7 +348,8 @@ class Executor:
         level = logging.DEBUG if operation.deferrals & (operation.deferrals - 1) else logging.WARNING
         self._logger.log(level, "operation waits for a dependency", extra={"error": str(error)})
         delay_s = RETRY_DELAY_S * (1 + min(operation.deferrals, MAX_RETRY_DELAYS - 1))
-        self._until_stored(lambda: self._queue.defer(operation, delay_s=delay_s, why=str(error)))
+        answer = error.answer if isinstance(error, (TemporaryAnswer, HalfDone)) else ""
+        self._until_stored(lambda: self._queue.defer(operation, delay_s=delay_s, why=str(error), answer=answer))
         left = f"{error}; operation {operation.operation_id} goes on by itself when {error.dependency} answers"
         self._completions.announce(operation.operation_id, Unavailable(error.dependency, left))
 

@@ -1,8 +1,8 @@
 """What the operations need from the world, as interfaces; the adapters keep them.
 
 Every method is bounded in time: it returns, or raises `Unavailable`, within a deadline of its adapter. It may also
-raise `TemporaryAnswer`, which is one, or `Refused`. Other errors are named at the method. `rtmanager.testing` has an
-in-memory implementation of each port, held to the same contract tests as the real one.
+raise `TemporaryAnswer`, which is one, or `FinalAnswer`. Other errors are named at the method. `rtmanager.testing` has
+an in-memory implementation of each port, held to the same contract tests as the real one.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ContainerRuntime(Protocol):
 
     Any method may raise `Unavailable("docker", …)`: the runtime did not answer, or not in time, so that what
     was asked may or may not have happened. `close` makes calls in flight on other threads raise it at once.
-    `TemporaryAnswer` is an answer that is to be asked for again, `Refused` one that would be the same again.
+    `TemporaryAnswer` is an answer that is to be asked for again, `FinalAnswer` one that would be the same again.
     """
 
     def ping(self) -> str:

@@ -67,6 +67,9 @@ class Row:
     heartbeat_at: datetime | None = field(default=None, compare=False)
     deferrals: int = field(default=0, compare=False)
     deferred_why: str | None = field(default=None, compare=False)
+    answer: str = field(default="", compare=False)
+    answer_since: datetime | None = field(default=None, compare=False)
+    defects: int = field(default=0, compare=False)
     verdict: Verdict | None = field(default=None, compare=False)
 
 
@@ -315,7 +318,16 @@ class MemoryQueue:
             row.deferred_why = None
             self._last_claimed = row.request.game_id
         return [
-            Operation(row.operation_id, row.request, row.generation, row.accepted_at, row.deferrals)
+            Operation(
+                row.operation_id,
+                row.request,
+                row.generation,
+                row.accepted_at,
+                row.deferrals,
+                answer=row.answer,
+                answer_s=(now - row.answer_since).total_seconds() if row.answer_since else 0.0,
+                defects=row.defects,
+            )
             for row in due[:limit]
         ]
 
@@ -346,10 +358,15 @@ class MemoryQueue:
         return found
 
     @call
-    def defer(self, operation: Operation, *, delay_s: float, why: str) -> None:
+    def defer(
+        self, operation: Operation, *, delay_s: float, why: str, answer: str = "", by_defect: bool = False
+    ) -> None:
         """See the port."""
         row = self._mine(operation)
         if row is not None:
+            row.defects += by_defect
+            if row.answer != answer or not answer:
+                row.answer, row.answer_since = answer, self._store.clock() if answer else None
             row.state, row.owner, row.deferred_why = "due", None, why
             row.deferrals += 1
             row.not_before = self._store.clock() + timedelta(seconds=delay_s)

@@ -13,7 +13,7 @@ from unittest import mock
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 
 from rtmanager.adapters.docker import Deadlines, DockerRuntime
-from rtmanager.domain.errors import InvalidValue, Refused, TemporaryAnswer, Unavailable
+from rtmanager.domain.errors import FinalAnswer, InvalidValue, TemporaryAnswer, Unavailable
 from rtmanager.operations.ports import ContainerNotFound
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon, until
 
@@ -86,7 +86,7 @@ class EngineTest(unittest.TestCase):
 
     def test_a_refusal_that_says_nothing_about_the_container_is_final_or_temporary(self) -> None:
         self.daemon.start()
-        kinds = {400: Refused, 403: Refused, 404: Refused, 500: Refused, 503: TemporaryAnswer}
+        kinds = {400: FinalAnswer, 403: FinalAnswer, 404: FinalAnswer, 500: FinalAnswer, 503: TemporaryAnswer}
         for status, kind in kinds.items():
             self.daemon.answers["GET /containers/g1/json"] = partial(
                 Exchange.refuse, status=status, message="some words"

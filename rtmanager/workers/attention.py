@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import FinalAnswer, Unavailable
 from rtmanager.domain.health import HealthSource
 
 #: Games that are looked at side by side.
@@ -25,6 +25,8 @@ LONGEST_PAUSE_S = 1.0
 AWAY_PAUSE_S = 0.5
 #: As many looks without an answer are told as something that a person should see to.
 TRIES_UNTIL_TOLD = 30
+#: As many more looks are made at a game after one that was refused.
+TRIES_WHEN_REFUSED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,11 @@ class Attention:
         """Whether to look again."""
         try:
             return not self._settle(game_id, case.hint)
+        except FinalAnswer as error:
+            # The same again, most likely; a few looks more, then the next pass names the game again.
+            extra = {"game_id": game_id, "error": str(error), "tries": case.tries}
+            self._logger.warning("a look at a game is refused", extra=extra)
+            return case.tries < TRIES_WHEN_REFUSED
         except Unavailable as error:
             told = self._logger.warning if case.tries == TRIES_UNTIL_TOLD else self._logger.debug
             told("a game cannot be looked at", extra={"game_id": game_id, "error": str(error), "tries": case.tries})

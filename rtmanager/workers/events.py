@@ -11,7 +11,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.health import HealthSource
 from rtmanager.workers.attention import Attention, Hint
 from rtmanager.workers.watching import ContainerEvent, EventFeed, Happening
@@ -56,7 +56,7 @@ class EventListener:
                 self._missed()
             for event in self._feed.listen():
                 self._take(event)
-        except Unavailable:
+        except DependencyError:
             self._broken = True
             raise
         return True

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from rtmanager.domain.container import ContainerState, ContainerView
 from rtmanager.domain.crash import RestartPolicy, is_crash
 from rtmanager.domain.drift import House, Looked, decide, with_oom
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, Stray
 from rtmanager.domain.game import container_name, is_game_id
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
@@ -137,7 +137,7 @@ class Settler:
         """A crash is told in time, with its log or without."""
         try:
             return self.runtime.log_tail(container_id)
-        except (Unavailable, ContainerNotFound) as error:
+        except (DependencyError, ContainerNotFound) as error:
             return f"(the log could not be read: {error})"
 
     def _restart_at(self, finding: Finding, hint: Hint) -> datetime | None:

@@ -7,7 +7,6 @@ and ends it at once. Some final answers say more than "no"; `CALLS` lists these 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,9 +19,7 @@ from requests.exceptions import ContentDecodingError, JSONDecodeError, RequestEx
 from urllib3.exceptions import DecodeError, InvalidChunkLength
 
 from rtmanager.domain.errors import ErrorCode
-
-#: As much of a foreign text as goes into a message: a registry's may have hundreds of thousands of characters.
-LONGEST_TEXT = 1000
+from rtmanager.domain.text import bounded
 
 
 class Meaning(StrEnum):
@@ -334,19 +331,6 @@ def says(call: str, error: APIError) -> Says | None:
         if error.status_code in special.statuses and (not special.marks or any(mark in said for mark in special.marks)):
             return special.says
     return None
-
-
-def bounded(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Foreign text on one line, of bounded length, without what no store or mail can hold."""
-    # Cut first: the whole of it may have megabytes.
-    line = " ".join(_UNPRINTABLE.sub(" ", text[: longest * 2]).split())
-    line = line.encode("utf-8", "replace").decode("utf-8")
-    if len(line) <= longest and len(text) <= longest * 2:
-        return line
-    return f"{line[:longest]}… ({len(text)} characters)"
-
-
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def words(error: APIError) -> str:

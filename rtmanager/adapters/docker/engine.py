@@ -26,7 +26,6 @@ from rtmanager.adapters.docker.answers import (
     UNREADABLE_ERRORS,
     Meaning,
     Unreadable,
-    bounded,
     is_unreadable,
     meaning,
     words,
@@ -34,7 +33,8 @@ from rtmanager.adapters.docker.answers import (
 from rtmanager.adapters.docker.errors import never_connected, reason, timed_out
 from rtmanager.adapters.docker.lines import Address, Allowance, Lines
 from rtmanager.adapters.docker.transport import EngineAdapter, EngineClient
-from rtmanager.domain.errors import ErrorCode, Refused, RuntimeManagerError, TemporaryAnswer, Unavailable
+from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer, Unavailable
+from rtmanager.domain.text import bounded
 
 T = TypeVar("T")
 
@@ -80,24 +80,24 @@ class Engine:
 
         `name` is what is asked for, a key of `CALLS`. `question` also reads the answer: what it raises for content that
         is not Docker's counts as an answer that cannot be read. Raises `Unavailable` for silence, `TemporaryAnswer`,
-        `Refused` when the engine does not tell its version, and docker's `APIError` for a final answer, which the
+        `FinalAnswer` when the engine does not tell its version, and docker's `APIError` for a final answer, which the
         caller reads.
         """
         allowed = allowance if isinstance(allowance, Allowance) else Allowance(allowance)
         client = self._agreed_client()
-        return self._read(name, allowed, lambda: question(client))
+        return self._answer(name, allowed, lambda: question(client))
 
     def version(self) -> Mapping[str, Any]:
-        """The engine's own description, asked for anew. Raises as `ask`, but `Refused` for a final answer."""
+        """The engine's own description, asked for anew. Raises as `ask`, but `FinalAnswer` for a final answer."""
         allowed = Allowance(self.deadlines.ping_s)
         try:
-            return self._read("version", allowed, lambda: _version(self._new_client(DEFAULT_DOCKER_API_VERSION)))
+            return self._answer("version", allowed, lambda: _version(self._new_client(DEFAULT_DOCKER_API_VERSION)))
         except APIError as error:
             raise self.refused("its version", error) from error
 
-    def refused(self, subject: str, error: APIError) -> Refused:
+    def refused(self, subject: str, error: APIError) -> FinalAnswer:
         """The error that says: the engine's answer is no, for good."""
-        return Refused("docker", f"Docker at {self.host}: asked for {subject} it says {words(error)}")
+        return FinalAnswer("docker", f"Docker at {self.host}: asked for {subject} it says {words(error)}")
 
     def temporary(self, name: str, rule: str, why: str) -> TemporaryAnswer:
         """The error that says: the engine's answer to this call is no, for now."""
@@ -111,7 +111,7 @@ class Engine:
         found.untouched = not call.changes
         return found
 
-    def _read(self, name: str, allowed: Allowance, ask: Callable[[], T]) -> T:
+    def _answer(self, name: str, allowed: Allowance, ask: Callable[[], T]) -> T:
         """What `ask` returns, or the error that its answer, or none, is."""
         try:
             with failpoints.around(f"docker.{name}"), self._lines.allowing(allowed):

@@ -10,7 +10,8 @@ from http.client import HTTPException
 from docker.errors import APIError
 from urllib3.exceptions import ProtocolError
 
-from rtmanager.adapters.docker.answers import bounded, causes, words
+from rtmanager.adapters.docker.answers import causes, words
+from rtmanager.domain.text import bounded
 
 __all__ = ["launch_refused", "never_connected", "pull_refused", "reason", "timed_out", "words"]
 

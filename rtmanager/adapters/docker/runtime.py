@@ -1,7 +1,7 @@
 """`ContainerRuntime` on one Docker engine: the port's calls in the port's words.
 
 What Docker answers becomes a value or an error of the port, by the tables of `answers`; what it does not answer is
-`Unavailable`. A final answer that fits no error of a method is `Refused`.
+`Unavailable`. A final answer that fits no error of a method is `FinalAnswer`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from docker.errors import APIError
 from requests import Response
 
 from rtmanager.adapters.docker import views
-from rtmanager.adapters.docker.answers import REMOVING, Says, Unreadable, bounded, checked, says, words
+from rtmanager.adapters.docker.answers import REMOVING, Says, Unreadable, checked, says, words
 from rtmanager.adapters.docker.engine import Deadlines, Engine
 from rtmanager.adapters.docker.errors import launch_refused
 from rtmanager.adapters.docker.first_starts import FirstStarts
@@ -31,7 +31,8 @@ from rtmanager.domain.container import (
     ContainerSpec,
     ContainerView,
 )
-from rtmanager.domain.errors import ErrorCode, Refused, RuntimeManagerError, TemporaryAnswer
+from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer
+from rtmanager.domain.text import bounded
 from rtmanager.operations.ports import (
     ContainerNotFound,
     Image,
@@ -153,7 +154,8 @@ class DockerRuntime:
                     if not refused:
                         raise ContainerNotFound(f"container {container_id} does not exist") from error
                     return
-                self._wait_to_remove(container_id, error, until)
+                if not self._is_removing(container_id, error, until):
+                    return
                 refused = True
             else:
                 return
@@ -188,7 +190,7 @@ class DockerRuntime:
         """One that cannot be read must not hide the others; who looks for it by itself hears why."""
         try:
             return views.listed(found)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             self._logger.warning("container %s in the list cannot be read: %r", found.get("Id"), error)
             return None
 
@@ -261,7 +263,7 @@ class DockerRuntime:
             return  # somebody else was faster; the name is free either way
         except StillRunning as error:
             raise self._engine.unavailable(f"a start was refused, yet the process lives: {error}") from error
-        except (TemporaryAnswer, Refused) as error:
+        except (TemporaryAnswer, FinalAnswer) as error:
             # The next try finds the container by its name and removes it first.
             raise TemporaryAnswer(
                 "docker",
@@ -270,12 +272,12 @@ class DockerRuntime:
                 code=ErrorCode.CONTAINER_START_FAILED,
             ) from error
 
-    def _wait_to_remove(self, container_id: str, refusal: APIError, until: float) -> None:
-        """After a refused removal: wait while Docker removes, else say what stands against it."""
+    def _is_removing(self, container_id: str, refusal: APIError, until: float) -> bool:
+        """After a refused removal: False when it is gone; while Docker removes, wait; else say what is against it."""
         try:
             state = self.inspect(container_id)
         except ContainerNotFound:
-            return
+            return False
         if state.alive:
             raise StillRunning(f"container {container_id} is {state.state} and was not removed") from refusal
         if says("remove", refusal) is not Says.BUSY_REMOVING:
@@ -283,6 +285,7 @@ class DockerRuntime:
         if monotonic() + LOOK_AGAIN_S >= until:
             raise self._engine.temporary("remove", REMOVING, words(refusal)) from refusal
         self._engine.pause(LOOK_AGAIN_S)
+        return True
 
     def _exists(self, id_or_name: str) -> bool:
         try:
@@ -320,6 +323,6 @@ def _done(response: Response) -> None:
 
 
 def _list(found: object) -> list[dict[str, Any]]:
-    if not isinstance(found, list):
-        raise Unreadable(f"a {type(found).__name__} for a list")
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise Unreadable(f"a {type(found).__name__} for a list of objects")
     return found

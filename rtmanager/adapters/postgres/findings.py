@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import psycopg
-
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.endings import write_event, write_log
 from rtmanager.adapters.postgres.queries import SQL, values_of
@@ -46,8 +44,8 @@ class PostgresFindings:
                 _write(connection, finding)
         except _Undo as undo:
             return undo.result
-        except psycopg.Error as error:
-            raise StoreRefused(f"PostgreSQL refuses a finding about game {finding.game_id}: {error}") from error
+        except StoreRefused as error:
+            raise StoreRefused(f"a finding about game {finding.game_id}: {error}", sqlstate=error.sqlstate) from error
         return Written.WRITTEN
 
     def busy(self, game_id: str) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
-
-from psycopg.errors import UniqueViolation
 
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.endings import write_ending, write_endings
@@ -13,11 +12,14 @@ from rtmanager.adapters.postgres.presence import PRESENCE_CLASS
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.operation import QUEUED, Ending, Operation, OpKind, OpSource, Outcome, Request
-from rtmanager.operations.store import Claimed, Forgotten, GameBusy, Verdict
+from rtmanager.operations.store import Claimed, Forgotten, GameBusy, StoreRefused, Verdict
 
 #: How long after its last heartbeat an operation of an instance that is gone is taken over. Not at once: after
 #: a restart of PostgreSQL every instance needs a moment to show its presence again.
 ORPHAN_GRACE_S = 3.0
+UNIQUE_VIOLATION = "23505"
+#: As much of a reason as is kept with an operation that waits.
+LONGEST_WHY = 2000
 
 
 class PostgresQueue:
@@ -48,7 +50,9 @@ class PostgresQueue:
         values = {"owner": self._owner, "kinds": list(kinds), "limit": limit, "after": self._last_claimed}
         try:
             rows = self._database.write("claim", SQL["claim_due"], values)
-        except UniqueViolation:
+        except StoreRefused as error:
+            if error.sqlstate != UNIQUE_VIOLATION:
+                raise
             # A call and a job of one game were accepted at the same moment and claimed by two instances: the
             # index let one through, and the next claim finds the other waiting in its place.
             return []
@@ -81,15 +85,19 @@ class PostgresQueue:
         rows = self._database.write("reclaim_orphans", SQL["reclaim_orphans"], values)
         return [Claimed(row["id"], row["game_id"], OpKind(row["kind"])) for row in rows]
 
-    def defer(self, operation: Operation, *, delay_s: float, why: str) -> None:
-        """Give a claim back; it is due again after `delay_s`. Nothing happens if it is no longer ours."""
+    def defer(
+        self, operation: Operation, *, delay_s: float, why: str, answer: str = "", by_defect: bool = False
+    ) -> None:
+        """See the port. Nothing happens if it is no longer ours."""
         values = {
             "id": operation.operation_id,
             "generation": operation.generation,
             "game_id": operation.game_id,
             "source_ref": operation.request.source_ref,
             "delay_s": delay_s,
-            "why": why,
+            "why": why[:LONGEST_WHY].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00"),
+            "answer": answer,
+            "defects": int(by_defect),
         }
         self._database.write("defer", SQL["defer_operation"], values)
 
@@ -135,6 +143,22 @@ def job_values(request: Request) -> dict[str, Any]:
 
 
 def _operation(row: Mapping[str, Any]) -> Operation:
+    """A claimed row as a value; one that cannot be read is refused as soon as it is worked on, like a bad job."""
+    try:
+        return _readable(row)
+    except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
+        by_stream = row["stream"] is not None
+        request = Request(
+            game_id=str(row["game_id"]),
+            kind=OpKind.STOP if row["kind"] == OpKind.STOP else OpKind.START,
+            source=OpSource.LOBBY_STREAM if by_stream else OpSource.AUTO_RECONCILE,
+            source_ref=str(row["source_ref"]),
+            problem=(ErrorCode.INTERNAL_ERROR, f"its row in the table of operations cannot be read: {error}"),
+        )
+        return Operation(row["id"], request, row["generation"], datetime.now(UTC))
+
+
+def _readable(row: Mapping[str, Any]) -> Operation:
     problem = (ErrorCode(row["problem_code"]), row["problem_message"]) if row["problem_code"] else None
     request = Request(
         game_id=row["game_id"],
@@ -145,7 +169,16 @@ def _operation(row: Mapping[str, Any]) -> Operation:
         reason=row["reason"],
         problem=problem,
     )
-    return Operation(row["id"], request, row["generation"], row["accepted_at"], row["deferrals"])
+    return Operation(
+        row["id"],
+        request,
+        row["generation"],
+        datetime.fromtimestamp(row["accepted_s"], UTC),
+        row["deferrals"],
+        answer=row["answer"] or "",
+        answer_s=row["answer_s"],
+        defects=row["defects"],
+    )
 
 
 def _describe(game_id: str, live: Mapping[str, Any] | None) -> str:

@@ -99,7 +99,10 @@ WHERE id IN (
     WHERE o.state = (SELECT 'due')
     FOR UPDATE OF o SKIP LOCKED)
 RETURNING id, game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
-          generation, accepted_at, deferrals;
+          stream, generation, deferrals, defects, answer,
+          -- As numbers, which psycopg reads whatever they are: one moment that it cannot read would stop every claim.
+          extract(epoch FROM accepted_at)::float8 AS accepted_s,
+          coalesce(extract(epoch FROM clock_timestamp() - answer_since), 0)::float8 AS answer_s;
 
 -- name: heartbeat
 -- Says that claimed operations are still worked on; returns those that are still this claim's.
@@ -137,9 +140,14 @@ WHERE o.id = lost.id
 RETURNING o.id, o.game_id, o.kind;
 
 -- name: defer_operation
--- A dependency does not answer: the operation is due again later.
+-- A dependency does not answer, or not with what is needed: the operation is due again later. Since when it meets the
+-- same temporary answer is kept; silence, or another answer, begins anew.
 UPDATE operations
-SET state = 'due', owner = NULL, deferrals = deferrals + 1, deferred_why = %(why)s,
+SET state = 'due', owner = NULL, deferrals = deferrals + 1, deferred_why = %(why)s, defects = defects + %(defects)s,
+    answer = nullif(%(answer)s::text, ''),
+    answer_since = CASE WHEN %(answer)s::text = '' THEN NULL
+                        WHEN answer = %(answer)s::text THEN answer_since
+                        ELSE clock_timestamp() END,
     not_before = clock_timestamp() + make_interval(secs => %(delay_s)s)
 WHERE id = %(id)s AND generation = %(generation)s AND state = 'running'
   AND game_id = %(game_id)s AND source_ref = %(source_ref)s;

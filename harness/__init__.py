@@ -35,6 +35,8 @@ from harness.fixtures.redis import Redis
 from harness.fixtures.redis import start as start_redis
 from harness.fixtures.registry import Registry
 from harness.fixtures.registry import start as start_registry
+from harness.fixtures.scripted_daemon import Reply, ScriptedDaemon
+from harness.fixtures.scripted_daemon import start as start_scripted_daemon
 from harness.fixtures.stateroot import StateRoot
 from harness.fixtures.stateroot import create as create_state_root
 from harness.images import engine as engine_image
@@ -62,7 +64,9 @@ __all__ = [
     "Postgres",
     "Redis",
     "Registry",
+    "Reply",
     "RuntimeTestCase",
+    "ScriptedDaemon",
     "ServicesTestCase",
     "StateRoot",
     "WaitFailed",
@@ -78,6 +82,7 @@ __all__ = [
     "start_postgres",
     "start_redis",
     "start_registry",
+    "start_scripted_daemon",
     "start_services",
     "sweep_ended_runs",
     "unique_game_id",

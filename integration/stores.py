@@ -41,7 +41,10 @@ HELD = b"""
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 #: The moments that PostgreSQL's own clock wrote and that something depends on.
-_MOMENTS = {"operations": ("not_before", "heartbeat_at", "accepted_at"), "watch_turns": ("until",)}
+_MOMENTS = {
+    "operations": ("not_before", "heartbeat_at", "accepted_at", "answer_since"),
+    "watch_turns": ("until",),
+}
 
 
 def migrated(dsn: str) -> Database:

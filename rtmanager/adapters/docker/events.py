@@ -146,6 +146,8 @@ def _taken(stream: Response) -> Iterator[bytes]:
                 pieces.put(piece)
         except (RequestException, ValueError) as error:
             pieces.put(error)
+        except AttributeError as error:  # urllib3's, when the stream is closed meanwhile
+            pieces.put(ValueError(f"the stream was closed: {error}"))
         finally:
             pieces.put(None)
 

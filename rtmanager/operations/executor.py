@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from time import monotonic
@@ -35,6 +36,12 @@ DEFECT_DELAY_S = 0.5
 #: Pauses before an operation whose every end the store refuses is tried again: the first, times the number of tries.
 REFUSED_DELAY_S = 5.0
 LONGEST_REFUSED_DELAY_S = 60.0
+#: Images that are remembered as having started well.
+GOOD_IMAGES = 64
+#: How often, at most, what asks for one of these is claimed before all else, and the share of the time that looking for
+#: it may take: it has to step through every game that waits.
+CLAIM_FIRST_PAUSE_S = 0.05
+CLAIM_FIRST_SHARE = 0.1
 #: For how long the same temporary answer is taken for one, by default.
 DEFERRAL_LIMIT_S = 900.0
 
@@ -87,6 +94,11 @@ class Executor:
         self._live: dict[threading.Thread, Operation] = {}
         self._idle = threading.Condition()
         self._stopping = threading.Event()
+        #: Whether the last claim left something due.
+        self._backlog = False
+        #: References of images that have started well here, the latest last.
+        self._good_images: OrderedDict[str, None] = OrderedDict()
+        self._claim_first_at = 0.0
 
     def step(self) -> bool:
         """Claim what fits; whether there may be more."""
@@ -97,7 +109,10 @@ class Executor:
         launching = sum(operation.request.kind in LAUNCHING for operation in live)
         free_for_launching = min(free, self._launching_slots - launching)
         if free_for_launching > 0:
-            return self._claim(free_for_launching, LAUNCHING | QUICK)
+            free_for_launching -= self._claim_first(free_for_launching)
+        if free_for_launching > 0:
+            self._backlog = self._claim(free_for_launching, LAUNCHING | QUICK)
+            return self._backlog
         return free > 0 and self._claim(free, QUICK)
 
     def live(self) -> Sequence[Operation]:
@@ -135,9 +150,27 @@ class Executor:
         if handed_back:
             self._logger.warning("operations handed back", extra={"operation_ids": list(handed_back)})
 
+    def _claim_first(self, limit: int) -> int:
+        """Claim what asks for an image that has started well here, while more is due than there are slots.
+
+        A thousand jobs that Docker is going to refuse would else keep a good one waiting. How many were claimed.
+        """
+        if not self._backlog or not self._good_images or monotonic() < self._claim_first_at:
+            return 0
+        began = monotonic()
+        claimed = self._queue.claim(limit, LAUNCHING, images=self._images_to_prefer())
+        self._claim_first_at = monotonic() + max(CLAIM_FIRST_PAUSE_S, (monotonic() - began) / CLAIM_FIRST_SHARE)
+        self._settle_at_sight(claimed)
+        return len(claimed)
+
     def _claim(self, limit: int, kinds: Collection[OpKind]) -> bool:
         """Whether there may be more: beyond the limit, or behind what ended at sight in the queue of its game."""
         claimed = self._queue.claim(limit, kinds)
+        ended = self._settle_at_sight(claimed)
+        return len(claimed) == limit or bool(ended)
+
+    def _settle_at_sight(self, claimed: Sequence[Operation]) -> Collection[int]:
+        """End what the records decide, and begin the rest; the ids of what has ended."""
         try:
             sights = self._operator.look(claimed)
             ended = self._end_at_sight(claimed, sights)
@@ -151,7 +184,7 @@ class Executor:
         for operation in claimed:
             if operation.operation_id not in ended:
                 self._begin(operation, sights.get(operation.operation_id))
-        return len(claimed) == limit or bool(ended)
+        return ended
 
     def _end_at_sight(self, claimed: Sequence[Operation], sights: Mapping[int, Sight]) -> Collection[int]:
         """End all that need no container, in one transaction; the ids of those that were."""
@@ -333,6 +366,8 @@ class Executor:
 
     def _report(self, operation: Operation, ending: Ending) -> None:
         self.troubles.over(operation)
+        if ending.launched is not None and ending.outcome is Outcome.SUCCESS and operation.request.image_ref:
+            self._remember_image(operation.request.image_ref)
         level = logging.INFO if ending.outcome is Outcome.SUCCESS else logging.WARNING
         extra = {"op_kind": operation.request.kind.value, "outcome": ending.outcome.value}
         if ending.error_code:
@@ -342,6 +377,17 @@ class Executor:
         self._completions.announce(operation.operation_id, verdict)
         if ending.messages or ending.health:
             self._told.set()
+
+    def _images_to_prefer(self) -> Sequence[str]:
+        with self._idle:
+            return list(self._good_images)
+
+    def _remember_image(self, image_ref: str) -> None:
+        with self._idle:
+            self._good_images[image_ref] = None
+            self._good_images.move_to_end(image_ref)
+            while len(self._good_images) > GOOD_IMAGES:
+                self._good_images.popitem(last=False)
 
     def _put_off(self, operation: Operation, error: Unavailable) -> None:
         # Less and less often, not only once: what it waits for now may be another thing than at first.

@@ -104,8 +104,13 @@ class OperationQueue(Protocol):
         """Accept a call; returns the operation's id. Raises `GameBusy`."""
         ...
 
-    def claim(self, limit: int, kinds: Collection[OpKind] = QUEUED) -> Sequence[Operation]:
-        """Up to `limit` due operations of these kinds, each the first of its game; every game gets its turn."""
+    def claim(
+        self, limit: int, kinds: Collection[OpKind] = QUEUED, *, images: Collection[str] | None = None
+    ) -> Sequence[Operation]:
+        """Up to `limit` due operations of these kinds, each the first of its game; every game gets its turn.
+
+        With `images`, only those that ask for one of these by its reference; that may take long, and is nobody's turn.
+        """
         ...
 
     def heartbeat(self, claimed: Sequence[Operation]) -> set[int]:

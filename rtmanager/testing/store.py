@@ -301,13 +301,16 @@ class MemoryQueue:
         return self._store.add_row(request, CALL_POSITION).operation_id
 
     @call
-    def claim(self, limit: int, kinds: Collection[OpKind] = QUEUED) -> Sequence[Operation]:
+    def claim(
+        self, limit: int, kinds: Collection[OpKind] = QUEUED, *, images: Collection[str] | None = None
+    ) -> Sequence[Operation]:
         """See the port."""
         now = self._store.clock()
         due = []
         for rows in self._store.live.values():
             first = rows[0]
             ready = first.state == "due" and first.not_before <= now and first.request.kind in kinds
+            ready = ready and (images is None or first.request.image_ref in images)
             if ready and not any(row.state == "running" for row in rows):
                 due.append(first)
         # Every game gets its turn: those behind the last one first, then from the beginning again.
@@ -316,7 +319,8 @@ class MemoryQueue:
             row.state, row.owner, row.heartbeat_at = "running", self._owner, now
             row.generation += 1
             row.deferred_why = None
-            self._last_claimed = row.request.game_id
+            if images is None:
+                self._last_claimed = row.request.game_id
         return [
             Operation(
                 row.operation_id,

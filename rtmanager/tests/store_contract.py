@@ -317,6 +317,16 @@ class QueueContract(StoreContract):
         self.store.pass_time(31)
         self.assertEqual(self.claim_one(self.other).generation, 2)
 
+    def test_what_asks_for_certain_images_may_be_claimed_before_its_turn(self) -> None:
+        for game_id, image_ref in (("a", "x:1"), ("b", "y:1"), ("c", "x:1"), ("d", "z:1")):
+            self.queue.submit(request(game_id, image_ref=image_ref))
+        self.queue.submit(request("e", OpKind.STOP))
+        self.assertEqual(self.queue.claim(9, images=[]), [])
+        first = self.queue.claim(9, {OpKind.START}, images=["y:1", "z:1"])
+        self.assertEqual(sorted(each.game_id for each in first), ["b", "d"])
+        self.assertEqual([each.game_id for each in self.queue.claim(1)], ["a"], "and it is nobody's turn")
+        self.assertEqual(sorted(each.game_id for each in self.queue.claim(9)), ["c", "e"])
+
     def test_since_when_an_answer_is_the_same_is_kept_until_there_is_none_or_another(self) -> None:
         self.queue.submit(request("g1"))
         first = self.claim_one()

@@ -281,3 +281,18 @@ class DefectsTest(ExecutorTestCase):
         self.one.queue.reclaim_orphans(self.one.executor.live_ids())
         self.one.work()
         self.assertEqual(self.world.results(), [("success", "")])
+
+
+class BacklogTest(ExecutorTestCase):
+    def test_a_job_whose_image_is_known_to_start_does_not_wait_behind_many_that_fail(self) -> None:
+        self.accept(job(START, 1, start_fields("z-first")))
+        self.one.work()
+        self.accept(*(job(START, n, start_fields(f"a{n:03}", image_ref=f"odd:{n}")) for n in range(2, 102)))
+        self.accept(job(START, 200, start_fields("z-good")))
+        self.world.store.messages.clear()
+        for _ in range(3):
+            self.one.executor._claim_first_at = 0.0
+            self.one.once()
+        results = [(m.fields["game_id"], m.fields["outcome"]) for m in self.world.sent(Stream.JOB_RESULTS)]
+        self.assertIn(("z-good", "success"), results)
+        self.assertLess(len(results), 40)

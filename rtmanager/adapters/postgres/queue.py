@@ -42,12 +42,20 @@ class PostgresQueue:
         live = self._database.read("live_operation", SQL["live_operation"], {"game_id": request.game_id})
         raise GameBusy(_describe(request.game_id, live[0] if live else None))
 
-    def claim(self, limit: int, kinds: Collection[OpKind] = QUEUED) -> Sequence[Operation]:
-        """Up to `limit` operations that are due and of these kinds, each the first of its game.
+    def claim(
+        self, limit: int, kinds: Collection[OpKind] = QUEUED, *, images: Collection[str] | None = None
+    ) -> Sequence[Operation]:
+        """Up to `limit` operations that are due and of these kinds, each the first of its game; see the port.
 
         Every game gets its turn: a claim goes on behind the game that was claimed last. Used by one thread.
         """
-        values = {"owner": self._owner, "kinds": list(kinds), "limit": limit, "after": self._last_claimed}
+        values = {
+            "owner": self._owner,
+            "kinds": list(kinds),
+            "limit": limit,
+            "after": self._last_claimed,
+            "images": None if images is None else list(images),
+        }
         try:
             rows = self._database.write("claim", SQL["claim_due"], values)
         except StoreRefused as error:
@@ -56,7 +64,7 @@ class PostgresQueue:
             # A call and a job of one game were accepted at the same moment and claimed by two instances: the
             # index let one through, and the next claim finds the other waiting in its place.
             return []
-        if rows:
+        if rows and images is None:
             games = [row["game_id"] for row in rows]
             begun_again = [game_id for game_id in games if game_id <= self._last_claimed]
             self._last_claimed = max(begun_again or games)

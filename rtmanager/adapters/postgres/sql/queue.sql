@@ -68,7 +68,8 @@ LIMIT 1;
 
 -- name: claim_due
 -- Claims operations that are due: the first of each game, none of a game that has one running, games in the order of
--- their ids, those behind `after` and then those before. The recursion steps from game to game through
+-- their ids, those behind `after` and then those before; with `images`, only those that want one of these, for which it
+-- may have to step through all games. The recursion steps from game to game through
 -- operations_queue_idx, so that a game with ten thousand jobs costs one step; and only as far as `limit` asks.
 -- OFFSET 0 and the subquery at the end are for the planner: it takes the indexes of what is due and of what runs for
 -- small, and would read them whole; they are full of what was due and of what ran.
@@ -83,15 +84,16 @@ WHERE id IN (
              LATERAL (
                 WITH RECURSIVE heads AS (
                     SELECT part.above AS game_id, NULL::bigint AS id, NULL AS kind, NULL AS state,
-                           NULL::timestamptz AS not_before
+                           NULL::timestamptz AS not_before, NULL AS image_ref
                     UNION ALL
                     SELECT next.* FROM heads, LATERAL (
-                        SELECT game_id, id, kind, state, not_before FROM operations
+                        SELECT game_id, id, kind, state, not_before, image_ref FROM operations
                         WHERE state <> 'done' AND game_id > heads.game_id
                         ORDER BY game_id, entry_ms, entry_seq, entry_rank, id LIMIT 1) next
                     WHERE part.up_to IS NULL OR next.game_id <= part.up_to)
                 SELECT id FROM heads
                 WHERE state = 'due' AND not_before <= clock_timestamp() AND kind = ANY (%(kinds)s)
+                  AND (%(images)s::text[] IS NULL OR image_ref = ANY (%(images)s::text[]))
                   AND NOT EXISTS (SELECT FROM operations r
                                   WHERE r.game_id = heads.game_id AND r.state = 'running' OFFSET 0)) due
         LIMIT %(limit)s) head

@@ -3,7 +3,7 @@
 What the daemon does not say by itself, a scripted one says in front of it (`harness.start_scripted_daemon`).
 """
 
-from harness import Reply, RuntimeTestCase, ScriptedDaemon, daemon, start_scripted_daemon, start_services
+from harness import Reply, RuntimeTestCase, ScriptedDaemon, daemon, start_scripted_daemon, start_services, web
 from integration import images
 
 #: Much longer than a process that ends at once takes to be gone; the watch is over when it is.
@@ -83,6 +83,57 @@ class Scripted(RuntimeTestCase):
             self.odd.forget()
             self.assertEqual(self.call("GET", "")[1]["status"], "running", page)
         self.assertNotIn("worker step failed", self.log.read_text())
+
+
+REFUSE = """
+    CREATE FUNCTION rtmanager.refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'somebody added a rule'; END $$"""
+TRIGGERS = {
+    "operation_log": "BEFORE INSERT ON rtmanager.operation_log FOR EACH ROW WHEN (NEW.game_id LIKE 'refused%')",
+    "operations": (
+        "BEFORE UPDATE ON rtmanager.operations FOR EACH ROW WHEN (NEW.state = 'done' AND NEW.game_id LIKE 'refused%')"
+    ),
+}
+
+
+class Refusing(RuntimeTestCase):
+    """PostgreSQL takes no end of one game's operations: a rule that somebody added to the schema stands against it."""
+
+    def refuse(self, table: str) -> None:
+        connection = self.enterContext(self.services.database.connect())
+        connection.execute(REFUSE)
+        self.addCleanup(connection.execute, "DROP FUNCTION IF EXISTS rtmanager.refuse() CASCADE")
+        connection.execute(f"CREATE TRIGGER refuse {TRIGGERS[table]} EXECUTE FUNCTION rtmanager.refuse()")
+
+    def mend(self) -> None:
+        with self.services.database.connect() as connection:
+            connection.execute("DROP FUNCTION rtmanager.refuse() CASCADE")
+
+    def test_a_plainer_end_answers_the_asker_and_leaves_no_container(self) -> None:
+        self.start_runtime()
+        self.refuse("operation_log")
+        game_id = f"refused-{self.game_id}"[:51]
+        self.add_start_job(game_id=game_id)
+        [result] = self.results(1)
+        self.assertEqual((result["game_id"], result["error_code"]), (game_id, "container_start_failed"))
+        self.assertEqual(self.containers(game_id), [])
+        self.assertEqual(self.record(game_id), {})
+
+    def test_without_any_end_it_is_seen_and_tried_again_and_others_go_on(self) -> None:
+        self.start_runtime()
+        self.refuse("operations")
+        game_id = f"refused-{self.game_id}"[:51]
+        self.add_stop_job(game_id=game_id)
+        self.wait_until("readiness to tell", lambda: "somebody added a rule" in self.readiness() or None)
+        self.add_start_job()
+        [result] = self.results(1)
+        self.assertEqual((result["game_id"], result["outcome"]), (self.game_id, "success"))
+        self.mend()
+        self.assertEqual(self.results(2)[1]["error_code"], "not_found")
+        self.wait_until_ready()
+
+    def readiness(self) -> str:
+        return str(web.call("GET", f"{self.base_url}/readyz")[1])
 
 
 class Logs(RuntimeTestCase):

@@ -6,7 +6,7 @@ from harness import DockerTestCase
 from reliability.fuzz.__main__ import load, names
 
 #: Inputs of the short form, by run; a run that is not named here has to be added.
-SHORT: dict[str, int] = {}
+SHORT: dict[str, int] = {"refused_jobs": 60}
 SEED = 20261201
 
 

@@ -210,6 +210,47 @@ class OddRowsTest(InPostgres):
             queue.finish(operation, ended())
         self.assertEqual(queue.claim(10), [])
 
+    def test_a_rule_against_one_operation_stops_no_other(self) -> None:
+        store = self.make()
+        queue = store.queue(1)
+        games = [f"g{number}" for number in range(6)]
+        for game_id in games:
+            queue.submit(request(game_id))
+        with self.database.transaction("test") as connection:
+            connection.execute(b"ALTER TABLE operations ADD CONSTRAINT odd CHECK (game_id <> 'g2') NOT VALID")
+        try:
+            claimed = [each for _ in range(3) for each in queue.claim(2)]
+            self.assertEqual(sorted(each.game_id for each in claimed), ["g0", "g1", "g3", "g4", "g5"])
+            self.assertIn("odd", str(queue.refused_claim))
+            self.assertEqual(len(queue.heartbeat(claimed)), 5)
+        finally:
+            with self.database.transaction("test") as connection:
+                connection.execute(b"ALTER TABLE operations DROP CONSTRAINT odd")
+        self.assertEqual([each.game_id for each in queue.claim(9)], ["g2"])
+        self.assertIsNone(queue.refused_claim)
+
+    def test_a_running_row_that_the_store_refuses_costs_no_other_its_claim(self) -> None:
+        store = self.make()
+        queue = store.queue(1)
+        for game_id in ("g1", "g2", "g3"):
+            queue.submit(request(game_id))
+        claimed = queue.claim(9)
+        store.pass_time(10)
+        with self.database.transaction("test") as connection:
+            connection.execute(b"ALTER TABLE operations ADD CONSTRAINT odd CHECK (game_id <> 'g2') NOT VALID")
+        try:
+            alive = queue.heartbeat(claimed)
+            self.assertEqual({each.game_id for each in claimed if each.operation_id in alive}, {"g1", "g3"})
+            store.queue(2).hand_back()  # nothing of its own, and so nothing that is refused
+            self.assertEqual(queue.reclaim_orphans([]), [], "what was alive just now is no orphan")
+            with self.database.transaction("test") as connection:
+                connection.execute(b"UPDATE operations SET heartbeat_at = '2026-01-01' WHERE game_id <> 'g2'")
+            found = queue.reclaim_orphans([])
+            self.assertEqual(sorted(each.game_id for each in found), ["g1", "g3"])
+        finally:
+            with self.database.transaction("test") as connection:
+                connection.execute(b"ALTER TABLE operations DROP CONSTRAINT odd")
+
     def test_a_moment_that_python_cannot_hold_hides_no_record(self) -> None:
         store = self.make()
         moments = {"a": "infinity", "b": "-infinity", "c": "20000-01-01", "d": "0044-03-15 BC", "e": "2026-01-01"}

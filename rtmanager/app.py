@@ -261,6 +261,8 @@ class _Service:
         met = [loop.away for loop in self._loops]
         away = {error.dependency: str(error) for error in met if error is not None}
         refused = [each for each in self._executor.troubles.now().values() if each.kind is Kind.STORE_REFUSES]
+        if self._queue.refused_claim is not None:
+            away.setdefault("postgres", str(self._queue.refused_claim))
         if refused:
             away.setdefault("postgres", f"operation {refused[0].operation_id} cannot be ended: {refused[0].why}")
         return away

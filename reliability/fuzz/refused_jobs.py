@@ -1,7 +1,8 @@
 """Start jobs that the daemon refuses, all at once: each is answered, and a good start among them waits for none.
 
 Half of the references are refused by the real daemon (a digest that no image has, a registry that does not exist, a
-name that only Docker calls malformed), half by scripted answers of every kind. The good start is timed alone first.
+name that only Docker calls malformed), half by scripted answers of every kind. The good start is timed alone first, and
+compared in a full run only: on a busy machine a short one says nothing about time.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
                 f"all answered after {monotonic() - began:.1f} s"
             )
             violations += _judge(results, expected)
-            if among_s > alone_s + LONGER_S:
+            if count >= DEFAULT_COUNT and among_s > alone_s + LONGER_S:
                 violations.append(f"a good start took {among_s:.2f} s among others, {alone_s:.2f} s alone")
             if process.exit_code is not None:
                 violations.append(f"the manager ended with {process.exit_code}")

@@ -141,11 +141,15 @@ class FakeRuntime:
             return container_id
 
     def stop(self, container_id: str, grace_seconds: int) -> None:
-        with self._call("stop", container_id, grace_seconds):
-            view = self._find(container_id)
-            if view.alive:
-                stubborn = self._images[view.container_id].ignores_signals
-                self.exit(container_id, SIGKILL_CODE if stubborn else SIGTERM_CODE)
+        try:
+            with self._call("stop", container_id, grace_seconds):
+                view = self._find(container_id)
+                if view.alive:
+                    stubborn = self._images[view.container_id].ignores_signals
+                    self.exit(container_id, SIGKILL_CODE if stubborn else SIGTERM_CODE)
+        except (FinalAnswer, TemporaryAnswer):
+            if self._find(container_id).alive:
+                raise
 
     def remove(self, container_id: str) -> None:
         with self._call("remove", container_id):

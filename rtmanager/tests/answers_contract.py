@@ -1,6 +1,7 @@
 """What every `ContainerRuntime` makes of a refusal, as tests; run against the one in memory and Docker's adapter.
 
-A test class mixes `AnswersContract` in and says how its runtime is refused something.
+A test class mixes `AnswersContract` in and says how its runtime is refused something. There is a container c2, which
+runs, and in Docker c1, which has ended.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ METHODS: Mapping[str, tuple[Callable[[ContainerRuntime], object], type[RuntimeMa
         ErrorCode.IMAGE_PULL_FAILED,
     ),
     "launch": (lambda it: it.launch(SPEC), LaunchFailed, ErrorCode.CONTAINER_START_FAILED),
-    "stop": (lambda it: it.stop("c1", 1), FinalAnswer, ErrorCode.INTERNAL_ERROR),
+    "stop": (lambda it: it.stop("c2", 1), FinalAnswer, ErrorCode.INTERNAL_ERROR),
     "remove": (lambda it: it.remove("c1"), FinalAnswer, ErrorCode.INTERNAL_ERROR),
     "inspect": (lambda it: it.inspect("c1"), FinalAnswer, ErrorCode.INTERNAL_ERROR),
     "list_games": (lambda it: it.list_games(), FinalAnswer, ErrorCode.INTERNAL_ERROR),

@@ -25,7 +25,7 @@ from rtmanager.operations.ports import (
 from rtmanager.testing import FakeRuntime, Meant
 from rtmanager.tests.answers_contract import METHODS, SPEC, AnswersContract
 from rtmanager.tests.fake_daemon import Exchange, FakeDaemon
-from rtmanager.tests.making import IMAGE, NETWORK
+from rtmanager.tests.making import IMAGE, NETWORK, view
 
 QUICK = Deadlines(
     ping_s=2.0, query_s=2.0, log_s=2.0, list_s=2.0, create_s=2.0, start_s=2.0, stop_margin_s=2.0, remove_s=2.0
@@ -35,7 +35,7 @@ REQUESTS = {
     "network_exists": "GET /networks",
     "ensure_image": f"GET /images/{IMAGE}/json",
     "launch": "POST /containers/create",
-    "stop": "POST /containers/c1/stop",
+    "stop": "POST /containers/c2/stop",
     "remove": "DELETE /containers/c1",
     "inspect": "GET /containers/c1/json",
     "list_games": "GET /containers/json",
@@ -160,6 +160,9 @@ class DaemonTestCase(unittest.TestCase):
         self.addCleanup(self.daemon.close)
         self.daemon.start()
         self.daemon.answers[REQUESTS["inspect"]] = said(200, ENDED)
+        self.daemon.answers["GET /containers/c2/json"] = said(
+            200, {**ENDED, "Id": "c2", "State": {"Status": "running"}}
+        )
         self.runtime: ContainerRuntime = DockerRuntime(self.daemon.host, deadlines=QUICK)
         self.addCleanup(self.runtime.close)
 
@@ -183,6 +186,7 @@ class DockerAnswers(AnswersContract, DaemonTestCase):
 class FakeAnswers(AnswersContract, unittest.TestCase):
     def setUp(self) -> None:
         self.fake = FakeRuntime([NETWORK])
+        self.fake.add_foreign(view(container_id="c2"))
         self.runtime: ContainerRuntime = self.fake
 
     def refuse(self, method: str, meant: Meant) -> None:
@@ -218,6 +222,21 @@ class EveryAnswer(DaemonTestCase):
                 self.assertIn(type(outcome), (list, TemporaryAnswer))
             else:
                 self.assertIsInstance(outcome, TemporaryAnswer, outcome)
+
+    def test_a_stop_that_is_refused_to_what_has_ended_is_one(self) -> None:
+        for reply in (
+            said(500, {"message": "Cannot stop container c1: no such process"}),
+            said(503, {"message": "no"}),
+        ):
+            self.daemon.answers["POST /containers/c1/stop"] = reply
+            self.runtime.stop("c1", 1)
+
+    def test_a_removal_that_never_ends_is_a_temporary_answer(self) -> None:
+        removing = said(409, {"message": "removal of container c1 is already in progress"})
+        self.daemon.answers["DELETE /containers/c1"] = removing
+        with self.assertRaises(TemporaryAnswer) as caught:
+            self.runtime.remove("c1")
+        self.assertEqual(caught.exception.answer, "remove: removing")
 
     def test_no_page_of_a_proxy_is_taken_for_done(self) -> None:
         self.daemon.answers["POST /containers/create"] = said(201, {"Id": "c1"})
@@ -255,8 +274,10 @@ class EveryAnswer(DaemonTestCase):
         for body in bodies:
             self.daemon.answers["GET /version"] = said(200, body)
             for method, (call, _, _) in METHODS.items():
+                runtime = DockerRuntime(self.daemon.host, deadlines=QUICK)
+                self.addCleanup(runtime.close)
                 with self.subTest(body=body, method=method), self.assertRaises(TemporaryAnswer):
-                    call(DockerRuntime(self.daemon.host, deadlines=QUICK))
+                    call(runtime)
 
     def test_a_malformed_reference_is_named_as_such(self) -> None:
         for status, message in ((400, "invalid reference format"), (500, "invalid reference format: lowercase")):

@@ -131,12 +131,17 @@ class DockerRuntime:
 
     def stop(self, container_id: str, grace_seconds: int) -> None:
         """See the port; a paused container is continued by Docker so that it can end."""
-        self._of_container(
-            "stop",
-            container_id,
-            grace_seconds + self._deadlines.stop_margin_s,
-            lambda client: _done(_post(client, container_id, "stop", {"t": str(grace_seconds)})),
-        )
+        try:
+            self._of_container(
+                "stop",
+                container_id,
+                grace_seconds + self._deadlines.stop_margin_s,
+                lambda client: _done(_post(client, container_id, "stop", {"t": str(grace_seconds)})),
+            )
+        except (FinalAnswer, TemporaryAnswer):
+            # Docker refuses to stop what has no process, too, when it has not noticed yet ("no such process").
+            if self.inspect(container_id).alive:
+                raise
 
     def remove(self, container_id: str) -> None:
         """See the port; anonymous volumes go with the container, a process never does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,8 @@ from rtmanager.operations.store import Claimed, Forgotten, GameBusy, StoreRefuse
 #: a restart of PostgreSQL every instance needs a moment to show its presence again.
 ORPHAN_GRACE_S = 3.0
 UNIQUE_VIOLATION = "23505"
+#: As many times the operations that are wanted are looked at when the store refuses to have them claimed together.
+ONE_BY_ONE = 4
 #: As much of a reason as is kept with an operation that waits.
 LONGEST_WHY = 2000
 
@@ -33,6 +36,8 @@ class PostgresQueue:
         self._owner = owner
         self._lease_s = lease_s
         self._last_claimed = ""
+        #: Why the last claim left something that is due; None when it did not.
+        self.refused_claim: StoreRefused | None = None
 
     def submit(self, request: Request) -> int:
         """Accept a call; returns the operation's id. Raises `GameBusy` when the game has a live operation."""
@@ -58,17 +63,30 @@ class PostgresQueue:
         }
         try:
             rows = self._database.write("claim", SQL["claim_due"], values)
+            self.refused_claim = None
         except StoreRefused as error:
-            if error.sqlstate != UNIQUE_VIOLATION:
-                raise
-            # A call and a job of one game were accepted at the same moment and claimed by two instances: the
-            # index let one through, and the next claim finds the other waiting in its place.
-            return []
+            # A call and a job of one game were accepted at the same moment and claimed by two instances: the index let
+            # one through, and the next claim finds the other waiting in its place.
+            rows = [] if error.sqlstate == UNIQUE_VIOLATION else self._claim_one_by_one(values)
         if rows and images is None:
             games = [row["game_id"] for row in rows]
             begun_again = [game_id for game_id in games if game_id <= self._last_claimed]
             self._last_claimed = max(begun_again or games)
         return [_operation(row) for row in rows]
+
+    def _claim_one_by_one(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Claim what the store lets: a rule that somebody added may stand against one of them."""
+        rows: list[dict[str, Any]] = []
+        heads = self._database.read("claim", SQL["due_heads"], {**values, "limit": values["limit"] * ONE_BY_ONE})
+        for head in heads:
+            try:
+                rows += self._database.write("claim", SQL["claim_one"], {"owner": self._owner, "id": head["id"]})
+            except StoreRefused as error:
+                if error.sqlstate != UNIQUE_VIOLATION:
+                    self.refused_claim = StoreRefused(f"operation {head['id']} cannot be claimed: {error}")
+            if len(rows) == values["limit"]:
+                break
+        return rows
 
     def heartbeat(self, claimed: Sequence[Operation]) -> set[int]:
         """Keep claimed operations alive; returns the ids of those that are still ours."""
@@ -78,7 +96,19 @@ class PostgresQueue:
             "games": [operation.game_id for operation in claimed],
             "refs": [operation.request.source_ref for operation in claimed],
         }
-        return {row["id"] for row in self._database.write("heartbeat", SQL["heartbeat"], values)}
+        try:
+            return {row["id"] for row in self._database.write("heartbeat", SQL["heartbeat"], values)}
+        except StoreRefused:
+            if len(claimed) == 1:
+                raise
+        # One that the store refuses must not cost the others their claims.
+        alive: set[int] = set()
+        for operation in claimed:
+            try:
+                alive |= self.heartbeat([operation])
+            except StoreRefused:
+                continue
+        return alive
 
     def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[Claimed]:
         """Make due again what is claimed and worked on by nobody; `live` is what this instance works on."""
@@ -90,7 +120,14 @@ class PostgresQueue:
             "live": list(live),
             "by_presence": by_presence,
         }
-        rows = self._database.write("reclaim_orphans", SQL["reclaim_orphans"], values)
+        try:
+            rows = self._database.write("reclaim_orphans", SQL["reclaim_orphans"], values | {"only": None})
+        except StoreRefused:
+            rows = []
+            for running in self._database.read("reclaim_orphans", SQL["running_ids"], {}):
+                with suppress(StoreRefused):  # of this one; it is asked for again with the next turn
+                    only = values | {"only": running["id"]}
+                    rows += self._database.write("reclaim_orphans", SQL["reclaim_orphans"], only)
         return [Claimed(row["id"], row["game_id"], OpKind(row["kind"])) for row in rows]
 
     def defer(

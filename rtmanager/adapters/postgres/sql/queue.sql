@@ -106,6 +106,41 @@ RETURNING id, game_id, kind, source, source_ref, image_ref, reason, problem_code
           extract(epoch FROM accepted_at)::float8 AS accepted_s,
           coalesce(extract(epoch FROM clock_timestamp() - answer_since), 0)::float8 AS answer_s;
 
+-- name: due_heads
+-- What `claim_due` would claim, without claiming it: for when the store refuses one of them and, with it, all.
+SELECT due.id, due.game_id
+FROM (VALUES (%(after)s::text COLLATE "C", NULL), ('', %(after)s)) AS part (above, up_to),
+     LATERAL (
+        WITH RECURSIVE heads AS (
+            SELECT part.above AS game_id, NULL::bigint AS id, NULL AS kind, NULL AS state,
+                   NULL::timestamptz AS not_before, NULL AS image_ref
+            UNION ALL
+            SELECT next.* FROM heads, LATERAL (
+                SELECT game_id, id, kind, state, not_before, image_ref FROM operations
+                WHERE state <> 'done' AND game_id > heads.game_id
+                ORDER BY game_id, entry_ms, entry_seq, entry_rank, id LIMIT 1) next
+            WHERE part.up_to IS NULL OR next.game_id <= part.up_to)
+        SELECT id, game_id FROM heads
+        WHERE state = 'due' AND not_before <= clock_timestamp() AND kind = ANY (%(kinds)s)
+          AND (%(images)s::text[] IS NULL OR image_ref = ANY (%(images)s::text[]))
+          AND NOT EXISTS (SELECT FROM operations r
+                          WHERE r.game_id = heads.game_id AND r.state = 'running' OFFSET 0)) due
+LIMIT %(limit)s;
+
+-- name: claim_one
+-- One of these, if it is still due and nothing of its game runs.
+UPDATE operations
+SET state = 'running', owner = %(owner)s, generation = generation + 1, heartbeat_at = clock_timestamp(),
+    deferred_why = NULL
+WHERE id = %(id)s AND state = 'due'
+RETURNING id, game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
+          stream, generation, deferrals, defects, answer,
+          extract(epoch FROM accepted_at)::float8 AS accepted_s,
+          coalesce(extract(epoch FROM clock_timestamp() - answer_since), 0)::float8 AS answer_s;
+
+-- name: running_ids
+SELECT id FROM operations WHERE state = 'running' ORDER BY id;
+
 -- name: heartbeat
 -- Says that claimed operations are still worked on; returns those that are still this claim's.
 UPDATE operations o
@@ -123,7 +158,7 @@ RETURNING o.id;
 WITH lost AS MATERIALIZED (
     SELECT o.id
     FROM operations o
-    WHERE o.state = 'running'
+    WHERE o.state = 'running' AND (%(only)s::bigint IS NULL OR o.id = %(only)s)
       AND (o.heartbeat_at < clock_timestamp() - make_interval(secs => %(lease_s)s)
            OR (o.heartbeat_at < clock_timestamp() - make_interval(secs => %(grace_s)s)
                AND CASE

@@ -41,6 +41,8 @@ from harness.fixtures.redis import Tls as RedisTls
 from harness.fixtures.redis import start as start_redis
 from harness.fixtures.registry import Registry
 from harness.fixtures.registry import start as start_registry
+from harness.fixtures.scripted_daemon import Reply, ScriptedDaemon
+from harness.fixtures.scripted_daemon import start as start_scripted_daemon
 from harness.fixtures.slow_clients import Kind as SlowKind
 from harness.fixtures.slow_clients import SlowClients
 from harness.fixtures.stateroot import StateRoot
@@ -76,7 +78,9 @@ __all__ = [
     "Redis",
     "RedisTls",
     "Registry",
+    "Reply",
     "RuntimeTestCase",
+    "ScriptedDaemon",
     "ServicesTestCase",
     "SlowClients",
     "SlowKind",
@@ -99,6 +103,7 @@ __all__ = [
     "start_postgres",
     "start_redis",
     "start_registry",
+    "start_scripted_daemon",
     "start_services",
     "sweep_ended_runs",
     "unique_game_id",

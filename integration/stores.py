@@ -42,7 +42,7 @@ HELD = b"""
 
 #: The moments that PostgreSQL's own clock wrote and that something depends on.
 _MOMENTS = {
-    "operations": ("not_before", "heartbeat_at", "accepted_at"),
+    "operations": ("not_before", "heartbeat_at", "accepted_at", "answer_since"),
     "watch_turns": ("until",),
     "intent_windows": ("began_at",),
 }

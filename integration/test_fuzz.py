@@ -11,6 +11,7 @@ SHORT: dict[str, int] = {
     "entries": 400,
     "http": 600,
     "references": 600,
+    "refused_jobs": 60,
     "slow_clients": 66,
 }
 SEED = 20261201

@@ -16,7 +16,7 @@ flag.check_wanted()  # what follows takes a fifth of the time in which the whole
 from rtmanager.domain.errors import Unavailable  # noqa: E402
 from rtmanager.domain.findings import Finding  # noqa: E402
 from rtmanager.domain.messages import Stream  # noqa: E402
-from rtmanager.operations.store import RecordChanged  # noqa: E402
+from rtmanager.operations.store import RecordChanged, StoreRefused  # noqa: E402
 from rtmanager.tests import findings_contract, store_contract, streams_contract  # noqa: E402
 from rtmanager.tests.findings_contract import LATER, RUNNING, WatchedStoreContract  # noqa: E402
 from rtmanager.tests.making import ended, job, record, request, start_fields  # noqa: E402
@@ -187,6 +187,113 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
 
         with ThreadPoolExecutor(2) as threads:
             self.assertEqual(sorted(threads.map(take, (1, 2))), [False, True])
+
+
+class OddRowsTest(InPostgres):
+    """What another writer left in one row is the trouble of that row."""
+
+    def test_a_row_of_the_queue_that_cannot_be_read_is_refused_in_its_turn_and_others_are_claimed(self) -> None:
+        store = self.make()
+        queue = store.queue(1)
+        oddities = {
+            "a": "accepted_at = 'infinity'",
+            "b": "accepted_at = '4000-01-01 BC'",
+            "c": "source = 'somebody'",
+            "d": "problem_code = 'no_code'",
+            "e": "deferrals = 7",
+        }
+        for game_id, oddity in oddities.items():
+            queue.submit(request(game_id))
+            with self.database.transaction("test") as connection:
+                connection.execute(f"UPDATE operations SET {oddity} WHERE game_id = '{game_id}'".encode())
+        claimed = queue.claim(10)
+        self.assertCountEqual([operation.game_id for operation in claimed], oddities)
+        for operation in claimed:
+            problem = operation.request.problem
+            self.assertEqual(problem is not None, operation.game_id in "abcd")
+            queue.finish(operation, ended())
+        self.assertEqual(queue.claim(10), [])
+
+    def test_a_rule_against_one_operation_stops_no_other(self) -> None:
+        store = self.make()
+        queue = store.queue(1)
+        games = [f"g{number}" for number in range(6)]
+        for game_id in games:
+            queue.submit(request(game_id))
+        with self.database.transaction("test") as connection:
+            connection.execute(b"ALTER TABLE operations ADD CONSTRAINT odd CHECK (game_id <> 'g2') NOT VALID")
+        try:
+            claimed = [each for _ in range(3) for each in queue.claim(2)]
+            self.assertEqual(sorted(each.game_id for each in claimed), ["g0", "g1", "g3", "g4", "g5"])
+            self.assertIn("odd", str(queue.refused_claim))
+            self.assertEqual(len(queue.heartbeat(claimed)), 5)
+        finally:
+            with self.database.transaction("test") as connection:
+                connection.execute(b"ALTER TABLE operations DROP CONSTRAINT odd")
+        self.assertEqual([each.game_id for each in queue.claim(9)], ["g2"])
+        self.assertIsNone(queue.refused_claim)
+
+    def test_a_running_row_that_the_store_refuses_costs_no_other_its_claim(self) -> None:
+        store = self.make()
+        queue = store.queue(1)
+        for game_id in ("g1", "g2", "g3"):
+            queue.submit(request(game_id))
+        claimed = queue.claim(9)
+        store.pass_time(10)
+        with self.database.transaction("test") as connection:
+            connection.execute(b"ALTER TABLE operations ADD CONSTRAINT odd CHECK (game_id <> 'g2') NOT VALID")
+        try:
+            alive = queue.heartbeat(claimed)
+            self.assertEqual({each.game_id for each in claimed if each.operation_id in alive}, {"g1", "g3"})
+            store.queue(2).hand_back()  # nothing of its own, and so nothing that is refused
+            self.assertEqual(queue.reclaim_orphans([]), [], "what was alive just now is no orphan")
+            with self.database.transaction("test") as connection:
+                connection.execute(b"UPDATE operations SET heartbeat_at = '2026-01-01' WHERE game_id <> 'g2'")
+            found = queue.reclaim_orphans([])
+            self.assertEqual(sorted(each.game_id for each in found), ["g1", "g3"])
+        finally:
+            with self.database.transaction("test") as connection:
+                connection.execute(b"ALTER TABLE operations DROP CONSTRAINT odd")
+
+    def test_a_moment_that_python_cannot_hold_hides_no_record(self) -> None:
+        store = self.make()
+        moments = {"a": "infinity", "b": "-infinity", "c": "20000-01-01", "d": "0044-03-15 BC", "e": "2026-01-01"}
+        for game_id, moment in moments.items():
+            store.put_record(record(game_id))
+            with self.database.transaction("test") as connection:
+                connection.execute(
+                    b"UPDATE runtime_records SET started_at = %s, last_op_at = %s WHERE game_id = %s",
+                    (moment, moment, game_id),
+                )
+        found = store.records().page(status=None, after=None, limit=10)
+        self.assertEqual([each.game_id for each in found], list(moments))
+        years = [each.last_op_at.year for each in found]
+        self.assertEqual(years, [9999, 1, 9999, 1, 2026])
+
+    def test_what_postgres_says_no_to_is_refused_and_what_it_cannot_do_now_is_silence(self) -> None:
+        from rtmanager.adapters.postgres.answers import SILENCE
+
+        self.make()
+        raises = "DO $$ BEGIN RAISE EXCEPTION 'so' USING ERRCODE = '{}'; END $$"
+        silent = {"08006", "25006", "25P03", "28P01", "3D000", "3F000", "42P01", "40001", "40P01", "53300", "53100"}
+        silent |= {"25P04", "53200", "55006", "55P03", "57P01", "57P03", "57014", "58030", "F0000"}
+        self.assertEqual({next(each for each in SILENCE if state.startswith(each)) for state in silent}, set(SILENCE))
+        final = {"22021", "22P02", "23505", "23514", "P0001", "42501", "42703", "42883", "54000", "0A000", "XX000"}
+        for state in sorted(silent | final):
+            with self.subTest(state), self.assertRaises((Unavailable, StoreRefused)) as caught:
+                self.database.write("claim", raises.format(state).encode(), {})
+            self.assertIsInstance(caught.exception, Unavailable if state in silent else StoreRefused)
+        self.assertEqual(self.database.read("now", b"SELECT 1 AS one", {}), [{"one": 1}])
+
+    def test_what_psycopg_cannot_send_or_read_is_no_silence(self) -> None:
+        self.make()
+        values: tuple[object, ...] = ("a\0b", "\udcff", object(), [1, "a"])
+        for value in values:
+            with self.subTest(repr(value)), self.assertRaises(StoreRefused):
+                self.database.write("claim", b"SELECT %(value)s::text", {"value": value})
+        for statement in (b"SELECT 'infinity'::date", b"SELECT %(missing)s", b"no SQL"):
+            with self.subTest(statement), self.assertRaises(StoreRefused):
+                self.database.read("now", statement, {})
 
 
 class LostAnswerTest(unittest.TestCase):

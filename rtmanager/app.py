@@ -26,7 +26,7 @@ from rtmanager.adapters.postgres.queue import PostgresQueue
 from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.config import Config
 from rtmanager.dependencies import Dependencies
-from rtmanager.domain.errors import RuntimeManagerError, Unavailable, with_remedy
+from rtmanager.domain.errors import DependencyError, RuntimeManagerError, with_remedy
 from rtmanager.http.api import LANES, Api
 from rtmanager.http.server import HttpServer
 from rtmanager.logs import dropped
@@ -36,6 +36,7 @@ from rtmanager.operations.completions import Completions
 from rtmanager.operations.executor import Executor
 from rtmanager.operations.operator import Operator
 from rtmanager.operations.tools import EngineSettings, Tools
+from rtmanager.operations.troubles import Kind
 from rtmanager.operations.wake import Wake
 from rtmanager.readiness import Readiness
 from rtmanager.watch import Watch
@@ -188,8 +189,16 @@ class _Service:
             told=self._told,
             logger=logger,
             defect=lambda _: workers.count("operation"),
+            deferral_limit_s=config.deferral_limit_s,
         )
         self._calls = Calls(self._queue, self._completions, wake=self._due, require=parts.streams.require)
+        self._stuck = metrics.gauge(
+            "rtmanager_stuck_operations",
+            "Operations that are retried, get no further, and need a person.",
+            "game_id",
+            "op_kind",
+            "trouble",
+        )
         self._watch = Watch(
             config,
             parts,
@@ -271,7 +280,7 @@ class _Service:
             records=self._records,
             histories=self._histories,
             readiness=self._readiness,
-            metrics=self._watch.metrics,
+            metrics=self._metrics,
             defect=lambda: self._workers.count("http"),
             logger=self._logger,
             hosts=self._config.http_hosts,
@@ -308,7 +317,17 @@ class _Service:
         """What keeps a worker from its work just now, by dependency, or by worker when it is a defect."""
         met = [loop.away for loop in self._loops]
         away = {error.dependency: str(error) for error in met if error is not None}
+        refused = [each for each in self._executor.troubles.now().values() if each.kind is Kind.STORE_REFUSES]
+        if self._queue.refused_claim is not None:
+            away.setdefault("postgres", str(self._queue.refused_claim))
+        if refused:
+            away.setdefault("postgres", f"operation {refused[0].operation_id} cannot be ended: {refused[0].why}")
         return {**self._workers.problems(), **away}
+
+    def _metrics(self) -> str:
+        troubles = self._executor.troubles.now().values()
+        self._stuck.replace({(each.game_id, each.op_kind, each.kind.value): 1 for each in troubles})
+        return self._watch.metrics()
 
     def _start_loop(self, stack: ExitStack, loop: Loop) -> None:
         self._loops.append(loop)
@@ -321,5 +340,5 @@ class _Service:
         try:
             while relay.step() and monotonic() < until:
                 pass
-        except Unavailable as error:
+        except DependencyError as error:
             self._logger.warning("messages stay in the outbox", extra={"error": str(error)})

@@ -67,6 +67,7 @@ class Config:
     pulls_per_registry: int = 8
     first_start_watch_s: float = 0.25
     max_parallel_operations: int = 32
+    deferral_limit_s: float = 900.0
     inspect_interval_s: float = 30.0
     probe_interval_s: float = 15.0
     probe_timeout_s: float = 2.0

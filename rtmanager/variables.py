@@ -314,6 +314,14 @@ VARIABLES: tuple[Variable, ...] = (
         "32",
         "how many games one instance works on at once",
     ),
+    Variable(
+        "RTMANAGER_DEFERRAL_LIMIT",
+        "deferral_limit_s",
+        values.duration,
+        "15m",
+        "for how long an operation is tried again that gets the same temporary answer of Docker or of a registry; then "
+        "it ends with that answer",
+    ),
     Variable("RTMANAGER_INSPECT_INTERVAL", "inspect_interval_s", values.duration, "30s", "period of the inspector"),
     Variable("RTMANAGER_PROBE_INTERVAL", "probe_interval_s", values.duration, "15s", "period of the health probe"),
     Variable("RTMANAGER_PROBE_TIMEOUT", "probe_timeout_s", values.duration, "2s", "how long one probe may take"),

@@ -196,8 +196,8 @@ PROTECTIONS: Sequence[Protection] = (
         edits=[
             Edit(
                 "rtmanager/operations/operator.py",
-                "            raise HalfDone(error.dependency, str(error)) from error\n",
-                "            raise\n",
+                "                raise HalfDone(error) from error\n",
+                "                raise\n",
             )
         ],
         noticed_by=cells("restart", "docker.create.before", "raise"),

@@ -9,6 +9,7 @@ not added again. The script also refuses an older turn than it has seen.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
@@ -21,14 +22,27 @@ from redis.retry import Retry
 from rtmanager import failpoints
 from rtmanager.adapters import redis_access, redis_reading
 from rtmanager.adapters.redis_access import OUTBOX_PREFIX, Tls
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import FinalAnswer, Unavailable
 from rtmanager.domain.jobs import Batch, Entry, EntryId
 from rtmanager.domain.messages import Stream
+from rtmanager.domain.text import bounded
 from rtmanager.workers.ports import DueMessage, Published, StaleTurn
 
 GROUP = "rtmanager"
 CONSUMER = "ingest"
 INPUTS = (Stream.START_JOBS, Stream.STOP_JOBS)
+
+#: Errors by which a whole server says that it cannot serve now, or does not answer.
+SILENT_ERRORS = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.ClusterDownError,
+)
+#: How replies begin by which it does, and for which redis-py has no class.
+SILENT_REPLIES = ("BUSY", "MISCONF", "NOREPLICAS", "NOMASTERLINK")
 
 #: The part of the time for which PostgreSQL may be silent that one command may take here, and one connection to be
 #: made. Twice this, since each command is tried twice, has to stay below the whole: ingest and relay ask Redis inside
@@ -324,9 +338,10 @@ class RedisStreams:
 
     @contextmanager
     def _command(self, name: str) -> Iterator[None]:
-        """Whatever Redis has against a command, a person mends it there, and then trying again helps.
+        """Turns what Redis does not answer, and what says that it cannot serve now, into `Unavailable`.
 
-        `name` is what is asked for, as `failpoints.EFFECTS` has it behind `redis.`.
+        All else that it has against a command is a `FinalAnswer`: no operation rests on it, but who reads the log
+        should not look for an outage. `name` is what is asked for, as `failpoints.EFFECTS` has it behind `redis.`.
         """
         try:
             with failpoints.around(f"redis.{name}"):
@@ -338,8 +353,17 @@ class RedisStreams:
             self._reader.connection_pool.disconnect()
             raise Unavailable("redis", f"{self._where} is a replica now: {error}") from error
         except redis.RedisError as error:
-            text = str(error) or type(error).__name__
-            raise Unavailable("redis", f"{self._where} does not serve: {text}") from error
+            text = bounded(str(error)) or type(error).__name__
+            if is_silence(error):
+                raise Unavailable("redis", f"{self._where} does not serve: {text}") from error
+            raise FinalAnswer("redis", f"{self._where} refuses to {name}: {text}") from error
+
+
+def is_silence(error: redis.RedisError) -> bool:
+    """Whether an error says nothing about the command; see `SILENT_ERRORS` and `SILENT_REPLIES`."""
+    # In a pipeline the error begins with the number of its command.
+    text = re.sub(r"^Command # [0-9]+ \(.*?\) of pipeline caused error: ", "", str(error), flags=re.DOTALL)
+    return isinstance(error, SILENT_ERRORS) or text.startswith(SILENT_REPLIES)
 
 
 def _read_to_the_number(connection: Any) -> None:

@@ -1,8 +1,11 @@
 """What can go wrong, named as the neighbours know it.
 
-Two families, and every raiser chooses between them: an `OperationFailed` is an answer (it ends the operation,
-with a code of the contract), a `Unavailable` is no answer yet (a dependency does not respond; a job stays due,
-a REST caller is told to come again).
+`OperationFailed` ends an operation with a code of the contract. What a dependency does to a call is one of three
+`DependencyError`s, and the adapter's table decides which (`adapters/*/answers.py`):
+
+- `Unavailable`: silence. Nothing is decided, a job stays due, a REST caller is told to come again.
+- `TemporaryAnswer`: an answer that is listed as temporary. It is retried, but not for ever.
+- `FinalAnswer`: every other answer. It ends the operation.
 """
 
 from __future__ import annotations
@@ -48,16 +51,48 @@ class OperationFailed(RuntimeManagerError):
         self.message = message
 
 
-class Unavailable(RuntimeManagerError):
-    """A dependency (named by `dependency`) does not answer: nothing is decided, trying again later can help.
+class DependencyError(RuntimeManagerError):
+    """A dependency (named by `dependency`) did not do what was asked of it."""
+
+    def __init__(self, dependency: str, message: str) -> None:
+        super().__init__(message)
+        self.dependency = dependency
+
+
+class Unavailable(DependencyError):
+    """Silence: the dependency does not answer, so nothing is decided and trying again later can help.
 
     `untouched` when the question surely did not reach it, so that nothing can have happened there.
     """
 
     def __init__(self, dependency: str, message: str, *, untouched: bool = False) -> None:
-        super().__init__(message)
-        self.dependency = dependency
+        super().__init__(dependency, message)
         self.untouched = untouched
+
+    def again(self) -> Unavailable:
+        """The same for one more waiter: one instance raised by two threads would mix their tracebacks."""
+        return Unavailable(self.dependency, str(self), untouched=self.untouched)
+
+
+class TemporaryAnswer(Unavailable):
+    """An answer that is listed as temporary: retried like silence, but the same one ends an operation some time.
+
+    `answer` names the rule that it fits, the same for the same answer; `code` is what the operation then ends with.
+    The dependency did not do what was asked.
+    """
+
+    def __init__(self, dependency: str, message: str, *, answer: str, code: ErrorCode) -> None:
+        super().__init__(dependency, message, untouched=True)
+        self.answer = answer
+        self.code = code
+
+    def again(self) -> TemporaryAnswer:
+        """See `Unavailable.again`."""
+        return TemporaryAnswer(self.dependency, str(self), answer=self.answer, code=self.code)
+
+
+class FinalAnswer(DependencyError):
+    """The dependency answers, and the answer is no: trying again with the same input would give the same."""
 
 
 class InvalidValue(RuntimeManagerError, ValueError):

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
-from rtmanager.domain.errors import ErrorCode, Unavailable
+from rtmanager.domain.errors import ErrorCode, FinalAnswer, Unavailable
 from rtmanager.domain.game import shown
 from rtmanager.domain.operation import OpSource
 from rtmanager.http.asked import Asked
@@ -134,6 +134,10 @@ class Api:
             return failure(ErrorCode.CONFLICT, str(error))
         except Unavailable as error:
             return failure(ErrorCode.SERVICE_UNAVAILABLE, str(error))
+        except FinalAnswer as error:
+            # Without Redis nobody would hear of what a call does; what PostgreSQL has against it is about this call.
+            is_redis = error.dependency == "redis"
+            return failure(ErrorCode.SERVICE_UNAVAILABLE if is_redis else ErrorCode.INTERNAL_ERROR, str(error))
         except Exception:  # a defect: the caller is told where to look, the service lives on
             self._logger.exception(
                 "request failed", extra={"request_id": request_id, "method": request.method, "path": request.path}

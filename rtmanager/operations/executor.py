@@ -2,24 +2,27 @@
 
 It holds the promise that nothing is lost between a claim and its end. PostgreSQL away: the end is offered
 again until it is taken, or refused because another instance has the operation by now. Docker away: a job is
-due again a little later; a call is answered, unless half of its work is done. A stop that takes too long: what
-still runs is handed back.
+due again a little later; a call is answered, unless half of its work is done. A temporary answer of Docker: the same,
+until it has been the same for too long. A defect of this service: tried again, a few times. An end that the store
+refuses: a plainer one. A stop that takes too long: what still runs is handed back.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from time import monotonic
 
-from rtmanager.domain.errors import ErrorCode, Unavailable
+from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer, Unavailable
 from rtmanager.domain.operation import Ending, Operation, OpKind, Outcome
 from rtmanager.logs import about
 from rtmanager.operations.completions import Completions
-from rtmanager.operations.operator import HalfDone, Operator, Sight, Waiting
+from rtmanager.operations.operator import DEFECT_TRIES, HalfDone, Operator, Sight, Waiting, unforeseen
 from rtmanager.operations.store import OperationQueue, OwnershipLost, RecordChanged, StoreRefused, Verdict
+from rtmanager.operations.troubles import Kind, Troubles
 from rtmanager.operations.waiting import Parked, WaitingOperations
 from rtmanager.operations.wake import Wake
 
@@ -29,7 +32,19 @@ RETRY_DELAY_S = 1.0
 MAX_RETRY_DELAYS = 5
 #: Pause before the end of an operation is offered to PostgreSQL again.
 STORE_PAUSE_S = 0.2
-
+#: Pause before a try after one that ended by a defect, times their number.
+DEFECT_DELAY_S = 0.5
+#: Pauses before an operation whose every end the store refuses is tried again: the first, times the number of tries.
+REFUSED_DELAY_S = 5.0
+LONGEST_REFUSED_DELAY_S = 60.0
+#: Images that are remembered as having started well.
+GOOD_IMAGES = 64
+#: How often, at most, what asks for one of these is claimed before all else, and the share of the time that looking for
+#: it may take: it has to step through every game that waits.
+CLAIM_FIRST_PAUSE_S = 0.05
+CLAIM_FIRST_SHARE = 0.1
+#: For how long the same temporary answer is taken for one, by default.
+DEFERRAL_LIMIT_S = 900.0
 
 #: The share of the slots that may be taken by operations that need an image: when a registry is slow, these wait
 #: for it by the dozen, and a stop must not wait behind them.
@@ -70,9 +85,12 @@ class Executor:
         told: Wake,
         logger: logging.Logger,
         defect: Callable[[BaseException], object] = lambda _: None,
+        deferral_limit_s: float = DEFERRAL_LIMIT_S,
     ) -> None:
-        """`defect` hears of each operation that could not be ended by a defect."""
+        """`defect` hears of each failure of an operation by a defect."""
         self._defect = defect
+        self._deferral_limit_s = deferral_limit_s
+        self.troubles = Troubles()
         self._queue = queue
         self._operator = operator
         self._completions = completions
@@ -86,6 +104,11 @@ class Executor:
         self._idle = threading.Condition()
         self._waiting = WaitingOperations(self._some_are_ready)
         self._stopping = threading.Event()
+        #: Whether the last claim left something due.
+        self._backlog = False
+        #: References of images that have started well here, the latest last.
+        self._good_images: OrderedDict[str, None] = OrderedDict()
+        self._claim_first_at = 0.0
 
     def step(self) -> bool:
         """Claim what fits; whether there may be more."""
@@ -94,7 +117,10 @@ class Executor:
         self.resume()
         free, free_for_launching = self._free_slots()
         if free_for_launching > 0:
-            return self._claim(free_for_launching, LAUNCHING | QUICK)
+            free_for_launching -= self._claim_first(free_for_launching)
+        if free_for_launching > 0:
+            self._backlog = self._claim(free_for_launching, LAUNCHING | QUICK)
+            return self._backlog
         return free > 0 and self._claim(free, QUICK)
 
     def live(self) -> Sequence[Operation]:
@@ -156,9 +182,27 @@ class Executor:
         if handed_back:
             self._logger.warning("operations handed back", extra={"operation_ids": list(handed_back)})
 
+    def _claim_first(self, limit: int) -> int:
+        """Claim what asks for an image that has started well here, while more is due than there are slots.
+
+        A thousand jobs that Docker is going to refuse would else keep a good one waiting. How many were claimed.
+        """
+        if not self._backlog or not self._good_images or monotonic() < self._claim_first_at:
+            return 0
+        began = monotonic()
+        claimed = self._queue.claim(limit, LAUNCHING, images=self._images_to_prefer())
+        self._claim_first_at = monotonic() + max(CLAIM_FIRST_PAUSE_S, (monotonic() - began) / CLAIM_FIRST_SHARE)
+        self._settle_at_sight(claimed)
+        return len(claimed)
+
     def _claim(self, limit: int, kinds: Collection[OpKind]) -> bool:
         """Whether there may be more: beyond the limit, or behind what ended at sight in the queue of its game."""
         claimed = self._queue.claim(limit, kinds)
+        ended = self._settle_at_sight(claimed)
+        return len(claimed) == limit or bool(ended)
+
+    def _settle_at_sight(self, claimed: Sequence[Operation]) -> Collection[int]:
+        """End what the records decide, and begin the rest; the ids of what has ended."""
         try:
             sights = self._operator.look(claimed)
             ended = self._end_at_sight(claimed, sights)
@@ -166,10 +210,14 @@ class Executor:
             # On a thread of its own each waits for the store, or is told what the store has against it.
             self._logger.debug("operations could not be ended together", extra={"error": str(error)})
             sights, ended = {}, set()
+        except Exception as error:  # a defect that one of them may have met: on its own thread it keeps nobody else
+            self._logger.exception("operations could not be looked at together")
+            self._defect(error)
+            sights, ended = {}, set()
         for operation in claimed:
             if operation.operation_id not in ended:
                 self._begin(operation, sights.get(operation.operation_id))
-        return len(claimed) == limit or bool(ended)
+        return ended
 
     def _end_at_sight(self, claimed: Sequence[Operation], sights: Mapping[int, Sight]) -> Collection[int]:
         """End all that need no container, in one transaction; the ids of those that were."""
@@ -189,10 +237,11 @@ class Executor:
             self._live[thread] = operation
         try:
             thread.start()
-        except RuntimeError:  # no thread is to be had: claimed and not worked on, the lease brings it back
+        except RuntimeError as error:  # the system has no thread left: what is claimed and not live is due again soon
+            self._logger.exception("operation cannot begin", extra={"operation_id": operation.operation_id})
+            self._defect(error)
             with self._idle:
                 del self._live[thread]
-            raise
 
     def _work(self, operation: Operation, sight: Sight | None, again: bool) -> None:
         with about_operation(operation):
@@ -203,9 +252,11 @@ class Executor:
                 self._logger.warning("operation was taken over, it ends here")
             except HandedBack:
                 self._report_handed_back(operation)
-            except Exception as error:  # a defect; it is claimed and not worked on, so the lease brings it back
-                self._logger.exception("operation could not be ended")
+            except Exception as error:  # a defect, or what the store has against being read
+                extra = {"defects": operation.defects + 1}
+                self._logger.exception("operation failed in an unforeseen way", extra=extra)
                 self._defect(error)
+                self._survive(operation, error)
             finally:
                 with self._idle:
                     del self._live[threading.current_thread()]
@@ -242,13 +293,21 @@ class Executor:
 
     def _decide(self, operation: Operation, sight: Sight | None, *, again: bool) -> Ending | None:
         """The ending; None when the operation was put off. Raises `Unavailable` for PostgreSQL only."""
+        began = monotonic()
+
+        def expired(error: TemporaryAnswer | HalfDone) -> bool:
+            for_s = operation.answer_s + monotonic() - began
+            return error.answer == operation.answer != "" and for_s >= self._deferral_limit_s
+
         try:
-            return self._operator.run(operation, sight, may_wait=True)
+            return self._operator.run(operation, sight, may_wait=True, expired=expired)
         except Unavailable as error:
             if self._stopping.is_set():
                 raise HandedBack from error
             if error.dependency == "postgres":
                 raise
+            if isinstance(error, HalfDone) and expired(error):
+                self._sound_alarm(operation, Kind.HALF_DONE, error)
             if not operation.awaited or again or isinstance(error, HalfDone):
                 self._put_off(operation, error)
                 return None
@@ -269,21 +328,88 @@ class Executor:
             raise HandedBack
 
     def _write(self, operation: Operation, ending: Ending) -> None:
-        """Write the ending. Raises `OwnershipLost`, `RecordChanged` or `StoreRefused`."""
-        try:
-            self._offer(operation, ending)
-        except StoreRefused as error:
-            self._logger.exception("the store refuses the end of the operation")
-            if ending.launched is not None:
-                ending = self._operator.take_back(operation, ending.launched, str(error))
+        """Write the ending, or a plainer one. Raises `OwnershipLost`, `RecordChanged` or `StoreRefused`."""
+        refusals: list[StoreRefused] = []
+        for offered in self._plainer_and_plainer(operation, ending, refusals):
+            try:
+                self._offer(operation, offered)
+            except StoreRefused as error:
+                self._logger.exception("the store refuses the end of the operation")
+                refusals.append(error)
             else:
-                ending = self._operator.gave_up(operation, ErrorCode.INTERNAL_ERROR, str(error))
-            # Refused again, it stays claimed without a heartbeat, and the lease brings it back.
-            self._offer(operation, ending)
-        self._report(operation, ending)
+                self._report(operation, offered)
+                return
+        raise refusals[0]
+
+    def _plainer_and_plainer(
+        self, operation: Operation, ending: Ending, refusals: Sequence[StoreRefused]
+    ) -> Iterator[Ending]:
+        """The end that is to be written, and what says less of it when the store refuses that."""
+        yield ending
+        code = ErrorCode.INTERNAL_ERROR
+        try:
+            if ending.launched is not None:
+                code = ErrorCode.CONTAINER_START_FAILED
+                yield self._operator.take_back(operation, ending.launched, str(refusals[-1]))
+            else:
+                yield self._operator.gave_up(operation, code, str(refusals[-1]))
+        except FinalAnswer as error:
+            self._logger.warning("the record cannot be read for another end", extra={"error": str(error)})
+        yield from self._operator.end_plainly(
+            operation, code, f"the store refused how it ended; operation {operation.operation_id} in the log has more"
+        )
+
+    def _survive(self, operation: Operation, error: Exception) -> None:
+        """After what nobody foresaw: try again, a few times, then end it; and again later if not even that can be."""
+        try:
+            if isinstance(error, StoreRefused) and operation.defects + 1 >= DEFECT_TRIES:
+                self._sound_alarm(operation, Kind.STORE_REFUSES, error)
+            if operation.defects + 1 < DEFECT_TRIES:
+                self._give_back(operation, error, DEFECT_DELAY_S * (operation.defects + 1))
+            elif not self._end_plainly(operation, error):
+                delay_s = min(REFUSED_DELAY_S * (operation.deferrals + 1), LONGEST_REFUSED_DELAY_S)
+                self._give_back(operation, error, delay_s)
+        except OwnershipLost:
+            self._logger.warning("operation was taken over, it ends here")
+        except HandedBack:
+            self._report_handed_back(operation)
+        except Exception as worse:  # it is claimed and not worked on, so the lease brings it back
+            self._logger.exception("operation could not be ended")
+            self._sound_alarm(operation, Kind.STORE_REFUSES, worse)
+
+    def _end_plainly(self, operation: Operation, error: Exception) -> bool:
+        """Whether the store has taken one of the plain ends."""
+        for ending in self._operator.end_plainly(operation, ErrorCode.INTERNAL_ERROR, unforeseen(operation, error)):
+            try:
+                self._offer(operation, ending)
+            except StoreRefused as refusal:
+                self._logger.error("the store refuses a plain end of the operation", extra={"error": str(refusal)})
+                self._sound_alarm(operation, Kind.STORE_REFUSES, refusal)
+                continue
+            self._report(operation, ending)
+            return True
+        return False
+
+    def _give_back(self, operation: Operation, error: Exception, delay_s: float) -> None:
+        why = f"it failed: {type(error).__name__}: {error}"
+        self._until_stored(lambda: self._queue.defer(operation, delay_s=delay_s, why=why, by_defect=True))
+
+    def _sound_alarm(self, operation: Operation, kind: Kind, error: Exception) -> None:
+        """Let a person see it: in the log now and then, in the metrics and in readiness for as long as it lasts."""
+        if self.troubles.meet(operation, kind, str(error)):
+            extra = {"trouble": kind.value, "op_kind": operation.request.kind.value, "error": str(error)}
+            self._logger.error("operation needs a person: it is retried, and gets no further", extra=extra)
 
     def _offer(self, operation: Operation, ending: Ending) -> None:
-        self._until_stored(lambda: self._queue.finish(operation, ending))
+        def finish() -> None:
+            try:
+                self._queue.finish(operation, ending)
+            except RuntimeManagerError:
+                raise
+            except Exception as error:  # a defect on the way to the store: another end may go through
+                raise StoreRefused(f"unforeseen {type(error).__name__} while an end was written") from error
+
+        self._until_stored(finish)
 
     def _until_stored(self, write: Callable[[], None]) -> None:
         """Try until PostgreSQL answers."""
@@ -294,6 +420,9 @@ class Executor:
                 self._pause(error)
 
     def _report(self, operation: Operation, ending: Ending) -> None:
+        self.troubles.over(operation)
+        if ending.launched is not None and ending.outcome is Outcome.SUCCESS and operation.request.image_ref:
+            self._remember_image(operation.request.image_ref)
         level = logging.INFO if ending.outcome is Outcome.SUCCESS else logging.WARNING
         extra = {"op_kind": operation.request.kind.value, "outcome": ending.outcome.value}
         if ending.error_code:
@@ -304,12 +433,24 @@ class Executor:
         if ending.messages or ending.health:
             self._told.set()
 
+    def _images_to_prefer(self) -> Sequence[str]:
+        with self._idle:
+            return list(self._good_images)
+
+    def _remember_image(self, image_ref: str) -> None:
+        with self._idle:
+            self._good_images[image_ref] = None
+            self._good_images.move_to_end(image_ref)
+            while len(self._good_images) > GOOD_IMAGES:
+                self._good_images.popitem(last=False)
+
     def _put_off(self, operation: Operation, error: Unavailable) -> None:
         # Less and less often, not only once: what it waits for now may be another thing than at first.
         level = logging.DEBUG if operation.deferrals & (operation.deferrals - 1) else logging.WARNING
         self._logger.log(level, "operation waits for a dependency", extra={"error": str(error)})
         delay_s = RETRY_DELAY_S * (1 + min(operation.deferrals, MAX_RETRY_DELAYS - 1))
-        self._until_stored(lambda: self._queue.defer(operation, delay_s=delay_s, why=str(error)))
+        answer = error.answer if isinstance(error, (TemporaryAnswer, HalfDone)) else ""
+        self._until_stored(lambda: self._queue.defer(operation, delay_s=delay_s, why=str(error), answer=answer))
         left = f"{error}; operation {operation.operation_id} goes on by itself when {error.dependency} answers"
         self._completions.announce(operation.operation_id, Unavailable(error.dependency, left))
 

@@ -8,7 +8,7 @@ earlier try left running is taken, what it left dead is removed.
 from __future__ import annotations
 
 from rtmanager.domain.container import ContainerSpec, NameConflict, limits_of_image, resolve_name_conflict
-from rtmanager.domain.errors import ErrorCode, InvalidValue, OperationFailed
+from rtmanager.domain.errors import ErrorCode, FinalAnswer, InvalidValue, OperationFailed
 from rtmanager.domain.game import check_game_id, container_name, engine_endpoint, is_game_id
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.image_ref import parse_image_ref
@@ -17,8 +17,10 @@ from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.ports import (
     ContainerNotFound,
     Image,
+    ImageRefInvalid,
     ImageUnavailable,
     LaunchFailed,
+    LaunchInvalid,
     NameTaken,
     PullPending,
     StateDirectoryInvalid,
@@ -58,6 +60,8 @@ def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
     try:
         image = _image(progress, tools, image_ref)
         state_path = tools.state_directories.prepare(game_id)
+    except ImageRefInvalid as error:
+        raise OperationFailed(ErrorCode.START_CONFIG_INVALID, str(error)) from error
     except ImageUnavailable as error:
         raise OperationFailed(ErrorCode.IMAGE_PULL_FAILED, str(error)) from error
     except StateDirectoryInvalid as error:
@@ -177,7 +181,13 @@ def _run(progress: Progress, tools: Tools, spec: ContainerSpec) -> str:
             taken = _settle_name(tools, spec)
             if taken is not None:
                 return taken
+        except LaunchInvalid as error:
+            raise OperationFailed(ErrorCode.START_CONFIG_INVALID, str(error)) from error
         except LaunchFailed as error:
+            raise OperationFailed(ErrorCode.CONTAINER_START_FAILED, str(error)) from error
+        except FinalAnswer as error:
+            if error.dependency != "docker":
+                raise
             raise OperationFailed(ErrorCode.CONTAINER_START_FAILED, str(error)) from error
     raise OperationFailed(
         ErrorCode.CONTAINER_START_FAILED, f"the name {spec.name} stays taken; see docker inspect {spec.name}"

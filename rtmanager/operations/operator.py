@@ -10,17 +10,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rtmanager.domain.errors import ErrorCode, OperationFailed, Unavailable
+from rtmanager.domain.errors import (
+    DependencyError,
+    ErrorCode,
+    FinalAnswer,
+    OperationFailed,
+    TemporaryAnswer,
+    Unavailable,
+)
 from rtmanager.domain.operation import Ending, Operation, OpKind
 from rtmanager.domain.record import Status
 from rtmanager.operations.cleanup import cleanup
 from rtmanager.operations.ports import ContainerNotFound, ImagePull, PullPending
 from rtmanager.operations.progress import Progress
-from rtmanager.operations.recreate import patch, restart
+from rtmanager.operations.recreate import left_half_done, patch, restart
 from rtmanager.operations.start import nothing_to_start, start
 from rtmanager.operations.stop import nothing_to_stop, stop
 from rtmanager.operations.store import OwnershipLost, Records
 from rtmanager.operations.tools import Tools
+
+#: So many tries of one operation may end by a defect of this service; the last one ends it with `internal_error`.
+DEFECT_TRIES = 3
 
 E = TypeVar("E", bound="Ending | None")
 
@@ -56,7 +66,18 @@ class Waiting(Exception):
 
 
 class HalfDone(Unavailable):
-    """A dependency went away when a part of the operation was done already: it has to be finished some time."""
+    """A dependency went away when a part of the operation was done already: it has to be finished some time.
+
+    `answer` is that of the `TemporaryAnswer` that it was, else empty.
+    """
+
+    def __init__(self, cause: Unavailable) -> None:
+        super().__init__(cause.dependency, str(cause))
+        self.answer = cause.answer if isinstance(cause, TemporaryAnswer) else ""
+
+
+def _never(_: TemporaryAnswer) -> bool:
+    return False
 
 
 class Operator:
@@ -66,11 +87,19 @@ class Operator:
         self._records = records
         self._tools = tools
 
-    def run(self, operation: Operation, sight: Sight | None = None, *, may_wait: bool = False) -> Ending:
+    def run(
+        self,
+        operation: Operation,
+        sight: Sight | None = None,
+        *,
+        may_wait: bool = False,
+        expired: Callable[[TemporaryAnswer], bool] = _never,
+    ) -> Ending:
         """Do what the operation asks; `sight` if it was looked at just now.
 
-        Raises `OwnershipLost`, `Unavailable` or `HalfDone`; with `may_wait` also `Waiting`, in place of a thread that
-        waits for a pull.
+        A temporary answer that has `expired` ends it, unless it is a restart or a patch that is half done. Raises
+        `OwnershipLost`, `Unavailable` or `HalfDone`, and whatever a defect raises before the last try; with `may_wait`
+        also `Waiting`, in place of a thread that waits for a pull.
         """
         sight = sight or self._sight(self._progress(operation))
         if sight.ending is not None:
@@ -82,9 +111,14 @@ class Operator:
         except PullPending as pending:
             raise Waiting(sight, pending.pull) from pending
         except Unavailable as error:
-            if progress.record is progress.seen and (error.untouched or not progress.committed):
-                raise
-            raise HalfDone(error.dependency, str(error)) from error
+            half_done = progress.record is not progress.seen or (progress.committed and not error.untouched)
+            if isinstance(error, TemporaryAnswer) and expired(error):
+                if not self._has_to_go_on(progress, half_done):
+                    return progress.failed(error.code, f"{error}; it has said so for too long to try again")
+                half_done = True
+            if half_done:
+                raise HalfDone(error) from error
+            raise
 
     def look(self, operations: Sequence[Operation]) -> Mapping[int, Sight]:
         """By id: a game that runs already, say, is not started. Raises `Unavailable`."""
@@ -93,6 +127,21 @@ class Operator:
         records = self._records.of({operation.game_id for operation in operations})
         seen = (Progress(each, records.get(each.game_id), self._tools.clock) for each in operations)
         return {progress.operation.operation_id: self._sight(progress) for progress in seen}
+
+    def _has_to_go_on(self, progress: Progress, half_done: bool) -> bool:
+        """Whether a game would be left without its container that ran before."""
+        if progress.operation.request.kind not in (OpKind.RESTART, OpKind.PATCH):
+            return False
+        try:
+            return half_done or left_half_done(progress, self._tools)
+        except DependencyError as error:
+            self._tools.logger.debug("what is left cannot be seen", extra={"error": str(error)})
+            return True
+
+    def end_plainly(self, operation: Operation, code: ErrorCode, message: str) -> Sequence[Ending]:
+        """Ends that rest on nothing, and change nothing but that the operation is over; each plainer than the last."""
+        plain = Progress(operation, None, self._tools.clock).failed(code, message)
+        return plain, Progress(operation, None, self._tools.clock).failed_barely(code, message)
 
     def gave_up(self, operation: Operation, code: ErrorCode, message: str) -> Ending:
         """The end of an operation that was not, or could not be, worked on."""
@@ -137,13 +186,20 @@ class Operator:
             return work()
         except OperationFailed as error:
             return progress.failed(error.code, error.message)
+        except FinalAnswer as error:
+            return progress.failed(ErrorCode.INTERNAL_ERROR, str(error))
         except (Unavailable, OwnershipLost, PullPending):
             raise
         except Exception as error:  # a defect: the asker gets an answer, the log the traceback, what was done is kept
-            operation_id = progress.operation.operation_id
+            if progress.operation.defects + 1 < DEFECT_TRIES:
+                raise
             self._tools.logger.exception("operation failed in an unforeseen way")
-            said = f"unforeseen {type(error).__name__}; operation {operation_id} in the log has more"
-            return progress.failed(ErrorCode.INTERNAL_ERROR, said)
+            return progress.failed(ErrorCode.INTERNAL_ERROR, unforeseen(progress.operation, error))
 
     def _progress(self, operation: Operation) -> Progress:
         return Progress(operation, self._records.get(operation.game_id), self._tools.clock)
+
+
+def unforeseen(operation: Operation, error: BaseException) -> str:
+    """The message of an operation that ends by a defect of this service."""
+    return f"unforeseen {type(error).__name__}; operation {operation.operation_id} in the log has more"

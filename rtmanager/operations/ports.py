@@ -1,8 +1,8 @@
 """What the operations need from the world, as interfaces; the adapters keep them.
 
-Every method is bounded in time: it returns, or raises `Unavailable`, within a deadline of its adapter.
-Other errors are named at the method. `rtmanager.testing` has an in-memory implementation of each port, held
-to the same contract tests as the real one.
+Every method is bounded in time: it returns, or raises `Unavailable`, within a deadline of its adapter. It may also
+raise `TemporaryAnswer`, which is one, or `FinalAnswer`. Other errors are named at the method. `rtmanager.testing` has
+an in-memory implementation of each port, held to the same contract tests as the real one.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ class ImageUnavailable(RuntimeManagerError):
     """The image could not be had (unknown, refused, too slow, absent under `never`); the message says why."""
 
 
+class ImageRefInvalid(ImageUnavailable):
+    """The reference of the image is malformed, by the runtime's own grammar."""
+
+
 class ContainerNotFound(RuntimeManagerError):
     """There is no such container (any more)."""
 
@@ -38,6 +42,10 @@ class NameTaken(RuntimeManagerError):
 
 class LaunchFailed(RuntimeManagerError):
     """The runtime refused to create or start the container; nothing of the attempt is left behind."""
+
+
+class LaunchInvalid(LaunchFailed):
+    """The runtime calls what it was to create malformed; nothing of the attempt is left behind."""
 
 
 class StillRunning(RuntimeManagerError):
@@ -85,6 +93,7 @@ class ContainerRuntime(Protocol):
 
     Any method may raise `Unavailable("docker", …)`: the runtime did not answer, or not in time, so that what
     was asked may or may not have happened. `close` makes calls in flight on other threads raise it at once.
+    `TemporaryAnswer` is an answer that is to be asked for again, `FinalAnswer` one that would be the same again.
     """
 
     def ping(self) -> str:
@@ -145,7 +154,7 @@ class ContainerRuntime(Protocol):
         ...
 
     def log_tail(self, container_id: str) -> str:
-        """The last lines of what its process wrote, some kilobytes at most; empty where no log is kept."""
+        """The last lines of what its process wrote, some kilobytes at most; in brackets why they cannot be read."""
         ...
 
     def close(self) -> None:

@@ -13,11 +13,14 @@ from datetime import datetime
 
 from rtmanager.domain.errors import ErrorCode, OperationFailed
 from rtmanager.domain.health import HealthEvent
-from rtmanager.domain.messages import INTENT_OF, Message, intent, job_result
+from rtmanager.domain.messages import INTENT_OF, Message, Stream, intent, job_result
 from rtmanager.domain.operation import Ending, LogEntry, Operation, OpKind, Outcome
 from rtmanager.domain.record import RecordChange, RuntimeRecord
 from rtmanager.operations.ports import ImagePull
 from rtmanager.operations.tools import Clock
+
+#: As much of a message goes into log, stream and mail.
+LONGEST_MESSAGE = 4000
 
 
 class Progress:
@@ -88,6 +91,12 @@ class Progress:
     def failed(self, code: ErrorCode, message: str) -> Ending:
         """The end of an operation that was refused or went wrong."""
         return self._end(Outcome.FAILURE, code, storable(message))
+
+    def failed_barely(self, code: ErrorCode, message: str) -> Ending:
+        """The same with nothing but the answer to a job: for a store that refuses all else."""
+        ending = self.failed(code, message)
+        results = tuple(each for each in ending.messages if each.stream is Stream.JOB_RESULTS)
+        return Ending(Outcome.FAILURE, code, ending.error_message, messages=results)
 
     def _end(self, outcome: Outcome, code: ErrorCode | None, message: str) -> Ending:
         self._note(self.operation.request.kind, self._started_at, outcome, code, message or None)
@@ -165,5 +174,7 @@ class Progress:
 
 
 def storable(text: str) -> str:
-    """Foreign text as PostgreSQL can keep it: no NUL, nothing that is no Unicode."""
+    """Foreign text as PostgreSQL and a mail can keep it: no NUL, nothing that is no Unicode, of bounded length."""
+    if len(text) > LONGEST_MESSAGE:
+        text = f"{text[:LONGEST_MESSAGE]}… ({len(text)} characters)"
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")

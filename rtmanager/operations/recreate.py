@@ -79,6 +79,17 @@ def _recreate(progress: Progress, tools: Tools, record: RuntimeRecord, image_ref
     return progress.succeeded()
 
 
+def left_half_done(progress: Progress, tools: Tools) -> bool:
+    """Whether an earlier try of a restart or a patch has ended the container that runs by the record."""
+    record = progress.seen
+    if progress.operation.generation == 1 or record is None or record.status is not Status.RUNNING:
+        return False
+    try:
+        return not tools.runtime.inspect(record.current_container_id or "").alive
+    except ContainerNotFound:
+        return True
+
+
 def _note_what_is_left(progress: Progress, tools: Tools, record: RuntimeRecord) -> None:
     """Nothing was done now; but an earlier try of this operation may have stopped the container, or removed it."""
     if progress.operation.generation == 1 or record.status is not Status.RUNNING:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rtmanager.domain.errors import ErrorCode, RuntimeManagerError, Unavailable
+from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, Unavailable
 from rtmanager.domain.findings import HealthReport
 from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Outcome, Request
 from rtmanager.domain.record import RuntimeRecord, Status
@@ -28,8 +28,15 @@ class Forgotten(Unavailable):
     """The store knows nothing of an operation that it had accepted: it was set back, by a failover or a restore."""
 
 
-class StoreRefused(RuntimeManagerError):
-    """The store answers and will not take what was to be written, however often it is offered."""
+class StoreRefused(FinalAnswer):
+    """The store answers and will not take, or cannot give, what it was asked for, however often that is tried.
+
+    `sqlstate` says why, where PostgreSQL gave one.
+    """
+
+    def __init__(self, message: str, *, sqlstate: str = "") -> None:
+        super().__init__("postgres", message)
+        self.sqlstate = sqlstate
 
 
 class GameBusy(RuntimeManagerError):
@@ -97,8 +104,13 @@ class OperationQueue(Protocol):
         """Accept a call; returns the operation's id. Raises `GameBusy`."""
         ...
 
-    def claim(self, limit: int, kinds: Collection[OpKind] = QUEUED) -> Sequence[Operation]:
-        """Up to `limit` due operations of these kinds, each the first of its game; every game gets its turn."""
+    def claim(
+        self, limit: int, kinds: Collection[OpKind] = QUEUED, *, images: Collection[str] | None = None
+    ) -> Sequence[Operation]:
+        """Up to `limit` due operations of these kinds, each the first of its game; every game gets its turn.
+
+        With `images`, only those that ask for one of these by its reference; that may take long, and is nobody's turn.
+        """
         ...
 
     def heartbeat(self, claimed: Sequence[Operation]) -> set[int]:
@@ -113,8 +125,14 @@ class OperationQueue(Protocol):
         """
         ...
 
-    def defer(self, operation: Operation, *, delay_s: float, why: str) -> None:
-        """Give a claim back, due again after `delay_s`."""
+    def defer(
+        self, operation: Operation, *, delay_s: float, why: str, answer: str = "", by_defect: bool = False
+    ) -> None:
+        """Give a claim back, due again after `delay_s`.
+
+        `answer` is the temporary answer that it met, and the store keeps since when it is the same; without one that is
+        forgotten. `by_defect` counts one more try that ended by a defect.
+        """
         ...
 
     def finish(self, operation: Operation, ending: Ending) -> None:

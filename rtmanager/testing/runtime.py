@@ -6,6 +6,7 @@ them) and takes no time: a stop is over at once, whatever its grace. Trouble is 
     runtime.available = False                 # every call raises Unavailable
     runtime.fail_launch("g1", "no space left")
     runtime.lose_answer("launch")             # the next launch happens, its caller sees Unavailable
+    runtime.refuse("stop", Meant.TEMPORARY)   # until `obey("stop")`; or for some calls only
     with runtime.holding("stop") as held:     # calls of stop wait inside the runtime …
         held.wait_for(1); ...                 # … until the block ends, or `held.release()`
 """
@@ -17,7 +18,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from itertools import count
+from math import inf
 
 from rtmanager.domain.container import (
     KIND,
@@ -28,12 +31,20 @@ from rtmanager.domain.container import (
     ContainerState,
     ContainerView,
 )
-from rtmanager.domain.errors import InvalidValue, RuntimeManagerError, Unavailable
+from rtmanager.domain.errors import (
+    ErrorCode,
+    FinalAnswer,
+    InvalidValue,
+    RuntimeManagerError,
+    TemporaryAnswer,
+    Unavailable,
+)
 from rtmanager.domain.image_ref import parse_image_ref
 from rtmanager.operations.ports import (
     ContainerNotFound,
     Image,
     ImagePull,
+    ImageRefInvalid,
     ImageUnavailable,
     LaunchFailed,
     NameTaken,
@@ -45,6 +56,13 @@ from rtmanager.testing.held import HOLD_LIMIT_S, Held
 
 #: 128 + the signal, as a shell and Docker count it.
 SIGTERM_CODE, SIGKILL_CODE = 143, 137
+
+
+class Meant(StrEnum):
+    """What a refusal means: to be asked for again, or for good."""
+
+    TEMPORARY = "temporary"
+    FINAL = "final"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +105,10 @@ class _Waiter:
     def image(self) -> Image:
         found = self._pull.outcome.result(HOLD_LIMIT_S)
         if isinstance(found, Unavailable):
-            raise Unavailable(found.dependency, str(found)) from found
+            raise found.again() from found
         if isinstance(found, RuntimeManagerError):
-            raise ImageUnavailable(str(found)) from found
+            refusal = type(found) if isinstance(found, ImageUnavailable) else ImageUnavailable
+            raise refusal(str(found)) from found
         return found
 
     def leave(self) -> None:
@@ -115,6 +134,7 @@ class FakeRuntime:
         self._launch_failures: dict[str, str] = {}
         self._lost: list[str] = []
         self._holds: dict[str, Held] = {}
+        self._refusals: dict[str, tuple[Meant, float]] = {}
         self._pulls: dict[str, _SharedPull] = {}
         self._closed = False
 
@@ -158,11 +178,15 @@ class FakeRuntime:
             return container_id
 
     def stop(self, container_id: str, grace_seconds: int) -> None:
-        with self._call("stop", container_id, grace_seconds):
-            view = self._find(container_id)
-            if view.alive:
-                stubborn = self._images[view.container_id].ignores_signals
-                self.exit(container_id, SIGKILL_CODE if stubborn else SIGTERM_CODE)
+        try:
+            with self._call("stop", container_id, grace_seconds):
+                view = self._find(container_id)
+                if view.alive:
+                    stubborn = self._images[view.container_id].ignores_signals
+                    self.exit(container_id, SIGKILL_CODE if stubborn else SIGTERM_CODE)
+        except (FinalAnswer, TemporaryAnswer):
+            if self._find(container_id).alive:
+                raise
 
     def remove(self, container_id: str) -> None:
         with self._call("remove", container_id):
@@ -181,8 +205,11 @@ class FakeRuntime:
             return [replace(view, exit_code=None, oom_killed=False) for view in found]
 
     def log_tail(self, container_id: str) -> str:
-        with self._call("log_tail", container_id):
-            return self.logs.get(container_id, "")
+        try:
+            with self._call("log_tail", container_id):
+                return self.logs.get(container_id, "")
+        except (TemporaryAnswer, FinalAnswer) as error:
+            return f"(the log cannot be read: {error})"
 
     def close(self) -> None:
         with self._lock:
@@ -234,6 +261,16 @@ class FakeRuntime:
         with self._lock:
             self._lost.append(method)
 
+    def refuse(self, method: str, meant: Meant, times: float = inf) -> None:
+        """Answer calls of `method` (of the port, or `pull`) by a refusal, so many times; nothing is done then."""
+        with self._lock:
+            self._refusals[method] = (meant, times)
+
+    def obey(self, method: str) -> None:
+        """Do again what is asked for."""
+        with self._lock:
+            self._refusals.pop(method, None)
+
     @contextmanager
     def holding(self, method: str, about: str | None = None) -> Iterator[Held]:
         """Calls of `method` (of the port, or `pull`) wait inside the block, before they do anything.
@@ -266,6 +303,7 @@ class FakeRuntime:
             held.arrive()
         with self._lock:
             self._check()
+            self._check_refused(method)
             lost = method in self._lost
             if lost:
                 self._lost.remove(method)
@@ -316,6 +354,22 @@ class FakeRuntime:
         if not self.available:
             raise Unavailable("docker", "the runtime does not answer")
 
+    def _check_refused(self, method: str) -> None:
+        """Raises what `DockerRuntime` raises for an answer of that meaning."""
+        method = "ensure_image" if method == "request_image" else method  # the same question, with and without a wait
+        meant, times = self._refusals.get(method, (None, 0))
+        if meant is None:
+            return
+        self._refusals[method] = (meant, times - 1)
+        if times <= 1:
+            del self._refusals[method]
+        said = f"the runtime in memory was told to refuse {method}"
+        if meant is Meant.TEMPORARY:
+            found = TemporaryAnswer("docker", said, answer=f"{method}: told", code=_CODES.get(method, _OTHER_CODE))
+            found.untouched = method not in ("launch", "stop", "remove")
+            raise found
+        raise _REFUSED.get(method, _final)(said)
+
     def _find(self, id_or_name: str) -> ContainerView:
         for view in self._containers.values():
             if id_or_name in (view.container_id, view.name):
@@ -356,12 +410,30 @@ class FakeRuntime:
         return container_id
 
 
+def _final(said: str) -> RuntimeManagerError:
+    return FinalAnswer("docker", said)
+
+
+#: What an operation ends with that gets the same temporary answer for too long, and what a final one raises.
+_CODES = {
+    "ensure_image": ErrorCode.IMAGE_PULL_FAILED,
+    "pull": ErrorCode.IMAGE_PULL_FAILED,
+    "launch": ErrorCode.CONTAINER_START_FAILED,
+}
+_OTHER_CODE = ErrorCode.INTERNAL_ERROR
+_REFUSED: Mapping[str, Callable[[str], RuntimeManagerError]] = {
+    "ensure_image": ImageUnavailable,
+    "pull": ImageUnavailable,
+    "launch": LaunchFailed,
+}
+
+
 def _full(image_ref: str) -> str:
     """The reference with its tag: none and no digest means `latest`."""
     try:
         parsed = parse_image_ref(image_ref)
     except InvalidValue as error:
-        raise ImageUnavailable(str(error)) from error
+        raise ImageRefInvalid(str(error)) from error
     return image_ref if parsed.tag or parsed.digest else f"{image_ref}:latest"
 
 

@@ -68,6 +68,9 @@ class Row:
     heartbeat_at: datetime | None = field(default=None, compare=False)
     deferrals: int = field(default=0, compare=False)
     deferred_why: str | None = field(default=None, compare=False)
+    answer: str = field(default="", compare=False)
+    answer_since: datetime | None = field(default=None, compare=False)
+    defects: int = field(default=0, compare=False)
     verdict: Verdict | None = field(default=None, compare=False)
 
 
@@ -300,13 +303,16 @@ class MemoryQueue:
         return self._store.add_row(request, CALL_POSITION).operation_id
 
     @call
-    def claim(self, limit: int, kinds: Collection[OpKind] = QUEUED) -> Sequence[Operation]:
+    def claim(
+        self, limit: int, kinds: Collection[OpKind] = QUEUED, *, images: Collection[str] | None = None
+    ) -> Sequence[Operation]:
         """See the port."""
         now = self._store.clock()
         due = []
         for rows in self._store.live.values():
             first = rows[0]
             ready = first.state == "due" and first.not_before <= now and first.request.kind in kinds
+            ready = ready and (images is None or first.request.image_ref in images)
             if ready and not any(row.state == "running" for row in rows):
                 due.append(first)
         # Every game gets its turn: those behind the last one first, then from the beginning again.
@@ -315,9 +321,19 @@ class MemoryQueue:
             row.state, row.owner, row.heartbeat_at = "running", self._owner, now
             row.generation += 1
             row.deferred_why = None
-            self._last_claimed = row.request.game_id
+            if images is None:
+                self._last_claimed = row.request.game_id
         return [
-            Operation(row.operation_id, row.request, row.generation, row.accepted_at, row.deferrals)
+            Operation(
+                row.operation_id,
+                row.request,
+                row.generation,
+                row.accepted_at,
+                row.deferrals,
+                answer=row.answer,
+                answer_s=(now - row.answer_since).total_seconds() if row.answer_since else 0.0,
+                defects=row.defects,
+            )
             for row in due[:limit]
         ]
 
@@ -348,10 +364,15 @@ class MemoryQueue:
         return found
 
     @call
-    def defer(self, operation: Operation, *, delay_s: float, why: str) -> None:
+    def defer(
+        self, operation: Operation, *, delay_s: float, why: str, answer: str = "", by_defect: bool = False
+    ) -> None:
         """See the port."""
         row = self._mine(operation)
         if row is not None:
+            row.defects += by_defect
+            if row.answer != answer or not answer:
+                row.answer, row.answer_since = answer, self._store.clock() if answer else None
             row.state, row.owner, row.deferred_why = "due", None, why
             row.deferrals += 1
             row.not_before = self._store.clock() + timedelta(seconds=delay_s)

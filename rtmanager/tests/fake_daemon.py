@@ -99,7 +99,9 @@ class Exchange(BaseHTTPRequestHandler):
         daemon.bodies.append(body)
         daemon.connections.add(self)
         answer = daemon.answers.get(request)
-        if answer is None:
+        if answer is None and path.startswith("/containers/"):
+            self.refuse(404, f"No such container: {path.split('/')[2]}")
+        elif answer is None:
             self.refuse(404, f"page not found: {request}")
         else:
             answer(self)

@@ -23,7 +23,7 @@ from unittest import mock
 
 from rtmanager.domain.container import ContainerState, ContainerView
 from rtmanager.domain.crash import RestartPolicy
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import DependencyError, Unavailable
 from rtmanager.domain.game import container_name
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import Operation, OpKind
@@ -34,6 +34,7 @@ from rtmanager.operations.executor import Executor
 from rtmanager.operations.ports import ContainerRuntime
 from rtmanager.operations.store import GameBusy, OwnershipLost
 from rtmanager.operations.wake import Wake
+from rtmanager.testing import Meant
 from rtmanager.testing.streams import MemoryStreams
 from rtmanager.tests.making import IMAGE_2, quiet, request, start_fields, stop_fields, view
 from rtmanager.tests.watching import FakeProbes, Said, WatchedWorld
@@ -50,6 +51,8 @@ STEPS = 40
 BETWEEN_PERCENT = 20
 LONGEST_BETWEEN = 4
 #: Such steps within such steps.
+#: Calls of the runtime that may be refused.
+REFUSABLE = ("network_exists", "ensure_image", "launch", "stop", "remove", "inspect", "list_games", "log_tail")
 DEEPEST = 2
 
 
@@ -215,7 +218,7 @@ class Simulation:
         self.clock.advance(self.random.choice([0.1, 1, 5]))
         try:
             step()
-        except (Unavailable, GameBusy) as error:
+        except (DependencyError, GameBusy) as error:
             self.trace.append("  " * self._depth + f"  {type(error).__name__}")
         self.emit()
         self._check_always()
@@ -252,6 +255,7 @@ class Simulation:
             (f"run by hand {game_id}", lambda: self._run_by_hand(game_id)),
             ("the runtime goes or comes", self._toggle_docker),
             ("an answer of the store is lost", self._lose_answer),
+            ("the runtime refuses something", self._refuse),
             ("time passes", lambda: self.clock.advance(100)),
         ]
 
@@ -306,6 +310,10 @@ class Simulation:
 
     def _lose_answer(self) -> None:
         self.store.trouble.fail_call(self.random.randint(1, 8), done=self.random.random() < 0.5)
+
+    def _refuse(self) -> None:
+        """Some calls in a row get an answer that is no."""
+        self.docker.refuse(self.random.choice(REFUSABLE), self.random.choice(list(Meant)), self.random.randint(1, 3))
 
     def _kill(self, of: Instance) -> None:
         if of.working is not None:
@@ -403,6 +411,8 @@ class Simulation:
         """Everything answers again, and all that is due is done."""
         self.trace.append("everything answers again")
         self.docker.available = True
+        for method in REFUSABLE:
+            self.docker.obey(method)
         self._depth = DEEPEST  # nothing else moves any more
         for _ in range(12):
             self.clock.advance(61)

@@ -318,6 +318,36 @@ class QueueContract(StoreContract):
         self.store.pass_time(31)
         self.assertEqual(self.claim_one(self.other).generation, 2)
 
+    def test_what_asks_for_certain_images_may_be_claimed_before_its_turn(self) -> None:
+        for game_id, image_ref in (("a", "x:1"), ("b", "y:1"), ("c", "x:1"), ("d", "z:1")):
+            self.queue.submit(request(game_id, image_ref=image_ref))
+        self.queue.submit(request("e", OpKind.STOP))
+        self.assertEqual(self.queue.claim(9, images=[]), [])
+        first = self.queue.claim(9, {OpKind.START}, images=["y:1", "z:1"])
+        self.assertEqual(sorted(each.game_id for each in first), ["b", "d"])
+        self.assertEqual([each.game_id for each in self.queue.claim(1)], ["a"], "and it is nobody's turn")
+        self.assertEqual(sorted(each.game_id for each in self.queue.claim(9)), ["c", "e"])
+
+    def test_since_when_an_answer_is_the_same_is_kept_until_there_is_none_or_another(self) -> None:
+        self.queue.submit(request("g1"))
+        first = self.claim_one()
+        self.assertEqual((first.answer, first.answer_s, first.defects), ("", 0.0, 0))
+        steps: tuple[tuple[str, bool, float], ...] = (
+            ("busy", False, 100),
+            ("busy", False, 200),
+            ("other", False, 100),
+            ("", False, 0),
+            ("other", True, 100),
+            ("", True, 0),
+        )
+        defects, operation = 0, first
+        for answer, by_defect, expected_s in steps:
+            self.queue.defer(operation, delay_s=0, why="it says so", answer=answer, by_defect=by_defect)
+            self.store.pass_time(100)
+            operation, defects = self.claim_one(), defects + by_defect
+            self.assertEqual((operation.answer, operation.defects), (answer, defects))
+            self.assertAlmostEqual(operation.answer_s, expected_s, delta=20)
+
     def test_a_put_off_job_holds_up_its_own_game_only(self) -> None:
         self.accept(job(START, 1), job(STOP, 2), job(START, 3, start_fields("g2")))
         first = next(operation for operation in self.queue.claim(10) if operation.game_id == "g1")

@@ -318,11 +318,11 @@ class LogTailTest(unittest.TestCase):
     def test_no_log_is_empty(self) -> None:
         self.assertEqual(self.tail(b""), "")
 
-    def test_a_refusal_is_empty(self) -> None:
+    def test_a_refusal_says_why_in_the_place_of_the_log(self) -> None:
         for status, said in ((501, "configured logging driver does not support reading"), (404, "No such container")):
             self.daemon.answers[LOGS] = partial(Exchange.refuse, status=status, message=said)
-            self.assertEqual(self.runtime.log_tail("c1"), "")
-        self.assertEqual(self.runtime.log_tail("c2"), "")
+            self.assertEqual(self.runtime.log_tail("c1"), f"(the log cannot be read: {said})")
+        self.assertEqual(self.runtime.log_tail("c2"), "(the log cannot be read: No such container: c2)")
 
     def test_silence_is_unavailable_and_soon_so(self) -> None:
         self.daemon.answers[LOGS] = Exchange.hang

@@ -16,7 +16,7 @@ from docker.constants import DEFAULT_DOCKER_API_VERSION
 
 from rtmanager.adapters.docker import Deadlines, DockerRuntime
 from rtmanager.adapters.docker.versions import NEWEST
-from rtmanager.domain.errors import InvalidValue, Unavailable
+from rtmanager.domain.errors import FinalAnswer, InvalidValue, TemporaryAnswer, Unavailable
 from rtmanager.operations.ports import ContainerNotFound
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon, until
 
@@ -87,13 +87,14 @@ class EngineTest(unittest.TestCase):
         self.daemon.answers[LIST] = html
         self.assert_unavailable("check that Docker runs there")
 
-    def test_a_refusal_that_says_nothing_about_the_container_is_unavailable(self) -> None:
+    def test_a_refusal_that_says_nothing_about_the_container_is_final_or_temporary(self) -> None:
         self.daemon.start()
-        for status in (400, 403, 500, 503):
+        kinds = {400: FinalAnswer, 403: FinalAnswer, 404: FinalAnswer, 500: FinalAnswer, 503: TemporaryAnswer}
+        for status, kind in kinds.items():
             self.daemon.answers["GET /containers/g1/json"] = partial(
                 Exchange.refuse, status=status, message="some words"
             )
-            with self.assertRaisesRegex(Unavailable, "some words"):
+            with self.assertRaisesRegex(kind, "some words"):
                 self.runtime.inspect("g1")
         self.daemon.answers["GET /containers/g1/json"] = lambda x: x.refuse(404, "No such container: g1")
         with self.assertRaises(ContainerNotFound):

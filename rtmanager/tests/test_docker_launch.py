@@ -80,7 +80,7 @@ class LaunchTest(DockerAnswersTest):
         ):
             self.runtime.launch(SPEC)
         self.assertEqual(self.daemon.requests[-2:], [START, REMOVE])
-        self.assertEqual(self.daemon.queries[-1].get("force", "False"), "False")
+        self.assertEqual(self.daemon.queries[-1].get("force", "false"), "false")
 
     def test_a_daemon_that_goes_away_during_the_tidying_leaves_it_open(self) -> None:
         self.refuse(START, 500, "oops")
@@ -154,7 +154,7 @@ class RemoveTest(DockerAnswersTest):
         self.runtime.remove("c1")
         self.assertEqual(self.daemon.requests[-2:], ["GET /version", REMOVE])  # what is removed is gone then
         query = self.daemon.queries[-1]
-        self.assertEqual((query["v"], query["force"]), ("True", "False"))
+        self.assertEqual((query["v"], query["force"]), ("true", "false"))
 
     def test_a_live_process_and_an_absent_container_are_told_apart(self) -> None:
         self.refuse(REMOVE, 409, "You cannot remove a restarting container")

@@ -15,7 +15,7 @@ from rtmanager.domain.record import Status
 from rtmanager.operations import executor as executor_module
 from rtmanager.operations.completions import Completions
 from rtmanager.operations.executor import MAX_RETRY_DELAYS, RETRY_DELAY_S, Executor
-from rtmanager.operations.operator import Operator
+from rtmanager.operations.operator import DEFECT_TRIES, Operator
 from rtmanager.operations.store import OperationQueue, OwnershipLost, Verdict
 from rtmanager.operations.wake import Wake
 from rtmanager.testing import FakeImage
@@ -440,22 +440,31 @@ class RefusedTest(ExecutorTestCase):
         self.one.work()
         self.assertEqual(self.world.results(), [("failure", "internal_error")])
 
-    def test_an_end_that_is_refused_twice_comes_back_with_the_lease(self) -> None:
+    def test_an_end_that_is_refused_again_and_again_becomes_plainer_and_then_waits(self) -> None:
+        for refusals in range(2, 4):
+            with self.subTest(refusals):
+                self.world = World()
+                one = self.instance()
+                self.accept(job(START, 1))
+                self.world.store.refuse_endings(refusals)
+                one.work()
+                self.assertEqual(self.world.results(), [("failure", "container_start_failed")])
+                self.assert_consistent()
+        self.world = World()
+        one = self.instance()
         self.accept(job(START, 1))
-        self.world.store.refuse_endings(2)
-        self.one.work()
-        self.assertEqual(self.states(), ["running"])
-        self.assertIn("operation could not be ended", self.world.heard.messages)
-        self.world.clock.advance(self.world.store.lease_s + 1)
-        self.one.queue.reclaim_orphans()
-        self.one.work()
+        self.world.store.refuse_endings(4)
+        one.once()
+        self.assertEqual((self.states(), self.world.results()), (["due"], []))
+        self.world.clock.advance(10)
+        one.work()
         self.assertEqual(self.world.results(), [("success", "")])
         self.assert_consistent()
 
     def test_without_a_thread_to_be_had_an_operation_is_not_held_as_if_it_were_worked_on(self) -> None:
         self.accept(job(START, 1))
         no_thread = RuntimeError("can't start new thread")
-        with mock.patch.object(threading.Thread, "start", side_effect=no_thread), self.assertRaises(RuntimeError):
+        with mock.patch.object(threading.Thread, "start", side_effect=no_thread):
             self.one.executor.step()
         self.assertEqual(list(self.one.executor.live()), [])
         self.world.clock.advance(self.world.store.lease_s + 1)
@@ -486,12 +495,14 @@ class DefectTest(ExecutorTestCase):
     def test_an_unforeseen_error_is_an_internal_error_with_its_traceback_in_the_log(self) -> None:
         self.world.runtime.raises["network_exists"] = ZeroDivisionError("secret detail")
         self.accept(job(START, 1))
-        self.one.work()
+        for _ in range(DEFECT_TRIES):
+            self.one.work()
+            self.world.clock.advance(10)
         self.assertEqual(self.world.results(), [("failure", "internal_error")])
         (result,) = self.world.sent(Stream.JOB_RESULTS)
         self.assertNotIn("secret detail", result.fields["error_message"])
         logged = [r for r in self.world.heard.records if r.exc_info]
-        self.assertEqual([r.exc_info[0] for r in logged if r.exc_info], [ZeroDivisionError])
+        self.assertEqual([r.exc_info[0] for r in logged if r.exc_info], [ZeroDivisionError] * DEFECT_TRIES)
 
     def test_text_that_cannot_be_stored_does_not_keep_a_job_without_its_answer(self) -> None:
         for text in ("exec: \0", "/games/\udcff"):

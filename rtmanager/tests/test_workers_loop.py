@@ -7,7 +7,7 @@ import unittest
 from collections.abc import Callable
 from unittest import mock
 
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import DependencyError, Unavailable
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import Operation
 from rtmanager.operations.wake import Wake
@@ -77,7 +77,7 @@ class LoopTest(unittest.TestCase):
         self.assertEqual(told, ["connection closed", "wrong password", "back", "connection closed", "back"])
 
     def test_it_knows_what_it_waits_for_until_it_is_back(self) -> None:
-        seen: list[Unavailable | None] = []
+        seen: list[DependencyError | None] = []
         away = Unavailable("redis", "refused")
 
         def step() -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import FinalAnswer, TemporaryAnswer, Unavailable
 from rtmanager.domain.health import HealthSource
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.status import WorkerStatus
@@ -31,6 +31,8 @@ AWAY_PAUSE_S = 0.5
 LEFT_AFTER_S = 60.0
 #: As many looks without an answer are told as something that a person should see to.
 TRIES_UNTIL_TOLD = 30
+#: As many more looks are made at a game after one that was refused.
+TRIES_WHEN_REFUSED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +174,32 @@ class Attention:
         self._status.began()
         try:
             # One that fails is looked at again when the next pass names it.
-            return self._failures.guarded(WORK, game_id, lambda: self._settle(game_id, case.hint)) is False
+            return self._failures.guarded(WORK, game_id, lambda: self._settled(game_id, case)) is False
         except Unavailable as error:
-            told = self._logger.warning if case.tries == TRIES_UNTIL_TOLD else self._logger.debug
-            told("a game cannot be looked at", extra={"game_id": game_id, "error": str(error), "tries": case.tries})
+            self._report_away(game_id, case, error)
             # The thread itself waits: while nothing answers, thousands of games are not asked about each second.
             self._closing.wait(AWAY_PAUSE_S)
             return True
         finally:
             self._status.paused()
+
+    def _report_away(self, game_id: str, case: _Case, error: Unavailable) -> None:
+        level = logging.WARNING if case.tries == TRIES_UNTIL_TOLD else logging.DEBUG
+        extra = {"game_id": game_id, "error": str(error), "tries": case.tries}
+        self._logger.log(level, "a game cannot be looked at", extra=extra)
+
+    def _settled(self, game_id: str, case: _Case) -> bool:
+        """Whether the game needs no further look for now."""
+        try:
+            return self._settle(game_id, case.hint)
+        except FinalAnswer as error:
+            # The same again, most likely; a few looks more, then the next pass names the game again.
+            extra = {"game_id": game_id, "error": str(error), "tries": case.tries}
+            self._logger.warning("a look at a game is refused", extra=extra)
+            return case.tries >= TRIES_WHEN_REFUSED
+        except TemporaryAnswer as error:
+            self._report_away(game_id, case, error)
+            return False
 
     def _take(self) -> tuple[str, _Case] | None:
         """The game that has been due for the longest time and that nobody looks at."""

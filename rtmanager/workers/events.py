@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
 
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.game import is_game_id
 from rtmanager.domain.health import HealthSource
 from rtmanager.workers.attention import Attention, Hint
@@ -64,7 +64,7 @@ class EventListener:
                     self._take(event)
                 self._pass_for_unreadable()
             self._pass_for_unreadable()
-        except Unavailable:
+        except DependencyError:
             self._broken = True
             raise
         return True

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TypeVar
 
-from rtmanager.domain.errors import RuntimeManagerError, Unavailable
+from rtmanager.domain.errors import RuntimeManagerError, TemporaryAnswer, Unavailable
 from rtmanager.domain.game import printable
 from rtmanager.workers.status import WorkerStatus
 
@@ -62,9 +62,12 @@ class GameFailures:
             )
 
     def guarded(self, work: str, game_id: str, do: Callable[[], T]) -> T | None:
-        """Do a game's part of the work; None when it fails, and that is reported. Raises `Unavailable`."""
+        """Do a game's part of the work; None when it fails, and that is reported. Raises `Unavailable` for silence."""
         try:
             result = do()
+        except TemporaryAnswer as error:
+            self.report(work, game_id, error)
+            return None
         except Unavailable:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever one game's data cause, the others go on

@@ -1,8 +1,9 @@
 """A worker's thread: one step again and again until it is stopped.
 
-The only place where a loop survives an error. A dependency that does not answer is reported once when it goes, once
-more for each other reason that it then gives, and when it is back. Anything else is a defect: its `WorkerStatus` counts
-and reports it, and the loop goes on after a pause, since a worker that silently died would be worse.
+The only place where a loop survives an error. A dependency that does not answer, or says no, is reported once when it
+goes, once more for each other reason that it then gives, and when it is back. Anything else is a defect: its
+`WorkerStatus` counts and reports it, and the loop goes on after a pause, since a worker that silently died would be
+worse.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import DependencyError
 from rtmanager.operations.wake import Wake
 from rtmanager.workers.status import WorkerStatus
 
@@ -61,7 +62,7 @@ class Loop:
         self._reported = False
         self._reasons: set[str] = set()
         #: What the last step had to say of a dependency that did not answer; None when it did.
-        self.away: Unavailable | None = None
+        self.away: DependencyError | None = None
         self._thread = threading.Thread(target=self._run, name=f"rtm-{name}", daemon=True)
         self._started = False
         self.status = status or WorkerStatus(name, logger)
@@ -91,7 +92,7 @@ class Loop:
     def _try_interrupt(self, interrupt: Callable[[], None]) -> None:
         try:
             interrupt()
-        except Unavailable:
+        except DependencyError:
             # What the step waits for is gone, so the step is about to fail by itself.
             self._logger.debug("worker could not be interrupted", extra={"worker": self.name})
         except Exception as error:  # noqa: BLE001 - a defect: what else is to be stopped has to be stopped
@@ -110,7 +111,7 @@ class Loop:
         self.status.began()
         try:
             more = self._step()
-        except Unavailable as error:
+        except DependencyError as error:
             self._failures += 1
             self._report(error)
             return False
@@ -128,7 +129,7 @@ class Loop:
             self._reasons.clear()
         return more
 
-    def _report(self, error: Unavailable) -> None:
+    def _report(self, error: DependencyError) -> None:
         """The first words of an outage are often "connection closed"; why it cannot be made again comes later."""
         self.away = error
         if str(error) not in self._reasons and len(self._reasons) < MOST_REASONS and not self._stopping.is_set():

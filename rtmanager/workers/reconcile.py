@@ -14,7 +14,7 @@ from threading import Event
 
 from rtmanager.domain.container import ContainerView
 from rtmanager.domain.drift import House, Looked, decide, not_as_recorded
-from rtmanager.domain.errors import RuntimeManagerError, Unavailable
+from rtmanager.domain.errors import DependencyError, RuntimeManagerError
 from rtmanager.domain.findings import Finding, Stray
 from rtmanager.domain.game import is_game_id
 from rtmanager.domain.record import RuntimeRecord
@@ -66,7 +66,7 @@ class Reconciler:
         """The pass before anything else works; False when something does not answer: then a later one is the first."""
         try:
             self.step()
-        except Unavailable as error:
+        except DependencyError as error:
             self._logger.warning("first reconcile put off", extra={"error": str(error)})
             return False
         except Exception:  # a defect: jobs and calls are served all the same, and the next pass tries again

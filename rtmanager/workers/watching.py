@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from rtmanager.domain.drift import Running
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding
 from rtmanager.domain.operation import Request
 from rtmanager.domain.record import RuntimeRecord
@@ -109,9 +109,9 @@ def turn(turns: Turns, work: str, period_s: float) -> Iterator[bool]:
     mine = turns.mine(work, period_s * TURN_PERIODS)
     try:
         yield mine
-    except Unavailable:
+    except DependencyError:
         if mine:
-            with suppress(Unavailable):
+            with suppress(DependencyError):
                 turns.mine(work, 0.0)
         raise
 

@@ -1,4 +1,4 @@
-"""One Docker engine that may be away: every call has a deadline, and no answer is always `Unavailable`.
+"""One Docker engine that may be away: every call has a deadline, and every answer is read by the tables of `answers`.
 
 Nothing is connected before the first call, and nothing is kept that an engine's restart would spoil: after a
 call without an answer the API version is agreed on again, since another engine may answer next.
@@ -7,7 +7,7 @@ call without an answer the API version is agreed on again, since another engine 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,12 +18,24 @@ from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
 from rtmanager import failpoints
-from rtmanager.adapters.docker.errors import causes, is_answer, never_connected, reason, timed_out, words
+from rtmanager.adapters.docker.answers import (
+    CALLS,
+    UNREADABLE,
+    UNREADABLE_ERRORS,
+    Meaning,
+    Unreadable,
+    causes,
+    is_unreadable,
+    meaning,
+    words,
+)
+from rtmanager.adapters.docker.errors import never_connected, reason, timed_out
 from rtmanager.adapters.docker.lines import PORT, TLS_PORT, Address, Allowance, Call, Lines
 from rtmanager.adapters.docker.tls import ClientTls, TlsFailed, TlsFiles, expects_tls
 from rtmanager.adapters.docker.transport import EngineAdapter, EngineClient
 from rtmanager.adapters.docker.versions import NEWEST, NoCommonVersion, agreed
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer, Unavailable
+from rtmanager.domain.text import bounded
 
 T = TypeVar("T")
 
@@ -68,40 +80,74 @@ class Engine:
     def ask(self, name: str, allowance: Allowance | float, question: Callable[[docker.APIClient], T]) -> T:
         """What the engine answers within the allowance (seconds).
 
-        `name` is what is asked for, as `failpoints.EFFECTS` has it behind `docker.`. Raises `Unavailable` for no
-        answer, and docker's `APIError` for a refusal, which the caller reads.
+        `name` is what is asked for, a key of `CALLS`. `question` also reads the answer: what it raises for content that
+        is not Docker's counts as an answer that cannot be read. Raises `Unavailable` for silence, `TemporaryAnswer`,
+        `FinalAnswer` when the engine does not tell its version, and docker's `APIError` for a final answer, which the
+        caller reads.
         """
         allowed = allowance if isinstance(allowance, Allowance) else Allowance(allowance)
+        client = self._agreed_client()
+        return self._answer(name, allowed, lambda: question(client))
+
+    def version(self) -> Mapping[str, Any]:
+        """The engine's own description, asked for anew. Raises as `ask`, but `FinalAnswer` for a final answer."""
+        allowed = Allowance(self.deadlines.ping_s)
         try:
-            client = self._agreed_client()
-        except Unavailable as error:
-            raise Unavailable(error.dependency, str(error), untouched=True) from error
+            return self._answer("version", allowed, lambda: _version(self._new_client(NEWEST)))
+        except APIError as error:
+            raise self.refused("its version", error) from error
+
+    def refused(self, subject: str, error: APIError) -> FinalAnswer:
+        """The error that says: the engine's answer is no, for good."""
+        return FinalAnswer("docker", f"Docker at {self.host}: asked for {subject} it says {words(error)}")
+
+    def temporary(self, name: str, rule: str, why: str) -> TemporaryAnswer:
+        """The error that says: the engine's answer to this call is no, for now."""
+        call = CALLS[name]
+        found = TemporaryAnswer(
+            "docker",
+            f"Docker at {self.host}: asked to {name} it says {why}",
+            answer=f"{name}: {rule}",
+            code=call.code or ErrorCode.INTERNAL_ERROR,
+        )
+        found.untouched = not call.changes
+        return found
+
+    def _answer(self, name: str, allowed: Allowance, ask: Callable[[], T]) -> T:
+        """What `ask` returns, or the error that its answer, or none, is."""
         try:
             with failpoints.around(f"docker.{name}"), self._lines.allowing(allowed):
-                return question(client)
+                return ask()
         except APIError as error:
-            if is_answer(error):
+            if self._may_expect_tls and (hint := expects_tls(causes(error))):
+                self._client = None
+                raise self.unavailable(hint) from error
+            what, rule = meaning(name, error)
+            if what is Meaning.FINAL:
                 raise
             self._client = None
-            raise self.unavailable(words(error)) from error
+            if what is Meaning.SILENCE:
+                raise self._cannot_serve(words(error)) from error
+            raise self.temporary(name, rule, words(error)) from error
         except (RequestException, HTTPError) as error:
             self._client = None
+            if is_unreadable(error):
+                raise self._unreadable(name, error) from error
             raise self._no_answer(error, allowed) from error
-
-    def version(self) -> dict[str, Any]:
-        """The engine's own description, asked for anew."""
-        try:
-            with failpoints.around("docker.version"), self._lines.allowing(Allowance(self.deadlines.ping_s)):
-                found: dict[str, Any] = self._new_client(NEWEST).version(api_version=False)
-        except (RequestException, HTTPError) as error:
-            raise self._no_answer(error, Allowance(self.deadlines.ping_s)) from error
-        if not isinstance(found, dict):
-            raise self.unavailable("its answer to /version is no JSON object; is it a Docker engine?")
-        return found
+        except RuntimeManagerError:
+            raise
+        except UNREADABLE_ERRORS as error:
+            self._client = None
+            raise self._unreadable(name, error) from error
 
     def breakable(self, call: Call) -> AbstractContextManager[None]:
         """Let another thread break off, by `call`, what this one asks inside the block."""
         return self._lines.breakable(call)
+
+    def _unreadable(self, name: str, error: Exception) -> TemporaryAnswer:
+        said = bounded(str(error) if isinstance(error, Unreadable) else repr(error), 200)
+        why = f"what cannot be read ({said}); check that Docker runs there, and no proxy answers in its place"
+        return self.temporary(name, UNREADABLE, why)
 
     def pause(self, seconds: float) -> None:
         """Let the engine do its work before asking again; `Unavailable` at once when closed."""
@@ -124,6 +170,11 @@ class Engine:
             return Unavailable("docker", f"Docker at {self.host}: the call was ended, this service is stopping")
         return Unavailable("docker", f"Docker at {self.host} does not answer: {why}")
 
+    def _cannot_serve(self, why: str) -> Unavailable:
+        if self._closed.is_set():
+            return self.unavailable(why)
+        return Unavailable("docker", f"Docker at {self.host} cannot serve now: {why}")
+
     def _agreed_client(self) -> docker.APIClient:
         """The client for the API version that both sides know. Two threads may find it at once; no harm."""
         client = self._client
@@ -131,7 +182,14 @@ class Engine:
             try:
                 client = self._client = self._new_client(agreed(self.version()))
             except NoCommonVersion as error:
-                raise Unavailable("docker", f"Docker at {self.host} cannot be used: {error}") from error
+                raise Unavailable("docker", f"Docker at {self.host} cannot be used: {error}", untouched=True) from error
+            except Unreadable as error:
+                unreadable = self._unreadable("version", error)
+                unreadable.untouched = True
+                raise unreadable from error
+            except Unavailable as error:
+                error.untouched = True
+                raise
         return client
 
     def _new_client(self, api_version: str) -> docker.APIClient:
@@ -151,6 +209,13 @@ class Engine:
         else:
             why = f"{reason(error)}; check that Docker runs there and that this user may use it"
         return Unavailable("docker", str(self.unavailable(why)), untouched=never_connected(error))
+
+
+def _version(client: docker.APIClient) -> Mapping[str, Any]:
+    found = client.version(api_version=False)
+    if not isinstance(found, dict):
+        raise Unreadable("its answer to /version is no JSON object")
+    return found
 
 
 def _bracketed(host: str) -> str:

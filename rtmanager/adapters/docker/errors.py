@@ -1,33 +1,19 @@
-"""What an error of the Docker SDK means: an answer, or no answer; and the words for the person who reads it.
+"""What errors of the Docker SDK say to a person: the cause in a few words, and what can be done about it.
 
-The rule: whatever leaves open what the engine did (no connection, silence, a broken answer, an engine that
-is going down) is no answer. Everything else that Docker says is one, the 500s included: it uses them for
-ordinary refusals, such as a registry that it cannot reach.
+What an answer means is decided by the tables in `answers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from http.client import HTTPException
 
 from docker.errors import APIError
 from urllib3.exceptions import ProtocolError
 
-#: Statuses by which a proxy in front of the engine, or the engine itself, says "not now".
-_NOT_NOW = frozenset({408, 429, 502, 503, 504})
+from rtmanager.adapters.docker.answers import causes, words
+from rtmanager.domain.text import bounded
 
-#: Words of a 500 that come from an engine that is going down, or that lost its containerd.
-_GOING_DOWN = (
-    "shutting down",
-    "containerd.sock",
-    "transport is closing",
-    "client connection is closing",
-    "error reading from server",
-    "ttrpc: closed",
-    "context canceled",
-    "failed to update store",  # its network database is closed while the last seconds of its API run
-    "database not open",
-)
+__all__ = ["launch_refused", "never_connected", "pull_refused", "reason", "timed_out", "words"]
 
 #: Docker's words in a refused pull (lower case), and what a person can do about it.
 _PULL_REMEDIES = (
@@ -55,29 +41,6 @@ _LAUNCH_REMEDIES = (
 )
 
 
-def words(error: APIError) -> str:
-    """What Docker said, on one line."""
-    return " ".join(str(error.explanation or error).split())
-
-
-def is_answer(error: APIError) -> bool:
-    """Whether the engine decided something; see the rule above."""
-    status = error.status_code or 0
-    if status in _NOT_NOW:
-        return False
-    said = words(error).lower()
-    if status == 400 and "client version" in said:
-        return False  # another engine than the one we agreed on a version with; ask it again
-    return status < 500 or not any(mark in said for mark in _GOING_DOWN)
-
-
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what led to it, outermost first."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def timed_out(error: BaseException) -> bool:
     """Whether the time of an answer ran out, however many layers wrapped it."""
     return any(isinstance(cause, TimeoutError) for cause in causes(error))
@@ -97,11 +60,11 @@ def reason(error: BaseException) -> str:
             return cause.strerror
     if any(isinstance(cause, (ProtocolError, HTTPException)) for cause in chain):
         return "the connection broke off before the answer was complete"
-    return str(error) or type(error).__name__
+    return bounded(str(error)) or type(error).__name__
 
 
 def pull_refused(image_ref: str, said: str) -> str:
-    """The message of a pull that failed with Docker's words `said`."""
+    """The message of a pull that failed with Docker's words `said`, which the caller has bounded."""
     return _with_remedy(f"image {image_ref} cannot be pulled: {said}", said, _PULL_REMEDIES)
 
 

@@ -8,19 +8,16 @@ at a little longer; an image whose process has lived is not watched again, and i
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from time import monotonic
-from typing import TypeVar
 
 from docker import APIClient
-from docker.errors import APIError, NotFound
+from docker.errors import APIError
 
 from rtmanager.adapters.docker import decode
+from rtmanager.adapters.docker.answers import Says, says, words
 from rtmanager.adapters.docker.engine import Engine
-from rtmanager.adapters.docker.errors import words
 from rtmanager.domain.container import ContainerView
-
-T = TypeVar("T")
+from rtmanager.domain.errors import Unavailable
 
 #: Seconds between two looks.
 LOOK_AGAIN_S = 0.025
@@ -52,29 +49,47 @@ class FirstStarts:
                 return None
         until = monotonic() + self._watch_s
         while True:
-            found = self._ask("first_start", lambda client: client.inspect_container(container_id))
+            found = self._look(container_id)
             if found is None:
                 return "it was removed while it started"
-            view = decode.inspected(found, container_id)
+            view, of = found
             if view.ended:
                 return self._describe(view)
             if monotonic() >= until:
                 break
             self._engine.pause(LOOK_AGAIN_S)
         with self._lock:
-            self._living.add(decode.image_run_by(found))
+            self._living.add(of)
         return None
 
-    def _describe(self, ended: ContainerView) -> str:
-        log = self._ask("logs", lambda client: client.logs(ended.container_id, tail=LOG_LINES))
-        said = " ".join(decode.log(log, LOG_CHARACTERS).split())
-        return f"its process ended at once with exit code {ended.exit_code}" + (f"; its log: {said}" if said else "")
+    def _look(self, container_id: str) -> tuple[ContainerView, str] | None:
+        """The container and the id of its image; None when it does not exist."""
 
-    def _ask(self, name: str, question: Callable[[APIClient], T]) -> T | None:
-        """An answer about a container; None when it does not exist."""
+        def read(client: APIClient) -> tuple[ContainerView, str]:
+            found = client.inspect_container(container_id)
+            return decode.inspected(found, container_id), decode.image_run_by(found)
+
         try:
-            return self._engine.ask(name, self._engine.deadlines.query_s, question)
-        except NotFound:
-            return None
+            return self._engine.ask("first_start", self._engine.deadlines.query_s, read)
         except APIError as error:
-            raise self._engine.unavailable(f"asked for a container it says {words(error)}") from error
+            if says("first_start", error) is Says.ABSENT:
+                return None
+            raise self._engine.refused(f"container {container_id}", error) from error
+
+    def _describe(self, ended: ContainerView) -> str:
+        """Why it ended; a log that cannot be read keeps nobody without an answer."""
+        return f"its process ended at once with exit code {ended.exit_code}; {self._log_of(ended.container_id)}"
+
+    def _log_of(self, container_id: str) -> str:
+        try:
+            log = self._engine.ask(
+                "logs",
+                self._engine.deadlines.log_s,
+                lambda client: bytes(client.logs(container_id, tail=LOG_LINES)),
+            )
+        except APIError as error:
+            return f"its log cannot be read: {words(error)}"
+        except Unavailable as error:
+            return f"its log cannot be read: {error}"
+        said = " ".join(decode.log(log, LOG_CHARACTERS).split())
+        return f"its log: {said}" if said else "its log is empty"

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import docker
-from docker.errors import APIError, NotFound
+from docker.errors import APIError
 
 from rtmanager.adapters.docker import decode
+from rtmanager.adapters.docker.answers import Says, Unreadable, says, words
 from rtmanager.adapters.docker.engine import Engine
-from rtmanager.adapters.docker.errors import words
 from rtmanager.adapters.docker.lines import Call
 from rtmanager.adapters.docker.pulling import Puller
 from rtmanager.adapters.docker.pulls import PullLimits, Pulls
 from rtmanager.domain.errors import InvalidValue
 from rtmanager.domain.image_ref import parse_image_ref
-from rtmanager.operations.ports import Image, ImagePull, ImageUnavailable, PullPolicy
+from rtmanager.operations.ports import Image, ImagePull, ImageRefInvalid, ImageUnavailable, PullPolicy
 
 
 class Images:
@@ -38,7 +37,7 @@ class Images:
         try:
             full = full_reference(image_ref)
         except InvalidValue as error:
-            raise ImageUnavailable(str(error)) from error
+            raise ImageRefInvalid(str(error)) from error
         found = None if policy is PullPolicy.ALWAYS else self._find(full)
         if found is not None:
             return found
@@ -55,12 +54,14 @@ class Images:
 
     def _find(self, full: str) -> Image | None:
         try:
-            found = self._engine.ask("image", self._engine.deadlines.query_s, lambda client: _inspect(client, full))
-        except NotFound:
-            return None
+            image = self._engine.ask("image", self._engine.deadlines.query_s, lambda client: _inspect(client, full))
         except APIError as error:
-            raise self._engine.unavailable(f"asked for image {full} it says {words(error)}") from error
-        image = decode.image(found)
+            match says("image", error):
+                case Says.ABSENT:
+                    return None
+                case Says.MALFORMED:
+                    raise ImageRefInvalid(f"Docker refuses the image reference {full}: {words(error)}") from error
+            raise ImageUnavailable(f"Docker refuses to look for image {full}: {words(error)}") from error
         self._ids[full] = image.image_id
         return image
 
@@ -84,6 +85,8 @@ def full_reference(image_ref: str) -> str:
     return parse_image_ref(image_ref).pulled_as
 
 
-def _inspect(client: docker.APIClient, reference: str) -> dict[str, Any]:
-    found: dict[str, Any] = client.inspect_image(reference)  # type: ignore[no-untyped-call]
-    return found
+def _inspect(client: docker.APIClient, reference: str) -> Image:
+    found = client.inspect_image(reference)  # type: ignore[no-untyped-call]
+    if not isinstance(found, dict) or not isinstance(found.get("Id"), str):
+        raise Unreadable("an image without an id")
+    return decode.image(found)

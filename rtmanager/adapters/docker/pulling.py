@@ -14,18 +14,20 @@ from time import monotonic
 from typing import Any
 
 import docker
-from docker.errors import APIError, create_api_error_from_http_exception
+from docker.errors import APIError
 from requests import Response
-from requests.exceptions import HTTPError, RequestException
+from requests.exceptions import RequestException
 
+from rtmanager.adapters.docker.answers import Says, checked, says, words
 from rtmanager.adapters.docker.credentials import DockerConfig, HelperHangs
 from rtmanager.adapters.docker.engine import Engine
-from rtmanager.adapters.docker.errors import pull_refused, timed_out, words
+from rtmanager.adapters.docker.errors import pull_refused, timed_out
 from rtmanager.adapters.docker.lines import Allowance, Call
 from rtmanager.adapters.docker.pulls import PullLimits
 from rtmanager.domain.game import shown
 from rtmanager.domain.image_ref import ImageRef, parse_image_ref
-from rtmanager.operations.ports import ImageUnavailable
+from rtmanager.domain.text import bounded
+from rtmanager.operations.ports import ImageRefInvalid, ImageUnavailable
 
 #: Progress is logged at most this often, in seconds.
 LOG_EVERY_S = 5.0
@@ -33,17 +35,11 @@ LOG_EVERY_S = 5.0
 #: Seconds that a credential helper has for its answer, and no more than a pull may be without progress.
 HELPER_S = 30.0
 
-#: Characters of a registry's words that are kept, layers that are counted, bytes that one line may have.
-MAX_WORDS = 2000
+#: Layers that are counted, bytes that one line may have.
 MAX_LAYERS = 1000
 MAX_LINE_BYTES = 1 << 20
 
 _LAYER_DONE = frozenset({"Pull complete", "Already exists", "Download complete"})
-
-
-def bounded(text: str) -> str:
-    """Foreign words as a message may carry them; a registry's may be of any length."""
-    return text if len(text) <= MAX_WORDS else f"{text[:MAX_WORDS]}… ({len(text)} characters)"
 
 
 class Progress:
@@ -117,7 +113,8 @@ class Puller:
         except HelperHangs as error:
             raise ImageUnavailable(pull_refused(image_ref, str(error))) from error
         except APIError as error:
-            raise ImageUnavailable(pull_refused(image_ref, bounded(words(error)) + note)) from error
+            refusal = ImageRefInvalid if says("pull", error) is Says.MALFORMED else ImageUnavailable
+            raise refusal(pull_refused(image_ref, words(error) + note)) from error
         except ImageUnavailable as error:
             raise ImageUnavailable(pull_refused(image_ref, str(error) + note)) from error
         finally:
@@ -164,10 +161,10 @@ def _request(client: docker.APIClient, ref: ImageRef, credentials: str) -> Respo
     headers = {"Connection": "close"} | ({"X-Registry-Auth": credentials} if credentials else {})
     response = client.post(url, params=parameters, headers=headers, stream=True)
     try:
-        response.raise_for_status()
-    except HTTPError as error:
-        with response:
-            create_api_error_from_http_exception(error)
+        checked(response)
+    except APIError:
+        response.close()
+        raise
     return response
 
 

@@ -72,7 +72,9 @@ class Waiter:
         pull = self._pull
         pull.ended.wait()  # `Pulls` ends each pull in time
         if isinstance(pull.error, Unavailable):
-            raise Unavailable(pull.error.dependency, str(pull.error)) from pull.error
+            raise pull.error.again() from pull.error
+        if isinstance(pull.error, ImageUnavailable):
+            raise type(pull.error)(str(pull.error)) from pull.error
         if pull.error is not None or pull.found is None:
             raise ImageUnavailable(str(pull.error)) from pull.error
         return pull.found

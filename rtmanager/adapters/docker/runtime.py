@@ -1,7 +1,7 @@
 """`ContainerRuntime` on one Docker engine: the port's calls in the port's words.
 
-What Docker answers becomes a value or an error of the port; what it does not answer is `Unavailable`. A
-refusal that fits no error of a method says nothing about the container, so it is `Unavailable` as well.
+What Docker answers becomes a value or an error of the port, by the tables of `answers`; what it does not answer is
+`Unavailable`. A final answer that fits no error of a method is `FinalAnswer`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ import logging
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import docker
-from docker.errors import APIError, NotFound
+from docker.errors import APIError
+from requests import Response
 
 from rtmanager.adapters.docker import decode
+from rtmanager.adapters.docker.answers import REMOVING, Says, Unreadable, checked, says, words
 from rtmanager.adapters.docker.engine import Deadlines, Engine
-from rtmanager.adapters.docker.errors import launch_refused, words
+from rtmanager.adapters.docker.errors import launch_refused
 from rtmanager.adapters.docker.first_starts import FirstStarts
 from rtmanager.adapters.docker.hardening import create_request
 from rtmanager.adapters.docker.images import Images, full_reference
@@ -32,12 +35,14 @@ from rtmanager.domain.container import (
     ContainerSpec,
     ContainerView,
 )
-from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer
+from rtmanager.domain.text import bounded
 from rtmanager.operations.ports import (
     ContainerNotFound,
     Image,
     ImagePull,
     LaunchFailed,
+    LaunchInvalid,
     NameTaken,
     PullPolicy,
     StillRunning,
@@ -92,10 +97,12 @@ class DockerRuntime:
 
     def network_exists(self, name: str) -> bool:
         """Docker's own filter takes the name as a pattern, so what it found is compared again."""
-        found: object = self._answer(
-            "network", self._deadlines.query_s, f"network {name}", lambda client: client.networks(names=[name])
+        return self._answer(
+            "network",
+            self._deadlines.query_s,
+            f"network {name}",
+            lambda client: _has_network(_list(client.networks(names=[name])), name),
         )
-        return decode.has_network(found, name)
 
     def ensure_image(self, image_ref: str, policy: PullPolicy) -> Image:
         """See the port."""
@@ -111,29 +118,45 @@ class DockerRuntime:
         try:
             confirm()
         except RuntimeManagerError:
-            self._discard(container_id)
+            self._discard(container_id, "it may not be started any more")
             raise
-        try:
-            self._engine.ask("start", self._deadlines.start_s, lambda client: client.start(container_id))
-        except APIError as error:
-            self._discard(container_id)
-            raise LaunchFailed(launch_refused(spec.name, "start", error)) from error
+        self._start(spec, container_id)
         image_id = self._images.known_id(full_reference(spec.image_ref))
         ended = self._first_starts.why_ended(container_id, image_id)
         if ended is not None:
             confirm()  # somebody else may have taken the container for his own, and stopped it
-            self._discard(container_id)
-            raise LaunchFailed(f"container {spec.name}: {ended}; check the image: docker run --rm {spec.image_ref}")
+            message = f"container {spec.name}: {ended}; check the image: docker run --rm {spec.image_ref}"
+            self._discard(container_id, message)
+            raise LaunchFailed(message)
         return container_id
+
+    def _start(self, spec: ContainerSpec, container_id: str) -> None:
+        """Start what was created, or take it away again."""
+        try:
+            self._engine.ask(
+                "start", self._deadlines.start_s, lambda client: _done(_post(client, container_id, "start"))
+            )
+        except APIError as error:
+            message = launch_refused(spec.name, "start", error)
+            self._discard(container_id, message)
+            raise LaunchFailed(message) from error
+        except TemporaryAnswer as error:
+            self._discard(container_id, str(error))
+            raise
 
     def stop(self, container_id: str, grace_seconds: int) -> None:
         """See the port; a paused container is continued by Docker so that it can end."""
-        self._of_container(
-            "stop",
-            container_id,
-            grace_seconds + self._deadlines.stop_margin_s,
-            lambda client: client.stop(container_id, timeout=grace_seconds),
-        )
+        try:
+            self._of_container(
+                "stop",
+                container_id,
+                grace_seconds + self._deadlines.stop_margin_s,
+                lambda client: _done(_post(client, container_id, "stop", {"t": str(grace_seconds)})),
+            )
+        except (FinalAnswer, TemporaryAnswer):
+            # Docker refuses to stop what has no process, too, when it has not noticed yet ("no such process").
+            if self.inspect(container_id).alive:
+                raise
 
     def remove(self, container_id: str) -> None:
         """See the port; anonymous volumes go with the container, a process never does."""
@@ -144,24 +167,27 @@ class DockerRuntime:
                 self._engine.ask(
                     "remove",
                     max(LOOK_AGAIN_S, until - monotonic()),
-                    lambda client: client.remove_container(container_id, v=True),
+                    lambda client: _done(_delete(client, container_id)),
                 )
-            except NotFound as error:
-                if not refused:
-                    raise ContainerNotFound(f"container {container_id} does not exist") from error
-                return
             except APIError as error:
-                self._wait_to_remove(container_id, error, until)
+                if says("remove", error) is Says.ABSENT:
+                    if not refused:
+                        raise ContainerNotFound(f"container {container_id} does not exist") from error
+                    return
+                if not self._is_removing(container_id, error, until):
+                    return
                 refused = True
             else:
                 return
 
     def inspect(self, id_or_name: str) -> ContainerView:
         """See the port."""
-        found = self._of_container(
-            "inspect", id_or_name, self._deadlines.query_s, lambda client: answer_about(client, id_or_name)
+        return self._of_container(
+            "inspect",
+            id_or_name,
+            self._deadlines.query_s,
+            lambda client: decode.inspected(answer_about(client, id_or_name), id_or_name),
         )
-        return decode.inspected(found, id_or_name)
 
     def list_games(self) -> Sequence[ContainerView]:
         """See the port; exit codes are not known here, `inspect` tells them."""
@@ -181,15 +207,17 @@ class DockerRuntime:
         return listed
 
     def log_tail(self, container_id: str) -> str:
-        """See the port; a log driver that cannot be read from keeps none."""
+        """See the port; a log that cannot be read says why instead, in brackets."""
         try:
             raw = self._engine.ask(
                 "logs",
                 self._deadlines.log_s,
-                lambda client: client.logs(container_id, tail=LOG_LINES, timestamps=False),
+                lambda client: bytes(client.logs(container_id, tail=LOG_LINES, timestamps=False)),
             )
-        except APIError:
-            return ""
+        except APIError as error:
+            return f"(the log cannot be read: {words(error)})"
+        except TemporaryAnswer as error:
+            return f"(the log cannot be read: {error})"
         return decode.log(raw, LOG_CHARACTERS)
 
     def close(self) -> None:
@@ -198,11 +226,11 @@ class DockerRuntime:
         self._images.close()
 
     def _answer(self, name: str, seconds: float, subject: str, question: Callable[[docker.APIClient], T]) -> T:
-        """An answer that can only be given: a refusal is no answer to what was asked."""
+        """An answer to something that Docker has no reason to refuse."""
         try:
             return self._engine.ask(name, seconds, question)
         except APIError as error:
-            raise self._engine.unavailable(f"asked for {subject} it says {words(error)}") from error
+            raise self._engine.refused(subject, error) from error
 
     def _of_container(
         self, name: str, container_id: str, seconds: float, question: Callable[[docker.APIClient], T]
@@ -210,10 +238,10 @@ class DockerRuntime:
         """As `_answer`, about one container, which may not exist."""
         try:
             return self._engine.ask(name, seconds, question)
-        except NotFound as error:
-            raise ContainerNotFound(f"container {container_id} does not exist") from error
         except APIError as error:
-            raise self._engine.unavailable(f"asked for container {container_id} it says {words(error)}") from error
+            if says(name, error) is Says.ABSENT:
+                raise ContainerNotFound(f"container {container_id} does not exist") from error
+            raise self._engine.refused(f"container {container_id}", error) from error
 
     def _create(self, spec: ContainerSpec) -> str:
         """Create; `NameTaken` only for a name behind which a container is, see `PHANTOM_NAME_S`."""
@@ -225,36 +253,51 @@ class DockerRuntime:
                     "create", self._deadlines.create_s, lambda client: _create(client, request, spec.name)
                 )
             except APIError as error:
-                if error.status_code != 409:
+                said = says("create", error)
+                if said is Says.MALFORMED:
+                    raise LaunchInvalid(launch_refused(spec.name, "create", error)) from error
+                if said is not Says.NAME_TAKEN:
                     raise LaunchFailed(launch_refused(spec.name, "create", error)) from error
                 if self._exists(spec.name) or monotonic() >= until:
                     raise NameTaken(f"container name {spec.name} is taken: {words(error)}") from error
                 self._engine.pause(LOOK_AGAIN_S)
             else:
-                for warning in created.get("Warnings") or ():
-                    self._logger.warning("container %s: Docker warns: %s", spec.name, warning)
-                return str(created["Id"])
+                container_id, warnings = created
+                for warning in warnings:
+                    self._logger.warning("container %s: Docker warns: %s", spec.name, bounded(str(warning)))
+                return container_id
 
-    def _discard(self, container_id: str) -> None:
-        """Take away what could not be started, so that its name is free again."""
+    def _discard(self, container_id: str, why: str) -> None:
+        """Take away what could not be started, and `why`, so that its name is free again."""
         try:
             self.remove(container_id)
         except ContainerNotFound:
             return  # somebody else was faster; the name is free either way
         except StillRunning as error:
             raise self._engine.unavailable(f"a start was refused, yet the process lives: {error}") from error
+        except (TemporaryAnswer, FinalAnswer) as error:
+            # The next try finds the container by its name and removes it first.
+            raise TemporaryAnswer(
+                "docker",
+                f"{why}; and what was created cannot be removed: {error}",
+                answer=getattr(error, "answer", "remove: refused"),
+                code=ErrorCode.CONTAINER_START_FAILED,
+            ) from error
 
-    def _wait_to_remove(self, container_id: str, refusal: APIError, until: float) -> None:
-        """After a refused removal: wait while Docker removes, else say what stands against it."""
+    def _is_removing(self, container_id: str, refusal: APIError, until: float) -> bool:
+        """After a refused removal: False when it is gone; while Docker removes, wait; else say what is against it."""
         try:
             state = self.inspect(container_id)
         except ContainerNotFound:
-            return
+            return False
         if state.alive:
             raise StillRunning(f"container {container_id} is {state.state} and was not removed") from refusal
-        if refusal.status_code != 409 or monotonic() + LOOK_AGAIN_S >= until:
-            raise self._engine.unavailable(f"container {container_id} cannot be removed: {words(refusal)}") from refusal
+        if says("remove", refusal) is not Says.BUSY_REMOVING:
+            raise self._engine.refused(f"the removal of container {container_id}", refusal) from refusal
+        if monotonic() + LOOK_AGAIN_S >= until:
+            raise self._engine.temporary("remove", REMOVING, words(refusal)) from refusal
         self._engine.pause(LOOK_AGAIN_S)
+        return True
 
     def _exists(self, id_or_name: str) -> bool:
         try:
@@ -264,6 +307,43 @@ class DockerRuntime:
         return True
 
 
-def _create(client: docker.APIClient, request: dict[str, Any], name: str) -> dict[str, Any]:
-    found: dict[str, Any] = client.create_container_from_config(request, name)  # type: ignore[no-untyped-call]
+def _create(client: docker.APIClient, request: dict[str, Any], name: str) -> tuple[str, Sequence[object]]:
+    """The container's id, and what Docker warns of."""
+    found = client.create_container_from_config(request, name)  # type: ignore[no-untyped-call]
+    container_id, warnings = found["Id"], found.get("Warnings") or ()
+    if not isinstance(container_id, str) or not container_id or not isinstance(warnings, (list, tuple)):
+        raise Unreadable(f"a container id {container_id!r}")
+    return container_id, warnings
+
+
+def _post(client: docker.APIClient, container_id: str, verb: str, params: dict[str, str] | None = None) -> Response:
+    """Not the SDK's own `start` and `stop`, which take every page of a proxy for a success."""
+    url = f"{client.base_url}/v{client.api_version}/containers/{quote(container_id, safe='')}/{verb}"
+    return client.post(url, params=params)
+
+
+def _delete(client: docker.APIClient, container_id: str) -> Response:
+    url = f"{client.base_url}/v{client.api_version}/containers/{quote(container_id, safe='')}"
+    return client.delete(url, params={"v": "true", "link": "false", "force": "false"})
+
+
+def _done(response: Response) -> None:
+    """Docker says that something is done, or was done before, without a body."""
+    checked(response)
+    if response.status_code not in (204, 304):
+        raise Unreadable(f"status {response.status_code} for what is answered by 204")
+
+
+def _has_network(found: Sequence[dict[str, Any]], name: str) -> bool:
+    """Whether it is among them; what cannot be read must not count as "no"."""
+    if decode.has_network(found, name):
+        return True
+    if any(not isinstance(each.get("Name"), str) for each in found):
+        raise Unreadable("a network without a name")
+    return False
+
+
+def _list(found: object) -> list[dict[str, Any]]:
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise Unreadable(f"a {type(found).__name__} for a list of objects")
     return found

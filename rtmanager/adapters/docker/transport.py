@@ -17,11 +17,10 @@ from urllib.parse import quote, urlencode, urlsplit
 import docker
 from docker.auth import AuthConfig
 from docker.constants import DEFAULT_TIMEOUT_SECONDS, DEFAULT_USER_AGENT
-from docker.errors import create_api_error_from_http_exception
+from docker.errors import APIError
 from docker.utils.proxy import ProxyConfig
 from requests import Response, Session
 from requests.adapters import HTTPAdapter
-from requests.exceptions import HTTPError as RefusedError
 from requests.exceptions import InvalidJSONError
 from requests.utils import get_encoding_from_headers
 from urllib3 import HTTPConnectionPool, Timeout
@@ -29,6 +28,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError, ProtocolError
 
 from rtmanager.adapters.docker import skim
+from rtmanager.adapters.docker.answers import checked
 from rtmanager.adapters.docker.lines import CONNECT_S, Address, EngineSocket, EngineTlsSocket, Lines
 
 if TYPE_CHECKING:
@@ -115,11 +115,15 @@ class EngineClient(docker.APIClient):
         self._adapter = adapter
         self._name = str(self.headers["User-Agent"])
 
+    def _raise_for_status(self, response: Response) -> None:
+        """Where every answer of the SDK comes by."""
+        checked(response)
+
     def _result(self, response: Response, json: bool = False, binary: bool = False) -> Any:
         """Where the SDK reads every answer: JSON is a value, whatever it is, or `InvalidJSONError`."""
         if not json:
             return super()._result(response, json=json, binary=binary)  # type: ignore[misc]
-        _check(response)
+        checked(response)
         try:
             return skim.loads(response.content)
         except ValueError as error:
@@ -146,19 +150,24 @@ class EngineClient(docker.APIClient):
 def get(client: docker.APIClient, path: str, query: Mapping[str, str] | None = None, *, stream: bool) -> Response:
     """The answer to a question of our own. Raises `APIError` for a refusal."""
     answer = client.get(f"{client.base_url}/v{client.api_version}{path}", params=query, stream=stream)
-    _check(answer)
+    try:
+        checked(answer)
+    except APIError:
+        answer.close()
+        raise
     return answer
 
 
 def answer_about(client: docker.APIClient, id_or_name: str) -> object:
-    """What Docker answers about a container; None when it is no JSON. Raises `APIError`."""
+    """What Docker answers about a container. Raises `APIError`, or `InvalidJSONError` when it is no such object."""
     answer = get(client, f"/containers/{quote(id_or_name, safe='')}/json", stream=False)
-    if not answer.content.strip():
-        raise InvalidJSONError("its answer is empty")  # as of a daemon that is going down: no answer
     try:
-        return skim.loads(answer.content)
-    except ValueError:
-        return None
+        found = skim.loads(answer.content)
+    except ValueError as error:
+        raise InvalidJSONError(f"its answer cannot be read: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("Id"), str):
+        raise InvalidJSONError("its answer is no container")
+    return found
 
 
 def arriving_entries(client: docker.APIClient, path: str, query: Mapping[str, str]) -> Iterator[object]:
@@ -168,14 +177,6 @@ def arriving_entries(client: docker.APIClient, path: str, query: Mapping[str, st
             yield from skim.entries(answer.iter_content(skim.PIECE))
         except ValueError as error:
             raise InvalidJSONError(f"its answer cannot be read: {error}") from error
-
-
-def _check(answer: Response) -> None:
-    try:
-        answer.raise_for_status()
-    except RefusedError as error:
-        with closing(answer):
-            raise create_api_error_from_http_exception(error) from error
 
 
 def _bounded(answer: BaseHTTPResponse) -> bytes:

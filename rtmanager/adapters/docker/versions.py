@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from docker.constants import DEFAULT_DOCKER_API_VERSION, MINIMUM_DOCKER_API_VERSION
 
+from rtmanager.adapters.docker.answers import Unreadable
 from rtmanager.domain.game import shown
 
 #: The newest and the oldest version that the SDK speaks.
@@ -21,11 +22,13 @@ class NoCommonVersion(Exception):
 
 
 def agreed(engine: Mapping[str, object]) -> str:
-    """The newest version that both sides speak, by the engine's answer to `GET /version`. Raises `NoCommonVersion`."""
+    """The newest version that both sides speak, by the engine's answer to `GET /version`. Raises `NoCommonVersion`
+    or `Unreadable`.
+    """
     newest, lowest = engine.get("ApiVersion"), engine.get("MinAPIVersion") or OLDEST
     theirs = _numbers(newest)
     if theirs is None:
-        raise NoCommonVersion(f"it gives {shown(newest, 40)} as the version of its API; is it a Docker engine?")
+        raise Unreadable(f"it gives {shown(newest, 40)} as the version of its API; is it a Docker engine?")
     if theirs < _order(OLDEST):
         raise NoCommonVersion(f"it speaks API {newest}, and at least {OLDEST} is needed: install Docker 20.10 or newer")
     least = _numbers(lowest)

@@ -1,8 +1,7 @@
 """The connection pool, and the line between "PostgreSQL does not answer" and "PostgreSQL says no".
 
-Only what PostgreSQL has against the data itself (a constraint, a value that a column cannot hold) is passed on
-as it is. Everything else becomes `Unavailable`, since waiting, or a person, can mend it: lost connections,
-timeouts, a server that starts, stops, recovers or is full, a table that a restore has not brought back yet.
+Silence is what waiting, or a person, can mend (`answers.SILENCE`): `Unavailable`. What PostgreSQL has against a
+statement or its data is `StoreRefused`, and so is what psycopg cannot send or read.
 """
 
 from __future__ import annotations
@@ -26,9 +25,11 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from rtmanager import failpoints
 from rtmanager.adapters.postgres import refusals, session
+from rtmanager.adapters.postgres.answers import is_silence
 from rtmanager.adapters.postgres.dsn import described, session_settings, to_conninfo, without_options
 from rtmanager.adapters.postgres.pooled import PooledConnection, first_line, own_names
 from rtmanager.domain.errors import Unavailable
+from rtmanager.operations.store import StoreRefused
 
 Connection = psycopg.Connection[DictRow]
 Row = TypeVar("Row")
@@ -287,14 +288,15 @@ class Database:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Turns what waiting can mend into `Unavailable`."""
+        """Turns errors of psycopg into `Unavailable` or `StoreRefused`; see the module."""
         try:
             yield
-        except (psycopg.DataError, psycopg.IntegrityError):
-            raise
-        except (psycopg.Error, PoolTimeout, PoolClosed) as error:
+        except (psycopg.Error, PoolTimeout, PoolClosed, NotImplementedError, UnicodeError, OverflowError) as error:
             why = (isinstance(error, PoolTimeout) and self._why_not) or first_line(error)
-            raise Unavailable("postgres", f"{described(self._dsn)} does not answer: {why}") from error
+            if is_silence(error):
+                raise Unavailable("postgres", f"{described(self._dsn)} does not answer: {why}") from error
+            sqlstate = (isinstance(error, psycopg.Error) and error.sqlstate) or ""
+            raise StoreRefused(f"PostgreSQL refuses a statement: {why}", sqlstate=sqlstate) from error
 
 
 def _cut(connection: psycopg.Connection[Any]) -> None:

@@ -10,8 +10,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import psycopg
-
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.queries import SQL, values_of
 from rtmanager.domain.health import HealthEvent
@@ -50,8 +48,9 @@ def _write(database: Database, endings: Sequence[Ended]) -> Mapping[int, bool]:
     values = {"rows": as_json([_end(*each) for each in endings]), "ids": ids}
     try:
         return {row["id"]: row["ended"] for row in database.write("finish", SQL["end_operations"], values)}
-    except psycopg.Error as error:
-        raise StoreRefused(f"PostgreSQL refuses the end of operation {', '.join(map(str, ids))}: {error}") from error
+    except StoreRefused as error:
+        which = ", ".join(map(str, ids))
+        raise StoreRefused(f"operation {which} cannot be ended: {error}", sqlstate=error.sqlstate) from error
 
 
 def _end(operation: Operation, ending: Ending) -> Mapping[str, object]:

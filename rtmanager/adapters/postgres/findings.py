@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from rtmanager.adapters.postgres.answers import is_silence
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.endings import write_event, write_log
 from rtmanager.adapters.postgres.queries import SQL, values_of
@@ -46,8 +47,8 @@ class PostgresFindings:
                 _write(connection, finding)
         except _Undo as undo:
             return undo.result
-        except (psycopg.Error, UnicodeError, OverflowError) as error:
-            raise StoreRefused(f"PostgreSQL refuses a finding about game {finding.game_id}: {error}") from error
+        except StoreRefused as error:
+            raise StoreRefused(f"a finding about game {finding.game_id}: {error}", sqlstate=error.sqlstate) from error
         return Written.WRITTEN
 
     def busy(self, game_id: str) -> bool:
@@ -106,7 +107,9 @@ class PostgresFindings:
                 try:
                     with connection.transaction():
                         submitted = connection.execute(SQL["submit_restart"], values).fetchone()
-                except (psycopg.DataError, psycopg.IntegrityError) as error:
+                except psycopg.Error as error:
+                    if is_silence(error):
+                        raise
                     if refused is not None:
                         refused(request.game_id, StoreRefused(f"PostgreSQL refuses {request.source_ref}: {error}"))
                     continue

@@ -9,13 +9,38 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import psycopg
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
 from psycopg.errors import InvalidSqlStatementName, error_from_result
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGconn
 from psycopg.rows import DictRow
+
+
+class _Moments(Loader):
+    """Moments that Python cannot hold (`infinity`, the year 10,000) as the last or the first that it can.
+
+    One such value in one row, which only another writer can have left, would otherwise hide every row that is read
+    with it.
+    """
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        loader = psycopg.adapters.get_loader(oid, Format.TEXT)
+        assert loader is not None
+        self._known = loader(oid, context)
+
+    def load(self, data: Buffer) -> datetime:
+        try:
+            found: datetime = self._known.load(data)
+        except psycopg.DataError:
+            text = bytes(data)
+            return (datetime.min if text.startswith(b"-") or text.endswith(b"BC") else datetime.max).replace(tzinfo=UTC)
+        return found
 
 
 class PooledConnection(psycopg.Connection[DictRow]):
@@ -23,6 +48,7 @@ class PooledConnection(psycopg.Connection[DictRow]):
 
     def __init__(self, pgconn: PGconn) -> None:
         super().__init__(pgconn)
+        self.adapters.register_loader("timestamptz", _Moments)
         #: The names that statements have on this connection.
         self._names: dict[bytes, bytes] = {}
         self._number = own_names(self)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
-
-from psycopg.errors import UniqueViolation
 
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.endings import write_ending, write_endings
@@ -13,11 +13,16 @@ from rtmanager.adapters.postgres.presence import PRESENCE_CLASS
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.operation import QUEUED, Ending, Operation, OpKind, OpSource, Outcome, Request
-from rtmanager.operations.store import Claimed, Forgotten, GameBusy, Verdict
+from rtmanager.operations.store import Claimed, Forgotten, GameBusy, StoreRefused, Verdict
 
 #: How long after its last heartbeat an operation of an instance that is gone is taken over. Not at once: after
 #: a restart of PostgreSQL every instance needs a moment to show its presence again.
 ORPHAN_GRACE_S = 3.0
+UNIQUE_VIOLATION = "23505"
+#: As many times the operations that are wanted are looked at when the store refuses to have them claimed together.
+ONE_BY_ONE = 4
+#: As much of a reason as is kept with an operation that waits.
+LONGEST_WHY = 2000
 
 
 class PostgresQueue:
@@ -31,6 +36,8 @@ class PostgresQueue:
         self._owner = owner
         self._lease_s = lease_s
         self._last_claimed = ""
+        #: Why the last claim left something that is due; None when it did not.
+        self.refused_claim: StoreRefused | None = None
 
     def submit(self, request: Request) -> int:
         """Accept a call; returns the operation's id. Raises `GameBusy` when the game has a live operation."""
@@ -40,23 +47,46 @@ class PostgresQueue:
         live = self._database.read("live_operation", SQL["live_operation"], {"game_id": request.game_id})
         raise GameBusy(_describe(request.game_id, live[0] if live else None))
 
-    def claim(self, limit: int, kinds: Collection[OpKind] = QUEUED) -> Sequence[Operation]:
-        """Up to `limit` operations that are due and of these kinds, each the first of its game.
+    def claim(
+        self, limit: int, kinds: Collection[OpKind] = QUEUED, *, images: Collection[str] | None = None
+    ) -> Sequence[Operation]:
+        """Up to `limit` operations that are due and of these kinds, each the first of its game; see the port.
 
         Every game gets its turn: a claim goes on behind the game that was claimed last. Used by one thread.
         """
-        values = {"owner": self._owner, "kinds": list(kinds), "limit": limit, "after": self._last_claimed}
+        values = {
+            "owner": self._owner,
+            "kinds": list(kinds),
+            "limit": limit,
+            "after": self._last_claimed,
+            "images": None if images is None else list(images),
+        }
         try:
             rows = self._database.write("claim", SQL["claim_due"], values)
-        except UniqueViolation:
-            # A call and a job of one game were accepted at the same moment and claimed by two instances: the
-            # index let one through, and the next claim finds the other waiting in its place.
-            return []
-        if rows:
+            self.refused_claim = None
+        except StoreRefused as error:
+            # A call and a job of one game were accepted at the same moment and claimed by two instances: the index let
+            # one through, and the next claim finds the other waiting in its place.
+            rows = [] if error.sqlstate == UNIQUE_VIOLATION else self._claim_one_by_one(values)
+        if rows and images is None:
             games = [row["game_id"] for row in rows]
             begun_again = [game_id for game_id in games if game_id <= self._last_claimed]
             self._last_claimed = max(begun_again or games)
         return [_operation(row) for row in rows]
+
+    def _claim_one_by_one(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Claim what the store lets: a rule that somebody added may stand against one of them."""
+        rows: list[dict[str, Any]] = []
+        heads = self._database.read("claim", SQL["due_heads"], {**values, "limit": values["limit"] * ONE_BY_ONE})
+        for head in heads:
+            try:
+                rows += self._database.write("claim", SQL["claim_one"], {"owner": self._owner, "id": head["id"]})
+            except StoreRefused as error:
+                if error.sqlstate != UNIQUE_VIOLATION:
+                    self.refused_claim = StoreRefused(f"operation {head['id']} cannot be claimed: {error}")
+            if len(rows) == values["limit"]:
+                break
+        return rows
 
     def heartbeat(self, claimed: Sequence[Operation]) -> set[int]:
         """Keep claimed operations alive; returns the ids of those that are still ours."""
@@ -66,7 +96,19 @@ class PostgresQueue:
             "games": [operation.game_id for operation in claimed],
             "refs": [operation.request.source_ref for operation in claimed],
         }
-        return {row["id"] for row in self._database.write("heartbeat", SQL["heartbeat"], values)}
+        try:
+            return {row["id"] for row in self._database.write("heartbeat", SQL["heartbeat"], values)}
+        except StoreRefused:
+            if len(claimed) == 1:
+                raise
+        # One that the store refuses must not cost the others their claims.
+        alive: set[int] = set()
+        for operation in claimed:
+            try:
+                alive |= self.heartbeat([operation])
+            except StoreRefused:
+                continue
+        return alive
 
     def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[Claimed]:
         """Make due again what is claimed and worked on by nobody; `live` is what this instance works on."""
@@ -78,18 +120,29 @@ class PostgresQueue:
             "live": list(live),
             "by_presence": by_presence,
         }
-        rows = self._database.write("reclaim_orphans", SQL["reclaim_orphans"], values)
+        try:
+            rows = self._database.write("reclaim_orphans", SQL["reclaim_orphans"], values | {"only": None})
+        except StoreRefused:
+            rows = []
+            for running in self._database.read("reclaim_orphans", SQL["running_ids"], {}):
+                with suppress(StoreRefused):  # of this one; it is asked for again with the next turn
+                    only = values | {"only": running["id"]}
+                    rows += self._database.write("reclaim_orphans", SQL["reclaim_orphans"], only)
         return [Claimed(row["id"], row["game_id"], OpKind(row["kind"])) for row in rows]
 
-    def defer(self, operation: Operation, *, delay_s: float, why: str) -> None:
-        """Give a claim back; it is due again after `delay_s`. Nothing happens if it is no longer ours."""
+    def defer(
+        self, operation: Operation, *, delay_s: float, why: str, answer: str = "", by_defect: bool = False
+    ) -> None:
+        """See the port. Nothing happens if it is no longer ours."""
         values = {
             "id": operation.operation_id,
             "generation": operation.generation,
             "game_id": operation.game_id,
             "source_ref": operation.request.source_ref,
             "delay_s": delay_s,
-            "why": why,
+            "why": why[:LONGEST_WHY].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00"),
+            "answer": answer,
+            "defects": int(by_defect),
         }
         self._database.write("defer", SQL["defer_operation"], values)
 
@@ -135,6 +188,22 @@ def job_values(request: Request) -> dict[str, Any]:
 
 
 def _operation(row: Mapping[str, Any]) -> Operation:
+    """A claimed row as a value; one that cannot be read is refused as soon as it is worked on, like a bad job."""
+    try:
+        return _readable(row)
+    except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
+        by_stream = row["stream"] is not None
+        request = Request(
+            game_id=str(row["game_id"]),
+            kind=OpKind.STOP if row["kind"] == OpKind.STOP else OpKind.START,
+            source=OpSource.LOBBY_STREAM if by_stream else OpSource.AUTO_RECONCILE,
+            source_ref=str(row["source_ref"]),
+            problem=(ErrorCode.INTERNAL_ERROR, f"its row in the table of operations cannot be read: {error}"),
+        )
+        return Operation(row["id"], request, row["generation"], datetime.now(UTC))
+
+
+def _readable(row: Mapping[str, Any]) -> Operation:
     problem = (ErrorCode(row["problem_code"]), row["problem_message"]) if row["problem_code"] else None
     request = Request(
         game_id=row["game_id"],
@@ -145,7 +214,16 @@ def _operation(row: Mapping[str, Any]) -> Operation:
         reason=row["reason"],
         problem=problem,
     )
-    return Operation(row["id"], request, row["generation"], row["accepted_at"], row["deferrals"])
+    return Operation(
+        row["id"],
+        request,
+        row["generation"],
+        datetime.fromtimestamp(row["accepted_s"], UTC),
+        row["deferrals"],
+        answer=row["answer"] or "",
+        answer_s=row["answer_s"],
+        defects=row["defects"],
+    )
 
 
 def _describe(game_id: str, live: Mapping[str, Any] | None) -> str:

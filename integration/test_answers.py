@@ -1,0 +1,148 @@
+"""Answers of Docker that are no success: each ends as the page about answers says, with a manager and a real daemon.
+
+What the daemon does not say by itself, a scripted one says in front of it (`harness.start_scripted_daemon`).
+"""
+
+from harness import Reply, RuntimeTestCase, ScriptedDaemon, daemon, start_scripted_daemon, start_services, web
+from integration import images
+
+#: Much longer than a process that ends at once takes to be gone; the watch is over when it is.
+WATCH = "10s"
+NOT_NOW = Reply(503, {"message": "not now"})
+
+
+def setUpModule() -> None:
+    start_services()
+
+
+class Scripted(RuntimeTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.odd: ScriptedDaemon = start_scripted_daemon(daemon.host())
+        self.addCleanup(self.odd.close)
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        return super().environment(**{"DOCKER_HOST": self.odd.host, "DEFERRAL_LIMIT": "2s", **changes})
+
+    def assert_failed(self, code: str, *words: str) -> None:
+        """The one result is this failure, with these words."""
+        [result] = self.results(1)
+        self.assertEqual((result["outcome"], result["error_code"]), ("failure", code), result)
+        for each in words:
+            self.assertIn(each, result["error_message"])
+
+    def test_a_temporary_answer_that_goes_away_costs_a_job_nothing(self) -> None:
+        self.odd.answer("POST /containers/create", NOT_NOW, times=1)
+        self.start_runtime(DEFERRAL_LIMIT="15m")
+        self.add_start_job()
+        [result] = self.results(1)
+        self.assertEqual(result["outcome"], "success")
+
+    def test_the_same_temporary_answer_for_too_long_ends_a_start_and_leaves_nothing(self) -> None:
+        self.odd.answer("POST /containers/*/start", NOT_NOW)
+        self.start_runtime()
+        self.add_start_job()
+        self.assert_failed("container_start_failed", "not now", "for too long")
+        self.assertEqual(self.containers(), [])
+
+    def test_a_half_done_restart_goes_on_with_an_alarm_and_ends_well_when_it_can(self) -> None:
+        live = self.start_runtime()
+        self.post("start", {"image_ref": self.engine.ref})
+        self.odd.answer("POST /containers/create", NOT_NOW)
+        status, answer = self.call("POST", "/restart", {})
+        self.assertEqual(status, 503, answer)
+        self.wait_until("the alarm", lambda: "rtmanager_stuck_operations{" in self.metrics())
+        self.odd.forget()
+        self.wait_until("the game to run", lambda: self.call("GET", "")[1].get("status") == "running" or None)
+        self.wait_until("the alarm to be over", lambda: "rtmanager_stuck_operations{" not in self.metrics() or None)
+        self.assertIn("operation needs a person", self.log.read_text())
+        live.stop()
+
+    def metrics(self) -> str:
+        from urllib.request import urlopen
+
+        with urlopen(f"{self.base_url}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def test_a_proxy_in_front_of_the_daemon_disposes_of_no_game(self) -> None:
+        self.start_runtime(RECONCILE_INTERVAL="200ms", INSPECT_INTERVAL="200ms")
+        self.post("start", {"image_ref": self.engine.ref})
+        pages = (
+            Reply(404, b"404 page not found"),
+            Reply(200, b"<html>"),
+            Reply(502, b""),
+            Reply(200, []),
+            Reply(200, {}),
+        )
+        for page in pages:
+            before = self.odd.count("GET /containers/*")
+            self.odd.answer("GET /containers/*/json", page)
+            if page.body != []:  # an empty list is a list without the game, which only its own inspection refutes
+                self.odd.answer("GET /containers/json", page)
+            self.wait_until("some looks", lambda: self.odd.count("GET /containers/*") > before + 5 or None)  # noqa: B023
+            self.odd.forget()
+            self.assertEqual(self.call("GET", "")[1]["status"], "running", page)
+        self.assertNotIn("worker step failed", self.log.read_text())
+
+
+REFUSE = """
+    CREATE FUNCTION rtmanager.refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'somebody added a rule'; END $$"""
+TRIGGERS = {
+    "operation_log": "BEFORE INSERT ON rtmanager.operation_log FOR EACH ROW WHEN (NEW.game_id LIKE 'refused%')",
+    "operations": (
+        "BEFORE UPDATE ON rtmanager.operations FOR EACH ROW WHEN (NEW.state = 'done' AND NEW.game_id LIKE 'refused%')"
+    ),
+}
+
+
+class Refusing(RuntimeTestCase):
+    """PostgreSQL takes no end of one game's operations: a rule that somebody added to the schema stands against it."""
+
+    def refuse(self, table: str) -> None:
+        connection = self.enterContext(self.services.database.connect())
+        connection.execute(REFUSE)
+        self.addCleanup(connection.execute, "DROP FUNCTION IF EXISTS rtmanager.refuse() CASCADE")
+        connection.execute(f"CREATE TRIGGER refuse {TRIGGERS[table]} EXECUTE FUNCTION rtmanager.refuse()")
+
+    def mend(self) -> None:
+        with self.services.database.connect() as connection:
+            connection.execute("DROP FUNCTION rtmanager.refuse() CASCADE")
+
+    def test_a_plainer_end_answers_the_asker_and_leaves_no_container(self) -> None:
+        self.start_runtime()
+        self.refuse("operation_log")
+        game_id = f"refused-{self.game_id}"[:51]
+        self.add_start_job(game_id=game_id)
+        [result] = self.results(1)
+        self.assertEqual((result["game_id"], result["error_code"]), (game_id, "container_start_failed"))
+        self.assertEqual(self.containers(game_id), [])
+        self.assertEqual(self.record(game_id), {})
+
+    def test_without_any_end_it_is_seen_and_tried_again_and_others_go_on(self) -> None:
+        self.start_runtime()
+        self.refuse("operations")
+        game_id = f"refused-{self.game_id}"[:51]
+        self.add_stop_job(game_id=game_id)
+        self.wait_until("readiness to tell", lambda: "somebody added a rule" in self.readiness() or None)
+        self.add_start_job()
+        [result] = self.results(1)
+        self.assertEqual((result["game_id"], result["outcome"]), (self.game_id, "success"))
+        self.mend()
+        self.assertEqual(self.results(2)[1]["error_code"], "not_found")
+        self.wait_until_ready()
+
+    def readiness(self) -> str:
+        return str(web.call("GET", f"{self.base_url}/readyz")[1])
+
+
+class Logs(RuntimeTestCase):
+    def test_without_a_log_a_start_that_ends_at_once_is_answered_and_leaves_nothing(self) -> None:
+        self.start_runtime(DOCKER_LOG_DRIVER="none", FIRST_START_WATCH=WATCH)
+        self.add_start_job(images.tiny("exits"))
+        [result] = self.results(1)
+        self.assertEqual(result["error_code"], "container_start_failed")
+        self.assertRegex(
+            result["error_message"], "ended at once with exit code [0-9]+; its log cannot be read: .*reading"
+        )
+        self.assertEqual(self.containers(), [])

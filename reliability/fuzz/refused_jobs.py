@@ -1,0 +1,157 @@
+"""Start jobs that the daemon refuses, all at once: each is answered, and a good start among them waits for none.
+
+Half of the references are refused by the real daemon (a digest that no image has, a registry that does not exist, a
+name that only Docker calls malformed), half by scripted answers of every kind. The good start is timed alone first, and
+compared in a full run only: on a busy machine a short one says nothing about time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from random import Random
+from time import monotonic
+from typing import Any
+
+from harness import daemon, stack
+from harness.fixtures import manager, scripted_daemon
+from harness.fixtures.scripted_daemon import Reply
+from harness.waiting import wait_until
+
+DEFAULT_COUNT = 1000
+
+#: How much longer than alone the good start may take.
+LONGER_S = 1.0
+#: A generous limit for the last answer, temporary answers included.
+ANSWERED_WITHIN_S = 120.0
+#: Temporary answers become results after this.
+DEFERRAL_LIMIT = "3s"
+
+#: Replies to a question about an image, by the prefix of the references that get them, and the code that follows.
+SCRIPTED: dict[str, tuple[Reply, str]] = {
+    "malformed": (Reply(400, {"message": "invalid reference format"}), "start_config_invalid"),
+    "malformed500": (Reply(500, {"message": "invalid reference format: must be lowercase"}), "start_config_invalid"),
+    "refused": (Reply(403, {"message": "denied by the authorization plugin"}), "image_pull_failed"),
+    "broken": (Reply(500, {"message": "layer does not exist"}), "image_pull_failed"),
+    "long": (Reply(500, {"message": "x" * 300_000}), "image_pull_failed"),
+    "nul": (Reply(500, {"message": "a\0b\ud800"}), "image_pull_failed"),
+    "page": (Reply(200, b"<html>"), "image_pull_failed"),
+    "proxy": (Reply(407, b"<html>log in</html>"), "image_pull_failed"),
+    "odd": (Reply(200, [[]]), "image_pull_failed"),
+    "cut": (Reply(200, b'{"Id": ', headers={"Content-Length": "7"}), "image_pull_failed"),
+    "redirect": (Reply(302, b"", {"Location": "/elsewhere"}), "image_pull_failed"),
+    "later": (Reply(503, {"message": "not now"}), "image_pull_failed"),
+    "noise": (Reply(raw=b"SSH-2.0-OpenSSH\r\n"), "image_pull_failed"),
+}
+
+
+def reference(random: Random, number: int) -> tuple[str, str]:
+    """A well-formed reference and the code that its start ends with."""
+    kind = random.choice([*SCRIPTED, "digest", "registry"])
+    if kind == "digest":
+        return f"registry.invalid/galaxy/game@sha256:{random.getrandbits(256):064x}", "image_pull_failed"
+    if kind == "registry":
+        return f"registry.invalid/galaxy/game:{number}", "image_pull_failed"
+    return f"{kind}/game:{number}", SCRIPTED[kind][1]
+
+
+def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
+    """See the package."""
+    random = Random(seed)
+    logging.getLogger("harness").setLevel(logging.WARNING)
+    violations: list[str] = []
+    with stack.running("refused-jobs") as here, scripted_daemon.start(daemon.host()) as odd:
+        for kind, (reply, _) in SCRIPTED.items():
+            odd.answer(f"GET /images/{kind}/game:*/json", reply)
+        environment = here.environment | {
+            "RTMANAGER_DOCKER_HOST": odd.host,
+            "RTMANAGER_DEFERRAL_LIMIT": DEFERRAL_LIMIT,
+        }
+        log = here.state_root.logs / "manager.log"
+        with manager.start(environment, log, echo=False) as process, here.redis.client() as redis:
+            process.wait_until_ready()
+            _start(redis, here.engine.ref, "warm-up", 30.0)
+            alone_s = _start(redis, here.engine.ref, "alone", 30.0)
+            began = monotonic()
+            expected = _add_all(redis, random, count, here.engine.ref)
+            among_s = _wait_for(redis, "mmm-good", 60.0) - began
+            results = _wait_for_all(redis, len(expected), ANSWERED_WITHIN_S)
+            report(
+                f"a good start: alone {alone_s:.2f} s, among {count} refused ones {among_s:.2f} s; "
+                f"all answered after {monotonic() - began:.1f} s"
+            )
+            violations += _judge(results, expected)
+            if count >= DEFAULT_COUNT and among_s > alone_s + LONGER_S:
+                violations.append(f"a good start took {among_s:.2f} s among others, {alone_s:.2f} s alone")
+            if process.exit_code is not None:
+                violations.append(f"the manager ended with {process.exit_code}")
+        said = log.read_text()
+        if "Traceback" in said or '"exc' in said:
+            violations.append(f"a traceback in the log: {said[said.find('Traceback') :][:2000]}")
+        longest = max((len(line) for line in said.splitlines()), default=0)
+        if longest > 20_000:
+            violations.append(f"a line of {longest} characters in the log")
+    return violations
+
+
+def _add_all(redis: Any, random: Random, count: int, good_ref: str) -> dict[str, str]:
+    """Send every job at once, the good one in the middle; by game, the code to come."""
+    expected = {}
+    with redis.pipeline(transaction=False) as pipe:
+        for number in range(count):
+            game_id = f"{random.choice('abcxyz')}-{number}"
+            image_ref, expected[game_id] = reference(random, number)
+            pipe.xadd("runtime:start_jobs", _job(game_id, image_ref))
+            if number == count // 2:
+                pipe.xadd("runtime:start_jobs", _job("mmm-good", good_ref))
+        pipe.execute()
+    return expected
+
+
+def _job(game_id: str, image_ref: str) -> dict[str, str]:
+    return {"game_id": game_id, "image_ref": image_ref, "requested_at_ms": "1"}
+
+
+def _results(redis: Any) -> list[dict[str, str]]:
+    return [fields for _, fields in redis.xrange("runtime:job_results")]
+
+
+def _start(redis: Any, image_ref: str, game_id: str, limit_s: float) -> float:
+    """Seconds from the job to its result."""
+    began = monotonic()
+    redis.xadd("runtime:start_jobs", _job(game_id, image_ref))
+    return _wait_for(redis, game_id, limit_s) - began
+
+
+def _wait_for(redis: Any, game_id: str, limit_s: float) -> float:
+    """When the result of a game is there; it has to be a success."""
+    result = wait_until(
+        f"the result of {game_id}",
+        lambda: next((each for each in _results(redis) if each["game_id"] == game_id), None),
+        timeout_s=limit_s,
+    )
+    if result["outcome"] != "success":
+        raise AssertionError(f"a good start failed: {result}")
+    return monotonic()
+
+
+def _wait_for_all(redis: Any, count: int, limit_s: float) -> list[dict[str, str]]:
+    def all_there() -> list[dict[str, str]] | None:
+        failed = [each for each in _results(redis) if each["outcome"] == "failure"]
+        return failed if len(failed) >= count else None
+
+    return wait_until(f"{count} results", all_there, timeout_s=limit_s)
+
+
+def _judge(results: list[dict[str, str]], expected: dict[str, str]) -> list[str]:
+    violations = []
+    if len(results) != len(expected):
+        violations.append(f"{len(results)} results for {len(expected)} jobs")
+    for result in results:
+        code = expected.get(result["game_id"])
+        if result["error_code"] != code:
+            said = result["error_message"][:300]
+            violations.append(f"{result['game_id']}: {result['error_code']} in place of {code}: {said}")
+        if len(result["error_message"]) > 5000:
+            violations.append(f"{result['game_id']}: a message of {len(result['error_message'])} characters")
+    return violations[:20]

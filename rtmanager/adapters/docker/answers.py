@@ -1,0 +1,380 @@
+"""What an answer of Docker means: the tables that decide, and that `docs/generated/answers.md` is made from.
+
+Three meanings. *Silence* says something about the whole daemon, or about a gateway before it: nothing is decided.
+*Temporary* answers are listed one by one, and the same one ends an operation after a while. Everything else is *final*
+and ends it at once. Some final answers say more than "no"; `CALLS` lists these for each call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from http.client import HTTPException, IncompleteRead
+from struct import error as StructError  # noqa: N812 - it is an exception, whatever its name
+
+from docker.errors import APIError, DockerException, NotFound
+from requests import Response
+from requests.exceptions import ContentDecodingError, InvalidJSONError, RequestException
+from urllib3.exceptions import DecodeError, InvalidChunkLength
+
+from rtmanager.domain.errors import ErrorCode
+from rtmanager.domain.text import bounded
+
+
+class Meaning(StrEnum):
+    """What follows from an answer."""
+
+    SILENCE = "silence"
+    TEMPORARY = "temporary"
+    FINAL = "final"
+
+
+class Says(StrEnum):
+    """Final answers that say more than no."""
+
+    ABSENT = "it does not exist"
+    NAME_TAKEN = "its name is taken"
+    MALFORMED = "the reference is malformed"
+    BUSY_REMOVING = "it runs, or is being removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """A final answer with a meaning of its own: one of these statuses, and one of these words (lower case) in it."""
+
+    says: Says
+    statuses: frozenset[int]
+    marks: tuple[str, ...]
+    #: For the page: what then happens.
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of the daemon: what an operation ends with when it is refused, and answers with a meaning of their own."""
+
+    question: str
+    code: ErrorCode | None
+    specials: tuple[Special, ...] = ()
+    #: Whether it may have been done in part though the answer is bad.
+    changes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Answers that are not final. `marks` are in lower case; empty sets and tuples fit everything."""
+
+    name: str
+    meaning: Meaning
+    #: How the page describes it.
+    answers: str
+    statuses: frozenset[int] = frozenset()
+    marks: tuple[str, ...] = ()
+    #: Words that are in it beside one of `marks`.
+    with_mark: str = ""
+    #: The calls that it is about; empty: all but `not_calls`.
+    calls: frozenset[str] = frozenset()
+    not_calls: frozenset[str] = frozenset()
+    #: Whether it has Docker's form, `{"message": …}`; None: either.
+    from_docker: bool | None = True
+
+    def fits(self, call: str, status: int, said: str, from_docker: bool) -> bool:
+        """Whether an answer to `call` is one of these; `said` is in lower case."""
+        return (
+            (not self.calls or call in self.calls)
+            and call not in self.not_calls
+            and (not self.statuses or status in self.statuses)
+            and self.from_docker in (None, from_docker)
+            and (not self.marks or any(mark in said for mark in self.marks))
+            and self.with_mark in said
+        )
+
+
+_SERVER_ERRORS = frozenset(range(500, 600))
+_PULL = frozenset({"pull"})
+_NOT_NOW = frozenset({408, 425, 429, 502, 503, 504})
+_FULL = ("no space left on device", "disk quota exceeded", "read-only file system", "input/output error")
+_NO_CONTAINER = ("no such container", "no container with name or id")
+
+#: The first rule that fits decides; an answer that fits none is final.
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "gateway",
+        Meaning.SILENCE,
+        "502, 503 or 504 that is not Docker's: a gateway that does not reach the daemon",
+        statuses=frozenset({502, 503, 504}),
+        from_docker=False,
+    ),
+    Rule(
+        "not_docker",
+        Meaning.TEMPORARY,
+        "any other answer that is not Docker's (a page, a redirect, an empty body), but for 401, 403 and 407",
+        statuses=frozenset(range(100, 600)) - {401, 403, 407},
+        from_docker=False,
+    ),
+    Rule(
+        "api_version",
+        Meaning.TEMPORARY,
+        "400 about the client's version: another daemon than the one with which the version was agreed",
+        statuses=frozenset({400}),
+        marks=("client version",),
+    ),
+    Rule(
+        "registry_not_now",
+        Meaning.TEMPORARY,
+        "408, 425, 429, 502, 503, 504: the registry limits pulls, or does not serve now",
+        statuses=_NOT_NOW,
+        calls=_PULL,
+    ),
+    Rule(
+        "going_down",
+        Meaning.SILENCE,
+        "5xx of a daemon that starts, stops, or lost its containerd or its database",
+        statuses=_SERVER_ERRORS,
+        marks=(
+            "shutting down",
+            "containerd.sock",
+            "transport is closing",
+            "client connection is closing",
+            "error reading from server",
+            "ttrpc: closed",
+            "context canceled",
+            "failed to update store",  # its network database is closed while the last seconds of its API run
+            "database not open",
+        ),
+        not_calls=_PULL,
+    ),
+    Rule(
+        "pull_cut_off",
+        Meaning.TEMPORARY,
+        "5xx with the words of a daemon that stops: they may be the registry's",
+        statuses=_SERVER_ERRORS,
+        marks=("daemon is shutting down", "containerd.sock", "transport is closing", "context canceled"),
+        calls=_PULL,
+    ),
+    Rule(
+        "no_memory",
+        Meaning.SILENCE,
+        "5xx: the host has no memory, processes or open files left",
+        statuses=_SERVER_ERRORS,
+        marks=("cannot allocate memory", "resource temporarily unavailable", "too many open files"),
+        not_calls=_PULL,
+    ),
+    Rule(
+        "container_full",
+        Meaning.TEMPORARY,
+        "5xx of the OCI runtime about a full or read-only file system: the host's or the container's",
+        statuses=_SERVER_ERRORS,
+        marks=_FULL,
+        with_mark="oci runtime",
+        not_calls=_PULL,
+    ),
+    Rule(
+        "host_full",
+        Meaning.SILENCE,
+        "5xx: the host's disk is full or read-only",
+        statuses=_SERVER_ERRORS,
+        marks=_FULL,
+        not_calls=_PULL,
+    ),
+    Rule(
+        "not_now",
+        Meaning.TEMPORARY,
+        "408, 425, 429, 502, 503, 504",
+        statuses=_NOT_NOW,
+        not_calls=_PULL,
+    ),
+    Rule(
+        "will_not_die",
+        Meaning.TEMPORARY,
+        "5xx: the process was killed and has not ended yet",
+        statuses=_SERVER_ERRORS,
+        marks=("did not receive an exit event", "can not be killed", "cannot kill container", "failed to exit within"),
+        calls=frozenset({"stop", "remove"}),
+    ),
+    Rule(
+        "busy",
+        Meaning.TEMPORARY,
+        "5xx: something still holds a mount, a device or a lock",
+        statuses=_SERVER_ERRORS,
+        marks=("resource busy", "text file busy", "xtables lock", "failed to remove root filesystem"),
+        not_calls=_PULL,
+    ),
+    Rule(
+        "timed_out_inside",
+        Meaning.TEMPORARY,
+        "5xx: something that the daemon waited for did not answer it in time",
+        statuses=_SERVER_ERRORS,
+        marks=("deadline exceeded", "i/o timeout", "timed out", "timeout exceeded"),
+        not_calls=_PULL,
+    ),
+)
+
+#: The name of the rule for an answer whose content cannot be read: no JSON, other types than Docker's, no HTTP.
+UNREADABLE = "unreadable"
+#: The name of the rule for a container that is being removed for longer than a removal may take.
+REMOVING = "removing"
+#: Temporary answers that no rule of `RULES` can describe.
+OTHER_TEMPORARY = {
+    UNREADABLE: "content that cannot be read: no JSON, cut short, of other types than Docker's; or no HTTP at all",
+    REMOVING: "409 for as long as a removal may take: it is being removed",
+}
+
+
+def _absent(outcome: str, *marks: str) -> Special:
+    return Special(Says.ABSENT, frozenset({404}), marks, outcome)
+
+
+def _malformed(outcome: str) -> Special:
+    marks = ("invalid reference format", "invalid tag format", "invalid checksum digest", "unsupported digest")
+    return Special(Says.MALFORMED, frozenset({400, 404, 500}), marks, outcome)
+
+
+#: Every call of the daemon by its name in `failpoints`.
+CALLS: dict[str, Call] = {
+    "version": Call("its version", ErrorCode.INTERNAL_ERROR),
+    "network": Call("is the network there?", ErrorCode.INTERNAL_ERROR),
+    "image": Call(
+        "is the image there?",
+        ErrorCode.IMAGE_PULL_FAILED,
+        (
+            # Whatever the words: that it is pulled then does no harm, and the pull has an answer of its own.
+            _absent("pulled, by policy"),
+            _malformed("`start_config_invalid`"),
+        ),
+    ),
+    "pull": Call("pull the image", ErrorCode.IMAGE_PULL_FAILED, (_malformed("`start_config_invalid`"),)),
+    "create": Call(
+        "create the container",
+        ErrorCode.CONTAINER_START_FAILED,
+        (
+            Special(Says.NAME_TAKEN, frozenset({409}), (), "an own container is taken or removed, another one left"),
+            _malformed("`start_config_invalid`"),
+        ),
+        changes=True,
+    ),
+    "start": Call("start the container", ErrorCode.CONTAINER_START_FAILED, changes=True),
+    "first_start": Call(
+        "does its process live?",
+        ErrorCode.CONTAINER_START_FAILED,
+        (_absent("`container_start_failed`: it was removed while it started", *_NO_CONTAINER),),
+        changes=True,
+    ),
+    "stop": Call(
+        "stop the container",
+        ErrorCode.INTERNAL_ERROR,
+        (_absent("a success: the container is gone", *_NO_CONTAINER),),
+        changes=True,
+    ),
+    "remove": Call(
+        "remove the container",
+        ErrorCode.INTERNAL_ERROR,
+        (
+            _absent("a success: the container is gone", *_NO_CONTAINER),
+            Special(
+                Says.BUSY_REMOVING, frozenset({409}), (), "waited for while it is removed; `conflict` when it lives"
+            ),
+        ),
+        changes=True,
+    ),
+    "inspect": Call(
+        "look at a container",
+        ErrorCode.INTERNAL_ERROR,
+        (_absent("the container is gone", *_NO_CONTAINER),),
+    ),
+    "list": Call("list the containers", None),
+    "logs": Call("the end of a log", None),
+    "events": Call("the stream of events", None),
+}
+
+
+def explanation(response: Response | None) -> tuple[str, bool]:
+    """What an answer says, and whether it says so in Docker's form. Never raises for what it may contain."""
+    if response is None:
+        return "", False
+    try:
+        found = response.json()
+    except (ValueError, RecursionError):
+        return response.text or "", False
+    if isinstance(found, dict) and isinstance(found.get("message"), str):
+        return found["message"], True
+    return response.text or "", False
+
+
+def checked(response: Response) -> None:
+    """Raise docker's `APIError` for whatever is neither a success nor "not modified".
+
+    Not the SDK's own way: it takes a redirect for a success, and an error without a message for a `KeyError`.
+    """
+    if 200 <= response.status_code < 300 or response.status_code == 304:
+        return
+    said, _ = explanation(response)
+    kind = NotFound if response.status_code == 404 else APIError
+    raise kind(f"{response.status_code} {response.reason}", response=response, explanation=said)
+
+
+def meaning(call: str, error: APIError) -> tuple[Meaning, str]:
+    """What a refusal of `call` means, and the name of the rule that says so; empty when it is final."""
+    said, from_docker = explanation(error.response)
+    status = error.status_code or 0
+    for rule in RULES:
+        if rule.fits(call, status, said.lower(), from_docker):
+            return rule.meaning, rule.name
+    return Meaning.FINAL, ""
+
+
+def says(call: str, error: APIError) -> Says | None:
+    """What a final answer to `call` says beyond no."""
+    said = words(error).lower()
+    for special in CALLS[call].specials:
+        if error.status_code in special.statuses and (not special.marks or any(mark in said for mark in special.marks)):
+            return special.says
+    return None
+
+
+def words(error: APIError) -> str:
+    """What Docker said, on one line of bounded length; the status where it said nothing."""
+    line = bounded(str(error.explanation or ""))
+    if line.startswith("<"):  # a page for a browser
+        line = ""
+    return line or bounded(str(error.args[0] if error.args else error)) or type(error).__name__
+
+
+class Unreadable(ValueError):
+    """An answer that is none of Docker's API."""
+
+
+#: What reading an answer of other content than Docker's raises, in the SDK or here.
+UNREADABLE_ERRORS = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    RecursionError,
+    OverflowError,
+    StructError,
+    DockerException,
+)
+
+
+def is_unreadable(error: BaseException) -> bool:
+    """Whether something was answered that cannot be read, rather than nothing, or only a part of it."""
+    for cause in causes(error):
+        if isinstance(cause, (InvalidJSONError, ContentDecodingError, DecodeError, InvalidChunkLength)):
+            return True
+        if isinstance(cause, RequestException):
+            continue
+        if isinstance(cause, (OSError, HTTPException)):
+            return not isinstance(cause, (OSError, IncompleteRead))
+    return False
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what led to it, outermost first."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,92 @@
+"""What every `ContainerRuntime` makes of a refusal, as tests; run against the one in memory and Docker's adapter.
+
+A test class mixes `AnswersContract` in and says how its runtime is refused something. There is a container c2, which
+runs, and in Docker c1, which has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from rtmanager.domain.container import ContainerSpec, Limits
+from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer
+from rtmanager.operations.ports import ContainerRuntime, ImageUnavailable, LaunchFailed, PullPolicy
+from rtmanager.testing import Meant
+from rtmanager.tests.making import IMAGE, NETWORK
+
+if TYPE_CHECKING:
+    from unittest import TestCase
+else:  # a mixin: only the classes that bring a world are test cases
+    TestCase = object
+
+SPEC = ContainerSpec(
+    game_id="g1",
+    image_ref=IMAGE,
+    network=NETWORK,
+    limits=Limits(1.0, 64 << 20, 32),
+    state_path="/srv/g1",
+    mount_path="/var/lib/galaxy-game",
+    environment={},
+    started_at_ms=0,
+    log_driver="json-file",
+    log_options={},
+)
+
+#: Each method that says no by an error: how it is called, what a final answer raises, and what an operation ends with
+#: that gets the same temporary one for too long.
+METHODS: Mapping[str, tuple[Callable[[ContainerRuntime], object], type[RuntimeManagerError], ErrorCode]] = {
+    "network_exists": (lambda it: it.network_exists(NETWORK), FinalAnswer, ErrorCode.INTERNAL_ERROR),
+    "ensure_image": (
+        lambda it: it.ensure_image(IMAGE, PullPolicy.IF_MISSING),
+        ImageUnavailable,
+        ErrorCode.IMAGE_PULL_FAILED,
+    ),
+    "launch": (lambda it: it.launch(SPEC), LaunchFailed, ErrorCode.CONTAINER_START_FAILED),
+    "stop": (lambda it: it.stop("c2", 1), FinalAnswer, ErrorCode.INTERNAL_ERROR),
+    "remove": (lambda it: it.remove("c1"), FinalAnswer, ErrorCode.INTERNAL_ERROR),
+    "inspect": (lambda it: it.inspect("c1"), FinalAnswer, ErrorCode.INTERNAL_ERROR),
+    "list_games": (lambda it: it.list_games(), FinalAnswer, ErrorCode.INTERNAL_ERROR),
+}
+
+
+class AnswersContract(TestCase):
+    runtime: ContainerRuntime
+
+    def refuse(self, method: str, meant: Meant) -> None:
+        """Let calls of `method` be refused from now on."""
+        raise NotImplementedError
+
+    def obey(self, method: str) -> None:
+        """Let them be answered well again; `log_tail` of a container without a log."""
+        raise NotImplementedError
+
+    def test_a_final_answer_is_an_error_of_the_method_or_says_so(self) -> None:
+        for method, (call, error, _) in METHODS.items():
+            with self.subTest(method):
+                self.refuse(method, Meant.FINAL)
+                with self.assertRaises(error) as caught:
+                    call(self.runtime)
+                self.assertNotIsInstance(caught.exception, TemporaryAnswer)
+                self.obey(method)
+
+    def test_a_temporary_answer_has_a_name_and_the_code_it_ends_with_some_time(self) -> None:
+        for method, (call, _, code) in METHODS.items():
+            with self.subTest(method):
+                self.refuse(method, Meant.TEMPORARY)
+                answers = set()
+                for _ in range(2):
+                    with self.assertRaises(TemporaryAnswer) as caught:
+                        call(self.runtime)
+                    answers.add(caught.exception.answer)
+                    self.assertEqual((caught.exception.dependency, caught.exception.code), ("docker", code))
+                    changes = method in ("launch", "stop", "remove")
+                    self.assertEqual(caught.exception.untouched, not changes)
+                self.assertEqual(len(answers), 1)
+                self.obey(method)
+
+    def test_a_log_that_is_refused_says_why_in_its_place(self) -> None:
+        for meant in Meant:
+            self.refuse("log_tail", meant)
+            self.assertRegex(self.runtime.log_tail("c1"), r"^\(the log cannot be read: .+\)$")
+            self.obey("log_tail")

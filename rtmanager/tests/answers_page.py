@@ -1,0 +1,110 @@
+"""Writes `docs/generated/answers.md` from the tables in the adapters:
+
+    python -m rtmanager.tests.answers_page > docs/generated/answers.md
+
+A unit test fails while the page in the repository is another.
+"""
+
+import sys
+from collections.abc import Iterator
+
+from rtmanager.adapters import redis_streams
+from rtmanager.adapters.docker.answers import CALLS, OTHER_TEMPORARY, RULES, Call, Meaning, Rule
+from rtmanager.adapters.postgres import answers as postgres
+from rtmanager.operations.operator import DEFECT_TRIES
+
+_HEAD = """\
+# Answers and outcomes
+
+What follows from each answer of a dependency. *Silence* says nothing about the question: jobs wait, a call gets `service_unavailable`, no operation ever ends by it. A *temporary* answer is retried like silence; when the same one has come for `RTMANAGER_DEFERRAL_LIMIT`, the operation ends with the code of its call (a half-done restart or patch goes on, with an alarm). Every other answer is *final*: it ends the operation at once, with the dependency's own words in the message, at most 1,000 characters of them.
+
+"""
+
+_POSTGRES = """\
+## PostgreSQL
+
+Silence, by how the SQLSTATE begins; a lost connection without one, too:
+
+| SQLSTATE | why |
+|---|---|
+"""
+
+_POSTGRES_TAIL = """
+Every other SQLSTATE, and whatever psycopg cannot send or read, is a refusal of this statement with this data. An operation whose end is refused gets a plainer end, `internal_error` (or `container_start_failed`, with its container taken away again); when even the plainest is refused, `/readyz` names it and the operation is tried again every minute. There is no time limit by which PostgreSQL's or Redis's answers end an operation.
+
+"""
+
+_REDIS = """\
+## Redis
+
+No operation asks Redis anything: jobs and results wait. It is silent when it does not answer, and by these answers; every other answer is told in the log and in `/readyz` as a refusal, and the worker tries again.
+
+| answer |
+|---|
+"""
+
+_DEFECTS = f"""
+## Defects of the Runtime Manager
+
+An operation that meets an unforeseen error is tried {DEFECT_TRIES} times in all, whichever instance has it, and then ends with `internal_error`. The log has each traceback.
+"""
+
+_TAIL = """
+This page is made from the tables in `rtmanager/adapters`: `python -m rtmanager.tests.answers_page > docs/generated/answers.md`.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return "".join(_parts())
+
+
+def _parts() -> Iterator[str]:
+    yield _HEAD
+    yield "## Docker\n\n### Silence and temporary answers\n\n| answer | to | is |\n|---|---|---|\n"
+    for rule in RULES:
+        yield f"| {rule.answers} | {_calls(rule)} | {rule.meaning} |\n"
+    for answers in OTHER_TEMPORARY.values():
+        yield f"| {answers} | any call | {Meaning.TEMPORARY} |\n"
+    yield "| none within the deadline, no connection, or one that breaks off | any call | silence |\n"
+    yield "\n### Final answers\n\n| call | answer | outcome |\n|---|---|---|\n"
+    for name, call in CALLS.items():
+        yield from _finals(name, call)
+    yield "\n" + _POSTGRES
+    for beginning, why in postgres.SILENCE.items():
+        yield f"| {beginning}… | {why} |\n" if len(beginning) < 5 else f"| {beginning} | {why} |\n"
+    yield _POSTGRES_TAIL + _REDIS
+    for error in redis_streams.SILENT_ERRORS:
+        yield f"| `{error.__name__}` of redis-py |\n"
+    for reply in redis_streams.SILENT_REPLIES:
+        yield f"| `{reply}` |\n"
+    yield _DEFECTS + _TAIL
+
+
+def _calls(rule: Rule) -> str:
+    if rule.calls:
+        return ", ".join(f"`{call}`" for call in sorted(rule.calls))
+    if rule.not_calls:
+        return "any call but " + ", ".join(f"`{call}`" for call in sorted(rule.not_calls))
+    return "any call"
+
+
+#: What becomes of a final answer to calls that belong to no operation.
+_NO_OPERATION = {
+    "list": "the pass ends, the next one asks again",
+    "logs": "the words stand in the place of the log, in `last_exit.log` and in the message of a start",
+    "events": "the stream is asked for again, then all containers are listed",
+}
+
+
+def _finals(name: str, call: Call) -> Iterator[str]:
+    for special in call.specials:
+        statuses = ", ".join(map(str, sorted(special.statuses)))
+        marks = f" ({', '.join(special.marks)})" if special.marks else ""
+        yield f"| `{name}`: {call.question} | {statuses}{marks} | {special.outcome} |\n"
+    outcome = f"`{call.code}`" if call.code else _NO_OPERATION[name]
+    yield f"| `{name}`: {call.question} | any other | {outcome} |\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -1,0 +1,301 @@
+"""The tables of Docker's answers: each rule by examples, each call by every kind of answer, and none is a defect."""
+
+from __future__ import annotations
+
+import json
+import unittest
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from docker.errors import APIError
+from requests import Response
+
+from rtmanager.adapters.docker import Deadlines, DockerRuntime
+from rtmanager.adapters.docker.answers import CALLS, RULES, Meaning, meaning, words
+from rtmanager.domain.errors import RuntimeManagerError, TemporaryAnswer, Unavailable
+from rtmanager.domain.text import LONGEST
+from rtmanager.operations.ports import (
+    ContainerNotFound,
+    ContainerRuntime,
+    ImageRefInvalid,
+    LaunchFailed,
+    LaunchInvalid,
+    PullPolicy,
+)
+from rtmanager.testing import FakeRuntime, Meant
+from rtmanager.tests.answers_contract import METHODS, SPEC, AnswersContract
+from rtmanager.tests.fake_daemon import Exchange, FakeDaemon
+from rtmanager.tests.making import IMAGE, NETWORK, view
+
+QUICK = Deadlines(
+    ping_s=2.0, query_s=2.0, log_s=2.0, list_s=2.0, create_s=2.0, start_s=2.0, stop_margin_s=2.0, remove_s=2.0
+)
+#: The request that stands for a method of the port.
+REQUESTS = {
+    "network_exists": "GET /networks",
+    "ensure_image": f"GET /images/{IMAGE}/json",
+    "launch": "POST /containers/create",
+    "stop": "POST /containers/c2/stop",
+    "remove": "DELETE /containers/c1",
+    "inspect": "GET /containers/c1/json",
+    "list_games": "GET /containers/json",
+    "log_tail": "GET /containers/c1/logs",
+}
+#: A container that has ended, by inspect.
+ENDED = {
+    "Id": "c1",
+    "Name": "/galaxy-game-g1",
+    "Image": "sha256:1",
+    "Config": {"Image": IMAGE, "Labels": {}, "Tty": False},
+    "State": {"Status": "exited", "ExitCode": 3},
+}
+Reply = Callable[[Exchange], None]
+
+
+def raw(content: bytes) -> Reply:
+    """Bytes in place of an answer of HTTP; then the connection ends."""
+
+    def reply(exchange: Exchange) -> None:
+        exchange.wfile.write(content)
+        exchange.close_connection = True
+
+    return reply
+
+
+def page(status: int, content: bytes = b"<html><h1>no</h1></html>") -> Reply:
+    return lambda exchange: exchange.reply_raw(status, content)
+
+
+def said(status: int, body: object) -> Reply:
+    return lambda exchange: exchange.reply(status, body)
+
+
+def cut_short(exchange: Exchange) -> None:
+    exchange.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n[{")
+    exchange.close_connection = True
+
+
+#: Answers that no daemon should give, and what they count as.
+ODD: dict[str, tuple[Reply, Meaning]] = {
+    "a page": (page(200), Meaning.TEMPORARY),
+    "an empty body": (page(200, b""), Meaning.TEMPORARY),
+    "truncated JSON": (page(200, b'[{"Id": "c'), Meaning.TEMPORARY),
+    "no UTF-8": (page(200, b"\xff\xfe\x00"), Meaning.TEMPORARY),
+    "a number": (said(200, 7), Meaning.TEMPORARY),
+    "null": (said(200, None), Meaning.TEMPORARY),
+    "a text": (said(200, "Id"), Meaning.TEMPORARY),
+    "other types": (
+        said(200, [{"Id": 7, "State": {"Status": []}, "Config": 5, "Names": 3}]),
+        Meaning.TEMPORARY,
+    ),
+    "an object of others": (said(200, {"Id": None, "State": "x", "Config": [], "Name": 1}), Meaning.TEMPORARY),
+    "a list of lists": (said(200, [[[]]]), Meaning.TEMPORARY),
+    "deep": (page(200, b"[" * 100_000), Meaning.TEMPORARY),
+    "a redirect": (page(302), Meaning.TEMPORARY),
+    "an error without a message": (said(500, {}), Meaning.TEMPORARY),
+    "an error that is a list": (said(500, []), Meaning.TEMPORARY),
+    "an error whose message is none": (said(500, {"message": {"x": 1}}), Meaning.TEMPORARY),
+    "a page that is not found": (page(404), Meaning.TEMPORARY),
+    "a proxy that forbids": (page(403), Meaning.FINAL),
+    "a proxy that wants a login": (page(407), Meaning.FINAL),
+    "a gateway without its daemon": (page(502), Meaning.SILENCE),
+    "a gateway that waits no longer": (page(504), Meaning.SILENCE),
+    "another protocol": (raw(b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n"), Meaning.TEMPORARY),
+    "an endless header": (raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000), Meaning.TEMPORARY),
+    "nothing": (Exchange.drop, Meaning.SILENCE),
+    "a half": (cut_short, Meaning.SILENCE),
+}
+
+
+def refusal(status: int, message: str | None) -> APIError:
+    response = Response()
+    response.status_code = status
+    response._content = b"<html>" if message is None else json.dumps({"message": message}).encode()
+    return APIError(str(status), response=response, explanation=message or "")
+
+
+class Rules(unittest.TestCase):
+    def test_each_rule_decides_something(self) -> None:
+        examples: dict[str, tuple[str, int, str | None]] = {
+            "gateway": ("list", 502, None),
+            "not_docker": ("list", 500, None),
+            "api_version": ("list", 400, "client version 1.52 is too new. Maximum supported API version is 1.41"),
+            "registry_not_now": ("pull", 429, "toomanyrequests: You have reached your pull rate limit."),
+            "going_down": ("create", 500, "dial unix:///run/containerd/containerd.sock: timeout"),
+            "pull_cut_off": ("pull", 500, "context canceled"),
+            "no_memory": ("start", 500, "fork/exec /usr/bin/runc: resource temporarily unavailable"),
+            "container_full": ("start", 500, "OCI runtime create failed: mkdir /x: no space left on device"),
+            "host_full": ("create", 500, "mkdir /var/lib/docker/overlay2/x: no space left on device"),
+            "not_now": ("create", 503, "This node is not ready"),
+            "will_not_die": ("stop", 500, "tried to kill container, but did not receive an exit event"),
+            "busy": ("remove", 500, "unable to remove filesystem: unlinkat /x: device or resource busy"),
+            "timed_out_inside": ("create", 500, "context deadline exceeded"),
+        }
+        self.assertEqual(list(examples), [rule.name for rule in RULES])
+        for name, (call, status, message) in examples.items():
+            with self.subTest(name):
+                self.assertEqual(meaning(call, refusal(status, message))[1], name)
+
+    def test_every_other_answer_is_final(self) -> None:
+        for call in CALLS:
+            for status in (400, 401, 403, 404, 405, 409, 410, 413, 418, 422, 500, 501, 505, 599):
+                self.assertIs(meaning(call, refusal(status, "some words"))[0], Meaning.FINAL, (call, status))
+
+    def test_a_registry_never_speaks_for_the_daemon(self) -> None:
+        for status in (429, 500, 502, 503, 504):
+            for text in ("shutting down", "no space left on device", "i/o timeout", "too many open files", ""):
+                self.assertIsNot(meaning("pull", refusal(status, text))[0], Meaning.SILENCE, (status, text))
+
+    def test_words_are_bounded_and_on_one_line(self) -> None:
+        for text in ("x" * 300_000, "a\nb\0c\u2028" * 100_000, "\udcff" * 5000, "<html>" * 99_999):
+            found = words(refusal(500, text))
+            self.assertLess(len(found), LONGEST + 40)
+            self.assertNotRegex(found, "[\0\n\u2028\ud800-\udfff]")
+        self.assertEqual(words(refusal(403, None)), "403")
+
+
+class DaemonTestCase(unittest.TestCase):
+    def setUp(self) -> None:
+        self.daemon = FakeDaemon()
+        self.addCleanup(self.daemon.close)
+        self.daemon.start()
+        self.daemon.answers[REQUESTS["inspect"]] = said(200, ENDED)
+        self.daemon.answers["GET /containers/c2/json"] = said(
+            200, {**ENDED, "Id": "c2", "State": {"Status": "running"}}
+        )
+        self.runtime: ContainerRuntime = DockerRuntime(self.daemon.host, deadlines=QUICK)
+        self.addCleanup(self.runtime.close)
+
+    def restore(self, method: str) -> None:
+        """Let a method be answered as at first."""
+        if method == "inspect":
+            self.daemon.answers[REQUESTS[method]] = said(200, ENDED)
+        else:
+            del self.daemon.answers[REQUESTS[method]]
+
+
+class DockerAnswers(AnswersContract, DaemonTestCase):
+    def refuse(self, method: str, meant: Meant) -> None:
+        status = 503 if meant is Meant.TEMPORARY else 500
+        self.daemon.answers[REQUESTS[method]] = partial(Exchange.refuse, status=status, message="some words")
+
+    def obey(self, method: str) -> None:
+        self.restore(method)
+
+
+class FakeAnswers(AnswersContract, unittest.TestCase):
+    def setUp(self) -> None:
+        self.fake = FakeRuntime([NETWORK])
+        self.fake.add_foreign(view(container_id="c2"))
+        self.runtime: ContainerRuntime = self.fake
+
+    def refuse(self, method: str, meant: Meant) -> None:
+        self.fake.refuse(method, meant)
+
+    def obey(self, method: str) -> None:
+        self.fake.obey(method)
+
+
+class EveryAnswer(DaemonTestCase):
+    """Each method of the port times each odd answer: a value or a named error, and the right one."""
+
+    def outcomes(self) -> Iterator[tuple[str, str, Meaning, object]]:
+        for name, (reply, expected) in ODD.items():
+            for method, (call, _, _) in METHODS.items():
+                self.daemon.answers[REQUESTS[method]] = reply
+                with self.subTest(answer=name, method=method):
+                    try:
+                        yield name, method, expected, call(self.runtime)
+                    except RuntimeManagerError as error:
+                        yield name, method, expected, error
+                self.restore(method)
+
+    def test_none_is_a_defect_a_lie_or_silence_for_ever(self) -> None:
+        for name, method, expected, outcome in self.outcomes():
+            if expected is Meaning.FINAL:
+                self.assertIsInstance(outcome, METHODS[method][1])
+                self.assertNotIsInstance(outcome, Unavailable)
+            elif expected is Meaning.SILENCE:
+                self.assertIsInstance(outcome, Unavailable)
+                self.assertNotIsInstance(outcome, TemporaryAnswer)
+            elif method == "list_games" and name in ("other types", "a list of lists"):
+                self.assertIn(type(outcome), (list, TemporaryAnswer))
+            else:
+                self.assertIsInstance(outcome, TemporaryAnswer, outcome)
+
+    def test_a_stop_that_is_refused_to_what_has_ended_is_one(self) -> None:
+        for reply in (
+            said(500, {"message": "Cannot stop container c1: no such process"}),
+            said(503, {"message": "no"}),
+        ):
+            self.daemon.answers["POST /containers/c1/stop"] = reply
+            self.runtime.stop("c1", 1)
+
+    def test_a_removal_that_never_ends_is_a_temporary_answer(self) -> None:
+        removing = said(409, {"message": "removal of container c1 is already in progress"})
+        self.daemon.answers["DELETE /containers/c1"] = removing
+        with self.assertRaises(TemporaryAnswer) as caught:
+            self.runtime.remove("c1")
+        self.assertEqual(caught.exception.answer, "remove: removing")
+
+    def test_no_page_of_a_proxy_is_taken_for_done(self) -> None:
+        self.daemon.answers["POST /containers/create"] = said(201, {"Id": "c1"})
+        self.daemon.answers["DELETE /containers/c1"] = said(204, None)
+        for status in (200, 201, 202, 301, 302, 307):
+            self.daemon.answers["POST /containers/c1/start"] = page(status)
+            with self.assertRaises(TemporaryAnswer):
+                self.runtime.launch(SPEC)
+
+    def test_a_page_is_no_news_about_a_container(self) -> None:
+        """Else a proxy that has lost its daemon would let every game be disposed of."""
+        for body in (b"404 page not found", b"", b"<html>", b'{"message": "page not found"}', b'{"error": "no"}'):
+            self.daemon.answers["GET /containers/c1/json"] = page(404, body)
+            with self.assertRaises(RuntimeManagerError) as caught:
+                self.runtime.inspect("c1")
+            self.assertNotIsInstance(caught.exception, ContainerNotFound, body)
+
+    def test_what_is_started_with_a_temporary_answer_is_taken_away_again(self) -> None:
+        self.daemon.answers["POST /containers/create"] = said(201, {"Id": "c1"})
+        self.daemon.answers["POST /containers/c1/start"] = said(503, {"message": "not now"})
+        self.daemon.answers["DELETE /containers/c1"] = said(204, None)
+        with self.assertRaises(TemporaryAnswer):
+            self.runtime.launch(SPEC)
+        self.assertEqual(self.daemon.count("DELETE /containers/c1"), 1)
+
+    def test_a_version_that_is_none_is_an_answer_of_every_call(self) -> None:
+        bodies: tuple[object, ...] = (
+            {"ApiVersion": "x"},
+            {"ApiVersion": 3},
+            [],
+            None,
+            "1.41",
+            {"ApiVersion": "1.41\n"},
+        )
+        for body in bodies:
+            self.daemon.answers["GET /version"] = said(200, body)
+            for method, (call, _, _) in METHODS.items():
+                runtime = DockerRuntime(self.daemon.host, deadlines=QUICK)
+                self.addCleanup(runtime.close)
+                with self.subTest(body=body, method=method), self.assertRaises(TemporaryAnswer):
+                    call(runtime)
+
+    def test_a_malformed_reference_is_named_as_such(self) -> None:
+        for status, message in ((400, "invalid reference format"), (500, "invalid reference format: lowercase")):
+            self.daemon.answers[REQUESTS["ensure_image"]] = said(status, {"message": message})
+            with self.assertRaises(ImageRefInvalid):
+                self.runtime.ensure_image(IMAGE, PullPolicy.IF_MISSING)
+            self.daemon.answers["POST /containers/create"] = said(status, {"message": message})
+            with self.assertRaises(LaunchInvalid):
+                self.runtime.launch(SPEC)
+            self.daemon.answers["POST /images/create"] = said(400, {"message": message})
+            with self.assertRaises(ImageRefInvalid):
+                self.runtime.ensure_image(IMAGE, PullPolicy.ALWAYS)
+
+    def test_a_log_that_cannot_be_read_leaves_the_answer_of_a_start(self) -> None:
+        self.daemon.answers["POST /containers/create"] = said(201, {"Id": "c1"})
+        self.daemon.answers["POST /containers/c1/start"] = said(204, None)
+        self.daemon.answers["DELETE /containers/c1"] = said(204, None)
+        for reply, _ in (*ODD.values(), (said(501, {"message": "cannot be read"}), Meaning.FINAL)):
+            self.daemon.answers["GET /containers/c1/logs"] = reply
+            with self.assertRaisesRegex(LaunchFailed, "exit code 3; its log"):
+                self.runtime.launch(SPEC)

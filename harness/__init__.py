@@ -15,7 +15,7 @@ it is quick and needs no Docker: the Docker SDK, psycopg and redis are imported 
 them. `daemon` always means the Docker daemon, `engine` the game engine. The guide is docs/harness.md.
 """
 
-from harness.cases.docker import DockerTestCase, ServicesTestCase, start_services
+from harness.cases.docker import DockerTestCase, ServicesTestCase, check_flag, start_services
 from harness.cases.runtime import RuntimeTestCase, unique_game_id
 from harness.errors import DaemonUnavailable, HarnessError, ImageUnavailable, WaitFailed
 from harness.fixtures import faults
@@ -39,7 +39,6 @@ from harness.fixtures.stateroot import StateRoot
 from harness.fixtures.stateroot import create as create_state_root
 from harness.images import engine as engine_image
 from harness.images.building import build_image
-from harness.runs.flag import check as check_flag
 from harness.runs.sweep import sweep as sweep_ended_runs
 from harness.waiting import wait_until
 

@@ -18,17 +18,22 @@ import unittest
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, Unpack
 
 from harness import daemon
 from harness.cases.artefacts import Artefacts
+from harness.cases.watching import WatchedResult, watch_run
 from harness.fixtures import container, network, postgres, services, stateroot
-from harness.fixtures.container import Container
+from harness.fixtures.container import Container, Settings
 from harness.fixtures.network import Network
 from harness.fixtures.postgres import Database, Layout
 from harness.fixtures.services import Services
+from harness.fixtures.stateroot import StateRoot
 from harness.runs import ending, flag, runner
+from harness.runs.runner import PREFIX
 from harness.runs.sweep import sweep
+
+T = TypeVar("T")
 
 
 def start_services() -> None:
@@ -36,7 +41,7 @@ def start_services() -> None:
 
     What killed runs left is swept meanwhile. See `harness.runs.flag` for the skip.
     """
-    flag.check()
+    check_flag()
     with ThreadPoolExecutor(1) as threads:
         sweeping = threads.submit(_sweep_once)
         services.servers()
@@ -48,28 +53,40 @@ def _sweep_once() -> None:
     sweep()
 
 
+def check_flag() -> None:
+    """For `setUpModule`: skips the module where tests with real services do not run; see `harness.runs.flag`.
+
+    From then on what fails outside of tests, in `setUpClass` say, has artefacts, too.
+    """
+    flag.check()
+    watch_run(leave_of_run)
+
+
 class DockerTestCase(unittest.TestCase):
     """A test with containers and networks of its own, and a directory for what it writes."""
 
-    _result: unittest.TestResult | None = None
-    _troubles_before = 0
+    state_root: StateRoot
+
+    _failed = False
+    _is_cleaning_up = False
+    _artefacts = False
+    _told = False
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        flag.check()
+        check_flag()
 
     def setUp(self) -> None:
         super().setUp()
         self.docker = daemon.client()
         self._containers: list[Container] = []
         self._networks: list[Network] = []
-        self.state_root = stateroot.create(short_name(self.id()))
-        self.at_end(self._end_state_root)
+        self.state_root = stateroot.create(folder_name(self.id()))
 
-    def start_container(self, image: str, **how: Any) -> Container:
+    def start_container(self, image: str, **settings: Unpack[Settings]) -> Container:
         """As `container.start`; taken away at the end of the test."""
-        started = container.start(image, **how)
+        started = container.start(image, **settings)
         self._containers.append(started)
         self.at_end(started.remove)
         return started
@@ -88,7 +105,7 @@ class DockerTestCase(unittest.TestCase):
 
     def failed(self) -> bool:
         """Whether this test has failed so far."""
-        return _troubles(self._result) > self._troubles_before
+        return self._failed
 
     def leave(self, artefacts: Artefacts) -> None:
         """Write what tells how the test ended; a class that has more to tell adds it."""
@@ -98,31 +115,86 @@ class DockerTestCase(unittest.TestCase):
         artefacts.containers(self.docker, sorted(ids))
 
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
-        self._result, self._troubles_before = result, _troubles(result)
         ending.end_if_told()
+        if result is None:
+            result = self.defaultTestResult()
+            result.startTestRun()
+            try:
+                return self.run(result)
+            finally:
+                result.stopTestRun()
+        self._failed = self._artefacts = self._told = False
+        self.__dict__.pop("state_root", None)  # of an earlier run of the same test
+        # It is a result in all that unittest does with one.
+        watched: Any = WatchedResult(result, self._on_trouble)
         try:
-            return super().run(result)
+            super().run(watched)
         except KeyboardInterrupt:
             self.doCleanups()  # unittest itself would leave them
             raise
+        finally:
+            self._end_state_root()
+        return result
+
+    def debug(self) -> None:
+        try:
+            super().debug()
+        except unittest.SkipTest:
+            self.doCleanups()
+            raise
+        except BaseException:
+            self._failed = True
+            self.doCleanups()  # unittest itself would leave them
+            raise
+        finally:
+            self._end_state_root()
 
     def doCleanups(self) -> None:
         if self.failed() or runner.keeps():
-            self._leave_artefacts()
-        super().doCleanups()
+            self._tell_artefacts()
+        elif self._expects_failure():
+            self._leave_artefacts()  # whether that came is told when all is gone
+        self._is_cleaning_up = True
+        try:
+            super().doCleanups()
+        finally:
+            self._is_cleaning_up = False
+
+    def _on_trouble(self) -> None:
+        self._failed = True
+        if self._is_cleaning_up or self._artefacts:
+            self._tell_artefacts()
+
+    def _expects_failure(self) -> bool:
+        """Whether it is an `unittest.expectedFailure`: then it fails when it succeeds."""
+        mark = "__unittest_expecting_failure__"
+        return bool(getattr(self, mark, False) or getattr(getattr(self, self._testMethodName), mark, False))
+
+    def _tell_artefacts(self) -> None:
+        """Leave artefacts and say where, once."""
+        self._leave_artefacts()
+        if self._artefacts and not self._told:
+            self._told = True
+            sys.stderr.write(_see(self.id(), Artefacts(self.state_root.directory)))
 
     def _leave_artefacts(self) -> None:
+        if self._artefacts:
+            return
         if not hasattr(self, "state_root"):
-            return  # skipped, or failed before there was anything
+            if not self.failed():
+                return  # skipped
+            self.state_root = stateroot.create(folder_name(self.id()))
+        self._artefacts = True
         artefacts = Artefacts(self.state_root.directory)
         artefacts.attempt("artefacts", lambda: self.leave(artefacts))
-        files = "".join(f"\n  {name}" for name in artefacts.files())
-        sys.stderr.write(f"\n{self.id()}: see {self.state_root.directory}{files}\n")
 
     def _end_state_root(self) -> None:
+        """Last of all, after every clean-up: each may fail, and then the directory is wanted."""
+        if not hasattr(self, "state_root"):
+            return
         if self.failed():
-            self.state_root.keep()
-        else:
+            self.state_root.keep(self.id())
+        elif not runner.keeps():
             self.state_root.remove()
 
 
@@ -165,11 +237,36 @@ class ServicesTestCase(DockerTestCase):
         servers = (self.services.postgres.container, self.services.redis.container)
         artefacts.containers(self.docker, [each.container_id for each in servers])
         artefacts.tables(self.database)
-        artefacts.streams(self.services.redis)
+        artefacts.redis(self.services.redis)
 
 
-def _troubles(result: unittest.TestResult | None) -> int:
-    return 0 if result is None else len(result.failures) + len(result.errors)
+def leave_of_run(name: str) -> str:
+    """Leave artefacts of what failed outside of a test, and keep them; a text that says where they are."""
+    root = stateroot.create(folder_name(name))
+    artefacts = Artefacts(root.directory)
+
+    def containers() -> None:
+        client = daemon.client()
+        mine = {"label": f"{PREFIX}run={runner.current().run}"}
+        artefacts.containers(client, [each["Id"] for each in client.containers(all=True, filters=mine)])
+
+    artefacts.attempt("containers", containers)
+    for database in services.databases():
+        artefacts.tables(database)
+    for store in services.stores():
+        artefacts.redis(store)
+    root.keep(name)
+    return _see(name, artefacts)
+
+
+def _see(name: str, artefacts: Artefacts) -> str:
+    files = "".join(f"\n  {each}" for each in artefacts.files())
+    return f"\n{name}: see {artefacts.directory}{files}\n"
+
+
+def folder_name(test_id: str) -> str:
+    """The name of a test as the beginning of a folder's name: module, class and method."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", test_id)[-150:].lstrip("-.")
 
 
 def short_name(test_id: str) -> str:

@@ -43,6 +43,8 @@ class Artefacts:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        #: What could not even be noted in a file.
+        self.unnoted: list[str] = []
 
     def files(self) -> list[str]:
         """The files that are there and not empty, as paths below the directory; what may not be read is left out."""
@@ -112,8 +114,14 @@ class Artefacts:
         try:
             write()
         except Exception as error:  # noqa: BLE001 - whatever it is, the test's own failure matters more
-            with (self.directory / "missing.txt").open("a", encoding="utf-8") as notes:
-                notes.write(f"{what}: {type(error).__name__}: {error}\n")
+            self._note(f"{what}: {type(error).__name__}: {error}")
+
+    def _note(self, line: str) -> None:
+        try:
+            with (self.directory / "missing.txt").open("a", encoding="utf-8", errors="backslashreplace") as notes:
+                notes.write(f"{line}\n")
+        except OSError as error:  # a full disk
+            self.unnoted += [line, f"missing.txt: {error}"]
 
     def _write(self, name: str, lines: Iterable[str]) -> None:
         path = self.directory / name

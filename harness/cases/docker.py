@@ -12,6 +12,7 @@ What a test makes through these classes is taken away at its end, whatever the e
 artefacts in its directory and says where that is; with RTM_IT_KEEP=1 every test does, and nothing is taken away.
 """
 
+import os
 import re
 import sys
 import unittest
@@ -69,7 +70,7 @@ class DockerTestCase(unittest.TestCase):
 
     _failed = False
     _is_cleaning_up = False
-    _artefacts = False
+    _artefacts: Artefacts | None = None
     _told = False
 
     @classmethod
@@ -123,10 +124,11 @@ class DockerTestCase(unittest.TestCase):
                 return self.run(result)
             finally:
                 result.stopTestRun()
-        self._failed = self._artefacts = self._told = False
+        self._failed = self._told = False
+        self._artefacts = None
         self.__dict__.pop("state_root", None)  # of an earlier run of the same test
         # It is a result in all that unittest does with one.
-        watched: Any = WatchedResult(result, self._on_trouble)
+        watched: Any = WatchedResult(result, self._on_trouble, self._where)
         try:
             super().run(watched)
         except KeyboardInterrupt:
@@ -162,8 +164,11 @@ class DockerTestCase(unittest.TestCase):
 
     def _on_trouble(self) -> None:
         self._failed = True
-        if self._is_cleaning_up or self._artefacts:
+        if self._is_cleaning_up or self._artefacts is not None:
             self._tell_artefacts()
+
+    def _where(self) -> str:
+        return f"see {self.state_root.directory}" if hasattr(self, "state_root") else "it has no artefacts yet"
 
     def _expects_failure(self) -> bool:
         """Whether it is an `unittest.expectedFailure`: then it fails when it succeeds."""
@@ -173,19 +178,22 @@ class DockerTestCase(unittest.TestCase):
     def _tell_artefacts(self) -> None:
         """Leave artefacts and say where, once."""
         self._leave_artefacts()
-        if self._artefacts and not self._told:
+        if self._artefacts is not None and not self._told:
             self._told = True
-            sys.stderr.write(_see(self.id(), Artefacts(self.state_root.directory)))
+            sys.stderr.write(_see(self.id(), self._artefacts))
 
     def _leave_artefacts(self) -> None:
-        if self._artefacts:
+        if self._artefacts is not None:
             return
         if not hasattr(self, "state_root"):
             if not self.failed():
                 return  # skipped
             self.state_root = stateroot.create(folder_name(self.id()))
-        self._artefacts = True
-        artefacts = Artefacts(self.state_root.directory)
+        directory = self.state_root.directory
+        if not os.access(directory, os.W_OK | os.X_OK):  # a container has made it another user's
+            beside = stateroot.create(folder_name(self.id()))
+            directory = beside.keep(self.id())
+        artefacts = self._artefacts = Artefacts(directory)
         artefacts.attempt("artefacts", lambda: self.leave(artefacts))
 
     def _end_state_root(self) -> None:
@@ -260,8 +268,8 @@ def leave_of_run(name: str) -> str:
 
 
 def _see(name: str, artefacts: Artefacts) -> str:
-    files = "".join(f"\n  {each}" for each in artefacts.files())
-    return f"\n{name}: see {artefacts.directory}{files}\n"
+    below = "".join(f"\n  {each}" for each in [*artefacts.files(), *artefacts.unnoted])
+    return f"\n{name}: see {artefacts.directory}{below}\n"
 
 
 def folder_name(test_id: str) -> str:

@@ -21,9 +21,11 @@ class WatchedResult:
 
     _result: Any
     _on_trouble: Callable[[], None]
+    _where: Callable[[], str]
 
-    def __init__(self, result: Any, on_trouble: Callable[[], None]) -> None:
-        self.__dict__.update(_result=result, _on_trouble=on_trouble)
+    def __init__(self, result: Any, on_trouble: Callable[[], None], where: Callable[[], str]) -> None:
+        """`on_trouble` is called after each failure; `where` its artefacts will be, a subtest's failure notes."""
+        self.__dict__.update(_result=result, _on_trouble=on_trouble, _where=where)
 
     def __getattr__(self, name: str) -> Any:
         # unittest asks by `hasattr` what a result can do: it can do what the runner's can.
@@ -35,9 +37,13 @@ class WatchedResult:
 
     def _hearing(self, name: str, method: Callable[..., object]) -> Callable[..., object]:
         def told(*arguments: Any) -> object:
+            if name == "addSubTest":
+                if arguments[-1] is None:
+                    return method(*arguments)
+                # The test goes on, and what it prints at its end is not with this failure under every runner.
+                arguments[-1][1].add_note(self._where())
             answer = method(*arguments)
-            if name != "addSubTest" or arguments[-1] is not None:
-                self._on_trouble()
+            self._on_trouble()
             return answer
 
         return told

@@ -50,10 +50,10 @@ def connect(timeout_s: int = CALL_TIMEOUT_S, address: str | None = None) -> "API
 
     Raises DaemonUnavailable with the cause.
     """
+    make = _client_class()
     tls = _tls() if address is None else False
     _knock(address or _own_host())
     address = address or host()
-    make = _client_class()
     try:
         return make(base_url=address, version="auto", timeout=timeout_s, tls=tls)
     except OSError as error:  # every error of requests is one
@@ -85,7 +85,7 @@ def _tls() -> Any:
     from docker.errors import TLSParameterError
     from docker.utils import kwargs_from_env
 
-    if urlsplit(_own_host()).scheme == "unix":
+    if _own_host().startswith("unix:"):
         return False  # certificates are for the network
     try:
         return kwargs_from_env().get("tls", False)

@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, ClassVar, TypeVar, Unpack
@@ -207,9 +207,15 @@ class DockerTestCase(unittest.TestCase):
 
 
 class ServicesTestCase(DockerTestCase):
-    """A test that finds PostgreSQL and Redis empty. `layout` says what the database is like."""
+    """A test that finds PostgreSQL and Redis empty. `layout` says what the database is like.
+
+    Empty means: as its template was made, so that a test may create its tables each time it runs. A class names tables
+    that stay as they are in `keep_tables`, and tables that stay and lose their rows in `empty_tables`.
+    """
 
     layout: ClassVar[Layout] = postgres.PLAIN
+    keep_tables: ClassVar[Collection[str]] = ()
+    empty_tables: ClassVar[Collection[str]] = ()
 
     services: Services
     database: Database
@@ -217,7 +223,7 @@ class ServicesTestCase(DockerTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.services = services.shared(self.layout)
-        self.services.empty()
+        self.services.reset(self.keep_tables, self.empty_tables)
         self.database = self.services.database
         # `Any`: redis-py annotates replies as unions of everything, differently in each release.
         self.redis: Any = self.services.redis.client()

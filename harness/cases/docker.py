@@ -16,23 +16,27 @@ import os
 import re
 import sys
 import unittest
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, TypeVar, Unpack
 
 from harness import daemon
 from harness.cases.artefacts import Artefacts
 from harness.cases.watching import WatchedResult, watch_run
-from harness.fixtures import container, network, postgres, services, stateroot
+from harness.fixtures import container, network, postgres, reachable, services, stateroot
 from harness.fixtures.container import Container, Settings
 from harness.fixtures.network import Network
 from harness.fixtures.postgres import Database, Layout
+from harness.fixtures.reachable import Reachable
 from harness.fixtures.services import Services
 from harness.fixtures.stateroot import StateRoot
 from harness.runs import ending, flag, runner
 from harness.runs.runner import PREFIX
 from harness.runs.sweep import sweep
+from harness.waiting import TIMEOUT_S, wait_until
 
 T = TypeVar("T")
 
@@ -98,6 +102,16 @@ class DockerTestCase(unittest.TestCase):
         self._networks.append(made)
         self.at_end(made.remove)
         return made
+
+    def wait_until(self, what: str, probe: Callable[[], T | None], timeout_s: float = TIMEOUT_S, **how: Any) -> T:
+        """As `waiting.wait_until`; it ends as soon as a container of the test fails.
+
+        A failure shows the last lines of the test's containers. One that has ended already is not waited for, nor is
+        one that ends with exit code 0.
+        """
+        running = [_Failing(each) for each in self._containers if each.why_ended() is None]
+        seen: T = wait_until(what, probe, timeout_s=timeout_s, watch=running, **how)
+        return seen
 
     def at_end(self, action: Callable[[], object]) -> None:
         """As `addCleanup`, for what RTM_IT_KEEP=1 keeps."""
@@ -228,6 +242,33 @@ class ServicesTestCase(DockerTestCase):
         # `Any`: redis-py annotates replies as unions of everything, differently in each release.
         self.redis: Any = self.services.redis.client()
         self.addCleanup(self.redis.close)
+        self._reachable: dict[str, Reachable] = {}
+
+    def start_container(self, image: str, **settings: Unpack[Settings]) -> Container:
+        """As `container.start`; taken away at the end of the test.
+
+        On a network of the test's own it reaches PostgreSQL at `postgres.test:5432` and Redis at `redis.test:6379`.
+        """
+        chosen = {**(settings.get("host_config") or {}), **settings}
+        name = chosen.get("network") or chosen.get("network_mode")
+        mine = next((each for each in self._networks if each.name == name), None)
+        if mine is not None:
+            names, given = self.reachable_on(mine).extra_hosts, chosen.get("extra_hosts") or {}
+            if isinstance(given, Mapping):
+                settings["extra_hosts"] = {**names, **given}
+            else:
+                settings["extra_hosts"] = [*given, *(f"{name}:{address}" for name, address in names.items())]
+            host = {each: value for each, value in (settings.get("host_config") or {}).items() if each != "extra_hosts"}
+            settings["host_config"] = host
+        return super().start_container(image, **settings)
+
+    def reachable_on(self, network: Network) -> Reachable:
+        """What a program in a container on `network` is given to reach the services: names and a DSN."""
+        if network.name not in self._reachable:
+            until = ExitStack()
+            self.at_end(until.close)
+            self._reachable[network.name] = reachable.on(network, self.services, until)
+        return self._reachable[network.name]
 
     def fresh_database(self) -> Database:
         """One more database, which no test has used; dropped at the end of the test."""
@@ -252,6 +293,25 @@ class ServicesTestCase(DockerTestCase):
         artefacts.containers(self.docker, [each.container_id for each in servers])
         artefacts.tables(self.database)
         artefacts.redis(self.services.redis)
+
+
+@dataclass(frozen=True)
+class _Failing:
+    """A container of which only a failure ends a wait: what it was to do it may have done."""
+
+    container: Container
+
+    def why_ended(self) -> str | None:
+        from docker.errors import NotFound
+
+        ended = self.container.why_ended()
+        try:
+            return None if ended is None or self.container.exit_code() == 0 else ended
+        except NotFound:
+            return ended
+
+    def last_words(self) -> str:
+        return self.container.last_words()
 
 
 def leave_of_run(name: str) -> str:

@@ -24,7 +24,8 @@ ALL_KINDS = """
     CREATE PROCEDURE nothing() LANGUAGE sql AS 'SELECT 1';
     CREATE AGGREGATE product (int) (SFUNC = int4mul, STYPE = int);
     CREATE TABLE games (
-        id bigserial PRIMARY KEY, other bigint DEFAULT nextval('numbers'), how mood, name short DEFAULT a_name(), at pair
+        id bigserial PRIMARY KEY, other bigint DEFAULT nextval('numbers'),
+        how mood, name short DEFAULT a_name(), at pair
     );
     CREATE TABLE "Odd; name" (game bigint REFERENCES games, other int GENERATED ALWAYS AS IDENTITY);
     CREATE TABLE parts (day date) PARTITION BY RANGE (day);

@@ -15,6 +15,11 @@ it is quick and needs no Docker: the Docker SDK, psycopg and redis are imported 
 them. `daemon` always means the Docker daemon, `engine` the game engine. The guide is docs/harness.md.
 """
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - `python3 -m harness doctor` says so to a Python that is too old
+    raise SystemExit("the harness needs Python 3.11 or newer, and this is " + sys.version.split()[0])
+
 from harness.cases.docker import DockerTestCase, ServicesTestCase, check_flag, start_services
 from harness.cases.runtime import RuntimeTestCase, unique_game_id
 from harness.errors import DaemonUnavailable, HarnessError, ImageUnavailable, WaitFailed

@@ -18,13 +18,16 @@ from harness.runs import ending
 
 VARIABLE = "RTM_INTEGRATION"
 
+_NOT_WANTED = f"they need real services: set {VARIABLE}=1"
+
 
 def check() -> None:
     """Call first in `setUpModule`: raises unittest.SkipTest, or under `require` DaemonUnavailable.
 
     Where tests run, they leave nothing from now on, and SIGTERM ends the run as Ctrl-C does.
     """
-    check_wanted()
+    if _value() == "0":
+        _skip(_NOT_WANTED)
     reason = daemon.why_unavailable() or packages.why_unusable("psycopg", "redis")
     if reason is None:
         ending.leave_nothing()
@@ -38,10 +41,21 @@ def check() -> None:
 def check_wanted() -> None:
     """Raise unittest.SkipTest where tests with real services were not asked for; asks nobody.
 
-    At the top of a module it saves the imports below it.
+    At the top of a module it saves the imports below it. unittest takes that from a module which it finds, and not
+    from one that it is told by name: that is imported as a whole, and `check` in its `setUpModule` skips it.
     """
-    if _value() == "0":
-        _skip(f"they need real services: set {VARIABLE}=1")
+    if _value() == "0" and not _is_loaded_by_name():
+        _skip(_NOT_WANTED)
+
+
+def _is_loaded_by_name() -> bool:
+    """Whether `python -m unittest package.module` is just importing a module."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_name == "loadTestsFromName":
+            return True
+    return False
 
 
 def _value() -> str:

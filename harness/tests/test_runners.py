@@ -239,6 +239,23 @@ def pythons() -> list[str]:
     return [found[version] for version in sorted(found)]
 
 
+class ByNameTest(unittest.TestCase):
+    def test_a_module_that_is_skipped_at_its_top_may_be_named(self) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != flag.VARIABLE}
+        for how in (("integration.test_store",), ("discover", "-t", ".", "-s", "integration", "-p", "test_store.py")):
+            with self.subTest(how):
+                run = subprocess.run(
+                    [sys.executable, "-m", "unittest", *how],
+                    env=environment,
+                    cwd=ROOT,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                self.assertEqual(run.returncode, 0, run.stderr)
+                self.assertIn("skipped=", run.stderr)
+
+
 class UnsetFlagTest(unittest.TestCase):
     """Without RTM_INTEGRATION all is skipped, which is no failure, on each Python that is there."""
 

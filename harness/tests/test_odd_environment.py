@@ -4,19 +4,27 @@ Each ends in a run, or in a skip (a failure under `require`) that tells the caus
 """
 
 import http.server
+import importlib.util
 import json
 import os
+import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import unittest
+from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
 from harness import daemon, packages
 from harness.errors import DaemonUnavailable
-from harness.fixtures import faults
+from harness.fixtures.closing import Closing
+from harness.fixtures.faults.dialling import targets_of
+from harness.fixtures.faults.doors import TcpDoor
+from harness.fixtures.faults.proxy import TcpProxy
 from harness.runs import flag
 
 ROOT = Path(__file__).parents[2]
@@ -155,37 +163,124 @@ class PackagesTest(unittest.TestCase):
         self.assertIsNone(packages.why_unusable("json"))
 
 
-class ProxyTest(unittest.TestCase):
-    def test_a_run_with_proxies_all_around_runs(self) -> None:
-        """By the real daemon, over TCP, as a machine behind a proxy has it."""
+class RemoteTest(unittest.TestCase):
+    """By the real daemon, over TCP, as a machine that has its daemon elsewhere reaches it."""
+
+    def setUp(self) -> None:
         flag.check()
         if daemon.configured_host():
             self.skipTest("the daemon is not the one at the local socket")
-        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
-        (folder / "config.json").write_text(json.dumps({"proxies": {"default": {"httpProxy": DEAD_PROXY}}}))
-        (folder / "test_shop.py").write_text(
-            "from harness import ServicesTestCase, start_services\n"
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (self.folder / "test_shop.py").write_text(
+            "from harness import ServicesTestCase, images, start_services\n"
             "def setUpModule(): start_services()\n"
             "class Shop(ServicesTestCase):\n"
-            "    def test_it(self): self.assertEqual(self.redis.incr('n'), 1)\n"
+            "    def test_it(self):\n"
+            "        self.assertEqual(self.redis.incr('n'), 1)\n"
+            "        network = self.create_network()\n"
+            "        client = self.start_container(images.redis(), network=network.name,\n"
+            "                                      entrypoint=['redis-cli', '-h', 'redis.test', 'INCR', 'n'])\n"
+            "        self.assertEqual((client.wait_for_exit(), client.logs()), (0, '2\\n'))\n"
         )
-        socket = daemon.LOCAL_SOCKET.removeprefix("unix://")
-        with faults.before(socket) as line:
-            # Any client of TCP would do; the proxy stands for the one that a remote daemon has.
-            variables = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"), DEAD_PROXY)
-            run = subprocess.run(
-                [sys.executable, "-m", "unittest"],
+        self.socket = daemon.LOCAL_SOCKET.removeprefix("unix://")
+
+    def run_tests(self, **variables: str) -> None:
+        run = subprocess.run(
+            [sys.executable, "-m", "unittest"],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "RTM_INTEGRATION": "require", **variables},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertEqual(run.returncode, 0, run.stderr)
+
+    def test_over_tcp_and_with_proxies_all_around(self) -> None:
+        (self.folder / "config.json").write_text(json.dumps({"proxies": {"default": {"httpProxy": DEAD_PROXY}}}))
+        proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"), DEAD_PROXY)
+        with TcpProxy(TcpDoor(), targets_of(self.socket)) as line:
+            self.run_tests(DOCKER_HOST=line.url, DOCKER_CONFIG=str(self.folder), **proxies)
+
+    @unittest.skipUnless(shutil.which("openssl"), "openssl is not installed")
+    def test_over_tls_with_certificates_on_both_sides(self) -> None:
+        certify(self.folder)
+        with TlsFront(self.folder, self.socket) as front:
+            self.run_tests(
+                DOCKER_HOST=f"tcp://127.0.0.1:{front.port}", DOCKER_TLS_VERIFY="1", DOCKER_CERT_PATH=str(self.folder)
+            )
+            doctor = subprocess.run(
+                [sys.executable, "-S", "-m", "harness", "doctor"],
                 env={
-                    **os.environ,
-                    **variables,
-                    "PYTHONPATH": str(ROOT),
-                    "DOCKER_CONFIG": str(folder),
-                    "DOCKER_HOST": line.url,
-                    "RTM_INTEGRATION": "require",
+                    "DOCKER_HOST": f"tcp://127.0.0.1:{front.port}",
+                    "DOCKER_TLS_VERIFY": "1",
+                    "DOCKER_CERT_PATH": str(self.folder),
                 },
-                cwd=folder,
+                cwd=ROOT,
                 capture_output=True,
                 text=True,
                 check=False,
             )
-        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertRegex(doctor.stdout, "ok +Docker daemon", doctor.stderr)
+
+    def test_over_ssh_without_what_the_sdk_needs_for_it_the_cause_is_told(self) -> None:
+        if importlib.util.find_spec("paramiko"):
+            self.skipTest("paramiko is installed")
+        with (
+            mock.patch.dict(os.environ, {"DOCKER_HOST": "ssh://nobody@127.0.0.1"}),
+            self.assertRaisesRegex(DaemonUnavailable, "ssh://nobody@127.0.0.1: Install paramiko"),
+        ):
+            daemon.connect()
+
+
+def certify(folder: Path) -> None:
+    """An authority, and a certificate that serves for both sides, in the files that Docker's clients look for."""
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
+    sign = ["x509", "-req", "-in", "request.pem"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    for command in (
+        ["req", "-x509", *key, "-subj", "/CN=authority", "-keyout", "ca-key.pem", "-out", "ca.pem"],
+        ["req", *key, "-subj", "/CN=both", "-keyout", "key.pem", "-out", "request.pem"],
+        [*sign, "-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-extfile", "names", "-out", "cert.pem"],
+    ):
+        subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True)
+
+
+class TlsFront(Closing):
+    """Takes TLS of clients that have a certificate, and passes it on to a unix socket."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+        self._context.load_verify_locations(folder / "ca.pem")
+        self._context.verify_mode = ssl.CERT_REQUIRED
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                threading.Thread(target=self._pass, args=(self._listener.accept()[0],), daemon=True).start()
+
+    def _pass(self, raw: socket.socket) -> None:
+        with (
+            suppress(OSError),
+            self._context.wrap_socket(raw, server_side=True) as client,
+            socket.socket(socket.AF_UNIX) as server,
+        ):
+            server.connect(self._target)
+            answers = threading.Thread(target=self._copy, args=(server, client), daemon=True)
+            answers.start()
+            self._copy(client, server)
+            answers.join(5)
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while chunk := source.recv(1 << 16):
+                target.sendall(chunk)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)

@@ -6,6 +6,7 @@ used throughout: the high-level one inspects every container of a list, one requ
 
 import atexit
 import os
+import shutil
 import socket
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -66,8 +67,26 @@ def connect(timeout_s: int = CALL_TIMEOUT_S, address: str | None = None) -> "API
 def _client_class() -> "type[APIClient]":
     import docker
 
+    class Credentials(docker.auth.AuthConfig):
+        """What config.json says of credentials, as it was read: the SDK reads it again when nothing is there."""
+
+        is_empty = False
+
     class Client(docker.APIClient):
-        """The SDK's client without its environment: no proxy stands before a daemon, as the Runtime Manager sees it."""
+        """The SDK's client without its environment: no proxy stands before a daemon, as the Runtime Manager sees it.
+
+        Credential helpers that config.json names and that are not installed are left out, as the docker CLI does: the
+        SDK would fail at each build and pull.
+        """
+
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            read: dict[str, Any] = dict(vars(self)["_auth_configs"])
+            if not _helper_is_installed(read.get("credsStore")):
+                read.pop("credsStore", None)
+            helpers = read.get("credHelpers") or {}
+            read["credHelpers"] = {where: name for where, name in helpers.items() if _helper_is_installed(name)}
+            vars(self)["_auth_configs"] = Credentials(read)
 
         @property
         def trust_env(self) -> bool:
@@ -78,6 +97,10 @@ def _client_class() -> "type[APIClient]":
             """Requests sets it to true."""
 
     return Client
+
+
+def _helper_is_installed(name: object) -> bool:
+    return bool(name) and shutil.which(f"docker-credential-{name}") is not None
 
 
 def _tls() -> Any:

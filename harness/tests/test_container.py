@@ -117,6 +117,18 @@ class ContainerTest(unittest.TestCase):
         with self.assertRaisesRegex(WaitFailed, "is gone"):
             gone.wait_for_exit()
 
+    def test_a_wait_for_a_container_that_removes_itself_ends_too(self) -> None:
+        started = self.start("sleep 0.3; exit 3", auto_remove=True)
+        with self.assertRaisesRegex(WaitFailed, "is gone|ended with exit code 3"):
+            started.wait_for_log("never")
+
+    def test_a_mount_of_what_is_not_there_is_refused_and_makes_nothing(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            nowhere = Path(folder, "nowhere")
+            with self.assertRaisesRegex(Exception, "nowhere"):
+                self.start("true", mounts=[container.Mount(nowhere, "/d")])
+            self.assertFalse(nowhere.exists())
+
     def test_a_wait_for_its_end_in_vain_shows_its_log(self) -> None:
         started = self.start("echo still busy; sleep 60")
         started.wait_for_log("still busy")

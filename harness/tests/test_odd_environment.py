@@ -104,6 +104,27 @@ class AddressTest(unittest.TestCase):
                 except DaemonUnavailable as refused:
                     self.assertIn("config", str(refused).lower())
 
+    def test_a_credential_helper_that_is_not_installed_is_left_out(self) -> None:
+        from docker import auth
+
+        self.configure('{"credsStore": "nowhere", "credHelpers": {"registry.invalid": "nowhere"}}')
+        client = daemon.connect()
+        self.addCleanup(client.close)
+        self.assertIsNone(auth.get_config_header(client, "registry.invalid"))
+        self.assertEqual(vars(client)["_auth_configs"].get_all_credentials(), {})
+
+    def test_one_that_is_installed_is_asked(self) -> None:
+        from docker import auth
+
+        helper = self.folder / "docker-credential-here"
+        helper.write_text('#!/bin/sh\ncat > /dev/null\necho \'{"Username": "me", "Secret": "s"}\'\n')
+        helper.chmod(0o755)
+        self.set(PATH=f"{self.folder}:{os.environ['PATH']}")
+        self.configure('{"credHelpers": {"registry.invalid": "here"}}')
+        client = daemon.connect()
+        self.addCleanup(client.close)
+        self.assertIsNotNone(auth.get_config_header(client, "registry.invalid"))
+
     def test_an_address_that_is_none_is_the_cause(self) -> None:
         for address in (
             "tcp://",

@@ -1,10 +1,23 @@
 # Runtime Manager. `make` alone prints what there is.
-# Everything runs in .venv, which is made on first use; PYTHON names the interpreter it is made with.
+# Everything runs in .venv, which is made on first use; PYTHON names the interpreter it is made with. It holds docker,
+# psycopg, redis and what these need; linter, type checker and benches come to it with the targets that use them.
+# Without an index: PIP_NO_INDEX=1 PIP_FIND_LINKS=/path/to/wheels. PY names an interpreter that has the three packages
+# already, and then nothing is installed.
 
 PYTHON ?= python3
 VENV   := .venv
-PY     := $(VENV)/bin/python
-STAMP  := $(VENV)/installed
+PY     ?= $(VENV)/bin/python
+
+# Stamps: the three packages; what `lint`, `types` and the tests of the OpenAPI document need; what the benches need.
+ifeq ($(PY),$(VENV)/bin/python)
+STAMP   := $(VENV)/installed
+TOOLS   := $(VENV)/tools
+BENCHES := $(VENV)/benches
+DOCTOR  := $(if $(wildcard $(PY)),$(PY),$(PYTHON))
+else
+DOCTOR  := $(PY)
+export PYTHONPATH := $(CURDIR)
+endif
 
 # 1 skips the integration tests where no Docker daemon answers, `require` fails instead.
 RTM_INTEGRATION ?= 1
@@ -14,7 +27,7 @@ RTM_INTEGRATION ?= 1
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv setup doctor demo run unit integration integration-harness integration-parallel stress soak chaos crashes recovery simulate fuzz lint types test bench mutants protections clean
+.PHONY: help venv tools setup doctor demo run unit integration integration-harness integration-parallel stress soak chaos crashes recovery simulate fuzz lint types test bench mutants protections clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -22,6 +35,9 @@ help: ## this list
 
 venv: $(STAMP) ## the virtual environment, redone when setup.cfg or pyproject.toml change
 
+tools: $(TOOLS) ## ruff, mypy and what the tests of the OpenAPI document need, into the same environment
+
+ifeq ($(PY),$(VENV)/bin/python)
 $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed, $(PYTHON) is older or missing: make PYTHON=/path/to/python3"; exit 1; }
@@ -30,15 +46,33 @@ $(STAMP): setup.cfg pyproject.toml
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	    && apt-get -qq update && apt-get -qq install -y --no-install-recommends python3-venv >/dev/null \
 	    || { echo "as root: apt-get install python3-venv"; exit 1; }; }
-	@echo "== $(VENV): installing the packages (about half a minute)"; began=$$(date +%s); \
-	  $(PYTHON) -m venv $(VENV) && $(PY) -m pip install -qq -e '.[dev]' && touch $@ \
-	  && echo "   done in $$(( $$(date +%s) - began )) s"
+	@$(PYTHON) -m venv $(VENV)
+	@$(call install,docker psycopg redis,)
+	@$(PY) -m harness.machine.requirements --link $(CURDIR)
+	@touch $@
+
+$(TOOLS): $(STAMP)
+	@$(call install,the tools,dev)
+	@touch $@
+
+$(BENCHES): $(STAMP)
+	@$(call install,what the benches need,bench)
+	@touch $@
+endif
+
+# What setup.cfg lists: the packages that the project needs, or those of one of its extras.
+define install
+echo "== $(VENV): installing $(1)"; began=$$(date +%s); \
+  $(PY) -m harness.machine.requirements $(2) > $(VENV)/requirements.txt \
+  && $(PY) -m pip install -qq --disable-pip-version-check -r $(VENV)/requirements.txt \
+  && echo "   done in $$(( $$(date +%s) - began )) s"
+endef
 
 setup: $(STAMP) ## Docker daemon and images, made or installed where missing
 	@$(PY) -m harness up
 
-doctor: $(STAMP) ## what this machine has and lacks, with the remedy
-	@$(PY) -m harness doctor
+doctor: ## what this machine has and lacks, with the remedy; needs Python alone
+	@$(DOCTOR) -m harness doctor
 
 demo: $(STAMP) ## one game through its whole life, on real services
 	@$(PY) -m harness demo
@@ -90,15 +124,16 @@ simulate: $(STAMP) ## ten thousand seeded histories of a platform in trouble, in
 fuzz: $(STAMP) ## seeded hostile input on real services; FUZZ="references entries" for some, SEED= repeats one, COUNT= shortens it
 	@RTM_INTEGRATION=require $(PY) -m reliability.fuzz $(FUZZ) $(SEED:%=--seed %) $(COUNT:%=--count %)
 
-lint: $(STAMP) ## ruff
+lint: $(TOOLS) ## ruff
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 
-types: $(STAMP) ## mypy, strict
+types: $(TOOLS) ## mypy, strict
 	@$(PY) -m mypy
 
 test: ## all of it, from a bare machine: what .ci/run runs; what mostly waits runs side by side
-	@$(MAKE) --no-print-directory setup lint types
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target setup tools
+	@$(MAKE) --no-print-directory lint types
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target RTM_INTEGRATION=require unit integration-harness
 	@$(MAKE) --no-print-directory RTM_INTEGRATION=require JOBS=3 integration-parallel
 
@@ -106,8 +141,7 @@ test: ## all of it, from a bare machine: what .ci/run runs; what mostly waits ru
 # connections the kernel remembers for two minutes, and Docker goes through them.
 BENCH = start profile burst calls harness path rest startup events watch idle growth
 
-bench: $(STAMP) ## ours side by side with other ways, into docs/performance.md (under ten minutes); BENCH="start path" for some
-	@$(PY) -c 'import fastapi, matplotlib, testcontainers, uvicorn' 2>/dev/null || $(PY) -m pip install -qq -e '.[bench]'
+bench: $(BENCHES) ## ours side by side with other ways, into docs/performance.md (under ten minutes); BENCH="start path" for some
 	@set -e; for each in $(BENCH); do $(PY) -m bench $$each; done
 	@$(PY) -m bench page
 

@@ -15,7 +15,12 @@ it is quick and needs no Docker: the Docker SDK, psycopg and redis are imported 
 them. `daemon` always means the Docker daemon, `engine` the game engine. The guide is docs/harness.md.
 """
 
-from harness.cases.docker import DockerTestCase, ServicesTestCase, start_services
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - `python3 -m harness doctor` says so to a Python that is too old
+    raise SystemExit("the harness needs Python 3.11 or newer, and this is " + sys.version.split()[0])
+
+from harness.cases.docker import DockerTestCase, ServicesTestCase, check_flag, start_services
 from harness.cases.runtime import RuntimeTestCase, unique_game_id
 from harness.errors import DaemonUnavailable, HarnessError, ImageUnavailable, WaitFailed
 from harness.fixtures import faults, scripted_registry
@@ -49,7 +54,6 @@ from harness.fixtures.stateroot import StateRoot
 from harness.fixtures.stateroot import create as create_state_root
 from harness.images import engine as engine_image
 from harness.images.building import build_image
-from harness.runs.flag import check as check_flag
 from harness.runs.sweep import sweep as sweep_ended_runs
 from harness.waiting import wait_until
 

@@ -1,4 +1,4 @@
-"""The harness's command line: `python -m harness doctor | up | demo | run | down | sweep | timing`.
+"""The harness's command line: `python -m harness doctor | up | demo | run | down | sweep | kept | timing`.
 
 To add a command, write a function that takes the parsed arguments and returns the exit code, and put it into
 COMMANDS; one with options of its own adds them in OPTIONS.
@@ -104,6 +104,37 @@ def sweep(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def kept(arguments: argparse.Namespace) -> int:
+    """list what failed tests and RTM_IT_KEEP=1 kept for a look, or remove it"""
+    from harness import daemon
+    from harness.fixtures import stateroot
+    from harness.runs import sweep as sweeping
+
+    if arguments.directories and not arguments.remove:
+        print("harness: directories are named to remove them: kept --remove DIRECTORY", file=sys.stderr)
+        return 2
+    wanted = [each.absolute() for each in arguments.directories]
+    known = {each.directory: each for each in stateroot.kept()}
+    if strange := [each for each in wanted if each not in known]:
+        print(f"harness: {strange[0]} is not among what is kept: `kept` lists it", file=sys.stderr)
+        return 1
+    for directory, each in known.items():
+        if arguments.remove and (not wanted or directory in wanted):
+            stateroot.remove(directory)
+            print(f"removed {directory}")
+        elif not wanted:
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.since))
+            print(f"{when}  {directory}  {each.why}")
+    if not wanted and (reason := daemon.why_unavailable()):
+        print(f"harness: containers and networks are not looked for: {reason}", file=sys.stderr)
+    elif not wanted and arguments.remove:
+        return sweep(argparse.Namespace(kept=True))
+    elif not wanted:
+        for run, names in sweeping.kept().items():
+            print(f"run {run} (RTM_IT_KEEP=1): {' '.join(names)}")
+    return 0
+
+
 def timing(arguments: argparse.Namespace) -> int:
     """where the time of processes that ran side by side went (RTM_IT_TIMING=1, RTM_IT_TIMING_DIR)"""
     from harness.timing.report import merged
@@ -114,6 +145,11 @@ def timing(arguments: argparse.Namespace) -> int:
 
 def _timing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", type=Path, help="what RTM_IT_TIMING_DIR named")
+
+
+def _kept_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--remove", action="store_true", help="remove it all, or the directories named")
+    parser.add_argument("directories", type=Path, nargs="*", metavar="DIRECTORY", help="only these")
 
 
 def _down_options(parser: argparse.ArgumentParser) -> None:
@@ -133,6 +169,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": run,
     "down": down,
     "sweep": sweep,
+    "kept": kept,
     "timing": timing,
 }
 
@@ -140,6 +177,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "down": _down_options,
     "sweep": _sweep_options,
+    "kept": _kept_options,
     "timing": _timing_options,
 }
 

@@ -6,12 +6,13 @@ used throughout: the high-level one inspects every container of a list, one requ
 
 import atexit
 import os
+import shutil
 import socket
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from harness import timing
+from harness import packages, timing
 from harness.errors import DaemonUnavailable
 
 if TYPE_CHECKING:
@@ -50,20 +51,85 @@ def connect(timeout_s: int = CALL_TIMEOUT_S, address: str | None = None) -> "API
 
     Raises DaemonUnavailable with the cause.
     """
-    import docker
-    from docker.errors import DockerException
-    from docker.utils import kwargs_from_env
-
-    tls = kwargs_from_env().get("tls", False) if address is None else False
+    make = _client_class()
+    tls = _tls() if address is None else False
     _knock(address or _own_host())
     address = address or host()
     try:
-        made = docker.APIClient(base_url=address, version="auto", timeout=timeout_s, tls=tls)
-    except DockerException as error:
+        return make(base_url=address, version="auto", timeout=timeout_s, tls=tls)
+    except OSError as error:  # every error of requests is one
         raise _unavailable(address, str(error)) from error
-    if urlsplit(address).scheme in ("unix", "http+unix"):
-        made.trust_env = False  # no proxy stands before a socket, and looking for one takes half of a call's time here
-    return made
+    except Exception as error:
+        raise _unavailable(address, _why_not(error)) from error
+
+
+@cache
+def _client_class() -> "type[APIClient]":
+    import docker
+
+    class Credentials(docker.auth.AuthConfig):
+        """What config.json says of credentials, as it was read: the SDK reads it again when nothing is there."""
+
+        is_empty = False
+
+    class Client(docker.APIClient):
+        """The SDK's client without its environment: no proxy stands before a daemon, as the Runtime Manager sees it.
+
+        Credential helpers that config.json names and that are not installed are left out, as the docker CLI does: the
+        SDK would fail at each build and pull.
+        """
+
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            read: dict[str, Any] = dict(vars(self)["_auth_configs"])
+            if not _helper_is_installed(read.get("credsStore")):
+                read.pop("credsStore", None)
+            helpers = read.get("credHelpers") or {}
+            read["credHelpers"] = {where: name for where, name in helpers.items() if _helper_is_installed(name)}
+            vars(self)["_auth_configs"] = Credentials(read)
+
+        @property
+        def trust_env(self) -> bool:
+            return False
+
+        @trust_env.setter
+        def trust_env(self, _value: bool) -> None:
+            """Requests sets it to true."""
+
+    return Client
+
+
+def _helper_is_installed(name: object) -> bool:
+    return bool(name) and shutil.which(f"docker-credential-{name}") is not None
+
+
+def _tls() -> Any:
+    """The certificates that the environment names; raises DaemonUnavailable when they are not there."""
+    from docker.errors import TLSParameterError
+    from docker.utils import kwargs_from_env
+
+    if _own_host().startswith("unix:"):
+        return False  # certificates are for the network
+    try:
+        return kwargs_from_env().get("tls", False)
+    except TLSParameterError as error:
+        where = os.environ.get("DOCKER_CERT_PATH") or "~/.docker (DOCKER_CERT_PATH is not set)"
+        cause = f"DOCKER_TLS_VERIFY or DOCKER_CERT_PATH is set, and certificates in {where} cannot be used: {error.msg}"
+        raise _unavailable(_own_host(), cause) from error
+
+
+def _why_not(error: Exception) -> str:
+    """Why the SDK could not make a client: a file that it reads, an address, or what it got for an answer."""
+    from docker.errors import DockerException
+    from docker.utils.config import find_config_file
+
+    if isinstance(error, DockerException):
+        return str(error)
+    cause = f"{type(error).__name__}: {error}"
+    if configuration := find_config_file():
+        where = f"probably at what {configuration!s} says"
+        return f"the Docker SDK fails ({cause}), {where}: mend it, or name another folder in DOCKER_CONFIG"
+    return f"the Docker SDK fails: {cause}"
 
 
 @cache
@@ -81,7 +147,7 @@ def why_unavailable() -> str | None:
     try:
         client()
     except ImportError as error:
-        return f"the Python package {error.name} is missing: pip install docker"
+        return packages.missing("docker", error)
     except DaemonUnavailable as error:
         return str(error)
     return None

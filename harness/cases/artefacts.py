@@ -1,16 +1,21 @@
-"""What a failed test leaves for a look: containers, tables and streams, written into files beside its logs.
+"""What a failed test leaves for a look: containers, tables and what Redis holds, in files beside its logs.
 
     containers/<name>.json, .log   as Docker inspects it, and what it wrote
     tables/<table>.jsonl           one row a line
     streams/<key>.jsonl            one entry a line, after a line with its consumer groups
+    keys/<key>.jsonl               a Redis string, list, set or hash: one element a line, after a line with its type
 
 Each is bounded, and one that cannot be had is noted in `missing.txt`: the failure itself must not be hidden.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from harness.fixtures.container import Container
 from harness.fixtures.postgres import Database
@@ -18,22 +23,41 @@ from harness.fixtures.redis import Redis
 
 if TYPE_CHECKING:
     from docker import APIClient
+    from psycopg import Connection
 
-#: Rows of a table, entries of a stream, lines of a log: the last ones.
+#: Rows of a table, entries of a stream, elements of a key, lines of a log: the last ones. Keys: any.
 MOST = 1000
+
+#: Characters of one value.
+LONGEST_VALUE = 10_000
+
+#: PostgreSQL has so many milliseconds for a lock that a test has left behind, and for a table.
+LOCK_TIMEOUT_MS, TABLE_TIMEOUT_MS = 1000, 5000
+
+#: A file's name may have 255 bytes, its ending included.
+_LONGEST_NAME = 200
 
 
 class Artefacts:
     """The files of one test under `directory`."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
+        #: What could not even be noted in a file.
+        self.unnoted: list[str] = []
 
     def files(self) -> list[str]:
-        """The files that are there and not empty, as paths below the directory."""
-        every = self._directory.rglob("[!.]*")
-        found = (path for path in every if path.is_file() and path.stat().st_size)
-        return sorted(str(path.relative_to(self._directory)) for path in found)
+        """The files that are there and not empty, as paths below the directory; what may not be read is left out."""
+        found = []
+        for folder, _, names in os.walk(self.directory):
+            for path in (Path(folder, name) for name in names if not name.startswith(".")):
+                try:
+                    size = path.lstat().st_size
+                except OSError:
+                    continue  # a container's, and not ours to look at
+                if size and not path.is_symlink():
+                    found.append(str(path.relative_to(self.directory)))
+        return sorted(found)
 
     def containers(self, client: "APIClient", container_ids: Iterable[str]) -> None:
         """Write each container that is still there."""
@@ -44,48 +68,111 @@ class Artefacts:
         """Write each table of the database's schema."""
         self.attempt(f"database {database.name}", lambda: self._tables(database))
 
-    def streams(self, redis: Redis) -> None:
-        """Write each stream."""
-        self.attempt(f"Redis at {redis.address}", lambda: self._streams(redis))
+    def redis(self, redis: Redis) -> None:
+        """Write each stream and each other key."""
+        self.attempt(f"Redis at {redis.address}", lambda: self._redis(redis))
 
     def _container(self, container: Container) -> None:
         self._write(f"containers/{container.name}.json", [json.dumps(container.inspect(), indent=1)])
         self._write(f"containers/{container.name}.log", [container.logs(MOST)])
 
     def _tables(self, database: Database) -> None:
-        from psycopg import sql
-
         with database.connect() as connection:
+            for name, limit in (("lock_timeout", LOCK_TIMEOUT_MS), ("statement_timeout", TABLE_TIMEOUT_MS)):
+                connection.execute("SELECT set_config(%s, %s, false)", (name, str(limit)))
             tables = connection.execute(
                 "SELECT tablename FROM pg_tables WHERE schemaname = %s", [database.layout.schema]
             ).fetchall()
             for (table,) in tables:
-                # The physical order is that of writing, near enough, for a table that was just emptied.
-                every = sql.SQL("SELECT to_jsonb(t) FROM {} t LIMIT {}").format(sql.Identifier(table), MOST)
-                rows = connection.execute(every).fetchall()
-                self._write(f"tables/{table}.jsonl", (json.dumps(row) for (row,) in rows))
+                self.attempt(f"table {table}", lambda: self._table(connection, database.layout.schema, table))  # noqa: B023 - called at once
 
-    def _streams(self, redis: Redis) -> None:
-        client: Any
-        with redis.client(timeout_s=2) as client:
-            for key in client.scan_iter(_type="stream"):
-                self._write(f"streams/{key.replace('/', '_')}.jsonl", _entries(client, key))
+    def _table(self, connection: "Connection[Any]", schema: str, table: str) -> None:
+        from psycopg import sql
+
+        # The physical order is that of writing, near enough, for a table that was just emptied.
+        every = sql.SQL("SELECT to_jsonb(t)::text FROM {} t LIMIT {}").format(sql.Identifier(schema, table), MOST)
+        self._write(f"tables/{_file_name(table)}.jsonl", (row for (row,) in connection.execute(every).fetchall()))
+
+    def _redis(self, redis: Redis) -> None:
+        with redis.raw_client(timeout_s=2) as client:
+            # Every database: a program under test may have chosen another one than the first.
+            for number in sorted(int(name.removeprefix("db")) for name in client.info("keyspace")):
+                client.select(number)
+                below = f"db{number}/" if number else ""
+                for key in islice(client.scan_iter(count=MOST), MOST):
+                    self.attempt(f"key {_text(key)}", lambda: self._key(client, key, below))  # noqa: B023 - called at once
+
+    def _key(self, client: Any, key: bytes, below: str) -> None:
+        kind = client.type(key).decode()
+        if kind == "stream":
+            self._write(f"streams/{below}{_file_name(key)}.jsonl", _entries(client, key))
+        elif kind != "none":  # it is gone meanwhile
+            self._write(f"keys/{below}{_file_name(key)}.jsonl", _elements(client, key, kind))
 
     def attempt(self, what: str, write: Callable[[], None]) -> None:
         """Call `write`, and note when it fails."""
         try:
             write()
         except Exception as error:  # noqa: BLE001 - whatever it is, the test's own failure matters more
-            with (self._directory / "missing.txt").open("a") as notes:
-                notes.write(f"{what}: {type(error).__name__}: {error}\n")
+            self._note(f"{what}: {type(error).__name__}: {error}")
+
+    def _note(self, line: str) -> None:
+        try:
+            with (self.directory / "missing.txt").open("a", encoding="utf-8", errors="backslashreplace") as notes:
+                notes.write(f"{line}\n")
+        except OSError as error:  # a full disk
+            self.unnoted += [line, f"missing.txt: {error}"]
 
     def _write(self, name: str, lines: Iterable[str]) -> None:
-        path = self._directory / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("".join(f"{line}\n" for line in lines))
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
 
 
-def _entries(client: Any, key: str) -> Iterator[str]:
-    yield json.dumps({"groups": client.xinfo_groups(key)})
+def _entries(client: Any, key: bytes) -> Iterator[str]:
+    yield json.dumps({"groups": _readable(client.xinfo_groups(key))})
     for entry_id, fields in reversed(client.xrevrange(key, count=MOST)):
-        yield json.dumps({"id": entry_id, **fields})
+        yield json.dumps({"id": _text(entry_id), **_readable(fields)})
+
+
+def _elements(client: Any, key: bytes, kind: str) -> Iterator[str]:
+    """A line about the key, then its elements, as Redis gives them."""
+    yield json.dumps({"type": kind, "ttl_ms": client.pttl(key)})
+    match kind:
+        case "string":
+            yield json.dumps(_text(client.get(key) or b""))
+        case "list":
+            yield from (json.dumps(_text(each)) for each in client.lrange(key, -MOST, -1))
+        case "set":
+            yield from (json.dumps(_text(each)) for each in islice(client.sscan_iter(key), MOST))
+        case "zset":
+            for member, score in client.zrange(key, -MOST, -1, withscores=True):
+                yield json.dumps({"member": _text(member), "score": score})
+        case "hash":
+            for name, value in islice(client.hscan_iter(key), MOST):
+                yield json.dumps({_text(name): _text(value)})
+
+
+def _readable(value: Any) -> Any:
+    """What Redis answered, as JSON takes it."""
+    if isinstance(value, dict):
+        return {str(_readable(name)): _readable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_readable(each) for each in value]
+    return _text(value) if isinstance(value, bytes) else value
+
+
+def _text(raw: bytes) -> str:
+    text = raw[:LONGEST_VALUE].decode(errors="backslashreplace")
+    return text if len(raw) <= LONGEST_VALUE else f"{text}… ({len(raw)} bytes)"
+
+
+def _file_name(name: str | bytes) -> str:
+    """The name of a table or key as the name of a file: readable, and another one for each."""
+    raw = name.encode() if isinstance(name, str) else name
+    quoted = quote(raw, safe=":@+=, ()[]{}$#!")
+    if quoted.startswith("."):
+        quoted = f"%2E{quoted[1:]}"
+    if len(quoted) <= _LONGEST_NAME:
+        return quoted
+    return f"{quoted[:_LONGEST_NAME]}-{sha256(raw).hexdigest()[:8]}"

@@ -12,23 +12,33 @@ What a test makes through these classes is taken away at its end, whatever the e
 artefacts in its directory and says where that is; with RTM_IT_KEEP=1 every test does, and nothing is taken away.
 """
 
+import os
 import re
 import sys
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, Unpack
 
 from harness import daemon
 from harness.cases.artefacts import Artefacts
-from harness.fixtures import container, network, postgres, services, stateroot
-from harness.fixtures.container import Container
+from harness.cases.watching import WatchedResult, watch_run
+from harness.fixtures import container, network, postgres, reachable, services, stateroot
+from harness.fixtures.container import Container, Settings
 from harness.fixtures.network import Network
 from harness.fixtures.postgres import Database, Layout
+from harness.fixtures.reachable import Reachable
 from harness.fixtures.services import Services
+from harness.fixtures.stateroot import StateRoot
 from harness.runs import ending, flag, runner
+from harness.runs.runner import PREFIX
 from harness.runs.sweep import sweep
+from harness.waiting import TIMEOUT_S, wait_until
+
+T = TypeVar("T")
 
 
 def start_services() -> None:
@@ -36,7 +46,7 @@ def start_services() -> None:
 
     What killed runs left is swept meanwhile. See `harness.runs.flag` for the skip.
     """
-    flag.check()
+    check_flag()
     with ThreadPoolExecutor(1) as threads:
         sweeping = threads.submit(_sweep_once)
         services.servers()
@@ -48,28 +58,40 @@ def _sweep_once() -> None:
     sweep()
 
 
+def check_flag() -> None:
+    """For `setUpModule`: skips the module where tests with real services do not run; see `harness.runs.flag`.
+
+    From then on what fails outside of tests, in `setUpClass` say, has artefacts, too.
+    """
+    flag.check()
+    watch_run(leave_of_run)
+
+
 class DockerTestCase(unittest.TestCase):
     """A test with containers and networks of its own, and a directory for what it writes."""
 
-    _result: unittest.TestResult | None = None
-    _troubles_before = 0
+    state_root: StateRoot
+
+    _failed = False
+    _is_cleaning_up = False
+    _artefacts: Artefacts | None = None
+    _told = False
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        flag.check()
+        check_flag()
 
     def setUp(self) -> None:
         super().setUp()
         self.docker = daemon.client()
         self._containers: list[Container] = []
         self._networks: list[Network] = []
-        self.state_root = stateroot.create(short_name(self.id()))
-        self.at_end(self._end_state_root)
+        self.state_root = stateroot.create(folder_name(self.id()))
 
-    def start_container(self, image: str, **how: Any) -> Container:
+    def start_container(self, image: str, **settings: Unpack[Settings]) -> Container:
         """As `container.start`; taken away at the end of the test."""
-        started = container.start(image, **how)
+        started = container.start(image, **settings)
         self._containers.append(started)
         self.at_end(started.remove)
         return started
@@ -81,6 +103,16 @@ class DockerTestCase(unittest.TestCase):
         self.at_end(made.remove)
         return made
 
+    def wait_until(self, what: str, probe: Callable[[], T | None], timeout_s: float = TIMEOUT_S, **how: Any) -> T:
+        """As `waiting.wait_until`; it ends as soon as a container of the test fails.
+
+        A failure shows the last lines of the test's containers. One that has ended already is not waited for, nor is
+        one that ends with exit code 0.
+        """
+        running = [_Failing(each) for each in self._containers if each.why_ended() is None]
+        seen: T = wait_until(what, probe, timeout_s=timeout_s, watch=running, **how)
+        return seen
+
     def at_end(self, action: Callable[[], object]) -> None:
         """As `addCleanup`, for what RTM_IT_KEEP=1 keeps."""
         if not runner.keeps():
@@ -88,7 +120,7 @@ class DockerTestCase(unittest.TestCase):
 
     def failed(self) -> bool:
         """Whether this test has failed so far."""
-        return _troubles(self._result) > self._troubles_before
+        return self._failed
 
     def leave(self, artefacts: Artefacts) -> None:
         """Write what tells how the test ended; a class that has more to tell adds it."""
@@ -98,38 +130,106 @@ class DockerTestCase(unittest.TestCase):
         artefacts.containers(self.docker, sorted(ids))
 
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
-        self._result, self._troubles_before = result, _troubles(result)
         ending.end_if_told()
+        if result is None:
+            result = self.defaultTestResult()
+            result.startTestRun()
+            try:
+                return self.run(result)
+            finally:
+                result.stopTestRun()
+        self._failed = self._told = False
+        self._artefacts = None
+        self.__dict__.pop("state_root", None)  # of an earlier run of the same test
+        # It is a result in all that unittest does with one.
+        watched: Any = WatchedResult(result, self._on_trouble, self._where)
         try:
-            return super().run(result)
+            super().run(watched)
         except KeyboardInterrupt:
             self.doCleanups()  # unittest itself would leave them
             raise
+        finally:
+            self._end_state_root()
+        return result
+
+    def debug(self) -> None:
+        try:
+            super().debug()
+        except unittest.SkipTest:
+            self.doCleanups()
+            raise
+        except BaseException:
+            self._failed = True
+            self.doCleanups()  # unittest itself would leave them
+            raise
+        finally:
+            self._end_state_root()
 
     def doCleanups(self) -> None:
         if self.failed() or runner.keeps():
-            self._leave_artefacts()
-        super().doCleanups()
+            self._tell_artefacts()
+        elif self._expects_failure():
+            self._leave_artefacts()  # whether that came is told when all is gone
+        self._is_cleaning_up = True
+        try:
+            super().doCleanups()
+        finally:
+            self._is_cleaning_up = False
+
+    def _on_trouble(self) -> None:
+        self._failed = True
+        if self._is_cleaning_up or self._artefacts is not None:
+            self._tell_artefacts()
+
+    def _where(self) -> str:
+        return f"see {self.state_root.directory}" if hasattr(self, "state_root") else "it has no artefacts yet"
+
+    def _expects_failure(self) -> bool:
+        """Whether it is an `unittest.expectedFailure`: then it fails when it succeeds."""
+        mark = "__unittest_expecting_failure__"
+        return bool(getattr(self, mark, False) or getattr(getattr(self, self._testMethodName), mark, False))
+
+    def _tell_artefacts(self) -> None:
+        """Leave artefacts and say where, once."""
+        self._leave_artefacts()
+        if self._artefacts is not None and not self._told:
+            self._told = True
+            sys.stderr.write(_see(self.id(), self._artefacts))
 
     def _leave_artefacts(self) -> None:
+        if self._artefacts is not None:
+            return
         if not hasattr(self, "state_root"):
-            return  # skipped, or failed before there was anything
-        artefacts = Artefacts(self.state_root.directory)
+            if not self.failed():
+                return  # skipped
+            self.state_root = stateroot.create(folder_name(self.id()))
+        directory = self.state_root.directory
+        if not os.access(directory, os.W_OK | os.X_OK):  # a container has made it another user's
+            beside = stateroot.create(folder_name(self.id()))
+            directory = beside.keep(self.id())
+        artefacts = self._artefacts = Artefacts(directory)
         artefacts.attempt("artefacts", lambda: self.leave(artefacts))
-        files = "".join(f"\n  {name}" for name in artefacts.files())
-        sys.stderr.write(f"\n{self.id()}: see {self.state_root.directory}{files}\n")
 
     def _end_state_root(self) -> None:
+        """Last of all, after every clean-up: each may fail, and then the directory is wanted."""
+        if not hasattr(self, "state_root"):
+            return
         if self.failed():
-            self.state_root.keep()
-        else:
+            self.state_root.keep(self.id())
+        elif not runner.keeps():
             self.state_root.remove()
 
 
 class ServicesTestCase(DockerTestCase):
-    """A test that finds PostgreSQL and Redis empty. `layout` says what the database is like."""
+    """A test that finds PostgreSQL and Redis empty. `layout` says what the database is like.
+
+    Empty means: as its template was made, so that a test may create its tables each time it runs. A class names tables
+    that stay as they are in `keep_tables`, and tables that stay and lose their rows in `empty_tables`.
+    """
 
     layout: ClassVar[Layout] = postgres.PLAIN
+    keep_tables: ClassVar[Collection[str]] = ()
+    empty_tables: ClassVar[Collection[str]] = ()
 
     services: Services
     database: Database
@@ -137,11 +237,38 @@ class ServicesTestCase(DockerTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.services = services.shared(self.layout)
-        self.services.empty()
+        self.services.reset(self.keep_tables, self.empty_tables)
         self.database = self.services.database
         # `Any`: redis-py annotates replies as unions of everything, differently in each release.
         self.redis: Any = self.services.redis.client()
         self.addCleanup(self.redis.close)
+        self._reachable: dict[str, Reachable] = {}
+
+    def start_container(self, image: str, **settings: Unpack[Settings]) -> Container:
+        """As `container.start`; taken away at the end of the test.
+
+        On a network of the test's own it reaches PostgreSQL at `postgres.test:5432` and Redis at `redis.test:6379`.
+        """
+        chosen = {**(settings.get("host_config") or {}), **settings}
+        name = chosen.get("network") or chosen.get("network_mode")
+        mine = next((each for each in self._networks if each.name == name), None)
+        if mine is not None:
+            names, given = self.reachable_on(mine).extra_hosts, chosen.get("extra_hosts") or {}
+            if isinstance(given, Mapping):
+                settings["extra_hosts"] = {**names, **given}
+            else:
+                settings["extra_hosts"] = [*given, *(f"{name}:{address}" for name, address in names.items())]
+            host = {each: value for each, value in (settings.get("host_config") or {}).items() if each != "extra_hosts"}
+            settings["host_config"] = host
+        return super().start_container(image, **settings)
+
+    def reachable_on(self, network: Network) -> Reachable:
+        """What a program in a container on `network` is given to reach the services: names and a DSN."""
+        if network.name not in self._reachable:
+            until = ExitStack()
+            self.at_end(until.close)
+            self._reachable[network.name] = reachable.on(network, self.services, until)
+        return self._reachable[network.name]
 
     def fresh_database(self) -> Database:
         """One more database, which no test has used; dropped at the end of the test."""
@@ -165,11 +292,55 @@ class ServicesTestCase(DockerTestCase):
         servers = (self.services.postgres.container, self.services.redis.container)
         artefacts.containers(self.docker, [each.container_id for each in servers])
         artefacts.tables(self.database)
-        artefacts.streams(self.services.redis)
+        artefacts.redis(self.services.redis)
 
 
-def _troubles(result: unittest.TestResult | None) -> int:
-    return 0 if result is None else len(result.failures) + len(result.errors)
+@dataclass(frozen=True)
+class _Failing:
+    """A container of which only a failure ends a wait: what it was to do it may have done."""
+
+    container: Container
+
+    def why_ended(self) -> str | None:
+        from docker.errors import NotFound
+
+        ended = self.container.why_ended()
+        try:
+            return None if ended is None or self.container.exit_code() == 0 else ended
+        except NotFound:
+            return ended
+
+    def last_words(self) -> str:
+        return self.container.last_words()
+
+
+def leave_of_run(name: str) -> str:
+    """Leave artefacts of what failed outside of a test, and keep them; a text that says where they are."""
+    root = stateroot.create(folder_name(name))
+    artefacts = Artefacts(root.directory)
+
+    def containers() -> None:
+        client = daemon.client()
+        mine = {"label": f"{PREFIX}run={runner.current().run}"}
+        artefacts.containers(client, [each["Id"] for each in client.containers(all=True, filters=mine)])
+
+    artefacts.attempt("containers", containers)
+    for database in services.databases():
+        artefacts.tables(database)
+    for store in services.stores():
+        artefacts.redis(store)
+    root.keep(name)
+    return _see(name, artefacts)
+
+
+def _see(name: str, artefacts: Artefacts) -> str:
+    below = "".join(f"\n  {each}" for each in [*artefacts.files(), *artefacts.unnoted])
+    return f"\n{name}: see {artefacts.directory}{below}\n"
+
+
+def folder_name(test_id: str) -> str:
+    """The name of a test as the beginning of a folder's name: module, class and method."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", test_id)[-150:].lstrip("-.")
 
 
 def short_name(test_id: str) -> str:

@@ -40,6 +40,9 @@ class RuntimeTestCase(ServicesTestCase):
     """A test with a game network, a directory for games, a Lobby and, once started, a Runtime Manager."""
 
     layout = postgres.RUNTIME_MANAGER
+    # Migrating anew for each test would take longer than most tests.
+    keep_tables = ("schema_migrations",)
+    empty_tables = postgres.EVERY_TABLE
 
     engine: ClassVar[EngineImage]
 

@@ -97,6 +97,8 @@ def build(client: "APIClient", base: Base) -> None:
         )
     with tempfile.TemporaryDirectory(prefix="rtm-base-") as scratch:
         root = Path(scratch) / "root"
+        root.mkdir()
+        root.chmod(0o755)
         with step(f"{base.name} image: downloading Debian packages"):
             packages = [each for each in apt.download(base.packages, Path(scratch) / "apt") if base.unpacks(each)]
         with step(f"{base.name} image: unpacking {len(packages)} packages"):
@@ -109,7 +111,10 @@ def build(client: "APIClient", base: Base) -> None:
 
 def _unpack(packages: Sequence[Path], root: Path) -> None:
     for directory in ("bin", "sbin", "lib", "lib64"):
-        (root / "usr" / directory).mkdir(parents=True)
+        made = root / "usr" / directory
+        made.mkdir(parents=True)
+        for each in (made.parent, made):
+            each.chmod(0o755)  # whatever the umask says
         (root / directory).symlink_to(f"usr/{directory}")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda package: _unpack_one(package, root), packages))
@@ -128,8 +133,10 @@ def _add_users(users: Mapping[str, int], root: Path) -> None:
     masters = root / "usr" / "share" / "base-passwd"
     passwd = "".join(f"{name}:x:{number}:{number}::/nonexistent:/bin/sh\n" for name, number in users.items())
     group = "".join(f"{name}:x:{number}:\n" for name, number in users.items())
-    (root / "etc" / "passwd").write_text((masters / "passwd.master").read_text() + passwd)
-    (root / "etc" / "group").write_text((masters / "group.master").read_text() + group)
+    for name, text in (("passwd", passwd), ("group", group)):
+        file = root / "etc" / name
+        file.write_text((masters / f"{name}.master").read_text() + text)
+        file.chmod(0o644)  # whatever the umask says: servers look up their own user
 
 
 def _import(client: "APIClient", root: Path, tag: str) -> None:

@@ -15,6 +15,8 @@ from harness.progress import step
 from harness.runs.runner import PREFIX
 
 if TYPE_CHECKING:
+    from tarfile import TarInfo
+
     from docker import APIClient
 
 #: The label with the hash of all that an image is made of.
@@ -39,7 +41,7 @@ class Recipe:
         digest = hashlib.sha256(base.encode())
         for path in self._files():
             name = path.relative_to(self.folder)
-            digest.update(f"\0{name}\0{path.stat().st_mode & 0o111}\0".encode() + path.read_bytes())
+            digest.update(f"\0{name}\0{_mode(path) & 0o111}\0".encode() + path.read_bytes())
         return digest.hexdigest()[:24]
 
     def is_current(self, client: "APIClient", base: str, tag: str) -> bool:
@@ -78,9 +80,22 @@ class Recipe:
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
             for path in self._files():
-                archive.add(path, str(path.relative_to(self.folder)))
+                archive.add(path, str(path.relative_to(self.folder)), filter=_independent)
         packed.seek(0)
         return packed
+
+
+def _mode(path: Path) -> int:
+    """The mode of a file in an image: what a checkout made under umask 077 lacks, everybody in an image has."""
+    return 0o755 if path.stat().st_mode & 0o100 else 0o644
+
+
+def _independent(entry: "TarInfo") -> "TarInfo":
+    """An entry of a context, without what depends on the checkout: whose it is, and who else may read it."""
+    entry.mode = 0o755 if entry.mode & 0o100 else 0o644
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    return entry
 
 
 def inspect(client: "APIClient", image: str) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,7 +39,11 @@ class Started:
 
 def state_directory() -> Path:
     """Where the daemon's log and pid are kept; made when missing."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    try:
+        home = Path.home()
+    except RuntimeError:  # neither HOME nor an entry of the user's
+        home = Path(tempfile.gettempdir()) / f"home-{os.getuid()}"
+    base = os.environ.get("XDG_STATE_HOME") or home / ".local" / "state"
     directory = Path(base) / "runtime-manager"
     directory.mkdir(parents=True, exist_ok=True)
     return directory

@@ -1,31 +1,32 @@
 """What this machine has and lacks for the harness: one check a line, each with its remedy.
 
 Nothing is installed, started or built; a network is made and removed again, since only that shows whether
-bridge networks work here.
+bridge networks work here. It needs the standard library alone, on a machine where the three packages are missing, too.
 """
 
 import grp
-import importlib.util
 import os
 import platform
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from harness import daemon
+from harness import daemon, packages
 from harness.errors import HarnessError
 from harness.machine import apt
+from harness.machine.asking import TIMEOUT_S, NoAnswer, ask
 from harness.machine.up import missing_programs, remedy
+from harness.runs import runner
 
 #: Images and containers of a run take about 1 GB.
 FREE_DISK_BYTES = 2 << 30
 
 #: Docker Engine 20.10, the oldest that this is tried with.
 OLDEST_API = (1, 41)
-
-PACKAGES = ("docker", "psycopg", "psycopg_pool", "redis")
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,24 @@ def examine() -> Iterator[Check]:
     yield Check("Linux", sys.platform == "linux", system, "run it in a Linux machine or virtual machine")
     python = sys.version_info[:2] >= (3, 11)
     yield Check("Python", python, f"{platform.python_version()}", "make venv PYTHON=/path/to/python3.11")
-    packages = _python_packages()
-    yield packages
+    yield _python_packages()
+    sdk = packages.why_unusable("docker") is None
     if not daemon.configured_host():
         yield _programs()
         yield _access()
-    if packages.ok:
-        answering = _answering()
-        yield answering
-        if answering.ok:
-            yield from (_api_version(), _bridge_network(), _disk())
+    answering = _answering(sdk)
+    yield answering
+    if answering.ok:
+        yield from (_api_version(), _bridge_network(), _disk())
+    if sdk:
         yield from _images(answering.ok)
+    else:
+        yield Check("images", False, "not looked at: that needs the Python packages", "python -m harness up")
 
 
 def _python_packages() -> Check:
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    detail = f"missing: {', '.join(missing)}" if missing else ", ".join(PACKAGES)
-    return Check("Python packages", not missing, detail, "make venv, then .venv/bin/python -m harness doctor")
+    reason = packages.why_unusable(*packages.NEEDED)
+    return Check("Python packages", reason is None, reason or ", ".join(packages.NEEDED), "make venv, or as it says")
 
 
 def _programs() -> Check:
@@ -82,14 +84,37 @@ def _access() -> Check:
     return Check("access", os.geteuid() == 0 or member or os.access(socket, os.W_OK), detail, remedy())
 
 
-def _answering() -> Check:
-    reason = daemon.why_unavailable()
+def _answering(sdk: bool) -> Check:
+    """By the SDK where it is there: that reads config.json and certificates as tests will."""
+    if sdk:
+        reason = daemon.why_unavailable()
+    else:
+        try:
+            _ask("GET", "/version")
+            reason = None
+        except NoAnswer as error:
+            reason = str(error)
     fix = "check the address in the environment" if daemon.configured_host() else remedy()
-    return Check("Docker daemon", reason is None, reason or f"answers at {daemon.host()}", fix)
+    return Check("Docker daemon", reason is None, reason or f"answers at {_address()}", fix)
+
+
+def _address() -> str:
+    return daemon.configured_host() or daemon.LOCAL_SOCKET
+
+
+def _ask(method: str, path: str, body: object = None) -> Any:
+    """What the daemon answers; raises NoAnswer. By the SDK where it is there: it knows more kinds of addresses."""
+    if packages.why_unusable("docker") is not None:
+        return ask(_address(), method, path, body)
+    client = daemon.client()
+    answer = client.request(method, f"{client.base_url}{path}", json=body, timeout=TIMEOUT_S)
+    if not answer.ok:
+        raise NoAnswer(answer.text.strip())
+    return answer.json() if answer.text.strip() else None
 
 
 def _api_version() -> Check:
-    version = daemon.client().version()
+    version = _ask("GET", "/version")
     known = tuple(int(part) for part in version["ApiVersion"].split("."))
     detail = f"{version['ApiVersion']} (Docker Engine {version['Version']})"
     oldest = ".".join(map(str, OLDEST_API))
@@ -97,23 +122,21 @@ def _api_version() -> Check:
 
 
 def _bridge_network() -> Check:
-    from docker.errors import APIError
-
-    from harness.fixtures import network
-
+    labels = runner.current().labels()  # a run that is killed here leaves it for the next to sweep
     try:
-        network.create().remove()
-    except APIError as error:
-        cause = str(error.explanation)
-        return Check("bridge networks", False, cause, "install iptables and run as root outside of a container")
+        made = _ask("POST", "/networks/create", {"Name": f"rtm-it-{secrets.token_hex(5)}", "Labels": labels})
+        _ask("DELETE", f"/networks/{made['Id']}")
+    except NoAnswer as error:
+        return Check("bridge networks", False, str(error), "install iptables and run as root outside of a container")
     return Check("bridge networks", True, "one was made and removed")
 
 
 def _disk() -> Check:
-    root = Path(daemon.client().info()["DockerRootDir"])
-    if not root.is_dir():
-        return Check("free disk", True, f"{root} is not on this machine: not looked at")
-    free = shutil.disk_usage(root).free
+    root = Path(_ask("GET", "/info")["DockerRootDir"])
+    try:
+        free = shutil.disk_usage(root).free
+    except OSError:
+        return Check("free disk", True, f"{root} is not on this machine, or closed to this user: not looked at")
     detail = f"{free / 1e9:.0f} GB at {root}"
     return Check("free disk", free >= FREE_DISK_BYTES, detail, f"free {FREE_DISK_BYTES / 1e9:.0f} GB there")
 

@@ -78,7 +78,8 @@ class Runner:
             return True
         if self.pid_namespace != here.pid_namespace:
             return False
-        return process_start_time(self.pid) != self.start_time
+        started = process_start_time(self.pid)
+        return started != self.start_time and not (started is None and _is_hidden(self.pid))
 
 
 def keeps() -> bool:
@@ -100,6 +101,19 @@ def _identity(pid: int) -> Runner:
     # From the rest and not by chance: two threads that ask first at the same time get the same answer.
     run = hashlib.sha256(repr((machine, boot, pid_namespace, pid, start_time)).encode()).hexdigest()[:12]
     return Runner(run, machine, boot, pid_namespace, pid, start_time, "yes" if keeps() else "no")
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is a process that this user may not see, as /proc with `hidepid` shows none of another user's."""
+    if Path(f"/proc/{pid}").exists():
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        return False
+    return False
 
 
 def process_start_time(pid: int) -> int | None:

@@ -56,6 +56,25 @@ def sweep(kept: bool = False) -> Swept:
     return _sweep(daemon.client(), lambda by: by.is_gone() and (kept or by.kept != "yes"))
 
 
+def kept() -> dict[str, list[str]]:
+    """What RTM_IT_KEEP=1 kept of ended runs, by run: containers, networks, directories; raises DaemonUnavailable."""
+    client = daemon.client()
+    ours = {"label": f"{PREFIX}run"}
+    found: dict[str, list[str]] = {}
+    for each in client.containers(all=True, filters=ours):
+        _note(found, Runner.from_labels(each.get("Labels") or {}), each["Names"][0].lstrip("/"))
+    for each in client.networks(filters=ours):
+        _note(found, Runner.from_labels(each.get("Labels") or {}), each["Name"])
+    for directory in stateroot.directories():
+        _note(found, stateroot.owner(directory), str(directory))
+    return found
+
+
+def _note(found: dict[str, list[str]], by: Runner | None, name: str) -> None:
+    if by is not None and by.kept == "yes" and by.is_gone():
+        found.setdefault(by.run, []).append(name)
+
+
 def sweep_own() -> Swept:
     """Take away what this run still has."""
     mine = runner.current()

@@ -1,12 +1,14 @@
 """The command line: one line for a failure, and the exit code."""
 
 import io
+import tempfile
 import unittest
 from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
 from harness import cli
 from harness.errors import MachineNotReady
+from harness.fixtures import stateroot
 from harness.machine.doctor import Check
 
 
@@ -35,6 +37,26 @@ class CommandLineTest(unittest.TestCase):
         with mock.patch("harness.machine.up.up", side_effect=MachineNotReady("no daemon: do this")):
             code, _, errors = self.run_command("up")
         self.assertEqual((code, errors), (1, "harness: no daemon: do this\n"))
+
+    def test_what_was_kept_is_listed_and_removed(self) -> None:
+        states = self.enterContext(tempfile.TemporaryDirectory())
+        self.enterContext(mock.patch.dict("os.environ", {"RTM_IT_STATE_DIR": states}))
+        self.enterContext(mock.patch("harness.daemon.why_unavailable", return_value="none"))
+        one, other = stateroot.create("one"), stateroot.create("other")
+        one.keep("shop.Shop.test_one")
+        other.keep("shop.Shop.test_other")
+        code, out, _ = self.run_command("kept")
+        self.assertEqual(code, 0)
+        self.assertRegex(out, f"{one.directory}  shop.Shop.test_one\n.*{other.directory}  shop.Shop.test_other\n")
+        self.assertEqual(self.run_command("kept", "--remove", "/elsewhere")[0], 1)
+        self.assertEqual(self.run_command("kept", str(one.directory))[0], 2)
+        self.assertEqual(
+            self.run_command("kept", "--remove", str(one.directory))[:2], (0, f"removed {one.directory}\n")
+        )
+        self.assertTrue(other.directory.exists())
+        code, _, errors = self.run_command("kept", "--remove")
+        self.assertEqual((code, other.directory.exists()), (0, False))
+        self.assertIn("containers and networks are not looked for: none", errors)
 
     def test_every_command_says_what_it_does(self) -> None:
         for name, command in cli.COMMANDS.items():

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 import unittest
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -16,6 +17,7 @@ from harness.errors import HarnessError, ImageUnavailable, WaitFailed
 from harness.fixtures import container, network, stateroot
 from harness.runs import flag
 from harness.runs.sweep import sweep
+from harness.waiting import wait_until
 
 IMAGE = ""
 
@@ -90,6 +92,48 @@ class ContainerTest(unittest.TestCase):
 
     def test_its_end_can_be_waited_for(self) -> None:
         self.assertEqual(self.start("exit 5").wait_for_exit(), 5)
+
+    def test_every_wait_ends_with_the_container_and_shows_its_log(self) -> None:
+        """Also when it is removed meanwhile, and also a wait that knows nothing of containers but its probe."""
+        ended = self.start("echo all is lost; exit 3", ports=[6379])
+        gone = self.start("sleep 60", ports=[6379])
+        gone.remove()
+        waits: dict[str, Callable[[container.Container], object]] = {
+            "port": lambda each: each.wait_for_port(6379),
+            "http": lambda each: each.wait_for_http(6379),
+            "log": lambda each: each.wait_for_log("never"),
+            "wait_until": lambda each: each.wait_until("it", lambda: False),
+            "exported, by the log": lambda each: wait_until("it", lambda: "never" in each.logs()),
+            "exported, by name": lambda each: wait_until("it", lambda: False, watch=[each]),
+        }
+        for name, wait in waits.items():
+            with self.subTest(name):
+                began = time.monotonic()
+                with self.assertRaisesRegex(WaitFailed, r"(?s)ended with exit code 3.*all is lost"):
+                    wait(ended)
+                with self.assertRaisesRegex(WaitFailed, f"container {gone.container_id[:12]} is gone"):
+                    wait(gone)
+                self.assertLess(time.monotonic() - began, container.READY_TIMEOUT_S)
+        with self.assertRaisesRegex(WaitFailed, "is gone"):
+            gone.wait_for_exit()
+
+    def test_a_wait_for_a_container_that_removes_itself_ends_too(self) -> None:
+        started = self.start("sleep 0.3; exit 3", auto_remove=True)
+        with self.assertRaisesRegex(WaitFailed, "is gone|ended with exit code 3"):
+            started.wait_for_log("never")
+
+    def test_a_mount_of_what_is_not_there_is_refused_and_makes_nothing(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            nowhere = Path(folder, "nowhere")
+            with self.assertRaisesRegex(Exception, "nowhere"):
+                self.start("true", mounts=[container.Mount(nowhere, "/d")])
+            self.assertFalse(nowhere.exists())
+
+    def test_a_wait_for_its_end_in_vain_shows_its_log(self) -> None:
+        started = self.start("echo still busy; sleep 60")
+        started.wait_for_log("still busy")
+        with self.assertRaisesRegex(WaitFailed, r"(?s)0\.1 s for the end of .*it runs.*still busy"):
+            started.wait_for_exit(timeout_s=0.1)
 
     def test_removing_twice_is_removing_once(self) -> None:
         started = self.start("sleep 60")

@@ -19,8 +19,8 @@ class GuideTest(unittest.TestCase):
     def test_every_example_passes_as_it_stands(self) -> None:
         flag.check()
         examples = _EXAMPLE.findall((ROOT / "docs" / "harness.md").read_text())
+        self.assertGreaterEqual(len(examples), 6)
         tests = sum(example.count("    def test_") for example in examples)
-        self.assertGreaterEqual(tests, 6)
         project = Path(self.enterContext(tempfile.TemporaryDirectory()))
         for number, example in enumerate(examples):
             (project / f"test_example_{number}.py").write_text(example)
@@ -34,6 +34,16 @@ class GuideTest(unittest.TestCase):
         )
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertIn(f"Ran {tests} tests", run.stderr)
+        again = subprocess.run(
+            [sys.executable, "-m", "unittest", "test_example_0", "test_example_0"],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "RTM_INTEGRATION": "require"},
+            cwd=project,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertEqual(again.returncode, 0, again.stderr)
+        self.assertIn("Ran 2 tests", again.stderr)
 
     def test_the_first_example_has_a_test_case_of_ten_lines(self) -> None:
         first = _EXAMPLE.findall((ROOT / "docs" / "harness.md").read_text())[0]

@@ -1,5 +1,6 @@
 """The Lobby stand-in answers everything with 200, and ends when told."""
 
+import http.client
 import unittest
 import urllib.request
 
@@ -12,6 +13,18 @@ class LobbyTest(unittest.TestCase):
             for path in ("/api/v1/internal/games/g1", "/"):
                 with urllib.request.urlopen(lobby.base_url + path, timeout=5) as answer:
                     self.assertEqual((answer.status, answer.read()), (200, b"{}"))
+
+    def test_any_request_is_answered_with_or_without_a_body_on_one_connection(self) -> None:
+        with Lobby() as lobby:
+            connection = http.client.HTTPConnection(lobby.base_url.removeprefix("http://"), timeout=5)
+            self.addCleanup(connection.close)
+            for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"):
+                for body in (None, b'{"a": 1}', iter([b"in ", b"chunks"])):
+                    with self.subTest(method, body=body):
+                        connection.request(method, "/x", body)
+                        answer = connection.getresponse()
+                        said = b"" if method == "HEAD" else b"{}"
+                        self.assertEqual((answer.status, answer.read()), (200, said))
 
     def test_after_close_nobody_listens(self) -> None:
         with Lobby() as lobby:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import unittest
 from dataclasses import replace
+from unittest import mock
 
 from harness.runs import runner
 
@@ -43,6 +44,13 @@ class RunnerTest(unittest.TestCase):
         ended = replace(self.here, start_time=self.here.start_time - 1)
         self.assertFalse(replace(ended, pid_namespace="another").is_gone())
         self.assertFalse(replace(ended, machine="another", boot="another").is_gone())
+
+    def test_a_process_that_this_user_may_not_see_is_not_gone(self) -> None:
+        """/proc mounted with hidepid shows nothing of other users; a signal tells that there is something."""
+        hidden = replace(self.here, pid=2**22 + 1)
+        self.assertTrue(hidden.is_gone())
+        with mock.patch("os.kill", side_effect=PermissionError):
+            self.assertFalse(hidden.is_gone())
 
     def test_a_forked_child_has_an_identity_of_its_own(self) -> None:
         read, write = os.pipe()

@@ -20,6 +20,29 @@ class StateRootTest(unittest.TestCase):
         self.assertTrue(root.keep().is_dir())
         self.assertIsNone(stateroot.owner(root.directory))
 
+    def test_what_was_kept_is_listed_with_its_test_until_it_is_removed(self) -> None:
+        root, other = stateroot.create("mine"), stateroot.create("other")
+        root.keep("shop.Shop.test_it")
+        self.assertEqual(
+            [(each.directory, each.why) for each in stateroot.kept()], [(root.directory, "shop.Shop.test_it")]
+        )
+        root.remove()
+        self.assertEqual(stateroot.kept(), [])
+        self.assertEqual(stateroot.directories(), [other.directory])
+
+    def test_one_without_a_record_is_listed_when_it_is_old(self) -> None:
+        lost = stateroot.base_directory() / "lost"
+        lost.mkdir()
+        self.assertEqual(stateroot.kept(), [])
+        os.utime(lost, (1, 1))
+        self.assertEqual([each.directory for each in stateroot.kept()], [lost])
+
+    def test_the_umask_does_not_close_it_to_containers(self) -> None:
+        self.addCleanup(os.umask, os.umask(0o077))
+        root = stateroot.create()
+        for directory in (root.directory, root.games, root.logs):
+            self.assertEqual(directory.stat().st_mode & 0o777, 0o755)
+
     def test_two_of_one_name_are_two(self) -> None:
         self.assertNotEqual(stateroot.create("a").directory, stateroot.create("a").directory)
 

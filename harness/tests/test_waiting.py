@@ -2,9 +2,11 @@
 
 import time
 import unittest
+from collections.abc import Callable
+from typing import Any
 
 from harness.errors import WaitFailed
-from harness.waiting import wait_until
+from harness.waiting import looks_at, wait_until
 
 
 class WaitTest(unittest.TestCase):
@@ -35,3 +37,56 @@ class WaitTest(unittest.TestCase):
         with self.assertRaisesRegex(WaitFailed, "waited for the moon: it is cloudy"):
             wait_until("the moon", lambda: False, hopeless=lambda: "it is cloudy")
         self.assertLess(time.monotonic() - began, 1)
+
+
+class Box:
+    """Something that may end, as a container does."""
+
+    def __init__(self) -> None:
+        self.ended = ""
+
+    def log(self) -> str:
+        looks_at(self)
+        return "its log"
+
+    def why_ended(self) -> str | None:
+        return self.ended or None
+
+    def last_words(self) -> str:
+        return "  its last words"
+
+
+class WatchTest(unittest.TestCase):
+    def fails(self, probe: Callable[[], object], **how: Any) -> str:
+        with self.assertRaises(WaitFailed) as failed:
+            wait_until("the moon", probe, **how)
+        return str(failed.exception)
+
+    def test_it_ends_when_what_the_probe_looks_at_ends_and_shows_its_last_words(self) -> None:
+        box = Box()
+        box.ended = "the box ended"
+        self.assertRegex(self.fails(lambda: "moon" in box.log()), "(?s)for the moon: the box ended.*its last words")
+
+    def test_a_wait_in_vain_shows_the_last_words_of_what_runs_on(self) -> None:
+        box = Box()
+        self.assertRegex(self.fails(lambda: "moon" in box.log(), timeout_s=0.05), "(?s)waited 0.05 s.*its last words")
+
+    def test_what_is_to_be_watched_may_be_named(self) -> None:
+        box = Box()
+        box.ended = "the box ended"
+        self.assertIn("the box ended", self.fails(lambda: False, watch=[box]))
+
+    def test_what_comes_with_the_end_is_not_missed(self) -> None:
+        box = Box()
+        answers = iter([False, True])
+
+        def probe() -> bool:
+            box.ended = "the box ended"
+            box.log()
+            return next(answers)
+
+        self.assertTrue(wait_until("the moon", probe))
+
+    def test_what_no_probe_looks_at_is_not_watched(self) -> None:
+        Box().log()
+        self.assertNotIn("last words", self.fails(lambda: False, timeout_s=0.01))

@@ -189,7 +189,7 @@ def _keep(platform: Platform, report: Report) -> Path:
     (directory / KEPT).touch()
     artefacts = Artefacts(directory)
     artefacts.tables(platform.database)
-    artefacts.streams(platform.store)
+    artefacts.redis(platform.store)
     artefacts.attempt(
         "containers", lambda: artefacts.containers(platform.docker, [each["Id"] for each in platform.ours()])
     )

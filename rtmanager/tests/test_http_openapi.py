@@ -34,7 +34,7 @@ try:
 
     from rtmanager.tests.openapi_replay import Case, Replay, example_faults
 except ImportError as missing:
-    raise unittest.SkipTest(f"{missing}: it comes with the dev extra, pip install -e '.[dev]'") from missing
+    raise unittest.SkipTest(f"{missing}: it comes with the extra dev: make tools") from missing
 
 IMAGE = b'{"image_ref": "galaxy/game:1.0.1"}'
 READS_OF_A_GAME = ("internalGetRuntime", "internalGetRuntimeHealth", "internalListRuntimeOperations")

@@ -1,0 +1,117 @@
+"""How the base classes learn that something failed, under any runner: from what is told to its result.
+
+unittest tells a result of each failure and error at the moment it happens. What a result does with it is the runner's
+business: unittest's own keeps lists, pytest's and the IDEs' do not. So nothing is read from a result. The one of a
+test is wrapped, and failures outside of tests (of `setUpClass`, `setUpModule` and what they clean up) are seen by a
+method that is put before the runner's `addError`, or by a hook where pytest is the runner.
+"""
+
+import sys
+import unittest
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+#: What a result is told when a test fails.
+_TROUBLES = ("addError", "addFailure", "addSubTest", "addUnexpectedSuccess")
+
+
+class WatchedResult:
+    """The runner's result, which may be of any class, with an ear for what goes wrong in one test."""
+
+    _result: Any
+    _on_trouble: Callable[[], None]
+    _where: Callable[[], str]
+
+    def __init__(self, result: Any, on_trouble: Callable[[], None], where: Callable[[], str]) -> None:
+        """`on_trouble` is called after each failure; `where` its artefacts will be, a subtest's failure notes."""
+        self.__dict__.update(_result=result, _on_trouble=on_trouble, _where=where)
+
+    def __getattr__(self, name: str) -> Any:
+        # unittest asks by `hasattr` what a result can do: it can do what the runner's can.
+        found = getattr(self._result, name)
+        return self._hearing(name, found) if name in _TROUBLES else found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._result, name, value)
+
+    def _hearing(self, name: str, method: Callable[..., object]) -> Callable[..., object]:
+        def told(*arguments: Any) -> object:
+            if name == "addSubTest":
+                if arguments[-1] is None:
+                    return method(*arguments)
+                # The test goes on, and what it prints at its end is not with this failure under every runner.
+                arguments[-1][1].add_note(self._where())
+            answer = method(*arguments)
+            self._on_trouble()
+            return answer
+
+        return told
+
+
+def watch_run(leave: Callable[[str], str]) -> None:
+    """From now on, call `leave` for each failure outside of a test, with a name for it.
+
+    It returns a text for a person, which goes to where the runner shows it. To be called while the runner runs.
+    """
+    for frame in _frames():
+        result = frame.f_locals.get("result")
+        if callable(getattr(result, "addError", None)) and not isinstance(result, WatchedResult):
+            _watch_result(result, leave)
+            return
+        item = frame.f_locals.get("item")
+        plugins = getattr(getattr(item, "config", None), "pluginmanager", None)
+        if plugins is not None:
+            if not plugins.has_plugin(_PytestHooks.__module__):
+                plugins.register(_PytestHooks(leave), _PytestHooks.__module__)
+            return
+
+
+def _frames() -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _watch_result(result: Any, leave: Callable[[str], str]) -> None:
+    original = result.addError
+    if getattr(original, "is_watched", False):
+        return
+
+    def add_error(test: Any, *arguments: Any) -> object:
+        answer = original(test, *arguments)
+        # A test hears of its own failures; what has no class is the stand-in for a module or a class.
+        if not isinstance(test, unittest.TestCase):
+            sys.stderr.write(leave(_name(test)))
+        return answer
+
+    add_error.is_watched = True  # type: ignore[attr-defined]
+    result.addError = add_error
+
+
+def _name(stand_in: Any) -> str:
+    """`setUpClass (tests.test_shop.Shop)` as `tests.test_shop.Shop.setUpClass`."""
+    what, _, where = str(stand_in.id() if hasattr(stand_in, "id") else stand_in).partition(" (")
+    return f"{where.rstrip(')')}.{what}" if where else what
+
+
+class _PytestHooks:
+    """A pytest plugin, registered in a run of pytest's."""
+
+    def __init__(self, leave: Callable[[str], str]) -> None:
+        self._leave = leave
+        self._seen: list[BaseException] = []
+
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
+        """What fails before or after a test is of its class or module."""
+        if call.excinfo is None or call.when not in ("setup", "teardown"):
+            return
+        error = call.excinfo.value
+        if isinstance(error, unittest.SkipTest) or type(error).__name__ == "Skipped":
+            return
+        if any(error is each for each in self._seen):
+            return  # pytest raises the error of a class or a module again for each test
+        self._seen.append(error)
+        where = item.nodeid.replace("/", ".").replace("::", ".")
+        item.add_report_section(call.when, "artefacts", self._leave(f"{where}.{call.when}"))

@@ -1,0 +1,299 @@
+"""Any runner: each failure, wherever it is, has artefacts and says where; and the output is the runner's.
+
+Each run is a process of its own, on a project in a folder of its own, as a user's is.
+"""
+
+import glob
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from harness.runs import flag
+
+ROOT = Path(__file__).parents[2]
+
+PROJECT = """
+import os, unittest
+from harness import DockerTestCase, ServicesTestCase, start_services
+
+ASKED = os.environ.get("FAILS", "")
+#: Where this module fails, once, when all do.
+ASKED = globals().get("PLACE", ASKED)
+done = []
+
+def fails(where):
+    if where == ASKED and not done:
+        done.append(where)
+        raise ValueError("as asked in " + where)
+
+def setUpModule():
+    start_services()
+    fails("setUpModule")
+
+def tearDownModule():
+    fails("tearDownModule")
+
+class Shop(ServicesTestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.addClassCleanup(fails, "classCleanup")
+        fails("setUpClass")
+
+    @classmethod
+    def tearDownClass(cls):
+        fails("tearDownClass")
+        super().tearDownClass()
+
+    def setUp(self):
+        self.addCleanup(fails, "firstCleanup")
+        super().setUp()
+        self.addCleanup(fails, "cleanup")
+        self.redis.set("greeting", "hello")
+        fails("setUp")
+
+    def tearDown(self):
+        fails("tearDown")
+
+    def test_one(self):
+        self.redis.rpush("list", "a", "b")
+        fails("test")
+        for number in range(3):
+            with self.subTest(number=number):
+                if number == 1:
+                    fails("subTest")
+
+    @unittest.expectedFailure
+    def test_that_fails(self):
+        if ASKED != "unexpected success":
+            self.fail("as expected")
+
+    @unittest.skip("as told")
+    def test_that_is_skipped(self):
+        fails("never")
+"""
+
+#: Where a failure may be, and how the folder of its artefacts goes on after the module's name.
+PLACES = {
+    "setUpModule": "setUpModule",
+    "tearDownModule": "tearDownModule",
+    "setUpClass": "Shop.setUpClass",
+    "tearDownClass": "Shop.tearDownClass",
+    "classCleanup": "Shop.tearDownClass",
+    "setUp": "Shop.test_one",
+    "test": "Shop.test_one",
+    "subTest": "Shop.test_one",
+    "tearDown": "Shop.test_one",
+    "cleanup": "Shop.test_one",
+    "firstCleanup": "Shop.test_one",
+    "unexpected success": "Shop.test_that_fails",
+}
+
+
+class RunnersTest(unittest.TestCase):
+    def setUp(self) -> None:
+        flag.check()
+        self.project = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.states = self.project / "states"
+        (self.project / "test_shop.py").write_text(PROJECT)
+
+    def run_tests(self, *command: str, fails: str = "") -> subprocess.CompletedProcess[str]:
+        shutil.rmtree(self.states, ignore_errors=True)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "RTM_INTEGRATION": "require",
+            "RTM_IT_STATE_DIR": str(self.states),
+            "FAILS": fails,
+        }
+        return subprocess.run(
+            [sys.executable, "-m", *command],
+            env=environment,
+            cwd=self.project,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def kept(self) -> list[Path]:
+        return [each for each in self.states.iterdir() if not each.name.startswith(".")]
+
+    def assert_artefacts(self, run: subprocess.CompletedProcess[str], folder: str) -> Path:
+        """One folder is kept of that name; it holds the servers' logs, and its path is printed. The folder."""
+        told = run.stdout + run.stderr
+        kept = [each for each in self.kept() if each.name.startswith(folder)]
+        self.assertEqual(len(kept), 1, f"{folder}: {self.kept()}\n{told}")
+        self.assertIn(f"see {kept[0]}\n", told)
+        self.assertEqual(len(list((kept[0] / "containers").glob("rtm-it-*.log"))), 2, told)
+        return kept[0]
+
+    def one_module_for_each_place(self) -> None:
+        (self.project / "test_shop.py").unlink()
+        for number, place in enumerate(PLACES):
+            (self.project / f"test_{number}.py").write_text(f"PLACE = {place!r}\n{PROJECT}")
+
+    def test_wherever_a_failure_is_it_has_artefacts(self) -> None:
+        self.one_module_for_each_place()
+        run = self.run_tests("unittest")
+        self.assertEqual((run.returncode, run.stdout), (1, ""), run.stderr)
+        for number, (place, folder) in enumerate(PLACES.items()):
+            with self.subTest(place):
+                found = self.assert_artefacts(run, f"test_{number}.{folder}-")
+                if "." in folder and place not in ("setUpClass", "unexpected success"):
+                    self.assertIn('"hello"', (found / "keys" / "greeting.jsonl").read_text())
+                if place in ("test", "cleanup"):
+                    self.assertEqual((found / "keys" / "list.jsonl").read_text().splitlines()[1:], ['"a"', '"b"'])
+        self.assertEqual(len(self.kept()), len(PLACES), run.stderr)
+
+    def test_a_run_without_a_failure_says_nothing_and_leaves_nothing(self) -> None:
+        for how in ((), ("-b", "-f", "-c", "-k", "one")):
+            with self.subTest(how):
+                run = self.run_tests("unittest", *how)
+                self.assertEqual((run.returncode, run.stdout, self.kept()), (0, "", []), run.stderr)
+                self.assertRegex(run.stderr, r"\A[.sx]+\n-+\nRan \d tests? in [\d.]+s\n\nOK( \(.*\))?\n\Z")
+
+    def test_with_a_buffer_or_the_first_failure_only_a_failure_has_artefacts_too(self) -> None:
+        run = self.run_tests("unittest", "-b", "-f", fails="test")
+        self.assertEqual(run.returncode, 1, run.stderr)
+        self.assert_artefacts(run, "test_shop.Shop.test_one-")
+
+    @unittest.skipUnless(importlib.util.find_spec("pytest"), "pytest is not installed")
+    def test_under_pytest_too(self) -> None:
+        passes = self.run_tests("pytest", "-q", "-p", "no:cacheprovider")
+        self.assertEqual((passes.returncode, self.kept()), (0, []), passes.stdout)
+        self.one_module_for_each_place()
+        run = self.run_tests("pytest", "-q", "-p", "no:cacheprovider")
+        self.assertEqual(run.returncode, 1, run.stdout + run.stderr)
+        for number, (place, folder) in enumerate(PLACES.items()):
+            with self.subTest(place):
+                # What is outside of tests pytest reports with the test that comes next, or came before.
+                outside = ".test" not in folder
+                self.assert_artefacts(run, f"test_{number}.py.Shop.test" if outside else f"test_{number}.{folder}-")
+        self.assertEqual(len(self.kept()), len(PLACES), run.stdout)
+
+    def test_a_result_of_any_class_will_do(self) -> None:
+        (self.project / "odd.py").write_text(ODD_RUNNER)
+        run = self.run_tests("odd", fails="cleanup")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertRegex(
+            run.stdout, r"told: start, addError, stop, start, addExpectedFailure, stop, (start, )?addSkip, stop\n"
+        )
+        self.assert_artefacts(run, "test_shop.Shop.test_one-")
+
+    def test_a_test_that_is_debugged_cleans_up_too(self) -> None:
+        code = "import unittest; unittest.defaultTestLoader.loadTestsFromName('test_shop.Shop.test_one').debug()"
+        (self.project / "debug.py").write_text(code)
+        run = self.run_tests("debug", fails="test")
+        self.assertIn("ValueError: as asked in test", run.stderr)
+        self.assert_artefacts(run, "test_shop.Shop.test_one-")
+
+
+#: A runner whose result is of no class of unittest's, as some have.
+ODD_RUNNER = """
+import unittest
+
+class Result:
+    shouldStop = failfast = False
+    def __init__(self): self.told = []
+    def startTest(self, test): self.told.append("start")
+    def stopTest(self, test): self.told.append("stop")
+    def addSuccess(self, test): self.told.append("addSuccess")
+    def addError(self, test, error): self.told.append("addError")
+    def addFailure(self, test, error): self.told.append("addFailure")
+    def addSkip(self, test, reason): self.told.append("addSkip")
+    def addExpectedFailure(self, test, error): self.told.append("addExpectedFailure")
+
+def each(suite):
+    for one in suite:
+        if isinstance(one, unittest.TestCase): yield one
+        else: yield from each(one)
+
+import test_shop
+test_shop.setUpModule()
+test_shop.Shop.setUpClass()
+result = Result()
+for test in each(unittest.defaultTestLoader.loadTestsFromModule(test_shop)):
+    test(result)
+print("told: " + ", ".join(result.told))
+"""
+
+
+def pythons() -> list[str]:
+    """Every Python from 3.11 on that this machine has, one of each version."""
+    found: dict[str, str] = {}
+    names = [f"python3.{minor}" for minor in range(11, 20)]
+    candidates = [path for name in names if (path := shutil.which(name))]
+    candidates += glob.glob(os.path.expanduser("~/.pyenv/versions/3.*/bin/python3"))
+    for each in [sys.executable, *candidates]:
+        script = "import sys; print(*sys.version_info[:3], sep='.')"
+        run = subprocess.run([each, "-c", script], capture_output=True, text=True, check=False)
+        version = run.stdout.strip()
+        if run.returncode == 0 and tuple(map(int, version.split("."))) >= (3, 11):
+            found.setdefault(version, each)
+    return [found[version] for version in sorted(found)]
+
+
+class ByNameTest(unittest.TestCase):
+    def test_a_module_that_is_skipped_at_its_top_may_be_named(self) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != flag.VARIABLE}
+        for how in (("integration.test_store",), ("discover", "-t", ".", "-s", "integration", "-p", "test_store.py")):
+            with self.subTest(how):
+                run = subprocess.run(
+                    [sys.executable, "-m", "unittest", *how],
+                    env=environment,
+                    cwd=ROOT,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                self.assertEqual(run.returncode, 0, run.stderr)
+                self.assertIn("skipped=", run.stderr)
+
+
+class UnsetFlagTest(unittest.TestCase):
+    """Without RTM_INTEGRATION all is skipped, which is no failure, on each Python that is there."""
+
+    def test_a_run_in_which_all_is_skipped_ends_with_0(self) -> None:
+        project = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (project / "test_shop.py").write_text(PROJECT)
+        (project / "test_plain.py").write_text(
+            "import unittest\nfrom harness import check_flag, DockerTestCase\n"
+            "class Plain(DockerTestCase):\n    def test_it(self): pass\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment.pop(flag.VARIABLE, None)
+        for python in pythons():
+            for how in ((), ("test_shop.Shop.test_one",)):
+                with self.subTest(python=python, how=how):
+                    run = subprocess.run(
+                        [python, "-m", "unittest", *how],
+                        env=environment,
+                        cwd=project,
+                        capture_output=True,
+                        text=True,
+                        check=False,
+                    )
+                    self.assertEqual((run.returncode, run.stdout), (0, ""), run.stderr)
+                    self.assertIn("RTM_INTEGRATION=1", run.stderr)
+                    self.assertIn("skipped=", run.stderr)
+
+    def test_a_module_that_cannot_be_set_up_fails_the_run_though_others_are_skipped(self) -> None:
+        project = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (project / "test_a.py").write_text(PROJECT)
+        (project / "test_b.py").write_text(
+            "import unittest\ndef setUpModule(): 1 / 0\nclass B(unittest.TestCase):\n    def test_b(self): pass\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment.pop(flag.VARIABLE, None)
+        for python in pythons():
+            run = subprocess.run(
+                [python, "-m", "unittest"], env=environment, cwd=project, capture_output=True, text=True, check=False
+            )
+            self.assertEqual(run.returncode, 1, run.stderr)
+            self.assertTrue(re.search("ZeroDivisionError", run.stderr))

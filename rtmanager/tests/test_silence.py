@@ -10,9 +10,11 @@ import socket
 import unittest
 from time import monotonic
 
+import psycopg
 import redis
 from psycopg.conninfo import conninfo_to_dict
 
+from rtmanager.adapters.postgres.answers import is_silence as is_silence_of_postgres
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.redis_streams import RedisStreams, is_silence
 from rtmanager.domain.errors import Unavailable
@@ -33,6 +35,22 @@ class PostgresLimits(unittest.TestCase):
     def test_a_time_for_connecting_that_the_dsn_names_is_kept(self) -> None:
         database = Database("postgres://h/g?connect_timeout=3", max_connections=4, silence_s=8.0)
         self.assertEqual(conninfo_to_dict(database.conninfo)["connect_timeout"], "3")
+
+
+class PostgresAnswers(unittest.TestCase):
+    def test_without_a_sqlstate_only_a_lost_connection_is_silence(self) -> None:
+        silent = (psycopg.OperationalError("the connection is lost"), psycopg.DatabaseError("consuming input failed"))
+        final = (
+            psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"),
+            psycopg.ProgrammingError("the query has 1 placeholder but 0 parameters were passed"),
+            psycopg.InterfaceError("the cursor is closed"),
+            psycopg.NotSupportedError("no"),
+            psycopg.errors.ProgramLimitExceeded("an OperationalError, by its class"),
+            NotImplementedError("can't parse timestamptz with DateStyle 'German, DMY'"),
+            ZeroDivisionError(),
+        )
+        for error in (*silent, *final):
+            self.assertEqual(is_silence_of_postgres(error), error in silent, repr(error))
 
 
 class RedisLimits(unittest.TestCase):

@@ -40,7 +40,7 @@ def is_silence(error: Exception) -> bool:
         return False
     state = error.sqlstate
     if not state:
-        # By psycopg or libpq: a lost connection is an OperationalError, or a DatabaseError and nothing more special; all
-        # else is about how it was asked.
+        # By psycopg or libpq: a lost connection is an OperationalError, or a DatabaseError and nothing more special.
+        # All else is about how it was asked.
         return isinstance(error, psycopg.OperationalError) or type(error) is psycopg.DatabaseError
     return any(state.startswith(beginning) for beginning in SILENCE)

@@ -117,7 +117,9 @@ class Executor:
         self.resume()
         free, free_for_launching = self._free_slots()
         if free_for_launching > 0:
-            free_for_launching -= self._claim_first(free_for_launching)
+            taken = self._claim_first(free_for_launching)
+            free -= taken
+            free_for_launching = min(free_for_launching - taken, self._free_for_unknown(live))
         if free_for_launching > 0:
             self._backlog = self._claim(free_for_launching, LAUNCHING | QUICK)
             return self._backlog
@@ -181,6 +183,18 @@ class Executor:
             return
         if handed_back:
             self._logger.warning("operations handed back", extra={"operation_ids": list(handed_back)})
+
+    def _free_for_unknown(self, live: Sequence[Operation]) -> int:
+        """Slots for operations on images that have not started here yet: not all, while many are due.
+
+        So a good one finds a free slot at once, and not as many threads beside it.
+        """
+        good = set(self._images_to_prefer())
+        if not self._backlog or not good:
+            return self._launching_slots
+        wanted = (operation.request.image_ref for operation in live if operation.request.kind in LAUNCHING)
+        unknown = sum(bool(image_ref) and image_ref not in good for image_ref in wanted)
+        return max(0, self._launching_slots // 2 - unknown)
 
     def _claim_first(self, limit: int) -> int:
         """Claim what asks for an image that has started well here, while more is due than there are slots.
@@ -369,6 +383,8 @@ class Executor:
             elif not self._end_plainly(operation, error):
                 delay_s = min(REFUSED_DELAY_S * (operation.deferrals + 1), LONGEST_REFUSED_DELAY_S)
                 self._give_back(operation, error, delay_s)
+                left = f"operation {operation.operation_id} cannot be ended now ({error}); it is tried again"
+                self._completions.announce(operation.operation_id, Unavailable("postgres", left))
         except OwnershipLost:
             self._logger.warning("operation was taken over, it ends here")
         except HandedBack:

@@ -17,6 +17,7 @@ from rtmanager.domain.errors import Unavailable
 from rtmanager.operations.ports import (
     ContainerNotFound,
     ContainerRuntime,
+    ImageRefInvalid,
     ImageUnavailable,
     LaunchFailed,
     NameTaken,
@@ -111,8 +112,8 @@ class RuntimeContract(TestCase):
             with self.assertRaisesRegex(ImageUnavailable, self.unknown_image):
                 self.runtime.ensure_image(self.unknown_image, policy)
 
-    def test_a_malformed_reference_is_unavailable(self) -> None:
-        with self.assertRaisesRegex(ImageUnavailable, "Not An Image"):
+    def test_a_malformed_reference_is_named_as_such(self) -> None:
+        with self.assertRaisesRegex(ImageRefInvalid, "Not An Image"):
             self.runtime.ensure_image("Not An Image", PullPolicy.IF_MISSING)
 
     def test_a_reference_without_tag_means_latest(self) -> None:

@@ -11,6 +11,7 @@ from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind
 from rtmanager.domain.record import Status
 from rtmanager.operations.operator import DEFECT_TRIES
+from rtmanager.operations.ports import ImageRefInvalid, LaunchInvalid
 from rtmanager.operations.store import StoreRefused
 from rtmanager.operations.troubles import Kind
 from rtmanager.testing import Meant
@@ -160,6 +161,25 @@ class AnswersTest(ExecutorTestCase):
                 self.assertEqual(self.world.results(), [("failure", code)])
                 (result,) = self.world.sent(Stream.JOB_RESULTS)
                 self.assertIn(f"told to refuse {method}", result.fields["error_message"])
+
+    def test_what_docker_calls_malformed_is_a_start_that_is_configured_badly(self) -> None:
+        for method, error in (("ensure_image", ImageRefInvalid("odd")), ("launch", LaunchInvalid("odd"))):
+            with self.subTest(method):
+                self.world = World()
+                self.one = self.instance()
+                self.world.runtime.raises[method] = error
+                self.accept(job(START, 1))
+                self.one.once()
+                self.assertEqual(self.world.results(), [("failure", "start_config_invalid")])
+                self.assertEqual(len(self.world.sent(Stream.NOTIFICATION_INTENTS)), 1)
+
+    def test_a_foreign_text_of_any_length_is_cut_in_log_stream_and_mail(self) -> None:
+        self.world.docker.fail_launch("g1", "x" * 300_000)
+        self.accept(job(START, 1))
+        self.one.once()
+        texts = [value for each in self.world.store.messages.values() for value in each.fields.values()]
+        texts += [row.error_message or "" for row in self.world.store.log]
+        self.assertLess(max(map(len, texts)), 5000)
 
     def test_a_call_hears_a_temporary_answer_at_once(self) -> None:
         self.world.docker.refuse("launch", Meant.TEMPORARY)

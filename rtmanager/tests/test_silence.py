@@ -10,10 +10,13 @@ import socket
 import unittest
 from time import monotonic
 
+import psycopg
+import redis
 from psycopg.conninfo import conninfo_to_dict
 
+from rtmanager.adapters.postgres.answers import is_silence as is_silence_of_postgres
 from rtmanager.adapters.postgres.database import Database
-from rtmanager.adapters.redis_streams import RedisStreams
+from rtmanager.adapters.redis_streams import RedisStreams, is_silence
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.messages import Stream
 
@@ -32,6 +35,22 @@ class PostgresLimits(unittest.TestCase):
     def test_a_time_for_connecting_that_the_dsn_names_is_kept(self) -> None:
         database = Database("postgres://h/g?connect_timeout=3", max_connections=4, silence_s=8.0)
         self.assertEqual(conninfo_to_dict(database.conninfo)["connect_timeout"], "3")
+
+
+class PostgresAnswers(unittest.TestCase):
+    def test_without_a_sqlstate_only_a_lost_connection_is_silence(self) -> None:
+        silent = (psycopg.OperationalError("the connection is lost"), psycopg.DatabaseError("consuming input failed"))
+        final = (
+            psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"),
+            psycopg.ProgrammingError("the query has 1 placeholder but 0 parameters were passed"),
+            psycopg.InterfaceError("the cursor is closed"),
+            psycopg.NotSupportedError("no"),
+            psycopg.errors.ProgramLimitExceeded("an OperationalError, by its class"),
+            NotImplementedError("can't parse timestamptz with DateStyle 'German, DMY'"),
+            ZeroDivisionError(),
+        )
+        for error in (*silent, *final):
+            self.assertEqual(is_silence_of_postgres(error), error in silent, repr(error))
 
 
 class RedisLimits(unittest.TestCase):
@@ -55,3 +74,29 @@ class RedisLimits(unittest.TestCase):
         self.assertEqual(caught.exception.dependency, "redis")
         self.assertGreaterEqual(took, self.SILENCE_S / 2)
         self.assertLess(took, self.SILENCE_S, "before the transaction around it looks like a silent PostgreSQL")
+
+
+class RedisAnswers(unittest.TestCase):
+    def test_a_server_that_cannot_serve_is_silent_and_a_refused_command_is_not(self) -> None:
+        silent = (
+            redis.ConnectionError("Connection refused"),
+            redis.TimeoutError("Timeout reading from socket"),
+            redis.BusyLoadingError("Redis is loading the dataset in memory"),
+            redis.ReadOnlyError("You can't write against a read only replica."),
+            redis.AuthenticationError("invalid username-password pair or user is disabled."),
+            redis.exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+            redis.exceptions.MasterDownError("Link with MASTER is down"),
+            redis.ResponseError("BUSY Redis is busy running a script. You can only call SCRIPT KILL"),
+            redis.ResponseError("MISCONF Redis is configured to save RDB snapshots, but it is unable to persist"),
+            redis.ResponseError("Command # 2 (XADD a) of pipeline caused error: NOREPLICAS Not enough good replicas"),
+        )
+        final = (
+            redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"),
+            redis.ResponseError("ERR unknown command 'XAUTOCLAIM'"),
+            redis.exceptions.NoPermissionError("User x has no permissions to run the 'xadd' command"),
+            redis.exceptions.ClusterCrossSlotError("Keys in request don't hash to the same slot"),
+            redis.ResponseError("Command # 1 (XADD BUSY) of pipeline caused error: WRONGTYPE"),
+            redis.exceptions.DataError("Invalid input of type"),
+        )
+        for error in (*silent, *final):
+            self.assertEqual(is_silence(error), error in silent, repr(error))

@@ -311,7 +311,9 @@ def checked(response: Response) -> None:
         return
     said, _ = explanation(response)
     kind = NotFound if response.status_code == 404 else APIError
-    raise kind(f"{response.status_code} {response.reason}", response=response, explanation=said)
+    # Bounded here, too: the error of a registry's text would stand whole in every traceback.
+    status = bounded(f"{response.status_code} {response.reason}", 100)
+    raise kind(status, response=response, explanation=bounded(said))
 
 
 def meaning(call: str, error: APIError) -> tuple[Meaning, str]:

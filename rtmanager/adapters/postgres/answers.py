@@ -39,7 +39,8 @@ def is_silence(error: Exception) -> bool:
     if not isinstance(error, psycopg.Error):
         return False
     state = error.sqlstate
-    if state is None:
-        # By psycopg itself: a lost connection is an OperationalError, all else is about how it was asked.
-        return isinstance(error, psycopg.OperationalError)
+    if not state:
+        # By psycopg or libpq: a lost connection is an OperationalError, or a DatabaseError and nothing more special.
+        # All else is about how it was asked.
+        return isinstance(error, psycopg.OperationalError) or type(error) is psycopg.DatabaseError
     return any(state.startswith(beginning) for beginning in SILENCE)

@@ -29,6 +29,7 @@ from rtmanager.adapters.postgres.answers import is_silence
 from rtmanager.adapters.postgres.dsn import described, session_settings, to_conninfo, without_options
 from rtmanager.adapters.postgres.pooled import PooledConnection, first_line, own_names
 from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.text import bounded
 from rtmanager.operations.store import StoreRefused
 
 Connection = psycopg.Connection[DictRow]
@@ -292,7 +293,7 @@ class Database:
         try:
             yield
         except (psycopg.Error, PoolTimeout, PoolClosed, NotImplementedError, UnicodeError, OverflowError) as error:
-            why = (isinstance(error, PoolTimeout) and self._why_not) or first_line(error)
+            why = bounded((isinstance(error, PoolTimeout) and self._why_not) or first_line(error))
             if is_silence(error):
                 raise Unavailable("postgres", f"{described(self._dsn)} does not answer: {why}") from error
             sqlstate = (isinstance(error, psycopg.Error) and error.sqlstate) or ""

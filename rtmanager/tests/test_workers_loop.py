@@ -188,13 +188,18 @@ class LeaseKeeperTest(WorldTestCase):
             live=lambda: [works, waits],
             waiting=lambda: [waits],
             lease_s=20.0,
+            now=iter(range(100, 200)).__next__,
             found=self.found,
             logger=self.world.heard.logger,
         )
+        queue.heartbeat.side_effect = [Unavailable("postgres", "away"), *[mock.DEFAULT] * 8]
+        with self.assertRaises(Unavailable):
+            keeper.step()
         for _ in range(8):
             keeper.step()
         kept = [set(call.args[0]) for call in queue.heartbeat.call_args_list]
-        self.assertEqual(kept, [{works}] * 3 + [{works, waits}] + [{works}] * 3 + [{works, waits}])
+        both, one = {works, waits}, {works}
+        self.assertEqual(kept, [both, both, one, one, one, both, one, one, one])
         for call in queue.reclaim_orphans.call_args_list:
             self.assertEqual(set(call.args[0]), {works.operation_id, waits.operation_id})
 

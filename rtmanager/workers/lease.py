@@ -8,7 +8,9 @@ within the lease.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Collection, Sequence
+from time import monotonic
 from typing import Protocol
 
 from rtmanager.domain.operation import Operation
@@ -41,6 +43,7 @@ class LeaseKeeper:
         live: Callable[[], Sequence[Operation]],
         waiting: Callable[[], Collection[Operation]] = tuple,
         lease_s: float = 0.0,
+        now: Callable[[], float] = monotonic,
         found: Callable[[], None],
         logger: logging.Logger,
     ) -> None:
@@ -48,8 +51,9 @@ class LeaseKeeper:
         self._presence = presence
         self._live = live
         self._waiting = waiting
-        self._waiting_every = max(1, int(lease_s * WAITING_SHARE / PERIOD_S))
-        self._steps = 0
+        self._waiting_every_s = lease_s * WAITING_SHARE
+        self._waiting_beat_at = -math.inf
+        self._now = now
         self._found = found
         self._logger = logger
 
@@ -57,10 +61,13 @@ class LeaseKeeper:
         """Always False: once a period is enough."""
         waiting = set(self._waiting())  # before `live`: what goes on in between is in the latter
         live = self._live()
-        self._steps += 1
-        beating = live if self._steps % self._waiting_every == 0 else [each for each in live if each not in waiting]
+        began = self._now()
+        all_of_them = began - self._waiting_beat_at >= self._waiting_every_s
+        beating = live if all_of_them else [each for each in live if each not in waiting]
         if beating:
             self._report_lost(beating, self._queue.heartbeat(beating))
+        if all_of_them:
+            self._waiting_beat_at = began
         # After an outage every instance has to show itself again. Who has only just done so itself gives the others
         # the same time, and does not take them for dead.
         by_presence = self._presence.show() > SETTLED_S

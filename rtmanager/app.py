@@ -291,7 +291,13 @@ class _Service:
 
     def _lease_loop(self) -> Loop:
         keeper = lease.LeaseKeeper(
-            self._queue, self._presence, live=self._executor.live, found=self._due.set, logger=self._logger
+            self._queue,
+            self._presence,
+            live=self._executor.live,
+            waiting=self._executor.waiting,
+            lease_s=self._config.game_lease_ttl_s,
+            found=self._due.set,
+            logger=self._logger,
         )
         status = self._status("lease")
         return Loop("lease", keeper.step, period_s=lease.PERIOD_S, logger=self._logger, status=status)

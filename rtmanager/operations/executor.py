@@ -52,9 +52,9 @@ LAUNCHING_SHARE = 0.75
 LAUNCHING = frozenset({OpKind.START, OpKind.RESTART, OpKind.PATCH})
 QUICK = frozenset({OpKind.STOP, OpKind.CLEANUP})
 
-#: As many operations may wait for pulls here; each takes some kilobytes and a row of the heartbeat. One more is due
-#: again after so many seconds.
-WAITING_LIMIT = 5000
+#: As many operations may wait for pulls here; each takes some kilobytes, and makes claims and heartbeats slower. One
+#: more is due again after so many seconds.
+WAITING_LIMIT = 2000
 WAITING_DELAY_S = 60.0
 
 #: How long `join` waits for a thread that nothing holds any more; one in a hung file system may never end.
@@ -129,6 +129,10 @@ class Executor:
         """What is claimed here right now: worked on, or waiting for a pull."""
         with self._idle:
             return [*self._live.values(), *self._waiting.operations()]
+
+    def waiting(self) -> Sequence[Operation]:
+        """What of that waits for a pull."""
+        return self._waiting.operations()
 
     def _free_slots(self) -> tuple[int, int]:
         """Free slots, and how many of them an operation that needs an image may have."""

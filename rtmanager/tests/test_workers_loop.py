@@ -237,6 +237,30 @@ class LeaseKeeperTest(WorldTestCase):
             self.assertEqual(list(self.store.queue(2).reclaim_orphans()), [])
         self.found.assert_not_called()
 
+    def test_what_waits_for_a_pull_is_kept_alive_by_fewer_heartbeats(self) -> None:
+        works, waits = self.world.claim(request("g1")), self.world.claim(request("g2"))
+        queue = mock.Mock(wraps=self.world.queue)
+        keeper = LeaseKeeper(
+            queue,
+            self.presence,
+            live=lambda: [works, waits],
+            waiting=lambda: [waits],
+            lease_s=20.0,
+            now=iter(range(100, 200)).__next__,
+            found=self.found,
+            logger=self.world.heard.logger,
+        )
+        queue.heartbeat.side_effect = [Unavailable("postgres", "away"), *[mock.DEFAULT] * 8]
+        with self.assertRaises(Unavailable):
+            keeper.step()
+        for _ in range(8):
+            keeper.step()
+        kept = [set(call.args[0]) for call in queue.heartbeat.call_args_list]
+        both, one = {works, waits}, {works}
+        self.assertEqual(kept, [both, both, one, one, one, both, one, one, one])
+        for call in queue.reclaim_orphans.call_args_list:
+            self.assertEqual(set(call.args[0]), {works.operation_id, waits.operation_id})
+
     def test_presence_is_shown_even_with_nothing_to_do(self) -> None:
         self.store.present.clear()
         self.keeper.step()

@@ -8,7 +8,9 @@ within the lease.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
+from time import monotonic
 from typing import Protocol
 
 from rtmanager.domain.operation import Operation
@@ -16,6 +18,8 @@ from rtmanager.operations.store import OperationQueue
 
 #: Seconds between two signs of life.
 PERIOD_S = 1.0
+#: What waits for a pull is no work, and there may be thousands of it: its heartbeats are so much of a lease apart.
+WAITING_SHARE = 0.2
 #: After so many seconds of our own presence, whoever shows none is gone.
 SETTLED_S = 3.0
 
@@ -29,7 +33,7 @@ class Presence(Protocol):
 
 
 class LeaseKeeper:
-    """One step gives the signs of life and looks for orphans."""
+    """One step gives the signs of life and looks for orphans; `waiting` is what of `live` needs them less often."""
 
     def __init__(
         self,
@@ -37,20 +41,33 @@ class LeaseKeeper:
         presence: Presence,
         *,
         live: Callable[[], Sequence[Operation]],
+        waiting: Callable[[], Collection[Operation]] = tuple,
+        lease_s: float = 0.0,
+        now: Callable[[], float] = monotonic,
         found: Callable[[], None],
         logger: logging.Logger,
     ) -> None:
         self._queue = queue
         self._presence = presence
         self._live = live
+        self._waiting = waiting
+        self._waiting_every_s = lease_s * WAITING_SHARE
+        self._waiting_beat_at = -math.inf
+        self._now = now
         self._found = found
         self._logger = logger
 
     def step(self) -> bool:
         """Always False: once a period is enough."""
+        waiting = set(self._waiting())  # before `live`: what goes on in between is in the latter
         live = self._live()
-        if live:
-            self._report_lost(live, self._queue.heartbeat(live))
+        began = self._now()
+        all_of_them = began - self._waiting_beat_at >= self._waiting_every_s
+        beating = live if all_of_them else [each for each in live if each not in waiting]
+        if beating:
+            self._report_lost(beating, self._queue.heartbeat(beating))
+        if all_of_them:
+            self._waiting_beat_at = began
         # After an outage every instance has to show itself again. Who has only just done so itself gives the others
         # the same time, and does not take them for dead.
         by_presence = self._presence.show() > SETTLED_S

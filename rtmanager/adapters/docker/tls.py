@@ -40,7 +40,8 @@ _SAID = (
     ),
     (
         ("alert_unknown_ca", "alert unknown ca", "alert_bad_certificate", "alert bad certificate"),
-        f"the daemon does not trust our certificate; {CERTIFICATE} must be signed by the CA of its --tlscacert",
+        f"the daemon does not trust our certificate, or saw none; set {CERTIFICATE} and {KEY} to one that the CA "
+        "of its --tlscacert has signed, and its key",
     ),
     (
         ("alert_certificate_unknown", "alert_decrypt_error", "alert_unsupported_certificate", "alert_handshake"),

@@ -182,6 +182,8 @@ class DockerRuntime:
 
     def inspect(self, id_or_name: str) -> ContainerView:
         """See the port."""
+        if not id_or_name:
+            raise ContainerNotFound("a container without a name does not exist")
         return self._of_container(
             "inspect",
             id_or_name,

@@ -15,7 +15,7 @@ flag.check_wanted()  # what follows takes a fifth of the time in which the whole
 
 from rtmanager.domain.errors import Unavailable  # noqa: E402
 from rtmanager.domain.findings import Finding  # noqa: E402
-from rtmanager.domain.messages import Stream  # noqa: E402
+from rtmanager.domain.messages import Message, Stream  # noqa: E402
 from rtmanager.operations.store import RecordChanged, StoreRefused  # noqa: E402
 from rtmanager.tests import findings_contract, store_contract, streams_contract  # noqa: E402
 from rtmanager.tests.findings_contract import LATER, RUNNING, WatchedStoreContract  # noqa: E402
@@ -448,6 +448,25 @@ class TextsTest(InPostgres):
             self.connection.texts(self.SAME, ["a"])
         with self.assertRaisesRegex(OperationalError, "is closed"):
             self.connection.texts(self.SAME, ["a"])
+
+
+class LargeMessageTest(InPostgres, store_contract.StoreContract):
+    """A message that an earlier release put into the outbox, when nothing was bounded."""
+
+    def test_it_is_due_with_its_texts_cut_off_and_holds_up_no_other(self) -> None:
+        large = {"stream": "s", "fields": "é" * 3_000_000, "reason": "r"}
+        small = Message(Stream.DEAD_LETTERS, {"stream": "s", "fields": "{}", "reason": "r"})
+        self.queue.submit(request("g1"))
+        messages = (Message(Stream.DEAD_LETTERS, large), small, Message(Stream.JOB_RESULTS, {"game_id": "g1"}))
+        self.queue.finish(self.claim_one(), ended(messages=messages))
+        with self.store.outbox().turn() as turn:
+            assert turn is not None
+            first, result = turn.due(100, 128 * 1024)
+            self.assertEqual([*first.message.fields], [*large])
+            self.assertEqual(first.message.fields["fields"], "é" * 65_536)
+            self.assertIs(result.message.stream, Stream.JOB_RESULTS)
+            turn.delete([first.message_id])
+            self.assertEqual(turn.due(100, 128 * 1024)[0].message, small)
 
 
 class OneAtATimeTest(InPostgres, store_contract.StoreContract):

@@ -130,12 +130,12 @@ def intents_summary(
 
     Its key cannot be that of another intent: in those the request behind the game is named by two words.
     """
-    payload = json.loads(first["payload_json"])
+    payload = _payload_of(first)
     others = "more failure" if left_out == 1 else "more failures"
     payload["error_message"] = bounded_text(
         f"{left_out} {others} of this kind in the minute from {began_at:%Y-%m-%dT%H:%M:%SZ}, above the limit of "
-        f"RTMANAGER_INTENTS_PER_MINUTE, without a notification each; the first was game {payload['game_id']}: "
-        f"{payload['error_message']}"
+        f"RTMANAGER_INTENTS_PER_MINUTE, without a notification each; the first was game {payload.get('game_id')}: "
+        f"{payload.get('error_message')}"
     )
     fields = {
         "notification_type": notification_type,
@@ -146,6 +146,15 @@ def intents_summary(
         "payload_json": json.dumps(payload, separators=(",", ":")),
     }
     return Message(Stream.NOTIFICATION_INTENTS, fields)
+
+
+def _payload_of(fields: Mapping[str, str]) -> dict[str, object]:
+    """The payload of an intent; nothing of one that an earlier release made so large that it was cut off."""
+    try:
+        payload = json.loads(fields.get("payload_json", ""))
+    except ValueError:
+        return {}
+    return payload if isinstance(payload, dict) else {}
 
 
 def limited_type(message: Message) -> str | None:

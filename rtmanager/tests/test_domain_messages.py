@@ -186,6 +186,12 @@ class SummaryTest(unittest.TestCase):
                 message = self.failed(game_id, source_ref)
                 self.assertEqual(limited_type(message), "runtime.start_config_invalid", message.fields)
 
+    def test_a_first_one_that_cannot_be_read_keeps_no_number_back(self) -> None:
+        for payload in ("", '{"game_id": "g', "[]", "3"):
+            summary = intents_summary("t", left_out=7, first={"payload_json": payload}, began_at=NOW, now=NOW)
+            text = json.loads(summary.fields["payload_json"])["error_message"]
+            self.assertTrue(text.startswith("7 more failures"), text)
+
     def test_other_messages_have_no_limit(self) -> None:
         self.assertIsNone(limited_type(job_result("g", container_id=None, endpoint="", code=None, message="")))
 

@@ -46,6 +46,16 @@ def setUpModule() -> None:
 class PostgresFoundTestCase(FailingPostgresTestCase, FoundTestCase):
     """A server of the test's own: roles belong to a server, not to a database."""
 
+    own_server = True
+
+    def setUp(self) -> None:
+        if self.own_server:
+            super().setUp()
+            return
+        FoundTestCase.setUp(self)
+        self.use(self.services.postgres, self.fresh_database())
+        self.way = self.own(faults.before((self.services.postgres.host, self.services.postgres.port)))
+
     def by_way_of(self, pooler: PgBouncer) -> dict[str, str]:
         return {"POSTGRES_PRIMARY_DSN": self.database.dsn_by_way_of(pooler.host, pooler.port)}
 
@@ -144,6 +154,8 @@ class Servers(PostgresFoundTestCase):
 class Schemas(PostgresFoundTestCase):
     """What is not ours is recognised, and what is ours and not whole."""
 
+    own_server = False
+
     def migrated(self) -> None:
         self.start_runtime().stop()
 
@@ -202,6 +214,8 @@ class Schemas(PostgresFoundTestCase):
 
 class Poolers(PostgresFoundTestCase):
     """PgBouncer: with a connection for each client it works, without it is refused."""
+
+    own_server = False
 
     def pooler(self, mode: str, **settings: str) -> PgBouncer:
         return self.own(start_pgbouncer(self.services.postgres, mode, settings))
@@ -265,16 +279,3 @@ class Poolers(PostgresFoundTestCase):
         self.assert_serves()
         self.assert_runs(game)
         self.assertEqual(self.rows("SELECT * FROM public.traps"), [])
-
-
-class Standby(PostgresFoundTestCase):
-    def test_a_standby_is_refused(self) -> None:
-        from integration import servers
-
-        self.set_for_all(wal_level="replica", max_wal_senders="4")
-        self.services.postgres.container.restart()
-        self.wait_until("the server", self.answers_again)
-        line = self.own(faults.before((self.services.postgres.host, self.services.postgres.port)))
-        standby = self.own(servers.hot_standby(line))
-        dsn = self.database.dsn_by_way_of(standby.host, standby.port)
-        self.assert_unfit("standby", "primary", POSTGRES_PRIMARY_DSN=dsn)

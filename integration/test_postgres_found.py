@@ -96,6 +96,16 @@ class Settings(PostgresFoundTestCase):
         )
         return bool(self.rows(query, time))
 
+    def test_a_role_that_becomes_the_owner_by_its_setting_stays_that(self) -> None:
+        self.administer(
+            "CREATE ROLE login LOGIN IN ROLE rtmanagerservice",
+            "ALTER ROLE login SET role = 'rtmanagerservice'",
+        )
+        self.start_runtime(**self.as_role("login"))
+        self.assert_serves()
+        [owner] = self.rows("SELECT tableowner FROM pg_tables WHERE tablename = 'operations'")
+        self.assertEqual(owner, {"tableowner": "rtmanagerservice"})
+
     def test_a_setting_of_the_dsn_is_kept_behind_a_pooler_that_drops_it(self) -> None:
         pooler = self.own(start_pgbouncer(self.services.postgres, settings={"ignore_startup_parameters": "options"}))
         dsn = self.by_way_of(pooler)["POSTGRES_PRIMARY_DSN"].replace("options=", "options=-cwork_mem%3D7MB%20")

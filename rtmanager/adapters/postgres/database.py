@@ -105,11 +105,6 @@ class Database:
         if self._watch.is_alive():
             self._watch.join()
 
-    def ping(self) -> str:
-        """The server's version. Raises `Unavailable`. Uses a connection of its own, so that it answers for now."""
-        with self.watched(), self.connect() as connection:
-            return str(connection.info.parameter_status("server_version"))
-
     @property
     def where(self) -> str:
         """The server's address, for messages."""

@@ -152,7 +152,8 @@ class Servers(PostgresFoundTestCase):
 
     def test_out_of_connections_the_remedy_fits(self) -> None:
         self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 0")
-        self.assert_unfit("CONNECTION LIMIT", "RTMANAGER_POSTGRES_POOL_SIZE")
+        self.assert_unfit("takes no connection", "CONNECTION LIMIT", "RTMANAGER_POSTGRES_POOL_SIZE")
+        self.assertNotIn("does not answer", self.check()[1])
         self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 3")
         self.assert_unfit("CONNECTION LIMIT is 3", "raise it")
         self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 12")
@@ -258,6 +259,19 @@ class Poolers(PostgresFoundTestCase):
         self.start_runtime(**self.by_way_of(pooler))
         game = self.start_game()
         pooler.restart()
+        self.assert_serves()
+        self.assert_runs(game)
+
+    def test_one_that_reads_another_mode_while_it_serves_is_noticed(self) -> None:
+        pooler = self.pooler("session")
+        self.start_runtime(**self.by_way_of(pooler))
+        game = self.start_game()
+        pooler.change("transaction")
+        waits = self.ask("waits")
+        self.wait_until_readyz_says("postgres", "share connections")
+
+        pooler.restart("session")
+        self.wait_for_answers(waits)
         self.assert_serves()
         self.assert_runs(game)
 

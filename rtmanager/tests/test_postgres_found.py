@@ -61,7 +61,22 @@ class SchemaTest(unittest.TestCase):
             self.assertEqual(_first_schema(path), expected, path)
 
 
+#: What libpq traces of a server that speaks German.
+TRACED = """F\t8\tSSLRequest\t 1234 5679
+B\t1\tSSLResponse\t N
+F\t37\tStartupMessage\t 3 0 "user" "nobody" "database" "galaxy"
+B\t98\tErrorResponse\t S "FATAL" V "FATAL" C "57P03" M "das Datenbanksystem startet C \"28P01\"" F "postmaster.c" \\x00
+"""
+
+
 class RefusalsTest(unittest.TestCase):
+    def test_the_code_is_read_whatever_the_language_and_the_words(self) -> None:
+        self.assertEqual(refusals._ERROR.findall(TRACED), ["57P03"])
+
+    def test_every_remedy_is_one_line(self) -> None:
+        for code, remedy in refusals.REMEDIES.items():
+            self.assertEqual((len(code), remedy.splitlines()), (5, [remedy]))
+
     def test_a_server_that_is_not_there_has_no_code(self) -> None:
         found = refusals.why_refused("host=127.0.0.1 port=1 dbname=g user=u password=p", 2.0)
         self.assertEqual(found.sqlstate, "")

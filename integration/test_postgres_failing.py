@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from harness import Database, Postgres, faults, start_services
 from integration import gate, servers
 from integration.failing import FailingPostgresTestCase
+from integration.found import FoundTestCase
 
 OURS = "SELECT FROM pg_stat_activity WHERE application_name = 'rtmanager'"
 
@@ -159,7 +160,7 @@ class Full(FailingPostgresTestCase):
         self.assert_runs(game)
 
 
-class FailedOver(FailingPostgresTestCase):
+class FailedOver(FailingPostgresTestCase, FoundTestCase):
     """There are two servers, and the address that the manager knows leads to the other one."""
 
     def setUp(self) -> None:
@@ -193,6 +194,8 @@ class FailedOver(FailingPostgresTestCase):
         game = self.start_game()
         self.wait_until("the copy", self.copied)
         self.lead_to_standby()
+        code, said = self.check()
+        self.assertEqual((code, "is a standby" in said, "name the primary" in said), (1, True, True), said)
         waits = self.ask("waits")
         self.wait_until_said("dependency does not answer", "worker=ingest", "read-only")
         self.wait_until_readyz_says("read-only")

@@ -46,6 +46,16 @@ def setUpModule() -> None:
 class PostgresFoundTestCase(FailingPostgresTestCase, FoundTestCase):
     """A server of the test's own: roles belong to a server, not to a database."""
 
+    own_server = True
+
+    def setUp(self) -> None:
+        if self.own_server:
+            super().setUp()
+            return
+        FoundTestCase.setUp(self)
+        self.use(self.services.postgres, self.fresh_database())
+        self.way = self.own(faults.before((self.services.postgres.host, self.services.postgres.port)))
+
     def by_way_of(self, pooler: PgBouncer) -> dict[str, str]:
         return {"POSTGRES_PRIMARY_DSN": self.database.dsn_by_way_of(pooler.host, pooler.port)}
 
@@ -85,6 +95,16 @@ class Settings(PostgresFoundTestCase):
             "AND state_change < clock_timestamp() - %s::interval"
         )
         return bool(self.rows(query, time))
+
+    def test_a_role_that_becomes_the_owner_by_its_setting_stays_that(self) -> None:
+        self.administer(
+            "CREATE ROLE login LOGIN IN ROLE rtmanagerservice",
+            "ALTER ROLE login SET role = 'rtmanagerservice'",
+        )
+        self.start_runtime(**self.as_role("login"))
+        self.assert_serves()
+        [owner] = self.rows("SELECT tableowner FROM pg_tables WHERE tablename = 'operations'")
+        self.assertEqual(owner, {"tableowner": "rtmanagerservice"})
 
     def test_a_setting_of_the_dsn_is_kept_behind_a_pooler_that_drops_it(self) -> None:
         pooler = self.own(start_pgbouncer(self.services.postgres, settings={"ignore_startup_parameters": "options"}))
@@ -132,7 +152,8 @@ class Servers(PostgresFoundTestCase):
 
     def test_out_of_connections_the_remedy_fits(self) -> None:
         self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 0")
-        self.assert_unfit("CONNECTION LIMIT", "RTMANAGER_POSTGRES_POOL_SIZE")
+        self.assert_unfit("takes no connection", "CONNECTION LIMIT", "RTMANAGER_POSTGRES_POOL_SIZE")
+        self.assertNotIn("does not answer", self.check()[1])
         self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 3")
         self.assert_unfit("CONNECTION LIMIT is 3", "raise it")
         self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 12")
@@ -143,6 +164,8 @@ class Servers(PostgresFoundTestCase):
 
 class Schemas(PostgresFoundTestCase):
     """What is not ours is recognised, and what is ours and not whole."""
+
+    own_server = False
 
     def migrated(self) -> None:
         self.start_runtime().stop()
@@ -203,6 +226,8 @@ class Schemas(PostgresFoundTestCase):
 class Poolers(PostgresFoundTestCase):
     """PgBouncer: with a connection for each client it works, without it is refused."""
 
+    own_server = False
+
     def pooler(self, mode: str, **settings: str) -> PgBouncer:
         return self.own(start_pgbouncer(self.services.postgres, mode, settings))
 
@@ -237,6 +262,19 @@ class Poolers(PostgresFoundTestCase):
         self.assert_serves()
         self.assert_runs(game)
 
+    def test_one_that_reads_another_mode_while_it_serves_is_noticed(self) -> None:
+        pooler = self.pooler("session")
+        self.start_runtime(**self.by_way_of(pooler))
+        game = self.start_game()
+        pooler.change("transaction")
+        waits = self.ask("waits")
+        self.wait_until_readyz_says("postgres", "share connections")
+
+        pooler.restart("session")
+        self.wait_for_answers(waits)
+        self.assert_serves()
+        self.assert_runs(game)
+
     def test_one_that_begins_to_share_connections_is_noticed_and_runs_nobody_elses_statement(self) -> None:
         import psycopg
 
@@ -265,16 +303,3 @@ class Poolers(PostgresFoundTestCase):
         self.assert_serves()
         self.assert_runs(game)
         self.assertEqual(self.rows("SELECT * FROM public.traps"), [])
-
-
-class Standby(PostgresFoundTestCase):
-    def test_a_standby_is_refused(self) -> None:
-        from integration import servers
-
-        self.set_for_all(wal_level="replica", max_wal_senders="4")
-        self.services.postgres.container.restart()
-        self.wait_until("the server", self.answers_again)
-        line = self.own(faults.before((self.services.postgres.host, self.services.postgres.port)))
-        standby = self.own(servers.hot_standby(line))
-        dsn = self.database.dsn_by_way_of(standby.host, standby.port)
-        self.assert_unfit("standby", "primary", POSTGRES_PRIMARY_DSN=dsn)

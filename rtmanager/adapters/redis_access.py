@@ -150,9 +150,10 @@ def require_allowed(connection: Any, names: Mapping[Stream, str], where: str) ->
     [opened] = _ask(connection, [("MULTI",)])
     answers: list[tuple[tuple[str | int, ...], Any]] = [(("MULTI",), opened)]
     if not isinstance(opened, Exception):
-        every = list(commands(names))
-        *queued, _ = _ask(connection, [*every, ("DISCARD",)])
-        answers += zip(every, queued, strict=True)
+        every = [*commands(names), ("DISCARD",)]
+        answers += zip(every, _ask(connection, every), strict=True)
+        if isinstance(answers[-1][1], Exception):
+            connection.disconnect()  # or the next command of whoever is given it would be queued
     for _, answer in answers:
         if isinstance(answer, _CLUSTER_ERRORS):
             what, remedy = _MODES["cluster"]

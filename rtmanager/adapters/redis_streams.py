@@ -67,6 +67,8 @@ _PUBLISH = """
 local latest = tonumber(redis.call('GET', KEYS[1]) or '0')
 if tonumber(ARGV[1]) < latest then return {err = 'STALETURN ' .. string.format('%d', latest)} end
 redis.call('SET', KEYS[1], ARGV[1])
+-- What a script has done stays done when a later command fails: a right that was taken must not cost a second message.
+redis.call('SREM', KEYS[2], '')
 local added, refused, i = {}, {}, 3
 while i <= #ARGV do
   local id, key, count = ARGV[i], KEYS[tonumber(ARGV[i + 1])], tonumber(ARGV[i + 2])
@@ -74,11 +76,12 @@ while i <= #ARGV do
     if redis.call('SISMEMBER', KEYS[2], id) == 0 then
       local entry = {}
       for j = 1, count do entry[j] = ARGV[i + 2 + j] end
+      redis.call('SADD', KEYS[2], id)
       local reply = redis.pcall('XADD', key, 'MAXLEN', '~', ARGV[2], '*', unpack(entry))
       if type(reply) == 'table' and reply.err then
+        redis.call('SREM', KEYS[2], id)
         refused[key] = reply.err
       else
-        redis.call('SADD', KEYS[2], id)
         added[#added + 1] = id
       end
     else

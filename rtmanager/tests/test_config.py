@@ -252,6 +252,25 @@ class ParserTest(unittest.TestCase):
             values.address, good, ("", "8096", "h", "h:", "h:65536", "::1:80", "h:x", "h h:1", "u@h:1", "http://h:1")
         )
 
+    def test_addresses_of_redis(self) -> None:
+        self.check(
+            values.redis_address,
+            {
+                "h:1": RedisAddress("h", 1),
+                "redis://h:1": RedisAddress("h", 1),
+                "redis://h": RedisAddress("h", 6379),
+                "rediss://h:1/": RedisAddress("h", 1, tls=True),
+                "REDISS://[::1]:1/0": RedisAddress("::1", 1, tls=True),
+            },
+            ("h", "h:0", ":1", "redis://u:p@h:1", "rediss://h:1/3", "redis://h:1?db=1", "unix:///s", "http://h:1", ""),
+        )
+
+    def test_files_for_a_connection_without_tls_are_a_fault(self) -> None:
+        for name, address in (("CA", "h:1"), ("CERT", "redis://h:1"), ("KEY", "rediss://h:1")):
+            with self.subTest(name), self.assertRaises(ConfigError) as caught:
+                config(REDIS_MASTER_ADDR=address, **{f"REDIS_TLS_{name}": "/x.pem"})
+            self.assertIn(f"RTMANAGER_REDIS_TLS_{name} is set", str(caught.exception))
+
     def test_remote_addresses(self) -> None:
         self.check(values.remote_address, {"h:1": Address("h", 1)}, (":1", "h:0", "h"))
 

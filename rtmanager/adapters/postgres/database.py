@@ -26,7 +26,7 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from rtmanager import failpoints
 from rtmanager.adapters.postgres import refusals, session
 from rtmanager.adapters.postgres.answers import is_silence
-from rtmanager.adapters.postgres.dsn import described, session_settings, to_conninfo, without_options
+from rtmanager.adapters.postgres.dsn import described, session_settings, to_conninfo, with_option, without_options
 from rtmanager.adapters.postgres.pooled import PooledConnection, first_line, own_names
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.text import bounded
@@ -43,6 +43,8 @@ STEP_PART = 5 / 8
 WATCH_PART = 1 / 16
 #: Connections kept open when there is nothing to do.
 MIN_CONNECTIONS = 2
+#: SQLSTATE of a session that was idle for too long.
+_IDLE_SESSION = "57P05"
 #: How SQLSTATE begins when the connection is lost, or the server ends it.
 _ENDED = ("080", "57P")
 
@@ -109,11 +111,6 @@ class Database:
     def lost_its_watch(self) -> bool:
         """Whether the thread that looks for a silent server has ended though the pool is open."""
         return self._watch.ident is not None and not self._closed.is_set() and not self._watch.is_alive()
-
-    def ping(self) -> str:
-        """The server's version. Raises `Unavailable`. Uses a connection of its own, so that it answers for now."""
-        with self.watched(), self.connect() as connection:
-            return str(connection.info.parameter_status("server_version"))
 
     @property
     def where(self) -> str:
@@ -186,11 +183,14 @@ class Database:
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         """A connection outside the pool, in autocommit; its owner closes it."""
+        way = self._way
         connection = self._connect()
         try:
             self._prepare(connection)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, psycopg.OperationalError) and error.sqlstate == _IDLE_SESSION and way != self._way:
+                return self.connect()
             raise
         return connection
 
@@ -219,7 +219,13 @@ class Database:
         """Set up the session; a server that is silent meanwhile is as silent as at any other time."""
         self._remember(connection)
         with _cut_after(self._silence_s, connection):
-            session.set_up(connection, self._settings, self._sessions, self._witness)
+            try:
+                session.set_up(connection, self._settings, self._sessions, self._witness)
+            except psycopg.OperationalError as error:
+                # It did not live to its first statement. Servers that do not know the setting end none by it.
+                if error.sqlstate == _IDLE_SESSION:
+                    self._way = with_option(self._way, "idle_session_timeout=0")
+                raise
         self._why_not = ""
 
     @contextmanager

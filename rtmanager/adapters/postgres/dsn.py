@@ -79,6 +79,15 @@ def session_settings(conninfo: str) -> Mapping[str, str]:
     return {**_settings_of(str(conninfo_to_dict(conninfo).get("options") or "")), **SETTINGS}
 
 
+def with_option(conninfo: str, setting: str) -> str:
+    """The same with one more setting, once, which is in force as soon as the session begins."""
+    given = conninfo_to_dict(conninfo)
+    options = str(given.get("options") or "")
+    return (
+        conninfo if setting in options else make_conninfo("", **{**given, "options": f"{options} -c{setting}".strip()})
+    )
+
+
 def without_options(conninfo: str) -> str:
     """The same for a pooler that refuses `options`; the session is set to them when it is made."""
     return make_conninfo("", **{name: value for name, value in conninfo_to_dict(conninfo).items() if name != "options"})

@@ -21,7 +21,7 @@ _TRACES_FROM = 180_000
 #: The server, or a pooler before it, does not take a parameter of the connection.
 PROTOCOL_VIOLATION = "08P01"
 
-DSN = "RTMANAGER_POSTGRES_PRIMARYDSN"
+DSN = "RTMANAGER_POSTGRES_PRIMARY_DSN"
 IS_IT_RUNNING = f"is it running, and are host and port of {DSN} right?"
 
 REMEDIES = {

@@ -8,6 +8,7 @@ import psycopg
 
 from rtmanager.adapters.postgres import refusals
 from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.postgres.pooled import first_line
 from rtmanager.adapters.postgres.schema import look
 from rtmanager.adapters.postgres.session import SessionUnusable
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
@@ -58,9 +59,10 @@ def _explained(database: Database, error: Unavailable) -> RuntimeManagerError:
         return ServerUnfit(f"{database.where}: {cause}", cause.remedy)
     if not isinstance(cause, psycopg.OperationalError):
         return error
-    found = Unavailable(error.dependency, str(error), untouched=error.untouched)
-    found.remedy = database.why_refused().remedy  # type: ignore[attr-defined]
-    return found
+    refusal = database.why_refused()
+    if refusal.sqlstate:
+        return ServerUnfit(f"{database.where} takes no connection: {first_line(cause)}", refusal.remedy)
+    return ServerUnfit(str(error), refusal.remedy)
 
 
 def _require_fit(connection: psycopg.Connection[Any]) -> str:

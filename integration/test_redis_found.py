@@ -1,0 +1,223 @@
+"""Redis as it is found: users and their rights, TLS, a cluster, a Sentinel."""
+
+import contextlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness import (
+    Authority,
+    Redis,
+    RedisTls,
+    create_authority,
+    images,
+    start_container,
+    start_redis,
+    start_services,
+)
+from harness.fixtures import listening
+from integration.found import FoundTestCase
+from rtmanager.adapters.redis_access import RedisUnfit, acl_rules
+from rtmanager.adapters.redis_streams import RedisStreams
+from rtmanager.config import Config
+
+NAMES = Config.from_environment(
+    {
+        "RTMANAGER_POSTGRES_PRIMARY_DSN": "postgres://h/g",
+        "RTMANAGER_REDIS_MASTER_ADDR": "h:1",
+        "RTMANAGER_GAME_STATE_ROOT": "/g",
+        "RTMANAGER_LOBBY_INTERNAL_BASE_URL": "http://h",
+    }
+).streams
+SECRET = "hush-hush"
+
+
+def setUpModule() -> None:
+    start_services()
+
+
+class RedisFoundTestCase(FoundTestCase):
+    """One server of the class's own; what it holds is the test's."""
+
+    server: Redis
+    users: Mapping[str, str] = {}
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.server = cls.start_server()
+        cls.addClassCleanup(cls.server.close)
+
+    @classmethod
+    def start_server(cls) -> Redis:
+        return start_redis()
+
+    def setUp(self) -> None:
+        super().setUp()
+        from dataclasses import replace
+
+        self.services = replace(self.services, redis=self.server)
+        self.redis = self.server.client()
+        self.addCleanup(self.redis.close)
+        self.redis.flushall()
+
+    def as_user(self, name: str, password: str = SECRET) -> dict[str, str]:
+        return {"REDIS_USERNAME": name, "REDIS_PASSWORD": password}
+
+    def user(self, name: str, rules: str) -> dict[str, str]:
+        """Make an ACL user; how a manager is told to be it."""
+        self.redis.execute_command("ACL", "SETUSER", name, "reset", "on", f">{SECRET}", *rules.split())
+        return self.as_user(name)
+
+
+class Users(RedisFoundTestCase):
+    def test_the_rules_of_the_documentation_are_enough(self) -> None:
+        # Applied as it stands there.
+        page = (Path(__file__).parents[1] / "docs" / "failures.md").read_text()
+        [line] = re.findall(r"^    (ACL SETUSER rtmanager .*)$", page, re.MULTILINE)
+        self.redis.execute_command(*line.split())
+        self.start_runtime(**self.as_user("rtmanager", "the-password"))
+        game = self.start_game()
+        self.assert_serves()
+        self.assert_runs(game)
+        self.redis.xadd("runtime:stop_jobs", {"nonsense": "1"})
+        self.wait_until("the dead letter", lambda: self.redis.xlen("runtime:dead_letters"))
+        self.assert_serves()
+        log = [entry for entry in self.redis.acl_log() if entry["username"] == "rtmanager"]
+        self.assertEqual([entry for entry in log if "setinfo" not in str(entry)], [])
+
+    def test_a_user_without_dangerous_commands_is_enough(self) -> None:
+        self.start_runtime(**self.user("safe", "~* +@all -@dangerous"))
+        self.assert_serves()
+
+    def test_what_a_user_lacks_is_named(self) -> None:
+        keys = "~runtime:* ~notification:*"
+        for rules, words in {
+            f"{keys} +@all": ("SADD rtmanager:outbox:", "GET rtmanager:outbox:"),
+            "~* +@all -@scripting": ("EVALSHA", "SCRIPT LOAD"),
+            "~* +@all -xautoclaim": ("XAUTOCLAIM runtime:start_jobs runtime:stop_jobs",),
+            "%R~* +@all": ("XADD runtime:job_results", "XACK"),
+            "~runtime:* ~rtmanager:* +@all": ("XADD notification:intents",),
+            "~* +@all -@transaction": ("MULTI",),
+            "~* +@all -xgroup|create": ("XGROUP CREATE",),
+            "~* +@all -@connection": ("setname",),
+            "~*": ("setname",),
+        }.items():
+            with self.subTest(rules):
+                self.assert_unfit("ACL SETUSER", "~rtmanager:outbox:*", *words, **self.user("poor", rules))
+        self.assertEqual(self.redis.keys("*"), [], "nothing was changed")
+
+    def test_every_single_command_and_key_of_the_rules_is_needed_or_optional(self) -> None:
+        every = acl_rules(NAMES).split()
+        # EXEC would end what MULTI begins, and is not tried; HELLO needs no right.
+        optional = {"+info", "+client|unblock", "+hello", "+exec"}
+        for rule in every:
+            if rule.startswith(("~", "+")) and rule not in optional:
+                rules = " ".join(each for each in every if each != rule)
+                with self.subTest(rule):
+                    self.user("poor", rules)
+                    streams = RedisStreams(
+                        self.server.host,
+                        self.server.port,
+                        username="poor",
+                        password=SECRET,
+                        names=NAMES,
+                        output_maxlen=1000,
+                        silence_s=8,
+                    )
+                    with contextlib.closing(streams), self.assertRaises(RedisUnfit) as caught:
+                        streams.ping()
+                    name = rule[1:].replace("*", "").replace("|", " ")
+                    self.assertIn(name.lower(), str(caught.exception).lower().replace("|", " "))
+
+    def test_a_login_that_fails_is_told_without_the_password(self) -> None:
+        self.user("rtmanager", acl_rules(NAMES))
+        self.assert_unfit("RTMANAGER_REDIS_USERNAME", **self.as_user("rtmanager", "not-this-one"))
+        self.assert_unfit("RTMANAGER_REDIS_USERNAME", **self.as_user("nobody", "not-this-one"))
+        self.assertNotIn("not-this-one", self.check(**self.as_user("nobody", "not-this-one"))[1])
+
+    def test_a_right_that_is_taken_while_it_serves_is_told_and_no_result_is_lost(self) -> None:
+        self.start_runtime(**self.user("rtmanager", acl_rules(NAMES)))
+        self.wait_for_answers(self.ask("before"))
+        self.redis.execute_command("ACL", "SETUSER", "rtmanager", "-sadd")
+        self.wait_until_readyz_says("redis", "SADD")
+        waits = self.ask("waits")
+        self.wait_until_said("dependency=redis")
+        self.assertEqual(self.answers(waits), [0])
+        self.redis.execute_command("ACL", "SETUSER", "rtmanager", "+sadd")
+        self.wait_for_answers(waits)
+        self.assert_serves()
+
+
+class Kinds(FoundTestCase):
+    def test_a_node_of_a_cluster_is_refused_with_slots_and_without(self) -> None:
+        node = self.own(start_redis(settings={"cluster-enabled": "yes"}))
+        self.assert_unfit("Redis Cluster", "cluster-enabled no", REDIS_MASTER_ADDR=node.address)
+        with node.client() as client:
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        self.assert_unfit("Redis Cluster", REDIS_MASTER_ADDR=node.address)
+
+    def test_a_sentinel_is_refused(self) -> None:
+        if not listening.shares_our_network():
+            self.skipTest("the daemon's host network is not this process's")
+        port = listening.free_port()
+        script = (
+            f"touch /tmp/s && exec redis-server /tmp/s --sentinel --port {port} --bind 127.0.0.1 --protected-mode no"
+        )
+        sentinel = self.own(start_container(images.redis(), entrypoint=["sh", "-c", script], network="host"))
+        sentinel.wait_for_log("Sentinel ID")
+        self.assert_unfit("Sentinel", "not supported", REDIS_MASTER_ADDR=f"127.0.0.1:{port}")
+
+    def test_a_command_that_was_renamed_is_told(self) -> None:
+        server = self.own(start_redis(settings={"rename-command": "XAUTOCLAIM other"}))
+        self.assert_unfit("XAUTOCLAIM", "rename-command", REDIS_MASTER_ADDR=server.address)
+
+
+class Encrypted(RedisFoundTestCase):
+    authority: Authority
+
+    @classmethod
+    def start_server(cls) -> Redis:
+        cls.authority = create_authority()
+        cls.addClassCleanup(cls.authority.close)
+        return start_redis(tls=RedisTls(cls.authority, cls.authority.issue("server", ("127.0.0.1", "localhost"))))
+
+    def trusting(self, **more: str) -> dict[str, str]:
+        return {"REDIS_MASTER_ADDR": self.server.tls_address, "REDIS_TLS_CA": str(self.authority.ca), **more}
+
+    def test_it_serves_by_tls(self) -> None:
+        self.start_runtime(**self.trusting(), **self.user("rtmanager", acl_rules(NAMES)))
+        self.assert_serves()
+        clients = self.redis.client_list()
+        self.assertTrue(any(each["name"] == "rtmanager" for each in clients))
+
+    def test_each_mismatch_has_its_own_remedy(self) -> None:
+        plain, encrypted = self.server.address, self.server.tls_address
+        with create_authority() as stranger:
+            self.assert_unfit("RTMANAGER_REDIS_TLS_CA", **self.trusting(REDIS_TLS_CA=str(stranger.ca)))
+        self.assert_unfit("speaks TLS only", "rediss://", REDIS_MASTER_ADDR=encrypted.removeprefix("rediss://"))
+        # It takes as long as Redis may be silent, so it is asked once.
+        code, said = self.check(**self.trusting(REDIS_MASTER_ADDR=f"rediss://{plain}"))
+        self.assertEqual((code, "speaks no TLS" in said, "write redis://" in said), (1, True, True), said)
+        self.assert_unfit("cannot be read", "RTMANAGER_REDIS_TLS_CA", **self.trusting(REDIS_TLS_CA="/nowhere/ca.pem"))
+        key = {"REDIS_TLS_CERT": str(self.authority.ca), "REDIS_TLS_KEY": str(self.authority.issue("other").key)}
+        self.assert_unfit("files for TLS", **self.trusting(**key))
+
+    def test_a_certificate_that_expired_or_is_for_another_host_is_told(self) -> None:
+        for name, hosts, days, word in (
+            ("expired", ("127.0.0.1",), -1, "expired"),
+            ("elsewhere", ("elsewhere.example",), 2, "subjectAltName"),
+        ):
+            with (
+                self.subTest(name),
+                start_redis(tls=RedisTls(self.authority, self.authority.issue(name, hosts, days))) as it,
+            ):
+                self.assert_unfit(word, **self.trusting(REDIS_MASTER_ADDR=it.tls_address))
+
+    def test_a_server_that_wants_a_certificate_of_ours_gets_one(self) -> None:
+        server = self.authority.issue("strict", ("127.0.0.1",))
+        with start_redis(tls=RedisTls(self.authority, server, clients_have_one=True)) as strict:
+            where = self.trusting(REDIS_MASTER_ADDR=strict.tls_address)
+            self.assert_unfit("RTMANAGER_REDIS_TLS_CERT", **where)
+            mine = self.authority.issue("client")
+            self.assert_fit("redis", **where, REDIS_TLS_CERT=str(mine.cert), REDIS_TLS_KEY=str(mine.key))

@@ -1,0 +1,83 @@
+"""What sessions and the schema are compared with, as far as no server is needed; the rest is in `integration`."""
+
+from __future__ import annotations
+
+import unittest
+
+from psycopg.conninfo import conninfo_to_dict
+
+from rtmanager.adapters.postgres import refusals
+from rtmanager.adapters.postgres.dsn import session_settings, to_conninfo, with_option, without_options
+from rtmanager.adapters.postgres.schema import Migration, _first_schema, known_migrations, relations
+from rtmanager.adapters.postgres.session import SETTINGS
+
+
+class SettingsTest(unittest.TestCase):
+    def settings(self, dsn: str) -> dict[str, str]:
+        return dict(session_settings(to_conninfo(dsn, statement_timeout_ms=5000)))
+
+    def test_a_session_is_set_to_what_the_options_say_and_the_code_relies_on(self) -> None:
+        found = self.settings("postgres://h/g?options=-c%20work_mem%3D7MB%20--geqo%3Doff%20-cTimeZone%3DAsia/Tokyo")
+        self.assertEqual((found["work_mem"], found["geqo"], found["search_path"]), ("7MB", "off", "rtmanager"))
+        self.assertEqual((found["statement_timeout"], found["plan_cache_mode"]), ("5000", "force_generic_plan"))
+        self.assertLessEqual(SETTINGS.items(), found.items())
+
+    def test_values_with_blanks_and_backslashes_arrive(self) -> None:
+        self.assertEqual(self.settings("postgres://h/g?search_path=a,%20b%5Cc")["search_path"], r"a, b\c")
+
+    def test_options_can_be_left_out_and_added_to(self) -> None:
+        conninfo = to_conninfo("postgres://u:p@h:1/g", statement_timeout_ms=1)
+        self.assertNotIn("options", conninfo_to_dict(without_options(conninfo)))
+        self.assertEqual(conninfo_to_dict(without_options(conninfo))["password"], "p")
+        more = with_option(conninfo, "idle_session_timeout=0")
+        self.assertTrue(str(conninfo_to_dict(more)["options"]).endswith(" -cidle_session_timeout=0"))
+        self.assertEqual(with_option(more, "idle_session_timeout=0"), more)
+
+    def test_the_encoding_of_the_client_is_ours_from_the_first_byte(self) -> None:
+        found = conninfo_to_dict(to_conninfo("postgres://h/g?client_encoding=LATIN1", statement_timeout_ms=1))
+        self.assertEqual(found["client_encoding"], "UTF8")
+
+
+class SchemaTest(unittest.TestCase):
+    def test_what_a_migration_drops_is_not_missed(self) -> None:
+        made = b"CREATE TABLE a (x int);\nCREATE UNIQUE INDEX IF NOT EXISTS b ON a (x); -- CREATE TABLE no\n"
+        migrations = [Migration(1, "x", made), Migration(2, "y", b"DROP INDEX IF EXISTS b;\nCREATE SEQUENCE c;")]
+        self.assertEqual(relations(migrations), {"a", "c"})
+
+    def test_every_table_of_ours_is_known(self) -> None:
+        self.assertLess(
+            {"runtime_records", "operations", "outbox", "outbox_turn", "operations_one_running_per_game_idx"},
+            relations(known_migrations()),
+        )
+
+    def test_the_schema_that_is_meant_is_the_first_that_is_named(self) -> None:
+        for path, expected in {
+            "rtmanager": "rtmanager",
+            "RTManager, public": "rtmanager",
+            '"Mixed, case", public': "Mixed, case",
+            '"$user", public': None,
+            "": None,
+        }.items():
+            self.assertEqual(_first_schema(path), expected, path)
+
+
+#: What libpq traces of a server that speaks German.
+TRACED = """F\t8\tSSLRequest\t 1234 5679
+B\t1\tSSLResponse\t N
+F\t37\tStartupMessage\t 3 0 "user" "nobody" "database" "galaxy"
+B\t98\tErrorResponse\t S "FATAL" V "FATAL" C "57P03" M "das Datenbanksystem startet C \"28P01\"" F "postmaster.c" \\x00
+"""
+
+
+class RefusalsTest(unittest.TestCase):
+    def test_the_code_is_read_whatever_the_language_and_the_words(self) -> None:
+        self.assertEqual(refusals._ERROR.findall(TRACED), ["57P03"])
+
+    def test_every_remedy_is_one_line(self) -> None:
+        for code, remedy in refusals.REMEDIES.items():
+            self.assertEqual((len(code), remedy.splitlines()), (5, [remedy]))
+
+    def test_a_server_that_is_not_there_has_no_code(self) -> None:
+        found = refusals.why_refused("host=127.0.0.1 port=1 dbname=g user=u password=p", 2.0)
+        self.assertEqual(found.sqlstate, "")
+        self.assertIn("is it running", found.remedy)

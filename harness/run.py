@@ -30,7 +30,7 @@ The Runtime Manager serves at http://{address}. Things to try from another termi
   its container
     docker ps --filter label=com.galaxy.owner=rtmanager
   a patch
-    curl -s -X POST -H 'X-Galaxy-Caller: gm' -d '{{"image_ref":"{patched}"}}' \\
+    curl -s -X POST -H 'X-Galaxy-Caller: gm' -H 'Content-Type: application/json' -d '{{"image_ref":"{patched}"}}' \\
       http://{address}/api/v1/internal/runtimes/first/patch
   a stop job, then its container's removal
     {redis_cli} XADD runtime:stop_jobs '*' game_id first reason finished requested_at_ms {now}

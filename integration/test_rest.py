@@ -140,7 +140,9 @@ class Answers(RestTestCase):
         """An exchange with nothing in its head that was not asked for."""
         connection = http.client.HTTPConnection(self.base_url.removeprefix("http://"), timeout=30)
         try:
-            connection.request(method, path, b'{"reason":"finished"}' if method == "POST" else None, headers)
+            body = b'{"reason":"finished"}' if method == "POST" else None
+            typed = headers if body is None else {"Content-Type": "application/json", **headers}
+            connection.request(method, path, body, typed)
             answer = connection.getresponse()
             return answer, json.loads(answer.read())
         finally:

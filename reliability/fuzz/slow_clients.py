@@ -22,6 +22,8 @@ DEFAULT_COUNT = 500
 #: With so many clients the run lasts a minute and times count.
 FULL = 500
 FULL_S, SHORT_S = 60.0, 2.0
+#: So long the good client is alone first: what the machine does to it without any slow one.
+ALONE_S = 5.0
 P99_MS = 100.0
 #: No answer takes so long, on any machine.
 LIVENESS_S = 10.0
@@ -49,13 +51,15 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
         process.wait_until_ready()
         host, port = process.address.split(":")
         before_mb = _memory_mb(process.pid)
+        if full:
+            alone = _Seen()
+            alone.ask_until((host, int(port)), time.monotonic() + ALONE_S, random.Random(seed))
+            for line in alone.summary():
+                report(f"alone: {line}")
         with _crowd((host, int(port)), count, seed) as ask:
             seen = _Seen()
             until = time.monotonic() + (FULL_S if full else SHORT_S)
-            chooser = random.Random(seed)
-            while time.monotonic() < until:
-                seen.ask((host, int(port)), keep=chooser.random() < 0.5)
-                time.sleep(REST_S)
+            seen.ask_until((host, int(port)), until, random.Random(seed))
             counts = ask()
         after_mb = _memory_mb(process.pid)
         violations = seen.violations(with_times=full)
@@ -76,6 +80,12 @@ class _Seen:
         self._times_ms: dict[str, list[float]] = {}
         self._faults: list[str] = []
         self._kept: http.client.HTTPConnection | None = None
+
+    def ask_until(self, address: tuple[str, int], until: float, chooser: random.Random) -> None:
+        """Rounds of requests until then (monotonic), each on a new connection or on the last one."""
+        while time.monotonic() < until:
+            self.ask(address, keep=chooser.random() < 0.5)
+            time.sleep(REST_S)
 
     def ask(self, address: tuple[str, int], *, keep: bool) -> None:
         """One round of requests, on the connection of the last round or on new ones."""

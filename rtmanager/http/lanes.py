@@ -17,13 +17,16 @@ from rtmanager.http.limits import LaneLimits
 #: A thread without work ends after so many seconds.
 _SPARE_S = 10.0
 
+#: So many threads of a lane work on what can wait: more would contend with the others for the interpreter.
+_AT_LATER = 2
+
 W = TypeVar("W")
 
 
 class Lane(Generic[W]):
     """Hands each piece of work to one of at most `limits.threads` threads, in the order of arrival.
 
-    What can wait (`later`) has an unbounded queue of its own and a quarter of the threads, when nothing else is due.
+    What can wait (`later`) has an unbounded queue of its own and two of the threads, when nothing else is due.
     """
 
     def __init__(self, name: str, limits: LaneLimits, work: Callable[[W], None]) -> None:
@@ -33,7 +36,7 @@ class Lane(Generic[W]):
         self._queue: deque[W] = deque()
         self._later: deque[W] = deque()
         #: Threads at work on what can wait, and how many of them there may be.
-        self._at_later, self._most_at_later = 0, max(1, limits.threads // 4)
+        self._at_later, self._most_at_later = 0, min(_AT_LATER, limits.threads)
         self._changed = threading.Condition()
         self._threads: set[threading.Thread] = set()
         #: Threads that are done and gone in a moment.

@@ -173,7 +173,7 @@ class ReadsTest(ApiTestCase):
         self.assertEqual(self.ask("GET", f"{RUNTIMES}/%671")[0], 200)
 
     def test_a_path_that_cannot_be_decoded_is_refused(self) -> None:
-        for path in ("%", "%2", "%zz", "a%FF"):
+        for path in ("%", "%2", "%zz", "a%FF", "%e3h", "..%c0%af", "%ed%a0%80"):
             with self.subTest(path=path):
                 self.assert_refused(self.ask("GET", f"{RUNTIMES}/{path}"), ErrorCode.INVALID_REQUEST, path)
 

@@ -81,6 +81,7 @@ def echo(request: Request) -> Response:
 class ServerTestCase(unittest.TestCase):
     def setUp(self) -> None:
         self.logger = logging.Logger("http-test", logging.DEBUG)
+        self.logger.addHandler(logging.NullHandler())
 
     def serve(
         self,
@@ -190,6 +191,24 @@ class RequestsTest(ServerTestCase):
         self.assertEqual(client.answer().headers["Connection"], "close")
         self.assertEqual(client.rest(), b"")
 
+    def test_nothing_is_read_behind_the_last_request(self) -> None:
+        client = self.client()
+        client.send(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" + GET)
+        self.assertEqual(client.answer().status, 200)
+        self.assertEqual(client.rest(), b"")
+
+    def test_a_bad_request_behind_a_good_one_costs_it_no_answer(self) -> None:
+        client = self.client()
+        client.send(GET + b"nonsense\r\n\r\n" + GET)
+        self.assertEqual([client.answer().status for _ in range(2)], [200, 400])
+        self.assertEqual(client.rest(), b"")
+
+    def test_a_body_that_is_not_complete_when_its_client_leaves_is_not_answered(self) -> None:
+        client = self.client()
+        client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+        client.socket.shutdown(socket.SHUT_WR)
+        self.assertEqual(client.rest(), b"")
+
     def test_an_absolute_target_is_a_path_with_a_host(self) -> None:
         for target, path, query in (
             (b"http://x:1/a/b?c=d", "/a/b", "c=d"),
@@ -279,6 +298,9 @@ class BodiesTest(ServerTestCase):
             (b"Transfer-Encoding: identity\r\n", 400),
             (b"Transfer-Encoding: chunked, chunked\r\n", 400),
             (b"Transfer-Encoding: xchunked\r\n", 400),
+            (b"Transfer-Encoding: \xa0chunked\x85\r\n", 400),
+            (b"Transfer-Encoding\xa0: chunked\r\n", 400),
+            (b"Content-Length\x85: 5\r\n", 400),
             (b"Transfer-Encoding: chunked;q=1\r\n", 400),
             (b"Transfer-Encoding: ,chunked\r\n", 400),
             (b"Transfer-Encoding: chunked,\r\n", 400),

@@ -30,7 +30,7 @@ from rtmanager.workers.retention import Retention
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "rtmanager")
 #: An orderly end with nothing to wait for takes a second or two, and the last lines of the log one more.
-END_S = 15.0
+END_S = 30.0
 
 WORKERS: Mapping[str, Any] = {
     "lease": LeaseKeeper,
@@ -166,12 +166,11 @@ class NobodyReads(LogTestCase):
         wanted = {
             (f"{run} migrate 2>&1 | true", 0): good,
             (f"{run} check | true", 0): good,
-            (f"{run} check >/dev/full 2>&-", 0): good,
+            (f"{run} check >/dev/full", 0): good,
             (f"{run} check >&- 2>&- <&-", 0): good,
             (f"{run} --help | true", 0): good,
             (f"{run} check | head -1", 1): bad,
             (f"{run} check", 1): ascii_only,
-            (f"{run} serve 2>&1 | true", 1): bad,
             (f"{run} serve 2>&-", 2): wrong,
         }
         codes = {}

@@ -30,7 +30,7 @@ from rtmanager.workers.retention import Retention
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "rtmanager")
 #: An orderly end with nothing to wait for takes a second or two, and the last lines of the log one more.
-END_S = 15.0
+END_S = 30.0
 
 WORKERS: Mapping[str, Any] = {
     "lease": LeaseKeeper,
@@ -166,12 +166,11 @@ class NobodyReads(LogTestCase):
         wanted = {
             (f"{run} migrate 2>&1 | true", 0): good,
             (f"{run} check | true", 0): good,
-            (f"{run} check >/dev/full 2>&-", 0): good,
+            (f"{run} check >/dev/full", 0): good,
             (f"{run} check >&- 2>&- <&-", 0): good,
             (f"{run} --help | true", 0): good,
             (f"{run} check | head -1", 1): bad,
             (f"{run} check", 1): ascii_only,
-            (f"{run} serve 2>&1 | true", 1): bad,
             (f"{run} serve 2>&-", 2): wrong,
         }
         codes = {}
@@ -198,7 +197,7 @@ class Defects(LogTestCase):
         process = self.serve(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), *command)
         url = f"{process.base_url}/readyz"
 
-        def told() -> str:
+        def message() -> str:
             try:
                 return str(web.call("GET", url)[1].get("error", {}).get("message", "ready"))
             except ConnectionRefusedError:
@@ -207,7 +206,7 @@ class Defects(LogTestCase):
         words = (
             r"worker outbox: fails by a defect since 20\S+Z, \d+ times in a row: NotImplementedError: a date style\\n"
         )
-        self.wait_until("it to be named", lambda: re.fullmatch(f"not ready: {words}.*", told()))
+        self.wait_until("it to be named", lambda: re.fullmatch(f"not ready: {words}.*", message()))
         self.assertEqual(web.call("GET", f"{process.base_url}/healthz")[0], 200)
         self.add_start_job()
         failures = 'rtmanager_worker_failures_total{worker="outbox"}'
@@ -215,12 +214,16 @@ class Defects(LogTestCase):
 
         broken.unlink()
         self.assertEqual([each["outcome"] for each in self.results()], ["success"])
-        self.wait_until("it to be ready", lambda: told() == "ready")
+        self.wait_until("it to be ready", lambda: message() == "ready")
+        broken.touch()
         self.assertEqual(process.terminate(END_S), 0)
 
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
         traces = [line for line in lines if "traceback" in line]
-        self.assertEqual([(line["message"], line["worker"]) for line in traces], [("worker step failed", "outbox")])
+        told_of = [(line["message"], line.get("worker")) for line in traces]
+        self.assertEqual(told_of[0], ("worker step failed", "outbox"))
+        self.assertEqual(told_of[-1], ("messages stay in the outbox by a defect", None))
+        self.assertLess(len(traces), 5, "each repetition is in the log")
         self.assertIn("NotImplementedError", traces[0]["traceback"])
 
     def test_whichever_worker_it_is(self) -> None:

@@ -348,3 +348,5 @@ class _Service:
                 pass
         except DependencyError as error:
             self._logger.warning("messages stay in the outbox", extra={"error": str(error)})
+        except Exception:  # a defect of the relay, which its worker has told of: no reason for another exit code
+            self._logger.exception("messages stay in the outbox by a defect")

@@ -119,7 +119,7 @@ class Executor:
         if free_for_launching > 0:
             taken = self._claim_first(free_for_launching)
             free -= taken
-            free_for_launching = min(free_for_launching - taken, self._free_for_unknown(live))
+            free_for_launching = min(free_for_launching - taken, self._free_for_unknown())
         if free_for_launching > 0:
             self._backlog = self._claim(free_for_launching, LAUNCHING | QUICK)
             return self._backlog
@@ -188,7 +188,7 @@ class Executor:
         if handed_back:
             self._logger.warning("operations handed back", extra={"operation_ids": list(handed_back)})
 
-    def _free_for_unknown(self, live: Sequence[Operation]) -> int:
+    def _free_for_unknown(self) -> int:
         """Slots for operations on images that have not started here yet: not all, while many are due.
 
         So a good one finds a free slot at once, and not as many threads beside it.
@@ -196,7 +196,9 @@ class Executor:
         good = set(self._images_to_prefer())
         if not self._backlog or not good:
             return self._launching_slots
-        wanted = (operation.request.image_ref for operation in live if operation.request.kind in LAUNCHING)
+        with self._idle:
+            requests = [operation.request for operation in self._live.values()]
+        wanted = (request.image_ref for request in requests if request.kind in LAUNCHING)
         unknown = sum(bool(image_ref) and image_ref not in good for image_ref in wanted)
         return max(0, self._launching_slots // 2 - unknown)
 

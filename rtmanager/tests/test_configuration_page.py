@@ -1,9 +1,11 @@
 """The configuration reference says what the code reads."""
 
+import re
 import unittest
 from pathlib import Path
 
 from rtmanager.tests.configuration_page import page
+from rtmanager.variables import VARIABLES
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -12,3 +14,17 @@ class ConfigurationPage(unittest.TestCase):
     def test_the_page_in_docs_is_the_one_that_the_table_makes(self) -> None:
         remedy = "run python -m rtmanager.tests.configuration_page > docs/configuration.md"
         self.assertEqual(PAGE.read_text(encoding="utf-8"), page(), remedy)
+
+
+class NamesOfVariables(unittest.TestCase):
+    """A remedy that names a variable which does not exist sends its reader the wrong way."""
+
+    def test_every_variable_that_the_code_and_the_docs_name_exists(self) -> None:
+        root = PAGE.parents[1]
+        files = [root / "README.md", *(root / "docs").rglob("*.md")]
+        files += [each for each in (root / "rtmanager").rglob("*.py") if "tests" not in each.parts]
+        known = {variable.name for variable in VARIABLES}
+        for file in files:
+            named = set(re.findall(r"RTMANAGER_[A-Z0-9_]*[A-Z0-9](?![A-Z0-9_*…{])", file.read_text(encoding="utf-8")))
+            with self.subTest(file=file.name):
+                self.assertEqual(named - known, set())

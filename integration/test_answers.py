@@ -146,3 +146,11 @@ class Logs(RuntimeTestCase):
             result["error_message"], "ended at once with exit code [0-9]+; its log cannot be read: .*reading"
         )
         self.assertEqual(self.containers(), [])
+
+    def test_without_a_log_the_last_exit_says_why(self) -> None:
+        self.start_runtime(DOCKER_LOG_DRIVER="none", RECONCILE_INTERVAL="500ms")
+        record = self.post("start", {"image_ref": self.engine.ref})
+        self.docker.kill(record["current_container_id"])
+        self.wait_until("the end to be seen", lambda: self.call("GET", "/health")[1].get("last_exit"))
+        log = self.call("GET", "/health")[1]["last_exit"]["log"]
+        self.assertRegex(log, r"^\(the log cannot be read: .*does not support reading\)$")

@@ -10,8 +10,9 @@ SHORT: dict[str, int] = {
     "containers": 60,
     "entries": 400,
     "http": 600,
+    "odd_answers": 25,
     "references": 600,
-    "refused_jobs": 60,
+    "refused_jobs": 40,
     "slow_clients": 66,
 }
 SEED = 20261201

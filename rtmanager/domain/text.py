@@ -7,6 +7,8 @@ import re
 #: As much of it goes into one message, in characters.
 LONGEST = 1000
 
+#: How a text ends that was cut: cutting it again would say the length of the cut one.
+_CUT = re.compile(r"… \([0-9]+ characters\)$")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -15,6 +17,7 @@ def bounded(text: str, longest: int = LONGEST) -> str:
     # Cut first: the whole of it may have megabytes.
     line = " ".join(_UNPRINTABLE.sub(" ", text[: longest * 2]).split())
     line = line.encode("utf-8", "replace").decode("utf-8")
-    if len(line) <= longest and len(text) <= longest * 2:
+    was_cut = len(line) <= longest + 32 and _CUT.search(line) is not None
+    if len(text) <= longest * 2 and (was_cut or len(line) <= longest):
         return line
     return f"{line[:longest]}… ({len(text)} characters)"

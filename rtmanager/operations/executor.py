@@ -354,7 +354,10 @@ class Executor:
             try:
                 self._offer(operation, offered)
             except StoreRefused as error:
-                self._logger.exception("the store refuses the end of the operation")
+                if refusals:
+                    self._logger.warning("the store refuses a plainer end, too", extra={"error": str(error)})
+                else:
+                    self._logger.exception("the store refuses the end of the operation")
                 refusals.append(error)
             else:
                 self._report(operation, offered)
@@ -382,8 +385,6 @@ class Executor:
     def _survive(self, operation: Operation, error: Exception) -> None:
         """After what nobody foresaw: try again, a few times, then end it; and again later if not even that can be."""
         try:
-            if isinstance(error, StoreRefused) and operation.defects + 1 >= DEFECT_TRIES:
-                self._sound_alarm(operation, Kind.STORE_REFUSES, error)
             if operation.defects + 1 < DEFECT_TRIES:
                 self._give_back(operation, error, DEFECT_DELAY_S * (operation.defects + 1))
             elif not self._end_plainly(operation, error):

@@ -12,12 +12,13 @@ from requests import Response
 
 from rtmanager.adapters.docker import Deadlines, DockerRuntime
 from rtmanager.adapters.docker.answers import CALLS, RULES, Meaning, meaning, words
-from rtmanager.domain.errors import RuntimeManagerError, TemporaryAnswer, Unavailable
+from rtmanager.domain.errors import ErrorCode, RuntimeManagerError, TemporaryAnswer, Unavailable
 from rtmanager.domain.text import LONGEST
 from rtmanager.operations.ports import (
     ContainerNotFound,
     ContainerRuntime,
     ImageRefInvalid,
+    ImageUnavailable,
     LaunchFailed,
     LaunchInvalid,
     PullPolicy,
@@ -290,6 +291,26 @@ class EveryAnswer(DaemonTestCase):
             self.daemon.answers["POST /images/create"] = said(400, {"message": message})
             with self.assertRaises(ImageRefInvalid):
                 self.runtime.ensure_image(IMAGE, PullPolicy.ALWAYS)
+
+    def test_a_pull_has_a_temporary_answer_a_final_one_or_words_of_bounded_length(self) -> None:
+        replies: tuple[tuple[Reply, type[RuntimeManagerError]], ...] = (
+            (said(429, {"message": "toomanyrequests: <!DOCTYPE html> rate limited"}), TemporaryAnswer),
+            (said(503, {"message": "the registry is being upgraded"}), TemporaryAnswer),
+            (page(200), TemporaryAnswer),
+            (page(404), TemporaryAnswer),
+            (lambda exchange: exchange.chunks([b'{"status": "Pulling"}\r\n', b"no JSON\r\n"]), TemporaryAnswer),
+            (said(500, {"message": "manifest unknown"}), ImageUnavailable),
+            (page(407), ImageUnavailable),
+            (lambda exchange: exchange.stream([{"error": "x" * 300_000 + "\0"}]), ImageUnavailable),
+        )
+        for number, (reply, kind) in enumerate(replies):
+            self.daemon.answers["POST /images/create"] = reply
+            with self.subTest(number), self.assertRaises(kind) as caught:
+                self.runtime.ensure_image(IMAGE, PullPolicy.ALWAYS)
+            self.assertLess(len(str(caught.exception)), 2 * LONGEST)
+            if isinstance(caught.exception, TemporaryAnswer):
+                self.assertIs(caught.exception.code, ErrorCode.IMAGE_PULL_FAILED)
+                self.assertTrue(caught.exception.answer.startswith("pull: "))
 
     def test_a_log_that_cannot_be_read_leaves_the_answer_of_a_start(self) -> None:
         self.daemon.answers["POST /containers/create"] = said(201, {"Id": "c1"})

@@ -163,7 +163,7 @@ class AnswersTest(ExecutorTestCase):
                 self.assertIn(f"told to refuse {method}", result.fields["error_message"])
 
     def test_what_docker_calls_malformed_is_a_start_that_is_configured_badly(self) -> None:
-        for method, error in (("ensure_image", ImageRefInvalid("odd")), ("launch", LaunchInvalid("odd"))):
+        for method, error in (("request_image", ImageRefInvalid("odd")), ("launch", LaunchInvalid("odd"))):
             with self.subTest(method):
                 self.world = World()
                 self.one = self.instance()

@@ -6,6 +6,7 @@ that passes here for both means that whatever is tested against the fake will me
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from rtmanager.domain.errors import Unavailable
 from rtmanager.operations.ports import (
     ContainerNotFound,
     ContainerRuntime,
+    Image,
     ImageRefInvalid,
     ImageUnavailable,
     LaunchFailed,
@@ -32,6 +34,9 @@ else:  # a mixin: only the classes that bring a world are test cases
 
 #: Seconds of grace where the process is expected to end by itself, and where it is not.
 PATIENT_S, SHORT_S = 20, 1
+
+#: Seconds in which a pull of what no registry has ends, on a busy machine.
+PULL_ENDS_S = 60.0
 
 ABSENT_ID = "f" * 64
 
@@ -122,6 +127,28 @@ class RuntimeContract(TestCase):
             self.runtime.ensure_image(untagged, PullPolicy.NEVER),
             self.runtime.ensure_image(f"{untagged}:latest", PullPolicy.NEVER),
         )
+
+    def test_an_image_may_be_waited_for_without_a_thread(self) -> None:
+        self.assertIsInstance(self.runtime.request_image(self.image("waits"), PullPolicy.IF_MISSING), Image)
+        with self.assertRaises(ImageUnavailable):
+            self.runtime.request_image(self.unknown_image, PullPolicy.NEVER)
+        for _ in range(2):
+            pull = self.runtime.request_image(self.unknown_image, PullPolicy.IF_MISSING)
+            assert not isinstance(pull, Image)
+            ended = threading.Event()
+            pull.when_ended(ended.set)
+            self.assertTrue(ended.wait(PULL_ENDS_S))
+            with self.assertRaises(ImageUnavailable):
+                pull.image()
+
+    def test_who_leaves_a_pull_keeps_nobody_from_its_outcome(self) -> None:
+        first, second = (self.runtime.request_image(self.unknown_image, PullPolicy.ALWAYS) for _ in range(2))
+        assert not isinstance(first, Image)
+        assert not isinstance(second, Image)
+        first.leave()
+        with self.assertRaises(ImageUnavailable):
+            second.image()
+        self.assertNotIsInstance(self.runtime.request_image(self.unknown_image, PullPolicy.ALWAYS), Image)
 
     # ── launch ──
 

@@ -163,6 +163,20 @@ class FaultsTest(ConfigTestCase):
         environment = {"RTMANAGER_REDIS_START_JOBS_STREAM": "runtime:stop_jobs", "RTMANAGER_LOG_LEVEL": "loud"}
         self.assertIn("runtime:stop_jobs", "\n".join(self.faults(REQUIRED | environment)))
 
+    def test_tls_to_docker_needs_a_tcp_address_and_a_key_with_its_certificate(self) -> None:
+        tcp = {**REQUIRED, "RTMANAGER_DOCKER_HOST": "tcp://docker:2376"}
+        for faulty, words in (
+            ({**REQUIRED, "RTMANAGER_DOCKER_TLS_CA": "/ca.pem"}, "RTMANAGER_DOCKER_TLS_CA: TLS is for a tcp://"),
+            ({**tcp, "RTMANAGER_DOCKER_TLS_CERT": "/c.pem"}, "RTMANAGER_DOCKER_TLS_KEY is not set"),
+            ({**tcp, "RTMANAGER_DOCKER_TLS_KEY": "/k.pem"}, "RTMANAGER_DOCKER_TLS_CERT is not set"),
+            ({**tcp, "RTMANAGER_DOCKER_TLS_CA": "ca.pem"}, "RTMANAGER_DOCKER_TLS_CA: 'ca.pem' is not an absolute path"),
+        ):
+            with self.subTest(words):
+                (fault,) = self.faults(faulty)
+                self.assertIn(words, fault)
+        found = Config.from_environment({**tcp, "RTMANAGER_DOCKER_TLS_CA": "/ca.pem"})
+        self.assertEqual((found.docker_tls_ca, found.docker_tls_certificate), ("/ca.pem", ""))
+
     def test_a_memory_beyond_all_measure_is_a_fault_like_any_other(self) -> None:
         (fault,) = self.faults({**REQUIRED, "RTMANAGER_DEFAULT_MEMORY": "9" * 400})
         self.assertIn("RTMANAGER_DEFAULT_MEMORY", fault)

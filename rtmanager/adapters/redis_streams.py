@@ -54,9 +54,11 @@ WAIT_PART = 5 / 8
 #: When it takes longer, and Redis answers otherwise, the next read has this many seconds, which is a little less than
 #: the time after which PostgreSQL takes the holder of a turn for frozen.
 PATIENT_S = 9.0
-#: A read that takes longer than this many seconds is followed by one of fewer bytes, a quicker one by one of more.
+#: A read that takes longer than this many seconds is followed by one of fewer bytes, but no fewer than these, unless it
+#: failed; a quicker one by one of more. After a failure, what failed is not tried again for some time.
 SLOW_READ_S = 1.0
-QUICK_READ_S = 0.25
+SLOW_BUDGET_BYTES = 16 * 1024
+CAUTIOUS_S = 60.0
 
 #: An id that no entry comes after.
 _LAST_ID = f"{2**64 - 1}-{2**64 - 1}"
@@ -140,7 +142,8 @@ class RedisStreams:
         self._reader: Any = redis.Redis(**common, socket_timeout=min(silence_s, PATIENT_S), retry=read_again)
         self._patient_reader: Any = redis.Redis(**common, socket_timeout=PATIENT_S, retry=Retry(NoBackoff(), 0))
         self._patient = False
-        self._budget = redis_reading.BUDGET_BYTES
+        self._budget = self._most = redis_reading.BUDGET_BYTES
+        self._most_until = 0.0
         self._take_entries = self._client.register_script(redis_reading.READ)
         self._publish = self._client.register_script(_PUBLISH)
         self._waiting_client: int | None = None
@@ -222,12 +225,14 @@ class RedisStreams:
             began = monotonic()
             try:
                 batches = self._read(limit)
-            except redis.TimeoutError:
+            except (redis.TimeoutError, redis.ConnectionError) as error:
+                # A server that bounds what it has to send (client-output-buffer-limit) ends the connection instead.
+                self._most, self._most_until = max(self._budget // 4, SLOW_BUDGET_BYTES), began + CAUTIOUS_S
                 self._budget = redis_reading.LEAST_BUDGET_BYTES
-                self._patient = self._answers()
+                self._patient = isinstance(error, redis.TimeoutError) and self._answers()
                 raise
             self._patient = False
-            self._learn(monotonic() - began)
+            self._learn(monotonic() - began, batches)
             return batches
 
     def _read(self, limit: int) -> list[Batch]:
@@ -251,12 +256,17 @@ class RedisStreams:
         )
         return redis_reading.batches(INPUTS, answer)
 
-    def _learn(self, seconds: float) -> None:
+    def _learn(self, seconds: float, batches: Sequence[Batch]) -> None:
         """How many bytes the next read may bring over this connection."""
+        entries = (entry for batch in batches for entry in batch.entries)
+        brought = sum(len(value) for entry in entries for value in entry.fields.values())
         if seconds > SLOW_READ_S:
-            self._budget = max(self._budget // 4, redis_reading.LEAST_BUDGET_BYTES)
-        elif seconds < QUICK_READ_S:
-            self._budget = min(max(self._budget, 1024) * 4, redis_reading.BUDGET_BYTES)
+            # One that brought little took its time in Redis.
+            if brought > self._budget // 2:
+                self._budget = max(self._budget // 4, SLOW_BUDGET_BYTES)
+            return
+        most = self._most if monotonic() < self._most_until else redis_reading.BUDGET_BYTES
+        self._budget = min(max(self._budget, SLOW_BUDGET_BYTES // 4) * 4, most)
 
     def _answers(self) -> bool:
         """Whether Redis answers to a command that is nothing to it."""

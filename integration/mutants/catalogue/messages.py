@@ -91,4 +91,28 @@ MUTANTS = (
         new="            self._streams.acknowledge(ready)\n            turn.accept(jobs)\n",
         module="test_crash",
     ),
+    Mutant(
+        name="field-twice-taken",
+        breaks="of a field that is given twice the last one counts, in silence",
+        file="rtmanager/domain/jobs.py",
+        old="    if entry.repeated:\n",
+        new="    if entry.repeated and not fields:\n",
+        module="test_jobs_large",
+    ),
+    Mutant(
+        name="large-entry-taken",
+        breaks="a job is done of whose entry only a part was read",
+        file="rtmanager/domain/jobs.py",
+        old="    if entry.excess is not None:\n        return (\n",
+        new="    if entry.excess is not None and not fields:\n        return (\n",
+        module="test_jobs_large",
+    ),
+    Mutant(
+        name="intent-left-out-uncounted",
+        breaks="failures above the limit of intents are told by nobody",
+        file="rtmanager/workers/outbox.py",
+        old="        if counts:\n            turn.count_intents(counts)\n",
+        new="        if counts and not left_out:\n            turn.count_intents(counts)\n",
+        module="test_jobs_large",
+    ),
 )

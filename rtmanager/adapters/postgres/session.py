@@ -11,6 +11,7 @@ import secrets
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from threading import Lock
 from typing import Any
 
@@ -55,6 +56,9 @@ SETTINGS: Mapping[str, str] = {
 #: A setting of our own, by which a session recognises itself.
 _MARK = "rtmanager.session"
 
+#: What stands for its value in a statement that is made once.
+_ANY_MARK = b"0" * 16
+
 #: A poisoned `statement_timeout` of a millisecond may end even the statement that sets it.
 _TRIES = 5
 
@@ -64,10 +68,10 @@ _SET = sql.SQL(
 )
 _READ = sql.SQL("SELECT w.name, pg_catalog.current_setting(w.name, true) FROM (VALUES {}) AS w (name)")
 #: Which process of the server works for this session, so that no two servers and no two times are taken for one.
-_WHO = sql.SQL(
-    "SELECT pg_catalog.pg_backend_pid(), pg_catalog.format('%s/%s', pid, backend_start),"
-    " pg_catalog.current_setting('server_encoding')"
-    " FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
+_WHO = (
+    b"SELECT pg_catalog.pg_backend_pid(), pg_catalog.format('%s/%s', pid, backend_start),"
+    b" pg_catalog.current_setting('server_encoding')"
+    b" FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
 )
 POOLER_REMEDY = (
     "connect to PostgreSQL itself, or let the pooler give each client a connection of its own "
@@ -129,11 +133,11 @@ def set_up(
     Behind a pooler, `second` makes one more connection, which must have another backend. Raises `psycopg.Error`.
     """
     mark = secrets.token_hex(8)
-    wanted = {**settings, _MARK: mark}
+    set_all, read_all = _statements(tuple(settings.items()))
     # Behind a pooler without a reset query: prepared statements, locks, a role that its last client left.
-    _execute(connection, sql.SQL("DISCARD ALL"))
-    given = _execute(connection, _SET.format(_pairs(wanted), sql.Literal(_MARK)))
-    found = dict(_execute(connection, _READ.format(sql.SQL(", ").join(_name(name) for name in wanted))))
+    _execute(connection, b"DISCARD ALL")
+    given = _execute(connection, set_all.replace(_ANY_MARK, mark.encode()))
+    found = dict(_execute(connection, read_all))
     if found.get(_MARK) != mark:
         raise shared("a setting was gone with the next statement")
     for name, value in given:
@@ -179,7 +183,7 @@ def _require_understood(connection: psycopg.Connection[Any]) -> None:
         )
 
 
-def _execute(connection: psycopg.Connection[Any], statement: sql.SQL | sql.Composed) -> list[tuple[Any, ...]]:
+def _execute(connection: psycopg.Connection[Any], statement: bytes) -> list[tuple[Any, ...]]:
     """By the simple protocol, so that nothing is prepared."""
     with connection.cursor(row_factory=tuple_row) as cursor:
         for left in reversed(range(_TRIES)):
@@ -193,11 +197,12 @@ def _execute(connection: psycopg.Connection[Any], statement: sql.SQL | sql.Compo
         return cursor.fetchall() if cursor.description else []
 
 
-def _pairs(settings: Mapping[str, str]) -> sql.Composed:
-    return sql.SQL(", ").join(
-        sql.SQL("({}, {})").format(sql.Literal(name), sql.Literal(value)) for name, value in settings.items()
-    )
-
-
-def _name(name: str) -> sql.Composed:
-    return sql.SQL("({})").format(sql.Literal(name))
+@cache
+def _statements(settings: tuple[tuple[str, str], ...]) -> tuple[bytes, bytes]:
+    """What sets all, and what reads them back."""
+    every = [*settings, (_MARK, _ANY_MARK.decode())]
+    pairs = [sql.SQL("({}, {})").format(sql.Literal(name), sql.Literal(value)) for name, value in every]
+    names = [sql.SQL("({})").format(sql.Literal(name)) for name, _ in every]
+    comma = sql.SQL(", ")
+    set_all = _SET.format(comma.join(pairs), sql.Literal(_MARK))
+    return set_all.as_bytes(None), _READ.format(comma.join(names)).as_bytes(None)

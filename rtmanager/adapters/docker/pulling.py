@@ -18,7 +18,7 @@ from docker.errors import APIError
 from requests import Response
 from requests.exceptions import RequestException
 
-from rtmanager.adapters.docker.answers import Says, checked, says, words
+from rtmanager.adapters.docker.answers import Says, Unreadable, checked, says, words
 from rtmanager.adapters.docker.credentials import DockerConfig, HelperHangs
 from rtmanager.adapters.docker.engine import Engine
 from rtmanager.adapters.docker.errors import pull_refused, timed_out
@@ -171,13 +171,13 @@ def _request(client: docker.APIClient, ref: ImageRef, credentials: str) -> Respo
 def _lines(response: Response) -> Iterator[dict[str, Any]]:
     """The JSON objects of the stream as they come, others passed over; an end in the middle is an error of `requests`.
 
-    Raises `ImageUnavailable` for what is no stream of JSON lines.
+    Raises `Unreadable` for what is no stream of JSON lines.
     """
     rest = b""
     for piece in response.iter_content(None):
         *lines, rest = (rest + piece).split(b"\n")
         if len(rest) > MAX_LINE_BYTES:
-            raise ImageUnavailable(f"Docker's answer has a line of more than {MAX_LINE_BYTES} bytes")
+            raise Unreadable(f"a line of more than {MAX_LINE_BYTES} bytes")
         for line in lines:
             yield from _objects(line)
     yield from _objects(rest)
@@ -189,6 +189,6 @@ def _objects(line: bytes) -> Iterator[dict[str, Any]]:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
-        raise ImageUnavailable(f"Docker's answer is no JSON: {shown(line.decode(errors='replace'), 200)}") from None
+        raise Unreadable(f"no JSON: {shown(line.decode(errors='replace'), 200)}") from None
     if isinstance(found, dict):
         yield found

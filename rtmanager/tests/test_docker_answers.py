@@ -124,8 +124,9 @@ class Rules(unittest.TestCase):
             "registry_not_now": ("pull", 429, "toomanyrequests: You have reached your pull rate limit."),
             "going_down": ("create", 500, "dial unix:///run/containerd/containerd.sock: timeout"),
             "pull_cut_off": ("pull", 500, "context canceled"),
-            "no_memory": ("start", 500, "fork/exec /usr/bin/runc: resource temporarily unavailable"),
+            "mount_source": ("create", 500, "error while creating mount source path '/x': no space left on device"),
             "container_full": ("start", 500, "OCI runtime create failed: mkdir /x: no space left on device"),
+            "no_memory": ("start", 500, "fork/exec /usr/bin/runc: resource temporarily unavailable"),
             "host_full": ("create", 500, "mkdir /var/lib/docker/overlay2/x: no space left on device"),
             "not_now": ("create", 503, "This node is not ready"),
             "will_not_die": ("stop", 500, "tried to kill container, but did not receive an exit event"),
@@ -146,6 +147,16 @@ class Rules(unittest.TestCase):
         for status in (429, 500, 502, 503, 504):
             for text in ("shutting down", "no space left on device", "i/o timeout", "too many open files", ""):
                 self.assertIsNot(meaning("pull", refusal(status, text))[0], Meaning.SILENCE, (status, text))
+
+    def test_an_image_does_not_choose_the_meaning_of_its_answer(self) -> None:
+        for text in (
+            'OCI runtime create failed: exec: "no space left on device": executable file not found in $PATH',
+            "linux spec user: unable to find user context canceled: no matching entries in passwd file",
+            "invalid mount path: '/shutting down/i/o timeout' mount path must be absolute",
+            'exec: \\"cannot allocate memory\\": permission denied',
+        ):
+            for call in ("create", "start"):
+                self.assertEqual(meaning(call, refusal(500, text)), (Meaning.FINAL, ""), text)
 
     def test_words_are_bounded_and_on_one_line(self) -> None:
         for text in ("x" * 300_000, "a\nb\0c\u2028" * 100_000, "\udcff" * 5000, "<html>" * 99_999):

@@ -7,6 +7,7 @@ and ends it at once. Some final answers say more than "no"; `CALLS` lists these 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -63,13 +64,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Answers that are not final. `marks` are in lower case; empty sets and tuples fit everything."""
+    """Answers that are not final, or are so whatever else stands in them. Empty sets and tuples fit everything."""
 
     name: str
     meaning: Meaning
     #: How the page describes it.
     answers: str
     statuses: frozenset[int] = frozenset()
+    #: Words, in lower case, of which one is in it.
     marks: tuple[str, ...] = ()
     #: Words that are in it beside one of `marks`.
     with_mark: str = ""
@@ -94,7 +96,7 @@ class Rule:
 _SERVER_ERRORS = frozenset(range(500, 600))
 _PULL = frozenset({"pull"})
 _NOT_NOW = frozenset({408, 425, 429, 502, 503, 504})
-_FULL = ("no space left on device", "disk quota exceeded", "read-only file system", "input/output error")
+_FULL = ("no space left on device", "disk quota exceeded", "read-only file system")
 _NO_CONTAINER = ("no such container", "no container with name or id")
 
 #: The first rule that fits decides; an answer that fits none is final.
@@ -154,20 +156,28 @@ RULES: tuple[Rule, ...] = (
         calls=_PULL,
     ),
     Rule(
-        "no_memory",
-        Meaning.SILENCE,
-        "5xx: the host has no memory, processes or open files left",
+        "mount_source",
+        Meaning.FINAL,
+        "5xx about the directory that is mounted, whatever the words",
         statuses=_SERVER_ERRORS,
-        marks=("cannot allocate memory", "resource temporarily unavailable", "too many open files"),
+        marks=("mount source path", "bind source path"),
         not_calls=_PULL,
     ),
     Rule(
         "container_full",
         Meaning.TEMPORARY,
-        "5xx of the OCI runtime about a full or read-only file system: the host's or the container's",
+        "5xx of the OCI runtime about a full disk or no memory: the host's or the container's",
         statuses=_SERVER_ERRORS,
-        marks=_FULL,
+        marks=(*_FULL, "cannot allocate memory"),
         with_mark="oci runtime",
+        not_calls=_PULL,
+    ),
+    Rule(
+        "no_memory",
+        Meaning.SILENCE,
+        "5xx: the host has no memory, processes or open files left",
+        statuses=_SERVER_ERRORS,
+        marks=("cannot allocate memory", "resource temporarily unavailable", "too many open files"),
         not_calls=_PULL,
     ),
     Rule(
@@ -196,9 +206,15 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "busy",
         Meaning.TEMPORARY,
-        "5xx: something still holds a mount, a device or a lock",
+        "5xx: something still holds a mount, a device or a lock, or a disk fails",
         statuses=_SERVER_ERRORS,
-        marks=("resource busy", "text file busy", "xtables lock", "failed to remove root filesystem"),
+        marks=(
+            "resource busy",
+            "text file busy",
+            "xtables lock",
+            "failed to remove root filesystem",
+            "input/output error",
+        ),
         not_calls=_PULL,
     ),
     Rule(
@@ -316,19 +332,26 @@ def checked(response: Response) -> None:
     raise kind(status, response=response, explanation=bounded(said))
 
 
+#: What Docker repeats of an image: in quotes, or a name of a user or a group. An image must not choose its answer's
+#: meaning by a program that is called "no space left on device".
+_NOT_DOCKERS = re.compile(r"""\\?"[^"]*"|'[^']*'|unable to find (?:user|group) [^:]*:""")
+#: As much of an answer is looked at for its words.
+LONGEST_READ = 20_000
+
+
 def meaning(call: str, error: APIError) -> tuple[Meaning, str]:
     """What a refusal of `call` means, and the name of the rule that says so; empty when it is final."""
     said, from_docker = explanation(error.response)
-    status = error.status_code or 0
+    status, said = error.status_code or 0, _NOT_DOCKERS.sub(" ", said[:LONGEST_READ].lower())
     for rule in RULES:
-        if rule.fits(call, status, said.lower(), from_docker):
+        if rule.fits(call, status, said, from_docker):
             return rule.meaning, rule.name
     return Meaning.FINAL, ""
 
 
 def says(call: str, error: APIError) -> Says | None:
     """What a final answer to `call` says beyond no."""
-    said = words(error).lower()
+    said = _NOT_DOCKERS.sub(" ", words(error).lower())
     for special in CALLS[call].specials:
         if error.status_code in special.statuses and (not special.marks or any(mark in said for mark in special.marks)):
             return special.says

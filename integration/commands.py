@@ -12,12 +12,16 @@ from harness import RuntimeTestCase
 LIMIT_S = 60
 
 
+#: Where an interpreter that is not of an environment of its own finds the packages.
+PYTHON = {name: value for name, value in os.environ.items() if name == "PYTHONPATH"}
+
+
 class CommandTestCase(RuntimeTestCase):
     def command(self, command: str, environment: dict[str, str]) -> tuple[int, str]:
         """Run a command that has to end by itself, with no other environment than this; exit code and output."""
         ended = subprocess.run(
             [sys.executable, "-m", "rtmanager", command],
-            env={"PATH": os.environ["PATH"], **environment},
+            env={**PYTHON, "PATH": os.environ["PATH"], **environment},
             cwd=Path(__file__).parents[1],
             capture_output=True,
             text=True,

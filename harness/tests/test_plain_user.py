@@ -106,9 +106,7 @@ class PlainUserTest(unittest.TestCase):
         self.environment = {"RTM_INTEGRATION": "require", "RTM_IT_STATE_DIR": str(self.states)}
 
     def left(self) -> list[str]:
-        return [str(each) for each in self.states.iterdir() if each.name != ".runners"] + os.listdir(
-            self.states / ".runners"
-        )
+        return os.listdir(self.states)
 
     def test_what_containers_wrote_as_other_users_is_removed_with_the_test(self) -> None:
         run = plain_user.python("-m", "unittest", "test_writes", cwd=self.folder, environment=self.environment)

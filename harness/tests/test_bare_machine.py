@@ -90,7 +90,12 @@ class WheelhouseTest(unittest.TestCase):
                 self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         elsewhere = self.folder / "elsewhere"
         elsewhere.mkdir()
-        command = [python, "-m", "unittest", "integration.test_lobby"]
+        command = [
+            python,
+            "-m",
+            "unittest",
+            "integration.test_lobby.Diagnostic.test_a_lobby_that_knows_no_such_game_changes_nothing",
+        ]
         tested = subprocess.run(
             command,
             env={**os.environ, "RTM_INTEGRATION": "require"},

@@ -159,11 +159,6 @@ class PlainUserTest(unittest.TestCase):
         left = [str(each) for each in odd.rglob("*") if each.is_file() and not each.name.endswith(".lock")]
         self.assertEqual(left, [])
 
-    def test_the_demo_runs(self) -> None:
-        environment = {"TMPDIR": str(self.folder)}
-        run = plain_user.python("-m", "harness", "demo", cwd=self.folder, environment=environment, umask=0o077)
-        self.assertEqual(run.returncode, 0, run.stderr)
-
     def test_who_may_not_open_the_socket_is_told_so(self) -> None:
         for value, code in (("1", 0), ("require", 1)):
             environment = {**self.environment, "RTM_INTEGRATION": value}

@@ -90,7 +90,21 @@ class PostgresWatchedRecordsTest(InPostgres, findings_contract.WatchedRecordsCon
 
 
 class PostgresRestartsTest(InPostgres, findings_contract.RestartsContract):
-    pass
+    def test_one_that_postgresql_will_never_take_is_dropped_and_keeps_no_other_from_being_queued(self) -> None:
+        for game_id in ("g1", "g2", "g3"):
+            self.store.put_record(record(game_id))
+            self.crash(game_id)
+        never = b"ALTER TABLE operations ADD CONSTRAINT never CHECK (game_id <> 'g2')"
+        with self.database.transaction("test") as connection:
+            connection.execute(never)
+        refused: list[str] = []
+        try:
+            queued = self.findings.queue_restart(LATER, refused=lambda game_id, _: refused.append(game_id))
+            self.assertEqual(({each.game_id for each in queued}, refused), ({"g1", "g3"}, ["g2"]))
+            self.assertEqual(list(self.findings.queue_restart(LATER)), [])
+        finally:
+            with self.database.transaction("test") as connection:
+                connection.execute(b"ALTER TABLE operations DROP CONSTRAINT never")
 
 
 class PostgresTurnsTest(InPostgres, findings_contract.TurnsContract):

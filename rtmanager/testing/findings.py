@@ -120,10 +120,6 @@ class MemoryFindings:
             if not stopped or store.live.get(game_id):
                 continue
             request = Request(game_id, OpKind.RESTART, OpSource.AUTO_RECONCILE, f"crash:{container_id[:12]}")
-            if "\0" in request.source_ref:
-                if refused is not None:
-                    refused(game_id, StoreRefused("PostgreSQL text fields cannot contain NUL (0x00) bytes"))
-                continue
             store.add_row(request, CALL_POSITION)
             queued.append(request)
         return queued

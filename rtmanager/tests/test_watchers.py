@@ -10,10 +10,12 @@ from unittest import mock
 
 from rtmanager.domain.container import ContainerState, ContainerView
 from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.findings import Finding
 from rtmanager.domain.health import HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream
-from rtmanager.domain.operation import OpKind
+from rtmanager.domain.operation import OpKind, Request
 from rtmanager.domain.record import Status
+from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.findings import MemoryFindings
 from rtmanager.tests.making import NETWORK, quiet, request
 from rtmanager.tests.watching import FakeProbes, LooksAtOnce, Said, WatchedWorld
@@ -23,7 +25,7 @@ from rtmanager.workers.events import RESTART_GRACE_S, EventListener
 from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.prober import ProbeBy, Prober
 from rtmanager.workers.retention import Retention
-from rtmanager.workers.watching import ContainerEvent, Happening, Target, UnreadableEvent
+from rtmanager.workers.watching import ContainerEvent, Happening, Target, UnreadableEvent, Written
 
 PERIOD_S = 15.0
 THRESHOLD = 3
@@ -258,6 +260,35 @@ class InspectorTest(WatcherTestCase):
         self.change(state=ContainerState.PAUSED)
         self.assertEqual(self.world.events(), ["inspect_unhealthy"])
 
+    def test_neither_does_one_whose_answer_is_a_defect_or_whose_finding_is_refused(self) -> None:
+        self.inspector._runtime = self.world.runtime.port
+        self.world.do(request("g3"))
+        self.world.forget()
+        defective, refused = self.world.container("g2"), "g3"
+        inspect, write = self.world.docker.inspect, self.inspector._findings.write
+
+        def inspect_most(id_or_name: str) -> ContainerView:
+            if id_or_name == defective:
+                raise TypeError("'NoneType' object is not subscriptable")
+            return inspect(id_or_name)
+
+        def write_most(finding: Finding) -> Written:
+            if finding.game_id == refused:
+                raise StoreRefused("violates check constraint")
+            return write(finding)
+
+        self.world.docker.inspect = inspect_most  # type: ignore[method-assign]
+        self.inspector._findings.write = write_most  # type: ignore[method-assign]
+        self.world.docker.alter(self.world.container("g3"), state=ContainerState.PAUSED)
+        self.change(state=ContainerState.PAUSED)
+        self.assertEqual(self.world.events(), ["inspect_unhealthy"])
+        self.assertEqual(self.inspector._failures.failing(), 2)
+
+    def test_a_state_that_is_not_known_is_told_in_dockers_own_word(self) -> None:
+        self.change(state=ContainerState.UNKNOWN, state_word="hibernating")
+        self.inspector.step()
+        self.assertEqual(self.details(), ['{"restart_count":0,"state":"hibernating","health":""}'])
+
     def test_an_instance_that_does_not_reach_docker_lets_another_inspect(self) -> None:
         self.world.docker.available = False
         self.assertRaises(Unavailable, self.inspector.step)
@@ -364,6 +395,26 @@ class ProberTest(WatcherTestCase):
         self.probe(BAD)
         self.assertEqual(self.probes.targets, [])
 
+    def test_a_record_without_an_endpoint_and_a_finding_that_is_refused_hide_no_other(self) -> None:
+        for game_id in ("g2", "g3"):
+            self.world.do(request(game_id))
+        self.world.forget()
+        records = self.world.store.records_by_game
+        records["g2"] = replace(records["g2"], engine_endpoint="http://[not-an-address:x")
+        self.probes.said["g3"] = BAD
+        write = self.prober._findings.write
+
+        def write_most(finding: Finding) -> Written:
+            if finding.game_id == "g3":
+                raise StoreRefused("violates check constraint")
+            return write(finding)
+
+        self.prober._findings.write = write_most  # type: ignore[method-assign]
+        self.probe(BAD, BAD, BAD)
+        self.assertEqual(self.world.events(), ["probe_failed"])
+        self.assertEqual({target.key for target in self.probes.targets}, {"g1", "g3"})
+        self.assertEqual(self.prober._game_failures.failing(), 2)
+
     def test_one_instance_probes_for_all(self) -> None:
         self.probe(BAD, BAD)
         self.make(owner=2).step()
@@ -411,6 +462,20 @@ class RetentionTest(WatcherTestCase):
         self.world.claim(request())
         self.step(31)
         self.assertEqual(self.queued, [])
+
+    def test_one_clean_up_that_is_refused_keeps_no_other_from_being_queued(self) -> None:
+        self.world.do(request(kind=OpKind.STOP))
+        self.world.bring(Status.STOPPED, "g2")
+        submit = self.world.queue.submit
+
+        def submit_most(request: Request) -> int:
+            if request.game_id == "g1":
+                raise StoreRefused("violates check constraint")
+            return submit(request)
+
+        self.world.queue.submit = submit_most  # type: ignore[method-assign]
+        self.assertEqual(self.step(31), ["g2"])
+        self.assertEqual(self.queued, ["due"])
 
 
 GOOD, BAD = Said(), Said(503, "status 503")

@@ -94,7 +94,6 @@ class Watch:
             clock=_now,
             written=self._written,
             later=self._look_later,
-            failures=self._failures,
             logger=logger,
             restarts=_restart_policy(config),
             works_on=works_on,

@@ -145,7 +145,6 @@ class World:
             clock=lambda: NOW,
             written=lambda _: None,
             later=lambda game_id, hint, delay_s: self.attention.look(game_id, hint, delay_s=delay_s),
-            failures=failures,
             logger=logger,
         )
         self.attention = LooksAtOnce(settler.settle)

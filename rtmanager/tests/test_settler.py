@@ -232,7 +232,7 @@ class Unreadable(SettlerTestCase):
         self.world.reconcile()
         self.assertEqual((self.world.known().status, self.world.events()), (Status.RUNNING, []))
 
-    def test_what_the_store_refuses_is_reported_once_and_what_else_was_found_is_written(self) -> None:
+    def test_what_the_store_refuses_is_raised_and_what_else_was_found_is_written(self) -> None:
         refuse = self.world.findings.write
 
         def write(finding: Finding) -> Written:
@@ -242,9 +242,9 @@ class Unreadable(SettlerTestCase):
 
         self.world.findings.write = write  # type: ignore[method-assign]
         self.world.docker.exit(self.container_id, 137)
-        self.assertTrue(self.settle(Hint(HealthSource.DOCKER_EVENT, oom={self.container_id: 7})))
+        with self.assertRaisesRegex(StoreRefused, "invalid input syntax"):
+            self.settle(Hint(HealthSource.DOCKER_EVENT, oom={self.container_id: 7}))
         self.assertEqual(self.world.events(), ["container_exited"])
-        self.assertEqual(self.world.heard.messages.count("work on a game failed, the others go on"), 1)
 
 
 class OutOfMemory(SettlerTestCase):

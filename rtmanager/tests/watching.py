@@ -12,7 +12,6 @@ from rtmanager.testing.findings import MemoryFindings
 from rtmanager.tests.making import NETWORK
 from rtmanager.tests.operating import World
 from rtmanager.workers.attention import Hint
-from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.reconcile import Reconciler
 from rtmanager.workers.settler import Settler
 from rtmanager.workers.strays import Strays
@@ -74,7 +73,6 @@ class WatchedWorld(World):
             clock=self.clock,
             written=self.told.append,
             later=lambda game_id, hint, delay_s: self.attention.look(game_id, hint, delay_s=delay_s),
-            failures=GameFailures(self.heard.logger),
             logger=self.heard.logger,
             restarts=self.restarts,
         )

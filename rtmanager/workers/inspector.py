@@ -30,6 +30,8 @@ from rtmanager.workers.watching import Findings, Turns, Written, turn
 #: Containers that are inspected side by side.
 THREADS = 8
 WORK = "inspect"
+#: What a finding that cannot be written is counted as.
+TELLING = "inspect_write"
 HOUR_S = 3600.0
 
 
@@ -88,7 +90,7 @@ class Inspector:
             finding = self._judge(record, view, alarm if alarm and alarm.container_id == view.container_id else None)
             seen[view.container_id] = view.restart_count
             if finding is not None:
-                self._failures.guarded(WORK, record.game_id, partial(self._write, finding))
+                self._failures.guarded(TELLING, record.game_id, partial(self._write, finding))
         self._restarts = seen
 
     def _write(self, finding: Finding) -> None:

@@ -27,6 +27,8 @@ from rtmanager.workers.running import running_records
 from rtmanager.workers.watching import Answer, Findings, Target, Turns, Written, turn
 
 WORK = "probe"
+#: What a record that names no endpoint is counted as.
+AIMING = "probe_target"
 
 
 class ProbeBy(StrEnum):
@@ -111,7 +113,7 @@ class Prober:
     def _targets(self, records: Iterable[RuntimeRecord]) -> list[Target]:
         if self._by() is ProbeBy.ENDPOINT:
             targets = [
-                self._game_failures.guarded(WORK, record.game_id, partial(_by_endpoint, record)) for record in records
+                self._game_failures.guarded(AIMING, record.game_id, partial(_by_endpoint, record)) for record in records
             ]
             return [target for target in targets if target is not None]
         views = {view.container_id: view for view in self._runtime.list_games() if view.alive}

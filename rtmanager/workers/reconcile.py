@@ -26,7 +26,7 @@ from rtmanager.workers.strays import Strays
 from rtmanager.workers.watching import Findings
 
 #: What failures here are counted as.
-WORK, READING = "reconcile", "read_record"
+WORK, READING, REPORTING = "reconcile", "read_record", "report_stray"
 #: In place of a game id: what was done for all of them at once.
 ALL_GAMES = "(all)"
 #: How long a start waits for the next of the suspects of its first pass to be looked at.
@@ -107,7 +107,7 @@ class Reconciler:
         suspects: dict[str, set[str]] = {}
         for decision in decisions:
             if isinstance(decision, Stray) and decision.game_id not in known:
-                self._failures.guarded(WORK, decision.game_id, partial(self._report, decision))
+                self._failures.guarded(REPORTING, decision.game_id, partial(self._report, decision))
             else:
                 suspects[decision.game_id] = alive[decision.game_id]
         return suspects

@@ -23,8 +23,7 @@ from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime
 from rtmanager.operations.store import Records, StoreRefused
 from rtmanager.operations.tools import Clock
-from rtmanager.workers.attention import WORK, Hint
-from rtmanager.workers.failures import GameFailures
+from rtmanager.workers.attention import Hint
 from rtmanager.workers.strays import Strays
 from rtmanager.workers.watching import Findings, Written
 
@@ -54,7 +53,6 @@ class Settler:
     written: Callable[[Finding], None]
     #: Lets a game be looked at again after so many seconds.
     later: Callable[[str, Hint, float], None]
-    failures: GameFailures
     logger: logging.Logger
     #: How crashed games are started again; None: not at all.
     restarts: RestartPolicy | None = None
@@ -62,7 +60,10 @@ class Settler:
     works_on: Callable[[str], bool] = lambda _: False
 
     def settle(self, game_id: str, hint: Hint) -> bool:
-        """Whether the game is settled; otherwise it has to be looked at again. Raises `Unavailable`."""
+        """Whether the game is settled; otherwise it has to be looked at again.
+
+        Raises `Unavailable`, and `StoreRefused` for what the store will never take.
+        """
         if self.works_on(game_id):
             # Nothing could be written before its end, and a look would stand in Docker's way, and in that end's.
             return False
@@ -81,12 +82,15 @@ class Settler:
             if own is not None and own.container_id in hint.unexplained and _may_be_memory(own, hint):
                 self.later(game_id, replace(hint, unexplained=frozenset()), OOM_GRACE_S)
                 return True
-            results = [self._write(finding) for finding in self._out_of_memory(record, own, hint)]
+            refused: list[StoreRefused] = []
+            results = [self._write(finding, refused) for finding in self._out_of_memory(record, own, hint)]
             for decision in decide([record] if record else [], views, Looked(self.clock(), hint.source), self.house):
                 if isinstance(decision, Stray):
                     self._report(decision)
                 elif hint.listed or not _of_its_own_accord(decision):
-                    results.append(self._write(self._enriched(decision, hint)))
+                    results.append(self._write(self._enriched(decision, hint), refused))
+            if refused:
+                raise refused[0]  # what else was found is written; the next pass tries again
             if Written.BUSY in results:
                 return False
             if Written.WRITTEN not in results and Written.CHANGED not in results:
@@ -171,11 +175,11 @@ class Settler:
             )
         return due_at
 
-    def _write(self, finding: Finding) -> Written:
+    def _write(self, finding: Finding, refused: list[StoreRefused]) -> Written:
         try:
             result = self.findings.write(finding)
-        except StoreRefused as error:  # what else was found of the game is written all the same
-            self.failures.report(WORK, finding.game_id, error)
+        except StoreRefused as error:
+            refused.append(error)
             return Written.KNOWN
         if result is Written.WRITTEN:
             told = {"game_id": finding.game_id, "why": finding.why}

@@ -320,6 +320,10 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
 def _check(world: World, made: Input) -> list[str]:
     world.put(made.records())
     world.answers.made, world.answers.events = made.answers(), made.events()
+    for kept in (world.daemon.requests, world.daemon.queries, world.daemon.headers, world.daemon.bodies):
+        kept.clear()
+    world.daemon.versions.clear()
+    world.daemon.connections.clear()
     world.feed._heard.clear()  # one feed is used for all inputs, whose times are much alike
     ended = False
     try:

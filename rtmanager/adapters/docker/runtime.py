@@ -147,6 +147,8 @@ class DockerRuntime:
 
     def inspect(self, id_or_name: str) -> ContainerView:
         """See the port."""
+        if not id_or_name:
+            raise ContainerNotFound("a container without a name does not exist")
         found = self._of_container(
             "inspect", id_or_name, self._deadlines.query_s, lambda client: answer_about(client, id_or_name)
         )

@@ -81,8 +81,10 @@ _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 _OPENING, _CLOSING, _COLON, _COMMA = frozenset(b"{["), frozenset(b"}]"), ord(":"), ord(",")
 
 #: Where an entry of Docker's list of containers ends and the next begins. A string cannot hold it: its quotes are
-#: escaped.
+#: escaped. A list within an entry could.
 _NEXT_ENTRY = b'},{"Id":"'
+#: As many such marks are looked behind for the end of one entry.
+MOST_PARTS = 16
 
 
 class Skim:
@@ -255,8 +257,9 @@ def entries(pieces: Iterable[bytes]) -> Iterator[Any]:
             rest = rest.lstrip(b", \t\r\n")
         last = rest.rfind(_NEXT_ENTRY)
         if last >= 0:
-            yield from _batch(rest[: last + 1])
-            rest = rest[last + 2 :]
+            values, left = _batch(rest[: last + 1])
+            yield from values
+            rest = left + rest[last + 1 :] if left else rest[last + 2 :]
         if len(rest) > ORDINARY:
             value, rest = _large_entry(rest, arriving)
             yield value
@@ -264,7 +267,7 @@ def entries(pieces: Iterable[bytes]) -> Iterator[Any]:
     if not begun or not rest.endswith(b"]"):
         raise ValueError("the list breaks off")
     if rest := rest[:-1].strip():
-        yield from _batch(rest)
+        yield from _batch(rest, whole=True)[0]
 
 
 def _large_entry(begin: bytes, arriving: Iterator[bytes]) -> tuple[Any, bytes]:
@@ -294,22 +297,38 @@ def _large_entry(begin: bytes, arriving: Iterator[bytes]) -> tuple[Any, bytes]:
         return None, behind
 
 
-def _batch(text: bytes) -> list[Any]:
-    """Entries that arrived together: parsed at once, and one by one when that fails."""
+def _batch(text: bytes, *, whole: bool = False) -> tuple[list[Any], bytes]:
+    """Entries that arrived together: parsed at once, and one by one when that fails; and what may not be whole yet.
+
+    With `whole` nothing follows.
+    """
     try:
-        found = loads(b"[" + text + b"]")
+        return list(loads(b"[" + text + b"]")), b""
     except ValueError:
-        begun, *others = text.split(_NEXT_ENTRY)
-        parts = [begun, *(_NEXT_ENTRY[2:] + part for part in others)]
-        return [_one(part + b"}") for part in parts[:-1]] + [_one(parts[-1])]
-    return list(found)
+        pass
+    begun, *others = text.split(_NEXT_ENTRY)
+    parts = [begun, *(_NEXT_ENTRY[2:] + part for part in others)]
+    parts[:-1] = [part + b"}" for part in parts[:-1]]
+    values: list[Any] = []
+    first = 0
+    while first < len(parts):
+        value, after = _first_of(parts[first : first + MOST_PARTS])
+        if not after and not whole and first + MOST_PARTS >= len(parts):
+            return values, b",".join(parts[first:])
+        values.append(value)
+        first += after or 1
+    return values, b""
 
 
-def _one(text: bytes) -> Any:
-    try:
-        return loads(text)
-    except ValueError:
-        return None
+def _first_of(parts: list[bytes]) -> tuple[Any, int]:
+    """The entry that begins with the first part, and of how many parts it is: an entry may hold what looks like the
+    mark between two. None of 0 parts when that cannot be read."""
+    for count in range(1, len(parts) + 1):
+        try:
+            return loads(b",".join(parts[:count])), count
+        except ValueError:
+            continue
+    return None, 0
 
 
 class Lines:

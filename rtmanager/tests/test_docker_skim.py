@@ -119,12 +119,16 @@ class EntriesTest(unittest.TestCase):
             b'{"Id":"bad","x":tru}',
             b'{"Id":"bad","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
             b'{"Id":"bad","x":[' + b"1," * 900_000 + b"1]}",
+            b'{"Id":"bad","x":"' + b"y" * 100_000 + b"}",
+            b'{"Id":"bad","Labels":{"x":"' + b"y" * 100_000 + b'","z:"y"}}',
         )
         for each in bad:
             text = b"[" + compact(container(1)) + b"," + each + b"," + compact(container(2)) + b"]"
-            found = listed(text)
-            self.assertEqual((found[0], found[-1]), (container(1), container(2)), each[:40])
-            self.assertIn(None, found[1:-1])
+            for of in (5000, 1 << 16):
+                found = listed(text, of)
+                self.assertEqual((found[0], found[-1]), (container(1), container(2)), each[:40])
+                self.assertIn(None, found[1:-1])
+            self.assertEqual(listed(b"[" + compact(container(1)) + b"," + each + b"]"), [container(1), None])
 
     def test_what_looks_like_the_next_entry_within_one_is_part_of_it(self) -> None:
         inner = {"Devices": [{"Id": "a"}, {"Id": "b"}, {"Id": "c"}], "Text": '},{"Id":"'}

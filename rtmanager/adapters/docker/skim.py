@@ -112,6 +112,11 @@ class Skim:
         """What is kept so far."""
         return bytes(self._kept)
 
+    @property
+    def is_in_string(self) -> bool:
+        """Whether a string has begun and not ended."""
+        return self._cut is not None or self._rest.startswith(b'"')
+
     def feed(self, piece: bytes) -> bytes | None:
         """Take what arrived. When the object or list has ended: what came behind it, else None."""
         buffer, position = self._rest + piece, 0
@@ -273,28 +278,35 @@ def entries(pieces: Iterable[bytes]) -> Iterator[Any]:
 def _large_entry(begin: bytes, arriving: Iterator[bytes]) -> tuple[Any, bytes]:
     """An entry that is not of ordinary size, and what came behind it."""
     skim: Skim | None = Skim()
-    behind, piece = None, begin
+    waiting, ended = begin, False
     while True:
-        if skim is not None:
-            try:
-                behind = skim.feed(piece)
-            except ValueError:
-                skim = None
-        if skim is None:
-            at = piece.find(_NEXT_ENTRY)
-            if at >= 0:
-                return None, piece[at + 1 :]
-        elif behind is not None:
-            break
-        following = next(arriving, None)
-        if following is None:
+        mark = waiting.find(_NEXT_ENTRY)
+        # A mark may have come by half; the closing brace before one is still of this entry.
+        take = mark + 1 if mark >= 0 else len(waiting) if ended else max(0, len(waiting) - len(_NEXT_ENTRY))
+        part, waiting = waiting[:take], waiting[take:]
+        try:
+            behind = skim.feed(part) if skim is not None else None
+        except ValueError:
+            skim = None
+        if skim is not None and behind is not None:
+            return _parsed(skim.text), behind + waiting
+        if mark >= 0 and (skim is None or skim.is_in_string):
+            return None, waiting  # no string can hold the mark: what is read as one is broken JSON
+        if mark >= 0:
+            continue
+        if ended:
+            if part.rstrip().endswith(b"]"):
+                return None, b"]"  # the last one of the list, whose end cannot be told
             raise ValueError("the list breaks off")
-        # The mark of the next entry may come in two pieces; an entry that is given up is looked through for it.
-        piece = following if skim is not None else piece[-len(_NEXT_ENTRY) :] + following
+        following = next(arriving, None)
+        waiting, ended = waiting + (following or b""), following is None
+
+
+def _parsed(text: bytes) -> Any:
     try:
-        return loads(skim.text), behind
+        return loads(text)
     except ValueError:
-        return None, behind
+        return None
 
 
 def _batch(text: bytes, *, whole: bool = False) -> tuple[list[Any], bytes]:

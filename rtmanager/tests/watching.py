@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rtmanager.domain.crash import RestartPolicy
 from rtmanager.domain.drift import House
+from rtmanager.domain.errors import FinalAnswer, TemporaryAnswer
 from rtmanager.domain.findings import Finding
 from rtmanager.testing.findings import MemoryFindings
 from rtmanager.tests.making import NETWORK
@@ -41,7 +42,11 @@ class LooksAtOnce:
         named, self.named = self.named, {}
         again = []
         for game_id, (hint, _) in named.items():
-            if not self._settle(game_id, hint):
+            try:
+                settled = self._settle(game_id, hint)
+            except (FinalAnswer, TemporaryAnswer):
+                settled = False
+            if not settled:
                 again.append(game_id)
                 self.look(game_id, hint)
         return again

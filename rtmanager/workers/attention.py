@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
-from rtmanager.domain.errors import FinalAnswer, TemporaryAnswer, Unavailable
+from rtmanager.domain.errors import DependencyError, FinalAnswer, TemporaryAnswer, Unavailable
 from rtmanager.domain.health import HealthSource
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.status import WorkerStatus
@@ -183,7 +183,7 @@ class Attention:
         finally:
             self._status.paused()
 
-    def _report_away(self, game_id: str, case: _Case, error: Unavailable) -> None:
+    def _report_away(self, game_id: str, case: _Case, error: DependencyError) -> None:
         level = logging.WARNING if case.tries == TRIES_UNTIL_TOLD else logging.DEBUG
         extra = {"game_id": game_id, "error": str(error), "tries": case.tries}
         self._logger.log(level, "a game cannot be looked at", extra=extra)
@@ -194,9 +194,10 @@ class Attention:
             return self._settle(game_id, case.hint)
         except FinalAnswer as error:
             # The same again, most likely; a few looks more, then the next pass names the game again.
-            extra = {"game_id": game_id, "error": str(error), "tries": case.tries}
-            self._logger.warning("a look at a game is refused", extra=extra)
-            return case.tries >= TRIES_WHEN_REFUSED
+            if case.tries >= TRIES_WHEN_REFUSED:
+                raise
+            self._report_away(game_id, case, error)
+            return False
         except TemporaryAnswer as error:
             self._report_away(game_id, case, error)
             return False

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from rtmanager.domain.container import ContainerState, ContainerView
 from rtmanager.domain.crash import RestartPolicy, is_crash
 from rtmanager.domain.drift import House, Looked, decide, with_oom
+from rtmanager.domain.errors import DependencyError, FinalAnswer, TemporaryAnswer
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, Stray
 from rtmanager.domain.game import container_name, is_game_id, printable
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
@@ -62,7 +63,7 @@ class Settler:
     def settle(self, game_id: str, hint: Hint) -> bool:
         """Whether the game is settled; otherwise it has to be looked at again.
 
-        Raises `Unavailable`, and `StoreRefused` for what the store will never take.
+        Raises `Unavailable`, and `FinalAnswer` for what the store will never take, or Docker never say.
         """
         if self.works_on(game_id):
             # Nothing could be written before its end, and a look would stand in Docker's way, and in that end's.
@@ -75,22 +76,22 @@ class Settler:
             if (record is None or record.status is not Status.RUNNING) and self.findings.busy(game_id):
                 # A start under way has a container that nobody may adopt, also when it fails before this look is over.
                 return False
-            views = self._look(game_id, record, hint)
+            failed: list[DependencyError] = []
+            views = self._look(game_id, record, hint, failed)
             own = _own(record, views)
             if own is not None and own.state is ContainerState.REMOVING:
                 return False
             if own is not None and own.container_id in hint.unexplained and _may_be_memory(own, hint):
                 self.later(game_id, replace(hint, unexplained=frozenset()), OOM_GRACE_S)
                 return True
-            refused: list[StoreRefused] = []
-            results = [self._write(finding, refused) for finding in self._out_of_memory(record, own, hint)]
+            results = [self._write(finding, failed) for finding in self._out_of_memory(record, own, hint)]
             for decision in decide([record] if record else [], views, Looked(self.clock(), hint.source), self.house):
                 if isinstance(decision, Stray):
                     self._report(decision)
                 elif hint.listed or not _of_its_own_accord(decision):
-                    results.append(self._write(self._enriched(decision, hint), refused))
-            if refused:
-                raise refused[0]  # what else was found is written; the next pass tries again
+                    results.append(self._write(self._enriched(decision, hint), failed))
+            if failed:
+                raise failed[0]  # what else was found is written; the next pass tries again
             if Written.BUSY in results:
                 return False
             if Written.WRITTEN not in results and Written.CHANGED not in results:
@@ -101,26 +102,35 @@ class Settler:
         """Whether an event that says nothing of the record as it is may do so when an operation has written its end."""
         return hint.source is HealthSource.DOCKER_EVENT and self.findings.busy(game_id)
 
-    def _look(self, game_id: str, record: RuntimeRecord | None, hint: Hint) -> Sequence[ContainerView]:
-        """The containers that may be the game's: the recorded one, those that were named, the one with its name."""
-        wanted = set(hint.containers)
-        if record is not None and record.current_container_id is not None:
-            wanted.add(record.current_container_id)
-        found = {view.container_id: view for view in map(self._inspect, wanted) if view is not None}
+    def _look(
+        self, game_id: str, record: RuntimeRecord | None, hint: Hint, failed: list[DependencyError]
+    ) -> Sequence[ContainerView]:
+        """The containers that may be the game's: the recorded one, those that were named, the one with its name.
+
+        `failed` takes what is said of others than the recorded one and is no answer: they hide nothing of that one.
+        """
+        recorded = record.current_container_id if record is not None else None
+
+        def inspect(id_or_name: str) -> ContainerView | None:
+            try:
+                return self.runtime.inspect(id_or_name)
+            except ContainerNotFound:
+                return None
+            except (FinalAnswer, TemporaryAnswer) as error:
+                if id_or_name == recorded:
+                    raise
+                failed.append(error)
+                return None
+
+        wanted = {*hint.containers, *([recorded] if recorded is not None else [])}
+        found = {view.container_id: view for view in map(inspect, wanted) if view is not None}
         own, name = _own(record, list(found.values())), container_name(game_id)
         is_found = (own is not None and own.alive) or any(view.name == name for view in found.values())
         if not is_found and is_game_id(game_id):
-            named = self._inspect(name)
+            named = inspect(name)
             if named is not None:
                 found[named.container_id] = named
-        recorded = record.current_container_id if record is not None else None
         return [view for view in found.values() if view.game_id == game_id or view.container_id == recorded]
-
-    def _inspect(self, id_or_name: str) -> ContainerView | None:
-        try:
-            return self.runtime.inspect(id_or_name)
-        except ContainerNotFound:
-            return None
 
     def _out_of_memory(self, record: RuntimeRecord | None, own: ContainerView | None, hint: Hint) -> list[Finding]:
         """What an out-of-memory event says, when it is about the container of a running game."""
@@ -175,11 +185,11 @@ class Settler:
             )
         return due_at
 
-    def _write(self, finding: Finding, refused: list[StoreRefused]) -> Written:
+    def _write(self, finding: Finding, failed: list[DependencyError]) -> Written:
         try:
             result = self.findings.write(finding)
         except StoreRefused as error:
-            refused.append(error)
+            failed.append(error)
             return Written.KNOWN
         if result is Written.WRITTEN:
             told = {"game_id": finding.game_id, "why": finding.why}

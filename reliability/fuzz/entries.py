@@ -228,7 +228,8 @@ class _Run:
         with self._log.open("rb") as log:
             for line in log:
                 size, longest = size + len(line), max(longest, len(line))
-                if b"does not answer" in line or b"step failed" in line or b"Traceback" in line:
+                ours = b'"worker": "ingest"' in line or b'"worker": "outbox"' in line
+                if ours and (b"does not answer" in line or b"step failed" in line):
                     alarming.append(line[:500].decode(errors="replace"))
         self._report(f"{size // 1024} KB of log, the longest line {longest} bytes")
         if longest > LINE_BYTES or size > LOG_BYTES_EACH * (self._count + 100):

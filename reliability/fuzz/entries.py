@@ -38,6 +38,8 @@ LOG_BYTES_EACH = 2_000
 IDLE_S = 30.0
 #: A run from this size on has its manager killed half way.
 KILLED_FROM = 5_000
+#: So many entries wait at most: what is tried is what they say, and not how many a second are done.
+BACKLOG = 1_000
 #: Good jobs: one every so many seconds, and every so many of them a start of a container.
 PROBE_EVERY_S = 1.0
 STARTS_EVERY = 8
@@ -116,6 +118,8 @@ class _Run:
                     flat = [part for pair in each.pairs for part in pair]
                     pipe.execute_command("XADD", _INPUTS[each.stream], "*", *flat)
                 sent += zip((entry_id.decode() for entry_id in pipe.execute()), made, strict=True)
+                with suppress(WaitFailed):
+                    wait_until("few to wait", lambda: begin + len(sent) - self._heard < BACKLOG, timeout_s=IDLE_S)
         self._report(f"{len(sent)} entries sent, {self._heard} answered or kept by then")
         return sent
 

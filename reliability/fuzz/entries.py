@@ -70,6 +70,7 @@ class _Run:
         self._found: list[str] = []
         self._heard = 0
         self._done = threading.Event()
+        self._deaf = threading.Event()
         self._progress = monotonic()
 
     def violations(self) -> list[str]:
@@ -91,13 +92,15 @@ class _Run:
             with suppress(WaitFailed):
                 wait_until("the rest", lambda: self._over(expected), timeout_s=600, interval_s=0.2)
             self._done.set()
-            probing.join(2 * PROMPT_S)
+            probing.join(4 * PROMPT_S)
+            self._deaf.set()
             hearing.join(PROMPT_S)
             self._found += self._missing(expected)
             self._check_memory(process)
             self._check_intents(process)
         finally:
             self._done.set()
+            self._deaf.set()
             process.kill()
         self._check_log()
         return self._found
@@ -119,7 +122,7 @@ class _Run:
                     pipe.execute_command("XADD", _INPUTS[each.stream], "*", *flat)
                 sent += zip((entry_id.decode() for entry_id in pipe.execute()), made, strict=True)
                 with suppress(WaitFailed):
-                    wait_until("few to wait", lambda: begin + len(sent) - self._heard < BACKLOG, timeout_s=IDLE_S)
+                    wait_until("few to wait", lambda: begin + len(sent) - self._heard < BACKLOG, timeout_s=IDLE_S)  # noqa: B023
         self._report(f"{len(sent)} entries sent, {self._heard} answered or kept by then")
         return sent
 
@@ -151,7 +154,7 @@ class _Run:
         with self._client() as redis:
             while True:
                 found: Any = redis.xread(positions, count=500, block=500)
-                if not found and self._done.is_set():
+                if not found and self._deaf.is_set():
                     return
                 for stream, entries in found:
                     positions[stream.decode()] = entries[-1][0]

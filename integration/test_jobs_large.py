@@ -22,6 +22,10 @@ def setUpModule() -> None:
 
 
 class Large(RuntimeTestCase):
+    def environment(self, **changes: str) -> dict[str, str]:
+        """On a busy machine a Redis that looks at a large entry is not to be taken for a silent one."""
+        return super().environment(**{"SILENCE_TIMEOUT": "15s", **changes})
+
     def tearDown(self) -> None:
         self.services.redis.flush()  # some hundred megabytes
         super().tearDown()
@@ -53,8 +57,10 @@ class Large(RuntimeTestCase):
         assert peak is not None
         self.assertLess(int(peak[1]) // 1024, MEMORY_MB)
         lines = self.log.read_text().splitlines()
-        self.assertEqual([line for line in lines if "does not answer" in line or "failed" in line], [])
-        self.assertLess(max(map(len, lines)), 2_000)
+        workers = [line for line in lines if '"worker": "ingest"' in line or '"worker": "outbox"' in line]
+        self.assertEqual([line for line in workers if "does not answer" in line or "failed" in line], [])
+        letters = [line for line in lines if "dead letters" in line]
+        self.assertLess(max(map(len, letters), default=0), 2_000)
 
 
 class Bytes(Large):

@@ -454,7 +454,7 @@ class LargeMessageTest(InPostgres, store_contract.StoreContract):
     """A message that an earlier release put into the outbox, when nothing was bounded."""
 
     def test_it_is_due_with_its_texts_cut_off_and_holds_up_no_other(self) -> None:
-        large = {"stream": "s", "fields": "é" * 3_000_000, "reason": "r"}
+        large = {"stream": "s", "fields": "x" * 2_000_000, "reason": "r"}
         small = Message(Stream.DEAD_LETTERS, {"stream": "s", "fields": "{}", "reason": "r"})
         self.queue.submit(request("g1"))
         messages = (Message(Stream.DEAD_LETTERS, large), small, Message(Stream.JOB_RESULTS, {"game_id": "g1"}))
@@ -463,7 +463,7 @@ class LargeMessageTest(InPostgres, store_contract.StoreContract):
             assert turn is not None
             first, result = turn.due(100, 128 * 1024)
             self.assertEqual([*first.message.fields], [*large])
-            self.assertEqual(first.message.fields["fields"], "é" * 65_536)
+            self.assertEqual(first.message.fields["fields"], "x" * 65_536)
             self.assertIs(result.message.stream, Stream.JOB_RESULTS)
             turn.delete([first.message_id])
             self.assertEqual(turn.due(100, 128 * 1024)[0].message, small)

@@ -32,7 +32,7 @@ from rtmanager.domain.messages import Stream
 BUDGET_BYTES = 256 * 1024
 LEAST_BUDGET_BYTES = 1
 #: What Redis may look at for one answer: a tenth of a second, in which it does nothing else.
-WORK_BYTES = 8 * 1024 * 1024
+WORK_BYTES = 16 * 1024 * 1024
 #: Counted for each name and value beside its bytes, here and in Redis: what an empty one costs.
 _OVERHEAD = 16
 

@@ -142,6 +142,7 @@ class RedisStreams:
         self._reader: Any = redis.Redis(**common, socket_timeout=min(silence_s, PATIENT_S), retry=read_again)
         self._patient_reader: Any = redis.Redis(**common, socket_timeout=PATIENT_S, retry=Retry(NoBackoff(), 0))
         self._patient = False
+        self._failed: redis.RedisError | None = None
         self._budget = self._most = redis_reading.BUDGET_BYTES
         self._most_until = 0.0
         self._take_entries = self._client.register_script(redis_reading.READ)
@@ -222,14 +223,13 @@ class RedisStreams:
     def read(self, limit: int) -> Sequence[Batch]:
         """See `InputStreams.read`."""
         with self._command("read"):
+            if self._failed is not None:
+                self._ask_for_less(self._failed)
             began = monotonic()
             try:
                 batches = self._read(limit)
             except (redis.TimeoutError, redis.ConnectionError) as error:
-                # A server that bounds what it has to send (client-output-buffer-limit) ends the connection instead.
-                self._most, self._most_until = max(self._budget // 4, SLOW_BUDGET_BYTES), began + CAUTIOUS_S
-                self._budget = redis_reading.LEAST_BUDGET_BYTES
-                self._patient = isinstance(error, redis.TimeoutError) and self._answers()
+                self._failed = error
                 raise
             self._patient = False
             self._learn(monotonic() - began, batches)
@@ -268,12 +268,16 @@ class RedisStreams:
         most = self._most if monotonic() < self._most_until else redis_reading.BUDGET_BYTES
         self._budget = min(max(self._budget, SLOW_BUDGET_BYTES // 4) * 4, most)
 
-    def _answers(self) -> bool:
-        """Whether Redis answers to a command that is nothing to it."""
-        try:
-            return bool(self._client.ping())
-        except redis.RedisError:
-            return False  # the caller's error tells
+    def _ask_for_less(self, failed: redis.RedisError) -> None:
+        """A read had no answer: if Redis answers otherwise, it was the size. Raises `redis.RedisError` if it does not.
+
+        A server that bounds what it has to send (client-output-buffer-limit) ends the connection of a large answer.
+        """
+        self._client.exists(self._names[Stream.JOB_RESULTS])
+        self._failed = None
+        self._most, self._most_until = max(self._budget // 4, SLOW_BUDGET_BYTES), monotonic() + CAUTIOUS_S
+        self._budget = redis_reading.LEAST_BUDGET_BYTES
+        self._patient = isinstance(failed, redis.TimeoutError)
 
     def give_again(self, after: Mapping[Stream, EntryId]) -> Mapping[Stream, EntryId]:
         """See `InputStreams.give_again`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from integration.mutants.catalogue import answers, containers, lifetime, messages, operations, watching
+from integration.mutants.catalogue import answers, containers, lifetime, messages, operations, stores, watching
 from integration.mutants.mutant import Mutant
 
 MUTANTS: Sequence[Mutant] = (
@@ -11,5 +11,6 @@ MUTANTS: Sequence[Mutant] = (
     *operations.MUTANTS,
     *containers.MUTANTS,
     *lifetime.MUTANTS,
+    *stores.MUTANTS,
     *watching.MUTANTS,
 )

@@ -1,0 +1,44 @@
+"""PostgreSQL and Redis as they are found."""
+
+from collections.abc import Sequence
+
+from integration.mutants.mutant import Mutant
+
+MUTANTS: Sequence[Mutant] = (
+    Mutant(
+        name="session-left-as-it-is",
+        breaks="a setting of the database or the role changes what statements mean",
+        file="rtmanager/adapters/postgres/session.py",
+        old='    "default_transaction_read_only": "off",\n',
+        new="",
+        module="test_postgres_found",
+    ),
+    Mutant(
+        name="foreign-migrations-taken-for-ours",
+        breaks="with another tool's table of migrations the service makes tables that are not whole",
+        file="rtmanager/adapters/postgres/schema.py",
+        old="    if other or (rows and min(known) not in rows):\n",
+        new="    if False:\n",
+        module="test_postgres_found",
+    ),
+    Mutant(
+        name="rights-not-tried",
+        breaks="a Redis user who may not do everything passes the check, and results are never published",
+        file="rtmanager/adapters/redis_access.py",
+        old="    require_allowed(connection, names, where)\n    return version\n",
+        new="    return version\n",
+        module="test_redis_found",
+    ),
+    Mutant(
+        name="published-before-remembered",
+        breaks="a Redis user who loses a right gets one message more with each try",
+        file="rtmanager/adapters/redis_streams.py",
+        old="""      redis.call('SADD', KEYS[2], id)
+      local reply = redis.pcall('XADD', key, 'MAXLEN', '~', ARGV[2], '*', unpack(entry))
+""",
+        new="""      local reply = redis.pcall('XADD', key, 'MAXLEN', '~', ARGV[2], '*', unpack(entry))
+      redis.call('SADD', KEYS[2], id)
+""",
+        module="test_redis_found",
+    ),
+)

@@ -13,7 +13,7 @@ from harness.waiting import wait_until
 
 flag.check_wanted()  # what follows takes a fifth of the time in which the whole suite is found and skipped
 
-from rtmanager.domain.errors import Unavailable  # noqa: E402
+from rtmanager.domain.errors import DependencyError, Unavailable  # noqa: E402
 from rtmanager.domain.findings import Finding  # noqa: E402
 from rtmanager.domain.messages import Message, Stream  # noqa: E402
 from rtmanager.operations.store import RecordChanged, StoreRefused  # noqa: E402
@@ -539,7 +539,7 @@ class WaitingTest(InRedis, unittest.TestCase):
         self.addCleanup(redis.execute_command, "ACL", "SETUSER", "default", "+xread")
         redis.execute_command("ACL", "SETUSER", "default", "-xread")
         for _ in range(2):
-            with self.assertRaisesRegex(Unavailable, "xread"):
+            with self.assertRaisesRegex(DependencyError, "xread"):
                 reader.wait(0.05)
         redis.execute_command("ACL", "SETUSER", "default", "+xread")
         self.assertFalse(reader.wait(0.05))

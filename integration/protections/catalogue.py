@@ -339,8 +339,8 @@ PROTECTIONS: Sequence[Protection] = (
             ),
             Edit(
                 "rtmanager/workers/settler.py",
-                "self.runtime.inspect(id_or_name)\n        except ContainerNotFound:\n",
-                "self.runtime.inspect(id_or_name)\n        except (ContainerNotFound, Unavailable):\n",
+                "return self.runtime.inspect(id_or_name)\n            except ContainerNotFound:\n",
+                "return self.runtime.inspect(id_or_name)\n            except (ContainerNotFound, DependencyError):\n",
             ),
         ],
         noticed_by=test("integration.test_health.DockerAway"),

@@ -34,6 +34,12 @@ class Exchange(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
+    def end_headers(self) -> None:
+        """As Docker does, say so when the connection is closed behind the answer."""
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        super().end_headers()
+
     def reply(self, status: int, body: object) -> None:
         """A complete JSON answer; a 204 has no body, or what is left of it would begin the next answer."""
         self.reply_raw(status, b"" if status == 204 else json.dumps(body).encode())

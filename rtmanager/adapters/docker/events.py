@@ -33,6 +33,8 @@ from rtmanager.adapters.docker.transport import get
 from rtmanager.domain.container import KIND, LABEL_KIND, LABEL_OWNER, OWNER
 from rtmanager.workers.watching import ContainerEvent, Happening, UnreadableEvent
 
+#: How long the thread that takes what arrives may take to notice that its connection was cut.
+TAKEN_S = 5.0
 #: How long one stream is listened to; a daemon that vanished without a word is noticed after so many seconds.
 WINDOW_S = 15.0
 #: How far back the first stream begins: the daemon's `Date` has whole seconds.
@@ -89,9 +91,10 @@ class DockerEvents:
         if self._stream is None:
             raise RuntimeError("connect comes before listen")
         (stream, began_ns), self._stream = self._stream, None
-        with closing(stream), self._hanging_up():
+        arriving = _Arriving(stream)
+        with closing(stream), self._hanging_up(arriving):
             try:
-                for line in _Arriving(stream):
+                for line in arriving:
                     event = _read(line)
                     if isinstance(event, UnreadableEvent) or (event is not None and self._is_new(event, began_ns)):
                         yield event
@@ -107,12 +110,13 @@ class DockerEvents:
             raise self._engine.unavailable("its events ended")
 
     @contextmanager
-    def _hanging_up(self) -> Iterator[None]:
-        """Let the thread that takes what arrives end, before its stream is closed."""
+    def _hanging_up(self, arriving: _Arriving) -> Iterator[None]:
+        """Let the thread that takes what arrives end, before its stream is closed and its connection used again."""
         try:
             yield
         finally:
             self._engine.hang_up()
+            arriving.join()
 
     def interrupt(self) -> None:
         """See the port."""
@@ -168,9 +172,15 @@ class _Arriving:
         self._bytes = 0
         self._error: Exception | None = None
         self._ended = False
+        self._thread = threading.Thread(target=self._take, name="rtm-events-taken", daemon=True)
+
+    def join(self) -> None:
+        """Wait for the thread, whose connection is cut by now; one that hangs all the same is left."""
+        if self._thread.ident is not None:
+            self._thread.join(TAKEN_S)
 
     def __iter__(self) -> Iterator[bytes | None]:
-        threading.Thread(target=self._take, name="rtm-events-taken", daemon=True).start()
+        self._thread.start()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._ended)

@@ -44,13 +44,6 @@ def engine_endpoint(game_id: str) -> str:
     return f"http://{container_name(game_id)}:{ENGINE_PORT}"
 
 
-def printable(text: str, limit: int) -> str:
-    """A foreign text on one line, without what cannot be printed (NUL, half a surrogate pair), of bounded length."""
-    if len(text) > limit:
-        text = f"{text[:limit]}… ({len(text)} characters)"
-    return text if text.isprintable() else "".join(each if each.isprintable() else "\ufffd" for each in text)
-
-
 def shown(text: object, limit: int = 120) -> str:
     """A foreign value as a message may carry it: quoted, on one line, of bounded length."""
     quoted = repr(text)

@@ -10,7 +10,7 @@ from functools import cache
 from typing import TypeVar
 
 from rtmanager.domain.errors import RuntimeManagerError, TemporaryAnswer, Unavailable
-from rtmanager.domain.game import printable
+from rtmanager.domain.text import bounded
 from rtmanager.workers.status import WorkerStatus
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class GameFailures:
         is_defect = not isinstance(error, RuntimeManagerError)
         if is_defect:
             self._status(work).noted(error, item=game_id)
-        cause = f"{type(error).__name__}: {printable(str(error), LONGEST_ERROR)}"
+        cause = f"{type(error).__name__}: {bounded(str(error), LONGEST_ERROR)}"
         key = (work, game_id)
         with self._lock:
             known = self._known.get(key) == cause
@@ -57,7 +57,7 @@ class GameFailures:
         if not known:
             self._logger.error(
                 "work on a game failed, the others go on",
-                extra={"work": work, "game_id": printable(game_id, LONGEST_ERROR), "error": cause},
+                extra={"work": work, "game_id": bounded(game_id, LONGEST_ERROR), "error": cause},
                 exc_info=error if is_defect else None,
             )
 

@@ -18,9 +18,10 @@ from rtmanager.domain.crash import RestartPolicy, is_crash
 from rtmanager.domain.drift import House, Looked, decide, with_oom
 from rtmanager.domain.errors import DependencyError, FinalAnswer, TemporaryAnswer
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, Stray
-from rtmanager.domain.game import container_name, is_game_id, printable
+from rtmanager.domain.game import container_name, is_game_id
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.domain.text import bounded
 from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime
 from rtmanager.operations.store import Records, StoreRefused
 from rtmanager.operations.tools import Clock
@@ -167,7 +168,7 @@ class Settler:
         try:
             return self.runtime.log_tail(container_id)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a log, it keeps no crash from being told
-            return f"(the log could not be read: {printable(str(error), LONGEST_ERROR)})"
+            return f"(the log could not be read: {bounded(str(error), LONGEST_ERROR)})"
 
     def _restart_at(self, finding: Finding, hint: Hint) -> datetime | None:
         last_exit, policy = finding.last_exit, self.restarts

@@ -321,8 +321,8 @@ class _Service:
 
     def _met(self) -> dict[str, str]:
         """What keeps a worker from its work just now, by dependency, or by worker when it is a defect."""
-        met = [loop.away for loop in self._loops]
-        away = {error.dependency: str(error) for error in met if error is not None}
+        met = [*self._watch.away(), *(loop.away for loop in self._loops if loop.away is not None)]
+        away = {error.dependency: str(error) for error in met}
         refused = [each for each in self._executor.troubles.now().values() if each.kind is Kind.STORE_REFUSES]
         if self._queue.refused_claim is not None:
             away.setdefault("postgres", str(self._queue.refused_claim))

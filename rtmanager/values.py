@@ -162,7 +162,8 @@ def http_url(text: str) -> str:
 
 
 def docker_host(text: str) -> str:
-    if not re.fullmatch(r"unix:///.+|tcp://(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+)(:[0-9]{1,5})?/?", text):
+    match = re.fullmatch(r"unix:///.+|tcp://(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+)(?::([0-9]{1,5}))?/?", text)
+    if not match or not 0 < int(match[2] or 1) <= 65535:
         raise Bad("a Docker endpoint, unix:///var/run/docker.sock or tcp://host:2375")
     return text
 

@@ -19,6 +19,7 @@ from rtmanager.config import Config
 from rtmanager.dependencies import Dependencies
 from rtmanager.domain.crash import RestartPolicy
 from rtmanager.domain.drift import House
+from rtmanager.domain.errors import DependencyError, Unavailable
 from rtmanager.domain.findings import Finding
 from rtmanager.metrics import Metrics
 from rtmanager.operations.store import OperationQueue
@@ -70,6 +71,7 @@ class Watch:
         logger: logging.Logger,
     ) -> None:
         self._workers = workers
+        self._loops: list[Loop] = []
         self._config = config
         self._logger = logger
         self._queue = queue
@@ -242,7 +244,13 @@ class Watch:
             status=self._workers.status(name, stuck_s=max(STUCK_S, STUCK_PERIODS * period_s)),
         )
 
+    def away(self) -> list[DependencyError]:
+        """What the workers of the watch met in their last steps; Docker's silence has a check of its own."""
+        met = [loop.away for loop in self._loops if loop.away is not None]
+        return [error for error in met if error.dependency != "docker" or type(error) is not Unavailable]
+
     def _start(self, stack: ExitStack, loop: Loop) -> None:
+        self._loops.append(loop)
         loop.start()
         stack.callback(loop.close)
 

@@ -14,6 +14,8 @@ from rtmanager.http.limits import HttpLimits
 from rtmanager.http.messages import invalid
 
 LINE_BYTES = 256
+#: A body of 64 KB in pieces that a network sends: a chunk costs as much to read as a kilobyte.
+MOST_CHUNKS = 256
 #: All trailer fields together.
 TRAILER_BYTES = 4096
 
@@ -42,6 +44,7 @@ class ChunkedBody:
     def __init__(self, limits: HttpLimits) -> None:
         self._limits = limits
         self._body = bytearray()
+        self._chunks = 0
         #: Bytes that the present chunk still lacks; None between chunks.
         self._lacks: int | None = None
         self._trailers: list[bytes] | None = None
@@ -69,6 +72,9 @@ class ChunkedBody:
         match = _SIZE.fullmatch(line)
         if match is None:
             raise invalid(f"chunk size {_text(line)}: expected a hexadecimal number, then ;name=value at most")
+        self._chunks += 1
+        if self._chunks > MOST_CHUNKS:
+            raise invalid(f"the body has more than {MOST_CHUNKS} chunks; send it in larger ones")
         size = int(match[1], 16)
         if len(self._body) + size > self._limits.body_bytes:
             raise body_too_large(self._limits)

@@ -60,7 +60,9 @@ class Poller:
         #: When deadlines are to be looked at; when accepting goes on after a pause.
         self._look_at = self._accept_at = _NEVER
         self._closed_for_room = 0
-        self._logged_at = -_NEVER
+        self._logged_at = self._refused_logged_at = -_NEVER
+        #: Clients that could not be accepted since that was logged.
+        self._refused = 0
         self._stopping = False
         self._cutting = False
         self._finishing = False
@@ -184,7 +186,7 @@ class Poller:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._logger.warning("cannot accept an http connection", extra={"reason": str(error)})
+                self._count_refused(error)
                 if error.errno in _NO_ROOM:
                     self._make_room(None)
                     self._pause()
@@ -285,6 +287,14 @@ class Poller:
         while len(self._readers) > 1 and sum(each.held_bytes for each in self._readers) > self._limits.unsent_bytes:
             self._close(min(self._readers, key=lambda each: each.since))
             self._count_closed()
+
+    def _count_refused(self, error: OSError) -> None:
+        self._refused += 1
+        now = time.monotonic()
+        if now - self._refused_logged_at >= _LOG_EVERY_S:
+            extra = {"reason": str(error), "times": self._refused}
+            self._logger.warning("cannot accept an http connection", extra=extra)
+            self._refused, self._refused_logged_at = 0, now
 
     def _ready(self, connection: Connection) -> None:
         """The client did something, or can take more."""

@@ -12,6 +12,8 @@ from rtmanager.http.messages import Refused, Request, invalid
 from rtmanager.http.parsing import Head, check_head_so_far, parse_head, parse_request_line
 
 _HEAD_END = b"\r\n\r\n"
+#: Empty lines that may stand before a request; any number would be work for nothing.
+MOST_EMPTY_LINES = 4
 #: The first byte of a TLS handshake.
 _TLS = 0x16
 
@@ -24,6 +26,7 @@ class RequestReader:
         self._buffer = bytearray()
         #: So many bytes of the head have been checked.
         self._checked = 0
+        self._empty_lines = 0
         self._head: Head | None = None
         self._chunks: ChunkedBody | None = None
         self._continue_owed = False
@@ -59,6 +62,9 @@ class RequestReader:
     def _take_head(self) -> Head | None:
         buffer = self._buffer
         while buffer.startswith(b"\r\n"):  # an empty line before a request is a habit of old clients (RFC 9112, 2.2)
+            self._empty_lines += 1
+            if self._empty_lines > MOST_EMPTY_LINES:
+                raise invalid(f"more than {MOST_EMPTY_LINES} empty lines before a request")
             del buffer[:2]
             self._checked = 0
         end = buffer.find(_HEAD_END, max(0, self._checked - 3))
@@ -69,7 +75,7 @@ class RequestReader:
             raise self._head_too_large()
         head = parse_head(bytes(buffer[:end]), self._limits)
         del buffer[: end + len(_HEAD_END)]
-        self._checked = 0
+        self._checked = self._empty_lines = 0
         if head.length != 0:
             self._head = head
             self._chunks = ChunkedBody(self._limits) if head.length is None else None

@@ -11,7 +11,7 @@ from docker.errors import APIError
 from requests import Response
 
 from rtmanager.adapters.docker import Deadlines, DockerRuntime
-from rtmanager.adapters.docker.answers import CALLS, RULES, Meaning, meaning, words
+from rtmanager.adapters.docker.answers import CALLS, RULES, Meaning, meaning, says, words
 from rtmanager.domain.errors import ErrorCode, RuntimeManagerError, TemporaryAnswer, Unavailable
 from rtmanager.domain.text import LONGEST
 from rtmanager.operations.ports import (
@@ -137,6 +137,15 @@ class Rules(unittest.TestCase):
         for name, (call, status, message) in examples.items():
             with self.subTest(name):
                 self.assertEqual(meaning(call, refusal(status, message))[1], name)
+
+    def test_a_directory_of_an_image_chooses_no_meaning(self) -> None:
+        for name in ("too many open files", "database not open", "no space left on device", "invalid reference format"):
+            error = refusal(500, f"lstat /var/lib/docker/overlay2/1/merged/etc/passwd/{name}: not a directory")
+            with self.subTest(name):
+                self.assertEqual((meaning("create", error)[0], says("create", error)), (Meaning.FINAL, None))
+
+    def test_a_registry_calls_no_reference_malformed(self) -> None:
+        self.assertIsNone(says("pull", refusal(400, "name invalid: invalid reference format")))
 
     def test_every_other_answer_is_final(self) -> None:
         for call in CALLS:

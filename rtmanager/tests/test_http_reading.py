@@ -210,3 +210,26 @@ class ReadingTest(unittest.TestCase):
             reader.next()
             self.assertFalse(reader.takes_continue())
             reader = RequestReader(LIMITS)
+
+
+class CostlyTest(unittest.TestCase):
+    """What is cheap to send and costly to read is refused before it adds up."""
+
+    def test_any_number_of_empty_lines_before_a_request(self) -> None:
+        reader = RequestReader(LIMITS)
+        reader.feed(b"\r\n" * 4 + b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertIsNotNone(reader.next())
+        reader.feed(b"\r\n" * 5)
+        with self.assertRaisesRegex(Refused, "empty lines"):
+            reader.next()
+
+    def test_a_body_in_very_many_chunks(self) -> None:
+        for chunks, refused in ((200, False), (300, True)):
+            reader = RequestReader(LIMITS)
+            reader.feed(CHUNKED + b"1\r\na\r\n" * chunks + b"0\r\n\r\n")
+            with self.subTest(chunks):
+                if refused:
+                    with self.assertRaisesRegex(Refused, "chunks"):
+                        reader.next()
+                else:
+                    self.assertIsNotNone(reader.next())

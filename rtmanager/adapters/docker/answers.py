@@ -332,17 +332,24 @@ def checked(response: Response) -> None:
     raise kind(status, response=response, explanation=bounded(said))
 
 
-#: What Docker repeats of an image: in quotes, or a name of a user or a group. An image must not choose its answer's
-#: meaning by a program that is called "no space left on device".
-_NOT_DOCKERS = re.compile(r"""\\?"[^"]*"|'[^']*'|unable to find (?:user|group) [^:]*:""")
+#: What Docker repeats of an image: in quotes, a path, or a name of a user or a group. An image must not choose its
+#: answer's meaning by a program or a directory that is called "no space left on device".
+#: The address of containerd, which Docker dials, is kept.
+_NOT_DOCKERS = re.compile(
+    r"""(dial unix(?:://| )[^ :]+)|\\?"[^"]*"|'[^']*'|unable to find (?:user|group) [^:]*:|/[^:]*"""
+)
 #: As much of an answer is looked at for its words.
 LONGEST_READ = 20_000
+
+
+def _dockers_own(said: str) -> str:
+    return _NOT_DOCKERS.sub(lambda found: found[1] or " ", said)
 
 
 def meaning(call: str, error: APIError) -> tuple[Meaning, str]:
     """What a refusal of `call` means, and the name of the rule that says so; empty when it is final."""
     said, from_docker = explanation(error.response)
-    status, said = error.status_code or 0, _NOT_DOCKERS.sub(" ", said[:LONGEST_READ].lower())
+    status, said = error.status_code or 0, _dockers_own(said[:LONGEST_READ].lower())
     for rule in RULES:
         if rule.fits(call, status, said, from_docker):
             return rule.meaning, rule.name
@@ -351,9 +358,11 @@ def meaning(call: str, error: APIError) -> tuple[Meaning, str]:
 
 def says(call: str, error: APIError) -> Says | None:
     """What a final answer to `call` says beyond no."""
-    said = _NOT_DOCKERS.sub(" ", words(error).lower())
+    said = _dockers_own(words(error).lower())
+    # Of a pull, what the registry says comes behind words of Docker.
+    fits = said.startswith if call == "pull" else said.__contains__
     for special in CALLS[call].specials:
-        if error.status_code in special.statuses and (not special.marks or any(mark in said for mark in special.marks)):
+        if error.status_code in special.statuses and (not special.marks or any(map(fits, special.marks))):
             return special.says
     return None
 

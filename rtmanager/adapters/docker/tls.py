@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import ssl
+import stat
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -140,6 +141,9 @@ def _load_pair(context: ssl.SSLContext, files: TlsFiles) -> str | None:
 def _check_readable(name: str, path: str) -> None:
     failure = None
     try:
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait for its writer
+            raise OSError(errno.EINVAL, "it is no regular file")
         with open(path, "rb") as file:
             file.read(1)
     except OSError as error:

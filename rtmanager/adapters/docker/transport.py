@@ -25,7 +25,6 @@ from requests.exceptions import InvalidJSONError
 from requests.utils import get_encoding_from_headers
 from urllib3 import HTTPConnectionPool, Timeout
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import HTTPError, ProtocolError
 
 from rtmanager.adapters.docker import skim
 from rtmanager.adapters.docker.answers import checked
@@ -111,6 +110,7 @@ class EngineClient(docker.APIClient):
         self._proxy_configs = ProxyConfig()
         self._auth_configs = AuthConfig({})
         self.trust_env = False  # no proxy of the environment between us and the engine
+        self.adapters.clear()  # those of requests, which know no deadline of ours
         self.mount("http://", adapter)
         self._adapter = adapter
         self._name = str(self.headers["User-Agent"])
@@ -141,6 +141,7 @@ class EngineClient(docker.APIClient):
     ) -> Response:
         """Where every call of the SDK comes by. A stream is read as it comes, and `requests` knows how."""
         if stream:
+            how["allow_redirects"] = False  # a daemon has none, and who answers in its place must not choose the next
             return super().request(method, url, params=params, data=data, headers=headers, stream=True, **how)
         query = urlencode({name: value for name, value in (params or {}).items() if value is not None}, doseq=True)
         target = urlsplit(url).path + (f"?{query}" if query else "")
@@ -185,8 +186,8 @@ def _bounded(answer: BaseHTTPResponse) -> bytes:
         try:
             return skim.reduced(answer.read)
         except ValueError as error:
-            raise HTTPError(f"its answer cannot be read: {error}") from error
+            raise InvalidJSONError(f"its answer cannot be read: {error}") from error
     found = answer.read(MOST_BYTES + 1)
     if len(found) > MOST_BYTES:
-        raise ProtocolError(f"its answer has more than {MOST_BYTES} bytes")
+        raise InvalidJSONError(f"its answer has more than {MOST_BYTES} bytes")
     return found

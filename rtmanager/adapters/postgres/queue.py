@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -103,11 +102,14 @@ class PostgresQueue:
                 raise
         # One that the store refuses must not cost the others their claims.
         alive: set[int] = set()
+        refusals: list[StoreRefused] = []
         for operation in claimed:
             try:
                 alive |= self.heartbeat([operation])
-            except StoreRefused:
-                continue
+            except StoreRefused as error:
+                refusals.append(error)
+        if len(refusals) == len(claimed) and refusals:  # then it is not about one of them
+            raise refusals[0]
         return alive
 
     def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[Claimed]:
@@ -123,12 +125,23 @@ class PostgresQueue:
         try:
             rows = self._database.write("reclaim_orphans", SQL["reclaim_orphans"], values | {"only": None})
         except StoreRefused:
-            rows = []
-            for running in self._database.read("reclaim_orphans", SQL["running_ids"], {}):
-                with suppress(StoreRefused):  # of this one; it is asked for again with the next turn
-                    only = values | {"only": running["id"]}
-                    rows += self._database.write("reclaim_orphans", SQL["reclaim_orphans"], only)
+            rows = self._reclaim_one_by_one(values)
         return [Claimed(row["id"], row["game_id"], OpKind(row["kind"])) for row in rows]
+
+    def _reclaim_one_by_one(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Reclaim what the store lets. Raises `StoreRefused` when it refuses each: then it is not about a row."""
+        rows: list[dict[str, Any]] = []
+        running = self._database.read("reclaim_orphans", SQL["running_ids"], {})
+        refusals: list[StoreRefused] = []
+        for each in running:
+            try:
+                only = {**values, "only": each["id"]}
+                rows += self._database.write("reclaim_orphans", SQL["reclaim_orphans"], only)
+            except StoreRefused as error:  # of this one; it is asked for again with the next turn
+                refusals.append(error)
+        if refusals and len(refusals) == len(running):
+            raise refusals[0]
+        return rows
 
     def defer(
         self, operation: Operation, *, delay_s: float, why: str, answer: str = "", by_defect: bool = False

@@ -93,6 +93,7 @@ TRIGGERS = {
     "operations": (
         "BEFORE UPDATE ON rtmanager.operations FOR EACH ROW WHEN (NEW.state = 'done' AND NEW.game_id LIKE 'refused%')"
     ),
+    "queue": "BEFORE INSERT ON rtmanager.operations FOR EACH ROW WHEN (NEW.game_id LIKE 'refused%')",
 }
 
 
@@ -130,6 +131,17 @@ class Refusing(RuntimeTestCase):
         self.assertEqual((result["game_id"], result["outcome"]), (self.game_id, "success"))
         self.mend()
         self.assertEqual(self.results(2)[1]["error_code"], "not_found")
+        self.wait_until_ready()
+
+    def test_an_entry_that_cannot_be_taken_over_is_a_dead_letter_and_others_go_on(self) -> None:
+        self.start_runtime()
+        self.refuse("queue")
+        self.add_stop_job(game_id=f"refused-{self.game_id}"[:51])
+        self.add_start_job()
+        [result] = self.results(1)
+        self.assertEqual((result["game_id"], result["outcome"]), (self.game_id, "success"))
+        [letter] = self.wait_until("the letter", lambda: self.entries("runtime:dead_letters"))
+        self.assertIn("somebody added a rule", letter["reason"])
         self.wait_until_ready()
 
     def readiness(self) -> str:

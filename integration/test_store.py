@@ -546,4 +546,13 @@ class WaitingTest(InRedis, unittest.TestCase):
 
 
 class RedisWritingTest(InRedis, streams_contract.WritingContract):
-    pass
+    def test_what_others_wrote_into_our_keys_stops_no_message(self) -> None:
+        redis: Any = services.shared().redis.client()
+        self.addCleanup(redis.close)
+        self.writer.publish(1, self.due(1))
+        (turn,) = redis.keys("rtmanager:outbox:*:turn")
+        for number, value in enumerate(("abc", "", "9" * 25, "1e400", "nan", "-1"), 2):
+            redis.set(turn, value)
+            self.assertEqual(list(self.writer.publish(number, self.due(number)).ids), [number], value)
+        redis.sadd(turn.replace(":turn", ":published"), "", "abc", "9" * 30)
+        self.assertEqual(self.writer.remembered(), set(range(1, 8)))

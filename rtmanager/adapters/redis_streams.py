@@ -67,6 +67,8 @@ _LAST_ID = f"{2**64 - 1}-{2**64 - 1}"
 #: index of its stream in KEYS, the number of its fields and values, and these.
 _PUBLISH = """
 local latest = tonumber(redis.call('GET', KEYS[1]) or '0')
+-- Anybody may have written there: what can be no turn is none.
+if not latest or not (latest >= 0 and latest < 2^53) then latest = 0 end
 if tonumber(ARGV[1]) < latest then return {err = 'STALETURN ' .. string.format('%d', latest)} end
 redis.call('SET', KEYS[1], ARGV[1])
 -- What a script has done stays done when a later command fails: a right that was taken must not cost a second message.
@@ -345,7 +347,11 @@ class RedisStreams:
     def remembered(self) -> set[int]:
         """See `OutputStreams.remembered`."""
         with self._command("remembered"):
-            return {int(text) for text in self._client.smembers(self._remembered)}
+            found = self._client.smembers(self._remembered)
+            strange = [text for text in found if not re.fullmatch(rb"[0-9]{1,18}", text)]
+            if strange:
+                self._client.srem(self._remembered, *strange)
+            return {int(text) for text in found.difference(strange)}
 
     def forget(self, message_ids: Sequence[int]) -> None:
         """See `OutputStreams.forget`."""

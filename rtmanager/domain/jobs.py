@@ -127,20 +127,25 @@ class Job:
     becomes: Request | Message
 
 
+def letter_of(entry: Entry, stream_name: str, reason: str) -> Message:
+    """The dead letter that an entry becomes for this reason."""
+    return dead_letter(
+        stream_name,
+        str(entry.entry_id),
+        entry.fields,
+        reason,
+        size=entry.size,
+        digest=entry.digest,
+        shortened=entry.excess is not None,
+    )
+
+
 def read_job(entry: Entry, stream_name: str) -> Job:
     """What RTM does about an entry; `stream_name` is what its stream is called in Redis."""
     game_id = entry.fields.get("game_id", "")
     unreadable = _why_unreadable(game_id, entry.repeated)
     if unreadable:
-        letter = dead_letter(
-            stream_name,
-            str(entry.entry_id),
-            entry.fields,
-            unreadable,
-            size=entry.size,
-            digest=entry.digest,
-            shortened=entry.excess is not None,
-        )
+        letter = letter_of(entry, stream_name, unreadable)
         return Job(entry, letter)
     kind = OpKind.START if entry.stream is Stream.START_JOBS else OpKind.STOP
     request = Request(

@@ -495,6 +495,11 @@ class MemoryIngestTurn(_Transaction):
         self._jobs.extend(jobs)
 
     @call
+    def accept_alone(self, job: Job) -> None:
+        """See the port."""
+        self.accept([job])
+
+    @call
     def commit(self) -> None:
         """Make durable what was accepted."""
         self.check()

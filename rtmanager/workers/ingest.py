@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from rtmanager.domain.errors import Unavailable
-from rtmanager.domain.jobs import RANK, Batch, Entry, Job, read_job, ready_entries
+from rtmanager.domain.jobs import RANK, Batch, Entry, Job, letter_of, read_job, ready_entries
 from rtmanager.domain.messages import Message, Stream
+from rtmanager.operations.store import StoreRefused
 from rtmanager.workers.ports import Inbox, IngestTurn, InputStreams
 
 #: Entries of one stream that are taken over in one transaction.
@@ -46,11 +47,17 @@ class Ingest:
 
     def step(self) -> bool:
         """Always True: the waiting is done on Redis, where an entry ends it at once."""
-        if not self._take_over():
+        try:
+            more = self._take_over()
+        except StoreRefused as error:
+            # Of one entry, most likely; those of other games must not wait for it.
+            self._logger.warning("the store refuses entries, taking them over one by one", extra={"error": str(error)})
+            more = self._take_over(one_by_one=True)
+        if not more:
             self._streams.wait(WAIT_S)
         return True
 
-    def _take_over(self) -> bool:
+    def _take_over(self, *, one_by_one: bool = False) -> bool:
         """Whether there may be more to take over right now."""
         with self._inbox.turn() as turn:
             if turn is None:
@@ -65,11 +72,25 @@ class Ingest:
                 return self._give_again(turn)
             ready = ready_entries(batches)
             jobs = [read_job(entry, self._names[entry.stream]) for entry in ready]
-            turn.accept(jobs)
+            if one_by_one:
+                jobs = [self._accepted_alone(turn, job) for job in jobs]
+            else:
+                turn.accept(jobs)
         if ready:
             self._finish(ready, jobs)
         self._check_refused(batches)
         return any(not batch.drained for batch in batches)
+
+    def _accepted_alone(self, turn: IngestTurn, job: Job) -> Job:
+        """The job, or the dead letter that it became. Raises `StoreRefused` when that is refused, too."""
+        try:
+            turn.accept_alone(job)
+        except StoreRefused as error:
+            name = self._names[job.entry.stream]
+            reason = f"the store refuses its operation, so it cannot be answered: {error}"
+            job = Job(job.entry, letter_of(job.entry, name, reason))
+            turn.accept_alone(job)
+        return job
 
     def _check_refused(self, batches: Sequence[Batch]) -> None:
         """Raise `Unavailable` for a key that is no stream, when what the other stream had is taken over."""

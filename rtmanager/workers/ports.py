@@ -48,8 +48,13 @@ class IngestTurn(Protocol):
     def accept(self, jobs: Sequence[Job]) -> None:
         """Make each job durable; a job that is known already changes nothing.
 
-        Another job under the id of a known one is not known: it becomes an operation of its own.
+        Another job under the id of a known one is not known: it becomes an operation of its own. Raises `StoreRefused`
+        when the store will never take one of them; then nothing more can be done with this turn.
         """
+        ...
+
+    def accept_alone(self, job: Job) -> None:
+        """The same for one job, after whose refusal the turn goes on."""
         ...
 
 

@@ -59,6 +59,11 @@ class Turn:
                 self._connection.execute(SQL["accept_jobs"], {"rows": as_json(rows)})
             self._keep(letters)
 
+    def accept_alone(self, job: Job) -> None:
+        """See `IngestTurn.accept_alone`."""
+        with self._database.watched(), self._connection.transaction():
+            self.accept([job])
+
     def _keep(self, letters: Sequence[_Row]) -> None:
         if letters:
             with self._connection.cursor() as cursor:

@@ -96,7 +96,10 @@ class Watch:
         failures = metrics.counter(
             "rtmanager_game_failures_total", "Work on a single game that failed while the others went on.", "work"
         )
-        self._failures = GameFailures(logger, failures.inc, workers.status)
+        # Attention has no pass: its work on games is all that it does.
+        self._failures = GameFailures(
+            logger, failures.inc, lambda work: workers.status(work) if work == ATTENTION else workers.of_games(work)
+        )
         house = House(config.docker_network, parts.state_directories.path_of)
         settler = Settler(
             records=self._records,

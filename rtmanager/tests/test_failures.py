@@ -9,6 +9,7 @@ from rtmanager.operations.store import StoreRefused
 from rtmanager.tests.making import Heard
 from rtmanager.workers import failures as failures_module
 from rtmanager.workers.failures import GameFailures
+from rtmanager.workers.status import Workers
 
 
 class GameFailuresTest(unittest.TestCase):
@@ -56,3 +57,16 @@ class GameFailuresTest(unittest.TestCase):
         for number in range(failures_module.MOST + 5):
             self.failures.report("probe", f"g{number}", StoreRefused("x"))
         self.assertEqual(self.failures.failing(), failures_module.MOST)
+
+
+class PassesTest(unittest.TestCase):
+    def test_a_pass_that_ends_well_hides_no_defect_in_game_after_game(self) -> None:
+        heard = Heard()
+        workers = Workers(heard.logger)
+        failures = GameFailures(heard.logger, status=workers.of_games)
+        for number in range(3):
+            failures.report("inspect", f"g{number}", ValueError("a defect"))
+        workers.status("inspect").succeeded()
+        self.assertEqual(list(workers.problems()), ["worker inspect-games"])
+        failures.succeeded("inspect", "g0")
+        self.assertEqual(workers.problems(), {})

@@ -178,6 +178,10 @@ class Workers:
                 self._by_name[name] = WorkerStatus(name, self._logger, counted=self.count, stuck_s=stuck_s)
             return self._by_name[name]
 
+    def of_games(self, work: str) -> WorkerStatus:
+        """The status of a pass's work on single games, which a pass that comes to its end says nothing about."""
+        return self.status(f"{work}-games")
+
     def watch(self, name: str, ended: Callable[[], bool]) -> None:
         """Have a thread watched that has no loop of ours."""
         self.status(name).watch(ended)

@@ -15,6 +15,24 @@ ROOT = Path(__file__).parents[2]
 _EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+#: A test, or a module of tests, that a page names; an ellipsis after it stands for the rest of a file's name.
+_NAMED = re.compile(r"\b(test_\w+)\b(?!…)")
+_FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_DEFINED = re.compile(r"^ +def (test_\w+)\(", re.MULTILINE)
+
+
+class NamedTestsTest(unittest.TestCase):
+    def test_every_test_that_the_documentation_names_exists(self) -> None:
+        tops = ("rtmanager", "harness", "integration", "bench")
+        modules = [path for top in tops for path in (ROOT / top).rglob("*.py")]
+        known = {path.stem for path in modules if path.stem.startswith("test_")}
+        for path in modules:
+            known |= set(_DEFINED.findall(path.read_text()))
+        pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+        named = {name: page.name for page in pages for name in _NAMED.findall(_FENCED.sub("", page.read_text()))}
+        self.assertEqual({name: page for name, page in named.items() if name not in known}, {})
+
+
 class GuideTest(unittest.TestCase):
     def test_every_example_passes_as_it_stands(self) -> None:
         flag.check()

@@ -16,6 +16,7 @@ from rtmanager import failpoints
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.pooled import first_line
 from rtmanager.adapters.postgres.schema import Migration, MigrationFailed, look
+from rtmanager.adapters.postgres.server import require_commits
 
 _TAKE_TURN = b"SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.migrations'))"
 _CREATE_TABLE = b"""
@@ -33,7 +34,8 @@ def migrate(database: Database, logger: logging.Logger) -> list[str]:
     with database.translated(), database.connect() as connection:
         try:
             connection.execute(b"SET statement_timeout = 0")  # a migration, or waiting for another's, may take long
-            look(connection)
+            if look(connection).missing:
+                require_commits(database, connection, database.step_s)
             with connection.transaction():
                 connection.execute(_TAKE_TURN)
                 connection.execute(_CREATE_TABLE)

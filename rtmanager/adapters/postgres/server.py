@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Any
 
 import psycopg
 
 from rtmanager.adapters.postgres import refusals
-from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.postgres.database import Database, cut_after
 from rtmanager.adapters.postgres.pooled import first_line
 from rtmanager.adapters.postgres.schema import look
 from rtmanager.adapters.postgres.session import SessionUnusable
@@ -17,6 +18,14 @@ from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 OLDEST = 130_000
 #: Sessions of an instance beside its pool: its presence, a question of readiness, a migration.
 BESIDE_THE_POOL = 3
+#: How long a commit may take when readiness asks, which has to answer within 2 s and then still finds out why.
+COMMIT_S = 1.2
+#: Writes a record of the WAL and nothing else, in any schema and with any right; so its commit waits as any other does.
+_COMMIT = b"SELECT pg_catalog.pg_logical_emit_message(true, 'rtmanager', '')"
+_WAITS_FOR = b"""
+    SELECT coalesce(wait_event_type, 'its processor'), wait_event,
+           pg_catalog.current_setting('synchronous_standby_names')
+    FROM pg_catalog.pg_stat_activity WHERE pg_catalog.format('%%s/%%s', pid, backend_start) = %s"""
 #: The service does not work with fewer.
 LEAST_CONNECTIONS = 4
 
@@ -37,6 +46,7 @@ def examine(database: Database, pool_size: int) -> tuple[str, list[str]]:
     try:
         with database.two() as (connection, _):
             version = _require_fit(connection)
+            require_commits(database, connection, database.step_s)
             found = look(connection)
             warnings = [*_room(connection, pool_size), *_durability(connection)]
     except Unavailable as error:
@@ -50,7 +60,46 @@ def examine(database: Database, pool_size: int) -> tuple[str, list[str]]:
 def ask(database: Database) -> str:
     """Whether it can be used just now; the short question, of readiness."""
     with database.watched(), database.connect() as connection:
-        return _require_fit(connection)
+        version = _require_fit(connection)
+        require_commits(database, connection, COMMIT_S)
+        return version
+
+
+def require_commits(database: Database, connection: psycopg.Connection[Any], limit_s: float) -> None:
+    """Commit something small; raises `ServerUnfit` when that is not finished in time. Changes no table.
+
+    No timeout of the server's ends a commit that waits, so the connection is given up.
+    """
+    began = monotonic()
+    try:
+        with cut_after(limit_s, connection):
+            connection.execute(_COMMIT)
+    except psycopg.OperationalError as error:
+        if error.sqlstate or monotonic() - began < limit_s:
+            raise
+        raise _hanging(database, connection, limit_s) from error
+
+
+def _hanging(database: Database, connection: psycopg.Connection[Any], limit_s: float) -> ServerUnfit:
+    """Why the commit on this connection is not finished; its backend is terminated."""
+    try:
+        with database.connect() as other, cut_after(limit_s, other):
+            row = other.execute(_WAITS_FOR, [database.backend(connection)]).fetchone()
+            database.give_up(connection, terminated_by=other)
+    except psycopg.Error:
+        database.give_up(connection)
+        raise
+    kind, event, standbys = row or ("nothing", None, "")
+    if event == "SyncRep":
+        return ServerUnfit(
+            f"commits are not finished: synchronous_standby_names is {standbys!r}, and no such standby answers",
+            "start that standby, or take it out of synchronous_standby_names and SELECT pg_reload_conf()",
+        )
+    what = f"{kind}/{event}" if event else kind
+    return ServerUnfit(
+        f"commits are not finished: one took longer than {limit_s:g} s and waits for {what}",
+        "see the server's log, and whether its disk (pg_wal) can be written",
+    )
 
 
 def _explained(database: Database, error: Unavailable) -> RuntimeManagerError:

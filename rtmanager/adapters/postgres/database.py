@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import re
 import select
 import socket
 import threading
@@ -28,6 +29,7 @@ from rtmanager.adapters.postgres import refusals, session
 from rtmanager.adapters.postgres.answers import is_silence
 from rtmanager.adapters.postgres.dsn import described, session_settings, to_conninfo, with_option, without_options
 from rtmanager.adapters.postgres.pooled import PooledConnection, first_line, own_names
+from rtmanager.adapters.postgres.queries import dropped
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.text import bounded
 from rtmanager.operations.store import StoreRefused
@@ -47,6 +49,8 @@ MIN_CONNECTIONS = 2
 _IDLE_SESSION = "57P05"
 #: How SQLSTATE begins when the connection is lost, or the server ends it.
 _ENDED = ("080", "57P")
+#: By what a statement of ours fails that has counted its rows (`end_operations`); the words around it are the server's.
+_DROPPED = re.compile('"rtmanager: ([^"]*)"')
 
 
 class Database:
@@ -321,6 +325,8 @@ class Database:
             if is_silence(error):
                 raise Unavailable("postgres", f"{described(self._dsn)} does not answer: {why}") from error
             sqlstate = (isinstance(error, psycopg.Error) and error.sqlstate) or ""
+            if rows := _DROPPED.search(why):
+                raise dropped(rows[1]) from error
             raise StoreRefused(f"PostgreSQL refuses a statement: {why}", sqlstate=sqlstate) from error
 
 

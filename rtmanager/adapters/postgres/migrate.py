@@ -15,6 +15,7 @@ import psycopg
 from rtmanager import failpoints
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.pooled import first_line
+from rtmanager.adapters.postgres.queries import require_kept
 from rtmanager.adapters.postgres.schema import Migration, MigrationFailed, look
 from rtmanager.adapters.postgres.server import require_commits
 
@@ -59,6 +60,7 @@ def migrate(database: Database, logger: logging.Logger) -> list[str]:
 
 def _apply(connection: psycopg.Connection[tuple[object, ...]], migration: Migration) -> None:
     connection.execute(migration.sql)
-    connection.execute(
+    noted = connection.execute(
         b"INSERT INTO schema_migrations (version, name) VALUES (%s, %s)", (migration.version, migration.name)
     )
+    require_kept("schema_migrations", noted.rowcount, 1)

@@ -10,7 +10,7 @@ import psycopg
 from rtmanager.adapters.postgres import refusals
 from rtmanager.adapters.postgres.database import Database, cut_after
 from rtmanager.adapters.postgres.pooled import first_line
-from rtmanager.adapters.postgres.schema import look
+from rtmanager.adapters.postgres.schema import look, require_plain_tables
 from rtmanager.adapters.postgres.session import SessionUnusable
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 
@@ -48,7 +48,7 @@ def examine(database: Database, pool_size: int) -> tuple[str, list[str]]:
             version = _require_fit(connection)
             require_commits(database, connection, database.step_s)
             found = look(connection)
-            warnings = [*_room(connection, pool_size), *_durability(connection)]
+            warnings = [*_room(connection, pool_size), *_durability(connection), *found.warnings]
     except Unavailable as error:
         raise _explained(database, error) from error
     due = f", {len(found.missing)} migrations are due" if found.missing else ""
@@ -61,6 +61,7 @@ def ask(database: Database) -> str:
     """Whether it can be used just now; the short question, of readiness."""
     with database.watched(), database.connect() as connection:
         version = _require_fit(connection)
+        require_plain_tables(connection)
         require_commits(database, connection, COMMIT_S)
         return version
 

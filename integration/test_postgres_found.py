@@ -161,6 +161,17 @@ class Servers(PostgresFoundTestCase):
         self.assertEqual(code, 0, said)
         self.assertIn("warning postgres    the role's CONNECTION LIMIT is 12", said)
 
+    def test_connections_that_others_use_count(self) -> None:
+        import psycopg
+
+        dsn = self.services.postgres.dsn(self.database.name, "rtmanagerservice")
+        self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 24")
+        self.assertNotIn("CONNECTION LIMIT", self.check()[1])
+        with ExitStack() as others:
+            for _ in range(10):
+                others.enter_context(psycopg.connect(dsn))
+            self.assertIn("the role's CONNECTION LIMIT is 24 (10 of them are in use)", self.check()[1])
+
 
 class Schemas(PostgresFoundTestCase):
     """What is not ours is recognised, and what is ours and not whole."""
@@ -302,6 +313,13 @@ class Poolers(PostgresFoundTestCase):
     def test_one_with_too_few_connections_is_told(self) -> None:
         pooler = self.pooler("session", default_pool_size="1")
         self.assert_unfit("gave no connection", "default_pool_size", **self.by_way_of(pooler))
+        for settings in ({"default_pool_size": "12"}, {"max_client_conn": "12"}):
+            with self.subTest(settings):
+                pooler = self.pooler("session", **settings)
+                quick = {**self.by_way_of(pooler), "SILENCE_TIMEOUT": "2s"}
+                words = ("may want 13", "default_pool_size", "RTMANAGER_POSTGRES_POOL_SIZE")
+                self.assert_unfit(*words, POSTGRES_POOL_SIZE="10", **quick)
+                self.assert_fit("postgres", POSTGRES_POOL_SIZE="9", **quick)
 
     def test_one_that_restarts_is_found_again(self) -> None:
         pooler = self.pooler("session")

@@ -90,6 +90,11 @@ _STILL_AT_WORK = b"""
 
 _TERMINATE = b"SELECT pg_catalog.pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pids (pid)"
 
+MORE_CONNECTIONS = (
+    "let the pooler have at least RTMANAGER_POSTGRES_POOL_SIZE + 3 connections for each manager, and for `check` "
+    "beside it (PgBouncer: default_pool_size, max_client_conn)"
+)
+
 
 class SessionUnusable(psycopg.OperationalError):
     """The server gives sessions that the service cannot use; the message says why, `remedy` what to do."""
@@ -171,11 +176,7 @@ def shared(how: str) -> SessionUnusable:
 
 def exhausted(limit_s: float) -> SessionUnusable:
     """The error for a pooler that has no connection left for one more client."""
-    return SessionUnusable(
-        f"a pooler before PostgreSQL gave no connection within {limit_s:g} s",
-        "let the pooler have at least RTMANAGER_POSTGRES_POOL_SIZE + 3 connections for each manager "
-        "(PgBouncer: default_pool_size)",
-    )
+    return SessionUnusable(f"a pooler before PostgreSQL gave no connection within {limit_s:g} s", MORE_CONNECTIONS)
 
 
 def set_up(
@@ -207,9 +208,9 @@ def set_up(
             "make the database anew with ENCODING 'UTF8' TEMPLATE template0 (initdb --encoding=UTF8) and move its data",
         )
     sessions.add(connection, backend)
-    # A pooler has a number of its own for each client. Only there it may be that a backend is shared, which shows
-    # when somebody else connects: a session that nobody disturbs keeps its backend even then.
-    if pid != connection.info.backend_pid:
+    # Only behind a pooler it may be that a backend is shared, which shows when somebody else connects: a session that
+    # nobody disturbs keeps its backend even then.
+    if is_pooled(connection, pid):
         with second() as other:
             if who(other)[1] == backend:
                 raise shared("two sessions have one backend")
@@ -221,6 +222,11 @@ def who(connection: psycopg.Connection[Any]) -> tuple[int, str, str]:
     """The process id of the backend, what tells it from every other, and the database's encoding."""
     [(pid, backend, encoding)] = _execute(connection, _WHO)
     return int(pid), str(backend), str(encoding)
+
+
+def is_pooled(connection: psycopg.Connection[Any], pid: int) -> bool:
+    """Whether a pooler stands before this backend: it has numbers of its own for its clients."""
+    return pid != connection.info.backend_pid
 
 
 def require_own(connection: psycopg.Connection[Any], sessions: Sessions) -> None:

@@ -142,6 +142,8 @@ class Refusing(RuntimeTestCase):
         self.assertEqual((result["game_id"], result["outcome"]), (self.game_id, "success"))
         [letter] = self.wait_until("the letter", lambda: self.entries("runtime:dead_letters"))
         self.assertIn("somebody added a rule", letter["reason"])
+        self.assertIn("the trigger refuse on rtmanager.operations", self.readiness())
+        self.mend()
         self.wait_until_ready()
 
     def readiness(self) -> str:

@@ -5,6 +5,7 @@ what could not be written waits. Where something cannot hold, because PostgreSQL
 test says what exactly.
 """
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -135,6 +136,55 @@ class Refusing(FailingPostgresTestCase):
             other.execute("BEGIN")
             other.execute("LOCK TABLE operations IN ACCESS EXCLUSIVE MODE")
             self.assert_away_until(lambda: other.execute("ROLLBACK"), "statement timeout")
+
+
+class Unfinished(FailingPostgresTestCase, FoundTestCase):
+    """It answers, and finishes no commit: it waits for a standby that is not there."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.set_for_all(wal_level="replica", max_wal_senders="4", synchronous_commit="on")
+        self.services.postgres.container.restart()
+        self.wait_until("the server", self.answers_again)
+
+    def wait_for_nobody(self) -> None:
+        """Let every commit wait from now on."""
+        self.administer("ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+
+    def mend(self) -> None:
+        self.administer("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+
+    def waiting(self) -> int:
+        """How many sessions wait for the standby."""
+        return len(self.rows("SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+
+    def test_check_and_serve_name_the_standby_and_leave_no_session_behind(self) -> None:
+        self.wait_for_nobody()
+        self.assert_unfit("synchronous_standby_names is 'nobody'", "take it out", SILENCE_TIMEOUT="2s")
+        self.wait_until("their sessions to end", lambda: not self.waiting())
+        self.mend()
+        self.assert_fit("postgres")
+
+    def test_readiness_names_it_sessions_do_not_pile_up_and_jobs_wait(self) -> None:
+        self.start_runtime(SILENCE_TIMEOUT="2s", POSTGRES_POOL_SIZE="4")
+        game = self.start_game()
+        self.wait_for_nobody()
+        waits = [self.ask(f"waits-{number}") for number in range(20)]
+        self.wait_until_readyz_says("synchronous_standby_names is 'nobody'")
+        most = 0
+        for _ in range(40):
+            time.sleep(0.5)
+            most = max(most, self.waiting())
+            self.readyz()
+        # Twice what the pool, the presence and readiness have: those that wait, and those that are terminated.
+        self.assertLessEqual(most, 2 * (4 + 3))
+        self.assertEqual(self.answers(*waits), [0] * 20)
+
+        self.mend()
+
+        self.wait_for_answers(*waits)
+        self.assert_serves()
+        self.assert_runs(game)
 
 
 class Full(FailingPostgresTestCase):

@@ -161,6 +161,17 @@ class Servers(PostgresFoundTestCase):
         self.assertEqual(code, 0, said)
         self.assertIn("warning postgres    the role's CONNECTION LIMIT is 12", said)
 
+    def test_connections_that_others_use_count(self) -> None:
+        import psycopg
+
+        dsn = self.services.postgres.dsn(self.database.name, "rtmanagerservice")
+        self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 24")
+        self.assertNotIn("CONNECTION LIMIT", self.check()[1])
+        with ExitStack() as others:
+            for _ in range(10):
+                others.enter_context(psycopg.connect(dsn))
+            self.assertIn("the role's CONNECTION LIMIT is 24 (10 of them are in use)", self.check()[1])
+
 
 class Schemas(PostgresFoundTestCase):
     """What is not ours is recognised, and what is ours and not whole."""
@@ -222,6 +233,55 @@ class Schemas(PostgresFoundTestCase):
         self.administer("ALTER TABLE rtmanager.operations FORCE ROW LEVEL SECURITY")
         self.assert_unfit("row-level security", "rtmanager.operations")
 
+    def test_a_trigger_or_rule_that_can_change_what_is_written_is_refused_and_any_other_is_told(self) -> None:
+        self.migrated()
+        nothing = "RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
+        self.administer(f"CREATE FUNCTION rtmanager.nothing() {nothing}")
+        run = "EXECUTE FUNCTION rtmanager.nothing()"
+        for table, each in {
+            "outbox": "TRIGGER odd BEFORE INSERT ON rtmanager.outbox FOR EACH ROW",
+            "operations": "TRIGGER odd BEFORE UPDATE OF owner ON rtmanager.operations FOR EACH ROW",
+            "schema_migrations": "TRIGGER odd BEFORE DELETE ON rtmanager.schema_migrations FOR EACH ROW",
+        }.items():
+            with self.subTest(each):
+                self.administer(f"CREATE {each} {run}")
+                self.assert_unfit(f"the trigger odd on rtmanager.{table}", f"DROP TRIGGER odd ON rtmanager.{table}")
+                self.administer(f"ALTER TABLE rtmanager.{table} DISABLE TRIGGER odd")
+                self.assert_fit("postgres")
+                self.administer(f"DROP TRIGGER odd ON rtmanager.{table}")
+        for action in ("INSTEAD NOTHING", "ALSO NOTIFY written"):
+            self.administer(f'CREATE RULE "an odd one" AS ON INSERT TO rtmanager.outbox DO {action}')
+            self.assert_unfit('the rule "an odd one" on rtmanager.outbox', 'DROP RULE "an odd one"')
+            self.administer('DROP RULE "an odd one" ON rtmanager.outbox')
+        # One that is not ours, and those that only look.
+        self.administer(
+            "CREATE TABLE rtmanager.theirs (n int)",
+            f"CREATE TRIGGER odd BEFORE INSERT ON rtmanager.theirs FOR EACH ROW {run}",
+            f"CREATE TRIGGER audit AFTER INSERT OR UPDATE ON rtmanager.operations FOR EACH ROW {run}",
+            f"CREATE TRIGGER once BEFORE INSERT ON rtmanager.outbox FOR EACH STATEMENT {run}",
+        )
+        code, said = self.check()
+        self.assertEqual((code, said.count("warning postgres    the trigger ")), (0, 2), said)
+        self.assertIn("the trigger audit on rtmanager.operations", said)
+        self.start_runtime()
+        self.assert_serves()
+        self.administer(f"CREATE TRIGGER odd BEFORE INSERT ON rtmanager.outbox FOR EACH ROW {run}")
+        waits = self.ask("waits")
+        self.wait_until_readyz_says("the trigger odd on rtmanager.outbox")
+        self.wait_until_readyz_says("outbox: 0 of 1")
+        self.administer("DROP TRIGGER odd ON rtmanager.outbox")
+        self.wait_for_answers(waits)
+        self.assert_serves()
+
+    def test_event_triggers_are_told_while_migrations_are_due(self) -> None:
+        self.administer(
+            "CREATE FUNCTION public.look() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN END $$",
+            "CREATE EVENT TRIGGER looks ON ddl_command_end EXECUTE FUNCTION public.look()",
+        )
+        self.assertIn("event triggers may refuse the migrations that are due: looks", self.check()[1])
+        self.migrated()
+        self.assertNotIn("event trigger", self.check()[1])
+
 
 class Poolers(PostgresFoundTestCase):
     """PgBouncer: with a connection for each client it works, without it is refused."""
@@ -253,6 +313,13 @@ class Poolers(PostgresFoundTestCase):
     def test_one_with_too_few_connections_is_told(self) -> None:
         pooler = self.pooler("session", default_pool_size="1")
         self.assert_unfit("gave no connection", "default_pool_size", **self.by_way_of(pooler))
+        for settings in ({"default_pool_size": "12"}, {"max_client_conn": "12"}):
+            with self.subTest(settings):
+                pooler = self.pooler("session", **settings)
+                quick = {**self.by_way_of(pooler), "SILENCE_TIMEOUT": "2s"}
+                words = ("may want 13", "default_pool_size", "RTMANAGER_POSTGRES_POOL_SIZE")
+                self.assert_unfit(*words, POSTGRES_POOL_SIZE="10", **quick)
+                self.assert_fit("postgres", POSTGRES_POOL_SIZE="9", **quick)
 
     def test_one_that_restarts_is_found_again(self) -> None:
         pooler = self.pooler("session")

@@ -1,7 +1,9 @@
 """PostgreSQL and Redis keep the promises that the operations and workers rely on: the contract tests of the ports."""
 
 import unittest
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Barrier
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,12 +16,15 @@ from harness.waiting import wait_until
 flag.check_wanted()  # what follows takes a fifth of the time in which the whole suite is found and skipped
 
 from rtmanager.domain.errors import DependencyError, Unavailable  # noqa: E402
-from rtmanager.domain.findings import Finding  # noqa: E402
+from rtmanager.domain.findings import AlarmKind, Finding  # noqa: E402
+from rtmanager.domain.jobs import Job  # noqa: E402
 from rtmanager.domain.messages import Message, Stream  # noqa: E402
-from rtmanager.operations.store import RecordChanged, StoreRefused  # noqa: E402
+from rtmanager.domain.operation import Ending, OpKind, OpSource  # noqa: E402
+from rtmanager.domain.record import RecordChange, Status  # noqa: E402
+from rtmanager.operations.store import GameBusy, RecordChanged, StoreRefused  # noqa: E402
 from rtmanager.tests import findings_contract, store_contract, streams_contract  # noqa: E402
 from rtmanager.tests.findings_contract import LATER, RUNNING, WatchedStoreContract  # noqa: E402
-from rtmanager.tests.making import ended, job, record, request, start_fields  # noqa: E402
+from rtmanager.tests.making import ended, job, log_entry, record, request, start_fields  # noqa: E402
 from rtmanager.workers.watching import Written  # noqa: E402
 
 if TYPE_CHECKING:
@@ -308,6 +313,115 @@ class OddRowsTest(InPostgres):
         for statement in (b"SELECT 'infinity'::date", b"SELECT %(missing)s", b"no SQL"):
             with self.subTest(statement), self.assertRaises(StoreRefused):
                 self.database.read("now", statement, {})
+
+
+DROPS = """
+    CREATE FUNCTION {table}_drops() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+    CREATE TRIGGER drops BEFORE INSERT OR UPDATE OR DELETE ON {table}
+    FOR EACH ROW EXECUTE FUNCTION {table}_drops()"""
+
+
+class DroppingTest(InPostgres, WatchedStoreContract):
+    """A trigger that somebody added drops rows, and PostgreSQL reports success: that counts as a refusal."""
+
+    def run_sql(self, text: str) -> None:
+        with self.services.database.connect() as connection:
+            connection.execute(text.encode())
+
+    @contextmanager
+    def dropping(self, table: str) -> Iterator[None]:
+        self.run_sql(DROPS.format(table=table))
+        try:
+            yield
+        finally:
+            self.run_sql(f"DROP FUNCTION {table}_drops() CASCADE")
+
+    def assert_refused(self, table: str, act: Callable[[], object]) -> None:
+        """It is refused with the table's name while the table drops, and goes through after that."""
+        with self.subTest(table):
+            with self.dropping(table), self.assertRaisesRegex(StoreRefused, f"dropped rows .*{table}.*trigger"):
+                act()
+            act()
+
+    def accept(self, *jobs: Job) -> None:
+        with self.store.inbox().turn() as turn:
+            assert turn is not None
+            turn.accept(jobs)
+
+    def test_no_entry_is_taken_for_accepted(self) -> None:
+        one, two, letter = job(Stream.START_JOBS, 1), job(Stream.STOP_JOBS, 2), job(Stream.STOP_JOBS, 3, {"a": "b"})
+        self.assert_refused("operations", lambda: self.accept(one, two))
+        self.assert_refused("dead_letters", lambda: self.accept(two, letter))
+        self.accept(one, two, letter)
+        with self.dropping("operations"), self.dropping("dead_letters"):
+            self.accept(one, two, letter)  # all of these are known, so nothing is to be written
+            for more in (job(Stream.STOP_JOBS, 1), job(Stream.START_JOBS, 1, start_fields("g2"))):
+                with self.assertRaises(StoreRefused):
+                    self.accept(one, more, two)
+        again = job(Stream.STOP_JOBS, 4, {"a": "b"})
+        with self.dropping("outbox"), self.assertRaises(StoreRefused):
+            self.accept(again)
+        self.accept(again)
+
+    def test_no_call_is_taken_for_busy_for_ever(self) -> None:
+        self.assert_refused("operations", lambda: self.queue.submit(request("g1")))
+        with self.dropping("operations"), self.assertRaises(GameBusy):
+            self.queue.submit(request("g1"))
+
+    def whole(self) -> Ending:
+        event = findings_contract.crashed().health[0]
+        return ended(
+            change=RecordChange(None, RUNNING),
+            log=(log_entry(), log_entry()),
+            health=(event,),
+            messages=(Message(Stream.JOB_RESULTS, {"game_id": "g1"}),),
+        )
+
+    def test_no_end_loses_a_part_of_it(self) -> None:
+        self.queue.submit(request("g1"))
+        operation = self.claim_one()
+        for table in ("operations", "operation_log", "health_snapshots", "outbox", "runtime_records"):
+            with self.subTest(table), self.dropping(table):
+                with self.assertRaisesRegex(StoreRefused, f"dropped rows .*{table}"):
+                    self.queue.finish(operation, self.whole())
+                self.assertIsNone(self.store.records().get("g1"))
+                self.assertEqual((len(self.store.log_rows()), self.due()), (0, []))
+        self.queue.finish(operation, self.whole())
+        self.assertEqual((self.store.records().get("g1"), len(self.store.log_rows())), (RUNNING, 2))
+
+    def test_an_end_that_changes_a_record_is_refused_and_one_whose_record_changed_decides_again(self) -> None:
+        self.store.put_record(RUNNING)
+        self.queue.submit(request("g1", OpKind.STOP))
+        operation = self.claim_one()
+        ending = ended(change=RecordChange(RUNNING, record("g1", Status.STOPPED)))
+        with self.dropping("runtime_records"), self.assertRaises(StoreRefused):
+            self.queue.finish(operation, ending)
+        self.store.put_record(record("g1", current_container_id="another"))
+        with self.dropping("runtime_records"), self.assertRaises(RecordChanged):
+            self.queue.finish(operation, ending)
+
+    def test_no_finding_loses_a_part_of_it(self) -> None:
+        self.store.put_record(RUNNING)
+        rows = (log_entry(kind=OpKind.RECONCILE_DISPOSE, source=OpSource.AUTO_RECONCILE),)
+        finding = findings_contract.crashed(restart_at=LATER, log=rows, raises=findings_contract.alarm(AlarmKind.OOM))
+        for table in (
+            *("runtime_records", "operation_log", "health_snapshots", "outbox", "alarms", "last_exits"),
+            "crash_restarts",
+        ):
+            with self.subTest(table), self.dropping(table):
+                with self.assertRaisesRegex(StoreRefused, f"dropped rows .*{table}"):
+                    self.findings.write(finding)
+                self.assertEqual(self.store.records().get("g1"), RUNNING)
+        self.assertEqual(self.findings.write(finding), Written.WRITTEN)
+
+    def test_a_message_that_cannot_be_deleted_is_not_taken_for_gone(self) -> None:
+        self.accept(job(Stream.STOP_JOBS, 3, {"a": "b"}))
+        with self.dropping("outbox"), self.store.outbox().turn() as turn:
+            assert turn is not None
+            [due] = turn.due(10, 1 << 20)
+            with self.assertRaisesRegex(StoreRefused, "outbox: 0 of 1"):
+                turn.delete([due.message_id])
+            turn.delete([due.message_id + 1])  # one that is not there, as after a restore
 
 
 class LostAnswerTest(unittest.TestCase):

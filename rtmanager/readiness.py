@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from time import monotonic
 
-from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.log_values import as_text
 
 #: How long a dependency may take to answer before it counts as not answering.
@@ -53,8 +53,13 @@ class Readiness:
                     self._asked[name] = _Question(name, check)
             asked = dict(self._asked)
         wait([question.answer for question in asked.values()], LIMIT_S)
-        wrong = {name: self._problem(question.answer) for name, question in asked.items()}
-        problems = {**self._workers(), **{name: problem for name, problem in wrong.items() if problem}}
+        problems = dict(self._workers())
+        for name, question in asked.items():
+            met = problems.get(name, "")
+            if problem := self._problem(question.answer):
+                # Of one that answers, both are reasons; of one that is silent, the workers have nothing else to say.
+                both = met and met not in problem and _answers(question.answer)
+                problems[name] = f"{problem}; {met}" if both else problem
         return {name: as_text(problem, PROBLEM_BYTES) for name, problem in problems.items()}
 
     def close(self) -> None:
@@ -102,6 +107,10 @@ class _Question:
             self.answer.set_result(self._check())
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the answer
             self.answer.set_exception(error)
+
+
+def _answers(answer: Future[object]) -> bool:
+    return answer.done() and not isinstance(answer.exception(), Unavailable)
 
 
 def _by_defect(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import unittest
 from unittest import mock
 
 from rtmanager import readiness as readiness_module
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.readiness import Readiness
 from rtmanager.tests.operating import PATIENCE_S
 
@@ -46,6 +46,14 @@ class ReadinessTest(unittest.TestCase):
         ready = Readiness({"redis": away}, lambda: {"redis": "is full"})
         self.addCleanup(ready.close)
         self.assertEqual(ready(), {"redis": "connection refused"})
+
+    def test_one_that_answers_and_is_unfit_hides_nothing_that_workers_met(self) -> None:
+        def unfit() -> None:
+            raise RuntimeManagerError("a trigger drops rows")
+
+        ready = Readiness({"postgres": unfit}, lambda: {"postgres": "operation 7 cannot be ended"})
+        self.addCleanup(ready.close)
+        self.assertEqual(ready(), {"postgres": "a trigger drops rows; operation 7 cannot be ended"})
 
     def test_all_are_asked_at_once(self) -> None:
         together = threading.Barrier(3)

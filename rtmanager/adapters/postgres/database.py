@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import re
 import select
 import socket
 import threading
@@ -28,6 +29,7 @@ from rtmanager.adapters.postgres import refusals, session
 from rtmanager.adapters.postgres.answers import is_silence
 from rtmanager.adapters.postgres.dsn import described, session_settings, to_conninfo, with_option, without_options
 from rtmanager.adapters.postgres.pooled import PooledConnection, first_line, own_names
+from rtmanager.adapters.postgres.queries import dropped
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.text import bounded
 from rtmanager.operations.store import StoreRefused
@@ -47,6 +49,8 @@ MIN_CONNECTIONS = 2
 _IDLE_SESSION = "57P05"
 #: How SQLSTATE begins when the connection is lost, or the server ends it.
 _ENDED = ("080", "57P")
+#: By what a statement of ours fails that has counted its rows (`end_operations`); the words around it are the server's.
+_DROPPED = re.compile('"rtmanager: ([^"]*)"')
 
 
 class Database:
@@ -58,16 +62,18 @@ class Database:
     def __init__(self, dsn: str, *, max_connections: int, silence_s: float) -> None:
         self._dsn = dsn
         self._silence_s = silence_s
-        self._step_s = silence_s * STEP_PART
+        #: How long one step may take, in seconds; see `STEP_PART`.
+        self.step_s = silence_s * STEP_PART
         self._connections: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
         self._connections_lock = threading.Lock()
         self._waiting: dict[tuple[int, object], float] = {}
         self._why_not = ""
         self._sessions = session.Sessions()
+        self._given_up = session.GivenUp(2 * max_connections)
         self._closed = threading.Event()
         self._watch = threading.Thread(target=self._cut_when_silent, name="rtm-postgres-watch", daemon=True)
         self.conninfo = to_conninfo(
-            dsn, statement_timeout_ms=round(self._step_s * 1000), connect_timeout_s=math.ceil(self._step_s)
+            dsn, statement_timeout_ms=round(self.step_s * 1000), connect_timeout_s=math.ceil(self.step_s)
         )
         self._settings = session_settings(self.conninfo)
         #: What a connection is made by: the same without `options` behind a pooler that refuses those.
@@ -86,10 +92,10 @@ class Database:
             },
             min_size=MIN_CONNECTIONS,
             max_size=max_connections,
-            timeout=self._step_s,
+            timeout=self.step_s,
             check=_check,
             # A pool that gave up would need a person; one that retries every few seconds does not.
-            reconnect_timeout=self._step_s,
+            reconnect_timeout=self.step_s,
             num_workers=1,
             open=False,
             name="rtmanager",
@@ -102,7 +108,7 @@ class Database:
 
     def close(self) -> None:
         """Close every connection and end the threads."""
-        self._pool.close(timeout=self._step_s)
+        self._pool.close(timeout=self.step_s)
         self._closed.set()
         if self._watch.is_alive():
             self._watch.join()
@@ -119,7 +125,7 @@ class Database:
 
     def why_refused(self) -> refusals.Refusal:
         """Why the server takes no connection: tries to make one."""
-        return refusals.why_refused(self._way, self._step_s)
+        return refusals.why_refused(self._way, self.step_s)
 
     @contextmanager
     def two(self) -> Iterator[tuple[psycopg.Connection[Any], psycopg.Connection[Any]]]:
@@ -194,6 +200,10 @@ class Database:
             raise
         return connection
 
+    def backend(self, connection: psycopg.Connection[Any]) -> str:
+        """Which of the server's processes works for it, as `pid/backend_start`."""
+        return self._sessions.backend(connection)
+
     def require_own(self, connection: psycopg.Connection[Any]) -> None:
         """Raise `psycopg.OperationalError` unless the connection still has the session that it was made with."""
         session.require_own(connection, self._sessions)
@@ -218,9 +228,10 @@ class Database:
     def _prepare(self, connection: psycopg.Connection[Any]) -> None:
         """Set up the session; a server that is silent meanwhile is as silent as at any other time."""
         self._remember(connection)
-        with _cut_after(self._silence_s, connection):
+        with cut_after(self._silence_s, connection):
             try:
                 session.set_up(connection, self._settings, self._sessions, self._witness)
+                self._given_up.end(connection)
             except psycopg.OperationalError as error:
                 # It did not live to its first statement. Servers that do not know the setting end none by it.
                 if error.sqlstate == _IDLE_SESSION:
@@ -231,14 +242,14 @@ class Database:
     @contextmanager
     def _witness(self) -> Iterator[psycopg.Connection[Any]]:
         """One more connection, for a moment. A pooler that has none left takes it in and lets it wait."""
-        with self._connect() as connection, _cut_after(self._step_s, connection):
+        with self._connect() as connection, cut_after(self.step_s, connection):
             self._remember(connection)
             try:
                 yield connection
             except psycopg.OperationalError as error:
                 if isinstance(error, session.SessionUnusable):
                     raise
-                raise session.exhausted(self._step_s) from error
+                raise session.exhausted(self.step_s) from error
 
     @contextmanager
     def _pooled(self) -> Iterator[PooledConnection]:
@@ -255,7 +266,18 @@ class Database:
         with self._connections_lock:
             connections = list(self._connections)
         for connection in connections:
-            _cut(connection)
+            if not connection.closed:
+                self.give_up(connection)
+
+    def give_up(
+        self, connection: psycopg.Connection[Any], terminated_by: psycopg.Connection[Any] | None = None
+    ) -> None:
+        """Cut this connection; the next session, or this one, terminates its backend if that goes on working."""
+        if backend := self._sessions.backend(connection):
+            self._given_up.add(backend)
+        _cut(connection)
+        if terminated_by is not None:
+            self._given_up.end(terminated_by)
 
     def _not_connected(self, why: str) -> None:
         self._why_not = why
@@ -303,6 +325,8 @@ class Database:
             if is_silence(error):
                 raise Unavailable("postgres", f"{described(self._dsn)} does not answer: {why}") from error
             sqlstate = (isinstance(error, psycopg.Error) and error.sqlstate) or ""
+            if rows := _DROPPED.search(why):
+                raise dropped(rows[1]) from error
             raise StoreRefused(f"PostgreSQL refuses a statement: {why}", sqlstate=sqlstate) from error
 
 
@@ -313,7 +337,7 @@ def _cut(connection: psycopg.Connection[Any]) -> None:
 
 
 @contextmanager
-def _cut_after(limit_s: float, connection: psycopg.Connection[Any]) -> Iterator[None]:
+def cut_after(limit_s: float, connection: psycopg.Connection[Any]) -> Iterator[None]:
     """End a wait on this one connection; the watch, which ends all, may not run yet, or nobody else may wait."""
     timer = threading.Timer(limit_s, _cut, (connection,))
     timer.daemon = True

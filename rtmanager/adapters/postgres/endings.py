@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rtmanager.adapters.postgres.database import Connection, Database
-from rtmanager.adapters.postgres.queries import SQL, values_of
+from rtmanager.adapters.postgres.queries import SQL, dropped, require_kept, values_of
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import Message, health_message
 from rtmanager.domain.operation import Ending, LogEntry, Operation
+from rtmanager.domain.record import RuntimeRecord
 from rtmanager.operations.store import OwnershipLost, RecordChanged, StoreRefused
 
 #: An operation and its end.
@@ -31,7 +32,16 @@ def write_ending(database: Database, operation: Operation, ending: Ending) -> No
     if operation.operation_id not in ended:
         raise OwnershipLost(f"operation {operation.operation_id} was taken over by another claim")
     if not ended[operation.operation_id]:
+        if ending.change is not None and _still_there(database, operation.game_id, ending.change.seen):
+            raise dropped(f"runtime_records: 0 of 1, of game {operation.game_id}")
         raise RecordChanged(f"the record of game {operation.game_id} changed while it was worked on")
+
+
+def _still_there(database: Database, game_id: str, seen: RuntimeRecord | None) -> bool:
+    """Whether the record is what the end was decided on, by what is compared when it is written."""
+    rows = database.read("record", SQL["get_record"], {"game_id": game_id})
+    found = [(row["status"], row["current_container_id"]) for row in rows]
+    return found == ([(seen.status, seen.current_container_id)] if seen else [])
 
 
 def write_endings(database: Database, endings: Sequence[Ended]) -> set[int]:
@@ -80,7 +90,10 @@ def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
 def write_log(connection: Connection, entries: Sequence[LogEntry]) -> None:
     """Add rows to the operation log."""
     if entries:
-        connection.execute(SQL["insert_log_entries"], {"rows": as_json([values_of(entry) for entry in entries])})
+        rows = as_json([values_of(entry) for entry in entries])
+        require_kept(
+            "operation_log", connection.execute(SQL["insert_log_entries"], {"rows": rows}).rowcount, len(entries)
+        )
 
 
 def write_event(connection: Connection, event: HealthEvent) -> None:
@@ -92,7 +105,8 @@ def write_event(connection: Connection, event: HealthEvent) -> None:
 
 def _write_snapshot(connection: Connection, event: HealthEvent) -> None:
     snapshot = _snapshot(event)
-    connection.execute(SQL["upsert_snapshot"], {**snapshot, "details": json.dumps(snapshot["details"])})
+    values = {**snapshot, "details": json.dumps(snapshot["details"])}
+    require_kept("health_snapshots", connection.execute(SQL["upsert_snapshot"], values).rowcount, 1)
 
 
 def _snapshot(event: HealthEvent) -> Mapping[str, object]:
@@ -109,7 +123,8 @@ def _snapshot(event: HealthEvent) -> Mapping[str, object]:
 def add_messages(connection: Connection, messages: Sequence[Message]) -> None:
     """Put messages into the outbox; they leave when the transaction is committed."""
     if messages:
-        connection.execute(SQL["add_messages"], {"rows": as_json([_message(message) for message in messages])})
+        rows = as_json([_message(message) for message in messages])
+        require_kept("outbox", connection.execute(SQL["add_messages"], {"rows": rows}).rowcount, len(messages))
 
 
 def _message(message: Message) -> Mapping[str, object]:

@@ -12,7 +12,7 @@ import psycopg
 from rtmanager.adapters.postgres.answers import is_silence
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.endings import write_event, write_log
-from rtmanager.adapters.postgres.queries import SQL, values_of
+from rtmanager.adapters.postgres.queries import SQL, require_kept, values_of
 from rtmanager.adapters.postgres.records import read_record, write_change
 from rtmanager.domain.drift import Running
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding
@@ -140,21 +140,20 @@ def _write(connection: Connection, finding: Finding) -> None:
     for event in finding.health:
         write_event(connection, event)
     if finding.last_exit is not None:
-        connection.execute(SQL["upsert_last_exit"], values_of(finding.last_exit) | {"game_id": finding.game_id})
+        values = values_of(finding.last_exit) | {"game_id": finding.game_id}
+        require_kept("last_exits", connection.execute(SQL["upsert_last_exit"], values).rowcount, 1)
     _plan_restart(connection, finding)
 
 
 def _plan_restart(connection: Connection, finding: Finding) -> None:
     """Plan the restart that follows; a record that changes without one overtakes an earlier plan."""
     if finding.restart_at is not None and finding.last_exit is not None:
-        connection.execute(
-            SQL["plan_restart"],
-            {
-                "game_id": finding.game_id,
-                "container_id": finding.last_exit.container_id,
-                "due_at": finding.restart_at,
-            },
-        )
+        values = {
+            "game_id": finding.game_id,
+            "container_id": finding.last_exit.container_id,
+            "due_at": finding.restart_at,
+        }
+        require_kept("crash_restarts", connection.execute(SQL["plan_restart"], values).rowcount, 1)
     elif finding.new is not None:
         connection.execute(SQL["drop_planned_restart"], {"game_id": finding.game_id})
 
@@ -187,9 +186,13 @@ def _is_news(connection: Connection, finding: Finding) -> bool:
     if finding.raises is not None:
         alarm = values_of(finding.raises) | {"details": json.dumps(dict(finding.raises.details))}
         if connection.execute(SQL["raise_alarm"], values | alarm).fetchone() is None:
+            require_kept("alarms", len(connection.execute(SQL["get_alarm"], values | alarm).fetchall()), 1)
             return False
     if finding.calms is not None:
-        if connection.execute(SQL["calm_alarm"], values | {"kind": finding.calms}).fetchone() is None:
+        calm = values | {"kind": finding.calms}
+        if connection.execute(SQL["calm_alarm"], calm).fetchone() is None:
+            left = connection.execute(SQL["get_alarm"], calm).fetchall()
+            require_kept("alarms", sum(row["container_id"] != values["container_id"] for row in left), len(left))
             return False
         if finding.restores:
             connection.execute(SQL["restore_snapshot"], values)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.endings import as_json
-from rtmanager.adapters.postgres.queries import SQL
+from rtmanager.adapters.postgres.queries import SQL, require_kept
 from rtmanager.adapters.postgres.queue import job_values
 from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
 from rtmanager.domain.messages import Message, Stream
@@ -56,7 +56,9 @@ class Turn:
                 operations.append(entry | job_values(job.becomes) | {"entry_rank": RANK[job.entry.stream]})
         with self._database.watched():
             for rows in _told_apart(operations):
-                self._connection.execute(SQL["accept_jobs"], {"rows": as_json(rows)})
+                values = {"rows": as_json(rows)}
+                if self._connection.execute(SQL["accept_jobs"], values).rowcount < len(rows):
+                    self._require_known(values, len(rows))
             self._keep(letters)
 
     def accept_alone(self, job: Job) -> None:
@@ -64,10 +66,22 @@ class Turn:
         with self._database.watched(), self._connection.transaction():
             self.accept([job])
 
+    def _require_known(self, values: _Row, meant: int) -> None:
+        """What was not inserted has to be there: delivered and accepted before."""
+        row = self._connection.execute(SQL["lost_entries"], values).fetchone()
+        require_kept("operations", meant - (row["lost"] if row else meant), meant)
+
     def _keep(self, letters: Sequence[_Row]) -> None:
-        if letters:
-            with self._connection.cursor() as cursor:
-                cursor.executemany(SQL["accept_dead_letter"], letters)
+        if not letters:
+            return
+        kept = 0
+        with self._connection.cursor() as cursor:
+            cursor.executemany(SQL["accept_dead_letter"], letters, returning=True)
+            for _ in letters:
+                row = cursor.fetchone()
+                kept += bool(row and row["kept"])
+                cursor.nextset()
+        require_kept("dead_letters and outbox", kept, len(letters))
 
 
 def _told_apart(rows: Iterable[_Row]) -> list[list[_Row]]:

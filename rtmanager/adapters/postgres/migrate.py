@@ -15,7 +15,9 @@ import psycopg
 from rtmanager import failpoints
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.pooled import first_line
+from rtmanager.adapters.postgres.queries import require_kept
 from rtmanager.adapters.postgres.schema import Migration, MigrationFailed, look
+from rtmanager.adapters.postgres.server import require_commits
 
 _TAKE_TURN = b"SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.migrations'))"
 _CREATE_TABLE = b"""
@@ -33,7 +35,8 @@ def migrate(database: Database, logger: logging.Logger) -> list[str]:
     with database.translated(), database.connect() as connection:
         try:
             connection.execute(b"SET statement_timeout = 0")  # a migration, or waiting for another's, may take long
-            look(connection)
+            if look(connection).missing:
+                require_commits(database, connection, database.step_s)
             with connection.transaction():
                 connection.execute(_TAKE_TURN)
                 connection.execute(_CREATE_TABLE)
@@ -57,6 +60,7 @@ def migrate(database: Database, logger: logging.Logger) -> list[str]:
 
 def _apply(connection: psycopg.Connection[tuple[object, ...]], migration: Migration) -> None:
     connection.execute(migration.sql)
-    connection.execute(
+    noted = connection.execute(
         b"INSERT INTO schema_migrations (version, name) VALUES (%s, %s)", (migration.version, migration.name)
     )
+    require_kept("schema_migrations", noted.rowcount, 1)

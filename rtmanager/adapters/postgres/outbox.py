@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.endings import add_messages, as_json
-from rtmanager.adapters.postgres.queries import SQL
+from rtmanager.adapters.postgres.queries import SQL, dropped, require_kept
 from rtmanager.domain.messages import Message, Stream, intents_summary
 from rtmanager.workers.ports import DueMessage, IntentCount
 
@@ -45,7 +45,9 @@ class RelayTurn:
     def delete(self, ids: Sequence[int]) -> None:
         """Forget messages that Redis has."""
         with self._database.watched():
-            self._connection.execute(SQL["delete_messages"], {"ids": list(ids)})
+            deleted = self._connection.execute(SQL["delete_messages"], {"ids": list(ids)}).rowcount
+            if deleted < len(ids):  # the store was set back, or keeps them
+                require_kept("outbox", len(ids) - len(self.still_waiting(ids)), len(ids))
 
     def still_waiting(self, ids: Sequence[int]) -> set[int]:
         """Which of these messages are still due."""
@@ -87,7 +89,8 @@ class RelayTurn:
             for notification_type, count in counts.items()
         ]
         with self._database.watched():
-            self._connection.execute(SQL["count_intents"], {"rows": as_json(rows)})
+            cursor = self._connection.execute(SQL["count_intents"], {"rows": as_json(rows)})
+            require_kept("intent_windows", cursor.rowcount, len(rows))
 
 
 class PostgresOutbox:
@@ -102,7 +105,8 @@ class PostgresOutbox:
             row = connection.execute(SQL["deployment_id"]).fetchone()
             if row is None:  # another instance made it just now, which this statement's snapshot did not see
                 row = connection.execute(SQL["deployment_id"]).fetchone()
-        assert row is not None
+        if row is None:
+            raise dropped("deployment: 0 of 1")
         return str(row["id"])
 
     @contextmanager

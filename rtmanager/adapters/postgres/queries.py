@@ -13,6 +13,8 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from rtmanager.operations.store import StoreRefused
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -28,6 +30,19 @@ def parse(text: str) -> dict[str, bytes]:
 def values_of(value: DataclassInstance) -> dict[str, Any]:
     """Its fields by name, for a statement. `asdict` copies whatever it finds, which takes twenty times as long."""
     return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def dropped(what: str) -> StoreRefused:
+    """The refusal of a store that reports success and does not have the rows; `what` says which."""
+    return StoreRefused(
+        f"PostgreSQL dropped rows without an error ({what}); a trigger or a rule on that table does it, see `check`"
+    )
+
+
+def require_kept(table: str, kept: int, meant: int) -> None:
+    """Raise `StoreRefused` unless a statement has written as many rows as it was to write."""
+    if kept != meant:
+        raise dropped(f"{table}: {kept} of {meant}")
 
 
 def _load() -> Mapping[str, bytes]:

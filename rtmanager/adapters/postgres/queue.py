@@ -9,7 +9,7 @@ from typing import Any
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.endings import write_ending, write_endings
 from rtmanager.adapters.postgres.presence import PRESENCE_CLASS
-from rtmanager.adapters.postgres.queries import SQL
+from rtmanager.adapters.postgres.queries import SQL, dropped
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.operation import QUEUED, Ending, Operation, OpKind, OpSource, Outcome, Request
 from rtmanager.operations.store import Claimed, Forgotten, GameBusy, StoreRefused, Verdict
@@ -20,6 +20,8 @@ ORPHAN_GRACE_S = 3.0
 UNIQUE_VIOLATION = "23505"
 #: As many times the operations that are wanted are looked at when the store refuses to have them claimed together.
 ONE_BY_ONE = 4
+#: A call is submitted again when the game was busy and is not any more.
+SUBMIT_TRIES = 3
 #: As much of a reason as is kept with an operation that waits.
 LONGEST_WHY = 2000
 
@@ -40,11 +42,15 @@ class PostgresQueue:
 
     def submit(self, request: Request) -> int:
         """Accept a call; returns the operation's id. Raises `GameBusy` when the game has a live operation."""
-        rows = self._database.write("submit", SQL["submit_call"], _request_values(request))
-        if rows:
-            return int(rows[0]["id"])
-        live = self._database.read("live_operation", SQL["live_operation"], {"game_id": request.game_id})
-        raise GameBusy(_describe(request.game_id, live[0] if live else None))
+        for _ in range(SUBMIT_TRIES):
+            rows = self._database.write("submit", SQL["submit_call"], _request_values(request))
+            if rows:
+                return int(rows[0]["id"])
+            live = self._database.read("live_operation", SQL["live_operation"], {"game_id": request.game_id})
+            if live:
+                raise GameBusy(_describe(request.game_id, live[0]))
+        # Whatever was in the way has ended each time between two statements, or nothing was.
+        raise dropped(f"operations: 0 of 1, of game {request.game_id}")
 
     def claim(
         self, limit: int, kinds: Collection[OpKind] = QUEUED, *, images: Collection[str] | None = None
@@ -239,9 +245,7 @@ def _readable(row: Mapping[str, Any]) -> Operation:
     )
 
 
-def _describe(game_id: str, live: Mapping[str, Any] | None) -> str:
-    if live is None:  # it ended between our two statements
-        return f"game {game_id} was busy with another operation; try again"
+def _describe(game_id: str, live: Mapping[str, Any]) -> str:
     waits = f", waiting because {live['deferred_why']}" if live["deferred_why"] else ""
     return (
         f"game {game_id} is busy with {live['kind']} (operation {live['id']} from {live['source']}, accepted "

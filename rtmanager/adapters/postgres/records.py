@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rtmanager.adapters.postgres.database import Connection, Database
-from rtmanager.adapters.postgres.queries import SQL, values_of
+from rtmanager.adapters.postgres.queries import SQL, dropped, values_of
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 
 
@@ -44,12 +44,21 @@ class PostgresRecords:
 
 
 def write_change(connection: Connection, change: RecordChange) -> bool:
-    """Store a record's new state; False when the stored one is not what the change was decided on."""
+    """Store a record's new state; False when the stored one is not what the change was decided on.
+
+    Raises `StoreRefused` when it is, and is not changed.
+    """
     values = values_of(change.new)
     if change.seen is None:
-        return connection.execute(SQL["insert_record"], values).rowcount == 1
-    values |= {"seen_status": change.seen.status, "seen_container_id": change.seen.current_container_id}
-    return connection.execute(SQL["update_record"], values).rowcount == 1
+        done = connection.execute(SQL["insert_record"], values).rowcount == 1
+        as_seen = done or connection.execute(SQL["get_record"], values).fetchone() is None
+    else:
+        values |= {"seen_status": change.seen.status, "seen_container_id": change.seen.current_container_id}
+        done = connection.execute(SQL["update_record"], values).rowcount == 1
+        as_seen = done or connection.execute(SQL["hold_record"], values).fetchone() is not None
+    if as_seen and not done:
+        raise dropped(f"runtime_records: 0 of 1, of game {change.new.game_id}")
+    return done
 
 
 def read_record(row: Mapping[str, Any]) -> RuntimeRecord:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -29,6 +30,26 @@ _MADE = re.compile(
 )
 _TABLE_OR_SEQUENCE = ("r", "p", "S")
 _KINDS = {"r": "a table", "p": "a partitioned table", "v": "a view", "m": "a materialized view", "f": "a foreign table"}
+
+#: Those that fire in this session, with what can change a write in front. A trigger's type has the bits 1 for each row,
+#: 2 before, 4, 8 and 16 by insert, delete and update; a rule's event is 1 for a view's SELECT.
+_TRIGGERS_AND_RULES = b"""
+    WITH tables AS (
+        SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = coalesce(nullif(%(schema)s, ''), current_schema()) AND c.relname = ANY (%(tables)s)),
+    fires AS (
+        SELECT ARRAY['A', CASE current_setting('session_replication_role')
+                          WHEN 'replica' THEN 'R' ELSE 'O' END] AS when_)
+    SELECT tables.schema, tables.name, 'trigger' AS kind, quote_ident(tgname),
+           tgtype & 3 = 3 AND tgtype & 28 <> 0 AS changes
+    FROM pg_trigger JOIN tables ON tables.oid = tgrelid, fires
+    WHERE NOT tgisinternal AND tgenabled::text = ANY (when_)
+    UNION ALL
+    SELECT tables.schema, tables.name, 'rule', quote_ident(rulename), true
+    FROM pg_rewrite JOIN tables ON tables.oid = ev_class, fires
+    WHERE ev_type <> '1' AND ev_enabled::text = ANY (when_)
+    ORDER BY changes DESC, 1, 2, 4"""
 
 
 class MigrationFailed(RuntimeManagerError):
@@ -66,6 +87,8 @@ class Found:
     done: frozenset[int]
     missing: Sequence[Migration]
     unknown: Sequence[int]
+    #: Of triggers that cannot change what is written, and may refuse it.
+    warnings: Sequence[str] = ()
 
 
 def look(connection: psycopg.Connection[Any]) -> Found:
@@ -78,7 +101,41 @@ def look(connection: psycopg.Connection[Any]) -> Found:
         _require_relations(connection, schema, [each for each in known if each.version in done], bool(missing))
     if missing:
         _require_right_to_create(connection, schema)
-    return Found(schema, frozenset(done), missing, sorted(done - {migration.version for migration in known}))
+    warnings = require_plain_tables(connection, schema)
+    if missing:
+        warnings += _event_triggers(connection)
+    return Found(schema, frozenset(done), missing, sorted(done - {migration.version for migration in known}), warnings)
+
+
+def require_plain_tables(connection: psycopg.Connection[Any], schema: str = "") -> list[str]:
+    """Name triggers and rules on our tables: warnings for what cannot change a write, `MigrationFailed` for the rest.
+
+    A `BEFORE … FOR EACH ROW` trigger and a rule can drop or change a row, and PostgreSQL reports success. Those that do
+    not fire in this session are left out. `schema` is the first of the search path unless given.
+    """
+    rows = connection.execute(_TRIGGERS_AND_RULES, {"schema": schema, "tables": _our_tables()}).fetchall()
+    for its_schema, table, kind, name, changes in rows:
+        if changes:
+            drop = f"DROP {kind.upper()} {name} ON {its_schema}.{table}"
+            raise MigrationFailed(
+                f"the {kind} {name} on {its_schema}.{table} can drop or change rows without an error",
+                f"{drop} (or DISABLE it with ALTER TABLE); an AFTER trigger may stay",
+            )
+    return [
+        f"the trigger {name} on {its_schema}.{table} runs with each write, delays it and may refuse it"
+        for its_schema, table, _, name, _ in rows
+    ]
+
+
+def _event_triggers(connection: psycopg.Connection[Any]) -> list[str]:
+    rows = connection.execute(b"SELECT evtname::text FROM pg_event_trigger WHERE evtenabled IN ('O', 'A') ORDER BY 1")
+    names = ", ".join(name for (name,) in rows.fetchall())
+    return [f"event triggers may refuse the migrations that are due: {names}"] if names else []
+
+
+@cache
+def _our_tables() -> list[str]:
+    return sorted({TABLE, *relations(known_migrations())})
 
 
 def relations(migrations: Collection[Migration]) -> set[str]:

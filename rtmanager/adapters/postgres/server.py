@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from time import monotonic
 from typing import Any
 
 import psycopg
 
 from rtmanager.adapters.postgres import refusals
-from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.postgres.database import Database, cut_after
 from rtmanager.adapters.postgres.pooled import first_line
-from rtmanager.adapters.postgres.schema import look
-from rtmanager.adapters.postgres.session import SessionUnusable
+from rtmanager.adapters.postgres.schema import look, require_plain_tables
+from rtmanager.adapters.postgres.session import MORE_CONNECTIONS, SessionUnusable, is_pooled, who
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 
 #: The oldest server that is supported, as `server_version_num` has it.
 OLDEST = 130_000
 #: Sessions of an instance beside its pool: its presence, a question of readiness, a migration.
 BESIDE_THE_POOL = 3
+#: How long a commit may take when readiness asks, which has to answer within 2 s and then still finds out why.
+COMMIT_S = 1.2
+#: Writes a record of the WAL and nothing else, in any schema and with any right; so its commit waits as any other does.
+_COMMIT = b"SELECT pg_catalog.pg_logical_emit_message(true, 'rtmanager', '')"
+_WAITS_FOR = b"""
+    SELECT coalesce(wait_event_type, 'its processor'), wait_event,
+           pg_catalog.current_setting('synchronous_standby_names')
+    FROM pg_catalog.pg_stat_activity WHERE pg_catalog.format('%%s/%%s', pid, backend_start) = %s"""
 #: The service does not work with fewer.
 LEAST_CONNECTIONS = 4
+
+
+#: Sessions that are open while `examine` counts.
+OF_THIS_CHECK = 2
+_LIMITS = (
+    "max_connections, less what is reserved,",
+    "the database's CONNECTION LIMIT",
+    "the role's CONNECTION LIMIT",
+)
 
 
 class ServerUnfit(RuntimeManagerError):
@@ -37,8 +56,11 @@ def examine(database: Database, pool_size: int) -> tuple[str, list[str]]:
     try:
         with database.two() as (connection, _):
             version = _require_fit(connection)
+            require_commits(database, connection, database.step_s)
             found = look(connection)
-            warnings = [*_room(connection, pool_size), *_durability(connection)]
+            if is_pooled(connection, who(connection)[0]):
+                _require_pooler_room(database, OF_THIS_CHECK, pool_size + BESIDE_THE_POOL)
+            warnings = [*_room(connection, pool_size), *_durability(connection), *found.warnings]
     except Unavailable as error:
         raise _explained(database, error) from error
     due = f", {len(found.missing)} migrations are due" if found.missing else ""
@@ -50,7 +72,47 @@ def examine(database: Database, pool_size: int) -> tuple[str, list[str]]:
 def ask(database: Database) -> str:
     """Whether it can be used just now; the short question, of readiness."""
     with database.watched(), database.connect() as connection:
-        return _require_fit(connection)
+        version = _require_fit(connection)
+        require_plain_tables(connection)
+        require_commits(database, connection, COMMIT_S)
+        return version
+
+
+def require_commits(database: Database, connection: psycopg.Connection[Any], limit_s: float) -> None:
+    """Commit something small; raises `ServerUnfit` when that is not finished in time. Changes no table.
+
+    No timeout of the server's ends a commit that waits, so the connection is given up.
+    """
+    began = monotonic()
+    try:
+        with cut_after(limit_s, connection):
+            connection.execute(_COMMIT)
+    except psycopg.OperationalError as error:
+        if error.sqlstate or monotonic() - began < limit_s:
+            raise
+        raise _hanging(database, connection, limit_s) from error
+
+
+def _hanging(database: Database, connection: psycopg.Connection[Any], limit_s: float) -> ServerUnfit:
+    """Why the commit on this connection is not finished; its backend is terminated."""
+    try:
+        with database.connect() as other, cut_after(limit_s, other):
+            row = other.execute(_WAITS_FOR, [database.backend(connection)]).fetchone()
+            database.give_up(connection, terminated_by=other)
+    except psycopg.Error:
+        database.give_up(connection)
+        raise
+    kind, event, standbys = row or ("nothing", None, "")
+    if event == "SyncRep":
+        return ServerUnfit(
+            f"commits are not finished: synchronous_standby_names is {standbys!r}, and no such standby answers",
+            "start that standby, or take it out of synchronous_standby_names and SELECT pg_reload_conf()",
+        )
+    what = f"{kind}/{event}" if event else kind
+    return ServerUnfit(
+        f"commits are not finished: one took longer than {limit_s:g} s and waits for {what}",
+        "see the server's log, and whether its disk (pg_wal) can be written",
+    )
 
 
 def _explained(database: Database, error: Unavailable) -> RuntimeManagerError:
@@ -81,28 +143,55 @@ def _require_fit(connection: psycopg.Connection[Any]) -> str:
     return version
 
 
+def _require_pooler_room(database: Database, are_open: int, wanted: int) -> None:
+    """Open as many sessions at once as an instance may want; raises `ServerUnfit`.
+
+    A pooler takes in more clients than it has connections, so no setting of the server tells how many there are.
+    """
+    with ExitStack() as others:
+        # Each brings one more for a moment, by which it sees that nobody shares its own.
+        for number in range(are_open, wanted - 1):
+            try:
+                others.enter_context(database.connect())
+            except psycopg.OperationalError as error:
+                raise ServerUnfit(
+                    f"a pooler before PostgreSQL gives only some {number} connections at once, and one instance may "
+                    f"want {wanted}: {first_line(error)}",
+                    MORE_CONNECTIONS,
+                ) from error
+
+
 def _room(connection: psycopg.Connection[Any], pool_size: int) -> list[str]:
-    """The least of the limits that the server, the database and the role have for connections."""
-    own, database, role = _row(
+    """The least of the limits that the server, the database and the role have for connections.
+
+    No connection is opened to try it: the last ones may be wanted by others.
+    """
+    own, database, role, *used = _row(
         connection,
         "SELECT current_setting('max_connections')::integer"
         " - current_setting('superuser_reserved_connections')::integer"
         " - coalesce(current_setting('reserved_connections', true)::integer, 0),"
         " (SELECT datconnlimit FROM pg_database WHERE datname = current_database()),"
-        " (SELECT rolconnlimit FROM pg_roles WHERE rolname = session_user)",
+        " (SELECT rolconnlimit FROM pg_roles WHERE rolname = session_user),"
+        " count(*), count(*) FILTER (WHERE datname = current_database()),"
+        " count(*) FILTER (WHERE usename = session_user)"
+        " FROM pg_stat_activity WHERE usesysid IS NOT NULL AND datid IS NOT NULL",
     )
-    limits = {"max_connections, less what is reserved,": own, "the database's CONNECTION LIMIT": database}
-    limits["the role's CONNECTION LIMIT"] = role
-    name, least = min(((name, limit) for name, limit in limits.items() if limit >= 0), key=lambda each: each[1])
     wanted = pool_size + BESIDE_THE_POOL
+    limits = [each for each in zip(_LIMITS, (own, database, role), used, strict=True) if each[1] >= 0]
+    name, least, _ = min(limits, key=lambda each: each[1])
     if least < LEAST_CONNECTIONS:
         raise ServerUnfit(
             f"{name} is {least}, and the service needs {LEAST_CONNECTIONS} connections at least",
             f"raise it to {wanted} or more, for each instance",
         )
-    if least < wanted:
+    name, least, taken = min(limits, key=lambda each: each[1] - each[2])
+    taken = max(0, taken - OF_THIS_CHECK)
+    if least - taken < wanted:
+        others = f" ({taken} of them are in use)" if taken else ""
         return [
-            f"{name} is {least}, and one instance may want {wanted}: raise it, or lower RTMANAGER_POSTGRES_POOL_SIZE"
+            f"{name} is {least}{others}, and one instance may want {wanted}: raise it, or lower "
+            "RTMANAGER_POSTGRES_POOL_SIZE"
         ]
     return []
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import secrets
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from threading import Lock
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -79,6 +80,22 @@ POOLER_REMEDY = (
 )
 
 
+#: Those of these backends that still work on what they worked on so many seconds ago; the rest have ended or are idle.
+_STILL_AT_WORK = b"""
+    SELECT a.pid, given_up.backend
+    FROM unnest(%s::text[], %s::float8[]) AS given_up (backend, ago_s)
+    JOIN pg_catalog.pg_stat_activity a ON given_up.backend = pg_catalog.format('%%s/%%s', a.pid, a.backend_start)
+    WHERE a.state IS DISTINCT FROM 'idle'
+      AND coalesce(a.state_change, a.backend_start) < clock_timestamp() - make_interval(secs => given_up.ago_s)"""
+
+_TERMINATE = b"SELECT pg_catalog.pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pids (pid)"
+
+MORE_CONNECTIONS = (
+    "let the pooler have at least RTMANAGER_POSTGRES_POOL_SIZE + 3 connections for each manager, and for `check` "
+    "beside it (PgBouncer: default_pool_size, max_client_conn)"
+)
+
+
 class SessionUnusable(psycopg.OperationalError):
     """The server gives sessions that the service cannot use; the message says why, `remedy` what to do."""
 
@@ -103,9 +120,53 @@ class Sessions:
             self._known[connection] = backend
 
     def backend(self, connection: psycopg.Connection[Any]) -> str:
-        """Which backend the session had when it was set up."""
+        """Which backend the session had when it was set up; empty while it is not."""
         with self._lock:
-            return self._known[connection]
+            return self._known.get(connection, "")
+
+
+class GivenUp:
+    """Backends whose connection was cut while they were silent; at most `most` may be left.
+
+    A backend that waits for a standby, a lock or a disk does not notice that its client is gone. Each next session
+    terminates them, so that they do not take up one connection after the other.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._since: dict[str, float] = {}
+        self._lock = Lock()
+
+    def add(self, backend: str) -> None:
+        """Remember a backend whose connection is cut now."""
+        with self._lock:
+            self._since[backend] = monotonic()
+
+    def end(self, connection: psycopg.Connection[Any]) -> None:
+        """Terminate them by this session, which is set up. Raises `SessionUnusable` when too many do not end."""
+        with self._lock:
+            since = dict(self._since)
+        if not since:
+            return
+        with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
+            # The login's rights count, not those of a role that its settings name.
+            cursor.execute(b"SET LOCAL ROLE NONE")
+            values = [list(since), [monotonic() - moment for moment in since.values()]]
+            left = cursor.execute(_STILL_AT_WORK, values, prepare=False).fetchall()
+            with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                pids = [pid for pid, _ in left]
+                cursor.execute(
+                    b"SELECT pg_catalog.pg_terminate_backend(p) FROM unnest(%s::int[]) p", [pids], prepare=False
+                )
+        still = {backend for _, backend in left}
+        with self._lock:
+            for backend in since.keys() - still:
+                self._since.pop(backend, None)
+        if len(still) > self._most:
+            raise SessionUnusable(
+                f"{len(still)} sessions of ours that were given up do not end",
+                "see what they wait for in pg_stat_activity: a standby, a lock, the disk; then restart PostgreSQL",
+            )
 
 
 def shared(how: str) -> SessionUnusable:
@@ -115,11 +176,7 @@ def shared(how: str) -> SessionUnusable:
 
 def exhausted(limit_s: float) -> SessionUnusable:
     """The error for a pooler that has no connection left for one more client."""
-    return SessionUnusable(
-        f"a pooler before PostgreSQL gave no connection within {limit_s:g} s",
-        "let the pooler have at least RTMANAGER_POSTGRES_POOL_SIZE + 3 connections for each manager "
-        "(PgBouncer: default_pool_size)",
-    )
+    return SessionUnusable(f"a pooler before PostgreSQL gave no connection within {limit_s:g} s", MORE_CONNECTIONS)
 
 
 def set_up(
@@ -151,9 +208,9 @@ def set_up(
             "make the database anew with ENCODING 'UTF8' TEMPLATE template0 (initdb --encoding=UTF8) and move its data",
         )
     sessions.add(connection, backend)
-    # A pooler has a number of its own for each client. Only there it may be that a backend is shared, which shows
-    # when somebody else connects: a session that nobody disturbs keeps its backend even then.
-    if pid != connection.info.backend_pid:
+    # Only behind a pooler it may be that a backend is shared, which shows when somebody else connects: a session that
+    # nobody disturbs keeps its backend even then.
+    if is_pooled(connection, pid):
         with second() as other:
             if who(other)[1] == backend:
                 raise shared("two sessions have one backend")
@@ -165,6 +222,11 @@ def who(connection: psycopg.Connection[Any]) -> tuple[int, str, str]:
     """The process id of the backend, what tells it from every other, and the database's encoding."""
     [(pid, backend, encoding)] = _execute(connection, _WHO)
     return int(pid), str(backend), str(encoding)
+
+
+def is_pooled(connection: psycopg.Connection[Any], pid: int) -> bool:
+    """Whether a pooler stands before this backend: it has numbers of its own for its clients."""
+    return pid != connection.info.backend_pid
 
 
 def require_own(connection: psycopg.Connection[Any], sessions: Sessions) -> None:

@@ -2,6 +2,8 @@
 -- The ends of operations, each with all that it changes, or not at all: no row where another claim has the operation by
 -- now, and `ended` is false where the record is not what the end was decided on. A database that was set back, by a
 -- failover or a restore, gives the same id again to another operation: that has another game or another origin.
+-- A trigger may drop a row without an error. So what was written is counted, and the statement fails by a cast, the only
+-- way to fail that needs no function of our own.
 -- The ids by themselves and the subquery are for the planner: it takes the rows for a hundred, and the index of what
 -- runs, which is full of what ran, for small, and would read the one or the other whole.
 WITH ours AS (
@@ -65,7 +67,8 @@ logged AS (
             error_code text, error_message text, started_at timestamptz, finished_at timestamptz)) WITH ORDINALITY AS l (
             game_id, kind, source, source_ref, image_ref, container_id, outcome, error_code, error_message, started_at,
             finished_at, place)
-    ORDER BY ended.id, l.place),
+    ORDER BY ended.id, l.place
+    RETURNING 1),
 observed AS (
     INSERT INTO health_snapshots (game_id, container_id, status, source, details, observed_at)
     SELECT s.game_id, s.container_id, s.status, s.source, s.details, s.observed_at
@@ -73,18 +76,34 @@ observed AS (
     WHERE ended.snapshot IS NOT NULL
     ON CONFLICT (game_id) DO UPDATE
     SET container_id = excluded.container_id, status = excluded.status, source = excluded.source,
-        details = excluded.details, observed_at = excluded.observed_at),
+        details = excluded.details, observed_at = excluded.observed_at
+    RETURNING 1),
 told AS (
     INSERT INTO outbox (stream, fields)
     SELECT m.stream, m.fields
     FROM ended, ROWS FROM (json_to_recordset(ended.messages) AS (stream text, fields json))
          WITH ORDINALITY AS m (stream, fields, place)
-    ORDER BY ended.id, m.place),
+    ORDER BY ended.id, m.place
+    RETURNING 1),
 -- A crash restart that was planned is none any more. After the record, as in a finding: the two cannot wait in a circle.
 dropped AS (
-    DELETE FROM crash_restarts WHERE game_id IN (SELECT game_id FROM ended))
-SELECT ours.id, ended.id IS NOT NULL AS ended
-FROM ours LEFT JOIN ended ON ended.id = ours.id;
+    DELETE FROM crash_restarts WHERE game_id IN (SELECT game_id FROM ended)),
+lacking AS (
+    SELECT string_agg(format('%%s: %%s of %%s', name, kept, meant), ', ') AS rows
+    FROM (VALUES
+        ('operations', (SELECT count(*) FROM ended),
+         (SELECT count(*) FROM ours WHERE record IS NULL AND seen IS NULL) + (SELECT count(*) FROM inserted)
+         + (SELECT count(*) FROM updated) + (SELECT count(*) FROM held)),
+        ('operation_log', (SELECT count(*) FROM logged),
+         (SELECT coalesce(sum(json_array_length(log)), 0) FROM ended)),
+        ('health_snapshots', (SELECT count(*) FROM observed), (SELECT count(snapshot) FROM ended)),
+        ('outbox', (SELECT count(*) FROM told), (SELECT coalesce(sum(json_array_length(messages)), 0) FROM ended))
+    ) AS written (name, kept, meant)
+    WHERE kept <> meant)
+SELECT ours.id,
+       CASE WHEN lacking.rows IS NULL THEN ended.id IS NOT NULL
+            ELSE ('rtmanager: ' || lacking.rows)::boolean END AS ended
+FROM ours CROSS JOIN lacking LEFT JOIN ended ON ended.id = ours.id;
 
 -- name: insert_log_entries
 INSERT INTO operation_log (

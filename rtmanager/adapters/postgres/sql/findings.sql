@@ -28,6 +28,9 @@ DELETE FROM alarms
 WHERE game_id = %(game_id)s AND kind = %(kind)s AND container_id = %(container_id)s
 RETURNING game_id;
 
+-- name: get_alarm
+SELECT container_id FROM alarms WHERE game_id = %(game_id)s AND kind = %(kind)s;
+
 -- name: list_alarms
 -- Those of containers that run by their records.
 SELECT a.game_id, a.kind, a.container_id, a.mark, a.details, a.raised_at

@@ -23,6 +23,17 @@ FROM json_to_recordset(%(rows)s::json)
               THEN j.again ELSE '' END AS apart) told
 ON CONFLICT (stream, entry_ms, entry_seq) WHERE stream IS NOT NULL DO NOTHING;
 
+-- name: lost_entries
+-- How many of these entries stand in no operation, though they were accepted.
+SELECT count(*) AS lost
+FROM json_to_recordset(%(rows)s::json)
+     AS j (stream text, entry_ms numeric, entry_seq numeric, digest text, again text)
+WHERE NOT EXISTS (SELECT FROM operations o
+                  WHERE o.stream = j.stream AND o.entry_ms = j.entry_ms AND o.entry_seq = j.entry_seq
+                    AND (o.entry_digest = j.digest OR o.entry_digest IS NULL))
+  AND NOT EXISTS (SELECT FROM operations o
+                  WHERE o.stream = j.stream || j.again AND o.entry_ms = j.entry_ms AND o.entry_seq = j.entry_seq);
+
 -- name: latest_entries
 -- The highest entry that was taken over of each stream of which there was any.
 SELECT streams.stream, latest.entry_ms, latest.entry_seq
@@ -37,7 +48,7 @@ FROM unnest(%(streams)s::text[]) AS streams (stream),
 
 -- name: accept_dead_letter
 -- Remembers an entry that names no game, once, and sends it to the stream of dead letters with it. As for jobs, another
--- entry under its id is another letter.
+-- entry under its id is another letter. True when both are kept, now or by an earlier delivery.
 WITH letter AS (
     INSERT INTO dead_letters (stream, entry_ms, entry_seq, entry_digest)
     SELECT %(stream)s || told.apart, %(entry_ms)s, %(entry_seq)s, %(digest)s
@@ -47,8 +58,14 @@ WITH letter AS (
                 AND d.entry_digest <> %(digest)s)
           THEN %(again)s ELSE '' END AS apart) told
     ON CONFLICT DO NOTHING
-    RETURNING 1)
-INSERT INTO outbox (stream, fields) SELECT %(to_stream)s, %(fields)s::json FROM letter;
+    RETURNING 1),
+sent AS (
+    INSERT INTO outbox (stream, fields) SELECT %(to_stream)s, %(fields)s::json FROM letter RETURNING 1)
+SELECT CASE WHEN EXISTS (SELECT FROM letter) THEN EXISTS (SELECT FROM sent)
+            ELSE EXISTS (SELECT FROM dead_letters d
+                         WHERE d.stream IN (%(stream)s, %(stream)s || %(again)s)
+                           AND d.entry_ms = %(entry_ms)s AND d.entry_seq = %(entry_seq)s
+                           AND (d.entry_digest = %(digest)s OR d.entry_digest IS NULL)) END AS kept;
 
 -- name: submit_call
 -- A REST call becomes an operation, unless its game has one that is not done.

@@ -168,7 +168,7 @@ def _knock(address: str) -> None:
             cause = "this user may not open it: run as root or join the group docker"
             raise _unavailable(address, cause) from None
         except OSError as error:
-            raise _unavailable(address, f"nothing listens there ({error.strerror})") from error
+            raise _unavailable(address, f"nothing listens there ({error.strerror or error})") from error
 
 
 def _unavailable(address: str, cause: str) -> DaemonUnavailable:

@@ -21,7 +21,7 @@ from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.app import Runtime, StartupFailed
 from rtmanager.config import Config, ConfigError, unknown_names
 from rtmanager.dependencies import Dependencies
-from rtmanager.domain.errors import RuntimeManagerError, with_remedy
+from rtmanager.domain.errors import RuntimeManagerError, remedy_for, with_remedy
 from rtmanager.logs import adopt_libraries, adopt_process, flush, make_logger
 from rtmanager.standard_streams import say, usable_streams
 
@@ -85,7 +85,8 @@ def check(config: Config, logger: logging.Logger) -> int:
             say(f"ok      {each.name:<10}  {each.ask()}")
         except RuntimeManagerError as error:
             failed = True
-            say(f"FAILED  {each.name:<10}  {error}\n{'':20}remedy: {each.remedy_for(error)}")
+            remedy = remedy_for(error, each.remedy)
+            say(f"FAILED  {each.name:<10}  {error}" + f"\n{'':20}remedy: {remedy}" * bool(remedy))
         except Exception as error:  # a defect hides no other check
             failed = True
             logger.exception("a check failed by a defect", extra={"check": each.name})

@@ -20,11 +20,23 @@ from rtmanager.adapters.redis_access import Tls
 from rtmanager.adapters.redis_streams import RedisStreams
 from rtmanager.adapters.state_directories import HostStateDirectories
 from rtmanager.config import Config
-from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.domain.errors import DependencyError, RuntimeManagerError
 
 
-class DependencyWrong(RuntimeManagerError):
-    """A dependency answers, but not with what the service needs."""
+class NetworkMissing(RuntimeManagerError):
+    """Docker answers, and has no such network."""
+
+    def __init__(self, network: str) -> None:
+        super().__init__(f"the Docker network {network!r} does not exist, and this service never creates it")
+        self.remedy = f"docker network create {network}"
+
+
+class NetworkUnknown(RuntimeManagerError):
+    """Docker does not tell whether the network exists."""
+
+    def __init__(self, network: str, cause: DependencyError) -> None:
+        super().__init__(f"whether the Docker network {network!r} exists is unknown: {cause}")
+        self.remedy = cause.remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +48,6 @@ class Check:
     remedy: str
     #: The same in short, for readiness, which asks again and again.
     still: Callable[[], str] | None = None
-
-    def remedy_for(self, error: RuntimeManagerError) -> str:
-        """What to do about this failure of `ask`."""
-        return getattr(error, "remedy", "") or self.remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +134,8 @@ class Dependencies:
                 self._ask_redis,
                 "is it running, and are RTMANAGER_REDIS_MASTER_ADDR and RTMANAGER_REDIS_PASSWORD right?",
             ),
-            Check("docker", self.docker.ping, "is the daemon running, and may this user use RTMANAGER_DOCKER_HOST?"),
-            Check("network", self._ask_network, f"docker network create {self.network}"),
+            Check("docker", self.docker.ping, "read the log of the Docker daemon"),
+            Check("network", self._ask_network, "read the log of the Docker daemon"),
             Check("state root", self._ask_state_root, f"mkdir -p {self.state_root}, writable for this user"),
         )
 
@@ -139,11 +147,12 @@ class Dependencies:
         return f"Redis {self.streams.ping() or 'of an unknown version'}"
 
     def _ask_network(self) -> str:
-        if not self.docker.network_exists(self.network):
-            raise DependencyWrong(
-                f"the Docker network {self.network!r} does not exist, and this service never creates it: "
-                f"docker network create {self.network}"
-            )
+        try:
+            exists = self.docker.network_exists(self.network)
+        except DependencyError as error:
+            raise NetworkUnknown(self.network, error) from error
+        if not exists:
+            raise NetworkMissing(self.network)
         return self.network
 
     def _ask_state_root(self) -> str:

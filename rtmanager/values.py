@@ -6,6 +6,7 @@ caller knows which variable it was and whether its text may be shown.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from rtmanager.domain.errors import RuntimeManagerError
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
+
+#: Bytes that the path of a Unix socket may have (`sun_path` without its NUL).
+LONGEST_SOCKET_PATH = 107
 
 #: Names that Docker gives a meaning of their own; none of them resolves a container's name.
 _NOT_A_GAME_NETWORK = frozenset({"host", "none", "default", "bridge"})
@@ -94,9 +98,18 @@ def one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _can_be_looked_up(host: str | None) -> bool:
+    """Whether a name of a host has a form in DNS: no part of it is empty or longer than 63 bytes."""
+    try:
+        (host or "").encode("idna")
+    except UnicodeError:
+        return False
+    return True
+
+
 def address(text: str) -> Address:
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:/@]*)):([0-9]{1,5})", text)
-    if not match or int(match[3]) > 65535:
+    if not match or int(match[3]) > 65535 or not _can_be_looked_up(match[2]):
         raise Bad("an address host:port, or :port for every interface")
     return Address(match[1] or match[2] or "", int(match[3]))
 
@@ -153,7 +166,7 @@ def http_url(text: str) -> str:
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-        good = good and not re.search(r"\s", text)
+        good = good and not re.search(r"\s", text) and _can_be_looked_up(parts.hostname)
     except ValueError:
         good = False
     if not good:
@@ -165,6 +178,10 @@ def docker_host(text: str) -> str:
     match = re.fullmatch(r"unix:///.+|tcp://(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+)(?::([0-9]{1,5}))?/?", text)
     if not match or not 0 < int(match[2] or 1) <= 65535:
         raise Bad("a Docker endpoint, unix:///var/run/docker.sock or tcp://host:2375")
+    if not _can_be_looked_up(match[1]):
+        raise Bad("a Docker endpoint whose host name has parts of 1 to 63 characters")
+    if match[1] is None and len(os.fsencode(text.removeprefix("unix://"))) > LONGEST_SOCKET_PATH:
+        raise Bad(f"a Docker endpoint whose socket has a path of at most {LONGEST_SOCKET_PATH} bytes")
     return text
 
 

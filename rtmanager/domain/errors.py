@@ -32,13 +32,26 @@ class ErrorCode(StrEnum):
     REPLAY_NO_OP = "replay_no_op"
 
 
+#: The remedy of an error whose message has it.
+IN_MESSAGE = ""
+
+
 class RuntimeManagerError(Exception):
     """The root of every error that this package raises on purpose."""
 
+    #: What to do about it; None when the error does not know.
+    remedy: str | None = None
+
+
+def remedy_for(error: Exception, otherwise: str = "") -> str:
+    """What to do about an error that its message does not say: its own remedy, else `otherwise`."""
+    own = getattr(error, "remedy", None)
+    return otherwise if own is None else own
+
 
 def with_remedy(error: Exception, otherwise: str = "") -> str:
-    """What it says, and what to do about it, where it knows that."""
-    remedy = getattr(error, "remedy", "") or otherwise
+    """The message of an error with what to do about it, where that is known."""
+    remedy = remedy_for(error, otherwise)
     return f"{error}; remedy: {remedy}" if remedy else str(error)
 
 

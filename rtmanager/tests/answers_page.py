@@ -101,9 +101,9 @@ def _finals(name: str, call: Call) -> Iterator[str]:
     for special in call.specials:
         statuses = ", ".join(map(str, sorted(special.statuses)))
         marks = f" ({', '.join(special.marks)})" if special.marks else ""
-        yield f"| `{name}`: {call.question} | {statuses}{marks} | {special.outcome} |\n"
+        yield f"| `{name}`: `{call.request}` | {statuses}{marks} | {special.outcome} |\n"
     outcome = f"`{call.code}`" if call.code else _NO_OPERATION[name]
-    yield f"| `{name}`: {call.question} | any other | {outcome} |\n"
+    yield f"| `{name}`: `{call.request}` | any other | {outcome} |\n"
 
 
 if __name__ == "__main__":

@@ -42,11 +42,13 @@ class Exchange(BaseHTTPRequestHandler):
 
     def reply(self, status: int, body: object) -> None:
         """A complete JSON answer; a 204 has no body, or what is left of it would begin the next answer."""
-        self.reply_raw(status, b"" if status == 204 else json.dumps(body).encode())
+        self.reply_raw(status, b"" if status == 204 else json.dumps(body).encode(), "application/json")
 
-    def reply_raw(self, status: int, content: bytes) -> None:
-        """A complete answer that is no JSON."""
+    def reply_raw(self, status: int, content: bytes, content_type: str = "") -> None:
+        """A complete answer of whatever bytes."""
         self.send_response(status)
+        if content_type and content:
+            self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

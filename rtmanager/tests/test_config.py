@@ -329,8 +329,21 @@ class ParserTest(unittest.TestCase):
                 "file:///x",
                 "https://h:2376",
                 "ssh://u@h",
+                "tcp://a..b",
+                "tcp://" + "a" * 64,
+                "tcp://" + "é" * 64 + ":2375",
+                "unix:///" + "a" * 107,
+                "unix:///" + "é" * 60,
             ),
         )
+        longest = "unix:///" + "a" * 106
+        self.check(values.docker_host, {longest: longest, "tcp://é.test:1": "tcp://é.test:1"}, ())
+
+    def test_names_that_no_server_of_names_takes(self) -> None:
+        for name in ("a..b", "a" * 64, "é" * 64, "a." + "b" * 64):
+            self.check(values.remote_address, {}, (f"{name}:1",))
+            self.check(values.redis_address, {}, (f"redis://{name}:1",))
+            self.check(values.http_url, {}, (f"http://{name}:1",))
 
     def test_paths(self) -> None:
         good = {"/a/b": "/a/b", "/a//b/": "/a/b", "/a/./b": "/a/b", "/a/..b": "/a/..b"}

@@ -244,6 +244,40 @@ class EveryAnswer(DaemonTestCase):
             else:
                 self.assertIsInstance(outcome, TemporaryAnswer, outcome)
 
+    def test_what_is_not_read_of_an_answer_may_have_any_size(self) -> None:
+        odd: dict[str, object] = {"Test": ["x" * 3_000_000], "Aliases": [f"a{number}" * 90 for number in range(9_000)]}
+        container = {**ENDED, "Config": {"Image": IMAGE, "Healthcheck": odd, "Env": odd["Aliases"]}}
+        container |= {"NetworkSettings": {"Networks": {NETWORK: {"IPAddress": "10.0.0.1", **odd}}}, "Mounts": odd}
+        listed = {"Id": "c1", "Names": ["/galaxy-game-g1"], "State": "exited", "Labels": odd, "Mounts": odd}
+        networks = [{"Name": NETWORK, "Labels": odd, "Containers": odd}]
+        image = {"Id": "sha256:1", "Config": {"Labels": {"com.galaxy.memory": "9m"}, "Healthcheck": odd}, "X": odd}
+        self.daemon.answers |= {
+            "GET /version": said(200, {"ApiVersion": "1.41", "Version": "20", "Components": odd}),
+            "GET /networks": said(200, networks),
+            f"GET /images/{IMAGE}/json": said(200, image),
+            "GET /containers/json": said(200, [listed, listed]),
+            "GET /containers/c1/json": said(200, container),
+            "POST /containers/create": said(201, {"Id": "c1", "Warnings": ["w" * 3_000_000], "X": odd}),
+            "POST /containers/c1/start": said(204, None),
+            "DELETE /containers/c1": said(204, None),
+        }
+        self.assertTrue(self.runtime.network_exists(NETWORK))
+        self.assertEqual(self.runtime.inspect("c1").exit_code, 3)
+        self.assertEqual(dict(self.runtime.inspect("c1").addresses), {NETWORK: "10.0.0.1"})
+        self.assertEqual([view.ended for view in self.runtime.list_games()], [True, True])
+        self.assertEqual(self.runtime.ensure_image(IMAGE, PullPolicy.NEVER).labels, {"com.galaxy.memory": "9m"})
+        with self.assertRaisesRegex(LaunchFailed, "exit code 3"):
+            self.runtime.launch(SPEC)
+
+    def test_a_refusal_of_any_size_is_read_as_its_words(self) -> None:
+        for call in ("GET /containers/json", "POST /images/create", f"GET /images/{IMAGE}/json"):
+            refusal = {"odd": ["x" * 900] * 9_000, "message": "no " * 999_999}
+            self.daemon.answers[call] = said(500, refusal)
+            with self.subTest(call), self.assertRaises(RuntimeManagerError) as caught:
+                self.runtime.list_games() if "json" in call else self.runtime.ensure_image(IMAGE, PullPolicy.ALWAYS)
+            self.assertLess(len(str(caught.exception)), 2 * LONGEST)
+            self.assertIn("no no", str(caught.exception))
+
     def test_a_stop_that_is_refused_to_what_has_ended_is_one(self) -> None:
         for reply in (
             said(500, {"message": "Cannot stop container c1: no such process"}),

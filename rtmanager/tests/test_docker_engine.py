@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import tempfile
 import threading
 import time
@@ -15,8 +17,9 @@ from unittest import mock
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 
 from rtmanager.adapters.docker import Deadlines, DockerRuntime
+from rtmanager.adapters.docker.lines import EngineSocket
 from rtmanager.adapters.docker.versions import NEWEST
-from rtmanager.domain.errors import FinalAnswer, InvalidValue, TemporaryAnswer, Unavailable
+from rtmanager.domain.errors import DependencyError, FinalAnswer, InvalidValue, TemporaryAnswer, Unavailable
 from rtmanager.operations.ports import ContainerNotFound
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon, until
 
@@ -86,6 +89,26 @@ class EngineTest(unittest.TestCase):
         self.daemon.start()
         self.daemon.answers[LIST] = html
         self.assert_unavailable("check that Docker runs there")
+
+    def test_a_refusal_is_told_with_its_status_and_its_request(self) -> None:
+        self.daemon.start()
+        for status, expected in ((403, "answered 403"), (503, "answered 503"), (500, "answered 500")):
+            self.daemon.answers[LIST] = partial(Exchange.refuse, status=status, message="not for you")
+            with self.assertRaises(DependencyError) as caught:
+                self.runtime.list_games()
+            message = f"Docker at {self.daemon.host} {expected} to `GET /containers/json`: not for you"
+            self.assertEqual(str(caught.exception), message)
+        self.daemon.answers[LIST] = partial(Exchange.refuse, status=500, message="no space left on device")
+        self.assert_unavailable("cannot serve now, it answered 500 to `GET /containers/json`: no space")
+
+    def test_the_remedy_of_no_connection_fits_its_cause(self) -> None:
+        for error, expected in (
+            (PermissionError(errno.EACCES, "Permission denied"), "group of the socket"),
+            (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "name of the host"),
+            (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "check that Docker runs"),
+        ):
+            with mock.patch.object(EngineSocket, "connect", side_effect=error):
+                self.assert_unavailable(f"{error.strerror}; .*{expected}")
 
     def test_a_refusal_that_says_nothing_about_the_container_is_final_or_temporary(self) -> None:
         self.daemon.start()

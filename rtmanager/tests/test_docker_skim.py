@@ -48,23 +48,60 @@ class ReducedTest(unittest.TestCase):
             "Config": {"Env": ["A=" + "b" * 900] * 90, "Labels": LABELS | OURS},
             "State": {"Health": None},
         }
-        expected = {"Id": "i", "Config": {"Env": [], "Labels": OURS}, "State": {"Health": None}}
+        expected = {"Id": "i", "Config": {"Labels": OURS}, "State": {"Health": None}}
         self.assertEqual(self.reduced(value), expected)
 
     def test_long_strings_are_cut_and_never_in_an_escape(self) -> None:
         for character in ("x", "\\", "\n", "\0", "é", "\U0001f3ae", '"', "\ud800"):
             for before in range(8):
                 text = "y" * before + character * 100_000
-                found = self.reduced(json.dumps({"a": text, "b": 1}).encode())
-                self.assertEqual(found["b"], 1)
-                self.assertLess(len(found["a"]), skim.LONGEST_STRING + 8)
-                self.assertTrue(found["a"].endswith("…"))
+                found = self.reduced(json.dumps({"Id": text, "Name": 1}).encode())
+                self.assertEqual(found["Name"], 1)
+                self.assertLess(len(found["Id"]), skim.LONGEST_STRING + 8)
+                self.assertTrue(found["Id"].endswith("…"))
 
-    def test_too_much_that_could_be_read_is_an_error(self) -> None:
-        for value in (
-            [0] * 1_000_000,
-            {"NetworkSettings": {f"n{number}": {"a": "b" * 50} for number in range(50_000)}},
-        ):
+    def test_what_is_not_read_has_no_upper_bound(self) -> None:
+        """Everything that people or images choose, at a size that no answer has for another reason."""
+        large: dict[str, Any] = {
+            "text": "x" * 5_000_000,
+            "texts": ["y" * 900] * 1_000,
+            "objects": [{"Id": "i", "Labels": OURS, "Health": {"Status": "s"}}] * 9_000,
+            "lists": [[[]]] * 40_000,
+            "members": {f"k{number}": {"Name": ["v"] * 9} for number in range(9_000)},
+            "numbers": list(range(99_000)),
+        }
+        known = {
+            "Id": "i",
+            "State": {"Status": "exited", "ExitCode": 3, "Health": {"Status": "healthy"}},
+            "Config": {"Image": "a:1", "Tty": False, "Labels": OURS},
+            "NetworkSettings": {"Networks": {"n": {"IPAddress": "10.0.0.1"}}},
+        }
+        for name, value in large.items():
+            spoilt = json.loads(json.dumps(known))
+            spoilt["State"]["Health"]["Log"] = value
+            spoilt["Config"] |= {"Healthcheck": {"Test": value}, "Env": value, "Cmd": value}
+            spoilt["NetworkSettings"]["Networks"]["n"] |= {"Aliases": value, "DNSNames": value}
+            spoilt = {"Mounts": value, **spoilt, "GraphDriver": value}
+            self.assertEqual(self.reduced(spoilt), known, name)
+
+    def test_what_stands_in_the_place_of_something_read_is_kept_as_its_kind(self) -> None:
+        filler = {"filler": "x" * skim.ORDINARY}
+        for value, found in (({"a": [1] * 9}, {}), ([[1], 2], []), ("s", "s"), (1.5, 1.5), (None, None), (True, True)):
+            self.assertEqual(self.reduced({**filler, "Id": value, "Name": "n"}), {"Id": found, "Name": "n"})
+        names = ["/a", {"b": 1}, ["c"], None]
+        self.assertEqual(self.reduced({**filler, "Names": names}), {"Names": ["/a", {}, [], None]})
+
+    def test_of_names_that_others_choose_a_part_is_kept(self) -> None:
+        networks = {f"n{number}": {"IPAddress": "10.0.0.1", "Aliases": ["a" * 99] * 99} for number in range(5_000)}
+        found = self.reduced({"NetworkSettings": {"Networks": networks}, "Names": ["/n"] * 90_000})
+        kept = list(networks)[: skim.MOST_MEMBERS]
+        self.assertEqual(found["NetworkSettings"]["Networks"], {name: {"IPAddress": "10.0.0.1"} for name in kept})
+        self.assertEqual(found["Names"], ["/n"] * skim.MOST_MEMBERS)
+
+    def test_a_list_that_is_an_answer_is_whole_or_an_error(self) -> None:
+        networks = [{"Name": f"n{number}", "Labels": LABELS} for number in range(9)]
+        self.assertEqual(self.reduced(networks), [{"Name": each["Name"], "Labels": {}} for each in networks])
+        for value in ([0] * 2_100_000, [{"Name": "x" * 2_000}] * 3_000):
             with self.assertRaises(ValueError):
                 self.reduced(value)
 
@@ -74,6 +111,11 @@ class ReducedTest(unittest.TestCase):
             b'{"a":' * 50_000,
             b'{"Labels":{' + b'"a":"b",' * 50_000,
             b'"' + b"x" * 99_999,
+            b'{"Id":"a" "b","x":"' + b"x" * 99_999 + b'"}',
+            b'{"Id":"a","Name":"b":"c","x":"' + b"x" * 99_999 + b'"}',
+            b'{"Id":tru,"x":"' + b"x" * 99_999 + b'"}',
+            b'{"Id":"a",y,"x":"' + b"x" * 99_999 + b'"}',
+            b'{"Id":"a"],"x":"' + b"x" * 99_999 + b'"}',
         ):
             with self.assertRaises(ValueError):
                 self.reduced(text)
@@ -81,8 +123,8 @@ class ReducedTest(unittest.TestCase):
     def test_labels_that_are_no_object_of_strings_do_no_harm(self) -> None:
         padding = "z" * skim.ORDINARY
         for labels in (None, [], [{"a": "b"}], {"a": {"b": {"com.galaxy.owner": "x"}}, **OURS}, {"n": 5, **OURS}, "x"):
-            found = self.reduced({"Labels": labels, "after": 1, "padding": padding})
-            self.assertEqual(found["after"], 1)
+            found = self.reduced({"Labels": labels, "Id": 1, "padding": padding})
+            self.assertEqual(found["Id"], 1)
             if isinstance(labels, dict):
                 self.assertEqual(found["Labels"], OURS)
 
@@ -117,8 +159,8 @@ class EntriesTest(unittest.TestCase):
     def test_one_that_cannot_be_read_is_none_and_hides_no_other(self) -> None:
         bad = (
             b'{"Id":"bad","x":tru}',
-            b'{"Id":"bad","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-            b'{"Id":"bad","x":[' + b"1," * 900_000 + b"1]}",
+            b'{"Id":"bad","x":' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+            b'{"Id":"bad","Image":' + b"1" * 5_000_000 + b"}",
             b'{"Id":"bad","x":"' + b"y" * 100_000 + b"}",
             b'{"Id":"bad","Labels":{"x":"' + b"y" * 100_000 + b'","z:"y"}}',
         )
@@ -140,11 +182,40 @@ class EntriesTest(unittest.TestCase):
         text = b'[{"Id":"c0","SizeRw":' + b"9" * 5000 + b"}]"
         self.assertEqual(listed(text), [{"Id": "c0", "SizeRw": None}])
 
-    def test_what_is_no_list_or_breaks_off_is_an_error(self) -> None:
-        whole = compact([container(1), container(2)])
-        for text in (b"", b"null", b"{}", b'{"message":"no"}', b"<html>", b"[", whole[:-1], whole[:-9]):
+    def test_a_broken_entry_hides_none_that_begins_as_dockers_do(self) -> None:
+        ids = [f"{number:064x}" for number in range(3)]
+        bad = f'{{"Id":"{9:064x}","Names":["/bad"]'.encode()
+        good = [container(Id=container_id) for container_id in ids]
+        inner = b'[{"Id":"a"},{"Id":"b"},{"Id":"c"}'
+        for broken in (bad + b",", bad + b',"x":[1', bad + b',"x":' + inner, bad + b',"x":"y'):
+            for filler in (b"", b',"x":"' + b"y" * 100_000 + b'"', b',"x":' + inner * 9_000):
+                text = b"[" + compact(good[0]) + b"," + broken + filler + b"}," + compact(good[1:])[1:]
+                for of in (997, 1 << 16):
+                    found = listed(text, of)
+                    self.assertEqual([each for each in found if each], good, (broken, filler[:9]))
+                    self.assertIn(None, found)
+
+    def test_what_is_no_list_or_breaks_off_before_anything_was_read_is_an_error(self) -> None:
+        large = compact([container(1, Labels=LABELS)])
+        for text in (b"", b"null", b"{}", b'{"message":"no"}', b"<html>", b"[", b'[{"Id":"', large[:-9], b"[null"):
             with self.assertRaises(ValueError, msg=text):
                 listed(text)
+
+    def test_of_a_list_that_breaks_off_what_could_be_read_is_and_that_something_is_missing(self) -> None:
+        values = [container(1), container(2), container(3, Labels=LABELS)]
+        whole = compact(values)
+        read = [container(1), container(2), container(3, Labels={})]
+        small = len(compact(values[:2]))
+        for cut, expected in (
+            (len(whole) - 1, read),
+            (len(whole) - 9, read[:2]),
+            (small + 90_000, read[:2]),
+            (small + 9, read[:2]),
+            (small, read[:2]),
+            (small - 9, read[:1]),
+        ):
+            for of in (997, 1 << 16):
+                self.assertEqual(listed(whole[:cut], of), [*expected, None], cut)
 
     def test_memory_does_not_grow_with_the_labels(self) -> None:
         entry = compact(container(Labels=LABELS | OURS))

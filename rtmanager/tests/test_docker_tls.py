@@ -14,7 +14,7 @@ from pathlib import Path
 from rtmanager.adapters.docker import Deadlines, DockerRuntime
 from rtmanager.adapters.docker.events import DockerEvents
 from rtmanager.adapters.docker.tls import TlsFiles
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import IN_MESSAGE, Unavailable
 from rtmanager.operations.ports import PullPolicy
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon, Feed, until
 from rtmanager.tests.tls_front import Authority, TlsFront, openssl
@@ -171,8 +171,9 @@ class TlsTest(unittest.TestCase):
                 None,
             ),
         ):
-            with self.subTest(words), self.assertRaisesRegex(Unavailable, words):
+            with self.subTest(words), self.assertRaisesRegex(Unavailable, words) as caught:
                 self.runtime(tls, port).ping()
+            self.assertEqual(caught.exception.remedy, IN_MESSAGE, "check would print another one")
 
     def test_tls_to_a_port_in_plain_and_the_other_way_round(self) -> None:
         plain = _Plain(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")

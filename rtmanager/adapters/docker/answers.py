@@ -53,9 +53,9 @@ class Special:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of the daemon: what an operation ends with when it is refused, and answers with a meaning of their own."""
+    """A call of the daemon: the request, what an operation ends with when it is refused, and answers with a meaning."""
 
-    question: str
+    request: str
     code: ErrorCode | None
     specials: tuple[Special, ...] = ()
     #: Whether it may have been done in part though the answer is bad.
@@ -249,10 +249,10 @@ def _malformed(outcome: str) -> Special:
 
 #: Every call of the daemon by its name in `failpoints`.
 CALLS: dict[str, Call] = {
-    "version": Call("its version", ErrorCode.INTERNAL_ERROR),
-    "network": Call("is the network there?", ErrorCode.INTERNAL_ERROR),
+    "version": Call("GET /version", ErrorCode.INTERNAL_ERROR),
+    "network": Call("GET /networks", ErrorCode.INTERNAL_ERROR),
     "image": Call(
-        "is the image there?",
+        "GET /images/{name}/json",
         ErrorCode.IMAGE_PULL_FAILED,
         (
             # Whatever the words: that it is pulled then does no harm, and the pull has an answer of its own.
@@ -260,9 +260,9 @@ CALLS: dict[str, Call] = {
             _malformed("`start_config_invalid`"),
         ),
     ),
-    "pull": Call("pull the image", ErrorCode.IMAGE_PULL_FAILED, (_malformed("`start_config_invalid`"),)),
+    "pull": Call("POST /images/create", ErrorCode.IMAGE_PULL_FAILED, (_malformed("`start_config_invalid`"),)),
     "create": Call(
-        "create the container",
+        "POST /containers/create",
         ErrorCode.CONTAINER_START_FAILED,
         (
             Special(Says.NAME_TAKEN, frozenset({409}), (), "an own container is taken or removed, another one left"),
@@ -270,21 +270,21 @@ CALLS: dict[str, Call] = {
         ),
         changes=True,
     ),
-    "start": Call("start the container", ErrorCode.CONTAINER_START_FAILED, changes=True),
+    "start": Call("POST /containers/{id}/start", ErrorCode.CONTAINER_START_FAILED, changes=True),
     "first_start": Call(
-        "does its process live?",
+        "GET /containers/{id}/json",
         ErrorCode.CONTAINER_START_FAILED,
         (_absent("`container_start_failed`: it was removed while it started", *_NO_CONTAINER),),
         changes=True,
     ),
     "stop": Call(
-        "stop the container",
+        "POST /containers/{id}/stop",
         ErrorCode.INTERNAL_ERROR,
         (_absent("a success: the container is gone", *_NO_CONTAINER),),
         changes=True,
     ),
     "remove": Call(
-        "remove the container",
+        "DELETE /containers/{id}",
         ErrorCode.INTERNAL_ERROR,
         (
             _absent("a success: the container is gone", *_NO_CONTAINER),
@@ -295,13 +295,13 @@ CALLS: dict[str, Call] = {
         changes=True,
     ),
     "inspect": Call(
-        "look at a container",
+        "GET /containers/{id}/json",
         ErrorCode.INTERNAL_ERROR,
         (_absent("the container is gone", *_NO_CONTAINER),),
     ),
-    "list": Call("list the containers", None),
-    "logs": Call("the end of a log", None),
-    "events": Call("the stream of events", None),
+    "list": Call("GET /containers/json", None),
+    "logs": Call("GET /containers/{id}/logs", None),
+    "events": Call("GET /events", None),
 }
 
 
@@ -373,6 +373,11 @@ def words(error: APIError) -> str:
     if line.startswith("<"):  # a page for a browser
         line = ""
     return line or bounded(str(error.args[0] if error.args else error)) or type(error).__name__
+
+
+def answered(call: str, error: APIError) -> str:
+    """A refusal of `call` as a message has it: its status, the request, and what it says."""
+    return f"answered {error.status_code} to `{CALLS[call].request}`: {words(error)}"
 
 
 class Unreadable(ValueError):

@@ -24,17 +24,24 @@ from rtmanager.adapters.docker.answers import (
     UNREADABLE_ERRORS,
     Meaning,
     Unreadable,
+    answered,
     causes,
     is_unreadable,
     meaning,
-    words,
 )
-from rtmanager.adapters.docker.errors import never_connected, reason, timed_out
+from rtmanager.adapters.docker.errors import never_connected, reason, remedy, timed_out
 from rtmanager.adapters.docker.lines import PORT, TLS_PORT, Address, Allowance, Call, Lines
 from rtmanager.adapters.docker.tls import ClientTls, TlsFailed, TlsFiles, expects_tls
 from rtmanager.adapters.docker.transport import EngineAdapter, EngineClient
 from rtmanager.adapters.docker.versions import NEWEST, NoCommonVersion, agreed
-from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer, Unavailable
+from rtmanager.domain.errors import (
+    IN_MESSAGE,
+    ErrorCode,
+    FinalAnswer,
+    RuntimeManagerError,
+    TemporaryAnswer,
+    Unavailable,
+)
 from rtmanager.domain.text import bounded
 
 T = TypeVar("T")
@@ -95,18 +102,18 @@ class Engine:
         try:
             return self._answer("version", allowed, lambda: _version(self._new_client(NEWEST)))
         except APIError as error:
-            raise self.refused("its version", error) from error
+            raise self.refused("version", error) from error
 
-    def refused(self, subject: str, error: APIError) -> FinalAnswer:
-        """The error that says: the engine's answer is no, for good."""
-        return FinalAnswer("docker", f"Docker at {self.host}: asked for {subject} it says {words(error)}")
+    def refused(self, name: str, error: APIError) -> FinalAnswer:
+        """The error for a final answer to the call `name`."""
+        return FinalAnswer("docker", f"Docker at {self.host} {answered(name, error)}")
 
-    def temporary(self, name: str, rule: str, why: str) -> TemporaryAnswer:
-        """The error that says: the engine's answer to this call is no, for now."""
+    def temporary(self, name: str, rule: str, said: str) -> TemporaryAnswer:
+        """The error for a temporary answer to the call `name`, as `answered` words it."""
         call = CALLS[name]
         found = TemporaryAnswer(
             "docker",
-            f"Docker at {self.host}: asked to {name} it says {why}",
+            f"Docker at {self.host} {said}",
             answer=f"{name}: {rule}",
             code=call.code or ErrorCode.INTERNAL_ERROR,
         )
@@ -121,14 +128,14 @@ class Engine:
         except APIError as error:
             if self._may_expect_tls and (hint := expects_tls(causes(error))):
                 self._client = None
-                raise self.unavailable(hint) from error
+                raise self.unavailable(hint, has_remedy=True) from error
             what, rule = meaning(name, error)
             if what is Meaning.FINAL:
                 raise
             self._client = None
             if what is Meaning.SILENCE:
-                raise self._cannot_serve(words(error)) from error
-            raise self.temporary(name, rule, words(error)) from error
+                raise self._cannot_serve(answered(name, error)) from error
+            raise self.temporary(name, rule, answered(name, error)) from error
         except (RequestException, HTTPError) as error:
             self._client = None
             if is_unreadable(error):
@@ -146,8 +153,12 @@ class Engine:
 
     def _unreadable(self, name: str, error: Exception) -> TemporaryAnswer:
         said = bounded(str(error) if isinstance(error, Unreadable) else repr(error), 200)
-        why = f"what cannot be read ({said}); check that Docker runs there, and no proxy answers in its place"
-        return self.temporary(name, UNREADABLE, why)
+        what = f"answered `{CALLS[name].request}` with content that cannot be read ({said})"
+        found = self.temporary(
+            name, UNREADABLE, f"{what}; check that Docker runs there, and no proxy answers in its place"
+        )
+        found.remedy = IN_MESSAGE
+        return found
 
     def pause(self, seconds: float) -> None:
         """Let the engine do its work before asking again; `Unavailable` at once when closed."""
@@ -164,16 +175,20 @@ class Engine:
         self._lines.cut()
         self._adapter.close()
 
-    def unavailable(self, why: str) -> Unavailable:
-        """The error that says: no answer from this engine."""
+    def unavailable(self, why: str, *, has_remedy: bool = False, untouched: bool = False) -> Unavailable:
+        """The error for no answer; `why` names the cause, and with `has_remedy` what to do."""
         if self._closed.is_set():
-            return Unavailable("docker", f"Docker at {self.host}: the call was ended, this service is stopping")
-        return Unavailable("docker", f"Docker at {self.host} does not answer: {why}")
+            why = f"Docker at {self.host}: the call was ended, this service is stopping"
+        else:
+            why = f"Docker at {self.host} does not answer: {why}"
+        found = Unavailable("docker", why, untouched=untouched)
+        found.remedy = IN_MESSAGE if has_remedy else None
+        return found
 
-    def _cannot_serve(self, why: str) -> Unavailable:
+    def _cannot_serve(self, said: str) -> Unavailable:
         if self._closed.is_set():
-            return self.unavailable(why)
-        return Unavailable("docker", f"Docker at {self.host} cannot serve now: {why}")
+            return self.unavailable(said)
+        return Unavailable("docker", f"Docker at {self.host} cannot serve now, it {said}")
 
     def _agreed_client(self) -> docker.APIClient:
         """The client for the API version that both sides know. Two threads may find it at once; no harm."""
@@ -182,7 +197,9 @@ class Engine:
             try:
                 client = self._client = self._new_client(agreed(self.version()))
             except NoCommonVersion as error:
-                raise Unavailable("docker", f"Docker at {self.host} cannot be used: {error}", untouched=True) from error
+                unusable = Unavailable("docker", f"Docker at {self.host} cannot be used: {error}", untouched=True)
+                unusable.remedy = IN_MESSAGE
+                raise unusable from error
             except Unreadable as error:
                 unreadable = self._unreadable("version", error)
                 unreadable.untouched = True
@@ -207,8 +224,8 @@ class Engine:
             waited_s = min(allowed.total_s, allowed.silence_s, allowed.begin_s or allowed.total_s)
             why = f"nothing within {waited_s:g} s; look for a stuck container, or restart Docker"
         else:
-            why = f"{reason(error)}; check that Docker runs there and that this user may use it"
-        return Unavailable("docker", str(self.unavailable(why)), untouched=never_connected(error))
+            why = f"{reason(error)}; {remedy(error)}"
+        return self.unavailable(why, has_remedy=True, untouched=never_connected(error))
 
 
 def _version(client: docker.APIClient) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ What an answer means is decided by the tables in `answers`.
 
 from __future__ import annotations
 
+import socket
 from http.client import HTTPException
 
 from docker.errors import APIError
@@ -13,7 +14,7 @@ from urllib3.exceptions import ProtocolError
 from rtmanager.adapters.docker.answers import causes, words
 from rtmanager.domain.text import bounded
 
-__all__ = ["launch_refused", "never_connected", "pull_refused", "reason", "timed_out", "words"]
+__all__ = ["launch_refused", "never_connected", "pull_refused", "reason", "remedy", "timed_out", "words"]
 
 #: Docker's words in a refused pull (lower case), and what a person can do about it.
 _PULL_REMEDIES = (
@@ -61,6 +62,16 @@ def reason(error: BaseException) -> str:
     if any(isinstance(cause, (ProtocolError, HTTPException)) for cause in chain):
         return "the connection broke off before the answer was complete"
     return bounded(str(error)) or type(error).__name__
+
+
+def remedy(error: BaseException) -> str:
+    """What to do when there was no connection, or it broke off."""
+    for cause in causes(error):
+        if isinstance(cause, PermissionError):
+            return "let this user use it: add the user to the group of the socket (`docker`), or run as root"
+        if isinstance(cause, socket.gaierror):
+            return "check the name of the host in RTMANAGER_DOCKER_HOST"
+    return "check that Docker runs there, and that RTMANAGER_DOCKER_HOST is right"
 
 
 def pull_refused(image_ref: str, said: str) -> str:

@@ -25,8 +25,9 @@ from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
 from rtmanager.adapters.docker import decode, skim
+from rtmanager.adapters.docker.answers import answered
 from rtmanager.adapters.docker.engine import Deadlines, Engine
-from rtmanager.adapters.docker.errors import reason, timed_out, words
+from rtmanager.adapters.docker.errors import reason, timed_out
 from rtmanager.adapters.docker.lines import Allowance
 from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.adapters.docker.transport import get
@@ -130,7 +131,7 @@ class DockerEvents:
         try:
             answer = self._engine.ask("events", allowance, lambda client: get(client, path, params, stream=True))
         except APIError as error:
-            raise self._engine.unavailable(f"asked for {path} it says {words(error)}") from error
+            raise self._engine.unavailable(f"it {answered('events', error)}") from error
         try:
             return answer, _daemon_time_ns(answer)
         except (ValueError, TypeError, OverflowError) as error:

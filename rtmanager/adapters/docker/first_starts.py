@@ -74,7 +74,7 @@ class FirstStarts:
         except APIError as error:
             if says("first_start", error) is Says.ABSENT:
                 return None
-            raise self._engine.refused(f"container {container_id}", error) from error
+            raise self._engine.refused("first_start", error) from error
 
     def _describe(self, ended: ContainerView) -> str:
         """Why it ended; a log that cannot be read keeps nobody without an answer."""

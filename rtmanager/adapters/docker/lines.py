@@ -67,10 +67,11 @@ class Address:
             if parts.scheme == "unix" and parts.netloc + parts.path not in ("", "/"):
                 return cls(parts.netloc + parts.path, "localhost", 80)
             port = default_port if parts.port is None else parts.port
+            (parts.hostname or "").encode("idna")
             if parts.scheme in ("tcp", "http") and parts.hostname and port and parts.path in ("", "/"):
                 return cls(None, parts.hostname, port)
         except ValueError:
-            pass  # urlsplit's words for a bad port or bracket say less than ours
+            pass  # the words for a bad port, bracket or name say less than ours
         raise InvalidValue(f"Docker host {shown(text)}: expected unix:///path/to/socket or tcp://host:port")
 
     def candidates(self) -> list[tuple[int, Any]]:

@@ -7,9 +7,9 @@ try in the stream.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
+from itertools import chain
 from time import monotonic
 from typing import Any
 
@@ -18,6 +18,7 @@ from docker.errors import APIError
 from requests import Response
 from requests.exceptions import RequestException
 
+from rtmanager.adapters.docker import skim
 from rtmanager.adapters.docker.answers import Says, Unreadable, checked, says, words
 from rtmanager.adapters.docker.credentials import DockerConfig, HelperHangs
 from rtmanager.adapters.docker.engine import Engine
@@ -35,9 +36,8 @@ LOG_EVERY_S = 5.0
 #: Seconds that a credential helper has for its answer, and no more than a pull may be without progress.
 HELPER_S = 30.0
 
-#: Layers that are counted, bytes that one line may have.
+#: Layers that are counted.
 MAX_LAYERS = 1000
-MAX_LINE_BYTES = 1 << 20
 
 _LAYER_DONE = frozenset({"Pull complete", "Already exists", "Download complete"})
 
@@ -173,22 +173,14 @@ def _lines(response: Response) -> Iterator[dict[str, Any]]:
 
     Raises `Unreadable` for what is no stream of JSON lines.
     """
-    rest = b""
-    for piece in response.iter_content(None):
-        *lines, rest = (rest + piece).split(b"\n")
-        if len(rest) > MAX_LINE_BYTES:
-            raise Unreadable(f"a line of more than {MAX_LINE_BYTES} bytes")
-        for line in lines:
-            yield from _objects(line)
-    yield from _objects(rest)
-
-
-def _objects(line: bytes) -> Iterator[dict[str, Any]]:
-    if not line.strip():
-        return
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        raise Unreadable(f"no JSON: {shown(line.decode(errors='replace'), 200)}") from None
-    if isinstance(found, dict):
-        yield found
+    lines = skim.Lines()
+    for piece in chain(response.iter_content(skim.PIECE), [b"\n"]):
+        for line in lines.feed(piece):
+            if line is None:
+                raise Unreadable("a line that is too long")
+            try:
+                found = skim.loads(line)
+            except ValueError:
+                raise Unreadable(f"no JSON: {shown(line.decode(errors='replace'), 200)}") from None
+            if isinstance(found, dict):
+                yield found

@@ -18,7 +18,7 @@ from docker.errors import APIError
 from requests import Response
 
 from rtmanager.adapters.docker import decode
-from rtmanager.adapters.docker.answers import REMOVING, Says, Unreadable, checked, says, words
+from rtmanager.adapters.docker.answers import REMOVING, Says, Unreadable, answered, checked, says, words
 from rtmanager.adapters.docker.engine import Deadlines, Engine
 from rtmanager.adapters.docker.errors import launch_refused
 from rtmanager.adapters.docker.first_starts import FirstStarts
@@ -100,7 +100,6 @@ class DockerRuntime:
         return self._answer(
             "network",
             self._deadlines.query_s,
-            f"network {name}",
             lambda client: _has_network(_list(client.networks(names=[name])), name),
         )
 
@@ -198,7 +197,6 @@ class DockerRuntime:
         entries = self._answer(
             "list",
             self._deadlines.list_s,
-            "the containers",
             lambda client: list(map(decode.listed, arriving_entries(client, "/containers/json", query))),
         )
         listed = [view for view in entries if view is not None]
@@ -227,12 +225,12 @@ class DockerRuntime:
         self._engine.close()
         self._images.close()
 
-    def _answer(self, name: str, seconds: float, subject: str, question: Callable[[docker.APIClient], T]) -> T:
+    def _answer(self, name: str, seconds: float, question: Callable[[docker.APIClient], T]) -> T:
         """An answer to something that Docker has no reason to refuse."""
         try:
             return self._engine.ask(name, seconds, question)
         except APIError as error:
-            raise self._engine.refused(subject, error) from error
+            raise self._engine.refused(name, error) from error
 
     def _of_container(
         self, name: str, container_id: str, seconds: float, question: Callable[[docker.APIClient], T]
@@ -243,7 +241,7 @@ class DockerRuntime:
         except APIError as error:
             if says(name, error) is Says.ABSENT:
                 raise ContainerNotFound(f"container {container_id} does not exist") from error
-            raise self._engine.refused(f"container {container_id}", error) from error
+            raise self._engine.refused(name, error) from error
 
     def _create(self, spec: ContainerSpec) -> str:
         """Create; `NameTaken` only for a name behind which a container is, see `PHANTOM_NAME_S`."""
@@ -295,9 +293,9 @@ class DockerRuntime:
         if state.alive:
             raise StillRunning(f"container {container_id} is {state.state} and was not removed") from refusal
         if says("remove", refusal) is not Says.BUSY_REMOVING:
-            raise self._engine.refused(f"the removal of container {container_id}", refusal) from refusal
+            raise self._engine.refused("remove", refusal) from refusal
         if monotonic() + LOOK_AGAIN_S >= until:
-            raise self._engine.temporary("remove", REMOVING, words(refusal)) from refusal
+            raise self._engine.temporary("remove", REMOVING, answered("remove", refusal)) from refusal
         self._engine.pause(LOOK_AGAIN_S)
         return True
 

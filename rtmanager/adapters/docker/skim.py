@@ -1,17 +1,20 @@
 """Reduces Docker's JSON while it arrives, so that its size in memory does not depend on what others put into it.
 
-Labels, environments and commands come from images and have no upper bound. A text of ordinary size passes as it is;
-a longer one loses what this service never reads, and long strings are cut, before anything is parsed.
+Labels, environments, health checks, aliases and mounts have no upper bound. A text of ordinary size passes as it is. Of
+a longer one only the members in `_ANSWER` are kept, which are those that this service reads, and long strings are cut.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from rtmanager.adapters.docker.decode import MOST_NETWORKS
 from rtmanager.domain.container import (
     LABEL_CPU_QUOTA,
     LABEL_GAME_ID,
@@ -26,57 +29,92 @@ from rtmanager.domain.container import (
 ORDINARY = 1 << 16
 #: Bytes of one string that are kept of a longer text.
 LONGEST_STRING = 2048
-#: Bytes that a reduced text may have; it is unreadable when more is left.
-LONGEST_REDUCED = 1 << 20
+#: Bytes that a reduced text may have. What is kept about one thing stays below; a list of networks may not.
+LONGEST_REDUCED = 4 << 20
+#: Members that are kept of an object whose names others choose, and entries of a list about one thing.
+MOST_MEMBERS = MOST_NETWORKS
 #: Bytes that are read at once.
 PIECE = 1 << 16
 
-#: The labels that are read, as JSON.
-LABELS = frozenset(
-    json.dumps(name).encode()
-    for name in (
-        LABEL_OWNER,
-        LABEL_KIND,
-        LABEL_GAME_ID,
-        LABEL_IMAGE_REF,
-        LABEL_CPU_QUOTA,
-        LABEL_MEMORY,
-        LABEL_PIDS_LIMIT,
-    )
+
+class _Kept:
+    """What is kept of an object or a list: the members of these names, or all of them and at most so many."""
+
+    def __init__(self, names: Iterable[str] = (), **members: _Kept) -> None:
+        self._members = {json.dumps(name).encode(): _EMPTY for name in names}
+        self._members |= {json.dumps(name).encode(): kept for name, kept in members.items()}
+        self._every: _Kept | None = None
+        self.most = 0
+        #: Whole members, both name and value strings, of which none is kept: passed over at once.
+        named = b"|".join(map(re.escape, self._members)) or b"(?!)"
+        self.others = re.compile(rb"(?:(?!" + named + rb')"(?:[^"\\]++|\\.)*+":"(?:[^"\\]++|\\.)*+",)*+', re.DOTALL)
+
+    @classmethod
+    def every(cls, kept: _Kept | None, most: int = MOST_MEMBERS) -> _Kept:
+        """All members or entries; what `kept` says of each, or scalars when it is None."""
+        found = cls()
+        found._every, found.most, found.others = kept or _EMPTY, most, re.compile(b"")
+        return found
+
+    def of(self, name: bytes, kept_before: int) -> _Kept | None:
+        """What is kept of the member of that name (JSON); None when nothing is."""
+        if self._every is not None:
+            return self._every if kept_before < self.most else None
+        return self._members.get(name)
+
+
+#: Of an object or a list that stands where a scalar is read: that it is one.
+_EMPTY = _Kept.__new__(_Kept)
+_Kept.__init__(_EMPTY)
+_LABELS = (
+    LABEL_OWNER,
+    LABEL_KIND,
+    LABEL_GAME_ID,
+    LABEL_IMAGE_REF,
+    LABEL_CPU_QUOTA,
+    LABEL_MEMORY,
+    LABEL_PIDS_LIMIT,
 )
-_NOTHING: frozenset[bytes] = frozenset()
-#: Objects and lists by their key, with the members that are kept.
-_REDUCED: Mapping[bytes, frozenset[bytes]] = {
-    b'"Labels"': LABELS,
-    # `signal` tells that a label has Docker's own name.
-    b'"Attributes"': LABELS | {b'"signal"'},
-    **dict.fromkeys(
-        (
-            b'"Args"',
-            b'"Binds"',
-            b'"Cmd"',
-            b'"Entrypoint"',
-            b'"Env"',
-            b'"ExposedPorts"',
-            b'"History"',
-            b'"Layers"',
-            b'"Log"',
-            b'"Mounts"',
-            b'"OnBuild"',
-            b'"Ports"',
-            b'"RepoDigests"',
-            b'"RepoTags"',
-            b'"Volumes"',
-        ),
-        _NOTHING,
-    ),
-}
+_SCALARS = _Kept.every(None)
+#: All that is read of any answer: `decode`, `versions`, `answers`, `pulling`, and of the SDK `logs` (`Tty`).
+_ANSWER = _Kept(
+    # A container, an image, a network.
+    ("Id", "Image", "Name", "RestartCount", "Status"),
+    Names=_SCALARS,
+    Labels=_Kept(_LABELS),
+    State=_Kept(("ExitCode", "FinishedAt", "OOMKilled", "StartedAt", "Status"), Health=_Kept(("Status",))),
+    Config=_Kept(("Image", "Tty"), Labels=_Kept(_LABELS)),
+    HostConfig=_Kept(("NetworkMode",)),
+    NetworkSettings=_Kept(Networks=_Kept.every(_Kept(("GlobalIPv6Address", "IPAddress")))),
+    # An event. `signal` tells that a label has Docker's own name.
+    Type=_EMPTY,
+    Action=_EMPTY,
+    Actor=_Kept(("ID",), Attributes=_Kept((*_LABELS, "signal"))),
+    time=_EMPTY,
+    timeNano=_EMPTY,
+    # The version; what was created; a refusal; a line of a pull.
+    Version=_EMPTY,
+    ApiVersion=_EMPTY,
+    MinAPIVersion=_EMPTY,
+    Warnings=_SCALARS,
+    message=_EMPTY,
+    status=_EMPTY,
+    id=_EMPTY,
+    error=_EMPTY,
+    errorDetail=_Kept(("message",)),
+    progressDetail=_Kept(("current", "total")),
+)
+#: A list that is an answer has no limit but `LONGEST_REDUCED`: a part of it must not pass for the whole.
+_TOP = _Kept.every(_ANSWER, LONGEST_REDUCED)
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-#: Whole members of an object, or entries of a list, of which none is kept: passed over at once.
-_OTHERS = re.compile(rb'(?:"(?!com\.galaxy\.|signal")(?:[^"\\]++|\\.)*+"(?::"(?:[^"\\]++|\\.)*+")?,)*+', re.DOTALL)
-_PLAIN = re.compile(rb'[^"]+')
+_FLAT = rb'[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+"'
+_FLAT_VALUE = rb"[\[{](?:" + _FLAT + rb")*+[\]}]"
+#: What is not kept, up to a bracket of a deeper or an outer level, or to a string whose end has not come.
+_LEVEL = re.compile(rb"(?:" + _FLAT + rb"|" + _FLAT_VALUE + rb")++", re.DOTALL)
+#: What is neither a string nor structure: numbers, words, space, and whatever should not be there.
+_PLAIN = re.compile(rb'[^"\[\]{}:,]++')
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 _OPENING, _CLOSING, _COLON, _COMMA = frozenset(b"{["), frozenset(b"}]"), ord(":"), ord(",")
 
@@ -85,27 +123,42 @@ _OPENING, _CLOSING, _COLON, _COMMA = frozenset(b"{["), frozenset(b"}]"), ord(":"
 _NEXT_ENTRY = b'},{"Id":"'
 #: As many such marks are looked behind for the end of one entry.
 MOST_PARTS = 16
+#: How Docker's entries begin, and nothing else in a list: a broken entry before one ends there. And its bytes.
+_SURE_ENTRY = re.compile(rb'\{"Id":"[0-9a-f]{64}","Names":')
+_SURE_BYTES = 90
+
+
+@dataclass(slots=True)
+class _Level:
+    """An object or a list of which something is kept, and where in it we are."""
+
+    kept: _Kept
+    is_object: bool
+    #: Members or entries that were kept.
+    count: int = 0
+    #: The name of the member; empty before it has come.
+    name: bytes = b""
+    #: Whether a value follows, what is kept of it, and whether anything of it was kept.
+    at_value: bool = False
+    value: _Kept | None = None
+    begun: bool = False
 
 
 class Skim:
     """Copies one JSON object or list that arrives in pieces, without what is not read; for one thread.
 
-    Raises `ValueError` when too much is left. What is no JSON stays none: who parses the copy finds out.
+    Raises `ValueError` when too much is left, or it is neither. Of what is no JSON the copy is none, unless that stands
+    in what is not read.
     """
 
     def __init__(self) -> None:
         self._kept = bytearray()
         self._rest = b""
-        self._depth = 0
-        self._key = b""
-        self._value_follows = False
         #: The beginning of a string that is longer than is kept, while its end has not come.
         self._cut: bytes | None = None
-        #: The depth of the object or list that is reduced now, the members that are kept of it, and where in it we are.
-        self._reduced_at = 0
-        self._wanted = _NOTHING
-        self._member: bytes | None = None
-        self._kept_members = 0
+        self._levels: list[_Level] = []
+        #: How deep we are in an object or a list of which nothing is kept.
+        self._dropped = 0
 
     @property
     def text(self) -> bytes:
@@ -121,36 +174,48 @@ class Skim:
         """Take what arrived. When the object or list has ended: what came behind it, else None."""
         buffer, position = self._rest + piece, 0
         while position < len(buffer):
+            before = position
             if self._cut is not None:
                 position = self._skip(buffer, position)
-                if self._cut is not None:
-                    break
+            elif passed := self._pass_over(buffer, position):
+                position += passed
             elif buffer[position] == _QUOTE:
-                if self._reduced_at == self._depth and self._member is None:
-                    others = _OTHERS.match(buffer, position)
-                    if others is not None and others.end() > position:
-                        position = others.end()
-                        continue
-                whole = _STRING.match(buffer, position)
-                if whole is None:
-                    if len(buffer) - position <= LONGEST_STRING:
-                        break
-                    self._cut = _shortened(buffer[position : position + LONGEST_STRING])
-                    position += 1
-                    continue
-                self._take_string(whole[0] if len(whole[0]) <= LONGEST_STRING else _shortened(whole[0]))
-                position = whole.end()
-            else:
-                plain = _PLAIN.match(buffer, position)
-                assert plain is not None  # the byte there is no quote
-                end = self._take_plain(plain[0])
-                if end is not None:
-                    return buffer[position + end :]
+                position = self._string(buffer, position)
+            elif plain := _PLAIN.match(buffer, position):
+                self._take(plain[0])
                 position = plain.end()
+            else:
+                self._structure(buffer[position : position + 1])
+                position += 1
+                if not self._levels:
+                    return buffer[position:]
+            if position == before:
+                break  # the rest of a string has not come
             if len(self._kept) > LONGEST_REDUCED:
                 raise ValueError(f"more than {LONGEST_REDUCED} bytes without what is not read")
         self._rest = buffer[position:]
         return None
+
+    def _pass_over(self, buffer: bytes, position: int) -> int:
+        """How many bytes there are that nothing is kept of, strings and structure included."""
+        if self._dropped:
+            found = _LEVEL.match(buffer, position)
+        elif self._levels and not self._levels[-1].at_value and not self._levels[-1].name:
+            found = self._levels[-1].kept.others.match(buffer, position)
+        else:
+            return 0
+        return found.end() - position if found is not None else 0
+
+    def _string(self, buffer: bytes, position: int) -> int:
+        """Take a string, as soon as it is whole or longer than is kept; where the next thing begins."""
+        whole = _STRING.match(buffer, position)
+        if whole is not None:
+            self._take(whole[0] if len(whole[0]) <= LONGEST_STRING else _shortened(whole[0]))
+            return whole.end()
+        if len(buffer) - position <= LONGEST_STRING:
+            return position
+        self._cut = _shortened(buffer[position : position + LONGEST_STRING])
+        return position + 1
 
     def _skip(self, buffer: bytes, position: int) -> int:
         """Pass over the rest of a string that is cut."""
@@ -158,50 +223,73 @@ class Skim:
         end = inside.end() if inside else position
         if end < len(buffer) and buffer[end] == _QUOTE:
             cut, self._cut = self._cut or b'""', None
-            self._take_string(cut)
+            self._take(cut)
             return end + 1
         return end  # at the end, or before a backslash whose companion has not come
 
-    def _take_string(self, token: bytes) -> None:
-        if not self._reduced_at:
-            self._kept += token
-            self._key = token
-        elif self._depth == self._reduced_at:
-            if self._member is None:
-                self._member = token
-            elif self._member in self._wanted:
-                self._kept += b"," * bool(self._kept_members) + self._member + b":" + token
-                self._kept_members += 1
+    def _take(self, token: bytes) -> None:
+        """A string, or what is neither a string nor structure."""
+        if self._dropped:
+            return
+        level = self._levels[-1] if self._levels else None
+        if level is None:
+            if not token.isspace():
+                raise ValueError("neither an object nor a list")
+        elif level.at_value:
+            if level.value is not None and (level.begun or not token.isspace()):
+                self._begin(level)
+                self._kept += token
+        elif not level.name and token.startswith(b'"'):
+            level.name = token
+        elif not token.isspace():
+            self._kept += token  # no JSON
 
-    def _take_plain(self, run: bytes) -> int | None:
-        """What is no string; where the whole ends, if it does."""
-        for index, byte in enumerate(run):
-            if byte in _OPENING:
-                self._depth += 1
-                if not self._reduced_at:
-                    self._kept.append(byte)
-                    self._begin(byte)
-            elif byte in _CLOSING:
-                self._depth -= 1
-                if not self._reduced_at or self._depth < self._reduced_at:
-                    self._kept.append(byte)
-                    self._reduced_at = 0
-                if self._depth <= 0:
-                    return index + 1
-            elif self._reduced_at:
-                if byte == _COMMA and self._depth == self._reduced_at:
-                    self._member = None
-            else:
-                self._kept.append(byte)
-            self._value_follows = byte == _COLON or (self._value_follows and byte in b" \t\r\n")
-        return None
+    def _structure(self, byte: bytes) -> None:
+        level, kind = (self._levels[-1] if self._levels else None), byte[0]
+        if self._dropped:
+            self._dropped += 1 if kind in _OPENING else -1
+        elif kind in _OPENING:
+            self._open(level, byte)
+        elif level is None:
+            raise ValueError("neither an object nor a list")
+        elif kind in _CLOSING:
+            self._kept += byte
+            self._levels.pop()
+        elif kind == _COLON and level.name and not level.at_value:
+            level.at_value, level.value = True, level.kept.of(level.name, level.count)
+        elif kind == _COMMA and (level.at_value or not level.is_object):
+            self._end_value(level)
+        else:
+            self._kept += byte  # no JSON
 
-    def _begin(self, opening: int) -> None:
-        """An object or a list begins: is it one that is reduced?"""
-        wanted = _REDUCED.get(self._key) if self._value_follows else None
-        if wanted is not None:
-            self._reduced_at, self._member, self._kept_members = self._depth, None, 0
-            self._wanted = wanted if opening == ord("{") else _NOTHING
+    def _end_value(self, level: _Level) -> None:
+        level.count += level.begun
+        level.name, level.begun, level.at_value = b"", False, not level.is_object
+        level.value = None if level.is_object else level.kept.of(b"", level.count)
+
+    def _open(self, level: _Level | None, byte: bytes) -> None:
+        is_object = byte == b"{"
+        if level is None:
+            kept: _Kept | None = _ANSWER if is_object else _TOP
+        elif level.at_value:
+            kept = level.value
+            if kept is not None:
+                self._begin(level)
+        else:
+            kept = _EMPTY  # no JSON
+        if kept is None:
+            self._dropped = 1
+            return
+        self._kept += byte
+        self._levels.append(_Level(kept, is_object))
+        if not is_object:
+            self._levels[-1].at_value, self._levels[-1].value = True, kept.of(b"", 0)
+
+    def _begin(self, level: _Level) -> None:
+        """Before the first byte that is kept of a value: what separates it, and its name."""
+        if not level.begun:
+            level.begun = True
+            self._kept += b"," * bool(level.count) + (level.name + b":" if level.is_object else b"")
 
 
 def _shortened(token: bytes) -> bytes:
@@ -248,9 +336,10 @@ def reduced(read: Callable[[int], bytes]) -> bytes:
 def entries(pieces: Iterable[bytes]) -> Iterator[Any]:
     """The entries of a list of containers, one after the other as they arrive; None for one that cannot be read.
 
-    Raises `ValueError` when it is no list, or breaks off.
+    Of a list that breaks off: what could be read, then None. Raises `ValueError` when it is no list, or breaks off
+    before anything could be read.
     """
-    arriving, rest, begun = iter(pieces), b"", False
+    arriving, rest, begun, has_read = iter(pieces), b"", False, False
     for piece in arriving:
         rest = (rest + piece).lstrip() if not begun else rest + piece
         if not begun and rest:
@@ -260,29 +349,37 @@ def entries(pieces: Iterable[bytes]) -> Iterator[Any]:
             begun, rest = True, rest[1:]
         if begun:
             rest = rest.lstrip(b", \t\r\n")
+        values: list[Any] = []
         last = rest.rfind(_NEXT_ENTRY)
         if last >= 0:
             values, left = _batch(rest[: last + 1])
-            yield from values
             rest = left + rest[last + 1 :] if left else rest[last + 2 :]
         if len(rest) > ORDINARY:
             value, rest = _large_entry(rest, arriving)
-            yield value
+            if value is not None or rest:
+                values.append(value)
+        yield from values
+        has_read = has_read or any(value is not None for value in values)
     rest = rest.strip(b", \t\r\n")
-    if not begun or not rest.endswith(b"]"):
-        raise ValueError("the list breaks off")
-    if rest := rest[:-1].strip():
-        yield from _batch(rest, whole=True)[0]
+    is_whole = rest.endswith(b"]")
+    rest = rest[:-1].strip() if is_whole else rest
+    values = _batch(rest, whole=True)[0] if rest else []
+    if not is_whole:
+        if not has_read and all(value is None for value in values):
+            raise ValueError("the list breaks off")
+        values = [value for value in values if value is not None] + [None]
+    yield from values
 
 
 def _large_entry(begin: bytes, arriving: Iterator[bytes]) -> tuple[Any, bytes]:
-    """An entry that is not of ordinary size, and what came behind it."""
+    """An entry that is not of ordinary size, and what came behind it; nothing when the list breaks off in it."""
     skim: Skim | None = Skim()
-    waiting, ended = begin, False
+    waiting, ended, is_sure = begin, False, _SURE_ENTRY.match(begin) is not None
     while True:
-        mark = waiting.find(_NEXT_ENTRY)
         # A mark may have come by half; the closing brace before one is still of this entry.
-        take = mark + 1 if mark >= 0 else len(waiting) if ended else max(0, len(waiting) - len(_NEXT_ENTRY))
+        known = len(waiting) if ended else max(0, len(waiting) - _SURE_BYTES)
+        mark = waiting.find(_NEXT_ENTRY, 0, known + len(_NEXT_ENTRY))
+        take = mark + 1 if mark >= 0 else known
         part, waiting = waiting[:take], waiting[take:]
         try:
             behind = skim.feed(part) if skim is not None else None
@@ -290,14 +387,15 @@ def _large_entry(begin: bytes, arriving: Iterator[bytes]) -> tuple[Any, bytes]:
             skim = None
         if skim is not None and behind is not None:
             return _parsed(skim.text), behind + waiting
-        if mark >= 0 and (skim is None or skim.is_in_string):
-            return None, waiting  # no string can hold the mark: what is read as one is broken JSON
+        # No string can hold the mark: what is read as one is broken JSON.
+        is_broken = skim is None or skim.is_in_string
+        if mark >= 0 and (_SURE_ENTRY.match(waiting, 1) or (is_broken and not is_sure)):
+            return None, waiting
         if mark >= 0:
             continue
         if ended:
-            if part.rstrip().endswith(b"]"):
-                return None, b"]"  # the last one of the list, whose end cannot be told
-            raise ValueError("the list breaks off")
+            # With its end, this is the last one of the list, whose own end cannot be told.
+            return None, b"]" if part.rstrip().endswith(b"]") else b""
         following = next(arriving, None)
         waiting, ended = waiting + (following or b""), following is None
 
@@ -321,14 +419,19 @@ def _batch(text: bytes, *, whole: bool = False) -> tuple[list[Any], bytes]:
     begun, *others = text.split(_NEXT_ENTRY)
     parts = [begun, *(_NEXT_ENTRY[2:] + part for part in others)]
     parts[:-1] = [part + b"}" for part in parts[:-1]]
+    sure = [index for index, part in enumerate(parts) if _SURE_ENTRY.match(part)]
     values: list[Any] = []
     first = 0
     while first < len(parts):
-        value, after = _first_of(parts[first : first + MOST_PARTS])
-        if not after and not whole and first + MOST_PARTS >= len(parts):
+        following = bisect_right(sure, first)
+        is_sure = following > 0 and sure[following - 1] == first
+        next_entry = sure[following] if following < len(sure) else 0
+        value, after = _first_of(parts[first : min(next_entry or len(parts), first + MOST_PARTS)])
+        may_go_on = not next_entry and (is_sure or first + MOST_PARTS >= len(parts))
+        if not after and may_go_on and not whole:
             return values, b",".join(parts[first:])
         values.append(value)
-        first += after or 1
+        first = first + after if after else next_entry or (len(parts) if is_sure else first + 1)
     return values, b""
 
 

@@ -163,7 +163,10 @@ def never_answered() -> TlsFailed:
 def explained(error: ssl.SSLError, *, handshake: bool = True) -> TlsFailed:
     """A failed handshake, or an alert in place of an answer, as an error that says what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        unsigned = f"the daemon's certificate is not signed by the CA of {CA} ({error.verify_message})"
+        unsigned = (
+            f"the daemon's certificate is not signed by the CA of {CA} ({error.verify_message}); "
+            "name the file of the CA that signed it"
+        )
         return TlsFailed(_UNTRUSTED.get(error.verify_code, unsigned))
     words = f"{error.reason or ''} {error}".lower()
     for marks, meaning in _SAID:

@@ -142,7 +142,11 @@ class EngineClient(docker.APIClient):
         """Where every call of the SDK comes by. A stream is read as it comes, and `requests` knows how."""
         if stream:
             how["allow_redirects"] = False  # a daemon has none, and who answers in its place must not choose the next
-            return super().request(method, url, params=params, data=data, headers=headers, stream=True, **how)
+            answer = super().request(method, url, params=params, data=data, headers=headers, stream=True, **how)
+            if not 200 <= answer.status_code < 300:
+                with closing(answer.raw) as raw:  # `requests` would read a refusal whole, whatever its size
+                    answer.raw = BytesIO(_bounded(raw))
+            return answer
         query = urlencode({name: value for name, value in (params or {}).items() if value is not None}, doseq=True)
         target = urlsplit(url).path + (f"?{query}" if query else "")
         return self._adapter.exchange(method, target, data, {"User-Agent": self._name, **(headers or {})})

@@ -137,10 +137,12 @@ class Connection:
         with failpoints.around("http.answer"):
             self._begin_to_send(response, body=body)
 
-    def refuse(self, response: Response, *, body: bool = True) -> None:
+    def refuse(self, response: Response) -> None:
         """Send an answer that no handler gave, the last on this connection. Raises `OSError`."""
         self.last = True
-        self._begin_to_send(response, body=body)
+        is_head = self.request[0].method == "HEAD" if self.request is not None else self.reader.is_head
+        self.request = None
+        self._begin_to_send(response, body=not is_head)
 
     def flush(self) -> None:
         """Send more of the answer. Raises `OSError`."""

@@ -522,27 +522,27 @@ class TextsTest(InPostgres):
 
     def test_all_rows_are_had_in_their_order(self) -> None:
         numbers = b"SELECT number::text FROM generate_series(1, $1::text::int) AS number"
-        self.assertEqual(self.connection.texts(numbers, ["3"]), ["1", "2", "3"])
-        self.assertEqual(self.connection.texts(self.SAME, ["é\u2028"]), ["é\u2028"])
+        self.assertEqual(self.connection.texts(numbers, ["3"]), [b"1", b"2", b"3"])
+        self.assertEqual(self.connection.texts(self.SAME, ["é\u2028"]), ["é\u2028".encode()])
         self.assertEqual(self.connection.texts(numbers, ["0"]), [])
 
     def test_a_transaction_that_failed_costs_no_later_read(self) -> None:
         for _ in range(2):
-            self.assertEqual(self.connection.texts(self.SAME, ["a"]), ["a"])
+            self.assertEqual(self.connection.texts(self.SAME, ["a"]), [b"a"])
             with self.assertRaises(ZeroDivisionError), self.connection.transaction():
                 self.connection.execute("SELECT 1", prepare=True)
                 raise ZeroDivisionError
             left = self.connection.execute("SELECT name FROM pg_prepared_statements").fetchall()
             self.assertEqual(left, [], "psycopg has dropped what it has not prepared")
 
-            self.assertEqual(self.connection.texts(self.SAME, ["b"]), ["b"])
+            self.assertEqual(self.connection.texts(self.SAME, ["b"]), [b"b"])
 
     def test_a_value_with_a_nul_is_refused_and_not_cut_off(self) -> None:
         from psycopg import DataError
 
         with self.assertRaises(DataError):
             self.connection.texts(self.SAME, ["a\0b"])
-        self.assertEqual(self.connection.texts(self.SAME, ["a"]), ["a"])
+        self.assertEqual(self.connection.texts(self.SAME, ["a"]), [b"a"])
 
     def test_what_postgresql_has_against_a_statement_is_said(self) -> None:
         from psycopg import errors
@@ -555,7 +555,7 @@ class TextsTest(InPostgres):
     def test_the_end_of_the_connection_is_an_error_of_psycopg(self) -> None:
         from psycopg import Error, OperationalError
 
-        self.assertEqual(self.connection.texts(self.SAME, ["a"]), ["a"])
+        self.assertEqual(self.connection.texts(self.SAME, ["a"]), [b"a"])
         with self.services.database.connect() as administrator:
             administrator.execute("SELECT pg_terminate_backend(%s, 5000)", [self.connection.info.backend_pid])
         with self.assertRaisesRegex(Error, "connection"):

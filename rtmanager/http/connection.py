@@ -135,20 +135,31 @@ class Connection:
         """Send what the kernel takes at once, nearly always all; the rest is in `unsent`. Raises `OSError`."""
         self.last = not keep
         with failpoints.around("http.answer"):
-            self._begin_to_send(encoded(response, keep=keep, body=body))
+            self._begin_to_send(response, body=body)
 
-    def refuse(self, response: Response, *, body: bool = True) -> None:
+    def refuse(self, response: Response) -> None:
         """Send an answer that no handler gave, the last on this connection. Raises `OSError`."""
         self.last = True
-        self._begin_to_send(encoded(response, keep=False, body=body))
+        is_head = self.request[0].method == "HEAD" if self.request is not None else self.reader.is_head
+        self.request = None
+        self._begin_to_send(response, body=not is_head)
 
     def flush(self) -> None:
         """Send more of the answer. Raises `OSError`."""
         self._send(self.unsent)
 
-    def _begin_to_send(self, data: bytes) -> None:
-        self._send(data)
-        self.held_bytes = len(data) if self.unsent else 0
+    def _begin_to_send(self, response: Response, *, body: bool) -> None:
+        head, content = encoded_head(response, keep=not self.last), response.body if body else b""
+        try:
+            sent = self.socket.sendmsg([head, content], [], socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        whole = len(head) + len(content)
+        if sent < len(head):
+            self.unsent = memoryview(head + content)[sent:]
+        else:
+            self.unsent = memoryview(content)[sent - len(head) :]
+        self.held_bytes = whole if self.unsent else 0
 
     def _send(self, data: bytes | memoryview, flags: int = socket.MSG_DONTWAIT) -> None:
         try:
@@ -180,8 +191,8 @@ class Connection:
             logger.debug("http connection was closed already", extra={"reason": repr(error)})
 
 
-def encoded(response: Response, *, keep: bool, body: bool = True) -> bytes:
-    """An answer as it is sent."""
+def encoded_head(response: Response, *, keep: bool) -> bytes:
+    """The head of an answer as it is sent, with the empty line that ends it."""
     lines = [
         f"HTTP/1.1 {response.status} {_REASON[response.status]}",
         f"Date: {_http_date(int(time.time()))}",
@@ -191,8 +202,7 @@ def encoded(response: Response, *, keep: bool, body: bool = True) -> bytes:
         "Connection: keep-alive" if keep else "Connection: close",
         *(f"{name}: {value}" for name, value in response.headers.items()),
     ]
-    head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
-    return head + response.body if body else head
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
 
 
 @lru_cache(maxsize=2)

@@ -8,7 +8,7 @@ message is for a person.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rtmanager.domain.errors import ErrorCode, RuntimeManagerError
@@ -92,14 +92,18 @@ def success(content: object) -> Response:
     return Response(200, _json(content))
 
 
-def passed_on(text: str) -> Response:
+def passed_on(content: bytes) -> Response:
     """200 with what is JSON already."""
-    return Response(200, text.encode())
+    return Response(200, content)
 
 
-def listing(items: Iterable[str], next_cursor: str | None) -> Response:
+def listing(items: Sequence[bytes], next_cursor: str | None) -> Response:
     """200 with a page of items that are JSON already."""
-    return passed_on(f'{{"items":[{",".join(items)}],"next_cursor":{_JSON.encode(next_cursor)}}}')
+    # A large page is copied once: the memory for each further copy comes from the kernel.
+    parts = [*items] or [b""]
+    parts[0] = b'{"items":[' + parts[0]
+    parts[-1] += b'],"next_cursor":%s}' % _JSON.encode(next_cursor).encode()
+    return passed_on(b",".join(parts))
 
 
 def exposition(metrics: str) -> Response:

@@ -110,6 +110,8 @@ def _origin_form(method: str, target: str, headers: dict[str, str]) -> str:
     if theirs is None or not theirs[0] or ours is None or theirs[0] != ours[0]:
         raise invalid(f"request target {shown(target)}: expected the host that the header Host names")
     rest = target[absolute.end() :]
+    if not rest and method == "OPTIONS":  # of the whole server (RFC 9112, 3.2.4)
+        return "*"
     return rest if rest.startswith("/") else f"/{rest}"
 
 

@@ -334,13 +334,10 @@ class Poller:
         connection.waits = None
         instead = self._hand_on(connection, later)
         if instead is not None:
-            assert connection.request is not None
-            head_only = connection.request[0].method == "HEAD"
-            connection.request = None
-            self._refuse(connection, instead, body=not head_only)
+            self._refuse(connection, instead)
 
-    def _refuse(self, connection: Connection, response: Response, *, body: bool = True) -> None:
-        connection.refuse(response, body=body)
+    def _refuse(self, connection: Connection, response: Response) -> None:
+        connection.refuse(response)
         self._logger.debug("http request", extra={"status": response.status})
         self._go_on(connection)
 

@@ -36,6 +36,11 @@ class RequestReader:
         """Whether some of the next request has come."""
         return bool(self._buffer) or self._head is not None
 
+    @property
+    def is_head(self) -> bool:
+        """Whether the request that is being read, or was refused, has the method HEAD: no answer to it has a body."""
+        return self._head.method == "HEAD" if self._head is not None else self._buffer.startswith(b"HEAD ")
+
     def feed(self, data: bytes) -> None:
         """Add what was received."""
         self._buffer += data

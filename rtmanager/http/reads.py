@@ -70,7 +70,7 @@ class Reads:
         next_cursor = encode_log_cursor(page[-1][0]) if len(found) > limit else None
         return success({"items": [encode_logged(*row) for row in page], "next_cursor": next_cursor})
 
-    def _record(self, asked: Asked) -> str:
+    def _record(self, asked: Asked) -> bytes:
         """The game's record as JSON. Raises `Refused` when it has none."""
         record = self._records.get_as_json(checked_game_id(asked))
         if record is None:

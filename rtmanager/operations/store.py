@@ -76,11 +76,11 @@ class Records(Protocol):
         """Up to `limit` records in the order of their game ids, those after `after`."""
         ...
 
-    def get_as_json(self, game_id: str) -> str | None:
-        """As `get`, for one who only passes it on: the record as the contract has it ("REST")."""
+    def get_as_json(self, game_id: str) -> bytes | None:
+        """As `get`, for one who only passes it on: the record as the contract has it ("REST"), in UTF-8."""
         ...
 
-    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[str]:
+    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[bytes]:
         """As `page`, each in the same form."""
         ...
 

@@ -248,15 +248,15 @@ class MemoryRecords:
         return [record for record, _ in zip(fits, range(limit), strict=False)]
 
     @call
-    def get_as_json(self, game_id: str) -> str | None:
+    def get_as_json(self, game_id: str) -> bytes | None:
         """See the port."""
         record = self.get(game_id)
-        return record_json(record) if record else None
+        return record_json(record).encode() if record else None
 
     @call
-    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[str]:
+    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[bytes]:
         """See the port."""
-        return [record_json(each) for each in self.page(status=status, after=after, limit=limit)]
+        return [record_json(each).encode() for each in self.page(status=status, after=after, limit=limit)]
 
 
 class MemoryHistories:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import product
 from typing import Any, Protocol
 
 from rtmanager.domain.errors import ErrorCode
@@ -223,9 +224,20 @@ class RecordsContract(StoreContract):
             self.assertEqual(said, alone)
             self.assertEqual([list(each) for each in said], [list(each) for each in alone], "the order of the fields")
         for each in records:
-            text = self.store.records().get_as_json(each.game_id) or ""
+            text = self.store.records().get_as_json(each.game_id) or b""
             self.assertEqual(json.loads(text), json.loads(record_json(each)))
         self.assertIsNone(self.store.records().get_as_json("g4"))
+
+    def test_each_time_of_a_listed_record_is_its_own(self) -> None:
+        moments = [NOW, NOW + timedelta(microseconds=1), NOW - timedelta(days=400)]
+        times = list(product(moments, [None, *moments[:2]], [None, *moments[1:]], moments, moments[:2]))
+        names = ("started_at", "stopped_at", "removed_at", "last_op_at", "created_at")
+        for number, values in enumerate(times):
+            self.store.put_record(record(f"g{number:04}", Status.STOPPED, **dict(zip(names, values, strict=True))))
+        listed = self.store.records().page_as_json(status=None, after=None, limit=1000)
+        page = self.store.records().page(status=None, after=None, limit=1000)
+        self.assertEqual(len(listed), len(times))
+        self.assertEqual([json.loads(each) for each in listed], [json.loads(record_json(each)) for each in page])
 
 
 class QueueContract(StoreContract):

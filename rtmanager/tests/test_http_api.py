@@ -64,12 +64,12 @@ class StoredRecords:
         found = [self.by_id[game_id] for game_id in sorted(self.by_id) if after is None or game_id > after]
         return [record for record in found if status in (None, record.status)][:limit]
 
-    def get_as_json(self, game_id: str) -> str | None:
+    def get_as_json(self, game_id: str) -> bytes | None:
         record = self.get(game_id)
-        return record_json(record) if record else None
+        return record_json(record).encode() if record else None
 
-    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[str]:
-        return [record_json(each) for each in self.page(status=status, after=after, limit=limit)]
+    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[bytes]:
+        return [record_json(each).encode() for each in self.page(status=status, after=after, limit=limit)]
 
 
 class RecordedCalls:

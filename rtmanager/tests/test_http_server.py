@@ -17,9 +17,10 @@ from http.client import HTTPConnection, HTTPMessage, parse_headers
 from typing import Any, NamedTuple
 from unittest import mock
 
+from rtmanager.domain.errors import ErrorCode
 from rtmanager.http.limits import HttpLimits, LaneLimits
 from rtmanager.http.listening import listen
-from rtmanager.http.messages import Request, Response, success
+from rtmanager.http.messages import Request, Response, failure, success
 from rtmanager.http.reading import RequestReader
 from rtmanager.http.server import HttpServer
 from rtmanager.values import Address
@@ -219,6 +220,11 @@ class RequestsTest(ServerTestCase):
                 content = self.ask(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n").content
                 self.assertEqual((content["path"], content["query"]), (path, query))
 
+    def test_options_of_a_host_are_those_of_the_whole_server(self) -> None:
+        for target, path in ((b"*", "*"), (b"http://x", "*"), (b"http://x/", "/"), (b"http://x?", "/")):
+            with self.subTest(target=target):
+                self.assertEqual(self.ask(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n").content["path"], path)
+
     def test_an_empty_line_before_a_request_is_forgiven(self) -> None:
         client = self.client()
         client.send(b"\r\n" + GET + b"\r\n" + GET)
@@ -229,6 +235,66 @@ class RequestsTest(ServerTestCase):
         for byte in b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc":
             client.send(bytes([byte]))
         self.assertEqual(client.answer().content["body"], "abc")
+
+
+class HeadTest(ServerTestCase):
+    """No answer to HEAD has a body, whoever gives it: what follows its head would be taken for the next answer."""
+
+    def assert_head_alone(self, client: Client, status: int) -> None:
+        """The last answer on this connection."""
+        answer = client.answer(body=False)
+        self.assertEqual((answer.status, answer.headers["Connection"]), (status, "close"))
+        self.assertGreater(int(answer.headers["Content-Length"]), 0)
+        self.assertEqual(client.rest(), b"")
+
+    def test_answers_of_any_status_have_none_and_the_connection_goes_on(self) -> None:
+        self.serve(lambda request: failure(ErrorCode.INVALID_REQUEST, "no", status=int(request.path[1:])))
+        client = self.client()
+        for status in (200, 400, 403, 404, 405, 409, 413, 415, 421, 500, 503):
+            client.send(b"HEAD /%d HTTP/1.1\r\nHost: x\r\n\r\n" % status + GET.replace(b"a", b"400"))
+            self.assertEqual([client.answer(body=False).status, client.answer().status], [status, 400])
+
+    def test_refusals_of_http_itself_have_none(self) -> None:
+        self.serve()
+        head = b"HEAD /a HTTP/1.1\r\nHost: x\r\n"
+        chunked = head + b"Transfer-Encoding: chunked\r\n\r\n"
+        for request, status in (
+            (b"HEAD /a HTTP/1.1\r\n\r\n", 400),
+            (b"HEAD /a\r\n\r\n", 400),
+            (b"HEAD a HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+            (b"\r\n" + head + b"a b\r\n\r\n", 400),
+            (head + b"a: b\n", 400),
+            (head + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+            (chunked + b"x\r\n", 400),
+            (chunked + b"1\r\nab", 400),
+            (chunked + b"fffff\r\n", 413),
+            (head + b"Content-Length: 99999999\r\n\r\n", 413),
+            (head + b"Expect: tea\r\n\r\n", 417),
+            (head + b"a: b\r\n" * 200 + b"\r\n", 431),
+            (head + b"a: " + b"b" * 20_000, 431),
+            (head + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501),
+            (b"HEAD /a HTTP/2.0\r\n", 505),
+        ):
+            for before in (b"", GET):
+                with self.subTest(request=request[:80], before=before):
+                    client = self.client()
+                    client.send(before + request)
+                    if before:
+                        client.answer()
+                    self.assert_head_alone(client, status)
+
+    def test_a_request_that_is_late_has_none(self) -> None:
+        self.serve(limits=STRICT)
+        for request in (b"HEAD ", b"HEAD /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n"):
+            client = self.client()
+            client.send(request)
+            self.assert_head_alone(client, 408)
+
+    def test_a_request_for_which_there_is_no_worker_has_none(self) -> None:
+        self.serve(lanes={"all": LaneLimits(threads=1, queue=0)})
+        client = self.client()
+        client.send(b"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assert_head_alone(client, 503)
 
 
 class BodiesTest(ServerTestCase):

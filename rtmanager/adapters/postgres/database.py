@@ -175,7 +175,7 @@ class Database:
         """The rows of one statement that changes nothing, and so needs no transaction; `name` as above."""
         return self._read(name, lambda connection: connection.execute(statement, values).fetchall())
 
-    def read_texts(self, name: str, statement: bytes, values: Sequence[str]) -> list[str]:
+    def read_texts(self, name: str, statement: bytes, values: Sequence[str]) -> list[bytes]:
         """The same, by the shortest way: see `PooledConnection.texts`."""
         return self._read(name, lambda connection: connection.texts(statement, values))
 

@@ -76,8 +76,8 @@ class PooledConnection(psycopg.Connection[DictRow]):
             raise
         return made
 
-    def texts(self, statement: bytes, values: Sequence[str]) -> list[str]:
-        """The rows of a statement that has one column, a text that is not null; `$1` is the first value.
+    def texts(self, statement: bytes, values: Sequence[str]) -> list[bytes]:
+        """The rows of a statement that has one column, not null, as PostgreSQL writes them; `$1` is the first value.
 
         Raises `psycopg.Error`. The connection has to be outside of a transaction.
         """
@@ -87,7 +87,7 @@ class PooledConnection(psycopg.Connection[DictRow]):
             self._names.clear()
             return self._texts(statement, values)
 
-    def _texts(self, statement: bytes, values: Sequence[str]) -> list[str]:
+    def _texts(self, statement: bytes, values: Sequence[str]) -> list[bytes]:
         if self.closed:  # libpq would say nothing at all
             raise psycopg.OperationalError("the connection is closed")
         encoding = self.info.encoding
@@ -97,7 +97,7 @@ class PooledConnection(psycopg.Connection[DictRow]):
         result = self.pgconn.exec_prepared(name, [value.encode(encoding) for value in values], formats)
         if result.status != ExecStatus.TUPLES_OK:
             raise error_from_result(result, encoding)
-        return [(result.get_value(row, 0) or b"").decode(encoding) for row in range(result.ntuples)]
+        return [result.get_value(row, 0) or b"" for row in range(result.ntuples)]
 
     def _prepare(self, statement: bytes, encoding: str) -> bytes:
         name = b"rtmanager_%d_%d" % (self._number, len(self._names))

@@ -21,7 +21,7 @@ class PostgresRecords:
         rows = self._database.read("record", SQL["get_record"], {"game_id": game_id})
         return read_record(rows[0]) if rows else None
 
-    def get_as_json(self, game_id: str) -> str | None:
+    def get_as_json(self, game_id: str) -> bytes | None:
         """See the port."""
         rows = self._database.read_texts("record", SQL["get_record_as_json"], [game_id])
         return rows[0] if rows else None
@@ -36,7 +36,7 @@ class PostgresRecords:
         values = {"status": status, "after": after or "", "limit": limit}
         return [read_record(row) for row in self._database.read("records", SQL["list_records"], values)]
 
-    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[str]:
+    def page_as_json(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[bytes]:
         """See the port."""
         return self._database.read_texts(
             "records", SQL["list_records_as_json"], [status or "", after or "", str(limit)]

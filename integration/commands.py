@@ -1,27 +1,23 @@
 """Running the program's commands as a person does: each in a process that ends by itself."""
 
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness import RuntimeTestCase
+from harness.fixtures import manager
 
 #: None of the commands waits for anything that takes longer.
 LIMIT_S = 60
 
 
-#: Where an interpreter that is not of an environment of its own finds the packages.
-PYTHON = {name: value for name, value in os.environ.items() if name == "PYTHONPATH"}
-
-
 class CommandTestCase(RuntimeTestCase):
     def command(self, command: str, environment: dict[str, str]) -> tuple[int, str]:
-        """Run a command that has to end by itself, with no other environment than this; exit code and output."""
+        """Run a command that has to end by itself, with no other settings than these; exit code and output."""
         ended = subprocess.run(
             [sys.executable, "-m", "rtmanager", command],
-            env={**PYTHON, "PATH": os.environ["PATH"], **environment},
+            env=manager.whole_environment(environment),
             cwd=Path(__file__).parents[1],
             capture_output=True,
             text=True,

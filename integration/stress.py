@@ -6,7 +6,6 @@ Nobody else may use the daemon meanwhile.
 """
 
 import argparse
-import os
 import random
 import re
 import subprocess
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import daemon
+from harness.runs import runner
 from integration.shuffled import SEEDS
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +54,7 @@ def start(seed: int, temporary: Path) -> Run:
     """Start the suite in the order of `seed`."""
     process = subprocess.Popen(
         [sys.executable, "-m", "integration.shuffled", str(seed)],
-        env={**os.environ, "RTM_INTEGRATION": "require", "TMPDIR": str(temporary)},
+        env=runner.child_environment({"RTM_INTEGRATION": "require", "TMPDIR": str(temporary)}),
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

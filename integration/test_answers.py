@@ -93,6 +93,8 @@ TRIGGERS = {
     "operations": (
         "BEFORE UPDATE ON rtmanager.operations FOR EACH ROW WHEN (NEW.state = 'done' AND NEW.game_id LIKE 'refused%')"
     ),
+    "runtime_records": "BEFORE UPDATE ON rtmanager.runtime_records FOR EACH ROW",
+    "watch_turns": "BEFORE INSERT OR UPDATE ON rtmanager.watch_turns FOR EACH ROW",
     "queue": "BEFORE INSERT ON rtmanager.operations FOR EACH ROW WHEN (NEW.game_id LIKE 'refused%')",
 }
 
@@ -143,6 +145,31 @@ class Refusing(RuntimeTestCase):
         [letter] = self.wait_until("the letter", lambda: self.entries("runtime:dead_letters"))
         self.assertIn("somebody added a rule", letter["reason"])
         self.assertIn("the trigger refuse on rtmanager.operations", self.readiness())
+        self.mend()
+        self.wait_until_ready()
+
+    def test_a_game_that_is_refused_in_each_pass_is_listed_and_the_service_is_ready(self) -> None:
+        self.start_runtime(RECONCILE_INTERVAL="200ms")
+        container = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
+        self.refuse("runtime_records")
+        self.docker.kill(container)
+        listed = f'rtmanager_failing_games{{work="attention",game_id="{self.game_id}"}} '
+        self.wait_until("the game to be listed", lambda: listed in web.text(f"{self.base_url}/metrics"))
+        self.assertIn("'status': 'ready'", self.readiness())
+        self.assertIn("somebody added a rule", self.log.read_text())
+        self.assertEqual(self.log.read_text().count("work on a game failed"), 1)
+        self.mend()
+        self.wait_until("the record", lambda: self.record()["status"] == "stopped")
+        self.wait_until("it to be listed no more", lambda: listed not in web.text(f"{self.base_url}/metrics"))
+
+    def test_a_worker_that_is_refused_in_each_step_is_named_and_counted_until_it_works(self) -> None:
+        self.start_runtime(PROBE_INTERVAL="200ms")
+        self.refuse("watch_turns")
+        said = ("worker probe: is refused by postgres since", "somebody added a rule")
+        self.wait_until("the worker to be named", lambda: all(each in self.readiness() for each in said))
+        counted = 'rtmanager_worker_failures_total{worker="probe"} '
+        [line] = [each for each in web.text(f"{self.base_url}/metrics").splitlines() if each.startswith(counted)]
+        self.assertGreaterEqual(int(line.removeprefix(counted)), 3)
         self.mend()
         self.wait_until_ready()
 

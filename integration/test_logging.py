@@ -158,7 +158,7 @@ class NobodyReads(LogTestCase):
 
     def test_commands_keep_their_exit_code(self) -> None:
         run = " ".join(COMMAND)
-        good = {**os.environ, **self.environment()}
+        good = manager.whole_environment(self.environment())
         bad = {**good, "RTMANAGER_DOCKER_NETWORK": "no-such-network"}
         wrong = {**good, "RTMANAGER_PROBE_INTERVAL": "soon"}
         nowhere = {**good, "RTMANAGER_GAME_STATE_ROOT": "/nowhere/é"}

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import faults, start_redis, start_services
+from harness import faults, start_redis, start_services, web
 from harness.cases.runtime import RESULT_TIMEOUT_S
 from integration import gate
 from integration.failing import FailingRedisTestCase
@@ -35,6 +35,8 @@ class Emptied(FailingRedisTestCase):
         self.redis.set(RESULTS, "no stream")
         waits = self.ask("waits")
         self.wait_until_said("redis refuses an output stream", RESULTS)
+        self.wait_until_readyz_says("redis: it refuses the output stream", RESULTS)
+        self.assertRegex(web.text(f"{self.base_url}/metrics"), 'worker_failures_total{worker="outbox"} [1-9]')
 
         self.redis.flushall()
 
@@ -135,7 +137,7 @@ class Streams(FailingRedisTestCase):
         self.add_start_job()
         self.wait_until_said("dependency does not answer", "worker=ingest", "WRONGTYPE")
 
-        self.wait_until_readyz_says("redis", STOP_JOBS)
+        self.wait_until_readyz_says("redis", STOP_JOBS, "worker ingest: is refused by redis since")
         self.wait_for_answers(self.game_id)
         self.post("stop", {"reason": "finished"})
         self.redis.delete(STOP_JOBS)

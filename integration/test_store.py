@@ -244,13 +244,13 @@ class OddRowsTest(InPostgres):
         try:
             claimed = [each for _ in range(3) for each in queue.claim(2)]
             self.assertEqual(sorted(each.game_id for each in claimed), ["g0", "g1", "g3", "g4", "g5"])
-            self.assertIn("odd", str(queue.refused_claim))
+            self.assertIn("odd", str(queue.refused["claim"]))
             self.assertEqual(len(queue.heartbeat(claimed)), 5)
         finally:
             with self.database.transaction("test") as connection:
                 connection.execute(b"ALTER TABLE operations DROP CONSTRAINT odd")
         self.assertEqual([each.game_id for each in queue.claim(9)], ["g2"])
-        self.assertIsNone(queue.refused_claim)
+        self.assertEqual(queue.refused, {})
 
     def test_a_running_row_that_the_store_refuses_costs_no_other_its_claim(self) -> None:
         store = self.make()
@@ -270,9 +270,12 @@ class OddRowsTest(InPostgres):
                 connection.execute(b"UPDATE operations SET heartbeat_at = '2026-01-01' WHERE game_id <> 'g2'")
             found = queue.reclaim_orphans([])
             self.assertEqual(sorted(each.game_id for each in found), ["g1", "g3"])
+            self.assertIn("odd", str(queue.refused["reclaim"]))
         finally:
             with self.database.transaction("test") as connection:
                 connection.execute(b"ALTER TABLE operations DROP CONSTRAINT odd")
+        self.assertEqual([each.game_id for each in queue.reclaim_orphans([])], ["g2"])
+        self.assertEqual(queue.refused, {})
 
     def test_a_moment_that_python_cannot_hold_hides_no_record(self) -> None:
         store = self.make()

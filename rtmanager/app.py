@@ -16,7 +16,7 @@ from types import TracebackType
 import psycopg
 
 from rtmanager.adapters.lobby import LobbyDiagnostics
-from rtmanager.adapters.postgres.database import new_owner
+from rtmanager.adapters.postgres.database import Database, new_owner
 from rtmanager.adapters.postgres.histories import PostgresHistories
 from rtmanager.adapters.postgres.inbox import PostgresInbox
 from rtmanager.adapters.postgres.migrate import migrate
@@ -35,6 +35,7 @@ from rtmanager.operations.calls import Calls
 from rtmanager.operations.completions import Completions
 from rtmanager.operations.executor import Executor
 from rtmanager.operations.operator import Operator
+from rtmanager.operations.store import StoreRefused
 from rtmanager.operations.tools import EngineSettings, Tools
 from rtmanager.operations.troubles import Kind
 from rtmanager.operations.wake import Wake
@@ -149,9 +150,22 @@ def _workers(metrics: Metrics, logger: logging.Logger) -> Workers:
         lambda: dropped(logger),
     )
     failures = metrics.counter(
-        "rtmanager_worker_failures_total", "Failures of a worker by a defect, not by a dependency.", "worker"
+        "rtmanager_worker_failures_total", "Failures of a worker: defects and final answers, not silence.", "worker"
     )
     return Workers(logger, lambda worker, by: failures.inc(worker, by=by))
+
+
+class _Store:
+    """The adapters of PostgreSQL, which share one database."""
+
+    def __init__(self, config: Config, database: Database, refused: Callable[[str, StoreRefused], object]) -> None:
+        self.owner = new_owner()
+        self.presence = Presence(database, self.owner)
+        self.queue = PostgresQueue(database, owner=self.owner, lease_s=config.game_lease_ttl_s, refused=refused)
+        self.records = PostgresRecords(database)
+        self.histories = PostgresHistories(database)
+        self.outbox = PostgresOutbox(database)
+        self.inbox = PostgresInbox(database, config.streams)
 
 
 class _Service:
@@ -168,30 +182,20 @@ class _Service:
         self._streams = parts.streams
         self._docker = parts.docker
         self._state_directories = parts.state_directories
-        database = parts.database
-        owner = new_owner()
-        self._presence = Presence(database, owner)
-        self._queue = PostgresQueue(database, owner=owner, lease_s=config.game_lease_ttl_s)
-        self._records = PostgresRecords(database)
-        self._histories = PostgresHistories(database)
-        self._outbox = PostgresOutbox(database)
-        self._inbox = PostgresInbox(database, config.streams)
+        self._store = _Store(config, parts.database, self._operation_refused)
+        self._relay = Relay(
+            self._store.outbox,
+            self._streams,
+            logger,
+            intents_per_minute=config.intents_per_minute,
+            refused=lambda _: workers.count("outbox"),
+        )
         self._lobby = LobbyDiagnostics(config.lobby_base_url, config.lobby_timeout_s, logger)
         self._completions = Completions()
         self._due = Wake()
         self._told = Wake()
-        self._executor = Executor(
-            self._queue,
-            Operator(self._records, self._tools()),
-            self._completions,
-            slots=config.max_parallel_operations,
-            wake=self._due,
-            told=self._told,
-            logger=logger,
-            defect=lambda _: workers.count("operation"),
-            deferral_limit_s=config.deferral_limit_s,
-        )
-        self._calls = Calls(self._queue, self._completions, wake=self._due, require=parts.streams.require)
+        self._executor = self._make_executor()
+        self._calls = Calls(self._store.queue, self._completions, wake=self._due, require=parts.streams.require)
         self._stuck = metrics.gauge(
             "rtmanager_stuck_operations",
             "Operations that are retried, get no further, and need a person.",
@@ -202,8 +206,8 @@ class _Service:
         self._watch = Watch(
             config,
             parts,
-            self._queue,
-            owner=owner,
+            self._store.queue,
+            owner=self._store.owner,
             works_on=self._executor.works_on,
             queued=self._due.set,
             written=self._told.set,
@@ -211,33 +215,23 @@ class _Service:
             workers=workers,
             logger=logger,
         )
-        checks: dict[str, Callable[[], object]] = {
-            check.name: check.still or check.ask for check in parts.checks() if check.name in READY
-        }
         self._loops: list[Loop] = []
-        workers.watch("postgres-watch", lambda: database.lost_its_watch)
-        # Not among the workers: a check that fails is itself a reason not to be ready, until it fails no more.
-        readiness = WorkerStatus("readiness", logger, counted=workers.count)
-        self._readiness = Readiness(
-            {**checks, "reconcile": self._watch.reconciler.check_finished},
-            self._met,
-            defect=lambda error: readiness.failed(error, message="readiness check failed by a defect"),
-        )
+        workers.watch("postgres-watch", lambda: parts.database.lost_its_watch)
+        self._readiness = self._make_readiness(parts)
 
     def start(self, stack: ExitStack) -> HttpServer:
         """Start every part; `stack` then knows how to stop it."""
-        self._streams.use_deployment(self._outbox.deployment_id())
+        self._streams.use_deployment(self._store.outbox.deployment_id())
         self._lobby.start()
         stack.callback(self._lobby.close)
         stack.callback(self._readiness.close)
         stack.callback(self._executor.join)
         # From here on nothing needs Docker: calls that still wait for it end, and with them their threads.
         stack.callback(self._docker.close)
-        stack.callback(self._presence.close)
+        stack.callback(self._store.presence.close)
         self._start_loop(stack, self._lease_loop())
-        relay = Relay(self._outbox, self._streams, self._logger, intents_per_minute=self._config.intents_per_minute)
-        stack.callback(self._last_messages, relay)
-        self._start_loop(stack, self._loop("outbox", relay.step, wake=self._told))
+        stack.callback(self._last_messages)
+        self._start_loop(stack, self._loop("outbox", self._relay.step, wake=self._told))
         http = self._http_server()
         http.start()  # before anything is claimed: an address in use is found out first
         stack.callback(http.stop, HTTP_DRAIN_S)
@@ -251,6 +245,31 @@ class _Service:
         self._watch.work(stack)
         stack.callback(self._calls.refuse)
         return http
+
+    def _make_executor(self) -> Executor:
+        return Executor(
+            self._store.queue,
+            Operator(self._store.records, self._tools()),
+            self._completions,
+            slots=self._config.max_parallel_operations,
+            wake=self._due,
+            told=self._told,
+            logger=self._logger,
+            defect=lambda _: self._workers.count("operation"),
+            deferral_limit_s=self._config.deferral_limit_s,
+        )
+
+    def _make_readiness(self, parts: Dependencies) -> Readiness:
+        checks: dict[str, Callable[[], object]] = {
+            check.name: check.still or check.ask for check in parts.checks() if check.name in READY
+        }
+        # Not among the workers: a check that fails is itself a reason not to be ready, until it fails no more.
+        status = WorkerStatus("readiness", self._logger, counted=self._workers.count)
+        return Readiness(
+            {**checks, "reconcile": self._watch.reconciler.check_finished},
+            self._met,
+            defect=lambda error: status.failed(error, message="readiness check failed by a defect"),
+        )
 
     def _tools(self) -> Tools:
         config = self._config
@@ -269,7 +288,7 @@ class _Service:
             state_directories=self._state_directories,
             settings=settings,
             clock=lambda: datetime.now(UTC),
-            owns=lambda operation: bool(self._queue.heartbeat([operation])),
+            owns=lambda operation: bool(self._store.queue.heartbeat([operation])),
             ask_lobby=self._lobby.ask,
             logger=self._logger,
         )
@@ -277,8 +296,8 @@ class _Service:
     def _http_server(self) -> HttpServer:
         api = Api(
             calls=self._calls,
-            records=self._records,
-            histories=self._histories,
+            records=self._store.records,
+            histories=self._store.histories,
             readiness=self._readiness,
             metrics=self._metrics,
             defect=lambda: self._workers.count("http"),
@@ -291,8 +310,8 @@ class _Service:
 
     def _lease_loop(self) -> Loop:
         keeper = lease.LeaseKeeper(
-            self._queue,
-            self._presence,
+            self._store.queue,
+            self._store.presence,
             live=self._executor.live,
             waiting=self._executor.waiting,
             lease_s=self._config.game_lease_ttl_s,
@@ -303,7 +322,9 @@ class _Service:
         return Loop("lease", keeper.step, period_s=lease.PERIOD_S, logger=self._logger, status=status)
 
     def _ingest_loop(self) -> Loop:
-        ingest = Ingest(self._streams, self._inbox, self._config.streams, accepted=self._due.set, logger=self._logger)
+        ingest = Ingest(
+            self._streams, self._store.inbox, self._config.streams, accepted=self._due.set, logger=self._logger
+        )
         return Loop(
             "ingest",
             ingest.step,
@@ -319,13 +340,20 @@ class _Service:
     def _status(self, name: str) -> WorkerStatus:
         return self._workers.status(name, stuck_s=max(STUCK_S, STUCK_SILENCES * self._config.silence_timeout_s))
 
+    def _operation_refused(self, call: str, error: StoreRefused) -> None:
+        """Count and log what the store refuses of one operation; the step goes on with the others."""
+        worker = "executor" if call == "claim" else "lease"
+        self._workers.status(worker).failed(error, message="the store refuses an operation, the others go on")
+
     def _met(self) -> dict[str, str]:
-        """What keeps a worker from its work just now, by dependency, or by worker when it is a defect."""
+        """What keeps a worker from its work just now, by dependency, and each worker that fails, by its name."""
         met = [*self._watch.away(), *(loop.away for loop in self._loops if loop.away is not None)]
         away = {error.dependency: str(error) for error in met}
         refused = [each for each in self._executor.troubles.now().values() if each.kind is Kind.STORE_REFUSES]
-        if self._queue.refused_claim is not None:
-            away.setdefault("postgres", str(self._queue.refused_claim))
+        for error in self._store.queue.refused.copy().values():
+            away.setdefault("postgres", str(error))
+        for stream, why in self._relay.refused.items():
+            away.setdefault("redis", f"it refuses the output stream {stream}: {why}")
         if refused:
             away.setdefault("postgres", f"operation {refused[0].operation_id} cannot be ended: {refused[0].why}")
         return {**self._workers.problems(), **away}
@@ -340,11 +368,11 @@ class _Service:
         loop.start()
         stack.callback(loop.close)
 
-    def _last_messages(self, relay: Relay) -> None:
+    def _last_messages(self) -> None:
         """What the last operations promised should leave with this instance, not wait for the next."""
         until = monotonic() + LAST_MESSAGES_S
         try:
-            while relay.step() and monotonic() < until:
+            while self._relay.step() and monotonic() < until:
                 pass
         except DependencyError as error:
             self._logger.warning("messages stay in the outbox", extra={"error": str(error)})

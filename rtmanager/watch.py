@@ -53,6 +53,40 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+class _WatchMetrics:
+    """The metrics of the watch."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.findings = metrics.counter(
+            "rtmanager_findings_total", "What was found out about games, by event.", "event"
+        )
+        self.game_failures = metrics.counter(
+            "rtmanager_game_failures_total", "Work on a single game that failed while the others went on.", "work"
+        )
+        self._failing = metrics.gauge(
+            "rtmanager_failing_games",
+            "Games on which work fails repeatedly: failures in a row.",
+            "work",
+            "game_id",
+        )
+        self._strays = metrics.gauge(
+            "rtmanager_stray_containers",
+            "Containers that disagree with the records and are left alone.",
+            "game_id",
+            "container_id",
+            "reason",
+        )
+
+    def render(self, strays: Strays, failures: GameFailures) -> str:
+        """All metrics of the service as text, the gauges of the watch with their present values."""
+        self._strays.replace(
+            {(stray.game_id, stray.container_id[:12], stray.reason): 1 for stray in strays.known.values()}
+        )
+        self._failing.replace(failures.failing())
+        return self._metrics.render()
+
+
 class Watch:
     """`begin`, then `work`; each leaves on the stack how it is stopped."""
 
@@ -83,39 +117,17 @@ class Watch:
         self._records = PostgresRecords(parts.database)
         self._findings = PostgresFindings(parts.database, owner)
         self._missed = Wake()
-        self._told = metrics.counter("rtmanager_findings_total", "What was found out about games, by event.", "event")
         self._strays = Strays(logger)
-        self._stray_gauge = metrics.gauge(
-            "rtmanager_stray_containers",
-            "Containers that disagree with the records and are left alone.",
-            "game_id",
-            "container_id",
-            "reason",
-        )
-        self._metrics = metrics
-        failures = metrics.counter(
-            "rtmanager_game_failures_total", "Work on a single game that failed while the others went on.", "work"
-        )
+        self._metrics = _WatchMetrics(metrics)
         # Attention has no pass: its work on games is all that it does.
         self._failures = GameFailures(
-            logger, failures.inc, lambda work: workers.status(work) if work == ATTENTION else workers.of_games(work)
+            logger,
+            self._metrics.game_failures.inc,
+            lambda work: workers.status(work) if work == ATTENTION else workers.of_games(work),
         )
         house = House(config.docker_network, parts.state_directories.path_of)
-        settler = Settler(
-            records=self._records,
-            findings=self._findings,
-            runtime=self._runtime,
-            house=house,
-            strays=self._strays,
-            clock=_now,
-            written=self._written,
-            later=self._look_later,
-            logger=logger,
-            restarts=_restart_policy(config),
-            works_on=works_on,
-        )
         self._attention = Attention(
-            settler.settle,
+            self._settler(house, works_on).settle,
             logger=logger,
             failures=self._failures,
             status=workers.status(ATTENTION, stuck_s=LOOK_STUCK_S),
@@ -168,15 +180,27 @@ class Watch:
 
     def metrics(self) -> str:
         """All metrics as text, with what is true just now."""
-        self._stray_gauge.replace(
-            {(stray.game_id, stray.container_id[:12], stray.reason): 1 for stray in self._strays.known.values()}
-        )
-        return self._metrics.render()
+        return self._metrics.render(self._strays, self._failures)
 
     def _written(self, finding: Finding) -> None:
         for event in finding.health:
-            self._told.inc(event.event_type.value)
+            self._metrics.findings.inc(event.event_type.value)
         self._messages_due()
+
+    def _settler(self, house: House, works_on: Callable[[str], bool]) -> Settler:
+        return Settler(
+            records=self._records,
+            findings=self._findings,
+            runtime=self._runtime,
+            house=house,
+            strays=self._strays,
+            clock=_now,
+            written=self._written,
+            later=self._look_later,
+            logger=self._logger,
+            restarts=_restart_policy(self._config),
+            works_on=works_on,
+        )
 
     def _look_later(self, game_id: str, hint: Hint, delay_s: float) -> None:
         self._attention.look(game_id, hint, delay_s=delay_s)

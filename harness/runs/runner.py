@@ -82,6 +82,16 @@ class Runner:
         return started != self.start_time and not (started is None and _is_hidden(self.pid))
 
 
+def child_environment(changes: Mapping[str, str] | None = None, *, without: tuple[str, ...] = ()) -> dict[str, str]:
+    """The environment of a process that this one starts: its own with `changes`, marked as this run's.
+
+    Variables that begin with one of `without` are left out. What else is left out may be what the child's Python
+    needs: PATH, HOME, TMPDIR, PYTHONPATH, PYTHONHOME, LD_LIBRARY_PATH.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(without)}
+    return {**inherited, **(changes or {}), **current().environment()}
+
+
 def keeps() -> bool:
     """Whether this run leaves what it made."""
     return os.environ.get(KEEP_VARIABLE) == "1"

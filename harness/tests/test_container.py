@@ -60,6 +60,7 @@ class ContainerTest(unittest.TestCase):
     def test_environment_user_mount_tmpfs_and_labels_reach_the_container(self) -> None:
         directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
         (directory / "file").write_text("from the host")
+        (directory / "file").chmod(0o644)
         directory.chmod(0o755)
         started = self.start(
             'echo "$GREETING" "$(id -u)" "$(cat /mounted/file)"; echo > /scratch/x && echo written; sleep 60',

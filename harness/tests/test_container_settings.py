@@ -48,6 +48,7 @@ class SettingsTest(unittest.TestCase):
         self.addCleanup(made.remove)
         folder = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="a:b c")))
         (folder / "file").write_text("from the host")
+        (folder / "file").chmod(0o644)
         folder.chmod(0o755)
         started = self.start(
             "cat /mounted/file && test -d /scratch && test -d /elsewhere",

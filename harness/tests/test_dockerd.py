@@ -13,7 +13,7 @@ from harness import daemon, images
 from harness.errors import HarnessError, ImageUnavailable, WaitFailed
 from harness.fixtures import dockerd
 from harness.fixtures.container import HTTP_NOT_YET, Container, http_ok
-from harness.runs import flag
+from harness.runs import flag, runner
 from harness.runs.runner import process_start_time
 from harness.runs.sweep import sweep
 from harness.waiting import wait_until
@@ -89,9 +89,8 @@ def inside(pid: int, cgroup: str) -> dict[int, int]:
 def ip(*arguments: str) -> list[str]:
     """The lines that iproute2 answers."""
     command = ["ip", *arguments]
-    return subprocess.run(
-        command, env={"PATH": dockerd.needs.search_path()}, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+    environment = runner.child_environment({"PATH": dockerd.needs.search_path()})
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def to_daemons() -> list[str]:

@@ -1,13 +1,70 @@
 """A runner is told from every other, dead or alive; when in doubt it is alive."""
 
+import ast
+import json
 import os
 import subprocess
 import sys
 import unittest
 from dataclasses import replace
+from pathlib import Path
 from unittest import mock
 
 from harness.runs import runner
+
+ROOT = Path(__file__).parents[2]
+#: What gives a child process its environment.
+GIVERS = {"child_environment", "whole_environment", "environment"}
+
+
+class ChildrenTest(unittest.TestCase):
+    def test_a_child_has_all_variables_but_those_that_are_left_out(self) -> None:
+        with mock.patch.dict(os.environ, {"HOME": "/h", "LD_LIBRARY_PATH": "/l", "SHOP_A": "1", "SHOP": "2"}):
+            made = runner.child_environment({"HOME": "/other"}, without=("SHOP_",))
+        self.assertEqual((made["HOME"], made["LD_LIBRARY_PATH"], made["SHOP"]), ("/other", "/l", "2"))
+        self.assertNotIn("SHOP_A", made)
+        self.assertEqual(json.loads(made[runner.PROCESS_VARIABLE]), runner.current().labels())
+
+    def test_no_process_is_started_with_an_environment_of_its_own_making(self) -> None:
+        found = []
+        for folder in ("harness", "integration", "bench", "reliability"):
+            for file in sorted((ROOT / folder).rglob("*.py")):
+                # What the machine is set up with outlives this run, so it must not be marked as the run's.
+                if not {"tests", "machine"} & set(file.parts):
+                    found += [f"{file.relative_to(ROOT)}:{line}" for line in odd_environments(file.read_text())]
+        self.assertEqual(found, [])
+
+    def test_one_that_does_is_found(self) -> None:
+        odd = 'subprocess.run([], env={"PATH": path})\nPopen([], env=os.environ)\nrun([], env=made)\n'
+        self.assertEqual(odd_environments(odd), [1, 2, 3])
+        self.assertEqual(odd_environments("made = runner.child_environment()\nrun([], env=made)\nPopen([])\n"), [])
+
+
+def odd_environments(source: str) -> list[int]:
+    """The lines of calls that start a process with an environment that is not from one of `GIVERS`."""
+    tree = ast.parse(source)
+    given = {
+        target.id
+        for each in ast.walk(tree)
+        if isinstance(each, ast.Assign) and _is_given(each.value)
+        for target in each.targets
+        if isinstance(target, ast.Name)
+    }
+    starts = {"run", "Popen", "check_output", "check_call", "call"}
+    odd = []
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and _name(call.func) in starts:
+            values = [each.value for each in call.keywords if each.arg == "env"]
+            odd += [call.lineno for value in values if not _is_given(value) and _name(value) not in given]
+    return odd
+
+
+def _is_given(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and _name(value.func) in GIVERS
+
+
+def _name(value: ast.expr) -> str:
+    return value.id if isinstance(value, ast.Name) else value.attr if isinstance(value, ast.Attribute) else ""
 
 
 class RunnerTest(unittest.TestCase):

@@ -5,7 +5,7 @@ import tempfile
 import unittest
 from unittest import mock
 
-from harness.fixtures import stateroot
+from harness.fixtures import certificates, stateroot
 from harness.runs import runner
 
 
@@ -42,6 +42,13 @@ class StateRootTest(unittest.TestCase):
         root = stateroot.create()
         for directory in (root.directory, root.games, root.logs):
             self.assertEqual(directory.stat().st_mode & 0o777, 0o755)
+
+    def test_nor_certificates_to_servers(self) -> None:
+        self.addCleanup(os.umask, os.umask(0o077))
+        with certificates.create() as authority:
+            server = authority.issue("server", hosts=("127.0.0.1",))
+            modes = {each.stat().st_mode & 0o777 for each in (authority.ca, server.cert, server.key)}
+            self.assertEqual((authority.directory.stat().st_mode & 0o777, modes), (0o755, {0o644}))
 
     def test_two_of_one_name_are_two(self) -> None:
         self.assertNotEqual(stateroot.create("a").directory, stateroot.create("a").directory)

@@ -70,8 +70,11 @@ def copied() -> Iterator[Path]:
 
 def environment(folder: Path) -> Mapping[str, str]:
     """For a process that runs in the copy."""
-    inherited = {name: value for name, value in os.environ.items() if name not in _DROPPED}
-    return {**inherited, "RTM_INTEGRATION": "require", "RTM_IT_STATE_DIR": str(folder / "state")}
+    elsewhere = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each and Path(each) != ROOT]
+    changes = {"RTM_INTEGRATION": "require", "RTM_IT_STATE_DIR": str(folder / "state")}
+    if elsewhere:
+        changes["PYTHONPATH"] = os.pathsep.join(elsewhere)
+    return runner.child_environment(changes, without=_DROPPED)
 
 
 def left_by(run: str) -> list[str]:

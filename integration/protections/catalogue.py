@@ -22,6 +22,7 @@ _TOLD_LATER = """\
 _TURN = """\
         with self._outbox.turn() as turn:
             if turn is None:
+                self._report({})  # whoever has it reports
                 return False
 """
 _FORGET_FIRST = """\

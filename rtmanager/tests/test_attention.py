@@ -6,12 +6,13 @@ import threading
 import unittest
 from unittest import mock
 
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import ErrorCode, FinalAnswer, TemporaryAnswer, Unavailable
 from rtmanager.domain.health import HealthSource
 from rtmanager.tests.making import Heard
 from rtmanager.tests.operating import PATIENCE_S, wait_until
 from rtmanager.workers import attention as attention_module
 from rtmanager.workers.attention import Attention, Hint
+from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.status import WorkerStatus
 
 
@@ -46,7 +47,10 @@ class AttentionTest(unittest.TestCase):
         self.looks = Looks()
         self.heard = Heard()
         self.status = WorkerStatus("attention", self.heard.logger)
-        self.attention = Attention(self.looks.settle, logger=self.heard.logger, threads=4, status=self.status)
+        self.failures = GameFailures(self.heard.logger, status=lambda _: self.status)
+        self.attention = Attention(
+            self.looks.settle, logger=self.heard.logger, failures=self.failures, threads=4, status=self.status
+        )
         self.attention.start()
         self.addCleanup(self.attention.close)
 
@@ -82,6 +86,26 @@ class AttentionTest(unittest.TestCase):
         wait_until(lambda: "4 times in a row" in self.status.problem())
         self.attention.look("well")
         wait_until(lambda: not self.status.problem())
+
+    def test_a_game_that_is_refused_in_each_pass_is_listed_as_failing_and_no_reason_to_be_not_ready(self) -> None:
+        self.looks.answers["g1"] = [FinalAnswer("postgres", "a rule")] * 100
+        for number in range(1, 4):
+            self.attention.look("g1")
+            wait_until(lambda: len(self.looks.seen) == 4 * number)  # noqa: B023 - used at once
+            self.assertTrue(self.attention.wait_until_looked(PATIENCE_S))
+        self.assertEqual(self.failures.failing(), {("attention", "g1"): 3})
+        self.assertEqual(self.status.problem(), "")
+        self.looks.answers.clear()
+        self.attention.look("g1")
+        wait_until(lambda: not self.failures.failing())
+
+    def test_a_game_with_a_temporary_answer_for_ever_is_listed_as_failing(self) -> None:
+        busy = TemporaryAnswer("docker", "try again", answer="busy", code=ErrorCode.CONTAINER_START_FAILED)
+        self.looks.answers["g1"] = [busy] * 500
+        self.enterContext(mock.patch.object(attention_module, "LONGEST_PAUSE_S", 0.001))
+        self.attention.look("g1")
+        wait_until(lambda: ("attention", "g1") in self.failures.failing())
+        self.assertGreater(len(self.looks.seen), 3 * attention_module.TRIES_UNTIL_TOLD)
 
     def test_a_game_that_takes_long_delays_no_other(self) -> None:
         self.hold("stuck")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import unittest
 
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import ErrorCode, TemporaryAnswer, Unavailable
 from rtmanager.operations.store import StoreRefused
 from rtmanager.tests.making import Heard
 from rtmanager.workers import failures as failures_module
-from rtmanager.workers.failures import GameFailures
+from rtmanager.workers.failures import ALL_GAMES, GameFailures
 from rtmanager.workers.status import Workers
 
 
@@ -29,13 +29,11 @@ class GameFailuresTest(unittest.TestCase):
             self.failing(error)
         self.failing(ValueError("b"), "g2")
         self.assertEqual((len(self.heard.messages), len(self.counted)), (3, 5))
-        self.assertEqual(self.failures.failing(), 2)
         self.assertEqual({record.levelname for record in self.heard.records}, {"ERROR"})
 
     def test_what_worked_and_fails_again_is_logged_again(self) -> None:
         self.failing(ValueError("a"))
         self.assertEqual(self.failures.guarded("probe", "g1", lambda: 5), 5)
-        self.assertEqual(self.failures.failing(), 0)
         self.failing(ValueError("a"))
         self.assertEqual(len(self.heard.messages), 2)
 
@@ -55,8 +53,57 @@ class GameFailuresTest(unittest.TestCase):
         self.assertLess(len(vars(record)["error"]) + len(vars(record)["game_id"]), 2000)
         self.assertNotIn("\0", vars(record)["error"])
         for number in range(failures_module.MOST + 5):
-            self.failures.report("probe", f"g{number}", StoreRefused("x"))
-        self.assertEqual(self.failures.failing(), failures_module.MOST)
+            for _ in range(3):
+                self.failures.report("probe", f"g{number}", StoreRefused("x"))
+        self.assertEqual(len(self.failures.failing()), failures_module.MOST_LISTED)
+        self.assertEqual(len(self.failures._known), failures_module.MOST)
+        for number in range(100):
+            self.failing(StoreRefused(f"at {number:#x}"), "odd")
+        self.assertEqual(len([each for each in self.heard.records if vars(each)["game_id"] == "odd"]), 5)
+
+
+class RepeatedTest(unittest.TestCase):
+    """A single game that fails again and again."""
+
+    def setUp(self) -> None:
+        self.heard = Heard()
+        self.now = 1000.0
+        self.failures = GameFailures(self.heard.logger, clock=lambda: self.now)
+
+    def fail_again(self, times: int, every_s: float = 15.0, game_id: str = "g1") -> None:
+        for _ in range(times):
+            self.now += every_s
+            self.failures.report("probe", game_id, StoreRefused("a rule"))
+
+    def test_it_is_listed_from_the_third_time_on_until_it_works(self) -> None:
+        self.fail_again(2)
+        self.assertEqual(self.failures.failing(), {})
+        self.fail_again(1)
+        self.assertEqual(self.failures.failing(), {("probe", "g1"): 3})
+        self.failures.succeeded("probe", "g2")
+        self.failures.succeeded("reconcile", "g1")
+        self.assertEqual(self.failures.failing(), {("probe", "g1"): 3})
+        self.failures.succeeded("probe", "g1")
+        self.assertEqual(self.failures.failing(), {})
+
+    def test_one_that_is_gone_is_listed_for_three_of_its_pauses_and_three_minutes_at_least(self) -> None:
+        for every_s, for_s in ((15.0, 180.0), (300.0, 900.0), (3600.0, 10_800.0)):
+            self.failures.succeeded("probe", "g1")
+            self.now += 100_000
+            self.fail_again(4, every_s)
+            self.now += for_s
+            self.assertEqual(self.failures.failing(), {("probe", "g1"): 4}, every_s)
+            self.now += 1
+            self.assertEqual(self.failures.failing(), {}, every_s)
+
+    def test_failures_that_are_hours_apart_are_no_row(self) -> None:
+        self.fail_again(5, 5 * 3600)
+        self.assertEqual(self.failures.failing(), {})
+
+    def test_it_is_logged_once_an_hour_with_the_number_of_failures(self) -> None:
+        self.fail_again(4 * 60 * 3)
+        told = [vars(record)["failures"] for record in self.heard.records]
+        self.assertEqual(told, [1, 241, 481])
 
 
 class PassesTest(unittest.TestCase):
@@ -70,3 +117,25 @@ class PassesTest(unittest.TestCase):
         self.assertEqual(list(workers.problems()), ["worker inspect-games"])
         failures.succeeded("inspect", "g0")
         self.assertEqual(workers.problems(), {})
+
+    def test_final_answers_in_game_after_game_fail_the_worker_and_temporary_ones_do_not(self) -> None:
+        counts: list[str] = []
+        workers = Workers(Heard().logger, lambda name, by: counts.extend([name] * int(by)))
+        failures = GameFailures(Heard().logger, status=workers.of_games)
+        busy = TemporaryAnswer("docker", "try again", answer="busy", code=ErrorCode.CONTAINER_START_FAILED)
+        for number in range(3):
+            failures.report("probe", f"g{number}", busy)
+        self.assertEqual((workers.problems(), counts), ({}, []))
+        for number in range(3):
+            failures.report("probe", f"g{number}", StoreRefused("a rule"))
+        self.assertIn("is refused by postgres since", workers.problems()["worker probe-games"])
+        self.assertEqual(counts, ["probe-games"] * 3)
+
+    def test_a_try_for_all_that_fails_is_no_game_more(self) -> None:
+        workers = Workers(Heard().logger)
+        failures = GameFailures(Heard().logger, status=workers.of_games)
+        for game_id in (ALL_GAMES, "g1", "g2"):
+            failures.report("read_record", game_id, StoreRefused("a date"))
+        self.assertEqual(workers.problems(), {})
+        failures.report("read_record", "g3", StoreRefused("a date"))
+        self.assertEqual(len(workers.problems()), 1)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from unittest import mock
 
 from rtmanager.domain.container import ContainerState, ContainerView
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import FinalAnswer, Unavailable
 from rtmanager.domain.findings import Finding
 from rtmanager.domain.health import HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream
@@ -250,15 +250,21 @@ class InspectorTest(WatcherTestCase):
         self.inspector._runtime = self.world.runtime.port
         broken = self.world.container("g2")
         inspect = self.world.docker.inspect
+        errors: list[Exception] = [Unavailable("docker", "no answer within 5 s")]
 
         def inspect_most(id_or_name: str) -> ContainerView:
             if id_or_name == broken:
-                raise Unavailable("docker", "500: RWLayer is unexpectedly nil")
+                raise errors.pop()
             return inspect(id_or_name)
 
         self.world.docker.inspect = inspect_most  # type: ignore[method-assign]
         self.change(state=ContainerState.PAUSED)
         self.assertEqual(self.world.events(), ["inspect_unhealthy"])
+        self.assertEqual(self.inspector._failures.failing(), {})
+        for _ in range(3):
+            errors.append(FinalAnswer("docker", "500: RWLayer is unexpectedly nil"))
+            self.inspector.step()
+        self.assertEqual(self.inspector._failures.failing(), {("inspect", "g2"): 3})
 
     def test_neither_does_one_whose_answer_is_a_defect_or_whose_finding_is_refused(self) -> None:
         self.inspector._runtime = self.world.runtime.port
@@ -282,7 +288,7 @@ class InspectorTest(WatcherTestCase):
         self.world.docker.alter(self.world.container("g3"), state=ContainerState.PAUSED)
         self.change(state=ContainerState.PAUSED)
         self.assertEqual(self.world.events(), ["inspect_unhealthy"])
-        self.assertEqual(self.inspector._failures.failing(), 2)
+        self.assertEqual(set(self.inspector._failures._known), {("inspect", "g2"), ("inspect_write", "g3")})
 
     def test_a_state_that_is_not_known_is_told_in_dockers_own_word(self) -> None:
         self.change(state=ContainerState.UNKNOWN, state_word="hibernating")
@@ -413,7 +419,7 @@ class ProberTest(WatcherTestCase):
         self.probe(BAD, BAD, BAD)
         self.assertEqual(self.world.events(), ["probe_failed"])
         self.assertEqual({target.key for target in self.probes.targets}, {"g1", "g3"})
-        self.assertEqual(self.prober._game_failures.failing(), 2)
+        self.assertEqual(set(self.prober._game_failures._known), {("probe", "g3"), ("probe_target", "g2")})
 
     def test_one_instance_probes_for_all(self) -> None:
         self.probe(BAD, BAD)

@@ -7,7 +7,7 @@ import unittest
 from collections.abc import Callable
 from unittest import mock
 
-from rtmanager.domain.errors import DependencyError, Unavailable
+from rtmanager.domain.errors import DependencyError, FinalAnswer, Unavailable
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import Operation
 from rtmanager.operations.wake import Wake
@@ -17,6 +17,7 @@ from rtmanager.tests.operating import PATIENCE_S, WorldTestCase, wait_until
 from rtmanager.workers import loop as loop_module
 from rtmanager.workers.lease import LeaseKeeper
 from rtmanager.workers.loop import FIRST_PAUSE_S, LONGEST_PAUSE_S, Loop
+from rtmanager.workers.status import WorkerStatus
 
 
 class ScriptedWake(Wake):
@@ -75,6 +76,34 @@ class LoopTest(unittest.TestCase):
         self.run_script(gone, locked, gone, locked, False, gone)
         told = [vars(record).get("error", "back") for record in self.heard.records]
         self.assertEqual(told, ["connection closed", "wrong password", "back", "connection closed", "back"])
+
+    def test_final_answers_in_a_row_make_the_worker_fail_and_silence_does_not(self) -> None:
+        away, refused = Unavailable("redis", "away"), FinalAnswer("redis", "NOPERM")
+        self.assertEqual(self.failed_by(away, away, away, away), "")
+        self.assertEqual(self.failed_by(refused, away, refused), "")
+        self.assertIn("refused by redis", self.failed_by(refused, away, refused, away, refused))
+        self.assertEqual(self.failed_by(refused, refused, refused, False), "")
+
+    def failed_by(self, *script: bool | BaseException) -> str:
+        """The problem of a worker after these steps."""
+        problems: list[str] = []
+        status = WorkerStatus("test", self.heard.logger)
+        left = list(script)
+
+        def step() -> bool:
+            if not left:
+                problems.append(status.problem())
+                return False
+            do = left.pop(0)
+            if isinstance(do, BaseException):
+                raise do
+            return do
+
+        loop = Loop("test", step, period_s=7.0, logger=self.heard.logger, wake=ScriptedWake(), status=status)
+        loop.start()
+        wait_until(lambda: bool(problems))
+        loop.close()
+        return problems[0]
 
     def test_it_knows_what_it_waits_for_until_it_is_back(self) -> None:
         seen: list[DependencyError | None] = []

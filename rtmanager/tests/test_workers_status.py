@@ -6,6 +6,7 @@ import threading
 import unittest
 from collections import Counter
 
+from rtmanager.domain.errors import ErrorCode, FinalAnswer, TemporaryAnswer, Unavailable
 from rtmanager.tests.making import Heard
 from rtmanager.workers.status import LONGEST_SILENCE_S, MOST_DEFECTS, Workers, WorkerStatus, worker_of
 
@@ -57,6 +58,18 @@ class FailingTest(StatusTestCase):
         self.defect()
         self.assertEqual(self.status.problem(), "")
 
+    def test_final_answers_are_failures_and_silence_is_none(self) -> None:
+        busy = TemporaryAnswer("docker", "try again", answer="busy", code=ErrorCode.CONTAINER_START_FAILED)
+        for error in (Unavailable("redis", "away"), busy) * 3:
+            self.status.noted(error)
+        self.clock.now += 31
+        self.assertEqual((self.status.problem(), self.counts["probe"]), ("", 0))
+        for _ in range(3):
+            self.status.noted(FinalAnswer("redis", "NOPERM"))
+        self.assertIn("is refused by redis since", self.status.problem())
+        self.assertIn("3 times in a row: FinalAnswer: NOPERM", self.status.problem())
+        self.assertEqual(self.counts["probe"], 3)
+
     def test_one_is_when_nothing_follows_it_for_long(self) -> None:
         self.defect()
         self.clock.now += 31
@@ -70,6 +83,21 @@ class FailingTest(StatusTestCase):
         self.status.noted(TypeError("why"), item="g2")
         self.status.noted(TypeError("why"), item="g3")
         self.assertIn("times in a row", self.status.problem())
+
+    def test_items_that_are_gone_are_forgotten_without_a_success(self) -> None:
+        for number in range(3):
+            self.status.noted(TypeError("why"), item=f"g{number}")
+        self.clock.now += 180
+        self.assertIn("3 times in a row", self.status.problem())
+        self.clock.now += 1
+        self.assertEqual(self.status.problem(), "")
+        self.clock.now += 3600
+        self.status.noted(TypeError("why"), item="g1")
+        self.clock.now += 3 * 3600
+        self.assertIn("4 times in a row", self.status.problem())
+        self.clock.now += 5 * 3600
+        self.status.noted(TypeError("why"), item="g4")
+        self.assertEqual(self.status.problem(), "")
 
     def test_what_the_error_says_is_bounded_and_on_one_line(self) -> None:
         for _ in range(3):

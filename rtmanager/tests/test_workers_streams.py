@@ -7,7 +7,7 @@ import random
 from contextlib import suppress
 from unittest import mock
 
-from rtmanager.domain.errors import ErrorCode, Unavailable
+from rtmanager.domain.errors import ErrorCode, FinalAnswer, Unavailable
 from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import Message, Stream, intent
 from rtmanager.testing.streams import MemoryStreams
@@ -124,7 +124,7 @@ class IngestTest(StreamsTestCase):
         self.streams.refuse(START, "WRONGTYPE")
         ingest = self.ingest()
         for number in range(2):
-            with self.assertRaisesRegex(Unavailable, "prod:start_jobs is no stream"):
+            with self.assertRaisesRegex(FinalAnswer, "prod:start_jobs is no stream"):
                 ingest.step()
             self.assertEqual(len(self.refs()), number)
             self.streams.add(STOP, stop_fields(f"g{number}"))
@@ -202,11 +202,12 @@ class IngestTest(StreamsTestCase):
 class RelayTest(StreamsTestCase):
     def setUp(self) -> None:
         super().setUp()
+        self.refusals: list[str] = []
         self.relay = self.make_relay()
         self.queue = self.store.queue(1)
 
     def make_relay(self) -> Relay:
-        return Relay(self.store.outbox, self.streams, self.world.heard.logger)
+        return Relay(self.store.outbox, self.streams, self.world.heard.logger, refused=self.refusals.append)
 
     def promise(self, *numbers: int, stream: Stream = RESULTS) -> None:
         self.queue.submit(request())
@@ -315,8 +316,15 @@ class RelayTest(StreamsTestCase):
         self.assertEqual(self.published(Stream.HEALTH_EVENTS), ["2"])
         self.assertEqual(self.world.heard.messages.count("redis refuses an output stream"), 1)
         self.assertEqual(self.world.heard.records[-1].__dict__["stream"], "prod:job_results")
+        self.assertEqual(self.relay.refused, {"prod:job_results": "WRONGTYPE"})
+        self.assertGreaterEqual(self.refusals.count("prod:job_results"), 2)
+        with self.store.outbox.turn():
+            self.relay.step()
+        self.assertEqual(self.relay.refused, {}, "another instance has the turn")
+        self.run_out()
         self.streams.refuse(RESULTS, "")
         self.run_out()
+        self.assertEqual(self.relay.refused, {})
         self.assertEqual((self.published(), self.store.messages), (["1"], {}))
 
     def test_a_flushed_redis_gets_what_is_still_due(self) -> None:

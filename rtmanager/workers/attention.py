@@ -29,7 +29,7 @@ LONGEST_PAUSE_S = 1.0
 AWAY_PAUSE_S = 0.5
 #: How long a close waits for the looks under way, each of which has a deadline.
 LEFT_AFTER_S = 60.0
-#: As many looks without an answer are told as something that a person should see to.
+#: Attempts without an answer after which a warning is logged; after as many again a temporary answer is a failure.
 TRIES_UNTIL_TOLD = 30
 #: As many more looks are made at a game after one that was refused.
 TRIES_WHEN_REFUSED = 3
@@ -173,34 +173,36 @@ class Attention:
         """Whether to look again."""
         self._status.began()
         try:
-            # One that fails is looked at again when the next pass names it.
-            return self._failures.guarded(WORK, game_id, lambda: self._settled(game_id, case)) is False
+            settled = self._settle(game_id, case.hint)
+        except TemporaryAnswer as error:
+            self._report_away(game_id, case, error)
+            return True
         except Unavailable as error:
             self._report_away(game_id, case, error)
             # The thread itself waits: while nothing answers, thousands of games are not asked about each second.
             self._closing.wait(AWAY_PAUSE_S)
             return True
+        except BaseException as error:  # noqa: BLE001 - whatever one game's data cause, the others go on
+            # The same answer again, most likely: a few looks more, then the next pass names the game again.
+            if isinstance(error, FinalAnswer) and case.tries < TRIES_WHEN_REFUSED:
+                self._report_away(game_id, case, error)
+                return True
+            self._failures.report(WORK, game_id, error)
+            return False
         finally:
             self._status.paused()
+        self._failures.succeeded(WORK, game_id)
+        return not settled
 
     def _report_away(self, game_id: str, case: _Case, error: DependencyError) -> None:
+        """Log an attempt without a usable answer; one that goes on for long by an answer counts as a failure."""
+        is_long = case.tries > 0 and case.tries % TRIES_UNTIL_TOLD == 0
+        if is_long and isinstance(error, TemporaryAnswer):
+            self._failures.report(WORK, game_id, error)
+            return
         level = logging.WARNING if case.tries == TRIES_UNTIL_TOLD else logging.DEBUG
         extra = {"game_id": game_id, "error": str(error), "tries": case.tries}
         self._logger.log(level, "a game cannot be looked at", extra=extra)
-
-    def _settled(self, game_id: str, case: _Case) -> bool:
-        """Whether the game needs no further look for now."""
-        try:
-            return self._settle(game_id, case.hint)
-        except FinalAnswer as error:
-            # The same again, most likely; a few looks more, then the next pass names the game again.
-            if case.tries >= TRIES_WHEN_REFUSED:
-                raise
-            self._report_away(game_id, case, error)
-            return False
-        except TemporaryAnswer as error:
-            self._report_away(game_id, case, error)
-            return False
 
     def _take(self) -> tuple[str, _Case] | None:
         """The game that has been due for the longest time and that nobody looks at."""

@@ -35,6 +35,7 @@ class CrashRestarts:
         now = self._findings.now()
         requests = self._findings.queue_restart(now, oldest=now - timedelta(seconds=EXPECTED_S), refused=self._refused)
         for request in requests:
+            self._failures.succeeded(WORK, request.game_id)
             self._logger.warning(
                 "crashed game is started again", extra={"game_id": request.game_id, "source_ref": request.source_ref}
             )

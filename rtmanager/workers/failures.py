@@ -1,31 +1,66 @@
-"""Failures of single games in work that is done for all: each is reported once, counted, and ends nothing."""
+"""Failures of single games in work that is done for all: each is counted and logged, and ends nothing."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
+from time import monotonic
 from typing import TypeVar
 
 from rtmanager.domain.errors import RuntimeManagerError, TemporaryAnswer, Unavailable
 from rtmanager.domain.text import bounded
-from rtmanager.workers.status import WorkerStatus
+from rtmanager.workers.status import FAILURES_IN_A_ROW, Clock, Row, WorkerStatus
 
 T = TypeVar("T")
 
+#: In place of a game id: what was done for all of them at once.
+ALL_GAMES = "(all)"
 #: Failures that are known at a time; one that is forgotten is reported again.
 MOST = 10_000
+#: Failing games that are listed.
+MOST_LISTED = 1_000
 #: Characters of an error that are logged.
 LONGEST_ERROR = 500
+#: Causes that are logged for one game; some texts differ each time, by an address or a number.
+MOST_CAUSES = 5
+#: Seconds between two log lines about a game that goes on failing.
+LOGGED_EVERY_S = 3600.0
+
+
+@dataclass(slots=True)
+class _Failing:
+    """One game that fails in one kind of work."""
+
+    logged_at: float
+    row: Row = field(default_factory=Row)
+    causes: set[str] = field(default_factory=set)
+
+    def again(self, now: float, cause: str) -> bool:
+        """One failure more; whether to log it."""
+        self.row.add(now)
+        is_new = cause not in self.causes and len(self.causes) < MOST_CAUSES
+        if not is_new and now - self.logged_at < LOGGED_EVERY_S:
+            return False
+        if is_new:
+            self.causes.add(cause)
+        self.logged_at = now
+        return True
+
+    def is_listed(self, now: float) -> bool:
+        """Whether it fails repeatedly, and still does."""
+        return self.row.number >= FAILURES_IN_A_ROW and not self.row.is_forgotten(now)
 
 
 class GameFailures:
     """What fails for which game, by the work that fails; safe for any number of threads.
 
-    `counted` is called with the name of the work for each failure, reported or not. `status` gives the worker of that
-    name: it fails as a whole when one game after another does.
+    `counted` is called with the name of the work for each failure, logged or not. `status` gives the worker of that
+    name, which fails as a whole when one game after another does. A single game that fails again and again is in
+    `failing`, and in the log once an hour.
     """
 
     def __init__(
@@ -33,32 +68,34 @@ class GameFailures:
         logger: logging.Logger,
         counted: Callable[[str], None] = lambda _: None,
         status: Callable[[str], WorkerStatus] | None = None,
+        clock: Clock = monotonic,
     ) -> None:
         self._logger = logger
         self._counted = counted
         self._status = status or cache(lambda work: WorkerStatus(work, logger))
+        self._clock = clock
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], _Failing] = OrderedDict()
 
     def report(self, work: str, game_id: str, error: BaseException) -> None:
-        """The work failed for a game. A defect, which is no error of ours, comes with its traceback."""
-        is_defect = not isinstance(error, RuntimeManagerError)
-        if is_defect:
+        """The work failed for a game. A defect, which is no error of ours, is logged with its traceback."""
+        if game_id != ALL_GAMES:  # each of them is tried by itself next
             self._status(work).noted(error, item=game_id)
-        cause = f"{type(error).__name__}: {bounded(str(error), LONGEST_ERROR)}"
-        key = (work, game_id)
+        cause, now = f"{type(error).__name__}: {bounded(str(error), LONGEST_ERROR)}", self._clock()
         with self._lock:
-            known = self._known.get(key) == cause
-            self._known[key] = cause
+            key = (work, game_id)
+            known = self._known.setdefault(key, _Failing(now))
+            is_due, in_a_row = known.again(now, cause), known.row.number
             self._known.move_to_end(key)
             if len(self._known) > MOST:
                 self._known.popitem(last=False)
         self._counted(work)
-        if not known:
+        if is_due:
+            game = bounded(game_id, LONGEST_ERROR)
             self._logger.error(
                 "work on a game failed, the others go on",
-                extra={"work": work, "game_id": bounded(game_id, LONGEST_ERROR), "error": cause},
-                exc_info=error if is_defect else None,
+                extra={"work": work, "game_id": game, "error": cause, "failures": in_a_row},
+                exc_info=None if isinstance(error, RuntimeManagerError) else error,
             )
 
     def guarded(self, work: str, game_id: str, do: Callable[[], T]) -> T | None:
@@ -77,13 +114,15 @@ class GameFailures:
         return result
 
     def succeeded(self, work: str, game_id: str) -> None:
-        """The work was done for a game; a later failure is reported again."""
+        """The work was done for a game; a later failure is logged again."""
         self._status(work).succeeded()
         if self._known:
             with self._lock:
                 self._known.pop((work, game_id), None)
 
-    def failing(self) -> int:
-        """How many games fail now, counted for each work."""
+    def failing(self) -> Mapping[tuple[str, ...], float]:
+        """The games that fail repeatedly now, by work and game: how often in a row. The latest `MOST_LISTED`."""
+        now = self._clock()
         with self._lock:
-            return len(self._known)
+            latest = [(key, known.row.number) for key, known in reversed(self._known.items()) if known.is_listed(now)]
+        return dict(latest[:MOST_LISTED])

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import FinalAnswer
 from rtmanager.domain.jobs import RANK, Batch, Entry, Job, letter_of, read_job, ready_entries
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.operations.store import StoreRefused
@@ -93,10 +93,10 @@ class Ingest:
         return job
 
     def _check_refused(self, batches: Sequence[Batch]) -> None:
-        """Raise `Unavailable` for a key that is no stream, when what the other stream had is taken over."""
+        """Raise `FinalAnswer` for a key that is no stream, when what the other stream had is taken over."""
         for stream, batch in zip(RANK, batches, strict=True):
             if batch.refused:
-                raise Unavailable(
+                raise FinalAnswer(
                     "redis",
                     f"{self._names[stream]} is no stream of Redis, so no job is read from it; move the key away: "
                     f"{batch.refused}",

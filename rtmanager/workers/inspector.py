@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from rtmanager.domain.container import ContainerState, ContainerView
-from rtmanager.domain.errors import DependencyError
+from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.record import RuntimeRecord
@@ -104,20 +104,21 @@ class Inspector:
 
     def _inspect_all(self, records: Sequence[RuntimeRecord]) -> list[ContainerView | None]:
         """What each container is like; None where it is gone, or where the runtime does not tell."""
-        silent: list[DependencyError] = []
+        silent: list[Unavailable] = []
 
         def inspect(record: RuntimeRecord) -> ContainerView | None:
             try:
                 return self._runtime.inspect(record.current_container_id or "")
             except ContainerNotFound:
                 return None
-            except DependencyError as error:  # one container that is broken or stuck hides no other
+
+        def guarded(record: RuntimeRecord) -> ContainerView | None:
+            try:
+                return self._failures.guarded(WORK, record.game_id, lambda: inspect(record))
+            except Unavailable as error:  # one container that is stuck hides no other
                 silent.append(error)
                 self._logger.debug("cannot be inspected", extra={"game_id": record.game_id, "error": str(error)})
                 return None
-
-        def guarded(record: RuntimeRecord) -> ContainerView | None:
-            return self._failures.guarded(WORK, record.game_id, lambda: inspect(record))
 
         if self._threads == 1:
             views = list(map(guarded, records))
@@ -127,7 +128,7 @@ class Inspector:
         self._tell_silent(len(silent), silent)
         return views
 
-    def _tell_silent(self, count: int, silent: Sequence[DependencyError]) -> None:
+    def _tell_silent(self, count: int, silent: Sequence[Unavailable]) -> None:
         """Once when it begins or changes; the names stand in the log at debug."""
         if count and count != self._silent:
             extra = {"containers": count, "error": str(silent[0])}

@@ -1,9 +1,9 @@
 """A worker's thread: one step again and again until it is stopped.
 
 The only place where a loop survives an error. A dependency that does not answer, or says no, is reported once when it
-goes, once more for each other reason that it then gives, and when it is back. Anything else is a defect: its
-`WorkerStatus` counts and reports it, and the loop goes on after a pause, since a worker that silently died would be
-worse.
+goes, once more for each other reason that it then gives, and when it is back. Anything else is a defect, which
+`WorkerStatus` reports; the loop goes on after a pause, since a worker that silently died would be worse. Defects and
+final answers count as failures of the worker.
 """
 
 from __future__ import annotations
@@ -113,6 +113,7 @@ class Loop:
             more = self._step()
         except DependencyError as error:
             self._failures += 1
+            self.status.noted(error)
             self._report(error)
             return False
         except BaseException as error:  # noqa: BLE001 - a defect, or a library's SystemExit: the worker stays alive

@@ -7,7 +7,7 @@ ids, does not add them twice; once they are deleted for good it may forget the i
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.messages import limited_type
@@ -25,10 +25,18 @@ class Relay:
     `intents_per_minute` are the intents of one type that are published within a minute (0: all of them). Those above
     are counted instead, in the transaction that takes them out of the outbox; when the minute is over, one summary
     stands for them. Counting here, where one instance publishes at a time, costs the end of an operation nothing.
+
+    `refused` is called with the name of a stream for each attempt that Redis refuses while it takes the others.
     """
 
     def __init__(
-        self, outbox: Outbox, streams: OutputStreams, logger: logging.Logger, *, intents_per_minute: int = 0
+        self,
+        outbox: Outbox,
+        streams: OutputStreams,
+        logger: logging.Logger,
+        *,
+        intents_per_minute: int = 0,
+        refused: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._outbox = outbox
         self._streams = streams
@@ -37,12 +45,15 @@ class Relay:
         self._batch_bytes = BATCH_BYTES
         self._limited = False
         self._tidy = False
-        self._refused: dict[str, str] = {}
+        self._count_refusal = refused
+        #: Why Redis refuses an output stream, by its name.
+        self.refused: Mapping[str, str] = {}
 
     def step(self) -> bool:
         """Whether more is due right now."""
         with self._outbox.turn() as turn:
             if turn is None:
+                self._report({})  # whoever has it reports
                 return False
             if not self._tidy:
                 self._forget_leftovers(turn)
@@ -60,6 +71,7 @@ class Relay:
         """Returns the ids of what is out of the outbox."""
         due = turn.due(BATCH, self._batch_bytes)
         if not due:
+            self._report({})
             return []
         above = self._above_limit(turn, due)
         try:
@@ -132,6 +144,7 @@ class Relay:
 
     def _report(self, refused: dict[str, str]) -> None:
         for stream, reason in refused.items():
-            if self._refused.get(stream) != reason:
+            if self.refused.get(stream) != reason:
                 self._logger.error("redis refuses an output stream", extra={"stream": stream, "error": reason})
-        self._refused = refused
+            self._count_refusal(stream)
+        self.refused = refused

@@ -21,14 +21,12 @@ from rtmanager.domain.record import RuntimeRecord
 from rtmanager.operations.ports import ContainerRuntime
 from rtmanager.operations.tools import Clock
 from rtmanager.workers.attention import Attention, Hint
-from rtmanager.workers.failures import GameFailures
+from rtmanager.workers.failures import ALL_GAMES, GameFailures
 from rtmanager.workers.strays import Strays
 from rtmanager.workers.watching import Findings
 
 #: What failures here are counted as.
 WORK, READING, REPORTING = "reconcile", "read_record", "report_stray"
-#: In place of a game id: what was done for all of them at once.
-ALL_GAMES = "(all)"
 #: How long a start waits for the next of the suspects of its first pass to be looked at.
 STUCK_S = 10.0
 

@@ -1,8 +1,8 @@
-"""What is known of the workers of one service: which fails by a defect, hangs, or has lost its thread.
+"""What is known of the workers of one service: which one fails, hangs, or has lost its thread.
 
-An `Unavailable` is none of these: the dependency is named then, not the worker. A defect is counted each time; it is
-logged with its traceback at first, and while it repeats with growing pauses; it makes the service not ready when it
-repeats, until the worker succeeds again.
+A failure is a defect or a final answer of a dependency. Silence (`Unavailable`) is none: readiness names the
+dependency then, not the worker. Each failure is counted. A worker that fails several times in a row makes the service
+not ready until it succeeds. A defect is logged with its traceback, with growing pauses while it repeats.
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 
+from rtmanager.domain.errors import DependencyError, Unavailable
 from rtmanager.log_values import as_text
 
 #: Failures in a row after which a worker counts as failing; one that takes long to fail counts after `FAILING_S`.
 FAILURES_IN_A_ROW = 3
 FAILING_S = 30.0
+#: Failures on single items are over when none has followed for so many of the longest pause between them, and seconds.
+FORGOTTEN_AFTER_PAUSES = 3.0
+FORGOTTEN_AFTER_S = 180.0
+#: A failure after a longer pause begins a new row: no work is that rare.
+LONGEST_PAUSE_S = 4 * 3600.0
 #: Pauses between two log lines about the same defect: the first, doubling up to the longest.
 FIRST_SILENCE_S = 60.0
 LONGEST_SILENCE_S = 3600.0
@@ -33,6 +39,30 @@ _CALLS = 4
 REASON_BYTES = 300
 
 Clock = Callable[[], float]
+
+
+@dataclass(slots=True)
+class Row:
+    """Failures in a row."""
+
+    number: int = 0
+    began_at: float = 0.0
+    last_at: float = 0.0
+    longest_pause_s: float = 0.0
+
+    def add(self, now: float) -> bool:
+        """Count one failure; whether it begins a new row."""
+        pause_s, self.last_at = now - self.last_at, now
+        if not self.number or pause_s > LONGEST_PAUSE_S:
+            self.number, self.began_at, self.longest_pause_s = 1, now, 0.0
+            return True
+        self.number += 1
+        self.longest_pause_s = max(self.longest_pause_s, pause_s)
+        return False
+
+    def is_forgotten(self, now: float) -> bool:
+        """Whether so much time has passed that what failed is gone."""
+        return now - self.last_at > max(FORGOTTEN_AFTER_S, FORGOTTEN_AFTER_PAUSES * self.longest_pause_s)
 
 
 @dataclass(slots=True)
@@ -69,10 +99,11 @@ class SparseTracebacks:
 
 
 class WorkerStatus:
-    """One worker; safe for any number of threads. `counted` is called for each failure by a defect.
+    """One worker; safe for any number of threads. `counted` is called for each failure.
 
     `stuck_s` is longer than any step that will end. A worker that is about many items (games) is failing when several
-    of them fail in a row, not when one of them fails again and again.
+    of them fail in a row, not when one of them fails again and again. Items may vanish without a success, so such a row
+    is forgotten after a while.
     """
 
     def __init__(
@@ -91,10 +122,9 @@ class WorkerStatus:
         self._clock = clock
         self._lock = threading.RLock()
         self._tracebacks = SparseTracebacks(clock)
-        self._row = 0
+        self._row = Row()
         self._items: set[str] = set()
-        self._last = ""
-        self._row_began = 0.0
+        self._how = self._last = ""
         self._since = ""
         #: When the step of each thread began that is in one.
         self._steps: dict[int, float] = {}
@@ -113,22 +143,24 @@ class WorkerStatus:
         self._steps.pop(threading.get_ident(), None)
 
     def noted(self, error: BaseException, *, item: str = "") -> None:
-        """A defect that is logged elsewhere. `item` is what it was about."""
+        """Count a failure that is logged elsewhere. `item` is what it was about. Silence is ignored."""
+        if isinstance(error, Unavailable):
+            return
         self._counted(self.name)
         with self._lock:
-            if not self._row:
-                self._row_began, self._since = self._clock(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-            self._row += 1
+            if self._row.add(self._clock()):
+                self._items.clear()
+                self._since = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
             if item and len(self._items) < FAILURES_IN_A_ROW:
                 self._items.add(item)
             # Its text and not the error, whose traceback would keep alive all that the step had in its hands.
-            self._last = _reason(error)
+            self._how, self._last = _how(error), _reason(error)
 
     def failed(self, error: BaseException, *, message: str = "worker step failed") -> bool:
-        """A defect; whether it was logged."""
+        """Count a failure, and log it unless the same was logged lately; whether it was logged."""
         self.noted(error)
         with self._lock:
-            repeated, row = self._tracebacks.due(error), self._row
+            repeated, row = self._tracebacks.due(error), self._row.number
         if repeated is None:
             return False
         extra = {"worker": self.name, "failures": row, "unlogged_before": repeated}
@@ -137,9 +169,9 @@ class WorkerStatus:
 
     def succeeded(self) -> None:
         """What it does works."""
-        if self._row:
+        if self._row.number:
             with self._lock:
-                self._row, self._last = 0, ""
+                self._row, self._last = Row(), ""
                 self._items.clear()
 
     def problem(self) -> str:
@@ -150,14 +182,15 @@ class WorkerStatus:
         if began is not None and now - began > self._stuck_s:
             return f"its step has not ended for {now - began:.0f} s: restart this instance if that goes on"
         with self._lock:
-            if not self._row or not self._is_failing(now):
+            if not self._is_failing(now):
                 return ""
-            return f"fails by a defect since {self._since}, {self._row} times in a row: {self._last}; see its log"
+            return f"{self._how} since {self._since}, {self._row.number} times in a row: {self._last}; see its log"
 
     def _is_failing(self, now: float) -> bool:
         if self._items:
-            return len(self._items) >= FAILURES_IN_A_ROW
-        return self._row >= FAILURES_IN_A_ROW or now - self._row_began >= FAILING_S
+            return len(self._items) >= FAILURES_IN_A_ROW and not self._row.is_forgotten(now)
+        lasts = self._row.number > 0 and now - self._row.began_at >= FAILING_S
+        return self._row.number >= FAILURES_IN_A_ROW or lasts
 
 
 class Workers:
@@ -218,6 +251,10 @@ def _place_of(error: BaseException) -> object:
         calls.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
         trace = trace.tb_next
     return type(error), tuple(calls[-_CALLS:])
+
+
+def _how(error: BaseException) -> str:
+    return f"is refused by {error.dependency}" if isinstance(error, DependencyError) else "fails by a defect"
 
 
 def _reason(error: BaseException) -> str:

@@ -77,7 +77,7 @@ MUTANTS = (
         name="claim-not-confirmed",
         breaks="an instance that was frozen starts a game that others have stopped since",
         file="rtmanager/app.py",
-        old="            owns=lambda operation: bool(self._queue.heartbeat([operation])),\n",
+        old="            owns=lambda operation: bool(self._store.queue.heartbeat([operation])),\n",
         new="            owns=lambda operation: True,\n",
         module="test_crash",
     ),

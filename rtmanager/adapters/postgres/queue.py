@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,16 +29,25 @@ LONGEST_WHY = 2000
 class PostgresQueue:
     """The operations of every instance that shares the database; `owner` is this instance's number.
 
-    Every method raises `Unavailable` while PostgreSQL does not answer.
+    Every method raises `Unavailable` while PostgreSQL does not answer. `refused` is called with the name of the call
+    for each operation that the store refuses while it takes the others.
     """
 
-    def __init__(self, database: Database, *, owner: int, lease_s: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        owner: int,
+        lease_s: float,
+        refused: Callable[[str, StoreRefused], object] = lambda *_: None,
+    ) -> None:
         self._database = database
         self._owner = owner
         self._lease_s = lease_s
         self._last_claimed = ""
-        #: Why the last claim left something that is due; None when it did not.
-        self.refused_claim: StoreRefused | None = None
+        self._count_refusal = refused
+        #: What the store refused of the last claim and of the last reclaim, by the name of the call.
+        self.refused: dict[str, StoreRefused] = {}
 
     def submit(self, request: Request) -> int:
         """Accept a call; returns the operation's id. Raises `GameBusy` when the game has a live operation."""
@@ -68,7 +77,7 @@ class PostgresQueue:
         }
         try:
             rows = self._database.write("claim", SQL["claim_due"], values)
-            self.refused_claim = None
+            self.refused.pop("claim", None)
         except StoreRefused as error:
             # A call and a job of one game were accepted at the same moment and claimed by two instances: the index let
             # one through, and the next claim finds the other waiting in its place.
@@ -88,7 +97,7 @@ class PostgresQueue:
                 rows += self._database.write("claim", SQL["claim_one"], {"owner": self._owner, "id": head["id"]})
             except StoreRefused as error:
                 if error.sqlstate != UNIQUE_VIOLATION:
-                    self.refused_claim = StoreRefused(f"operation {head['id']} cannot be claimed: {error}")
+                    self._refuse("claim", head["id"], error)
             if len(rows) == values["limit"]:
                 break
         return rows
@@ -116,6 +125,8 @@ class PostgresQueue:
                 refusals.append(error)
         if len(refusals) == len(claimed) and refusals:  # then it is not about one of them
             raise refusals[0]
+        for refusal in refusals:
+            self._count_refusal("heartbeat", refusal)
         return alive
 
     def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[Claimed]:
@@ -130,6 +141,7 @@ class PostgresQueue:
         }
         try:
             rows = self._database.write("reclaim_orphans", SQL["reclaim_orphans"], values | {"only": None})
+            self.refused.pop("reclaim", None)
         except StoreRefused:
             rows = self._reclaim_one_by_one(values)
         return [Claimed(row["id"], row["game_id"], OpKind(row["kind"])) for row in rows]
@@ -138,16 +150,25 @@ class PostgresQueue:
         """Reclaim what the store lets. Raises `StoreRefused` when it refuses each: then it is not about a row."""
         rows: list[dict[str, Any]] = []
         running = self._database.read("reclaim_orphans", SQL["running_ids"], {})
-        refusals: list[StoreRefused] = []
+        refusals: dict[int, StoreRefused] = {}
         for each in running:
             try:
                 only = {**values, "only": each["id"]}
                 rows += self._database.write("reclaim_orphans", SQL["reclaim_orphans"], only)
             except StoreRefused as error:  # of this one; it is asked for again with the next turn
-                refusals.append(error)
+                refusals[each["id"]] = error
         if refusals and len(refusals) == len(running):
-            raise refusals[0]
+            raise next(iter(refusals.values()))
+        if not refusals:
+            self.refused.pop("reclaim", None)
+        for operation_id, refusal in refusals.items():
+            self._refuse("reclaim", operation_id, refusal)
         return rows
+
+    def _refuse(self, call: str, operation_id: int, error: StoreRefused) -> None:
+        refused = StoreRefused(f"operation {operation_id} cannot be {call}ed: {error}", sqlstate=error.sqlstate)
+        self.refused[call] = refused
+        self._count_refusal(call, refused)
 
     def defer(
         self, operation: Operation, *, delay_s: float, why: str, answer: str = "", by_defect: bool = False

@@ -126,9 +126,11 @@ class TlsTest(unittest.TestCase):
         hung = threading.Event()
 
         def hang(exchange: Exchange) -> None:
-            exchange.stream([{"status": "Pulling"}], end=False)
-            exchange.connection.recv(1)  # ends with the connection
-            hung.set()
+            try:  # either may meet the end of the connection
+                exchange.stream([{"status": "Pulling"}], end=False)
+                exchange.connection.recv(1)
+            finally:
+                hung.set()
 
         self.daemon.answers["POST /images/create"] = hang
         pull = self.runtime(self.files()).request_image(REF, PullPolicy.ALWAYS)

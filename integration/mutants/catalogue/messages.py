@@ -63,8 +63,8 @@ MUTANTS = (
         name="dead-letter-lost",
         breaks="an entry that names no game vanishes",
         file="rtmanager/adapters/postgres/inbox.py",
-        old="        if letters:\n",
-        new="        if letters and self._connection.closed:\n",
+        old="        if not letters:\n",
+        new="        if not letters or not self._connection.closed:\n",
         module="test_jobs_malformed",
     ),
     Mutant(

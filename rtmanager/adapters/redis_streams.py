@@ -36,6 +36,7 @@ INPUTS = (Stream.START_JOBS, Stream.STOP_JOBS)
 SILENT_ERRORS = (
     redis.ConnectionError,
     redis.TimeoutError,
+    redis.InvalidResponse,
     redis.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.TryAgainError,
@@ -176,6 +177,11 @@ class RedisStreams:
                 if known is None:
                     raise
                 raise known from error
+
+    def warnings(self) -> list[str]:
+        """What is wrong with the server though it can be used, with the remedy. Raises `Unavailable`."""
+        with self._command("ping"), self._client.client() as client:
+            return redis_access.warnings(client.connection)
 
     def require(self) -> None:
         """Raises `Unavailable` unless it serves: not while it loads its data, or a script does not end.
@@ -369,13 +375,14 @@ class RedisStreams:
         try:
             with failpoints.around(f"redis.{name}"):
                 yield
-        except redis.ReadOnlyError as error:
-            # The server was demoted: the next command, and the next wait, have to find the new master.
-            self._client.connection_pool.disconnect()
-            self._waiter.connection_pool.disconnect(inuse_connections=False)
-            self._reader.connection_pool.disconnect()
-            raise Unavailable("redis", f"{self._where} is a replica now: {error}") from error
         except redis.RedisError as error:
+            if isinstance(error, redis.ReadOnlyError):
+                # The server was demoted: the next command, and the next wait, have to find the new master.
+                self._client.connection_pool.disconnect()
+                self._waiter.connection_pool.disconnect(inuse_connections=False)
+                self._reader.connection_pool.disconnect()
+            if refused := redis_access.refused_write(error, self._where):
+                raise refused from error
             text = bounded(str(error)) or type(error).__name__
             if is_silence(error):
                 raise Unavailable("redis", f"{self._where} does not serve: {text}") from error
@@ -384,8 +391,7 @@ class RedisStreams:
 
 def is_silence(error: redis.RedisError) -> bool:
     """Whether an error says nothing about the command; see `SILENT_ERRORS` and `SILENT_REPLIES`."""
-    # In a pipeline the error begins with the number of its command.
-    text = re.sub(r"^Command # [0-9]+ \(.*?\) of pipeline caused error: ", "", str(error), flags=re.DOTALL)
+    text = re.sub(redis_access.IN_PIPELINE, "", str(error), flags=re.DOTALL)
     return isinstance(error, SILENT_ERRORS) or text.startswith(SILENT_REPLIES)
 
 

@@ -230,6 +230,18 @@ class Refusing(RedisFoundTestCase):
         self.assert_serves()
         self.assertEqual(len(self.said("redis can be used, but not as it should be", "maxmemory-policy")), 1)
 
+    def test_answers_that_are_cut_off_are_told_as_such(self) -> None:
+        self.start_runtime()
+        self.wait_for_answers(self.ask("before"))
+        self.redis.config_set("client-output-buffer-limit", "normal 20000 20000 1")
+        self.addCleanup(self.redis.config_set, "client-output-buffer-limit", "normal 0 0 0")
+        waits = self.ask("waits")
+        self.wait_until_said("worker=ingest", "client-output-buffer-limit")
+        self.wait_until_readyz_says("redis", "ends the connection at each read")
+        self.redis.config_set("client-output-buffer-limit", "normal 0 0 0")
+        self.wait_for_answers(waits)
+        self.assert_serves()
+
 
 class Strangers(FoundTestCase):
     def test_postgresql_at_the_address_is_named(self) -> None:

@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from rtmanager import failpoints
 from rtmanager.adapters import redis_access, redis_reading
-from rtmanager.adapters.redis_access import OUTBOX_PREFIX, Tls
+from rtmanager.adapters.redis_access import OUTBOX_PREFIX, RedisAway, Tls
 from rtmanager.domain.errors import FinalAnswer, Unavailable
 from rtmanager.domain.jobs import Batch, Entry, EntryId
 from rtmanager.domain.messages import Stream
@@ -60,6 +60,12 @@ PATIENT_S = 9.0
 SLOW_READ_S = 1.0
 SLOW_BUDGET_BYTES = 16 * 1024
 CAUTIOUS_S = 60.0
+#: Twice that long after each such failure, and no longer than this: a bound of the server stays.
+MOST_CAUTIOUS_S = 3600.0
+#: So many reads of the fewest bytes in a row, ended by Redis while it answers otherwise, are no accident.
+LEAST_FAILURES = 2
+_CUT_OFF = "answers, and ends the connection at each read, of one entry, too"
+_CUT_OFF_REMEDY = "raise client-output-buffer-limit normal to 256kb or more, or set it to 0 0 0"
 
 #: An id that no entry comes after.
 _LAST_ID = f"{2**64 - 1}-{2**64 - 1}"
@@ -146,6 +152,8 @@ class RedisStreams:
         self._patient_reader: Any = redis.Redis(**common, socket_timeout=PATIENT_S, retry=Retry(NoBackoff(), 0))
         self._patient = False
         self._failed: redis.RedisError | None = None
+        self._least_failed = 0
+        self._cautious_s = CAUTIOUS_S
         self._budget = self._most = redis_reading.BUDGET_BYTES
         self._most_until = 0.0
         self._take_entries = self._client.register_script(redis_reading.READ)
@@ -238,8 +246,10 @@ class RedisStreams:
                 batches = self._read(limit)
             except (redis.TimeoutError, redis.ConnectionError) as error:
                 self._failed = error
+                if self._least_failed >= LEAST_FAILURES:
+                    raise RedisAway(f"{self._where} {_CUT_OFF}: {error}", _CUT_OFF_REMEDY) from error
                 raise
-            self._patient = False
+            self._patient, self._least_failed = False, 0
             self._learn(monotonic() - began, batches)
             return batches
 
@@ -283,8 +293,12 @@ class RedisStreams:
         """
         self._client.exists(self._names[Stream.JOB_RESULTS])
         self._failed = None
-        self._most, self._most_until = max(self._budget // 4, SLOW_BUDGET_BYTES), monotonic() + CAUTIOUS_S
-        self._budget = redis_reading.LEAST_BUDGET_BYTES
+        if self._budget > redis_reading.LEAST_BUDGET_BYTES:
+            self._most, self._most_until = max(self._budget // 4, SLOW_BUDGET_BYTES), monotonic() + self._cautious_s
+            self._cautious_s = min(self._cautious_s * 2, MOST_CAUTIOUS_S)
+            self._budget = redis_reading.LEAST_BUDGET_BYTES
+        elif isinstance(failed, redis.ConnectionError):
+            self._least_failed += 1
         self._patient = isinstance(failed, redis.TimeoutError)
 
     def give_again(self, after: Mapping[Stream, EntryId]) -> Mapping[Stream, EntryId]:

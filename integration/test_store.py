@@ -690,5 +690,25 @@ class RedisWritingTest(InRedis, streams_contract.WritingContract):
         for number, value in enumerate(("abc", "", "9" * 25, "1e400", "nan", "-1"), 2):
             redis.set(turn, value)
             self.assertEqual(list(self.writer.publish(number, self.due(number)).ids), [number], value)
+        redis.delete(turn)
+        redis.rpush(turn, "a list")
+        self.assertEqual(list(self.writer.publish(8, self.due(8)).ids), [8])
+        self.assertEqual(redis.get(turn), "8")
         redis.sadd(turn.replace(":turn", ":published"), "", "abc", "9" * 30)
-        self.assertEqual(self.writer.remembered(), set(range(1, 8)))
+        self.assertEqual(self.writer.remembered(), set(range(1, 9)))
+
+    def test_a_key_that_holds_no_memory_of_messages_is_named_with_the_remedy(self) -> None:
+        redis: Any = services.shared().redis.client()
+        self.addCleanup(redis.close)
+        self.writer.publish(1, self.due(1))
+        [key] = redis.keys("rtmanager:outbox:*:published")
+        redis.set(key, "no set")
+        for ask in (
+            lambda: self.writer.publish(2, self.due(2)),
+            self.writer.remembered,
+            lambda: self.writer.forget([1]),
+        ):
+            with self.assertRaisesRegex(DependencyError, f"{key} is no set.*DEL that key"):
+                ask()
+        redis.delete(key)
+        self.assertEqual(list(self.writer.publish(3, self.due(2)).ids), [2])

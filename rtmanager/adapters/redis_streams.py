@@ -73,9 +73,11 @@ _LAST_ID = f"{2**64 - 1}-{2**64 - 1}"
 #: KEYS: fence, remembered ids, then the streams. ARGV: turn, maximal length, then for each message its id, the
 #: index of its stream in KEYS, the number of its fields and values, and these.
 _PUBLISH = """
-local latest = tonumber(redis.call('GET', KEYS[1]) or '0')
--- Anybody may have written there: what can be no turn is none.
-if not latest or not (latest >= 0 and latest < 2^53) then latest = 0 end
+local found = redis.pcall('GET', KEYS[1])
+-- Anybody may have written there: what can be no turn is none, and SET puts one in the place of any type.
+if type(found) == 'table' and (found.err or ''):sub(1, 9) ~= 'WRONGTYPE' then return found end
+local latest = type(found) == 'string' and tonumber(found) or 0
+if not (latest >= 0 and latest < 2^53) then latest = 0 end
 if tonumber(ARGV[1]) < latest then return {err = 'STALETURN ' .. string.format('%d', latest)} end
 redis.call('SET', KEYS[1], ARGV[1])
 -- What a script has done stays done when a later command fails: a right that was taken must not cost a second message.
@@ -398,6 +400,8 @@ class RedisStreams:
             if refused := redis_access.refused_write(error, self._where):
                 raise refused from error
             text = bounded(str(error)) or type(error).__name__
+            if text.startswith("WRONGTYPE") and name in {"publish", "remembered", "forget"}:
+                text = f"{self._remembered} is no set, which holds up all messages; DEL that key: {text}"
             if is_silence(error):
                 raise Unavailable("redis", f"{self._where} does not serve: {text}") from error
             raise FinalAnswer("redis", f"{self._where} refuses to {name}: {text}") from error

@@ -650,6 +650,26 @@ class RedisReadingTest(InRedis, streams_contract.ReadingContract):
         spent = min(busy_us(lambda: self.read(1)) for _ in range(5))
         self.assertLess(spent, 3.5 * least)
 
+    def test_deleted_entries_that_were_given_are_forgotten_over_several_reads(self) -> None:
+        redis: Any = services.shared().redis.client()
+        self.addCleanup(redis.close)
+        self.read()
+        key = f"test:{Stream.START_JOBS}"
+        with redis.pipeline(transaction=False) as pipe:
+            for _ in range(2_000):
+                pipe.xadd(key, {"a": "b"})
+            pipe.execute()
+        redis.xreadgroup("rtmanager", "ingest", {key: ">"}, count=2_000)
+        redis.xtrim(key, maxlen=0, approximate=False)
+        start, stop = self.reader.read(10)
+        self.assertEqual((list(start.entries), start.drained, stop.drained), ([], False, True))
+        self.assertEqual(redis.xpending(key, "rtmanager")["pending"], 1_500)
+        (last,) = self.add("g1")
+        reads = 1
+        while not (found := self.read(10)):
+            reads += 1
+        self.assertEqual(([entry.entry_id for entry in found], reads), ([last], 3))
+
 
 class WaitingTest(InRedis, unittest.TestCase):
     """A wait whose answer may not be skipped receives an entry, and drops it."""

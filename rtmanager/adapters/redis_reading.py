@@ -41,6 +41,9 @@ _PART_WORK = 64
 _LONG_BYTES = 1024
 _TOGETHER = 1000
 
+#: So often a read looks for entries that were given and are still there; each time it forgets up to `limit` of others.
+_MOST_CLAIMS = 50
+
 #: KEYS: the streams. ARGV: group, consumer, entries of one stream, bytes of the answer, bytes to be looked at.
 #: Answers for each stream: 1 if it had no more, its entries, and why it could not be read. An entry is its id and its
 #: fields; one that is cut has size, number of fields, digest and repeated names behind them.
@@ -83,7 +86,7 @@ end
 local streams, open = {{}}, 0
 for n, key in ipairs(KEYS) do
   local s = {{key = key, given = {{}}, more = false, taken = 0, entries = {{}}, drained = 0, open = true, refused = ''}}
-  local cursor = '0-0'
+  local cursor, tries = '0-0', 0
   repeat
     local reply = redis.pcall('XAUTOCLAIM', key, group, consumer, 0, cursor, 'COUNT', limit, 'JUSTID')
     if reply.err then
@@ -92,7 +95,8 @@ for n, key in ipairs(KEYS) do
       break
     end
     cursor, s.given = reply[1], reply[2]
-  until #s.given > 0 or cursor == '0-0'
+    tries = tries + 1
+  until #s.given > 0 or cursor == '0-0' or tries == {_MOST_CLAIMS}
   s.more = cursor ~= '0-0'
   streams[n] = s
   if s.open then open = open + 1 end

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from harness import (
     Redis,
     RedisTls,
     create_authority,
+    faults,
     images,
     start_container,
     start_redis,
@@ -171,6 +173,100 @@ class Kinds(FoundTestCase):
     def test_a_command_that_was_renamed_is_told(self) -> None:
         server = self.own(start_redis(settings={"rename-command": "XAUTOCLAIM other"}))
         self.assert_unfit("XAUTOCLAIM", "rename-command", REDIS_MASTER_ADDR=server.address)
+
+
+class Refusing(RedisFoundTestCase):
+    """Redis answers, and takes no writes: `check` says so, and `serve` waits until it takes them."""
+
+    def assert_waited_for(self, *words: str) -> None:
+        code, said = self.check()
+        self.assertEqual((code, said.count("FAILED")), (1, 1), said)
+        self.assertIn("remedy: ", said)
+        self.start_runtime()
+        self.wait_until_readyz_says("redis", *words)
+        for word in words:
+            self.assertIn(word, said)
+        self.assertTrue(self.said("redis takes no writes, waiting for it", "remedy: "))
+
+    def test_full_memory(self) -> None:
+        self.redis.config_set("maxmemory", 1)
+        self.addCleanup(self.redis.config_set, "maxmemory", 0)
+        self.assert_waited_for("its memory is full")
+        self.redis.config_set("maxmemory", 0)
+        self.assert_serves()
+
+    def test_too_few_replicas(self) -> None:
+        self.redis.config_set("min-replicas-to-write", 1)
+        self.addCleanup(self.redis.config_set, "min-replicas-to-write", 0)
+        self.assert_waited_for("min-replicas-to-write")
+        self.redis.config_set("min-replicas-to-write", 0)
+        self.assert_serves()
+
+    def test_a_replica_that_becomes_the_primary(self) -> None:
+        self.redis.replicaof("127.0.0.1", 1)
+        self.addCleanup(self.redis.replicaof, "NO", "ONE")
+        self.assert_waited_for("is a replica now")
+        self.redis.replicaof("NO", "ONE")
+        self.assert_serves()
+
+    def test_clients_that_are_paused(self) -> None:
+        self.addCleanup(self.redis.execute_command, "CLIENT", "UNPAUSE")
+        for which, words in (("ALL", "answers no command in time"), ("WRITE", "to no write")):
+            # Not for ever: UNPAUSE itself waits for the end of ALL.
+            self.redis.execute_command("CLIENT", "PAUSE", 5_000 if which == "ALL" else 600_000, which)
+            code, said = self.check()
+            self.assertEqual((code, words in said, "CLIENT UNPAUSE" in said), (1, True, True), said)
+        self.start_runtime()
+        self.redis.execute_command("CLIENT", "UNPAUSE")
+        self.assert_serves()
+
+    def test_a_policy_that_removes_streams_is_warned_of(self) -> None:
+        self.redis.config_set("maxmemory-policy", "allkeys-lru")
+        self.addCleanup(self.redis.config_set, "maxmemory-policy", "noeviction")
+        code, said = self.check()
+        self.assertEqual(code, 0, said)
+        self.assertRegex(said, "warning redis +maxmemory-policy is allkeys-lru.*remedy: ")
+        self.start_runtime()
+        self.assert_serves()
+        self.assertEqual(len(self.said("redis can be used, but not as it should be", "maxmemory-policy")), 1)
+
+    def test_answers_that_are_cut_off_are_told_as_such(self) -> None:
+        self.start_runtime()
+        self.wait_for_answers(self.ask("before"))
+        self.redis.config_set("client-output-buffer-limit", "normal 20000 20000 1")
+        self.addCleanup(self.redis.config_set, "client-output-buffer-limit", "normal 0 0 0")
+        waits = self.ask("waits")
+        self.wait_until_said("worker=ingest", "client-output-buffer-limit")
+        self.wait_until_readyz_says("redis", "ends the connection at each read")
+        self.redis.config_set("client-output-buffer-limit", "normal 0 0 0")
+        self.wait_for_answers(waits)
+        self.assert_serves()
+
+
+class Strangers(FoundTestCase):
+    def test_postgresql_at_the_address_is_named(self) -> None:
+        postgres = self.services.postgres
+        for scheme in ("", "rediss://"):
+            address = f"{scheme}{postgres.host}:{postgres.port}"
+            self.assert_unfit("PostgreSQL answers there", f"{postgres.port}", REDIS_MASTER_ADDR=address)
+
+    def test_a_server_that_says_nothing_is_told(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            address = f"127.0.0.1:{silent.getsockname()[1]}"
+            self.assert_unfit("accepts connections and says nothing", address, REDIS_MASTER_ADDR=address)
+
+    def test_another_server_that_takes_the_port_while_it_serves_is_told(self) -> None:
+        redis, postgres = self.services.redis, self.services.postgres
+        way = self.own(faults.before((redis.host, redis.port)))
+        self.start_runtime(REDIS_MASTER_ADDR=f"{way.host}:{way.port}")
+        self.assert_serves()
+        way.lead_to((postgres.host, postgres.port))
+        way.cut()
+        self.wait_until_readyz_says("PostgreSQL answers there")
+        waits = self.ask("waits")
+        way.lead_to((redis.host, redis.port))
+        self.wait_for_answers(waits)
+        self.assert_serves()
 
 
 class Encrypted(RedisFoundTestCase):

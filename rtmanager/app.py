@@ -24,6 +24,7 @@ from rtmanager.adapters.postgres.outbox import PostgresOutbox
 from rtmanager.adapters.postgres.presence import Presence
 from rtmanager.adapters.postgres.queue import PostgresQueue
 from rtmanager.adapters.postgres.records import PostgresRecords
+from rtmanager.adapters.redis_access import WritesRefused
 from rtmanager.config import Config
 from rtmanager.dependencies import Dependencies
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError, with_remedy
@@ -131,6 +132,9 @@ class Runtime:
         for check in parts.checks():
             try:
                 check.ask()
+            except WritesRefused as error:
+                # It passes, as a failover does; jobs wait for it.
+                self._logger.warning("redis takes no writes, waiting for it", extra={"error": with_remedy(error)})
             except RuntimeManagerError as error:
                 raise StartupFailed(f"{check.name}: {with_remedy(error, check.remedy)}") from error
         applied = migrate(parts.database, self._logger)
@@ -177,8 +181,9 @@ class _Service:
         self._config = config
         self._logger = logger
         self._workers = workers
-        for warning in parts.warnings:
-            logger.warning("postgres can be used, but not as it should be", extra={"warning": warning})
+        for name, warnings in parts.warnings.items():
+            for warning in warnings:
+                logger.warning(f"{name} can be used, but not as it should be", extra={"warning": warning})
         self._streams = parts.streams
         self._docker = parts.docker
         self._state_directories = parts.state_directories

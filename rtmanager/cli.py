@@ -91,8 +91,9 @@ def check(config: Config, logger: logging.Logger) -> int:
             failed = True
             logger.exception("a check failed by a defect", extra={"check": each.name})
             say(f"FAILED  {each.name:<10}  a defect of this check, see the log: {type(error).__name__}: {error}")
-    for warning in parts.warnings:
-        say(f"warning postgres    {warning}")
+    for name, warnings in parts.warnings.items():
+        for warning in warnings:
+            say(f"warning {name:<10}  {warning}")
     parts.close()
     return FAILED if failed else OK
 

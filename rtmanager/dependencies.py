@@ -65,8 +65,8 @@ class Dependencies:
     pool_size: int
     network: str
     state_root: str
-    #: What the last check of PostgreSQL found that is no reason not to start.
-    warnings: list[str] = field(default_factory=list)
+    #: What the last check of a dependency found that is no reason not to start, by its name.
+    warnings: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Config, logger: logging.Logger) -> Dependencies:
@@ -133,6 +133,7 @@ class Dependencies:
                 "redis",
                 self._ask_redis,
                 "is it running, and are RTMANAGER_REDIS_MASTER_ADDR and RTMANAGER_REDIS_PASSWORD right?",
+                self._ask_redis_shortly,
             ),
             Check("docker", self.docker.ping, "read the log of the Docker daemon"),
             Check("network", self._ask_network, "read the log of the Docker daemon"),
@@ -140,10 +141,15 @@ class Dependencies:
         )
 
     def _ask_postgres(self) -> str:
-        told, self.warnings[:] = examine_postgres(self.database, self.pool_size)
+        told, self.warnings["postgres"] = examine_postgres(self.database, self.pool_size)
         return told
 
     def _ask_redis(self) -> str:
+        told = self._ask_redis_shortly()
+        self.warnings["redis"] = self.streams.warnings()
+        return told
+
+    def _ask_redis_shortly(self) -> str:
         return f"Redis {self.streams.ping() or 'of an unknown version'}"
 
     def _ask_network(self) -> str:

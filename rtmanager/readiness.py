@@ -57,8 +57,8 @@ class Readiness:
         for name, question in asked.items():
             met = problems.get(name, "")
             if problem := self._problem(question.answer):
-                # Of one that answers, both are reasons; of one that is silent, the workers have nothing else to say.
-                both = met and met not in problem and _answers(question.answer)
+                # A check that answers or hangs does not say what the workers met; one that met silence says the same.
+                both = met and met not in problem and not _met_silence(question.answer)
                 problems[name] = f"{problem}; {met}" if both else problem
         return {name: as_text(problem, PROBLEM_BYTES) for name, problem in problems.items()}
 
@@ -109,8 +109,8 @@ class _Question:
             self.answer.set_exception(error)
 
 
-def _answers(answer: Future[object]) -> bool:
-    return answer.done() and not isinstance(answer.exception(), Unavailable)
+def _met_silence(answer: Future[object]) -> bool:
+    return answer.done() and isinstance(answer.exception(), Unavailable)
 
 
 def _by_defect(error: BaseException) -> str:

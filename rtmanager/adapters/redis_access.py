@@ -1,7 +1,8 @@
 """Redis as it is found: what this user may do there, what kind of server it is, and why it takes no connection.
 
 Every command that the service uses is tried on the keys it is used on, inside of a `MULTI` that is discarded: Redis
-decides as it queues a command whether the user may use it on that key, and changes nothing.
+decides as it queues a command whether the user may use it on that key, and changes nothing. Whether it takes writes
+is tried by a small one.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any
 
 import redis
 
-from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.domain.messages import Stream
+from rtmanager.domain.text import bounded
 
 #: Older servers lack what the ingest relies on: XAUTOCLAIM that drops deleted entries.
 OLDEST = (7, 0)
@@ -31,6 +33,9 @@ _GROUP = "rtmanager"
 _ADDRESS, _USER, _PASSWORD = "RTMANAGER_REDIS_MASTER_ADDR", "RTMANAGER_REDIS_USERNAME", "RTMANAGER_REDIS_PASSWORD"
 _CA, _CERT, _KEY = "RTMANAGER_REDIS_TLS_CA", "RTMANAGER_REDIS_TLS_CERT", "RTMANAGER_REDIS_TLS_KEY"
 
+#: Before an error of a command in a pipeline.
+IN_PIPELINE = r"^Command # [0-9]+ \(.*?\) of pipeline caused error: "
+
 #: Commands without a key.
 _KEYLESS = (
     ("PING",),
@@ -40,7 +45,8 @@ _KEYLESS = (
     ("CLIENT", "REPLY", "SKIP"),
 )
 _SUBCOMMANDS = frozenset({"XGROUP", "XINFO", "SCRIPT", "CLIENT"})
-#: What the service can do without: to end a read under way when it stops, the version of a server that has no HELLO.
+#: What the service can do without: to end a read under way when it stops; the version of a server that has no HELLO,
+#: and what a full server does.
 _OPTIONAL = ("client|unblock", "info")
 
 #: What kinds of server call themselves, and why each is refused.
@@ -54,6 +60,38 @@ _MODES = {
         f"name the master itself in {_ADDRESS}, or an address that follows it",
     ),
 }
+#: Refusals of every write: how the reply begins, what is the matter, and the remedy. They pass, so they are silence.
+_REFUSED_WRITES = {
+    "OOM": (
+        "its memory is full",
+        "raise maxmemory or remove keys of others; maxmemory-policy has to stay noeviction",
+    ),
+    "READONLY": ("it is a replica now", f"name the primary in {_ADDRESS}, or let the address lead to it"),
+    "NOREPLICAS": (
+        "fewer replicas follow it than min-replicas-to-write demands",
+        "connect them again, or lower min-replicas-to-write",
+    ),
+    "MISCONF": (
+        "it cannot save what it holds",
+        "see its log, most often its disk is full; then BGSAVE, or CONFIG SET stop-writes-on-bgsave-error no",
+    ),
+}
+#: redis-py takes the code away from the replies for which it has a class.
+_CLASSES: dict[type[redis.RedisError], str] = {
+    redis.exceptions.OutOfMemoryError: "OOM",
+    redis.ReadOnlyError: "READONLY",
+}
+
+#: An HTTP request: Redis answers it with an error, as a command with too many words.
+_REQUEST = b"GET / HTTP/1.0\r\n\r\n"
+#: PostgreSQL answers S or N to this request for TLS, and nothing to what it does not know.
+_POSTGRES_TLS_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
+#: How other servers answer `_REQUEST`.
+_STRANGERS = {b"HTTP/": "an HTTP server", b"ERROR\r\n": "memcached, most likely,"}
+#: So much of an answer is shown.
+_SAID_BYTES = 48
+_WRONG_SERVER = f"correct {_ADDRESS}: another program than Redis has this port"
+
 _RENAMED = "give the commands their names back (rename-command), or use Redis 7 or newer itself"
 _CLUSTER_ERRORS = (
     redis.exceptions.MovedError,
@@ -69,6 +107,18 @@ class RedisUnfit(RuntimeManagerError):
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
         self.remedy = remedy
+
+
+class RedisAway(Unavailable):
+    """Redis cannot be used now, and it is known why; `remedy` says what to do."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__("redis", message)
+        self.remedy = remedy
+
+
+class WritesRefused(RedisAway):
+    """Redis answers, and takes no writes for now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +181,7 @@ def acl_rules(names: Mapping[Stream, str]) -> str:
 
 
 def examine(connection: Any, names: Mapping[Stream, str], where: str) -> str:
-    """The server's version; raises `RedisUnfit`, and `redis.RedisError` for silence."""
+    """The server's version; raises `RedisUnfit`, `WritesRefused`, and `redis.RedisError` for other silence."""
     version, mode = _hello(connection)
     if mode in _MODES:
         what, remedy = _MODES[mode]
@@ -140,8 +190,47 @@ def examine(connection: Any, names: Mapping[Stream, str], where: str) -> str:
     if number and (int(number[1]), int(number[2])) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise RedisUnfit(f"{where}: Redis {version} is too old: {oldest} or newer is needed", "upgrade it")
-    require_allowed(connection, names, where)
+    try:
+        require_allowed(connection, names, where)
+        _require_written(connection)
+    except redis.TimeoutError as error:
+        # HELLO was answered, and commands that write are kept back.
+        raise WritesRefused(
+            f"{where} answers, and to no write: {error}",
+            "if its clients are paused, CLIENT UNPAUSE; if a script does not end, SCRIPT KILL",
+        ) from error
     return version
+
+
+def warnings(connection: Any) -> list[str]:
+    """What is no reason not to use the server, with the remedy; nothing where this user may not know it."""
+    [info] = _ask(connection, [("INFO", "memory")])
+    policy = _fields(info).get("maxmemory_policy", "")
+    if not policy.startswith("allkeys"):  # the others remove only keys that expire, and ours do not
+        return []
+    what = (
+        f"maxmemory-policy is {policy}: when its memory is full, it removes streams with the jobs and results in them"
+    )
+    return [f"{what}; remedy: CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"]
+
+
+def refused_write(error: redis.RedisError, where: str) -> WritesRefused | None:
+    """What a refusal of every write means; None for any other error."""
+    words = re.sub(IN_PIPELINE, "", str(error), flags=re.DOTALL)
+    code = _CLASSES.get(type(error), words.partition(" ")[0])
+    if code not in _REFUSED_WRITES:
+        return None
+    what, remedy = _REFUSED_WRITES[code]
+    return WritesRefused(f"{where} takes no writes, {what}: {bounded(words)}", remedy)
+
+
+def _require_written(connection: Any) -> None:
+    """Raises `redis.RedisError` that a small write is refused by; nothing of it is left."""
+    key = f"{OUTBOX_PREFIX}check:published"
+    for answer in _ask(connection, [("SADD", key, 1), ("SREM", key, 1)]):
+        # What somebody put in its place harms nothing, and all else was looked at before that.
+        if isinstance(answer, redis.RedisError) and not str(answer).startswith("WRONGTYPE"):
+            raise answer
 
 
 def require_allowed(connection: Any, names: Mapping[Stream, str], where: str) -> None:
@@ -171,7 +260,7 @@ def require_allowed(connection: Any, names: Mapping[Stream, str], where: str) ->
 
 def why_unusable(
     error: redis.RedisError, where: str, address: tuple[str, int], tls: Tls | None, limit_s: float, rules: str
-) -> RedisUnfit | None:
+) -> RedisUnfit | RedisAway | None:
     """What a connection that could not be made means, if that can be found out; None leaves it as it is."""
     if isinstance(error, redis.AuthenticationError):
         return RedisUnfit(f"{where} refuses the login: {error}", f"are {_USER} and {_PASSWORD} right?")
@@ -181,10 +270,25 @@ def why_unusable(
         return RedisUnfit(f"{where} lacks what every connection begins with: {error}", _RENAMED)
     if isinstance(error, redis.ResponseError) and str(error).startswith("DENIED"):
         return RedisUnfit(f"{where} is in protected mode and takes local clients only", "set a password or bind there")
+    if isinstance(error, redis.ConnectionError) and "max number of clients" in str(error):
+        return RedisAway(
+            f"{where} takes no more connections: {error}", "end clients that nobody needs, or raise maxclients"
+        )
     if isinstance(error, redis.ResponseError | redis.BusyLoadingError):
         return None
-    found = _encrypted(*address, tls, limit_s) if tls else _plain(*address, limit_s)
-    return RedisUnfit(f"{where}: {found[0]}", found[1]) if found else None
+    try:
+        found = _encrypted(*address, tls, limit_s) if tls else _plain(*address, limit_s)
+    except _Unreachable:
+        return None
+    except TimeoutError:
+        what = f"{where} accepts connections and says nothing: it hangs, or it is no Redis"
+        return RedisAway(what, f"correct {_ADDRESS}, or end a Redis that hangs")
+    if found:
+        return RedisUnfit(f"{where}: {found[0]}", found[1])
+    if isinstance(error, redis.TimeoutError):
+        remedy = "if its clients are paused, CLIENT UNPAUSE; SLOWLOG GET shows what kept it busy"
+        return RedisAway(f"{where} is there, and answers no command in time: {error}", remedy)
+    return None
 
 
 def _encrypted(host: str, port: int, tls: Tls, limit_s: float) -> tuple[str, str] | None:
@@ -209,14 +313,18 @@ def _encrypted(host: str, port: int, tls: Tls, limit_s: float) -> tuple[str, str
             context.wrap_socket(line, server_hostname=host) as encrypted,
         ):
             # With TLS 1.3 a missing client certificate shows with the first answer.
-            encrypted.sendall(b"PING\r\n")
-            if encrypted.recv(1):
-                return None
+            encrypted.sendall(_REQUEST)
+            if said := encrypted.recv(_SAID_BYTES):
+                stranger = _stranger(said)
+                return (stranger, _WRONG_SERVER) if stranger else None
     except ssl.SSLCertVerificationError as error:
         return f"its certificate is not accepted: {error.verify_message}", _certificate_remedy(error.verify_code)
     except OSError as error:
-        if _answers_plainly(host, port, limit_s):
+        said = _said(host, port, _REQUEST, limit_s)
+        if said.startswith((b"+", b"-")):
             return "it speaks no TLS", f"write redis://{host}:{port} in {_ADDRESS}, or let Redis listen with TLS there"
+        if stranger := _stranger(said) or _postgres(host, port, limit_s):
+            return stranger, _WRONG_SERVER
         if not isinstance(error, ssl.SSLError | ConnectionResetError):
             return None
     return (
@@ -234,16 +342,42 @@ def _certificate_remedy(verify_code: int) -> str:
     return f"name the authority that signed it in {_CA}"
 
 
-def _answers_plainly(host: str, port: int, limit_s: float) -> bool:
+class _Unreachable(Exception):
+    """There is no connection, so nothing can be found out."""
+
+
+def _said(host: str, port: int, sent: bytes, limit_s: float) -> bytes:
+    """The first bytes of the answer to this; raises `TimeoutError` when none come, and `_Unreachable`."""
     try:
-        with socket.create_connection((host, port), limit_s) as line:
-            line.sendall(b"PING\r\n")
-            return line.recv(1) in (b"+", b"-")
-    except OSError:
-        return False
+        line = socket.create_connection((host, port), limit_s)
+    except OSError as error:
+        raise _Unreachable from error
+    with line:
+        try:
+            line.sendall(sent)
+            return line.recv(_SAID_BYTES)
+        except ConnectionError:
+            return b""
+
+
+def _stranger(said: bytes) -> str:
+    """Who answers with these bytes, if it is neither Redis nor a server that wants TLS."""
+    if not said or said.startswith((b"+", b"-", b"\x15\x03")):
+        return ""
+    known = (name for start, name in _STRANGERS.items() if said.startswith(start))
+    return f"{next(known, 'something else than Redis')} answers there: {said!r}"
+
+
+def _postgres(host: str, port: int, limit_s: float) -> str:
+    return "PostgreSQL answers there" if _said(host, port, _POSTGRES_TLS_REQUEST, limit_s) in (b"S", b"N") else ""
 
 
 def _plain(host: str, port: int, limit_s: float) -> tuple[str, str] | None:
+    said = _said(host, port, _REQUEST, limit_s)
+    if said.startswith((b"+", b"-")):
+        return None
+    if stranger := _stranger(said) or _postgres(host, port, limit_s):
+        return stranger, _WRONG_SERVER
     unverified = ssl.create_default_context()
     unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
     try:
@@ -267,10 +401,14 @@ def _hello(connection: Any) -> tuple[str, str]:
     if isinstance(hello, redis.AuthenticationError):
         raise hello
     [info] = _ask(connection, [("INFO", "server")])
-    if isinstance(info, bytes | str):
-        told = dict(line.partition(":")[::2] for line in _text(info).splitlines())
-        return told.get("redis_version", ""), told.get("redis_mode", "")
-    return "", ""
+    return _fields(info).get("redis_version", ""), _fields(info).get("redis_mode", "")
+
+
+def _fields(info: object) -> dict[str, str]:
+    """What an answer to INFO says; nothing when it was refused."""
+    if not isinstance(info, bytes | str):
+        return {}
+    return dict(line.partition(":")[::2] for line in _text(info).splitlines())
 
 
 def _ask(connection: Any, asked: Sequence[Sequence[str | int]]) -> list[Any]:

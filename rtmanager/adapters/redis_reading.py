@@ -33,8 +33,16 @@ BUDGET_BYTES = 256 * 1024
 LEAST_BUDGET_BYTES = 1
 #: What Redis may look at for one answer: a tenth of a second, in which it does nothing else.
 WORK_BYTES = 16 * 1024 * 1024
-#: Counted for each name and value beside its bytes, here and in Redis: what an empty one costs.
+#: Counted for each name and value beside its bytes: what an empty one costs in the answer, and what it costs Redis.
 _OVERHEAD = 16
+_PART_WORK = 64
+#: For the digest, a longer name or value is hashed by itself, and so many are then hashed together: strings of Lua cost
+#: more than what is in them, and no long one is copied.
+_LONG_BYTES = 1024
+_TOGETHER = 1000
+
+#: So often a read looks for entries that were given and are still there; each time it forgets up to `limit` of others.
+_MOST_CLAIMS = 50
 
 #: KEYS: the streams. ARGV: group, consumer, entries of one stream, bytes of the answer, bytes to be looked at.
 #: Answers for each stream: 1 if it had no more, its entries, and why it could not be read. An entry is its id and its
@@ -45,27 +53,29 @@ READ = f"""#!lua
 local group, consumer, limit, budget, work = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local known = {{{", ".join(f"['{name}'] = true" for name in KNOWN_FIELDS)}}}
 
-local function cut(id, fields, size)
-  local seen, repeated, kept, others = {{}}, {{}}, {{}}, 0
+local function cut(id, fields)
+  local seen, repeated, kept, others, size = {{}}, {{}}, {{}}, 0, 0
   for i = 1, #fields, 2 do
-    local name = fields[i]
+    local name, value = fields[i], fields[i + 1]
+    size = size + #name + #value
     if seen[name] then
-      if seen[name] == 1 and (known[name] or #repeated < {CUT_FIELDS}) then
-        repeated[#repeated + 1] = name:sub(1, {CUT_NAME_BYTES})
-      end
+      if seen[name] == 1 then repeated[#repeated + 1] = name:sub(1, {CUT_NAME_BYTES}) end
       seen[name] = 2
-    else
+    elseif others < {CUT_FIELDS} or known[name] then
+      if not known[name] then others = others + 1 end
       seen[name] = 1
-      if known[name] or others < {CUT_FIELDS} then
-        if not known[name] then others = others + 1 end
-        kept[#kept + 1] = name:sub(1, {CUT_NAME_BYTES})
-        kept[#kept + 1] = fields[i + 1]:sub(1, {CUT_VALUE_BYTES})
-      end
+      kept[#kept + 1] = name:sub(1, {CUT_NAME_BYTES})
+      kept[#kept + 1] = value:sub(1, {CUT_VALUE_BYTES})
     end
+    if #name > {_LONG_BYTES} then fields[i] = redis.sha1hex(name) end
+    if #value > {_LONG_BYTES} then fields[i + 1] = redis.sha1hex(value) end
   end
-  local parts = {{}}
-  for i, part in ipairs(fields) do parts[i] = #part .. ':' .. (#part > 40 and redis.sha1hex(part) or part) end
-  return {{id, kept, size, #fields / 2, redis.sha1hex(table.concat(parts, ' ')), repeated}}
+  local hashes = {{size .. ':' .. #fields}}
+  for i = 1, #fields, {_TOGETHER} do
+    local last = math.min(i + {_TOGETHER} - 1, #fields)
+    hashes[#hashes + 1] = redis.sha1hex(table.concat(fields, ' ', i, last))
+  end
+  return {{id, kept, size, #fields / 2, redis.sha1hex(table.concat(hashes, ' ')), repeated}}
 end
 
 local function earlier(a, b)
@@ -76,7 +86,7 @@ end
 local streams, open = {{}}, 0
 for n, key in ipairs(KEYS) do
   local s = {{key = key, given = {{}}, more = false, taken = 0, entries = {{}}, drained = 0, open = true, refused = ''}}
-  local cursor = '0-0'
+  local cursor, tries = '0-0', 0
   repeat
     local reply = redis.pcall('XAUTOCLAIM', key, group, consumer, 0, cursor, 'COUNT', limit, 'JUSTID')
     if reply.err then
@@ -85,7 +95,8 @@ for n, key in ipairs(KEYS) do
       break
     end
     cursor, s.given = reply[1], reply[2]
-  until #s.given > 0 or cursor == '0-0'
+    tries = tries + 1
+  until #s.given > 0 or cursor == '0-0' or tries == {_MOST_CLAIMS}
   s.more = cursor ~= '0-0'
   streams[n] = s
   if s.open then open = open + 1 end
@@ -109,14 +120,19 @@ while open > 0 do
   end
   if row then
     local fields, size = row[2], 0
-    for i = 1, #fields do size = size + #fields[i] end
-    work = work - size - {_OVERHEAD} * #fields
-    if size > {ENTRY_BYTES} or #fields > {2 * ENTRY_FIELDS} then
-      row = cut(row[1], fields, size)
-      fields, size = row[2], 0
-      for i = 1, #fields do size = size + #fields[i] end
+    local parts = #fields
+    -- One with too many fields is walked once only.
+    if parts <= {2 * ENTRY_FIELDS} then
+      for i = 1, parts do size = size + #fields[i] end
     end
-    budget = budget - size - {_OVERHEAD} * #fields
+    local seen, sent = size, size
+    if parts > {2 * ENTRY_FIELDS} or size > {ENTRY_BYTES} then
+      row = cut(row[1], fields)
+      fields, seen, sent = row[2], row[3], 0
+      for i = 1, #fields do sent = sent + #fields[i] end
+    end
+    work = work - seen - {_PART_WORK} * parts
+    budget = budget - sent - {_OVERHEAD} * #fields
     s.ms, s.seq = row[1]:match('(%d+)-(%d+)')
     s.taken = s.taken + 1
     s.entries[s.taken] = row

@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from rtmanager import failpoints
 from rtmanager.adapters import redis_access, redis_reading
-from rtmanager.adapters.redis_access import OUTBOX_PREFIX, Tls
+from rtmanager.adapters.redis_access import OUTBOX_PREFIX, RedisAway, Tls
 from rtmanager.domain.errors import FinalAnswer, Unavailable
 from rtmanager.domain.jobs import Batch, Entry, EntryId
 from rtmanager.domain.messages import Stream
@@ -36,6 +36,7 @@ INPUTS = (Stream.START_JOBS, Stream.STOP_JOBS)
 SILENT_ERRORS = (
     redis.ConnectionError,
     redis.TimeoutError,
+    redis.InvalidResponse,
     redis.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.TryAgainError,
@@ -59,6 +60,12 @@ PATIENT_S = 9.0
 SLOW_READ_S = 1.0
 SLOW_BUDGET_BYTES = 16 * 1024
 CAUTIOUS_S = 60.0
+#: Twice that long after each such failure, and no longer than this: a bound of the server stays.
+MOST_CAUTIOUS_S = 3600.0
+#: So many reads of the fewest bytes in a row, ended by Redis while it answers otherwise, are no accident.
+LEAST_FAILURES = 2
+_CUT_OFF = "answers, and ends the connection at each read, of one entry, too"
+_CUT_OFF_REMEDY = "raise client-output-buffer-limit normal to 256kb or more, or set it to 0 0 0"
 
 #: An id that no entry comes after.
 _LAST_ID = f"{2**64 - 1}-{2**64 - 1}"
@@ -66,9 +73,11 @@ _LAST_ID = f"{2**64 - 1}-{2**64 - 1}"
 #: KEYS: fence, remembered ids, then the streams. ARGV: turn, maximal length, then for each message its id, the
 #: index of its stream in KEYS, the number of its fields and values, and these.
 _PUBLISH = """
-local latest = tonumber(redis.call('GET', KEYS[1]) or '0')
--- Anybody may have written there: what can be no turn is none.
-if not latest or not (latest >= 0 and latest < 2^53) then latest = 0 end
+local found = redis.pcall('GET', KEYS[1])
+-- Anybody may have written there: what can be no turn is none, and SET puts one in the place of any type.
+if type(found) == 'table' and (found.err or ''):sub(1, 9) ~= 'WRONGTYPE' then return found end
+local latest = type(found) == 'string' and tonumber(found) or 0
+if not (latest >= 0 and latest < 2^53) then latest = 0 end
 if tonumber(ARGV[1]) < latest then return {err = 'STALETURN ' .. string.format('%d', latest)} end
 redis.call('SET', KEYS[1], ARGV[1])
 -- What a script has done stays done when a later command fails: a right that was taken must not cost a second message.
@@ -145,6 +154,8 @@ class RedisStreams:
         self._patient_reader: Any = redis.Redis(**common, socket_timeout=PATIENT_S, retry=Retry(NoBackoff(), 0))
         self._patient = False
         self._failed: redis.RedisError | None = None
+        self._least_failed = 0
+        self._cautious_s = CAUTIOUS_S
         self._budget = self._most = redis_reading.BUDGET_BYTES
         self._most_until = 0.0
         self._take_entries = self._client.register_script(redis_reading.READ)
@@ -176,6 +187,11 @@ class RedisStreams:
                 if known is None:
                     raise
                 raise known from error
+
+    def warnings(self) -> list[str]:
+        """What is wrong with the server though it can be used, with the remedy. Raises `Unavailable`."""
+        with self._command("ping"), self._client.client() as client:
+            return redis_access.warnings(client.connection)
 
     def require(self) -> None:
         """Raises `Unavailable` unless it serves: not while it loads its data, or a script does not end.
@@ -232,8 +248,10 @@ class RedisStreams:
                 batches = self._read(limit)
             except (redis.TimeoutError, redis.ConnectionError) as error:
                 self._failed = error
+                if self._least_failed >= LEAST_FAILURES:
+                    raise RedisAway(f"{self._where} {_CUT_OFF}: {error}", _CUT_OFF_REMEDY) from error
                 raise
-            self._patient = False
+            self._patient, self._least_failed = False, 0
             self._learn(monotonic() - began, batches)
             return batches
 
@@ -277,8 +295,12 @@ class RedisStreams:
         """
         self._client.exists(self._names[Stream.JOB_RESULTS])
         self._failed = None
-        self._most, self._most_until = max(self._budget // 4, SLOW_BUDGET_BYTES), monotonic() + CAUTIOUS_S
-        self._budget = redis_reading.LEAST_BUDGET_BYTES
+        if self._budget > redis_reading.LEAST_BUDGET_BYTES:
+            self._most, self._most_until = max(self._budget // 4, SLOW_BUDGET_BYTES), monotonic() + self._cautious_s
+            self._cautious_s = min(self._cautious_s * 2, MOST_CAUTIOUS_S)
+            self._budget = redis_reading.LEAST_BUDGET_BYTES
+        elif isinstance(failed, redis.ConnectionError):
+            self._least_failed += 1
         self._patient = isinstance(failed, redis.TimeoutError)
 
     def give_again(self, after: Mapping[Stream, EntryId]) -> Mapping[Stream, EntryId]:
@@ -369,14 +391,17 @@ class RedisStreams:
         try:
             with failpoints.around(f"redis.{name}"):
                 yield
-        except redis.ReadOnlyError as error:
-            # The server was demoted: the next command, and the next wait, have to find the new master.
-            self._client.connection_pool.disconnect()
-            self._waiter.connection_pool.disconnect(inuse_connections=False)
-            self._reader.connection_pool.disconnect()
-            raise Unavailable("redis", f"{self._where} is a replica now: {error}") from error
         except redis.RedisError as error:
+            if isinstance(error, redis.ReadOnlyError):
+                # The server was demoted: the next command, and the next wait, have to find the new master.
+                self._client.connection_pool.disconnect()
+                self._waiter.connection_pool.disconnect(inuse_connections=False)
+                self._reader.connection_pool.disconnect()
+            if refused := redis_access.refused_write(error, self._where):
+                raise refused from error
             text = bounded(str(error)) or type(error).__name__
+            if text.startswith("WRONGTYPE") and name in {"publish", "remembered", "forget"}:
+                text = f"{self._remembered} is no set, which holds up all messages; DEL that key: {text}"
             if is_silence(error):
                 raise Unavailable("redis", f"{self._where} does not serve: {text}") from error
             raise FinalAnswer("redis", f"{self._where} refuses to {name}: {text}") from error
@@ -384,8 +409,7 @@ class RedisStreams:
 
 def is_silence(error: redis.RedisError) -> bool:
     """Whether an error says nothing about the command; see `SILENT_ERRORS` and `SILENT_REPLIES`."""
-    # In a pipeline the error begins with the number of its command.
-    text = re.sub(r"^Command # [0-9]+ \(.*?\) of pipeline caused error: ", "", str(error), flags=re.DOTALL)
+    text = re.sub(redis_access.IN_PIPELINE, "", str(error), flags=re.DOTALL)
     return isinstance(error, SILENT_ERRORS) or text.startswith(SILENT_REPLIES)
 
 

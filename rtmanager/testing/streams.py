@@ -231,13 +231,11 @@ def _read(stream: Stream, entry_id: EntryId, pairs: Pairs) -> Entry:
     known = {name.encode() for name in KNOWN_FIELDS}
     kept: dict[bytes, bytes] = {}
     repeated: dict[bytes, None] = {}
-    seen: set[bytes] = set()
     for name, value in pairs:
-        if name in seen:
+        if name in kept:
             repeated[name] = None
         elif name in known or len(kept.keys() - known) < CUT_FIELDS:
             kept[name] = value
-        seen.add(name)
     cut = [(name[:CUT_NAME_BYTES], value[:CUT_VALUE_BYTES]) for name, value in kept.items()]
     excess = Excess(size, len(pairs), hashlib.sha1(repr(pairs).encode()).hexdigest())
-    return Entry.of(stream, entry_id, cut, repeated=[*repeated][:CUT_FIELDS], excess=excess)
+    return Entry.of(stream, entry_id, cut, repeated=[*repeated], excess=excess)

@@ -204,13 +204,14 @@ class ReadingContract(StreamsContract):
     def test_of_an_entry_with_too_many_fields_the_first_are_read_and_the_known_ones(self) -> None:
         pairs = [(b"%d" % n, b"v") for n in range(5 * ENTRY_FIELDS)]
         known = [(b"reason", b"finished"), (b"game_id", b"g1")]
-        self.streams.add_pairs(STOP, [*pairs, *known, (b"reason", b"timeout"), (b"1", b"w")])
+        # 100 is given twice, and is not among those that are read.
+        self.streams.add_pairs(STOP, [*pairs, *known, (b"reason", b"timeout"), (b"1", b"w"), (b"100", b"w")])
         (entry,) = self.read()
         assert entry.excess is not None
         self.assertEqual(
             entry.fields, {str(n): "v" for n in range(CUT_FIELDS)} | {"reason": "finished", "game_id": "g1"}
         )
-        self.assertEqual((entry.excess.fields, set(entry.repeated)), (5 * ENTRY_FIELDS + 4, {"reason", "1"}))
+        self.assertEqual((entry.excess.fields, set(entry.repeated)), (5 * ENTRY_FIELDS + 5, {"reason", "1"}))
 
     def test_entries_that_are_too_large_are_told_apart_by_what_is_not_read_of_them(self) -> None:
         large = b"y" * ENTRY_BYTES
@@ -220,6 +221,15 @@ class ReadingContract(StreamsContract):
         self.assertEqual(first.fields, second.fields)
         self.assertNotEqual(first.digest, second.digest)
         self.assertEqual([entry.digest for entry in self.read()], [first.digest, second.digest])
+
+    def test_entries_with_too_many_fields_are_told_apart_by_any_of_them(self) -> None:
+        pairs = [(b"%d" % n, b"v") for n in range(5000)]
+        others = [[*pairs[:n], (b"other", b"v"), *pairs[n + 1 :]] for n in (0, 999, 1000, 2500, 4999)]
+        for each in (pairs, [*reversed(pairs)], pairs[:-1], *others):
+            self.streams.add_pairs(STOP, each)
+        digests = [entry.digest for entry in self.read()]
+        self.assertEqual(len(set(digests)), len(digests))
+        self.assertEqual([entry.digest for entry in self.read()], digests)
 
     def test_one_read_is_bounded_in_bytes_and_the_next_goes_on(self) -> None:
         ids = [self.streams.add_pairs(START, [(b"x", b"y" * 60_000)]) for _ in range(30)]

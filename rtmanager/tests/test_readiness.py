@@ -55,6 +55,14 @@ class ReadinessTest(unittest.TestCase):
         self.addCleanup(ready.close)
         self.assertEqual(ready(), {"postgres": "a trigger drops rows; operation 7 cannot be ended"})
 
+    def test_for_one_that_hangs_the_workers_say_why(self) -> None:
+        answer = threading.Event()
+        ready = Readiness({"redis": lambda: answer.wait(PATIENCE_S)}, lambda: {"redis": "is full"})
+        with mock.patch.object(readiness_module, "LIMIT_S", 0.01):
+            self.assertEqual(ready(), {"redis": "no answer within 0.01 s; is full"})
+        answer.set()
+        ready.close()
+
     def test_all_are_asked_at_once(self) -> None:
         together = threading.Barrier(3)
         ready = self.make(**{name: lambda: together.wait(PATIENCE_S) for name in "abc"})

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
+import threading
 import unittest
 from pathlib import Path
 
 import redis
 
 from rtmanager.adapters import redis_access
-from rtmanager.adapters.redis_access import RedisUnfit, acl_rules, commands, examine
+from rtmanager.adapters.redis_access import RedisUnfit, Tls, WritesRefused, acl_rules, commands, examine, refused_write
+from rtmanager.adapters.redis_streams import RedisStreams
+from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.domain.messages import Stream
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +25,9 @@ NAMES = {stream: f"runtime:{stream.name.lower()}" for stream in Stream} | {
 NO_COMMANDS = {"client", "close", "connection_pool", "execute", "pipeline", "register_script"}
 RENAMED = {"client_id": "client|id", "client_unblock": "client|unblock", "xgroup_create": "xgroup|create"}
 RENAMED |= {"xgroup_setid": "xgroup|setid", "xinfo_groups": "xinfo|groups"}
+
+PIPELINED = "Command # 2 (SADD a) of pipeline caused error: "
+WRONG_TYPE = redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
 
 
 class Scripted:
@@ -103,15 +111,46 @@ class Examined(unittest.TestCase):
         ):
             self.assert_unfit("Redis Cluster", HELLO=hello("7.0.0"), XADD=answer)
 
-    def test_what_is_for_a_while_is_not_taken_for_a_refusal(self) -> None:
-        for answer in (
-            redis.ReadOnlyError("You can't write against a read only replica."),
-            redis.exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
-            redis.ResponseError("MISCONF Errors writing to the AOF file"),
+    def test_a_write_that_is_refused_is_told_with_its_cause_and_remedy(self) -> None:
+        for answer, cause, remedy in (
+            (redis.ReadOnlyError("You can't write against a read only replica."), "a replica now", "name the primary"),
+            (redis.exceptions.OutOfMemoryError("command not allowed"), "memory is full", "raise maxmemory"),
+            (redis.ResponseError("MISCONF Errors writing to the AOF file"), "cannot save", "its disk is full"),
+            (redis.ResponseError("NOREPLICAS Not enough good replicas"), "fewer replicas", "min-replicas-to-write"),
         ):
-            self.assertEqual(examine(Scripted(HELLO=hello("7.0.0"), XADD=answer), NAMES, "redis"), "7.0.0")
+            with self.assertRaises(type(answer)) as raised:
+                examine(Scripted(HELLO=hello("7.0.0"), SADD=answer), NAMES, "redis")
+            for error in (raised.exception, type(answer)(f"{PIPELINED}{answer}")):
+                refused = refused_write(error, "redis at h:1")
+                assert refused is not None
+                self.assertIsInstance(refused, Unavailable)
+                self.assertRegex(str(refused), f"^redis at h:1 takes no writes, .*{cause}.*: {str(answer)[:6]}")
+                self.assertIn(remedy, refused.remedy or "")
+
+    def test_no_other_error_is_a_refused_write(self) -> None:
+        for error in (redis.ResponseError("ERR OOM"), redis.ResponseError(""), redis.ConnectionError("no"), WRONG_TYPE):
+            self.assertIsNone(refused_write(error, "redis"), repr(error))
+
+    def test_a_key_of_another_type_is_written_to(self) -> None:
+        self.assertEqual(examine(Scripted(HELLO=hello("7.0.0"), SADD=WRONG_TYPE), NAMES, "redis"), "7.0.0")
+
+    def test_writes_that_are_kept_back_are_told(self) -> None:
+        with self.assertRaisesRegex(WritesRefused, "answers, and to no write"):
+            examine(Scripted(HELLO=hello("7.0.0"), SADD=redis.TimeoutError("Timeout")), NAMES, "redis")
+
+    def test_what_is_for_a_while_is_not_taken_for_a_refusal_of_rights(self) -> None:
         with self.assertRaises(redis.BusyLoadingError):
             examine(Scripted(HELLO=hello("7.0.0"), XADD=redis.BusyLoadingError("loading")), NAMES, "redis")
+
+    def test_a_policy_that_removes_streams_is_warned_of(self) -> None:
+        for policy, warned in (("noeviction", 0), ("volatile-lru", 0), ("allkeys-lru", 1), ("allkeys-random", 1)):
+            info = f"# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:{policy}\r\n".encode()
+            found = redis_access.warnings(Scripted(INFO=info))
+            self.assertEqual(len(found), warned, policy)
+            for warning in found:
+                self.assertRegex(warning, f"{policy}.*remedy: CONFIG SET maxmemory-policy noeviction")
+        for answer in (b"", redis.exceptions.NoPermissionError("no"), redis.ResponseError("unknown command"), 3):
+            self.assertEqual(redis_access.warnings(Scripted(INFO=answer)), [])
 
     def test_without_a_multi_nothing_is_tried(self) -> None:
         self.assert_unfit("MULTI", HELLO=hello("7.0.0"), MULTI=redis.exceptions.NoPermissionError("no"))
@@ -121,3 +160,69 @@ class Examined(unittest.TestCase):
         with self.assertRaises(RedisUnfit):
             examine(connection, NAMES, "redis")
         self.assertTrue(connection.disconnected)
+
+
+class Strangers(unittest.TestCase):
+    """Another program than Redis has the port."""
+
+    def serve(self, answer: bytes | None) -> int:
+        """A server that answers whatever comes with this and ends the connection; None: it says nothing."""
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listening.close)
+
+        def run() -> None:
+            kept = []
+            while True:
+                try:
+                    line, _ = listening.accept()
+                except OSError:
+                    return
+                if answer is None:
+                    kept.append(line)
+                    continue
+                with line, contextlib.suppress(OSError):
+                    line.recv(1000)
+                    line.sendall(answer)
+
+        threading.Thread(target=run, daemon=True).start()
+        return int(listening.getsockname()[1])
+
+    def asked(self, port: int, tls: Tls | None = None) -> RuntimeManagerError:
+        streams = RedisStreams("127.0.0.1", port, password="", tls=tls, names=NAMES, output_maxlen=1000, silence_s=2)
+        with contextlib.closing(streams), self.assertRaises(RuntimeManagerError) as caught:
+            streams.ping()
+        message = str(caught.exception)
+        self.assertIn(f"127.0.0.1:{port}", message)
+        self.assertEqual(message.splitlines(), [message])
+        return caught.exception
+
+    def test_each_is_named_by_what_it_answers_whether_tls_is_spoken_or_not(self) -> None:
+        for answer, name in (
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "an HTTP server answers there"),
+            (b"ERROR\r\n", "memcached"),
+            (b"SSH-2.0-OpenSSH_9.6\r\n", "something else than Redis answers there: b'SSH-2.0"),
+            (b"\0\xff\x1b[2J\n", "something else than Redis"),
+            (b"N", "something else than Redis"),
+        ):
+            for tls in (None, Tls()):
+                with self.subTest(name, tls=tls):
+                    error = self.asked(self.serve(answer), tls)
+                    self.assertIsInstance(error, RedisUnfit)
+                    self.assertIn(name, str(error))
+                    self.assertIn("RTMANAGER_REDIS_MASTER_ADDR", error.remedy or "")
+
+    def test_one_that_says_nothing_is_silence_with_a_likely_cause(self) -> None:
+        for tls in (None, Tls()):
+            error = self.asked(self.serve(None), tls)
+            self.assertIsInstance(error, Unavailable)
+            self.assertIn("accepts connections and says nothing", str(error))
+
+    def test_one_that_ends_each_connection_without_a_word_is_silence(self) -> None:
+        self.assertIsInstance(self.asked(self.serve(b"")), Unavailable)
+
+    def test_a_command_that_another_program_answers_ends_nothing(self) -> None:
+        streams = RedisStreams(
+            "127.0.0.1", self.serve(b"HTTP/1.1 400 no\r\n"), password="", names=NAMES, output_maxlen=1, silence_s=2
+        )
+        with contextlib.closing(streams), self.assertRaisesRegex(Unavailable, "HTTP/1.1 400"):
+            streams.require()

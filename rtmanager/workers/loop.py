@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-from rtmanager.domain.errors import DependencyError
+from rtmanager.domain.errors import DependencyError, with_remedy
 from rtmanager.operations.wake import Wake
 from rtmanager.workers.status import WorkerStatus
 
@@ -138,7 +138,7 @@ class Loop:
             self._reported = True
             self._logger.warning(
                 "dependency does not answer, waiting for it",
-                extra={"worker": self.name, "dependency": error.dependency, "error": str(error)},
+                extra={"worker": self.name, "dependency": error.dependency, "error": with_remedy(error)},
             )
 
     def _pause(self) -> float:

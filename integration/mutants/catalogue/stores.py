@@ -25,8 +25,16 @@ MUTANTS: Sequence[Mutant] = (
         name="rights-not-tried",
         breaks="a Redis user who may not do everything passes the check, and results are never published",
         file="rtmanager/adapters/redis_access.py",
-        old="    require_allowed(connection, names, where)\n    return version\n",
-        new="    return version\n",
+        old="        require_allowed(connection, names, where)\n        _require_written(connection)\n",
+        new="        _require_written(connection)\n",
+        module="test_redis_found",
+    ),
+    Mutant(
+        name="writes-not-tried",
+        breaks="a Redis that is full or a replica passes the check",
+        file="rtmanager/adapters/redis_access.py",
+        old="        _require_written(connection)\n    except",
+        new="    except",
         module="test_redis_found",
     ),
     Mutant(

@@ -131,6 +131,11 @@ class Refusing(FailingPostgresTestCase):
         mend = "ALTER ROLE rtmanagerservice PASSWORD 'rtmanagerservice'"
         self.assert_away_until(lambda: self.administer(mend), "password authentication failed")
 
+    def test_a_table_that_is_missing_is_told_as_an_answer(self) -> None:
+        self.administer("ALTER TABLE rtmanager.operations RENAME TO away")
+        mend = "ALTER TABLE rtmanager.away RENAME TO operations"
+        self.assert_away_until(lambda: self.administer(mend), 'refuses: relation "operations" does not exist')
+
     def test_a_table_that_somebody_locks_is_told_and_jobs_wait_until_it_is_free(self) -> None:
         with self.database.connect() as other:
             other.execute("BEGIN")

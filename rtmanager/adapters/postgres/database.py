@@ -26,7 +26,7 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from rtmanager import failpoints
 from rtmanager.adapters.postgres import refusals, session
-from rtmanager.adapters.postgres.answers import is_silence
+from rtmanager.adapters.postgres.answers import is_silence, verb
 from rtmanager.adapters.postgres.dsn import described, session_settings, to_conninfo, with_option, without_options
 from rtmanager.adapters.postgres.pooled import PooledConnection, first_line, own_names
 from rtmanager.adapters.postgres.queries import dropped
@@ -321,9 +321,11 @@ class Database:
         try:
             yield
         except (psycopg.Error, PoolTimeout, PoolClosed, NotImplementedError, UnicodeError, OverflowError) as error:
-            why = bounded((isinstance(error, PoolTimeout) and self._why_not) or first_line(error))
+            not_connected = isinstance(error, PoolTimeout) and self._why_not
+            why = bounded(not_connected or first_line(error))
             if is_silence(error):
-                raise Unavailable("postgres", f"{described(self._dsn)} does not answer: {why}") from error
+                how = "takes no connection" if not_connected else verb(error)
+                raise Unavailable("postgres", f"{described(self._dsn)} {how}: {why}") from error
             sqlstate = (isinstance(error, psycopg.Error) and error.sqlstate) or ""
             if rows := _DROPPED.search(why):
                 raise dropped(rows[1]) from error

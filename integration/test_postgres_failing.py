@@ -164,9 +164,15 @@ class Unfinished(FailingPostgresTestCase, FoundTestCase):
         return len(self.rows("SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
 
     def test_check_and_serve_name_the_standby_and_leave_no_session_behind(self) -> None:
+        self.administer(
+            "CREATE ROLE login LOGIN IN ROLE rtmanagerservice", "ALTER ROLE login SET role = 'rtmanagerservice'"
+        )
         self.wait_for_nobody()
-        self.assert_unfit("synchronous_standby_names is 'nobody'", "take it out", SILENCE_TIMEOUT="2s")
-        self.wait_until("their sessions to end", lambda: not self.waiting())
+        dsn = self.environment()["RTMANAGER_POSTGRES_PRIMARY_DSN"]
+        for each in (dsn, dsn.replace("rtmanagerservice", "login")):
+            changes = {"POSTGRES_PRIMARY_DSN": each, "SILENCE_TIMEOUT": "2s"}
+            self.assert_unfit("synchronous_standby_names is 'nobody'", "take it out", **changes)
+            self.wait_until("their sessions to end", lambda: not self.waiting())
         self.mend()
         self.assert_fit("postgres")
 

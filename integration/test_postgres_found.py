@@ -291,20 +291,15 @@ class Remedies(PostgresFoundTestCase):
     own_server = False
 
     def test_a_right_of_everybody_that_was_revoked_is_named(self) -> None:
-        for right, name in {
-            "EXECUTE ON FUNCTION set_config(text, text, boolean)": "set_config",
-            "EXECUTE ON FUNCTION pg_try_advisory_xact_lock(bigint)": "pg_try_advisory_xact_lock(bigint)",
-            "EXECUTE ON FUNCTION pg_try_advisory_lock(int, int)": "pg_try_advisory_lock(integer,integer)",
-            "EXECUTE ON FUNCTION pg_logical_emit_message(boolean, text, text)": "pg_logical_emit_message",
-            "EXECUTE ON FUNCTION pg_terminate_backend(int, bigint)": "pg_terminate_backend",
-            "EXECUTE ON FUNCTION pg_lock_status()": "pg_lock_status",
-            "SELECT ON pg_locks": "SELECT ON pg_locks",
-            "SELECT ON pg_stat_activity": "pg_stat_activity",
-        }.items():
-            with self.subTest(right):
-                self.administer(f"REVOKE {right} FROM PUBLIC")
-                self.assert_unfit(name, "an administrator grants it back")
-                self.administer(f"GRANT {right} TO PUBLIC")
+        names = ("set_config", "pg_try_advisory_xact_lock", "pg_try_advisory_lock", "pg_logical_emit_message")
+        calls = "SELECT 'EXECUTE ON FUNCTION ' || oid::regprocedure AS right, proname AS name FROM pg_proc"
+        rights = self.rows(f"{calls} WHERE proname = ANY (%s)", [*names, "pg_terminate_backend", "pg_lock_status"])
+        rights += [{"right": f"SELECT ON {view}", "name": view} for view in ("pg_locks", "pg_stat_activity")]
+        for each in rights:
+            with self.subTest(each["right"]):
+                self.administer(f"REVOKE {each['right']} FROM PUBLIC")
+                self.assert_unfit(each["name"], "an administrator grants it back")
+                self.administer(f"GRANT {each['right']} TO PUBLIC")
         self.assert_fit("postgres")
 
     def test_a_library_that_sessions_load_and_is_missing_is_named(self) -> None:

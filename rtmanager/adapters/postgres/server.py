@@ -16,7 +16,7 @@ from rtmanager.adapters.postgres.database import Database, cut_after
 from rtmanager.adapters.postgres.pooled import first_line
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.schema import look, require_plain_tables
-from rtmanager.adapters.postgres.session import MORE_CONNECTIONS, SessionUnusable, is_pooled, who
+from rtmanager.adapters.postgres.session import MORE_CONNECTIONS, SessionUnusable, as_login, is_pooled, who
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError, Unavailable
 from rtmanager.operations.store import StoreRefused
 
@@ -31,7 +31,7 @@ _COMMIT = b"SELECT pg_catalog.pg_logical_emit_message(true, 'rtmanager', '')"
 _WAITS_FOR = b"""
     SELECT coalesce(wait_event_type, 'its processor'), wait_event,
            pg_catalog.current_setting('synchronous_standby_names')
-    FROM pg_catalog.pg_stat_activity WHERE pg_catalog.format('%%s/%%s', pid, backend_start) = %s"""
+    FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.split_part(%s, '/', 1)::integer"""
 #: The service does not work with fewer.
 LEAST_CONNECTIONS = 4
 
@@ -116,7 +116,8 @@ def _hanging(database: Database, connection: psycopg.Connection[Any], limit_s: f
     """Why the commit on this connection is not finished; its backend is terminated."""
     try:
         with database.connect() as other, cut_after(limit_s, other):
-            row = other.execute(_WAITS_FOR, [database.backend(connection)]).fetchone()
+            with as_login(other):
+                row = other.execute(_WAITS_FOR, [database.backend(connection)]).fetchone()
             database.give_up(connection, terminated_by=other)
     except psycopg.Error:
         database.give_up(connection)

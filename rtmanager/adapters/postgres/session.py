@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import secrets
 import weakref
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from threading import Lock
 from time import monotonic
@@ -84,7 +84,9 @@ POOLER_REMEDY = (
 _STILL_AT_WORK = b"""
     SELECT a.pid, given_up.backend
     FROM unnest(%s::text[], %s::float8[]) AS given_up (backend, ago_s)
-    JOIN pg_catalog.pg_stat_activity a ON given_up.backend = pg_catalog.format('%%s/%%s', a.pid, a.backend_start)
+    JOIN pg_catalog.pg_stat_activity a
+      -- A session whose settings name another role does not see when its own backend started.
+      ON given_up.backend IN (pg_catalog.format('%%s/%%s', a.pid, a.backend_start), pg_catalog.format('%%s/', a.pid))
     WHERE a.state IS DISTINCT FROM 'idle'
       AND coalesce(a.state_change, a.backend_start) < clock_timestamp() - make_interval(secs => given_up.ago_s)"""
 
@@ -125,6 +127,14 @@ class Sessions:
             return self._known.get(connection, "")
 
 
+@contextmanager
+def as_login(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """A transaction with the rights of the login, which sees its sessions, and not of a role that its settings name."""
+    with connection.transaction():
+        connection.execute(b"SET LOCAL ROLE NONE")
+        yield
+
+
 class GivenUp:
     """Backends whose connection was cut while they were silent; at most `most` may be left.
 
@@ -148,9 +158,7 @@ class GivenUp:
             since = dict(self._since)
         if not since:
             return
-        with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
-            # The login's rights count, not those of a role that its settings name.
-            cursor.execute(b"SET LOCAL ROLE NONE")
+        with as_login(connection), connection.cursor(row_factory=tuple_row) as cursor:
             values = [list(since), [monotonic() - moment for moment in since.values()]]
             left = cursor.execute(_STILL_AT_WORK, values, prepare=False).fetchall()
             with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():

@@ -93,7 +93,8 @@ TRIGGERS = {
     "operations": (
         "BEFORE UPDATE ON rtmanager.operations FOR EACH ROW WHEN (NEW.state = 'done' AND NEW.game_id LIKE 'refused%')"
     ),
-    "runtime_records": "BEFORE UPDATE ON rtmanager.runtime_records FOR EACH ROW",
+    # Not before: readiness names a trigger that could change what is written.
+    "runtime_records": "AFTER UPDATE ON rtmanager.runtime_records FOR EACH ROW",
     "watch_turns": "BEFORE INSERT OR UPDATE ON rtmanager.watch_turns FOR EACH ROW",
     "queue": "BEFORE INSERT ON rtmanager.operations FOR EACH ROW WHEN (NEW.game_id LIKE 'refused%')",
 }

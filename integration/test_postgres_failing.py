@@ -131,6 +131,11 @@ class Refusing(FailingPostgresTestCase):
         mend = "ALTER ROLE rtmanagerservice PASSWORD 'rtmanagerservice'"
         self.assert_away_until(lambda: self.administer(mend), "password authentication failed")
 
+    def test_a_table_that_is_missing_is_told_as_an_answer(self) -> None:
+        self.administer("ALTER TABLE rtmanager.operations RENAME TO away")
+        mend = "ALTER TABLE rtmanager.away RENAME TO operations"
+        self.assert_away_until(lambda: self.administer(mend), 'refuses: relation "operations" does not exist')
+
     def test_a_table_that_somebody_locks_is_told_and_jobs_wait_until_it_is_free(self) -> None:
         with self.database.connect() as other:
             other.execute("BEGIN")
@@ -159,9 +164,15 @@ class Unfinished(FailingPostgresTestCase, FoundTestCase):
         return len(self.rows("SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
 
     def test_check_and_serve_name_the_standby_and_leave_no_session_behind(self) -> None:
+        self.administer(
+            "CREATE ROLE login LOGIN IN ROLE rtmanagerservice", "ALTER ROLE login SET role = 'rtmanagerservice'"
+        )
         self.wait_for_nobody()
-        self.assert_unfit("synchronous_standby_names is 'nobody'", "take it out", SILENCE_TIMEOUT="2s")
-        self.wait_until("their sessions to end", lambda: not self.waiting())
+        dsn = self.environment()["RTMANAGER_POSTGRES_PRIMARY_DSN"]
+        for each in (dsn, dsn.replace("rtmanagerservice", "login")):
+            changes = {"POSTGRES_PRIMARY_DSN": each, "SILENCE_TIMEOUT": "2s"}
+            self.assert_unfit("synchronous_standby_names is 'nobody'", "take it out", **changes)
+            self.wait_until("their sessions to end", lambda: not self.waiting())
         self.mend()
         self.assert_fit("postgres")
 

@@ -1,6 +1,8 @@
 """PostgreSQL as it is found: settings of a database or role, its encoding, its schema, a pooler before it."""
 
+import os
 from contextlib import ExitStack, suppress
+from unittest import mock
 
 from harness import PgBouncer, faults, start_pgbouncer, start_services, web
 from harness.fixtures.listening import free_port
@@ -281,6 +283,52 @@ class Schemas(PostgresFoundTestCase):
         self.assertIn("event triggers may refuse the migrations that are due: looks", self.check()[1])
         self.migrated()
         self.assertNotIn("event trigger", self.check()[1])
+
+
+class Remedies(PostgresFoundTestCase):
+    """Each refusal names its cause."""
+
+    own_server = False
+
+    def test_a_right_of_everybody_that_was_revoked_is_named(self) -> None:
+        names = ("set_config", "pg_try_advisory_xact_lock", "pg_try_advisory_lock", "pg_logical_emit_message")
+        calls = "SELECT 'EXECUTE ON FUNCTION ' || oid::regprocedure AS right, proname AS name FROM pg_proc"
+        rights = self.rows(f"{calls} WHERE proname = ANY (%s)", [*names, "pg_terminate_backend", "pg_lock_status"])
+        rights += [{"right": f"SELECT ON {view}", "name": view} for view in ("pg_locks", "pg_stat_activity")]
+        for each in rights:
+            with self.subTest(each["right"]):
+                self.administer(f"REVOKE {each['right']} FROM PUBLIC")
+                self.assert_unfit(each["name"], "an administrator grants it back")
+                self.administer(f"GRANT {each['right']} TO PUBLIC")
+        self.assert_fit("postgres")
+
+    def test_a_library_that_sessions_load_and_is_missing_is_named(self) -> None:
+        with self.services.postgres.maintain() as other:
+            other.execute(f"ALTER DATABASE {self.database.name} SET session_preload_libraries = 'nowhere'".encode())
+            try:
+                self.assert_unfit("nowhere", "take it out of session_preload_libraries")
+            finally:
+                other.execute(f"ALTER DATABASE {self.database.name} RESET session_preload_libraries".encode())
+
+    def test_a_search_path_that_begins_with_no_schema_of_a_service_is_named(self) -> None:
+        dsn = self.as_role("rtmanagerservice")["POSTGRES_PRIMARY_DSN"]
+        for first in ("pg_temp", "pg_catalog"):
+            path = dsn.replace("=rtmanager", f"={first},rtmanager")
+            self.assert_unfit(f"begins with {first}", "name its own schema first", POSTGRES_PRIMARY_DSN=path)
+
+    def test_what_the_environment_changes_is_named(self) -> None:
+        for name, value in {"PGTARGETSESSIONATTRS": "standby", "PGSERVICE": "nowhere", "PGSSLMODE": "require"}.items():
+            with self.subTest(name), mock.patch.dict(os.environ, {name: value, "PGPASSWORD": "not-this-one"}):
+                self.assert_unfit(f"{name}={value}")
+                self.assertNotIn("not-this-one", self.check()[1])
+        with mock.patch.dict(os.environ, {"PGOPTIONS": "-cnonsense", "PGPASSWORD": "x"}):
+            self.assertNotIn("the environment changes", self.check()[1])
+        with mock.patch.dict(os.environ, {"PGSSLMODE": "disable"}):
+            self.assertIn(
+                "warning postgres    the environment changes the connection: PGSSLMODE=disable", self.check()[1]
+            )
+            self.start_runtime()
+            self.assert_serves()
 
 
 class Poolers(PostgresFoundTestCase):

@@ -3,8 +3,8 @@
 import unittest
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from threading import Barrier
+from contextlib import contextmanager, suppress
+from threading import Barrier, Thread
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import faults, start_services
@@ -488,6 +488,66 @@ class LostAnswerTest(unittest.TestCase):
         for caught in (refused, not_sent):
             self.assertTrue(caught.exception.untouched, caught.exception)
         self.assertEqual(self.numbers(), [])
+
+
+class GivenUpTest(InPostgres):
+    """A backend that was given up is terminated while it works on what it was given up for, and else left alone."""
+
+    def setUp(self) -> None:
+        self.other = self.database.connect()
+        self.addCleanup(self.other.close)
+        self.backend = self.database.backend(self.other)
+
+    def sleep(self, seconds: float) -> Thread:
+        def run() -> None:
+            with suppress(psycopg.OperationalError):
+                self.other.execute(b"SELECT pg_sleep(%s)", (seconds,))
+
+        import psycopg
+
+        thread = Thread(target=run)
+        thread.start()
+        self.addCleanup(thread.join)
+        wait_until("it to sleep", self.sleeps)
+        return thread
+
+    def sleeps(self) -> bool:
+        query = b"SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid = split_part(%(its)s, '/', 1)::int"
+        return bool(self.database.read("presence", query, {"its": self.backend}))
+
+    def test_at_work_it_is_ended_by_the_next_session(self) -> None:
+        self.sleep(60)
+        self.database.give_up(self.other)
+        self.assertTrue(self.sleeps(), "it does not notice that its client is gone")
+        self.database.connect().close()
+        wait_until("it to end", lambda: not self.sleeps())
+
+    def test_idle_or_at_work_on_something_else_it_is_left_alone(self) -> None:
+        from rtmanager.adapters.postgres.session import GivenUp
+
+        given_up = GivenUp(0)
+        for _ in range(2):
+            given_up.add(self.backend)
+            with self.database.connect() as next_one:
+                given_up.end(next_one)
+        given_up.add(self.backend)
+        thread = self.sleep(0.3)
+        with self.database.connect() as next_one:
+            given_up.end(next_one)
+        thread.join()
+        self.assertEqual(self.other.execute("SELECT 1").fetchone(), (1,))
+
+    def test_too_many_that_do_not_end_are_told(self) -> None:
+        from rtmanager.adapters.postgres.session import GivenUp, SessionUnusable
+
+        given_up = GivenUp(0)
+        self.sleep(60)
+        given_up.add(self.backend)
+        with self.database.connect() as next_one:
+            with self.assertRaisesRegex(SessionUnusable, "1 sessions of ours that were given up do not end"):
+                given_up.end(next_one)
+            wait_until("it to end", lambda: not self.sleeps())
+            given_up.end(next_one)
 
 
 class IdleConnectionTest(InPostgres):

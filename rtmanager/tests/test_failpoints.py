@@ -37,7 +37,7 @@ RAW = {
     "_pooled": {"transaction", "write", "_read"},
     "_database.connect": {"_take"},
     # All but the first, and `two`, change no table.
-    "database.connect": {"migrate", "ask", "_hanging"},
+    "database.connect": {"migrate", "ask", "_hanging", "_require_pooler_room"},
     "database.two": {"examine"},
     "EngineClient": {"_new_client"},
     "os.mkdir": {"prepare"},

@@ -13,8 +13,10 @@ from time import monotonic
 import psycopg
 import redis
 from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import PoolTimeout
 
 from rtmanager.adapters.postgres.answers import is_silence as is_silence_of_postgres
+from rtmanager.adapters.postgres.answers import verb
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.redis_streams import RedisStreams, is_silence
 from rtmanager.domain.errors import Unavailable
@@ -51,6 +53,18 @@ class PostgresAnswers(unittest.TestCase):
         )
         for error in (*silent, *final):
             self.assertEqual(is_silence_of_postgres(error), error in silent, repr(error))
+
+    def test_an_answer_is_not_called_silence(self) -> None:
+        for error, said in {
+            psycopg.errors.UndefinedTable("no such table"): "refuses",
+            psycopg.errors.ReadOnlySqlTransaction("read-only"): "refuses",
+            psycopg.errors.DiskFull("no space"): "refuses",
+            psycopg.errors.ConnectionFailure("lost"): "does not answer",
+            psycopg.OperationalError("the connection is lost"): "does not answer",
+            psycopg.OperationalError("connection failed: FATAL: too many connections"): "takes no connection",
+            PoolTimeout("couldn't get a connection after 5 sec"): "does not answer",
+        }.items():
+            self.assertEqual(verb(error), said, repr(error))
 
 
 class RedisLimits(unittest.TestCase):

@@ -32,6 +32,13 @@ SILENCE: Mapping[str, str] = {
 }
 
 
+def verb(error: Exception) -> str:
+    """What PostgreSQL does by this error of `is_silence`: a server that says why it cannot serve does answer."""
+    if isinstance(error, psycopg.Error) and error.sqlstate and not error.sqlstate.startswith("08"):
+        return "refuses"
+    return "takes no connection" if "connection failed:" in str(error) else "does not answer"
+
+
 def is_silence(error: Exception) -> bool:
     """Whether an error says nothing about the statement and its data."""
     if isinstance(error, (PoolTimeout, PoolClosed)):

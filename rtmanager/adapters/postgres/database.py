@@ -26,8 +26,15 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from rtmanager import failpoints
 from rtmanager.adapters.postgres import refusals, session
-from rtmanager.adapters.postgres.answers import is_silence
-from rtmanager.adapters.postgres.dsn import described, session_settings, to_conninfo, with_option, without_options
+from rtmanager.adapters.postgres.answers import is_silence, verb
+from rtmanager.adapters.postgres.dsn import (
+    described,
+    session_settings,
+    taken_from_environment,
+    to_conninfo,
+    with_option,
+    without_options,
+)
 from rtmanager.adapters.postgres.pooled import PooledConnection, first_line, own_names
 from rtmanager.adapters.postgres.queries import dropped
 from rtmanager.domain.errors import Unavailable
@@ -122,6 +129,10 @@ class Database:
     def where(self) -> str:
         """The server's address, for messages."""
         return described(self._dsn)
+
+    def environment(self) -> Mapping[str, str]:
+        """The variables of the environment from which libpq takes a part of the connection, with their values."""
+        return taken_from_environment(self._way)
 
     def why_refused(self) -> refusals.Refusal:
         """Why the server takes no connection: tries to make one."""
@@ -321,9 +332,11 @@ class Database:
         try:
             yield
         except (psycopg.Error, PoolTimeout, PoolClosed, NotImplementedError, UnicodeError, OverflowError) as error:
-            why = bounded((isinstance(error, PoolTimeout) and self._why_not) or first_line(error))
+            not_connected = isinstance(error, PoolTimeout) and self._why_not
+            why = bounded(not_connected or first_line(error))
             if is_silence(error):
-                raise Unavailable("postgres", f"{described(self._dsn)} does not answer: {why}") from error
+                how = "takes no connection" if not_connected else verb(error)
+                raise Unavailable("postgres", f"{described(self._dsn)} {how}: {why}") from error
             sqlstate = (isinstance(error, psycopg.Error) and error.sqlstate) or ""
             if rows := _DROPPED.search(why):
                 raise dropped(rows[1]) from error

@@ -7,11 +7,12 @@ allows; libpq refuses them there and wants `options=-csearch_path=…`. A DSN th
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from psycopg import ProgrammingError
+from psycopg import ProgrammingError, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rtmanager.adapters.postgres.session import SETTINGS
@@ -90,7 +91,19 @@ def with_option(conninfo: str, setting: str) -> str:
 
 def without_options(conninfo: str) -> str:
     """The same for a pooler that refuses `options`; the session is set to them when it is made."""
-    return make_conninfo("", **{name: value for name, value in conninfo_to_dict(conninfo).items() if name != "options"})
+    # Empty and not left out, for which libpq would take PGOPTIONS.
+    return make_conninfo("", **{**conninfo_to_dict(conninfo), "options": ""})
+
+
+def taken_from_environment(conninfo: str) -> dict[str, str]:
+    """The variables by which libpq completes this connection string, with their values but for a password."""
+    given = conninfo_to_dict(conninfo)
+    found = {}
+    for option in pq.Conninfo.get_defaults():
+        name = (option.envvar or b"").decode()
+        if name in os.environ and option.keyword.decode() not in given:
+            found[name] = "…" if option.dispchar == b"*" else os.environ[name]
+    return found
 
 
 def _settings_of(options: str) -> dict[str, str]:

@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_PART = re.compile(r"\{(\w+)\}")
 
 
 def parse(text: str) -> dict[str, bytes]:
-    """Statements by name from the text of one file."""
+    """Statements by name from the text of one file; `{name}` in one stands for the whole of an earlier one."""
     parts = _NAME.split(text)[1:]
-    return {name: body.strip().encode() for name, body in zip(parts[::2], parts[1::2], strict=True)}
+    found: dict[str, str] = {}
+    for name, body in zip(parts[::2], parts[1::2], strict=True):
+        found[name] = _PART.sub(lambda part: found[part[1]].rstrip(";"), body.strip())
+    return {name: body.encode() for name, body in found.items()}
 
 
 def values_of(value: DataclassInstance) -> dict[str, Any]:

@@ -41,7 +41,13 @@ REMEDIES = {
     "22023": f"are the values in the `options` of {DSN} right?",
     "53200": "the server is out of memory",
     "53100": "the server's disk is full",
+    "58P01": "a library that sessions load is missing: install it, or take it out of session_preload_libraries and "
+    "local_preload_libraries (of the server, of the database: ALTER DATABASE … RESET, of the role: ALTER ROLE … RESET)",
+    "42P01": "a table is missing: finish the restore",
+    "3F000": "the schema is missing: finish the restore",
 }
+#: For an answer that has no remedy of its own.
+ITS_WORDS = "its words say why; the server's log has more"
 _NO_TLS = f"the server does not offer TLS: set ssl = on there, or another sslmode in {DSN}"
 _BAD_TLS = f"TLS was offered and failed: are sslrootcert, sslcert, sslkey and sslmode of {DSN} right, and is the \
 server's certificate valid for that host?"
@@ -65,12 +71,17 @@ def why_refused(conninfo: str, limit_s: float) -> Refusal:
         trace = _traced(make_conninfo("", **attempt).encode(), until) or trace
     codes = _ERROR.findall(trace)
     if codes:
-        return Refusal(codes[-1], REMEDIES.get(codes[-1], IS_IT_RUNNING))
+        return Refusal(codes[-1], remedy_for(codes[-1]))
     if "StartupMessage" not in trace and re.search(r"SSLResponse\s+N", trace):
         return Refusal("", _NO_TLS)
     if "StartupMessage" not in trace and re.search(r"SSLResponse\s+S", trace):
         return Refusal("", _BAD_TLS)
     return Refusal("", IS_IT_RUNNING if traces() else f"{IS_IT_RUNNING[:-1]}, and role, password and database?")
+
+
+def remedy_for(sqlstate: str) -> str:
+    """What to do about a server that answers with this."""
+    return REMEDIES.get(sqlstate, ITS_WORDS)
 
 
 def traces() -> bool:

@@ -157,6 +157,11 @@ def _require_schema(connection: psycopg.Connection[Any]) -> str:
         connection, "SELECT current_schema(), current_setting('search_path'), quote_ident(current_user)"
     )
     named = _first_schema(path)
+    if (named or "").startswith("pg_"):
+        raise MigrationFailed(
+            f"search_path {path!r} begins with {named}, where no table of a service can be",
+            "name its own schema first: search_path=… in RTMANAGER_POSTGRES_PRIMARY_DSN (rtmanager if it names none)",
+        )
     if current is not None and (named is None or named == current):
         return str(current)
     [there] = _row(connection, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)", named or "")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import cache
 from time import monotonic
 from typing import Any
 
@@ -11,9 +14,11 @@ import psycopg
 from rtmanager.adapters.postgres import refusals
 from rtmanager.adapters.postgres.database import Database, cut_after
 from rtmanager.adapters.postgres.pooled import first_line
+from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.schema import look, require_plain_tables
-from rtmanager.adapters.postgres.session import MORE_CONNECTIONS, SessionUnusable, is_pooled, who
-from rtmanager.domain.errors import RuntimeManagerError, Unavailable
+from rtmanager.adapters.postgres.session import MORE_CONNECTIONS, SessionUnusable, as_login, is_pooled, who
+from rtmanager.domain.errors import DependencyError, RuntimeManagerError, Unavailable
+from rtmanager.operations.store import StoreRefused
 
 #: The oldest server that is supported, as `server_version_num` has it.
 OLDEST = 130_000
@@ -26,7 +31,7 @@ _COMMIT = b"SELECT pg_catalog.pg_logical_emit_message(true, 'rtmanager', '')"
 _WAITS_FOR = b"""
     SELECT coalesce(wait_event_type, 'its processor'), wait_event,
            pg_catalog.current_setting('synchronous_standby_names')
-    FROM pg_catalog.pg_stat_activity WHERE pg_catalog.format('%%s/%%s', pid, backend_start) = %s"""
+    FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.split_part(%s, '/', 1)::integer"""
 #: The service does not work with fewer.
 LEAST_CONNECTIONS = 4
 
@@ -38,6 +43,18 @@ _LIMITS = (
     "the database's CONNECTION LIMIT",
     "the role's CONNECTION LIMIT",
 )
+
+
+#: SQLSTATE of a right that is missing.
+INSUFFICIENT_PRIVILEGE = "42501"
+_GRANT = "an administrator grants it back"
+#: What sessions need beside what `sql/` calls.
+_OTHER_FUNCTIONS = (
+    *("set_config", "pg_backend_pid", "pg_is_in_recovery", "pg_terminate_backend", "pg_logical_emit_message"),
+    # These are behind the views.
+    *("pg_stat_get_activity", "pg_lock_status"),
+)
+_VIEWS = ("pg_locks", "pg_stat_activity", "pg_database", "pg_roles", "pg_trigger", "pg_rewrite")
 
 
 class ServerUnfit(RuntimeManagerError):
@@ -56,13 +73,15 @@ def examine(database: Database, pool_size: int) -> tuple[str, list[str]]:
     try:
         with database.two() as (connection, _):
             version = _require_fit(connection)
+            _require_rights(connection)
             require_commits(database, connection, database.step_s)
             found = look(connection)
             if is_pooled(connection, who(connection)[0]):
                 _require_pooler_room(database, OF_THIS_CHECK, pool_size + BESIDE_THE_POOL)
             warnings = [*_room(connection, pool_size), *_durability(connection), *found.warnings]
-    except Unavailable as error:
+    except (Unavailable, StoreRefused) as error:
         raise _explained(database, error) from error
+    warnings += _environment(database)
     due = f", {len(found.missing)} migrations are due" if found.missing else ""
     if found.unknown:
         warnings.append(f"the schema is newer than this program: it has the migrations {found.unknown}")
@@ -97,7 +116,8 @@ def _hanging(database: Database, connection: psycopg.Connection[Any], limit_s: f
     """Why the commit on this connection is not finished; its backend is terminated."""
     try:
         with database.connect() as other, cut_after(limit_s, other):
-            row = other.execute(_WAITS_FOR, [database.backend(connection)]).fetchone()
+            with as_login(other):
+                row = other.execute(_WAITS_FOR, [database.backend(connection)]).fetchone()
             database.give_up(connection, terminated_by=other)
     except psycopg.Error:
         database.give_up(connection)
@@ -115,16 +135,63 @@ def _hanging(database: Database, connection: psycopg.Connection[Any], limit_s: f
     )
 
 
-def _explained(database: Database, error: Unavailable) -> RuntimeManagerError:
+def _explained(database: Database, error: DependencyError) -> RuntimeManagerError:
     cause = error.__cause__
     if isinstance(cause, SessionUnusable):
         return ServerUnfit(f"{database.where}: {cause}", cause.remedy)
-    if not isinstance(cause, psycopg.OperationalError):
+    if not isinstance(cause, psycopg.Error):
         return error
+    if cause.sqlstate == INSUFFICIENT_PRIVILEGE:
+        return ServerUnfit(str(error), f"{_GRANT}: its words name the function, view or table")
+    if cause.sqlstate or not isinstance(cause, psycopg.OperationalError):
+        return ServerUnfit(str(error), refusals.remedy_for(cause.sqlstate or ""))
     refusal = database.why_refused()
+    changes = database.environment()
+    hint = f" (with {_as_list(changes)} of the environment)" if changes else ""
     if refusal.sqlstate:
-        return ServerUnfit(f"{database.where} takes no connection: {first_line(cause)}", refusal.remedy)
+        return ServerUnfit(f"{database.where} takes no connection{hint}: {first_line(cause)}", refusal.remedy)
+    if changes:
+        return ServerUnfit(f"{error}{hint}", f"{refusal.remedy[:-1]}; and are the variables of libpq meant?")
     return ServerUnfit(str(error), refusal.remedy)
+
+
+def _environment(database: Database) -> list[str]:
+    """What libpq takes from the environment, but for a password, which people mean to keep there."""
+    changes = {name: value for name, value in database.environment().items() if not name.startswith("PGPASS")}
+    if not changes:
+        return []
+    return [f"the environment changes the connection: {_as_list(changes)}; write it into {refusals.DSN}, or unset it"]
+
+
+def _as_list(changes: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in changes.items())
+
+
+def _require_rights(connection: psycopg.Connection[Any]) -> None:
+    """Functions and views that PostgreSQL lets everybody use, and that somebody may have revoked."""
+    lacking = connection.execute(
+        b"SELECT 'EXECUTE ON FUNCTION ' || p.oid::regprocedure::text FROM pg_proc p"
+        b" WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = ANY (%(functions)s)"
+        b"   AND NOT has_function_privilege(p.oid, 'EXECUTE')"
+        b" UNION ALL SELECT 'SELECT ON ' || c.relname FROM pg_class c"
+        b" WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relname = ANY (%(views)s)"
+        b"   AND NOT has_table_privilege(c.oid, 'SELECT') ORDER BY 1",
+        {"functions": _functions(), "views": list(_VIEWS)},
+    ).fetchall()
+    if lacking:
+        [user] = _row(connection, "SELECT quote_ident(current_user)")
+        rights = [right for (right,) in lacking]
+        more = f" and {len(rights) - 3} more" if len(rights) > 3 else ""
+        raise ServerUnfit(
+            f"the role {user} lacks {', '.join(rights[:3])}{more}, which PostgreSQL grants to everybody",
+            f"{_GRANT}: GRANT {rights[0]} TO {user}",
+        )
+
+
+@cache
+def _functions() -> list[str]:
+    """The names of functions, and of what only looks like one, that our statements call."""
+    return sorted({*re.findall(r"\b([a-z_]+)\(", b"".join(SQL.values()).decode()), *_OTHER_FUNCTIONS})
 
 
 def _require_fit(connection: psycopg.Connection[Any]) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import secrets
 import weakref
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import timedelta
 from functools import cache
 from threading import Lock
 from time import monotonic
@@ -80,13 +81,15 @@ POOLER_REMEDY = (
 )
 
 
-#: Those of these backends that still work on what they worked on so many seconds ago; the rest have ended or are idle.
+#: Those of these backends that still work on what they worked on at that moment; the rest have ended or are idle.
 _STILL_AT_WORK = b"""
     SELECT a.pid, given_up.backend
-    FROM unnest(%s::text[], %s::float8[]) AS given_up (backend, ago_s)
-    JOIN pg_catalog.pg_stat_activity a ON given_up.backend = pg_catalog.format('%%s/%%s', a.pid, a.backend_start)
+    FROM unnest(%s::text[], %s::timestamptz[]) AS given_up (backend, moment)
+    JOIN pg_catalog.pg_stat_activity a
+      -- A session whose settings name another role does not see when its own backend started.
+      ON given_up.backend IN (pg_catalog.format('%%s/%%s', a.pid, a.backend_start), pg_catalog.format('%%s/', a.pid))
     WHERE a.state IS DISTINCT FROM 'idle'
-      AND coalesce(a.state_change, a.backend_start) < clock_timestamp() - make_interval(secs => given_up.ago_s)"""
+      AND coalesce(a.state_change, a.backend_start) < given_up.moment"""
 
 _TERMINATE = b"SELECT pg_catalog.pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pids (pid)"
 
@@ -125,6 +128,14 @@ class Sessions:
             return self._known.get(connection, "")
 
 
+@contextmanager
+def as_login(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """A transaction with the rights of the login, which sees its sessions, and not of a role that its settings name."""
+    with connection.transaction():
+        connection.execute(b"SET LOCAL ROLE NONE")
+        yield
+
+
 class GivenUp:
     """Backends whose connection was cut while they were silent; at most `most` may be left.
 
@@ -148,11 +159,12 @@ class GivenUp:
             since = dict(self._since)
         if not since:
             return
-        with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
-            # The login's rights count, not those of a role that its settings name.
-            cursor.execute(b"SET LOCAL ROLE NONE")
-            values = [list(since), [monotonic() - moment for moment in since.values()]]
-            left = cursor.execute(_STILL_AT_WORK, values, prepare=False).fetchall()
+        with as_login(connection), connection.cursor(row_factory=tuple_row) as cursor:
+            [now] = cursor.execute(b"SELECT pg_catalog.clock_timestamp()", prepare=False).fetchall()[0]
+            # Not before it was asked for: so no moment is later than it was, however long the answer took.
+            here = monotonic()
+            moments = [now - timedelta(seconds=here - moment) for moment in since.values()]
+            left = cursor.execute(_STILL_AT_WORK, [list(since), moments], prepare=False).fetchall()
             with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
                 pids = [pid for pid, _ in left]
                 cursor.execute(

@@ -83,49 +83,12 @@ WHERE game_id = %(game_id)s AND state <> 'done'
 ORDER BY state DESC, entry_ms, entry_seq, entry_rank, id
 LIMIT 1;
 
--- name: claim_due
--- Claims operations that are due: the first of each game, none of a game that has one running, games in the order of
--- their ids, those behind `after` and then those before; with `images`, only those that want one of these, for which it
--- may have to step through all games. The recursion steps from game to game through
--- operations_queue_idx, so that a game with ten thousand jobs costs one step; and only as far as `limit` asks.
--- OFFSET 0 and the subquery at the end are for the planner: it takes the indexes of what is due and of what runs for
--- small, and would read them whole; they are full of what was due and of what ran.
-UPDATE operations
-SET state = 'running', owner = %(owner)s, generation = generation + 1, heartbeat_at = clock_timestamp(),
-    deferred_why = NULL
-WHERE id IN (
-    SELECT o.id
-    FROM (
-        SELECT due.id
-        FROM (VALUES (%(after)s::text COLLATE "C", NULL), ('', %(after)s)) AS part (above, up_to),
-             LATERAL (
-                WITH RECURSIVE heads AS (
-                    SELECT part.above AS game_id, NULL::bigint AS id, NULL AS kind, NULL AS state,
-                           NULL::timestamptz AS not_before, NULL AS image_ref
-                    UNION ALL
-                    SELECT next.* FROM heads, LATERAL (
-                        SELECT game_id, id, kind, state, not_before, image_ref FROM operations
-                        WHERE state <> 'done' AND game_id > heads.game_id
-                        ORDER BY game_id, entry_ms, entry_seq, entry_rank, id LIMIT 1) next
-                    WHERE part.up_to IS NULL OR next.game_id <= part.up_to)
-                SELECT id FROM heads
-                WHERE state = 'due' AND not_before <= clock_timestamp() AND kind = ANY (%(kinds)s)
-                  AND (%(images)s::text[] IS NULL OR image_ref = ANY (%(images)s::text[]))
-                  AND NOT EXISTS (SELECT FROM operations r
-                                  WHERE r.game_id = heads.game_id AND r.state = 'running' OFFSET 0)) due
-        LIMIT %(limit)s) head
-    JOIN operations o ON o.id = head.id
-    WHERE o.state = (SELECT 'due')
-    FOR UPDATE OF o SKIP LOCKED)
-RETURNING id, game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
-          stream, generation, deferrals, defects, answer,
-          -- As numbers, which psycopg reads whatever they are: one moment that it cannot read would stop every claim.
-          extract(epoch FROM accepted_at)::float8 AS accepted_s,
-          coalesce(extract(epoch FROM clock_timestamp() - answer_since), 0)::float8 AS answer_s;
-
 -- name: due_heads
--- What `claim_due` would claim, without claiming it: for when the store refuses one of them and, with it, all.
-SELECT due.id, due.game_id
+-- What is due: the first of each game, none of a game that has one running, games in the order of their ids, those
+-- behind `after` and then those before; with `images`, only those that want one of these, for which it may have to step
+-- through all games. The recursion steps from game to game through operations_queue_idx, so that a game with ten
+-- thousand jobs costs one step; and only as far as `limit` asks. OFFSET 0 is for the planner, see `claim_due`.
+SELECT due.id
 FROM (VALUES (%(after)s::text COLLATE "C", NULL), ('', %(after)s)) AS part (above, up_to),
      LATERAL (
         WITH RECURSIVE heads AS (
@@ -137,12 +100,31 @@ FROM (VALUES (%(after)s::text COLLATE "C", NULL), ('', %(after)s)) AS part (abov
                 WHERE state <> 'done' AND game_id > heads.game_id
                 ORDER BY game_id, entry_ms, entry_seq, entry_rank, id LIMIT 1) next
             WHERE part.up_to IS NULL OR next.game_id <= part.up_to)
-        SELECT id, game_id FROM heads
+        SELECT id FROM heads
         WHERE state = 'due' AND not_before <= clock_timestamp() AND kind = ANY (%(kinds)s)
           AND (%(images)s::text[] IS NULL OR image_ref = ANY (%(images)s::text[]))
           AND NOT EXISTS (SELECT FROM operations r
                           WHERE r.game_id = heads.game_id AND r.state = 'running' OFFSET 0)) due
 LIMIT %(limit)s;
+
+-- name: claim_due
+-- Claims what is due. OFFSET 0 in it and the subquery at the end are for the planner: it takes the indexes of what is due
+-- and of what runs for small, and would read them whole; they are full of what was due and of what ran.
+UPDATE operations
+SET state = 'running', owner = %(owner)s, generation = generation + 1, heartbeat_at = clock_timestamp(),
+    deferred_why = NULL
+WHERE id IN (
+    SELECT o.id
+    FROM (
+{due_heads}) head
+    JOIN operations o ON o.id = head.id
+    WHERE o.state = (SELECT 'due')
+    FOR UPDATE OF o SKIP LOCKED)
+RETURNING id, game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
+          stream, generation, deferrals, defects, answer,
+          -- As numbers, which psycopg reads whatever they are: one moment that it cannot read would stop every claim.
+          extract(epoch FROM accepted_at)::float8 AS accepted_s,
+          coalesce(extract(epoch FROM clock_timestamp() - answer_since), 0)::float8 AS answer_s;
 
 -- name: claim_one
 -- One of these, if it is still due and nothing of its game runs.

@@ -35,8 +35,8 @@ class RequestReader:
 
     @property
     def begun(self) -> bool:
-        """Whether some of the next request has come."""
-        return bool(self._buffer) or self._head is not None
+        """Whether some of the next request has come; an empty line, which old clients send behind a body, is none."""
+        return self._head is not None or (bool(self._buffer) and self._buffer != b"\r\n")
 
     @property
     def is_costly(self) -> bool:

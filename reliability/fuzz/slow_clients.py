@@ -1,7 +1,7 @@
-"""Half-open and slow clients of every kind against a manager, and a good client that must not notice.
+"""Half-open, slow and costly clients of every kind against a manager, and a good client that must not notice.
 
-Its inputs are clients. The full run lasts a minute and bounds the good client's times; a shorter one says only that
-every good request is answered.
+Its inputs are clients: first slow ones, then as many whose requests are cheap to send and costly to answer. The full
+run lasts two minutes and bounds the good client's times; a shorter one says only that every good request is answered.
 """
 
 import http.client
@@ -9,7 +9,7 @@ import multiprocessing
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,7 +19,7 @@ from harness.fixtures import manager
 
 DEFAULT_COUNT = 500
 
-#: With so many clients the run lasts a minute and times count.
+#: With so many clients each part of the run lasts a minute and times count.
 FULL = 500
 FULL_S, SHORT_S = 60.0, 2.0
 #: So long the good client is alone first: what the machine does to it without any slow one.
@@ -31,6 +31,10 @@ MEMORY_MB = 300
 #: The good client rests so long between two requests.
 REST_S = 0.01
 
+_CROWDS = {
+    "slow": [kind for kind in SlowKind if not kind.is_costly],
+    "costly": [kind for kind in SlowKind if kind.is_costly],
+}
 _RUNTIMES = "/api/v1/internal/runtimes"
 #: What the good client asks in turn, and the answers that are right.
 _ASKED = (
@@ -56,18 +60,20 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
             alone.ask_until((host, int(port)), time.monotonic() + ALONE_S, random.Random(seed))
             for line in alone.summary():
                 report(f"alone: {line}")
-        with _crowd((host, int(port)), count, seed) as ask:
-            seen = _Seen()
-            until = time.monotonic() + (FULL_S if full else SHORT_S)
-            seen.ask_until((host, int(port)), until, random.Random(seed))
-            counts = ask()
+        violations = []
+        for name, kinds in _CROWDS.items():
+            with _crowd((host, int(port)), kinds, count, seed) as ask:
+                seen = _Seen()
+                until = time.monotonic() + (FULL_S if full else SHORT_S)
+                seen.ask_until((host, int(port)), until, random.Random(seed))
+                report(f"{name} clients: {ask()}")
+            violations += [f"{name} clients: {fault}" for fault in seen.violations(with_times=full)]
+            for line in seen.summary():
+                report(line)
         after_mb = _memory_mb(process.pid)
-        violations = seen.violations(with_times=full)
         if process.exit_code is not None:
             violations.append(f"the manager ended with {process.exit_code}")
-    report(f"slow clients: {counts}; memory {before_mb} to {after_mb} MB")
-    for line in seen.summary():
-        report(line)
+    report(f"memory {before_mb} to {after_mb} MB")
     if after_mb > MEMORY_MB:
         violations.append(f"the manager has {after_mb} MB, more than {MEMORY_MB}")
     return violations
@@ -139,11 +145,13 @@ def _p99(times: list[float]) -> float:
 
 
 @contextmanager
-def _crowd(address: tuple[str, int], number: int, seed: int) -> Iterator[Callable[[], object]]:
+def _crowd(
+    address: tuple[str, int], kinds: Sequence[SlowKind], number: int, seed: int
+) -> Iterator[Callable[[], object]]:
     """The slow clients, in a process of their own; gives a function that tells their counts."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    child = context.Process(target=_be_slow, args=(address, number, seed, theirs), daemon=True)
+    child = context.Process(target=_be_slow, args=(address, kinds, number, seed, theirs), daemon=True)
     child.start()
     try:
         ours.recv()
@@ -159,9 +167,8 @@ def _crowd(address: tuple[str, int], number: int, seed: int) -> Iterator[Callabl
         child.kill()
 
 
-def _be_slow(address: tuple[str, int], number: int, seed: int, line: Connection) -> None:
-    kinds = list(SlowKind)
-    random.Random(seed).shuffle(kinds)
+def _be_slow(address: tuple[str, int], kinds: Sequence[SlowKind], number: int, seed: int, line: Connection) -> None:
+    kinds = random.Random(seed).sample(kinds, len(kinds))
     path = f"{_RUNTIMES}?limit=1000"
     with SlowClients(address, kinds=kinds, number=number, path=path, seed=seed) as slow:
         slow.wait_until_open()

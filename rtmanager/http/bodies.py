@@ -15,6 +15,8 @@ from rtmanager.domain.game import shown
 from rtmanager.http.messages import Refused, invalid
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+#: Several times what all parameters take; a longer one would take a millisecond to read.
+_LONGEST_QUERY = 1024
 _PARAMETER = re.compile(rf'[ \t]*;[ \t]*(?:({_TOKEN})=({_TOKEN}|"(?:[^"\\]|\\.)*"))?')
 
 
@@ -76,6 +78,8 @@ def read_query(query: str, names: Collection[str]) -> dict[str, str]:
     """The query's parameters, any of `names`, each at most once. Raises `Refused`."""
     if not query:
         return {}
+    if len(query) > _LONGEST_QUERY:
+        raise invalid(f"query {shown(query)}: expected at most {_LONGEST_QUERY} characters")
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=20)
     except ValueError:

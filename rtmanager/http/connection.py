@@ -26,6 +26,9 @@ from rtmanager.http.reading import RequestReader
 _REASON = {status.value: status.phrase for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RECEIVE_BYTES = 16 * 1024
+#: The kernel keeps so much for a client beyond what that has room for; the largest page fits. Without a bound it takes
+#: 4 MB, and a client that reads nothing has ten pages made, or ten thousand small answers.
+_UNREAD_BYTES = 512 * 1024
 #: How much of what a refused client still sends is read before its connection is cut.
 _LINGER_BYTES = 1 << 20
 
@@ -64,9 +67,12 @@ class Connection:
         self.last = self.left = False
         #: The request that waits for a worker, and whether the client wants to keep the connection.
         self.request: tuple[Request, bool] | None = None
+        #: Whether its request waits behind those of others, since its client sent more before it had the answer.
+        self.later = False
         self._bounded_receive = False
         self._unread = _LINGER_BYTES
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNREAD_BYTES)
 
     def wait_for(self, what: Waits) -> None:
         """Begin to wait for the client."""

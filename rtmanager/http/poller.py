@@ -12,7 +12,7 @@ import selectors
 import socket
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from rtmanager.http.connection import ClientLeft, Connection, Waits
@@ -27,6 +27,8 @@ _PAUSE_S = 0.1
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 #: Deadlines are looked at no more often than this.
 _LOOK_S = 0.02
+#: So long it reads requests that take long to read, or came before their turn, before others are looked at.
+_PUT_OFF_S = 0.005
 #: While the server stops, a client has so long to read its last answer.
 _LAST_LOOK_S = 0.05
 #: Connections that are closed for want of room are logged once in so many seconds.
@@ -52,6 +54,8 @@ class Poller:
         self._notified = False
         self._mail: deque[Connection] = deque()
         self._mail_lock = threading.Lock()
+        #: Connections whose next request is read when others were looked at, in their order.
+        self._put_off: OrderedDict[Connection, None] = OrderedDict()
         self._listener: socket.socket | None = None
         #: A client for whom there was no room, with its peer.
         self._held: tuple[socket.socket, str] | None = None
@@ -138,7 +142,7 @@ class Poller:
                 time.sleep(_PAUSE_S)
         with self._mail_lock:
             self._finished = True
-        for connection in (*self._mail, *self._table.waiting()):
+        for connection in (*self._mail, *self._put_off, *self._table.waiting()):
             connection.socket.close()
 
     def _step(self) -> None:
@@ -147,8 +151,9 @@ class Poller:
                 self._guarded(key.data, self._ready)
             else:
                 key.data()
-        while self._mail:
+        for _ in range(len(self._mail)):  # more may come meanwhile, without an end
             self._guarded(self._mail.popleft(), self._taken_back)
+        self._read_put_off()
         now = time.monotonic()
         if now >= self._accept_at:
             self._resume_accepting()
@@ -162,6 +167,8 @@ class Poller:
             self._empty.set()
 
     def _timeout(self) -> float | None:
+        if self._put_off:
+            return 0.0
         soonest = min(self._look_at, self._accept_at)
         return None if soonest == _NEVER else max(0.0, soonest - time.monotonic())
 
@@ -229,7 +236,7 @@ class Poller:
         while (connection := self._table.longest_waiting(peer)) is not None:
             if connection.waits_for(Waits.IDLE):
                 # A request that has arrived by now is still answered; the connection then waits no longer.
-                self._guarded(connection, self._ready)
+                self._guarded(connection, self._ready_at_once)
                 if connection.waits is None:
                     if peer is not None and not self._table.crowded_for(peer):
                         return True
@@ -278,6 +285,7 @@ class Poller:
     def _close(self, connection: Connection) -> None:
         self._watch(connection, 0)
         connection.waits = None
+        self._put_off.pop(connection, None)
         self._readers.discard(connection)
         self._table.remove(connection)
         connection.socket.close()
@@ -306,7 +314,30 @@ class Poller:
             if not connection.discard():
                 self._close(connection)
         elif connection.waits is not None and connection.receive():
+            self._advance_or_put_off(connection)
+
+    def _ready_at_once(self, connection: Connection) -> None:
+        if connection not in self._put_off:
+            self._ready(connection)
+        if connection in self._put_off:
+            del self._put_off[connection]
             self._advance(connection)
+
+    def _advance_or_put_off(self, connection: Connection) -> None:
+        """Usual requests are read at once, so that they do not wait for others that take a hundred times as long."""
+        if connection.waits is None or connection.reader.is_costly:
+            self._watch(connection, 0)
+            self._put_off[connection] = None
+        else:
+            self._advance(connection)
+
+    def _read_put_off(self) -> None:
+        until = time.monotonic() + _PUT_OFF_S
+        while self._put_off:
+            connection, _ = self._put_off.popitem(last=False)
+            self._guarded(connection, self._advance)
+            if time.monotonic() >= until:
+                return
 
     def _advance(self, connection: Connection) -> None:
         """Something was received: a whole request is handed on, the rest of another waited for."""
@@ -317,17 +348,21 @@ class Poller:
             return
         if connection.request is not None:
             # A client that sends requests before it has its answers waits behind those who do not.
-            self._dispatch(connection, later=connection.waits is None)
+            self._dispatch(connection, later=connection.waits is None or connection.reader.begun)
             return
         if connection.reader.begun or connection.waits is Waits.NEW:
             if connection.waits is not Waits.REQUEST:
                 self._wait(connection, Waits.REQUEST)
+            self._watch(connection, selectors.EVENT_READ)
             if connection.reader.takes_continue():
                 connection.send_continue()
         elif connection.waits is None:
             self._wait(connection, Waits.IDLE)
+            if self._stopping:
+                self._close_idle(connection)
 
     def _dispatch(self, connection: Connection, *, later: bool) -> None:
+        connection.later = later
         self._watch(connection, 0)
         self._readers.discard(connection)
         self._table.forget_wait(connection)
@@ -355,12 +390,15 @@ class Poller:
             connection.end_own_side()
             self._wait(connection, Waits.END)
         elif connection.request is not None:
-            self._dispatch(connection, later=False)
+            self._dispatch(connection, later=connection.later)
         else:
+            self._table.forget_wait(connection)
+            self._readers.discard(connection)
             connection.waits = None
-            self._advance(connection)
-            if self._stopping and connection.waits_for(Waits.IDLE):
-                self._close_idle(connection)
+            if connection.reader.begun:
+                self._advance_or_put_off(connection)
+            else:
+                self._advance(connection)
 
     # Deadlines and the end
 
@@ -372,6 +410,8 @@ class Poller:
         self._look_at = max(soonest, now + _LOOK_S)
 
     def _too_late(self, connection: Connection) -> None:
+        if connection in self._put_off:  # what it sent is not read yet
+            return
         if connection.waits is Waits.REQUEST:
             limit_s = self._limits.receive_s
             late = invalid(f"the request was not complete after {limit_s:g} seconds", status=408)
@@ -395,7 +435,7 @@ class Poller:
 
     def _close_idle(self, connection: Connection) -> None:
         """Close it, unless a request has begun to arrive by now; that is still answered."""
-        self._guarded(connection, self._ready)
+        self._guarded(connection, self._ready_at_once)
         if connection.waits in (Waits.NEW, Waits.IDLE):
             self._close(connection)
 

@@ -12,12 +12,14 @@ from typing import Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from rtmanager.domain.errors import ErrorCode
-from rtmanager.domain.game import shown
+from rtmanager.domain.game import MAX_READABLE_LENGTH, shown
 from rtmanager.http.messages import Refused, invalid
 
 GAME_ID = "{game_id}"
 H = TypeVar("H")
 
+#: Of a percent-encoded character of four bytes. A longer one would take a millisecond to read.
+_LONGEST_SEGMENT = MAX_READABLE_LENGTH * 12
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -71,6 +73,8 @@ class Router(Generic[H]):
 def _decoded(segment: str) -> str:
     if "%" not in segment:
         return segment
+    if len(segment) > _LONGEST_SEGMENT:
+        raise invalid(f"path segment {shown(segment)}: expected at most {MAX_READABLE_LENGTH} characters, in UTF-8")
     if _BAD_ESCAPE.search(segment):
         raise invalid(f"path segment {shown(segment)}: expected two hexadecimal digits after each %")
     try:

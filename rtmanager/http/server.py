@@ -143,7 +143,9 @@ class HttpServer:
             lane.stay(connection.flush_soon)
         if connection.unsent or connection.last or lane.crowded:
             return False
-        connection.request = connection.reader.next() if connection.reader.begun else lane.stay(connection.next_soon)
+        if connection.reader.begun is not connection.later:
+            return False
+        connection.request = connection.reader.next() if connection.later else lane.stay(connection.next_soon)
         return connection.request is not None and self._lanes[self._lane_of(connection.request[0])] is lane
 
     def _answer(self, request: Request) -> Response:

@@ -104,6 +104,13 @@ class ReadingTest(unittest.TestCase):
                 first, second = read(CHUNKED + chunks + SMUGGLED)
                 self.assertEqual((first.body, second.path), (body, "/smuggled"))
 
+    def test_an_empty_line_behind_a_request_begins_no_other(self) -> None:
+        for line_end, begun in ((b"\r\n", False), (b"\r\nG", True), (b"\r", True)):
+            reader = RequestReader(LIMITS)
+            reader.feed(POST + b"Content-Length: 1\r\n\r\na" + line_end)
+            self.assertIsNotNone(reader.next())
+            self.assertEqual(reader.begun, begun)
+
     def test_bad_chunks_are_refused_at_once_and_hide_no_request(self) -> None:
         for chunks in BAD_CHUNKS:
             with self.subTest(chunks=chunks):

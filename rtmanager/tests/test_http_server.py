@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import json
 import logging
 import os
@@ -599,6 +601,98 @@ class CrowdTest(ServerTestCase):
             self.assertEqual(self.ask(GET).status, 200)
         self.wait_until(lambda: server.connections <= 7)  # two readers and those who asked in between
         self.assertEqual(len(readers[-1].rest_of(30_000_000)), 30_000_000)
+
+
+class BusyClientsTest(ServerTestCase):
+    """What is cheap to send and costly to answer delays nobody else."""
+
+    def test_who_reads_nothing_has_a_bounded_number_of_requests_answered(self) -> None:
+        self.assertLess(self.answered_to_who_reads_nothing(100_000), 12)
+        self.assertLess(self.answered_to_who_reads_nothing(100), 10_000)
+
+    def answered_to_who_reads_nothing(self, size: int) -> int:
+        """So many requests, with answers of that size, were handled when the server waits for the reader."""
+        answered = itertools.count()
+
+        def handle(_: Request) -> Response:
+            next(answered)
+            return Response(200, b"x" * size)
+
+        server = self.serve(handle)
+        client = socket.socket()
+        self.addCleanup(client.close)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", self.port))
+        threading.Thread(target=self.send_all, args=(client, GET * 20_000), daemon=True).start()
+        self.wait_until(lambda: server._poller is not None and bool(server._poller._readers))
+        return next(answered)
+
+    def send_all(self, client: socket.socket, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # the test ends before all is sent
+            client.sendall(data)
+
+    def test_who_sends_before_the_answer_waits_behind_others_with_the_first_request_too(self) -> None:
+        held, go_on = threading.Semaphore(0), threading.Event()
+        self.addCleanup(go_on.set)
+
+        def handle(request: Request) -> Response:
+            if request.path == "/hold":
+                held.release()
+                go_on.wait(PATIENCE_S)
+            return echo(request)
+
+        self.serve(handle, lanes={"all": LaneLimits(threads=3, queue=10)})
+        clients = [self.client() for _ in range(5)]
+        for client in clients:
+            client.send(GET.replace(b"/a", b"/hold") * 3)
+        for _ in range(2):
+            self.assertTrue(held.acquire(timeout=PATIENCE_S))
+        self.assertEqual(self.ask(GET).status, 200)
+        self.assertFalse(held.acquire(timeout=0.05))
+        go_on.set()
+        for client in clients:
+            self.assertEqual([client.answer().status for _ in range(3)], [200] * 3)
+
+    def test_usual_requests_are_read_before_costly_ones(self) -> None:
+        blocked, go_on, order = threading.Event(), threading.Event(), []
+
+        def lane_of(request: Request) -> str:
+            """Runs on the thread that reads."""
+            order.append(request.path)
+            if request.path == "/block":
+                blocked.set()
+                go_on.wait(PATIENCE_S)
+            return "all"
+
+        self.serve(lane_of=lane_of, limits=replace(LIMITS, connections=64, connections_of_a_peer=64))
+        costly = [self.client() for _ in range(20)]
+        usual, first = self.client(), self.client()
+        first.send(GET.replace(b"/a", b"/block"))
+        self.assertTrue(blocked.wait(PATIENCE_S))
+        for client in costly:
+            client.send(b"GET /costly HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 98 + b"b: " + b"c" * 1000 + b"\r\n\r\n")
+        usual.send(GET)
+        time.sleep(0.05)  # all of it has come
+        go_on.set()
+        self.assertEqual([client.answer().status for client in (first, usual, *costly)], [200] * 22)
+        self.assertEqual(order[:2], ["/block", "/a"])
+
+    def test_a_costly_request_may_come_in_pieces_and_while_the_server_stops(self) -> None:
+        server = self.serve()
+        client, other = self.client(), self.client()
+        request = b"GET /costly HTTP/1.1\r\nHost: x\r\n" + b"a: bcd\r\n" * 95 + b"b: " + b"c" * 3000 + b"\r\n\r\n"
+        for begin in range(0, len(request), 100):
+            client.send(request[begin : begin + 100])
+            time.sleep(0.001)
+        self.assertEqual(client.answer().status, 200)
+        other.send(request[:2000])
+        self.wait_until(lambda: server.connections == 2)
+        time.sleep(0.05)
+        stopping = threading.Thread(target=server.stop, args=(PATIENCE_S,))
+        stopping.start()
+        other.send(request[2000:])
+        self.assertEqual(other.answer().status, 200)
+        stopping.join()
 
 
 class FailuresTest(ServerTestCase):

@@ -15,6 +15,7 @@ from types import TracebackType
 
 import psycopg
 
+from rtmanager import resources
 from rtmanager.adapters.lobby import LobbyDiagnostics
 from rtmanager.adapters.postgres.database import new_owner
 from rtmanager.adapters.postgres.histories import PostgresHistories
@@ -97,9 +98,13 @@ class Runtime:
         began = monotonic()
         with ExitStack() as stack:
             try:
+                resources.require()
                 self._http = self._wire(stack)
-            except (RuntimeManagerError, OSError, psycopg.Error) as error:
-                raise StartupFailed(with_remedy(error)) from error
+            except (RuntimeManagerError, OSError, psycopg.Error, MemoryError, RuntimeError) as error:
+                lack = resources.lacking(error)
+                if isinstance(error, RuntimeError) and lack is None:
+                    raise
+                raise StartupFailed(with_remedy(lack or error)) from error
             self._stack = stack.pop_all()
         host, port = self.http_address
         self._logger.info(

@@ -1,7 +1,8 @@
 """The command line: `serve`, `check`, `migrate`.
 
-Exit codes: 0 all went well, 1 a dependency or a check failed, 2 the configuration or the command is wrong. Nobody
-reading what is printed or logged changes none of them; see `standard_streams.py`.
+Exit codes: 0 all went well, 1 a dependency or a check failed, 2 the configuration or the command is wrong, 130 and 143
+SIGINT and SIGTERM ended the process at once (`__main__.py`), which does not happen once `serve` begins. Nobody reading
+what is printed or logged changes none of them; see `standard_streams.py`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rtmanager.config import Config, ConfigError, unknown_names
 from rtmanager.dependencies import Dependencies
 from rtmanager.domain.errors import RuntimeManagerError, remedy_for, with_remedy
 from rtmanager.logs import adopt_libraries, adopt_process, flush, make_logger
+from rtmanager.resources import NotEnough, lacking, require
 from rtmanager.standard_streams import say, usable_streams
 
 OK, FAILED, MISUSED = 0, 1, 2
@@ -46,8 +48,11 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     commands = {"serve": serve, "check": check, "migrate": apply_migrations}
     try:
         return commands[command](config, logger)
-    except Exception:  # a defect: one line of the log, like everything else
-        logger.exception("the command failed by a defect", extra={"command": command})
+    except Exception as error:
+        if lack := lacking(error):
+            logger.error("the command failed", extra={"command": command, "error": with_remedy(lack)})
+        else:  # a defect: one line of the log, like everything else
+            logger.exception("the command failed by a defect", extra={"command": command})
         return FAILED
     finally:
         flush(logger)
@@ -78,6 +83,11 @@ def serve(config: Config, logger: logging.Logger) -> int:
 
 def check(config: Config, logger: logging.Logger) -> int:
     """Ask every dependency; one line each, with the remedy where something is wrong."""
+    try:
+        require()
+    except NotEnough as error:  # so could no other check be relied on
+        say(f"FAILED  {'process':<10}  {error}\n{'':20}remedy: {error.remedy}")
+        return FAILED
     parts = Dependencies.of(config, logger)
     failed = False
     for each in parts.checks():

@@ -91,15 +91,18 @@ class Runtime:
             raise RuntimeError("the runtime is not started")
         return self._http.address
 
-    def start(self) -> None:
-        """Check the dependencies, migrate, then serve. Raises `StartupFailed`; then nothing is left running."""
+    def start(self, begins: Callable[[], object] = lambda: None) -> None:
+        """Check the dependencies, migrate, then serve. Raises `StartupFailed`; then nothing is left running.
+
+        `begins` is called when the dependencies have answered, before any part works.
+        """
         if self._stack is not None:
             raise RuntimeError("the runtime is started already")
         began = monotonic()
         with ExitStack() as stack:
             try:
                 resources.require()
-                self._http = self._wire(stack)
+                self._http = self._wire(stack, begins)
             except (RuntimeManagerError, OSError, psycopg.Error, MemoryError, RuntimeError) as error:
                 lack = resources.lacking(error)
                 if isinstance(error, RuntimeError) and lack is None:
@@ -128,7 +131,7 @@ class Runtime:
     ) -> None:
         self.stop()
 
-    def _wire(self, stack: ExitStack) -> HttpServer:
+    def _wire(self, stack: ExitStack, begins: Callable[[], object]) -> HttpServer:
         """Build from the outside in; the stack takes it down in the opposite order."""
         parts = Dependencies.of(self._config, self._logger)
         stack.callback(parts.close)
@@ -140,6 +143,7 @@ class Runtime:
         applied = migrate(parts.database, self._logger)
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
+        begins()
         parts.database.open()
         metrics = Metrics()
         self._workers = _workers(metrics, self._logger)

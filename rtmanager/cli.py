@@ -1,8 +1,8 @@
 """The command line: `serve`, `check`, `migrate`.
 
-Exit codes: 0 all went well, 1 a dependency or a check failed, 2 the configuration or the command is wrong, 130 and 143
-SIGINT and SIGTERM ended the process at once (`__main__.py`), which does not happen once `serve` begins. Nobody reading
-what is printed or logged changes none of them; see `standard_streams.py`.
+Exit codes: 0 all went well, 1 a dependency or a check failed, 2 the configuration or the command is wrong. 130 and 143:
+SIGINT or SIGTERM ended the process at once (`__main__.py`), `serve` only before its dependencies have answered. Nobody
+reading what is printed or logged changes none of them; see `standard_streams.py`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import queue
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 
 import psycopg
@@ -68,13 +70,24 @@ def serve(config: Config, logger: logging.Logger) -> int:
         logger.warning("failpoints are armed: this process is meant to fail", extra={"failpoints": config.failpoints})
     runtime = Runtime(config, logger)
     adopt_process(logger, runtime.thread_failed)
+    received: queue.SimpleQueue[int] = queue.SimpleQueue()
+    begun = threading.Event()
+
+    def wait_for_signal() -> None:
+        number = signal.sigwait(signals)
+        if not begun.is_set():  # nothing works that needs an orderly end, and a start may wait long for a dependency
+            logger.info("signal received, the start is given up", extra={"signal": signal.Signals(number).name})
+            flush(logger)
+            os._exit(128 + number)
+        received.put(number)
+
+    threading.Thread(target=wait_for_signal, name="rtm-signals", daemon=True).start()
     try:
-        runtime.start()
+        runtime.start(begun.set)
     except StartupFailed as error:
         logger.error("cannot start", extra={"error": str(error)})
         return FAILED
-    received = signal.sigwait(signals)
-    logger.info("signal received", extra={"signal": signal.Signals(received).name})
+    logger.info("signal received", extra={"signal": signal.Signals(received.get()).name})
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     runtime.stop()

@@ -15,7 +15,17 @@ it is quick and needs no Docker: the Docker SDK, psycopg and redis are imported 
 them. `daemon` always means the Docker daemon, `engine` the game engine. The guide is docs/harness.md.
 """
 
+import os
+import signal
 import sys
+
+# For `python -m harness`, until its `__main__` runs: Ctrl-C makes no traceback of these imports.
+if (
+    sys.argv[:1] == ["-m"]
+    and sys.orig_argv[1:3] == ["-m", "harness"]
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 if sys.version_info < (3, 11):  # noqa: UP036 - `python3 -m harness doctor` says so to a Python that is too old
     raise SystemExit("the harness needs Python 3.11 or newer, and this is " + sys.version.split()[0])

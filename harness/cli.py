@@ -62,10 +62,10 @@ def run(_arguments: argparse.Namespace) -> int:
 
 
 def _end_in_order() -> None:
-    """SIGTERM, like Ctrl-C, unwinds: what was started is taken down."""
+    """Let SIGTERM unwind, like Ctrl-C: what was started is taken down."""
 
-    def unwind(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def unwind(number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
 
     signal.signal(signal.SIGTERM, unwind)
 
@@ -196,5 +196,5 @@ def main(argv: list[str] | None = None) -> int:
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stop:
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)

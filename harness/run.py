@@ -32,9 +32,10 @@ The Runtime Manager serves at http://{address}. Things to try from another termi
   a patch
     curl -s -X POST -H 'X-Galaxy-Caller: gm' -H 'Content-Type: application/json' -d '{{"image_ref":"{patched}"}}' \\
       http://{address}/api/v1/internal/runtimes/first/patch
-  a stop job, then its container's removal
+  a stop job, then its container's removal, which answers 409 until the game has stopped
     {redis_cli} XADD runtime:stop_jobs '*' game_id first reason finished requested_at_ms {now}
-    curl -s -X DELETE http://{address}/api/v1/internal/runtimes/first/container
+    curl -sf --retry 30 --retry-delay 1 --retry-all-errors -X DELETE \
+      http://{address}/api/v1/internal/runtimes/first/container
 
 The games' directories are under {state_root}.
 Ctrl-C stops the manager and takes all of this down, the games included.
@@ -52,9 +53,10 @@ def run() -> None:
         try:
             process.wait_until_ready()
             print(_instructions(here), flush=True)
-            process.wait()
-        except KeyboardInterrupt:
-            print("\nstopping, the manager first", flush=True)
+            try:
+                process.wait()
+            except KeyboardInterrupt:
+                print("\nstopping, the manager first", flush=True)
         finally:
             # Ctrl-C may have reached only us; one that has ended keeps its exit code.
             code = process.terminate()

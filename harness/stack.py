@@ -18,6 +18,7 @@ from harness.fixtures.redis import Redis
 from harness.fixtures.stateroot import StateRoot
 from harness.images.catalogue import EngineImage
 from harness.progress import step
+from harness.runs import ending
 
 #: The user that the reference engine runs as, and so the owner of its games' directories.
 ENGINE_USER = 10001
@@ -58,6 +59,7 @@ def running(name: str) -> Iterator[Stack]:
     """Start it all, named after what it is for; taken away at the end, with every game that was started in it."""
     with ExitStack() as cleanup:
         engine = images.engine()
+        ending.leave_nothing()  # also of what an interrupt meets while it starts
         with step("starting PostgreSQL and Redis"):
             postgres, redis = cleanup.enter_context(services.running())
         database = Database(postgres, RUNTIME_MANAGER.template)

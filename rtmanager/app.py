@@ -15,6 +15,7 @@ from types import TracebackType
 
 import psycopg
 
+from rtmanager import resources
 from rtmanager.adapters.lobby import LobbyDiagnostics
 from rtmanager.adapters.postgres.database import Database, new_owner
 from rtmanager.adapters.postgres.histories import PostgresHistories
@@ -92,16 +93,23 @@ class Runtime:
             raise RuntimeError("the runtime is not started")
         return self._http.address
 
-    def start(self) -> None:
-        """Check the dependencies, migrate, then serve. Raises `StartupFailed`; then nothing is left running."""
+    def start(self, begins: Callable[[], object] = lambda: None) -> None:
+        """Check the dependencies, migrate, then serve. Raises `StartupFailed`; then nothing is left running.
+
+        `begins` is called when the dependencies have answered, before any part works.
+        """
         if self._stack is not None:
             raise RuntimeError("the runtime is started already")
         began = monotonic()
         with ExitStack() as stack:
             try:
-                self._http = self._wire(stack)
-            except (RuntimeManagerError, OSError, psycopg.Error) as error:
-                raise StartupFailed(with_remedy(error)) from error
+                resources.require()
+                self._http = self._wire(stack, begins)
+            except (RuntimeManagerError, OSError, psycopg.Error, MemoryError, RuntimeError) as error:
+                lack = resources.lacking(error)
+                if isinstance(error, RuntimeError) and lack is None:
+                    raise
+                raise StartupFailed(with_remedy(lack or error)) from error
             self._stack = stack.pop_all()
         host, port = self.http_address
         self._logger.info(
@@ -125,7 +133,7 @@ class Runtime:
     ) -> None:
         self.stop()
 
-    def _wire(self, stack: ExitStack) -> HttpServer:
+    def _wire(self, stack: ExitStack, begins: Callable[[], object]) -> HttpServer:
         """Build from the outside in; the stack takes it down in the opposite order."""
         parts = Dependencies.of(self._config, self._logger)
         stack.callback(parts.close)
@@ -140,6 +148,7 @@ class Runtime:
         applied = migrate(parts.database, self._logger)
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
+        begins()
         parts.database.open()
         metrics = Metrics()
         self._workers = _workers(metrics, self._logger)

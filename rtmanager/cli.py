@@ -1,6 +1,7 @@
 """The command line: `serve`, `check`, `migrate`.
 
-Exit codes: 0 all went well, 1 a dependency or a check failed, 2 the configuration or the command is wrong. Nobody
+Exit codes: 0 all went well, 1 a dependency or a check failed, 2 the configuration or the command is wrong. 130 and 143:
+SIGINT or SIGTERM ended the process at once (`__main__.py`), `serve` only before its dependencies have answered. Nobody
 reading what is printed or logged changes none of them; see `standard_streams.py`.
 """
 
@@ -9,8 +10,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import queue
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 
 import psycopg
@@ -23,6 +26,7 @@ from rtmanager.config import Config, ConfigError, unknown_names
 from rtmanager.dependencies import Dependencies
 from rtmanager.domain.errors import RuntimeManagerError, remedy_for, with_remedy
 from rtmanager.logs import adopt_libraries, adopt_process, flush, make_logger
+from rtmanager.resources import NotEnough, lacking, require
 from rtmanager.standard_streams import say, usable_streams
 
 OK, FAILED, MISUSED = 0, 1, 2
@@ -46,8 +50,11 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     commands = {"serve": serve, "check": check, "migrate": apply_migrations}
     try:
         return commands[command](config, logger)
-    except Exception:  # a defect: one line of the log, like everything else
-        logger.exception("the command failed by a defect", extra={"command": command})
+    except Exception as error:
+        if lack := lacking(error):
+            logger.error("the command failed", extra={"command": command, "error": with_remedy(lack)})
+        else:  # a defect: one line of the log, like everything else
+            logger.exception("the command failed by a defect", extra={"command": command})
         return FAILED
     finally:
         flush(logger)
@@ -63,13 +70,24 @@ def serve(config: Config, logger: logging.Logger) -> int:
         logger.warning("failpoints are armed: this process is meant to fail", extra={"failpoints": config.failpoints})
     runtime = Runtime(config, logger)
     adopt_process(logger, runtime.thread_failed)
+    received: queue.SimpleQueue[int] = queue.SimpleQueue()
+    begun = threading.Event()
+
+    def wait_for_signal() -> None:
+        number = signal.sigwait(signals)
+        if not begun.is_set():  # nothing works that needs an orderly end, and a start may wait long for a dependency
+            logger.info("signal received, the start is given up", extra={"signal": signal.Signals(number).name})
+            flush(logger)
+            os._exit(128 + number)
+        received.put(number)
+
+    threading.Thread(target=wait_for_signal, name="rtm-signals", daemon=True).start()
     try:
-        runtime.start()
+        runtime.start(begun.set)
     except StartupFailed as error:
         logger.error("cannot start", extra={"error": str(error)})
         return FAILED
-    received = signal.sigwait(signals)
-    logger.info("signal received", extra={"signal": signal.Signals(received).name})
+    logger.info("signal received", extra={"signal": signal.Signals(received.get()).name})
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     runtime.stop()
@@ -78,6 +96,11 @@ def serve(config: Config, logger: logging.Logger) -> int:
 
 def check(config: Config, logger: logging.Logger) -> int:
     """Ask every dependency; one line each, with the remedy where something is wrong."""
+    try:
+        require()
+    except NotEnough as error:  # so could no other check be relied on
+        say(f"FAILED  {'process':<10}  {error}\n{'':20}remedy: {error.remedy}")
+        return FAILED
     parts = Dependencies.of(config, logger)
     failed = False
     for each in parts.checks():

@@ -1,6 +1,7 @@
 """The command line: one line for a failure, and the exit code."""
 
 import io
+import signal
 import tempfile
 import unittest
 from contextlib import redirect_stderr, redirect_stdout
@@ -37,6 +38,11 @@ class CommandLineTest(unittest.TestCase):
         with mock.patch("harness.machine.up.up", side_effect=MachineNotReady("no daemon: do this")):
             code, _, errors = self.run_command("up")
         self.assertEqual((code, errors), (1, "harness: no daemon: do this\n"))
+
+    def test_an_interrupt_is_an_exit_code_and_not_a_traceback(self) -> None:
+        for interrupt, expected in ((KeyboardInterrupt(), 130), (KeyboardInterrupt(signal.SIGTERM), 143)):
+            with mock.patch("harness.machine.up.up", side_effect=interrupt):
+                self.assertEqual(self.run_command("up"), (expected, "", ""))
 
     def test_what_was_kept_is_listed_and_removed(self) -> None:
         states = self.enterContext(tempfile.TemporaryDirectory())

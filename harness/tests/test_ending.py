@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from collections.abc import Mapping
 from pathlib import Path
@@ -129,6 +130,35 @@ class EndingTest(unittest.TestCase):
                 run.process.send_signal(number)
                 self.assertNotEqual(run.process.wait(), 0)
                 self.assertEqual(run.left(), [], run.errors())
+
+    def test_nothing_is_left_of_a_demo_that_is_ended_while_its_servers_start(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for delay_s in (0.2, 0.6, 1.2):
+                with self.subTest(signal=number, delay_s=delay_s):
+                    self.end_a_demo(number, delay_s)
+
+    def end_a_demo(self, number: signal.Signals, delay_s: float) -> None:
+        states = self.enterContext(tempfile.TemporaryDirectory())
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness", "demo"],
+            cwd=ROOT,
+            env={**os.environ, "RTM_IT_STATE_DIR": states},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        assert process.stdout is not None
+        self.assertTrue(any("starting PostgreSQL" in line for line in process.stdout))
+        time.sleep(delay_s)
+        process.send_signal(number)
+        self.assertNotIn("Traceback", process.communicate(timeout=60)[0])
+        self.assertEqual(process.returncode, 128 + number)
+        mine = {"label": f"{runner.PREFIX}pid={process.pid}"}
+        left = daemon.client().containers(all=True, filters=mine) + daemon.client().networks(filters=mine)
+        self.assertEqual(left, [])
 
     def test_what_a_killed_run_left_goes_with_the_next_and_a_run_beside_it_is_not_touched(self) -> None:
         beside = self.run_of_its_own()

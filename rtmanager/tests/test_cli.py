@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
 import tempfile
+import threading
 import unittest
 from contextlib import redirect_stdout
+from unittest import mock
 
-from rtmanager import cli
+from rtmanager import cli, resources
+from rtmanager.app import Runtime, StartupFailed
 from rtmanager.config import Config
+from rtmanager.dependencies import Dependencies
 from rtmanager.tests.fake_daemon import FakeDaemon
 
 #: Nothing listens at port 1.
@@ -60,6 +71,107 @@ class CheckOfDockerTest(unittest.TestCase):
             self.assertRegex(
                 line, "answered 500 to `GET /version`: no space.* remedy: read the log of the Docker daemon"
             )
+
+
+class ResourcesTest(unittest.TestCase):
+    """What the system does not allow is one line with the remedy, in place of a traceback."""
+
+    def run_limited(self, command: str) -> tuple[int, str]:
+        def limit() -> None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (resources.FILES - 1,) * 2)
+
+        done = subprocess.run(
+            [sys.executable, "-m", "rtmanager", command],
+            env=os.environ | ENVIRONMENT,
+            preexec_fn=limit,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def test_too_few_open_files(self) -> None:
+        for command, lines in (("serve", 1), ("check", 2)):
+            code, said = self.run_limited(command)
+            self.assertEqual((code, said.count("\n")), (cli.FAILED, lines), said)
+            self.assertIn("this process may have 63 open files, and needs 64", said)
+            self.assertIn("ulimit -n", said)
+
+    def test_too_few_threads(self) -> None:
+        start, before = threading.Thread.start, threading.active_count()
+        starts = iter(range(resources.THREADS))
+
+        def few(thread: threading.Thread) -> None:
+            if next(starts) == 3:
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        with (
+            mock.patch.object(threading.Thread, "start", few),
+            self.assertRaisesRegex(StartupFailed, "can start 3 more threads, and needs 40; remedy: .*ulimit -u"),
+        ):
+            Runtime(Config.from_environment(ENVIRONMENT), logging.getLogger("test")).start()
+        self.assertEqual(threading.active_count(), before)
+
+    def test_what_is_used_up_later_in_a_start(self) -> None:
+        for error, expected in (
+            (MemoryError(), "no more memory; remedy: .*ulimit -v"),
+            (RuntimeError("can't start new thread"), "no more threads; remedy: .*ulimit -u"),
+            (OSError(errno.EMFILE, "Too many open files"), "no more files; remedy: .*ulimit -n"),
+        ):
+            with (
+                mock.patch.object(Dependencies, "of", side_effect=error),
+                self.assertRaisesRegex(StartupFailed, expected),
+            ):
+                Runtime(Config.from_environment(ENVIRONMENT), logging.getLogger("test")).start()
+
+    def test_a_defect_is_no_lack(self) -> None:
+        with mock.patch.object(Dependencies, "of", side_effect=RuntimeError("oops")), self.assertRaises(RuntimeError):
+            Runtime(Config.from_environment(ENVIRONMENT), logging.getLogger("test")).start()
+
+
+class SignalsTest(unittest.TestCase):
+    """SIGINT and SIGTERM end a command at once, without a traceback."""
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            env=os.environ | ENVIRONMENT | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
+
+    def test_while_a_dependency_is_silent(self) -> None:
+        silent = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(silent.close)
+        dsn = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/x"
+        for command in ("check", "migrate", "serve"):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                process = self.start("-m", "rtmanager", command, RTMANAGER_POSTGRES_PRIMARY_DSN=dsn)
+                silent.settimeout(20)
+                connection, _ = silent.accept()
+                with connection, self.subTest(command=command, signal=number):
+                    process.send_signal(number)
+                    said = "".join(process.communicate(timeout=20))
+                    lines = 1 if command == "serve" else 0
+                    self.assertEqual((process.returncode, said.count("\n")), (128 + number, lines), said)
+                    self.assertNotIn("Traceback", said)
+
+    def test_while_modules_are_imported(self) -> None:
+        for command in ("serve", "check", "migrate"):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                process = self.start("-X", "importtime", "-m", "rtmanager", command)
+                assert process.stderr is not None
+                with self.subTest(command=command, signal=number):
+                    self.assertTrue(any("psycopg" in line for line in process.stderr))
+                    process.send_signal(number)
+                    rest = process.communicate(timeout=20)[1]
+                    self.assertEqual(process.returncode, 128 + number)
+                    self.assertNotIn("Traceback", rest)
 
 
 if __name__ == "__main__":

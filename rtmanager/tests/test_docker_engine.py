@@ -105,6 +105,7 @@ class EngineTest(unittest.TestCase):
         for error, expected in (
             (PermissionError(errno.EACCES, "Permission denied"), "group of the socket"),
             (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "name of the host"),
+            (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
             (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "check that Docker runs"),
         ):
             with mock.patch.object(EngineSocket, "connect", side_effect=error):

@@ -34,12 +34,14 @@ MUTANTS = (
         old="""        applied = migrate(parts.database, self._logger)
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
+        begins()
         parts.database.open()
         metrics = Metrics()
         self._workers = _workers(metrics, self._logger)
         return _Service(self._config, self._logger, parts, metrics, self._workers).start(stack)
 """,
-        new="""        parts.database.open()
+        new="""        begins()
+        parts.database.open()
         metrics = Metrics()
         self._workers = _workers(metrics, self._logger)
         http = _Service(self._config, self._logger, parts, metrics, self._workers).start(stack)

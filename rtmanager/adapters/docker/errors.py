@@ -13,6 +13,7 @@ from urllib3.exceptions import ProtocolError
 
 from rtmanager.adapters.docker.answers import causes, words
 from rtmanager.domain.text import bounded
+from rtmanager.resources import lacking
 
 __all__ = ["launch_refused", "never_connected", "pull_refused", "reason", "remedy", "timed_out", "words"]
 
@@ -71,6 +72,8 @@ def remedy(error: BaseException) -> str:
             return "let this user use it: add the user to the group of the socket (`docker`), or run as root"
         if isinstance(cause, socket.gaierror):
             return "check the name of the host in RTMANAGER_DOCKER_HOST"
+        if lack := lacking(cause):
+            return lack.remedy
     return "check that Docker runs there, and that RTMANAGER_DOCKER_HOST is right"
 
 

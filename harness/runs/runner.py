@@ -92,6 +92,12 @@ def child_environment(changes: Mapping[str, str] | None = None, *, without: tupl
     return {**inherited, **(changes or {}), **current().environment()}
 
 
+def python_path(*folders: Path) -> dict[str, str]:
+    """PYTHONPATH for a child process: `folders`, then what this process has there, which may hold its packages."""
+    own = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([*map(str, folders), *([own] if own else [])])}
+
+
 def keeps() -> bool:
     """Whether this run leaves what it made."""
     return os.environ.get(KEEP_VARIABLE) == "1"

@@ -265,7 +265,7 @@ class EndTest(unittest.TestCase):
 
 class SweepTest(unittest.TestCase):
     def run_of_its_own(self, *arguments: str) -> "subprocess.Popen[str]":
-        variables = {"PYTHONPATH": str(ROOT), "RTM_IT_STATE_DIR": self.states}
+        variables = {**runner.python_path(ROOT), "RTM_IT_STATE_DIR": self.states}
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, *arguments],
             env={**os.environ, **variables},

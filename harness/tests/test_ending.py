@@ -58,11 +58,10 @@ class Run:
         variables = {**os.environ, "RTM_IT_STATE_DIR": str(folder / "states"), **environment}
         (folder / "test_everything.py").write_text(MODULE)
         self.states = folder / "states"
-        path = os.pathsep.join([str(ROOT), str(folder)])
         with (folder / "errors").open("w") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "unittest", "test_everything"],
-                env={**variables, "PYTHONPATH": path},
+                env={**variables, **runner.python_path(ROOT, folder)},
                 cwd=folder,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

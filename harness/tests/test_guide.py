@@ -8,7 +8,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from harness.runs import flag
+from harness.runs import flag, runner
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +45,7 @@ class GuideTest(unittest.TestCase):
             (project / f"test_example_{number}.py").write_text(example)
         run = subprocess.run(
             [sys.executable, "-m", "unittest"],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "RTM_INTEGRATION": "require"},
+            env={**os.environ, **runner.python_path(ROOT), "RTM_INTEGRATION": "require"},
             cwd=project,
             capture_output=True,
             text=True,
@@ -55,7 +55,7 @@ class GuideTest(unittest.TestCase):
         self.assertIn(f"Ran {tests} tests", run.stderr)
         again = subprocess.run(
             [sys.executable, "-m", "unittest", "test_example_0", "test_example_0"],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "RTM_INTEGRATION": "require"},
+            env={**os.environ, **runner.python_path(ROOT), "RTM_INTEGRATION": "require"},
             cwd=project,
             capture_output=True,
             text=True,

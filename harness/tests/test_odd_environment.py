@@ -25,7 +25,7 @@ from harness.fixtures.closing import Closing
 from harness.fixtures.faults.dialling import targets_of
 from harness.fixtures.faults.doors import TcpDoor
 from harness.fixtures.faults.proxy import TcpProxy
-from harness.runs import flag
+from harness.runs import flag, runner
 
 ROOT = Path(__file__).parents[2]
 
@@ -161,7 +161,7 @@ class PackagesTest(unittest.TestCase):
                 with self.subTest(name=name, value=value):
                     run = subprocess.run(
                         [sys.executable, "-m", "unittest"],
-                        env={**os.environ, "PYTHONPATH": str(ROOT), "MISSING": name, flag.VARIABLE: value},
+                        env={**os.environ, **runner.python_path(ROOT), "MISSING": name, flag.VARIABLE: value},
                         cwd=folder,
                         capture_output=True,
                         text=True,
@@ -208,7 +208,7 @@ class RemoteTest(unittest.TestCase):
     def run_tests(self, **variables: str) -> None:
         run = subprocess.run(
             [sys.executable, "-m", "unittest"],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "RTM_INTEGRATION": "require", **variables},
+            env={**os.environ, **runner.python_path(ROOT), "RTM_INTEGRATION": "require", **variables},
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -232,6 +232,7 @@ class RemoteTest(unittest.TestCase):
             doctor = subprocess.run(
                 [sys.executable, "-S", "-m", "harness", "doctor"],
                 env={
+                    **os.environ,
                     "DOCKER_HOST": f"tcp://127.0.0.1:{front.port}",
                     "DOCKER_TLS_VERIFY": "1",
                     "DOCKER_CERT_PATH": str(self.folder),

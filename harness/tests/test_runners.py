@@ -14,7 +14,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from harness.runs import flag
+from harness.runs import flag, runner
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,7 +107,7 @@ class RunnersTest(unittest.TestCase):
         shutil.rmtree(self.states, ignore_errors=True)
         environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            **runner.python_path(ROOT),
             "RTM_INTEGRATION": "require",
             "RTM_IT_STATE_DIR": str(self.states),
             "FAILS": fails,

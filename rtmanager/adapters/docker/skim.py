@@ -47,7 +47,7 @@ class _Kept:
         self.most = 0
         #: Whole members, both name and value strings, of which none is kept: passed over at once.
         named = b"|".join(map(re.escape, self._members)) or b"(?!)"
-        self.others = re.compile(rb"(?:(?!" + named + rb')"(?:[^"\\]++|\\.)*+":"(?:[^"\\]++|\\.)*+",)*+', re.DOTALL)
+        self.others = re.compile(rb"(?>(?!" + named + rb')"(?:[^"\\]++|\\.)*+":"(?:[^"\\]++|\\.)*+",)*+', re.DOTALL)
 
     @classmethod
     def every(cls, kept: _Kept | None, most: int = MOST_MEMBERS) -> _Kept:
@@ -107,12 +107,14 @@ _ANSWER = _Kept(
 #: A list that is an answer has no limit but `LONGEST_REDUCED`: a part of it must not pass for the whole.
 _TOP = _Kept.every(_ANSWER, LONGEST_REDUCED)
 
+# Before Python 3.11.5 a possessive repetition does not take back what its last, failed turn consumed. An atomic group
+# as its body does: `(?>…)*+`.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _FLAT = rb'[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+"'
 _FLAT_VALUE = rb"[\[{](?:" + _FLAT + rb")*+[\]}]"
 #: What is not kept, up to a bracket of a deeper or an outer level, or to a string whose end has not come.
-_LEVEL = re.compile(rb"(?:" + _FLAT + rb"|" + _FLAT_VALUE + rb")++", re.DOTALL)
+_LEVEL = re.compile(rb"(?>" + _FLAT + rb"|" + _FLAT_VALUE + rb")++", re.DOTALL)
 #: What is neither a string nor structure: numbers, words, space, and whatever should not be there.
 _PLAIN = re.compile(rb'[^"\[\]{}:,]++')
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")

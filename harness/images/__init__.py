@@ -4,6 +4,6 @@ Each is built on a base: an ordinary image of a registry where one answers, else
 machine from its own package sources. They are kept, and built anew only when what they are made of changes.
 """
 
-from harness.images.catalogue import ENGINE_TAGS, EngineImage, engine, ensure_all, image_registry, postgres, redis
+from harness.images.catalogue import ENGINE_ALIASES, EngineImage, engine, ensure_all, image_registry, postgres, redis
 
-__all__ = ["ENGINE_TAGS", "EngineImage", "engine", "ensure_all", "image_registry", "postgres", "redis"]
+__all__ = ["ENGINE_ALIASES", "EngineImage", "engine", "ensure_all", "image_registry", "postgres", "redis"]

@@ -11,6 +11,7 @@ from unittest import mock
 from harness.errors import ImageUnavailable
 from harness.images import catalogue, debian
 from harness.images.recipe import Recipe
+from rtmanager.domain.image_ref import Version, version_of
 
 
 class Images:
@@ -19,17 +20,29 @@ class Images:
     def __init__(self) -> None:
         self.there: dict[str, dict[str, Any]] = {}
         self.built: list[str] = []
+        self.bases: list[str] = []
         self._ids = iter(range(1, 100))
 
     def add(self, name: str, labels: dict[str, str] | None = None) -> None:
         self.there[name] = {"Id": f"id{next(self._ids)}", "Config": {"Labels": labels}, "RepoTags": [name]}
 
+    def tag(self, image: str, repository: str, version: str) -> None:
+        found = self.inspect(None, image)
+        assert found is not None
+        self.there[f"{repository}:{version}"] = found
+
     def inspect(self, _client: object, name: str) -> dict[str, Any] | None:
         found = (image for image in self.there.values() if image["Id"] == name)
         return self.there.get(name) or next(found, None)
 
-    def build(self, *, tag: str, labels: dict[str, str], **_how: object) -> list[dict[str, str]]:
+    def images(self, *, filters: dict[str, str]) -> list[dict[str, Any]]:
+        name, _, value = filters["label"].partition("=")
+        every = ({**each, "Labels": each["Config"]["Labels"]} for each in self.there.values())
+        return [each for each in every if (each["Labels"] or {}).get(name) == value]
+
+    def build(self, *, tag: str, labels: dict[str, str], buildargs: dict[str, str], **_how: object) -> list[Any]:
         self.built.append(tag)
+        self.bases.append(buildargs["BASE_IMAGE"])
         self.add(tag, labels)
         return []
 
@@ -66,11 +79,10 @@ class RecipeTest(unittest.TestCase):
 class CatalogueTest(unittest.TestCase):
     def setUp(self) -> None:
         self.images = Images()
-        client = mock.Mock(build=self.images.build)
+        client = mock.Mock(build=self.images.build, tag=self.images.tag, images=self.images.images)
         self.registry = mock.Mock(return_value=True)
         self.pull = mock.Mock(side_effect=self.images.add)
         self.make_base = mock.Mock(side_effect=lambda _client, base: self.images.add(base.tag))
-        client.images.return_value = []
         for target, stand_in in (
             ("harness.daemon.client", mock.Mock(return_value=client)),
             ("harness.images.catalogue.inspect", self.images.inspect),
@@ -84,27 +96,31 @@ class CatalogueTest(unittest.TestCase):
         self.enterContext(mock.patch.dict(os.environ, settings, clear=True))
 
     def test_with_a_registry_the_ordinary_image_is_the_base(self) -> None:
-        self.assertEqual(catalogue.postgres(), "rtm-harness/postgres:registry")
+        self.assertRegex(catalogue.postgres(), "^rtm-harness/postgres:[0-9a-f]{12}$")
+        self.assertEqual(self.images.bases, ["postgres:16-alpine"])
         self.pull.assert_called_once_with("postgres:16-alpine")
         self.make_base.assert_not_called()
 
     def test_without_a_registry_the_base_is_made_here_once_for_all(self) -> None:
         self.registry.return_value = False
-        self.assertEqual(catalogue.postgres(), "rtm-harness/postgres:local")
-        self.assertEqual(catalogue.redis(), "rtm-harness/redis:local")
+        catalogue.postgres()
+        catalogue.redis()
+        self.assertEqual(self.images.bases, [debian.SERVERS.tag] * 2)
         self.make_base.assert_called_once()
         self.pull.assert_not_called()
 
     def test_a_registry_that_refuses_the_pull_is_as_good_as_none(self) -> None:
         self.pull.side_effect = ImageUnavailable("too many requests")
-        self.assertEqual(catalogue.redis(), "rtm-harness/redis:local")
+        catalogue.redis()
+        self.assertEqual(self.images.bases, [debian.SERVERS.tag])
 
     def test_a_source_that_was_asked_for_is_the_only_one(self) -> None:
         self.pull.side_effect = ImageUnavailable("too many requests")
         os.environ["RTM_IT_IMAGE_SOURCE"] = "registry"
         self.assertRaisesRegex(ImageUnavailable, "too many requests", catalogue.redis)
         os.environ["RTM_IT_IMAGE_SOURCE"] = "local"
-        self.assertEqual(catalogue.redis(), "rtm-harness/redis:local")
+        catalogue.redis()
+        self.assertEqual(self.images.bases, [debian.SERVERS.tag])
         self.registry.assert_not_called()
 
     def test_an_unknown_source_is_named(self) -> None:
@@ -120,21 +136,61 @@ class CatalogueTest(unittest.TestCase):
         self.registry.assert_not_called()
 
     def test_a_base_that_changed_under_its_name_means_building_anew(self) -> None:
-        tag = catalogue.redis()
+        before = catalogue.redis()
         self.images.add("redis:7-alpine")
-        catalogue.redis()
-        self.assertEqual(self.images.built, [tag, tag])
+        after = catalogue.redis()
+        self.assertNotEqual(before, after)
+        self.assertEqual(self.images.built, [before, after])
+        self.assertIn(before, self.images.there)
 
     def test_a_base_that_was_removed_does_not(self) -> None:
         tag = catalogue.redis()
         del self.images.there["redis:7-alpine"]
-        catalogue.redis()
+        self.assertEqual(catalogue.redis(), tag)
         self.assertEqual(self.images.built, [tag])
+
+    def test_an_image_of_which_a_name_is_gone_is_built_again(self) -> None:
+        engine = catalogue.engine()
+        for name in (engine.ref, engine.patched_ref, *catalogue.ENGINE_ALIASES):
+            with self.subTest(gone=name):
+                before = catalogue.engine()
+                del self.images.there[name]
+                after = catalogue.engine()
+                self.assertEqual((before.ref, before.patched_ref), (after.ref, after.patched_ref))
+                self.assertNotEqual(before.image_id, after.image_id)
+                self.assertEqual({self.images.there[each]["Id"] for each in self.engines()}, {after.image_id})
+        self.assertEqual(len(self.images.built), 5)
+
+    def engines(self) -> list[str]:
+        return [name for name in self.images.there if name.startswith("galaxy/game:")]
+
+    def test_another_checkouts_engine_and_what_people_call_the_engine_stay_where_they_are(self) -> None:
+        mine = catalogue.engine()
+        for name in catalogue.ENGINE_ALIASES:
+            self.images.add(name)
+        theirs = {name: self.images.there[name] for name in catalogue.ENGINE_ALIASES}
+        self.assertEqual(catalogue.engine(), mine)
+        self.assertEqual({name: self.images.there[name] for name in theirs}, theirs)
+
+    def test_the_two_names_of_the_engine_are_versions_that_a_patch_may_go_between(self) -> None:
+        engine = catalogue.engine()
+        self.assertEqual(version_of(engine.ref), Version(1, 0, 0))
+        self.assertEqual(version_of(engine.patched_ref), Version(1, 0, 1))
+        for digits in ("012345678901", "deadbeef0000"):
+            self.assertEqual(version_of(catalogue.ENGINE.names(digits)[0]), Version(1, 0, 0))
+
+    def test_a_finished_engine_image_may_also_be_named_as_its_base(self) -> None:
+        made = catalogue.engine()
+        os.environ["RTM_IT_ENGINE_BASE_IMAGE"] = made.ref
+        self.assertEqual(catalogue.engine().image_id, made.image_id)
+        self.assertEqual(self.images.built, [made.ref])
+        self.assertIsNotNone(catalogue.up_to_date(catalogue.ENGINE))
 
     def test_an_image_of_the_environment_is_the_base(self) -> None:
         os.environ["RTM_IT_POSTGRES_IMAGE"] = "my/postgres:17"
         self.images.add("my/postgres:17")
-        self.assertEqual(catalogue.postgres(), "rtm-harness/postgres:given")
+        catalogue.postgres()
+        self.assertEqual(self.images.bases, ["my/postgres:17"])
         self.pull.assert_not_called()
 
     def test_one_of_our_own_images_is_used_as_it_is(self) -> None:
@@ -149,18 +205,20 @@ class CatalogueTest(unittest.TestCase):
         self.images.add("my/engine:1")
         engine = catalogue.engine()
         self.assertEqual(engine.image_id, self.images.there["my/engine:1"]["Id"])
-        self.assertEqual((engine.ref, engine.patched_ref), catalogue.ENGINE_TAGS)
+        for name in (engine.ref, engine.patched_ref, *catalogue.ENGINE_ALIASES):
+            self.assertEqual(self.images.there[name]["Id"], engine.image_id)
         self.assertEqual(self.images.built, [])
 
     def test_the_image_registry_has_a_base_of_its_own_and_is_made_when_it_is_asked_for(self) -> None:
         self.registry.return_value = False
         catalogue.ensure_all()
         self.assertEqual([call.args[1] for call in self.make_base.call_args_list], [debian.SERVERS])
-        self.assertEqual(catalogue.image_registry(), "rtm-harness/registry:local")
+        catalogue.image_registry()
         self.assertEqual(self.make_base.call_args.args[1], debian.REGISTRY)
 
     def test_with_a_registry_the_image_registry_is_the_ordinary_one(self) -> None:
-        self.assertEqual(catalogue.image_registry(), "rtm-harness/registry:registry")
+        catalogue.image_registry()
+        self.assertEqual(self.images.bases, ["registry:2"])
         self.pull.assert_called_once_with("registry:2")
 
 

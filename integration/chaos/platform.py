@@ -166,7 +166,7 @@ def running(size: Size, name: str = "chaos") -> Iterator[Platform]:
         docker = own.client(ASK_S) if own else daemon.connect(ASK_S)
         ends.callback(docker.close)
         if own:
-            own.copy_image(*images.ENGINE_TAGS, stubborn_image)
+            own.copy_image(engine.ref, engine.patched_ref, stubborn_image)
         games = network.create(client=docker)
         if not own:  # which takes everything away with it
             ends.callback(games.remove)

@@ -2,22 +2,22 @@
 
 | image | environment | base from a registry |
 |---|---|---|
+| a base for anything | RTM_IT_BASE_IMAGE | python:3.12-alpine |
 | PostgreSQL | RTM_IT_POSTGRES_IMAGE | postgres:16-alpine |
 | Redis | RTM_IT_REDIS_IMAGE | redis:7-alpine |
-| game engine | RTM_IT_ENGINE_BASE_IMAGE | python:3.12-alpine |
 | image registry | RTM_IT_REGISTRY_IMAGE | registry:2 |
 
 A base that the environment names is used; one of our own finished images may be named, too, and is used as
-it is, and so is RTM_IT_ENGINE_IMAGE, a finished engine image. Otherwise RTM_IT_IMAGE_SOURCE decides:
-`registry`, `local` (a small Debian made here), or `auto`: what is there already, else the registry when it
-answers, else local. The image registry is made at its first use and not with the others: it is on a base of its
-own, whose packages take some seconds to fetch, and only tests of pulls need it.
+it is. Otherwise RTM_IT_IMAGE_SOURCE decides: `registry`, `local` (a small Debian made here), or `auto`: what is there
+already, else the registry when it answers, else local. The image registry is made at its first use and not with the
+others: it is on a base of its own, whose packages take some seconds to fetch, and only tests of pulls need it.
 
 Every image is named by a hash of what it is made of, and no name of another hash is moved or removed: several
 checkouts use one daemon side by side. An image of which a name is missing is built again.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,23 +33,24 @@ from harness.progress import say
 if TYPE_CHECKING:
     from docker import APIClient
 
-#: Names of the engine image that people and documents use; each leads to the engine that was built last. No test uses
-#: them: a checkout with another engine moves them.
-ENGINE_ALIASES = ("galaxy/game:1.0.0-rtm-it", "galaxy/game:1.0.1-rtm-it")
-
 SOURCES = ("auto", "registry", "local")
 
-_HERE = Path(__file__).parent
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a base comes from: a registry, the variable by which a person names another one, or Debian's packages."""
+
+    registry: str
+    variable: str
+    local: debian.Base = debian.SERVERS
 
 
 @dataclass(frozen=True)
 class Service:
-    """An image of the harness: its recipe, where its base comes from, and its names."""
+    """An image that is built: its recipe, its base, and its names."""
 
     recipe: Recipe
-    registry_base: str
-    base_variable: str
-    local_base: debian.Base = debian.SERVERS
+    base: Origin
     #: The names, `{}` for the hash; none means one name in the harness's own repository.
     forms: tuple[str, ...] = ()
     #: Names without a hash, for people.
@@ -60,30 +61,27 @@ class Service:
         return tuple(form.format(content) for form in self.forms or (f"rtm-harness/{self.recipe.name}:{{}}",))
 
 
-POSTGRES = Service(
-    Recipe("postgres", _HERE / "dockerfiles" / "postgres"), "postgres:16-alpine", "RTM_IT_POSTGRES_IMAGE"
-)
-REDIS = Service(Recipe("redis", _HERE / "dockerfiles" / "redis"), "redis:7-alpine", "RTM_IT_REDIS_IMAGE")
-# The letter keeps a hash of digits alone from being a number, which a version may not begin with 0.
-ENGINE = Service(
-    Recipe("engine", _HERE.parent / "engine"),
-    "python:3.12-alpine",
-    "RTM_IT_ENGINE_BASE_IMAGE",
-    forms=tuple(f"{alias}.h{{}}" for alias in ENGINE_ALIASES),
-    aliases=ENGINE_ALIASES,
-)
+_FILES = Path(__file__).parent / "dockerfiles"
+
+BASE = Origin("python:3.12-alpine", "RTM_IT_BASE_IMAGE")
+POSTGRES = Service(Recipe("postgres", _FILES / "postgres"), Origin("postgres:16-alpine", "RTM_IT_POSTGRES_IMAGE"))
+REDIS = Service(Recipe("redis", _FILES / "redis"), Origin("redis:7-alpine", "RTM_IT_REDIS_IMAGE"))
 REGISTRY = Service(
-    Recipe("registry", _HERE / "dockerfiles" / "registry"), "registry:2", "RTM_IT_REGISTRY_IMAGE", debian.REGISTRY
+    Recipe("registry", _FILES / "registry"), Origin("registry:2", "RTM_IT_REGISTRY_IMAGE", debian.REGISTRY)
 )
 
+#: Those that nearly every project needs, as the doctor calls them.
+USUAL = {"PostgreSQL": POSTGRES, "Redis": REDIS}
 
-@dataclass(frozen=True)
-class EngineImage:
-    """The game engine's image: its id, and its references, two versions that a patch may go between."""
 
-    image_id: str
-    ref: str
-    patched_ref: str
+def base_image() -> str:
+    """The reference of an image with a shell and Python 3 as `python3`; raises ImageUnavailable.
+
+    It is made of Debian's packages where no registry answers, and RTM_IT_BASE_IMAGE names another one.
+    """
+    client = daemon.client()
+    there = (base for base in _bases(BASE).values() if inspect(client, base) is not None)
+    return next(there, None) or _have_base(client, BASE)
 
 
 def postgres() -> str:
@@ -101,20 +99,9 @@ def image_registry() -> str:
     return have(REGISTRY)[0]
 
 
-def engine() -> EngineImage:
-    """The game engine's image, made when missing; raises ImageUnavailable."""
-    client = daemon.client()
-    given = os.environ.get("RTM_IT_ENGINE_IMAGE")
-    names = _name_given(client, ENGINE, given) if given else have(ENGINE)
-    found = inspect(client, names[0])
-    if found is None:
-        raise ImageUnavailable(f"the engine image {names[0]} was removed just now: run again")
-    return EngineImage(found["Id"], *names)
-
-
-def ensure_all() -> dict[str, str]:
-    """Have every image that the Runtime Manager itself needs; returns the reference of each by name."""
-    return {"postgres": postgres(), "redis": redis(), "engine": engine().ref}
+def ensure(wanted: Mapping[str, Service]) -> dict[str, str]:
+    """Have images; returns the reference of each by name. Raises ImageUnavailable."""
+    return {name: have(service)[0] for name, service in wanted.items()}
 
 
 def source() -> str:
@@ -140,21 +127,21 @@ def have(service: Service) -> tuple[str, ...]:
         return _ready(client, service) or _make(client, service)
 
 
-def _bases(service: Service) -> dict[str, str]:
+def _bases(origin: Origin) -> dict[str, str]:
     """The bases that would do, best first, by where they come from."""
-    given = os.environ.get(service.base_variable)
+    given = os.environ.get(origin.variable)
     if given:
         return {"given": given}
-    every = {"registry": service.registry_base, "local": service.local_base.tag}
+    every = {"registry": origin.registry, "local": origin.local.tag}
     return every if source() == "auto" else {source(): every[source()]}
 
 
 def _ready(client: "APIClient", service: Service) -> tuple[str, ...] | None:
-    given = os.environ.get(service.base_variable)
+    given = os.environ.get(service.base.variable)
     if given and INPUTS_LABEL in labels_of(inspect(client, given) or {"Config": {}}):
         # One of our own finished images, named by hand.
-        return _name_given(client, service, given) if service.forms else (given,)
-    return next((names for base in _bases(service).values() if (names := _current(client, service, base))), None)
+        return name_given(service, given) if service.forms else (given,)
+    return next((names for base in _bases(service.base).values() if (names := _current(client, service, base))), None)
 
 
 def _current(client: "APIClient", service: Service, base: str) -> tuple[str, ...] | None:
@@ -186,7 +173,7 @@ def _are_one_image(client: "APIClient", names: tuple[str, ...], aliases: tuple[s
 
 
 def _make(client: "APIClient", service: Service) -> tuple[str, ...]:
-    base = _have_base(client, service)
+    base = _have_base(client, service.base)
     base_now = inspect(client, base)
     names = service.names(_content(service, base, str(base_now["Id"] if base_now else "")))
     moved = [*names[1:], *service.aliases]
@@ -200,8 +187,9 @@ def _make(client: "APIClient", service: Service) -> tuple[str, ...]:
     return names
 
 
-def _name_given(client: "APIClient", service: Service, image: str) -> tuple[str, ...]:
-    """Give a finished image the names of the service's, by its id."""
+def name_given(service: Service, image: str) -> tuple[str, ...]:
+    """Give a finished image the names of the service's, by its id; raises ImageUnavailable."""
+    client = daemon.client()
     found = inspect(client, _present(client, image))
     if found is None:
         raise ImageUnavailable(f"the image {image} was removed just now: run again")
@@ -216,12 +204,12 @@ def _tag(client: "APIClient", image: str, name: str) -> None:
     client.tag(image, repository, version)
 
 
-def _have_base(client: "APIClient", service: Service) -> str:
-    """The first of the service's bases that can be had, which is then there; raises ImageUnavailable for the last."""
-    bases = _bases(service)
+def _have_base(client: "APIClient", origin: Origin) -> str:
+    """The first base that can be had, which is then there; raises ImageUnavailable for the last."""
+    bases = _bases(origin)
     for kind in bases:
         if kind == "local":
-            return _local_base(client, service.local_base)
+            return _local_base(client, origin.local)
         if len(bases) > 1 and not _registry_answers():
             continue
         try:
@@ -235,7 +223,7 @@ def _have_base(client: "APIClient", service: Service) -> str:
 
 @cache
 def _registry_answers() -> bool:
-    return registry.answers(REDIS.registry_base)
+    return registry.answers(REDIS.base.registry)
 
 
 def _present(client: "APIClient", image: str) -> str:

@@ -1,50 +1,16 @@
-"""Which image is used, and when it is made anew; with a stand-in for the daemon that knows images only."""
+"""Which image is used, and when it is made anew."""
 
 import dataclasses
 import os
 import tempfile
 import unittest
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 from harness.errors import ImageUnavailable
 from harness.images import catalogue, debian
 from harness.images.recipe import Recipe
-from rtmanager.domain.image_ref import Version, version_of
-
-
-class Images:
-    """The images of a daemon, without the daemon."""
-
-    def __init__(self) -> None:
-        self.there: dict[str, dict[str, Any]] = {}
-        self.built: list[str] = []
-        self.bases: list[str] = []
-        self._ids = iter(range(1, 100))
-
-    def add(self, name: str, labels: dict[str, str] | None = None) -> None:
-        self.there[name] = {"Id": f"id{next(self._ids)}", "Config": {"Labels": labels}, "RepoTags": [name]}
-
-    def tag(self, image: str, repository: str, version: str) -> None:
-        found = self.inspect(None, image)
-        assert found is not None
-        self.there[f"{repository}:{version}"] = found
-
-    def inspect(self, _client: object, name: str) -> dict[str, Any] | None:
-        found = (image for image in self.there.values() if image["Id"] == name)
-        return self.there.get(name) or next(found, None)
-
-    def images(self, *, filters: dict[str, str]) -> list[dict[str, Any]]:
-        name, _, value = filters["label"].partition("=")
-        every = ({**each, "Labels": each["Config"]["Labels"]} for each in self.there.values())
-        return [each for each in every if (each["Labels"] or {}).get(name) == value]
-
-    def build(self, *, tag: str, labels: dict[str, str], buildargs: dict[str, str], **_how: object) -> list[Any]:
-        self.built.append(tag)
-        self.bases.append(buildargs["BASE_IMAGE"])
-        self.add(tag, labels)
-        return []
+from harness.tests.images import ImagesTestCase
 
 
 class RecipeTest(unittest.TestCase):
@@ -76,25 +42,7 @@ class RecipeTest(unittest.TestCase):
             self.recipe.build(client, "base", "thing:1")
 
 
-class CatalogueTest(unittest.TestCase):
-    def setUp(self) -> None:
-        self.images = Images()
-        client = mock.Mock(build=self.images.build, tag=self.images.tag, images=self.images.images)
-        self.registry = mock.Mock(return_value=True)
-        self.pull = mock.Mock(side_effect=self.images.add)
-        self.make_base = mock.Mock(side_effect=lambda _client, base: self.images.add(base.tag))
-        for target, stand_in in (
-            ("harness.daemon.client", mock.Mock(return_value=client)),
-            ("harness.images.catalogue.inspect", self.images.inspect),
-            ("harness.images.recipe.inspect", self.images.inspect),
-            ("harness.images.registry.pull", self.pull),
-            ("harness.images.catalogue._registry_answers", self.registry),
-            ("harness.images.debian.build", self.make_base),
-        ):
-            self.enterContext(mock.patch(target, stand_in))
-        settings = {name: value for name, value in os.environ.items() if not name.startswith("RTM_IT_")}
-        self.enterContext(mock.patch.dict(os.environ, settings, clear=True))
-
+class CatalogueTest(ImagesTestCase):
     def test_with_a_registry_the_ordinary_image_is_the_base(self) -> None:
         self.assertRegex(catalogue.postgres(), "^rtm-harness/postgres:[0-9a-f]{12}$")
         self.assertEqual(self.images.bases, ["postgres:16-alpine"])
@@ -149,43 +97,6 @@ class CatalogueTest(unittest.TestCase):
         self.assertEqual(catalogue.redis(), tag)
         self.assertEqual(self.images.built, [tag])
 
-    def test_an_image_of_which_a_name_is_gone_is_built_again(self) -> None:
-        engine = catalogue.engine()
-        for name in (engine.ref, engine.patched_ref, *catalogue.ENGINE_ALIASES):
-            with self.subTest(gone=name):
-                before = catalogue.engine()
-                del self.images.there[name]
-                after = catalogue.engine()
-                self.assertEqual((before.ref, before.patched_ref), (after.ref, after.patched_ref))
-                self.assertNotEqual(before.image_id, after.image_id)
-                self.assertEqual({self.images.there[each]["Id"] for each in self.engines()}, {after.image_id})
-        self.assertEqual(len(self.images.built), 5)
-
-    def engines(self) -> list[str]:
-        return [name for name in self.images.there if name.startswith("galaxy/game:")]
-
-    def test_another_checkouts_engine_and_what_people_call_the_engine_stay_where_they_are(self) -> None:
-        mine = catalogue.engine()
-        for name in catalogue.ENGINE_ALIASES:
-            self.images.add(name)
-        theirs = {name: self.images.there[name] for name in catalogue.ENGINE_ALIASES}
-        self.assertEqual(catalogue.engine(), mine)
-        self.assertEqual({name: self.images.there[name] for name in theirs}, theirs)
-
-    def test_the_two_names_of_the_engine_are_versions_that_a_patch_may_go_between(self) -> None:
-        engine = catalogue.engine()
-        self.assertEqual(version_of(engine.ref), Version(1, 0, 0))
-        self.assertEqual(version_of(engine.patched_ref), Version(1, 0, 1))
-        for digits in ("012345678901", "deadbeef0000"):
-            self.assertEqual(version_of(catalogue.ENGINE.names(digits)[0]), Version(1, 0, 0))
-
-    def test_a_finished_engine_image_may_also_be_named_as_its_base(self) -> None:
-        made = catalogue.engine()
-        os.environ["RTM_IT_ENGINE_BASE_IMAGE"] = made.ref
-        self.assertEqual(catalogue.engine().image_id, made.image_id)
-        self.assertEqual(self.images.built, [made.ref])
-        self.assertIsNotNone(catalogue.up_to_date(catalogue.ENGINE))
-
     def test_an_image_of_the_environment_is_the_base(self) -> None:
         os.environ["RTM_IT_POSTGRES_IMAGE"] = "my/postgres:17"
         self.images.add("my/postgres:17")
@@ -200,18 +111,22 @@ class CatalogueTest(unittest.TestCase):
         self.assertEqual(catalogue.postgres(), made)
         self.assertEqual(self.images.built, [])
 
-    def test_a_given_engine_image_is_used_as_it_is_under_both_names(self) -> None:
-        os.environ["RTM_IT_ENGINE_IMAGE"] = "my/engine:1"
-        self.images.add("my/engine:1")
-        engine = catalogue.engine()
-        self.assertEqual(engine.image_id, self.images.there["my/engine:1"]["Id"])
-        for name in (engine.ref, engine.patched_ref, *catalogue.ENGINE_ALIASES):
-            self.assertEqual(self.images.there[name]["Id"], engine.image_id)
-        self.assertEqual(self.images.built, [])
+    def test_a_base_for_anything_is_one_that_is_there_before_any_registry_is_asked(self) -> None:
+        self.images.add(debian.SERVERS.tag)
+        self.assertEqual(catalogue.base_image(), debian.SERVERS.tag)
+        self.registry.assert_not_called()
+
+    def test_a_base_for_anything_is_pulled_or_made_or_given(self) -> None:
+        self.assertEqual(catalogue.base_image(), "python:3.12-alpine")
+        self.images.there.clear()
+        self.registry.return_value = False
+        self.assertEqual(catalogue.base_image(), debian.SERVERS.tag)
+        os.environ["RTM_IT_BASE_IMAGE"] = "my/base:1"
+        self.assertEqual(catalogue.base_image(), "my/base:1")
 
     def test_the_image_registry_has_a_base_of_its_own_and_is_made_when_it_is_asked_for(self) -> None:
         self.registry.return_value = False
-        catalogue.ensure_all()
+        catalogue.ensure(catalogue.USUAL)
         self.assertEqual([call.args[1] for call in self.make_base.call_args_list], [debian.SERVERS])
         catalogue.image_registry()
         self.assertEqual(self.make_base.call_args.args[1], debian.REGISTRY)

@@ -13,22 +13,23 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import harness
-from harness import daemon, images
+from harness import daemon
 from harness.fixtures import container, dockerd
 from harness.images.recipe import BASE_LABEL, inspect, labels_of
+from harness.rtm import ENGINE_ALIASES, EngineImage, engine_image
 from harness.runs import flag
 
 STATE = "/var/lib/galaxy-game"
 ENGINE_UID = 10001
 RACES = {"races": [{"raceName": "Terrans"}]}
 
-IMAGE: images.EngineImage
+IMAGE: EngineImage
 
 
 def setUpModule() -> None:
     global IMAGE
     flag.check()
-    IMAGE = images.engine()
+    IMAGE = engine_image()
 
 
 class EngineImageTest(unittest.TestCase):
@@ -118,15 +119,15 @@ class CheckoutsTest(unittest.TestCase):
             source.write(f"\n# {difference}\n")
         return folder
 
-    def engine_of(self, checkout: Path) -> images.EngineImage:
+    def engine_of(self, checkout: Path) -> EngineImage:
         """The engine that a process of the checkout gets."""
-        script = "from harness import images; e = images.engine(); print(e.image_id, e.ref, e.patched_ref)"
+        script = "from harness.rtm import engine_image; e = engine_image(); print(e.image_id, e.ref, e.patched_ref)"
         settings = {name: value for name, value in os.environ.items() if name != "RTMANAGER_DOCKER_HOST"}
         settings |= {"DOCKER_HOST": self.own.url, "PYTHONPATH": str(checkout), "RTM_IT_ENGINE_BASE_IMAGE": self.base}
         command = [sys.executable, "-c", script]
         run = subprocess.run(command, env=settings, cwd=checkout, capture_output=True, text=True, check=False)
         self.assertEqual(run.returncode, 0, run.stderr)
-        return images.EngineImage(*run.stdout.split())
+        return EngineImage(*run.stdout.split())
 
     def ids(self, *names: str) -> list[str | None]:
         """The ids that names lead to."""
@@ -138,7 +139,7 @@ class CheckoutsTest(unittest.TestCase):
         engine, other = self.engine_of(mine), self.engine_of(theirs)
         self.assertEqual(len({engine.ref, engine.patched_ref, other.ref, other.patched_ref}), 4)
         self.assertEqual((self.engine_of(mine), self.engine_of(theirs)), (engine, other))
-        removals = ([engine.ref], [engine.ref, engine.patched_ref], [images.ENGINE_ALIASES[0]], [engine.image_id])
+        removals = ([engine.ref], [engine.ref, engine.patched_ref], [ENGINE_ALIASES[0]], [engine.image_id])
         for removed in removals:
             with self.subTest(removed=removed):
                 before = self.engine_of(mine)

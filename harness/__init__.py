@@ -37,6 +37,7 @@ from harness.fixtures.certificates import Authority, Certificate
 from harness.fixtures.certificates import create as create_authority
 from harness.fixtures.container import Container, Mount
 from harness.fixtures.container import start as start_container
+from harness.fixtures.container_service import ContainerService
 from harness.fixtures.dockerd import OwnDaemon
 from harness.fixtures.dockerd import check as check_docker_daemon
 from harness.fixtures.dockerd import start as start_docker_daemon
@@ -58,6 +59,8 @@ from harness.fixtures.slow_clients import Kind as SlowKind
 from harness.fixtures.slow_clients import SlowClients
 from harness.fixtures.stateroot import StateRoot
 from harness.fixtures.stateroot import create as create_state_root
+from harness.fixtures.volume import Volume
+from harness.fixtures.volume import create as create_volume
 from harness.images import base_image
 from harness.images.building import build_image
 from harness.runs.sweep import sweep as sweep_ended_runs
@@ -69,6 +72,7 @@ __all__ = [
     "Authority",
     "Certificate",
     "Container",
+    "ContainerService",
     "DaemonUnavailable",
     "Database",
     "DockerTestCase",
@@ -90,6 +94,7 @@ __all__ = [
     "SlowClients",
     "SlowKind",
     "StateRoot",
+    "Volume",
     "WaitFailed",
     "base_image",
     "build_image",
@@ -98,6 +103,7 @@ __all__ = [
     "create_authority",
     "create_network",
     "create_state_root",
+    "create_volume",
     "faults",
     "label_image",
     "labels_of_size",

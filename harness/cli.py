@@ -70,6 +70,7 @@ def sweep(arguments: argparse.Namespace) -> int:
         ("process", swept.processes),
         ("container", swept.containers),
         ("network", swept.networks),
+        ("volume", swept.volumes),
         ("image", swept.images),
         ("state root", swept.state_roots),
         ("cgroup", swept.cgroups),

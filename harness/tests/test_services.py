@@ -1,9 +1,11 @@
 """Real PostgreSQL and Redis: what a test can rely on."""
 
+import tempfile
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.fixtures import postgres, redis
@@ -116,6 +118,17 @@ class PostgresTest(unittest.TestCase):
             made.reset()
             with made.connect(ROLE) as connection:
                 connection.execute("CREATE TABLE goods (name text)")
+
+    def test_a_setup_may_be_a_file_and_make_extensions_which_a_reset_keeps(self) -> None:
+        file = Path(self.enterContext(tempfile.TemporaryDirectory())) / "init.sql"
+        file.write_text("CREATE EXTENSION pg_trgm;\nCREATE TABLE goods AS SELECT 'pear' AS name;\n")
+        made = POSTGRES.create_database(postgres.Layout(setup=file.read_text()))
+        self.addCleanup(made.drop)
+        query = "SELECT count(*) FROM goods WHERE similarity(name, 'pears') > 0.5"
+        for found in (1, 0):  # of a template's tables, a reset removes the rows
+            with made.connect() as connection:
+                self.assertEqual(connection.execute(query).fetchone(), (found,))
+            made.reset()
 
     def test_a_setup_that_fails_says_why_each_time(self) -> None:
         import psycopg

@@ -36,6 +36,7 @@ from harness.fixtures import faults, scripted_registry
 from harness.fixtures.certificates import Authority, Certificate
 from harness.fixtures.certificates import create as create_authority
 from harness.fixtures.container import Container, Mount
+from harness.fixtures.container import Settings as ContainerSettings
 from harness.fixtures.container import start as start_container
 from harness.fixtures.container_service import ContainerService
 from harness.fixtures.dockerd import OwnDaemon
@@ -73,6 +74,7 @@ __all__ = [
     "Certificate",
     "Container",
     "ContainerService",
+    "ContainerSettings",
     "DaemonUnavailable",
     "Database",
     "DockerTestCase",

@@ -69,27 +69,27 @@ echo "== $(VENV): installing $(1)"; began=$$(date +%s); \
 endef
 
 setup: $(STAMP) ## Docker daemon and images, made or installed where missing
-	@$(PY) -m harness up
+	@$(PY) -m harness.rtm up
 
 doctor: ## what this machine has and lacks, with the remedy; needs Python alone
-	@$(DOCTOR) -m harness doctor
+	@$(DOCTOR) -m harness.rtm doctor
 
 demo: $(STAMP) ## one game through its whole life, on real services
-	@$(PY) -m harness demo
+	@$(PY) -m harness.rtm demo
 
 run: $(STAMP) ## a Runtime Manager with everything it needs, until Ctrl-C
-	@$(PY) -m harness run
+	@$(PY) -m harness.rtm run
 
 unit: $(STAMP) ## quick tests, no Docker needed
 	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s rtmanager/tests
-	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s harness/tests
+	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s harness
 	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s bench/tests
 
 integration: $(STAMP) integration-harness ## the suite, and the harness's own tests, on real services
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s integration
 
 integration-harness: $(STAMP) ## the harness's own tests and the Docker adapter's, on real services
-	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s harness/tests
+	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s harness
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s rtmanager/tests -p 'test_docker_runtime.py'
 
 integration-parallel: $(STAMP) ## the suite alone, its modules side by side in processes

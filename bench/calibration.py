@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bench import child
+from harness.rtm import engine_image
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -96,10 +97,10 @@ def _loopback(cleanup: ExitStack) -> Callable[[], float]:
 
 
 def _docker(cleanup: ExitStack) -> Callable[[], float]:
-    from harness import daemon, images
+    from harness import daemon
 
     client = cleanup.enter_context(closing(daemon.connect()))
-    image = images.engine().ref
+    image = engine_image().ref
     return lambda: statistics.median(_start_s(client, image) for _ in range(_DOCKER_RUNS))
 
 

@@ -10,19 +10,19 @@
             self.redis.xadd("turns", {"number": "1"})
             self.assertEqual(self.entries("turns"), [{"number": "1"}])
 
-What stands here is for any project; `RuntimeTestCase` and `ManagerProcess` are for the Runtime Manager. Importing
+What stands here is for any project; what a single one needs is in a package of its own (`harness.rtm`). Importing
 it is quick and needs no Docker: the Docker SDK, psycopg and redis are imported by the functions that talk to
-them. `daemon` always means the Docker daemon, `engine` the game engine. The guide is docs/harness.md.
+them. `daemon` always means the Docker daemon. The guide is docs/harness.md.
 """
 
 import os
 import signal
 import sys
 
-# For `python -m harness`, until its `__main__` runs: Ctrl-C makes no traceback of these imports.
+# For `python -m harness` and `harness.rtm`, until their `__main__` runs: Ctrl-C makes no traceback of these imports.
 if (
     sys.argv[:1] == ["-m"]
-    and sys.orig_argv[1:3] == ["-m", "harness"]
+    and sys.orig_argv[1:3] in (["-m", "harness"], ["-m", "harness.rtm"])
     and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
@@ -31,25 +31,23 @@ if sys.version_info < (3, 11):  # noqa: UP036 - `python3 -m harness doctor` says
     raise SystemExit("the harness needs Python 3.11 or newer, and this is " + sys.version.split()[0])
 
 from harness.cases.docker import DockerTestCase, ServicesTestCase, check_flag, start_services
-from harness.cases.runtime import RuntimeTestCase, unique_game_id
 from harness.errors import DaemonUnavailable, HarnessError, ImageUnavailable, WaitFailed
 from harness.fixtures import faults, scripted_registry
 from harness.fixtures.certificates import Authority, Certificate
 from harness.fixtures.certificates import create as create_authority
 from harness.fixtures.container import Container, Mount
+from harness.fixtures.container import Settings as ContainerSettings
 from harness.fixtures.container import start as start_container
+from harness.fixtures.container_service import ContainerService
 from harness.fixtures.dockerd import OwnDaemon
 from harness.fixtures.dockerd import check as check_docker_daemon
 from harness.fixtures.dockerd import start as start_docker_daemon
 from harness.fixtures.labelled import HOSTILE_LABELS, LabelledImage, label_image, labels_of_size
-from harness.fixtures.live import LiveRuntime
-from harness.fixtures.lobby import Lobby
-from harness.fixtures.manager import ManagerProcess
 from harness.fixtures.network import Network
 from harness.fixtures.network import create as create_network
 from harness.fixtures.pgbouncer import PgBouncer
 from harness.fixtures.pgbouncer import start as start_pgbouncer
-from harness.fixtures.postgres import PLAIN, RUNTIME_MANAGER, Database, Layout, Postgres
+from harness.fixtures.postgres import PLAIN, Database, Layout, Postgres
 from harness.fixtures.postgres import start as start_postgres
 from harness.fixtures.redis import Redis
 from harness.fixtures.redis import Tls as RedisTls
@@ -62,7 +60,9 @@ from harness.fixtures.slow_clients import Kind as SlowKind
 from harness.fixtures.slow_clients import SlowClients
 from harness.fixtures.stateroot import StateRoot
 from harness.fixtures.stateroot import create as create_state_root
-from harness.images import engine as engine_image
+from harness.fixtures.volume import Volume
+from harness.fixtures.volume import create as create_volume
+from harness.images import base_image
 from harness.images.building import build_image
 from harness.runs.sweep import sweep as sweep_ended_runs
 from harness.waiting import wait_until
@@ -70,10 +70,11 @@ from harness.waiting import wait_until
 __all__ = [
     "HOSTILE_LABELS",
     "PLAIN",
-    "RUNTIME_MANAGER",
     "Authority",
     "Certificate",
     "Container",
+    "ContainerService",
+    "ContainerSettings",
     "DaemonUnavailable",
     "Database",
     "DockerTestCase",
@@ -81,9 +82,6 @@ __all__ = [
     "ImageUnavailable",
     "LabelledImage",
     "Layout",
-    "LiveRuntime",
-    "Lobby",
-    "ManagerProcess",
     "Mount",
     "Network",
     "OwnDaemon",
@@ -93,20 +91,21 @@ __all__ = [
     "RedisTls",
     "Registry",
     "Reply",
-    "RuntimeTestCase",
     "ScriptedDaemon",
     "ServicesTestCase",
     "SlowClients",
     "SlowKind",
     "StateRoot",
+    "Volume",
     "WaitFailed",
+    "base_image",
     "build_image",
     "check_docker_daemon",
     "check_flag",
     "create_authority",
     "create_network",
     "create_state_root",
-    "engine_image",
+    "create_volume",
     "faults",
     "label_image",
     "labels_of_size",
@@ -120,6 +119,5 @@ __all__ = [
     "start_scripted_daemon",
     "start_services",
     "sweep_ended_runs",
-    "unique_game_id",
     "wait_until",
 ]

@@ -1,26 +1,29 @@
-"""The harness's command line: `python -m harness doctor | up | demo | run | down | sweep | kept | timing`.
+"""The harness's command line: `python -m harness doctor | up | down | sweep | kept | timing`.
 
 To add a command, write a function that takes the parsed arguments and returns the exit code, and put it into
-COMMANDS; one with options of its own adds them in OPTIONS.
+COMMANDS; one with options of its own adds them in OPTIONS. A project calls `main` with more commands and images.
 """
 
 import argparse
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
+from typing import TYPE_CHECKING
 
 from harness import progress
 from harness.errors import HarnessError
 
+if TYPE_CHECKING:
+    from harness.images.catalogue import Service
 
-def doctor(_arguments: argparse.Namespace) -> int:
+
+def doctor(arguments: argparse.Namespace) -> int:
     """tell what this machine has and lacks, with the remedy"""
     from harness.machine.doctor import examine
 
-    checks = list(examine())
+    checks = list(examine(arguments.images))
     width = max(len(check.name) for check in checks)
     for check in checks:
         print(f"{'ok     ' if check.ok else 'missing'}  {check.name:<{width}}  {check.detail}")
@@ -29,45 +32,18 @@ def doctor(_arguments: argparse.Namespace) -> int:
     return 0 if all(check.ok for check in checks) else 1
 
 
-def up(_arguments: argparse.Namespace) -> int:
+def up(arguments: argparse.Namespace) -> int:
     """have a Docker daemon and all images, installing and building what is missing"""
-    from harness import images
+    from harness.images.catalogue import ensure
     from harness.machine.up import up as machine_up
 
     began = time.monotonic()
     progress.enable()
     machine_up()
-    for name, ref in images.ensure_all().items():
-        print(f"{name:<9} {ref}")
+    for name, ref in ensure(arguments.images).items():
+        print(f"{name:<11} {ref}")
     print(f"ready in {time.monotonic() - began:.1f} s")
     return 0
-
-
-def demo(_arguments: argparse.Namespace) -> int:
-    """play one game through its whole life, on real services, and take everything down"""
-    from harness.demo import demo as play
-
-    _end_in_order()
-    play()
-    return 0
-
-
-def run(_arguments: argparse.Namespace) -> int:
-    """serve a Runtime Manager with everything it needs, until Ctrl-C"""
-    from harness.run import run as serve
-
-    _end_in_order()
-    serve()
-    return 0
-
-
-def _end_in_order() -> None:
-    """Let SIGTERM unwind, like Ctrl-C: what was started is taken down."""
-
-    def unwind(number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(number)
-
-    signal.signal(signal.SIGTERM, unwind)
 
 
 def down(arguments: argparse.Namespace) -> int:
@@ -94,6 +70,7 @@ def sweep(arguments: argparse.Namespace) -> int:
         ("process", swept.processes),
         ("container", swept.containers),
         ("network", swept.networks),
+        ("volume", swept.volumes),
         ("image", swept.images),
         ("state root", swept.state_roots),
         ("cgroup", swept.cgroups),
@@ -165,8 +142,6 @@ def _sweep_options(parser: argparse.ArgumentParser) -> None:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": doctor,
     "up": up,
-    "demo": demo,
-    "run": run,
     "down": down,
     "sweep": sweep,
     "kept": kept,
@@ -182,17 +157,30 @@ OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
 }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the process's exit code."""
-    parser = argparse.ArgumentParser(prog="python -m harness", description=__doc__.partition("\n")[0])
+def main(
+    argv: list[str] | None = None,
+    *,
+    prog: str = "python -m harness",
+    images: "Mapping[str, Service] | None" = None,
+    more: Mapping[str, Callable[[argparse.Namespace], int]] | None = None,
+) -> int:
+    """Run one command; returns the process's exit code.
+
+    `images` are those that `up` makes and `doctor` looks for, `more` commands beside the harness's own.
+    """
+    from harness.images.catalogue import USUAL
+
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in COMMANDS.items():
+    every = {**COMMANDS, **(more or {})}
+    for name, command in every.items():
         options = commands.add_parser(name, help=command.__doc__)
         if name in OPTIONS:
             OPTIONS[name](options)
     arguments = parser.parse_args(argv)
+    arguments.images = USUAL if images is None else images
     try:
-        return COMMANDS[arguments.command](arguments)
+        return every[arguments.command](arguments)
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
         return 1

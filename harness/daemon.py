@@ -1,7 +1,7 @@
 """The connection to the Docker daemon: which one, and whether it answers.
 
-The address is RTMANAGER_DOCKER_HOST, else DOCKER_HOST, else the local socket. The low-level client is
-used throughout: the high-level one inspects every container of a list, one request each.
+The address is DOCKER_HOST, or the local socket. The low-level client is used throughout: the high-level one
+inspects every container of a list, one request each.
 """
 
 import atexit
@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 
 LOCAL_SOCKET = "unix:///var/run/docker.sock"
 
+#: The variables that name the daemon's address, the first that is set. A project whose program has one of its own puts
+#: it before.
+ADDRESS_VARIABLES = ["DOCKER_HOST"]
+
 #: The daemon's answer to any single call must come within this many seconds.
 CALL_TIMEOUT_S = 60
 
 
 def configured_host() -> str | None:
     """The daemon's address that the environment names, or None when it names none."""
-    return os.environ.get("RTMANAGER_DOCKER_HOST") or os.environ.get("DOCKER_HOST") or None
+    return next((address for name in ADDRESS_VARIABLES if (address := os.environ.get(name))), None)
 
 
 def host() -> str:
@@ -73,7 +77,7 @@ def _client_class() -> "type[APIClient]":
         is_empty = False
 
     class Client(docker.APIClient):
-        """The SDK's client without its environment: no proxy stands before a daemon, as the Runtime Manager sees it.
+        """The SDK's client without its environment: no proxy stands before a daemon.
 
         Credential helpers that config.json names and that are not installed are left out, as the docker CLI does: the
         SDK would fail at each build and pull.

@@ -5,8 +5,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness import RuntimeTestCase
-from harness.fixtures import manager
+from harness.rtm import RuntimeTestCase, manager
 
 #: None of the commands waits for anything that takes longer.
 LIMIT_S = 60

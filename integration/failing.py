@@ -9,8 +9,9 @@ answered at once.
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from harness import Database, Postgres, Redis, RuntimeTestCase, faults, start_postgres, start_redis, web
+from harness import Database, Postgres, Redis, faults, start_postgres, start_redis, web
 from harness.fixtures.closing import Closing
+from harness.rtm import RUNTIME_MANAGER, RuntimeTestCase
 from integration.gated import SILENCE, keep_pool_quiet
 from integration.servers import PROGRAMS
 
@@ -130,7 +131,7 @@ class FailingPostgresTestCase(FailingTestCase):
     def setUp(self) -> None:
         super().setUp()
         server = self.own(self.start_server())
-        self.use(server, server.create_database())
+        self.use(server, server.create_database(RUNTIME_MANAGER))
         self.way = self.own(faults.before((server.host, server.port)))
 
     def start_server(self) -> Postgres:

@@ -6,7 +6,7 @@ since `SILENCE_TIMEOUT` is small.
 
 import logging
 
-from harness import RuntimeTestCase
+from harness.rtm import RuntimeTestCase
 from integration import gate
 from integration.gate import LOOPBACK, Gate
 

@@ -12,7 +12,6 @@ from contextlib import suppress
 from random import Random
 from typing import Any
 
-from harness import images
 from harness.fixtures.container import Container
 from integration.gate import Gate
 from integration.watched import WatchedTestCase
@@ -122,7 +121,7 @@ class Interference:
             "com.galaxy.owner": "rtmanager",
             "com.galaxy.kind": "game-engine",
             "com.galaxy.game_id": game_id,
-            "com.galaxy.engine_image_ref": images.ENGINE_TAGS[0],
+            "com.galaxy.engine_image_ref": self._test.engine.ref,
         }
         self._test.run_by_hand(name=name, hostname=name, labels=labels)
 
@@ -137,7 +136,8 @@ class Interference:
         self._test.add_stop_job(game_id=game_id)
 
     def _patch(self, game_id: str) -> None:
-        ref = self._random.choice(images.ENGINE_TAGS)
+        engine = self._test.engine
+        ref = self._random.choice((engine.ref, engine.patched_ref))
         self._test.call("POST", "/patch", {"image_ref": ref}, game_id=game_id)
 
     def _outage(self, _game_id: str) -> None:

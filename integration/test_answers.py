@@ -3,7 +3,8 @@
 What the daemon does not say by itself, a scripted one says in front of it (`harness.start_scripted_daemon`).
 """
 
-from harness import Reply, RuntimeTestCase, ScriptedDaemon, daemon, start_scripted_daemon, start_services, web
+from harness import Reply, ScriptedDaemon, daemon, start_scripted_daemon, start_services, web
+from harness.rtm import RuntimeTestCase
 from integration import images
 
 #: Much longer than a process that ends at once takes to be gone; the watch is over when it is.

@@ -5,8 +5,9 @@ import os
 import unittest
 from typing import Any
 
-from harness import RuntimeTestCase, start_services
+from harness import start_services
 from harness.images.recipe import inspect
+from harness.rtm import RuntimeTestCase
 from integration import images
 
 LABELS = ("owner", "kind", "game_id", "engine_image_ref", "started_at_ms")
@@ -172,7 +173,7 @@ class State(ContainerTestCase):
         container = self.started()
 
         [mount] = container["Mounts"]
-        directory = self.state_root.games / self.game_id
+        directory = self.state_root.folder("games") / self.game_id
         self.assertEqual((mount["Source"], mount["Destination"]), (str(directory), "/var/lib/galaxy-game"))
         self.assertEqual((mount["Type"], mount["RW"], mount["Propagation"]), ("bind", True, "private"))
         status = directory.stat()
@@ -197,12 +198,12 @@ class State(ContainerTestCase):
         self.assertEqual(
             told, {"TURN_DIRECTORY": "/srv/state/game", "STORAGE_PATH": "/srv/state/game", "GAME_STATE_PATH": None}
         )
-        status = (self.state_root.games / self.game_id).stat()
+        status = (self.state_root.folder("games") / self.game_id).stat()
         self.assertEqual((status.st_mode & 0o7777, status.st_uid, status.st_gid), (0o2770, 10001, 4711))
 
     @only_root
     def test_what_a_directory_holds_stays_and_its_owner_and_mode_are_set_right(self) -> None:
-        directory = self.state_root.games / self.game_id
+        directory = self.state_root.folder("games") / self.game_id
         directory.mkdir(mode=0o700)
         (directory / "game.json").write_text('{"turn": 7, "races": []}')
         (directory / "game.json").chmod(0o644)

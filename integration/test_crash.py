@@ -4,7 +4,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from harness import start_services, unique_game_id
+from harness import start_services
+from harness.rtm import unique_game_id
 from integration.gate import Kept
 from integration.gated import GatedTestCase
 

@@ -4,7 +4,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from harness import RuntimeTestCase, check_docker_daemon, start_docker_daemon, start_services
+from harness import check_docker_daemon, start_docker_daemon, start_services
+from harness.rtm import RuntimeTestCase
 from integration import images
 from rtmanager.adapters.docker import DockerRuntime
 from rtmanager.adapters.docker.tls import TlsFiles

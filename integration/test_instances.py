@@ -4,8 +4,9 @@ takes over; one that was frozen and wakes up changes nothing that is not its own
 
 from pathlib import Path
 
-from harness import daemon, start_services, unique_game_id
-from harness.fixtures.manager import ManagerProcess
+from harness import daemon, start_services
+from harness.rtm import unique_game_id
+from harness.rtm.manager import ManagerProcess
 from integration.gate import Kept
 from integration.gated import GatedTestCase
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import RuntimeTestCase, start_services
+from harness import start_services
+from harness.rtm import RuntimeTestCase
 from integration.invariants import Bystander, Job, World, bystander, is_quiet, unquiet, violations
 
 START, STOP = "runtime:start_jobs", "runtime:stop_jobs"
@@ -18,7 +19,7 @@ class Invariants(RuntimeTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.world = World(self.database, self.redis, self.docker, self.network.name, self.state_root.games)
+        self.world = World(self.database, self.redis, self.docker, self.network.name, self.state_root.folder("games"))
         self.live = self.start_runtime()
         self.bystanders = [self.stranger()]
         self.jobs = [
@@ -30,7 +31,7 @@ class Invariants(RuntimeTestCase):
         self.results(3)
         self.post("start", {"image_ref": self.engine.ref})
         self.post("restart")
-        self.marker = self.state_root.games / self.game_id / "mark"
+        self.marker = self.state_root.folder("games") / self.game_id / "mark"
         self.marker.write_text("kept")
         self.wait_until("quiet", lambda: is_quiet(self.world), describe=lambda _: "; ".join(unquiet(self.world)))
 

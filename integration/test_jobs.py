@@ -1,6 +1,7 @@
 """Jobs from the streams: each becomes what it asks for, and gets one result with all that the contract says."""
 
-from harness import RuntimeTestCase, start_services
+from harness import start_services
+from harness.rtm import RuntimeTestCase
 from integration.gated import GatedTestCase
 
 OTHER_NAMES = {

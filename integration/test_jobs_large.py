@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from harness import RuntimeTestCase, start_services
+from harness import start_services
 from harness.fixtures import faults
-from harness.fixtures.manager import ManagerProcess
+from harness.rtm import RuntimeTestCase
+from harness.rtm.manager import ManagerProcess
 
 STARTS, STOPS, LETTERS = "runtime:start_jobs", "runtime:stop_jobs", "runtime:dead_letters"
 INTENTS = "notification:intents"

@@ -2,7 +2,8 @@
 
 import json
 
-from harness import RuntimeTestCase, start_services
+from harness import start_services
+from harness.rtm import RuntimeTestCase
 
 STARTS, STOPS = "runtime:start_jobs", "runtime:stop_jobs"
 
@@ -54,7 +55,7 @@ class Malformed(RuntimeTestCase):
         answered = {(each["game_id"], each["error_code"]) for each in results}
         codes = ("start_config_invalid", "invalid_request")
         self.assertEqual(answered, {(game_id, code) for game_id in games for code in codes})
-        self.assertEqual(list(self.state_root.games.iterdir()), [])
+        self.assertEqual(list(self.state_root.folder("games").iterdir()), [])
 
     def test_fields_beyond_the_contracts_are_ignored(self) -> None:
         self.start_runtime()

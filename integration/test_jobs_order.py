@@ -4,7 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
-from harness import RuntimeTestCase, start_services, unique_game_id
+from harness import start_services
+from harness.rtm import RuntimeTestCase, unique_game_id
 from integration import gate, images
 from integration.gated import GatedTestCase
 

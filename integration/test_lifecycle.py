@@ -1,6 +1,7 @@
 """One game through its whole life: start, look, stop, restart, patch, stop, cleanup; its state goes on."""
 
-from harness import Container, RuntimeTestCase, start_services
+from harness import Container, start_services
+from harness.rtm import RuntimeTestCase
 
 RACES = {"races": [{"raceName": "Terrans"}, {"raceName": "Selkies"}]}
 
@@ -41,7 +42,7 @@ class Lifecycle(RuntimeTestCase):
         removed = self.succeed(self.call("DELETE", "/container"))
         self.assertEqual((removed["status"], removed["current_container_id"]), ("removed", None))
         self.assertEqual(self.containers(), [])
-        self.assertTrue((self.state_root.games / self.game_id / "game.json").exists())
+        self.assertTrue((self.state_root.folder("games") / self.game_id / "game.json").exists())
         self.assertEqual(removed["created_at"], started["created_at"])
         self.assert_history()
 

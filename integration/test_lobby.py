@@ -3,7 +3,8 @@
 import socket
 from contextlib import closing
 
-from harness import RuntimeTestCase, start_services
+from harness import start_services
+from harness.rtm import RuntimeTestCase
 
 LIMIT_S = 60.0
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from harness import RuntimeTestCase, start_services, web
-from harness.fixtures import manager
-from harness.fixtures.manager import ManagerProcess
+from harness import start_services, web
+from harness.rtm import RuntimeTestCase, manager
+from harness.rtm.manager import ManagerProcess
 from rtmanager.operations.executor import Executor
 from rtmanager.workers.crash_restarts import CrashRestarts
 from rtmanager.workers.events import EventListener

@@ -8,7 +8,8 @@ import json
 import time
 from typing import Any
 
-from harness import RuntimeTestCase, start_services, web
+from harness import start_services, web
+from harness.rtm import RuntimeTestCase
 from integration import images
 
 UNRESOLVABLE = "registry.invalid/galaxy/game:1.0.0"
@@ -68,17 +69,17 @@ class FailedJobs(Notification):
         self.assertEqual(self.docker.networks(names=[self.network.name]), [])
 
     def test_a_state_directory_that_is_a_link_is_answered_and_told(self) -> None:
-        (self.state_root.games / self.game_id).symlink_to("/etc")
+        (self.state_root.folder("games") / self.game_id).symlink_to("/etc")
         self.start_runtime()
         self.assert_failed("start_config_invalid", self.engine.ref)
 
     def test_a_state_directory_that_is_a_file_is_answered_and_told(self) -> None:
-        (self.state_root.games / self.game_id).write_text("not a directory")
+        (self.state_root.folder("games") / self.game_id).write_text("not a directory")
         self.start_runtime()
 
         self.assert_failed("start_config_invalid", self.engine.ref)
 
-        self.assertEqual((self.state_root.games / self.game_id).read_text(), "not a directory")
+        self.assertEqual((self.state_root.folder("games") / self.game_id).read_text(), "not a directory")
 
     def test_an_image_that_cannot_be_started_is_answered_and_told(self) -> None:
         self.start_runtime()
@@ -166,7 +167,7 @@ class FailedCalls(Notification):
 
     def test_a_restart_and_a_patch_that_cannot_be_prepared_are_told_and_leave_the_game_running(self) -> None:
         before = self.post("start", {"image_ref": self.engine.ref})
-        directory = self.state_root.games / self.game_id
+        directory = self.state_root.folder("games") / self.game_id
         directory.rename(directory.with_name("moved"))
         directory.symlink_to("/etc")
 

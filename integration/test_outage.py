@@ -5,7 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from harness import RuntimeTestCase, start_services, web
+from harness import start_services, web
+from harness.rtm import RuntimeTestCase
 from integration.gated import SILENCE, GatedTestCase, keep_pool_quiet
 
 #: With the default of eight seconds the first answer would come later than this.

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from harness import RuntimeTestCase, start_services
+from harness import start_services
+from harness.rtm import RuntimeTestCase
 from integration import gate, images
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from harness import Database, Postgres, faults, start_services
+from harness.rtm import RUNTIME_MANAGER
 from integration import gate, servers
 from integration.failing import FailingPostgresTestCase
 from integration.found import FoundTestCase
@@ -242,7 +243,7 @@ class FailedOver(FailingPostgresTestCase, FoundTestCase):
 
     def look_at_standby(self) -> None:
         """It is what the test itself asks from now on."""
-        self.use(self.standby, Database(self.standby, self.database.name))
+        self.use(self.standby, Database(self.standby, self.database.name, RUNTIME_MANAGER))
 
     def lead_to_standby(self) -> None:
         """It is behind the address from now on, for the test, too."""

@@ -8,12 +8,13 @@ import json
 import time
 import unittest
 
-from harness import RuntimeTestCase, start_services, unique_game_id
+from harness import start_services
 from harness.fixtures import listening, registry
 from harness.fixtures.registry import Registry
 from harness.fixtures.stalling import Stalling
 from harness.images.recipe import inspect
 from harness.images.variant import variant
+from harness.rtm import RuntimeTestCase, unique_game_id
 from harness.runs import runner
 from integration import images
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-from harness import RuntimeTestCase, scripted_registry, start_services, unique_game_id
+from harness import scripted_registry, start_services
 from harness.fixtures import listening
 from harness.fixtures.scripted_registry import Answer
 from harness.images.recipe import inspect
+from harness.rtm import RuntimeTestCase, unique_game_id
 from integration import images
 from rtmanager.testing import tiny_image
 

@@ -69,7 +69,7 @@ class Adoption(WatchedTestCase):
         record = self.record()
         self.assertEqual(record["current_image_ref"], self.engine.ref)
         self.assertEqual(record["engine_endpoint"], f"http://galaxy-game-{self.game_id}:8080")
-        self.assertEqual(record["state_path"], f"{self.state_root.games}/{self.game_id}")
+        self.assertEqual(record["state_path"], f"{self.state_root.folder('games')}/{self.game_id}")
         self.assertEqual(self.log_kinds(), [("reconcile_adopt", "auto_reconcile")])
         self.assertEqual(self.snapshot(), ("healthy", "inspect"))
         self.assertEqual(self.entries("runtime:health_events"), [])

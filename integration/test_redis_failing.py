@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from harness import faults, start_redis, start_services, web
-from harness.cases.runtime import RESULT_TIMEOUT_S
+from harness.rtm.case import RESULT_TIMEOUT_S
 from integration import gate
 from integration.failing import FailingRedisTestCase
 

@@ -4,7 +4,8 @@ Twice may be two jobs, two calls, one of each, or one job that Redis gives out a
 lost; only the last of these leaves no trace at all.
 """
 
-from harness import RuntimeTestCase, start_services
+from harness import start_services
+from harness.rtm import RuntimeTestCase
 
 #: The consumer group of the input streams.
 GROUP = "rtmanager"

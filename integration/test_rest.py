@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
-from harness import RuntimeTestCase, start_services, web
+from harness import start_services, web
+from harness.rtm import RuntimeTestCase
 from integration.gated import GatedTestCase
 
 JSON = "application/json; charset=utf-8"

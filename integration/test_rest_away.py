@@ -3,7 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from harness import start_services, unique_game_id, web
+from harness import start_services, web
+from harness.rtm import unique_game_id
 from integration.gated import GatedTestCase
 
 Answer = tuple[int, Any]

@@ -5,7 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from harness import RuntimeTestCase, start_services
+from harness import start_services
+from harness.rtm import RuntimeTestCase
 
 #: What no operation takes, whatever its fields.
 NO_OBJECT = (b"x", b"[]", b'"text"', b"null", b"7", b"true", b"{", b"{} {}", b"{}x", b"\xff", b"{}\0", b"NaN")

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from harness import RuntimeTestCase, start_services, web
+from harness import start_services, web
+from harness.rtm import RuntimeTestCase
 
 FIELDS = (
     "game_id",
@@ -37,7 +38,7 @@ class Record(RuntimeTestCase):
             "current_container_id": self.containers()[0]["Id"],
             "current_image_ref": self.engine.ref,
             "engine_endpoint": f"http://galaxy-game-{self.game_id}:8080",
-            "state_path": str(self.state_root.games / self.game_id),
+            "state_path": str(self.state_root.folder("games") / self.game_id),
             "docker_network": self.network.name,
         }
         self.assertEqual({name: started[name] for name in expected}, expected)

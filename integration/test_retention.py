@@ -2,7 +2,8 @@
 
 import time
 
-from harness import start_services, unique_game_id
+from harness import start_services
+from harness.rtm import unique_game_id
 from integration.watched import WatchedTestCase
 
 
@@ -22,7 +23,7 @@ class Retention(WatchedTestCase):
 
         self.assertEqual(self.containers(), [])
         self.assertEqual(self.log_kinds()[-1], ("cleanup_container", "auto_ttl"))
-        self.assertTrue((self.state_root.games / self.game_id).is_dir())
+        self.assertTrue((self.state_root.folder("games") / self.game_id).is_dir())
         self.assertEqual(self.record(running)["status"], "running")
         self.assertEqual(self.kinds(), [])
 

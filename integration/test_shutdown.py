@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from harness import RuntimeTestCase, daemon, start_services, web
-from harness.fixtures.live import LiveRuntime
+from harness import daemon, start_services, web
+from harness.rtm import RuntimeTestCase
+from harness.rtm.live import LiveRuntime
 from integration import images
 
 #: Cycles of start and stop; RTM_IT_CYCLES=200 for the long form.

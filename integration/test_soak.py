@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness import start_services, unique_game_id
-from harness.fixtures.manager import ManagerProcess
+from harness import start_services
+from harness.rtm import unique_game_id
+from harness.rtm.manager import ManagerProcess
 from integration.gated import GatedTestCase
 from integration.interference import Interference
 from integration.watched import WatchedTestCase

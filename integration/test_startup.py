@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness import RuntimeTestCase, start_services, web
-from harness.fixtures import manager
+from harness import start_services, web
+from harness.rtm import RuntimeTestCase, manager
 from integration.commands import CommandTestCase
 from rtmanager.domain.errors import RuntimeManagerError
 

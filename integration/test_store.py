@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from harness import faults, start_services
 from harness.fixtures import services
 from harness.fixtures.services import Services
+from harness.rtm import MIGRATIONS, RUNTIME_MANAGER
 from harness.runs import flag
 from harness.waiting import wait_until
 
@@ -47,14 +48,14 @@ class InPostgres(unittest.TestCase):
         from integration.stores import migrated
 
         super().setUpClass()
-        cls.services = services.shared()
+        cls.services = services.shared(RUNTIME_MANAGER)
         cls.database = migrated(cls.services.database.dsn)
         cls.addClassCleanup(cls.database.close)
 
     def make(self) -> "StoreInPostgres":
         from integration.stores import StoreInPostgres
 
-        self.services.empty()
+        self.services.empty(keep=[MIGRATIONS])
         return StoreInPostgres(self.database, {stream: f"test:{stream}" for stream in Stream})
 
 
@@ -186,7 +187,7 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
         from rtmanager.adapters.postgres.outbox import PostgresOutbox
 
         for _ in range(10):
-            self.services.empty()
+            self.services.empty(keep=[MIGRATIONS])
             together = Barrier(6, timeout=10)
 
             def ask(_number: int, together: Barrier = together) -> str:
@@ -435,7 +436,7 @@ class LostAnswerTest(unittest.TestCase):
     def setUp(self) -> None:
         from rtmanager.adapters.postgres.database import Database
 
-        shared = services.shared()
+        shared = services.shared(RUNTIME_MANAGER)
         server, own = shared.postgres, shared.database
         self.proxy = self.enterContext(faults.before((server.host, server.port)))
         self.connection = self.enterContext(own.connect(own.layout.role))
@@ -681,7 +682,7 @@ class InRedis(unittest.TestCase):
     def make(self) -> "StreamsInRedis":
         from integration.stores import StreamsInRedis
 
-        shared = services.shared()
+        shared = services.shared(RUNTIME_MANAGER)
         shared.redis.flush()
         client: Any = shared.redis.client()
         self.addCleanup(client.close)
@@ -690,7 +691,7 @@ class InRedis(unittest.TestCase):
 
 class RedisReadingTest(InRedis, streams_contract.ReadingContract):
     def test_an_entry_of_many_fields_costs_redis_little_more_than_its_own_command_in_a_script(self) -> None:
-        redis: Any = services.shared().redis.client()
+        redis: Any = services.shared(RUNTIME_MANAGER).redis.client()
         self.addCleanup(redis.close)
         names = [b"%x" % n for n in range(400_000)]
         key = f"test:{Stream.START_JOBS}"
@@ -711,7 +712,7 @@ class RedisReadingTest(InRedis, streams_contract.ReadingContract):
         self.assertLess(spent, 3.5 * least)
 
     def test_deleted_entries_that_were_given_are_forgotten_over_several_reads(self) -> None:
-        redis: Any = services.shared().redis.client()
+        redis: Any = services.shared(RUNTIME_MANAGER).redis.client()
         self.addCleanup(redis.close)
         self.read()
         key = f"test:{Stream.START_JOBS}"
@@ -737,7 +738,7 @@ class WaitingTest(InRedis, unittest.TestCase):
     def test_without_the_right_to_skip_an_answer_a_wait_ends_all_the_same(self) -> None:
         streams = self.make()
         reader = streams.reader()
-        redis: Any = services.shared().redis.client()
+        redis: Any = services.shared(RUNTIME_MANAGER).redis.client()
         self.addCleanup(redis.close)
         self.addCleanup(redis.execute_command, "ACL", "SETUSER", "default", "+client|reply")
         redis.execute_command("ACL", "SETUSER", "default", "-client|reply")
@@ -750,7 +751,7 @@ class WaitingTest(InRedis, unittest.TestCase):
 
     def test_without_the_right_to_wait_it_is_told_and_what_follows_is_answered_rightly(self) -> None:
         reader = self.make().reader()
-        redis: Any = services.shared().redis.client()
+        redis: Any = services.shared(RUNTIME_MANAGER).redis.client()
         self.addCleanup(redis.close)
         self.addCleanup(redis.execute_command, "ACL", "SETUSER", "default", "+xread")
         redis.execute_command("ACL", "SETUSER", "default", "-xread")
@@ -763,7 +764,7 @@ class WaitingTest(InRedis, unittest.TestCase):
 
 class RedisWritingTest(InRedis, streams_contract.WritingContract):
     def test_what_others_wrote_into_our_keys_stops_no_message(self) -> None:
-        redis: Any = services.shared().redis.client()
+        redis: Any = services.shared(RUNTIME_MANAGER).redis.client()
         self.addCleanup(redis.close)
         self.writer.publish(1, self.due(1))
         (turn,) = redis.keys("rtmanager:outbox:*:turn")
@@ -778,7 +779,7 @@ class RedisWritingTest(InRedis, streams_contract.WritingContract):
         self.assertEqual(self.writer.remembered(), set(range(1, 9)))
 
     def test_a_key_that_holds_no_memory_of_messages_is_named_with_the_remedy(self) -> None:
-        redis: Any = services.shared().redis.client()
+        redis: Any = services.shared(RUNTIME_MANAGER).redis.client()
         self.addCleanup(redis.close)
         self.writer.publish(1, self.due(1))
         [key] = redis.keys("rtmanager:outbox:*:published")

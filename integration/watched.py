@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
-from harness import RuntimeTestCase, web
-from harness.cases.runtime import RESULT_TIMEOUT_S
+from harness import web
 from harness.fixtures.container import Container
+from harness.rtm import RuntimeTestCase
+from harness.rtm.case import RESULT_TIMEOUT_S
 
 STREAM = "runtime:health_events"
 

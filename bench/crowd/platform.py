@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from bench import child
 from bench.crowd import engines, games
 from bench.crowd.engines import Engines
-from harness.fixtures import manager, postgres, services, stateroot
-from harness.fixtures.manager import ManagerProcess
+from harness.fixtures import services, stateroot
 from harness.fixtures.postgres import Database
 from harness.fixtures.redis import Redis
 from harness.fixtures.stateroot import StateRoot
+from harness.rtm import RUNTIME_MANAGER, manager
+from harness.rtm.manager import ManagerProcess
 from rtmanager.adapters.postgres.database import Database as Pool
 from rtmanager.adapters.postgres.migrate import migrate
 
@@ -55,7 +56,7 @@ def running(count: int) -> Iterator[Platform]:
     """Start it all with so many games; taken away at the end."""
     with ExitStack() as cleanup:
         server, redis = cleanup.enter_context(services.running())
-        database = server.create_database(postgres.RUNTIME_MANAGER)
+        database = server.create_database(RUNTIME_MANAGER)
         migrate(Pool(database.dsn, max_connections=2, silence_s=_SILENCE_S), logging.getLogger("bench"))
         listening = cleanup.enter_context(engines.running())
         with database.connect() as connection:
@@ -68,7 +69,7 @@ def running(count: int) -> Iterator[Platform]:
             "RTMANAGER_REDIS_MASTER_ADDR": redis.address,
             "RTMANAGER_DOCKER_HOST": docker_host,
             "RTMANAGER_DOCKER_NETWORK": games.HOUSE.network,
-            "RTMANAGER_GAME_STATE_ROOT": str(root.games),
+            "RTMANAGER_GAME_STATE_ROOT": str(root.folder("games")),
             "RTMANAGER_LOBBY_INTERNAL_BASE_URL": "http://127.0.0.1:9",  # nothing asks it
             "RTMANAGER_PROBE_TARGET": "endpoint",
         }

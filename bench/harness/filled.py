@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bench.errors import BenchError
 from harness.fixtures import services
 from harness.fixtures.services import Services
+from harness.rtm import RUNTIME_MANAGER
 
 GAMES = 20
 
@@ -50,7 +51,7 @@ class Filled:
         from rtmanager.adapters.postgres.database import Database
         from rtmanager.adapters.postgres.migrate import migrate
 
-        shared = services.shared()
+        shared = services.shared(RUNTIME_MANAGER)
         migrate(Database(shared.database.dsn, max_connections=2, silence_s=8), logging.getLogger("bench"))
         return cls(shared)
 

@@ -8,7 +8,7 @@ import unittest
 from bench.contest import WHOLE, Contest, Sample, Side, timed
 from bench.errors import BenchError
 from harness import daemon
-from harness.cases.runtime import RuntimeTestCase
+from harness.rtm.case import RuntimeTestCase
 from harness.runs import flag, runner
 
 ROUNDS = 8

@@ -17,7 +17,7 @@ from bench.crowd import platform
 from bench.docker import prepared_docker
 from bench.errors import BenchError
 from bench.measure import Measure
-from harness.fixtures.manager import ManagerProcess
+from harness.rtm.manager import ManagerProcess
 
 GAMES = 1000
 

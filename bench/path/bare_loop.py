@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from bench.path.jobs import Jobs
-from harness.fixtures.postgres import RUNTIME_MANAGER, Database
+from harness.fixtures.postgres import Database
+from harness.rtm import RUNTIME_MANAGER
 
 _JOBS, _RESULTS, _GROUP = "bench:jobs", "bench:results", "bench"
 #: As many as the manager reads at once.

@@ -17,9 +17,8 @@ from bench.contest import WHOLE, Contest, Goal, Sample, Side
 from bench.docker import prepared_docker
 from bench.path.bare_loop import BareLoop
 from bench.path.jobs import Jobs
-from harness import stack
-from harness.fixtures import manager
-from harness.stack import Stack
+from harness.rtm import manager, stack
+from harness.rtm.stack import Stack
 
 JOBS = 10_000
 #: So many are done by both sides before, and do not count: connections are made, and what comes first is loaded.

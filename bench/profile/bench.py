@@ -18,7 +18,7 @@ from bench.profile import notes
 from bench.profile.way import ANSWER, PYTHON, Job, Part, parts, parts_of_call
 from bench.work import ours
 from bench.work.ours import Ours
-from harness.fixtures import manager
+from harness.rtm import manager
 
 if TYPE_CHECKING:
     from bench.profile.notes import Span

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from harness import faults, stack
+from harness import faults
 from harness.errors import WaitFailed
-from harness.fixtures import container, manager
+from harness.fixtures import container
 from harness.fixtures.faults import Proxy
 from harness.fixtures.log_tail import log_tail
-from harness.fixtures.manager import ManagerProcess
-from harness.stack import Stack
+from harness.rtm import manager, stack
+from harness.rtm.manager import ManagerProcess
+from harness.rtm.stack import Stack
 from harness.waiting import wait_until
 
 #: Jobs that are due at once: what they need of Docker takes some seconds.

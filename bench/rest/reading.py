@@ -13,8 +13,7 @@ from bench.figures import percentile
 from bench.rest import games, pages, readers
 from bench.rest.servers import Server
 from bench.rest.wire import RUNTIMES
-from harness import stack
-from harness.fixtures import manager
+from harness.rtm import manager, stack
 from rtmanager.adapters.postgres.dsn import to_conninfo
 
 CLIENTS = 16

@@ -21,7 +21,7 @@ from bench.crowd import platform
 from bench.crowd.platform import Platform
 from bench.docker import prepared_docker
 from bench.errors import BenchError
-from harness.fixtures.manager import ManagerProcess
+from harness.rtm.manager import ManagerProcess
 
 ROUNDS = 8
 GAMES = 10

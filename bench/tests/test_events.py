@@ -10,7 +10,7 @@ from bench.errors import BenchError
 from bench.events import hearing
 from bench.events.hearing import Hearing
 from bench.startup.bench import _wait_until_ready
-from harness.fixtures import manager
+from harness.rtm import manager
 
 
 class HearingTest(unittest.TestCase):

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contest import WHOLE, Contest, Sample, Side
 from bench.errors import BenchError
-from harness import daemon, stack, web
-from harness.fixtures import manager
+from harness import daemon, web
 from harness.fixtures.container import Container
+from harness.rtm import manager, stack
 from rtmanager.adapters.docker import decode
 from rtmanager.domain.container import LABEL_GAME_ID
 

@@ -13,9 +13,10 @@ from dataclasses import replace
 from bench.contest import Contest
 from bench.crowd import games
 from bench.watch.reconciling import Pass
-from harness import daemon, images
+from harness import daemon
 from harness.fixtures import network
 from harness.fixtures.network import Network
+from harness.rtm import engine_image
 from harness.runs import runner
 from rtmanager.domain.container import KIND, LABEL_GAME_ID, LABEL_IMAGE_REF, LABEL_KIND, LABEL_OWNER, OWNER
 from rtmanager.domain.game import container_name
@@ -51,11 +52,11 @@ def _made(record: RuntimeRecord, run: str, on: Network) -> RuntimeRecord:
         LABEL_OWNER: OWNER,
         LABEL_KIND: KIND,
         LABEL_GAME_ID: record.game_id,
-        LABEL_IMAGE_REF: images.engine().ref,
+        LABEL_IMAGE_REF: engine_image().ref,
         **runner.current().labels(),
     }
     made = on.client.create_container(
-        images.engine().ref,
+        engine_image().ref,
         name=container_name(record.game_id),
         labels=labels,
         host_config=on.client.create_host_config(network_mode=on.name),

@@ -18,7 +18,8 @@ from bench.contest import Contest, Goal, Sample, Side
 from bench.crowd import games
 from bench.errors import BenchError
 from bench.watch.clocks import on_both_clocks
-from harness.fixtures import postgres, services
+from harness.fixtures import services
+from harness.rtm import RUNTIME_MANAGER
 from rtmanager.adapters.docker.runtime import DockerRuntime
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.findings import PostgresFindings
@@ -114,7 +115,7 @@ def reconciler(findings: Findings, runtime: ContainerRuntime) -> Reconciler:
 def stored(records: Iterable[RuntimeRecord]) -> Iterator[Database]:
     """A database of the service's with these records."""
     server, _ = services.servers()
-    made = server.create_database(postgres.RUNTIME_MANAGER)
+    made = server.create_database(RUNTIME_MANAGER)
     with closing(Database(made.dsn, max_connections=CONNECTIONS, silence_s=SILENCE_S)) as database:
         migrate(database, logging.getLogger("bench"))
         with made.connect() as connection:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bench.errors import BenchError
-from harness import stack
-from harness.fixtures import container, manager
+from harness.fixtures import container
 from harness.fixtures.container import Container
-from harness.fixtures.manager import ManagerProcess
 from harness.fixtures.network import Network
-from harness.stack import Stack
+from harness.rtm import manager, stack
+from harness.rtm.manager import ManagerProcess
+from harness.rtm.stack import Stack
 from harness.waiting import wait_until
 
 if TYPE_CHECKING:

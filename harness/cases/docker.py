@@ -26,13 +26,14 @@ from typing import Any, ClassVar, TypeVar, Unpack
 from harness import daemon
 from harness.cases.artefacts import Artefacts
 from harness.cases.watching import WatchedResult, watch_run
-from harness.fixtures import container, network, postgres, reachable, services, stateroot
+from harness.fixtures import container, network, postgres, reachable, services, stateroot, volume
 from harness.fixtures.container import Container, Settings
 from harness.fixtures.network import Network
 from harness.fixtures.postgres import Database, Layout
 from harness.fixtures.reachable import Reachable
 from harness.fixtures.services import Services
 from harness.fixtures.stateroot import StateRoot
+from harness.fixtures.volume import Volume
 from harness.runs import ending, flag, runner
 from harness.runs.runner import PREFIX
 from harness.runs.sweep import sweep
@@ -103,6 +104,12 @@ class DockerTestCase(unittest.TestCase):
         self.at_end(made.remove)
         return made
 
+    def create_volume(self) -> Volume:
+        """A volume of the test's own; taken away at its end, after the containers that were started later."""
+        made = volume.create()
+        self.at_end(made.close)
+        return made
+
     def wait_until(self, what: str, probe: Callable[[], T | None], timeout_s: float = TIMEOUT_S, **how: Any) -> T:
         """As `waiting.wait_until`; it ends as soon as a container of the test fails.
 
@@ -124,7 +131,9 @@ class DockerTestCase(unittest.TestCase):
 
     def leave(self, artefacts: Artefacts) -> None:
         """Write what tells how the test ended; a class that has more to tell adds it."""
-        ids = {each.container_id for each in self._containers}
+        # Those of its class and its module, too, which they start by themselves.
+        of_run = {"label": f"{PREFIX}run={runner.current().run}"}
+        ids = {each["Id"] for each in self.docker.containers(all=True, filters=of_run)}
         for made in self._networks:
             ids.update(made.containers())
         artefacts.containers(self.docker, sorted(ids))

@@ -2,19 +2,22 @@
 
 | image | environment | base from a registry |
 |---|---|---|
+| a base for anything | RTM_IT_BASE_IMAGE | python:3.12-alpine |
 | PostgreSQL | RTM_IT_POSTGRES_IMAGE | postgres:16-alpine |
 | Redis | RTM_IT_REDIS_IMAGE | redis:7-alpine |
-| game engine | RTM_IT_ENGINE_BASE_IMAGE | python:3.12-alpine |
 | image registry | RTM_IT_REGISTRY_IMAGE | registry:2 |
 
 A base that the environment names is used; one of our own finished images may be named, too, and is used as
-it is, and so is RTM_IT_ENGINE_IMAGE, a finished engine image. Otherwise RTM_IT_IMAGE_SOURCE decides:
-`registry`, `local` (a small Debian made here), or `auto`: what is there already, else the registry when it
-answers, else local. The image registry is made at its first use and not with the others: it is on a base of its
-own, whose packages take some seconds to fetch, and only tests of pulls need it.
+it is. Otherwise RTM_IT_IMAGE_SOURCE decides: `registry`, `local` (a small Debian made here), or `auto`: what is there
+already, else the registry when it answers, else local. The image registry is made at its first use and not with the
+others: it is on a base of its own, whose packages take some seconds to fetch, and only tests of pulls need it.
+
+Every image is named by a hash of what it is made of, and no name of another hash is moved or removed: several
+checkouts use one daemon side by side. An image of which a name is missing is built again.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,86 +26,82 @@ from typing import TYPE_CHECKING
 from harness import daemon
 from harness.errors import ImageUnavailable
 from harness.images import debian, registry
-from harness.images.building import one_at_a_time
-from harness.images.recipe import INPUTS_LABEL, Recipe, inspect, labels_of
+from harness.images.building import content_tag, one_at_a_time
+from harness.images.recipe import BASE_LABEL, INPUTS_LABEL, Recipe, inspect, labels_of
 from harness.progress import say
 
 if TYPE_CHECKING:
     from docker import APIClient
 
-#: The engine image's names: one image, two versions that a patch may go between.
-ENGINE_TAGS = ("galaxy/game:1.0.0-rtm-it", "galaxy/game:1.0.1-rtm-it")
-
 SOURCES = ("auto", "registry", "local")
 
-_HERE = Path(__file__).parent
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a base comes from: a registry, the variable by which a person names another one, or Debian's packages."""
+
+    registry: str
+    variable: str
+    local: debian.Base = debian.SERVERS
 
 
 @dataclass(frozen=True)
 class Service:
-    """An image of the harness: its recipe, and where its base comes from."""
+    """An image that is built: its recipe, its base, and its names."""
 
     recipe: Recipe
-    registry_base: str
-    base_variable: str
-    local_base: debian.Base = debian.SERVERS
+    base: Origin
+    #: The names, `{}` for the hash; none means one name in the harness's own repository.
+    forms: tuple[str, ...] = ()
+    #: Names without a hash, for people.
+    aliases: tuple[str, ...] = ()
+
+    def names(self, content: str) -> tuple[str, ...]:
+        """The names of the image that is made of `content`."""
+        return tuple(form.format(content) for form in self.forms or (f"rtm-harness/{self.recipe.name}:{{}}",))
 
 
-POSTGRES = Service(
-    Recipe("postgres", _HERE / "dockerfiles" / "postgres"), "postgres:16-alpine", "RTM_IT_POSTGRES_IMAGE"
-)
-REDIS = Service(Recipe("redis", _HERE / "dockerfiles" / "redis"), "redis:7-alpine", "RTM_IT_REDIS_IMAGE")
-ENGINE = Service(Recipe("engine", _HERE.parent / "engine"), "python:3.12-alpine", "RTM_IT_ENGINE_BASE_IMAGE")
+_FILES = Path(__file__).parent / "dockerfiles"
+
+BASE = Origin("python:3.12-alpine", "RTM_IT_BASE_IMAGE")
+POSTGRES = Service(Recipe("postgres", _FILES / "postgres"), Origin("postgres:16-alpine", "RTM_IT_POSTGRES_IMAGE"))
+REDIS = Service(Recipe("redis", _FILES / "redis"), Origin("redis:7-alpine", "RTM_IT_REDIS_IMAGE"))
 REGISTRY = Service(
-    Recipe("registry", _HERE / "dockerfiles" / "registry"), "registry:2", "RTM_IT_REGISTRY_IMAGE", debian.REGISTRY
+    Recipe("registry", _FILES / "registry"), Origin("registry:2", "RTM_IT_REGISTRY_IMAGE", debian.REGISTRY)
 )
 
+#: Those that nearly every project needs, as the doctor calls them.
+USUAL = {"PostgreSQL": POSTGRES, "Redis": REDIS}
 
-@dataclass(frozen=True)
-class EngineImage:
-    """The game engine's image: its id, and the two references it goes by."""
 
-    image_id: str
-    ref: str
-    patched_ref: str
+def base_image() -> str:
+    """The reference of an image with a shell and Python 3 as `python3`; raises ImageUnavailable.
+
+    It is made of Debian's packages where no registry answers, and RTM_IT_BASE_IMAGE names another one.
+    """
+    client = daemon.client()
+    there = (base for base in _bases(BASE).values() if inspect(client, base) is not None)
+    return next(there, None) or _have_base(client, BASE)
 
 
 def postgres() -> str:
     """The reference of the PostgreSQL image, made when missing; raises ImageUnavailable."""
-    return _have(POSTGRES)
+    return have(POSTGRES)[0]
 
 
 def redis() -> str:
     """The reference of the Redis image, made when missing; raises ImageUnavailable."""
-    return _have(REDIS)
+    return have(REDIS)[0]
 
 
 def image_registry() -> str:
     """The reference of the image registry's image, made when missing; raises ImageUnavailable."""
-    return _have(REGISTRY)
+    return have(REGISTRY)[0]
 
 
-def engine() -> EngineImage:
-    """The game engine's image, made and tagged when missing; raises ImageUnavailable."""
-    client = daemon.client()
-    given = os.environ.get("RTM_IT_ENGINE_IMAGE")
-    image = _present(client, given) if given else _have(ENGINE)
-    found = inspect(client, image)
-    if found is None:
-        raise ImageUnavailable(f"the engine image {image} was removed just now: run again")
-    for tag in ENGINE_TAGS:
-        tagged = inspect(client, tag)
-        if tagged is None or tagged["Id"] != found["Id"]:
-            repository, _, version = tag.rpartition(":")
-            client.tag(image, repository, version)
-            if tagged is not None:
-                _remove_if_unused(client, tagged["Id"])
-    return EngineImage(found["Id"], *ENGINE_TAGS)
-
-
-def ensure_all() -> dict[str, str]:
-    """Have every image that the Runtime Manager itself needs; returns the reference of each by name."""
-    return {"postgres": postgres(), "redis": redis(), "engine": engine().ref}
+def ensure(wanted: Mapping[str, Service]) -> dict[str, str]:
+    """Have images; returns the reference of each by name. Raises ImageUnavailable."""
+    return {name: have(service)[0] for name, service in wanted.items()}
 
 
 def source() -> str:
@@ -115,58 +114,106 @@ def source() -> str:
 
 def up_to_date(service: Service) -> str | None:
     """The reference of the service's image when it is there and needs no work, else None."""
+    names = _ready(daemon.client(), service)
+    return names[0] if names else None
+
+
+def have(service: Service) -> tuple[str, ...]:
+    """The names of the service's image, made when missing; raises ImageUnavailable."""
     client = daemon.client()
-    for kind, base in _bases(service).items():
-        tag = _tag(service, kind)
-        if service.recipe.is_current(client, base, tag):
-            return tag
-    return None
+    if ready := _ready(client, service):
+        return ready  # nearly always, and then nobody has to wait for the turn
+    with one_at_a_time():
+        return _ready(client, service) or _make(client, service)
 
 
-def _tag(service: Service, kind: str) -> str:
-    return f"rtm-harness/{service.recipe.name}:{kind}"
-
-
-def _bases(service: Service) -> dict[str, str]:
-    """The bases that would do, best first, by the tag of the image made on them."""
-    given = os.environ.get(service.base_variable)
+def _bases(origin: Origin) -> dict[str, str]:
+    """The bases that would do, best first, by where they come from."""
+    given = os.environ.get(origin.variable)
     if given:
         return {"given": given}
-    every = {"registry": service.registry_base, "local": service.local_base.tag}
+    every = {"registry": origin.registry, "local": origin.local.tag}
     return every if source() == "auto" else {source(): every[source()]}
 
 
-def _have(service: Service) -> str:
-    client = daemon.client()
-    given = os.environ.get(service.base_variable)
+def _ready(client: "APIClient", service: Service) -> tuple[str, ...] | None:
+    given = os.environ.get(service.base.variable)
     if given and INPUTS_LABEL in labels_of(inspect(client, given) or {"Config": {}}):
-        return given  # one of our own finished images, named by hand
-    if ready := up_to_date(service):
-        return ready  # nearly always, and then nobody has to wait for the turn
-    with one_at_a_time():
-        return up_to_date(service) or _make(client, service)
+        # One of our own finished images, named by hand.
+        return name_given(service, given) if service.forms else (given,)
+    return next((names for base in _bases(service.base).values() if (names := _current(client, service, base))), None)
 
 
-def _make(client: "APIClient", service: Service) -> str:
-    kind, base = _have_base(client, service)
-    tag = _tag(service, kind)
-    before = inspect(client, tag)
-    service.recipe.build(client, base, tag)
-    if before is not None:
-        _remove_if_unused(client, before["Id"])
-    return tag
+def _current(client: "APIClient", service: Service, base: str) -> tuple[str, ...] | None:
+    """The names of the image on `base` as it is now, when all of them are there.
+
+    Of a base that was removed since, the names of an image that was made on it.
+    """
+    if base_now := inspect(client, base):
+        base_ids = [str(base_now["Id"])]
+    else:
+        same = client.images(filters={"label": f"{INPUTS_LABEL}={service.recipe.inputs(base)}"})
+        base_ids = [str((each.get("Labels") or {}).get(BASE_LABEL)) for each in same]
+    every = (service.names(_content(service, base, each)) for each in base_ids)
+    return next((names for names in every if _are_one_image(client, names, service.aliases)), None)
 
 
-def _have_base(client: "APIClient", service: Service) -> tuple[str, str]:
-    """The first of the service's bases that can be had, which is then there; raises ImageUnavailable for the last."""
-    bases = _bases(service)
+def _content(service: Service, base: str, base_id: str) -> str:
+    return content_tag(service.recipe.inputs(base) + base_id)
+
+
+def _are_one_image(client: "APIClient", names: tuple[str, ...], aliases: tuple[str, ...]) -> bool:
+    """Whether `names` lead to one image, and each of `aliases` to any.
+
+    A person who removed one of them wants the image built again.
+    """
+    found = [inspect(client, name) for name in names]
+    ids = {image["Id"] if image else None for image in found}
+    return len(ids) == 1 and None not in ids and all(inspect(client, alias) for alias in aliases)
+
+
+def _make(client: "APIClient", service: Service) -> tuple[str, ...]:
+    base = _have_base(client, service.base)
+    base_now = inspect(client, base)
+    names = service.names(_content(service, base, str(base_now["Id"] if base_now else "")))
+    moved = [*names[1:], *service.aliases]
+    before = {image["Id"] for name in (names[0], *moved) if (image := inspect(client, name))}
+    # Without the cache: it would give what is left of an image that a person removed.
+    service.recipe.build(client, base, names[0], cached=False)
+    for name in moved:
+        _tag(client, names[0], name)
+    for image_id in before:
+        _remove_if_unused(client, image_id)
+    return names
+
+
+def name_given(service: Service, image: str) -> tuple[str, ...]:
+    """Give a finished image the names of the service's, by its id; raises ImageUnavailable."""
+    client = daemon.client()
+    found = inspect(client, _present(client, image))
+    if found is None:
+        raise ImageUnavailable(f"the image {image} was removed just now: run again")
+    names = service.names(content_tag(found["Id"]))
+    for name in [*names, *(alias for alias in service.aliases if inspect(client, alias) is None)]:
+        _tag(client, found["Id"], name)
+    return names
+
+
+def _tag(client: "APIClient", image: str, name: str) -> None:
+    repository, _, version = name.rpartition(":")
+    client.tag(image, repository, version)
+
+
+def _have_base(client: "APIClient", origin: Origin) -> str:
+    """The first base that can be had, which is then there; raises ImageUnavailable for the last."""
+    bases = _bases(origin)
     for kind in bases:
         if kind == "local":
-            return kind, _local_base(client, service.local_base)
+            return _local_base(client, origin.local)
         if len(bases) > 1 and not _registry_answers():
             continue
         try:
-            return kind, _present(client, bases[kind])
+            return _present(client, bases[kind])
         except ImageUnavailable as failure:
             if len(bases) == 1:
                 raise
@@ -176,7 +223,7 @@ def _have_base(client: "APIClient", service: Service) -> tuple[str, str]:
 
 @cache
 def _registry_answers() -> bool:
-    return registry.answers(REDIS.registry_base)
+    return registry.answers(REDIS.base.registry)
 
 
 def _present(client: "APIClient", image: str) -> str:
@@ -188,9 +235,6 @@ def _present(client: "APIClient", image: str) -> str:
 def _local_base(client: "APIClient", base: debian.Base) -> str:
     if inspect(client, base.tag) is None:
         debian.build(client, base)
-        for old in client.images(base.tag.partition(":")[0]):
-            for name in set(old["RepoTags"]) - {base.tag}:
-                client.remove_image(name)
     return base.tag
 
 

@@ -57,7 +57,7 @@ class Base:
         return package.name.partition("_")[0] in self.packages
 
 
-#: For PostgreSQL, Redis and the engine together.
+#: For PostgreSQL, Redis and programs in Python together.
 SERVERS = Base(
     "base",
     (
@@ -70,7 +70,7 @@ SERVERS = Base(
         "coreutils",
         "libc-bin",
     ),
-    ("RTM_IT_POSTGRES_IMAGE", "RTM_IT_REDIS_IMAGE", "RTM_IT_ENGINE_BASE_IMAGE"),
+    ("RTM_IT_POSTGRES_IMAGE", "RTM_IT_REDIS_IMAGE", "RTM_IT_BASE_IMAGE"),
     {"postgres": 70, "redis": 999},
 )
 

@@ -1,7 +1,4 @@
-"""Building an image from a folder, only when what it is made of has changed.
-
-The content of the folder is hashed into a label of the image; the same hash means nothing to do.
-"""
+"""Building an image from a folder with a Dockerfile, with a hash of what it is made of in a label."""
 
 import hashlib
 import io
@@ -44,16 +41,11 @@ class Recipe:
             digest.update(f"\0{name}\0{_mode(path) & 0o111}\0".encode() + path.read_bytes())
         return digest.hexdigest()[:24]
 
-    def is_current(self, client: "APIClient", base: str, tag: str) -> bool:
-        """Whether the image `tag` is there and nothing that it is made of has changed since."""
-        image = inspect(client, tag)
-        if image is None or labels_of(image).get(INPUTS_LABEL) != self.inputs(base):
-            return False
-        base_now = inspect(client, base)
-        return base_now is None or labels_of(image).get(BASE_LABEL) == base_now["Id"]
+    def build(self, client: "APIClient", base: str, tag: str, *, cached: bool = True) -> None:
+        """Build on `base` and name the image `tag`; raises ImageUnavailable with the build's last lines.
 
-    def build(self, client: "APIClient", base: str, tag: str) -> None:
-        """Build on `base` and name the image `tag`; raises ImageUnavailable with the build's last lines."""
+        With `cached`, steps of earlier builds are used again.
+        """
         base_image = inspect(client, base) if base else None
         labels = {INPUTS_LABEL: self.inputs(base), BASE_LABEL: base_image["Id"] if base_image else ""}
         with step(f"image {tag}: building" + (f" on {base}" if base else "")):
@@ -61,6 +53,7 @@ class Recipe:
                 fileobj=self._context(),
                 custom_context=True,
                 tag=tag,
+                nocache=not cached,
                 rm=True,
                 forcerm=True,
                 decode=True,

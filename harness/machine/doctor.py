@@ -10,13 +10,15 @@ import platform
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness import daemon, packages
 from harness.errors import HarnessError
+from harness.images import catalogue
+from harness.images.catalogue import Service
 from harness.machine import apt
 from harness.machine.asking import TIMEOUT_S, NoAnswer, ask
 from harness.machine.up import missing_programs, remedy
@@ -39,8 +41,8 @@ class Check:
     remedy: str = ""
 
 
-def examine() -> Iterator[Check]:
-    """Every check, in the order in which to mend what is missing."""
+def examine(images: Mapping[str, Service]) -> Iterator[Check]:
+    """Every check, in the order in which to mend what is missing; `images` are looked for."""
     system = f"{platform.system()} {platform.release()}"
     yield Check("Linux", sys.platform == "linux", system, "run it in a Linux machine or virtual machine")
     python = sys.version_info[:2] >= (3, 11)
@@ -55,7 +57,7 @@ def examine() -> Iterator[Check]:
     if answering.ok:
         yield from (_api_version(), _bridge_network(), _disk())
     if sdk:
-        yield from _images(answering.ok)
+        yield from _images(images, answering.ok)
     else:
         yield Check("images", False, "not looked at: that needs the Python packages", "python -m harness up")
 
@@ -141,14 +143,8 @@ def _disk() -> Check:
     return Check("free disk", free >= FREE_DISK_BYTES, detail, f"free {FREE_DISK_BYTES / 1e9:.0f} GB there")
 
 
-def _images(answering: bool) -> Iterator[Check]:
-    from harness.images import catalogue
-
-    for name, service in (
-        ("PostgreSQL", catalogue.POSTGRES),
-        ("Redis", catalogue.REDIS),
-        ("game engine", catalogue.ENGINE),
-    ):
+def _images(images: Mapping[str, Service], answering: bool) -> Iterator[Check]:
+    for name, service in images.items():
         try:
             there = catalogue.up_to_date(service) if answering else None
         except HarnessError as error:

@@ -1,6 +1,6 @@
 """Taking away what runs left behind: this one at its end, and earlier ones that were killed.
 
-Every container, network, process and state root of the harness names its runner. `sweep` takes away what runs
+Every container, network, volume, process and state root of the harness names its runner. `sweep` takes away what runs
 have left that surely ended, and nothing of a run that is alive; `sweep_own` what this run still has. What a
 Runtime Manager under test started carries no such label, but sits on a test's network, and goes with it; a Docker
 daemon of a test's own goes with all that runs on it when its processes are killed, but for its cgroups. Two
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import daemon
 from harness.errors import WaitFailed
-from harness.fixtures import container, labelled, network, registry, stateroot
+from harness.fixtures import container, labelled, network, registry, stateroot, volume
 from harness.fixtures.dockerd import cgroups
 from harness.runs import runner
 from harness.runs.runner import PREFIX, Runner
@@ -43,6 +43,7 @@ class Swept:
     processes: list[str] = field(default_factory=list)
     containers: list[str] = field(default_factory=list)
     networks: list[str] = field(default_factory=list)
+    volumes: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
     state_roots: list[Path] = field(default_factory=list)
     cgroups: list[str] = field(default_factory=list)
@@ -64,6 +65,8 @@ def kept() -> dict[str, list[str]]:
     for each in client.containers(all=True, filters=ours):
         _note(found, Runner.from_labels(each.get("Labels") or {}), each["Names"][0].lstrip("/"))
     for each in client.networks(filters=ours):
+        _note(found, Runner.from_labels(each.get("Labels") or {}), each["Name"])
+    for each in client.volumes(filters=ours)["Volumes"] or ():
         _note(found, Runner.from_labels(each.get("Labels") or {}), each["Name"])
     for directory in stateroot.directories():
         _note(found, stateroot.owner(directory), str(directory))
@@ -109,6 +112,13 @@ def _sweep(client: "APIClient", is_left: Callable[[Runner], bool]) -> Swept:
             sys.stderr.write(f"harness: left behind: {failure}; a restart of the Docker daemon removes it\n")
         else:
             swept.networks.append(each["Name"])
+    for each in _left(client.volumes(filters=ours)["Volumes"] or (), is_left):
+        try:
+            volume.remove(client, each["Name"])
+        except WaitFailed as failure:
+            sys.stderr.write(f"harness: left behind: {failure}\n")
+        else:
+            swept.volumes.append(each["Name"])
     swept.images += registry.sweep_images(client)
     for each in _left(client.images(filters=ours), is_left):
         swept.images += labelled.forget(client, each)

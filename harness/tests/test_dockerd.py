@@ -1,6 +1,7 @@
 """A Docker daemon of a test's own: what its containers live through, and that nothing of it stays on the machine."""
 
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
-from harness import daemon, images
+from harness import daemon
 from harness.errors import HarnessError, ImageUnavailable, WaitFailed
 from harness.fixtures import dockerd
 from harness.fixtures.container import HTTP_NOT_YET, Container, http_ok
+from harness.images import base_image
 from harness.runs import flag, runner
 from harness.runs.runner import process_start_time
 from harness.runs.sweep import sweep
@@ -20,15 +22,13 @@ from harness.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
-STATE = "/var/lib/galaxy-game"
-
 #: A run with a daemon of its own, which if `busy` is frozen and has a paused container; it says its pid and waits.
 SCRIPT = """
 import sys
-from harness import engine_image, start_docker_daemon
+from harness import base_image, start_docker_daemon
 own = start_docker_daemon()
 if "busy" in sys.argv:
-    ref = engine_image().ref
+    ref = base_image()
     own.copy_image(ref)
     client = own.client()
     made = client.create_container(ref, entrypoint=["sleep", "600"])
@@ -99,10 +99,11 @@ def to_daemons() -> list[str]:
 
 
 def start_game(own: dockerd.OwnDaemon, network: str = "bridge") -> Container:
-    """An engine that runs on `own` and has answered."""
+    """A server that runs on `own` and has answered."""
     client = own.client()
-    settings = client.create_host_config(network_mode=network, init=True, tmpfs={STATE: ""})
-    made = client.create_container(images.engine().ref, environment={"GAME_STATE_PATH": STATE}, host_config=settings)
+    settings = client.create_host_config(network_mode=network, init=True)
+    serve = ["python3", "-m", "http.server", "8080", "--directory", "/tmp"]
+    made = client.create_container(base_image(), entrypoint=serve, host_config=settings)
     client.start(made)
     game = Container(made["Id"], client)
     wait_for_answer(game.ip())
@@ -110,24 +111,28 @@ def start_game(own: dockerd.OwnDaemon, network: str = "bridge") -> Container:
 
 
 def answers(address: str) -> bool:
-    """Whether the engine at an IP answers this process, which it has a second for."""
-    return http_ok(address, 8080, "/healthz")
+    """Whether the server at an IP answers this process, which it has a second for."""
+    return http_ok(address, 8080, "/")
 
 
 def wait_for_answer(address: str) -> None:
     """Wait until it does."""
-    wait_until("the engine's answer", lambda: answers(address), retry_on=HTTP_NOT_YET)
+    wait_until("the server's answer", lambda: answers(address), retry_on=HTTP_NOT_YET)
 
 
 class LifeTest(unittest.TestCase):
     own: ClassVar[dockerd.OwnDaemon]
+    names: ClassVar[set[str]]
 
     @classmethod
     def setUpClass(cls) -> None:
         cls.own = dockerd.start()
         cls.addClassCleanup(cls.own.close)
-        engine = images.engine()
-        cls.own.copy_image(engine.ref, engine.patched_ref)
+        repository = f"rtm-harness/second-name-{secrets.token_hex(4)}"
+        daemon.client().tag(base_image(), repository, "1")
+        cls.names = {base_image(), f"{repository}:1"}
+        cls.addClassCleanup(daemon.client().remove_image, f"{repository}:1")
+        cls.own.copy_image(*cls.names)
         cls.own.create_network("games")
 
     def setUp(self) -> None:
@@ -152,7 +157,7 @@ class LifeTest(unittest.TestCase):
     def test_it_has_the_image_under_both_names_and_the_main_daemon_has_none_of_its_containers(self) -> None:
         game, _ = self.game(live_restore=False)
         names = {name for image in self.own.client().images() for name in image["RepoTags"]}
-        self.assertEqual(names, set(images.ENGINE_TAGS))
+        self.assertEqual(names, self.names)
         self.assertNotIn(game.container_id, {each["Id"] for each in daemon.client().containers(all=True)})
 
     def test_with_live_restore_a_container_lives_through_a_restart(self) -> None:
@@ -217,7 +222,7 @@ class LifeTest(unittest.TestCase):
 class EndTest(unittest.TestCase):
     def test_two_at_once_have_addresses_of_their_own_and_one_ends_without_the_other(self) -> None:
         with dockerd.start() as one, dockerd.start() as other:
-            other.copy_image(images.engine().ref)
+            other.copy_image(base_image())
             game = start_game(other)
             ended, stays = Traces(one.pid), Traces(other.pid)
             for what in ("pool", "interface", "cgroup", "directory"):
@@ -231,7 +236,7 @@ class EndTest(unittest.TestCase):
 
     def test_nothing_is_left_of_a_frozen_one_with_a_paused_container_and_one_that_outlived_its_daemon(self) -> None:
         with dockerd.start(live_restore=True) as own:
-            own.copy_image(images.engine().ref)
+            own.copy_image(base_image())
             start_game(own)
             paused = start_game(own)
             paused.pause()

@@ -1,37 +1,16 @@
-"""Which image is used, and when it is made anew; with a stand-in for the daemon that knows images only."""
+"""Which image is used, and when it is made anew."""
 
 import dataclasses
 import os
 import tempfile
 import unittest
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 from harness.errors import ImageUnavailable
 from harness.images import catalogue, debian
 from harness.images.recipe import Recipe
-
-
-class Images:
-    """The images of a daemon, without the daemon."""
-
-    def __init__(self) -> None:
-        self.there: dict[str, dict[str, Any]] = {}
-        self.built: list[str] = []
-        self._ids = iter(range(1, 100))
-
-    def add(self, name: str, labels: dict[str, str] | None = None) -> None:
-        self.there[name] = {"Id": f"id{next(self._ids)}", "Config": {"Labels": labels}, "RepoTags": [name]}
-
-    def inspect(self, _client: object, name: str) -> dict[str, Any] | None:
-        found = (image for image in self.there.values() if image["Id"] == name)
-        return self.there.get(name) or next(found, None)
-
-    def build(self, *, tag: str, labels: dict[str, str], **_how: object) -> list[dict[str, str]]:
-        self.built.append(tag)
-        self.add(tag, labels)
-        return []
+from harness.tests.images import ImagesTestCase
 
 
 class RecipeTest(unittest.TestCase):
@@ -63,48 +42,33 @@ class RecipeTest(unittest.TestCase):
             self.recipe.build(client, "base", "thing:1")
 
 
-class CatalogueTest(unittest.TestCase):
-    def setUp(self) -> None:
-        self.images = Images()
-        client = mock.Mock(build=self.images.build)
-        self.registry = mock.Mock(return_value=True)
-        self.pull = mock.Mock(side_effect=self.images.add)
-        self.make_base = mock.Mock(side_effect=lambda _client, base: self.images.add(base.tag))
-        client.images.return_value = []
-        for target, stand_in in (
-            ("harness.daemon.client", mock.Mock(return_value=client)),
-            ("harness.images.catalogue.inspect", self.images.inspect),
-            ("harness.images.recipe.inspect", self.images.inspect),
-            ("harness.images.registry.pull", self.pull),
-            ("harness.images.catalogue._registry_answers", self.registry),
-            ("harness.images.debian.build", self.make_base),
-        ):
-            self.enterContext(mock.patch(target, stand_in))
-        settings = {name: value for name, value in os.environ.items() if not name.startswith("RTM_IT_")}
-        self.enterContext(mock.patch.dict(os.environ, settings, clear=True))
-
+class CatalogueTest(ImagesTestCase):
     def test_with_a_registry_the_ordinary_image_is_the_base(self) -> None:
-        self.assertEqual(catalogue.postgres(), "rtm-harness/postgres:registry")
+        self.assertRegex(catalogue.postgres(), "^rtm-harness/postgres:[0-9a-f]{12}$")
+        self.assertEqual(self.images.bases, ["postgres:16-alpine"])
         self.pull.assert_called_once_with("postgres:16-alpine")
         self.make_base.assert_not_called()
 
     def test_without_a_registry_the_base_is_made_here_once_for_all(self) -> None:
         self.registry.return_value = False
-        self.assertEqual(catalogue.postgres(), "rtm-harness/postgres:local")
-        self.assertEqual(catalogue.redis(), "rtm-harness/redis:local")
+        catalogue.postgres()
+        catalogue.redis()
+        self.assertEqual(self.images.bases, [debian.SERVERS.tag] * 2)
         self.make_base.assert_called_once()
         self.pull.assert_not_called()
 
     def test_a_registry_that_refuses_the_pull_is_as_good_as_none(self) -> None:
         self.pull.side_effect = ImageUnavailable("too many requests")
-        self.assertEqual(catalogue.redis(), "rtm-harness/redis:local")
+        catalogue.redis()
+        self.assertEqual(self.images.bases, [debian.SERVERS.tag])
 
     def test_a_source_that_was_asked_for_is_the_only_one(self) -> None:
         self.pull.side_effect = ImageUnavailable("too many requests")
         os.environ["RTM_IT_IMAGE_SOURCE"] = "registry"
         self.assertRaisesRegex(ImageUnavailable, "too many requests", catalogue.redis)
         os.environ["RTM_IT_IMAGE_SOURCE"] = "local"
-        self.assertEqual(catalogue.redis(), "rtm-harness/redis:local")
+        catalogue.redis()
+        self.assertEqual(self.images.bases, [debian.SERVERS.tag])
         self.registry.assert_not_called()
 
     def test_an_unknown_source_is_named(self) -> None:
@@ -120,21 +84,24 @@ class CatalogueTest(unittest.TestCase):
         self.registry.assert_not_called()
 
     def test_a_base_that_changed_under_its_name_means_building_anew(self) -> None:
-        tag = catalogue.redis()
+        before = catalogue.redis()
         self.images.add("redis:7-alpine")
-        catalogue.redis()
-        self.assertEqual(self.images.built, [tag, tag])
+        after = catalogue.redis()
+        self.assertNotEqual(before, after)
+        self.assertEqual(self.images.built, [before, after])
+        self.assertIn(before, self.images.there)
 
     def test_a_base_that_was_removed_does_not(self) -> None:
         tag = catalogue.redis()
         del self.images.there["redis:7-alpine"]
-        catalogue.redis()
+        self.assertEqual(catalogue.redis(), tag)
         self.assertEqual(self.images.built, [tag])
 
     def test_an_image_of_the_environment_is_the_base(self) -> None:
         os.environ["RTM_IT_POSTGRES_IMAGE"] = "my/postgres:17"
         self.images.add("my/postgres:17")
-        self.assertEqual(catalogue.postgres(), "rtm-harness/postgres:given")
+        catalogue.postgres()
+        self.assertEqual(self.images.bases, ["my/postgres:17"])
         self.pull.assert_not_called()
 
     def test_one_of_our_own_images_is_used_as_it_is(self) -> None:
@@ -144,23 +111,29 @@ class CatalogueTest(unittest.TestCase):
         self.assertEqual(catalogue.postgres(), made)
         self.assertEqual(self.images.built, [])
 
-    def test_a_given_engine_image_is_used_as_it_is_under_both_names(self) -> None:
-        os.environ["RTM_IT_ENGINE_IMAGE"] = "my/engine:1"
-        self.images.add("my/engine:1")
-        engine = catalogue.engine()
-        self.assertEqual(engine.image_id, self.images.there["my/engine:1"]["Id"])
-        self.assertEqual((engine.ref, engine.patched_ref), catalogue.ENGINE_TAGS)
-        self.assertEqual(self.images.built, [])
+    def test_a_base_for_anything_is_one_that_is_there_before_any_registry_is_asked(self) -> None:
+        self.images.add(debian.SERVERS.tag)
+        self.assertEqual(catalogue.base_image(), debian.SERVERS.tag)
+        self.registry.assert_not_called()
+
+    def test_a_base_for_anything_is_pulled_or_made_or_given(self) -> None:
+        self.assertEqual(catalogue.base_image(), "python:3.12-alpine")
+        self.images.there.clear()
+        self.registry.return_value = False
+        self.assertEqual(catalogue.base_image(), debian.SERVERS.tag)
+        os.environ["RTM_IT_BASE_IMAGE"] = "my/base:1"
+        self.assertEqual(catalogue.base_image(), "my/base:1")
 
     def test_the_image_registry_has_a_base_of_its_own_and_is_made_when_it_is_asked_for(self) -> None:
         self.registry.return_value = False
-        catalogue.ensure_all()
+        catalogue.ensure(catalogue.USUAL)
         self.assertEqual([call.args[1] for call in self.make_base.call_args_list], [debian.SERVERS])
-        self.assertEqual(catalogue.image_registry(), "rtm-harness/registry:local")
+        catalogue.image_registry()
         self.assertEqual(self.make_base.call_args.args[1], debian.REGISTRY)
 
     def test_with_a_registry_the_image_registry_is_the_ordinary_one(self) -> None:
-        self.assertEqual(catalogue.image_registry(), "rtm-harness/registry:registry")
+        catalogue.image_registry()
+        self.assertEqual(self.images.bases, ["registry:2"])
         self.pull.assert_called_once_with("registry:2")
 
 

@@ -1,9 +1,13 @@
-"""Importing the harness is quick and needs none of the libraries that talk to services."""
+"""Importing the harness is quick, needs none of the libraries that talk to services, and nothing of one project."""
 
+import ast
 import pkgutil
+import re
 import subprocess
 import sys
 import unittest
+from collections.abc import Iterator
+from pathlib import Path
 
 import harness
 
@@ -20,9 +24,49 @@ class ImportTest(unittest.TestCase):
         names = [
             module.name
             for module in pkgutil.walk_packages(harness.__path__, "harness.")
-            if not module.name.startswith("harness.tests") and not module.name.endswith("__main__")
+            if ".tests" not in module.name and not module.name.endswith("__main__")
         ]
         self.assertGreater(len(names), 15)
         command = [sys.executable, "-c", _SCRIPT.format(names=names)]
         imported = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         self.assertEqual(imported.split(), [])
+
+
+#: The folder of what is for one project, and words that only it may use.
+SPECIFIC = "rtm"
+WORDS = re.compile(r"rtmanager|galaxy", re.IGNORECASE)
+
+
+def imported(source: str) -> Iterator[str]:
+    """The names that a module imports, wherever in it that stands; of `from a import b`, `a` and `a.b`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield module
+            yield from (f"{module}.{each.name}" for each in node.names)
+
+
+class SeparationTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.root = Path(harness.__file__).parent
+        below = (path for path in self.root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        self.generic = [path for path in below if path.relative_to(self.root).parts[0] != SPECIFIC]
+        self.assertGreater(len(self.generic), 80)
+
+    def test_the_generic_part_imports_nothing_of_a_project_or_its_program(self) -> None:
+        foreign = re.compile(rf"\.|harness\.{SPECIFIC}\b|(rtmanager|integration|reliability|bench)\b")
+        for path in self.generic:
+            if path.suffix == ".py":
+                found = [name for name in imported(path.read_text()) if foreign.match(name)]
+                self.assertEqual(found, [], path)
+
+    def test_nor_does_it_name_them(self) -> None:
+        for path in self.generic:
+            if path.relative_to(self.root).parts[0] != "tests":
+                self.assertEqual(WORDS.findall(path.read_text()), [], path)
+
+    def test_an_import_is_found_in_any_form(self) -> None:
+        source = "def f():\n  from harness import rtm\n  import harness.rtm.case as c\n  from . import x\n"
+        self.assertEqual(set(imported(source)), {"harness", "harness.rtm", "harness.rtm.case", ".", "..x"})

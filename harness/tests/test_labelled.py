@@ -4,7 +4,7 @@ import unittest
 from dataclasses import replace
 from typing import Any
 
-from harness import HOSTILE_LABELS, HarnessError, check_flag, daemon, engine_image, label_image, labels_of_size
+from harness import HOSTILE_LABELS, HarnessError, base_image, check_flag, daemon, images, label_image, labels_of_size
 from harness.runs import runner, sweep
 
 
@@ -12,20 +12,29 @@ class LabelledImageTest(unittest.TestCase):
     def setUp(self) -> None:
         check_flag()
         self.client = daemon.client()
-        self.base = engine_image().ref
+        self.base = base_image()
 
     def config(self, reference: str) -> dict[str, Any]:
         found: dict[str, Any] = self.client.inspect_image(reference)  # type: ignore[no-untyped-call]
         return dict(found["Config"])
 
-    def test_it_has_every_label_as_it_was_given_and_its_programme(self) -> None:
+    def test_it_has_every_label_as_it_was_given(self) -> None:
         wanted = HOSTILE_LABELS | labels_of_size(1 << 20)
         with label_image(self.base, wanted) as odd:
-            below, above = self.config(self.base), self.config(odd.reference)
+            above = self.config(odd.reference)
             self.assertEqual(above["Labels"] | wanted, above["Labels"])
-            self.assertEqual((above["Cmd"], above["Entrypoint"]), (below["Cmd"], below["Entrypoint"]))
         self.assertEqual(self.client.images(odd.reference), [])
         odd.close()
+
+    def test_it_runs_what_the_image_below_runs_or_nothing(self) -> None:
+        with label_image(images.redis(), {"a": "b"}) as with_command:
+            for below in (self.base, images.redis(), with_command.reference):
+                with self.subTest(below=below), label_image(below, {}) as odd:
+                    programs = [
+                        [self.config(image)[part] or [] for part in ("Entrypoint", "Cmd")]
+                        for image in (below, odd.reference)
+                    ]
+                    self.assertEqual(*programs)
 
     def test_an_image_that_is_absent_is_named(self) -> None:
         with self.assertRaisesRegex(HarnessError, "registry.invalid/none:1 is not there"):
@@ -33,7 +42,7 @@ class LabelledImageTest(unittest.TestCase):
 
     def test_one_in_use_is_named(self) -> None:
         with label_image(self.base, {}) as odd:
-            container = self.client.create_container(odd.reference, labels=runner.current().labels())
+            container = self.client.create_container(odd.reference, ["true"], labels=runner.current().labels())
             try:
                 with self.assertRaisesRegex(HarnessError, "in use"):
                     odd.close()

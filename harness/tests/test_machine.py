@@ -14,10 +14,11 @@ from harness import daemon
 from harness.errors import DaemonUnavailable, MachineNotReady
 from harness.fixtures import dockerd as own_dockerd
 from harness.fixtures.dockerd import needs
+from harness.images.catalogue import USUAL
 from harness.machine import apt, dockerd, doctor, up
 from harness.runs.runner import process_start_time
 
-#: Answers the request for the API's version on the socket that RTMANAGER_DOCKER_HOST names.
+#: Answers the request for the API's version on the socket that DOCKER_HOST names.
 FAKE_DOCKERD = """#!{python}
 import http.server, json, os, socketserver
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -29,7 +30,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
     def address_string(self):
         return "client"
-socketserver.UnixStreamServer(os.environ["RTMANAGER_DOCKER_HOST"].removeprefix("unix://"), Handler).serve_forever()
+socketserver.UnixStreamServer(os.environ["DOCKER_HOST"].removeprefix("unix://"), Handler).serve_forever()
 """
 
 FAILING_DOCKERD = "#!/bin/sh\necho failed to mount the overlay >&2; exit 4\n"
@@ -49,7 +50,7 @@ class MachineTest(unittest.TestCase):
         environment = {
             "PATH": f"{self.programs}:{os.environ['PATH']}",
             "XDG_STATE_HOME": str(self.directory / "state"),
-            "RTMANAGER_DOCKER_HOST": f"unix://{self.directory}/docker.sock",
+            "DOCKER_HOST": f"unix://{self.directory}/docker.sock",
         }
         self.enterContext(mock.patch.dict(os.environ, environment))
         self.enterContext(mock.patch.object(dockerd, "systemd_runs", return_value=False))
@@ -112,7 +113,7 @@ class AptTest(MachineTest):
 class UpTest(unittest.TestCase):
     def setUp(self) -> None:
         self.environment = self.enterContext(mock.patch.dict(os.environ))
-        for name in ("RTMANAGER_DOCKER_HOST", "DOCKER_HOST"):
+        for name in ("DOCKER_HOST",):
             os.environ.pop(name, None)
         replace = self.enterContext
         self.unavailable = replace(mock.patch.object(daemon, "why_unavailable", return_value="none answers"))
@@ -151,7 +152,7 @@ class UpTest(unittest.TestCase):
         self.start.assert_not_called()
 
     def test_for_a_daemon_that_the_environment_names_nothing_is_installed(self) -> None:
-        for name in ("RTMANAGER_DOCKER_HOST", "DOCKER_HOST"):
+        for name in ("DOCKER_HOST",):
             with self.subTest(name), mock.patch.dict(os.environ, {name: "tcp://elsewhere:2375"}):
                 self.lacking.return_value = {"ip": "iproute2"}
                 self.assertRaisesRegex(MachineNotReady, "nothing is installed", up.up)
@@ -194,7 +195,7 @@ class OwnDaemonTest(unittest.TestCase):
 class DoctorTest(unittest.TestCase):
     def test_without_a_daemon_every_check_that_fails_has_a_remedy(self) -> None:
         with mock.patch.object(daemon, "why_unavailable", return_value="none answers"):
-            checks = list(doctor.examine())
+            checks = list(doctor.examine(USUAL))
         failed = [check for check in checks if not check.ok]
         self.assertIn("Docker daemon", [check.name for check in failed])
         self.assertTrue(all(check.remedy for check in failed))
@@ -206,6 +207,6 @@ class DaemonTest(MachineTest):
             daemon.connect()
 
     def test_ports_of_a_remote_daemon_are_reached_at_its_host(self) -> None:
-        with mock.patch.dict(os.environ, {"RTMANAGER_DOCKER_HOST": "tcp://elsewhere:2375"}):
+        with mock.patch.dict(os.environ, {"DOCKER_HOST": "tcp://elsewhere:2375"}):
             self.assertEqual(daemon.published_address(), ("0.0.0.0", "elsewhere"))
         self.assertEqual(daemon.published_address(), ("127.0.0.1", "127.0.0.1"))

@@ -55,7 +55,7 @@ class AddressTest(unittest.TestCase):
         self.addCleanup(server.shutdown)
         self.url = f"tcp://127.0.0.1:{server.server_address[1]}"
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
-        self.set(DOCKER_HOST=self.url, DOCKER_CONFIG=str(self.folder), RTMANAGER_DOCKER_HOST="")
+        self.set(DOCKER_HOST=self.url, DOCKER_CONFIG=str(self.folder))
 
     def set(self, **variables: str) -> None:
         self.enterContext(mock.patch.dict(os.environ, variables))

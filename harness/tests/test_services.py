@@ -1,16 +1,24 @@
 """Real PostgreSQL and Redis: what a test can rely on."""
 
+import tempfile
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.fixtures import postgres, redis
 from harness.runs import flag
 from harness.waiting import wait_until
 
-ROLE = postgres.RUNTIME_MANAGER.role
+ROLE = "shopkeeper"
+
+SHOP = postgres.Layout(
+    role=ROLE,
+    schema="shop",
+    setup="CREATE ROLE shopkeeper LOGIN PASSWORD 'shopkeeper'; CREATE SCHEMA shop AUTHORIZATION shopkeeper;",
+)
 
 POSTGRES: postgres.Postgres
 REDIS: redis.Redis
@@ -32,7 +40,7 @@ class PostgresTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.database = POSTGRES.create_database()
+        cls.database = POSTGRES.create_database(SHOP)
         cls.addClassCleanup(cls.database.drop)
         with cls.database.connect(ROLE) as connection:
             connection.execute("CREATE TABLE games (id bigserial PRIMARY KEY, name text)")
@@ -68,18 +76,18 @@ class PostgresTest(unittest.TestCase):
         with self.database.connect(ROLE) as connection:
             row = connection.execute(
                 "SELECT current_database(), current_schema, rolsuper, nspowner = pg_roles.oid"
-                " FROM pg_roles JOIN pg_namespace ON nspname = 'rtmanager' WHERE rolname = current_user"
+                " FROM pg_roles JOIN pg_namespace ON nspname = 'shop' WHERE rolname = current_user"
             ).fetchone()
-        self.assertEqual(row, (self.database.name, "rtmanager", False, True))
+        self.assertEqual(row, (self.database.name, "shop", False, True))
 
     def test_emptying_leaves_tables_as_new_but_those_to_keep(self) -> None:
         self.fill()
-        self.database.empty()
+        self.database.empty(keep=("schema_migrations",))
         kept = self.count("schema_migrations")
         self.assertEqual((self.count("games"), self.count("turns")), (0, 0))
         self.assertGreater(kept, 0)
         self.assertEqual(self.fill(), 1, "the sequence starts anew")
-        self.database.empty(keep=())
+        self.database.empty()
         self.assertEqual(self.count("schema_migrations"), 0)
 
     def test_a_large_table_is_emptied_too(self) -> None:
@@ -98,10 +106,51 @@ class PostgresTest(unittest.TestCase):
         self.assertLess(min(took), 0.1)
 
     def test_a_database_like_another_has_its_tables(self) -> None:
-        copy = POSTGRES.create_database(replace(postgres.RUNTIME_MANAGER, template=self.database.name))
+        copy = POSTGRES.create_database(replace(SHOP, template=self.database.name, setup=""))
         self.addCleanup(copy.drop)
         with copy.connect(ROLE) as connection:
             connection.execute("INSERT INTO games (name) VALUES ('only here')")
+
+    def test_what_a_layout_sets_up_is_there_in_each_database_and_stays_when_one_is_reset(self) -> None:
+        for _ in range(2):
+            made = POSTGRES.create_database(SHOP)
+            self.addCleanup(made.drop)
+            made.reset()
+            with made.connect(ROLE) as connection:
+                connection.execute("CREATE TABLE goods (name text)")
+
+    def test_a_setup_may_be_a_file_and_make_extensions_which_a_reset_keeps(self) -> None:
+        file = Path(self.enterContext(tempfile.TemporaryDirectory())) / "init.sql"
+        file.write_text("CREATE EXTENSION pg_trgm;\nCREATE TABLE goods AS SELECT 'pear' AS name;\n")
+        made = POSTGRES.create_database(postgres.Layout(setup=file.read_text()))
+        self.addCleanup(made.drop)
+        query = "SELECT count(*) FROM goods WHERE similarity(name, 'pears') > 0.5"
+        for found in (1, 0):  # of a template's tables, a reset removes the rows
+            with made.connect() as connection:
+                self.assertEqual(connection.execute(query).fetchone(), (found,))
+            made.reset()
+
+    def test_a_setup_that_fails_says_why_each_time(self) -> None:
+        import psycopg
+
+        for _ in range(2):
+            with self.assertRaisesRegex(psycopg.errors.UndefinedTable, "nowhere"):
+                POSTGRES.create_database(replace(SHOP, setup="CREATE TABLE a (b int); TABLE nowhere"))
+
+    def test_threads_set_a_layout_up_once(self) -> None:
+        layout = replace(SHOP, setup="CREATE ROLE once LOGIN; CREATE TABLE here (n int)")
+        with ThreadPoolExecutor(4) as threads:
+            made = list(threads.map(lambda _: POSTGRES.create_database(layout), range(4)))
+        for each in made:
+            with each.connect() as connection:
+                connection.execute("TABLE public.here")
+            each.drop()
+
+    def test_a_database_may_have_a_name(self) -> None:
+        made = POSTGRES.create_database(name="the shop")
+        self.addCleanup(made.drop)
+        with made.connect() as connection:
+            self.assertEqual(connection.execute("SELECT current_database()").fetchone(), ("the shop",))
 
     def test_dropping_ends_what_is_still_connected(self) -> None:
         doomed = POSTGRES.create_database()

@@ -40,7 +40,7 @@ class StateRootTest(unittest.TestCase):
     def test_the_umask_does_not_close_it_to_containers(self) -> None:
         self.addCleanup(os.umask, os.umask(0o077))
         root = stateroot.create()
-        for directory in (root.directory, root.games, root.logs):
+        for directory in (root.directory, root.folder("games"), root.logs):
             self.assertEqual(directory.stat().st_mode & 0o777, 0o755)
 
     def test_nor_certificates_to_servers(self) -> None:
@@ -55,7 +55,7 @@ class StateRootTest(unittest.TestCase):
 
     def test_it_is_removed_with_what_is_in_it(self) -> None:
         root = stateroot.create()
-        (root.games / "g1").mkdir()
-        (root.games / "g1" / "game.json").write_text("{}")
+        (root.folder("games") / "g1").mkdir()
+        (root.folder("games") / "g1" / "game.json").write_text("{}")
         root.remove()
         self.assertFalse(root.directory.exists())

@@ -12,13 +12,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from harness.errors import WaitFailed
-from harness.fixtures import manager
 from harness.fixtures.closing import Closing
 from harness.fixtures.faults import Proxy, before
 from harness.fixtures.listening import LOOPBACK
-from harness.fixtures.manager import ManagerProcess
 from harness.fixtures.postgres import Database
 from harness.fixtures.redis import Redis
+from harness.rtm import manager
+from harness.rtm.manager import ManagerProcess
 from integration.chaos.history import History
 
 #: Seconds between two looks at the processes.

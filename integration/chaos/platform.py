@@ -12,17 +12,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import daemon, images
-from harness.cases.runtime import unique_game_id
+from harness import daemon
 from harness.fixtures import dockerd, network, postgres, redis, stateroot
 from harness.fixtures.container import Container
 from harness.fixtures.dockerd import OwnDaemon
-from harness.fixtures.lobby import Lobby
-from harness.fixtures.postgres import RUNTIME_MANAGER, Database
+from harness.fixtures.postgres import Database
 from harness.fixtures.redis import Redis
 from harness.fixtures.stateroot import StateRoot
+from harness.rtm import RUNTIME_MANAGER, EngineImage, engine_image
+from harness.rtm.case import unique_game_id
+from harness.rtm.lobby import Lobby
+from harness.rtm.stack import ownership
 from harness.runs import runner
-from harness.stack import ownership
 from integration import images as suite_images
 from integration.chaos.history import History
 from integration.chaos.instances import Instance
@@ -73,7 +74,7 @@ class Platform:
     docker: "APIClient"
     network: str
     root: StateRoot
-    engine: images.catalogue.EngineImage
+    engine: EngineImage
     stubborn_image: str
     history: History
     instances: Sequence[Instance] = ()
@@ -91,7 +92,7 @@ class Platform:
     @cached_property
     def world(self) -> World:
         """For the judge."""
-        return World(self.database, self.store.client(ASK_S), self.docker, self.network, self.root.games)
+        return World(self.database, self.store.client(ASK_S), self.docker, self.network, self.root.folder("games"))
 
     def name_games(self) -> None:
         """Make up the games; each that may run has a directory with a mark in it."""
@@ -99,7 +100,7 @@ class Platform:
         self.canaries = [unique_game_id(f"canary{number}") for number in range(CANARIES)]
         self.stubborn, self.taken = unique_game_id("stubborn"), unique_game_id("taken")
         for game_id in [*self.games, *self.canaries, self.stubborn]:
-            directory = self.root.games / game_id
+            directory = self.root.folder("games") / game_id
             directory.mkdir()
             mark = directory / MARK
             mark.write_text(f"written for {game_id}")
@@ -161,12 +162,12 @@ def running(size: Size, name: str = "chaos") -> Iterator[Platform]:
         ends.callback(history.close)
         server = ends.enter_context(postgres.start(settings=postgres.DURABLE))
         store = ends.enter_context(redis.start(settings=redis.DURABLE))
-        engine, stubborn_image = images.engine(), suite_images.tiny("ignores-signals")
+        engine, stubborn_image = engine_image(), suite_images.tiny("ignores-signals")
         own = ends.enter_context(dockerd.start(log=root.logs / "dockerd.log")) if size.own_daemon else None
         docker = own.client(ASK_S) if own else daemon.connect(ASK_S)
         ends.callback(docker.close)
         if own:
-            own.copy_image(*images.ENGINE_TAGS, stubborn_image)
+            own.copy_image(engine.ref, engine.patched_ref, stubborn_image)
         games = network.create(client=docker)
         if not own:  # which takes everything away with it
             ends.callback(games.remove)
@@ -193,7 +194,7 @@ def running(size: Size, name: str = "chaos") -> Iterator[Platform]:
 def _instance(made: Platform, number: int, lobby: Lobby) -> Instance:
     settings = {
         "DOCKER_NETWORK": made.network,
-        "GAME_STATE_ROOT": str(made.root.games),
+        "GAME_STATE_ROOT": str(made.root.folder("games")),
         "LOBBY_INTERNAL_BASE_URL": lobby.base_url,
         **SETTINGS,
     }

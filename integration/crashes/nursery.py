@@ -15,7 +15,7 @@ from harness.errors import WaitFailed
 from harness.fixtures.closing import Closing
 from harness.fixtures.container import HTTP_NOT_YET, http_ok
 from harness.fixtures.log_tail import log_tail
-from harness.fixtures.manager import READY_TIMEOUT_S
+from harness.rtm.manager import READY_TIMEOUT_S
 from harness.waiting import wait_until
 
 _FORKS = multiprocessing.get_context("forkserver")

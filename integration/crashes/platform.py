@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from harness import daemon, images, unique_game_id, wait_until, web
-from harness.fixtures import container, manager, network, redis, stateroot
+from harness import daemon, wait_until, web
+from harness.fixtures import container, network, redis, stateroot
 from harness.fixtures.closing import Closing
 from harness.fixtures.container import HTTP_NOT_YET
 from harness.fixtures.listening import LOOPBACK, free_port
-from harness.fixtures.lobby import Lobby
 from harness.fixtures.log_tail import log_tail
-from harness.fixtures.postgres import RUNTIME_MANAGER, Postgres
+from harness.fixtures.postgres import Postgres
 from harness.fixtures.registry import Registry
-from harness.stack import ownership
+from harness.rtm import RUNTIME_MANAGER, engine_image, manager, unique_game_id
+from harness.rtm.lobby import Lobby
+from harness.rtm.stack import ownership
 from integration.crashes.nursery import Manager
 from integration.invariants import Job, World, unquiet, violations
 
@@ -79,7 +80,7 @@ class Platform(Closing):
         self.manager: Manager | None = None
         self._last_job_ms = 0
         with ExitStack() as stack:
-            self.engine = images.engine()
+            self.engine = engine_image()
             self.docker = daemon.client()
             self.database = postgres.create_database(RUNTIME_MANAGER)
             stack.callback(self.database.drop)
@@ -96,7 +97,12 @@ class Platform(Closing):
             self.log = self.root.logs / "manager.log"
             self._sql = stack.enter_context(closing(self.database.connect()))
             self.world = KeptWorld(
-                self.database, self.redis, self.docker, self.network.name, self.root.games, connection=self._sql
+                self.database,
+                self.redis,
+                self.docker,
+                self.network.name,
+                self.root.folder("games"),
+                connection=self._sql,
             )
             self._address = (LOOPBACK, free_port())
             self._environment = {
@@ -105,7 +111,7 @@ class Platform(Closing):
                 "RTMANAGER_REDIS_MASTER_ADDR": store.address,
                 "RTMANAGER_DOCKER_HOST": daemon.host(),
                 "RTMANAGER_DOCKER_NETWORK": self.network.name,
-                "RTMANAGER_GAME_STATE_ROOT": str(self.root.games),
+                "RTMANAGER_GAME_STATE_ROOT": str(self.root.folder("games")),
                 "RTMANAGER_LOBBY_INTERNAL_BASE_URL": lobby.base_url,
                 "RTMANAGER_FAILPOINTS": f"file:{self.points}",
                 **SETTINGS,

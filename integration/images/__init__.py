@@ -9,9 +9,10 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from harness import daemon, images
+from harness import daemon
 from harness.images.building import content_tag, have
 from harness.images.recipe import Recipe
+from harness.rtm import engine_image
 
 #: Every image has the version of the reference engine, so that a patch may go from one to another.
 VERSION = "1.0.0"
@@ -20,7 +21,7 @@ VERSION = "1.0.0"
 @cache
 def made(name: str) -> str:
     """The reference of the image that the folder `name` describes, built when it is not there."""
-    engine, recipe = images.engine(), Recipe(name, Path(__file__).parent / name)
+    engine, recipe = engine_image(), Recipe(name, Path(__file__).parent / name)
     tag = _tag(name, recipe.inputs(engine.ref) + engine.image_id)
     return have(tag, lambda: recipe.build(daemon.client(), engine.ref, tag))
 
@@ -28,7 +29,7 @@ def made(name: str) -> str:
 @cache
 def engine_as(version: str) -> str:
     """The engine's image under another version."""
-    engine = images.engine()
+    engine = engine_image()
     repository = f"rtm-harness/suite-engine-{engine.image_id.removeprefix('sha256:')[:12]}"
     daemon.client().tag(engine.image_id, repository, version)
     return f"{repository}:{version}"

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from harness import start_postgres
+from harness.rtm import RUNTIME_MANAGER
 from integration.stores import migrated
 from rtmanager.adapters.docker import Deadlines, DockerRuntime
 from rtmanager.adapters.docker.events import DockerEvents
@@ -304,7 +305,7 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
     """See the package."""
     violations: list[str] = []
     with start_postgres() as server, ExitStack() as stack:
-        database = migrated(server.create_database().dsn)
+        database = migrated(server.create_database(RUNTIME_MANAGER).dsn)
         stack.callback(database.close)
         world = World(database, stack)
         for number in range(count):

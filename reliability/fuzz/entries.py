@@ -17,10 +17,9 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from harness import stack
 from harness.errors import WaitFailed
-from harness.fixtures import manager
-from harness.fixtures.manager import ManagerProcess
+from harness.rtm import manager, stack
+from harness.rtm.manager import ManagerProcess
 from harness.waiting import wait_until
 from reliability.fuzz._made_entries import Made, make
 

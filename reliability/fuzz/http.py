@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from harness import daemon, stack, web
-from harness.fixtures import manager
+from harness import daemon, web
+from harness.rtm import manager, stack
 
 DEFAULT_COUNT = 20_000
 

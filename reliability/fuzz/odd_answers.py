@@ -11,11 +11,12 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from harness import daemon, stack
+from harness import daemon
 from harness.errors import WaitFailed
-from harness.fixtures import manager, scripted_daemon
+from harness.fixtures import scripted_daemon
 from harness.fixtures.scripted_daemon import Reply
-from harness.stack import Stack
+from harness.rtm import manager, stack
+from harness.rtm.stack import Stack
 from harness.waiting import wait_until
 
 DEFAULT_COUNT = 400

@@ -13,9 +13,10 @@ from random import Random
 from time import monotonic
 from typing import Any
 
-from harness import daemon, stack
-from harness.fixtures import manager, scripted_daemon
+from harness import daemon
+from harness.fixtures import scripted_daemon
 from harness.fixtures.scripted_daemon import Reply
+from harness.rtm import manager, stack
 from harness.waiting import wait_until
 
 DEFAULT_COUNT = 1000

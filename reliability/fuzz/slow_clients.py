@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from harness import SlowClients, SlowKind, stack
-from harness.fixtures import manager
+from harness import SlowClients, SlowKind
+from harness.rtm import manager, stack
 
 DEFAULT_COUNT = 500
 

@@ -3,15 +3,17 @@
 import sys
 import time
 
-from harness import images, stack
 from harness.errors import HarnessError
-from harness.fixtures import manager, postgres, redis
-from harness.fixtures.manager import ADDRESS_VARIABLE
+from harness.fixtures import postgres, redis
 from harness.fixtures.postgres import Postgres
 from harness.fixtures.redis import Redis
+from harness.images.catalogue import ensure
 from harness.machine.up import up
 from harness.progress import enable
-from harness.stack import Stack
+from harness.rtm import manager, stack
+from harness.rtm.images import NEEDED
+from harness.rtm.manager import ADDRESS_VARIABLE
+from harness.rtm.stack import Stack
 
 _HELP = """
 The Runtime Manager serves at http://{address}. Things to try from another terminal:
@@ -46,7 +48,7 @@ def run() -> None:
     """Serve until Ctrl-C or SIGTERM; raises HarnessError when the manager does not come up or ends badly."""
     enable()
     up()
-    images.ensure_all()
+    ensure(NEEDED)
     with stack.running("run") as here:
         log_format = {"RTMANAGER_LOG_FORMAT": "text"} if sys.stderr.isatty() else {}
         process = manager.start(here.environment | log_format, here.state_root.logs / "manager.log", echo=True)
@@ -69,11 +71,11 @@ def _instructions(here: Stack) -> str:
         address=here.environment[ADDRESS_VARIABLE],
         redis_cli=f"docker exec {here.redis.container.name} redis-cli -p {_port_inside(here.redis)}",
         psql=f"docker exec {here.postgres.container.name} psql -h 127.0.0.1 -p {_port_inside(here.postgres)} "
-        "-U postgres galaxy",
+        f"-U postgres {here.database.name}",
         image=here.engine.ref,
         patched=here.engine.patched_ref,
         now=round(time.time() * 1000),
-        state_root=here.state_root.games,
+        state_root=here.state_root.folder("games"),
     )
 
 

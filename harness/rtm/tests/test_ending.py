@@ -16,15 +16,16 @@ from harness.runs import flag, runner
 from harness.runs.sweep import sweep
 from harness.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 #: A test with everything that a run can leave; it says what and then does as it is told.
 MODULE = """
 import signal, sys, time
 # A shell gives a command in the background an interrupt that is ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from harness import RuntimeTestCase, start_container, start_services
-from harness.fixtures.manager import ADDRESS_VARIABLE, start
+from harness import start_container, start_services
+from harness.rtm import RuntimeTestCase
+from harness.rtm.manager import ADDRESS_VARIABLE, start
 from harness.runs.runner import current
 
 def setUpModule():
@@ -139,7 +140,7 @@ class EndingTest(unittest.TestCase):
     def end_a_demo(self, number: signal.Signals, delay_s: float) -> None:
         states = self.enterContext(tempfile.TemporaryDirectory())
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness", "demo"],
+            [sys.executable, "-m", "harness.rtm", "demo"],
             cwd=ROOT,
             env={**os.environ, "RTM_IT_STATE_DIR": states},
             stdout=subprocess.PIPE,

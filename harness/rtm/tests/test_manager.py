@@ -8,7 +8,7 @@ import unittest
 from pathlib import Path
 
 from harness.errors import WaitFailed
-from harness.fixtures import manager
+from harness.rtm import manager
 
 #: Answers 200 to GET /readyz, but only to the third; says each request's path on stderr.
 READY_PROGRAM = """

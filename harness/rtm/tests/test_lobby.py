@@ -4,7 +4,7 @@ import http.client
 import unittest
 import urllib.request
 
-from harness.fixtures.lobby import Lobby
+from harness.rtm.lobby import Lobby
 
 
 class LobbyTest(unittest.TestCase):

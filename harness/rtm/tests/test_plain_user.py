@@ -13,13 +13,17 @@ from harness import DockerTestCase, Mount, images, start_services
 import harness.images
 
 HOW = {
-    "a file of another user": ("games", "mkdir -p /d/g/deep && echo > /d/g/deep/file && chown -R 10001:10001 /d/g"),
-    "a directory that nobody may read": ("games", "mkdir -p /d/g/x && echo > /d/g/x/y && chmod 000 /d/g/x /d/g"),
+    "a file of another user": ("data", "mkdir -p /d/g/deep && echo > /d/g/deep/file && chown -R 10001:10001 /d/g"),
+    "a directory that nobody may read": ("data", "mkdir -p /d/g/x && echo > /d/g/x/y && chmod 000 /d/g/x /d/g"),
     "the whole directory": (".", "mkdir /d/more && chown -R 999:999 /d && chmod 700 /d"),
     "odd names": ("logs", "mkdir '/d/-rf *' && echo > '/d/-rf */.hidden' && chown -R 1:1 '/d/-rf *'"),
 }
 
 class Writing(DockerTestCase):
+    def setUp(self):
+        super().setUp()
+        self.state_root.folder("data")
+
     def write(self, how):
         where, script = HOW[how]
         self.start_container(
@@ -48,8 +52,8 @@ class Killed(Writing):
 EVERYTHING = """
 import os, tempfile
 from pathlib import Path
-from harness import (DockerTestCase, Mount, RuntimeTestCase, ServicesTestCase, build_image, faults, images,
-                     start_registry, start_services)
+from harness import DockerTestCase, Mount, ServicesTestCase, build_image, faults, images, start_registry, start_services
+from harness.rtm import RuntimeTestCase
 
 def setUpModule():
     start_services()

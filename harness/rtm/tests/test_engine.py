@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from harness.engine import engine
+from harness.rtm.engine import engine
 
 RACES = {"races": [{"raceName": "Terrans"}, {"raceName": "Klingons"}]}
 

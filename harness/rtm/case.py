@@ -18,16 +18,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from harness import daemon, images, web
+from harness import daemon, web
 from harness.cases.docker import ServicesTestCase, short_name
 from harness.errors import WaitFailed
-from harness.fixtures import manager, postgres
+from harness.fixtures import postgres
 from harness.fixtures.container import Container
-from harness.fixtures.live import LiveRuntime
-from harness.fixtures.lobby import Lobby
 from harness.fixtures.log_tail import log_tail
-from harness.images.catalogue import EngineImage
-from harness.stack import ownership
+from harness.rtm import manager
+from harness.rtm.database import MIGRATIONS, RUNTIME_MANAGER
+from harness.rtm.images import EngineImage, engine_image
+from harness.rtm.live import LiveRuntime
+from harness.rtm.lobby import Lobby
+from harness.rtm.stack import ownership
 from harness.waiting import wait_until
 
 T = TypeVar("T")
@@ -39,9 +41,9 @@ RESULT_TIMEOUT_S = 30.0
 class RuntimeTestCase(ServicesTestCase):
     """A test with a game network, a directory for games, a Lobby and, once started, a Runtime Manager."""
 
-    layout = postgres.RUNTIME_MANAGER
+    layout = RUNTIME_MANAGER
     # Migrating anew for each test would take longer than most tests.
-    keep_tables = ("schema_migrations",)
+    keep_tables = (MIGRATIONS,)
     empty_tables = postgres.EVERY_TABLE
 
     engine: ClassVar[EngineImage]
@@ -49,7 +51,7 @@ class RuntimeTestCase(ServicesTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.engine = images.engine()
+        cls.engine = engine_image()
 
     def setUp(self) -> None:
         super().setUp()
@@ -73,7 +75,7 @@ class RuntimeTestCase(ServicesTestCase):
             "REDIS_MASTER_ADDR": self.services.redis.address,
             "DOCKER_HOST": daemon.host(),
             "DOCKER_NETWORK": self.network.name,
-            "GAME_STATE_ROOT": str(self.state_root.games),
+            "GAME_STATE_ROOT": str(self.state_root.folder("games")),
             "LOBBY_INTERNAL_BASE_URL": self.lobby.base_url,
             "CONTAINER_STOP_TIMEOUT_SECONDS": "5",
             # Every test is the first start of its manager; those about images that die at once set it back.

@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from harness import daemon, images
-from harness.fixtures import manager, network, services, stateroot
-from harness.fixtures.lobby import Lobby
+from harness import daemon
+from harness.fixtures import network, services, stateroot
 from harness.fixtures.network import Network
-from harness.fixtures.postgres import RUNTIME_MANAGER, Database, Postgres
+from harness.fixtures.postgres import Database, Postgres
 from harness.fixtures.redis import Redis
 from harness.fixtures.stateroot import StateRoot
-from harness.images.catalogue import EngineImage
 from harness.progress import step
+from harness.rtm import manager
+from harness.rtm.database import RUNTIME_MANAGER
+from harness.rtm.images import EngineImage, engine_image
+from harness.rtm.lobby import Lobby
 from harness.runs import ending
 
 #: The user that the reference engine runs as, and so the owner of its games' directories.
@@ -58,11 +60,11 @@ class Stack:
 def running(name: str) -> Iterator[Stack]:
     """Start it all, named after what it is for; taken away at the end, with every game that was started in it."""
     with ExitStack() as cleanup:
-        engine = images.engine()
+        engine = engine_image()
         ending.leave_nothing()  # also of what an interrupt meets while it starts
         with step("starting PostgreSQL and Redis"):
             postgres, redis = cleanup.enter_context(services.running())
-        database = Database(postgres, RUNTIME_MANAGER.template)
+        database = postgres.create_database(RUNTIME_MANAGER, name="galaxy")
         root = stateroot.create(name)
         cleanup.callback(root.remove)
         games = network.create()
@@ -74,7 +76,7 @@ def running(name: str) -> Iterator[Stack]:
             "RTMANAGER_REDIS_MASTER_ADDR": redis.address,
             "RTMANAGER_DOCKER_HOST": daemon.host(),
             "RTMANAGER_DOCKER_NETWORK": games.name,
-            "RTMANAGER_GAME_STATE_ROOT": str(root.games),
+            "RTMANAGER_GAME_STATE_ROOT": str(root.folder("games")),
             **ownership(),
             "RTMANAGER_LOBBY_INTERNAL_BASE_URL": lobby.base_url,
             "RTMANAGER_CONTAINER_STOP_TIMEOUT_SECONDS": "10",

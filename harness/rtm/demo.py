@@ -10,13 +10,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from harness import images, stack, web
+from harness import web
 from harness.errors import HarnessError
-from harness.fixtures import manager
-from harness.fixtures.manager import ManagerProcess
+from harness.images.catalogue import ensure
 from harness.machine.up import up
 from harness.progress import enable, step
-from harness.stack import Stack
+from harness.rtm import manager, stack
+from harness.rtm.images import NEEDED
+from harness.rtm.manager import ManagerProcess
+from harness.rtm.stack import Stack
 from harness.waiting import wait_until
 
 RESULT_TIMEOUT_S = 60.0
@@ -32,7 +34,7 @@ def demo() -> None:
     enable()
     began = time.monotonic()
     up()
-    images.ensure_all()
+    ensure(NEEDED)
     with stack.running("demo") as here:
         log = here.state_root.logs / "manager.log"
         environment = {**here.environment, "RTMANAGER_LOG_FORMAT": "text"}
@@ -90,7 +92,7 @@ class _Play:
         self._engine("POST", "/api/v1/admin/init", {"races": RACES})
         for _ in range(3):
             self._engine("PUT", "/api/v1/admin/turn")
-        state = self._here.state_root.games / self.game / "game.json"
+        state = self._here.state_root.folder("games") / self.game / "game.json"
         _show("on the host", f"{state.parent.name}/{state.name}: {state.read_text()}")
 
     def _patch(self, old: str) -> str:
@@ -118,7 +120,7 @@ class _Play:
         _expect("status", record["status"], "removed")
         left = self._docker.containers(all=True, filters={"id": container_id})
         _expect("containers left of the game", len(left), 0)
-        kept = sorted(path.name for path in (self._here.state_root.games / self.game).iterdir())
+        kept = sorted(path.name for path in (self._here.state_root.folder("games") / self.game).iterdir())
         _show("on the host", f"{self.game}/ still holds {', '.join(kept)}")
 
     def _look_back(self) -> None:

@@ -1,0 +1,17 @@
+"""The database that the Runtime Manager finds in operation (docs/contract.md)."""
+
+from harness.fixtures.postgres import Layout
+
+#: A schema `rtmanager`, owned by the role `rtmanagerservice`, which is no superuser.
+RUNTIME_MANAGER = Layout(
+    role="rtmanagerservice",
+    schema="rtmanager",
+    setup="""
+        CREATE ROLE rtmanagerservice LOGIN PASSWORD 'rtmanagerservice';
+        CREATE SCHEMA rtmanager AUTHORIZATION rtmanagerservice;
+        REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+    """,
+)
+
+#: The table of the migrations, which tests keep.
+MIGRATIONS = "schema_migrations"

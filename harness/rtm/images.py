@@ -1,0 +1,52 @@
+"""The game engine's image, beside those of the harness.
+
+| image | environment | base from a registry |
+|---|---|---|
+| game engine | RTM_IT_ENGINE_BASE_IMAGE | python:3.12-alpine |
+
+RTM_IT_ENGINE_IMAGE names a finished engine image, which is used as it is. All else is as for the harness's images.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import daemon
+from harness.errors import ImageUnavailable
+from harness.images import catalogue
+from harness.images.catalogue import USUAL, Origin, Service
+from harness.images.recipe import Recipe, inspect
+
+#: Names of the engine image that people and documents use; each leads to the engine that was built last. No test uses
+#: them: a checkout with another engine moves them.
+ENGINE_ALIASES = ("galaxy/game:1.0.0-rtm-it", "galaxy/game:1.0.1-rtm-it")
+
+# The letter keeps a hash of digits alone from being a number, which a version may not begin with 0.
+ENGINE = Service(
+    Recipe("engine", Path(__file__).parent / "engine"),
+    Origin("python:3.12-alpine", "RTM_IT_ENGINE_BASE_IMAGE"),
+    forms=tuple(f"{alias}.h{{}}" for alias in ENGINE_ALIASES),
+    aliases=ENGINE_ALIASES,
+)
+
+#: Every image that a Runtime Manager needs.
+NEEDED = {**USUAL, "game engine": ENGINE}
+
+
+@dataclass(frozen=True)
+class EngineImage:
+    """The game engine's image: its id, and its references, two versions that a patch may go between."""
+
+    image_id: str
+    ref: str
+    patched_ref: str
+
+
+def engine_image() -> EngineImage:
+    """The game engine's image, made when missing; raises ImageUnavailable."""
+    given = os.environ.get("RTM_IT_ENGINE_IMAGE")
+    names = catalogue.name_given(ENGINE, given) if given else catalogue.have(ENGINE)
+    found = inspect(daemon.client(), names[0])
+    if found is None:
+        raise ImageUnavailable(f"the engine image {names[0]} was removed just now: run again")
+    return EngineImage(found["Id"], *names)

@@ -1,0 +1,98 @@
+"""Files into containers and out of them."""
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from harness import DockerTestCase, HarnessError, base_image
+from harness.fixtures import copying
+from harness.fixtures.container import Container
+from harness.runs import flag
+
+
+def setUpModule() -> None:
+    flag.check()
+
+
+class CopyingTest(DockerTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def start(self, script: str = "exec sleep 600", **settings: Any) -> Container:
+        return self.start_container(base_image(), entrypoint=["sh", "-c", script], **settings)
+
+    def test_files_are_there_when_the_container_starts(self) -> None:
+        (self.folder / "program").write_text("#!/bin/sh\necho runs")
+        (self.folder / "program").chmod(0o700)
+        made = self.start(
+            "cat /etc/shop/shop.conf; /opt/program",
+            user="65534",
+            files={"/etc/shop/shop.conf": "open = yes\n", "/opt/program": self.folder / "program"},
+        )
+        self.assertEqual(made.wait_for_exit(), 126)
+        self.assertIn("open = yes\n", made.logs())  # and the program has kept its mode, so nobody may run it
+
+    def test_content_and_files_go_in_with_mode_and_owner_and_come_out_as_they_were(self) -> None:
+        made, odd = self.start(), bytes(range(256)) * 5000
+        made.copy_in(odd, "/new/place/odd bytes", mode=0o640, owner=999)
+        self.assertEqual(made.exec(["stat", "-c", "%a %u %g", "/new/place/odd bytes"]), (0, "640 999 999\n"))
+        self.assertEqual(made.read_file("/new/place/odd bytes"), odd)
+        target = made.copy_out("/new/place/odd bytes", self.folder / "below" / "out")
+        self.assertEqual((target, target.read_bytes()), (self.folder / "below" / "out", odd))
+
+    def test_a_directory_goes_in_and_out_with_links_and_empty_folders(self) -> None:
+        tree = self.folder / "tree"
+        (tree / "deep" / "empty").mkdir(parents=True)
+        (tree / "deep" / "file").write_text("text")
+        os.link(tree / "deep" / "file", tree / "second name")
+        (tree / "link").symlink_to("deep/file")
+        (tree / "nowhere").symlink_to("/nowhere")
+        made = self.start()
+        made.copy_in(tree, "/srv/tree")
+        self.assertEqual(made.exec(["cat", "/srv/tree/link", "/srv/tree/second name"]), (0, "texttext"))
+        made.exec(["sh", "-c", "cd /srv/tree && rm nowhere && ln 'second name' third && chmod 000 deep/file"])
+        back = made.copy_out("/srv/tree", self.folder / "back")
+        found = sorted(str(path.relative_to(back)) for path in back.rglob("*"))
+        self.assertEqual(found, ["deep", "deep/empty", "deep/file", "link", "second name", "third"])
+        self.assertEqual((back / "link").read_text() + (back / "third").read_text(), "texttext")
+        self.assertTrue((back / "link").is_symlink())
+
+    def test_a_container_that_has_ended_still_gives_its_files(self) -> None:
+        made = self.start("echo done > /tmp/result; ln -s result /tmp/link")
+        made.wait_for_exit()
+        self.assertEqual((made.read_file("/tmp/result"), made.read_file("/tmp/link")), (b"done\n", b"done\n"))
+
+    def test_what_cannot_be_copied_is_named(self) -> None:
+        made = self.start()
+        (self.folder / "there").write_text("x")
+        for words, action in (
+            ("/nothing", lambda: made.read_file("/nothing")),
+            ("/etc is no file", lambda: made.read_file("/etc")),
+            ("relative", lambda: made.copy_in("x", "relative")),
+            ("'/'", lambda: made.copy_in("x", "/")),
+            ("no-such-file does not exist", lambda: made.copy_in(self.folder / "no-such-file", "/x")),
+            ("there exists", lambda: made.copy_out("/etc/hostname", self.folder / "there")),
+            ("/etc/passwd/x", lambda: made.copy_in("x", "/etc/passwd/x")),
+        ):
+            with self.subTest(words), self.assertRaisesRegex(HarnessError, words):
+                action()
+
+    def test_an_archive_cannot_write_outside_of_the_target(self) -> None:
+        made = self.start()
+        outside = self.folder / f"outside-{secrets.token_hex(4)}"
+        made.exec(["sh", "-c", f"mkdir /d && ln -s {outside} /d/link && mkfifo /d/pipe"])
+        target = made.copy_out("/d", self.folder / "target")
+        self.assertEqual((os.readlink(target / "link"), [*target.iterdir()]), (str(outside), [target / "link"]))
+        outside.mkdir()
+        with self.assertRaisesRegex(HarnessError, "target/link/file would be written outside"):
+            copying._refuse_outside(target, ["link", "file"])
+
+
+class ReadOnlyTest(DockerTestCase):
+    def test_into_a_read_only_container_nothing_is_copied_and_the_cause_is_told(self) -> None:
+        made = self.start_container(base_image(), entrypoint=["sleep", "600"], read_only=True)
+        with self.assertRaisesRegex(HarnessError, "nothing can be copied to /x: .*read-only"):
+            made.copy_in("x", "/x")

@@ -266,7 +266,7 @@ class EveryAnswer(DaemonTestCase):
         self.assertEqual(dict(self.runtime.inspect("c1").addresses), {NETWORK: "10.0.0.1"})
         self.assertEqual([view.ended for view in self.runtime.list_games()], [True, True])
         self.assertEqual(self.runtime.ensure_image(IMAGE, PullPolicy.NEVER).labels, {"com.galaxy.memory": "9m"})
-        with self.assertRaisesRegex(LaunchFailed, "exit code 3"):
+        with self.assertLogs("rtmanager.docker"), self.assertRaisesRegex(LaunchFailed, "exit code 3"):
             self.runtime.launch(SPEC)
 
     def test_a_refusal_of_any_size_is_read_as_its_words(self) -> None:

@@ -45,14 +45,17 @@ class DockerAnswersTest(unittest.TestCase):
         self.daemon = FakeDaemon()
         self.addCleanup(self.daemon.close)
         self.daemon.start()
-        self.runtime = DockerRuntime(
-            self.daemon.host, deadlines=Deadlines(query_s=1, create_s=1, start_s=1, remove_s=1, stop_margin_s=1)
-        )
-        self.addCleanup(self.runtime.close)
+        self.runtime = self.with_deadlines_of(30)
         self.accept(CREATE, 201, {"Id": "c1", "Warnings": []})
         self.accept(START, 204)
         self.accept(BY_ID, 200, {**_described("running"), "Image": "sha256:i1"})
         self.accept(REMOVE, 204)
+
+    def with_deadlines_of(self, seconds: float) -> DockerRuntime:
+        each = dict.fromkeys(("query_s", "create_s", "start_s", "remove_s", "stop_margin_s"), seconds)
+        runtime = DockerRuntime(self.daemon.host, deadlines=Deadlines(**each))
+        self.addCleanup(runtime.close)
+        return runtime
 
     def accept(self, request: str, status: int = 200, body: object = None) -> None:
         self.daemon.answers[request] = partial(Exchange.reply, status=status, body=body)
@@ -96,11 +99,12 @@ class LaunchTest(DockerAnswersTest):
             self.runtime.launch(SPEC)
 
     def test_silence_leaves_it_open_and_touches_nothing_more(self) -> None:
+        runtime = self.with_deadlines_of(1)
         for request in (CREATE, START):
             with self.subTest(request):
                 self.daemon.answers[request] = Exchange.hang
                 with self.assertRaisesRegex(Unavailable, "nothing within 1 s"):
-                    self.runtime.launch(SPEC)
+                    runtime.launch(SPEC)
                 self.assertNotIn(REMOVE, self.daemon.requests)
                 self.accept(CREATE, 201, {"Id": "c1"})
 
@@ -139,9 +143,10 @@ class RemoveTest(DockerAnswersTest):
     def test_a_removal_that_does_not_end_is_given_up(self) -> None:
         self.refuse(REMOVE, 409, "removal of container c1 is already in progress")
         self.accept(BY_ID, 200, _described("removing"))
+        runtime = self.with_deadlines_of(1)
         began = time.monotonic()
         with self.assertRaisesRegex(Unavailable, "already in progress"):
-            self.runtime.remove("c1")
+            runtime.remove("c1")
         self.assertLess(time.monotonic() - began, AT_ONCE_S)
 
     def test_a_file_system_that_is_busy_leaves_it_open(self) -> None:
@@ -169,6 +174,7 @@ class RemoveTest(DockerAnswersTest):
 class StopTest(DockerAnswersTest):
     def test_a_stop_may_take_its_grace_and_a_margin(self) -> None:
         self.daemon.answers["POST /containers/c1/stop"] = Exchange.hang
+        self.runtime = self.with_deadlines_of(1)
         began = time.monotonic()
         with self.assertRaisesRegex(Unavailable, r"nothing within 2 s"):
             self.runtime.stop("c1", grace_seconds=1)

@@ -91,6 +91,21 @@ class CopyingTest(DockerTestCase):
             copying._refuse_outside(target, ["link", "file"])
 
 
+class PlacesTest(DockerTestCase):
+    def test_nothing_takes_the_place_of_a_directory_or_of_a_link_to_one(self) -> None:
+        made = self.start_container(base_image(), entrypoint=["sleep", "600"])
+        made.exec(["sh", "-c", "mkdir /real && ln -s real /link && echo > /real/old"])
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (folder / "new").write_text("x")
+        for source, target in ((folder, "/link"), ("x", "/real"), ("x", "/etc")):
+            with self.subTest(target), self.assertRaisesRegex(HarnessError, f"nothing can be copied to {target}"):
+                made.copy_in(source, target)
+        made.copy_in("x", "/link/file")
+        made.copy_in(folder, "/real")
+        self.assertEqual(made.exec(["ls", "/link"]), (0, "file\nnew\nold\n"))
+        self.assertEqual(made.exec(["test", "-e", "/etc/hosts"]), (0, ""))
+
+
 class ReadOnlyTest(DockerTestCase):
     def test_into_a_read_only_container_nothing_is_copied_and_the_cause_is_told(self) -> None:
         made = self.start_container(base_image(), entrypoint=["sleep", "600"], read_only=True)

@@ -3,13 +3,16 @@
 import ast
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 from collections.abc import Iterator
 from pathlib import Path
 
 import harness
+from harness.runs import runner
 
 _SCRIPT = """
 import importlib, sys
@@ -66,6 +69,20 @@ class SeparationTest(unittest.TestCase):
         for path in self.generic:
             if path.relative_to(self.root).parts[0] != "tests":
                 self.assertEqual(WORDS.findall(path.read_text()), [], path)
+
+    def test_it_works_without_them(self) -> None:
+        """As another project has it, which takes a copy; imports by name would show here."""
+        copy = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        shutil.copytree(self.root, copy / "harness", ignore=shutil.ignore_patterns(SPECIFIC, "tests", "__pycache__"))
+        modules = (path.relative_to(copy).with_suffix("") for path in (copy / "harness").rglob("*.py"))
+        names = [".".join(each.parts).removesuffix(".__init__") for each in modules if each.name != "__main__"]
+        self.assertGreater(len(names), 60)
+        script = _SCRIPT.format(names=names) + "from harness.cli import main; main(['--help'])"
+        environment = runner.child_environment(runner.python_path(copy))
+        command = [sys.executable, "-c", script]
+        run = subprocess.run(command, env=environment, cwd=copy, capture_output=True, text=True, check=False)
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+        self.assertIn("python -m harness", run.stdout)
 
     def test_an_import_is_found_in_any_form(self) -> None:
         source = "def f():\n  from harness import rtm\n  import harness.rtm.case as c\n  from . import x\n"

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -136,8 +137,10 @@ class CheckoutsTest(unittest.TestCase):
 
     def test_each_has_its_own_engine_and_what_is_removed_is_built_again(self) -> None:
         mine, theirs = self.checkout("mine"), self.checkout("theirs")
-        engine, other = self.engine_of(mine), self.engine_of(theirs)
+        with ThreadPoolExecutor(4) as threads:
+            engine, other, *again = threads.map(self.engine_of, (mine, theirs, mine, theirs))
         self.assertEqual(len({engine.ref, engine.patched_ref, other.ref, other.patched_ref}), 4)
+        self.assertEqual(again, [engine, other])
         self.assertEqual((self.engine_of(mine), self.engine_of(theirs)), (engine, other))
         removals = ([engine.ref], [engine.ref, engine.patched_ref], [ENGINE_ALIASES[0]], [engine.image_id])
         for removed in removals:

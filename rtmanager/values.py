@@ -48,6 +48,14 @@ class Bad(Exception):
     """What a value should have been; the caller adds which variable and which value."""
 
 
+def encodable(text: str) -> str:
+    """`text` itself, when every adapter can send it: UTF-8 without a NUL."""
+    # Bytes of the environment that are not UTF-8 arrive as surrogates.
+    if re.search(r"[\x00\ud800-\udfff]", text):
+        raise Bad("text in UTF-8 without a NUL")
+    return text
+
+
 def any_text(text: str) -> str:
     return text
 

@@ -163,6 +163,15 @@ class FaultsTest(ConfigTestCase):
         environment = {"RTMANAGER_REDIS_START_JOBS_STREAM": "runtime:stop_jobs", "RTMANAGER_LOG_LEVEL": "loud"}
         self.assertIn("runtime:stop_jobs", "\n".join(self.faults(REQUIRED | environment)))
 
+    def test_bytes_that_are_no_text_are_a_fault_of_every_variable(self) -> None:
+        for variable in VARIABLES:
+            for byte in ("\udcff", "\0"):
+                with self.subTest(variable.name, byte=byte):
+                    (fault,) = self.faults({**REQUIRED, variable.name: f"S3cret{byte}x"})
+                    self.assertTrue(fault.startswith(f"{variable.name}: ") and fault.isprintable(), fault)
+                    self.assertTrue(fault.endswith("is not text in UTF-8 without a NUL"), fault)
+                    self.assertNotEqual("S3cret" in fault, variable.secret)
+
     def test_tls_to_docker_needs_a_tcp_address_and_a_key_with_its_certificate(self) -> None:
         tcp = {**REQUIRED, "RTMANAGER_DOCKER_HOST": "tcp://docker:2376"}
         for faulty, words in (

@@ -163,6 +163,12 @@ class FaultsTest(ConfigTestCase):
         environment = {"RTMANAGER_REDIS_START_JOBS_STREAM": "runtime:stop_jobs", "RTMANAGER_LOG_LEVEL": "loud"}
         self.assertIn("runtime:stop_jobs", "\n".join(self.faults(REQUIRED | environment)))
 
+    def test_a_stream_in_a_key_of_the_service_is_a_fault(self) -> None:
+        for stream in Stream:
+            name = f"RTMANAGER_REDIS_{stream.name}_STREAM"
+            (fault,) = self.faults({**REQUIRED, name: "rtmanager:outbox:check:published"})
+            self.assertIn(f"{name}: 'rtmanager:outbox:check:published' is not the name of a stream", fault)
+
     def test_bytes_that_are_no_text_are_a_fault_of_every_variable(self) -> None:
         for variable in VARIABLES:
             for byte in ("\udcff", "\0"):

@@ -14,7 +14,9 @@ import sys
 import tempfile
 import threading
 import unittest
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import IO
 from unittest import mock
 
 from rtmanager import cli, resources
@@ -131,7 +133,7 @@ class ResourcesTest(unittest.TestCase):
 
 
 class SignalsTest(unittest.TestCase):
-    """SIGINT and SIGTERM end a command at once, without a traceback."""
+    """A signal ends a command at once, without a traceback, or not at all."""
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -150,7 +152,7 @@ class SignalsTest(unittest.TestCase):
         self.addCleanup(silent.close)
         dsn = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/x"
         for command in ("check", "migrate", "serve"):
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
                 process = self.start("-m", "rtmanager", command, RTMANAGER_POSTGRES_PRIMARY_DSN=dsn)
                 silent.settimeout(20)
                 connection, _ = silent.accept()
@@ -160,6 +162,42 @@ class SignalsTest(unittest.TestCase):
                     lines = 1 if command == "serve" else 0
                     self.assertEqual((process.returncode, said.count("\n")), (128 + number, lines), said)
                     self.assertNotIn("Traceback", said)
+
+    @contextmanager
+    def serving(self, *command: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+        """A command that has come to wait for PostgreSQL, and its log."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            dsn = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/x"
+            process = self.start(*command, RTMANAGER_POSTGRES_PRIMARY_DSN=dsn, **environment)
+            assert process.stderr is not None
+            silent.settimeout(20)
+            with silent.accept()[0]:
+                yield process, process.stderr
+
+    def test_serve_logs_the_signals_that_it_ignores(self) -> None:
+        # The unknown name is logged before anything else, by a thread that must not receive signals.
+        with self.serving("-m", "rtmanager", "serve", RTMANAGER_UNKNOWN="x") as (process, log):
+            said = log.readline()
+            for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
+                process.send_signal(number)
+                said += log.readline()
+            process.send_signal(signal.SIGHUP)
+            said += process.communicate(timeout=20)[1]
+        self.assertEqual((process.returncode, said.count("\n")), (128 + signal.SIGHUP, 5), said)
+        self.assertEqual([said.count(f"SIG{name}") for name in ("USR1", "USR2", "HUP")], [2, 1, 1], said)
+
+    def test_a_signal_that_nohup_ignores_is_ignored(self) -> None:
+        nohup = (
+            "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+            "os.execl(sys.executable, sys.executable, '-m', 'rtmanager', 'serve')"
+        )
+        with self.serving("-c", nohup) as (process, log):
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGUSR1)
+            self.assertIn("SIGUSR1", log.readline())
+            process.terminate()
+            process.communicate(timeout=20)
+        self.assertEqual(process.returncode, 128 + signal.SIGTERM)
 
     def test_while_modules_are_imported(self) -> None:
         for command in ("serve", "check", "migrate"):

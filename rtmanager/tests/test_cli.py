@@ -78,9 +78,9 @@ class CheckOfDockerTest(unittest.TestCase):
 class ResourcesTest(unittest.TestCase):
     """What the system does not allow is one line with the remedy, in place of a traceback."""
 
-    def run_limited(self, command: str) -> tuple[int, str]:
+    def run_limited(self, command: str, kind: int, most: int) -> tuple[int, str]:
         def limit() -> None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (resources.FILES - 1,) * 2)
+            resource.setrlimit(kind, (most, most))
 
         done = subprocess.run(
             [sys.executable, "-m", "rtmanager", command],
@@ -94,10 +94,17 @@ class ResourcesTest(unittest.TestCase):
 
     def test_too_few_open_files(self) -> None:
         for command, lines in (("serve", 1), ("check", 2)):
-            code, said = self.run_limited(command)
+            code, said = self.run_limited(command, resource.RLIMIT_NOFILE, resources.FILES - 1)
             self.assertEqual((code, said.count("\n")), (cli.FAILED, lines), said)
             self.assertIn("this process may have 63 open files, and needs 64", said)
             self.assertIn("ulimit -n", said)
+
+    def test_too_small_a_stack(self) -> None:
+        for command, lines in (("serve", 1), ("check", 2)):
+            code, said = self.run_limited(command, resource.RLIMIT_STACK, 128 << 10)
+            self.assertEqual((code, said.count("\n")), (cli.FAILED, lines), said)
+            self.assertIn("may have a stack of 128 KiB, and needs 256", said)
+            self.assertIn("ulimit -s", said)
 
     def test_too_few_threads(self) -> None:
         start, before = threading.Thread.start, threading.active_count()

@@ -317,7 +317,7 @@ class Remedies(PostgresFoundTestCase):
             self.assert_unfit(f"begins with {first}", "name its own schema first", POSTGRES_PRIMARY_DSN=path)
 
     def test_what_the_environment_changes_is_named(self) -> None:
-        for name, value in {"PGTARGETSESSIONATTRS": "standby", "PGSERVICE": "nowhere", "PGSSLMODE": "require"}.items():
+        for name, value in {"PGTARGETSESSIONATTRS": "standby", "PGSSLMODE": "require"}.items():
             with self.subTest(name), mock.patch.dict(os.environ, {name: value, "PGPASSWORD": "not-this-one"}):
                 self.assert_unfit(f"{name}={value}")
                 self.assertNotIn("not-this-one", self.check()[1])

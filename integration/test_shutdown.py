@@ -27,20 +27,21 @@ def setUpModule() -> None:
 class Signals(RuntimeTestCase):
     def test_a_process_that_is_told_to_end_leaves_its_games_running_and_exits_0(self) -> None:
         """The third is frozen when it is told, and hears of it when it wakes."""
-        with ThreadPoolExecutor(3) as threads:
-            started = [threads.submit(self.start_process) for _ in range(3)]
+        ways = (("TERM",), ("INT",), ("STOP", "TERM", "CONT"), ("USR1", "USR2", "HUP"))
+        with ThreadPoolExecutor(len(ways)) as threads:
+            started = [threads.submit(self.start_process) for _ in ways]
         processes = [each.result() for each in started]
         self.post("start", {"image_ref": self.engine.ref})
-        for process, signals in zip(processes, (("TERM",), ("INT",), ("STOP", "TERM", "CONT")), strict=True):
+        for process, signals in zip(processes, ways, strict=True):
             for signal in signals:
                 process.send(signal)
 
-        self.assertEqual([process.wait(30) for process in processes], [0, 0, 0])
+        self.assertEqual([process.wait(30) for process in processes], [0] * len(ways))
 
         [container] = self.containers()
         self.assertTrue(container["State"]["Running"])
         self.assertEqual(self.record()["status"], "running")
-        for signal in ("SIGTERM", "SIGINT"):
+        for signal in ("SIGTERM", "SIGINT", "SIGHUP"):
             self.assertIn(f'"signal": "{signal}"', self.log.read_text())
 
 

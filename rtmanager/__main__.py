@@ -9,12 +9,20 @@ def _end(number: int, _frame: object) -> None:
     os._exit(128 + number)
 
 
-# Before the imports, which take longest, and not left to the system: it keeps both from the first process of a
+def _ignore(number: int, frame: object) -> None:
+    """Not `SIG_IGN`, which programs that this process starts would inherit."""
+
+
+# Before the imports, which take longest, and not left to the system: it keeps them from the first process of a
 # container. A process that was started with one of them ignored keeps it so.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _end)
-if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-    signal.signal(signal.SIGTERM, _end)
+for ending in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(ending) is signal.SIG_DFL:
+        signal.signal(ending, _end)
+for ignored in (signal.SIGUSR1, signal.SIGUSR2):  # see `cli.IGNORED`
+    if signal.getsignal(ignored) is signal.SIG_DFL:
+        signal.signal(ignored, _ignore)
 
 try:
     from rtmanager.cli import main

@@ -1,8 +1,9 @@
 """The command line: `serve`, `check`, `migrate`.
 
-Exit codes: 0 all went well, 1 a dependency or a check failed, 2 the configuration or the command is wrong. 130 and 143:
-SIGINT or SIGTERM ended the process at once (`__main__.py`), `serve` only before its dependencies have answered. Nobody
-reading what is printed or logged changes none of them; see `standard_streams.py`.
+Exit codes: 0 all went well, 1 a dependency or a check failed, 2 the configuration or the command is wrong. 128 and
+the number of a signal, such as 130 and 143 of SIGINT and SIGTERM: it ended the process at once (`__main__.py`), `serve`
+only before its dependencies have answered. Nobody reading what is printed or logged changes none of them; see
+`standard_streams.py`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ from rtmanager.standard_streams import say, usable_streams
 
 OK, FAILED, MISUSED = 0, 1, 2
 
+#: What ends `serve` in order: a supervisor, a terminal by its keys or its own end, a limit of processor time.
+ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU})
+#: What programs that rotate logs send, and what ends a process that does not expect it.
+IGNORED = frozenset({signal.SIGUSR1, signal.SIGUSR2})
+
 
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
     """Run a command; returns the exit code."""
@@ -43,6 +49,10 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         title = f"rtmanager: the environment has {len(error.faults)} fault(s); see docs/configuration.md"
         say("\n".join([title, *(f"  {fault}" for fault in error.faults)]), sys.stderr)
         return MISUSED
+    if command == "serve":
+        # Before the first thread, the log's. Blocked and waited for, not handled: a handler runs only when the main
+        # thread wakes up, and the kernel may give the signal to another one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING | IGNORED)
     logger = make_logger(level=config.log_level, style=config.log_format, service=config.otel_service_name)
     adopt_libraries(logger)
     for name in unknown_names(environment):
@@ -61,11 +71,12 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
 
 
 def serve(config: Config, logger: logging.Logger) -> int:
-    """Serve until SIGTERM or SIGINT; a second SIGINT, from an impatient terminal, ends the process at once."""
-    # Blocked and waited for, not handled: a handler runs only when the main thread wakes up, and the kernel may
-    # give the signal to another one.
-    signals = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    """Serve until a signal of `ENDING`; a second SIGINT, from an impatient terminal, ends the process at once.
+
+    The signals that it waits for are blocked.
+    """
+    # `nohup` ignores SIGHUP, a shell without job control SIGQUIT; waited for, they would be received all the same.
+    unwanted = {each for each in (signal.SIGHUP, signal.SIGQUIT) if signal.getsignal(each) is signal.SIG_IGN}
     if failpoints.arm(config.failpoints):
         logger.warning("failpoints are armed: this process is meant to fail", extra={"failpoints": config.failpoints})
     runtime = Runtime(config, logger)
@@ -74,7 +85,8 @@ def serve(config: Config, logger: logging.Logger) -> int:
     begun = threading.Event()
 
     def wait_for_signal() -> None:
-        number = signal.sigwait(signals)
+        while (number := signal.sigwait((ENDING | IGNORED) - unwanted)) in IGNORED:
+            logger.info("signal received, and ignored", extra={"signal": signal.Signals(number).name})
         if not begun.is_set():  # nothing works that needs an orderly end, and a start may wait long for a dependency
             logger.info("signal received, the start is given up", extra={"signal": signal.Signals(number).name})
             flush(logger)

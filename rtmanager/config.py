@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rtmanager import values
 from rtmanager.domain.container import Limits
 from rtmanager.domain.errors import RuntimeManagerError
 from rtmanager.domain.messages import Stream
@@ -122,7 +123,7 @@ def _read_all(environment: Mapping[str, str], found: dict[str, Any]) -> list[str
             faults.append(f"{variable.name} is not set: {variable.meaning}")
             continue
         try:
-            found[variable.attribute] = variable.parse(text)
+            found[variable.attribute] = variable.parse(values.encodable(text))
         except Bad as error:
             value = "its value (not shown: it may hold a secret)" if variable.secret else _shown(text)
             faults.append(f"{variable.name}: {value} is not {error}")
@@ -139,7 +140,8 @@ def _shared_streams(found: Mapping[str, Any]) -> list[str]:
     """Two streams in one key would be read and written as one."""
     variables: dict[str, list[str]] = {}
     for stream in Stream:
-        variables.setdefault(found[f"stream_{stream}"], []).append(f"RTMANAGER_REDIS_{stream.name}_STREAM")
+        if name := found.get(f"stream_{stream}"):
+            variables.setdefault(name, []).append(f"RTMANAGER_REDIS_{stream.name}_STREAM")
     return [
         f"{' and '.join(names)}: {name!r} names one stream, but each needs a name of its own"
         for name, names in variables.items()

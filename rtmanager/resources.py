@@ -1,4 +1,4 @@
-"""What the operating system has to allow a process of this service: threads, open files, memory."""
+"""What the operating system has to allow a process of this service: threads and their stacks, open files, memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from rtmanager.domain.errors import RuntimeManagerError
 THREADS = 40
 #: Open files that a process has to be allowed. A service without work has 24.
 FILES = 64
+#: Bytes of stack that a thread has to be allowed. With 64 KiB Python itself ends by SIGSEGV before it runs any code.
+STACK = 256 << 10
 
 _NO_THREAD = "can't start new thread"
 _MORE_THREADS = (
@@ -19,6 +21,7 @@ _MORE_THREADS = (
     "limit of pids"
 )
 _MORE_FILES = "raise the limit of open files, such as `ulimit -n 1024`"
+_MORE_STACK = "raise the limit of stacks, such as `ulimit -s 8192`"
 _MORE_MEMORY = "raise the limit of memory (`ulimit -v`, or the container's), or free some on this host"
 
 
@@ -31,7 +34,11 @@ class NotEnough(RuntimeManagerError):
 
 
 def require(threads: int = THREADS) -> None:
-    """Raise `NotEnough` when so many threads, or `FILES` open files, cannot be had."""
+    """Raise `NotEnough` when so many threads, `STACK` bytes for each, or `FILES` open files cannot be had."""
+    stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    if stack != resource.RLIM_INFINITY and stack < STACK:
+        have, need = stack >> 10, STACK >> 10
+        raise NotEnough(f"a thread of this process may have a stack of {have} KiB, and needs {need}", _MORE_STACK)
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit != resource.RLIM_INFINITY and limit < FILES:
         raise NotEnough(f"this process may have {limit} open files, and needs {FILES}", _MORE_FILES)

@@ -48,6 +48,14 @@ class Bad(Exception):
     """What a value should have been; the caller adds which variable and which value."""
 
 
+def encodable(text: str) -> str:
+    """`text` itself, when every adapter can send it: UTF-8 without a NUL."""
+    # Bytes of the environment that are not UTF-8 arrive as surrogates.
+    if re.search(r"[\x00\ud800-\udfff]", text):
+        raise Bad("text in UTF-8 without a NUL")
+    return text
+
+
 def any_text(text: str) -> str:
     return text
 
@@ -98,7 +106,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
-def _can_be_looked_up(host: str | None) -> bool:
+def can_be_looked_up(host: str | None) -> bool:
     """Whether a name of a host has a form in DNS: no part of it is empty or longer than 63 bytes."""
     try:
         (host or "").encode("idna")
@@ -109,7 +117,7 @@ def _can_be_looked_up(host: str | None) -> bool:
 
 def address(text: str) -> Address:
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:/@]*)):([0-9]{1,5})", text)
-    if not match or int(match[3]) > 65535 or not _can_be_looked_up(match[2]):
+    if not match or int(match[3]) > 65535 or not can_be_looked_up(match[2]):
         raise Bad("an address host:port, or :port for every interface")
     return Address(match[1] or match[2] or "", int(match[3]))
 
@@ -166,7 +174,7 @@ def http_url(text: str) -> str:
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-        good = good and not re.search(r"\s", text) and _can_be_looked_up(parts.hostname)
+        good = good and not re.search(r"\s", text) and can_be_looked_up(parts.hostname)
     except ValueError:
         good = False
     if not good:
@@ -178,7 +186,7 @@ def docker_host(text: str) -> str:
     match = re.fullmatch(r"unix:///.+|tcp://(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+)(?::([0-9]{1,5}))?/?", text)
     if not match or not 0 < int(match[2] or 1) <= 65535:
         raise Bad("a Docker endpoint, unix:///var/run/docker.sock or tcp://host:2375")
-    if not _can_be_looked_up(match[1]):
+    if not can_be_looked_up(match[1]):
         raise Bad("a Docker endpoint whose host name has parts of 1 to 63 characters")
     if match[1] is None and len(os.fsencode(text.removeprefix("unix://"))) > LONGEST_SOCKET_PATH:
         raise Bad(f"a Docker endpoint whose socket has a path of at most {LONGEST_SOCKET_PATH} bytes")

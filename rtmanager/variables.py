@@ -11,6 +11,7 @@ from typing import Any
 
 from rtmanager import failpoints, values
 from rtmanager.adapters.postgres.dsn import postgres_dsn
+from rtmanager.adapters.redis_access import stream_name
 from rtmanager.domain.container import parse_cpus, parse_memory, parse_pids
 from rtmanager.domain.messages import Stream
 from rtmanager.operations.ports import PullPolicy
@@ -425,7 +426,7 @@ VARIABLES: tuple[Variable, ...] = (
         Variable(
             f"RTMANAGER_REDIS_{stream.name}_STREAM",
             f"stream_{stream}",
-            values.any_text,
+            stream_name,
             default,
             f"the stream of {meaning}",
         )

@@ -19,6 +19,7 @@ import redis
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.text import bounded
+from rtmanager.values import Bad
 
 #: Older servers lack what the ingest relies on: XAUTOCLAIM that drops deleted entries.
 OLDEST = (7, 0)
@@ -119,6 +120,13 @@ class RedisAway(Unavailable):
 
 class WritesRefused(RedisAway):
     """Redis answers, and takes no writes for now."""
+
+
+def stream_name(text: str) -> str:
+    """`text` itself, when the service has no key of its own by that name."""
+    if text.startswith(OUTBOX_PREFIX):
+        raise Bad(f"the name of a stream: keys that begin with {OUTBOX_PREFIX} are the service's own")
+    return text
 
 
 @dataclass(frozen=True, slots=True)

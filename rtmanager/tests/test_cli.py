@@ -14,7 +14,9 @@ import sys
 import tempfile
 import threading
 import unittest
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import IO
 from unittest import mock
 
 from rtmanager import cli, resources
@@ -76,9 +78,9 @@ class CheckOfDockerTest(unittest.TestCase):
 class ResourcesTest(unittest.TestCase):
     """What the system does not allow is one line with the remedy, in place of a traceback."""
 
-    def run_limited(self, command: str) -> tuple[int, str]:
+    def run_limited(self, command: str, kind: int, most: int) -> tuple[int, str]:
         def limit() -> None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (resources.FILES - 1,) * 2)
+            resource.setrlimit(kind, (most, most))
 
         done = subprocess.run(
             [sys.executable, "-m", "rtmanager", command],
@@ -92,10 +94,17 @@ class ResourcesTest(unittest.TestCase):
 
     def test_too_few_open_files(self) -> None:
         for command, lines in (("serve", 1), ("check", 2)):
-            code, said = self.run_limited(command)
+            code, said = self.run_limited(command, resource.RLIMIT_NOFILE, resources.FILES - 1)
             self.assertEqual((code, said.count("\n")), (cli.FAILED, lines), said)
             self.assertIn("this process may have 63 open files, and needs 64", said)
             self.assertIn("ulimit -n", said)
+
+    def test_too_small_a_stack(self) -> None:
+        for command, lines in (("serve", 1), ("check", 2)):
+            code, said = self.run_limited(command, resource.RLIMIT_STACK, 128 << 10)
+            self.assertEqual((code, said.count("\n")), (cli.FAILED, lines), said)
+            self.assertIn("may have a stack of 128 KiB, and needs 256", said)
+            self.assertIn("ulimit -s", said)
 
     def test_too_few_threads(self) -> None:
         start, before = threading.Thread.start, threading.active_count()
@@ -131,7 +140,7 @@ class ResourcesTest(unittest.TestCase):
 
 
 class SignalsTest(unittest.TestCase):
-    """SIGINT and SIGTERM end a command at once, without a traceback."""
+    """A signal ends a command at once, without a traceback, or not at all."""
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -150,7 +159,7 @@ class SignalsTest(unittest.TestCase):
         self.addCleanup(silent.close)
         dsn = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/x"
         for command in ("check", "migrate", "serve"):
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
                 process = self.start("-m", "rtmanager", command, RTMANAGER_POSTGRES_PRIMARY_DSN=dsn)
                 silent.settimeout(20)
                 connection, _ = silent.accept()
@@ -160,6 +169,42 @@ class SignalsTest(unittest.TestCase):
                     lines = 1 if command == "serve" else 0
                     self.assertEqual((process.returncode, said.count("\n")), (128 + number, lines), said)
                     self.assertNotIn("Traceback", said)
+
+    @contextmanager
+    def serving(self, *command: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+        """A command that has come to wait for PostgreSQL, and its log."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            dsn = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/x"
+            process = self.start(*command, RTMANAGER_POSTGRES_PRIMARY_DSN=dsn, **environment)
+            assert process.stderr is not None
+            silent.settimeout(20)
+            with silent.accept()[0]:
+                yield process, process.stderr
+
+    def test_serve_logs_the_signals_that_it_ignores(self) -> None:
+        # The unknown name is logged before anything else, by a thread that must not receive signals.
+        with self.serving("-m", "rtmanager", "serve", RTMANAGER_UNKNOWN="x") as (process, log):
+            said = log.readline()
+            for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
+                process.send_signal(number)
+                said += log.readline()
+            process.send_signal(signal.SIGHUP)
+            said += process.communicate(timeout=20)[1]
+        self.assertEqual((process.returncode, said.count("\n")), (128 + signal.SIGHUP, 5), said)
+        self.assertEqual([said.count(f"SIG{name}") for name in ("USR1", "USR2", "HUP")], [2, 1, 1], said)
+
+    def test_a_signal_that_nohup_ignores_is_ignored(self) -> None:
+        nohup = (
+            "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+            "os.execl(sys.executable, sys.executable, '-m', 'rtmanager', 'serve')"
+        )
+        with self.serving("-c", nohup) as (process, log):
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGUSR1)
+            self.assertIn("SIGUSR1", log.readline())
+            process.terminate()
+            process.communicate(timeout=20)
+        self.assertEqual(process.returncode, 128 + signal.SIGTERM)
 
     def test_while_modules_are_imported(self) -> None:
         for command in ("serve", "check", "migrate"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import unittest
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from rtmanager import values
 from rtmanager.adapters.postgres.dsn import described
@@ -21,6 +23,8 @@ REQUIRED = {
     "RTMANAGER_GAME_STATE_ROOT": "/srv/games",
     "RTMANAGER_LOBBY_INTERNAL_BASE_URL": "http://lobby:8095",
 }
+
+_GETADDRINFO = socket.getaddrinfo
 
 #: The defaults of the contract, word for word.
 DEFAULTS = {
@@ -65,6 +69,13 @@ DEFAULTS = {
 
 def config(**changes: str) -> Config:
     return Config.from_environment({**REQUIRED, **{f"RTMANAGER_{k}": v for k, v in changes.items()}})
+
+
+def _numeric_only(host: str | None, port: str | None, *, flags: int = 0) -> object:
+    """As `socket.getaddrinfo`, for what asks no server of names."""
+    if not flags & socket.AI_NUMERICHOST:
+        raise AssertionError(f"{host} was looked up")
+    return _GETADDRINFO(host, port, flags=flags)
 
 
 class ConfigTestCase(unittest.TestCase):
@@ -163,6 +174,21 @@ class FaultsTest(ConfigTestCase):
         environment = {"RTMANAGER_REDIS_START_JOBS_STREAM": "runtime:stop_jobs", "RTMANAGER_LOG_LEVEL": "loud"}
         self.assertIn("runtime:stop_jobs", "\n".join(self.faults(REQUIRED | environment)))
 
+    def test_a_stream_in_a_key_of_the_service_is_a_fault(self) -> None:
+        for stream in Stream:
+            name = f"RTMANAGER_REDIS_{stream.name}_STREAM"
+            (fault,) = self.faults({**REQUIRED, name: "rtmanager:outbox:check:published"})
+            self.assertIn(f"{name}: 'rtmanager:outbox:check:published' is not the name of a stream", fault)
+
+    def test_bytes_that_are_no_text_are_a_fault_of_every_variable(self) -> None:
+        for variable in VARIABLES:
+            for byte in ("\udcff", "\0"):
+                with self.subTest(variable.name, byte=byte):
+                    (fault,) = self.faults({**REQUIRED, variable.name: f"S3cret{byte}x"})
+                    self.assertTrue(fault.startswith(f"{variable.name}: ") and fault.isprintable(), fault)
+                    self.assertTrue(fault.endswith("is not text in UTF-8 without a NUL"), fault)
+                    self.assertNotEqual("S3cret" in fault, variable.secret)
+
     def test_tls_to_docker_needs_a_tcp_address_and_a_key_with_its_certificate(self) -> None:
         tcp = {**REQUIRED, "RTMANAGER_DOCKER_HOST": "tcp://docker:2376"}
         for faulty, words in (
@@ -205,6 +231,59 @@ class SecretsTest(ConfigTestCase):
             with self.subTest(dsn):
                 (fault,) = self.faults({**REQUIRED, "RTMANAGER_POSTGRES_PRIMARY_DSN": dsn})
                 self.assertIn("RTMANAGER_POSTGRES_PRIMARY_DSN", fault)
+                self.assertNotIn("S3cret", fault)
+
+    def test_a_dsn_by_which_no_connection_can_be_made_is_a_fault_with_its_reason(self) -> None:
+        for parameters, told in (
+            ("port=1,2", "could not match 2 port numbers to 1 hosts"),
+            ("port=99999", "a port is not from 1 to 65535"),
+            ("port=" + "9" * 5000, "a port is not from 1 to 65535"),
+            ("sslmode=bogus", 'invalid sslmode value: "bogus"'),
+            ("sslmode='S3cret x'", 'invalid sslmode value: "…"'),
+            ("target_session_attrs=nope", 'invalid target_session_attrs value: "nope"'),
+            ("hostaddr=abc", "a hostaddr is no IP address"),
+            ("hostaddr=127.0.0.1,::1", "could not match 1 host names to 2 hostaddr values"),
+            ("service=foo", 'definition of service "foo" not found'),
+            ("connect_timeout=abc", "connect_timeout is no whole number"),
+            ("keepalives_count=128", "keepalives_count is no whole number up to 127"),
+            ("require_auth=gss,nope", 'invalid require_auth value: "nope"'),
+            ("channel_binding=nope", 'invalid channel_binding value: "nope"'),
+            ("replication=database", "replication is not supported"),
+            ("host=a..b", "a host is no name"),
+            ("host=/" + "a" * 92, "no directory of at most 92 bytes"),
+        ):
+            with self.subTest(parameters), mock.patch("socket.getaddrinfo", wraps=_numeric_only):
+                dsn = f"host=db password=S3cret {parameters}"
+                (fault,) = self.faults({**REQUIRED, "RTMANAGER_POSTGRES_PRIMARY_DSN": dsn})
+                self.assertIn(told, fault)
+                self.assertNotIn("S3cret", fault)
+
+    def test_a_dsn_whose_server_may_be_away_is_no_fault(self) -> None:
+        for dsn in (
+            "host=no.such.invalid",
+            "host=a,b port=1,2 hostaddr=127.0.0.1,::1",
+            "hostaddr=127.0.0.1,127.0.0.2 port=,2",
+            "postgres://u@[::1]/g?sslmode=verify-full&sslrootcert=/nowhere",
+            "postgres:///g?host=/run/postgresql",
+            "dbname=g connect_timeout=0 require_auth=scram-sha-256 channel_binding=require",
+        ):
+            with self.subTest(dsn), mock.patch("socket.getaddrinfo", wraps=_numeric_only):
+                self.assertEqual(config(POSTGRES_PRIMARY_DSN=dsn).postgres_dsn, dsn)
+
+    def test_hosts_of_the_environment_may_be_as_many_as_the_ports(self) -> None:
+        with mock.patch.dict("os.environ", {"PGHOST": "a,b"}):
+            self.assertEqual(config(POSTGRES_PRIMARY_DSN="port=1,2").postgres_dsn, "port=1,2")
+        (fault,) = self.faults({**REQUIRED, "RTMANAGER_POSTGRES_PRIMARY_DSN": "port=1,2"})
+        self.assertIn("could not match 2 port numbers to 1 hosts", fault)
+
+    def test_a_variable_of_libpq_by_which_no_connection_can_be_made_is_named(self) -> None:
+        for name, told in {
+            "PGSERVICE": 'definition of service "no"',
+            "PGSSLMODE": 'invalid sslmode value: "no"',
+        }.items():
+            with self.subTest(name), mock.patch.dict("os.environ", {name: "no", "PGPASSWORD": "S3cret"}):
+                (fault,) = self.faults({**REQUIRED, "RTMANAGER_POSTGRES_PRIMARY_DSN": "host=h"})
+                self.assertRegex(fault, f"{told}.*; .*{name}.* of the environment counts too")
                 self.assertNotIn("S3cret", fault)
 
     def test_a_password_that_libpq_reads_though_it_is_not_escaped_is_no_fault(self) -> None:

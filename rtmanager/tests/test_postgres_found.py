@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 
 from psycopg.conninfo import conninfo_to_dict
 
@@ -77,7 +79,29 @@ class RefusalsTest(unittest.TestCase):
         for code, remedy in refusals.REMEDIES.items():
             self.assertEqual((len(code), remedy.splitlines()), (5, [remedy]))
 
+    def test_a_demand_of_the_dsn_that_the_server_does_not_meet_has_its_remedy(self) -> None:
+        asks_for_a_password = b"R\0\0\0\x08\0\0\0\x03"
+        for demand, remedy in (
+            ("", "asks for a password"),
+            ("password=p require_auth=gss", "require_auth"),
+            ("password=p channel_binding=require", "channel_binding"),
+        ):
+            with self.subTest(demand), socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+                pool.submit(_answer_once, server, asks_for_a_password)
+                where = f"host=127.0.0.1 port={server.getsockname()[1]} user=u dbname=g sslmode=disable"
+                found = refusals.why_refused(f"{where} gssencmode=disable passfile=/nowhere {demand}", 5.0)
+                self.assertIn(remedy, found.remedy)
+
     def test_a_server_that_is_not_there_has_no_code(self) -> None:
         found = refusals.why_refused("host=127.0.0.1 port=1 dbname=g user=u password=p", 2.0)
         self.assertEqual(found.sqlstate, "")
         self.assertIn("is it running", found.remedy)
+
+
+def _answer_once(server: socket.socket, answer: bytes) -> None:
+    server.settimeout(10)
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(1 << 16)
+        connection.sendall(answer)
+        connection.recv(1)  # until the client has ended it

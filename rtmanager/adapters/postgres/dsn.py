@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import unquote
 
 from psycopg import ProgrammingError, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rtmanager.adapters.postgres.session import SETTINGS
-from rtmanager.values import Bad
+from rtmanager.values import LONGEST_SOCKET_PATH, Bad, can_be_looked_up
 
 SCHEMA = "rtmanager"
 
@@ -35,6 +37,19 @@ _NETWORK = {
     "tcp_user_timeout": 15_000,
 }
 
+#: What libpq and psycopg read as a whole number, and the largest that they or Linux take.
+_NUMBERS = {
+    "connect_timeout": (1 << 31) - 1,
+    "keepalives": (1 << 31) - 1,
+    "keepalives_idle": 32_767,
+    "keepalives_interval": 32_767,
+    "keepalives_count": 127,
+    "tcp_user_timeout": (1 << 31) - 1,
+}
+#: A directory of sockets that cannot exist.
+_NOWHERE = "/dev/null"
+_LONGEST_DIRECTORY = LONGEST_SOCKET_PATH - len("/.s.PGSQL.65535")
+
 _EXAMPLE = "postgres://rtmanagerservice:…@host:5432/galaxy?search_path=rtmanager"
 _PAIR = re.compile(r"(?:^|\s)search_path\s*=\s*(?:'(?P<quoted>(?:[^'\\]|\\.)*)'|(?P<bare>[^\s']+))")
 
@@ -52,7 +67,68 @@ def postgres_dsn(text: str) -> str:
         raise Bad(f"a DSN such as {_EXAMPLE} ({told})") from error
     if not re.fullmatch(r"[0-9]*(,[0-9]*)*", str(given.get("port") or "")):
         raise Bad(f"a DSN such as {_EXAMPLE} (the port is no number; is / or ? in the password written as %2F, %3F?)")
+    if told := _wrong_value(given):
+        raise Bad(f"a DSN by which a connection can be made ({told})")
     return text
+
+
+def _wrong_value(given: Mapping[str, Any]) -> str:
+    """Why no connection can be made by these parameters, whatever the server; empty when nothing is known."""
+    hosts, addresses, ports = (str(given.get(name) or "").split(",") for name in ("host", "hostaddr", "port"))
+    if given.get("replication"):
+        return "replication is not supported: such a connection takes no transactions of the service"
+    for name, longest in _NUMBERS.items():
+        text = str(given.get(name) or "0")
+        if not re.fullmatch(r"[+-]?[0-9]{1,10}", text) or abs(int(text)) > longest:
+            return f"{name} is no whole number up to {longest}"
+    if any(port and not (len(port) < 6 and 0 < int(port) < 1 << 16) for port in ports):
+        return "a port is not from 1 to 65535"
+    if not all(map(_is_address, addresses)):
+        return "a hostaddr is no IP address"
+    if given.get("host") and given.get("hostaddr") and len(hosts) != len(addresses):
+        return f"libpq: could not match {len(hosts)} host names to {len(addresses)} hostaddr values"
+    if not all(map(_is_host, hosts)):
+        return f"a host is no name of a host, and no directory of at most {_LONGEST_DIRECTORY} bytes"
+    return _libpq_says(given, len(hosts if given.get("host") else addresses))
+
+
+def _libpq_says(given: Mapping[str, Any], hosts: int) -> str:
+    """What libpq finds wrong with these parameters before it connects."""
+    # In place of the hosts: no name is looked up, and no connection begins.
+    parameters = {**given, "host": ",".join([_NOWHERE] * hosts), "hostaddr": ""}
+    elsewhere = given.get("service") or any(map(os.environ.get, ("PGHOST", "PGHOSTADDR", "PGSERVICE")))
+    if elsewhere and not given.get("host") and not given.get("hostaddr"):
+        parameters["port"] = ""  # it belongs to hosts whose number is not known here
+    attempt = pq.PGconn.connect_start(make_conninfo("", **parameters).encode())
+    try:
+        said = attempt.get_error_message()
+    finally:
+        attempt.finish()
+    lines = [line for line in said.splitlines() if _NOWHERE not in line and not line.startswith("\t")]
+    # A quoted value may be a part of the password: only a plain word is passed on.
+    if not lines:
+        return ""
+    changes = ", ".join(sorted(taken_from_environment(make_conninfo("", **given))))
+    hint = f"; {changes} of the environment counts too" if changes else ""
+    return re.sub(r'"([^"]*)"', _plain, f"libpq: {lines[0]}") + hint
+
+
+def _plain(quoted: re.Match[str]) -> str:
+    return quoted[0] if re.fullmatch(r"[\w.,-]*", quoted[1]) else '"…"'
+
+
+def _is_address(text: str) -> bool:
+    """Whether libpq reads this as a numeric address, or as none."""
+    try:
+        return not text or bool(socket.getaddrinfo(text, None, flags=socket.AI_NUMERICHOST))
+    except (OSError, UnicodeError):
+        return False
+
+
+def _is_host(text: str) -> bool:
+    if text.startswith(("/", "@")):
+        return len(text.encode()) <= _LONGEST_DIRECTORY
+    return can_be_looked_up(text)
 
 
 def to_conninfo(dsn: str, *, statement_timeout_ms: int, connect_timeout_s: int = 5) -> str:

@@ -51,6 +51,15 @@ ITS_WORDS = "its words say why; the server's log has more"
 _NO_TLS = f"the server does not offer TLS: set ssl = on there, or another sslmode in {DSN}"
 _BAD_TLS = f"TLS was offered and failed: are sslrootcert, sslcert, sslkey and sslmode of {DSN} right, and is the \
 server's certificate valid for that host?"
+#: What libpq itself has against an answer of the server, by its words.
+_DEMANDS = {
+    "authentication method requirement|channel binding": f"the server does not authenticate as require_auth and \
+channel_binding of {DSN} demand: change these, or the method in its pg_hba.conf (channel binding needs TLS and scram)",
+    "no password supplied": f"the server asks for a password: add it to {DSN}",
+    "GSSAPI encryption required": f"no connection by GSSAPI can be made: set another gssencmode in {DSN}",
+    "session is (?:not )?read-only|server is (?:not )?in hot standby": f"is target_session_attrs of {DSN} right? The \
+service writes: it needs a primary",
+}
 
 _ERROR = re.compile(r'^B\s+\d+\s+ErrorResponse\s.*? C "([0-9A-Z]{5})"', re.MULTILINE)
 
@@ -65,10 +74,11 @@ class Refusal:
 
 def why_refused(conninfo: str, limit_s: float) -> Refusal:
     """Try once more to connect, at most for about `limit_s` seconds in all, and say how that ended."""
-    trace = ""
+    trace = words = ""
     until = monotonic() + limit_s
     for attempt in conninfo_attempts(conninfo_to_dict(conninfo)):
-        trace = _traced(make_conninfo("", **attempt).encode(), until) or trace
+        traced, words = _traced(make_conninfo("", **attempt).encode(), until)
+        trace = traced or trace
     codes = _ERROR.findall(trace)
     if codes:
         return Refusal(codes[-1], remedy_for(codes[-1]))
@@ -76,6 +86,9 @@ def why_refused(conninfo: str, limit_s: float) -> Refusal:
         return Refusal("", _NO_TLS)
     if "StartupMessage" not in trace and re.search(r"SSLResponse\s+S", trace):
         return Refusal("", _BAD_TLS)
+    for pattern, remedy in _DEMANDS.items():
+        if re.search(pattern, words):
+            return Refusal("", remedy)
     return Refusal("", IS_IT_RUNNING if traces() else f"{IS_IT_RUNNING[:-1]}, and role, password and database?")
 
 
@@ -89,8 +102,11 @@ def traces() -> bool:
     return pq.version() >= _TRACES_FROM
 
 
-def _traced(conninfo: bytes, until: float) -> str:
-    """What was said, a line a message. It may hold a password: it is kept in memory, and only codes are passed on."""
+def _traced(conninfo: bytes, until: float) -> tuple[str, str]:
+    """What was said, a line a message, and libpq's words about it.
+
+    It may hold a password: it is kept in memory, and only codes are passed on.
+    """
     connection = pq.PGconn.connect_start(conninfo)
     file = os.memfd_create("rtmanager-libpq-trace")
     try:
@@ -104,7 +120,8 @@ def _traced(conninfo: bytes, until: float) -> str:
             reading = wants == pq.PollingStatus.READING
             select.select(lines if reading else [], [] if reading else lines, [], left)
         connection.untrace()  # writes what is left of it
+        words = connection.get_error_message()
         connection.finish()
-        return os.pread(file, 1 << 20, 0).decode(errors="replace")
+        return os.pread(file, 1 << 20, 0).decode(errors="replace"), words
     finally:
         os.close(file)

@@ -152,6 +152,12 @@ class Rules(unittest.TestCase):
             for status in (400, 401, 403, 404, 405, 409, 410, 413, 418, 422, 500, 501, 505, 599):
                 self.assertIs(meaning(call, refusal(status, "some words"))[0], Meaning.FINAL, (call, status))
 
+    def test_what_is_wrong_with_the_request_itself_is_final_whoever_says_so(self) -> None:
+        for status in (401, 403, 407, 413, 414, 431):
+            for call in CALLS:
+                error = refusal(status, None)
+                self.assertIs(meaning(call, error)[0], Meaning.FINAL, (call, status))
+
     def test_a_registry_never_speaks_for_the_daemon(self) -> None:
         for status in (429, 500, 502, 503, 504):
             for text in ("shutting down", "no space left on device", "i/o timeout", "too many open files", ""):

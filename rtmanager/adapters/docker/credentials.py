@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from rtmanager.domain.game import shown
 from rtmanager.domain.image_ref import DEFAULT_REGISTRY
+from rtmanager.domain.text import bounded
 
 #: Under which key the CLI keeps the credentials of the default registry.
 DEFAULT_REGISTRY_KEY = "https://index.docker.io/v1/"
@@ -34,6 +35,9 @@ DEFAULT_REGISTRY_KEY = "https://index.docker.io/v1/"
 MAX_CONFIG_BYTES = 1 << 20
 #: A helper's answer with more bytes is not read.
 MAX_ANSWER_BYTES = 1 << 18
+#: Credentials that make a longer header are not used. Docker reads 1 MiB of all headers and breaks off beyond that; the
+#: header may have an entry of the file and a helper's answer in it.
+MAX_HEADER_BYTES = 1 << 16
 #: Seconds between two looks at whether a helper has ended or is wanted no more.
 LOOK_AGAIN_S = 0.05
 #: Seconds for what a helper wrote to arrive when it has ended and one of its children keeps its output open.
@@ -106,7 +110,7 @@ class DockerConfig:
                 entry = {**entry, **ask_helper(helper, key, limit_s, unwanted)}
             except HelperFailed as error:
                 note = str(error)
-        return Credentials(_header(entry), note)
+        return Credentials(_header(entry), bounded(note))
 
     def _warn(self, path: Path, problems: list[str]) -> None:
         """Once for each problem, not for each pull."""
@@ -203,6 +207,9 @@ def _read_entry(key: str, entry: object, config: _Config) -> dict[str, str] | No
             config.problems.append(f"auths of {shown(key)}: auth is not user:password in base64")
             return {}
         found["username"], found["password"] = pair
+    if len(_header(found)) > MAX_HEADER_BYTES:
+        config.problems.append(f"auths of {shown(key)} is too large, {MAX_HEADER_BYTES} bytes at most in base64")
+        return {}
     return found
 
 
@@ -291,9 +298,14 @@ def ask_helper(helper: str, key: str, limit_s: float, unwanted: Callable[[], boo
     user, secret = (_member(answer, name) or "" for name in ("username", "secret"))
     if not isinstance(user, str) or not isinstance(secret, str):
         raise HelperFailed(f"the credential helper {program} answered with something that is no text")
+    known = {"username": user, "password": secret, "identitytoken": "", "serveraddress": key}
     if user == _TOKEN_USER:
-        return {"username": "", "password": "", "identitytoken": secret, "serveraddress": key}
-    return {"username": user, "password": secret, "identitytoken": "", "serveraddress": key}
+        known = {"username": "", "password": "", "identitytoken": secret, "serveraddress": key}
+    if len(_header(known)) > MAX_HEADER_BYTES:
+        raise HelperFailed(
+            f"the credentials that {program} answered with are too large, {MAX_HEADER_BYTES} bytes at most in base64"
+        )
+    return known
 
 
 def _run(program: str, key: str, limit_s: float, unwanted: Callable[[], bool]) -> tuple[bytes, int]:

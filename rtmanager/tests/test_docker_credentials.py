@@ -37,6 +37,7 @@ HELPERS = {
     "token": 'echo "{\\"Username\\":\\"<token>\\",\\"Secret\\":\\"t\\"}"',
     "lower": 'echo "{\\"username\\":\\"hu\\",\\"secret\\":\\"hs\\"}"',
     "deaf": 'exec 0<&-; echo "{\\"Username\\":\\"hu\\",\\"Secret\\":\\"hs\\"}"',
+    "number": 'echo "{\\"n\\":$(head -c 5000 /dev/zero | tr "\\\\0" 9),\\"Username\\":\\"hu\\",\\"Secret\\":\\"hs\\"}"',
     "talks-on": 'echo "{\\"Username\\":\\"hu\\",\\"Secret\\":\\"hs\\"} and more"',
     "not-found": 'echo "credentials not found in native keychain"; exit 1',
     "fails": 'echo "oh dear"; exit 1',
@@ -56,6 +57,7 @@ ANSWERS: dict[str, tuple[dict[str, str], bool]] = {
     "token": ({"identitytoken": "t"}, True),
     "lower": (FOUND, True),
     "deaf": (FOUND, True),
+    "number": (FOUND, True),
     "talks-on": (FOUND, True),
     "not-found": ({}, True),
     "object": ({}, True),
@@ -100,6 +102,7 @@ FILES: tuple[tuple[object, dict[str, str], bool], ...] = (
     ({"auths": {REGISTRY: None}}, {}, False),
     ({"auths": {REGISTRY: 5}}, {}, True),
     ({"auths": {REGISTRY: LOGIN, "other.test": 5}}, BOTH, True),
+    (b'{"n": ' + b"9" * 5000 + b', "auths": {"registry.test:5000": {"username": "u", "password": "p"}}}', BOTH, False),
     ({"auths": {REGISTRY: {"identitytoken": "x" * 40_000}}}, {"identitytoken": "x" * 40_000}, False),
     ({"auths": {REGISTRY: {"identitytoken": "x" * 900_000}}}, {}, True),
     ({"auths": {REGISTRY: {**LOGIN, "email": "x" * 900_000}}}, {}, True),
@@ -200,6 +203,21 @@ class FileTest(CredentialsTestCase):
         self.write({"auths": {REGISTRY: {"registrytoken": "x" * 900_000}}})
         with self.assertLogs(LOGGER, "WARNING"):
             self.assertRegex(self.note(), f"{self.file}: auths of '{REGISTRY}' is too large, 65536 bytes at most")
+
+    def test_a_note_is_one_line_in_words(self) -> None:
+        logging.disable(logging.CRITICAL)
+        self.addCleanup(logging.disable, logging.NOTSET)
+        nested = {"credsStore": "a\nb\x1b[2J\u202e"}, b"[" * 100_000
+        for content in nested:
+            with self.subTest(str(content)[:50]):
+                self.write(content)
+                self.assertTrue(self.note().isprintable(), self.note())
+                self.assertNotIn("RecursionError", self.note())
+        broken = self.home / "a\nb\x1b[2J"
+        broken.mkdir()
+        (broken / "config.json").write_text("{")
+        with mock.patch.dict(os.environ, {"DOCKER_CONFIG": str(broken)}):
+            self.assertTrue(self.note().isprintable(), self.note())
 
     def test_a_problem_is_reported_once_and_a_file_that_is_mended_is_read(self) -> None:
         self.write(b"{")

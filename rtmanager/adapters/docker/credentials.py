@@ -50,6 +50,9 @@ _TOKEN_USER = "<token>"
 #: Never handed on to a helper: our own settings hold secrets.
 _OWN_SETTINGS = "RTMANAGER_"
 
+#: Numbers mean nothing here, and Python refuses to read an integer of thousands of digits.
+_DECODER = json.JSONDecoder(parse_int=float)
+
 #: The parts of the header, by the field of an entry in the file.
 _FIELDS = {
     "username": "username",
@@ -134,7 +137,7 @@ def read_config(path: Path) -> _Config:
         if not content.strip():
             return config
         # As the CLI: the first JSON value counts, and what stands behind it does not.
-        document, _ = json.JSONDecoder().raw_decode(content.decode("utf-8", "replace").lstrip(" \t\r\n"))
+        document, _ = _DECODER.raw_decode(content.decode("utf-8", "replace").lstrip(" \t\r\n"))
     except FileNotFoundError:
         return config
     except OSError as error:
@@ -164,7 +167,7 @@ def _without_content(error: Exception) -> str:
     """What is wrong with the JSON, without a word of it."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg}, line {error.lineno} column {error.colno}"
-    return type(error).__name__
+    return "it is nested too deeply" if isinstance(error, RecursionError) else "it cannot be read"
 
 
 def _read_document(document: object, config: _Config) -> None:
@@ -288,7 +291,7 @@ def ask_helper(helper: str, key: str, limit_s: float, unwanted: Callable[[], boo
         words = shown(said, 200) if said and "secret" not in said.lower() else "nothing that could be shown"
         raise HelperFailed(f"the credential helper {program} failed with exit code {code} and said {words}")
     try:
-        answer, _ = json.JSONDecoder().raw_decode(said)
+        answer, _ = _DECODER.raw_decode(said)
     except (ValueError, RecursionError):
         raise HelperFailed(f"the credential helper {program} did not answer with JSON") from None
     if answer is None:

@@ -99,9 +99,10 @@ def launch_refused(name: str, step: str, error: APIError) -> str:
 
 def name_of_nobody(name: str, seconds: float, error: APIError) -> str:
     """The message of a name that Docker calls taken for `seconds` though it shows no container of this name."""
+    said = words(error).rstrip(".")
     return (
-        f"container {name}: Docker refused to create it for {seconds:g} s: {words(error)}; but no container has this "
-        "name: if a later try fails, too, restart dockerd (without live-restore that stops all containers)"
+        f"container {name}: Docker refused to create it for {seconds:g} s: {said}; but no container has this name: if "
+        "a later try fails, too, restart dockerd (without live-restore that stops all containers)"
     )
 
 

@@ -15,6 +15,8 @@ from json.encoder import encode_basestring as _escaped
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from rtmanager.domain.text import BIDI_CONTROLS
+
 ExceptionInfo: TypeAlias = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 #: Items of a container that are shown, all levels together, and the levels.
@@ -31,9 +33,9 @@ MOST_FRAMES = 30
 _MOST_BITS = 64
 
 #: What ends a line somewhere, steers a terminal, or has no form in UTF-8, and stands in JSON as it is.
-_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNSAFE = re.compile(f"[\x7f-\x9f\u2028\u2029\ud800-\udfff{BIDI_CONTROLS}]")
 #: The same in a text, where nothing is escaped.
-_UNSAFE_IN_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNSAFE_IN_TEXT = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{BIDI_CONTROLS}]")
 _SURROGATES = range(0xD800, 0xE000)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import redis
 
+from rtmanager.adapters.certificates import UNSIGNED, own_unfit, server_unfit
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.text import bounded
@@ -311,6 +312,9 @@ def _encrypted(host: str, port: int, tls: Tls, limit_s: float) -> tuple[str, str
     try:
         context = tls.context()
     except OSError as error:
+        if unfit := own_unfit(error):
+            what, remedy = unfit
+            return f"the certificate of {_CERT} {what}", remedy
         return (
             f"the files for TLS cannot be used: {error}",
             f"{_CA}, {_CERT} and {_KEY} are files in PEM that fit each other",
@@ -326,7 +330,7 @@ def _encrypted(host: str, port: int, tls: Tls, limit_s: float) -> tuple[str, str
                 stranger = _stranger(said)
                 return (stranger, _WRONG_SERVER) if stranger else None
     except ssl.SSLCertVerificationError as error:
-        return f"its certificate is not accepted: {error.verify_message}", _certificate_remedy(error.verify_code)
+        return f"its certificate is not accepted: {error.verify_message}", _certificate_remedy(error)
     except OSError as error:
         said = _said(host, port, _REQUEST, limit_s)
         if said.startswith((b"+", b"-")):
@@ -341,13 +345,16 @@ def _encrypted(host: str, port: int, tls: Tls, limit_s: float) -> tuple[str, str
     )
 
 
-def _certificate_remedy(verify_code: int) -> str:
+def _certificate_remedy(error: ssl.SSLCertVerificationError) -> str:
     """By OpenSSL's X509_V_ERR_…"""
-    if verify_code in (9, 10):
-        return "renew the certificate of Redis, or set the clock right"
-    if verify_code in (62, 64):
+    if error.verify_code in (9, 10):
+        return "renew the certificate of Redis, or its authority's, or set the clock right"
+    if error.verify_code in (62, 64):
         return f"use a host in {_ADDRESS} that the certificate is made for (subjectAltName), or have one made for this"
-    return f"name the authority that signed it in {_CA}"
+    if unfit := server_unfit(error):
+        what, remedy = unfit
+        return f"the certificate of Redis {what}: {remedy}"
+    return f"name the authority that signed it in {_CA}" if error.verify_code in UNSIGNED else "renew it"
 
 
 class _Unreachable(Exception):

@@ -9,7 +9,9 @@ LONGEST = 1000
 
 #: How a text ends that was cut: cutting it again would say the length of the cut one.
 _CUT = re.compile(r"… \([0-9]+ characters\)$")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+#: Characters, for a set of a regular expression, that turn round how a terminal or a page shows what follows them.
+BIDI_CONTROLS = "\u202a-\u202e\u2066-\u2069"
+_UNPRINTABLE = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029{BIDI_CONTROLS}]")
 
 
 def bounded(text: str, longest: int = LONGEST) -> str:

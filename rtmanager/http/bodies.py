@@ -97,7 +97,12 @@ def read_query(query: str, names: Collection[str]) -> dict[str, str]:
 
 def _read_json(body: bytes, names: Collection[str]) -> Any:
     try:
-        return json.loads(body.decode(), object_pairs_hook=_object_without_duplicates, parse_constant=_refuse_constant)
+        return json.loads(
+            body.decode(),
+            object_pairs_hook=_object_without_duplicates,
+            parse_constant=_refuse_constant,
+            parse_int=float,  # no field is a number, and Python refuses an integer of thousands of digits
+        )
     except Refused:
         raise
     except UnicodeDecodeError as error:

@@ -173,10 +173,12 @@ def _run(progress: Progress, tools: Tools, spec: ContainerSpec) -> str:
     def confirm() -> None:
         tools.confirm(progress.operation)
 
+    last = ""
     for _ in range(NAME_TRIES):
         try:
             return tools.runtime.launch(spec, confirm)
-        except NameTaken:
+        except NameTaken as error:
+            last = str(error)
             confirm()
             taken = _settle_name(tools, spec)
             if taken is not None:
@@ -190,7 +192,8 @@ def _run(progress: Progress, tools: Tools, spec: ContainerSpec) -> str:
                 raise
             raise OperationFailed(ErrorCode.CONTAINER_START_FAILED, str(error)) from error
     raise OperationFailed(
-        ErrorCode.CONTAINER_START_FAILED, f"the name {spec.name} stays taken; see docker inspect {spec.name}"
+        ErrorCode.CONTAINER_START_FAILED,
+        f"the name {spec.name} stays taken, by one container after another; see docker events: {last}",
     )
 
 

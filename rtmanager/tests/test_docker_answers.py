@@ -152,6 +152,12 @@ class Rules(unittest.TestCase):
             for status in (400, 401, 403, 404, 405, 409, 410, 413, 418, 422, 500, 501, 505, 599):
                 self.assertIs(meaning(call, refusal(status, "some words"))[0], Meaning.FINAL, (call, status))
 
+    def test_what_is_wrong_with_the_request_itself_is_final_whoever_says_so(self) -> None:
+        for status in (401, 403, 407, 413, 414, 431):
+            for call in CALLS:
+                error = refusal(status, None)
+                self.assertIs(meaning(call, error)[0], Meaning.FINAL, (call, status))
+
     def test_a_registry_never_speaks_for_the_daemon(self) -> None:
         for status in (429, 500, 502, 503, 504):
             for text in ("shutting down", "no space left on device", "i/o timeout", "too many open files", ""):
@@ -168,10 +174,10 @@ class Rules(unittest.TestCase):
                 self.assertEqual(meaning(call, refusal(500, text)), (Meaning.FINAL, ""), text)
 
     def test_words_are_bounded_and_on_one_line(self) -> None:
-        for text in ("x" * 300_000, "a\nb\0c\u2028" * 100_000, "\udcff" * 5000, "<html>" * 99_999):
+        for text in ("x" * 300_000, "a\nb\0c\u2028\u202e\u2066" * 100_000, "\udcff" * 5000, "<html>" * 99_999):
             found = words(refusal(500, text))
             self.assertLess(len(found), LONGEST + 40)
-            self.assertNotRegex(found, "[\0\n\u2028\ud800-\udfff]")
+            self.assertNotRegex(found, "[\0\n\u2028\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
         self.assertEqual(words(refusal(403, None)), "403")
 
 

@@ -37,6 +37,7 @@ HELPERS = {
     "token": 'echo "{\\"Username\\":\\"<token>\\",\\"Secret\\":\\"t\\"}"',
     "lower": 'echo "{\\"username\\":\\"hu\\",\\"secret\\":\\"hs\\"}"',
     "deaf": 'exec 0<&-; echo "{\\"Username\\":\\"hu\\",\\"Secret\\":\\"hs\\"}"',
+    "number": 'echo "{\\"n\\":$(head -c 5000 /dev/zero | tr "\\\\0" 9),\\"Username\\":\\"hu\\",\\"Secret\\":\\"hs\\"}"',
     "talks-on": 'echo "{\\"Username\\":\\"hu\\",\\"Secret\\":\\"hs\\"} and more"',
     "not-found": 'echo "credentials not found in native keychain"; exit 1',
     "fails": 'echo "oh dear"; exit 1',
@@ -47,6 +48,7 @@ HELPERS = {
     "list": 'echo "[1]"',
     "types": 'echo "{\\"Username\\":5}"',
     "too-much": "head -c 400000 /dev/zero | tr '\\0' x",
+    "too-large": 'echo "{\\"Username\\":\\"<token>\\",\\"Secret\\":\\"$(head -c 60000 /dev/zero | tr "\\\\0" x)\\"}"',
 }
 FOUND = {"username": "hu", "password": "hs"}
 #: What each answers for a registry, and whether it counts as an answer; if not, the file's entry is used.
@@ -55,6 +57,7 @@ ANSWERS: dict[str, tuple[dict[str, str], bool]] = {
     "token": ({"identitytoken": "t"}, True),
     "lower": (FOUND, True),
     "deaf": (FOUND, True),
+    "number": (FOUND, True),
     "talks-on": (FOUND, True),
     "not-found": ({}, True),
     "object": ({}, True),
@@ -65,6 +68,7 @@ ANSWERS: dict[str, tuple[dict[str, str], bool]] = {
     "list": ({}, False),
     "types": ({}, False),
     "too-much": ({}, False),
+    "too-large": ({}, False),
     "not-installed": ({}, False),
     "not-executable": ({}, False),
     "nul\0": ({}, False),
@@ -98,6 +102,13 @@ FILES: tuple[tuple[object, dict[str, str], bool], ...] = (
     ({"auths": {REGISTRY: None}}, {}, False),
     ({"auths": {REGISTRY: 5}}, {}, True),
     ({"auths": {REGISTRY: LOGIN, "other.test": 5}}, BOTH, True),
+    (b'{"n": ' + b"9" * 5000 + b', "auths": {"registry.test:5000": {"username": "u", "password": "p"}}}', BOTH, False),
+    ({"auths": {REGISTRY: {"identitytoken": "x" * 40_000}}}, {"identitytoken": "x" * 40_000}, False),
+    ({"auths": {REGISTRY: {"identitytoken": "x" * 900_000}}}, {}, True),
+    ({"auths": {REGISTRY: {**LOGIN, "email": "x" * 900_000}}}, {}, True),
+    ({"auths": {f"{REGISTRY}/{'x' * 900_000}": LOGIN}}, {}, True),
+    ({"auths": {REGISTRY: {"auth": encoded("u:" + "x" * 600_000)}}}, {}, True),
+    ({"auths": {REGISTRY: LOGIN, "other.test": {"identitytoken": "x" * 900_000}}}, BOTH, True),
     ({"auths": None, "credHelpers": None, "credsStore": None}, {}, False),
     ({"auths": []}, {}, True),
     ({"credHelpers": 5, "credsStore": [], "auths": {REGISTRY: LOGIN}}, BOTH, True),
@@ -187,6 +198,26 @@ class FileTest(CredentialsTestCase):
                 self.assertIn(words, self.note())
             self.file.rmdir() if words == "directory" else self.file.unlink()
         self.assertEqual((self.header(), self.note()), ({}, ""))
+
+    def test_an_entry_that_is_too_large_is_named_with_its_file(self) -> None:
+        self.write({"auths": {REGISTRY: {"registrytoken": "x" * 900_000}}})
+        with self.assertLogs(LOGGER, "WARNING"):
+            self.assertRegex(self.note(), f"{self.file}: auths of '{REGISTRY}' is too large, 65536 bytes at most")
+
+    def test_a_note_is_one_line_in_words(self) -> None:
+        logging.disable(logging.CRITICAL)
+        self.addCleanup(logging.disable, logging.NOTSET)
+        nested = {"credsStore": "a\nb\x1b[2J\u202e"}, b"[" * 100_000
+        for content in nested:
+            with self.subTest(str(content)[:50]):
+                self.write(content)
+                self.assertTrue(self.note().isprintable(), self.note())
+                self.assertNotIn("RecursionError", self.note())
+        broken = self.home / "a\nb\x1b[2J"
+        broken.mkdir()
+        (broken / "config.json").write_text("{")
+        with mock.patch.dict(os.environ, {"DOCKER_CONFIG": str(broken)}):
+            self.assertTrue(self.note().isprintable(), self.note())
 
     def test_a_problem_is_reported_once_and_a_file_that_is_mended_is_read(self) -> None:
         self.write(b"{")

@@ -314,6 +314,7 @@ class LogTailTest(unittest.TestCase):
 
     def test_what_the_store_could_not_take_is_replaced(self) -> None:
         self.assertEqual(self.tail(frame(b"a\0b\xff\xed\xa0\x80c")).translate({0xFFFD: "?"}), "a?b????c")
+        self.assertEqual(self.tail(frame("a\u202eb\u2066".encode())).translate({0xFFFD: "?"}), "a?b?")
 
     def test_no_log_is_empty(self) -> None:
         self.assertEqual(self.tail(b""), "")

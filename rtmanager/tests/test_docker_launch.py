@@ -6,8 +6,9 @@ import time
 import unittest
 from functools import partial
 from typing import Any
+from unittest import mock
 
-from rtmanager.adapters.docker import Deadlines, DockerRuntime
+from rtmanager.adapters.docker import Deadlines, DockerRuntime, runtime
 from rtmanager.adapters.docker.hardening import create_request
 from rtmanager.domain.container import ContainerSpec, Limits
 from rtmanager.domain.errors import Unavailable
@@ -121,6 +122,17 @@ class LaunchTest(DockerAnswersTest):
         taken = partial(Exchange.refuse, status=409, message="name is already in use")
         self.then(CREATE, taken, taken, partial(Exchange.reply, status=201, body={"Id": "c1"}))
         self.assertEqual(self.runtime.launch(SPEC), "c1")
+
+    def test_a_name_that_nobody_ever_gives_back_ends_the_launch(self) -> None:
+        self.refuse(CREATE, 409, 'The container name "/galaxy-game-g1" is already in use by container "p1"')
+        began = time.monotonic()
+        with (
+            mock.patch.object(runtime, "PHANTOM_NAME_S", 2.0),
+            self.assertRaisesRegex(LaunchFailed, r"2 s: .*container \"p1\".*no container has this name: .* dockerd"),
+        ):
+            self.runtime.launch(SPEC)
+        self.assertLess(time.monotonic() - began, AT_ONCE_S)
+        self.assertLess(self.daemon.count(CREATE), 10)
 
     def test_a_name_that_somebody_has_is_taken_at_once(self) -> None:
         self.refuse(CREATE, 409, "name is already in use")

@@ -18,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 from rtmanager.adapters.docker import Deadlines, DockerRuntime
+from rtmanager.adapters.docker.credentials import DockerConfig, HelperHangs
 from rtmanager.adapters.docker.pulling import Progress
 from rtmanager.domain.errors import TemporaryAnswer, Unavailable
 from rtmanager.operations.ports import ImageUnavailable, PullPolicy
@@ -123,6 +124,27 @@ class PullTest(unittest.TestCase):
             self.assertEqual(together.highest, 1)
             for words in said:
                 self.assertIn(outcome, words)
+
+    def test_an_error_that_is_null_or_empty_is_none(self) -> None:
+        empty: list[dict[str, Any]] = [
+            {"error": None},
+            {"error": ""},
+            {"error": "", "errorDetail": None, "status": "x"},
+        ]
+        progress = Progress(now=0)
+        for line in empty:
+            progress.read(line, now=1)
+        for line in ({"error": "why"}, {"errorDetail": {"message": "why"}}, {"error": "", "errorDetail": "why"}):
+            with self.assertRaisesRegex(ImageUnavailable, "^why$"):
+                progress.read(line, now=1)
+        with self.assertRaisesRegex(ImageUnavailable, "^{'code': 5}$"):
+            progress.read({"errorDetail": {"code": 5}}, now=1)
+
+    def test_a_helper_that_hangs_is_named_on_one_line(self) -> None:
+        hangs = mock.patch.object(DockerConfig, "credentials", side_effect=HelperHangs("a\nb\x1b[2J had not answered"))
+        with hangs, self.assertRaisesRegex(ImageUnavailable, r"a b \[2J had not answered") as caught:
+            self.ensure()
+        self.assertTrue(str(caught.exception).isprintable())
 
     def test_two_images_are_pulled_at_the_same_time(self) -> None:
         together = threading.Barrier(2, timeout=5)
@@ -238,7 +260,7 @@ class PullTest(unittest.TestCase):
             (b"<html>oh dear</html>\n", "no JSON: '<html>"),
             (b'{"error": "' + b"x" * 300_000 + b'"}\n', r"characters\)"),
             (b'{"errorDetail": 5, "error": "oh dear"}', "oh dear"),
-            (b'{"error": null}\n', "None"),
+            (b'{"error": null}\n', "was pulled, yet Docker does not have it"),
             (b"[" * 50_000, "no JSON"),
             (b"x" * (3 << 20), "a line that is too long"),
         ):

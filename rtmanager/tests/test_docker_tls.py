@@ -17,9 +17,10 @@ from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.domain.errors import IN_MESSAGE, Unavailable
 from rtmanager.operations.ports import PullPolicy
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon, Feed, until
-from rtmanager.tests.tls_front import Authority, TlsFront, openssl
+from rtmanager.tests.tls_front import SHORT_KEY, Authority, TlsFront, openssl
 
 REF = "registry.test:5000/game:1"
+PAIR = ("certificate", "key")
 
 
 @unittest.skipUnless(shutil.which("openssl"), "needs openssl to make certificates")
@@ -176,6 +177,25 @@ class TlsTest(unittest.TestCase):
             with self.subTest(words), self.assertRaisesRegex(Unavailable, words) as caught:
                 self.runtime(tls, port).ping()
             self.assertEqual(caught.exception.remedy, IN_MESSAGE, "check would print another one")
+
+    def test_a_certificate_of_the_right_ca_that_does_not_do_is_said_to_be_so(self) -> None:
+        no_ca = Authority(self.home, "no-ca", "basicConstraints=critical,CA:FALSE")
+        weak = self.ours.sign("short", new_key=SHORT_KEY)
+        sha1 = self.ours.sign("sha1", digest="-sha1")
+        client_only = self.ours.sign("client-only", extensions="extendedKeyUsage=clientAuth")
+        critical = self.ours.sign("critical", extensions="1.2.3.4=critical,ASN1:NULL")
+        for words, server, changes in (
+            ("is not for a TLS server; renew it with extendedKeyUsage serverAuth", client_only, {}),
+            ("has a key that is too short; renew it with an RSA key of at least 2048 bits", weak, {}),
+            (r"signature that is too weak \(SHA-1, MD5\); renew it signed with SHA-256", sha1, {}),
+            ("is signed by what is no CA; renew the CA", no_ca.sign("server"), {"ca": no_ca.certificate}),
+            ("is not accepted: unhandled critical extension; renew it", critical, {}),
+            ("TLS_CERT='.*short.pem' has a key that is too short", self.server, dict(zip(PAIR, weak, strict=True))),
+            ("TLS_CERT='.*sha1.pem' has a signature", self.server, dict(zip(PAIR, sha1, strict=True))),
+        ):
+            with self.subTest(words), self.assertRaisesRegex(Unavailable, words) as caught:
+                self.runtime(self.files(**changes), self.serve(server).port).ping()
+            self.assertNotIn("not signed by the CA", str(caught.exception))
 
     def test_tls_to_a_port_in_plain_and_the_other_way_round(self) -> None:
         plain = _Plain(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")

@@ -227,18 +227,19 @@ class HostileTest(LogsTestCase):
             "\udcff",
             "\u2028\u2029\x85\x0b\x0c\x1c",
             "\x1b[2J\x9b2J\x7f",
+            "txt\u202eexe.\u2066\u2069",
             "é✓🙂",
         )
         for text in texts:
             self.logger.info(text, extra={"field": text, text: 1})
         raw = written(self.logger, self.stream)
         self.assertEqual(len(raw.splitlines()), len(texts))
-        self.assertNotRegex(raw, "[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+        self.assertNotRegex(raw, "[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
         found = self.lines()
         self.assertEqual([line["field"] for line in found], [line["message"] for line in found])
         self.assertEqual(found[0]["field"], "a\x00b")
         self.assertEqual(found[1]["field"], "lone \ufffd surrogate")
-        self.assertEqual(found[5]["field"], "é✓🙂")
+        self.assertEqual(found[6]["field"], "é✓🙂")
 
     def test_every_part_is_cut_and_says_how_long_it_was(self) -> None:
         for character in ("a", "\x00", '"', "🙂", "\u2028", "\ud800"):

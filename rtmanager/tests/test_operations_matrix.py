@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import cast
+from unittest import mock
 
 from rtmanager.domain.container import ContainerSpec, ContainerState
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import Status
+from rtmanager.operations.ports import NameTaken
 from rtmanager.testing import FakeImage
 from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, request, view
 from rtmanager.tests.operating import World, WorldTestCase, job_request
@@ -205,6 +207,11 @@ class StartTest(WorldTestCase):
 
 class StartFailureTest(WorldTestCase):
     """Whatever keeps a start from happening is one answer, one row, one intent and no container."""
+
+    def test_a_name_that_changes_hands_again_and_again_is_said_with_the_last_words(self) -> None:
+        taken = NameTaken("the name is in use by container p1")
+        with mock.patch.object(self.world.docker, "launch", side_effect=taken):
+            self.assert_failed(ErrorCode.CONTAINER_START_FAILED, "stays taken", "in use by container p1")
 
     def assert_failed(self, code: ErrorCode, *parts: str, wanted: Request | None = None) -> None:
         before = self.world.record()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import socket
+import tempfile
 import threading
 import unittest
 from pathlib import Path
@@ -16,6 +18,7 @@ from rtmanager.adapters.redis_access import RedisUnfit, Tls, WritesRefused, acl_
 from rtmanager.adapters.redis_streams import RedisStreams
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.domain.messages import Stream
+from rtmanager.tests.tls_front import SHORT_KEY, Authority, TlsFront
 
 ROOT = Path(__file__).parents[2]
 NAMES = {stream: f"runtime:{stream.name.lower()}" for stream in Stream} | {
@@ -210,6 +213,24 @@ class Strangers(unittest.TestCase):
                     self.assertIsInstance(error, RedisUnfit)
                     self.assertIn(name, str(error))
                     self.assertIn("RTMANAGER_REDIS_MASTER_ADDR", error.remedy or "")
+
+    @unittest.skipUnless(shutil.which("openssl"), "needs openssl to make certificates")
+    def test_a_certificate_that_does_not_do_is_told_from_one_of_another_authority(self) -> None:
+        with tempfile.TemporaryDirectory() as home:
+            ours, theirs = Authority(Path(home)), Authority(Path(home), "other")
+            good, short = ours.sign("good"), ours.sign("short", new_key=SHORT_KEY)
+            client_only = ours.sign("client-only", extensions="extendedKeyUsage=clientAuth")
+            for words, pair, tls in (
+                ("is not for a TLS server: renew it with", client_only, Tls(ours.certificate)),
+                ("has a key that is too short: renew it with", short, Tls(ours.certificate)),
+                ("name the authority that signed it in", good, Tls(theirs.certificate)),
+                ("renew it with an RSA key", good, Tls(ours.certificate, *short)),
+            ):
+                front = TlsFront("/nothing", pair)
+                with self.subTest(words), contextlib.closing(front):
+                    error = self.asked(front.port, tls)
+                    self.assertIsInstance(error, RedisUnfit)
+                    self.assertIn(words, error.remedy or "")
 
     def test_one_that_says_nothing_is_silence_with_a_likely_cause(self) -> None:
         for tls in (None, Tls()):

@@ -7,32 +7,49 @@ import socket
 import ssl
 import subprocess
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 #: Bytes that are passed on at once.
 _PIECE = 1 << 16
 
+_NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+#: A key that OpenSSL takes only at its security level 1 and below.
+SHORT_KEY = ("-newkey", "rsa:1024", "-nodes")
+
 
 class Authority:
     """A certificate authority in a directory, and what it signs."""
 
-    def __init__(self, directory: Path, name: str = "ca") -> None:
+    def __init__(self, directory: Path, name: str = "ca", extension: str = "basicConstraints=critical,CA:TRUE") -> None:
         self._directory = directory
         self._name = name
         self.certificate = str(directory / f"{name}.pem")
         self._key = str(directory / f"{name}.key")
-        new = ["req", "-x509", *_NEW_KEY, "-days", "30", "-subj", f"/CN={name}"]
-        openssl(*new, "-keyout", self._key, "-out", self.certificate)
+        request, lines = str(directory / f"{name}.csr"), directory / f"{name}.ext"
+        lines.write_text(f"{extension}\n")
+        openssl("req", *_NEW_KEY, "-subj", f"/CN={name}", "-keyout", self._key, "-out", request)
+        by_itself = ["-signkey", self._key, "-extfile", str(lines)]
+        openssl("x509", "-req", "-in", request, *by_itself, "-days", "30", "-out", self.certificate)
 
-    def sign(self, name: str, *, days: int = 30, subject: str = "IP:127.0.0.1,DNS:localhost") -> tuple[str, str]:
+    def sign(
+        self,
+        name: str,
+        *,
+        days: int = 30,
+        subject: str = "IP:127.0.0.1,DNS:localhost",
+        extensions: str = "",
+        new_key: Sequence[str] = _NEW_KEY,
+        digest: str = "-sha256",
+    ) -> tuple[str, str]:
         """The paths of a certificate and its key; negative `days`: it has expired."""
         base = self._directory / f"{self._name}-{name}"
-        key, request, certificate, extensions = (str(base.with_suffix(end)) for end in (".key", ".csr", ".pem", ".ext"))
-        Path(extensions).write_text(f"subjectAltName={subject}\n")
-        openssl("req", *_NEW_KEY, "-subj", f"/CN={name}", "-keyout", key, "-out", request)
+        key, request, certificate, lines = (str(base.with_suffix(end)) for end in (".key", ".csr", ".pem", ".ext"))
+        Path(lines).write_text(f"subjectAltName={subject}\n{extensions}\n")
+        openssl("req", *new_key, "-subj", f"/CN={name}", "-keyout", key, "-out", request)
         by = ["-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial"]
-        openssl("x509", "-req", "-in", request, *by, "-days", str(days), "-extfile", extensions, "-out", certificate)
+        openssl("x509", "-req", "-in", request, *by, digest, "-days", str(days), "-extfile", lines, "-out", certificate)
         return certificate, key
 
 
@@ -42,6 +59,7 @@ class TlsFront:
     def __init__(self, path: str, pair: tuple[str, str], client_ca: str | None = None) -> None:
         self._path = path
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.set_ciphers("DEFAULT:@SECLEVEL=0")  # to show a weak certificate, too
         self._context.load_cert_chain(*pair)
         if client_ca is not None:
             self._context.load_verify_locations(client_ca)
@@ -96,9 +114,6 @@ def _pass_on(secured: ssl.SSLSocket, behind: socket.socket) -> None:
                 target.sendall(piece)
                 while isinstance(source, ssl.SSLSocket) and source.pending():
                     target.sendall(source.recv(source.pending()))
-
-
-_NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
 def openssl(*arguments: str) -> None:

@@ -96,6 +96,8 @@ class Rule:
 _SERVER_ERRORS = frozenset(range(500, 600))
 _PULL = frozenset({"pull"})
 _NOT_NOW = frozenset({408, 425, 429, 502, 503, 504})
+#: About the request as it is sent, whoever says so: too large, or without credentials.
+_ABOUT_THE_REQUEST = frozenset({401, 403, 407, 413, 414, 431})
 _FULL = ("no space left on device", "disk quota exceeded", "read-only file system")
 _NO_CONTAINER = ("no such container", "no container with name or id")
 
@@ -111,8 +113,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "not_docker",
         Meaning.TEMPORARY,
-        "any other answer that is not Docker's (a page, a redirect, an empty body), but for 401, 403 and 407",
-        statuses=frozenset(range(100, 600)) - {401, 403, 407},
+        "any other answer that is not Docker's (a page, a redirect, no body), but for 401, 403, 407, 413, 414, 431",
+        statuses=frozenset(range(100, 600)) - _ABOUT_THE_REQUEST,
         from_docker=False,
     ),
     Rule(

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from rtmanager.domain.game import shown
 from rtmanager.domain.image_ref import DEFAULT_REGISTRY
+from rtmanager.domain.text import bounded
 
 #: Under which key the CLI keeps the credentials of the default registry.
 DEFAULT_REGISTRY_KEY = "https://index.docker.io/v1/"
@@ -34,6 +35,9 @@ DEFAULT_REGISTRY_KEY = "https://index.docker.io/v1/"
 MAX_CONFIG_BYTES = 1 << 20
 #: A helper's answer with more bytes is not read.
 MAX_ANSWER_BYTES = 1 << 18
+#: Credentials that make a longer header are not used. Docker reads 1 MiB of all headers and breaks off beyond that; the
+#: header may have an entry of the file and a helper's answer in it.
+MAX_HEADER_BYTES = 1 << 16
 #: Seconds between two looks at whether a helper has ended or is wanted no more.
 LOOK_AGAIN_S = 0.05
 #: Seconds for what a helper wrote to arrive when it has ended and one of its children keeps its output open.
@@ -45,6 +49,9 @@ _NOT_FOUND = "credentials not found in native keychain"
 _TOKEN_USER = "<token>"
 #: Never handed on to a helper: our own settings hold secrets.
 _OWN_SETTINGS = "RTMANAGER_"
+
+#: Numbers mean nothing here, and Python refuses to read an integer of thousands of digits.
+_DECODER = json.JSONDecoder(parse_int=float)
 
 #: The parts of the header, by the field of an entry in the file.
 _FIELDS = {
@@ -106,7 +113,7 @@ class DockerConfig:
                 entry = {**entry, **ask_helper(helper, key, limit_s, unwanted)}
             except HelperFailed as error:
                 note = str(error)
-        return Credentials(_header(entry), note)
+        return Credentials(_header(entry), bounded(note))
 
     def _warn(self, path: Path, problems: list[str]) -> None:
         """Once for each problem, not for each pull."""
@@ -130,7 +137,7 @@ def read_config(path: Path) -> _Config:
         if not content.strip():
             return config
         # As the CLI: the first JSON value counts, and what stands behind it does not.
-        document, _ = json.JSONDecoder().raw_decode(content.decode("utf-8", "replace").lstrip(" \t\r\n"))
+        document, _ = _DECODER.raw_decode(content.decode("utf-8", "replace").lstrip(" \t\r\n"))
     except FileNotFoundError:
         return config
     except OSError as error:
@@ -160,7 +167,7 @@ def _without_content(error: Exception) -> str:
     """What is wrong with the JSON, without a word of it."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg}, line {error.lineno} column {error.colno}"
-    return type(error).__name__
+    return "it is nested too deeply" if isinstance(error, RecursionError) else "it cannot be read"
 
 
 def _read_document(document: object, config: _Config) -> None:
@@ -203,6 +210,9 @@ def _read_entry(key: str, entry: object, config: _Config) -> dict[str, str] | No
             config.problems.append(f"auths of {shown(key)}: auth is not user:password in base64")
             return {}
         found["username"], found["password"] = pair
+    if len(_header(found)) > MAX_HEADER_BYTES:
+        config.problems.append(f"auths of {shown(key)} is too large, {MAX_HEADER_BYTES} bytes at most in base64")
+        return {}
     return found
 
 
@@ -281,7 +291,7 @@ def ask_helper(helper: str, key: str, limit_s: float, unwanted: Callable[[], boo
         words = shown(said, 200) if said and "secret" not in said.lower() else "nothing that could be shown"
         raise HelperFailed(f"the credential helper {program} failed with exit code {code} and said {words}")
     try:
-        answer, _ = json.JSONDecoder().raw_decode(said)
+        answer, _ = _DECODER.raw_decode(said)
     except (ValueError, RecursionError):
         raise HelperFailed(f"the credential helper {program} did not answer with JSON") from None
     if answer is None:
@@ -291,9 +301,14 @@ def ask_helper(helper: str, key: str, limit_s: float, unwanted: Callable[[], boo
     user, secret = (_member(answer, name) or "" for name in ("username", "secret"))
     if not isinstance(user, str) or not isinstance(secret, str):
         raise HelperFailed(f"the credential helper {program} answered with something that is no text")
+    known = {"username": user, "password": secret, "identitytoken": "", "serveraddress": key}
     if user == _TOKEN_USER:
-        return {"username": "", "password": "", "identitytoken": secret, "serveraddress": key}
-    return {"username": user, "password": secret, "identitytoken": "", "serveraddress": key}
+        known = {"username": "", "password": "", "identitytoken": secret, "serveraddress": key}
+    if len(_header(known)) > MAX_HEADER_BYTES:
+        raise HelperFailed(
+            f"the credentials that {program} answered with are too large, {MAX_HEADER_BYTES} bytes at most in base64"
+        )
+    return known
 
 
 def _run(program: str, key: str, limit_s: float, unwanted: Callable[[], bool]) -> tuple[bytes, int]:

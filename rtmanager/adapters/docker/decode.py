@@ -23,6 +23,7 @@ from rtmanager.domain.container import (
     ContainerState,
     ContainerView,
 )
+from rtmanager.domain.text import BIDI_CONTROLS
 from rtmanager.operations.ports import Image
 from rtmanager.workers.watching import ContainerEvent, Happening, UnreadableEvent
 
@@ -54,7 +55,7 @@ _TIME = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,12}))?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
 #: What neither a log line nor PostgreSQL should be given. Line ends and tabs are left in logs of engines.
-_UNPRINTABLE_IN_LOG = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNPRINTABLE_IN_LOG = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{BIDI_CONTROLS}]")
 
 _CONTAINER_LABELS = (LABEL_OWNER, LABEL_KIND, LABEL_GAME_ID, LABEL_IMAGE_REF)
 _IMAGE_LABELS = (LABEL_CPU_QUOTA, LABEL_MEMORY, LABEL_PIDS_LIMIT)

@@ -15,7 +15,16 @@ from rtmanager.adapters.docker.answers import causes, words
 from rtmanager.domain.text import bounded
 from rtmanager.resources import lacking
 
-__all__ = ["launch_refused", "never_connected", "pull_refused", "reason", "remedy", "timed_out", "words"]
+__all__ = [
+    "launch_refused",
+    "name_of_nobody",
+    "never_connected",
+    "pull_refused",
+    "reason",
+    "remedy",
+    "timed_out",
+    "words",
+]
 
 #: Docker's words in a refused pull (lower case), and what a person can do about it.
 _PULL_REMEDIES = (
@@ -86,6 +95,15 @@ def launch_refused(name: str, step: str, error: APIError) -> str:
     """The message of a container that Docker refused to `create` or `start`."""
     said = words(error)
     return _with_remedy(f"container {name}: Docker refused to {step} it: {said}", said, _LAUNCH_REMEDIES)
+
+
+def name_of_nobody(name: str, seconds: float, error: APIError) -> str:
+    """The message of a name that Docker calls taken for `seconds` though it shows no container of this name."""
+    said = words(error).rstrip(".")
+    return (
+        f"container {name}: Docker refused to create it for {seconds:g} s: {said}; but no container has this name: if "
+        "a later try fails, too, restart dockerd (without live-restore that stops all containers)"
+    )
 
 
 def _with_remedy(message: str, said: str, remedies: tuple[tuple[tuple[str, ...], str], ...]) -> str:

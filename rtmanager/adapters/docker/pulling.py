@@ -55,9 +55,9 @@ class Progress:
 
         What is of another type than it should be is passed over: progress is for the log.
         """
-        if "error" in line or "errorDetail" in line:
-            detail = line.get("errorDetail")
-            said = (detail.get("message") if isinstance(detail, dict) else None) or line.get("error")
+        detail, error = line.get("errorDetail"), line.get("error")
+        if detail or error:
+            said = (detail.get("message") if isinstance(detail, dict) else None) or error or detail
             raise ImageUnavailable(bounded(str(said)))
         status, layer = str(line.get("status", "")), line.get("id")
         if not status.startswith("Retrying"):
@@ -111,7 +111,7 @@ class Puller:
                 self._engine.ask("pull", limits, lambda client: self._run(client, ref, credentials.header))
             outcome = "done"
         except HelperHangs as error:
-            raise ImageUnavailable(pull_refused(image_ref, str(error))) from error
+            raise ImageUnavailable(pull_refused(image_ref, bounded(str(error)))) from error
         except APIError as error:
             refusal = ImageRefInvalid if says("pull", error) is Says.MALFORMED else ImageUnavailable
             raise refusal(pull_refused(image_ref, words(error) + note)) from error

@@ -20,7 +20,7 @@ from requests import Response
 from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.answers import REMOVING, Says, Unreadable, answered, checked, says, words
 from rtmanager.adapters.docker.engine import Deadlines, Engine
-from rtmanager.adapters.docker.errors import launch_refused
+from rtmanager.adapters.docker.errors import launch_refused, name_of_nobody
 from rtmanager.adapters.docker.first_starts import FirstStarts
 from rtmanager.adapters.docker.hardening import create_request
 from rtmanager.adapters.docker.images import Images, full_reference
@@ -58,8 +58,11 @@ LOOK_AGAIN_S = 0.05
 LOG_LINES = 20
 LOG_CHARACTERS = 4000
 
-#: Seconds that a name may stay taken by nobody: a removal frees it last, a create takes it first.
-PHANTOM_NAME_S = 3.0
+#: Seconds that a name may stay taken by nobody: a removal frees it last, a create takes it first. After a crash inside
+#: of either, dockerd keeps it until it is restarted.
+PHANTOM_NAME_S = 15.0
+#: The longest pause between two creates meanwhile; each is a line in the daemon's log.
+PHANTOM_PAUSE_S = 1.0
 
 
 class DockerRuntime:
@@ -246,7 +249,7 @@ class DockerRuntime:
     def _create(self, spec: ContainerSpec) -> str:
         """Create; `NameTaken` only for a name behind which a container is, see `PHANTOM_NAME_S`."""
         request = create_request(spec, full_reference(spec.image_ref))
-        until = monotonic() + PHANTOM_NAME_S
+        until, pause_s = monotonic() + PHANTOM_NAME_S, LOOK_AGAIN_S
         while True:
             try:
                 created = self._engine.ask(
@@ -258,9 +261,12 @@ class DockerRuntime:
                     raise LaunchInvalid(launch_refused(spec.name, "create", error)) from error
                 if said is not Says.NAME_TAKEN:
                     raise LaunchFailed(launch_refused(spec.name, "create", error)) from error
-                if self._exists(spec.name) or monotonic() >= until:
+                if self._exists(spec.name):
                     raise NameTaken(f"container name {spec.name} is taken: {words(error)}") from error
-                self._engine.pause(LOOK_AGAIN_S)
+                if monotonic() >= until:
+                    raise LaunchFailed(name_of_nobody(spec.name, PHANTOM_NAME_S, error)) from error
+                self._engine.pause(pause_s)
+                pause_s = min(2 * pause_s, PHANTOM_PAUSE_S)
             else:
                 container_id, warnings = created
                 for warning in warnings:

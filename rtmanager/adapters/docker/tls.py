@@ -14,14 +14,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from http.client import BadStatusLine
 
+from rtmanager.adapters.certificates import UNSIGNED, own_unfit, server_unfit
+
 #: The settings, as messages name them.
 CA, CERTIFICATE, KEY = "RTMANAGER_DOCKER_TLS_CA", "RTMANAGER_DOCKER_TLS_CERT", "RTMANAGER_DOCKER_TLS_KEY"
 _ALL = f"{CA}, {CERTIFICATE} and {KEY}"
 
 #: OpenSSL's codes of a certificate that cannot be trusted, and what that means here.
 _UNTRUSTED = {
-    9: "the daemon's certificate is not valid yet; check the clocks",
-    10: "the daemon's certificate has expired; renew it on the Docker host",
+    9: "the daemon's certificate, or its CA's, is not valid yet; check the clocks",
+    10: "the daemon's certificate, or its CA's, has expired; renew it on the Docker host",
     62: "the daemon's certificate is not for the host of RTMANAGER_DOCKER_HOST; use a name that it has, or renew it",
     64: "the daemon's certificate is not for the address of RTMANAGER_DOCKER_HOST; use a name that it has, or renew it",
 }
@@ -131,9 +133,12 @@ def _load_pair(context: ssl.SSLContext, files: TlsFiles) -> str | None:
     except ssl.SSLError as error:
         if "MISMATCH" in str(error.reason):
             return f"{KEY}={files.key!r} is not the key of {CERTIFICATE}={files.certificate!r}"
+        if unfit := own_unfit(error):
+            what, remedy = unfit
+            return f"{CERTIFICATE}={files.certificate!r} {what}; {remedy}"
         return (
             f"{CERTIFICATE}={files.certificate!r} and {KEY}={files.key!r} are no certificate and key in PEM form, "
-            "or the key has a password"
+            f"or the key has a password ({error.reason or error.args[-1]})"
         )
     return None
 
@@ -163,11 +168,7 @@ def never_answered() -> TlsFailed:
 def explained(error: ssl.SSLError, *, handshake: bool = True) -> TlsFailed:
     """A failed handshake, or an alert in place of an answer, as an error that says what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        unsigned = (
-            f"the daemon's certificate is not signed by the CA of {CA} ({error.verify_message}); "
-            "name the file of the CA that signed it"
-        )
-        return TlsFailed(_UNTRUSTED.get(error.verify_code, unsigned))
+        return TlsFailed(_not_trusted(error))
     words = f"{error.reason or ''} {error}".lower()
     for marks, meaning in _SAID:
         if any(mark in words for mark in marks):
@@ -177,6 +178,20 @@ def explained(error: ssl.SSLError, *, handshake: bool = True) -> TlsFailed:
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return TlsFailed(f"the connection was closed in the handshake; if the daemon speaks no TLS there, unset {_ALL}")
     return TlsFailed(error.reason or str(error))
+
+
+def _not_trusted(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code in _UNTRUSTED:
+        return _UNTRUSTED[error.verify_code]
+    if unfit := server_unfit(error):
+        what, remedy = unfit
+        return f"the daemon's certificate {what}; {remedy}"
+    if error.verify_code in UNSIGNED:
+        return (
+            f"the daemon's certificate is not signed by the CA of {CA} ({error.verify_message}); "
+            "name the file of the CA that signed it"
+        )
+    return f"the daemon's certificate is not accepted: {error.verify_message}; renew it on the Docker host"
 
 
 def expects_tls(errors: Iterable[BaseException]) -> str | None:

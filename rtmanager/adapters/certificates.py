@@ -1,0 +1,40 @@
+"""What OpenSSL refuses in a certificate, and how a new one has to be made; the same for every server.
+
+Codes and reasons are those of OpenSSL 3.0 at its security level 2, which Debian and its derivatives set.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+#: X509_V_ERR_… of a certificate that no authority which is known here has signed.
+UNSIGNED = frozenset({2, 7, 18, 19, 20, 21})
+
+_LONGER_KEY = "with an RSA key of at least 2048 bits, or an elliptic curve"
+_SHA_256 = "signed with SHA-256"
+_AUTHORITY = "with basicConstraints CA:TRUE and, if it has keyUsage, keyCertSign"
+
+#: By X509_V_ERR_…: what is wrong, and which certificate to renew in which way.
+_UNFIT = {
+    26: ("is not for a TLS server", "renew it with extendedKeyUsage serverAuth"),
+    66: ("has a key that is too short", f"renew it {_LONGER_KEY}"),
+    67: ("is signed by a CA whose key is too short", f"renew the CA {_LONGER_KEY}"),
+    68: ("has, or its CA has, a signature that is too weak (SHA-1, MD5)", f"renew it {_SHA_256}"),
+    79: ("is signed by what is no CA", f"renew the CA {_AUTHORITY}"),
+}
+#: By OpenSSL's reason not to load a certificate of our own.
+_OWN_UNFIT = {
+    "EE_KEY_TOO_SMALL": ("has a key that is too short", f"renew it {_LONGER_KEY}"),
+    "CA_KEY_TOO_SMALL": ("has a CA in it whose key is too short", f"renew the CA {_LONGER_KEY}"),
+    "CA_MD_TOO_WEAK": ("has a signature that is too weak (SHA-1, MD5)", f"renew it {_SHA_256}"),
+}
+
+
+def server_unfit(error: ssl.SSLCertVerificationError) -> tuple[str, str] | None:
+    """What is wrong with a server's certificate, whoever signed it, and the remedy."""
+    return _UNFIT.get(error.verify_code)
+
+
+def own_unfit(error: OSError) -> tuple[str, str] | None:
+    """What is wrong with a certificate of our own that OpenSSL does not load, and the remedy."""
+    return _OWN_UNFIT.get(str(getattr(error, "reason", "")))

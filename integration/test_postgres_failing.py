@@ -143,6 +143,19 @@ class Refusing(FailingPostgresTestCase):
             other.execute("LOCK TABLE operations IN ACCESS EXCLUSIVE MODE")
             self.assert_away_until(lambda: other.execute("ROLLBACK"), "statement timeout")
 
+    def test_a_lock_that_stops_only_ends_is_told_and_no_operation_is_begun_again(self) -> None:
+        with self.database.connect() as other:
+            other.execute("BEGIN")
+            other.execute("LOCK TABLE outbox IN SHARE MODE")
+            waits = self.ask("waits")
+            self.wait_until_said("operations wait for postgres", "statement timeout", "pg_blocking_pids")
+            self.wait_until_readyz_says("postgres", "statement timeout", "pg_blocking_pids")
+            self.assertEqual({row["generation"] for row in self.rows("SELECT generation FROM operations")}, {1})
+            other.execute("ROLLBACK")
+        self.wait_for_answers(waits)
+        self.assert_serves()
+        self.assertFalse(self.said("took over"))
+
 
 class Unfinished(FailingPostgresTestCase, FoundTestCase):
     """It answers, and finishes no commit: it waits for a standby that is not there."""

@@ -54,11 +54,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """An operation that was claimed by an instance which is gone."""
+    """An operation that was claimed and that nobody worked on; `ours` if the claim was this instance's own."""
 
     operation_id: int
     game_id: str
     kind: OpKind
+    ours: bool = False
 
 
 class Records(Protocol):

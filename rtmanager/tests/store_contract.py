@@ -470,7 +470,8 @@ class OwnershipContract(StoreContract):
         self.store.pass_time(self.store.lease_s + 1)
         (orphan,) = self.other.reclaim_orphans()
         self.assertEqual(
-            (orphan.operation_id, orphan.game_id, orphan.kind), (operation.operation_id, "g1", OpKind.START)
+            (orphan.operation_id, orphan.game_id, orphan.kind, orphan.ours),
+            (operation.operation_id, "g1", OpKind.START, False),
         )
         self.assertGreater(self.claim_one(self.other).generation, operation.generation)
         self.assertEqual(list(self.queue.reclaim_orphans()), [])
@@ -540,7 +541,7 @@ class OwnershipContract(StoreContract):
         lost, worked_on = self.claimed("g1"), self.claimed("g2")
         self.store.pass_time(self.store.grace_s + 1)
         found = self.queue.reclaim_orphans([worked_on.operation_id])
-        self.assertEqual([orphan.operation_id for orphan in found], [lost.operation_id])
+        self.assertEqual([(orphan.operation_id, orphan.ours) for orphan in found], [(lost.operation_id, True)])
 
     def test_an_instance_that_has_just_come_itself_takes_nobody_for_dead(self) -> None:
         self.claimed("g1")

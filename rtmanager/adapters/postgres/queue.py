@@ -144,7 +144,7 @@ class PostgresQueue:
             self.refused.pop("reclaim", None)
         except StoreRefused:
             rows = self._reclaim_one_by_one(values)
-        return [Claimed(row["id"], row["game_id"], OpKind(row["kind"])) for row in rows]
+        return [Claimed(row["id"], row["game_id"], OpKind(row["kind"]), row["ours"]) for row in rows]
 
     def _reclaim_one_by_one(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Reclaim what the store lets. Raises `StoreRefused` when it refuses each: then it is not about a row."""

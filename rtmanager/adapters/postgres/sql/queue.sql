@@ -156,7 +156,7 @@ RETURNING o.id;
 -- session, and with it its lock, has ended; our own that we do not work on (the answer to a claim was lost). One
 -- that somebody just now writes is not waited for.
 WITH lost AS MATERIALIZED (
-    SELECT o.id
+    SELECT o.id, o.owner = %(owner)s AS ours
     FROM operations o
     WHERE o.state = 'running' AND (%(only)s::bigint IS NULL OR o.id = %(only)s)
       AND (o.heartbeat_at < clock_timestamp() - make_interval(secs => %(lease_s)s)
@@ -174,7 +174,7 @@ UPDATE operations o
 SET state = 'due', owner = NULL, not_before = clock_timestamp()
 FROM lost
 WHERE o.id = lost.id
-RETURNING o.id, o.game_id, o.kind;
+RETURNING o.id, o.game_id, o.kind, lost.ours;
 
 -- name: defer_operation
 -- A dependency does not answer, or not with what is needed: the operation is due again later. Since when it meets the

@@ -338,8 +338,8 @@ class MemoryQueue:
         ]
 
     @call
-    def heartbeat(self, claimed: Sequence[Operation]) -> set[int]:
-        """See the port."""
+    def heartbeat(self, claimed: Sequence[Operation], *, skip_locked: bool = False) -> set[int]:
+        """See the port; nothing is locked here."""
         now = self._store.clock()
         mine = [row for row in map(self._mine, claimed) if row is not None]
         for row in mine:

@@ -288,6 +288,8 @@ class LeaseKeeperTest(WorldTestCase):
         kept = [set(call.args[0]) for call in queue.heartbeat.call_args_list]
         both, one = {works, waits}, {works}
         self.assertEqual(kept, [both, both, one, one, one, both, one, one, one])
+        for call in queue.heartbeat.call_args_list:
+            self.assertEqual(call.kwargs, {"skip_locked": True}, "one row that is locked costs no other its heartbeat")
         for call in queue.reclaim_orphans.call_args_list:
             self.assertEqual(set(call.args[0]), {works.operation_id, waits.operation_id})
 
@@ -322,7 +324,7 @@ class LeaseKeeperTest(WorldTestCase):
         self.live = [first]
         queue = mock.Mock(wraps=self.world.queue)
 
-        def slow(beating: Sequence[Operation]) -> set[int]:
+        def slow(beating: Sequence[Operation], **_: bool) -> set[int]:
             self.live = [first, self.world.claim(request("g2"))]
             self.world.clock.advance(self.store.grace_s + 1)
             return self.world.queue.heartbeat(beating)

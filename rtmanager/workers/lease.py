@@ -68,7 +68,7 @@ class LeaseKeeper:
         all_of_them = began - self._waiting_beat_at >= self._waiting_every_s
         beating = live if all_of_them else [each for each in live if each not in waiting]
         if beating:
-            self._report_lost(beating, self._queue.heartbeat(beating))
+            self._report_lost(beating, self._queue.heartbeat(beating, skip_locked=True))
         if all_of_them:
             self._waiting_beat_at = began
         # After an outage every instance has to show itself again. Who has only just done so itself gives the others

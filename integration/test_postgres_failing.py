@@ -156,6 +156,17 @@ class Refusing(FailingPostgresTestCase):
         self.assert_serves()
         self.assertFalse(self.said("took over"))
 
+    def test_a_lock_that_stops_only_what_follows_containers_is_told_and_a_lost_one_is_disposed_later(self) -> None:
+        with self.database.connect() as other:
+            other.execute("BEGIN")
+            other.execute("LOCK TABLE runtime_records IN SHARE MODE")
+            self.docker.remove_container(self.game, force=True)
+            self.wait_until_said("games to reconcile wait for postgres", "statement timeout", "pg_blocking_pids")
+            self.wait_until_readyz_says("postgres", "statement timeout")
+            other.execute("ROLLBACK")
+        self.wait_until("the record to follow", lambda: self.record()["status"] == "removed")
+        self.assert_serves()
+
 
 class Unfinished(FailingPostgresTestCase, FoundTestCase):
     """It answers, and finishes no commit: it waits for a standby that is not there."""

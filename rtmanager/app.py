@@ -371,8 +371,9 @@ class _Service:
             away.setdefault("redis", f"it refuses the output stream {stream}: {why}")
         if refused:
             away.setdefault("postgres", f"operation {refused[0].operation_id} cannot be ended: {refused[0].why}")
-        if waits := self._executor.store_waits.problem():
-            away.setdefault("postgres", waits)
+        for waits in (self._executor.store_waits, self._watch.store_waits):
+            if problem := waits.problem():
+                away.setdefault("postgres", problem)
         return {**self._workers.problems(), **away}
 
     def _metrics(self) -> str:

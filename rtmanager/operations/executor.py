@@ -67,6 +67,10 @@ def about_operation(operation: Operation) -> AbstractContextManager[None]:
     return about(game_id=request.game_id, operation_id=operation.operation_id, op_source=request.source.value)
 
 
+def _named(operation: Operation) -> str:
+    return f"operation {operation.operation_id}"
+
+
 class HandedBack(Exception):
     """The executor stops and this operation is not ours to end any more."""
 
@@ -92,7 +96,9 @@ class Executor:
         self._defect = defect
         self._deferral_limit_s = deferral_limit_s
         self.troubles = Troubles()
-        self.store_waits = StoreWaits(logger, forgotten_after_s=max(WAITS_FORGOTTEN_AFTER_S, 2 * silence_s))
+        self.store_waits = StoreWaits(
+            logger, "operations", forgotten_after_s=max(WAITS_FORGOTTEN_AFTER_S, 2 * silence_s)
+        )
         self._queue = queue
         self._operator = operator
         self._completions = completions
@@ -296,7 +302,7 @@ class Executor:
                 self._defect(error)
                 self._survive(operation, error)
             finally:
-                self.store_waits.over(operation)
+                self.store_waits.over(_named(operation))
                 with self._idle:
                     del self._live[threading.current_thread()]
                     self._idle.notify_all()
@@ -461,7 +467,7 @@ class Executor:
             except Unavailable as error:
                 self._pause(operation, error)
             else:
-                self.store_waits.over(operation)
+                self.store_waits.over(_named(operation))
                 return
 
     def _report(self, operation: Operation, ending: Ending) -> None:
@@ -502,6 +508,6 @@ class Executor:
         self._completions.announce(operation.operation_id, Unavailable(error.dependency, left))
 
     def _pause(self, operation: Operation, cause: Exception) -> None:
-        self.store_waits.failed(operation, cause)
+        self.store_waits.failed(_named(operation), cause)
         if self._stopping.wait(STORE_PAUSE_S):
             raise HandedBack from cause

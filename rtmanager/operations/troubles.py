@@ -4,7 +4,7 @@ A half-done restart that meets the same answer for too long is not given up, and
 again. Both are retried every few seconds, so a trouble that is not met again for a while is over, or another
 instance has it.
 
-`StoreWaits` is about operations whose call to PostgreSQL is repeated until PostgreSQL answers.
+`StoreWaits` is about work whose call to PostgreSQL is repeated until PostgreSQL answers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FORGOTTEN_AFTER_S = 180.0
 #: Seconds between two lines of the log about one trouble.
 TOLD_EVERY_S = 300.0
 
-#: Seconds after which an operation that waits for PostgreSQL is reported; a session that ended costs less.
+#: Seconds after which work that waits for PostgreSQL is reported; a session that ended costs less.
 WAITS_REPORTED_AFTER_S = 3.0
 #: Seconds after its last failed call in which an operation still counts as waiting: one call and its pause may take so
 #: long, unless the silence timeout is longer.
@@ -96,56 +96,60 @@ class _Wait:
 
 
 class StoreWaits:
-    """Operations whose call to PostgreSQL fails again and again; safe for any number of threads.
+    """Items of a worker whose calls to PostgreSQL fail again and again; safe for any number of threads.
 
-    Logs once that they wait, for all of them together, and once that none waits any more.
+    Logs once that they wait, for all of them together, and once that none waits any more. `items` is their name.
     """
 
     def __init__(
         self,
         logger: logging.Logger,
+        items: str,
         *,
         forgotten_after_s: float = WAITS_FORGOTTEN_AFTER_S,
         now: Callable[[], float] = monotonic,
     ) -> None:
         self._logger = logger
+        self._items = items
         self._forgotten_after_s = forgotten_after_s
         self._now = now
         self._lock = threading.Lock()
-        self._waits: dict[int, _Wait] = {}
+        self._waits: dict[str, _Wait] = {}
         self._reported = False
 
-    def failed(self, operation: Operation, error: Exception) -> None:
-        """A call for the operation failed and is about to be repeated."""
+    def failed(self, item: str, error: Exception) -> None:
+        """A call for the item failed and is about to be repeated."""
         now = self._now()
         with self._lock:
-            wait = self._waits.get(operation.operation_id)
+            wait = self._waits.get(item)
             if wait is None or now - wait.last > self._forgotten_after_s:
-                self._waits[operation.operation_id] = _Wait(now, now, error)
+                self._waits[item] = _Wait(now, now, error)
                 return
             wait.last, wait.error = now, error
             if self._reported or not self._lasts(wait, now):
                 return
             self._reported = True
-        self._logger.warning("operations wait for postgres", extra={"error": with_remedy(error)})
+        self._logger.warning(f"{self._items} wait for postgres", extra={"error": with_remedy(error)})
 
-    def over(self, operation: Operation) -> None:
-        """PostgreSQL took the call, or the operation is not worked on here any more."""
+    def over(self, item: str) -> None:
+        """PostgreSQL took the call, or the item is not worked on here any more."""
+        if not self._waits:
+            return
         with self._lock:
-            if self._waits.pop(operation.operation_id, None) is None or self._waits or not self._reported:
+            if self._waits.pop(item, None) is None or self._waits or not self._reported:
                 return
             self._reported = False
-        self._logger.info("no operation waits for postgres any more")
+        self._logger.info(f"{self._items} wait for postgres no more")
 
     def problem(self) -> str:
-        """Which operation has waited for longest, and for what; empty while none has waited for long."""
+        """Which item has waited for longest, and for what; empty while none has waited for long."""
         now = self._now()
         with self._lock:
             waits = [(wait.since, key, wait.error) for key, wait in self._waits.items() if self._lasts(wait, now)]
         if not waits:
             return ""
-        since, operation_id, error = min(waits, key=lambda wait: wait[:2])
-        return f"operation {operation_id} has waited for {now - since:.0f} s: {with_remedy(error)}"
+        since, item, error = min(waits, key=lambda wait: wait[:2])
+        return f"{item} has waited for {now - since:.0f} s: {with_remedy(error)}"
 
     def _lasts(self, wait: _Wait, now: float) -> bool:
         # From failure to failure: what follows the last one may be work that takes its time.

@@ -325,7 +325,7 @@ class DependencyTest(ExecutorTestCase):
         self.assertEqual(problems[0], "")
         self.assertRegex(problems[-1], "^operation 1 has waited for 0 s: statement timeout; remedy: find the lock$")
         logged = [each.getMessage() for each in self.world.heard.records if "wait" in each.getMessage()]
-        self.assertEqual(logged, ["operations wait for postgres", "no operation waits for postgres any more"])
+        self.assertEqual(logged, ["operations wait for postgres", "operations wait for postgres no more"])
 
     def test_a_record_that_cannot_be_read_for_long_is_a_problem(self) -> None:
         self.accept(job(START, 1))

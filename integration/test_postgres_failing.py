@@ -143,6 +143,30 @@ class Refusing(FailingPostgresTestCase):
             other.execute("LOCK TABLE operations IN ACCESS EXCLUSIVE MODE")
             self.assert_away_until(lambda: other.execute("ROLLBACK"), "statement timeout")
 
+    def test_a_lock_that_stops_only_ends_is_told_and_no_operation_is_begun_again(self) -> None:
+        with self.database.connect() as other:
+            other.execute("BEGIN")
+            other.execute("LOCK TABLE outbox IN SHARE MODE")
+            waits = self.ask("waits")
+            self.wait_until_said("operations wait for postgres", "statement timeout", "pg_blocking_pids")
+            self.wait_until_readyz_says("postgres", "statement timeout", "pg_blocking_pids")
+            self.assertEqual({row["generation"] for row in self.rows("SELECT generation FROM operations")}, {1})
+            other.execute("ROLLBACK")
+        self.wait_for_answers(waits)
+        self.assert_serves()
+        self.assertFalse(self.said("took over"))
+
+    def test_a_lock_that_stops_only_what_follows_containers_is_told_and_a_lost_one_is_disposed_later(self) -> None:
+        with self.database.connect() as other:
+            other.execute("BEGIN")
+            other.execute("LOCK TABLE runtime_records IN SHARE MODE")
+            self.docker.remove_container(self.game, force=True)
+            self.wait_until_said("games to reconcile wait for postgres", "statement timeout", "pg_blocking_pids")
+            self.wait_until_readyz_says("postgres", "statement timeout")
+            other.execute("ROLLBACK")
+        self.wait_until("the record to follow", lambda: self.record()["status"] == "removed")
+        self.assert_serves()
+
 
 class Unfinished(FailingPostgresTestCase, FoundTestCase):
     """It answers, and finishes no commit: it waits for a standby that is not there."""

@@ -4,6 +4,7 @@ import unittest
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from threading import Barrier, Thread
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -277,6 +278,28 @@ class OddRowsTest(InPostgres):
                 connection.execute(b"ALTER TABLE operations DROP CONSTRAINT odd")
         self.assertEqual([each.game_id for each in queue.reclaim_orphans([])], ["g2"])
         self.assertEqual(queue.refused, {})
+
+    def test_a_running_row_that_somebody_locks_costs_no_other_its_heartbeat(self) -> None:
+        store = self.make()
+        queue, other = store.queue(1), store.queue(2)
+        for game_id in ("g1", "g2", "g3"):
+            queue.submit(request(game_id))
+        claimed = queue.claim(9)
+        locked = next(each for each in claimed if each.game_id == "g2")
+        lost = replace(claimed[0], generation=7)
+        with self.database.transaction("test") as connection:
+            connection.execute(b"UPDATE operations SET heartbeat_at = '2026-01-01'")
+        with self.database.connect() as person, person.transaction():
+            person.execute(b"SELECT FROM operations WHERE game_id = 'g2' FOR UPDATE")
+            alive = queue.heartbeat([*claimed, lost], skip_locked=True)
+            self.assertEqual(alive, {each.operation_id for each in claimed})
+            self.assertEqual(other.reclaim_orphans(by_presence=False), [])
+            # Who is about to touch a container needs to know, and so waits.
+            with self.assertRaises(Unavailable):
+                queue.heartbeat([locked])
+        (orphan,) = other.reclaim_orphans(by_presence=False)
+        self.assertEqual(orphan.operation_id, locked.operation_id)
+        self.assertNotIn(locked.operation_id, queue.heartbeat(claimed, skip_locked=True))
 
     def test_a_moment_that_python_cannot_hold_hides_no_record(self) -> None:
         store = self.make()

@@ -271,6 +271,7 @@ class _Service:
             logger=self._logger,
             defect=lambda _: self._workers.count("operation"),
             deferral_limit_s=self._config.deferral_limit_s,
+            silence_s=self._config.silence_timeout_s,
         )
 
     def _make_readiness(self, parts: Dependencies) -> Readiness:
@@ -362,7 +363,7 @@ class _Service:
     def _met(self) -> dict[str, str]:
         """What keeps a worker from its work just now, by dependency, and each worker that fails, by its name."""
         met = [*self._watch.away(), *(loop.away for loop in self._loops if loop.away is not None)]
-        away = {error.dependency: str(error) for error in met}
+        away = {error.dependency: with_remedy(error) if error.dependency == "postgres" else str(error) for error in met}
         refused = [each for each in self._executor.troubles.now().values() if each.kind is Kind.STORE_REFUSES]
         for error in self._store.queue.refused.copy().values():
             away.setdefault("postgres", str(error))
@@ -370,6 +371,9 @@ class _Service:
             away.setdefault("redis", f"it refuses the output stream {stream}: {why}")
         if refused:
             away.setdefault("postgres", f"operation {refused[0].operation_id} cannot be ended: {refused[0].why}")
+        for waits in (self._executor.store_waits, self._watch.store_waits):
+            if problem := waits.problem():
+                away.setdefault("postgres", problem)
         return {**self._workers.problems(), **away}
 
     def _metrics(self) -> str:

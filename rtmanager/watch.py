@@ -23,6 +23,7 @@ from rtmanager.domain.errors import DependencyError, Unavailable
 from rtmanager.domain.findings import Finding
 from rtmanager.metrics import Metrics
 from rtmanager.operations.store import OperationQueue
+from rtmanager.operations.troubles import StoreWaits
 from rtmanager.operations.wake import Wake
 from rtmanager.workers.attention import WORK as ATTENTION
 from rtmanager.workers.attention import Attention, Hint
@@ -270,6 +271,11 @@ class Watch:
             delayed=delayed,
             status=self._workers.status(name, stuck_s=max(STUCK_S, STUCK_PERIODS * period_s)),
         )
+
+    @property
+    def store_waits(self) -> StoreWaits:
+        """The games whose look waits for PostgreSQL."""
+        return self._attention.store_waits
 
     def away(self) -> list[DependencyError]:
         """What the workers of the watch met in their last steps; Docker's silence has a check of its own."""

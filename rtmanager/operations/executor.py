@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from time import monotonic
 
@@ -22,7 +22,7 @@ from rtmanager.logs import about
 from rtmanager.operations.completions import Completions
 from rtmanager.operations.operator import DEFECT_TRIES, HalfDone, Operator, Sight, Waiting, unforeseen
 from rtmanager.operations.store import OperationQueue, OwnershipLost, RecordChanged, StoreRefused, Verdict
-from rtmanager.operations.troubles import Kind, Troubles
+from rtmanager.operations.troubles import WAITS_FORGOTTEN_AFTER_S, Kind, StoreWaits, Troubles
 from rtmanager.operations.waiting import Parked, WaitingOperations
 from rtmanager.operations.wake import Wake
 
@@ -67,6 +67,10 @@ def about_operation(operation: Operation) -> AbstractContextManager[None]:
     return about(game_id=request.game_id, operation_id=operation.operation_id, op_source=request.source.value)
 
 
+def _named(operation: Operation) -> str:
+    return f"operation {operation.operation_id}"
+
+
 class HandedBack(Exception):
     """The executor stops and this operation is not ours to end any more."""
 
@@ -86,11 +90,15 @@ class Executor:
         logger: logging.Logger,
         defect: Callable[[BaseException], object] = lambda _: None,
         deferral_limit_s: float = DEFERRAL_LIMIT_S,
+        silence_s: float = 0.0,
     ) -> None:
-        """`defect` hears of each failure of an operation by a defect."""
+        """`defect` hears of each failure of an operation by a defect. `silence_s` bounds one call of `queue`."""
         self._defect = defect
         self._deferral_limit_s = deferral_limit_s
         self.troubles = Troubles()
+        self.store_waits = StoreWaits(
+            logger, "operations", forgotten_after_s=max(WAITS_FORGOTTEN_AFTER_S, 2 * silence_s)
+        )
         self._queue = queue
         self._operator = operator
         self._completions = completions
@@ -101,6 +109,8 @@ class Executor:
         self._logger = logger
         # By thread and not by operation: one that was lost and claimed again here is worked on twice for a moment.
         self._live: dict[threading.Thread, Operation] = {}
+        #: What the last claim brought, until each of it has ended or has its thread.
+        self._claimed: Mapping[int, Operation] = {}
         self._idle = threading.Condition()
         self._waiting = WaitingOperations(self._some_are_ready)
         self._stopping = threading.Event()
@@ -126,9 +136,10 @@ class Executor:
         return free > 0 and self._claim(free, QUICK)
 
     def live(self) -> Sequence[Operation]:
-        """What is claimed here right now: worked on, or waiting for a pull."""
+        """What is claimed here right now: just claimed, worked on, or waiting for a pull."""
         with self._idle:
-            return [*self._live.values(), *self._waiting.operations()]
+            live = (*self._claimed.values(), *self._live.values(), *self._waiting.operations())
+        return list(dict.fromkeys(live))
 
     def waiting(self) -> Sequence[Operation]:
         """What of that waits for a pull."""
@@ -223,6 +234,18 @@ class Executor:
 
     def _settle_at_sight(self, claimed: Sequence[Operation]) -> Collection[int]:
         """End what the records decide, and begin the rest; the ids of what has ended."""
+        # A lock may hold up the ends for longer than the grace time of claims that nobody works on.
+        self._keep_claimed(claimed)
+        try:
+            return self._end_or_begin(claimed)
+        finally:
+            self._keep_claimed(())
+
+    def _keep_claimed(self, claimed: Iterable[Operation]) -> None:
+        with self._idle:
+            self._claimed = {operation.operation_id: operation for operation in claimed}
+
+    def _end_or_begin(self, claimed: Sequence[Operation]) -> Collection[int]:
         try:
             sights = self._operator.look(claimed)
             ended = self._end_at_sight(claimed, sights)
@@ -244,6 +267,7 @@ class Executor:
         seen = ((operation, sights[operation.operation_id].ending) for operation in claimed)
         endings = [(operation, ending) for operation, ending in seen if ending is not None]
         ended = self._queue.finish_together(endings) if endings else set()
+        self._keep_claimed(operation for operation in claimed if operation.operation_id not in ended)
         for operation, ending in endings:
             with about_operation(operation):
                 if operation.operation_id in ended:
@@ -278,6 +302,7 @@ class Executor:
                 self._defect(error)
                 self._survive(operation, error)
             finally:
+                self.store_waits.over(_named(operation))
                 with self._idle:
                     del self._live[threading.current_thread()]
                     self._idle.notify_all()
@@ -303,13 +328,13 @@ class Executor:
             except RecordChanged as error:
                 self._logger.info("record changed, deciding again", extra={"error": str(error)})
                 again, sight = True, None
-                self._pause(error)
+                self._pause(operation, error)
             except Unavailable as error:
                 if error.dependency != "postgres":  # a container could not be taken back: it has to be, some time
                     self._put_off(operation, error)
                     return
                 again, sight = again or isinstance(error, HalfDone), None
-                self._pause(error)
+                self._pause(operation, error)
 
     def _decide(self, operation: Operation, sight: Sight | None, *, again: bool) -> Ending | None:
         """The ending; None when the operation was put off. Raises `Unavailable` for PostgreSQL only."""
@@ -338,7 +363,7 @@ class Executor:
         if len(self._waiting) >= WAITING_LIMIT:
             waiting.pull.leave()
             why = f"{WAITING_LIMIT} operations wait for pulls already"
-            self._until_stored(lambda: self._queue.defer(operation, delay_s=WAITING_DELAY_S, why=why))
+            self._until_stored(operation, lambda: self._queue.defer(operation, delay_s=WAITING_DELAY_S, why=why))
             left = f"{why}; operation {operation.operation_id} goes on by itself later"
             self._completions.announce(operation.operation_id, Unavailable("docker", left))
             return
@@ -415,7 +440,7 @@ class Executor:
 
     def _give_back(self, operation: Operation, error: Exception, delay_s: float) -> None:
         why = f"it failed: {type(error).__name__}: {error}"
-        self._until_stored(lambda: self._queue.defer(operation, delay_s=delay_s, why=why, by_defect=True))
+        self._until_stored(operation, lambda: self._queue.defer(operation, delay_s=delay_s, why=why, by_defect=True))
 
     def _sound_alarm(self, operation: Operation, kind: Kind, error: Exception) -> None:
         """Let a person see it: in the log now and then, in the metrics and in readiness for as long as it lasts."""
@@ -432,15 +457,18 @@ class Executor:
             except Exception as error:  # a defect on the way to the store: another end may go through
                 raise StoreRefused(f"unforeseen {type(error).__name__} while an end was written") from error
 
-        self._until_stored(finish)
+        self._until_stored(operation, finish)
 
-    def _until_stored(self, write: Callable[[], None]) -> None:
+    def _until_stored(self, operation: Operation, write: Callable[[], None]) -> None:
         """Try until PostgreSQL answers."""
         while True:
             try:
-                return write()
+                write()
             except Unavailable as error:
-                self._pause(error)
+                self._pause(operation, error)
+            else:
+                self.store_waits.over(_named(operation))
+                return
 
     def _report(self, operation: Operation, ending: Ending) -> None:
         self.troubles.over(operation)
@@ -473,10 +501,13 @@ class Executor:
         self._logger.log(level, "operation waits for a dependency", extra={"error": str(error)})
         delay_s = RETRY_DELAY_S * (1 + min(operation.deferrals, MAX_RETRY_DELAYS - 1))
         answer = error.answer if isinstance(error, (TemporaryAnswer, HalfDone)) else ""
-        self._until_stored(lambda: self._queue.defer(operation, delay_s=delay_s, why=str(error), answer=answer))
+        self._until_stored(
+            operation, lambda: self._queue.defer(operation, delay_s=delay_s, why=str(error), answer=answer)
+        )
         left = f"{error}; operation {operation.operation_id} goes on by itself when {error.dependency} answers"
         self._completions.announce(operation.operation_id, Unavailable(error.dependency, left))
 
-    def _pause(self, cause: Exception) -> None:
+    def _pause(self, operation: Operation, cause: Exception) -> None:
+        self.store_waits.failed(_named(operation), cause)
         if self._stopping.wait(STORE_PAUSE_S):
             raise HandedBack from cause

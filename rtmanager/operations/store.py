@@ -54,11 +54,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """An operation that was claimed by an instance which is gone."""
+    """An operation that was claimed and that nobody worked on; `ours` if the claim was this instance's own."""
 
     operation_id: int
     game_id: str
     kind: OpKind
+    ours: bool = False
 
 
 class Records(Protocol):
@@ -113,8 +114,12 @@ class OperationQueue(Protocol):
         """
         ...
 
-    def heartbeat(self, claimed: Sequence[Operation]) -> set[int]:
-        """Keep claims alive; returns the ids of those that are still this claim's."""
+    def heartbeat(self, claimed: Sequence[Operation], *, skip_locked: bool = False) -> set[int]:
+        """Keep claims alive; returns the ids of those that are still this claim's.
+
+        With `skip_locked`, one that somebody else has locked is not waited for: it is not renewed, and is among the ids
+        though it may be about to be lost. Without, all wait for it.
+        """
         ...
 
     def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[Claimed]:

@@ -3,16 +3,20 @@
 A half-done restart that meets the same answer for too long is not given up, and an end that the store refuses is tried
 again. Both are retried every few seconds, so a trouble that is not met again for a while is over, or another
 instance has it.
+
+`StoreWaits` is about work whose call to PostgreSQL is repeated until PostgreSQL answers.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
 
+from rtmanager.domain.errors import with_remedy
 from rtmanager.domain.operation import Operation
 
 #: Seconds after which a trouble that was not met again is over here; more than the longest pause between two tries.
@@ -20,6 +24,12 @@ FORGOTTEN_AFTER_S = 180.0
 
 #: Seconds between two lines of the log about one trouble.
 TOLD_EVERY_S = 300.0
+
+#: Seconds after which work that waits for PostgreSQL is reported; a session that ended costs less.
+WAITS_REPORTED_AFTER_S = 3.0
+#: Seconds after its last failed call in which an operation still counts as waiting: one call and its pause may take so
+#: long, unless the silence timeout is longer.
+WAITS_FORGOTTEN_AFTER_S = 20.0
 
 
 class Kind(StrEnum):
@@ -74,3 +84,73 @@ class Troubles:
             self._met = {key: value for key, value in self._met.items() if value[0] >= oldest}
             self._told = {key: told for key, told in self._told.items() if key in self._met}
             return {key: trouble for key, (_, trouble) in self._met.items()}
+
+
+@dataclass(slots=True)
+class _Wait:
+    """From the first failure in a row to the last."""
+
+    since: float
+    last: float
+    error: Exception
+
+
+class StoreWaits:
+    """Items of a worker whose calls to PostgreSQL fail again and again; safe for any number of threads.
+
+    Logs once that they wait, for all of them together, and once that none waits any more. `items` is their name.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        items: str,
+        *,
+        forgotten_after_s: float = WAITS_FORGOTTEN_AFTER_S,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
+        self._logger = logger
+        self._items = items
+        self._forgotten_after_s = forgotten_after_s
+        self._now = now
+        self._lock = threading.Lock()
+        self._waits: dict[str, _Wait] = {}
+        self._reported = False
+
+    def failed(self, item: str, error: Exception) -> None:
+        """A call for the item failed and is about to be repeated."""
+        now = self._now()
+        with self._lock:
+            wait = self._waits.get(item)
+            if wait is None or now - wait.last > self._forgotten_after_s:
+                self._waits[item] = _Wait(now, now, error)
+                return
+            wait.last, wait.error = now, error
+            if self._reported or not self._lasts(wait, now):
+                return
+            self._reported = True
+        self._logger.warning(f"{self._items} wait for postgres", extra={"error": with_remedy(error)})
+
+    def over(self, item: str) -> None:
+        """PostgreSQL took the call, or the item is not worked on here any more."""
+        if not self._waits:
+            return
+        with self._lock:
+            if self._waits.pop(item, None) is None or self._waits or not self._reported:
+                return
+            self._reported = False
+        self._logger.info(f"{self._items} wait for postgres no more")
+
+    def problem(self) -> str:
+        """Which item has waited for longest, and for what; empty while none has waited for long."""
+        now = self._now()
+        with self._lock:
+            waits = [(wait.since, key, wait.error) for key, wait in self._waits.items() if self._lasts(wait, now)]
+        if not waits:
+            return ""
+        since, item, error = min(waits, key=lambda wait: wait[:2])
+        return f"{item} has waited for {now - since:.0f} s: {with_remedy(error)}"
+
+    def _lasts(self, wait: _Wait, now: float) -> bool:
+        # From failure to failure: what follows the last one may be work that takes its time.
+        return wait.last - wait.since >= WAITS_REPORTED_AFTER_S and now - wait.last <= self._forgotten_after_s

@@ -338,8 +338,8 @@ class MemoryQueue:
         ]
 
     @call
-    def heartbeat(self, claimed: Sequence[Operation]) -> set[int]:
-        """See the port."""
+    def heartbeat(self, claimed: Sequence[Operation], *, skip_locked: bool = False) -> set[int]:
+        """See the port; nothing is locked here."""
         now = self._store.clock()
         mine = [row for row in map(self._mine, claimed) if row is not None]
         for row in mine:
@@ -359,8 +359,9 @@ class MemoryQueue:
             else:
                 left = by_presence and row.owner not in store.present
             if silent_s > store.lease_s or (silent_s > store.grace_s and left):
+                ours = row.owner == self._owner
                 row.state, row.owner, row.not_before = "due", None, now
-                found.append(Claimed(row.operation_id, row.request.game_id, row.request.kind))
+                found.append(Claimed(row.operation_id, row.request.game_id, row.request.kind, ours))
         return found
 
     @call

@@ -405,7 +405,9 @@ class OwnershipContract(StoreContract):
         mine, lost = self.claimed("g1"), self.claimed("g2")
         self.queue.defer(lost, delay_s=0, why="again")
         self.claim_one(self.other)
-        self.assertEqual(self.queue.heartbeat([mine, lost]), {mine.operation_id})
+        for skip_locked in (False, True):
+            alive = self.queue.heartbeat([mine, lost], skip_locked=skip_locked)
+            self.assertEqual(alive, {mine.operation_id})
 
     def test_what_has_the_id_of_an_operation_and_is_another_one_is_left_alone(self) -> None:
         """The database was set back, and gives its ids again."""
@@ -417,6 +419,7 @@ class OwnershipContract(StoreContract):
                 self.queue.finish(forgotten, ended())
             self.queue.defer(forgotten, delay_s=0, why="of old")
             self.assertEqual(self.queue.heartbeat([forgotten]), set())
+            self.assertEqual(self.queue.heartbeat([forgotten], skip_locked=True), set())
         self.assertEqual(self.queue.heartbeat([here]), {here.operation_id})
         self.queue.finish(here, ended())
 
@@ -461,7 +464,7 @@ class OwnershipContract(StoreContract):
         operation = self.claimed()
         self.store.pass_time(self.store.lease_s - 2)
         self.assertEqual(list(self.other.reclaim_orphans()), [])
-        self.queue.heartbeat([operation])
+        self.queue.heartbeat([operation], skip_locked=True)
         self.store.pass_time(self.store.lease_s - 2)
         self.assertEqual(list(self.other.reclaim_orphans()), [])
 
@@ -470,7 +473,8 @@ class OwnershipContract(StoreContract):
         self.store.pass_time(self.store.lease_s + 1)
         (orphan,) = self.other.reclaim_orphans()
         self.assertEqual(
-            (orphan.operation_id, orphan.game_id, orphan.kind), (operation.operation_id, "g1", OpKind.START)
+            (orphan.operation_id, orphan.game_id, orphan.kind, orphan.ours),
+            (operation.operation_id, "g1", OpKind.START, False),
         )
         self.assertGreater(self.claim_one(self.other).generation, operation.generation)
         self.assertEqual(list(self.queue.reclaim_orphans()), [])
@@ -540,7 +544,7 @@ class OwnershipContract(StoreContract):
         lost, worked_on = self.claimed("g1"), self.claimed("g2")
         self.store.pass_time(self.store.grace_s + 1)
         found = self.queue.reclaim_orphans([worked_on.operation_id])
-        self.assertEqual([orphan.operation_id for orphan in found], [lost.operation_id])
+        self.assertEqual([(orphan.operation_id, orphan.ours) for orphan in found], [(lost.operation_id, True)])
 
     def test_an_instance_that_has_just_come_itself_takes_nobody_for_dead(self) -> None:
         self.claimed("g1")

@@ -8,6 +8,7 @@ from unittest import mock
 
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, TemporaryAnswer, Unavailable
 from rtmanager.domain.health import HealthSource
+from rtmanager.operations import troubles
 from rtmanager.tests.making import Heard
 from rtmanager.tests.operating import PATIENCE_S, wait_until
 from rtmanager.workers import attention as attention_module
@@ -69,6 +70,20 @@ class AttentionTest(unittest.TestCase):
         self.looks.answers["g1"] = [False, False, Unavailable("docker", "away"), True]
         self.attention.look("g1")
         wait_until(lambda: len(self.looks.seen) == 4)
+
+    def test_games_that_wait_for_postgres_are_a_problem_while_that_lasts(self) -> None:
+        with mock.patch.object(troubles, "WAITS_REPORTED_AFTER_S", 0.0):
+            self.looks.answers["g1"] = [Unavailable("postgres", "statement timeout") for _ in range(1000)]
+            self.attention.look("g1")
+            wait_until(lambda: "games to reconcile wait for postgres" in self.heard.messages)
+            self.assertIn("game g1 has waited for ", self.attention.store_waits.problem())
+            self.attention.look("g2")
+            wait_until(lambda: "g2" in self.looks.games)
+            self.assertNotEqual(self.attention.store_waits.problem(), "")
+            self.looks.answers.clear()
+            wait_until(lambda: self.attention.store_waits.problem() == "")
+        told = [message for message in self.heard.messages if "postgres" in message]
+        self.assertEqual(told, ["games to reconcile wait for postgres", "games to reconcile wait for postgres no more"])
 
     def test_a_defect_is_logged_and_ends_the_look(self) -> None:
         self.looks.answers["g1"] = [ValueError("a defect")]

@@ -6,13 +6,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.messages import Stream
-from rtmanager.domain.operation import OpKind, Outcome
+from rtmanager.domain.operation import Ending, OpKind, Outcome
 from rtmanager.domain.record import Status
 from rtmanager.operations import executor as executor_module
+from rtmanager.operations import troubles as troubles_module
 from rtmanager.operations.completions import Completions
 from rtmanager.operations.executor import MAX_RETRY_DELAYS, RETRY_DELAY_S, Executor
 from rtmanager.operations.operator import DEFECT_TRIES, Operator
@@ -134,6 +136,13 @@ class AtSightTest(ExecutorTestCase):
     def test_the_next_one_of_a_game_is_claimed_without_a_pause(self) -> None:
         self.assertTrue(self.one.executor.step(), "a game's next job may be due now")
         self.assertFalse(self.one.executor.step())
+
+    def test_they_are_live_while_their_end_is_written(self) -> None:
+        live: list[tuple[str, int]] = []
+        self.world.store.trouble.before = lambda name: live.append((name, len(self.one.executor.live())))
+        self.one.executor.step()
+        self.assertIn(("finish_together", 4), live)
+        wait_until(lambda: not self.one.executor.live(), "the end of what runs")
 
     def test_their_callers_hear_of_it(self) -> None:
         self.one.work()
@@ -299,6 +308,43 @@ class DependencyTest(ExecutorTestCase):
         self.assertEqual(self.world.results(), [("success", "")])
         self.assertEqual(len(self.world.docker.called("launch")), 1)
         self.assert_consistent()
+
+    def test_a_wait_for_postgres_that_lasts_is_logged_once_and_is_a_problem_until_it_is_over(self) -> None:
+        self.accept(job(START, 1))
+        problems: list[str] = []
+
+        def refuse() -> None:
+            problems.append(self.one.executor.store_waits.problem())
+            error = Unavailable("postgres", "statement timeout")
+            error.remedy = "find the lock"
+            raise error
+
+        with mock.patch.object(troubles_module, "WAITS_REPORTED_AFTER_S", 0.0), self.at_finish(refuse, times=5):
+            self.one.work()
+            self.assertEqual(self.one.executor.store_waits.problem(), "")
+        self.assertEqual(problems[0], "")
+        self.assertRegex(problems[-1], "^operation 1 has waited for 0 s: statement timeout; remedy: find the lock$")
+        logged = [each.getMessage() for each in self.world.heard.records if "wait" in each.getMessage()]
+        self.assertEqual(logged, ["operations wait for postgres", "operations wait for postgres no more"])
+
+    def test_a_record_that_cannot_be_read_for_long_is_a_problem(self) -> None:
+        self.accept(job(START, 1))
+        problems: list[str] = []
+        self.world.store.trouble.before = lambda _: problems.append(self.one.executor.store_waits.problem())
+        run, away = self.world.operator.run, [Unavailable("postgres", "away") for _ in range(4)]
+
+        def fail_first(*given: Any, **named: Any) -> Ending:
+            if away:
+                raise away.pop()
+            return run(*given, **named)
+
+        with (
+            mock.patch.object(troubles_module, "WAITS_REPORTED_AFTER_S", 0.0),
+            mock.patch.object(self.world.operator, "run", fail_first),
+        ):
+            self.one.work()
+        self.assertIn("operation 1 has waited for 0 s: away", problems)
+        self.assertEqual(self.one.executor.store_waits.problem(), "")
 
     def test_an_end_whose_answer_is_lost_is_written_once(self) -> None:
         self.accept(job(START, 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from unittest import mock
 
 from rtmanager.domain.errors import DependencyError, FinalAnswer, Unavailable
@@ -14,6 +14,7 @@ from rtmanager.operations.wake import Wake
 from rtmanager.testing.store import MemoryPresence
 from rtmanager.tests.making import Heard, job, request
 from rtmanager.tests.operating import PATIENCE_S, WorldTestCase, wait_until
+from rtmanager.workers import lease
 from rtmanager.workers import loop as loop_module
 from rtmanager.workers.lease import LeaseKeeper
 from rtmanager.workers.loop import FIRST_PAUSE_S, LONGEST_PAUSE_S, Loop
@@ -287,6 +288,8 @@ class LeaseKeeperTest(WorldTestCase):
         kept = [set(call.args[0]) for call in queue.heartbeat.call_args_list]
         both, one = {works, waits}, {works}
         self.assertEqual(kept, [both, both, one, one, one, both, one, one, one])
+        for call in queue.heartbeat.call_args_list:
+            self.assertEqual(call.kwargs, {"skip_locked": True}, "one row that is locked costs no other its heartbeat")
         for call in queue.reclaim_orphans.call_args_list:
             self.assertEqual(set(call.args[0]), {works.operation_id, waits.operation_id})
 
@@ -308,6 +311,30 @@ class LeaseKeeperTest(WorldTestCase):
         (logged,) = self.world.heard.records
         self.assertEqual(vars(logged)["operation_id"], operation.operation_id)
         self.assertEqual((vars(logged)["game_id"], vars(logged)["op_kind"]), ("g1", "start"))
+        self.assertEqual(logged.getMessage(), lease.TAKEN_OVER)
+
+    def test_an_operation_of_its_own_is_not_reported_as_that_of_an_instance_that_is_gone(self) -> None:
+        self.world.claim(request())
+        self.world.clock.advance(self.store.grace_s + 1)
+        self.keeper.step()
+        self.assertEqual(self.world.heard.messages, [lease.TAKEN_BACK])
+
+    def test_what_is_claimed_while_a_heartbeat_waits_is_not_taken_back(self) -> None:
+        first = self.world.claim(request("g1"))
+        self.live = [first]
+        queue = mock.Mock(wraps=self.world.queue)
+
+        def slow(beating: Sequence[Operation], **_: bool) -> set[int]:
+            self.live = [first, self.world.claim(request("g2"))]
+            self.world.clock.advance(self.store.grace_s + 1)
+            return self.world.queue.heartbeat(beating)
+
+        queue.heartbeat.side_effect = slow
+        keeper = LeaseKeeper(
+            queue, self.presence, live=lambda: self.live, found=self.found, logger=self.world.heard.logger
+        )
+        keeper.step()
+        self.found.assert_not_called()
 
     def test_a_store_that_is_away_is_left_to_the_loop(self) -> None:
         self.store.trouble.available = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from time import monotonic
 
 from rtmanager.domain.errors import DependencyError, FinalAnswer, TemporaryAnswer, Unavailable
 from rtmanager.domain.health import HealthSource
+from rtmanager.operations.troubles import StoreWaits
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.status import WorkerStatus
 
@@ -89,6 +91,8 @@ class Attention:
         self._status = status or WorkerStatus(WORK, logger)
         self._status.watch(self._has_lost_a_thread)
         self._failures = failures or GameFailures(logger, status=lambda _: self._status)
+        #: A game that waits is looked at again until it is settled, so none is ever forgotten.
+        self.store_waits = StoreWaits(logger, "games to reconcile", forgotten_after_s=math.inf)
         self._started = False
         self._changed = threading.Condition()
         self._cases: dict[str, _Case] = {}
@@ -172,12 +176,16 @@ class Attention:
     def _look(self, game_id: str, case: _Case) -> bool:
         """Whether to look again."""
         self._status.began()
+        waits = False
         try:
             settled = self._settle(game_id, case.hint)
         except TemporaryAnswer as error:
             self._report_away(game_id, case, error)
             return True
         except Unavailable as error:
+            waits = error.dependency == "postgres"
+            if waits:
+                self.store_waits.failed(f"game {game_id}", error)
             self._report_away(game_id, case, error)
             # The thread itself waits: while nothing answers, thousands of games are not asked about each second.
             self._closing.wait(AWAY_PAUSE_S)
@@ -191,6 +199,8 @@ class Attention:
             return False
         finally:
             self._status.paused()
+            if not waits:
+                self.store_waits.over(f"game {game_id}")
         self._failures.succeeded(WORK, game_id)
         return not settled
 

@@ -23,6 +23,9 @@ WAITING_SHARE = 0.2
 #: After so many seconds of our own presence, whoever shows none is gone.
 SETTLED_S = 3.0
 
+TAKEN_OVER = "took over an operation of an instance that is gone"
+TAKEN_BACK = "took back an operation of this instance: nothing here works on it, or its heartbeats came too late"
+
 
 class Presence(Protocol):
     """A sign of life that ends with the process. Raises `Unavailable`."""
@@ -65,16 +68,18 @@ class LeaseKeeper:
         all_of_them = began - self._waiting_beat_at >= self._waiting_every_s
         beating = live if all_of_them else [each for each in live if each not in waiting]
         if beating:
-            self._report_lost(beating, self._queue.heartbeat(beating))
+            self._report_lost(beating, self._queue.heartbeat(beating, skip_locked=True))
         if all_of_them:
             self._waiting_beat_at = began
         # After an outage every instance has to show itself again. Who has only just done so itself gives the others
         # the same time, and does not take them for dead.
         by_presence = self._presence.show() > SETTLED_S
-        orphans = self._queue.reclaim_orphans([operation.operation_id for operation in live], by_presence=by_presence)
+        # Live by now: what was claimed while a heartbeat waited for a lock is worked on, too.
+        live_ids = [operation.operation_id for operation in self._live()]
+        orphans = self._queue.reclaim_orphans(live_ids, by_presence=by_presence)
         for orphan in orphans:
             self._logger.warning(
-                "took over an operation of an instance that is gone",
+                TAKEN_BACK if orphan.ours else TAKEN_OVER,
                 extra={
                     "operation_id": orphan.operation_id,
                     "game_id": orphan.game_id,

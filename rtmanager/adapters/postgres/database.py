@@ -334,10 +334,12 @@ class Database:
         except (psycopg.Error, PoolTimeout, PoolClosed, NotImplementedError, UnicodeError, OverflowError) as error:
             not_connected = isinstance(error, PoolTimeout) and self._why_not
             why = bounded(not_connected or first_line(error))
+            sqlstate = (isinstance(error, psycopg.Error) and error.sqlstate) or ""
             if is_silence(error):
                 how = "takes no connection" if not_connected else verb(error)
-                raise Unavailable("postgres", f"{described(self._dsn)} {how}: {why}") from error
-            sqlstate = (isinstance(error, psycopg.Error) and error.sqlstate) or ""
+                unavailable = Unavailable("postgres", f"{described(self._dsn)} {how}: {why}")
+                unavailable.remedy = refusals.REMEDIES_AT_WORK.get(sqlstate)
+                raise unavailable from error
             if rows := _DROPPED.search(why):
                 raise dropped(rows[1]) from error
             raise StoreRefused(f"PostgreSQL refuses a statement: {why}", sqlstate=sqlstate) from error

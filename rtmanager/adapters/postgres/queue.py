@@ -102,8 +102,9 @@ class PostgresQueue:
                 break
         return rows
 
-    def heartbeat(self, claimed: Sequence[Operation]) -> set[int]:
-        """Keep claimed operations alive; returns the ids of those that are still ours."""
+    def heartbeat(self, claimed: Sequence[Operation], *, skip_locked: bool = False) -> set[int]:
+        """Keep claimed operations alive; returns the ids of those that are still ours. See the port."""
+        statement = SQL["heartbeat_of_unlocked" if skip_locked else "heartbeat"]
         values = {
             "ids": [operation.operation_id for operation in claimed],
             "generations": [operation.generation for operation in claimed],
@@ -111,7 +112,7 @@ class PostgresQueue:
             "refs": [operation.request.source_ref for operation in claimed],
         }
         try:
-            return {row["id"] for row in self._database.write("heartbeat", SQL["heartbeat"], values)}
+            return {row["id"] for row in self._database.write("heartbeat", statement, values)}
         except StoreRefused:
             if len(claimed) == 1:
                 raise
@@ -120,7 +121,7 @@ class PostgresQueue:
         refusals: list[StoreRefused] = []
         for operation in claimed:
             try:
-                alive |= self.heartbeat([operation])
+                alive |= self.heartbeat([operation], skip_locked=skip_locked)
             except StoreRefused as error:
                 refusals.append(error)
         if len(refusals) == len(claimed) and refusals:  # then it is not about one of them
@@ -144,7 +145,7 @@ class PostgresQueue:
             self.refused.pop("reclaim", None)
         except StoreRefused:
             rows = self._reclaim_one_by_one(values)
-        return [Claimed(row["id"], row["game_id"], OpKind(row["kind"])) for row in rows]
+        return [Claimed(row["id"], row["game_id"], OpKind(row["kind"]), row["ours"]) for row in rows]
 
     def _reclaim_one_by_one(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Reclaim what the store lets. Raises `StoreRefused` when it refuses each: then it is not about a row."""

@@ -46,6 +46,12 @@ REMEDIES = {
     "42P01": "a table is missing: finish the restore",
     "3F000": "the schema is missing: finish the restore",
 }
+_WHO_LOCKS = (
+    "who holds a lock: SELECT pid, usename, query FROM pg_stat_activity WHERE pid IN "
+    "(SELECT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock')"
+)
+#: The same for a statement that waited in vain while the service works.
+REMEDIES_AT_WORK = {"57014": _WHO_LOCKS, "55P03": _WHO_LOCKS}
 #: For an answer that has no remedy of its own.
 ITS_WORDS = "its words say why; the server's log has more"
 _NO_TLS = f"the server does not offer TLS: set ssl = on there, or another sslmode in {DSN}"

@@ -151,12 +151,30 @@ WHERE o.id = mine.id AND o.generation = mine.generation AND o.state = (SELECT 'r
   AND o.game_id = mine.game_id AND o.source_ref = mine.source_ref
 RETURNING o.id;
 
+-- name: heartbeat_of_unlocked
+-- The same, but for rows that somebody has locked: these are not renewed, and count as this claim's for now. One of them
+-- would else cost all others their heartbeats.
+WITH unlocked AS MATERIALIZED (
+    SELECT o.id
+    FROM unnest(%(ids)s::bigint[], %(generations)s::bigint[], %(games)s::text[], %(refs)s::text[])
+         AS mine (id, generation, game_id, source_ref)
+    JOIN operations o ON o.id = mine.id AND o.generation = mine.generation AND o.state = (SELECT 'running')
+         AND o.game_id = mine.game_id AND o.source_ref = mine.source_ref
+    FOR NO KEY UPDATE OF o SKIP LOCKED),
+renewed AS (
+    UPDATE operations o SET heartbeat_at = clock_timestamp() FROM unlocked WHERE o.id = unlocked.id)
+SELECT o.id
+FROM unnest(%(ids)s::bigint[], %(generations)s::bigint[], %(games)s::text[], %(refs)s::text[])
+     AS mine (id, generation, game_id, source_ref)
+JOIN operations o ON o.id = mine.id AND o.generation = mine.generation AND o.state = (SELECT 'running')
+     AND o.game_id = mine.game_id AND o.source_ref = mine.source_ref;
+
 -- name: reclaim_orphans
 -- Claimed operations become due again: those that have been silent for a whole lease; those of an instance whose
 -- session, and with it its lock, has ended; our own that we do not work on (the answer to a claim was lost). One
 -- that somebody just now writes is not waited for.
 WITH lost AS MATERIALIZED (
-    SELECT o.id
+    SELECT o.id, o.owner = %(owner)s AS ours
     FROM operations o
     WHERE o.state = 'running' AND (%(only)s::bigint IS NULL OR o.id = %(only)s)
       AND (o.heartbeat_at < clock_timestamp() - make_interval(secs => %(lease_s)s)
@@ -174,7 +192,7 @@ UPDATE operations o
 SET state = 'due', owner = NULL, not_before = clock_timestamp()
 FROM lost
 WHERE o.id = lost.id
-RETURNING o.id, o.game_id, o.kind;
+RETURNING o.id, o.game_id, o.kind, lost.ours;
 
 -- name: defer_operation
 -- A dependency does not answer, or not with what is needed: the operation is due again later. Since when it meets the

@@ -22,6 +22,7 @@ from rtmanager.domain.messages import Message, Stream, health_message, intents_s
 from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.operations.store import (
+    LONGEST_DELAY_S,
     Claimed,
     Forgotten,
     GameBusy,
@@ -311,7 +312,8 @@ class MemoryQueue:
         due = []
         for rows in self._store.live.values():
             first = rows[0]
-            ready = first.state == "due" and first.not_before <= now and first.request.kind in kinds
+            waits = now < first.not_before <= now + timedelta(seconds=LONGEST_DELAY_S)
+            ready = first.state == "due" and not waits and first.request.kind in kinds
             ready = ready and (images is None or first.request.image_ref in images)
             if ready and not any(row.state == "running" for row in rows):
                 due.append(first)
@@ -353,6 +355,8 @@ class MemoryQueue:
         for row in sorted(chain.from_iterable(store.live.values()), key=lambda row: row.operation_id):
             if row.state != "running" or row.heartbeat_at is None:
                 continue
+            if row.heartbeat_at > now + timedelta(seconds=store.lease_s):
+                row.heartbeat_at = now
             silent_s = (now - row.heartbeat_at).total_seconds()
             if row.owner == self._owner:
                 left = row.operation_id not in live
@@ -372,7 +376,8 @@ class MemoryQueue:
         row = self._mine(operation)
         if row is not None:
             row.defects += by_defect
-            if row.answer != answer or not answer:
+            since = row.answer_since
+            if row.answer != answer or not answer or (since is not None and since > self._store.clock()):
                 row.answer, row.answer_since = answer, self._store.clock() if answer else None
             row.state, row.owner, row.deferred_why = "due", None, why
             row.deferrals += 1

@@ -167,6 +167,18 @@ class Refusing(FailingPostgresTestCase):
         self.wait_until("the record to follow", lambda: self.record()["status"] == "removed")
         self.assert_serves()
 
+    def test_a_foreign_session_that_holds_a_turn_is_named_and_jobs_wait_until_it_gives_it_back(self) -> None:
+        for turn in ("ingest", "outbox"):
+            with self.subTest(turn), self.database.connect() as other:
+                other.execute("SELECT pg_advisory_lock(hashtext(%s))", (f"rtmanager.{turn}",))
+                waits = self.ask(f"waits-for-{turn}")
+                words = f"session {other.info.backend_pid} ", "holds the turn", "pg_terminate_backend"
+                self.wait_until_said("dependency does not answer", f"worker={turn}", *words)
+                self.wait_until_readyz_says("postgres", *words)
+                self.assertEqual(self.answers(waits), [0])
+            self.wait_for_answers(waits)
+            self.assert_serves()
+
 
 class Unfinished(FailingPostgresTestCase, FoundTestCase):
     """It answers, and finishes no commit: it waits for a standby that is not there."""

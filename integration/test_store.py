@@ -77,7 +77,20 @@ class PostgresEndingTest(InPostgres, store_contract.EndingContract):
 
 
 class PostgresInboxTest(InPostgres, store_contract.InboxContract):
-    pass
+    def test_a_foreign_session_that_holds_a_turn_is_named(self) -> None:
+        inbox, outbox = self.store.inbox(), self.store.outbox()
+        for turn, port in (("ingest", inbox), ("outbox", outbox)):
+            with self.subTest(turn), self.database.connect() as foreign:
+                foreign.execute("SET application_name = 'a tool'")
+                foreign.execute("SELECT pg_advisory_lock(hashtext(current_schema() || %s))", (f".{turn}",))
+                with port.turn() as mine:
+                    self.assertIsNone(mine)
+                holder = port.holder()
+                assert holder is not None
+                pid = foreign.info.backend_pid
+                self.assertRegex(holder.session, rf"^session {pid} \(application 'a tool', connected since 2.*Z\)$")
+                self.assertEqual((holder, holder.like_manager), (port.holder(), False))
+                self.assertIn(f"pg_terminate_backend({pid})", holder.remedy)
 
 
 class PostgresIntentsTest(InPostgres, store_contract.IntentsContract):

@@ -7,13 +7,13 @@ Time is the clock's that it is given, and nothing happens by itself, so a seeded
 
 from __future__ import annotations
 
+import itertools
 import json
 from bisect import insort
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 
 from rtmanager.domain.findings import Alarm, AlarmKind, HealthReport, LastExit, Snapshot
 from rtmanager.domain.health import HealthEvent
@@ -34,7 +34,7 @@ from rtmanager.operations.store import (
 from rtmanager.operations.tools import Clock
 from rtmanager.testing.answers import record_json
 from rtmanager.testing.trouble import Trouble, call
-from rtmanager.workers.ports import DueMessage, IntentCount
+from rtmanager.workers.ports import DueMessage, IntentCount, TurnHolder
 
 #: Where a call stands among the jobs of its game: before all of them.
 CALL_POSITION = (EntryId(-1, -1), -1)
@@ -90,7 +90,8 @@ class MemoryStore:
         self.messages: dict[int, Message] = {}
         self.present: set[int] = set()
         self.relay_number = 0
-        self.turns: dict[str, object] = {}
+        self.turns: dict[str, _Transaction] = {}
+        self.transactions = itertools.count(1)
         self.live: dict[str, list[Row]] = {}
         self.alarms: dict[tuple[str, AlarmKind], Alarm] = {}
         self.last_exits: dict[str, LastExit] = {}
@@ -122,6 +123,14 @@ class MemoryStore:
         """End the transactions of all turns, as PostgreSQL does when their holder is silent for too long."""
         with self.trouble.lock:
             self.turns.clear()
+
+    def turn_holder(self, kind: str) -> TurnHolder | None:
+        """Who holds the turn of this kind: always a manager."""
+        with self.trouble.lock:
+            turn = self.turns.get(kind)
+        return (
+            None if turn is None else TurnHolder("session 1", str(turn.transaction), like_manager=True, remedy="none")
+        )
 
     def add_row(self, request: Request, position: tuple[EntryId, int]) -> Row:
         """A new operation, due now."""
@@ -196,9 +205,9 @@ class MemoryStore:
         if self._refusals:
             self._refusals -= 1
             raise StoreRefused(f"the store in memory was told to refuse the end of operation {row.operation_id}")
-        values = chain.from_iterable(message.fields.values() for message in ending.messages)
+        values = itertools.chain.from_iterable(message.fields.values() for message in ending.messages)
         texts = [ending.error_message, *(entry.error_message or "" for entry in ending.log)]
-        for text in chain(texts, values):
+        for text in itertools.chain(texts, values):
             if not text.isascii():
                 text.encode()  # raises for what is no Unicode text, as psycopg does
         if any("\0" in text for text in texts):
@@ -352,7 +361,7 @@ class MemoryQueue:
     def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[Claimed]:
         """See the port."""
         store, now, found = self._store, self._store.clock(), []
-        for row in sorted(chain.from_iterable(store.live.values()), key=lambda row: row.operation_id):
+        for row in sorted(itertools.chain.from_iterable(store.live.values()), key=lambda row: row.operation_id):
             if row.state != "running" or row.heartbeat_at is None:
                 continue
             if row.heartbeat_at > now + timedelta(seconds=store.lease_s):
@@ -457,6 +466,7 @@ class _Transaction:
     def __init__(self, store: MemoryStore, kind: str) -> None:
         self._store = store
         self._kind = kind
+        self.transaction = next(store.transactions)
         self.trouble = store.trouble
 
     def begin(self) -> bool:
@@ -518,6 +528,10 @@ class MemoryInbox:
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
+
+    def holder(self) -> TurnHolder | None:
+        """See the port."""
+        return self._store.turn_holder("ingest")
 
     @contextmanager
     def turn(self) -> Iterator[MemoryIngestTurn | None]:
@@ -640,6 +654,10 @@ class MemoryOutbox:
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
+
+    def holder(self) -> TurnHolder | None:
+        """See the port."""
+        return self._store.turn_holder("outbox")
 
     @contextmanager
     def turn(self) -> Iterator[MemoryRelayTurn | None]:

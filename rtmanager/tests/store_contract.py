@@ -712,6 +712,17 @@ class InboxContract(StoreContract):
         self.accept(job(STOP, 7, stop_fields("g1")), job(STOP, 7, stop_fields("g2")), job(STOP, 7, stop_fields("g1")))
         self.assertEqual(len(self.queue.claim(10)), 2)
 
+    def test_whoever_holds_the_turn_is_known_and_each_time_another(self) -> None:
+        held = []
+        for _ in range(2):
+            self.assertIsNone(self.store.inbox().holder())
+            with self.store.inbox().turn():
+                held.append(self.store.inbox().holder())
+                self.assertEqual(self.store.inbox().holder(), held[-1])
+                self.assertIsNone(self.store.outbox().holder())
+        self.assertTrue(all(each is not None and each.like_manager for each in held))
+        self.assertNotEqual(*held)
+
     def test_another_dead_letter_under_a_known_id_is_due_too(self) -> None:
         letters = [job(START, 7, {"who": who}) for who in ("nobody", "somebody")]
         for letter in (*letters, *letters):

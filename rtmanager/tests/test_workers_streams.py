@@ -15,9 +15,11 @@ from rtmanager.tests.making import ended, request, start_fields, stop_fields
 from rtmanager.tests.operating import WorldTestCase
 from rtmanager.workers import ingest as ingest_module
 from rtmanager.workers import outbox as outbox_module
+from rtmanager.workers import turns as turns_module
 from rtmanager.workers.ingest import Ingest
 from rtmanager.workers.outbox import Relay
-from rtmanager.workers.ports import DueMessage, StaleTurn
+from rtmanager.workers.ports import DueMessage, StaleTurn, TurnHolder
+from rtmanager.workers.turns import MissedTurns
 
 START, STOP, RESULTS = Stream.START_JOBS, Stream.STOP_JOBS, Stream.JOB_RESULTS
 NAMES = {stream: f"prod:{stream}" for stream in Stream}
@@ -197,6 +199,61 @@ class IngestTest(StreamsTestCase):
             ingest.step()
         except Unavailable:
             self.assertEqual(self.store.turns, {})
+
+
+class MissedTurnsTest(WorldTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.now_s = 0.0
+        self.holder: TurnHolder | None = None
+        self.turns = MissedTurns(lambda: self.holder, lambda: self.now_s)
+
+    def hold(self, transaction: str, *, like_manager: bool) -> None:
+        self.holder = TurnHolder("session 7 (application 'psql')", transaction, like_manager, "SELECT end_it(7)")
+
+    def miss(self, seconds: int) -> bool:
+        """Whether it is reported within so many seconds without the turn."""
+        for _ in range(seconds):
+            self.now_s += 1
+            try:
+                self.turns.missed()
+            except FinalAnswer as error:
+                self.assertRegex(str(error), r"session 7 \(application 'psql'\) holds the turn .* SELECT end_it\(7\)")
+                return True
+        return False
+
+    def test_a_foreign_session_that_keeps_the_turn_is_reported_with_the_remedy(self) -> None:
+        self.hold("3/0", like_manager=False)
+        self.assertTrue(self.miss(20))
+        self.assertTrue(self.miss(1), "as long as it lasts")
+        self.turns.had()
+        self.assertFalse(self.miss(10))
+
+    def test_an_instance_that_keeps_the_turn_in_one_transaction_is_reported_after_a_minute(self) -> None:
+        self.hold("3/17", like_manager=True)
+        self.assertFalse(self.miss(60))
+        self.assertTrue(self.miss(20))
+
+    def test_instances_that_are_faster_each_time_are_not_reported(self) -> None:
+        for number in range(100):
+            self.hold(f"3/{number}", like_manager=bool(number % 2))
+            self.assertFalse(self.miss(5))
+        self.holder = None
+        self.assertFalse(self.miss(100))
+
+
+class HeldTurnTest(StreamsTestCase):
+    def test_a_turn_that_is_held_for_too_long_fails_the_step_until_it_is_free(self) -> None:
+        relay = Relay(self.store.outbox, self.streams, self.world.heard.logger)
+        for step, port in ((self.ingest().step, self.store.inbox), (relay.step, self.store.outbox)):
+            with (
+                self.subTest(port),
+                mock.patch.object(turns_module, "LOOK_S", 0.0),
+                mock.patch.object(turns_module, "HELD_BY_MANAGER_S", 0.0),
+            ):
+                with port.turn(), self.assertRaisesRegex(FinalAnswer, "session 1 holds the turn"):
+                    step()
+                step()
 
 
 class RelayTest(StreamsTestCase):

@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from rtmanager.domain.errors import FinalAnswer
 from rtmanager.domain.jobs import RANK, Batch, Entry, Job, letter_of, read_job, ready_entries
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.operations.store import StoreRefused
 from rtmanager.workers.ports import Inbox, IngestTurn, InputStreams
+from rtmanager.workers.turns import MissedTurns
 
 #: Entries of one stream that are taken over in one transaction.
 BATCH = 200
@@ -25,6 +27,16 @@ WAIT_S = 5.0
 LOGGED_LETTERS = 10
 #: How long to leave the turn to the instance that has it.
 OTHER_TURN_PAUSE_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What one turn read, and took over of it."""
+
+    batches: Sequence[Batch]
+    ready: list[Entry]
+    jobs: list[Job]
+    more: bool
 
 
 class Ingest:
@@ -41,6 +53,7 @@ class Ingest:
     ) -> None:
         self._streams = streams
         self._inbox = inbox
+        self._turns = MissedTurns(inbox.holder)
         self._names = names
         self._accepted = accepted
         self._logger = logger
@@ -60,26 +73,33 @@ class Ingest:
     def _take_over(self, *, one_by_one: bool = False) -> bool:
         """Whether there may be more to take over right now."""
         with self._inbox.turn() as turn:
-            if turn is None:
-                time.sleep(OTHER_TURN_PAUSE_S)
-                return False
-            batches = self._streams.read(BATCH)
-            if not any(batch.entries for batch in batches):
-                self._check_refused(batches)
-                # Redis had only entries to look at that were deleted; there may be more.
-                if not all(batch.drained for batch in batches):
-                    return True
-                return self._give_again(turn)
-            ready = ready_entries(batches)
-            jobs = [read_job(entry, self._names[entry.stream]) for entry in ready]
-            if one_by_one:
-                jobs = [self._accepted_alone(turn, job) for job in jobs]
-            else:
-                turn.accept(jobs)
-        if ready:
-            self._finish(ready, jobs)
-        self._check_refused(batches)
-        return any(not batch.drained for batch in batches)
+            if turn is not None:
+                self._turns.had()
+                taken = self._accept(turn, one_by_one=one_by_one)
+        if turn is None:
+            self._turns.missed()
+            time.sleep(OTHER_TURN_PAUSE_S)
+            return False
+        if taken.ready:
+            self._finish(taken.ready, taken.jobs)
+        self._check_refused(taken.batches)
+        return taken.more
+
+    def _accept(self, turn: IngestTurn, *, one_by_one: bool) -> _Taken:
+        """What is durable when the turn ends."""
+        batches = self._streams.read(BATCH)
+        more = any(not batch.drained for batch in batches)
+        if not any(batch.entries for batch in batches):
+            self._check_refused(batches)
+            # Redis may have had only entries to look at that were deleted; there may be more.
+            return _Taken(batches, [], [], more=more or self._give_again(turn))
+        ready = ready_entries(batches)
+        jobs = [read_job(entry, self._names[entry.stream]) for entry in ready]
+        if one_by_one:
+            jobs = [self._accepted_alone(turn, job) for job in jobs]
+        else:
+            turn.accept(jobs)
+        return _Taken(batches, ready, jobs, more=more)
 
     def _accepted_alone(self, turn: IngestTurn, job: Job) -> Job:
         """The job, or the dead letter that it became. Raises `StoreRefused` when that is refused, too."""

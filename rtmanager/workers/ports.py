@@ -58,8 +58,22 @@ class IngestTurn(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class TurnHolder:
+    """A session that holds a turn: two that are equal are one session in one transaction, or without any."""
+
+    session: str
+    transaction: str
+    like_manager: bool
+    remedy: str
+
+
 class Inbox(Protocol):
     """Where jobs become durable. Raises `Unavailable("postgres", …)`."""
+
+    def holder(self) -> TurnHolder | None:
+        """Who holds the turn just now."""
+        ...
 
     def turn(self) -> AbstractContextManager[IngestTurn | None]:
         """The turn, or None while another instance has it; what was accepted is durable after the block."""
@@ -155,6 +169,10 @@ class OutboxTurn(Protocol):
 
 class Outbox(Protocol):
     """Messages that a transaction promised. Raises `Unavailable("postgres", …)`."""
+
+    def holder(self) -> TurnHolder | None:
+        """Who holds the turn just now."""
+        ...
 
     def turn(self) -> AbstractContextManager[OutboxTurn | None]:
         """The turn, or None while another instance has it; what it deleted is gone after the block."""

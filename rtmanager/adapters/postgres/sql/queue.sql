@@ -2,6 +2,19 @@
 -- True for the one instance that may read the input streams now; until the end of its transaction.
 SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.ingest'));
 
+-- name: turn_holder
+-- The session that holds the turn of this name (its key is two halves in pg_locks), and whether it names itself as
+-- ours do. An idle session has a transaction without a number.
+SELECT l.pid, l.virtualtransaction AS transaction, coalesce(a.application_name, '') AS application,
+       coalesce(to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'an unknown time') AS since,
+       coalesce(a.application_name = current_setting('application_name'), false) AS like_manager
+FROM pg_locks l
+LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+  AND (l.classid::bigint << 32 | l.objid::bigint) = hashtext(current_schema() || '.' || %(turn)s)::bigint
+LIMIT 1;
+
 -- name: accept_jobs
 -- Stream entries become operations; the same entry again changes nothing. Another entry under its id (the stream was
 -- lost, and its ids are given again) becomes one of its own, with a mark that tells both apart. An entry without a

@@ -109,6 +109,7 @@ class PostgresFindings:
                 try:
                     with connection.transaction():
                         submitted = connection.execute(SQL["submit_restart"], values).fetchone()
+                        connection.execute(SQL["check_now"])
                 except psycopg.Error as error:
                     if is_silence(error):
                         raise

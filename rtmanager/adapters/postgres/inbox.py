@@ -66,6 +66,7 @@ class Turn:
         """See `IngestTurn.accept_alone`."""
         with self._database.watched(), self._connection.transaction():
             self.accept([job])
+            self._connection.execute(SQL["check_now"])
 
     def _require_known(self, values: _Row, meant: int) -> None:
         """What was not inserted has to be there: delivered and accepted before."""

@@ -2,6 +2,10 @@
 -- True for the one instance that may read the input streams now; until the end of its transaction.
 SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.ingest'));
 
+-- name: check_now
+-- Checks within a savepoint what is deferred to the commit by a rule that somebody added.
+SET CONSTRAINTS ALL IMMEDIATE;
+
 -- name: turn_holder
 -- The session that holds the turn of this name (its key is two halves in pg_locks), and whether it names itself as
 -- ours do. An idle session has a transaction without a number.

@@ -163,6 +163,18 @@ class IngestTest(StreamsTestCase):
         told = "entries that were taken over are gone from the database, reading them again"
         self.assertEqual(self.world.heard.messages.count(told), 1)
 
+    def test_an_entry_under_an_id_that_was_set_back_is_taken_over(self) -> None:
+        first = self.streams.add(START, start_fields())
+        self.ingest().step()
+        self.streams.delete(START, first)
+        self.streams.set_last_id(START, EntryId(1, 0))
+        self.streams.add(START, start_fields("g2"), EntryId(2, 0))
+        for _ in range(3):
+            self.ingest().step()
+        self.assertEqual(len(self.refs()), 2)
+        told = "the last id of a stream is below what was read, reading all its entries again"
+        self.assertEqual(self.world.heard.messages.count(told), 1)
+
     def test_a_database_that_knows_nothing_of_a_stream_does_not_have_all_of_it_done_again(self) -> None:
         self.streams.add(START, start_fields())
         self.ingest().step()

@@ -201,6 +201,11 @@ class Ingest:
 
     def _give_again(self, turn: IngestTurn) -> bool:
         """Whether something is read again. All that was given is acknowledged: so all of it should be durable."""
+        for stream, last in self._streams.give_all_again().items():
+            self._logger.warning(
+                "the last id of a stream is below what was read, reading all its entries again",
+                extra={"stream": self._names[stream], "up_to": str(last)},
+            )
         known = turn.latest()
         given = self._streams.give_again(known)
         for stream, last in given.items():

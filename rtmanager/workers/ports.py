@@ -33,6 +33,13 @@ class InputStreams(Protocol):
         """
         ...
 
+    def give_all_again(self) -> Mapping[Stream, EntryId]:
+        """Let the group be given again all entries of each stream whose last id was set below what it was given.
+
+        Entries that came under the ids between would never be given. Returns the last entry that it had been given.
+        """
+        ...
+
     def acknowledge(self, entries: Sequence[Entry]) -> None:
         """The entries are durable elsewhere; the group need not be given them again."""
         ...

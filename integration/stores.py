@@ -166,6 +166,10 @@ class StreamsInRedis:
     def delete_entry(self, stream: Stream, entry_id: EntryId) -> None:
         self._client.xdel(self._names[stream], str(entry_id))
 
+    def set_last_id(self, stream: Stream, entry_id: EntryId) -> None:
+        behind = ("ENTRIESADDED", 1, "MAXDELETEDID", "0-0")
+        self._client.execute_command("XSETID", self._names[stream], str(entry_id), *behind)
+
     def entries(self, stream: Stream) -> Sequence[Mapping[str, str]]:
         return [fields for _, fields in self._client.xrange(self._names[stream])]
 

@@ -167,6 +167,39 @@ class Refusing(FailingPostgresTestCase):
         self.wait_until("the record to follow", lambda: self.record()["status"] == "removed")
         self.assert_serves()
 
+    def test_a_rule_that_looks_like_silence_for_some_games_stops_no_other(self) -> None:
+        self.administer(
+            "CREATE FUNCTION public.odd() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN "
+            "IF NEW.game_id LIKE 'slow-%' THEN PERFORM pg_sleep(60); "
+            "ELSIF NEW.game_id LIKE 'ended-%' THEN PERFORM pg_terminate_backend(pg_backend_pid()); "
+            "ELSIF NEW.game_id LIKE 'full-%' THEN RAISE EXCEPTION 'quota' USING ERRCODE = '53400'; "
+            "END IF; RETURN NULL; END $$",
+            "CREATE TRIGGER odd AFTER INSERT ON rtmanager.operations FOR EACH ROW EXECUTE FUNCTION public.odd()",
+        )
+        odd = []
+        for name in ("slow", "ended", "full"):
+            odd.append(self.ask(name))
+            self.wait_for_answers(self.ask(f"not-{name}"))
+            self.wait_until_said("entry waits", odd[-1])
+        self.wait_until_readyz_says("postgres", "is not taken over, though others are")
+        self.assertEqual(self.answers(*odd), [0, 0, 0])
+        self.administer("DROP FUNCTION public.odd CASCADE")
+        self.wait_until("their answers", lambda: all(self.answers(*odd)), timeout_s=90)
+        self.assertEqual(self.answers(*odd), [1, 1, 1])
+        self.assert_serves()
+
+    def test_a_foreign_session_that_holds_a_turn_is_named_and_jobs_wait_until_it_gives_it_back(self) -> None:
+        for turn in ("ingest", "outbox"):
+            with self.subTest(turn), self.database.connect() as other:
+                other.execute("SELECT pg_advisory_lock(hashtext(%s))", (f"rtmanager.{turn}",))
+                waits = self.ask(f"waits-for-{turn}")
+                words = f"session {other.info.backend_pid} ", "holds the turn", "pg_terminate_backend"
+                self.wait_until_said("dependency does not answer", f"worker={turn}", *words)
+                self.wait_until_readyz_says("postgres", *words)
+                self.assertEqual(self.answers(waits), [0])
+            self.wait_for_answers(waits)
+            self.assert_serves()
+
 
 class Unfinished(FailingPostgresTestCase, FoundTestCase):
     """It answers, and finishes no commit: it waits for a standby that is not there."""

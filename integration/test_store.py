@@ -3,7 +3,7 @@
 import unittest
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from threading import Barrier, Thread
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -60,6 +60,27 @@ class InPostgres(unittest.TestCase):
         return StoreInPostgres(self.database, {stream: f"test:{stream}" for stream in Stream})
 
 
+@contextmanager
+def refused_at_commit(database: "Database", event: str) -> Iterator[None]:
+    """A rule that is deferred to the commit stands against game g2."""
+    function = (
+        "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN IF NEW.game_id = 'g2' THEN RAISE EXCEPTION 'odd'; END IF; RETURN NULL; END $$"
+    )
+    trigger = (
+        f"CREATE CONSTRAINT TRIGGER odd AFTER {event} ON operations DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION odd()"
+    )
+    with database.transaction("test") as connection:
+        connection.execute(function.encode())
+        connection.execute(trigger.encode())
+    try:
+        yield
+    finally:
+        with database.transaction("test") as connection:
+            connection.execute(b"DROP FUNCTION odd CASCADE")
+
+
 class PostgresRecordsTest(InPostgres, store_contract.RecordsContract):
     pass
 
@@ -77,7 +98,20 @@ class PostgresEndingTest(InPostgres, store_contract.EndingContract):
 
 
 class PostgresInboxTest(InPostgres, store_contract.InboxContract):
-    pass
+    def test_a_foreign_session_that_holds_a_turn_is_named(self) -> None:
+        inbox, outbox = self.store.inbox(), self.store.outbox()
+        for turn, port in (("ingest", inbox), ("outbox", outbox)):
+            with self.subTest(turn), self.database.connect() as foreign:
+                foreign.execute("SET application_name = 'a tool'")
+                foreign.execute("SELECT pg_advisory_lock(hashtext(current_schema() || %s))", (f".{turn}",))
+                with port.turn() as mine:
+                    self.assertIsNone(mine)
+                holder = port.holder()
+                assert holder is not None
+                pid = foreign.info.backend_pid
+                self.assertRegex(holder.session, rf"^session {pid} \(application 'a tool', connected since 2.*Z\)$")
+                self.assertEqual((holder, holder.like_manager), (port.holder(), False))
+                self.assertIn(f"pg_terminate_backend({pid})", holder.remedy)
 
 
 class PostgresIntentsTest(InPostgres, store_contract.IntentsContract):
@@ -102,20 +136,26 @@ class PostgresWatchedRecordsTest(InPostgres, findings_contract.WatchedRecordsCon
 
 class PostgresRestartsTest(InPostgres, findings_contract.RestartsContract):
     def test_one_that_postgresql_will_never_take_is_dropped_and_keeps_no_other_from_being_queued(self) -> None:
-        for game_id in ("g1", "g2", "g3"):
-            self.store.put_record(record(game_id))
-            self.crash(game_id)
-        never = b"ALTER TABLE operations ADD CONSTRAINT never CHECK (game_id <> 'g2')"
         with self.database.transaction("test") as connection:
-            connection.execute(never)
-        refused: list[str] = []
+            connection.execute(b"ALTER TABLE operations ADD CONSTRAINT never CHECK (game_id <> 'g2')")
         try:
-            queued = self.findings.queue_restart(LATER, refused=lambda game_id, _: refused.append(game_id))
-            self.assertEqual(({each.game_id for each in queued}, refused), ({"g1", "g3"}, ["g2"]))
-            self.assertEqual(list(self.findings.queue_restart(LATER)), [])
+            self.assert_one_is_dropped()
         finally:
             with self.database.transaction("test") as connection:
                 connection.execute(b"ALTER TABLE operations DROP CONSTRAINT never")
+
+    def test_nor_does_one_that_is_refused_at_the_commit(self) -> None:
+        with refused_at_commit(self.database, "INSERT"):
+            self.assert_one_is_dropped()
+
+    def assert_one_is_dropped(self) -> None:
+        for game_id in ("g1", "g2", "g3"):
+            self.store.put_record(record(game_id))
+            self.crash(game_id)
+        refused: list[str] = []
+        queued = self.findings.queue_restart(LATER, refused=lambda game_id, _: refused.append(game_id))
+        self.assertEqual(({each.game_id for each in queued}, refused), ({"g1", "g3"}, ["g2"]))
+        self.assertEqual(list(self.findings.queue_restart(LATER)), [])
 
 
 class PostgresTurnsTest(InPostgres, findings_contract.TurnsContract):
@@ -253,6 +293,34 @@ class OddRowsTest(InPostgres):
                 connection.execute(b"ALTER TABLE operations DROP CONSTRAINT odd")
         self.assertEqual([each.game_id for each in queue.claim(9)], ["g2"])
         self.assertEqual(queue.refused, {})
+
+    def test_a_rule_that_is_deferred_to_the_commit_refuses_one_entry_and_no_other(self) -> None:
+        store = self.make()
+        jobs = [job(Stream.START_JOBS, number, start_fields(f"g{number}")) for number in (1, 2, 3)]
+        with refused_at_commit(self.database, "INSERT"):
+            with self.assertRaisesRegex(StoreRefused, "odd"), store.inbox().turn() as turn:
+                assert turn is not None
+                turn.accept(jobs)
+            with store.inbox().turn() as turn:
+                assert turn is not None
+                turn.accept_alone(jobs[0])
+                with self.assertRaisesRegex(StoreRefused, "odd"):
+                    turn.accept_alone(jobs[1])
+                turn.accept_alone(jobs[2])
+            self.assertCountEqual([each.game_id for each in store.queue(1).claim(9)], ["g1", "g3"])
+
+    def test_a_rule_that_is_deferred_to_the_commit_refuses_one_end_and_no_other(self) -> None:
+        queue = self.make().queue(1)
+        for game_id in ("g1", "g2", "g3"):
+            queue.submit(request(game_id))
+        claimed = sorted(queue.claim(9), key=lambda each: each.game_id)
+        with refused_at_commit(self.database, "UPDATE"):
+            with self.assertRaisesRegex(StoreRefused, "odd"):
+                queue.finish_together([(each, ended()) for each in claimed])
+            for each, refused in zip(claimed, (False, True, False), strict=True):
+                with self.assertRaisesRegex(StoreRefused, "odd") if refused else nullcontext():
+                    queue.finish(each, ended())
+        self.assertEqual(queue.heartbeat(claimed), {claimed[1].operation_id})
 
     def test_a_running_row_that_the_store_refuses_costs_no_other_its_claim(self) -> None:
         store = self.make()

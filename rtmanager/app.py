@@ -204,6 +204,9 @@ class _Service:
             intents_per_minute=config.intents_per_minute,
             refused=lambda _: workers.count("outbox"),
         )
+        self._ingest = Ingest(
+            self._streams, self._store.inbox, config.streams, accepted=lambda: self._due.set(), logger=logger
+        )
         self._lobby = LobbyDiagnostics(config.lobby_base_url, config.lobby_timeout_s, logger)
         self._completions = Completions()
         self._due = Wake()
@@ -337,12 +340,9 @@ class _Service:
         return Loop("lease", keeper.step, period_s=lease.PERIOD_S, logger=self._logger, status=status)
 
     def _ingest_loop(self) -> Loop:
-        ingest = Ingest(
-            self._streams, self._store.inbox, self._config.streams, accepted=self._due.set, logger=self._logger
-        )
         return Loop(
             "ingest",
-            ingest.step,
+            self._ingest.step,
             period_s=POLL_S,
             logger=self._logger,
             interrupt=self._streams.interrupt,
@@ -369,6 +369,8 @@ class _Service:
             away.setdefault("postgres", str(error))
         for stream, why in self._relay.refused.items():
             away.setdefault("redis", f"it refuses the output stream {stream}: {why}")
+        if held := self._ingest.held.problem():
+            away.setdefault("postgres", held)
         if refused:
             away.setdefault("postgres", f"operation {refused[0].operation_id} cannot be ended: {refused[0].why}")
         for waits in (self._executor.store_waits, self._watch.store_waits):

@@ -174,7 +174,13 @@ class Watch:
         self._start(stack, probe)
         self._start(stack, self._loop("retention", self._retention().step, config.cleanup_interval_s))
         if config.crash_restart:
-            restarts = CrashRestarts(self._findings, queued=self._queued, logger=self._logger, failures=self._failures)
+            restarts = CrashRestarts(
+                self._findings,
+                queued=self._queued,
+                logger=self._logger,
+                longest_pause_s=config.crash_restart_longest_pause_s,
+                failures=self._failures,
+            )
             self._start(stack, self._loop("crash-restarts", restarts.step, RESTART_POLL_S))
         # First of all when it stops: who waits for Docker waits no longer.
         stack.callback(self._runtime.close)

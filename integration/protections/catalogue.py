@@ -21,14 +21,13 @@ _TOLD_LATER = """\
 #: The begin of the relay's step, and what deletes the messages before Redis has them.
 _TURN = """\
         with self._outbox.turn() as turn:
-            if turn is None:
-                self._report({})  # whoever has it reports
-                return False
+            if turn is not None:
+                self._turns.had()
 """
 _FORGET_FIRST = """\
-            first = turn.due(BATCH, BATCH_BYTES)
-            turn.delete([each.message_id for each in first])
-        self._streams.publish(1 << 40, first) if first else None
+                first = turn.due(BATCH, BATCH_BYTES)
+                turn.delete([each.message_id for each in first])
+        self._streams.publish(1 << 40, first) if turn is not None and first else None
 """
 _NOTHING_LISTED = """\
     def list_games(self) -> Sequence[ContainerView]:
@@ -102,8 +101,8 @@ PROTECTIONS: Sequence[Protection] = (
         edits=[
             Edit(
                 "rtmanager/workers/ingest.py",
-                "                return self._give_again(turn)\n",
-                "                return False\n",
+                "more=more or self._give_again(turn))\n",
+                "more=more)\n",
             )
         ],
         noticed_by=test("integration.test_postgres_failing.FailedOver"),

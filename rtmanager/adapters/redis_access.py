@@ -48,8 +48,8 @@ _KEYLESS = (
 )
 _SUBCOMMANDS = frozenset({"XGROUP", "XINFO", "SCRIPT", "CLIENT"})
 #: What the service can do without: to end a read under way when it stops; the version of a server that has no HELLO,
-#: and what a full server does.
-_OPTIONAL = ("client|unblock", "info")
+#: what a full server does; the last id of a stream.
+_OPTIONAL = ("client|unblock", "info", "xinfo|stream")
 
 #: What kinds of server call themselves, and why each is refused.
 _MODES = {

@@ -312,6 +312,17 @@ class RedisStreams:
                 self._client.xgroup_setid(self._names[stream], GROUP, str(after[stream]))
         return beyond
 
+    def give_all_again(self) -> Mapping[Stream, EntryId]:
+        """See `InputStreams.give_all_again`. A user who may not ask for the last id gets nothing again."""
+        beyond: dict[Stream, EntryId] = {}
+        with self._command("give_again"), suppress(redis.exceptions.NoPermissionError):
+            for stream in INPUTS:
+                given = EntryId.parse(self._last_given(stream))
+                if given > EntryId(0, 0) and given > self._last_generated(stream):
+                    self._client.xgroup_setid(self._names[stream], GROUP, "0")
+                    beyond[stream] = given
+        return beyond
+
     def acknowledge(self, entries: Sequence[Entry]) -> None:
         """See `InputStreams.acknowledge`."""
         with self._command("acknowledge"), self._client.pipeline(transaction=False) as pipe:
@@ -334,6 +345,9 @@ class RedisStreams:
                 # What is no stream is no reason to leave the other one unread; reading tells of it.
                 if not str(error).startswith(("BUSYGROUP", "WRONGTYPE")):
                     raise
+
+    def _last_generated(self, stream: Stream) -> EntryId:
+        return EntryId.parse(self._client.xinfo_stream(self._names[stream])["last-generated-id"].decode())
 
     def _last_given(self, stream: Stream) -> str:
         try:

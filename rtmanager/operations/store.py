@@ -15,6 +15,9 @@ from rtmanager.domain.findings import HealthReport
 from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Outcome, Request
 from rtmanager.domain.record import RuntimeRecord, Status
 
+#: No operation is deferred for longer, in seconds: one that is due later was deferred by a clock that was ahead.
+LONGEST_DELAY_S = 120.0
+
 
 class OwnershipLost(RuntimeManagerError):
     """Another claim has the operation by now; whatever this one still wanted to write was refused."""

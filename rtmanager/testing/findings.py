@@ -14,7 +14,7 @@ from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.store import CALL_POSITION, MemoryStore, state_of
 from rtmanager.testing.trouble import call
-from rtmanager.workers.watching import Written
+from rtmanager.workers.watching import AHEAD_TIMES, Written
 
 INSPECT_UNHEALTHY = HealthStatus.INSPECT_UNHEALTHY
 
@@ -107,11 +107,16 @@ class MemoryFindings:
         due_by: datetime,
         *,
         oldest: datetime | None = None,
+        latest: datetime | None = None,
         refused: Callable[[str, StoreRefused], None] | None = None,
     ) -> Sequence[Request]:
         """See the port."""
         store, queued = self._store, []
-        due = [game_id for game_id, (_, due_at) in store.planned_restarts.items() if due_at <= due_by]
+        due = [
+            game_id
+            for game_id, (_, due_at) in store.planned_restarts.items()
+            if due_at <= due_by or (latest is not None and due_at > latest)
+        ]
         for game_id in due:
             container_id, due_at = store.planned_restarts.pop(game_id)
             if oldest is not None and due_at < oldest:
@@ -131,7 +136,7 @@ class MemoryFindings:
             row.request.game_id == game_id
             and row.request.source is OpSource.AUTO_RECONCILE
             and row.request.kind is OpKind.RESTART
-            and row.accepted_at > moment
+            and moment < row.accepted_at <= self._store.clock()
             for row in self._store.operations.values()
         )
 
@@ -140,7 +145,7 @@ class MemoryFindings:
         """See the port."""
         now = self._store.clock()
         owner, until = self._store.watch_turns.get(work, (self._owner, now))
-        if owner != self._owner and until > now:
+        if owner != self._owner and now < until <= now + timedelta(seconds=for_s * AHEAD_TIMES):
             return False
         self._store.watch_turns[work] = (self._owner, now + timedelta(seconds=for_s))
         return True

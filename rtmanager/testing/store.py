@@ -7,13 +7,13 @@ Time is the clock's that it is given, and nothing happens by itself, so a seeded
 
 from __future__ import annotations
 
+import itertools
 import json
 from bisect import insort
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 
 from rtmanager.domain.findings import Alarm, AlarmKind, HealthReport, LastExit, Snapshot
 from rtmanager.domain.health import HealthEvent
@@ -22,6 +22,7 @@ from rtmanager.domain.messages import Message, Stream, health_message, intents_s
 from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.operations.store import (
+    LONGEST_DELAY_S,
     Claimed,
     Forgotten,
     GameBusy,
@@ -33,7 +34,7 @@ from rtmanager.operations.store import (
 from rtmanager.operations.tools import Clock
 from rtmanager.testing.answers import record_json
 from rtmanager.testing.trouble import Trouble, call
-from rtmanager.workers.ports import DueMessage, IntentCount
+from rtmanager.workers.ports import DueMessage, IntentCount, TurnHolder
 
 #: Where a call stands among the jobs of its game: before all of them.
 CALL_POSITION = (EntryId(-1, -1), -1)
@@ -89,7 +90,8 @@ class MemoryStore:
         self.messages: dict[int, Message] = {}
         self.present: set[int] = set()
         self.relay_number = 0
-        self.turns: dict[str, object] = {}
+        self.turns: dict[str, _Transaction] = {}
+        self.transactions = itertools.count(1)
         self.live: dict[str, list[Row]] = {}
         self.alarms: dict[tuple[str, AlarmKind], Alarm] = {}
         self.last_exits: dict[str, LastExit] = {}
@@ -121,6 +123,14 @@ class MemoryStore:
         """End the transactions of all turns, as PostgreSQL does when their holder is silent for too long."""
         with self.trouble.lock:
             self.turns.clear()
+
+    def turn_holder(self, kind: str) -> TurnHolder | None:
+        """Who holds the turn of this kind: always a manager."""
+        with self.trouble.lock:
+            turn = self.turns.get(kind)
+        return (
+            None if turn is None else TurnHolder("session 1", str(turn.transaction), like_manager=True, remedy="none")
+        )
 
     def add_row(self, request: Request, position: tuple[EntryId, int]) -> Row:
         """A new operation, due now."""
@@ -195,9 +205,9 @@ class MemoryStore:
         if self._refusals:
             self._refusals -= 1
             raise StoreRefused(f"the store in memory was told to refuse the end of operation {row.operation_id}")
-        values = chain.from_iterable(message.fields.values() for message in ending.messages)
+        values = itertools.chain.from_iterable(message.fields.values() for message in ending.messages)
         texts = [ending.error_message, *(entry.error_message or "" for entry in ending.log)]
-        for text in chain(texts, values):
+        for text in itertools.chain(texts, values):
             if not text.isascii():
                 text.encode()  # raises for what is no Unicode text, as psycopg does
         if any("\0" in text for text in texts):
@@ -311,7 +321,8 @@ class MemoryQueue:
         due = []
         for rows in self._store.live.values():
             first = rows[0]
-            ready = first.state == "due" and first.not_before <= now and first.request.kind in kinds
+            waits = now < first.not_before <= now + timedelta(seconds=LONGEST_DELAY_S)
+            ready = first.state == "due" and not waits and first.request.kind in kinds
             ready = ready and (images is None or first.request.image_ref in images)
             if ready and not any(row.state == "running" for row in rows):
                 due.append(first)
@@ -350,9 +361,11 @@ class MemoryQueue:
     def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[Claimed]:
         """See the port."""
         store, now, found = self._store, self._store.clock(), []
-        for row in sorted(chain.from_iterable(store.live.values()), key=lambda row: row.operation_id):
+        for row in sorted(itertools.chain.from_iterable(store.live.values()), key=lambda row: row.operation_id):
             if row.state != "running" or row.heartbeat_at is None:
                 continue
+            if row.heartbeat_at > now + timedelta(seconds=store.lease_s):
+                row.heartbeat_at = now
             silent_s = (now - row.heartbeat_at).total_seconds()
             if row.owner == self._owner:
                 left = row.operation_id not in live
@@ -372,7 +385,8 @@ class MemoryQueue:
         row = self._mine(operation)
         if row is not None:
             row.defects += by_defect
-            if row.answer != answer or not answer:
+            since = row.answer_since
+            if row.answer != answer or not answer or (since is not None and since > self._store.clock()):
                 row.answer, row.answer_since = answer, self._store.clock() if answer else None
             row.state, row.owner, row.deferred_why = "due", None, why
             row.deferrals += 1
@@ -452,6 +466,7 @@ class _Transaction:
     def __init__(self, store: MemoryStore, kind: str) -> None:
         self._store = store
         self._kind = kind
+        self.transaction = next(store.transactions)
         self.trouble = store.trouble
 
     def begin(self) -> bool:
@@ -513,6 +528,10 @@ class MemoryInbox:
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
+
+    def holder(self) -> TurnHolder | None:
+        """See the port."""
+        return self._store.turn_holder("ingest")
 
     @contextmanager
     def turn(self) -> Iterator[MemoryIngestTurn | None]:
@@ -635,6 +654,10 @@ class MemoryOutbox:
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
+
+    def holder(self) -> TurnHolder | None:
+        """See the port."""
+        return self._store.turn_holder("outbox")
 
     @contextmanager
     def turn(self) -> Iterator[MemoryRelayTurn | None]:

@@ -165,6 +165,20 @@ class MemoryStreams:
         return beyond
 
     @call
+    def give_all_again(self) -> Mapping[Stream, EntryId]:
+        """See the port."""
+        contents = {stream: self._streams[stream] for stream in INPUTS}
+        beyond = {stream: each.last_given for stream, each in contents.items() if each.last_given > each.top}
+        for stream in beyond:
+            contents[stream].last_given = START
+        return beyond
+
+    def set_last_id(self, stream: Stream, entry_id: EntryId) -> None:
+        """Set the last id of a stream, as `XSETID` does; no entry may be above it."""
+        with self.trouble.lock:
+            self._streams[stream].top = entry_id
+
+    @call
     def acknowledge(self, entries: Sequence[Entry]) -> None:
         """See the port."""
         for entry in entries:

@@ -19,7 +19,7 @@ from rtmanager.domain.operation import OpKind, OpSource, Outcome
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.store import Histories, StoreRefused
 from rtmanager.tests.making import NETWORK, NOW, ended, job, log_entry, record, request
-from rtmanager.tests.store_contract import StoreContract, StoreUnderTest
+from rtmanager.tests.store_contract import YEAR_S, StoreContract, StoreUnderTest
 from rtmanager.workers.watching import Findings, Turns, Written
 
 LATER = NOW + timedelta(minutes=5)
@@ -472,6 +472,17 @@ class RestartsContract(WatchedStoreContract):
         self.assertEqual(list(self.findings.queue_restart(late, oldest=LATER + timedelta(hours=1))), [])
         self.assert_dropped()
 
+    def test_one_that_was_planned_by_a_clock_that_was_ahead_is_due(self) -> None:
+        self.crash()
+        latest = LATER - timedelta(days=1)
+        self.assertEqual(len(self.findings.queue_restart(latest - timedelta(days=1), latest=latest)), 1)
+
+    def test_restarts_of_a_clock_that_was_ahead_use_up_no_budget(self) -> None:
+        self.crash()
+        self.findings.queue_restart(LATER)
+        self.store.pass_time(-YEAR_S)
+        self.assertEqual(self.findings.restarts_since("g1", self.store.now() - timedelta(hours=1)), 0)
+
     def test_the_clock_is_the_stores(self) -> None:
         before = self.store.now()
         self.assertLessEqual(before, self.findings.now())
@@ -513,6 +524,12 @@ class TurnsContract(WatchedStoreContract):
         self.store.pass_time(29)
         self.assertFalse(self.others.mine("probe", 30))
         self.store.pass_time(2)
+        self.assertTrue(self.others.mine("probe", 30))
+        self.assertFalse(self.findings.mine("probe", 30))
+
+    def test_it_is_taken_over_when_a_clock_that_was_ahead_gave_it(self) -> None:
+        self.findings.mine("probe", 30)
+        self.store.pass_time(-YEAR_S)
         self.assertTrue(self.others.mine("probe", 30))
         self.assertFalse(self.findings.mine("probe", 30))
 

@@ -121,7 +121,9 @@ class Instance:
             threshold=3,
             logger=quiet(),
         )
-        self.crash_restarts = CrashRestarts(self.world.findings, queued=lambda: None, logger=quiet())
+        self.crash_restarts = CrashRestarts(
+            self.world.findings, queued=lambda: None, longest_pause_s=300, logger=quiet()
+        )
         self.ingest = Ingest(
             simulation.streams,
             simulation.store.inbox,

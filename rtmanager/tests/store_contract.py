@@ -35,6 +35,9 @@ from rtmanager.tests.making import NOW, ended, job, log_entry, record, request, 
 from rtmanager.workers.lease import Presence
 from rtmanager.workers.ports import Inbox, IntentCount, Outbox, OutboxTurn
 
+#: By so much a clock was ahead.
+YEAR_S = 365 * 24 * 3600.0
+
 START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
 
 
@@ -330,6 +333,17 @@ class QueueContract(StoreContract):
         self.store.pass_time(31)
         self.assertEqual(self.claim_one(self.other).generation, 2)
 
+    def test_what_was_put_off_by_a_clock_that_was_ahead_is_due(self) -> None:
+        self.queue.submit(request("g1"))
+        self.queue.defer(self.claim_one(), delay_s=30, why="docker is away")
+        self.store.pass_time(-YEAR_S)
+        self.assertEqual(self.claim_one().generation, 2)
+
+    def test_what_was_accepted_by_a_clock_that_was_ahead_is_due(self) -> None:
+        self.queue.submit(request("g1"))
+        self.store.pass_time(-YEAR_S)
+        self.assertEqual(self.claim_one().generation, 1)
+
     def test_what_asks_for_certain_images_may_be_claimed_before_its_turn(self) -> None:
         for game_id, image_ref in (("a", "x:1"), ("b", "y:1"), ("c", "x:1"), ("d", "z:1")):
             self.queue.submit(request(game_id, image_ref=image_ref))
@@ -359,6 +373,14 @@ class QueueContract(StoreContract):
             operation, defects = self.claim_one(), defects + by_defect
             self.assertEqual((operation.answer, operation.defects), (answer, defects))
             self.assertAlmostEqual(operation.answer_s, expected_s, delta=20)
+
+    def test_an_answer_that_was_met_by_a_clock_that_was_ahead_counts_from_the_next_time(self) -> None:
+        self.queue.submit(request("g1"))
+        self.queue.defer(self.claim_one(), delay_s=0, why="it says so", answer="busy")
+        self.store.pass_time(-YEAR_S)
+        self.queue.defer(self.claim_one(), delay_s=0, why="it says so", answer="busy")
+        self.store.pass_time(100)
+        self.assertAlmostEqual(self.claim_one().answer_s, 100, delta=20)
 
     def test_a_put_off_job_holds_up_its_own_game_only(self) -> None:
         self.accept(job(START, 1), job(STOP, 2), job(START, 3, start_fields("g2")))
@@ -422,6 +444,13 @@ class OwnershipContract(StoreContract):
             self.assertEqual(self.queue.heartbeat([forgotten], skip_locked=True), set())
         self.assertEqual(self.queue.heartbeat([here]), {here.operation_id})
         self.queue.finish(here, ended())
+
+    def test_a_heartbeat_of_a_clock_that_was_ahead_keeps_nothing_alive(self) -> None:
+        claimed = self.claimed()
+        self.store.pass_time(-YEAR_S)
+        self.assertEqual(list(self.other.reclaim_orphans()), [], "its owner may live: the next heartbeat counts")
+        self.store.pass_time(self.store.lease_s + 1)
+        self.assertEqual([each.operation_id for each in self.other.reclaim_orphans()], [claimed.operation_id])
 
     def test_of_several_ends_those_are_written_that_no_other_claim_has(self) -> None:
         mine, lost = self.claimed("g1"), self.claimed("g2")
@@ -682,6 +711,17 @@ class InboxContract(StoreContract):
     def test_two_entries_of_one_batch_under_one_id_are_two_operations(self) -> None:
         self.accept(job(STOP, 7, stop_fields("g1")), job(STOP, 7, stop_fields("g2")), job(STOP, 7, stop_fields("g1")))
         self.assertEqual(len(self.queue.claim(10)), 2)
+
+    def test_whoever_holds_the_turn_is_known_and_each_time_another(self) -> None:
+        held = []
+        for _ in range(2):
+            self.assertIsNone(self.store.inbox().holder())
+            with self.store.inbox().turn():
+                held.append(self.store.inbox().holder())
+                self.assertEqual(self.store.inbox().holder(), held[-1])
+                self.assertIsNone(self.store.outbox().holder())
+        self.assertTrue(all(each is not None and each.like_manager for each in held))
+        self.assertNotEqual(*held)
 
     def test_another_dead_letter_under_a_known_id_is_due_too(self) -> None:
         letters = [job(START, 7, {"who": who}) for who in ("nobody", "somebody")]

@@ -61,6 +61,10 @@ class StreamsUnderTest(Protocol):
         """Delete one as a person might."""
         ...
 
+    def set_last_id(self, stream: Stream, entry_id: EntryId) -> None:
+        """Set the last id of an empty stream as a person might."""
+        ...
+
     def entries(self, stream: Stream) -> Sequence[Mapping[str, str]]:
         """The fields of every entry, in order."""
         ...
@@ -308,6 +312,19 @@ class ReadingContract(StreamsContract):
         for last in (first, second):
             self.assertEqual(self.reader.give_again({START: last, STOP: first}), {})
         self.assertEqual(self.games(self.read()), ["g2"])
+
+    def test_entries_under_ids_that_were_set_back_are_given(self) -> None:
+        ids = self.add("g1", "g2")
+        self.reader.acknowledge(self.read())
+        self.assertEqual(self.reader.give_all_again(), {})
+        for entry_id in ids:
+            self.streams.delete_entry(START, entry_id)
+        self.streams.set_last_id(START, EntryId(1, 0))
+        self.streams.add_pairs(START, [(b"game_id", b"g3")], EntryId(2, 0))
+        self.assertEqual(self.read(), [])
+        self.assertEqual(self.reader.give_all_again(), {START: ids[-1]})
+        self.assertEqual(self.reader.give_all_again(), {})
+        self.assertEqual(self.games(self.read()), ["g3"])
 
     def test_after_a_flush_nothing_was_given(self) -> None:
         (first,) = self.add("g1")

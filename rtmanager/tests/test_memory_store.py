@@ -159,6 +159,9 @@ class StreamsInMemory:
     def delete_entry(self, stream: Stream, entry_id: EntryId) -> None:
         self.streams.delete(stream, entry_id)
 
+    def set_last_id(self, stream: Stream, entry_id: EntryId) -> None:
+        self.streams.set_last_id(stream, entry_id)
+
     def entries(self, stream: Stream) -> Sequence[Mapping[str, str]]:
         return self.streams.entries(stream)
 

@@ -27,7 +27,7 @@ NAMES = {stream: f"runtime:{stream.name.lower()}" for stream in Stream} | {
 #: Methods of the client that are no commands, and those whose command has another name.
 NO_COMMANDS = {"client", "close", "connection_pool", "execute", "pipeline", "register_script"}
 RENAMED = {"client_id": "client|id", "client_unblock": "client|unblock", "xgroup_create": "xgroup|create"}
-RENAMED |= {"xgroup_setid": "xgroup|setid", "xinfo_groups": "xinfo|groups"}
+RENAMED |= {"xgroup_setid": "xgroup|setid", "xinfo_groups": "xinfo|groups", "xinfo_stream": "xinfo|stream"}
 
 PIPELINED = "Command # 2 (SADD a) of pipeline caused error: "
 WRONG_TYPE = redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")

@@ -274,6 +274,7 @@ class StartedAgain(SettlerTestCase):
         self.worker = CrashRestarts(
             self.world.findings,
             queued=lambda: self.due.append("due"),
+            longest_pause_s=300,
             logger=self.world.heard.logger,
         )
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from contextlib import suppress
 from unittest import mock
 
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, Unavailable
-from rtmanager.domain.jobs import EntryId
+from rtmanager.domain.jobs import EntryId, Job
 from rtmanager.domain.messages import Message, Stream, intent
+from rtmanager.testing.store import MemoryIngestTurn
 from rtmanager.testing.streams import MemoryStreams
 from rtmanager.tests.making import ended, request, start_fields, stop_fields
 from rtmanager.tests.operating import WorldTestCase
 from rtmanager.workers import ingest as ingest_module
 from rtmanager.workers import outbox as outbox_module
+from rtmanager.workers import turns as turns_module
+from rtmanager.workers.held import SILENCES
 from rtmanager.workers.ingest import Ingest
 from rtmanager.workers.outbox import Relay
-from rtmanager.workers.ports import DueMessage, StaleTurn
+from rtmanager.workers.ports import DueMessage, StaleTurn, TurnHolder
+from rtmanager.workers.turns import MissedTurns
 
 START, STOP, RESULTS = Stream.START_JOBS, Stream.STOP_JOBS, Stream.JOB_RESULTS
 NAMES = {stream: f"prod:{stream}" for stream in Stream}
@@ -158,6 +163,18 @@ class IngestTest(StreamsTestCase):
         told = "entries that were taken over are gone from the database, reading them again"
         self.assertEqual(self.world.heard.messages.count(told), 1)
 
+    def test_an_entry_under_an_id_that_was_set_back_is_taken_over(self) -> None:
+        first = self.streams.add(START, start_fields())
+        self.ingest().step()
+        self.streams.delete(START, first)
+        self.streams.set_last_id(START, EntryId(1, 0))
+        self.streams.add(START, start_fields("g2"), EntryId(2, 0))
+        for _ in range(3):
+            self.ingest().step()
+        self.assertEqual(len(self.refs()), 2)
+        told = "the last id of a stream is below what was read, reading all its entries again"
+        self.assertEqual(self.world.heard.messages.count(told), 1)
+
     def test_a_database_that_knows_nothing_of_a_stream_does_not_have_all_of_it_done_again(self) -> None:
         self.streams.add(START, start_fields())
         self.ingest().step()
@@ -197,6 +214,141 @@ class IngestTest(StreamsTestCase):
             ingest.step()
         except Unavailable:
             self.assertEqual(self.store.turns, {})
+
+
+class HeldEntriesTest(StreamsTestCase):
+    """The store is silent about entries of some games, and takes others."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.poison: set[str] = set()
+        accept = MemoryIngestTurn.accept
+
+        def silent(turn: MemoryIngestTurn, jobs: Sequence[Job]) -> None:
+            if any(job.entry.fields["game_id"] in self.poison for job in jobs):
+                raise Unavailable("postgres", "statement timeout")
+            accept(turn, jobs)
+
+        patch = mock.patch.object(MemoryIngestTurn, "accept", silent)
+        patch.start()
+        self.addCleanup(patch.stop)
+        self.worker = self.ingest()
+
+    def add(self, *games: str) -> None:
+        for game_id in games:
+            self.world.clock.advance(0.001)
+            self.streams.add(START, start_fields(game_id))
+
+    def run_steps(self, count: int = 8) -> int:
+        """How many of so many steps failed."""
+        failed = 0
+        for _ in range(count):
+            try:
+                self.worker.step()
+            except Unavailable:
+                failed += 1
+        return failed
+
+    def games(self) -> list[str]:
+        return [row.request.game_id for row in self.store.operations.values()]
+
+    def test_one_is_held_with_the_later_ones_of_its_game_and_stops_no_other(self) -> None:
+        self.poison = {"bad"}
+        self.add("bad", "g1", "bad", "g2")
+        self.assertEqual(self.run_steps(), SILENCES - 1)
+        self.add("bad", "g3")
+        self.assertEqual(self.run_steps(), 0)
+        self.assertCountEqual(self.games(), ["g1", "g2", "g3"])
+        self.assertRegex(self.worker.held.problem(), "of game bad is not taken over, though others are: statement")
+        self.assertEqual(self.world.heard.messages.count("entry waits, the store does not take it over"), 1)
+        self.poison = set()
+        with mock.patch.object(self.worker.held, "_clock", lambda: float("inf")):
+            self.run_steps()
+        self.assertEqual(self.games()[3:], ["bad", "bad", "bad"])
+        self.assertEqual(self.refs()[3:], sorted(self.refs()[3:]), "in their order")
+        self.assertEqual(self.worker.held.problem(), "")
+
+    def test_a_silence_about_all_is_one_of_the_store(self) -> None:
+        self.poison = {"g1", "g2", "g3", "g4"}
+        self.add("g1", "g2", "g3", "g4")
+        self.assertEqual(self.run_steps(), 8)
+        self.assertEqual(self.worker.held.problem(), "")
+        self.poison = set()
+        self.assertEqual(self.run_steps(1), 0)
+        self.assertEqual(self.games(), ["g1", "g2", "g3", "g4"])
+
+    def test_more_than_are_read_at_once_stop_no_other(self) -> None:
+        self.poison = {"bad"}
+        with mock.patch.object(ingest_module, "BATCH", 3), mock.patch.object(ingest_module, "HELD_PAUSE_S", 0.0):
+            self.add("bad", "g1")
+            self.run_steps()
+            self.add(*["bad"] * 20, "g2")
+            self.assertEqual(self.run_steps(20), 0)
+        self.assertCountEqual(self.games(), ["g1", "g2"])
+
+    def test_one_that_another_instance_took_over_is_forgotten(self) -> None:
+        self.poison = {"bad"}
+        self.add("bad", "g1")
+        self.run_steps()
+        self.poison = set()
+        self.ingest().step()
+        self.run_steps(1)
+        self.assertEqual((sorted(self.games()), self.worker.held.problem()), (["bad", "g1"], ""))
+
+
+class MissedTurnsTest(WorldTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.now_s = 0.0
+        self.holder: TurnHolder | None = None
+        self.turns = MissedTurns(lambda: self.holder, lambda: self.now_s)
+
+    def hold(self, transaction: str, *, like_manager: bool) -> None:
+        self.holder = TurnHolder("session 7 (application 'psql')", transaction, like_manager, "SELECT end_it(7)")
+
+    def miss(self, seconds: int) -> bool:
+        """Whether it is reported within so many seconds without the turn."""
+        for _ in range(seconds):
+            self.now_s += 1
+            try:
+                self.turns.missed()
+            except FinalAnswer as error:
+                self.assertRegex(str(error), r"session 7 \(application 'psql'\) holds the turn .* SELECT end_it\(7\)")
+                return True
+        return False
+
+    def test_a_foreign_session_that_keeps_the_turn_is_reported_with_the_remedy(self) -> None:
+        self.hold("3/0", like_manager=False)
+        self.assertTrue(self.miss(20))
+        self.assertTrue(self.miss(1), "as long as it lasts")
+        self.turns.had()
+        self.assertFalse(self.miss(10))
+
+    def test_an_instance_that_keeps_the_turn_in_one_transaction_is_reported_after_a_minute(self) -> None:
+        self.hold("3/17", like_manager=True)
+        self.assertFalse(self.miss(60))
+        self.assertTrue(self.miss(20))
+
+    def test_instances_that_are_faster_each_time_are_not_reported(self) -> None:
+        for number in range(100):
+            self.hold(f"3/{number}", like_manager=bool(number % 2))
+            self.assertFalse(self.miss(5))
+        self.holder = None
+        self.assertFalse(self.miss(100))
+
+
+class HeldTurnTest(StreamsTestCase):
+    def test_a_turn_that_is_held_for_too_long_fails_the_step_until_it_is_free(self) -> None:
+        relay = Relay(self.store.outbox, self.streams, self.world.heard.logger)
+        for step, port in ((self.ingest().step, self.store.inbox), (relay.step, self.store.outbox)):
+            with (
+                self.subTest(port),
+                mock.patch.object(turns_module, "LOOK_S", 0.0),
+                mock.patch.object(turns_module, "HELD_BY_MANAGER_S", 0.0),
+            ):
+                with port.turn(), self.assertRaisesRegex(FinalAnswer, "session 1 holds the turn"):
+                    step()
+                step()
 
 
 class RelayTest(StreamsTestCase):

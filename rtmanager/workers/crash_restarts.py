@@ -11,6 +11,8 @@ from rtmanager.workers.watching import Findings
 
 #: A restart that could not be queued for so long is expected by nobody any more.
 EXPECTED_S = 3600.0
+#: A restart that is due after the longest pause and so long was planned by a clock that was ahead.
+AHEAD_S = 3600.0
 WORK = "crash-restarts"
 
 
@@ -23,17 +25,20 @@ class CrashRestarts:
         *,
         queued: Callable[[], None],
         logger: logging.Logger,
+        longest_pause_s: float,
         failures: GameFailures | None = None,
     ) -> None:
         self._findings = findings
         self._queued = queued
         self._logger = logger
+        self._longest_plan_s = longest_pause_s + AHEAD_S
         self._failures = failures or GameFailures(logger)
 
     def step(self) -> bool:
         """Always False. Raises `Unavailable`."""
         now = self._findings.now()
-        requests = self._findings.queue_restart(now, oldest=now - timedelta(seconds=EXPECTED_S), refused=self._refused)
+        oldest, latest = now - timedelta(seconds=EXPECTED_S), now + timedelta(seconds=self._longest_plan_s)
+        requests = self._findings.queue_restart(now, oldest=oldest, latest=latest, refused=self._refused)
         for request in requests:
             self._failures.succeeded(WORK, request.game_id)
             self._logger.warning(

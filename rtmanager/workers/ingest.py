@@ -10,12 +10,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from rtmanager.domain.errors import FinalAnswer
-from rtmanager.domain.jobs import RANK, Batch, Entry, Job, letter_of, read_job, ready_entries
+from rtmanager.domain.errors import FinalAnswer, Unavailable
+from rtmanager.domain.jobs import RANK, Batch, Job, letter_of, read_job, ready_entries
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.operations.store import StoreRefused
+from rtmanager.workers.held import MOST_FAILED, HeldEntries, by_game
 from rtmanager.workers.ports import Inbox, IngestTurn, InputStreams
+from rtmanager.workers.turns import MissedTurns
 
 #: Entries of one stream that are taken over in one transaction.
 BATCH = 200
@@ -25,6 +28,17 @@ WAIT_S = 5.0
 LOGGED_LETTERS = 10
 #: How long to leave the turn to the instance that has it.
 OTHER_TURN_PAUSE_S = 0.02
+#: How long to wait when all that was read waits for held entries, and there is more.
+HELD_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What one turn read, and took over of it."""
+
+    batches: Sequence[Batch]
+    jobs: list[Job]
+    more: bool
 
 
 class Ingest:
@@ -41,6 +55,10 @@ class Ingest:
     ) -> None:
         self._streams = streams
         self._inbox = inbox
+        self._turns = MissedTurns(inbox.holder)
+        #: What one turn offered to the store; empty when that was taken.
+        self._offered: list[Job] = []
+        self.held = HeldEntries()
         self._names = names
         self._accepted = accepted
         self._logger = logger
@@ -48,38 +66,117 @@ class Ingest:
     def step(self) -> bool:
         """Always True: the waiting is done on Redis, where an entry ends it at once."""
         try:
-            more = self._take_over()
-        except StoreRefused as error:
-            # Of one entry, most likely; those of other games must not wait for it.
-            self._logger.warning("the store refuses entries, taking them over one by one", extra={"error": str(error)})
-            more = self._take_over(one_by_one=True)
-        if not more:
+            more = self._take_over_or_refuse()
+        except Unavailable as error:
+            offered = self._offered
+            if error.dependency != "postgres" or not offered or not self.held.silent(offered, error):
+                raise
+            self._logger.warning(
+                "the store is silent about entries, trying them one by one", extra={"error": str(error)}
+            )
+            self._try_alone(offered)
+            more = True
+        if not more and not self._try_held():
             self._streams.wait(WAIT_S)
         return True
 
+    def _take_over_or_refuse(self) -> bool:
+        try:
+            return self._take_over()
+        except StoreRefused as error:
+            # Of one entry, most likely; those of other games must not wait for it.
+            self._logger.warning("the store refuses entries, taking them over one by one", extra={"error": str(error)})
+            return self._take_over(one_by_one=True)
+
     def _take_over(self, *, one_by_one: bool = False) -> bool:
         """Whether there may be more to take over right now."""
+        self._offered = []
         with self._inbox.turn() as turn:
-            if turn is None:
-                time.sleep(OTHER_TURN_PAUSE_S)
-                return False
-            batches = self._streams.read(BATCH)
-            if not any(batch.entries for batch in batches):
-                self._check_refused(batches)
-                # Redis had only entries to look at that were deleted; there may be more.
-                if not all(batch.drained for batch in batches):
-                    return True
-                return self._give_again(turn)
-            ready = ready_entries(batches)
-            jobs = [read_job(entry, self._names[entry.stream]) for entry in ready]
-            if one_by_one:
-                jobs = [self._accepted_alone(turn, job) for job in jobs]
-            else:
-                turn.accept(jobs)
-        if ready:
-            self._finish(ready, jobs)
-        self._check_refused(batches)
-        return any(not batch.drained for batch in batches)
+            if turn is not None:
+                self._turns.had()
+                taken = self._accept(turn, one_by_one=one_by_one)
+        if turn is None:
+            self._turns.missed()
+            time.sleep(OTHER_TURN_PAUSE_S)
+            return False
+        self._offered = []
+        if taken.jobs:
+            self._finish(taken.jobs)
+        self._check_refused(taken.batches)
+        return taken.more
+
+    def _accept(self, turn: IngestTurn, *, one_by_one: bool) -> _Taken:
+        """What is durable when the turn ends."""
+        batches = self._streams.read(BATCH + self.held.waiting)
+        more = any(not batch.drained for batch in batches)
+        if not any(batch.entries for batch in batches):
+            self._check_refused(batches)
+            # Redis may have had only entries to look at that were deleted; there may be more.
+            self.held.others([])
+            return _Taken(batches, [], more=more or self._give_again(turn))
+        jobs = [read_job(entry, self._names[entry.stream]) for entry in ready_entries(batches)]
+        self._offered = jobs = self.held.others(jobs)
+        if one_by_one:
+            jobs = [self._accepted_alone(turn, job) for job in jobs]
+        elif jobs:
+            turn.accept(jobs)
+        if more and not jobs:
+            time.sleep(HELD_PAUSE_S)  # all that was read waits for held entries
+        return _Taken(batches, jobs, more=more)
+
+    def _try_alone(self, jobs: Sequence[Job]) -> None:
+        """Take over each job in a transaction of its own, and hold what is met with silence while others are not.
+
+        Raises `Unavailable` when none is taken over: then it is not about single ones.
+        """
+        taken: list[Job] = []
+        failed: list[tuple[Job, Unavailable]] = []
+        for game in by_game(jobs):
+            for job in game:
+                try:
+                    accepted = self._accepted_in_own_turn(job)
+                except Unavailable as error:
+                    failed.append((job, error))
+                    break
+                if accepted is None:
+                    break
+                taken.append(accepted)
+            if len(failed) == MOST_FAILED:
+                break
+        if not taken and failed:
+            raise failed[0][1]
+        for job, silence in failed:
+            self._hold(job, silence)
+        if taken:
+            self._finish(taken)
+
+    def _try_held(self) -> bool:
+        """Whether an entry that was held is taken over: later ones of its game may follow at once."""
+        job = self.held.due()
+        if job is None:
+            return False
+        try:
+            accepted = self._accepted_in_own_turn(job)
+        except Unavailable as error:
+            self._hold(job, error)
+            return False
+        if accepted is None:
+            return False
+        self.held.let_go(job)
+        self._finish([accepted])
+        return True
+
+    def _hold(self, job: Job, error: Unavailable) -> None:
+        if self.held.hold(job, error):
+            entry = {"stream": self._names[job.entry.stream], "entry_id": str(job.entry.entry_id)}
+            if not isinstance(job.becomes, Message):
+                entry["game_id"] = job.becomes.game_id
+            self._logger.error("entry waits, the store does not take it over", extra={**entry, "error": str(error)})
+
+    def _accepted_in_own_turn(self, job: Job) -> Job | None:
+        """As `_accepted_alone`; None when another instance has the turn."""
+        with self._inbox.turn() as turn:
+            return None if turn is None else self._accepted_alone(turn, job)
 
     def _accepted_alone(self, turn: IngestTurn, job: Job) -> Job:
         """The job, or the dead letter that it became. Raises `StoreRefused` when that is refused, too."""
@@ -104,6 +201,11 @@ class Ingest:
 
     def _give_again(self, turn: IngestTurn) -> bool:
         """Whether something is read again. All that was given is acknowledged: so all of it should be durable."""
+        for stream, last in self._streams.give_all_again().items():
+            self._logger.warning(
+                "the last id of a stream is below what was read, reading all its entries again",
+                extra={"stream": self._names[stream], "up_to": str(last)},
+            )
         known = turn.latest()
         given = self._streams.give_again(known)
         for stream, last in given.items():
@@ -113,9 +215,9 @@ class Ingest:
             )
         return bool(given)
 
-    def _finish(self, ready: list[Entry], jobs: list[Job]) -> None:
+    def _finish(self, jobs: list[Job]) -> None:
         self._accepted()
-        self._streams.acknowledge(ready)
+        self._streams.acknowledge([job.entry for job in jobs])
         letters = [job for job in jobs if isinstance(job.becomes, Message)]
         for job in letters[:LOGGED_LETTERS]:
             assert isinstance(job.becomes, Message)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.messages import limited_type
 from rtmanager.workers.ports import DueMessage, IntentCount, Outbox, OutboxTurn, OutputStreams, StaleTurn
+from rtmanager.workers.turns import MissedTurns
 
 #: Messages of one stream that are published in one go, and their bytes; fewer over a slow connection.
 BATCH = 200
@@ -39,6 +40,7 @@ class Relay:
         refused: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._outbox = outbox
+        self._turns = MissedTurns(outbox.holder)
         self._streams = streams
         self._logger = logger
         self._intents_per_minute = intents_per_minute
@@ -52,20 +54,26 @@ class Relay:
     def step(self) -> bool:
         """Whether more is due right now."""
         with self._outbox.turn() as turn:
-            if turn is None:
-                self._report({})  # whoever has it reports
-                return False
-            if not self._tidy:
-                self._forget_leftovers(turn)
-            # Until the rows are deleted for good and their ids forgotten, whatever comes between.
-            self._tidy = False
-            summary_due = turn.summary_due
-            if summary_due:
-                turn.intents_sent()
-            done = self._publish(turn)
+            if turn is not None:
+                self._turns.had()
+                done = self._work(turn)
+        if turn is None:
+            self._report({})  # whoever has it reports
+            self._turns.missed()
+            return False
         self._streams.forget(done)
         self._tidy = True
-        return bool(done) or summary_due
+        return bool(done) or turn.summary_due
+
+    def _work(self, turn: OutboxTurn) -> list[int]:
+        """Returns the ids of what is out of the outbox when the turn ends."""
+        if not self._tidy:
+            self._forget_leftovers(turn)
+        # Until the rows are deleted for good and their ids forgotten, whatever comes between.
+        self._tidy = False
+        if turn.summary_due:
+            turn.intents_sent()
+        return self._publish(turn)
 
     def _publish(self, turn: OutboxTurn) -> list[int]:
         """Returns the ids of what is out of the outbox."""

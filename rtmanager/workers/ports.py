@@ -33,6 +33,13 @@ class InputStreams(Protocol):
         """
         ...
 
+    def give_all_again(self) -> Mapping[Stream, EntryId]:
+        """Let the group be given again all entries of each stream whose last id was set below what it was given.
+
+        Entries that came under the ids between would never be given. Returns the last entry that it had been given.
+        """
+        ...
+
     def acknowledge(self, entries: Sequence[Entry]) -> None:
         """The entries are durable elsewhere; the group need not be given them again."""
         ...
@@ -58,8 +65,22 @@ class IngestTurn(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class TurnHolder:
+    """A session that holds a turn: two that are equal are one session in one transaction, or without any."""
+
+    session: str
+    transaction: str
+    like_manager: bool
+    remedy: str
+
+
 class Inbox(Protocol):
     """Where jobs become durable. Raises `Unavailable("postgres", …)`."""
+
+    def holder(self) -> TurnHolder | None:
+        """Who holds the turn just now."""
+        ...
 
     def turn(self) -> AbstractContextManager[IngestTurn | None]:
         """The turn, or None while another instance has it; what was accepted is durable after the block."""
@@ -155,6 +176,10 @@ class OutboxTurn(Protocol):
 
 class Outbox(Protocol):
     """Messages that a transaction promised. Raises `Unavailable("postgres", …)`."""
+
+    def holder(self) -> TurnHolder | None:
+        """Who holds the turn just now."""
+        ...
 
     def turn(self) -> AbstractContextManager[OutboxTurn | None]:
         """The turn, or None while another instance has it; what it deleted is gone after the block."""

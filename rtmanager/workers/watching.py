@@ -72,13 +72,15 @@ class Findings(Protocol):
         due_by: datetime,
         *,
         oldest: datetime | None = None,
+        latest: datetime | None = None,
         refused: Callable[[str, StoreRefused], None] | None = None,
     ) -> Sequence[Request]:
         """Queue the restart of every crashed game that is due, as an ordinary operation; returns what was queued.
 
         One that the store will never take is dropped, and `refused` hears of it.
 
-        What was due before `oldest` is dropped: nobody expects it any more.
+        What was due before `oldest` is dropped: nobody expects it any more. What is due after `latest` was planned by a
+        clock that was ahead, and is due.
         One that has been overtaken (by any operation on its game, or another state of its record) is dropped.
         """
         ...
@@ -88,11 +90,18 @@ class Findings(Protocol):
         ...
 
 
+#: A turn of another instance, whose periods may be longer, lasts no longer than so many of ours.
+AHEAD_TIMES = 2.0
+
+
 class Turns(Protocol):
     """Work that one instance does for all. Raises `Unavailable("postgres", …)`."""
 
     def mine(self, work: str, for_s: float) -> bool:
-        """Whether this instance does it, for as many seconds from now; one that says nothing more loses it."""
+        """Whether this instance does it, for as many seconds from now; one that says nothing more loses it.
+
+        A turn that would last longer than `AHEAD_TIMES` as long is taken over: it was taken by a clock that was ahead.
+        """
         ...
 
 

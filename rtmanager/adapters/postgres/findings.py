@@ -19,7 +19,7 @@ from rtmanager.domain.findings import Alarm, AlarmKind, Finding
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord
 from rtmanager.operations.store import StoreRefused
-from rtmanager.workers.watching import Written
+from rtmanager.workers.watching import AHEAD_TIMES, Written
 
 #: What a restart after a crash is queued as.
 _RESTART: dict[str, object] = {"kind": OpKind.RESTART, "source": OpSource.AUTO_RECONCILE}
@@ -92,12 +92,14 @@ class PostgresFindings:
         due_by: datetime,
         *,
         oldest: datetime | None = None,
+        latest: datetime | None = None,
         refused: Callable[[str, StoreRefused], None] | None = None,
     ) -> Sequence[Request]:
         """See the port."""
         queued = []
+        moments = {"due_by": due_by, "latest": latest}
         with self._database.transaction("queue_restart") as connection:
-            for row in connection.execute(SQL["take_due_restarts"], {"due_by": due_by}).fetchall():
+            for row in connection.execute(SQL["take_due_restarts"], moments).fetchall():
                 if oldest is not None and row["due_at"] < oldest:
                     continue
                 request = Request(
@@ -107,6 +109,7 @@ class PostgresFindings:
                 try:
                     with connection.transaction():
                         submitted = connection.execute(SQL["submit_restart"], values).fetchone()
+                        connection.execute(SQL["check_now"])
                 except psycopg.Error as error:
                     if is_silence(error):
                         raise
@@ -125,7 +128,7 @@ class PostgresFindings:
 
     def mine(self, work: str, for_s: float) -> bool:
         """See the port."""
-        values = {"work": work, "owner": self._owner, "for_s": for_s}
+        values = {"work": work, "owner": self._owner, "for_s": for_s, "longest_s": for_s * AHEAD_TIMES}
         return bool(self._database.write("watch_turn", SQL["take_watch_turn"], values))
 
 

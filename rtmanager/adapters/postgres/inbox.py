@@ -18,6 +18,7 @@ from rtmanager.adapters.postgres.queries import SQL, require_kept
 from rtmanager.adapters.postgres.queue import job_values
 from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
 from rtmanager.domain.messages import Message, Stream
+from rtmanager.workers.ports import TurnHolder
 
 _Row = Mapping[str, object]
 
@@ -65,6 +66,7 @@ class Turn:
         """See `IngestTurn.accept_alone`."""
         with self._database.watched(), self._connection.transaction():
             self.accept([job])
+            self._connection.execute(SQL["check_now"])
 
     def _require_known(self, values: _Row, meant: int) -> None:
         """What was not inserted has to be there: delivered and accepted before."""
@@ -99,12 +101,29 @@ def _told_apart(rows: Iterable[_Row]) -> list[list[_Row]]:
     return [list(each.values()) for each in lists]
 
 
+def holder_of(database: Database, turn: str) -> TurnHolder | None:
+    """The session that holds a turn, by the name in its lock."""
+    for row in database.read("turn_holder", SQL["turn_holder"], {"turn": turn}):
+        application = f"application {row['application']!r}" if row["application"] else "without a name"
+        return TurnHolder(
+            session=f"session {row['pid']} ({application}, connected since {row['since']})",
+            transaction=row["transaction"],
+            like_manager=row["like_manager"],
+            remedy=f"if that is no manager: SELECT pg_terminate_backend({row['pid']})",
+        )
+    return None
+
+
 class PostgresInbox:
     """Where jobs become durable."""
 
     def __init__(self, database: Database, stream_names: Mapping[Stream, str]) -> None:
         self._database = database
         self._stream_names = stream_names
+
+    def holder(self) -> TurnHolder | None:
+        """See `Inbox.holder`."""
+        return holder_of(self._database, "ingest")
 
     @contextmanager
     def turn(self) -> Iterator[Turn | None]:

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.endings import add_messages, as_json
+from rtmanager.adapters.postgres.inbox import holder_of
 from rtmanager.adapters.postgres.queries import SQL, dropped, require_kept
 from rtmanager.domain.messages import Message, Stream, intents_summary
-from rtmanager.workers.ports import DueMessage, IntentCount
+from rtmanager.workers.ports import DueMessage, IntentCount, TurnHolder
 
 #: The size of a message, as JSON, from which its texts are cut to so many characters. None of this release is as large.
 LARGEST_MESSAGE_BYTES = 1024 * 1024
@@ -108,6 +109,10 @@ class PostgresOutbox:
         if row is None:
             raise dropped("deployment: 0 of 1")
         return str(row["id"])
+
+    def holder(self) -> TurnHolder | None:
+        """See `Outbox.holder`."""
+        return holder_of(self._database, "outbox")
 
     @contextmanager
     def turn(self) -> Iterator[RelayTurn | None]:

@@ -12,7 +12,7 @@ from rtmanager.adapters.postgres.presence import PRESENCE_CLASS
 from rtmanager.adapters.postgres.queries import SQL, dropped
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.operation import QUEUED, Ending, Operation, OpKind, OpSource, Outcome, Request
-from rtmanager.operations.store import Claimed, Forgotten, GameBusy, StoreRefused, Verdict
+from rtmanager.operations.store import LONGEST_DELAY_S, Claimed, Forgotten, GameBusy, StoreRefused, Verdict
 
 #: How long after its last heartbeat an operation of an instance that is gone is taken over. Not at once: after
 #: a restart of PostgreSQL every instance needs a moment to show its presence again.
@@ -73,6 +73,7 @@ class PostgresQueue:
             "kinds": list(kinds),
             "limit": limit,
             "after": self._last_claimed,
+            "longest_delay_s": LONGEST_DELAY_S,
             "images": None if images is None else list(images),
         }
         try:

@@ -72,9 +72,11 @@ SET container_id = excluded.container_id, due_at = excluded.due_at;
 
 -- name: take_due_restarts
 -- Crashed games whose restart is due. Each is taken once; one that another instance takes just now is left to it.
+-- No plan is later than `latest`, unless the clock was ahead when it was made: that one is due, too.
 DELETE FROM crash_restarts
 WHERE game_id IN (
-    SELECT game_id FROM crash_restarts WHERE due_at <= %(due_by)s ORDER BY due_at LIMIT 100 FOR UPDATE SKIP LOCKED)
+    SELECT game_id FROM crash_restarts WHERE due_at <= %(due_by)s OR due_at > %(latest)s::timestamptz
+    ORDER BY due_at LIMIT 100 FOR UPDATE SKIP LOCKED)
 RETURNING game_id, container_id, due_at;
 
 -- name: submit_restart
@@ -89,7 +91,9 @@ RETURNING id;
 
 -- name: count_restarts
 SELECT count(*) AS restarts FROM operations
-WHERE game_id = %(game_id)s AND source = %(source)s AND kind = %(kind)s AND accepted_at > %(since)s;
+WHERE game_id = %(game_id)s AND source = %(source)s AND kind = %(kind)s AND accepted_at > %(since)s
+  -- Not those of a clock that was ahead: they would count for ever.
+  AND accepted_at <= clock_timestamp();
 
 -- name: running_games
 -- All that run, and where: what a pass over ten thousand of them has to know.
@@ -113,12 +117,14 @@ ORDER BY last_op_at
 LIMIT %(limit)s;
 
 -- name: take_watch_turn
--- One row when the turn is ours from now on: it was before, or nobody's, or its holder let it run out.
+-- One row when the turn is ours from now on: it was before, or nobody's, or its holder let it run out. Of a turn that
+-- lasts far longer than ours would, the holder may be gone: the clock was ahead when it was taken.
 INSERT INTO watch_turns (work, owner, until)
 VALUES (%(work)s, %(owner)s, clock_timestamp() + make_interval(secs => %(for_s)s))
 ON CONFLICT (work) DO UPDATE
 SET owner = excluded.owner, until = excluded.until
 WHERE watch_turns.owner = excluded.owner OR watch_turns.until <= clock_timestamp()
+   OR watch_turns.until > clock_timestamp() + make_interval(secs => %(longest_s)s)
 RETURNING work;
 
 -- name: get_snapshot

@@ -2,6 +2,23 @@
 -- True for the one instance that may read the input streams now; until the end of its transaction.
 SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.ingest'));
 
+-- name: check_now
+-- Checks within a savepoint what is deferred to the commit by a rule that somebody added.
+SET CONSTRAINTS ALL IMMEDIATE;
+
+-- name: turn_holder
+-- The session that holds the turn of this name (its key is two halves in pg_locks), and whether it names itself as
+-- ours do. An idle session has a transaction without a number.
+SELECT l.pid, l.virtualtransaction AS transaction, coalesce(a.application_name, '') AS application,
+       coalesce(to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'an unknown time') AS since,
+       coalesce(a.application_name = current_setting('application_name'), false) AS like_manager
+FROM pg_locks l
+LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+  AND (l.classid::bigint << 32 | l.objid::bigint) = hashtext(current_schema() || '.' || %(turn)s)::bigint
+LIMIT 1;
+
 -- name: accept_jobs
 -- Stream entries become operations; the same entry again changes nothing. Another entry under its id (the stream was
 -- lost, and its ids are given again) becomes one of its own, with a mark that tells both apart. An entry without a
@@ -88,6 +105,7 @@ LIMIT 1;
 -- behind `after` and then those before; with `images`, only those that want one of these, for which it may have to step
 -- through all games. The recursion steps from game to game through operations_queue_idx, so that a game with ten
 -- thousand jobs costs one step; and only as far as `limit` asks. OFFSET 0 is for the planner, see `claim_due`.
+-- No delay is longer than `longest_delay_s`: what is due later was deferred while the clock was ahead, and is due.
 SELECT due.id
 FROM (VALUES (%(after)s::text COLLATE "C", NULL), ('', %(after)s)) AS part (above, up_to),
      LATERAL (
@@ -101,7 +119,9 @@ FROM (VALUES (%(after)s::text COLLATE "C", NULL), ('', %(after)s)) AS part (abov
                 ORDER BY game_id, entry_ms, entry_seq, entry_rank, id LIMIT 1) next
             WHERE part.up_to IS NULL OR next.game_id <= part.up_to)
         SELECT id FROM heads
-        WHERE state = 'due' AND not_before <= clock_timestamp() AND kind = ANY (%(kinds)s)
+        WHERE state = 'due' AND kind = ANY (%(kinds)s)
+          AND (not_before <= clock_timestamp()
+               OR not_before > clock_timestamp() + make_interval(secs => %(longest_delay_s)s))
           AND (%(images)s::text[] IS NULL OR image_ref = ANY (%(images)s::text[]))
           AND NOT EXISTS (SELECT FROM operations r
                           WHERE r.game_id = heads.game_id AND r.state = 'running' OFFSET 0)) due
@@ -172,8 +192,15 @@ JOIN operations o ON o.id = mine.id AND o.generation = mine.generation AND o.sta
 -- name: reclaim_orphans
 -- Claimed operations become due again: those that have been silent for a whole lease; those of an instance whose
 -- session, and with it its lock, has ended; our own that we do not work on (the answer to a claim was lost). One
--- that somebody just now writes is not waited for.
-WITH lost AS MATERIALIZED (
+-- that somebody just now writes is not waited for. A heartbeat of a clock that was ahead, which is more than a lease
+-- from now, becomes one of now: so its silence counts.
+WITH ahead AS (
+    UPDATE operations SET heartbeat_at = clock_timestamp()
+    WHERE id IN (SELECT o.id FROM operations o
+                 WHERE o.state = 'running' AND (%(only)s::bigint IS NULL OR o.id = %(only)s)
+                   AND o.heartbeat_at > clock_timestamp() + make_interval(secs => %(lease_s)s)
+                 FOR UPDATE OF o SKIP LOCKED)),
+lost AS MATERIALIZED (
     SELECT o.id, o.owner = %(owner)s AS ours
     FROM operations o
     WHERE o.state = 'running' AND (%(only)s::bigint IS NULL OR o.id = %(only)s)
@@ -201,7 +228,8 @@ UPDATE operations
 SET state = 'due', owner = NULL, deferrals = deferrals + 1, deferred_why = %(why)s, defects = defects + %(defects)s,
     answer = nullif(%(answer)s::text, ''),
     answer_since = CASE WHEN %(answer)s::text = '' THEN NULL
-                        WHEN answer = %(answer)s::text THEN answer_since
+                        -- In the future by a clock that was ahead: it would never be long ago.
+                        WHEN answer = %(answer)s::text AND answer_since <= clock_timestamp() THEN answer_since
                         ELSE clock_timestamp() END,
     not_before = clock_timestamp() + make_interval(secs => %(delay_s)s)
 WHERE id = %(id)s AND generation = %(generation)s AND state = 'running'

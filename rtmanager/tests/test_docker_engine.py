@@ -97,6 +97,8 @@ class EngineTest(unittest.TestCase):
             with self.assertRaises(DependencyError) as caught:
                 self.runtime.list_games()
             message = f"Docker at {self.daemon.host} {expected} to `GET /containers/json`: not for you"
+            if status == 403:
+                message += "; let the proxy or the authorization plugin before Docker pass `GET /containers/json`"
             self.assertEqual(str(caught.exception), message)
         self.daemon.answers[LIST] = partial(Exchange.refuse, status=500, message="no space left on device")
         self.assert_unavailable("cannot serve now, it answered 500 to `GET /containers/json`: no space")

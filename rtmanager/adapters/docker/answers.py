@@ -375,9 +375,16 @@ def words(error: APIError) -> str:
     return line or bounded(str(error.args[0] if error.args else error)) or type(error).__name__
 
 
-def answered(call: str, error: APIError) -> str:
+def answered(call: str, error: APIError, request: str = "") -> str:
     """A refusal of `call` as a message has it: its status, the request, and what it says."""
-    return f"answered {error.status_code} to `{CALLS[call].request}`: {words(error)}"
+    return f"answered {error.status_code} to `{request or CALLS[call].request}`: {words(error)}"
+
+
+def forbidden(call: str, error: APIError, request: str = "") -> str:
+    """What to do about a refusal that is a proxy's or an authorization plugin's; empty for any other."""
+    if error.status_code not in {401, 403} or (call == "pull" and explanation(error.response)[1]):
+        return ""  # in Docker's form, a pull has the words of the registry
+    return f"let the proxy or the authorization plugin before Docker pass `{request or CALLS[call].request}`"
 
 
 class Unreadable(ValueError):

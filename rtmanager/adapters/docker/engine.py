@@ -26,6 +26,7 @@ from rtmanager.adapters.docker.answers import (
     Unreadable,
     answered,
     causes,
+    forbidden,
     is_unreadable,
     meaning,
 )
@@ -104,9 +105,14 @@ class Engine:
         except APIError as error:
             raise self.refused("version", error) from error
 
-    def refused(self, name: str, error: APIError) -> FinalAnswer:
-        """The error for a final answer to the call `name`."""
-        return FinalAnswer("docker", f"Docker at {self.host} {answered(name, error)}")
+    def refused(self, name: str, error: APIError, *, request: str = "") -> FinalAnswer:
+        """The error for a final answer to the call `name`; `request` where it was another one than the table's."""
+        message = f"Docker at {self.host} {answered(name, error, request)}"
+        if not (remedy := forbidden(name, error, request)):
+            return FinalAnswer("docker", message)
+        found = FinalAnswer("docker", f"{message}; {remedy}")
+        found.remedy = IN_MESSAGE
+        return found
 
     def temporary(self, name: str, rule: str, said: str) -> TemporaryAnswer:
         """The error for a temporary answer to the call `name`, as `answered` words it."""

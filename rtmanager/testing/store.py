@@ -371,11 +371,16 @@ class MemoryQueue:
         row = self._mine(operation)
         if row is not None:
             row.defects += by_defect
-            if row.answer != answer or not answer:
-                row.answer, row.answer_since = answer, self._store.clock() if answer else None
+            now = self._store.clock()
+            due = now + timedelta(seconds=delay_s)
+            if answer:
+                row.answer_since = row.answer_since or now
+            elif row.answer_since and not row.answer:  # silence, and not the first after an answer: it does not count
+                row.answer_since += due - max(row.not_before, row.answer_since)
+            row.answer = answer
             row.state, row.owner, row.deferred_why = "due", None, why
             row.deferrals += 1
-            row.not_before = self._store.clock() + timedelta(seconds=delay_s)
+            row.not_before = due
 
     @call
     def finish(self, operation: Operation, ending: Ending) -> None:

@@ -1,7 +1,7 @@
 """What an answer of Docker means: the tables that decide, and that `docs/generated/answers.md` is made from.
 
 Three meanings. *Silence* says something about the whole daemon, or about a gateway before it: nothing is decided.
-*Temporary* answers are listed one by one, and the same one ends an operation after a while. Everything else is *final*
+*Temporary* answers are listed one by one, and end an operation after a while. Everything else is *final*
 and ends it at once. Some final answers say more than "no"; `CALLS` lists these for each call.
 """
 

@@ -66,7 +66,7 @@ def _parts() -> Iterator[str]:
         yield f"| {rule.answers} | {_calls(rule)} | {rule.meaning} |\n"
     for answers in OTHER_TEMPORARY.values():
         yield f"| {answers} | any call | {Meaning.TEMPORARY} |\n"
-    yield "| none within the deadline, no connection, or one that breaks off | any call | silence |\n"
+    yield "| none within the deadline (`100 Continue` is none), no connection, or one that ends before an answer begins or is reset | any call | silence |\n"
     yield "\n### Final answers\n\n| call | answer | outcome |\n|---|---|---|\n"
     for name, call in CALLS.items():
         yield from _finals(name, call)

@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from http.client import HTTPException, IncompleteRead
 from struct import error as StructError  # noqa: N812 - it is an exception, whatever its name
 
 from docker.errors import APIError, DockerException, NotFound
 from requests import Response
 from requests.exceptions import ContentDecodingError, InvalidJSONError, RequestException
-from urllib3.exceptions import DecodeError, InvalidChunkLength
+from urllib3.exceptions import DecodeError
+from urllib3.exceptions import TimeoutError as Urllib3Timeout
 
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.text import bounded
@@ -233,7 +233,8 @@ UNREADABLE = "unreadable"
 REMOVING = "removing"
 #: Temporary answers that no rule of `RULES` can describe.
 OTHER_TEMPORARY = {
-    UNREADABLE: "content that cannot be read: no JSON, cut short, of other types than Docker's; or no HTTP at all",
+    UNREADABLE: "content that cannot be read: no JSON, cut short after a complete head, of other types than Docker's; "
+    "or no HTTP at all",
     REMOVING: "409 for as long as a removal may take: it is being removed",
 }
 
@@ -406,15 +407,18 @@ UNREADABLE_ERRORS = (
 
 
 def is_unreadable(error: BaseException) -> bool:
-    """Whether something was answered that cannot be read, rather than nothing, or only a part of it."""
+    """Whether something was answered that cannot be read, or ended too early, rather than nothing.
+
+    Silence is what the connection or the clock is the cause of; every other error of the libraries is about an answer.
+    """
     for cause in causes(error):
-        if isinstance(cause, (InvalidJSONError, ContentDecodingError, DecodeError, InvalidChunkLength)):
+        if isinstance(cause, (InvalidJSONError, ContentDecodingError, DecodeError)):
             return True
-        if isinstance(cause, RequestException):
+        if isinstance(cause, RequestException):  # an OSError, whatever it is about
             continue
-        if isinstance(cause, (OSError, HTTPException)):
-            return not isinstance(cause, (OSError, IncompleteRead))
-    return False
+        if isinstance(cause, (OSError, Urllib3Timeout)):
+            return False
+    return True
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

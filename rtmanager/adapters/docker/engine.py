@@ -144,7 +144,7 @@ class Engine:
             raise self.temporary(name, rule, answered(name, error)) from error
         except (RequestException, HTTPError) as error:
             self._client = None
-            if is_unreadable(error):
+            if is_unreadable(error) and not self._closed.is_set():  # closing cuts answers short
                 raise self._unreadable(name, error) from error
             raise self._no_answer(error, allowed) from error
         except RuntimeManagerError:

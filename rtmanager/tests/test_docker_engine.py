@@ -68,7 +68,7 @@ class EngineTest(unittest.TestCase):
 
         self.daemon.start()
         self.daemon.answers[LIST] = drip
-        self.assert_unavailable("nothing within 1 s")
+        self.assert_unavailable("nothing within 1 s to `GET /containers/json`")
 
     def test_a_connection_that_ends_before_the_head_is_no_answer_and_one_that_ends_after_it_cannot_be_read(
         self,

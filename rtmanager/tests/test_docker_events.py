@@ -339,6 +339,7 @@ class DockerEventsTest(unittest.TestCase):
 
     def test_an_engine_that_does_not_answer_is_unavailable(self) -> None:
         self.feed = self.make(ping_s=SHORT_S)
+        self.enterContext(mock.patch.object(events, "FIRST_WINDOW_S", SHORT_S / 10))
         for request in (PING, EVENTS):
             for silence in (Exchange.hang, Exchange.drop):
                 with self.subTest(request), mock.patch.dict(self.daemon.answers, {request: silence}):
@@ -346,6 +347,8 @@ class DockerEventsTest(unittest.TestCase):
                     with self.assertRaises(Unavailable) as caught:
                         self.feed.connect()
                     self.assertEqual(caught.exception.dependency, "docker")
+                    if silence is Exchange.hang:
+                        self.assertIn(f"nothing within {SHORT_S:g} s", str(caught.exception))
                     self.assertLess(time.monotonic() - began, AT_ONCE_S)
             self.feed.connect()
         self.daemon.stop()

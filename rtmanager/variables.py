@@ -320,8 +320,8 @@ VARIABLES: tuple[Variable, ...] = (
         "deferral_limit_s",
         values.duration,
         "15m",
-        "for how long an operation is tried again that gets the same temporary answer of Docker or of a registry; then "
-        "it ends with that answer",
+        "for how long an operation is tried again that gets temporary answers of Docker or of a registry; then it ends "
+        "with the last one",
     ),
     Variable("RTMANAGER_INSPECT_INTERVAL", "inspect_interval_s", values.duration, "30s", "period of the inspector"),
     Variable("RTMANAGER_PROBE_INTERVAL", "probe_interval_s", values.duration, "15s", "period of the health probe"),

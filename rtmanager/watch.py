@@ -284,14 +284,21 @@ class Watch:
         return self._attention.store_waits
 
     def away(self) -> list[DependencyError]:
-        """What the workers of the watch met in their last steps; Docker's silence has a check of its own."""
-        met = [loop.away for loop in self._loops if loop.away is not None]
-        return [error for error in met if error.dependency != "docker" or type(error) is not Unavailable]
+        """What the workers of the watch met in their last steps; Docker's silence only when it goes on.
+
+        Docker has a check of its own, but that one makes other calls than the watch.
+        """
+        met = [(loop, loop.away) for loop in self._loops]
+        return [error for loop, error in met if error is not None and (_is_told(error) or loop.is_away_for_long())]
 
     def _start(self, stack: ExitStack, loop: Loop) -> None:
         self._loops.append(loop)
         loop.start()
         stack.callback(loop.close)
+
+
+def _is_told(error: DependencyError) -> bool:
+    return error.dependency != "docker" or type(error) is not Unavailable
 
 
 def _restart_policy(config: Config) -> RestartPolicy | None:

@@ -88,9 +88,9 @@ class Unavailable(DependencyError):
 
 
 class TemporaryAnswer(Unavailable):
-    """An answer that is listed as temporary: retried like silence, but the same one ends an operation some time.
+    """An answer that is listed as temporary: retried like silence, but after a while it ends an operation.
 
-    `answer` names the rule that it fits, the same for the same answer; `code` is what the operation then ends with.
+    `answer` names the rule that it fits; `code` is what the operation then ends with.
     The dependency did not do what was asked.
     """
 

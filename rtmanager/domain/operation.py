@@ -88,8 +88,8 @@ class Operation:
     accepted_at: datetime
     #: How often it was put off because a dependency did not answer.
     deferrals: int = 0
-    #: The temporary answer by which it was put off last (`TemporaryAnswer.answer`), and for how many seconds it has met
-    #: that one, by the store's clock.
+    #: The temporary answer by which it was put off last (`TemporaryAnswer.answer`; empty after silence), and for how
+    #: many seconds it has met temporary answers, whichever they are, by the store's clock. See `OperationQueue.defer`.
     answer: str = ""
     answer_s: float = 0.0
     #: How many tries ended by a defect of this service.

@@ -3,7 +3,7 @@
 It holds the promise that nothing is lost between a claim and its end. PostgreSQL away: the end is offered
 again until it is taken, or refused because another instance has the operation by now. Docker away: a job is
 due again a little later; a call is answered, unless half of its work is done. A temporary answer of Docker: the same,
-until it has been the same for too long. A defect of this service: tried again, a few times. An end that the store
+until such answers have come for too long. A defect of this service: tried again, a few times. An end that the store
 refuses: a plainer one. A stop that takes too long: what still runs is handed back.
 """
 
@@ -43,7 +43,7 @@ GOOD_IMAGES = 64
 #: it may take: it has to step through every game that waits.
 CLAIM_FIRST_PAUSE_S = 0.05
 CLAIM_FIRST_SHARE = 0.1
-#: For how long the same temporary answer is taken for one, by default.
+#: For how long temporary answers are taken for that, by default.
 DEFERRAL_LIMIT_S = 900.0
 
 #: The share of the slots that may be taken by operations that need an image: when a registry is slow, these wait
@@ -342,7 +342,7 @@ class Executor:
 
         def expired(error: TemporaryAnswer | HalfDone) -> bool:
             for_s = operation.answer_s + monotonic() - began
-            return error.answer == operation.answer != "" and for_s >= self._deferral_limit_s
+            return error.answer != "" and operation.answer_s > 0 and for_s >= self._deferral_limit_s
 
         try:
             return self._operator.run(operation, sight, may_wait=True, expired=expired)

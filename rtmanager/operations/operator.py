@@ -114,7 +114,7 @@ class Operator:
             half_done = progress.record is not progress.seen or (progress.committed and not error.untouched)
             if isinstance(error, TemporaryAnswer) and expired(error):
                 if not self._has_to_go_on(progress, half_done):
-                    return progress.failed(error.code, f"{error}; it has said so for too long to try again")
+                    return progress.failed(error.code, f"{error}; such answers have come for too long to try again")
                 half_done = True
             if half_done:
                 raise HalfDone(error) from error

@@ -138,8 +138,9 @@ class OperationQueue(Protocol):
     ) -> None:
         """Give a claim back, due again after `delay_s`.
 
-        `answer` is the temporary answer that it met, and the store keeps since when it is the same; without one that is
-        forgotten. `by_defect` counts one more try that ended by a defect.
+        `answer` is the temporary answer that it met. The store keeps for how long it has met such answers, whichever
+        they are. Time without an answer does not count, but for the first try without one after an answer.
+        `by_defect` counts one more try that ended by a defect.
         """
         ...
 

@@ -1,7 +1,7 @@
 """Operations that go on and on: what an operator should see to, for readiness and metrics.
 
-A half-done restart that meets the same answer for too long is not given up, and an end that the store refuses is tried
-again. Both are retried every few seconds, so a trouble that is not met again for a while is over, or another
+A half-done restart that meets temporary answers for too long is not given up, and an end that the store refuses is
+tried again. Both are retried every few seconds, so a trouble that is not met again for a while is over, or another
 instance has it.
 
 `StoreWaits` is about work whose call to PostgreSQL is repeated until PostgreSQL answers.

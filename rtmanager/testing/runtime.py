@@ -414,7 +414,7 @@ def _final(said: str) -> RuntimeManagerError:
     return FinalAnswer("docker", said)
 
 
-#: What an operation ends with that gets the same temporary answer for too long, and what a final one raises.
+#: What an operation ends with that gets temporary answers for too long, and what a final one raises.
 _CODES = {
     "ensure_image": ErrorCode.IMAGE_PULL_FAILED,
     "pull": ErrorCode.IMAGE_PULL_FAILED,

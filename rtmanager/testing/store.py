@@ -385,12 +385,17 @@ class MemoryQueue:
         row = self._mine(operation)
         if row is not None:
             row.defects += by_defect
+            now = self._store.clock()
+            due = now + timedelta(seconds=delay_s)
             since = row.answer_since
-            if row.answer != answer or not answer or (since is not None and since > self._store.clock()):
-                row.answer, row.answer_since = answer, self._store.clock() if answer else None
+            if answer:
+                row.answer_since = since if since is not None and since <= now else now
+            elif since and not row.answer:  # silence, and not the first after an answer: it does not count
+                row.answer_since = since + (due - max(row.not_before, since))
+            row.answer = answer
             row.state, row.owner, row.deferred_why = "due", None, why
             row.deferrals += 1
-            row.not_before = self._store.clock() + timedelta(seconds=delay_s)
+            row.not_before = due
 
     @call
     def finish(self, operation: Operation, ending: Ending) -> None:

@@ -34,7 +34,7 @@ SPEC = ContainerSpec(
 )
 
 #: Each method that says no by an error: how it is called, what a final answer raises, and what an operation ends with
-#: that gets the same temporary one for too long.
+#: that gets temporary ones for too long.
 METHODS: Mapping[str, tuple[Callable[[ContainerRuntime], object], type[RuntimeManagerError], ErrorCode]] = {
     "network_exists": (lambda it: it.network_exists(NETWORK), FinalAnswer, ErrorCode.INTERNAL_ERROR),
     "ensure_image": (

@@ -16,7 +16,7 @@ from rtmanager.operations.operator import DEFECT_TRIES
 _HEAD = """\
 # Answers and outcomes
 
-What follows from each answer of a dependency. *Silence* says nothing about the question: jobs wait, a call gets `service_unavailable`, no operation ever ends by it. A *temporary* answer is retried like silence; when the same one has come for `RTMANAGER_DEFERRAL_LIMIT`, the operation ends with the code of its call (a half-done restart or patch goes on, with an alarm). Every other answer is *final*: it ends the operation at once, with the dependency's own words in the message, at most 1,000 characters of them.
+What follows from each answer of a dependency. *Silence* says nothing about the question: jobs wait, a call gets `service_unavailable`, no operation ever ends by it. A *temporary* answer is retried like silence; when nothing else has come for `RTMANAGER_DEFERRAL_LIMIT`, whichever they were, the operation ends with the last one and the code of its call (a half-done restart or patch goes on, with an alarm). Every other answer is *final*: it ends the operation at once, with the dependency's own words in the message, at most 1,000 characters of them.
 
 """
 
@@ -66,7 +66,7 @@ def _parts() -> Iterator[str]:
         yield f"| {rule.answers} | {_calls(rule)} | {rule.meaning} |\n"
     for answers in OTHER_TEMPORARY.values():
         yield f"| {answers} | any call | {Meaning.TEMPORARY} |\n"
-    yield "| none within the deadline, no connection, or one that breaks off | any call | silence |\n"
+    yield "| none within the deadline (`100 Continue` is none), no connection, or one that ends before an answer begins or is reset | any call | silence |\n"
     yield "\n### Final answers\n\n| call | answer | outcome |\n|---|---|---|\n"
     for name, call in CALLS.items():
         yield from _finals(name, call)

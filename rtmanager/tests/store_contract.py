@@ -354,17 +354,19 @@ class QueueContract(StoreContract):
         self.assertEqual([each.game_id for each in self.queue.claim(1)], ["a"], "and it is nobody's turn")
         self.assertEqual(sorted(each.game_id for each in self.queue.claim(9)), ["c", "e"])
 
-    def test_since_when_an_answer_is_the_same_is_kept_until_there_is_none_or_another(self) -> None:
+    def test_for_how_long_temporary_answers_come_is_kept_and_silence_is_taken_off_but_for_the_first(self) -> None:
         self.queue.submit(request("g1"))
         first = self.claim_one()
         self.assertEqual((first.answer, first.answer_s, first.defects), ("", 0.0, 0))
         steps: tuple[tuple[str, bool, float], ...] = (
             ("busy", False, 100),
             ("busy", False, 200),
-            ("other", False, 100),
-            ("", False, 0),
-            ("other", True, 100),
-            ("", True, 0),
+            ("other", False, 300),
+            ("", False, 400),
+            ("", False, 400),
+            ("", True, 400),
+            ("other", True, 500),
+            ("", True, 600),
         )
         defects, operation = 0, first
         for answer, by_defect, expected_s in steps:
@@ -381,6 +383,15 @@ class QueueContract(StoreContract):
         self.queue.defer(self.claim_one(), delay_s=0, why="it says so", answer="busy")
         self.store.pass_time(100)
         self.assertAlmostEqual(self.claim_one().answer_s, 100, delta=20)
+
+    def test_without_a_temporary_answer_nothing_counts(self) -> None:
+        self.queue.submit(request("g1"))
+        operation = self.claim_one()
+        for _ in range(3):
+            self.queue.defer(operation, delay_s=0, why="silence")
+            self.store.pass_time(100)
+            operation = self.claim_one()
+            self.assertEqual((operation.answer, operation.answer_s), ("", 0.0))
 
     def test_a_put_off_job_holds_up_its_own_game_only(self) -> None:
         self.accept(job(START, 1), job(STOP, 2), job(START, 3, start_fields("g2")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unittest
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 
 from docker.errors import APIError
@@ -71,9 +72,19 @@ def said(status: int, body: object) -> Reply:
     return lambda exchange: exchange.reply(status, body)
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
 def cut_short(exchange: Exchange) -> None:
     exchange.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n[{")
     exchange.close_connection = True
+
+
+def continued_for_ever(exchange: Exchange) -> None:
+    exchange.close_connection = True
+    with suppress(OSError):
+        while not exchange.server.daemon_is_closed.wait(0.01):
+            exchange.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 #: Answers that no daemon should give, and what they count as.
@@ -103,8 +114,19 @@ ODD: dict[str, tuple[Reply, Meaning]] = {
     "a gateway that waits no longer": (page(504), Meaning.SILENCE),
     "another protocol": (raw(b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n"), Meaning.TEMPORARY),
     "an endless header": (raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000), Meaning.TEMPORARY),
+    "two lengths": (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n{}"), Meaning.TEMPORARY),
+    "no length": (raw(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), Meaning.TEMPORARY),
+    "a half": (cut_short, Meaning.TEMPORARY),
+    "a half of chunks": (raw(CHUNKED + b'3\r\n[{"\r\n'), Meaning.TEMPORARY),
+    "a half of a chunk": (raw(CHUNKED + b"99\r\n[{"), Meaning.TEMPORARY),
+    "no chunks": (raw(CHUNKED + b"x\r\n[]"), Meaning.TEMPORARY),
+    "another encoding": (
+        raw(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n[]"),
+        Meaning.TEMPORARY,
+    ),
     "nothing": (Exchange.drop, Meaning.SILENCE),
-    "a half": (cut_short, Meaning.SILENCE),
+    "a promise": (continued_for_ever, Meaning.SILENCE),
+    "a half of a head": (raw(b"HTTP/1"), Meaning.TEMPORARY),
 }
 
 

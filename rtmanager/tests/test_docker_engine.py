@@ -68,16 +68,31 @@ class EngineTest(unittest.TestCase):
 
         self.daemon.start()
         self.daemon.answers[LIST] = drip
-        self.assert_unavailable("nothing within 1 s")
+        self.assert_unavailable("nothing within 1 s to `GET /containers/json`")
 
-    def test_a_connection_that_breaks_off_is_no_answer(self) -> None:
+    def test_a_connection_that_ends_before_the_head_is_no_answer_and_one_that_ends_after_it_cannot_be_read(
+        self,
+    ) -> None:
         def half(exchange: Exchange) -> None:
             exchange.stream([{}], end=False)
 
         self.daemon.start()
-        for break_off in (Exchange.drop, half):
-            self.daemon.answers[LIST] = break_off
-            self.assert_unavailable("broke off before the answer was complete")
+        self.daemon.answers[LIST] = Exchange.drop
+        self.assert_unavailable("broke off before the answer was complete")
+        self.daemon.answers[LIST] = half
+        with self.assertRaisesRegex(TemporaryAnswer, "cannot be read .*ended prematurely"):
+            self.runtime.list_games()
+
+    def test_what_closing_cuts_short_is_no_answer(self) -> None:
+        def closing(exchange: Exchange) -> None:
+            exchange.stream([{}], end=False)
+            self.runtime.close()
+
+        self.daemon.start()
+        self.daemon.answers[LIST] = closing
+        with self.assertRaises(Unavailable) as caught:
+            self.runtime.list_games()
+        self.assertIs(type(caught.exception), Unavailable)
 
     def test_an_answer_that_is_not_docker_is_no_answer(self) -> None:
         def html(exchange: Exchange) -> None:
@@ -97,6 +112,8 @@ class EngineTest(unittest.TestCase):
             with self.assertRaises(DependencyError) as caught:
                 self.runtime.list_games()
             message = f"Docker at {self.daemon.host} {expected} to `GET /containers/json`: not for you"
+            if status == 403:
+                message += "; let the proxy or the authorization plugin before Docker pass `GET /containers/json`"
             self.assertEqual(str(caught.exception), message)
         self.daemon.answers[LIST] = partial(Exchange.refuse, status=500, message="no space left on device")
         self.assert_unavailable("cannot serve now, it answered 500 to `GET /containers/json`: no space")

@@ -14,7 +14,7 @@ from unittest import mock
 
 from rtmanager.adapters.docker import Deadlines, events, skim
 from rtmanager.adapters.docker.events import DockerEvents
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import DependencyError, FinalAnswer, TemporaryAnswer, Unavailable
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon, Feed, until
 from rtmanager.workers.watching import ContainerEvent, Happening, UnreadableEvent
 
@@ -339,6 +339,7 @@ class DockerEventsTest(unittest.TestCase):
 
     def test_an_engine_that_does_not_answer_is_unavailable(self) -> None:
         self.feed = self.make(ping_s=SHORT_S)
+        self.enterContext(mock.patch.object(events, "FIRST_WINDOW_S", SHORT_S / 10))
         for request in (PING, EVENTS):
             for silence in (Exchange.hang, Exchange.drop):
                 with self.subTest(request), mock.patch.dict(self.daemon.answers, {request: silence}):
@@ -346,22 +347,41 @@ class DockerEventsTest(unittest.TestCase):
                     with self.assertRaises(Unavailable) as caught:
                         self.feed.connect()
                     self.assertEqual(caught.exception.dependency, "docker")
+                    if silence is Exchange.hang:
+                        self.assertIn(f"nothing within {SHORT_S:g} s", str(caught.exception))
                     self.assertLess(time.monotonic() - began, AT_ONCE_S)
             self.feed.connect()
         self.daemon.stop()
         with self.assertRaisesRegex(Unavailable, "No such file or directory"):
             self.feed.connect()
 
-    def test_an_engine_that_refuses_is_unavailable_with_its_words(self) -> None:
+    def test_an_engine_that_refuses_says_no_or_not_now_with_its_words(self) -> None:
+        kinds = {400: FinalAnswer, 403: FinalAnswer, 404: FinalAnswer, 500: FinalAnswer, 503: TemporaryAnswer}
         for request in (PING, EVENTS):
-            for status in (400, 500, 503):
+            for status, kind in kinds.items():
                 refuse = partial(Exchange.refuse, status=status, message="some words")
                 with (
                     self.subTest(request, status=status),
                     mock.patch.dict(self.daemon.answers, {request: refuse}),
-                    self.assertRaisesRegex(Unavailable, "some words"),
+                    self.assertRaisesRegex(DependencyError, "some words") as caught,
                 ):
                     self.feed.connect()
+                self.assertIs(type(caught.exception), kind)
+                if kind is FinalAnswer:
+                    self.assertIn(request, str(caught.exception))
+
+    def test_a_proxy_that_does_not_pass_the_events_is_no_silence(self) -> None:
+        for status, kind in {401: FinalAnswer, 403: FinalAnswer, 404: TemporaryAnswer}.items():
+            refuse = partial(Exchange.reply_raw, status=status, content=b"<html><h1>Forbidden</h1></html>")
+            with (
+                self.subTest(status=status),
+                mock.patch.dict(self.daemon.answers, {EVENTS: refuse}),
+                self.assertRaises(DependencyError) as caught,
+            ):
+                self.feed.connect()
+            self.assertIs(type(caught.exception), kind)
+            if kind is FinalAnswer:
+                self.assertIn("let the proxy", str(caught.exception))
 
     def test_a_refusal_that_breaks_off_is_unavailable_too(self) -> None:
         def half(exchange: Exchange) -> None:
@@ -375,9 +395,26 @@ class DockerEventsTest(unittest.TestCase):
         with self.assertRaises(Unavailable):
             self.feed.connect()
 
-    def test_an_answer_without_a_date_is_unavailable(self) -> None:
-        with mock.patch.object(Exchange, "date_time_string", return_value=""), self.assertRaises(Unavailable):
+    def test_an_answer_without_a_date_cannot_be_read(self) -> None:
+        for request in (PING, EVENTS):
+            with (
+                self.subTest(request),
+                mock.patch.object(Exchange, "date_time_string", return_value=""),
+                self.assertRaisesRegex(TemporaryAnswer, f"{request.split('/')[1]} has no date"),
+            ):
+                self.feed.connect()
+            self.feed._since_ns = NOW_NS
+
+    def test_the_first_stream_after_a_failure_is_a_short_one(self) -> None:
+        self.connected().end()
+        with self.assertRaises(Unavailable):
+            list(self.feed.listen())
+        began = time.monotonic()
+        with mock.patch.object(events, "FIRST_WINDOW_S", SHORT_S):
             self.feed.connect()
+            self.assertEqual(list(self.feed.listen()), [])
+        self.assertLess(time.monotonic() - began, PATIENT_S)
+        self.assertFalse(self.feed._failed)
 
     def test_another_engine_that_speaks_an_older_version_is_listened_to(self) -> None:
         self.feed.connect()

@@ -174,9 +174,9 @@ class PullTest(unittest.TestCase):
                 )
                 self.assert_image_unavailable(remedy)
 
-    def test_a_daemon_that_breaks_off_in_the_middle_is_unavailable(self) -> None:
+    def test_a_daemon_that_breaks_off_in_the_middle_gives_a_temporary_answer(self) -> None:
         self.daemon.answers[CREATE] = partial(Exchange.stream, lines=DONE, end=False)
-        with self.assertRaisesRegex(Unavailable, "broke off"):
+        with self.assertRaisesRegex(TemporaryAnswer, "ended prematurely"):
             self.ensure()
 
     def test_a_daemon_that_is_away_is_unavailable(self) -> None:

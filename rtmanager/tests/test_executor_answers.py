@@ -22,7 +22,7 @@ from rtmanager.tests.test_executor import START, STOP, ExecutorTestCase
 
 
 class AnswersTest(ExecutorTestCase):
-    """A temporary answer is retried, and the same one for too long ends the operation."""
+    """A temporary answer is retried, and such answers for too long end the operation."""
 
     LIMIT_S = 900.0
 
@@ -67,31 +67,47 @@ class AnswersTest(ExecutorTestCase):
                 self.assertEqual(self.world.results(), [("failure", "internal_error")])
                 self.assertEqual(self.world.known(), before)
 
-    def test_silence_and_another_answer_begin_anew(self) -> None:
-        def silence() -> None:
-            self.world.docker.available = False
-            self.try_for(60)
-            self.world.docker.available = True
-
+    def test_answers_in_turn_end_it_too_with_the_last_one_and_so_does_silence_between_them(self) -> None:
         def another() -> None:
-            self.world.docker.obey("launch")
             self.world.docker.refuse("ensure_image", Meant.TEMPORARY)
-            self.try_for(60)
+            self.try_once()
             self.world.docker.obey("ensure_image")
 
-        for between in (silence, another):
+        for between in (another, self.be_silent):
             with self.subTest(between.__name__):
                 self.world = World()
                 self.one = self.instance()
                 self.accept(job(START, 1))
-                for _ in range(3):
-                    self.world.docker.refuse("launch", Meant.TEMPORARY)
-                    self.try_for(self.LIMIT_S - 60)
+                self.world.docker.refuse("launch", Meant.TEMPORARY)
+                for _ in range(int(self.LIMIT_S / 120)):
+                    self.try_once()
                     between()
                 self.assertEqual(self.world.results(), [])
-                self.world.docker.obey("launch")
-                self.try_for(60)
-                self.assertEqual(self.world.results(), [("success", "")])
+                for _ in range(2):
+                    self.try_once()
+                self.assertEqual(self.world.results(), [("failure", "container_start_failed")])
+                (result,) = self.world.sent(Stream.JOB_RESULTS)
+                self.assertIn("told to refuse launch", result.fields["error_message"])
+
+    def test_a_long_outage_between_two_answers_does_not_count(self) -> None:
+        self.accept(job(START, 1))
+        self.world.docker.refuse("launch", Meant.TEMPORARY)
+        self.try_for(self.LIMIT_S / 2)
+        for _ in range(60):
+            self.be_silent()
+        self.try_for(self.LIMIT_S / 2 - 180)
+        self.assertEqual((self.world.results(), self.states()), ([], ["due"]))
+        self.try_for(180)
+        self.assertEqual(self.world.results(), [("failure", "container_start_failed")])
+
+    def be_silent(self) -> None:
+        self.world.docker.available = False
+        self.try_once()
+        self.world.docker.available = True
+
+    def try_once(self) -> None:
+        self.one.once()
+        self.world.clock.advance(60)
 
     def test_since_when_outlives_the_instance(self) -> None:
         self.world.docker.refuse("launch", Meant.TEMPORARY)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from unittest import mock
 
 from rtmanager.domain.container import ContainerState, ContainerView
-from rtmanager.domain.errors import FinalAnswer, Unavailable
+from rtmanager.domain.errors import DependencyError, ErrorCode, FinalAnswer, TemporaryAnswer, Unavailable
 from rtmanager.domain.findings import Finding
 from rtmanager.domain.health import HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream
@@ -19,6 +19,7 @@ from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.findings import MemoryFindings
 from rtmanager.tests.making import NETWORK, quiet, request
 from rtmanager.tests.watching import FakeProbes, LooksAtOnce, Said, WatchedWorld
+from rtmanager.watch import Watch
 from rtmanager.workers import events as events_module
 from rtmanager.workers.attention import Hint
 from rtmanager.workers.events import RESTART_GRACE_S, EventListener
@@ -155,6 +156,21 @@ class WatcherTestCase(unittest.TestCase):
         return self.world.store.snapshots["g1"].status
 
 
+class AwayTest(unittest.TestCase):
+    def away(self, error: DependencyError, *, is_long: bool) -> bool:
+        watch = object.__new__(Watch)
+        watch._loops = [mock.Mock(away=error, **{"is_away_for_long.return_value": is_long})]
+        return watch.away() == [error]
+
+    def test_silence_of_docker_is_told_when_it_goes_on_and_all_else_at_once(self) -> None:
+        silence = Unavailable("docker", "nothing within 30 s")
+        self.assertFalse(self.away(silence, is_long=False))
+        self.assertTrue(self.away(silence, is_long=True))
+        unreadable = TemporaryAnswer("docker", "odd", answer="list: unreadable", code=ErrorCode.INTERNAL_ERROR)
+        for told in (unreadable, FinalAnswer("docker", "403"), Unavailable("postgres", "away")):
+            self.assertTrue(self.away(told, is_long=False), told)
+
+
 class InspectorTest(WatcherTestCase):
     def setUp(self) -> None:
         super().setUp()
@@ -265,6 +281,18 @@ class InspectorTest(WatcherTestCase):
             errors.append(FinalAnswer("docker", "500: RWLayer is unexpectedly nil"))
             self.inspector.step()
         self.assertEqual(self.inspector._failures.failing(), {("inspect", "g2"): 3})
+
+    def test_when_docker_tells_of_none_of_several_the_pass_is_without_an_answer(self) -> None:
+        self.inspector._runtime = self.world.runtime.port
+
+        def silent(id_or_name: str) -> ContainerView:
+            raise Unavailable("docker", "no answer within 5 s")
+
+        self.world.docker.inspect = silent  # type: ignore[method-assign]
+        self.inspector.step()  # two games: these containers may be stuck
+        self.world.do(request("g3"))
+        with self.assertRaisesRegex(Unavailable, "within 5 s"):
+            self.inspector.step()
 
     def test_neither_does_one_whose_answer_is_a_defect_or_whose_finding_is_refused(self) -> None:
         self.inspector._runtime = self.world.runtime.port

@@ -122,6 +122,35 @@ class LoopTest(unittest.TestCase):
         loop.close()
         self.assertEqual(seen[:4], [None, away, away, None])
 
+    def test_it_is_away_for_long_after_a_few_failures_or_one_that_took_its_time(self) -> None:
+        away = Unavailable("docker", "no answer")
+        for failures, is_long in ((0, False), (1, False), (2, False), (3, True)):
+            self.assertIs(self.was_away_for_long(*[away] * failures), is_long, failures)
+        self.assertFalse(self.was_away_for_long(away, away, away, False))
+        with mock.patch.object(loop_module, "FAILING_S", 0.0):
+            self.assertTrue(self.was_away_for_long(away))
+            self.assertFalse(self.was_away_for_long(away, False))
+
+    def was_away_for_long(self, *script: bool | BaseException) -> bool:
+        """Whether a loop is after these steps."""
+        found: list[bool] = []
+        left = list(script)
+
+        def step() -> bool:
+            if not left:
+                found.append(loop.is_away_for_long())
+                return False
+            do = left.pop(0)
+            if isinstance(do, BaseException):
+                raise do
+            return do
+
+        loop = Loop("test", step, period_s=7.0, logger=self.heard.logger, wake=ScriptedWake())
+        loop.start()
+        wait_until(lambda: bool(found))
+        loop.close()
+        return found[0]
+
     def test_pauses_grow_up_to_a_limit_and_begin_anew_after_a_success(self) -> None:
         away = Unavailable("redis", "refused")
         self.run_script(*[away] * 7, False, away)

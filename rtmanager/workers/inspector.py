@@ -25,6 +25,7 @@ from rtmanager.operations.store import Records
 from rtmanager.operations.tools import Clock
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.running import running_records
+from rtmanager.workers.status import FAILURES_IN_A_ROW
 from rtmanager.workers.watching import Findings, Turns, Written, turn
 
 #: Containers that are inspected side by side.
@@ -83,7 +84,8 @@ class Inspector:
         # What such a one counts later has happened since, for the count begins anew when a person starts it.
         seen = dict.fromkeys(well, 0)
         closer = [records[view.container_id] for view in listed if view.container_id not in well]
-        for record, view in zip(closer, self._inspect_all(closer), strict=True):
+        views, silent = self._inspect_all(closer)
+        for record, view in zip(closer, views, strict=True):
             if view is None or view.state is ContainerState.REMOVING:
                 continue
             alarm = alarms.get(record.game_id)
@@ -92,6 +94,8 @@ class Inspector:
             if finding is not None:
                 self._failures.guarded(TELLING, record.game_id, partial(self._write, finding))
         self._restarts = seen
+        if len(silent) == len(closer) >= FAILURES_IN_A_ROW:  # not single containers: the call itself has no answer
+            raise silent[0]
 
     def _write(self, finding: Finding) -> None:
         if self._findings.write(finding) is Written.WRITTEN:
@@ -102,8 +106,10 @@ class Inspector:
         lately = not view.up_for_an_hour or self._period_s > HOUR_S
         return view.state is ContainerState.RUNNING and view.health != "unhealthy" and not lately
 
-    def _inspect_all(self, records: Sequence[RuntimeRecord]) -> list[ContainerView | None]:
-        """What each container is like; None where it is gone, or where the runtime does not tell."""
+    def _inspect_all(
+        self, records: Sequence[RuntimeRecord]
+    ) -> tuple[list[ContainerView | None], Sequence[Unavailable]]:
+        """What each container is like, None where it is gone or the runtime does not tell; and each such silence."""
         silent: list[Unavailable] = []
 
         def inspect(record: RuntimeRecord) -> ContainerView | None:
@@ -126,7 +132,7 @@ class Inspector:
             with ThreadPoolExecutor(self._threads, thread_name_prefix="rtm-inspect") as threads:
                 views = list(threads.map(guarded, records))
         self._tell_silent(len(silent), silent)
-        return views
+        return views, silent
 
     def _tell_silent(self, count: int, silent: Sequence[Unavailable]) -> None:
         """Once when it begins or changes; the names stand in the log at debug."""

@@ -15,7 +15,7 @@ from time import monotonic
 
 from rtmanager.domain.errors import DependencyError, with_remedy
 from rtmanager.operations.wake import Wake
-from rtmanager.workers.status import WorkerStatus
+from rtmanager.workers.status import FAILING_S, FAILURES_IN_A_ROW, WorkerStatus
 
 #: Pauses after the first and after each further failure in a row, in seconds.
 FIRST_PAUSE_S = 0.1
@@ -59,6 +59,8 @@ class Loop:
         self._delayed = delayed
         self._stopping = threading.Event()
         self._failures = 0
+        #: When the first step of a row of failures began.
+        self._failing_since = 0.0
         self._reported = False
         self._reasons: set[str] = set()
         #: What the last step had to say of a dependency that did not answer; None when it did.
@@ -67,6 +69,11 @@ class Loop:
         self._started = False
         self.status = status or WorkerStatus(name, logger)
         self.status.watch(lambda: self._started and not self._stopping.is_set() and not self._thread.is_alive())
+
+    def is_away_for_long(self) -> bool:
+        """Whether its steps have failed several times in a row, or for a while."""
+        lasts = self._failures > 0 and monotonic() - self._failing_since >= FAILING_S
+        return self._failures >= FAILURES_IN_A_ROW or lasts
 
     def start(self) -> None:
         """Start the thread."""
@@ -109,6 +116,8 @@ class Loop:
 
     def _guarded_step(self) -> bool:
         self.status.began()
+        if not self._failures:
+            self._failing_since = monotonic()
         try:
             more = self._step()
         except DependencyError as error:

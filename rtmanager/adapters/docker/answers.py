@@ -1,7 +1,7 @@
 """What an answer of Docker means: the tables that decide, and that `docs/generated/answers.md` is made from.
 
 Three meanings. *Silence* says something about the whole daemon, or about a gateway before it: nothing is decided.
-*Temporary* answers are listed one by one, and the same one ends an operation after a while. Everything else is *final*
+*Temporary* answers are listed one by one, and end an operation after a while. Everything else is *final*
 and ends it at once. Some final answers say more than "no"; `CALLS` lists these for each call.
 """
 
@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from http.client import HTTPException, IncompleteRead
 from struct import error as StructError  # noqa: N812 - it is an exception, whatever its name
 
 from docker.errors import APIError, DockerException, NotFound
 from requests import Response
 from requests.exceptions import ContentDecodingError, InvalidJSONError, RequestException
-from urllib3.exceptions import DecodeError, InvalidChunkLength
+from urllib3.exceptions import DecodeError
+from urllib3.exceptions import TimeoutError as Urllib3Timeout
 
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.text import bounded
@@ -235,7 +235,8 @@ UNREADABLE = "unreadable"
 REMOVING = "removing"
 #: Temporary answers that no rule of `RULES` can describe.
 OTHER_TEMPORARY = {
-    UNREADABLE: "content that cannot be read: no JSON, cut short, of other types than Docker's; or no HTTP at all",
+    UNREADABLE: "content that cannot be read: no JSON, cut short after a complete head, of other types than Docker's; "
+    "or no HTTP at all",
     REMOVING: "409 for as long as a removal may take: it is being removed",
 }
 
@@ -377,9 +378,16 @@ def words(error: APIError) -> str:
     return line or bounded(str(error.args[0] if error.args else error)) or type(error).__name__
 
 
-def answered(call: str, error: APIError) -> str:
+def answered(call: str, error: APIError, request: str = "") -> str:
     """A refusal of `call` as a message has it: its status, the request, and what it says."""
-    return f"answered {error.status_code} to `{CALLS[call].request}`: {words(error)}"
+    return f"answered {error.status_code} to `{request or CALLS[call].request}`: {words(error)}"
+
+
+def forbidden(call: str, error: APIError, request: str = "") -> str:
+    """What to do about a refusal that is a proxy's or an authorization plugin's; empty for any other."""
+    if error.status_code not in {401, 403} or (call == "pull" and explanation(error.response)[1]):
+        return ""  # in Docker's form, a pull has the words of the registry
+    return f"let the proxy or the authorization plugin before Docker pass `{request or CALLS[call].request}`"
 
 
 class Unreadable(ValueError):
@@ -401,15 +409,18 @@ UNREADABLE_ERRORS = (
 
 
 def is_unreadable(error: BaseException) -> bool:
-    """Whether something was answered that cannot be read, rather than nothing, or only a part of it."""
+    """Whether something was answered that cannot be read, or ended too early, rather than nothing.
+
+    Silence is what the connection or the clock is the cause of; every other error of the libraries is about an answer.
+    """
     for cause in causes(error):
-        if isinstance(cause, (InvalidJSONError, ContentDecodingError, DecodeError, InvalidChunkLength)):
+        if isinstance(cause, (InvalidJSONError, ContentDecodingError, DecodeError)):
             return True
-        if isinstance(cause, RequestException):
+        if isinstance(cause, RequestException):  # an OSError, whatever it is about
             continue
-        if isinstance(cause, (OSError, HTTPException)):
-            return not isinstance(cause, (OSError, IncompleteRead))
-    return False
+        if isinstance(cause, (OSError, Urllib3Timeout)):
+            return False
+    return True
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

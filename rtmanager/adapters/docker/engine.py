@@ -26,6 +26,7 @@ from rtmanager.adapters.docker.answers import (
     Unreadable,
     answered,
     causes,
+    forbidden,
     is_unreadable,
     meaning,
 )
@@ -104,9 +105,14 @@ class Engine:
         except APIError as error:
             raise self.refused("version", error) from error
 
-    def refused(self, name: str, error: APIError) -> FinalAnswer:
-        """The error for a final answer to the call `name`."""
-        return FinalAnswer("docker", f"Docker at {self.host} {answered(name, error)}")
+    def refused(self, name: str, error: APIError, *, request: str = "") -> FinalAnswer:
+        """The error for a final answer to the call `name`; `request` where it was another one than the table's."""
+        message = f"Docker at {self.host} {answered(name, error, request)}"
+        if not (remedy := forbidden(name, error, request)):
+            return FinalAnswer("docker", message)
+        found = FinalAnswer("docker", f"{message}; {remedy}")
+        found.remedy = IN_MESSAGE
+        return found
 
     def temporary(self, name: str, rule: str, said: str) -> TemporaryAnswer:
         """The error for a temporary answer to the call `name`, as `answered` words it."""
@@ -138,9 +144,9 @@ class Engine:
             raise self.temporary(name, rule, answered(name, error)) from error
         except (RequestException, HTTPError) as error:
             self._client = None
-            if is_unreadable(error):
+            if is_unreadable(error) and not self._closed.is_set():  # closing cuts answers short
                 raise self._unreadable(name, error) from error
-            raise self._no_answer(error, allowed) from error
+            raise self._no_answer(name, error, allowed) from error
         except RuntimeManagerError:
             raise
         except UNREADABLE_ERRORS as error:
@@ -214,15 +220,16 @@ class Engine:
             raise self.unavailable("closed")
         return EngineClient(self._base_url, api_version, self._adapter)
 
-    def _no_answer(self, error: Exception, allowed: Allowance) -> Unavailable:
+    def _no_answer(self, name: str, error: Exception, allowed: Allowance) -> Unavailable:
         tls = [each for each in causes(error) if isinstance(each, TlsFailed)]
         if tls:
             why = reason(tls[-1])
         elif self._may_expect_tls and (hint := expects_tls(causes(error))):
             why = hint
         elif timed_out(error):
-            waited_s = min(allowed.total_s, allowed.silence_s, allowed.begin_s or allowed.total_s)
-            why = f"nothing within {waited_s:g} s; look for a stuck container, or restart Docker"
+            waited_s = min(allowed.silence_s, allowed.begin_s or allowed.total_s)
+            waited = f"nothing within {waited_s:g} s to `{CALLS[name].request}`"
+            why = f"{waited}; look for a stuck container, or restart Docker"
         else:
             why = f"{reason(error)}; {remedy(error)}"
         return self.unavailable(why, has_remedy=True, untouched=never_connected(error))

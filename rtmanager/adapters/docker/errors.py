@@ -11,7 +11,7 @@ from http.client import HTTPException
 from docker.errors import APIError
 from urllib3.exceptions import ProtocolError
 
-from rtmanager.adapters.docker.answers import causes, words
+from rtmanager.adapters.docker.answers import causes, forbidden, words
 from rtmanager.domain.text import bounded
 from rtmanager.resources import lacking
 
@@ -94,7 +94,10 @@ def pull_refused(image_ref: str, said: str) -> str:
 def launch_refused(name: str, step: str, error: APIError) -> str:
     """The message of a container that Docker refused to `create` or `start`."""
     said = words(error)
-    return _with_remedy(f"container {name}: Docker refused to {step} it: {said}", said, _LAUNCH_REMEDIES)
+    message = f"container {name}: Docker refused to {step} it: {said}"
+    if remedy := forbidden(step, error):
+        return f"{message}; {remedy}"
+    return _with_remedy(message, said, _LAUNCH_REMEDIES)
 
 
 def name_of_nobody(name: str, seconds: float, error: APIError) -> str:

@@ -19,13 +19,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from email.utils import parsedate_to_datetime
 
+import docker
 from docker.errors import APIError
 from requests import Response
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
 from rtmanager.adapters.docker import decode, skim
-from rtmanager.adapters.docker.answers import answered
+from rtmanager.adapters.docker.answers import Unreadable
 from rtmanager.adapters.docker.engine import Deadlines, Engine
 from rtmanager.adapters.docker.errors import reason, timed_out
 from rtmanager.adapters.docker.lines import Allowance
@@ -38,6 +39,8 @@ from rtmanager.workers.watching import ContainerEvent, Happening, UnreadableEven
 TAKEN_S = 5.0
 #: How long one stream is listened to; a daemon that vanished without a word is noticed after so many seconds.
 WINDOW_S = 15.0
+#: The same for the first one after a failure: until it is over, its worker counts as failing.
+FIRST_WINDOW_S = 1.0
 #: How far back the first stream begins: the daemon's `Date` has whole seconds.
 BEGIN_BEFORE_NS = 1_000_000_000
 #: As many events as are told apart from those that come again; the daemon keeps 256.
@@ -73,6 +76,7 @@ class DockerEvents:
         self._heard: OrderedDict[ContainerEvent, None] = OrderedDict()
         self._stream: tuple[Response, int] | None = None
         self._interrupted = False
+        self._failed = False
 
     def connect(self) -> None:
         """See the port."""
@@ -81,7 +85,9 @@ class DockerEvents:
             ping.close()
             self._since_ns = now_ns - BEGIN_BEFORE_NS
         since = f"{self._since_ns // 10**9}.{self._since_ns % 10**9:09}"
-        window = Allowance(self._window_s, begin_s=self._engine.deadlines.ping_s)
+        window_s = min(self._window_s, FIRST_WINDOW_S) if self._failed else self._window_s
+        self._failed = True  # until its window is over
+        window = Allowance(window_s, begin_s=self._engine.deadlines.ping_s)
         stream, now_ns = self._ask(window, "/events", {"since": since, "filters": _FILTERS})
         if now_ns + BEGIN_BEFORE_NS < self._since_ns:
             self._since_ns = now_ns  # the daemon's clock was set back
@@ -106,6 +112,7 @@ class DockerEvents:
                     raise self._engine.unavailable(f"its events broke off: {reason(error)}") from error
                 # The window is over, as it should be: all that happened since it began has been heard.
                 self._since_ns = max(self._since_ns or 0, began_ns)
+                self._failed = False
                 return
         if not self._interrupted:
             raise self._engine.unavailable("its events ended")
@@ -128,15 +135,19 @@ class DockerEvents:
         self, allowance: Allowance | float, path: str, params: dict[str, str] | None = None
     ) -> tuple[Response, int]:
         """An answer, its body not yet read, and the daemon's clock when it was given."""
+
+        def question(client: docker.APIClient) -> tuple[Response, int]:
+            answer = get(client, path, params, stream=True)
+            try:
+                return answer, _daemon_time_ns(answer)
+            except (ValueError, TypeError, OverflowError) as error:
+                answer.close()
+                raise Unreadable(f"its answer to {path} has no date: {error}") from error
+
         try:
-            answer = self._engine.ask("events", allowance, lambda client: get(client, path, params, stream=True))
+            return self._engine.ask("events", allowance, question)
         except APIError as error:
-            raise self._engine.unavailable(f"it {answered('events', error)}") from error
-        try:
-            return answer, _daemon_time_ns(answer)
-        except (ValueError, TypeError, OverflowError) as error:
-            answer.close()
-            raise self._engine.unavailable(f"its answer to {path} has no date: {error}") from error
+            raise self._engine.refused("events", error, request=f"GET {path}") from error
 
     def _is_new(self, event: ContainerEvent, began_ns: int) -> bool:
         if event.time_ns % 10**9 == 0:

@@ -19,7 +19,7 @@ from requests import Response
 from requests.exceptions import RequestException
 
 from rtmanager.adapters.docker import skim
-from rtmanager.adapters.docker.answers import Says, Unreadable, checked, says, words
+from rtmanager.adapters.docker.answers import Says, Unreadable, checked, forbidden, says, words
 from rtmanager.adapters.docker.credentials import DockerConfig, HelperHangs
 from rtmanager.adapters.docker.engine import Engine
 from rtmanager.adapters.docker.errors import pull_refused, timed_out
@@ -114,7 +114,8 @@ class Puller:
             raise ImageUnavailable(pull_refused(image_ref, bounded(str(error)))) from error
         except APIError as error:
             refusal = ImageRefInvalid if says("pull", error) is Says.MALFORMED else ImageUnavailable
-            raise refusal(pull_refused(image_ref, words(error) + note)) from error
+            said = "; ".join(filter(None, (words(error) + note, forbidden("pull", error))))
+            raise refusal(pull_refused(image_ref, said)) from error
         except ImageUnavailable as error:
             raise ImageUnavailable(pull_refused(image_ref, str(error) + note)) from error
         finally:

@@ -222,15 +222,19 @@ WHERE o.id = lost.id
 RETURNING o.id, o.game_id, o.kind, lost.ours;
 
 -- name: defer_operation
--- A dependency does not answer, or not with what is needed: the operation is due again later. Since when it meets the
--- same temporary answer is kept; silence, or another answer, begins anew.
+-- A dependency does not answer, or not with what is needed: the operation is due again later. Since when it meets
+-- temporary answers is kept, whichever they are. Silence does not count, so it moves that moment on; but for the first
+-- after an answer, or a daemon that answers and is silent in turn would be asked for ever.
 UPDATE operations
 SET state = 'due', owner = NULL, deferrals = deferrals + 1, deferred_why = %(why)s, defects = defects + %(defects)s,
     answer = nullif(%(answer)s::text, ''),
-    answer_since = CASE WHEN %(answer)s::text = '' THEN NULL
-                        -- In the future by a clock that was ahead: it would never be long ago.
-                        WHEN answer = %(answer)s::text AND answer_since <= clock_timestamp() THEN answer_since
-                        ELSE clock_timestamp() END,
+    answer_since = CASE WHEN %(answer)s::text <> ''
+                        -- Not one in the future, by a clock that was ahead: it would never be long ago.
+                        THEN CASE WHEN answer_since <= clock_timestamp() THEN answer_since ELSE clock_timestamp() END
+                        WHEN answer IS NOT NULL THEN answer_since
+                        -- The later one: a person may have set back when it is due.
+                        ELSE answer_since + (clock_timestamp() + make_interval(secs => %(delay_s)s)
+                                             - greatest(not_before, answer_since)) END,
     not_before = clock_timestamp() + make_interval(secs => %(delay_s)s)
 WHERE id = %(id)s AND generation = %(generation)s AND state = 'running'
   AND game_id = %(game_id)s AND source_ref = %(source_ref)s;

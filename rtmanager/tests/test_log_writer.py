@@ -234,12 +234,16 @@ class SinkTest(unittest.TestCase):
             lines.put(b"%0199d\n" % number)
         self.assertFalse(lines.flush(0.01))
         self.assertGreater(lines.dropped, 10_000)
-        read = b""
-        while b"lost" not in read[-300:]:
+        read, lost = b"", 0
+        kept: list[int] = []
+        # A writer that comes late takes a batch away, and there is room again: lines may be missing in the middle, too.
+        while len(kept) + lost < 20_000:
             read += os.read(reader, 1 << 16)
-        kept = [int(line) for line in read.splitlines() if not line.startswith(b"lost")]
-        self.assertEqual(kept, list(range(len(kept))))
-        self.assertEqual(read.splitlines()[-1], b"lost %d" % (20_000 - len(kept)))
+            whole = read[: read.rfind(b"\n") + 1].splitlines()
+            kept = [int(line) for line in whole if not line.startswith(b"lost")]
+            lost = sum(int(line.split()[1]) for line in whole if line.startswith(b"lost"))
+        self.assertEqual(kept, sorted(set(kept)))
+        self.assertEqual(len(kept) + lost, 20_000)
         self.assertTrue(lines.flush(PATIENCE_S))
 
     def test_a_stream_that_is_closed_takes_nothing_and_raises_nothing(self) -> None:

@@ -96,11 +96,11 @@ MUTANTS = (
     Mutant(
         name="record-overwritten",
         breaks="what became true of a game while an operation ran is overwritten by its end",
-        file="rtmanager/adapters/postgres/sql/records.sql",
-        old="""WHERE game_id = %(game_id)s AND status = %(seen_status)s
-  AND current_container_id IS NOT DISTINCT FROM %(seen_container_id)s;
+        file="rtmanager/adapters/postgres/sql/endings.sql",
+        old="""    WHERE ours.record IS NOT NULL AND r.game_id = ours.game_id AND r.status = seen.status
+      AND r.current_container_id IS NOT DISTINCT FROM seen.current_container_id
 """,
-        new="WHERE game_id = %(game_id)s;\n",
+        new="    WHERE ours.record IS NOT NULL AND r.game_id = ours.game_id\n",
         module="test_jobs_order",
     ),
 )

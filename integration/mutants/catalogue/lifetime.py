@@ -76,14 +76,6 @@ MUTANTS = (
         module="test_shutdown",
     ),
     Mutant(
-        name="claim-not-confirmed",
-        breaks="an instance that was frozen starts a game that others have stopped since",
-        file="rtmanager/app.py",
-        old="            owns=lambda operation: bool(self._store.queue.heartbeat([operation])),\n",
-        new="            owns=lambda operation: True,\n",
-        module="test_crash",
-    ),
-    Mutant(
         name="own-container-forgotten",
         breaks="a start that was cut short after its container ran fails when it is done again",
         file="rtmanager/domain/container.py",

@@ -60,9 +60,9 @@ MUTANTS = (
     Mutant(
         name="birthday-lost",
         breaks="a game that is started again seems to be created anew",
-        file="rtmanager/adapters/postgres/sql/records.sql",
-        old="    state_path = %(state_path)s, docker_network",
-        new="    created_at = clock_timestamp(), state_path = %(state_path)s, docker_network",
+        file="rtmanager/adapters/postgres/sql/endings.sql",
+        old="        removed_at = new.removed_at, last_op_at = new.last_op_at\n    FROM ours,\n",
+        new="        removed_at = new.removed_at, last_op_at = new.last_op_at, created_at = now()\n    FROM ours,\n",
         module="test_lifecycle",
     ),
     Mutant(

@@ -9,7 +9,7 @@ MUTANTS = (
         file="rtmanager/adapters/postgres/findings.py",
         old="    if _is_busy(connection, finding.game_id):\n        raise _Undo(Written.BUSY)\n",
         new="",
-        module="test_health",
+        module="test_store",
     ),
     Mutant(
         name="deaths-unheard",

@@ -18,6 +18,7 @@ from harness.fixtures.scripted_daemon import Reply
 from harness.rtm import manager, stack
 from harness.rtm.stack import Stack
 from harness.waiting import wait_until
+from reliability.fuzz import log_violations
 
 DEFAULT_COUNT = 400
 
@@ -31,7 +32,6 @@ SETTINGS = {
 }
 #: Generous: what is put off comes back after five seconds at most, three times.
 SETTLED_WITHIN_S = 120.0
-LONGEST_LINE = 20_000
 
 CALLS = (
     "GET /version",
@@ -175,12 +175,7 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
                 violations.append(f"the manager ended with {process.exit_code}")
             codes = sorted({fields["error_code"] for _, fields in redis.xrange("runtime:job_results")})
             report(f"{count} jobs, {len(odd.requests)} calls of Docker, codes {codes}")
-        said = log.read_text()
-        if "Traceback" in said:
-            violations.append(f"a traceback in the log: {said[said.find('Traceback') :][:2000]}")
-        longest = max((len(line) for line in said.splitlines()), default=0)
-        if longest > LONGEST_LINE:
-            violations.append(f"a line of {longest} characters in the log")
+        violations += log_violations(log.read_text())
     return violations
 
 

@@ -18,6 +18,7 @@ from harness.fixtures import scripted_daemon
 from harness.fixtures.scripted_daemon import Reply
 from harness.rtm import manager, stack
 from harness.waiting import wait_until
+from reliability.fuzz import log_violations
 
 DEFAULT_COUNT = 1000
 
@@ -86,12 +87,7 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
                 violations.append(f"a good start took {among_s:.2f} s among others, {alone_s:.2f} s alone")
             if process.exit_code is not None:
                 violations.append(f"the manager ended with {process.exit_code}")
-        said = log.read_text()
-        if "Traceback" in said or '"exc' in said:
-            violations.append(f"a traceback in the log: {said[said.find('Traceback') :][:2000]}")
-        longest = max((len(line) for line in said.splitlines()), default=0)
-        if longest > 20_000:
-            violations.append(f"a line of {longest} characters in the log")
+        violations += log_violations(log.read_text())
     return violations
 
 

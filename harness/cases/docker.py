@@ -56,6 +56,7 @@ def start_services() -> None:
 
 @cache
 def _sweep_once() -> None:
+    """Sweep what ended runs left, at the first call of the process."""
     sweep()
 
 
@@ -82,6 +83,7 @@ class DockerTestCase(unittest.TestCase):
     def setUpClass(cls) -> None:
         super().setUpClass()
         check_flag()
+        _sweep_once()
 
     def setUp(self) -> None:
         super().setUp()

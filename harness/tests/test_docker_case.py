@@ -6,7 +6,8 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from harness import ServicesTestCase, WaitFailed, daemon, images
+from harness import DockerTestCase, ServicesTestCase, WaitFailed, daemon, images
+from harness.cases import docker
 from harness.runs import flag
 
 
@@ -17,6 +18,26 @@ def setUpModule() -> None:
 class Wanting(ServicesTestCase):
     def it(self) -> None:
         self.fail("it is not reached")
+
+
+class SweepingTest(unittest.TestCase):
+    """A run that never calls `start_services` sweeps what killed runs left, too."""
+
+    def setUp(self) -> None:
+        docker._sweep_once.cache_clear()
+        self.addCleanup(docker._sweep_once.cache_clear)
+        self.sweep = self.enterContext(mock.patch.object(docker, "sweep"))
+
+    def test_the_first_class_of_a_process_sweeps(self) -> None:
+        for _ in range(2):
+            DockerTestCase.setUpClass()
+            ServicesTestCase.setUpClass()
+        self.sweep.assert_called_once_with()
+
+    def test_a_class_that_is_skipped_does_not(self) -> None:
+        with mock.patch.dict("os.environ", {flag.VARIABLE: "0"}), self.assertRaises(unittest.SkipTest):
+            DockerTestCase.setUpClass()
+        self.sweep.assert_not_called()
 
 
 class NoServicesTest(unittest.TestCase):

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack
 
 from harness import daemon
 from harness.cases.artefacts import Artefacts
@@ -74,6 +74,9 @@ class DockerTestCase(unittest.TestCase):
 
     state_root: StateRoot
 
+    #: What `setUp` makes: a test that has none of it gets an error that says why.
+    _made_in_set_up: ClassVar[frozenset[str]] = frozenset({"docker", "state_root", "_containers", "_networks"})
+    _is_set_up_called = False
     _failed = False
     _is_cleaning_up = False
     _artefacts: Artefacts | None = None
@@ -86,24 +89,37 @@ class DockerTestCase(unittest.TestCase):
         _sweep_once()
 
     def setUp(self) -> None:
+        self._is_set_up_called = True
         super().setUp()
         self.docker = daemon.client()
         self._containers: list[Container] = []
         self._networks: list[Network] = []
         self.state_root = stateroot.create(folder_name(self.id()))
 
+    if not TYPE_CHECKING:  # a type checker would take every attribute for one that exists
+
+        def __getattr__(self, name: str) -> Any:
+            """Name the cause when a class overrides `setUp` and does not call the one of this class."""
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            overrides = [each.__name__ for each in type(self).__mro__ if "setUp" in vars(each) and not _is_ours(each)]
+            if overrides and name in self._made_in_set_up and not self._is_set_up_called:
+                message += f": setUp of {' or '.join(overrides)} does not call super().setUp() first"
+            raise AttributeError(message, name=name, obj=self)
+
     def start_container(self, image: str, **settings: Unpack[Settings]) -> Container:
         """As `container.start`; taken away at the end of the test."""
+        containers = self._containers
         started = container.start(image, **settings)
-        self._containers.append(started)
         self.at_end(started.remove)
+        containers.append(started)
         return started
 
     def create_network(self) -> Network:
         """A network of the test's own; taken away at its end, with the containers on it."""
+        networks = self._networks
         made = network.create()
-        self._networks.append(made)
         self.at_end(made.remove)
+        networks.append(made)
         return made
 
     def create_volume(self) -> Volume:
@@ -149,7 +165,7 @@ class DockerTestCase(unittest.TestCase):
                 return self.run(result)
             finally:
                 result.stopTestRun()
-        self._failed = self._told = False
+        self._failed = self._told = self._is_set_up_called = False
         self._artefacts = None
         self.__dict__.pop("state_root", None)  # of an earlier run of the same test
         # It is a result in all that unittest does with one.
@@ -245,6 +261,8 @@ class ServicesTestCase(DockerTestCase):
     services: Services
     database: Database
 
+    _made_in_set_up = DockerTestCase._made_in_set_up | {"services", "database", "redis", "_reachable"}
+
     def setUp(self) -> None:
         super().setUp()
         self.services = services.shared(self.layout)
@@ -304,6 +322,11 @@ class ServicesTestCase(DockerTestCase):
         artefacts.containers(self.docker, [each.container_id for each in servers])
         artefacts.tables(self.database)
         artefacts.redis(self.services.redis)
+
+
+def _is_ours(each: type) -> bool:
+    """Whether a class is a base class of this module, or one of unittest's."""
+    return each.__module__ == __name__ or each.__module__.partition(".")[0] == "unittest"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ def setUpModule() -> None:
 
 
 class Wanting(ServicesTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+
     def it(self) -> None:
         self.fail("it is not reached")
 
@@ -52,7 +55,50 @@ class NoServicesTest(unittest.TestCase):
         [(_, error)] = result.errors
         self.assertIn("no PostgreSQL", error)
         self.assertIn(str(test.state_root.directory), told.getvalue())
-        self.assertIn("services", Path(test.state_root.directory, "missing.txt").read_text())
+        missing = Path(test.state_root.directory, "missing.txt").read_text()
+        self.assertIn("services", missing)
+        self.assertNotIn("super()", missing)
+
+
+class WithoutSuper(ServicesTestCase):
+    def setUp(self) -> None:
+        pass
+
+    def uses_redis(self) -> None:
+        self.redis.ping()
+
+    def makes_a_network(self) -> None:
+        self.create_network()
+
+    def has_a_misspelled_name(self) -> None:
+        self.redsi  # type: ignore[attr-defined]  # noqa: B018
+
+
+class Below(WithoutSuper):
+    def setUp(self) -> None:
+        super().setUp()
+
+
+class NoSuperTest(unittest.TestCase):
+    def error_of(self, test: ServicesTestCase) -> str:
+        result = unittest.TestResult()
+        with mock.patch("sys.stderr", io.StringIO()):
+            test.run(result)
+        shutil.rmtree(test.state_root.directory)
+        [(_, error)] = result.errors
+        return error
+
+    def test_a_setup_that_does_not_call_that_of_its_base_is_named(self) -> None:
+        for how in ("uses_redis", "makes_a_network"):
+            with self.subTest(how), mock.patch("harness.fixtures.network.create") as create:
+                self.assertIn("setUp of WithoutSuper does not call super().setUp()", self.error_of(WithoutSuper(how)))
+                create.assert_not_called()
+        self.assertIn("setUp of Below or WithoutSuper does not call", self.error_of(Below("uses_redis")))
+
+    def test_another_attribute_that_is_missing_is_only_that(self) -> None:
+        error = self.error_of(WithoutSuper("has_a_misspelled_name"))
+        self.assertIn("'WithoutSuper' object has no attribute 'redsi'", error)
+        self.assertNotIn("super()", error)
 
 
 class EndingTest(unittest.TestCase):

@@ -41,6 +41,9 @@ from harness.waiting import TIMEOUT_S, wait_until
 
 T = TypeVar("T")
 
+#: Bytes of a folder's name that tell which test it is of, and how many of them are of module and class.
+_LONGEST_FOLDER, _LONGEST_OWNER = 150, 100
+
 
 def start_services() -> None:
     """For `setUpModule`: skips the module, or starts PostgreSQL and Redis, which all tests of the process share.
@@ -373,8 +376,16 @@ def _see(name: str, artefacts: Artefacts) -> str:
 
 
 def folder_name(test_id: str) -> str:
-    """The name of a test as the beginning of a folder's name: module, class and method."""
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", test_id)[-150:].lstrip("-.")
+    """The name of a test as the beginning of a folder's name: module, class and method.
+
+    A method's name that is too long loses its end. Bytes count: a file's name may have 255.
+    """
+    coding = sys.getfilesystemencoding()
+    name = re.sub(r"[^\w.]+", "-", test_id.encode(coding, "replace").decode(coding)).lstrip("-.")
+    owner, dot, method = (each.encode(coding) for each in name.rpartition("."))
+    owner = owner[-_LONGEST_OWNER:]
+    cut = owner + dot + method[: _LONGEST_FOLDER - len(owner)]
+    return cut.decode(coding, "ignore").strip("-.")
 
 
 def short_name(test_id: str) -> str:

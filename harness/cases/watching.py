@@ -7,6 +7,7 @@ method that is put before the runner's `addError`, or by a hook where pytest is 
 """
 
 import sys
+import traceback
 import unittest
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -113,5 +114,28 @@ class _PytestHooks:
         if any(error is each for each in self._seen):
             return  # pytest raises the error of a class or a module again for each test
         self._seen.append(error)
-        where = item.nodeid.replace("/", ".").replace("::", ".")
-        item.add_report_section(call.when, "artefacts", self._leave(f"{where}.{call.when}"))
+        item.add_report_section(call.when, "artefacts", self._leave(_pytest_name(item, call.when, error)))
+
+
+def _pytest_name(item: Any, when: str, error: BaseException) -> str:
+    """The name that a failure outside of a test has under unittest: `tests.test_shop.Shop.setUpClass`."""
+    # Items of other plugins have neither.
+    module = getattr(getattr(item, "module", None), "__name__", item.nodeid)
+    cls = getattr(item, "cls", None)
+    owner = f"{module}.{cls.__qualname__}" if cls else module
+    for function in _functions(error):
+        if function in ("setUpModule", "tearDownModule"):
+            return f"{module}.{function}"
+        if function in ("setUpClass", "tearDownClass"):
+            return f"{owner}.{function}"
+        if function == "process_teardown_exceptions":  # pytest's, which raises what a class's clean-ups raised
+            return f"{owner}.tearDownClass"
+    return f"{owner}.{item.name}.{when}"
+
+
+def _functions(error: BaseException) -> Iterator[str]:
+    """The name of each function that the error came through, the outermost first."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        yield frame.f_code.co_name
+    for each in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        yield from _functions(each)

@@ -43,6 +43,26 @@ class SweepingTest(unittest.TestCase):
         self.sweep.assert_not_called()
 
 
+class FolderNameTest(unittest.TestCase):
+    def test_a_long_name_of_a_method_loses_its_end(self) -> None:
+        self.assertEqual(docker.folder_name("tests.test_shop.Shop." + "m" * 255), "tests.test_shop.Shop." + "m" * 130)
+
+    def test_letters_of_every_alphabet_stay_and_what_a_path_knows_goes(self) -> None:
+        self.assertEqual(docker.folder_name("shop.Ünï.test_a/b: ../.. ☃"), "shop.Ünï.test_a-b")
+        self.assertEqual(docker.folder_name("../.shop.Shop.test"), "shop.Shop.test")
+
+    def test_a_name_fits_into_a_folders(self) -> None:
+        for name in ("日" * 300, "日" * 90 + ".S." + "本" * 255, "a." * 200 + "b", "☃", ""):
+            with self.subTest(name):
+                made = docker.folder_name(name)
+                self.assertLessEqual(len(made.encode()), 151)
+                self.assertNotIn("\N{REPLACEMENT CHARACTER}", made)
+
+    def test_a_locale_without_these_letters_will_do(self) -> None:
+        with mock.patch("sys.getfilesystemencoding", return_value="ascii"):
+            self.assertEqual(docker.folder_name("shop.Ünï.test"), "shop.-n-.test")
+
+
 class NoServicesTest(unittest.TestCase):
     def test_services_that_do_not_come_up_are_the_tests_error_and_its_directory_is_kept(self) -> None:
         test, result = Wanting("it"), unittest.TestResult()

@@ -172,9 +172,7 @@ class RunnersTest(unittest.TestCase):
         self.assertEqual(run.returncode, 1, run.stdout + run.stderr)
         for number, (place, folder) in enumerate(PLACES.items()):
             with self.subTest(place):
-                # What is outside of tests pytest reports with the test that comes next, or came before.
-                outside = ".test" not in folder
-                self.assert_artefacts(run, f"test_{number}.py.Shop.test" if outside else f"test_{number}.{folder}-")
+                self.assert_artefacts(run, f"test_{number}.{folder}-")
         self.assertEqual(len(self.kept()), len(PLACES), run.stdout)
 
     def test_a_result_of_any_class_will_do(self) -> None:

@@ -9,7 +9,7 @@ method that is put before the runner's `addError`, or by a hook where pytest is 
 import sys
 import traceback
 import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import FrameType
 from typing import Any
 
@@ -64,6 +64,10 @@ def watch_run(leave: Callable[[str], str]) -> None:
         plugins = getattr(getattr(item, "config", None), "pluginmanager", None)
         if plugins is not None:
             if not plugins.has_plugin(_PytestHooks.__module__):
+                import pytest
+
+                # Here, since a project without pytest imports this module, too.
+                pytest.hookimpl(hookwrapper=True)(_PytestHooks.pytest_runtest_teardown)
                 plugins.register(_PytestHooks(leave), _PytestHooks.__module__)
             return
 
@@ -104,6 +108,18 @@ class _PytestHooks:
         self._leave = leave
         self._seen: list[BaseException] = []
 
+    def pytest_runtest_teardown(self, item: Any, nextitem: Any) -> Generator[None, Any, None]:
+        """After the last test of a module, run what `unittest.addModuleCleanup` registered: pytest does not."""
+        outcome = yield
+        module = getattr(item, "module", None)
+        if nextitem is not None and getattr(nextitem, "module", None) is module:
+            return
+        try:
+            unittest.doModuleCleanups()
+        except Exception as error:  # noqa: BLE001 - whatever a project's clean-up raises is an error of this item
+            before = outcome.exception
+            outcome.force_exception(error if before is None else BaseExceptionGroup("teardown", [before, error]))
+
     def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
         """What fails before or after a test is of its class or module."""
         if call.excinfo is None or call.when not in ("setup", "teardown"):
@@ -128,6 +144,8 @@ def _pytest_name(item: Any, when: str, error: BaseException) -> str:
             return f"{module}.{function}"
         if function in ("setUpClass", "tearDownClass"):
             return f"{owner}.{function}"
+        if function == "doModuleCleanups":
+            return f"{module}.tearDownModule"
         if function == "process_teardown_exceptions":  # pytest's, which raises what a class's clean-ups raised
             return f"{owner}.tearDownClass"
     return f"{owner}.{item.name}.{when}"

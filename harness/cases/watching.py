@@ -147,7 +147,7 @@ def _pytest_name(item: Any, when: str, error: BaseException) -> str:
         if function == "doModuleCleanups":
             return f"{module}.tearDownModule"
         if function == "process_teardown_exceptions":  # pytest's, which raises what a class's clean-ups raised
-            return f"{owner}.tearDownClass"
+            return f"{owner}.{'setUpClass' if when == 'setup' else 'tearDownClass'}"
     return f"{owner}.{item.name}.{when}"
 
 

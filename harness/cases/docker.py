@@ -103,11 +103,15 @@ class DockerTestCase(unittest.TestCase):
 
         def __getattr__(self, name: str) -> Any:
             """Name the cause when a class overrides `setUp` and does not call the one of this class."""
-            message = f"{type(self).__name__!r} object has no attribute {name!r}"
             overrides = [each.__name__ for each in type(self).__mro__ if "setUp" in vars(each) and not _is_ours(each)]
-            if overrides and name in self._made_in_set_up and not self._is_set_up_called:
-                message += f": setUp of {' or '.join(overrides)} does not call super().setUp() first"
-            raise AttributeError(message, name=name, obj=self)
+            if not overrides or name not in self._made_in_set_up or self._is_set_up_called:
+                return super().__getattribute__(name)  # raises the usual error, or that of a property
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}:"
+                f" setUp of {' or '.join(overrides)} does not call super().setUp() first",
+                name=name,
+                obj=self,
+            )
 
     def start_container(self, image: str, **settings: Unpack[Settings]) -> Container:
         """As `container.start`; taken away at the end of the test."""

@@ -93,6 +93,13 @@ class WithoutSuper(ServicesTestCase):
     def has_a_misspelled_name(self) -> None:
         self.redsi  # type: ignore[attr-defined]  # noqa: B018
 
+    @property
+    def broken(self) -> int:
+        return len("").real_name  # type: ignore[attr-defined,no-any-return]
+
+    def has_a_broken_property(self) -> None:
+        self.broken  # noqa: B018
+
 
 class Below(WithoutSuper):
     def setUp(self) -> None:
@@ -118,7 +125,9 @@ class NoSuperTest(unittest.TestCase):
     def test_another_attribute_that_is_missing_is_only_that(self) -> None:
         error = self.error_of(WithoutSuper("has_a_misspelled_name"))
         self.assertIn("'WithoutSuper' object has no attribute 'redsi'", error)
-        self.assertNotIn("super()", error)
+        self.assertNotIn("super().setUp()", error)
+        error = self.error_of(WithoutSuper("has_a_broken_property"))
+        self.assertIn("'int' object has no attribute 'real_name'", error.splitlines()[-1])
 
 
 class EndingTest(unittest.TestCase):

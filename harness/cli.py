@@ -65,7 +65,7 @@ def sweep(arguments: argparse.Namespace) -> int:
     """take away what killed runs left behind, and nothing of a run that is alive"""
     from harness.runs.sweep import sweep as sweep_all
 
-    swept = sweep_all(kept=arguments.kept)
+    swept = sweep_all(kept=arguments.kept, runs=arguments.runs)
     for kind, names in (
         ("process", swept.processes),
         ("container", swept.containers),
@@ -105,7 +105,7 @@ def kept(arguments: argparse.Namespace) -> int:
     if not wanted and (reason := daemon.why_unavailable()):
         print(f"harness: containers and networks are not looked for: {reason}", file=sys.stderr)
     elif not wanted and arguments.remove:
-        return sweep(argparse.Namespace(kept=True))
+        return sweep(argparse.Namespace(kept=True, runs=()))
     elif not wanted:
         for run, names in sweeping.kept().items():
             print(f"run {run} (RTM_IT_KEEP=1): {' '.join(names)}")
@@ -136,6 +136,7 @@ def _down_options(parser: argparse.ArgumentParser) -> None:
 
 def _sweep_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kept", action="store_true", help="also what ended runs kept for a look (RTM_IT_KEEP=1)")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="only what these runs left; `kept` lists their ids")
 
 
 #: Every command by its name; its docstring is its help.

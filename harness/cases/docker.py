@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack
 
 from harness import daemon
 from harness.cases.artefacts import Artefacts
@@ -41,6 +41,9 @@ from harness.waiting import TIMEOUT_S, wait_until
 
 T = TypeVar("T")
 
+#: Bytes of a folder's name that tell which test it is of, and how many of them are of module and class.
+_LONGEST_FOLDER, _LONGEST_OWNER = 150, 100
+
 
 def start_services() -> None:
     """For `setUpModule`: skips the module, or starts PostgreSQL and Redis, which all tests of the process share.
@@ -56,6 +59,7 @@ def start_services() -> None:
 
 @cache
 def _sweep_once() -> None:
+    """Sweep what ended runs left, at the first call of the process."""
     sweep()
 
 
@@ -73,6 +77,9 @@ class DockerTestCase(unittest.TestCase):
 
     state_root: StateRoot
 
+    #: What `setUp` makes: a test that has none of it gets an error that says why.
+    _made_in_set_up: ClassVar[frozenset[str]] = frozenset({"docker", "state_root", "_containers", "_networks"})
+    _is_set_up_called = False
     _failed = False
     _is_cleaning_up = False
     _artefacts: Artefacts | None = None
@@ -82,26 +89,44 @@ class DockerTestCase(unittest.TestCase):
     def setUpClass(cls) -> None:
         super().setUpClass()
         check_flag()
+        _sweep_once()
 
     def setUp(self) -> None:
+        self._is_set_up_called = True
         super().setUp()
         self.docker = daemon.client()
         self._containers: list[Container] = []
         self._networks: list[Network] = []
         self.state_root = stateroot.create(folder_name(self.id()))
 
+    if not TYPE_CHECKING:  # a type checker would take every attribute for one that exists
+
+        def __getattr__(self, name: str) -> Any:
+            """Name the cause when a class overrides `setUp` and does not call the one of this class."""
+            overrides = [each.__name__ for each in type(self).__mro__ if "setUp" in vars(each) and not _is_ours(each)]
+            if not overrides or name not in self._made_in_set_up or self._is_set_up_called:
+                return super().__getattribute__(name)  # raises the usual error, or that of a property
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}:"
+                f" setUp of {' or '.join(overrides)} does not call super().setUp() first",
+                name=name,
+                obj=self,
+            )
+
     def start_container(self, image: str, **settings: Unpack[Settings]) -> Container:
         """As `container.start`; taken away at the end of the test."""
+        containers = self._containers
         started = container.start(image, **settings)
-        self._containers.append(started)
         self.at_end(started.remove)
+        containers.append(started)
         return started
 
     def create_network(self) -> Network:
         """A network of the test's own; taken away at its end, with the containers on it."""
+        networks = self._networks
         made = network.create()
-        self._networks.append(made)
         self.at_end(made.remove)
+        networks.append(made)
         return made
 
     def create_volume(self) -> Volume:
@@ -147,7 +172,7 @@ class DockerTestCase(unittest.TestCase):
                 return self.run(result)
             finally:
                 result.stopTestRun()
-        self._failed = self._told = False
+        self._failed = self._told = self._is_set_up_called = False
         self._artefacts = None
         self.__dict__.pop("state_root", None)  # of an earlier run of the same test
         # It is a result in all that unittest does with one.
@@ -243,6 +268,8 @@ class ServicesTestCase(DockerTestCase):
     services: Services
     database: Database
 
+    _made_in_set_up = DockerTestCase._made_in_set_up | {"services", "database", "redis", "_reachable"}
+
     def setUp(self) -> None:
         super().setUp()
         self.services = services.shared(self.layout)
@@ -304,6 +331,11 @@ class ServicesTestCase(DockerTestCase):
         artefacts.redis(self.services.redis)
 
 
+def _is_ours(each: type) -> bool:
+    """Whether a class is a base class of this module, or one of unittest's."""
+    return each.__module__ == __name__ or each.__module__.partition(".")[0] == "unittest"
+
+
 @dataclass(frozen=True)
 class _Failing:
     """A container of which only a failure ends a wait: what it was to do it may have done."""
@@ -348,8 +380,16 @@ def _see(name: str, artefacts: Artefacts) -> str:
 
 
 def folder_name(test_id: str) -> str:
-    """The name of a test as the beginning of a folder's name: module, class and method."""
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", test_id)[-150:].lstrip("-.")
+    """The name of a test as the beginning of a folder's name: module, class and method.
+
+    A method's name that is too long loses its end. Bytes count: a file's name may have 255.
+    """
+    coding = sys.getfilesystemencoding()
+    name = re.sub(r"[^\w.]+", "-", test_id.encode(coding, "replace").decode(coding)).lstrip("-.")
+    owner, dot, method = (each.encode(coding) for each in name.rpartition("."))
+    owner = owner[-_LONGEST_OWNER:]
+    cut = owner + dot + method[: _LONGEST_FOLDER - len(owner)]
+    return cut.decode(coding, "ignore").strip("-.")
 
 
 def short_name(test_id: str) -> str:

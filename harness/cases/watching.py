@@ -7,8 +7,9 @@ method that is put before the runner's `addError`, or by a hook where pytest is 
 """
 
 import sys
+import traceback
 import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import FrameType
 from typing import Any
 
@@ -63,6 +64,10 @@ def watch_run(leave: Callable[[str], str]) -> None:
         plugins = getattr(getattr(item, "config", None), "pluginmanager", None)
         if plugins is not None:
             if not plugins.has_plugin(_PytestHooks.__module__):
+                import pytest
+
+                # Here, since a project without pytest imports this module, too.
+                pytest.hookimpl(hookwrapper=True)(_PytestHooks.pytest_runtest_teardown)
                 plugins.register(_PytestHooks(leave), _PytestHooks.__module__)
             return
 
@@ -103,6 +108,18 @@ class _PytestHooks:
         self._leave = leave
         self._seen: list[BaseException] = []
 
+    def pytest_runtest_teardown(self, item: Any, nextitem: Any) -> Generator[None, Any, None]:
+        """After the last test of a module, run what `unittest.addModuleCleanup` registered: pytest does not."""
+        outcome = yield
+        module = getattr(item, "module", None)
+        if nextitem is not None and getattr(nextitem, "module", None) is module:
+            return
+        try:
+            unittest.doModuleCleanups()
+        except Exception as error:  # noqa: BLE001 - whatever a project's clean-up raises is an error of this item
+            before = outcome.exception
+            outcome.force_exception(error if before is None else BaseExceptionGroup("teardown", [before, error]))
+
     def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
         """What fails before or after a test is of its class or module."""
         if call.excinfo is None or call.when not in ("setup", "teardown"):
@@ -113,5 +130,30 @@ class _PytestHooks:
         if any(error is each for each in self._seen):
             return  # pytest raises the error of a class or a module again for each test
         self._seen.append(error)
-        where = item.nodeid.replace("/", ".").replace("::", ".")
-        item.add_report_section(call.when, "artefacts", self._leave(f"{where}.{call.when}"))
+        item.add_report_section(call.when, "artefacts", self._leave(_pytest_name(item, call.when, error)))
+
+
+def _pytest_name(item: Any, when: str, error: BaseException) -> str:
+    """The name that a failure outside of a test has under unittest: `tests.test_shop.Shop.setUpClass`."""
+    # Items of other plugins have neither.
+    module = getattr(getattr(item, "module", None), "__name__", item.nodeid)
+    cls = getattr(item, "cls", None)
+    owner = f"{module}.{cls.__qualname__}" if cls else module
+    for function in _functions(error):
+        if function in ("setUpModule", "tearDownModule"):
+            return f"{module}.{function}"
+        if function in ("setUpClass", "tearDownClass"):
+            return f"{owner}.{function}"
+        if function == "doModuleCleanups":
+            return f"{module}.tearDownModule"
+        if function == "process_teardown_exceptions":  # pytest's, which raises what a class's clean-ups raised
+            return f"{owner}.{'setUpClass' if when == 'setup' else 'tearDownClass'}"
+    return f"{owner}.{item.name}.{when}"
+
+
+def _functions(error: BaseException) -> Iterator[str]:
+    """The name of each function that the error came through, the outermost first."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        yield frame.f_code.co_name
+    for each in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        yield from _functions(each)

@@ -55,10 +55,10 @@ def _unwind(number: int, _frame: FrameType | None) -> None:
 
 def _at_exit() -> None:
     if runner.keeps():
-        run = f"label={runner.PREFIX}run={runner.current().run}"
+        run = runner.current().run
         sys.stderr.write(
-            f"\n{runner.KEEP_VARIABLE}=1: `docker ps -a --filter {run}` shows what this run kept;"
-            " `python -m harness sweep --kept` takes it away\n"
+            f"\n{runner.KEEP_VARIABLE}=1: `docker ps -a --filter label={runner.PREFIX}run={run}` shows what this run"
+            f" kept; `python -m harness sweep --kept {run}` takes it away\n"
         )
         return
     try:

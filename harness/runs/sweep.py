@@ -10,7 +10,7 @@ sweeps at once do not disturb each other. What RTM_IT_KEEP=1 kept stays until it
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -52,9 +52,16 @@ class Swept:
         return sum(map(len, vars(self).values()))
 
 
-def sweep(kept: bool = False) -> Swept:
-    """Take away what ended runs left behind, with `kept` also what they were told to keep; raises DaemonUnavailable."""
-    return _sweep(daemon.client(), lambda by: by.is_gone() and (kept or by.kept != "yes"))
+def sweep(kept: bool = False, runs: Collection[str] = ()) -> Swept:
+    """Take away what ended runs left behind, with `kept` also what they were told to keep; raises DaemonUnavailable.
+
+    With `runs`, ids of runs, only what these left.
+    """
+    wanted = set(runs)
+    return _sweep(
+        daemon.client(),
+        lambda by: by.is_gone() and (kept or by.kept != "yes") and (not wanted or by.run in wanted),
+    )
 
 
 def kept() -> dict[str, list[str]]:

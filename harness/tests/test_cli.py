@@ -11,6 +11,7 @@ from harness import cli
 from harness.errors import MachineNotReady
 from harness.fixtures import stateroot
 from harness.machine.doctor import Check
+from harness.runs.sweep import Swept
 
 
 class CommandLineTest(unittest.TestCase):
@@ -63,6 +64,12 @@ class CommandLineTest(unittest.TestCase):
         code, _, errors = self.run_command("kept", "--remove")
         self.assertEqual((code, other.directory.exists()), (0, False))
         self.assertIn("containers and networks are not looked for: none", errors)
+
+    def test_what_runs_kept_is_swept_of_those_that_are_named(self) -> None:
+        for arguments, runs in ((("--kept", "a1", "b2"), ["a1", "b2"]), (("--kept",), [])):
+            with mock.patch("harness.runs.sweep.sweep", return_value=Swept()) as sweep:
+                self.assertEqual(self.run_command("sweep", *arguments)[0], 0)
+            sweep.assert_called_once_with(kept=True, runs=runs)
 
     def test_every_command_says_what_it_does(self) -> None:
         for name, command in cli.COMMANDS.items():

@@ -64,6 +64,20 @@ class SettingsTest(unittest.TestCase):
         self.assertEqual(found["HostConfig"]["PortBindings"].keys(), {"6379/tcp", "7000/tcp"})
         self.assertEqual({each["Destination"] for each in found["Mounts"]}, {"/mounted", "/elsewhere"})
 
+    def test_a_path_may_be_a_text(self) -> None:
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        folder.chmod(0o755)
+        (folder / "file").write_text("A=of the host")
+        started = self.start(
+            "cat /mounted/file; echo; env", mounts=[Mount(str(folder), "/mounted")], env_files=[f"{folder}/file"]
+        )
+        started.wait_for_exit()
+        lines = started.logs().splitlines()
+        self.assertEqual((lines[0], lines.count("A=of the host")), ("A=of the host", 2))
+        copied = started.copy_out("/etc/hostname", f"{folder}/copied")
+        self.assertEqual(copied, folder / "copied")
+        self.assertTrue(copied.read_text())
+
     def test_a_network_may_be_named_in_either_way(self) -> None:
         for how in ({"network": "none"}, {"network_mode": "none"}, {"host_config": {"network_mode": "none"}}):
             with self.subTest(how):

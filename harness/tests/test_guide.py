@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,17 @@ class NamedTestsTest(unittest.TestCase):
         pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
         named = {name: page.name for page in pages for name in _NAMED.findall(_FENCED.sub("", page.read_text()))}
         self.assertEqual({name: page for name, page in named.items() if name not in known}, {})
+
+
+class ReadmeTest(unittest.TestCase):
+    def test_each_block_of_commands_can_be_pasted_into_a_shell(self) -> None:
+        blocks = [each.strip("`\n") for each in _FENCED.findall((ROOT / "README.md").read_text())]
+        commands = [each.splitlines() for each in blocks if each.startswith(("make", "python"))]
+        self.assertGreaterEqual(len(commands), 2)
+        for line in (line for block in commands for line in block):
+            with self.subTest(line):
+                words = shlex.split(line, comments=True)
+                self.assertEqual(len(words), 2 if words[0] == "make" else 4)
 
 
 class GuideTest(unittest.TestCase):

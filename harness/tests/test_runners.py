@@ -172,10 +172,24 @@ class RunnersTest(unittest.TestCase):
         self.assertEqual(run.returncode, 1, run.stdout + run.stderr)
         for number, (place, folder) in enumerate(PLACES.items()):
             with self.subTest(place):
-                # What is outside of tests pytest reports with the test that comes next, or came before.
-                outside = ".test" not in folder
-                self.assert_artefacts(run, f"test_{number}.py.Shop.test" if outside else f"test_{number}.{folder}-")
+                self.assert_artefacts(run, f"test_{number}.{folder}-")
         self.assertEqual(len(self.kept()), len(PLACES), run.stdout)
+
+    @unittest.skipUnless(importlib.util.find_spec("pytest"), "pytest is not installed")
+    def test_under_pytest_the_cleanups_of_a_module_run_at_its_end(self) -> None:
+        for name, of_module in (("a", "tearDownModule"), ("b", "moduleCleanup"), ("c", "both")):
+            (self.project / f"test_{name}.py").write_text(MODULE_CLEANUPS.format(name=name, fails=of_module))
+        (self.project / "test_shop.py").unlink()
+        run = self.run_tests("pytest", "-q", "-s", "-p", "no:cacheprovider")
+        done = [line.lstrip(".EF") for line in run.stdout.splitlines() if line.lstrip(".EF").startswith("did ")]
+        steps = ("test_1", "test_2", "tearDownModule", "moduleCleanup", "firstCleanup")
+        self.assertEqual(done, [f"did {name} {step}" for name in "abc" for step in steps], run.stdout)
+        self.assertRegex(run.stdout, r"6 passed, 3 errors")
+        self.assertEqual(
+            sorted(each.name.rpartition("-")[0] for each in self.kept()),
+            [f"test_{name}.tearDownModule" for name in "abc"],
+            run.stdout,
+        )
 
     def test_a_result_of_any_class_will_do(self) -> None:
         (self.project / "odd.py").write_text(ODD_RUNNER)
@@ -193,6 +207,32 @@ class RunnersTest(unittest.TestCase):
         self.assertIn("ValueError: as asked in test", run.stderr)
         self.assert_artefacts(run, "test_shop.Shop.test_one-")
 
+
+MODULE_CLEANUPS = """
+import unittest
+from harness import DockerTestCase, check_flag
+
+def did(step):
+    print("\\ndid {name} " + step, flush=True)
+    if "{fails}" == step or "{fails}" == "both" and step in ("tearDownModule", "moduleCleanup"):
+        raise ValueError("as asked in " + step)
+
+def setUpModule():
+    check_flag()
+    unittest.addModuleCleanup(did, "firstCleanup")
+    unittest.addModuleCleanup(did, "moduleCleanup")
+
+def tearDownModule():
+    did("tearDownModule")
+
+class One(DockerTestCase):
+    def test_1(self):
+        did("test_1")
+
+class Two(DockerTestCase):
+    def test_2(self):
+        did("test_2")
+"""
 
 #: A runner whose result is of no class of unittest's, as some have.
 ODD_RUNNER = """

@@ -1,6 +1,7 @@
 """What is left of a run that passes, fails, is interrupted, terminated or killed: nothing, or nothing for long."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -181,11 +182,14 @@ class EndingTest(unittest.TestCase):
         run = self.run_of_its_own(RTM_IT_KEEP="1")
         run.tell("pass")
         self.assertEqual(run.process.wait(), 0, run.errors())
-        self.assertIn("sweep --kept", run.errors())
+        told = re.search("sweep --kept ([0-9a-f]+)` takes", run.errors())
+        assert told is not None
         kept = run.left()
         self.assertGreater(len(kept), 5)
         with mock.patch.dict(os.environ, {"RTM_IT_STATE_DIR": str(run.states)}):
             sweep()
             self.assertEqual(run.left(), kept)
-            sweep(kept=True)
+            sweep(kept=True, runs=["0123456789ab"])
+            self.assertEqual(run.left(), kept)
+            sweep(kept=True, runs=[told[1]])
         wait_until("the end of all that was kept", lambda: not run.left())

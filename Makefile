@@ -134,8 +134,8 @@ types: $(TOOLS) ## mypy, strict
 test: ## all of it, from a bare machine: what .ci/run runs; what mostly waits runs side by side
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target setup tools
 	@$(MAKE) --no-print-directory lint types
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target RTM_INTEGRATION=require unit integration-harness
-	@$(MAKE) --no-print-directory RTM_INTEGRATION=require JOBS=3 integration-parallel
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target RTM_INTEGRATION=require \
+	  unit integration-harness $(MODULES:%=module-%)
 
 # Each is measured with nothing else going on, so one after the other; those of Docker come before those that probe, whose
 # connections the kernel remembers for two minutes, and Docker goes through them.

@@ -204,13 +204,11 @@ class _Service:
             intents_per_minute=config.intents_per_minute,
             refused=lambda _: workers.count("outbox"),
         )
-        self._ingest = Ingest(
-            self._streams, self._store.inbox, config.streams, accepted=lambda: self._due.set(), logger=logger
-        )
-        self._lobby = LobbyDiagnostics(config.lobby_base_url, config.lobby_timeout_s, logger)
-        self._completions = Completions()
         self._due = Wake()
         self._told = Wake()
+        self._ingest = Ingest(self._streams, self._store.inbox, config.streams, accepted=self._due.set, logger=logger)
+        self._lobby = LobbyDiagnostics(config.lobby_base_url, config.lobby_timeout_s, logger)
+        self._completions = Completions()
         self._executor = self._make_executor()
         self._calls = Calls(self._store.queue, self._completions, wake=self._due, require=parts.streams.require)
         self._stuck = metrics.gauge(

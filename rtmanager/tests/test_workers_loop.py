@@ -16,6 +16,7 @@ from rtmanager.tests.making import Heard, job, request
 from rtmanager.tests.operating import PATIENCE_S, WorldTestCase, wait_until
 from rtmanager.workers import lease
 from rtmanager.workers import loop as loop_module
+from rtmanager.workers import status as status_module
 from rtmanager.workers.lease import LeaseKeeper
 from rtmanager.workers.loop import FIRST_PAUSE_S, LONGEST_PAUSE_S, Loop
 from rtmanager.workers.status import WorkerStatus
@@ -127,7 +128,7 @@ class LoopTest(unittest.TestCase):
         for failures, is_long in ((0, False), (1, False), (2, False), (3, True)):
             self.assertIs(self.was_away_for_long(*[away] * failures), is_long, failures)
         self.assertFalse(self.was_away_for_long(away, away, away, False))
-        with mock.patch.object(loop_module, "FAILING_S", 0.0):
+        with mock.patch.object(status_module, "FAILING_S", 0.0):
             self.assertTrue(self.was_away_for_long(away))
             self.assertFalse(self.was_away_for_long(away, False))
 

@@ -15,7 +15,7 @@ from time import monotonic
 
 from rtmanager.domain.errors import DependencyError, with_remedy
 from rtmanager.operations.wake import Wake
-from rtmanager.workers.status import FAILING_S, FAILURES_IN_A_ROW, WorkerStatus
+from rtmanager.workers.status import WorkerStatus, is_repeated
 
 #: Pauses after the first and after each further failure in a row, in seconds.
 FIRST_PAUSE_S = 0.1
@@ -72,8 +72,7 @@ class Loop:
 
     def is_away_for_long(self) -> bool:
         """Whether its steps have failed several times in a row, or for a while."""
-        lasts = self._failures > 0 and monotonic() - self._failing_since >= FAILING_S
-        return self._failures >= FAILURES_IN_A_ROW or lasts
+        return is_repeated(self._failures, monotonic() - self._failing_since)
 
     def start(self) -> None:
         """Start the thread."""

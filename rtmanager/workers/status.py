@@ -41,6 +41,11 @@ REASON_BYTES = 300
 Clock = Callable[[], float]
 
 
+def is_repeated(number: int, for_s: float) -> bool:
+    """Whether so many failures in a row, over so many seconds, are more than an accident."""
+    return number >= FAILURES_IN_A_ROW or (number > 0 and for_s >= FAILING_S)
+
+
 @dataclass(slots=True)
 class Row:
     """Failures in a row."""
@@ -189,8 +194,7 @@ class WorkerStatus:
     def _is_failing(self, now: float) -> bool:
         if self._items:
             return len(self._items) >= FAILURES_IN_A_ROW and not self._row.is_forgotten(now)
-        lasts = self._row.number > 0 and now - self._row.began_at >= FAILING_S
-        return self._row.number >= FAILURES_IN_A_ROW or lasts
+        return is_repeated(self._row.number, now - self._row.began_at)
 
 
 class Workers:

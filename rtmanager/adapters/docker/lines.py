@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from rtmanager.adapters.docker.tls import ClientTls, explained, never_answered
 from rtmanager.domain.errors import InvalidValue
 from rtmanager.domain.game import shown
+from rtmanager.values import can_be_looked_up
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -67,11 +68,11 @@ class Address:
             if parts.scheme == "unix" and parts.netloc + parts.path not in ("", "/"):
                 return cls(parts.netloc + parts.path, "localhost", 80)
             port = default_port if parts.port is None else parts.port
-            (parts.hostname or "").encode("idna")
-            if parts.scheme in ("tcp", "http") and parts.hostname and port and parts.path in ("", "/"):
+            is_plain = parts.scheme in ("tcp", "http") and parts.path in ("", "/")
+            if is_plain and port and parts.hostname and can_be_looked_up(parts.hostname):
                 return cls(None, parts.hostname, port)
         except ValueError:
-            pass  # the words for a bad port, bracket or name say less than ours
+            pass  # the words for a bad port or bracket say less than ours
         raise InvalidValue(f"Docker host {shown(text)}: expected unix:///path/to/socket or tcp://host:port")
 
     def candidates(self) -> list[tuple[int, Any]]:

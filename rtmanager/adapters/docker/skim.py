@@ -64,8 +64,7 @@ class _Kept:
 
 
 #: Of an object or a list that stands where a scalar is read: that it is one.
-_EMPTY = _Kept.__new__(_Kept)
-_Kept.__init__(_EMPTY)
+_EMPTY = _Kept()
 _LABELS = (
     LABEL_OWNER,
     LABEL_KIND,

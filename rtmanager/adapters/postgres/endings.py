@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rtmanager.adapters.postgres.database import Connection, Database
-from rtmanager.adapters.postgres.queries import SQL, dropped, require_kept, values_of
+from rtmanager.adapters.postgres.queries import SQL, dropped, values_of, write_kept
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import Message, health_message
 from rtmanager.domain.operation import Ending, LogEntry, Operation
@@ -91,9 +91,7 @@ def write_log(connection: Connection, entries: Sequence[LogEntry]) -> None:
     """Add rows to the operation log."""
     if entries:
         rows = as_json([values_of(entry) for entry in entries])
-        require_kept(
-            "operation_log", connection.execute(SQL["insert_log_entries"], {"rows": rows}).rowcount, len(entries)
-        )
+        write_kept(connection, "operation_log", "insert_log_entries", {"rows": rows}, len(entries))
 
 
 def write_event(connection: Connection, event: HealthEvent) -> None:
@@ -106,7 +104,7 @@ def write_event(connection: Connection, event: HealthEvent) -> None:
 def _write_snapshot(connection: Connection, event: HealthEvent) -> None:
     snapshot = _snapshot(event)
     values = {**snapshot, "details": json.dumps(snapshot["details"])}
-    require_kept("health_snapshots", connection.execute(SQL["upsert_snapshot"], values).rowcount, 1)
+    write_kept(connection, "health_snapshots", "upsert_snapshot", values)
 
 
 def _snapshot(event: HealthEvent) -> Mapping[str, object]:
@@ -124,7 +122,7 @@ def add_messages(connection: Connection, messages: Sequence[Message]) -> None:
     """Put messages into the outbox; they leave when the transaction is committed."""
     if messages:
         rows = as_json([_message(message) for message in messages])
-        require_kept("outbox", connection.execute(SQL["add_messages"], {"rows": rows}).rowcount, len(messages))
+        write_kept(connection, "outbox", "add_messages", {"rows": rows}, len(messages))
 
 
 def _message(message: Message) -> Mapping[str, object]:

@@ -12,7 +12,7 @@ import psycopg
 from rtmanager.adapters.postgres.answers import is_silence
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.endings import write_event, write_log
-from rtmanager.adapters.postgres.queries import SQL, require_kept, values_of
+from rtmanager.adapters.postgres.queries import SQL, require_kept, values_of, write_kept
 from rtmanager.adapters.postgres.records import read_record, write_change
 from rtmanager.domain.drift import Running
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding
@@ -144,7 +144,7 @@ def _write(connection: Connection, finding: Finding) -> None:
         write_event(connection, event)
     if finding.last_exit is not None:
         values = values_of(finding.last_exit) | {"game_id": finding.game_id}
-        require_kept("last_exits", connection.execute(SQL["upsert_last_exit"], values).rowcount, 1)
+        write_kept(connection, "last_exits", "upsert_last_exit", values)
     _plan_restart(connection, finding)
 
 
@@ -156,7 +156,7 @@ def _plan_restart(connection: Connection, finding: Finding) -> None:
             "container_id": finding.last_exit.container_id,
             "due_at": finding.restart_at,
         }
-        require_kept("crash_restarts", connection.execute(SQL["plan_restart"], values).rowcount, 1)
+        write_kept(connection, "crash_restarts", "plan_restart", values)
     elif finding.new is not None:
         connection.execute(SQL["drop_planned_restart"], {"game_id": finding.game_id})
 

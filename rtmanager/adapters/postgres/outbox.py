@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.endings import add_messages, as_json
 from rtmanager.adapters.postgres.inbox import holder_of
-from rtmanager.adapters.postgres.queries import SQL, dropped, require_kept
+from rtmanager.adapters.postgres.queries import SQL, dropped, require_kept, write_kept
 from rtmanager.domain.messages import Message, Stream, intents_summary
 from rtmanager.workers.ports import DueMessage, IntentCount, TurnHolder
 
@@ -90,8 +90,7 @@ class RelayTurn:
             for notification_type, count in counts.items()
         ]
         with self._database.watched():
-            cursor = self._connection.execute(SQL["count_intents"], {"rows": as_json(rows)})
-            require_kept("intent_windows", cursor.rowcount, len(rows))
+            write_kept(self._connection, "intent_windows", "count_intents", {"rows": as_json(rows)}, len(rows))
 
 
 class PostgresOutbox:

@@ -17,6 +17,7 @@ from rtmanager.operations.store import StoreRefused
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from psycopg import Connection
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _PART = re.compile(r"\{(\w+)\}")
@@ -41,6 +42,13 @@ def dropped(what: str) -> StoreRefused:
     return StoreRefused(
         f"PostgreSQL dropped rows without an error ({what}); a trigger or a rule on that table does it, see `check`"
     )
+
+
+def write_kept(
+    connection: Connection[Any], table: str, statement: str, values: Mapping[str, Any], meant: int = 1
+) -> None:
+    """Run a statement by its name; raises `StoreRefused` unless it writes so many rows of `table`."""
+    require_kept(table, connection.execute(SQL[statement], values).rowcount, meant)
 
 
 def require_kept(table: str, kept: int, meant: int) -> None:

@@ -166,10 +166,7 @@ class GivenUp:
             moments = [now - timedelta(seconds=here - moment) for moment in since.values()]
             left = cursor.execute(_STILL_AT_WORK, [list(since), moments], prepare=False).fetchall()
             with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
-                pids = [pid for pid, _ in left]
-                cursor.execute(
-                    b"SELECT pg_catalog.pg_terminate_backend(p) FROM unnest(%s::int[]) p", [pids], prepare=False
-                )
+                cursor.execute(_TERMINATE, [[pid for pid, _ in left]], prepare=False)
         still = {backend for _, backend in left}
         with self._lock:
             for backend in since.keys() - still:

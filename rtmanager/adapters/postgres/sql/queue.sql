@@ -171,23 +171,23 @@ WHERE o.id = mine.id AND o.generation = mine.generation AND o.state = (SELECT 'r
   AND o.game_id = mine.game_id AND o.source_ref = mine.source_ref
 RETURNING o.id;
 
--- name: heartbeat_of_unlocked
--- The same, but for rows that somebody has locked: these are not renewed, and count as this claim's for now. One of them
--- would else cost all others their heartbeats.
-WITH unlocked AS MATERIALIZED (
-    SELECT o.id
-    FROM unnest(%(ids)s::bigint[], %(generations)s::bigint[], %(games)s::text[], %(refs)s::text[])
-         AS mine (id, generation, game_id, source_ref)
-    JOIN operations o ON o.id = mine.id AND o.generation = mine.generation AND o.state = (SELECT 'running')
-         AND o.game_id = mine.game_id AND o.source_ref = mine.source_ref
-    FOR NO KEY UPDATE OF o SKIP LOCKED),
-renewed AS (
-    UPDATE operations o SET heartbeat_at = clock_timestamp() FROM unlocked WHERE o.id = unlocked.id)
+-- name: still_ours
+-- Those of these claims that no other claim has by now.
 SELECT o.id
 FROM unnest(%(ids)s::bigint[], %(generations)s::bigint[], %(games)s::text[], %(refs)s::text[])
      AS mine (id, generation, game_id, source_ref)
 JOIN operations o ON o.id = mine.id AND o.generation = mine.generation AND o.state = (SELECT 'running')
      AND o.game_id = mine.game_id AND o.source_ref = mine.source_ref;
+
+-- name: heartbeat_of_unlocked
+-- The same, but for rows that somebody has locked: these are not renewed, and count as this claim's for now. One of them
+-- would else cost all others their heartbeats.
+WITH unlocked AS MATERIALIZED (
+{still_ours}
+FOR NO KEY UPDATE OF o SKIP LOCKED),
+renewed AS (
+    UPDATE operations o SET heartbeat_at = clock_timestamp() FROM unlocked WHERE o.id = unlocked.id)
+{still_ours};
 
 -- name: reclaim_orphans
 -- Claimed operations become due again: those that have been silent for a whole lease; those of an instance whose

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness import daemon
 from harness.errors import DaemonUnavailable, MachineNotReady
+from harness.progress import say
 from harness.runs.runner import process_start_time
 
 #: A daemon that was just started answers within this many seconds, or its log says why not.
@@ -73,6 +74,19 @@ def start() -> None:
     if systemd_runs():
         _start_service()
         return
+    try:
+        _start()
+    except _NetworksUnreadable as failure:
+        aside = _set_networks_aside(failure)
+        say(f"   dockerd cannot read its networks and panics; they are now in {aside}, and Docker starts without them")
+        _start()
+
+
+class _NetworksUnreadable(MachineNotReady):
+    """dockerd ended with a panic in its network store."""
+
+
+def _start() -> None:
     program = shutil.which("dockerd") or "/usr/sbin/dockerd"
     with log_path().open("wb") as log:
         process = subprocess.Popen(
@@ -137,7 +151,8 @@ def _wait_for_answer(process: "subprocess.Popen[bytes]") -> None:
             daemon.connect(timeout_s=5).close()
         except DaemonUnavailable:
             if process.poll() is not None:
-                raise MachineNotReady(f"dockerd ended with exit code {process.returncode}:\n{_tail()}") from None
+                error = _NetworksUnreadable if _networks_unreadable() else MachineNotReady
+                raise error(f"dockerd ended with exit code {process.returncode}:\n{_tail()}") from None
             if time.monotonic() > deadline:
                 raise MachineNotReady(f"dockerd does not answer after {START_TIMEOUT_S:.0f} s:\n{_tail()}") from None
             time.sleep(0.1)
@@ -145,6 +160,44 @@ def _wait_for_answer(process: "subprocess.Popen[bytes]") -> None:
             return
 
 
+def _networks_unreadable() -> bool:
+    """Whether dockerd's panic is one of its network store.
+
+    A power cut or a `kill -9` while a network is made leaves half an entry there, and each later start panics
+    (moby/moby#45057).
+    """
+    text = "\n".join(_panic())
+    return "libnetwork.New" in text or "libnetwork/datastore" in text
+
+
+def _set_networks_aside(failure: MachineNotReady) -> Path:
+    """Rename the network store of the local daemon, and return its new path; raises `failure` when there is none."""
+    store = _data_root() / "network" / "files" / "local-kv.db"
+    aside = store.with_name(f"{store.name}.unreadable-{time.strftime('%Y%m%dT%H%M%S')}")
+    try:
+        store.rename(aside)
+    except FileNotFoundError:
+        raise failure from None
+    return aside
+
+
+def _data_root() -> Path:
+    """Where the local daemon keeps what it has."""
+    try:
+        settings = json.loads(Path("/etc/docker/daemon.json").read_bytes())
+    except FileNotFoundError:
+        settings = {}
+    return Path(settings.get("data-root", "/var/lib/docker"))
+
+
+def _panic() -> list[str]:
+    """The log from dockerd's panic on; empty when it has none."""
+    lines = log_path().read_text(errors="replace").splitlines()
+    [start] = [at for at, line in enumerate(lines) if line.startswith(("panic:", "fatal error:"))][:1] or [len(lines)]
+    return lines[start:]
+
+
 def _tail(lines: int = 12) -> str:
-    text = log_path().read_text(errors="replace").splitlines()[-lines:]
+    """What the log says last: a panic from its first line on, or else the last lines."""
+    text = _panic()[:lines] or log_path().read_text(errors="replace").splitlines()[-lines:]
     return "\n".join(f"    {line}" for line in text) + f"\n  the whole log: {log_path()}"

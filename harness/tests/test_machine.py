@@ -33,6 +33,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
 socketserver.UnixStreamServer(os.environ["DOCKER_HOST"].removeprefix("unix://"), Handler).serve_forever()
 """
 
+#: What dockerd prints when its store has half a network, as one line of shell.
+PANIC = """printf 'panic: index out of range\\n\\ngithub.com/docker/libnetwork.New()\\n' >&2; seq 40 >&2
+"""
+
+#: Panics while there is a network store; Python's script follows.
+PANICKING_DOCKERD = f"""#!{sys.executable}
+import os, pathlib, sys
+if list(pathlib.Path(os.environ["DOCKER_HOST"].removeprefix("unix://")).parent.glob("network/files/*.db")):
+    sys.exit("panic: index out of range\\n\\ngithub.com/docker/libnetwork.New()")
+"""
+
 FAILING_DOCKERD = "#!/bin/sh\necho failed to mount the overlay >&2; exit 4\n"
 
 #: Writes down how it was called; `install` fails until `update` was called.
@@ -73,6 +84,30 @@ class DockerdTest(MachineTest):
         self.assertTrue(dockerd.stop())
         self.assertIsNone(dockerd.ours())
         self.assertFalse(started.is_running())
+
+    def test_networks_that_it_cannot_read_are_set_aside_and_kept(self) -> None:
+        self.program("dockerd", PANICKING_DOCKERD + FAKE_DOCKERD.format(python=sys.executable).partition("\n")[2])
+        store = self.directory / "network" / "files" / "local-kv.db"
+        store.parent.mkdir(parents=True)
+        store.write_text("half a network")
+        self.enterContext(mock.patch.object(dockerd, "_data_root", return_value=self.directory))
+        dockerd.start()
+        self.addCleanup(dockerd.stop)
+        daemon.connect().close()
+        [aside] = store.parent.iterdir()
+        self.assertEqual(aside.read_text(), "half a network")
+        self.assertRegex(aside.name, r"local-kv\.db\.unreadable-\d{8}T\d{6}")
+
+    def test_a_second_panic_is_the_failure_and_shows_where_it_began(self) -> None:
+        self.program("dockerd", "#!/bin/sh\n" + PANIC + "exit 2\n")
+        store = self.directory / "network" / "files" / "local-kv.db"
+        store.parent.mkdir(parents=True)
+        self.enterContext(mock.patch.object(dockerd, "_data_root", return_value=self.directory))
+        for stored in (False, True):
+            if stored:
+                store.write_text("half a network")
+            with self.subTest(stored=stored), self.assertRaisesRegex(MachineNotReady, r"(?s)exit code 2.*panic: index"):
+                dockerd.start()
 
     def test_its_failure_shows_its_log_at_once(self) -> None:
         self.program("dockerd", FAILING_DOCKERD)

@@ -12,6 +12,7 @@ from harness import daemon, start_services, web
 from harness.rtm import RuntimeTestCase
 from harness.rtm.live import LiveRuntime
 from integration import images
+from rtmanager.testing.signals import as_in_a_terminal
 
 #: Cycles of start and stop; RTM_IT_CYCLES=200 for the long form.
 CYCLES = int(os.environ.get("RTM_IT_CYCLES", "6"))
@@ -25,6 +26,11 @@ def setUpModule() -> None:
 
 
 class Signals(RuntimeTestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        as_in_a_terminal(cls)
+
     def test_a_process_that_is_told_to_end_leaves_its_games_running_and_exits_0(self) -> None:
         """The third is frozen when it is told, and hears of it when it wakes."""
         ways = (("TERM",), ("INT",), ("STOP", "TERM", "CONT"), ("USR1", "USR2", "HUP"))

@@ -68,6 +68,7 @@ class SettingsTest(unittest.TestCase):
         folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         folder.chmod(0o755)
         (folder / "file").write_text("A=of the host")
+        (folder / "file").chmod(0o644)
         started = self.start(
             "cat /mounted/file; echo; env", mounts=[Mount(str(folder), "/mounted")], env_files=[f"{folder}/file"]
         )

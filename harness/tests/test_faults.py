@@ -452,6 +452,7 @@ class TcpTest(Faults.Test):
 
     def test_led_to_another_server_it_is_for_new_connections_and_the_others_stay(self) -> None:
         client, server = self.pair()
+        self.addCleanup(self.listener.close)
         with socket.create_server(("127.0.0.1", 0)) as self.listener:
             self.proxy.lead_to(self.listener.getsockname()[:2])
             newcomer, other = self.pair()

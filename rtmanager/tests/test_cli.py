@@ -23,6 +23,7 @@ from rtmanager import cli, resources
 from rtmanager.app import Runtime, StartupFailed
 from rtmanager.config import Config
 from rtmanager.dependencies import Dependencies
+from rtmanager.testing.signals import as_in_a_terminal
 from rtmanager.tests.fake_daemon import FakeDaemon
 
 #: Nothing listens at port 1.
@@ -141,6 +142,10 @@ class ResourcesTest(unittest.TestCase):
 
 class SignalsTest(unittest.TestCase):
     """A signal ends a command at once, without a traceback, or not at all."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        as_in_a_terminal(cls)
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(

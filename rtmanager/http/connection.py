@@ -93,6 +93,11 @@ class Connection:
         """Whether it waits for one of these."""
         return self.waits in what
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether its socket was closed on this side."""
+        return self.socket.fileno() < 0
+
     def receive(self) -> bool:
         """Give the reader what has come; False when nothing has. Raises `ClientLeft` or `OSError`."""
         try:

@@ -25,7 +25,10 @@ _ACCEPTED_AT_ONCE = 64
 #: How long accepting pauses when there is no file descriptor or memory to be had, and which errors say so.
 _PAUSE_S = 0.1
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-#: Deadlines are looked at no more often than this.
+#: A connection whose client was waited for less than this is not closed to make room: a client that has connected on a
+#: busy host has not sent its request yet. Others wait meanwhile to be accepted.
+_GRACE_S = 0.05
+#: Deadlines, and whether there is room for another client, are looked at no more often than this.
 _LOOK_S = 0.02
 #: So long it reads requests that take long to read, or came before their turn, before others are looked at.
 _PUT_OFF_S = 0.005
@@ -196,15 +199,15 @@ class Poller:
                 self._count_refused(error)
                 if error.errno in _NO_ROOM:
                     self._make_room(None)
-                    self._pause()
+                    self._pause(_PAUSE_S)
                 return
             if not self._welcome(client, peer_of(address[0])):
                 return
 
-    def _pause(self) -> None:
+    def _pause(self, pause_s: float) -> None:
         assert self._listener is not None
         self._selector.unregister(self._listener)
-        self._accept_at = time.monotonic() + _PAUSE_S
+        self._accept_at = time.monotonic() + pause_s
 
     def _resume_accepting(self) -> None:
         assert self._listener is not None
@@ -218,7 +221,7 @@ class Poller:
         """Take the client in; False when there is no room: it waits, and those behind it too."""
         if self._table.crowded_for(peer) and not self._make_room(peer):
             self._held = (client, peer)
-            self._pause()
+            self._pause(_LOOK_S)
             return False
         try:
             client.setblocking(True)  # every call here says itself that it does not wait
@@ -232,18 +235,19 @@ class Poller:
         return True
 
     def _make_room(self, peer: str | None) -> bool:
-        """Close the connection that has waited longest for its client; False when none waits."""
-        while (connection := self._table.longest_waiting(peer)) is not None:
-            if connection.waits_for(Waits.IDLE):
-                # A request that has arrived by now is still answered; the connection then waits no longer.
-                self._guarded(connection, self._ready_at_once)
-                if connection.waits is None:
-                    if peer is not None and not self._table.crowded_for(peer):
-                        return True
-                    continue
-            self._close(connection)
-            self._count_closed()
-            return True
+        """Close the connection that has waited longest for its client; False when there is none to close now."""
+        until = time.monotonic() + _PUT_OFF_S
+        while time.monotonic() < until and (connection := self._table.longest_waiting(peer)) is not None:
+            # What its client has done by now counts: a request that has arrived is answered.
+            self._guarded(connection, self._take_what_came)
+            if connection.is_closed or (peer is not None and not self._table.crowded_for(peer)):
+                return True
+            if connection is self._table.longest_waiting(peer):
+                if connection.waits is not Waits.END and time.monotonic() < connection.since + _GRACE_S:
+                    return False
+                self._close(connection)
+                self._count_closed()
+                return True
         return False
 
     def _count_closed(self) -> None:
@@ -316,11 +320,14 @@ class Poller:
         elif connection.waits is not None and connection.receive():
             self._advance_or_put_off(connection)
 
-    def _ready_at_once(self, connection: Connection) -> None:
-        if connection not in self._put_off:
-            self._ready(connection)
+    def _take_what_came(self, connection: Connection) -> None:
+        """Before it is closed: do what its client is ready for now, and read all that has arrived of its request."""
         if connection in self._put_off:
             del self._put_off[connection]
+            self._advance(connection)
+        if connection.waits_for(Waits.READER, Waits.END):
+            self._ready(connection)
+        while connection.waits_for(Waits.NEW, Waits.IDLE, Waits.REQUEST) and connection.receive():
             self._advance(connection)
 
     def _advance_or_put_off(self, connection: Connection) -> None:
@@ -435,7 +442,7 @@ class Poller:
 
     def _close_idle(self, connection: Connection) -> None:
         """Close it, unless a request has begun to arrive by now; that is still answered."""
-        self._guarded(connection, self._ready_at_once)
+        self._guarded(connection, self._take_what_came)
         if connection.waits in (Waits.NEW, Waits.IDLE):
             self._close(connection)
 

@@ -33,6 +33,7 @@ LIMITS = HttpLimits(connections=16, receive_s=PATIENCE_S, idle_s=PATIENCE_S, sen
 #: For those clients who are slow.
 STRICT = replace(LIMITS, receive_s=0.25, send_s=0.25)
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+CLOSE = b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
 class Answer(NamedTuple):
@@ -45,7 +46,7 @@ class Client:
     """A raw connection: what is sent is up to the test, answers are read one by one."""
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        self.socket = socket.create_connection((host, port), timeout=PATIENCE_S)
+        self.socket = socket.create_connection((host, port), timeout=PATIENCE_S, source_address=(host, 0))
         self.send = self.socket.sendall
         self._received = self.socket.makefile("rb")
 
@@ -538,6 +539,37 @@ class CrowdTest(ServerTestCase):
                 self.assertEqual(self.ask(GET).status, 200)
         self.assertEqual(slow[0].rest(), b"")
         self.assertIn("make room", logs.output[0])
+
+    def test_a_request_that_has_arrived_is_answered_whoever_needs_room(self) -> None:
+        stalled, go_on = threading.Event(), threading.Event()
+        self.addCleanup(go_on.set)
+
+        def lane_of(_: Request) -> str:  # on the thread that reads from all clients
+            stalled.set()
+            go_on.wait(PATIENCE_S)
+            return "all"
+
+        limits = replace(LIMITS, connections=8, connections_of_a_peer=8)
+        self.serve(limits=limits, lanes={"all": LaneLimits(threads=2, queue=100)}, lane_of=lane_of)
+        clients = [self.client()]
+        clients[0].send(CLOSE)
+        self.assertTrue(stalled.wait(PATIENCE_S))
+        clients += [self.client() for _ in range(39)]
+        for client in clients[1:]:  # longer than what is received at once
+            client.send(
+                b"POST /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 40000\r\n\r\n" + b"x" * 40000
+            )
+        go_on.set()
+        self.assertEqual([client.answer().status for client in clients], [200] * 40)
+
+    def test_a_client_that_has_just_connected_is_not_closed_to_make_room(self) -> None:
+        with mock.patch("rtmanager.http.poller._GRACE_S", PATIENCE_S):
+            server = self.serve(limits=replace(LIMITS, connections=8, connections_of_a_peer=8))
+            clients = [self.client() for _ in range(20)]
+            self.wait_until(lambda: server.connections == 8)
+            for client in clients:
+                client.send(CLOSE)
+            self.assertEqual([client.answer().status for client in clients], [200] * 20)
 
     def test_one_address_cannot_have_all_connections(self) -> None:
         server = self.serve(host="", limits=replace(LIMITS, connections=12, connections_of_a_peer=8))

@@ -1,11 +1,13 @@
-"""What OpenSSL refuses in a certificate, and how a new one has to be made; the same for every server.
+"""Files for TLS that cannot be used: what OpenSSL refuses in a certificate, and how a new one has to be made.
 
 Codes and reasons are those of OpenSSL 3.0 at its security level 2, which Debian and its derivatives set.
 """
 
 from __future__ import annotations
 
+import os
 import ssl
+import stat
 
 #: X509_V_ERR_… of a certificate that no authority which is known here has signed.
 UNSIGNED = frozenset({2, 7, 18, 19, 20, 21})
@@ -28,6 +30,27 @@ _OWN_UNFIT = {
     "CA_KEY_TOO_SMALL": ("has a CA in it whose key is too short", f"renew the CA {_LONGER_KEY}"),
     "CA_MD_TOO_WEAK": ("has a signature that is too weak (SHA-1, MD5)", f"renew it {_SHA_256}"),
 }
+
+
+def why_unreadable(path: str) -> str | None:
+    """Why this file cannot be read; None when it can."""
+    try:
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait for its writer
+            return "it is no regular file"
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def why_no_authorities() -> str | None:
+    """Why the system's authorities cannot be read, by the variable of OpenSSL that names them; None when they can."""
+    path = os.environ.get("SSL_CERT_FILE")
+    if path and os.path.exists(path) and (why := why_unreadable(path)):
+        return f"SSL_CERT_FILE={path!r} cannot be read: {why}"
+    return None
 
 
 def server_unfit(error: ssl.SSLCertVerificationError) -> tuple[str, str] | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import redis
 
-from rtmanager.adapters.certificates import UNSIGNED, own_unfit, server_unfit
+from rtmanager.adapters.certificates import UNSIGNED, own_unfit, server_unfit, why_no_authorities, why_unreadable
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.text import bounded
@@ -33,6 +33,8 @@ OUTBOX_PREFIX = "rtmanager:outbox:"
 
 _GROUP = "rtmanager"
 _ADDRESS, _USER, _PASSWORD = "RTMANAGER_REDIS_MASTER_ADDR", "RTMANAGER_REDIS_USERNAME", "RTMANAGER_REDIS_PASSWORD"
+#: An encrypted key would otherwise ask for its password on the terminal.
+_NO_PASSWORD = ""
 _CA, _CERT, _KEY = "RTMANAGER_REDIS_TLS_CA", "RTMANAGER_REDIS_TLS_CERT", "RTMANAGER_REDIS_TLS_KEY"
 
 #: Before an error of a command in a pipeline.
@@ -142,14 +144,33 @@ class Tls:
         """Raises `OSError` (an `ssl.SSLError` is one) when a file cannot be used."""
         made = ssl.create_default_context(cafile=self.ca or None)
         if self.cert:
-            made.load_cert_chain(self.cert, self.key or None)
+            made.load_cert_chain(self.cert, self.key or None, password=_NO_PASSWORD)
         return made
+
+    def unreadable(self) -> tuple[str, str] | None:
+        """The variable whose file cannot be read, and why; None when all can."""
+        for variable, path in ((_CA, self.ca), (_CERT, self.cert), (_KEY, self.key)):
+            if path and (why := why_unreadable(path)):
+                return variable, f"{path} cannot be read: {why}"
+        if not self.ca and (why := why_no_authorities()):
+            return "SSL_CERT_FILE", why
+        return None
 
     def settings(self) -> dict[str, Any]:
         """The same for redis-py."""
         files = {"ssl_ca_certs": self.ca, "ssl_certfile": self.cert, "ssl_keyfile": self.key or self.cert}
         named = {name: value for name, value in files.items() if value}
-        return {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True, **named}
+        demands = {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_password": _NO_PASSWORD}
+        return {"ssl": True, **demands, **named}
+
+
+class CheckedTlsConnection(redis.SSLConnection):
+    """Reads none of the files for TLS whose reading might not end, however often they are replaced."""
+
+    def _connect(self) -> Any:
+        if found := Tls(self.ca_certs or "", self.certfile or "", self.keyfile or "").unreadable():
+            raise redis.ConnectionError("{}: {}".format(*found))
+        return super()._connect()  # type: ignore[no-untyped-call]
 
 
 def commands(names: Mapping[Stream, str], deployment: str = "check") -> Iterator[tuple[str | int, ...]]:
@@ -301,14 +322,9 @@ def why_unusable(
 
 
 def _encrypted(host: str, port: int, tls: Tls, limit_s: float) -> tuple[str, str] | None:
-    files = {_CA: tls.ca, _CERT: tls.cert, _KEY: tls.key}
-    for variable, path in files.items():
-        try:
-            if path:
-                with open(path, "rb"):
-                    pass
-        except OSError as error:
-            return f"{path} cannot be read: {error.strerror}", f"correct {variable}"
+    if found := tls.unreadable():
+        variable, what = found
+        return what, f"correct {variable}"
     try:
         context = tls.context()
     except OSError as error:

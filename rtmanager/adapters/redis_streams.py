@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from rtmanager import failpoints
 from rtmanager.adapters import redis_access, redis_reading
-from rtmanager.adapters.redis_access import OUTBOX_PREFIX, RedisAway, Tls
+from rtmanager.adapters.redis_access import OUTBOX_PREFIX, CheckedTlsConnection, RedisAway, Tls
 from rtmanager.domain.errors import FinalAnswer, Unavailable
 from rtmanager.domain.jobs import Batch, Entry, EntryId
 from rtmanager.domain.messages import Stream
@@ -152,6 +152,9 @@ class RedisStreams:
         read_again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
         self._reader: Any = redis.Redis(**common, socket_timeout=min(silence_s, PATIENT_S), retry=read_again)
         self._patient_reader: Any = redis.Redis(**common, socket_timeout=PATIENT_S, retry=Retry(NoBackoff(), 0))
+        if tls:
+            for client in (self._client, self._waiter, self._reader, self._patient_reader):
+                client.connection_pool.connection_class = CheckedTlsConnection
         self._patient = False
         self._failed: redis.RedisError | None = None
         self._least_failed = 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import tempfile
 import unittest
 from collections.abc import Callable
 from typing import Any
@@ -269,6 +271,24 @@ class SecretsTest(ConfigTestCase):
         ):
             with self.subTest(dsn), mock.patch("socket.getaddrinfo", wraps=_numeric_only):
                 self.assertEqual(config(POSTGRES_PRIMARY_DSN=dsn).postgres_dsn, dsn)
+
+    def test_a_file_whose_reading_might_not_end_is_a_fault(self) -> None:
+        with tempfile.TemporaryDirectory() as home:
+            pipe = f"{home}/pipe"
+            os.mkfifo(pipe)
+            for name, variable in {
+                "sslrootcert": "PGSSLROOTCERT",
+                "sslcert": "PGSSLCERT",
+                "sslcrl": "PGSSLCRL",
+            }.items():
+                (fault,) = self.faults({**REQUIRED, "RTMANAGER_POSTGRES_PRIMARY_DSN": f"host=h {name}={pipe}"})
+                self.assertIn(f"({name} is no regular file", fault)
+                with mock.patch.dict("os.environ", {variable: pipe}):
+                    (fault,) = self.faults({**REQUIRED, "RTMANAGER_POSTGRES_PRIMARY_DSN": "host=h"})
+                self.assertIn(f"({variable} is no regular file", fault)
+            with mock.patch.dict("os.environ", {"PGSERVICEFILE": pipe}):
+                (fault,) = self.faults({**REQUIRED, "RTMANAGER_POSTGRES_PRIMARY_DSN": "host=h service=s"})
+            self.assertIn("(PGSERVICEFILE is no regular file", fault)
 
     def test_hosts_of_the_environment_may_be_as_many_as_the_ports(self) -> None:
         with mock.patch.dict("os.environ", {"PGHOST": "a,b"}):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import socket
@@ -10,6 +11,7 @@ import tempfile
 import threading
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import redis
 
@@ -231,6 +233,20 @@ class Strangers(unittest.TestCase):
                     error = self.asked(front.port, tls)
                     self.assertIsInstance(error, RedisUnfit)
                     self.assertIn(words, error.remedy or "")
+
+    def test_a_file_whose_reading_might_not_end_is_named_and_not_opened(self) -> None:
+        with tempfile.TemporaryDirectory() as home:
+            pipe = str(Path(home, "pipe"))
+            os.mkfifo(pipe)
+            for path in (pipe, "/dev/zero"):
+                for name, tls in (("CA", Tls(path)), ("CERT", Tls("", path)), ("KEY", Tls("", __file__, path))):
+                    with self.subTest(name, path=path):
+                        error = self.asked(self.serve(b""), tls)
+                        self.assertIsInstance(error, RedisUnfit)
+                        self.assertIn(f"{path} cannot be read: it is no regular file", str(error))
+                        self.assertEqual(error.remedy, f"correct RTMANAGER_REDIS_TLS_{name}")
+                with mock.patch.dict("os.environ", {"SSL_CERT_FILE": path}):
+                    self.assertEqual(self.asked(self.serve(b""), Tls()).remedy, "correct SSL_CERT_FILE")
 
     def test_one_that_says_nothing_is_silence_with_a_likely_cause(self) -> None:
         for tls in (None, Tls()):

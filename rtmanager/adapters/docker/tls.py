@@ -8,13 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import ssl
-import stat
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http.client import BadStatusLine
 
-from rtmanager.adapters.certificates import UNSIGNED, own_unfit, server_unfit
+from rtmanager.adapters.certificates import UNSIGNED, own_unfit, server_unfit, why_no_authorities, why_unreadable
 
 #: The settings, as messages name them.
 CA, CERTIFICATE, KEY = "RTMANAGER_DOCKER_TLS_CA", "RTMANAGER_DOCKER_TLS_CERT", "RTMANAGER_DOCKER_TLS_KEY"
@@ -106,8 +105,8 @@ def _state(path: str) -> object:
 
 def _made(files: TlsFiles, socket_class: type[ssl.SSLSocket]) -> ssl.SSLContext:
     for name, path in ((CA, files.ca), (CERTIFICATE, files.certificate), (KEY, files.key)):
-        if path:
-            _check_readable(name, path)
+        if path and (why := why_unreadable(path)):
+            raise TlsFailed(f"{name}={path!r} cannot be read: {why}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sslsocket_class = socket_class
     problem = None
@@ -116,7 +115,7 @@ def _made(files: TlsFiles, socket_class: type[ssl.SSLSocket]) -> ssl.SSLContext:
             context.load_verify_locations(cafile=files.ca)
         except ssl.SSLError:
             problem = f"{CA}={files.ca!r} holds no certificate in PEM form"
-    else:
+    elif (problem := why_no_authorities()) is None:
         context.load_default_certs()
     if problem is None and files.certificate:
         problem = _load_pair(context, files)
@@ -141,20 +140,6 @@ def _load_pair(context: ssl.SSLContext, files: TlsFiles) -> str | None:
             f"or the key has a password ({error.reason or error.args[-1]})"
         )
     return None
-
-
-def _check_readable(name: str, path: str) -> None:
-    failure = None
-    try:
-        mode = os.stat(path).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait for its writer
-            raise OSError(errno.EINVAL, "it is no regular file")
-        with open(path, "rb") as file:
-            file.read(1)
-    except OSError as error:
-        failure = TlsFailed(f"{name}={path!r} cannot be read: {error.strerror}")
-    if failure is not None:
-        raise failure
 
 
 def never_answered() -> TlsFailed:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import stat
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -45,6 +46,13 @@ _NUMBERS = {
     "keepalives_interval": 32_767,
     "keepalives_count": 127,
     "tcp_user_timeout": (1 << 31) - 1,
+}
+#: Files that libpq opens whatever they are, and the variables that name them too; it looks at the others first.
+_FILES = {
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslcrl": "PGSSLCRL",
+    "servicefile": "PGSERVICEFILE",
 }
 #: A directory of sockets that cannot exist.
 _NOWHERE = "/dev/null"
@@ -89,6 +97,10 @@ def _wrong_value(given: Mapping[str, Any]) -> str:
         return f"libpq: could not match {len(hosts)} host names to {len(addresses)} hostaddr values"
     if not all(map(_is_host, hosts)):
         return f"a host is no name of a host, and no directory of at most {_LONGEST_DIRECTORY} bytes"
+    for name, variable in _FILES.items():
+        path = given.get(name) or os.environ.get(variable)
+        if path and _is_no_file(path):
+            return f"{name if given.get(name) else variable} is no regular file: opening it might never end"
     return _libpq_says(given, len(hosts if given.get("host") else addresses))
 
 
@@ -115,6 +127,14 @@ def _libpq_says(given: Mapping[str, Any], hosts: int) -> str:
 
 def _plain(quoted: re.Match[str]) -> str:
     return quoted[0] if re.fullmatch(r"[\w.,-]*", quoted[1]) else '"…"'
+
+
+def _is_no_file(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False  # it may come yet
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _is_address(text: str) -> bool:

@@ -53,6 +53,19 @@ def why_no_authorities() -> str | None:
     return None
 
 
+def why_no_key_log() -> str | None:
+    """Why the file of SSLKEYLOGFILE cannot be written, without which Python makes no default context for TLS."""
+    path = os.environ.get("SSLKEYLOGFILE")
+    if not path:
+        return None
+    try:
+        # Without O_NONBLOCK a pipe would wait for its reader.
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600))
+    except OSError as error:
+        return f"SSLKEYLOGFILE={path!r} cannot be written: {error.strerror}"
+    return None
+
+
 def server_unfit(error: ssl.SSLCertVerificationError) -> tuple[str, str] | None:
     """What is wrong with a server's certificate, whoever signed it, and the remedy."""
     return _UNFIT.get(error.verify_code)

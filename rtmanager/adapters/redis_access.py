@@ -16,7 +16,14 @@ from typing import Any
 
 import redis
 
-from rtmanager.adapters.certificates import UNSIGNED, own_unfit, server_unfit, why_no_authorities, why_unreadable
+from rtmanager.adapters.certificates import (
+    UNSIGNED,
+    own_unfit,
+    server_unfit,
+    why_no_authorities,
+    why_no_key_log,
+    why_unreadable,
+)
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.text import bounded
@@ -147,13 +154,15 @@ class Tls:
             made.load_cert_chain(self.cert, self.key or None, password=_NO_PASSWORD)
         return made
 
-    def unreadable(self) -> tuple[str, str] | None:
-        """The variable whose file cannot be read, and why; None when all can."""
+    def unusable(self) -> tuple[str, str] | None:
+        """The variable whose file cannot be used, and why; None when all can."""
         for variable, path in ((_CA, self.ca), (_CERT, self.cert), (_KEY, self.key)):
             if path and (why := why_unreadable(path)):
                 return variable, f"{path} cannot be read: {why}"
         if not self.ca and (why := why_no_authorities()):
             return "SSL_CERT_FILE", why
+        if why := why_no_key_log():
+            return "SSLKEYLOGFILE", why
         return None
 
     def settings(self) -> dict[str, Any]:
@@ -168,7 +177,7 @@ class CheckedTlsConnection(redis.SSLConnection):
     """Reads none of the files for TLS whose reading might not end, however often they are replaced."""
 
     def _connect(self) -> Any:
-        if found := Tls(self.ca_certs or "", self.certfile or "", self.keyfile or "").unreadable():
+        if found := Tls(self.ca_certs or "", self.certfile or "", self.keyfile or "").unusable():
             raise redis.ConnectionError("{}: {}".format(*found))
         return super()._connect()  # type: ignore[no-untyped-call]
 
@@ -322,7 +331,7 @@ def why_unusable(
 
 
 def _encrypted(host: str, port: int, tls: Tls, limit_s: float) -> tuple[str, str] | None:
-    if found := tls.unreadable():
+    if found := tls.unusable():
         variable, what = found
         return what, f"correct {variable}"
     try:
@@ -409,7 +418,7 @@ def _plain(host: str, port: int, limit_s: float) -> tuple[str, str] | None:
         return None
     if stranger := _stranger(said) or _postgres(host, port, limit_s):
         return stranger, _WRONG_SERVER
-    unverified = ssl.create_default_context()
+    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
     try:
         with (

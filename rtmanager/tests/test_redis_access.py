@@ -248,6 +248,17 @@ class Strangers(unittest.TestCase):
                 with mock.patch.dict("os.environ", {"SSL_CERT_FILE": path}):
                     self.assertEqual(self.asked(self.serve(b""), Tls()).remedy, "correct SSL_CERT_FILE")
 
+    def test_a_key_log_that_cannot_be_written_is_named(self) -> None:
+        with tempfile.TemporaryDirectory() as home:
+            pipe = str(Path(home, "pipe"))
+            os.mkfifo(pipe)
+            for path in (pipe, f"{home}/none/log", home):
+                with self.subTest(path), mock.patch.dict("os.environ", {"SSLKEYLOGFILE": path}):
+                    error = self.asked(self.serve(b""), Tls())
+                    self.assertIn(f"SSLKEYLOGFILE='{path}' cannot be written", str(error))
+                    self.assertEqual(error.remedy, "correct SSLKEYLOGFILE")
+                    self.assertIsInstance(self.asked(self.serve(b"")), Unavailable, "no TLS is wanted")
+
     def test_one_that_says_nothing_is_silence_with_a_likely_cause(self) -> None:
         for tls in (None, Tls()):
             error = self.asked(self.serve(None), tls)

@@ -49,7 +49,8 @@ class Endpoint:
     """One operation of the API: who answers, which query parameters it knows, whether a body may come."""
 
     answer: Callable[[Asked], Response]
-    query: tuple[str, ...] = ()
+    #: None: whatever the query says is ignored, as probes and scrapers send parameters of their own.
+    query: tuple[str, ...] | None = ()
     body: bool = False
 
 
@@ -85,9 +86,9 @@ class Api:
         game = f"{RUNTIMES}/{{game_id}}"
         self._router = Router(
             {
-                ("GET", LIVENESS): Endpoint(reads.healthz),
-                ("GET", READINESS): Endpoint(reads.readyz),
-                ("GET", METRICS): Endpoint(reads.metrics),
+                ("GET", LIVENESS): Endpoint(reads.healthz, query=None),
+                ("GET", READINESS): Endpoint(reads.readyz, query=None),
+                ("GET", METRICS): Endpoint(reads.metrics, query=None),
                 ("GET", RUNTIMES): Endpoint(reads.runtimes, query=("status", "limit", "cursor")),
                 ("GET", game): Endpoint(reads.runtime),
                 ("GET", f"{game}/health"): Endpoint(reads.health),
@@ -169,7 +170,7 @@ def _read(request: Request, endpoint: Endpoint, game_id: str, request_id: str) -
         check_json(request.headers)
     return Asked(
         game_id=game_id,
-        query=read_query(request.query, endpoint.query),
+        query={} if endpoint.query is None else read_query(request.query, endpoint.query),
         body=request.body,
         source=OpSource.GM_REST if request.headers.get("x-galaxy-caller") == "gm" else OpSource.ADMIN_REST,
         request_id=request_id,

@@ -127,6 +127,12 @@ class ReadsTest(ApiTestCase):
         self.missing, self.records.broken = {"postgres": "gone"}, Unavailable("postgres", "gone")
         self.assertEqual(self.ask("GET", "/healthz"), (200, {"status": "ok"}))
 
+    def test_a_query_of_a_probe_or_scraper_is_ignored(self) -> None:
+        for query in ("?verbose", "?a=1&a=1", "?%zz", "?" + "x" * 5000):
+            for path in ("/healthz", "/readyz", "/metrics"):
+                with self.subTest(path, query=query[:10]):
+                    self.assertEqual(self.response("GET", path + query).status, 200)
+
     def test_readiness_names_each_dependency_that_does_not_answer(self) -> None:
         self.assertEqual(self.ask("GET", "/readyz"), (200, {"status": "ready"}))
         self.missing = {"postgres": "connection refused", "network": "no such network"}

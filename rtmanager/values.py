@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -68,8 +69,8 @@ def optional(parse: Callable[[str], str]) -> Callable[[str], str]:
 def duration(text: str) -> float:
     match = _DURATION.fullmatch(text)
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
-    if not 0 < seconds <= 366 * 86400:
-        raise Bad("a duration above zero such as 500ms, 2s, 5m or 1h")
+    if not 0.001 <= seconds <= 366 * 86400:
+        raise Bad("a duration from 1ms to 8784h such as 500ms, 2s, 5m or 1h")
     return seconds
 
 
@@ -86,6 +87,10 @@ def duration_within(low: str, high: str) -> Callable[[str], float]:
         return seconds
 
     return parse
+
+
+#: Of a worker: a shorter one would keep the processor and Docker busy with nothing else.
+period = duration_within("100ms", "8784h")
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -107,17 +112,23 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def can_be_looked_up(host: str | None) -> bool:
-    """Whether a name of a host has a form in DNS: no part of it is empty or longer than 63 bytes."""
+    """Whether this is an IP address, or a name with a form in DNS: no part of it is empty or longer than 63 bytes."""
+    name = (host or "").strip("[]")
     try:
-        (host or "").encode("idna")
-    except UnicodeError:
+        if ":" in name:
+            socket.inet_pton(socket.AF_INET6, name.partition("%")[0])
+        elif re.fullmatch(r"[0-9.]*[0-9]", name):
+            socket.inet_aton(name)
+        else:
+            name.encode("idna")
+    except (OSError, UnicodeError):
         return False
     return True
 
 
 def address(text: str) -> Address:
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:/@]*)):([0-9]{1,5})", text)
-    if not match or int(match[3]) > 65535 or not can_be_looked_up(match[2]):
+    if not match or int(match[3]) > 65535 or not can_be_looked_up(match[1] or match[2]):
         raise Bad("an address host:port, or :port for every interface")
     return Address(match[1] or match[2] or "", int(match[3]))
 
@@ -199,6 +210,14 @@ def absolute_path(text: str) -> str:
     return "/" + "/".join(part for part in text.split("/") if part not in ("", "."))
 
 
+def path_in_an_engine(text: str) -> str:
+    """An absolute path that can be mounted on: the container runtime has file systems of its own in the others."""
+    path = absolute_path(text)
+    if path.split("/")[1] in ("proc", "sys", "dev"):
+        raise Bad("an absolute path outside of /proc, /sys and /dev")
+    return path
+
+
 def optional_path(text: str) -> str:
     return absolute_path(text) if text else ""
 
@@ -227,7 +246,10 @@ def options(text: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in text.split(",")]
     if any(not key.strip() or not equals for key, equals, _ in pairs):
         raise Bad("comma-separated key=value pairs such as max-size=10m,max-file=3")
-    return {key.strip(): value.strip() for key, _, value in pairs}
+    found = {key.strip(): value.strip() for key, _, value in pairs}
+    if len(found) < len(pairs):
+        raise Bad("key=value pairs with each key once")
+    return found
 
 
 def exporter(text: str) -> str:

@@ -248,9 +248,9 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "RTMANAGER_ENGINE_STATE_MOUNT_PATH",
         "engine_state_mount_path",
-        values.absolute_path,
+        values.path_in_an_engine,
         "/var/lib/galaxy-game",
-        "where an engine finds its game's directory",
+        "where an engine finds its game's directory; not in /proc, /sys or /dev",
     ),
     Variable(
         "RTMANAGER_ENGINE_STATE_ENV_NAME",
@@ -323,8 +323,20 @@ VARIABLES: tuple[Variable, ...] = (
         "for how long an operation is tried again that gets temporary answers of Docker or of a registry; then it ends "
         "with the last one",
     ),
-    Variable("RTMANAGER_INSPECT_INTERVAL", "inspect_interval_s", values.duration, "30s", "period of the inspector"),
-    Variable("RTMANAGER_PROBE_INTERVAL", "probe_interval_s", values.duration, "15s", "period of the health probe"),
+    Variable(
+        "RTMANAGER_INSPECT_INTERVAL",
+        "inspect_interval_s",
+        values.period,
+        "30s",
+        "period of the inspector, 100ms or more",
+    ),
+    Variable(
+        "RTMANAGER_PROBE_INTERVAL",
+        "probe_interval_s",
+        values.period,
+        "15s",
+        "period of the health probe, 100ms or more",
+    ),
     Variable("RTMANAGER_PROBE_TIMEOUT", "probe_timeout_s", values.duration, "2s", "how long one probe may take"),
     Variable(
         "RTMANAGER_PROBE_FAILURES_THRESHOLD",
@@ -344,11 +356,17 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "RTMANAGER_RECONCILE_INTERVAL",
         "reconcile_interval_s",
-        values.duration,
+        values.period,
         "5m",
-        "period of the reconciler",
+        "period of the reconciler, 100ms or more",
     ),
-    Variable("RTMANAGER_CLEANUP_INTERVAL", "cleanup_interval_s", values.duration, "1h", "period of the retention"),
+    Variable(
+        "RTMANAGER_CLEANUP_INTERVAL",
+        "cleanup_interval_s",
+        values.period,
+        "1h",
+        "period of the retention, 100ms or more",
+    ),
     Variable(
         "RTMANAGER_CRASH_RESTART",
         "crash_restart",

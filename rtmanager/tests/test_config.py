@@ -333,13 +333,36 @@ class ParserTest(unittest.TestCase):
 
     def test_durations(self) -> None:
         good = {"500ms": 0.5, "2s": 2.0, "1.5s": 1.5, "5m": 300.0, "1h": 3600.0, "8784h": 366 * 86400.0}
-        bad = ("", "2", "0s", "0ms", "-1s", "1d", "2 s", "s", "1e3s", "\u0665s", "8785h", "9" * 400 + "s", "1s\n", "2S")
+        bad = (
+            "",
+            "2",
+            "0s",
+            "0ms",
+            "-1s",
+            "1d",
+            "2 s",
+            "s",
+            "1e3s",
+            "\u0665s",
+            "8785h",
+            "9" * 400 + "s",
+            "1s\n",
+            "2S",
+            "0.9ms",
+        )
         self.check(values.duration, good, bad)
 
     def test_durations_within_bounds(self) -> None:
         good = {"2s": 2.0, "2000ms": 2.0, "15s": 15.0, "0.25m": 15.0, "8.5s": 8.5}
         bad = ("", "8", "1999ms", "15001ms", "1h", "0s", "-2s", "soon")
         self.check(values.duration_within("2s", "15s"), good, bad)
+
+    def test_periods_of_the_workers(self) -> None:
+        for name in ("INSPECT", "PROBE", "RECONCILE", "CLEANUP"):
+            fault = f"RTMANAGER_{name}_INTERVAL: '99ms' is not a duration from 100ms to 8784h"
+            with self.subTest(name), self.assertRaisesRegex(ConfigError, fault):
+                config(**{f"{name}_INTERVAL": "99ms"})
+        self.check(values.period, {"100ms": 0.1, "8784h": 366 * 86400.0}, ("0.0000001ms", "8785h"))
 
     def test_a_duration_out_of_bounds_is_told_the_bounds(self) -> None:
         with self.assertRaises(ConfigError) as caught:
@@ -439,7 +462,9 @@ class ParserTest(unittest.TestCase):
         self.check(values.docker_host, {longest: longest, "tcp://é.test:1": "tcp://é.test:1"}, ())
 
     def test_names_that_no_server_of_names_takes(self) -> None:
-        for name in ("a..b", "a" * 64, "é" * 64, "a." + "b" * 64):
+        for name in ("a..b", "a" * 64, "é" * 64, "a." + "b" * 64, "256.1.1.1", "1.2.3.4.5", "[::1::2]"):
+            self.check(values.address, {}, (f"{name}:1",))
+            self.check(values.docker_host, {}, (f"tcp://{name}:1",))
             self.check(values.remote_address, {}, (f"{name}:1",))
             self.check(values.redis_address, {}, (f"redis://{name}:1",))
             self.check(values.http_url, {}, (f"http://{name}:1",))
@@ -447,6 +472,10 @@ class ParserTest(unittest.TestCase):
     def test_paths(self) -> None:
         good = {"/a/b": "/a/b", "/a//b/": "/a/b", "/a/./b": "/a/b", "/a/..b": "/a/..b"}
         self.check(values.absolute_path, good, ("", "/", "//", "a/b", "./a", "/a/../b", "/..", "/a\0b"))
+
+    def test_the_state_of_a_game_is_not_mounted_on_file_systems_of_the_runtime(self) -> None:
+        good = {"/var/lib/g": "/var/lib/g", "/process": "/process", "/x/proc": "/x/proc"}
+        self.check(values.path_in_an_engine, good, ("/proc", "//proc/1", "/sys/x", "/./dev", "/"))
 
     def test_directory_modes(self) -> None:
         good = {"0750": 0o750, "750": 0o750, "0700": 0o700, "2770": 0o2770, "02770": 0o2770}
@@ -462,7 +491,7 @@ class ParserTest(unittest.TestCase):
 
     def test_options(self) -> None:
         good = {"a=b": {"a": "b"}, "a=b, c = d ": {"a": "b", "c": "d"}, "a=": {"a": ""}, "a=b=c": {"a": "b=c"}}
-        self.check(values.options, good, ("", "a", "=b", "a=b,", "a=b,,c=d"))
+        self.check(values.options, good, ("", "a", "=b", "a=b,", "a=b,,c=d", "a=1,a=2", "a=b, a =b"))
 
     def test_host_names(self) -> None:
         good = {

@@ -210,12 +210,16 @@ def absolute_path(text: str) -> str:
     return "/" + "/".join(part for part in text.split("/") if part not in ("", "."))
 
 
-def path_in_an_engine(text: str) -> str:
-    """An absolute path that can be mounted on: the container runtime has file systems of its own in the others."""
-    path = absolute_path(text)
-    if path.split("/")[1] in ("proc", "sys", "dev"):
-        raise Bad("an absolute path outside of /proc, /sys and /dev")
-    return path
+def path_outside(*tops: str) -> Callable[[str], str]:
+    """An absolute path in none of these directories, where kernel and container runtime keep what is theirs."""
+
+    def parse(text: str) -> str:
+        path = absolute_path(text)
+        if f"/{path.split('/')[1]}" in tops:
+            raise Bad(f"an absolute path outside of {', '.join(tops)}")
+        return path
+
+    return parse
 
 
 def optional_path(text: str) -> str:

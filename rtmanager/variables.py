@@ -171,7 +171,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "RTMANAGER_GAME_STATE_ROOT",
         "game_state_root",
-        values.absolute_path,
+        values.path_outside("/proc", "/sys"),
         None,
         "the directory on the Docker host below which each game has its own",
     ),
@@ -248,7 +248,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "RTMANAGER_ENGINE_STATE_MOUNT_PATH",
         "engine_state_mount_path",
-        values.path_in_an_engine,
+        values.path_outside("/proc", "/sys", "/dev"),
         "/var/lib/galaxy-game",
         "where an engine finds its game's directory; not in /proc, /sys or /dev",
     ),

@@ -473,9 +473,13 @@ class ParserTest(unittest.TestCase):
         good = {"/a/b": "/a/b", "/a//b/": "/a/b", "/a/./b": "/a/b", "/a/..b": "/a/..b"}
         self.check(values.absolute_path, good, ("", "/", "//", "a/b", "./a", "/a/../b", "/..", "/a\0b"))
 
-    def test_the_state_of_a_game_is_not_mounted_on_file_systems_of_the_runtime(self) -> None:
+    def test_the_state_of_a_game_is_not_kept_where_no_directory_can_be(self) -> None:
         good = {"/var/lib/g": "/var/lib/g", "/process": "/process", "/x/proc": "/x/proc"}
-        self.check(values.path_in_an_engine, good, ("/proc", "//proc/1", "/sys/x", "/./dev", "/"))
+        parse = values.path_outside("/proc", "/sys", "/dev")
+        self.check(parse, good, ("/proc", "//proc/1", "/sys/x", "/./dev", "/"))
+        for name, path in (("ENGINE_STATE_MOUNT_PATH", "/dev/x"), ("GAME_STATE_ROOT", "/proc")):
+            with self.subTest(name), self.assertRaisesRegex(ConfigError, f"RTMANAGER_{name}: '{path}' is not an abs"):
+                config(**{name: path})
 
     def test_directory_modes(self) -> None:
         good = {"0750": 0o750, "750": 0o750, "0700": 0o700, "2770": 0o2770, "02770": 0o2770}

@@ -28,7 +28,7 @@ _EXPLAINED = {
     errno.ENOTDIR: "it is not a directory; move away what stands there",
     errno.ELOOP: "it is a symbolic link, and links are not followed; put the directory itself there",
     errno.EACCES: "this process has no permission; give its user access, or run it as root",
-    errno.EPERM: "this process may not give it the configured owner and mode; run it as root (CAP_CHOWN)",
+    errno.EPERM: "it may not be given the configured owner and mode; run this as root (CAP_CHOWN); as root, chattr -i",
     errno.EROFS: "its file system is read-only; mount it writable",
     errno.ENOSPC: "its file system is full; free some space",
     errno.EDQUOT: "its quota is used up; raise it",

@@ -67,7 +67,7 @@ class HostStateDirectoriesTest(unittest.TestCase):
     def test_missing_privilege_is_named(self) -> None:
         self.directories = HostStateDirectories(str(self.root), 0o750, os.getuid() + 1, os.getgid())
         with mock.patch("os.fchown", side_effect=PermissionError(1, "Operation not permitted")):
-            self.assert_refused(str(self.root / "g1"), "owner and mode")
+            self.assert_refused(str(self.root / "g1"), "owner and mode", "as root, chattr -i")
 
     def test_a_link_is_refused_and_what_it_points_to_stays_as_it_is(self) -> None:
         elsewhere = self.base / "elsewhere"

@@ -18,6 +18,7 @@ from rtmanager.adapters.docker.answers import Says, says, words
 from rtmanager.adapters.docker.engine import Engine
 from rtmanager.domain.container import ContainerView
 from rtmanager.domain.errors import Unavailable
+from rtmanager.operations.ports import ContainerNotFound
 
 #: Seconds between two looks.
 LOOK_AGAIN_S = 0.025
@@ -71,6 +72,8 @@ class FirstStarts:
 
         try:
             return self._engine.ask("first_start", self._engine.deadlines.query_s, read)
+        except ContainerNotFound:
+            return None
         except APIError as error:
             if says("first_start", error) is Says.ABSENT:
                 return None
@@ -89,7 +92,7 @@ class FirstStarts:
             )
         except APIError as error:
             return f"its log cannot be read: {words(error)}"
-        except Unavailable as error:
+        except (Unavailable, ContainerNotFound) as error:
             return f"its log cannot be read: {error}"
         said = " ".join(decode.log(log, LOG_CHARACTERS).split())
         return f"its log: {said}" if said else "its log is empty"

@@ -219,7 +219,7 @@ class DockerRuntime:
             )
         except APIError as error:
             return f"(the log cannot be read: {words(error)})"
-        except TemporaryAnswer as error:
+        except (TemporaryAnswer, ContainerNotFound) as error:
             return f"(the log cannot be read: {error})"
         return decode.log(raw, LOG_CHARACTERS)
 

@@ -47,6 +47,10 @@ class DockerRuntimeTest(RuntimeContract, unittest.TestCase):
     def state_path(self) -> str:
         return self.world.state_path
 
+    def double_network(self) -> None:
+        second = self.world.client.create_network(self.network, check_duplicate=False)["Id"]
+        self.addCleanup(self.world.client.remove_network, second)
+
     def pause(self, container_id: str) -> None:
         self.world.client.pause(container_id)
 

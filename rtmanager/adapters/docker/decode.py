@@ -182,10 +182,10 @@ def image_run_by(found: object) -> str:
     return _image_id(_members(found).get("Image"))
 
 
-def has_network(found: object, name: str) -> bool:
-    """Whether the answer of `GET /networks` has the network of this very name."""
-    networks = found if isinstance(found, list) else []
-    return any(_members(network).get("Name") == name for network in networks)
+def networks_called(found: object, name: str) -> int:
+    """How many networks of this very name the answer of `GET /networks` has."""
+    networks = map(_members, found if isinstance(found, list) else [])
+    return len({str(network.get("Id")) for network in networks if network.get("Name") == name})
 
 
 def log(found: object, limit: int) -> str:

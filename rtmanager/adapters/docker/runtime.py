@@ -44,6 +44,7 @@ from rtmanager.operations.ports import (
     LaunchFailed,
     LaunchInvalid,
     NameTaken,
+    NetworkAmbiguous,
     PullPolicy,
     StillRunning,
     unconditionally,
@@ -342,7 +343,10 @@ def _done(response: Response) -> None:
 
 def _has_network(found: Sequence[dict[str, Any]], name: str) -> bool:
     """Whether it is among them; what cannot be read must not count as "no"."""
-    if decode.has_network(found, name):
+    count = decode.networks_called(found, name)
+    if count > 1:
+        raise NetworkAmbiguous(name, count)
+    if count:
         return True
     if any(not isinstance(each.get("Name"), str) for each in found):
         raise Unreadable("a network without a name")

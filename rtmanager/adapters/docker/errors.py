@@ -13,6 +13,7 @@ from docker.errors import APIError
 from urllib3.exceptions import ProtocolError
 
 from rtmanager.adapters.docker.answers import causes, forbidden, own_words, words
+from rtmanager.domain.container import LABEL_MEMORY
 from rtmanager.domain.text import bounded
 from rtmanager.resources import lacking
 
@@ -44,6 +45,7 @@ _PULL_REMEDIES = (
 _LAUNCH_REMEDIES = (
     (("no such image",), "the image was removed after it was found: start again"),
     (("bind source path does not exist",), "the Docker host must see the state directory at the same path"),
+    (("oom-killed", "memory limit"), f"raise the image's label `{LABEL_MEMORY}`, or RTMANAGER_DEFAULT_MEMORY"),
     (("range of cpus",), "lower the CPU limit of the image, or the configured default"),
     (("logging plugin", "log driver", "log opt"), "check the configured log driver and its options"),
     (("docker-init",), "install docker-init on the Docker host (package `tini`)"),

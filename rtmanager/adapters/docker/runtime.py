@@ -125,10 +125,10 @@ class DockerRuntime:
             raise
         self._start(spec, container_id)
         image_id = self._images.known_id(full_reference(spec.image_ref))
-        ended = self._first_starts.why_ended(container_id, image_id)
+        ended = self._first_starts.why_ended(container_id, image_id, spec)
         if ended is not None:
             confirm()  # somebody else may have taken the container for his own, and stopped it
-            message = f"container {spec.name}: {ended}; check the image: docker run --rm {spec.image_ref}"
+            message = f"container {spec.name}: {ended}"
             self._discard(container_id, message)
             raise LaunchFailed(message)
         return container_id

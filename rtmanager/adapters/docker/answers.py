@@ -7,6 +7,7 @@ and ends it at once. Some final answers say more than "no"; `CALLS` lists these 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -308,17 +309,23 @@ CALLS: dict[str, Call] = {
 }
 
 
+#: Bytes of a refusal that are read. What is JSON was reduced before.
+LONGEST_REFUSAL = 1 << 16
+
+
 def explanation(response: Response | None) -> tuple[str, bool]:
     """What an answer says, and whether it says so in Docker's form. Never raises for what it may contain."""
     if response is None:
         return "", False
+    # Not `Response.text`, which guesses the encoding: seconds for megabytes. Docker writes UTF-8 and is brief.
+    said = response.content[:LONGEST_REFUSAL].decode(errors="replace")
     try:
-        found = response.json()
+        found = json.loads(said)
     except (ValueError, RecursionError):
-        return response.text or "", False
+        return said, False
     if isinstance(found, dict) and isinstance(found.get("message"), str):
         return found["message"], True
-    return response.text or "", False
+    return said, False
 
 
 def checked(response: Response) -> None:
@@ -340,8 +347,9 @@ def checked(response: Response) -> None:
 #: What Docker says of containerd, which it dials, and of its own init is kept.
 _KEPT = r"""(dial unix(?:://| )[^ :"]+|desc = "transport: [^"]*"|"docker-init")"""
 _QUOTED = r"""\\"[^"]*"|"(?:[^"\\]|\\.)*"|'[^']*'|unable to find (?:user|group) [^:]*:"""
-#: Behind the last colon is what the kernel says of a path; the path itself may have colons, too.
-_TO_THE_CAUSE = r".*?(?=: (?:ttrpc: closed|error reading from server: eof|[^:]*)$)"
+#: Behind the last colon is what the kernel says of a path; the path itself may have colons, too. What was cut
+#: (`skim`) has no cause.
+_TO_THE_CAUSE = r".*?(?=: (?:ttrpc: closed|error reading from server: eof|[^:…]*)$)"
 #: Paths in a container's own files, which are an image's to choose, also behind the words that no cause follows.
 _NO_CAUSE = "(?:(?<=file exists )|(?<=cannot mkdir: )|(?<=too many links in ))/.*"
 _INSIDE = rf"""{_NO_CAUSE}|/[^:"' ]*/[0-9a-f]{{64}}[^/:]*/(?:{_TO_THE_CAUSE}|.*)"""

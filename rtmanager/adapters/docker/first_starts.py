@@ -18,7 +18,7 @@ from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.answers import Says, says, words
 from rtmanager.adapters.docker.engine import Engine
 from rtmanager.domain.container import LABEL_MEMORY, LABEL_PIDS_LIMIT, ContainerSpec, ContainerView
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import FinalAnswer, Unavailable
 from rtmanager.operations.ports import ContainerNotFound
 
 #: Seconds between two looks.
@@ -110,7 +110,7 @@ class FirstStarts:
             )
         except APIError as error:
             return f"its log cannot be read: {words(error)}"
-        except (Unavailable, ContainerNotFound) as error:
+        except (Unavailable, FinalAnswer, ContainerNotFound) as error:
             return f"its log cannot be read: {error}"
         said = " ".join(decode.log(log, LOG_CHARACTERS).split())
         return f"its log: {said}" if said else "its log is empty"

@@ -220,7 +220,7 @@ class DockerRuntime:
             )
         except APIError as error:
             return f"(the log cannot be read: {words(error)})"
-        except (TemporaryAnswer, ContainerNotFound) as error:
+        except (TemporaryAnswer, FinalAnswer, ContainerNotFound) as error:
             return f"(the log cannot be read: {error})"
         return decode.log(raw, LOG_CHARACTERS)
 

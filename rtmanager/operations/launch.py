@@ -8,7 +8,7 @@ earlier try left running is taken, what it left dead is removed.
 from __future__ import annotations
 
 from rtmanager.domain.container import ContainerSpec, NameConflict, limits_of_image, resolve_name_conflict
-from rtmanager.domain.errors import ErrorCode, FinalAnswer, InvalidValue, OperationFailed
+from rtmanager.domain.errors import ErrorCode, FinalAnswer, InvalidValue, OperationFailed, with_remedy
 from rtmanager.domain.game import check_game_id, container_name, engine_endpoint, is_game_id
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.image_ref import parse_image_ref
@@ -22,6 +22,7 @@ from rtmanager.operations.ports import (
     LaunchFailed,
     LaunchInvalid,
     NameTaken,
+    NetworkAmbiguous,
     PullPending,
     StateDirectoryInvalid,
     StillRunning,
@@ -52,7 +53,11 @@ def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
     game_id, settings = progress.operation.game_id, tools.settings
     progress.image_ref = image_ref
     check_names(game_id, image_ref)
-    if not tools.runtime.network_exists(settings.network):
+    try:
+        has_network = tools.runtime.network_exists(settings.network)
+    except NetworkAmbiguous as error:
+        raise OperationFailed(ErrorCode.START_CONFIG_INVALID, with_remedy(error)) from error
+    if not has_network:
         raise OperationFailed(
             ErrorCode.START_CONFIG_INVALID,
             f"the network {settings.network!r} does not exist; create it: docker network create {settings.network}",

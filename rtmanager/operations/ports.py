@@ -36,6 +36,14 @@ class ContainerNotFound(RuntimeManagerError):
     """There is no such container (any more)."""
 
 
+class NetworkAmbiguous(RuntimeManagerError):
+    """Several networks have this name; the runtime starts no container in any of them by it."""
+
+    def __init__(self, network: str, count: int) -> None:
+        super().__init__(f"{count} Docker networks are called {network!r}, and Docker starts nothing by such a name")
+        self.remedy = f"docker network ls --filter name={network}, then docker network rm ID for all but one"
+
+
 class NameTaken(RuntimeManagerError):
     """Another container already has the name that the game needs."""
 
@@ -101,7 +109,7 @@ class ContainerRuntime(Protocol):
         ...
 
     def network_exists(self, name: str) -> bool:
-        """Whether a network of exactly this name exists."""
+        """Whether a network of exactly this name exists. Raises `NetworkAmbiguous` when several do."""
         ...
 
     def ensure_image(self, image_ref: str, policy: PullPolicy) -> Image:

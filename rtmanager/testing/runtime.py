@@ -48,6 +48,7 @@ from rtmanager.operations.ports import (
     ImageUnavailable,
     LaunchFailed,
     NameTaken,
+    NetworkAmbiguous,
     PullPolicy,
     StillRunning,
     unconditionally,
@@ -121,6 +122,8 @@ class FakeRuntime:
 
     def __init__(self, networks: Sequence[str] = ("galaxy-net",)) -> None:
         self.networks = set(networks)
+        #: Names that two networks have.
+        self.ambiguous_networks: set[str] = set()
         self.present: dict[str, FakeImage] = {}
         self.registry: dict[str, FakeImage] = {}
         self.available = True
@@ -146,6 +149,8 @@ class FakeRuntime:
 
     def network_exists(self, name: str) -> bool:
         with self._call("network_exists", name):
+            if name in self.ambiguous_networks:
+                raise NetworkAmbiguous(name, 2)
             return name in self.networks
 
     def ensure_image(self, image_ref: str, policy: PullPolicy) -> Image:

@@ -61,7 +61,7 @@ def page() -> str:
 
 def _parts() -> Iterator[str]:
     yield _HEAD
-    yield "## Docker\n\n### By their words\n\nThe first line that fits decides. What Docker only repeats, in quotes, does not count.\n\n| answer | to | is |\n|---|---|---|\n"
+    yield "## Docker\n\n### By their words\n\nThe first line that fits decides. What Docker only repeats (in quotes, a path, a user) does not count. Words of silence in a place that an image may have chosen are temporary.\n\n| answer | to | is |\n|---|---|---|\n"
     for rule in RULES:
         yield f"| {rule.answers} | {_calls(rule)} | {rule.meaning} |\n"
     for answers in OTHER_TEMPORARY.values():

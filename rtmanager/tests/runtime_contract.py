@@ -32,6 +32,7 @@ from rtmanager.operations.ports import (
     ImageUnavailable,
     LaunchFailed,
     NameTaken,
+    NetworkAmbiguous,
     PullPolicy,
     StillRunning,
 )
@@ -108,6 +109,15 @@ class RuntimeContract(TestCase):
         self.assertTrue(self.runtime.network_exists(self.network))
         for name in (self.network[:-1], self.network + "x", ".*", self.network.upper()):
             self.assertFalse(self.runtime.network_exists(name), name)
+
+    def double_network(self) -> None:
+        """Let a second network have the name of the first, until the test ends."""
+        raise NotImplementedError
+
+    def test_two_networks_of_one_name_are_ambiguous(self) -> None:
+        self.double_network()
+        with self.assertRaisesRegex(NetworkAmbiguous, f"2 Docker networks are called '{self.network}'"):
+            self.runtime.network_exists(self.network)
 
     # ── images ──
 

@@ -67,6 +67,12 @@ class CheckOfDockerTest(unittest.TestCase):
         self.assertEqual(lines["docker"], "Docker 0 (API 1.41)")
         self.assertRegex(lines["network"], "does not exist.* remedy: docker network create galaxy-net$")
 
+    def test_two_networks_of_one_name_have_theirs(self) -> None:
+        self.daemon.start()
+        networks = [{"Id": number, "Name": "galaxy-net"} for number in "12"]
+        self.daemon.answers["GET /networks"] = lambda exchange: exchange.reply(200, networks)
+        self.assertRegex(self.lines()["network"], "^2 Docker networks are called 'galaxy-net'.* remedy: .*network rm")
+
     def test_an_answer_without_a_remedy_gets_one_of_docker(self) -> None:
         self.daemon.start()
         self.daemon.answers["GET /version"] = lambda exchange: exchange.refuse(500, "no space left on device")

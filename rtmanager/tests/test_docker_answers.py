@@ -7,12 +7,15 @@ import unittest
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from io import BytesIO
+from unittest import mock
 
 from docker.errors import APIError
 from requests import Response
 
-from rtmanager.adapters.docker import Deadlines, DockerRuntime
+from rtmanager.adapters.docker import Deadlines, DockerRuntime, skim
 from rtmanager.adapters.docker.answers import CALLS, RULES, Meaning, meaning, says, words
+from rtmanager.adapters.docker.errors import launch_refused, pull_refused
 from rtmanager.domain.errors import ErrorCode, RuntimeManagerError, TemporaryAnswer, Unavailable
 from rtmanager.domain.text import LONGEST
 from rtmanager.operations.ports import (
@@ -165,6 +168,56 @@ class Rules(unittest.TestCase):
             error = refusal(500, f"lstat /var/lib/docker/overlay2/1/merged/etc/passwd/{name}: not a directory")
             with self.subTest(name):
                 self.assertEqual((meaning("create", error)[0], says("create", error)), (Meaning.FINAL, None))
+
+    def test_a_colon_in_a_directory_of_an_image_chooses_no_meaning(self) -> None:
+        inside = f"/var/lib/docker/overlay2/{'1' * 64}/merged/etc/passwd"
+        for mark in (
+            *(mark for rule in RULES for mark in rule.marks),
+            "no space left on device: unknown",
+            "dial unix:///run/containerd/containerd.sock",
+            "invalid reference format",
+        ):
+            for text in (
+                f"lstat {inside}/x: {mark}: not a directory",
+                f"lstat {inside}/x: {mark}{'y' * 30_000}: {mark}: file name too long",
+                f"lstat {inside}/\n\"'x: {mark}: {mark}: not a directory",
+                f"evalSymlinksInScope: too many links in {inside}/x: {mark}",
+                f"cannot mount volume over existing file, file exists {inside}: {mark}",
+                f"Cannot mkdir: /etc/a: {mark} is not a directory",
+                f'exec: "a\\" {mark} \\"b": executable file not found in $PATH: unknown',
+            ):
+                error = refusal(500, text)
+                with self.subTest(text[:200]):
+                    self.assertEqual((meaning("create", error), says("create", error)), ((Meaning.FINAL, ""), None))
+
+    def test_a_refusal_that_is_cut_in_a_directory_of_an_image_is_final(self) -> None:
+        begin = f"lstat /var/lib/docker/overlay2/{'1' * 64}/merged/etc/passwd/"
+        for length in range(1800, 2100):
+            text = begin + "x" * (length - len(begin)) + ": no space left on device" * 4000 + ": file name too long"
+            body = skim.reduced(BytesIO(json.dumps({"message": text}).encode()).read)
+            error = refusal(500, json.loads(body)["message"])
+            self.assertEqual(meaning("create", error), (Meaning.FINAL, ""), length)
+
+    def test_words_of_silence_that_an_image_may_have_chosen_are_temporary(self) -> None:
+        for mark in ("no space left on device", "too many open files", "shutting down"):
+            error = refusal(500, f"lstat /snapshots/12/fs/etc/passwd/x: {mark}: not a directory")
+            self.assertIs(meaning("create", error)[0], Meaning.TEMPORARY, mark)
+
+    def test_a_cause_behind_a_path_and_an_outage_of_containerd_are_silence(self) -> None:
+        for text in (
+            f"write /var/lib/docker/overlay2/{'1' * 64}/merged/a: b: no space left on device",
+            "mkdir /run/x: no space left on device: unknown",
+            'connection error: desc = "transport: dial unix:///run/containerd/containerd.sock: timeout": unavailable',
+            "open /run/x: ttrpc: closed: unknown",
+            "open /run/x: error reading from server: EOF: unavailable",
+        ):
+            self.assertIs(meaning("start", refusal(500, text))[0], Meaning.SILENCE, text)
+
+    def test_an_image_chooses_no_remedy(self) -> None:
+        refused = refusal(500, "lstat /x/merged/etc/network/no space left: not a directory")
+        self.assertNotIn("; check", launch_refused("g", "create", refused))
+        said = "manifest for timeout/x509:denied not found: manifest unknown"
+        self.assertIn("check that the tag was pushed", pull_refused("localhost:1/timeout/x509:denied", said))
 
     def test_a_registry_calls_no_reference_malformed(self) -> None:
         self.assertIsNone(says("pull", refusal(400, "name invalid: invalid reference format")))
@@ -393,6 +446,29 @@ class EveryAnswer(DaemonTestCase):
             if isinstance(caught.exception, TemporaryAnswer):
                 self.assertIs(caught.exception.code, ErrorCode.IMAGE_PULL_FAILED)
                 self.assertTrue(caught.exception.answer.startswith("pull: "))
+
+    def test_a_log_of_a_daemon_that_tells_its_version_no_more_leaves_it_too(self) -> None:
+        def ended(exchange: Exchange) -> None:
+            self.daemon.answers["GET /version"] = said(403, {"message": "no"})
+            runtime._engine._client = None  # as after an answer that another thread got
+            exchange.reply(200, ENDED)
+
+        runtime = DockerRuntime(self.daemon.host, deadlines=QUICK)
+        self.addCleanup(runtime.close)
+        self.daemon.answers["POST /containers/create"] = said(201, {"Id": "c1"})
+        self.daemon.answers["POST /containers/c1/start"] = said(204, None)
+        self.daemon.answers["GET /containers/c1/json"] = ended
+        with self.assertRaisesRegex((LaunchFailed, TemporaryAnswer), "exit code 3; its log cannot be read: .*no"):
+            runtime.launch(SPEC)
+        self.assertRegex(runtime.log_tail("c1"), "^.the log cannot be read: .*no")
+
+    def test_the_encoding_of_a_large_page_is_not_guessed(self) -> None:
+        self.daemon.answers[REQUESTS["inspect"]] = page(500, b"\xe9 [" * 300_000)
+        guessed = mock.PropertyMock(side_effect=AssertionError)
+        unguessed = mock.patch.multiple(Response, text=guessed, apparent_encoding=guessed)
+        with unguessed, self.assertRaises(TemporaryAnswer) as caught:
+            self.runtime.inspect("c1")
+        self.assertLess(len(str(caught.exception)), 2 * LONGEST)
 
     def test_a_log_that_cannot_be_read_leaves_the_answer_of_a_start(self) -> None:
         self.daemon.answers["POST /containers/create"] = said(201, {"Id": "c1"})

@@ -41,6 +41,11 @@ def _described(status: str) -> dict[str, Any]:
     }
 
 
+def _frame(exchange: Exchange, log: bytes) -> None:
+    """Answer with a log as Docker frames it."""
+    exchange.reply_raw(200, b"\2\0\0\0" + len(log).to_bytes(4, "big") + log)
+
+
 class DockerAnswersTest(unittest.TestCase):
     def setUp(self) -> None:
         self.daemon = FakeDaemon()
@@ -76,6 +81,28 @@ class LaunchTest(DockerAnswersTest):
         with self.assertLogs("rtmanager.docker", "WARNING") as logs:
             self.assertEqual(self.runtime.launch(SPEC), "c1")
         self.assertIn("galaxy-game-g1: Docker warns: no swap limit", logs.output[0])
+
+    def test_an_engine_with_too_small_limits_is_told_the_label_to_raise(self) -> None:
+        memory = "out of its 512 MB: raise the image's label `com.galaxy.memory`, or RTMANAGER_DEFAULT_MEMORY$"
+        for state, log, words in (
+            ({"ExitCode": 137, "OOMKilled": True}, b"", f"exit code 137; its log is empty; it ran {memory}"),
+            ({"ExitCode": 1, "OOMKilled": True}, b"", f"it ran {memory}"),
+            ({"ExitCode": 137}, b"", f"it was killed: perhaps it ran {memory}"),
+            (
+                {"ExitCode": 1},
+                b"fork failed: Resource temporarily unavailable",
+                "process limit of 100: .*pids_limit.*run --rm",
+            ),
+            ({"ExitCode": 1}, b"oops", "its log: oops; check the image: docker run --rm galaxy/game:1.0.0$"),
+        ):
+            ended = {"State": {"Status": "exited", **state}, "Config": {"Tty": False}}
+            self.accept(BY_ID, 200, {**_described("exited"), **ended})
+            self.daemon.answers["GET /containers/c1/logs"] = partial(_frame, log=log)
+            with self.subTest(words), self.assertRaisesRegex(LaunchFailed, words):
+                self.runtime.launch(SPEC)
+        self.refuse(START, 500, "OCI runtime create failed: container init was OOM-killed (memory limit too low?)")
+        with self.assertRaisesRegex(LaunchFailed, "too low.*raise the image's label `com.galaxy.memory`"):
+            self.runtime.launch(SPEC)
 
     def test_a_refused_start_takes_the_created_container_away_by_id_and_unforced(self) -> None:
         self.refuse(START, 404, "network galaxy-net not found")

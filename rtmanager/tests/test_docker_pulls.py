@@ -313,3 +313,13 @@ class ProgressTest(unittest.TestCase):
             progress.read(line, now=7)
         self.assertEqual(str(progress), "1 of 2 layers, 1.5 of 4.0 MB")
         self.assertEqual(progress.idle_s(now=9), 2)
+
+    def test_a_line_that_says_nothing_new_is_no_progress(self) -> None:
+        progress = Progress(now=0)
+        loading = {"status": "Downloading", "id": "a", "progressDetail": {"current": 1}}
+        for now in range(1, 100):
+            for line in ({}, {"status": ""}, {"status": None, "id": "b"}, {"x": 1}, loading, {"status": "Waiting"}):
+                progress.read(line, now=now)
+        self.assertEqual(progress.idle_s(now=99), 98)
+        progress.read({**loading, "progressDetail": {"current": 2}}, now=99)
+        self.assertEqual(progress.idle_s(now=99), 0)

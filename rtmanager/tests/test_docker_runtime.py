@@ -47,11 +47,27 @@ class DockerRuntimeTest(RuntimeContract, unittest.TestCase):
     def state_path(self) -> str:
         return self.world.state_path
 
+    def double_network(self) -> None:
+        second = self.world.client.create_network(self.network, check_duplicate=False)["Id"]
+        self.addCleanup(self.world.client.remove_network, second)
+
     def pause(self, container_id: str) -> None:
         self.world.client.pause(container_id)
 
     def kill(self, container_id: str) -> None:
         self.world.client.kill(container_id)
+
+    def test_a_container_with_the_id_of_another_as_its_name_is_not_that_one(self) -> None:
+        game = self.runtime.launch(self.spec())
+        other = self.world.client.create_container(self.image("waits"), name=game)["Id"]
+        self.addCleanup(self.world.client.remove_container, other, force=True)
+        self.world.client.start(other)
+        self.assertEqual(self.runtime.inspect(game).container_id, game)
+        self.world.client.remove_container(game, force=True)
+        self.assert_absent(game)
+        self.assertRegex(self.runtime.log_tail(game), "^.the log cannot be read: .*does not exist")
+        self.runtime.remove(game)  # Docker refuses, and the game is gone
+        self.assertTrue(self.runtime.inspect(other).alive)
 
     def test_a_game_is_walled_in(self) -> None:
         found = self.world.client.inspect_container(self.runtime.launch(self.spec()))

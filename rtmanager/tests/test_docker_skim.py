@@ -7,6 +7,7 @@ import json
 import random
 import unittest
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 from unittest import mock
 
@@ -216,6 +217,15 @@ class EntriesTest(unittest.TestCase):
         ):
             for of in (997, 1 << 16):
                 self.assertEqual(listed(whole[:cut], of), [*expected, None], cut)
+
+    def test_a_large_list_that_is_read_as_a_whole_has_not_too_many_entries(self) -> None:
+        for entry in (b"{}", b'{"Id":1}', b"1", b"[]"):
+            given = BytesIO(b"[" + (entry + b",") * 500_000 + entry + b"]")
+            with self.subTest(entry), self.assertRaisesRegex(ValueError, "more than 1000 entries"):
+                skim.reduced(given.read)
+            self.assertLess(given.tell(), 100_000)  # at once, not when it has come
+        large = b"[" + b",".join([b'{"Name":"n","Labels":{"x":"' + b"x" * 100 + b'"}}'] * 1000) + b"]"
+        self.assertEqual(len(skim.loads(skim.reduced(BytesIO(large).read))), 1000)
 
     def test_memory_does_not_grow_with_the_labels(self) -> None:
         entry = compact(container(Labels=LABELS | OURS))

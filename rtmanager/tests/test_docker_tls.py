@@ -14,7 +14,7 @@ from pathlib import Path
 from rtmanager.adapters.docker import Deadlines, DockerRuntime
 from rtmanager.adapters.docker.events import DockerEvents
 from rtmanager.adapters.docker.tls import TlsFiles
-from rtmanager.domain.errors import IN_MESSAGE, Unavailable
+from rtmanager.domain.errors import IN_MESSAGE, FinalAnswer, Unavailable
 from rtmanager.operations.ports import PullPolicy
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon, Feed, until
 from rtmanager.tests.tls_front import SHORT_KEY, Authority, TlsFront, openssl
@@ -206,6 +206,14 @@ class TlsTest(unittest.TestCase):
         for port in (plain.port, self.front.port):
             with self.subTest(port), self.assertRaisesRegex(Unavailable, "expects TLS.*set RTMANAGER_DOCKER_TLS_CA"):
                 self.runtime(None, port).ping()
+
+    def test_words_in_dockers_form_are_no_tls_port(self) -> None:
+        """They may be a registry's, or an image's."""
+        said = b'{"message": "lstat /x: Client sent an HTTP request to an HTTPS server: not a directory"}'
+        docker = _Plain(b"HTTP/1.0 500 No\r\n\r\n" + said)
+        self.addCleanup(docker.close)
+        with self.assertRaises(FinalAnswer):
+            self.runtime(None, docker.port).ping()
 
     def test_a_server_that_says_nothing_in_the_handshake_is_given_up(self) -> None:
         silent = socket.create_server(("127.0.0.1", 0))

@@ -37,6 +37,9 @@ class FakeRuntimeTest(RuntimeContract, unittest.TestCase):
     def state_path(self) -> str:
         return "/state"
 
+    def double_network(self) -> None:
+        self.runtime.ambiguous_networks.add(self.network)
+
     def pause(self, container_id: str) -> None:
         self.runtime.change(container_id, ContainerState.PAUSED)
 

@@ -236,6 +236,10 @@ class StartFailureTest(WorldTestCase):
         self.assertEqual(payload["error_message"], ending.error_message)
         self.assertEqual([c for c in self.world.docker.containers if c.name == "galaxy-game-g1" and c.alive], left)
 
+    def test_two_networks_of_one_name(self) -> None:
+        self.world.docker.ambiguous_networks.add(NETWORK)
+        self.assert_failed(ErrorCode.START_CONFIG_INVALID, f"2 Docker networks are called '{NETWORK}'")
+
     def test_a_missing_network(self) -> None:
         self.world.docker.networks.clear()
         self.assert_failed(ErrorCode.START_CONFIG_INVALID, NETWORK)

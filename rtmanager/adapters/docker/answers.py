@@ -7,6 +7,7 @@ and ends it at once. Some final answers say more than "no"; `CALLS` lists these 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -308,17 +309,23 @@ CALLS: dict[str, Call] = {
 }
 
 
+#: Bytes of a refusal that are read. What is JSON was reduced before.
+LONGEST_REFUSAL = 1 << 16
+
+
 def explanation(response: Response | None) -> tuple[str, bool]:
     """What an answer says, and whether it says so in Docker's form. Never raises for what it may contain."""
     if response is None:
         return "", False
+    # Not `Response.text`, which guesses the encoding: seconds for megabytes. Docker writes UTF-8 and is brief.
+    said = response.content[:LONGEST_REFUSAL].decode(errors="replace")
     try:
-        found = response.json()
+        found = json.loads(said)
     except (ValueError, RecursionError):
-        return response.text or "", False
+        return said, False
     if isinstance(found, dict) and isinstance(found.get("message"), str):
         return found["message"], True
-    return response.text or "", False
+    return said, False
 
 
 def checked(response: Response) -> None:
@@ -335,33 +342,52 @@ def checked(response: Response) -> None:
     raise kind(status, response=response, explanation=bounded(said))
 
 
-#: What Docker repeats of an image: in quotes, a path, or a name of a user or a group. An image must not choose its
-#: answer's meaning by a program or a directory that is called "no space left on device".
-#: The address of containerd, which Docker dials, is kept.
-_NOT_DOCKERS = re.compile(
-    r"""(dial unix(?:://| )[^ :]+)|\\?"[^"]*"|'[^']*'|unable to find (?:user|group) [^:]*:|/[^:]*"""
-)
-#: As much of an answer is looked at for its words.
+#: What Docker repeats of an image or a user: in quotes, a path, or a name of a user or a group. An image must not
+#: choose its answer's meaning by a program or a directory that is called "no space left on device".
+#: What Docker says of containerd, which it dials, and of its own init is kept.
+_KEPT = r"""(dial unix(?:://| )[^ :"]+|desc = "transport: [^"]*"|"docker-init")"""
+_QUOTED = r"""\\"[^"]*"|"(?:[^"\\]|\\.)*"|'[^']*'|unable to find (?:user|group) [^:]*:"""
+#: Behind the last colon is what the kernel says of a path; the path itself may have colons, too. What was cut
+#: (`skim`) has no cause.
+_TO_THE_CAUSE = r".*?(?=: (?:ttrpc: closed|error reading from server: eof|[^:…]*)$)"
+#: Paths in a container's own files, which are an image's to choose, also behind the words that no cause follows.
+_NO_CAUSE = "(?:(?<=file exists )|(?<=cannot mkdir: )|(?<=too many links in ))/.*"
+_INSIDE = rf"""{_NO_CAUSE}|/[^:"' ]*/[0-9a-f]{{64}}[^/:]*/(?:{_TO_THE_CAUSE}|.*)"""
+_NOT_DOCKERS = re.compile(rf"{_KEPT}|{_QUOTED}|{_INSIDE}|/[^:]*", re.DOTALL)
+_SURELY_NOT_DOCKERS = re.compile(rf"{_KEPT}|{_QUOTED}|{_INSIDE}|/(?:{_TO_THE_CAUSE}|.*)", re.DOTALL)
+#: What containerd's errors end with.
+_CODE_OF_GRPC = re.compile(r"(?:: (?:unknown|unavailable|internal|aborted|canceled))+\s*$")
+#: As much of an answer is looked at for its words: the begin and the end, where the cause stands.
 LONGEST_READ = 20_000
 
 
-def _dockers_own(said: str) -> str:
-    return _NOT_DOCKERS.sub(lambda found: found[1] or " ", said)
+def own_words(said: str, pattern: re.Pattern[str] = _NOT_DOCKERS) -> str:
+    """What Docker says in words of its own, in lower case."""
+    if len(said) > LONGEST_READ:
+        said = said[: LONGEST_READ // 2] + said[-LONGEST_READ // 2 :]
+    said = _CODE_OF_GRPC.sub("", said.lower())
+    return pattern.sub(lambda found: found[1] or " ", said)
 
 
 def meaning(call: str, error: APIError) -> tuple[Meaning, str]:
-    """What a refusal of `call` means, and the name of the rule that says so; empty when it is final."""
+    """What a refusal of `call` means, and the name of the rule that says so; empty when it is final.
+
+    Silence needs words at a place that no image chooses: elsewhere they are temporary, which ends some time.
+    """
     said, from_docker = explanation(error.response)
-    status, said = error.status_code or 0, _dockers_own(said[:LONGEST_READ].lower())
+    status, own = error.status_code or 0, own_words(said)
     for rule in RULES:
-        if rule.fits(call, status, said, from_docker):
+        if rule.fits(call, status, own, from_docker):
+            if rule.meaning is Meaning.SILENCE and rule.marks:
+                surely = own_words(said, _SURELY_NOT_DOCKERS)
+                return rule.meaning if rule.fits(call, status, surely, from_docker) else Meaning.TEMPORARY, rule.name
             return rule.meaning, rule.name
     return Meaning.FINAL, ""
 
 
 def says(call: str, error: APIError) -> Says | None:
     """What a final answer to `call` says beyond no."""
-    said = _dockers_own(words(error).lower())
+    said = own_words(explanation(error.response)[0] or words(error)).lstrip()
     # Of a pull, what the registry says comes behind words of Docker.
     fits = said.startswith if call == "pull" else said.__contains__
     for special in CALLS[call].specials:

@@ -74,6 +74,11 @@ def text(found: object, limit: int = NAME) -> str:
     return "".join(each if each.isprintable() else REPLACED for each in kept)
 
 
+def is_whole_id(text: str) -> bool:
+    """Whether it is a container's id as Docker makes them, uncut."""
+    return _DOCKER_ID.fullmatch(text) is not None
+
+
 def inspected(found: object, asked_for: str = "") -> ContainerView:
     """The answer of `GET /containers/{id}/json`; `asked_for` is the id or name that the question had."""
     answer = _members(found)
@@ -83,7 +88,7 @@ def inspected(found: object, asked_for: str = "") -> ContainerView:
     ended = state in _ENDED
     return ContainerView(
         # Who was asked for by a whole id is who is told of, whatever else the answer says.
-        container_id=asked_for if _DOCKER_ID.fullmatch(asked_for) else _container_id(answer.get("Id")),
+        container_id=asked_for if is_whole_id(asked_for) else _container_id(answer.get("Id")),
         name=text(answer.get("Name")).removeprefix("/"),
         image_ref=text(config.get("Image")),
         state=state,
@@ -177,10 +182,10 @@ def image_run_by(found: object) -> str:
     return _image_id(_members(found).get("Image"))
 
 
-def has_network(found: object, name: str) -> bool:
-    """Whether the answer of `GET /networks` has the network of this very name."""
-    networks = found if isinstance(found, list) else []
-    return any(_members(network).get("Name") == name for network in networks)
+def networks_called(found: object, name: str) -> int:
+    """How many networks of this very name the answer of `GET /networks` has."""
+    networks = map(_members, found if isinstance(found, list) else [])
+    return len({str(network.get("Id")) for network in networks if network.get("Name") == name})
 
 
 def log(found: object, limit: int) -> str:

@@ -26,6 +26,7 @@ from rtmanager.adapters.docker.answers import (
     Unreadable,
     answered,
     causes,
+    explanation,
     forbidden,
     is_unreadable,
     meaning,
@@ -132,7 +133,8 @@ class Engine:
             with failpoints.around(f"docker.{name}"), self._lines.allowing(allowed):
                 return ask()
         except APIError as error:
-            if self._may_expect_tls and (hint := expects_tls(causes(error))):
+            # In Docker's form the words may be a registry's or an image's.
+            if self._may_expect_tls and not explanation(error.response)[1] and (hint := expects_tls(causes(error))):
                 self._client = None
                 raise self.unavailable(hint, has_remedy=True) from error
             what, rule = meaning(name, error)

@@ -5,13 +5,15 @@ What an answer means is decided by the tables in `answers`.
 
 from __future__ import annotations
 
+import re
 import socket
 from http.client import HTTPException
 
 from docker.errors import APIError
 from urllib3.exceptions import ProtocolError
 
-from rtmanager.adapters.docker.answers import causes, forbidden, words
+from rtmanager.adapters.docker.answers import causes, forbidden, own_words, words
+from rtmanager.domain.container import LABEL_MEMORY
 from rtmanager.domain.text import bounded
 from rtmanager.resources import lacking
 
@@ -43,6 +45,7 @@ _PULL_REMEDIES = (
 _LAUNCH_REMEDIES = (
     (("no such image",), "the image was removed after it was found: start again"),
     (("bind source path does not exist",), "the Docker host must see the state directory at the same path"),
+    (("oom-killed", "memory limit"), f"raise the image's label `{LABEL_MEMORY}`, or RTMANAGER_DEFAULT_MEMORY"),
     (("range of cpus",), "lower the CPU limit of the image, or the configured default"),
     (("logging plugin", "log driver", "log opt"), "check the configured log driver and its options"),
     (("docker-init",), "install docker-init on the Docker host (package `tini`)"),
@@ -88,7 +91,10 @@ def remedy(error: BaseException) -> str:
 
 def pull_refused(image_ref: str, said: str) -> str:
     """The message of a pull that failed with Docker's words `said`, which the caller has bounded."""
-    return _with_remedy(f"image {image_ref} cannot be pulled: {said}", said, _PULL_REMEDIES)
+    # Docker writes it in its own way: with or without the registry, the tag, `library/`.
+    named = sorted(filter(None, re.split(r"[/:@]", image_ref.lower())), key=len, reverse=True)
+    meant = re.sub(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, named))})(?![\w.-])", " ", said.lower())
+    return _with_remedy(f"image {image_ref} cannot be pulled: {said}", meant, _PULL_REMEDIES)
 
 
 def launch_refused(name: str, step: str, error: APIError) -> str:
@@ -97,7 +103,7 @@ def launch_refused(name: str, step: str, error: APIError) -> str:
     message = f"container {name}: Docker refused to {step} it: {said}"
     if remedy := forbidden(step, error):
         return f"{message}; {remedy}"
-    return _with_remedy(message, said, _LAUNCH_REMEDIES)
+    return _with_remedy(message, own_words(said), _LAUNCH_REMEDIES)
 
 
 def name_of_nobody(name: str, seconds: float, error: APIError) -> str:
@@ -110,8 +116,8 @@ def name_of_nobody(name: str, seconds: float, error: APIError) -> str:
 
 
 def _with_remedy(message: str, said: str, remedies: tuple[tuple[tuple[str, ...], str], ...]) -> str:
-    lowered = said.lower()
+    """The message with the first remedy of which a mark is in `said` (lower case)."""
     for marks, remedy in remedies:
-        if any(mark in lowered for mark in marks):
+        if any(mark in said for mark in marks):
             return f"{message}; {remedy}"
     return message

@@ -8,6 +8,7 @@ at a little longer; an image whose process has lived is not watched again, and i
 from __future__ import annotations
 
 import threading
+from signal import SIGKILL
 from time import monotonic
 
 from docker import APIClient
@@ -16,8 +17,9 @@ from docker.errors import APIError
 from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.answers import Says, says, words
 from rtmanager.adapters.docker.engine import Engine
-from rtmanager.domain.container import ContainerView
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.container import LABEL_MEMORY, LABEL_PIDS_LIMIT, ContainerSpec, ContainerView
+from rtmanager.domain.errors import FinalAnswer, Unavailable
+from rtmanager.operations.ports import ContainerNotFound
 
 #: Seconds between two looks.
 LOOK_AGAIN_S = 0.025
@@ -25,6 +27,11 @@ LOOK_AGAIN_S = 0.025
 #: As much of the container's log as says why it ended.
 LOG_LINES = 5
 LOG_CHARACTERS = 600
+
+#: Exit code of a process that was killed.
+KILLED = 128 + SIGKILL
+#: The system's words (lower case) for a process or a thread too many.
+NO_PROCESS = "resource temporarily unavailable"
 
 
 class FirstStarts:
@@ -39,8 +46,8 @@ class FirstStarts:
         self._lock = threading.Lock()
         self._living: set[str] = set()
 
-    def why_ended(self, container_id: str, image_id: str | None) -> str | None:
-        """Why the process of a container that was just started has ended; None when it lives.
+    def why_ended(self, container_id: str, image_id: str | None, spec: ContainerSpec) -> str | None:
+        """Why the process of a container that was just started has ended, and what to do; None when it lives.
 
         `image_id` tells which image it is of; without it the container is asked. Raises `Unavailable`.
         """
@@ -54,7 +61,7 @@ class FirstStarts:
                 return "it was removed while it started"
             view, of = found
             if view.ended:
-                return self._describe(view)
+                return self._describe(view, spec)
             if monotonic() >= until:
                 break
             self._engine.pause(LOOK_AGAIN_S)
@@ -71,14 +78,28 @@ class FirstStarts:
 
         try:
             return self._engine.ask("first_start", self._engine.deadlines.query_s, read)
+        except ContainerNotFound:
+            return None
         except APIError as error:
             if says("first_start", error) is Says.ABSENT:
                 return None
             raise self._engine.refused("first_start", error) from error
 
-    def _describe(self, ended: ContainerView) -> str:
+    def _describe(self, ended: ContainerView, spec: ContainerSpec) -> str:
         """Why it ended; a log that cannot be read keeps nobody without an answer."""
-        return f"its process ended at once with exit code {ended.exit_code}; {self._log_of(ended.container_id)}"
+        log, limits = self._log_of(ended.container_id), spec.limits
+        remedy = f"check the image: docker run --rm {spec.image_ref}"
+        # The kernel may kill a child of the init process, and Docker then does not call it a lack of memory.
+        if ended.oom_killed or ended.exit_code == KILLED:
+            ran = "it ran" if ended.oom_killed else "it was killed: perhaps it ran"
+            memory = f"{limits.memory_bytes / (1 << 20):g} MB"
+            remedy = f"{ran} out of its {memory}: raise the image's label `{LABEL_MEMORY}`, or RTMANAGER_DEFAULT_MEMORY"
+        elif NO_PROCESS in log.lower():
+            remedy = (
+                f"perhaps it reached its process limit of {limits.pids}: raise the image's label "
+                f"`{LABEL_PIDS_LIMIT}`, or RTMANAGER_DEFAULT_PIDS_LIMIT; or {remedy}"
+            )
+        return f"its process ended at once with exit code {ended.exit_code}; {log}; {remedy}"
 
     def _log_of(self, container_id: str) -> str:
         try:
@@ -89,7 +110,7 @@ class FirstStarts:
             )
         except APIError as error:
             return f"its log cannot be read: {words(error)}"
-        except Unavailable as error:
+        except (Unavailable, FinalAnswer, ContainerNotFound) as error:
             return f"its log cannot be read: {error}"
         said = " ".join(decode.log(log, LOG_CHARACTERS).split())
         return f"its log: {said}" if said else "its log is empty"

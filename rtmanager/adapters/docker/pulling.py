@@ -36,8 +36,9 @@ LOG_EVERY_S = 5.0
 #: Seconds that a credential helper has for its answer, and no more than a pull may be without progress.
 HELPER_S = 30.0
 
-#: Layers that are counted.
+#: Layers that are counted, and characters of the id of one.
 MAX_LAYERS = 1000
+LONGEST_ID = 128
 
 _LAYER_DONE = frozenset({"Pull complete", "Already exists", "Download complete"})
 
@@ -46,6 +47,8 @@ class Progress:
     """What the lines of a pull add up to. Time enters as an argument, in seconds of any one clock."""
 
     def __init__(self, now: float) -> None:
+        #: The last line about each layer, and about none: the same once more is no progress.
+        self._said: dict[str, tuple[str, int | None]] = {}
         self._layers: dict[str, str] = {}
         self._bytes: dict[str, tuple[int, int]] = {}
         self._advanced_at = now
@@ -59,19 +62,21 @@ class Progress:
         if detail or error:
             said = (detail.get("message") if isinstance(detail, dict) else None) or error or detail
             raise ImageUnavailable(bounded(str(said)))
-        status, layer = str(line.get("status", "")), line.get("id")
-        if not status.startswith("Retrying"):
+        status, layer, detail = bounded(str(line.get("status") or "")), line.get("id"), line.get("progressDetail")
+        layer = layer[:LONGEST_ID] if isinstance(layer, str) else ""
+        current, total = (detail.get("current"), detail.get("total") or 0) if isinstance(detail, dict) else (None, 0)
+        current = current if isinstance(current, int) else None
+        if not status or (layer not in self._said and len(self._said) > MAX_LAYERS):
+            return
+        if status.startswith("Retrying"):
+            self._said.setdefault(layer, ("", None))
+        elif self._said.get(layer) != (status, current):
+            self._said[layer] = (status, current)
             self._advanced_at = now
-        if not isinstance(layer, str) or status.startswith("Pulling from"):
+        if not layer or status.startswith("Pulling from"):
             return
-        if layer not in self._layers and len(self._layers) >= MAX_LAYERS:
-            return
-        self._layers[layer] = bounded(status)
-        detail = line.get("progressDetail")
-        if status != "Downloading" or not isinstance(detail, dict):
-            return
-        current, total = detail.get("current"), detail.get("total") or 0
-        if isinstance(current, int) and isinstance(total, int):
+        self._layers[layer] = status
+        if status == "Downloading" and current is not None and isinstance(total, int):
             self._bytes[layer] = (current, total)
 
     def idle_s(self, now: float) -> float:

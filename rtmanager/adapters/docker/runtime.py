@@ -44,6 +44,7 @@ from rtmanager.operations.ports import (
     LaunchFailed,
     LaunchInvalid,
     NameTaken,
+    NetworkAmbiguous,
     PullPolicy,
     StillRunning,
     unconditionally,
@@ -124,10 +125,10 @@ class DockerRuntime:
             raise
         self._start(spec, container_id)
         image_id = self._images.known_id(full_reference(spec.image_ref))
-        ended = self._first_starts.why_ended(container_id, image_id)
+        ended = self._first_starts.why_ended(container_id, image_id, spec)
         if ended is not None:
             confirm()  # somebody else may have taken the container for his own, and stopped it
-            message = f"container {spec.name}: {ended}; check the image: docker run --rm {spec.image_ref}"
+            message = f"container {spec.name}: {ended}"
             self._discard(container_id, message)
             raise LaunchFailed(message)
         return container_id
@@ -219,7 +220,7 @@ class DockerRuntime:
             )
         except APIError as error:
             return f"(the log cannot be read: {words(error)})"
-        except TemporaryAnswer as error:
+        except (TemporaryAnswer, FinalAnswer, ContainerNotFound) as error:
             return f"(the log cannot be read: {error})"
         return decode.log(raw, LOG_CHARACTERS)
 
@@ -342,7 +343,10 @@ def _done(response: Response) -> None:
 
 def _has_network(found: Sequence[dict[str, Any]], name: str) -> bool:
     """Whether it is among them; what cannot be read must not count as "no"."""
-    if decode.has_network(found, name):
+    count = decode.networks_called(found, name)
+    if count > 1:
+        raise NetworkAmbiguous(name, count)
+    if count:
         return True
     if any(not isinstance(each.get("Name"), str) for each in found):
         raise Unreadable("a network without a name")

@@ -33,6 +33,8 @@ LONGEST_STRING = 2048
 LONGEST_REDUCED = 4 << 20
 #: Members that are kept of an object whose names others choose, and entries of a list about one thing.
 MOST_MEMBERS = MOST_NETWORKS
+#: Entries that a large list may have which is read as a whole: of networks that Docker's filter found.
+MOST_ENTRIES = 1000
 #: Bytes that are read at once.
 PIECE = 1 << 16
 
@@ -265,6 +267,8 @@ class Skim:
 
     def _end_value(self, level: _Level) -> None:
         level.count += level.begun
+        if level.kept is _TOP and level.count > MOST_ENTRIES:
+            raise ValueError(f"more than {MOST_ENTRIES} entries")
         level.name, level.begun, level.at_value = b"", False, not level.is_object
         level.value = None if level.is_object else level.kept.of(b"", level.count)
 

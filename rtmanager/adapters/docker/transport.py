@@ -26,9 +26,10 @@ from requests.utils import get_encoding_from_headers
 from urllib3 import HTTPConnectionPool, Timeout
 from urllib3.connection import HTTPConnection
 
-from rtmanager.adapters.docker import skim
+from rtmanager.adapters.docker import decode, skim
 from rtmanager.adapters.docker.answers import checked
 from rtmanager.adapters.docker.lines import CONNECT_S, Address, EngineSocket, EngineTlsSocket, Lines
+from rtmanager.operations.ports import ContainerNotFound
 
 if TYPE_CHECKING:
     from requests import PreparedRequest
@@ -129,6 +130,10 @@ class EngineClient(docker.APIClient):
         except ValueError as error:
             raise InvalidJSONError(f"its answer cannot be read: {error}") from error
 
+    def inspect_container(self, container: str) -> Any:  # type: ignore[override]
+        """As the SDK's, which its `logs` asks, too; but see `answer_about`."""
+        return answer_about(self, container)
+
     def request(  # type: ignore[override]  # what else `requests` would take nobody gives
         self,
         method: str,
@@ -164,7 +169,10 @@ def get(client: docker.APIClient, path: str, query: Mapping[str, str] | None = N
 
 
 def answer_about(client: docker.APIClient, id_or_name: str) -> object:
-    """What Docker answers about a container. Raises `APIError`, or `InvalidJSONError` when it is no such object."""
+    """What Docker answers about a container. Raises `APIError`, or `InvalidJSONError` when it is no such object.
+
+    Raises `ContainerNotFound` when only the name of another container is this id: Docker looks for a name next.
+    """
     answer = get(client, f"/containers/{quote(id_or_name, safe='')}/json", stream=False)
     try:
         found = skim.loads(answer.content)
@@ -172,6 +180,8 @@ def answer_about(client: docker.APIClient, id_or_name: str) -> object:
         raise InvalidJSONError(f"its answer cannot be read: {error}") from error
     if not isinstance(found, dict) or not isinstance(found.get("Id"), str):
         raise InvalidJSONError("its answer is no container")
+    if found["Id"] != id_or_name and found.get("Name") == f"/{id_or_name}" and decode.is_whole_id(id_or_name):
+        raise ContainerNotFound(f"container {id_or_name} does not exist, it is the name of {found['Id'][:12]}")
     return found
 
 

@@ -283,6 +283,10 @@ class Watch:
         """The games whose look waits for PostgreSQL."""
         return self._attention.store_waits
 
+    def looks_wait(self) -> str:
+        """Which container holds up the looks at other games; empty when none does."""
+        return self._attention.problem()
+
     def away(self) -> list[DependencyError]:
         """What the workers of the watch met in their last steps; Docker's silence only when it goes on.
 

@@ -129,6 +129,62 @@ class AttentionTest(unittest.TestCase):
             self.attention.look(f"g{number}")
         wait_until(lambda: len(self.looks.seen) == 21)
 
+    def test_any_number_of_games_that_take_long_delays_no_other(self) -> None:
+        self.enterContext(mock.patch.object(attention_module, "LONG_S", 0.05))
+        for number in range(20):
+            self.hold(f"stuck{number}")
+            self.attention.look(f"stuck{number}")
+        self.attention.look("g1")
+        wait_until(lambda: "g1" in self.looks.games)
+        self.assertEqual(self.attention.problem(), "")
+
+    def test_when_no_thread_is_left_the_game_that_holds_up_the_others_is_named(self) -> None:
+        self.enterContext(mock.patch.object(attention_module, "LONG_S", 0.0))
+        self.enterContext(mock.patch.object(attention_module, "WAITS_REPORTED_AFTER_S", 0.1))
+        gates = [self.hold(f"stuck{number}") for number in range(attention_module.MOST_THREADS)]
+        for number in range(len(gates)):
+            self.attention.look(f"stuck{number}")
+        wait_until(lambda: len(self.looks.seen) == len(gates))
+        self.attention.look("stuck0")
+        self.assertEqual(self.attention.problem(), "")
+        self.attention.look("g1")
+        wait_until(lambda: "the one at game stuck0 " in self.attention.problem())
+        gates[-1].set()
+        wait_until(lambda: "g1" in self.looks.games and not self.attention.problem())
+
+    def silent(self, *games: str) -> None:
+        """Docker has hung on these once; their next looks are far off."""
+        for name, value in {"LONG_S": 0.0, "FIRST_SILENT_PAUSE_S": 60.0, "LONGEST_SILENT_PAUSE_S": 60.0}.items():
+            self.enterContext(mock.patch.object(attention_module, name, value))
+        for game in games:
+            self.looks.answers[game] = [Unavailable("docker", "no answer")]
+            self.attention.look(game, Hint(listed=True))
+        self.assertTrue(self.attention.wait_until_looked(PATIENCE_S))
+
+    def test_a_silent_game_is_looked_at_again_for_an_event_and_not_for_a_pass(self) -> None:
+        self.silent("g1")
+        self.attention.look("g1", Hint(listed=True))
+        self.attention.look("g2")
+        wait_until(lambda: "g2" in self.looks.games)
+        self.assertEqual(self.looks.games.count("g1"), 1)
+        self.attention.look("g1", Hint(HealthSource.DOCKER_EVENT))
+        wait_until(lambda: self.looks.games.count("g1") == 2)
+        self.assertTrue(self.looks.seen[-1][1].listed)
+
+    def test_half_of_the_threads_look_at_silent_games_and_one_that_answers_hastens_the_others(self) -> None:
+        games = [f"g{number}" for number in range(5)]
+        self.silent(*games)
+        gates = [self.hold(game) for game in games[:4]]
+        for game in games[:4]:
+            self.attention.look(game, Hint(HealthSource.DOCKER_EVENT))
+        wait_until(lambda: len(self.looks.seen) == 7)
+        self.attention.look("well")
+        wait_until(lambda: "well" in self.looks.games)
+        self.assertEqual(len(self.looks.seen), 8)
+        for gate in gates:
+            gate.set()
+        wait_until(lambda: self.looks.games.count("g4") == 2)
+
     def test_no_game_is_looked_at_by_two_at_once(self) -> None:
         gate = self.hold("g1")
         self.attention.look("g1")

@@ -132,6 +132,7 @@ class Watch:
             logger=logger,
             failures=self._failures,
             status=workers.status(ATTENTION, stuck_s=LOOK_STUCK_S),
+            room=self._missed.set,
         )
         self.reconciler = Reconciler(
             findings=self._findings,

@@ -46,11 +46,17 @@ class AttentionTest(unittest.TestCase):
         pause.start()
         self.addCleanup(pause.stop)
         self.looks = Looks()
+        self.rooms: list[int] = []
         self.heard = Heard()
         self.status = WorkerStatus("attention", self.heard.logger)
         self.failures = GameFailures(self.heard.logger, status=lambda _: self.status)
         self.attention = Attention(
-            self.looks.settle, logger=self.heard.logger, failures=self.failures, threads=4, status=self.status
+            self.looks.settle,
+            logger=self.heard.logger,
+            failures=self.failures,
+            threads=4,
+            status=self.status,
+            room=lambda: self.rooms.append(1),
         )
         self.attention.start()
         self.addCleanup(self.attention.close)
@@ -184,6 +190,31 @@ class AttentionTest(unittest.TestCase):
         for gate in gates:
             gate.set()
         wait_until(lambda: self.looks.games.count("g4") == 2)
+
+    def test_of_too_many_games_no_more_hints_of_events_are_kept_until_a_pass(self) -> None:
+        self.enterContext(mock.patch.object(attention_module, "MOST_CASES", 4))
+        for number in range(100):
+            self.attention.look(f"g{number}", Hint(HealthSource.DOCKER_EVENT), delay_s=0.2)
+        self.attention.look("listed", Hint(listed=True))
+        wait_until(lambda: len(self.looks.seen) == 5 and bool(self.rooms))
+        self.attention.look("g99", Hint(HealthSource.DOCKER_EVENT))
+        wait_until(lambda: "g99" in self.looks.games)
+        self.assertEqual(self.rooms, [1])
+
+    def test_any_number_of_events_of_one_game_is_a_bounded_hint_and_one_entry(self) -> None:
+        gate = self.hold("g1")
+        self.attention.look("g1")
+        wait_until(lambda: self.looks.games == ["g1"])
+        for number in range(1000):
+            one = frozenset({f"c{number}"})
+            self.attention.look("g1", Hint(HealthSource.DOCKER_EVENT, one, {f"c{number}": 1}, one, one))
+        self.assertEqual(len(self.attention._queue), 1)
+        gate.set()
+        wait_until(lambda: len(self.looks.seen) == 2)
+        hint = self.looks.seen[1][1]
+        for kept in (hint.containers, hint.oom, hint.asked, hint.unexplained):
+            self.assertLessEqual(len(kept), attention_module.MOST_CONTAINERS)
+            self.assertIn("c999", kept)
 
     def test_no_game_is_looked_at_by_two_at_once(self) -> None:
         gate = self.hold("g1")

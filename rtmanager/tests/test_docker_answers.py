@@ -7,11 +7,12 @@ import unittest
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from unittest import mock
 
 from docker.errors import APIError
 from requests import Response
 
-from rtmanager.adapters.docker import Deadlines, DockerRuntime
+from rtmanager.adapters.docker import Deadlines, DockerRuntime, runtime
 from rtmanager.adapters.docker.answers import CALLS, RULES, Meaning, meaning, says, words
 from rtmanager.domain.errors import ErrorCode, RuntimeManagerError, TemporaryAnswer, Unavailable
 from rtmanager.domain.text import LONGEST
@@ -296,6 +297,17 @@ class EveryAnswer(DaemonTestCase):
         self.assertEqual(self.runtime.ensure_image(IMAGE, PullPolicy.NEVER).labels, {"com.galaxy.memory": "9m"})
         with self.assertLogs("rtmanager.docker"), self.assertRaisesRegex(LaunchFailed, "exit code 3"):
             self.runtime.launch(SPEC)
+
+    def test_a_list_of_too_many_containers_or_too_much_text_cannot_be_read(self) -> None:
+        entry = {"Id": "c1", "Names": ["/" + "x" * 400], "Labels": {}}
+        self.daemon.answers["GET /containers/json"] = said(200, [entry] * 100)
+        for bound, most in (("MOST_LISTED", 99), ("MOST_LISTED_TEXT", 39_999)):
+            with (
+                mock.patch.object(runtime, bound, most),
+                self.assertRaisesRegex(TemporaryAnswer, "a list of more than"),
+            ):
+                self.runtime.list_games()
+            self.assertEqual(len(self.runtime.list_games()), 100)
 
     def test_a_refusal_of_any_size_is_read_as_its_words(self) -> None:
         for call in ("GET /containers/json", "POST /images/create", f"GET /images/{IMAGE}/json"):

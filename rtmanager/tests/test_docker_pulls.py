@@ -313,3 +313,11 @@ class ProgressTest(unittest.TestCase):
             progress.read(line, now=7)
         self.assertEqual(str(progress), "1 of 2 layers, 1.5 of 4.0 MB")
         self.assertEqual(progress.idle_s(now=9), 2)
+
+    def test_layers_and_their_names_are_bounded(self) -> None:
+        progress = Progress(now=0)
+        progress.read({"status": "Already exists", "id": "x" * 129}, now=1)
+        self.assertEqual(str(progress), "0 of 0 layers, 0.0 of 0.0 MB")
+        for number in range(2_000):
+            progress.read({"status": "Already exists", "id": f"{number}"}, now=1)
+        self.assertEqual(str(progress), "1000 of 1000 layers, 0.0 of 0.0 MB")

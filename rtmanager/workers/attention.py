@@ -11,7 +11,7 @@ import heapq
 import logging
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from time import monotonic
 
@@ -40,6 +40,9 @@ FIRST_SILENT_PAUSE_S = 1.0
 LONGEST_SILENT_PAUSE_S = 20.0
 #: Pause of a thread whose look got no answer.
 AWAY_PAUSE_S = 0.5
+#: Games that events may have waiting, and containers of one game. Of more games no hint is kept: a pass follows when
+#: there is room. What a pass names is always taken, since its list is bounded.
+MOST_CASES, MOST_CONTAINERS = 20_000, 64
 #: How long a close waits for the looks under way, each of which has a deadline.
 LEFT_AFTER_S = 60.0
 #: Attempts without an answer after which a warning is logged; after as many again a temporary answer is a failure.
@@ -57,7 +60,7 @@ class Hint:
 
     source: HealthSource = HealthSource.INSPECT
     containers: frozenset[str] = frozenset()
-    oom: Mapping[str, int] = field(default_factory=dict)
+    oom: dict[str, int] = field(default_factory=dict)
     #: Containers that somebody asked to end by a signal.
     asked: frozenset[str] = frozenset()
     #: Containers that died without a signal of which an event told.
@@ -66,16 +69,21 @@ class Hint:
     listed: bool = False
 
     def merged(self, other: Hint) -> Hint:
-        """Both; an event says more than a look."""
+        """Both; an event says more than a look. Of too many containers those of `other` stay."""
         event = HealthSource.DOCKER_EVENT
         return Hint(
             source=event if event in (self.source, other.source) else self.source,
-            containers=self.containers | other.containers,
-            oom={**self.oom, **other.oom},
-            asked=self.asked | other.asked,
-            unexplained=self.unexplained | other.unexplained,
+            containers=_bounded(self.containers, other.containers),
+            oom=self.oom | other.oom if len(self.oom) < MOST_CONTAINERS else other.oom,
+            asked=_bounded(self.asked, other.asked),
+            unexplained=_bounded(self.unexplained, other.unexplained),
             listed=self.listed or other.listed,
         )
+
+
+def _bounded(older: frozenset[str], newer: frozenset[str]) -> frozenset[str]:
+    both = older | newer
+    return both if len(both) <= MOST_CONTAINERS else newer
 
 
 @dataclass(slots=True)
@@ -105,7 +113,9 @@ class Attention:
         threads: int = THREADS,
         most_threads: int = MOST_THREADS,
         status: WorkerStatus | None = None,
+        room: Callable[[], None] = lambda: None,
     ) -> None:
+        """`room` is called when there is room again after hints were dropped."""
         self._settle = settle
         self._logger = logger
         self._status = status or WorkerStatus(WORK, logger)
@@ -124,6 +134,8 @@ class Attention:
         self._closing = threading.Event()
         self._at_once = threads
         self._most_threads = most_threads
+        self._room = room
+        self._has_dropped = False
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -165,6 +177,9 @@ class Attention:
         case = _Case(hint or Hint(), monotonic() + delay_s)
         with self._changed:
             waiting = self._cases.get(game_id)
+            if waiting is None and not case.hint.listed and len(self._cases) >= MOST_CASES:
+                self._has_dropped = True
+                return
             self._put(game_id, case if waiting is None else waiting.joined(case))
             self._changed.notify()
 
@@ -304,6 +319,9 @@ class Attention:
         if found is None:
             return None
         case = self._cases.pop(found)
+        if self._has_dropped and len(self._cases) <= MOST_CASES / 2:
+            self._has_dropped = False
+            self._room()
         self._working[found] = monotonic()
         if case.silences:
             self._working_silent.add(found)

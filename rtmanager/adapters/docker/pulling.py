@@ -36,8 +36,8 @@ LOG_EVERY_S = 5.0
 #: Seconds that a credential helper has for its answer, and no more than a pull may be without progress.
 HELPER_S = 30.0
 
-#: Layers that are counted.
-MAX_LAYERS = 1000
+#: Layers that are counted, and characters that the name of one may have.
+MAX_LAYERS, LONGEST_LAYER = 1000, 128
 
 _LAYER_DONE = frozenset({"Pull complete", "Already exists", "Download complete"})
 
@@ -62,7 +62,7 @@ class Progress:
         status, layer = str(line.get("status", "")), line.get("id")
         if not status.startswith("Retrying"):
             self._advanced_at = now
-        if not isinstance(layer, str) or status.startswith("Pulling from"):
+        if not isinstance(layer, str) or len(layer) > LONGEST_LAYER or status.startswith("Pulling from"):
             return
         if layer not in self._layers and len(self._layers) >= MAX_LAYERS:
             return

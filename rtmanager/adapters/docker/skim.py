@@ -33,6 +33,8 @@ LONGEST_STRING = 2048
 LONGEST_REDUCED = 4 << 20
 #: Members that are kept of an object whose names others choose, and entries of a list about one thing.
 MOST_MEMBERS = MOST_NETWORKS
+#: Entries of a list that is an answer, of networks; each costs far more than its bytes.
+MOST_ENTRIES = 1000
 #: Bytes that are read at once.
 PIECE = 1 << 16
 
@@ -103,8 +105,8 @@ _ANSWER = _Kept(
     errorDetail=_Kept(("message",)),
     progressDetail=_Kept(("current", "total")),
 )
-#: A list that is an answer has no limit but `LONGEST_REDUCED`: a part of it must not pass for the whole.
-_TOP = _Kept.every(_ANSWER, LONGEST_REDUCED)
+#: A list that is an answer is whole or an error: a part of it must not pass for the whole.
+_TOP = _Kept.every(_ANSWER, MOST_ENTRIES + 1)
 
 # Before Python 3.11.5 a possessive repetition does not take back what its last, failed turn consumed. An atomic group
 # as its body does: `(?>…)*+`.
@@ -265,6 +267,8 @@ class Skim:
 
     def _end_value(self, level: _Level) -> None:
         level.count += level.begun
+        if level.kept is _TOP and level.count >= MOST_ENTRIES:
+            raise ValueError(f"a list of more than {MOST_ENTRIES} entries")
         level.name, level.begun, level.at_value = b"", False, not level.is_object
         level.value = None if level.is_object else level.kept.of(b"", level.count)
 

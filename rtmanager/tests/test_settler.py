@@ -257,6 +257,14 @@ class OutOfMemory(SettlerTestCase):
         self.assertEqual(self.world.events(), ["container_oom", "container_oom"])
         self.assertEqual(self.world.known().status, Status.RUNNING)
 
+    def test_of_a_clock_that_was_ahead_each_occasion_is_told_and_none_in_the_future(self) -> None:
+        for ahead_s in (3600, 0):
+            self.world.clock.advance(120)
+            now = self.world.clock()
+            self.settle(self.hint(round(now.timestamp() + ahead_s) * 10**9))
+            self.assertEqual(self.world.told[-1].health[0].occurred_at, now)
+        self.assertEqual(self.world.events(), ["container_oom", "container_oom"])
+
     def test_with_the_death_that_follows_both_are_told_in_their_order(self) -> None:
         self.world.docker.exit(self.container_id, 137)
         self.assertTrue(self.settle(self.hint()))

@@ -139,7 +139,8 @@ class Settler:
         time_ns = hint.oom.get(container_id or "")
         if record is None or container_id is None or time_ns is None:
             return []
-        at = datetime.fromtimestamp(time_ns / 1e9, UTC) if time_ns else self.clock()
+        now = self.clock()
+        at = min(now, datetime.fromtimestamp(time_ns / 1e9, UTC)) if time_ns else now  # its clock may be ahead
         details = {"exit_code": own.exit_code if own else None}
         source = HealthSource.DOCKER_EVENT
         event = HealthEvent(record.game_id, container_id, EventType.CONTAINER_OOM, source, at, details)

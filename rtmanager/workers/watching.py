@@ -92,6 +92,8 @@ class Findings(Protocol):
 
 #: A turn of another instance, whose periods may be longer, lasts no longer than so many of ours.
 AHEAD_TIMES = 2.0
+#: What was raised so many seconds after now, was by a clock that was ahead.
+AHEAD_S = 60.0
 
 
 class Turns(Protocol):

@@ -14,7 +14,7 @@ from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.store import CALL_POSITION, MemoryStore, state_of
 from rtmanager.testing.trouble import call
-from rtmanager.workers.watching import AHEAD_S, AHEAD_TIMES, Written
+from rtmanager.workers.watching import AHEAD_S, AHEAD_TIMES, OOM_PAUSE_S, Written
 
 INSPECT_UNHEALTHY = HealthStatus.INSPECT_UNHEALTHY
 
@@ -169,7 +169,8 @@ class MemoryFindings:
 
     def _comes_later(self, raises: Alarm, known: Alarm) -> bool:
         now = self._store.clock()
-        return known.raised_at < min(raises.raised_at, now) or known.raised_at > now + timedelta(seconds=AHEAD_S)
+        pause, ahead = timedelta(seconds=OOM_PAUSE_S), timedelta(seconds=AHEAD_S)
+        return min(raises.raised_at, now) >= known.raised_at + pause or known.raised_at > now + ahead
 
     def _raise_and_calm(self, finding: Finding) -> None:
         if (raises := finding.raises) is not None:

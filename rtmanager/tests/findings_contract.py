@@ -249,6 +249,16 @@ class AlarmsContract(WatchedStoreContract):
         self.assertIs(self.others.write(raising(first)), Written.KNOWN)
         self.assertIs(self.others.write(raising(second)), Written.KNOWN)
 
+    def test_memory_that_runs_out_all_the_time_is_told_once_a_minute(self) -> None:
+        for ahead_s in (0, 3600):  # of Docker's clock
+            self.write(raising(alarm(AlarmKind.OOM, mark=f"{ahead_s}", raised_at=self.store.now())))
+            for number in range(3):
+                at = self.store.now() + timedelta(seconds=ahead_s)
+                self.write(raising(alarm(AlarmKind.OOM, mark=f"{number}", raised_at=at)), Written.KNOWN)
+                self.store.pass_time(15)
+            self.store.pass_time(16)
+        self.write(raising(alarm(AlarmKind.OOM, mark="last", raised_at=self.store.now())))
+
     def test_memory_that_ran_out_by_a_clock_that_was_ahead_hides_no_later_occasion(self) -> None:
         now = self.store.now()
         ahead = alarm(AlarmKind.OOM, mark="ahead", raised_at=now + timedelta(hours=1))

@@ -17,7 +17,7 @@ from rtmanager.domain.operation import OpKind, Request
 from rtmanager.domain.record import Status
 from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.findings import MemoryFindings
-from rtmanager.tests.making import NETWORK, quiet, request
+from rtmanager.tests.making import NETWORK, Heard, quiet, request
 from rtmanager.tests.watching import FakeProbes, LooksAtOnce, Said, WatchedWorld
 from rtmanager.watch import Watch
 from rtmanager.workers import events as events_module
@@ -59,11 +59,12 @@ class ListenerTest(unittest.TestCase):
         self.feed = Feed()
         self.attention = LooksAtOnce(lambda _game_id, _hint: True)
         self.passes: list[str] = []
+        self.heard = Heard()
         self.listener = EventListener(
             self.feed,
             self.attention,  # type: ignore[arg-type]  # the same, without threads
             missed=lambda: self.passes.append("pass"),
-            logger=quiet(),
+            logger=self.heard.logger,
         )
 
     def hear(self, *events: ContainerEvent | UnreadableEvent) -> dict[str, tuple[Hint, float]]:
@@ -97,6 +98,14 @@ class ListenerTest(unittest.TestCase):
     def test_memory_that_ran_out_is_told_with_its_time(self) -> None:
         hint, _ = self.hear(_event(Happening.OOM, time_ns=77))["g1"]
         self.assertEqual(hint.oom, {"c-1": 77})
+
+    def test_memory_that_runs_out_all_the_time_is_counted_in_the_log(self) -> None:
+        clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))
+        for now in (0, 1, 2, 61, 62, 121, 122):
+            clock.return_value = now
+            self.hear(_event(Happening.OOM, time_ns=now + 1))
+        lines = [record.times for record in self.heard.records if "ran out of memory" in record.getMessage()]  # type: ignore[attr-defined]
+        self.assertEqual(lines, [3, 2])
 
     def test_a_death_that_no_signal_explains_is_told_as_such(self) -> None:
         hint, delay_s = self.hear(_event(Happening.DIE))["g1"]

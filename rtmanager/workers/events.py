@@ -16,7 +16,7 @@ from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.game import is_game_id
 from rtmanager.domain.health import HealthSource
 from rtmanager.workers.attention import Attention, Hint
-from rtmanager.workers.watching import ContainerEvent, EventFeed, Happening, UnreadableEvent
+from rtmanager.workers.watching import OOM_PAUSE_S, ContainerEvent, EventFeed, Happening, UnreadableEvent
 
 #: A container that was asked to end may be about to start again (`docker restart`): so long nobody is told.
 RESTART_GRACE_S = 3.0
@@ -46,6 +46,8 @@ class EventListener:
         self._asked: OrderedDict[str, int] = OrderedDict()
         self._killed: OrderedDict[str, int] = OrderedDict()
         self._signalled: OrderedDict[str, int] = OrderedDict()
+        #: By container, when counting began and how often its memory ran out since.
+        self._ooms: OrderedDict[str, tuple[float, int]] = OrderedDict()
         #: Events that could not be read and that no pass has followed yet; when the last such pass was asked for.
         self._unreadable = 0
         self._passed_at: float | None = None
@@ -96,6 +98,7 @@ class EventListener:
                 _remember(self._asked, event)
             return
         if event.what is Happening.OOM:
+            self._count_oom(event)
             self._look(event, Hint(HealthSource.DOCKER_EVENT, oom={event.container_id: event.time_ns}))
             return
         asked, killed = _recently(self._asked, event), _recently(self._killed, event)
@@ -110,6 +113,21 @@ class EventListener:
             unexplained=which if unexplained else none,
         )
         self._look(event, hint, delay_s=RESTART_GRACE_S if asked else 0.0)
+
+    def _count_oom(self, event: ContainerEvent) -> None:
+        """Log the number of those that are not told one by one."""
+        now = monotonic()
+        since, number = self._ooms.setdefault(event.container_id, (now, -1))
+        number += 1
+        if number and now - since >= OOM_PAUSE_S:
+            self._logger.warning(
+                "container ran out of memory again",
+                extra={"game_id": event.game_id, "container_id": event.container_id, "times": number},
+            )
+            since, number = now, 0
+        self._ooms[event.container_id] = since, number
+        if len(self._ooms) > ASKED_REMEMBERED:
+            self._ooms.popitem(last=False)
 
     def _look(self, event: ContainerEvent, hint: Hint, delay_s: float = 0.0) -> None:
         self._attention.look(event.game_id, hint, delay_s=delay_s)

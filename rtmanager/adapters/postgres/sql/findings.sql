@@ -19,9 +19,9 @@ SET container_id = excluded.container_id, mark = excluded.mark, details = exclud
     raised_at = excluded.raised_at
 WHERE alarms.container_id <> excluded.container_id
    OR (alarms.mark <> excluded.mark
-       -- Occasions of one kind come in order, though not to every instance at the same time. By a clock that was ahead
-       -- none would come any more.
-       AND (alarms.kind <> 'oom' OR alarms.raised_at < excluded.raised_at
+       -- Memory runs out in order, though not for every instance at the same time, and by a leak many times a minute. By
+       -- a clock that was ahead it would never again.
+       AND (alarms.kind <> 'oom' OR excluded.raised_at >= alarms.raised_at + make_interval(secs => %(pause_s)s)
             OR alarms.raised_at > clock_timestamp() + make_interval(secs => %(ahead_s)s)))
 RETURNING game_id;
 

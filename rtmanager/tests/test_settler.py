@@ -247,6 +247,16 @@ class Unreadable(SettlerTestCase):
         self.assertEqual(self.world.events(), ["container_exited"])
 
 
+class FoundByAPass(SettlerTestCase):
+    def test_only_an_exit_that_no_event_told_is_noted_as_found_by_a_pass(self) -> None:
+        for hint, noted in ((EVENT, False), (Hint(listed=True), True), (Hint(listed=True).merged(EVENT), False)):
+            self.setUp()
+            found = mock.Mock()
+            self.world.docker.exit(self.container_id, 137)
+            replace(self.world.settler, exit_found=found).settle("g1", hint)
+            self.assertEqual([call.args[0] for call in found.call_args_list], [self.container_id] * noted)
+
+
 class OutOfMemory(SettlerTestCase):
     def hint(self, time_ns: int = 7_000_000_000) -> Hint:
         return Hint(HealthSource.DOCKER_EVENT, oom={self.container_id: time_ns})

@@ -45,6 +45,7 @@ _MOMENTS = {
     "operations": ("not_before", "heartbeat_at", "accepted_at", "answer_since"),
     "watch_turns": ("until",),
     "intent_windows": ("began_at",),
+    "alarms": ("raised_at",),
 }
 
 

@@ -374,6 +374,8 @@ class _Service:
         for waits in (self._executor.store_waits, self._watch.store_waits):
             if problem := waits.problem():
                 away.setdefault("postgres", problem)
+        if "postgres" not in away and (problem := self._watch.problem()):
+            away.setdefault("docker", problem)
         return {**self._workers.problems(), **away}
 
     def _metrics(self) -> str:

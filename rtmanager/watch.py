@@ -132,7 +132,9 @@ class Watch:
             logger=logger,
             failures=self._failures,
             status=workers.status(ATTENTION, stuck_s=LOOK_STUCK_S),
+            room=self._missed.set,
         )
+        self._listener = EventListener(self._feed, self._attention, missed=self._missed.set, logger=logger)
         self.reconciler = Reconciler(
             findings=self._findings,
             runtime=self._runtime,
@@ -148,10 +150,9 @@ class Watch:
         """Listen, and make the first pass. Nothing that does not answer keeps the service from starting."""
         self._attention.start()
         stack.callback(self._attention.close)
-        listener = EventListener(self._feed, self._attention, missed=self._missed.set, logger=self._logger)
         events = Loop(
             "events",
-            listener.step,
+            self._listener.step,
             period_s=1.0,
             logger=self._logger,
             interrupt=self._feed.interrupt,
@@ -207,6 +208,7 @@ class Watch:
             logger=self._logger,
             restarts=_restart_policy(self._config),
             works_on=works_on,
+            exit_found=lambda container_id, ended_ago_s: self._listener.exit_found(container_id, ended_ago_s),
         )
 
     def _look_later(self, game_id: str, hint: Hint, delay_s: float) -> None:
@@ -282,6 +284,10 @@ class Watch:
     def store_waits(self) -> StoreWaits:
         """The games whose look waits for PostgreSQL."""
         return self._attention.store_waits
+
+    def problem(self) -> str:
+        """Which container holds up the looks at other games, or that no events arrive; empty when neither is so."""
+        return self._attention.problem() or self._listener.problem()
 
     def away(self) -> list[DependencyError]:
         """What the workers of the watch met in their last steps; Docker's silence only when it goes on.

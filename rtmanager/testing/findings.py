@@ -14,7 +14,7 @@ from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.store import CALL_POSITION, MemoryStore, state_of
 from rtmanager.testing.trouble import call
-from rtmanager.workers.watching import AHEAD_TIMES, Written
+from rtmanager.workers.watching import AHEAD_S, AHEAD_TIMES, OOM_PAUSE_S, Written
 
 INSPECT_UNHEALTHY = HealthStatus.INSPECT_UNHEALTHY
 
@@ -159,7 +159,7 @@ class MemoryFindings:
         if raises is not None:
             known = alarms.get((finding.game_id, raises.kind))
             if known and known.container_id == raises.container_id:
-                later = raises.kind is not AlarmKind.OOM or known.raised_at < raises.raised_at
+                later = raises.kind is not AlarmKind.OOM or self._comes_later(raises, known)
                 if known.mark == raises.mark or not later:
                     return False
         if finding.calms is not None:
@@ -167,9 +167,15 @@ class MemoryFindings:
             return known is not None and known.container_id == _seen_container(finding)
         return True
 
+    def _comes_later(self, raises: Alarm, known: Alarm) -> bool:
+        now = self._store.clock()
+        pause, ahead = timedelta(seconds=OOM_PAUSE_S), timedelta(seconds=AHEAD_S)
+        return min(raises.raised_at, now) >= known.raised_at + pause or known.raised_at > now + ahead
+
     def _raise_and_calm(self, finding: Finding) -> None:
-        if finding.raises is not None:
-            self._store.alarms[(finding.game_id, finding.raises.kind)] = finding.raises
+        if (raises := finding.raises) is not None:
+            raised_at = min(raises.raised_at, self._store.clock())
+            self._store.alarms[(finding.game_id, raises.kind)] = replace(raises, raised_at=raised_at)
         if finding.calms is not None:
             del self._store.alarms[(finding.game_id, finding.calms)]
             if finding.restores:

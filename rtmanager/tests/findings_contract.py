@@ -227,7 +227,7 @@ class AlarmsContract(WatchedStoreContract):
 
     def test_it_is_told_again_on_another_occasion(self) -> None:
         self.write(raising())
-        second = alarm(mark="2", raised_at=LATER, details={"restart_count": 2})
+        second = alarm(mark="2", details={"restart_count": 2})
         self.write(raising(second))
         self.assertEqual(len(self.due()), 2)
         self.assertEqual(dict(self.findings.alarms(AlarmKind.INSPECT)), {"g1": second})
@@ -241,11 +241,33 @@ class AlarmsContract(WatchedStoreContract):
         self.assertEqual([found.container_id for found in self.findings.alarms(AlarmKind.INSPECT).values()], ["c-new"])
 
     def test_memory_that_ran_out_earlier_is_not_told_again_by_an_instance_that_is_behind(self) -> None:
-        first, second = alarm(AlarmKind.OOM), alarm(AlarmKind.OOM, mark="2", raised_at=LATER)
+        now = self.store.now()
+        first = alarm(AlarmKind.OOM, raised_at=now - timedelta(minutes=5))
+        second = alarm(AlarmKind.OOM, mark="2", raised_at=now)
         self.write(raising(first))
         self.write(raising(second))
         self.assertIs(self.others.write(raising(first)), Written.KNOWN)
         self.assertIs(self.others.write(raising(second)), Written.KNOWN)
+
+    def test_memory_that_runs_out_all_the_time_is_told_once_a_minute(self) -> None:
+        for ahead_s in (0, 3600):  # of Docker's clock
+            self.write(raising(alarm(AlarmKind.OOM, mark=f"{ahead_s}", raised_at=self.store.now())))
+            for number in range(3):
+                at = self.store.now() + timedelta(seconds=ahead_s)
+                self.write(raising(alarm(AlarmKind.OOM, mark=f"{number}", raised_at=at)), Written.KNOWN)
+                self.store.pass_time(15)
+            self.store.pass_time(16)
+        self.write(raising(alarm(AlarmKind.OOM, mark="last", raised_at=self.store.now())))
+
+    def test_memory_that_ran_out_by_a_clock_that_was_ahead_hides_no_later_occasion(self) -> None:
+        now = self.store.now()
+        ahead = alarm(AlarmKind.OOM, mark="ahead", raised_at=now + timedelta(hours=1))
+        self.write(raising(ahead))
+        self.write(raising(ahead), Written.KNOWN)
+        self.store.pass_time(120)
+        self.write(raising(alarm(AlarmKind.OOM, mark="2", raised_at=self.store.now())))
+        self.store.pass_time(-YEAR_S)
+        self.write(raising(alarm(AlarmKind.OOM, mark="3", raised_at=self.store.now())))
 
     def test_only_alarms_of_containers_that_run_by_their_records_are_there_and_the_others_can_be_forgotten(
         self,

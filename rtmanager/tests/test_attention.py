@@ -46,11 +46,17 @@ class AttentionTest(unittest.TestCase):
         pause.start()
         self.addCleanup(pause.stop)
         self.looks = Looks()
+        self.rooms: list[int] = []
         self.heard = Heard()
         self.status = WorkerStatus("attention", self.heard.logger)
         self.failures = GameFailures(self.heard.logger, status=lambda _: self.status)
         self.attention = Attention(
-            self.looks.settle, logger=self.heard.logger, failures=self.failures, threads=4, status=self.status
+            self.looks.settle,
+            logger=self.heard.logger,
+            failures=self.failures,
+            threads=4,
+            status=self.status,
+            room=lambda: self.rooms.append(1),
         )
         self.attention.start()
         self.addCleanup(self.attention.close)
@@ -128,6 +134,87 @@ class AttentionTest(unittest.TestCase):
         for number in range(20):
             self.attention.look(f"g{number}")
         wait_until(lambda: len(self.looks.seen) == 21)
+
+    def test_any_number_of_games_that_take_long_delays_no_other(self) -> None:
+        self.enterContext(mock.patch.object(attention_module, "LONG_S", 0.05))
+        for number in range(20):
+            self.hold(f"stuck{number}")
+            self.attention.look(f"stuck{number}")
+        self.attention.look("g1")
+        wait_until(lambda: "g1" in self.looks.games)
+        self.assertEqual(self.attention.problem(), "")
+
+    def test_when_no_thread_is_left_the_game_that_holds_up_the_others_is_named(self) -> None:
+        self.enterContext(mock.patch.object(attention_module, "LONG_S", 0.0))
+        self.enterContext(mock.patch.object(attention_module, "WAITS_REPORTED_AFTER_S", 0.1))
+        gates = [self.hold(f"stuck{number}") for number in range(attention_module.MOST_THREADS)]
+        for number in range(len(gates)):
+            self.attention.look(f"stuck{number}")
+        wait_until(lambda: len(self.looks.seen) == len(gates))
+        self.attention.look("stuck0")
+        self.assertEqual(self.attention.problem(), "")
+        self.attention.look("g1")
+        wait_until(lambda: "the one at game stuck0 " in self.attention.problem())
+        gates[-1].set()
+        wait_until(lambda: "g1" in self.looks.games and not self.attention.problem())
+
+    def silent(self, *games: str) -> None:
+        """Docker has hung on these once; their next looks are far off."""
+        for name, value in {"LONG_S": 0.0, "FIRST_SILENT_PAUSE_S": 60.0, "LONGEST_SILENT_PAUSE_S": 60.0}.items():
+            self.enterContext(mock.patch.object(attention_module, name, value))
+        for game in games:
+            self.looks.answers[game] = [Unavailable("docker", "no answer")]
+            self.attention.look(game, Hint(listed=True))
+        self.assertTrue(self.attention.wait_until_looked(PATIENCE_S))
+
+    def test_a_silent_game_is_looked_at_again_for_an_event_and_not_for_a_pass(self) -> None:
+        self.silent("g1")
+        self.attention.look("g1", Hint(listed=True))
+        self.attention.look("g2")
+        wait_until(lambda: "g2" in self.looks.games)
+        self.assertEqual(self.looks.games.count("g1"), 1)
+        self.attention.look("g1", Hint(HealthSource.DOCKER_EVENT))
+        wait_until(lambda: self.looks.games.count("g1") == 2)
+        self.assertTrue(self.looks.seen[-1][1].listed)
+
+    def test_half_of_the_threads_look_at_silent_games_and_one_that_answers_hastens_the_others(self) -> None:
+        games = [f"g{number}" for number in range(5)]
+        self.silent(*games)
+        gates = [self.hold(game) for game in games[:4]]
+        for game in games[:4]:
+            self.attention.look(game, Hint(HealthSource.DOCKER_EVENT))
+        wait_until(lambda: len(self.looks.seen) == 7)
+        self.attention.look("well")
+        wait_until(lambda: "well" in self.looks.games)
+        self.assertEqual(len(self.looks.seen), 8)
+        for gate in gates:
+            gate.set()
+        wait_until(lambda: self.looks.games.count("g4") == 2)
+
+    def test_of_too_many_games_no_more_hints_of_events_are_kept_until_a_pass(self) -> None:
+        self.enterContext(mock.patch.object(attention_module, "MOST_CASES", 4))
+        for number in range(100):
+            self.attention.look(f"g{number}", Hint(HealthSource.DOCKER_EVENT), delay_s=0.2)
+        self.attention.look("listed", Hint(listed=True))
+        wait_until(lambda: len(self.looks.seen) == 5 and bool(self.rooms))
+        self.attention.look("g99", Hint(HealthSource.DOCKER_EVENT))
+        wait_until(lambda: "g99" in self.looks.games)
+        self.assertEqual(self.rooms, [1])
+
+    def test_any_number_of_events_of_one_game_is_a_bounded_hint_and_one_entry(self) -> None:
+        gate = self.hold("g1")
+        self.attention.look("g1")
+        wait_until(lambda: self.looks.games == ["g1"])
+        for number in range(1000):
+            one = frozenset({f"c{number}"})
+            self.attention.look("g1", Hint(HealthSource.DOCKER_EVENT, one, {f"c{number}": 1}, one, one))
+        self.assertEqual(len(self.attention._queue), 1)
+        gate.set()
+        wait_until(lambda: len(self.looks.seen) == 2)
+        hint = self.looks.seen[1][1]
+        for kept in (hint.containers, hint.oom, hint.asked, hint.unexplained):
+            self.assertLessEqual(len(kept), attention_module.MOST_CONTAINERS)
+            self.assertIn("c999", kept)
 
     def test_no_game_is_looked_at_by_two_at_once(self) -> None:
         gate = self.hold("g1")

@@ -13,7 +13,7 @@ from unittest import mock
 from docker.errors import APIError
 from requests import Response
 
-from rtmanager.adapters.docker import Deadlines, DockerRuntime, skim
+from rtmanager.adapters.docker import Deadlines, DockerRuntime, runtime, skim
 from rtmanager.adapters.docker.answers import CALLS, RULES, Meaning, meaning, says, words
 from rtmanager.adapters.docker.errors import launch_refused, pull_refused
 from rtmanager.domain.errors import ErrorCode, RuntimeManagerError, TemporaryAnswer, Unavailable
@@ -350,6 +350,17 @@ class EveryAnswer(DaemonTestCase):
         with self.assertLogs("rtmanager.docker"), self.assertRaisesRegex(LaunchFailed, "exit code 3"):
             self.runtime.launch(SPEC)
 
+    def test_a_list_of_too_many_containers_or_too_much_text_cannot_be_read(self) -> None:
+        entry = {"Id": "c1", "Names": ["/" + "x" * 400], "Labels": {}}
+        self.daemon.answers["GET /containers/json"] = said(200, [entry] * 100)
+        for bound, most in (("MOST_LISTED", 99), ("MOST_LISTED_TEXT", 39_999)):
+            with (
+                mock.patch.object(runtime, bound, most),
+                self.assertRaisesRegex(TemporaryAnswer, "a list of more than"),
+            ):
+                self.runtime.list_games()
+            self.assertEqual(len(self.runtime.list_games()), 100)
+
     def test_a_refusal_of_any_size_is_read_as_its_words(self) -> None:
         for call in ("GET /containers/json", "POST /images/create", f"GET /images/{IMAGE}/json"):
             refusal = {"odd": ["x" * 900] * 9_000, "message": "no " * 999_999}
@@ -450,17 +461,17 @@ class EveryAnswer(DaemonTestCase):
     def test_a_log_of_a_daemon_that_tells_its_version_no_more_leaves_it_too(self) -> None:
         def ended(exchange: Exchange) -> None:
             self.daemon.answers["GET /version"] = said(403, {"message": "no"})
-            runtime._engine._client = None  # as after an answer that another thread got
+            one._engine._client = None  # as after an answer that another thread got
             exchange.reply(200, ENDED)
 
-        runtime = DockerRuntime(self.daemon.host, deadlines=QUICK)
-        self.addCleanup(runtime.close)
+        one = DockerRuntime(self.daemon.host, deadlines=QUICK)
+        self.addCleanup(one.close)
         self.daemon.answers["POST /containers/create"] = said(201, {"Id": "c1"})
         self.daemon.answers["POST /containers/c1/start"] = said(204, None)
         self.daemon.answers["GET /containers/c1/json"] = ended
         with self.assertRaisesRegex((LaunchFailed, TemporaryAnswer), "exit code 3; its log cannot be read: .*no"):
-            runtime.launch(SPEC)
-        self.assertRegex(runtime.log_tail("c1"), "^.the log cannot be read: .*no")
+            one.launch(SPEC)
+        self.assertRegex(one.log_tail("c1"), "^.the log cannot be read: .*no")
 
     def test_the_encoding_of_a_large_page_is_not_guessed(self) -> None:
         self.daemon.answers[REQUESTS["inspect"]] = page(500, b"\xe9 [" * 300_000)

@@ -318,6 +318,19 @@ class DockerEventsTest(unittest.TestCase):
         self.assertIn(UnreadableEvent, [type(each) for each in found])
         self.assertIn(died(NOW_NS + 1), found)
 
+    def test_lines_of_hardly_any_bytes_are_bounded_by_their_number(self) -> None:
+        with mock.patch.object(events, "MOST_WAITING", 10_000):
+            stream = self.connected()
+            stream.send(b"[]\n" * 10_000 + line())
+            stream.end()
+            until(lambda: stream.taken)
+            found = []
+            with self.assertRaises(Unavailable):
+                for event in self.feed.listen():
+                    found.append(event)
+                    time.sleep(0.001)
+        self.assertLess(len(found), 1000)
+
     def test_labels_with_dockers_own_names_say_nothing(self) -> None:
         labels = {"exitCode": "²", "signal": "28", "name": "x", "image": "y", "execID": "z"}
         (kill, death) = self.heard(line("kill", attributes=labels), line("die", attributes=labels))

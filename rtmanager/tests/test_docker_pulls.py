@@ -323,3 +323,9 @@ class ProgressTest(unittest.TestCase):
         self.assertEqual(progress.idle_s(now=99), 98)
         progress.read({**loading, "progressDetail": {"current": 2}}, now=99)
         self.assertEqual(progress.idle_s(now=99), 0)
+
+    def test_layers_are_bounded(self) -> None:
+        progress = Progress(now=0)
+        for number in range(2_000):
+            progress.read({"status": "Already exists", "id": f"{number}"}, now=1)
+        self.assertRegex(str(progress), "^100[01] of 100[01] layers")

@@ -102,7 +102,10 @@ class ReducedTest(unittest.TestCase):
     def test_a_list_that_is_an_answer_is_whole_or_an_error(self) -> None:
         networks = [{"Name": f"n{number}", "Labels": LABELS} for number in range(9)]
         self.assertEqual(self.reduced(networks), [{"Name": each["Name"], "Labels": {}} for each in networks])
-        for value in ([0] * 2_100_000, [{"Name": "x" * 2_000}] * 3_000):
+        entry = {"Scope": "x" * 99}
+        self.assertEqual(len(self.reduced([entry] * skim.MOST_ENTRIES)), skim.MOST_ENTRIES)
+        too_many = [entry] * (skim.MOST_ENTRIES + 1)
+        for value in ([0] * 2_100_000, [{"Name": "x" * 2_000}] * 3_000, too_many):
             with self.assertRaises(ValueError):
                 self.reduced(value)
 

@@ -247,15 +247,33 @@ class Unreadable(SettlerTestCase):
         self.assertEqual(self.world.events(), ["container_exited"])
 
 
+class FoundByAPass(SettlerTestCase):
+    def test_only_an_exit_that_no_event_told_is_noted_as_found_by_a_pass(self) -> None:
+        for hint, noted in ((EVENT, False), (Hint(listed=True), True), (Hint(listed=True).merged(EVENT), False)):
+            self.setUp()
+            found = mock.Mock()
+            self.world.docker.exit(self.container_id, 137)
+            replace(self.world.settler, exit_found=found).settle("g1", hint)
+            self.assertEqual([call.args[0] for call in found.call_args_list], [self.container_id] * noted)
+
+
 class OutOfMemory(SettlerTestCase):
     def hint(self, time_ns: int = 7_000_000_000) -> Hint:
         return Hint(HealthSource.DOCKER_EVENT, oom={self.container_id: time_ns})
 
-    def test_it_is_told_while_the_engine_lives_on_and_once_for_each_occasion(self) -> None:
-        for time_ns in (7_000_000, 7_000_000, 8_000_000):
-            self.assertTrue(self.settle(self.hint(time_ns)))
+    def test_it_is_told_while_the_engine_lives_on_and_once_a_minute(self) -> None:
+        for time_s in (7, 7, 66, 67):
+            self.assertTrue(self.settle(self.hint(time_s * 10**9)))
         self.assertEqual(self.world.events(), ["container_oom", "container_oom"])
         self.assertEqual(self.world.known().status, Status.RUNNING)
+
+    def test_of_a_clock_that_was_ahead_each_occasion_is_told_and_none_in_the_future(self) -> None:
+        for ahead_s in (3600, 0):
+            self.world.clock.advance(120)
+            now = self.world.clock()
+            self.settle(self.hint(round(now.timestamp() + ahead_s) * 10**9))
+            self.assertEqual(self.world.told[-1].health[0].occurred_at, now)
+        self.assertEqual(self.world.events(), ["container_oom", "container_oom"])
 
     def test_with_the_death_that_follows_both_are_told_in_their_order(self) -> None:
         self.world.docker.exit(self.container_id, 137)

@@ -7,7 +7,7 @@ import unittest
 from unittest import mock
 
 from rtmanager.adapters.docker.vantage import Vantage
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import ErrorCode, FinalAnswer, TemporaryAnswer, Unavailable
 from rtmanager.testing import FakeRuntime
 from rtmanager.tests.making import NETWORK, view
 from rtmanager.workers.prober import ProbeBy
@@ -47,6 +47,20 @@ class VantageTest(unittest.TestCase):
         self.host_name("rtmanager")
         self.run_in(NETWORK)
         self.assertIs(self.by(), ProbeBy.CONTAINER_IP)
+
+    def test_a_short_host_name_that_begins_the_id_of_a_game_is_not_in_it(self) -> None:
+        for name in ("4", "4f2", "4f2d1c0b9a8", "4f2d1c0b9a870", "4f2d1c0b9a87\n"):
+            with self.subTest(name):
+                self.host_name(name)
+                self.run_in(NETWORK)
+                self.assertIs(self.by(), ProbeBy.CONTAINER_IP)
+
+    def test_an_answer_that_names_no_container_is_outside_and_a_temporary_one_is_not_kept(self) -> None:
+        answers = [TemporaryAnswer("docker", "busy", answer="busy", code=ErrorCode.CONTAINER_START_FAILED)]
+        vantage = Vantage("auto", NETWORK, self.docker)
+        self.docker.inspect = mock.Mock(side_effect=[*answers, FinalAnswer("docker", "403")])  # type: ignore[method-assign]
+        self.assertEqual([vantage() for _ in range(3)], [ProbeBy.CONTAINER_IP] * 3)
+        self.assertEqual(self.docker.inspect.call_count, 2)
 
     def test_what_was_configured_is_done_and_docker_not_asked(self) -> None:
         self.assertIs(self.by("endpoint"), ProbeBy.ENDPOINT)

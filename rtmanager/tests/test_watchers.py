@@ -17,7 +17,7 @@ from rtmanager.domain.operation import OpKind, Request
 from rtmanager.domain.record import Status
 from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.findings import MemoryFindings
-from rtmanager.tests.making import NETWORK, quiet, request
+from rtmanager.tests.making import NETWORK, Heard, quiet, request
 from rtmanager.tests.watching import FakeProbes, LooksAtOnce, Said, WatchedWorld
 from rtmanager.watch import Watch
 from rtmanager.workers import events as events_module
@@ -59,11 +59,12 @@ class ListenerTest(unittest.TestCase):
         self.feed = Feed()
         self.attention = LooksAtOnce(lambda _game_id, _hint: True)
         self.passes: list[str] = []
+        self.heard = Heard()
         self.listener = EventListener(
             self.feed,
             self.attention,  # type: ignore[arg-type]  # the same, without threads
             missed=lambda: self.passes.append("pass"),
-            logger=quiet(),
+            logger=self.heard.logger,
         )
 
     def hear(self, *events: ContainerEvent | UnreadableEvent) -> dict[str, tuple[Hint, float]]:
@@ -97,6 +98,36 @@ class ListenerTest(unittest.TestCase):
     def test_memory_that_ran_out_is_told_with_its_time(self) -> None:
         hint, _ = self.hear(_event(Happening.OOM, time_ns=77))["g1"]
         self.assertEqual(hint.oom, {"c-1": 77})
+
+    def test_memory_that_runs_out_all_the_time_is_counted_in_the_log(self) -> None:
+        clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))
+        for now in (0, 1, 2, 61, 62, 121, 122):
+            clock.return_value = now
+            self.hear(_event(Happening.OOM, time_ns=now + 1))
+        lines = [record.times for record in self.heard.records if "ran out of memory" in record.getMessage()]  # type: ignore[attr-defined]
+        self.assertEqual(lines, [3, 2])
+
+    def test_exits_that_passes_alone_find_while_the_feed_is_connected_say_that_no_events_arrive(self) -> None:
+        clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))
+        self.hear(_event(Happening.DIE))
+        clock.return_value = 60.0
+        of_no_weight = (("c-1", 30.0), ("c-2", 2.0), ("c-2", 61.0))  # heard of, too late to tell, before it connected
+        for container_id, ended_ago_s in (*of_no_weight, ("c-2", 30.0), ("c-3", 30.0)):
+            self.listener.exit_found(container_id, ended_ago_s)
+        self.assertEqual(self.listener.problem(), "")
+        self.listener.exit_found("c-4", 30.0)
+        self.assertIn("no events arrive, 3 exits", self.listener.problem())
+        self.hear(_event(Happening.DIE))
+        self.assertEqual(self.listener.problem(), "")
+        self.assertEqual(self.heard.messages.count("no events arrive"), 1)
+
+    def test_exits_after_a_break_of_the_feed_are_no_missed_events(self) -> None:
+        self.hear()
+        self.feed.breaks = True
+        self.assertRaises(Unavailable, self.hear)
+        for number in range(3):
+            self.listener.exit_found(f"c-{number}", 30.0)
+        self.assertEqual(self.listener.problem(), "")
 
     def test_a_death_that_no_signal_explains_is_told_as_such(self) -> None:
         hint, delay_s = self.hear(_event(Happening.DIE))["g1"]

@@ -1,7 +1,8 @@
 """Games that deserve a look: each is looked at by one thread at a time, soon, and again until it is settled.
 
 Events and passes only name games here and go on; what they name is merged. A game whose look takes long (Docker
-hangs on its container, an operation is under way) delays no other.
+hangs on its container, an operation is under way) delays no other: while looks take long, further threads replace
+theirs.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import heapq
 import logging
 import math
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from time import monotonic
 
 from rtmanager.domain.errors import DependencyError, FinalAnswer, TemporaryAnswer, Unavailable
@@ -22,13 +23,26 @@ from rtmanager.workers.status import WorkerStatus
 
 #: What a failure here is counted as.
 WORK = "attention"
-#: Games that are looked at side by side.
+#: Games that are looked at side by side, those whose looks take long not counted; and threads in all.
 THREADS = 8
+MOST_THREADS = 32
+#: Seconds after which a look takes long. A game is silent when such a look gets no answer of Docker.
+LONG_S = 1.0
+#: Silences of a game in a row after which a warning is logged.
+SILENCES_UNTIL_TOLD = 3
+#: Seconds that a game may wait for its first look before that is a problem.
+WAITS_REPORTED_AFTER_S = 10.0
 #: Pause before a game that is not settled is looked at again, doubling up to the longest.
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
+#: The same pauses for a silent game; only half of `THREADS` look at silent games.
+FIRST_SILENT_PAUSE_S = 1.0
+LONGEST_SILENT_PAUSE_S = 20.0
 #: Pause of a thread whose look got no answer.
 AWAY_PAUSE_S = 0.5
+#: Games that events may have waiting, and containers of one game. Of more games no hint is kept: a pass follows when
+#: there is room. What a pass names is always taken, since its list is bounded.
+MOST_CASES, MOST_CONTAINERS = 20_000, 64
 #: How long a close waits for the looks under way, each of which has a deadline.
 LEFT_AFTER_S = 60.0
 #: Attempts without an answer after which a warning is logged; after as many again a temporary answer is a failure.
@@ -46,7 +60,7 @@ class Hint:
 
     source: HealthSource = HealthSource.INSPECT
     containers: frozenset[str] = frozenset()
-    oom: Mapping[str, int] = field(default_factory=dict)
+    oom: dict[str, int] = field(default_factory=dict)
     #: Containers that somebody asked to end by a signal.
     asked: frozenset[str] = frozenset()
     #: Containers that died without a signal of which an event told.
@@ -55,16 +69,21 @@ class Hint:
     listed: bool = False
 
     def merged(self, other: Hint) -> Hint:
-        """Both; an event says more than a look."""
+        """Both; an event says more than a look. Of too many containers those of `other` stay."""
         event = HealthSource.DOCKER_EVENT
         return Hint(
             source=event if event in (self.source, other.source) else self.source,
-            containers=self.containers | other.containers,
-            oom={**self.oom, **other.oom},
-            asked=self.asked | other.asked,
-            unexplained=self.unexplained | other.unexplained,
+            containers=_bounded(self.containers, other.containers),
+            oom=self.oom | other.oom if len(self.oom) < MOST_CONTAINERS else other.oom,
+            asked=_bounded(self.asked, other.asked),
+            unexplained=_bounded(self.unexplained, other.unexplained),
             listed=self.listed or other.listed,
         )
+
+
+def _bounded(older: frozenset[str], newer: frozenset[str]) -> frozenset[str]:
+    both = older | newer
+    return both if len(both) <= MOST_CONTAINERS else newer
 
 
 @dataclass(slots=True)
@@ -72,6 +91,14 @@ class _Case:
     hint: Hint
     due: float
     tries: int = 0
+    #: Looks in a row that took long and got no answer.
+    silences: int = 0
+
+    def joined(self, newer: _Case) -> _Case:
+        """Both as one. Of a silent game only an event is reason to look earlier."""
+        hastens = not self.silences or newer.hint.source is HealthSource.DOCKER_EVENT
+        due = min(self.due, newer.due) if hastens else self.due
+        return _Case(self.hint.merged(newer.hint), due, newer.tries, self.silences)
 
 
 class Attention:
@@ -84,8 +111,11 @@ class Attention:
         logger: logging.Logger,
         failures: GameFailures | None = None,
         threads: int = THREADS,
+        most_threads: int = MOST_THREADS,
         status: WorkerStatus | None = None,
+        room: Callable[[], None] = lambda: None,
     ) -> None:
+        """`room` is called when there is room again after hints were dropped."""
         self._settle = settle
         self._logger = logger
         self._status = status or WorkerStatus(WORK, logger)
@@ -97,18 +127,34 @@ class Attention:
         self._changed = threading.Condition()
         self._cases: dict[str, _Case] = {}
         self._queue: list[tuple[float, str]] = []
-        self._working: set[str] = set()
+        self._silent_queue: list[tuple[float, str]] = []
+        #: When the looks under way began, by game; and which of them are at silent games.
+        self._working: dict[str, float] = {}
+        self._working_silent: set[str] = set()
         self._closing = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"rtm-attention-{number}", daemon=True)
-            for number in range(threads)
-        ]
+        self._at_once = threads
+        self._most_threads = most_threads
+        self._room = room
+        self._has_dropped = False
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Start the threads."""
-        for thread in self._threads:
+        with self._changed:
+            while len(self._threads) < self._at_once:
+                self._add_thread()
+            self._started = True
+
+    def _add_thread(self) -> None:
+        name = f"rtm-attention-{len(self._threads)}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        try:
             thread.start()
-        self._started = True
+        except RuntimeError:  # no thread is to be had; those that are there go on
+            if len(self._threads) < self._at_once:
+                raise
+            return
+        self._threads.append(thread)
 
     def _has_lost_a_thread(self) -> bool:
         lost = not all(thread.is_alive() for thread in self._threads)
@@ -119,15 +165,23 @@ class Attention:
         with self._changed:
             self._closing.set()
             self._changed.notify_all()
+            threads = list(self._threads)
         until = monotonic() + LEFT_AFTER_S
-        for thread in self._threads:
+        for thread in threads:
             thread.join(max(0.0, until - monotonic()))
             if thread.is_alive():
                 self._logger.error("a look at a game does not end, its thread is left", extra={"left": thread.name})
 
     def look(self, game_id: str, hint: Hint | None = None, *, delay_s: float = 0.0) -> None:
         """Let a game be looked at in `delay_s` seconds, or earlier if it was to be anyway."""
-        self._put(game_id, _Case(hint or Hint(), monotonic() + delay_s))
+        case = _Case(hint or Hint(), monotonic() + delay_s)
+        with self._changed:
+            waiting = self._cases.get(game_id)
+            if waiting is None and not case.hint.listed and len(self._cases) >= MOST_CASES:
+                self._has_dropped = True
+                return
+            self._put(game_id, case if waiting is None else waiting.joined(case))
+            self._changed.notify()
 
     def wait_until_looked(self, stuck_s: float) -> bool:
         """Wait until every game has been looked at once; False when for `stuck_s` seconds none has."""
@@ -143,15 +197,27 @@ class Attention:
     def _not_looked_at(self) -> int:
         return len(self._working) + sum(not case.tries for case in self._cases.values())
 
-    def _put(self, game_id: str, case: _Case) -> None:
+    def problem(self) -> str:
+        """Which container Docker hangs on while a game waits for its first look; empty while none waits for long."""
+        now = monotonic()
         with self._changed:
-            waiting = self._cases.get(game_id)
-            if waiting is not None:
-                case.hint = waiting.hint.merged(case.hint)
-                case.due = min(waiting.due, case.due)
-            self._cases[game_id] = case
-            heapq.heappush(self._queue, (case.due, game_id))
-            self._changed.notify()
+            waiting = (case for game_id, case in self._cases.items() if game_id not in self._working)
+            first = min((case.due for case in waiting if not case.silences), default=now)
+            hung = sum(now - began >= LONG_S for began in self._working.values())
+            if now - first < WAITS_REPORTED_AFTER_S or not hung:
+                return ""
+            game_id, began = min(self._working.items(), key=lambda one: one[1])
+        return (
+            f"a game has waited for {now - first:.0f} s to be compared with its containers: {hung} of these looks "
+            f"take long, the one at game {game_id} {now - began:.0f} s; `docker inspect` its container"
+        )
+
+    def _put(self, game_id: str, case: _Case) -> None:
+        waiting = self._cases.get(game_id)
+        self._cases[game_id] = case
+        if waiting is not None and (waiting.due, waiting.silences > 0) == (case.due, case.silences > 0):
+            return  # its entry in the queue holds
+        heapq.heappush(self._silent_queue if case.silences else self._queue, (case.due, game_id))
 
     def _work(self) -> None:
         while True:
@@ -162,21 +228,46 @@ class Attention:
                     taken = self._take()
                 if self._closing.is_set() or taken is None:
                     return
+                if len(self._working) >= len(self._threads) < self._most_threads:
+                    self._add_thread()
             game_id, case = taken
             again = self._look(game_id, case)
             with self._changed:
-                self._working.discard(game_id)
-                if again:
-                    case.tries += 1
-                    pause = min(FIRST_PAUSE_S * 2 ** min(case.tries - 1, 10), LONGEST_PAUSE_S)
-                    case.due = monotonic() + pause
-                    self._put(game_id, case)
+                self._end(game_id, case, again=again)
                 self._changed.notify_all()
+
+    def _end(self, game_id: str, case: _Case, *, again: bool) -> None:
+        """The look is over; a silent game that answers is reason to look at the others."""
+        del self._working[game_id]
+        if game_id in self._working_silent:
+            self._working_silent.discard(game_id)
+            if not case.silences:
+                self._hasten_silent()
+        if not again:
+            return
+        case.tries += 1
+        if case.silences:
+            pause = min(FIRST_SILENT_PAUSE_S * 2 ** min(case.silences - 1, 10), LONGEST_SILENT_PAUSE_S)
+        else:
+            pause = min(FIRST_PAUSE_S * 2 ** min(case.tries - 1, 10), LONGEST_PAUSE_S)
+        case.due = monotonic() + pause
+        if (newer := self._cases.get(game_id)) is not None:
+            case = replace(case.joined(newer), tries=case.tries)
+        self._put(game_id, case)
+
+    def _hasten_silent(self) -> None:
+        now = monotonic()
+        for game_id, case in self._cases.items():
+            if case.silences and case.due > now:
+                case.due = now
+                heapq.heappush(self._silent_queue, (now, game_id))
 
     def _look(self, game_id: str, case: _Case) -> bool:
         """Whether to look again."""
         self._status.began()
+        silences, case.silences = case.silences, 0
         waits = False
+        began = monotonic()
         try:
             settled = self._settle(game_id, case.hint)
         except TemporaryAnswer as error:
@@ -186,9 +277,12 @@ class Attention:
             waits = error.dependency == "postgres"
             if waits:
                 self.store_waits.failed(f"game {game_id}", error)
+            if error.dependency == "docker" and monotonic() - began >= LONG_S:
+                case.silences = silences + 1
             self._report_away(game_id, case, error)
-            # The thread itself waits: while nothing answers, thousands of games are not asked about each second.
-            self._closing.wait(AWAY_PAUSE_S)
+            if not case.silences:
+                # The thread itself waits: while nothing answers, thousands of games are not asked about each second.
+                self._closing.wait(AWAY_PAUSE_S)
             return True
         except BaseException as error:  # noqa: BLE001 - whatever one game's data cause, the others go on
             # The same answer again, most likely: a few looks more, then the next pass names the game again.
@@ -210,33 +304,61 @@ class Attention:
         if is_long and isinstance(error, TemporaryAnswer):
             self._failures.report(WORK, game_id, error)
             return
-        level = logging.WARNING if case.tries == TRIES_UNTIL_TOLD else logging.DEBUG
+        is_told = case.tries == TRIES_UNTIL_TOLD or case.silences == SILENCES_UNTIL_TOLD
+        level = logging.WARNING if is_told else logging.DEBUG
         extra = {"game_id": game_id, "error": str(error), "tries": case.tries}
         self._logger.log(level, "a game cannot be looked at", extra=extra)
 
     def _take(self) -> tuple[str, _Case] | None:
-        """The game that has been due for the longest time and that nobody looks at."""
+        """The game that has been due for the longest time and that nobody looks at; silent ones after all others."""
+        if self._until_free() > 0:
+            return None
+        found = self._first_due(self._queue)
+        if found is None and len(self._working_silent) < self._at_once / 2:
+            found = self._first_due(self._silent_queue)
+        if found is None:
+            return None
+        case = self._cases.pop(found)
+        if self._has_dropped and len(self._cases) <= MOST_CASES / 2:
+            self._has_dropped = False
+            self._room()
+        self._working[found] = monotonic()
+        if case.silences:
+            self._working_silent.add(found)
+        return found, case
+
+    def _until_free(self) -> float:
+        """Seconds until fewer looks than may be made at once are under way that do not take long yet; 0 for now."""
+        long_ago = monotonic() - LONG_S
+        short = [began for began in self._working.values() if began > long_ago]
+        return min(short) - long_ago if len(short) >= self._at_once else 0.0
+
+    def _first_due(self, queue: list[tuple[float, str]]) -> str | None:
         passed_over = []
-        taken = None
-        while self._queue and self._queue[0][0] <= monotonic():
-            due, game_id = heapq.heappop(self._queue)
+        found = None
+        while queue and queue[0][0] <= monotonic():
+            due, game_id = heapq.heappop(queue)
             case = self._cases.get(game_id)
-            if case is None or case.due != due:
-                continue  # merged into another entry, or taken
+            if case is None or case.due != due or (queue is self._silent_queue) != (case.silences > 0):
+                continue  # joined with another entry, or taken
             if game_id in self._working:
                 passed_over.append((due, game_id))
                 continue
-            del self._cases[game_id]
-            self._working.add(game_id)
-            taken = game_id, case
+            found = game_id
             break
         for entry in passed_over:
-            heapq.heappush(self._queue, entry)
-        return taken
+            heapq.heappush(queue, entry)
+        return found
 
     def _until_next(self) -> float | None:
         """How long nothing is due; None when nothing waits. What a look under way holds back wakes us by its end."""
-        if self._queue and self._queue[0][1] not in self._working:
-            return max(0.0, self._queue[0][0] - monotonic())
-        due = min((due for due, game_id in self._queue if game_id not in self._working), default=None)
-        return None if due is None else max(0.0, due - monotonic())
+        queues = [self._queue]
+        if len(self._working_silent) < self._at_once / 2:
+            queues.append(self._silent_queue)
+        nexts = [due for due in map(self._next_in, queues) if due is not None]
+        return max(0.0, self._until_free(), min(nexts) - monotonic()) if nexts else None
+
+    def _next_in(self, queue: list[tuple[float, str]]) -> float | None:
+        if queue and queue[0][1] not in self._working:
+            return queue[0][0]
+        return min((due for due, game_id in queue if game_id not in self._working), default=None)

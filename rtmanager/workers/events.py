@@ -16,7 +16,7 @@ from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.game import is_game_id
 from rtmanager.domain.health import HealthSource
 from rtmanager.workers.attention import Attention, Hint
-from rtmanager.workers.watching import ContainerEvent, EventFeed, Happening, UnreadableEvent
+from rtmanager.workers.watching import OOM_PAUSE_S, ContainerEvent, EventFeed, Happening, UnreadableEvent
 
 #: A container that was asked to end may be about to start again (`docker restart`): so long nobody is told.
 RESTART_GRACE_S = 3.0
@@ -27,6 +27,8 @@ ASKED_FOR_NS = 5 * 60 * 10**9
 #: Signals that do not ask to end: KILL, USR1, USR2, CONT, URG, WINCH.
 ASKING_NOTHING = frozenset({"9", "10", "12", "18", "23", "28"})
 _SIGKILL = "9"
+#: Exits without an event, and no event at all between them, after which none seem to arrive; and how long one may take.
+UNHEARD_EXITS, UNHEARD_AFTER_S = 3, 5.0
 #: Seconds between two passes that events ask for which cannot be read.
 UNREADABLE_PAUSE_S = 15.0
 
@@ -42,10 +44,17 @@ class EventListener:
         self._missed = missed
         self._logger = logger
         self._broken = False
+        #: Since when it is connected without a break; None while it is not.
+        self._connected_at: float | None = None
+        #: Containers of which an event came lately; exits since the last event of which none came.
+        self._heard_of: OrderedDict[str, int] = OrderedDict()
+        self._unheard = 0
         #: By container, when it was sent what, by nanoseconds of the runtime's clock: a signal to end, KILL, any.
         self._asked: OrderedDict[str, int] = OrderedDict()
         self._killed: OrderedDict[str, int] = OrderedDict()
         self._signalled: OrderedDict[str, int] = OrderedDict()
+        #: By container, when counting began and how often its memory ran out since.
+        self._ooms: OrderedDict[str, tuple[float, int]] = OrderedDict()
         #: Events that could not be read and that no pass has followed yet; when the last such pass was asked for.
         self._unreadable = 0
         self._passed_at: float | None = None
@@ -54,10 +63,13 @@ class EventListener:
         """Always True. Raises `Unavailable` when the connection is lost."""
         try:
             self._feed.connect()
+            if self._connected_at is None:
+                self._connected_at = monotonic()
             if self._broken:
                 self._broken = False
                 self._missed()
             for event in self._feed.listen():
+                self._unheard = 0
                 if isinstance(event, UnreadableEvent):
                     self._note_unreadable(event)
                 else:
@@ -65,9 +77,29 @@ class EventListener:
                 self._pass_for_unreadable()
             self._pass_for_unreadable()
         except DependencyError:
-            self._broken = True
+            self._broken, self._connected_at = True, None
             raise
         return True
+
+    def exit_found(self, container_id: str, ended_ago_s: float) -> None:
+        """A pass found an exit. It counts as unheard when an event of it should have come, and none did."""
+        connected_at = self._connected_at
+        if connected_at is None or not UNHEARD_AFTER_S < ended_ago_s < monotonic() - connected_at:
+            return
+        if container_id in self._heard_of:
+            return
+        self._unheard += 1
+        if self._unheard == UNHEARD_EXITS:
+            self._logger.warning("no events arrive", extra={"why": self.problem()})
+
+    def problem(self) -> str:
+        """What is wrong with the events though they are connected; empty when nothing is known to be."""
+        if self._unheard < UNHEARD_EXITS:
+            return ""
+        return (
+            f"no events arrive, {self._unheard} exits were found by passes alone: a proxy holds `GET /events` back, "
+            "let it pass each piece at once"
+        )
 
     def _note_unreadable(self, event: UnreadableEvent) -> None:
         if not self._unreadable:
@@ -88,6 +120,7 @@ class EventListener:
             "container event",
             extra={"game_id": event.game_id, "event": event.what.value, "container_id": event.container_id},
         )
+        _remember(self._heard_of, event)
         if event.what is Happening.KILL:
             _remember(self._signalled, event)
             if event.signal == _SIGKILL:
@@ -96,6 +129,7 @@ class EventListener:
                 _remember(self._asked, event)
             return
         if event.what is Happening.OOM:
+            self._count_oom(event)
             self._look(event, Hint(HealthSource.DOCKER_EVENT, oom={event.container_id: event.time_ns}))
             return
         asked, killed = _recently(self._asked, event), _recently(self._killed, event)
@@ -110,6 +144,21 @@ class EventListener:
             unexplained=which if unexplained else none,
         )
         self._look(event, hint, delay_s=RESTART_GRACE_S if asked else 0.0)
+
+    def _count_oom(self, event: ContainerEvent) -> None:
+        """Log the number of those that are not told one by one."""
+        now = monotonic()
+        since, number = self._ooms.setdefault(event.container_id, (now, -1))
+        number += 1
+        if number and now - since >= OOM_PAUSE_S:
+            self._logger.warning(
+                "container ran out of memory again",
+                extra={"game_id": event.game_id, "container_id": event.container_id, "times": number},
+            )
+            since, number = now, 0
+        self._ooms[event.container_id] = since, number
+        if len(self._ooms) > ASKED_REMEMBERED:
+            self._ooms.popitem(last=False)
 
     def _look(self, event: ContainerEvent, hint: Hint, delay_s: float = 0.0) -> None:
         self._attention.look(event.game_id, hint, delay_s=delay_s)

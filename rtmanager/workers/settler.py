@@ -60,6 +60,8 @@ class Settler:
     restarts: RestartPolicy | None = None
     #: Whether this instance has an operation of that game under way.
     works_on: Callable[[str], bool] = lambda _: False
+    #: Called when a pass alone found an exit: the container, and how many seconds ago it ended.
+    exit_found: Callable[[str, float], None] = lambda *_: None
 
     def settle(self, game_id: str, hint: Hint) -> bool:
         """Whether the game is settled; otherwise it has to be looked at again.
@@ -91,6 +93,7 @@ class Settler:
                     self._report(decision)
                 elif hint.listed or not _of_its_own_accord(decision):
                     results.append(self._write(self._enriched(decision, hint), failed))
+                    self._note_exit(decision, hint, results[-1])
             if failed:
                 raise failed[0]  # what else was found is written; the next pass tries again
             if Written.BUSY in results:
@@ -139,7 +142,8 @@ class Settler:
         time_ns = hint.oom.get(container_id or "")
         if record is None or container_id is None or time_ns is None:
             return []
-        at = datetime.fromtimestamp(time_ns / 1e9, UTC) if time_ns else self.clock()
+        now = self.clock()
+        at = min(now, datetime.fromtimestamp(time_ns / 1e9, UTC)) if time_ns else now  # its clock may be ahead
         details = {"exit_code": own.exit_code if own else None}
         source = HealthSource.DOCKER_EVENT
         event = HealthEvent(record.game_id, container_id, EventType.CONTAINER_OOM, source, at, details)
@@ -199,6 +203,11 @@ class Settler:
             self.logger.warning("record follows its container" if finding.new else "container in trouble", extra=told)
             self.written(finding)
         return result
+
+    def _note_exit(self, finding: Finding, hint: Hint, result: Written) -> None:
+        last_exit = finding.last_exit
+        if last_exit is not None and result is Written.WRITTEN and hint.source is HealthSource.INSPECT:
+            self.exit_found(last_exit.container_id, (self.clock() - last_exit.exited_at).total_seconds())
 
     def _report(self, stray: Stray) -> None:
         if not self.findings.busy(stray.game_id):

@@ -92,6 +92,11 @@ class Findings(Protocol):
 
 #: A turn of another instance, whose periods may be longer, lasts no longer than so many of ours.
 AHEAD_TIMES = 2.0
+#: What was raised so many seconds after now, was by a clock that was ahead.
+AHEAD_S = 60.0
+#: Memory of one container that ran out again is not told for so many seconds: a child that leaks dies many times a
+#: minute, and its engine lives on.
+OOM_PAUSE_S = 60.0
 
 
 class Turns(Protocol):

@@ -47,8 +47,9 @@ BEGIN_BEFORE_NS = 1_000_000_000
 REMEMBERED = 2048
 #: How far ahead of the daemon's clock an event may be for the next stream to begin there.
 AHEAD_NS = 60 * 10**9
-#: Bytes of lines that wait to be seen to; more are dropped, as Docker would drop them.
-MOST_WAITING = 16 << 20
+#: Bytes of lines that wait to be seen to, and what each line takes beside its bytes; more are dropped, as Docker would
+#: drop them.
+MOST_WAITING, LINE_BYTES = 16 << 20, 100
 
 _FILTERS = json.dumps(
     {
@@ -199,7 +200,7 @@ class _Arriving:
                 if not self._waiting:
                     break
                 line = self._waiting.popleft()
-                self._bytes -= len(line or b"")
+                self._bytes -= len(line or b"") + LINE_BYTES
             yield line
         if self._error is not None:
             raise self._error
@@ -219,12 +220,12 @@ class _Arriving:
     def _put(self, lines: list[bytes | None]) -> None:
         with self._changed:
             for line in lines:
-                if line is not None and self._bytes + len(line) > MOST_WAITING:
+                if line is not None and self._bytes + len(line) + LINE_BYTES > MOST_WAITING:
                     line = None
                 if line is None and self._waiting and self._waiting[-1] is None:
                     continue  # one mark tells of any number
                 self._waiting.append(line)
-                self._bytes += len(line or b"")
+                self._bytes += len(line or b"") + LINE_BYTES
             self._changed.notify()
 
 

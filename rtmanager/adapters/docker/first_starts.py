@@ -24,6 +24,9 @@ from rtmanager.operations.ports import ContainerNotFound
 #: Seconds between two looks.
 LOOK_AGAIN_S = 0.025
 
+#: Images that are known to live; with more they are watched anew.
+MOST_LIVING = 10_000
+
 #: As much of the container's log as says why it ended.
 LOG_LINES = 5
 LOG_CHARACTERS = 600
@@ -66,6 +69,8 @@ class FirstStarts:
                 break
             self._engine.pause(LOOK_AGAIN_S)
         with self._lock:
+            if len(self._living) >= MOST_LIVING:
+                self._living.clear()
             self._living.add(of)
         return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -54,6 +54,9 @@ T = TypeVar("T")
 
 #: Seconds between two looks at something that Docker is still doing.
 LOOK_AGAIN_S = 0.05
+
+#: Entries of a list of containers, and characters of what is read of them; a list with more cannot be read.
+MOST_LISTED, MOST_LISTED_TEXT = 30_000, 32_000_000
 
 #: As much of an engine's log as is kept of how it ended.
 LOG_LINES = 20
@@ -201,7 +204,7 @@ class DockerRuntime:
         entries = self._answer(
             "list",
             self._deadlines.list_s,
-            lambda client: list(map(decode.listed, arriving_entries(client, "/containers/json", query))),
+            lambda client: _views(arriving_entries(client, "/containers/json", query)),
         )
         listed = [view for view in entries if view is not None]
         unreadable = len(entries) - len(listed)
@@ -339,6 +342,20 @@ def _done(response: Response) -> None:
     checked(response)
     if response.status_code not in (204, 304):
         raise Unreadable(f"status {response.status_code} for what is answered by 204")
+
+
+def _views(entries: Iterable[object]) -> list[ContainerView | None]:
+    """Those of a list that may have no end; None for an entry that cannot be read."""
+    views: list[ContainerView | None] = []
+    characters = 0
+    for view in map(decode.listed, entries):
+        views.append(view)
+        if view is not None:
+            texts = (view.name, view.image_ref, view.made_for, *view.labels.values(), *view.networks)
+            characters += sum(map(len, texts))
+        if len(views) > MOST_LISTED or characters > MOST_LISTED_TEXT:
+            raise Unreadable(f"a list of more than {MOST_LISTED} containers, or {MOST_LISTED_TEXT} characters")
+    return views
 
 
 def _has_network(found: Sequence[dict[str, Any]], name: str) -> bool:

@@ -105,8 +105,8 @@ _ANSWER = _Kept(
     errorDetail=_Kept(("message",)),
     progressDetail=_Kept(("current", "total")),
 )
-#: A list that is an answer has no limit but `LONGEST_REDUCED`: a part of it must not pass for the whole.
-_TOP = _Kept.every(_ANSWER, LONGEST_REDUCED)
+#: A list that is an answer is whole or an error: a part of it must not pass for the whole.
+_TOP = _Kept.every(_ANSWER, MOST_ENTRIES + 1)
 
 # Before Python 3.11.5 a possessive repetition does not take back what its last, failed turn consumed. An atomic group
 # as its body does: `(?>…)*+`.
@@ -267,7 +267,7 @@ class Skim:
 
     def _end_value(self, level: _Level) -> None:
         level.count += level.begun
-        if level.kept is _TOP and level.count > MOST_ENTRIES:
+        if level.kept is _TOP and level.count >= MOST_ENTRIES:
             raise ValueError(f"more than {MOST_ENTRIES} entries")
         level.name, level.begun, level.at_value = b"", False, not level.is_object
         level.value = None if level.is_object else level.kept.of(b"", level.count)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
+from rtmanager.domain.errors import FinalAnswer, TemporaryAnswer
 from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime
 from rtmanager.workers.prober import ProbeBy
+
+#: What Docker and its likes give a container as its host name. A shorter one, `fb6`, may begin the id of any container.
+_BY_DOCKER = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
 
 
 class Vantage:
@@ -23,13 +28,18 @@ class Vantage:
     def __call__(self) -> ProbeBy:
         """Raises `Unavailable`."""
         if self._known is None:
-            self._known = ProbeBy.ENDPOINT if self._is_inside() else ProbeBy.CONTAINER_IP
+            try:
+                self._known = ProbeBy.ENDPOINT if self._is_inside() else ProbeBy.CONTAINER_IP
+            except TemporaryAnswer:
+                return ProbeBy.CONTAINER_IP  # for now: addresses work from either side
         return self._known
 
     def _is_inside(self) -> bool:
         host_name = socket.gethostname()
+        if not _BY_DOCKER.fullmatch(host_name):
+            return False
         try:
             found = self._runtime.inspect(host_name)
-        except ContainerNotFound:
+        except (ContainerNotFound, FinalAnswer):
             return False
         return found.container_id.startswith(host_name) and self._network in found.networks

@@ -19,7 +19,7 @@ from rtmanager.domain.findings import Alarm, AlarmKind, Finding
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord
 from rtmanager.operations.store import StoreRefused
-from rtmanager.workers.watching import AHEAD_TIMES, Written
+from rtmanager.workers.watching import AHEAD_S, AHEAD_TIMES, OOM_PAUSE_S, Written
 
 #: What a restart after a crash is queued as.
 _RESTART: dict[str, object] = {"kind": OpKind.RESTART, "source": OpSource.AUTO_RECONCILE}
@@ -188,6 +188,7 @@ def _is_news(connection: Connection, finding: Finding) -> bool:
     }
     if finding.raises is not None:
         alarm = values_of(finding.raises) | {"details": json.dumps(dict(finding.raises.details))}
+        alarm |= {"ahead_s": AHEAD_S, "pause_s": OOM_PAUSE_S}
         if connection.execute(SQL["raise_alarm"], values | alarm).fetchone() is None:
             require_kept("alarms", len(connection.execute(SQL["get_alarm"], values | alarm).fetchall()), 1)
             return False

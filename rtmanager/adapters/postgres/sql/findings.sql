@@ -12,14 +12,17 @@ FOR SHARE;
 -- name: raise_alarm
 -- No row when this very occasion was told before.
 INSERT INTO alarms (game_id, kind, container_id, mark, details, raised_at)
-VALUES (%(game_id)s, %(kind)s, %(container_id)s, %(mark)s, %(details)s::jsonb, %(raised_at)s)
+VALUES (%(game_id)s, %(kind)s, %(container_id)s, %(mark)s, %(details)s::jsonb,
+        LEAST(%(raised_at)s::timestamptz, clock_timestamp()))
 ON CONFLICT (game_id, kind) DO UPDATE
 SET container_id = excluded.container_id, mark = excluded.mark, details = excluded.details,
     raised_at = excluded.raised_at
 WHERE alarms.container_id <> excluded.container_id
    OR (alarms.mark <> excluded.mark
-       -- Occasions of one kind come in order, though not to every instance at the same time.
-       AND (alarms.kind <> 'oom' OR alarms.raised_at < excluded.raised_at))
+       -- Memory runs out in order, though not for every instance at the same time, and by a leak many times a minute. By
+       -- a clock that was ahead it would never again.
+       AND (alarms.kind <> 'oom' OR excluded.raised_at >= alarms.raised_at + make_interval(secs => %(pause_s)s)
+            OR alarms.raised_at > clock_timestamp() + make_interval(secs => %(ahead_s)s)))
 RETURNING game_id;
 
 -- name: calm_alarm

@@ -7,6 +7,7 @@ is tried by a small one.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
 import ssl
@@ -83,6 +84,19 @@ _CLASSES: dict[type[redis.RedisError], str] = {
     redis.exceptions.OutOfMemoryError: "OOM",
     redis.ReadOnlyError: "READONLY",
 }
+
+#: KEYS: a stream. Its last id, its entries, its nodes; nothing if it is no stream, or the user may not know.
+#: XINFO answers with two whole entries, of any size; they stay in Redis.
+SHAPE = """#!lua flags=no-writes
+local reply = redis.pcall('XINFO', 'STREAM', KEYS[1])
+if reply.err then return {} end
+local told = {}
+for i = 1, #reply, 2 do told[reply[i]] = reply[i + 1] end
+return {told['last-generated-id'], told['length'], told['radix-tree-keys']}
+"""
+_SHAPE_SHA = hashlib.sha1(SHAPE.encode()).hexdigest()
+#: More entries in a node on average than this are a setting: by default there are 100 at most.
+_MOST_NODE_ENTRIES = 1000
 
 #: An HTTP request: Redis answers it with an error, as a command with too many words.
 _REQUEST = b"GET / HTTP/1.0\r\n\r\n"
@@ -211,16 +225,23 @@ def examine(connection: Any, names: Mapping[Stream, str], where: str) -> str:
     return version
 
 
-def warnings(connection: Any) -> list[str]:
+def warnings(connection: Any, names: Mapping[Stream, str]) -> list[str]:
     """What is no reason not to use the server, with the remedy; nothing where this user may not know it."""
     [info] = _ask(connection, [("INFO", "memory")])
     policy = _fields(info).get("maxmemory_policy", "")
-    if not policy.startswith("allkeys"):  # the others remove only keys that expire, and ours do not
-        return []
-    what = (
-        f"maxmemory-policy is {policy}: when its memory is full, it removes streams with the jobs and results in them"
-    )
-    return [f"{what}; remedy: CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"]
+    found = []
+    if policy.startswith("allkeys"):  # the others remove only keys that expire, and ours do not
+        what = f"maxmemory-policy is {policy}: when its memory is full, it removes streams with the jobs and results"
+        remedy = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"
+        found.append(f"{what} in them; remedy: {remedy}")
+    for key in (names[stream] for stream in INPUTS):
+        _, shape = _ask(connection, [("SCRIPT", "LOAD", SHAPE), ("EVALSHA", _SHAPE_SHA, 1, key)])
+        _, entries, nodes = shape if isinstance(shape, list) and len(shape) == 3 else ("", 0, 0)
+        if entries > _MOST_NODE_ENTRIES * nodes:
+            what = f"{key} has {entries} entries in {nodes} nodes, which makes each read slow"
+            remedy = "CONFIG SET stream-node-max-entries 100 and stream-node-max-bytes 4096, and XTRIM what was read"
+            found.append(f"{what}; remedy: {remedy}")
+    return found
 
 
 def refused_write(error: redis.RedisError, where: str) -> WritesRefused | None:

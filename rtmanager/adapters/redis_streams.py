@@ -158,7 +158,9 @@ class RedisStreams:
         self._cautious_s = CAUTIOUS_S
         self._budget = self._most = redis_reading.BUDGET_BYTES
         self._most_until = 0.0
+        self._pace = redis_reading.Pace()
         self._take_entries = self._client.register_script(redis_reading.READ)
+        self._shape = self._client.register_script(redis_access.SHAPE)
         self._publish = self._client.register_script(_PUBLISH)
         self._waiting_client: int | None = None
         self._interrupted = False
@@ -191,7 +193,7 @@ class RedisStreams:
     def warnings(self) -> list[str]:
         """What is wrong with the server though it can be used, with the remedy. Raises `Unavailable`."""
         with self._command("ping"), self._client.client() as client:
-            return redis_access.warnings(client.connection)
+            return redis_access.warnings(client.connection, self._names)
 
     def require(self) -> None:
         """Raises `Unavailable` unless it serves: not while it loads its data, or a script does not end.
@@ -269,16 +271,18 @@ class RedisStreams:
         """Everything in one step: what was given and not acknowledged of each stream, then what is new of both."""
         least = self._budget <= redis_reading.LEAST_BUDGET_BYTES
         work = redis_reading.LEAST_BUDGET_BYTES if least else redis_reading.WORK_BYTES
+        pace = self._pace.arguments(least=least)
         answer = self._take_entries(
             keys=[self._names[stream] for stream in INPUTS],
-            args=[GROUP, CONSUMER, limit, self._budget, work],
+            args=[GROUP, CONSUMER, limit, self._budget, work, *pace],
             client=self._patient_reader if self._patient else self._reader,
         )
         return redis_reading.batches(INPUTS, answer)
 
     def _learn(self, seconds: float, batches: Sequence[Batch]) -> None:
         """How many bytes the next read may bring over this connection."""
-        entries = (entry for batch in batches for entry in batch.entries)
+        entries = [entry for batch in batches for entry in batch.entries]
+        self._pace.learn(seconds, entries)
         brought = sum(len(value) for entry in entries for value in entry.fields.values())
         if seconds > SLOW_READ_S:
             # One that brought little took its time in Redis.
@@ -315,10 +319,11 @@ class RedisStreams:
     def give_all_again(self) -> Mapping[Stream, EntryId]:
         """See `InputStreams.give_all_again`. A user who may not ask for the last id gets nothing again."""
         beyond: dict[Stream, EntryId] = {}
-        with self._command("give_again"), suppress(redis.exceptions.NoPermissionError):
+        with self._command("give_again"):
             for stream in INPUTS:
                 given = EntryId.parse(self._last_given(stream))
-                if given > EntryId(0, 0) and given > self._last_generated(stream):
+                shape = self._shape(keys=[self._names[stream]]) if given > EntryId(0, 0) else []
+                if shape and given > EntryId.parse(shape[0].decode()):
                     self._client.xgroup_setid(self._names[stream], GROUP, "0")
                     beyond[stream] = given
         return beyond
@@ -345,9 +350,6 @@ class RedisStreams:
                 # What is no stream is no reason to leave the other one unread; reading tells of it.
                 if not str(error).startswith(("BUSYGROUP", "WRONGTYPE")):
                     raise
-
-    def _last_generated(self, stream: Stream) -> EntryId:
-        return EntryId.parse(self._client.xinfo_stream(self._names[stream])["last-generated-id"].decode())
 
     def _last_given(self, stream: Stream) -> str:
         try:

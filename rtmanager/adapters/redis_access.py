@@ -205,7 +205,7 @@ def acl_rules(names: Mapping[Stream, str]) -> str:
 
 def examine(connection: Any, names: Mapping[Stream, str], where: str) -> str:
     """The server's version; raises `RedisUnfit`, `WritesRefused`, and `redis.RedisError` for other silence."""
-    version, mode = _hello(connection)
+    version, mode, role = _hello(connection)
     if mode in _MODES:
         what, remedy = _MODES[mode]
         raise RedisUnfit(f"{where} {what}", remedy)
@@ -215,6 +215,7 @@ def examine(connection: Any, names: Mapping[Stream, str], where: str) -> str:
         raise RedisUnfit(f"{where}: Redis {version} is too old: {oldest} or newer is needed", "upgrade it")
     try:
         require_allowed(connection, names, where)
+        _require_primary(role)
         _require_written(connection)
     except redis.TimeoutError as error:
         # HELLO was answered, and commands that write are kept back.
@@ -426,18 +427,36 @@ def _plain(host: str, port: int, limit_s: float) -> tuple[str, str] | None:
         return None
 
 
-def _hello(connection: Any) -> tuple[str, str]:
-    """Version and mode. HELLO needs no right; where it does not exist, INFO may."""
-    [hello] = _ask(connection, [("HELLO",)])
+def require_primary(hello: object) -> None:
+    """Raise `redis.ReadOnlyError` when the answer to HELLO is a replica's; another answer says nothing."""
+    _require_primary(_text(_pairs(hello).get("role", "")))
+
+
+def _require_primary(role: str) -> None:
+    # A replica may take writes (replica-read-only no), and loses them when it copies its primary again.
+    if role in ("replica", "slave"):
+        raise redis.ReadOnlyError(f"READONLY its role is {role}")
+
+
+def _pairs(hello: object) -> Mapping[str, object]:
+    """What an answer to HELLO says; nothing when there is no HELLO."""
     if isinstance(hello, dict):
-        hello = [part for pair in hello.items() for part in pair]
+        return {_text(name): value for name, value in hello.items()}
     if isinstance(hello, list):
-        told = dict(zip(map(_text, hello[::2]), hello[1::2], strict=False))
-        return _text(told.get("version", "")), _text(told.get("mode", ""))
+        return dict(zip(map(_text, hello[::2]), hello[1::2], strict=False))
+    return {}
+
+
+def _hello(connection: Any) -> tuple[str, str, str]:
+    """Version, mode and role. HELLO needs no right; where it does not exist, INFO may."""
+    [hello] = _ask(connection, [("HELLO",)])
+    if told := _pairs(hello):
+        version, mode, role = (_text(told.get(name, "")) for name in ("version", "mode", "role"))
+        return version, mode, role
     if isinstance(hello, redis.AuthenticationError):
         raise hello
-    [info] = _ask(connection, [("INFO", "server")])
-    return _fields(info).get("redis_version", ""), _fields(info).get("redis_mode", "")
+    server, replication = map(_fields, _ask(connection, [("INFO", "server"), ("INFO", "replication")]))
+    return server.get("redis_version", ""), server.get("redis_mode", ""), replication.get("role", "")
 
 
 def _fields(info: object) -> dict[str, str]:

@@ -9,6 +9,7 @@ not added again. The script also refuses an older turn than it has seen.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -159,9 +160,7 @@ class RedisStreams:
         self._budget = self._most = redis_reading.BUDGET_BYTES
         self._most_until = 0.0
         self._pace = redis_reading.Pace()
-        self._take_entries = self._client.register_script(redis_reading.READ)
         self._shape = self._client.register_script(redis_access.SHAPE)
-        self._publish = self._client.register_script(_PUBLISH)
         self._waiting_client: int | None = None
         self._interrupted = False
         self._fence = ""
@@ -272,10 +271,11 @@ class RedisStreams:
         least = self._budget <= redis_reading.LEAST_BUDGET_BYTES
         work = redis_reading.LEAST_BUDGET_BYTES if least else redis_reading.WORK_BYTES
         pace = self._pace.arguments(least=least)
-        answer = self._take_entries(
+        answer = _on_primary(
+            self._patient_reader if self._patient else self._reader,
+            redis_reading.READ,
             keys=[self._names[stream] for stream in INPUTS],
             args=[GROUP, CONSUMER, limit, self._budget, work, *pace],
-            client=self._patient_reader if self._patient else self._reader,
         )
         return redis_reading.batches(INPUTS, answer)
 
@@ -373,7 +373,7 @@ class RedisStreams:
             arguments += [due.message_id, index, len(flat), *flat]
         with self._command("publish"):
             try:
-                added, refused = self._publish(keys=keys, args=arguments)
+                added, refused = _on_primary(self._client, _PUBLISH, keys=keys, args=arguments)
             except redis.ResponseError as error:
                 code, _, latest = str(error).partition(" ")
                 if code != "STALETURN":
@@ -413,6 +413,7 @@ class RedisStreams:
                 self._client.connection_pool.disconnect()
                 self._waiter.connection_pool.disconnect(inuse_connections=False)
                 self._reader.connection_pool.disconnect()
+                self._patient_reader.connection_pool.disconnect()
             if refused := redis_access.refused_write(error, self._where):
                 raise refused from error
             text = bounded(str(error)) or type(error).__name__
@@ -421,6 +422,28 @@ class RedisStreams:
             if is_silence(error):
                 raise Unavailable("redis", f"{self._where} does not serve: {text}") from error
             raise FinalAnswer("redis", f"{self._where} refuses to {name}: {text}") from error
+
+
+def _on_primary(client: Any, script: str, *, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+    """What the script answers. Raises `redis.RedisError`, also when the server turns out to be a replica.
+
+    A replica may take writes, which it loses. It is asked behind the script, on the same connection and in the same
+    round trip, so that a demotion between the two is noticed: what was written then is written again elsewhere, and
+    not twice where it was.
+    """
+    sha = hashlib.sha1(script.encode()).hexdigest()
+    for attempt in range(2):
+        with client.pipeline(transaction=False) as pipe:
+            pipe.evalsha(sha, len(keys), *keys, *args)
+            pipe.execute_command("HELLO")
+            answer, hello = pipe.execute(raise_on_error=False)
+        redis_access.require_primary(hello)
+        if attempt or not isinstance(answer, redis.exceptions.NoScriptError):
+            break
+        client.script_load(script)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def is_silence(error: redis.RedisError) -> bool:

@@ -25,7 +25,7 @@ NAMES = {stream: f"runtime:{stream.name.lower()}" for stream in Stream} | {
     Stream.NOTIFICATION_INTENTS: "notification:intents"
 }
 #: Methods of the client that are no commands, and those whose command has another name.
-NO_COMMANDS = {"client", "close", "connection_pool", "execute", "pipeline", "register_script"}
+NO_COMMANDS = {"client", "close", "connection_pool", "execute", "execute_command", "pipeline", "register_script"}
 RENAMED = {"client_id": "client|id", "client_unblock": "client|unblock", "xgroup_create": "xgroup|create"}
 RENAMED |= {"xgroup_setid": "xgroup|setid", "xinfo_groups": "xinfo|groups"}
 
@@ -57,8 +57,9 @@ class Scripted:
         self.disconnected = True
 
 
-def hello(version: str, mode: str = "standalone") -> list[object]:
-    return [b"server", b"redis", b"version", version.encode(), b"proto", 2, b"mode", mode.encode(), b"modules", []]
+def hello(version: str, mode: str = "standalone", role: str = "master") -> list[object]:
+    told = [b"server", b"redis", b"version", version.encode(), b"proto", 2, b"mode", mode.encode()]
+    return [*told, b"role", role.encode(), b"modules", []]
 
 
 class Rules(unittest.TestCase):
@@ -129,6 +130,16 @@ class Examined(unittest.TestCase):
                 self.assertIsInstance(refused, Unavailable)
                 self.assertRegex(str(refused), f"^redis at h:1 takes no writes, .*{cause}.*: {str(answer)[:6]}")
                 self.assertIn(remedy, refused.remedy or "")
+
+    def test_a_replica_that_takes_writes_is_one(self) -> None:
+        for answers in (
+            {"HELLO": hello("7.0.0", role="replica")},
+            {"HELLO": dict(zip(*[iter(hello("7.0.0", role="replica"))] * 2, strict=True))},
+            {"HELLO": redis.ResponseError("unknown command"), "INFO": b"redis_version:7.0.0\r\nrole:slave\r\n"},
+        ):
+            with self.assertRaises(redis.ReadOnlyError) as raised:
+                examine(Scripted(**answers), NAMES, "redis")
+            self.assertRegex(str(refused_write(raised.exception, "redis")), "it is a replica now: READONLY")
 
     def test_no_other_error_is_a_refused_write(self) -> None:
         for error in (redis.ResponseError("ERR OOM"), redis.ResponseError(""), redis.ConnectionError("no"), WRONG_TYPE):

@@ -253,6 +253,13 @@ class FailedOver(FailingRedisTestCase):
         self.way.lead_to((self.replica.host, self.replica.port))
 
     def test_a_demoted_primary_is_told_as_such_and_left_for_the_new_one(self) -> None:
+        self.demote()
+
+    def test_a_demoted_primary_that_takes_writes_all_the_same_is_left_too(self) -> None:
+        self.redis.config_set("replica-read-only", "no")
+        self.demote()
+
+    def demote(self) -> None:
         self.start_runtime()
         known = self.ask("known")
         self.wait_for_answers(known)

@@ -802,6 +802,49 @@ class RedisReadingTest(InRedis, streams_contract.ReadingContract):
         spent = min(busy_us(lambda: self.read(1)) for _ in range(5))
         self.assertLess(spent, 3.5 * least)
 
+    def test_nodes_without_a_bound_are_searched_once_for_several_entries(self) -> None:
+        redis: Any = services.shared(RUNTIME_MANAGER).redis.client()
+        self.addCleanup(redis.close)
+        for setting, usual in (("stream-node-max-entries", 100), ("stream-node-max-bytes", 4096)):
+            redis.config_set(setting, 0)
+            self.addCleanup(redis.config_set, setting, usual)
+        key = f"test:{Stream.STOP_JOBS}"
+        many = "for i = 1, 30000 do redis.call('XADD', KEYS[1], i .. '-1', 'game_id', i) end"
+        redis.eval(many, 1, key)
+        self.reader.read(1)
+        redis.xgroup_setid(key, "rtmanager", "29000-1")
+        redis.config_resetstat()
+        given = redis.xpending_range(key, "rtmanager", "-", "+", 10)
+        ids = []
+        while entries := self.read(200):
+            ids += [entry.entry_id.milliseconds for entry in entries]
+            self.reader.acknowledge(entries)
+        self.assertEqual(ids, [*(int(each["message_id"].partition("-")[0]) for each in given), *range(29001, 30001)])
+        self.assertLess(redis.info("commandstats")["cmdstat_xreadgroup"]["calls"], 500)
+
+    def test_entries_that_were_given_are_given_again_in_order_whatever_was_acknowledged_between_them(self) -> None:
+        reader: Any = self.reader
+        self.add(*(f"g{number}" for number in range(60)))
+        reader._pace._search_s = 0
+        entries = self.read()
+        kept = [entry for number, entry in enumerate(entries) if number % 7 in (0, 1, 5) or number > 40]
+        self.reader.acknowledge([entry for entry in entries if entry not in kept])
+        reader._pace._chunk = 8
+        self.assertEqual([e.entry_id for e in self.read()], [e.entry_id for e in kept])
+        reader._pace._chunk = 8
+        self.assertEqual([e.entry_id for e in self.read(13)], [e.entry_id for e in kept[:13]])
+        self.reader.acknowledge(kept)
+        self.assertEqual((self.read(), len(entries)), ([], 60))
+
+    def test_the_end_of_a_stream_is_found_without_receiving_its_entries(self) -> None:
+        redis: Any = services.shared(RUNTIME_MANAGER).redis.client()
+        self.addCleanup(redis.close)
+        self.streams.add_pairs(Stream.STOP_JOBS, [(b"x", b"y" * 5_000_000)])
+        self.reader.acknowledge(self.read())
+        redis.config_resetstat()
+        self.assertEqual(self.reader.give_all_again(), {})
+        self.assertLess(redis.info("stats")["total_net_output_bytes"], 100_000)
+
     def test_deleted_entries_that_were_given_are_forgotten_over_several_reads(self) -> None:
         redis: Any = services.shared(RUNTIME_MANAGER).redis.client()
         self.addCleanup(redis.close)

@@ -7,6 +7,7 @@ is tried by a small one.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
 import ssl
@@ -92,6 +93,19 @@ _CLASSES: dict[type[redis.RedisError], str] = {
     redis.exceptions.OutOfMemoryError: "OOM",
     redis.ReadOnlyError: "READONLY",
 }
+
+#: KEYS: a stream. Its last id, its entries, its nodes; nothing if it is no stream, or the user may not know.
+#: XINFO answers with two whole entries, of any size; they stay in Redis.
+SHAPE = """#!lua flags=no-writes
+local reply = redis.pcall('XINFO', 'STREAM', KEYS[1])
+if reply.err then return {} end
+local told = {}
+for i = 1, #reply, 2 do told[reply[i]] = reply[i + 1] end
+return {told['last-generated-id'], told['length'], told['radix-tree-keys']}
+"""
+_SHAPE_SHA = hashlib.sha1(SHAPE.encode()).hexdigest()
+#: More entries in a node on average than this are a setting: by default there are 100 at most.
+_MOST_NODE_ENTRIES = 1000
 
 #: An HTTP request: Redis answers it with an error, as a command with too many words.
 _REQUEST = b"GET / HTTP/1.0\r\n\r\n"
@@ -221,7 +235,7 @@ def acl_rules(names: Mapping[Stream, str]) -> str:
 
 def examine(connection: Any, names: Mapping[Stream, str], where: str) -> str:
     """The server's version; raises `RedisUnfit`, `WritesRefused`, and `redis.RedisError` for other silence."""
-    version, mode = _hello(connection)
+    version, mode, role = _hello(connection)
     if mode in _MODES:
         what, remedy = _MODES[mode]
         raise RedisUnfit(f"{where} {what}", remedy)
@@ -231,6 +245,7 @@ def examine(connection: Any, names: Mapping[Stream, str], where: str) -> str:
         raise RedisUnfit(f"{where}: Redis {version} is too old: {oldest} or newer is needed", "upgrade it")
     try:
         require_allowed(connection, names, where)
+        _require_primary(role)
         _require_written(connection)
     except redis.TimeoutError as error:
         # HELLO was answered, and commands that write are kept back.
@@ -241,16 +256,23 @@ def examine(connection: Any, names: Mapping[Stream, str], where: str) -> str:
     return version
 
 
-def warnings(connection: Any) -> list[str]:
+def warnings(connection: Any, names: Mapping[Stream, str]) -> list[str]:
     """What is no reason not to use the server, with the remedy; nothing where this user may not know it."""
     [info] = _ask(connection, [("INFO", "memory")])
     policy = _fields(info).get("maxmemory_policy", "")
-    if not policy.startswith("allkeys"):  # the others remove only keys that expire, and ours do not
-        return []
-    what = (
-        f"maxmemory-policy is {policy}: when its memory is full, it removes streams with the jobs and results in them"
-    )
-    return [f"{what}; remedy: CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"]
+    found = []
+    if policy.startswith("allkeys"):  # the others remove only keys that expire, and ours do not
+        what = f"maxmemory-policy is {policy}: when its memory is full, it removes streams with the jobs and results"
+        remedy = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"
+        found.append(f"{what} in them; remedy: {remedy}")
+    for key in (names[stream] for stream in INPUTS):
+        _, shape = _ask(connection, [("SCRIPT", "LOAD", SHAPE), ("EVALSHA", _SHAPE_SHA, 1, key)])
+        _, entries, nodes = shape if isinstance(shape, list) and len(shape) == 3 else ("", 0, 0)
+        if entries > _MOST_NODE_ENTRIES * nodes:
+            what = f"{key} has {entries} entries in {nodes} nodes, which makes each read slow"
+            remedy = "CONFIG SET stream-node-max-entries 100 and stream-node-max-bytes 4096, and XTRIM what was read"
+            found.append(f"{what}; remedy: {remedy}")
+    return found
 
 
 def refused_write(error: redis.RedisError, where: str) -> WritesRefused | None:
@@ -430,18 +452,36 @@ def _plain(host: str, port: int, limit_s: float) -> tuple[str, str] | None:
         return None
 
 
-def _hello(connection: Any) -> tuple[str, str]:
-    """Version and mode. HELLO needs no right; where it does not exist, INFO may."""
-    [hello] = _ask(connection, [("HELLO",)])
+def require_primary(hello: object) -> None:
+    """Raise `redis.ReadOnlyError` when the answer to HELLO is a replica's; another answer says nothing."""
+    _require_primary(_text(_pairs(hello).get("role", "")))
+
+
+def _require_primary(role: str) -> None:
+    # A replica may take writes (replica-read-only no), and loses them when it copies its primary again.
+    if role in ("replica", "slave"):
+        raise redis.ReadOnlyError(f"READONLY its role is {role}")
+
+
+def _pairs(hello: object) -> Mapping[str, object]:
+    """What an answer to HELLO says; nothing when there is no HELLO."""
     if isinstance(hello, dict):
-        hello = [part for pair in hello.items() for part in pair]
+        return {_text(name): value for name, value in hello.items()}
     if isinstance(hello, list):
-        told = dict(zip(map(_text, hello[::2]), hello[1::2], strict=False))
-        return _text(told.get("version", "")), _text(told.get("mode", ""))
+        return dict(zip(map(_text, hello[::2]), hello[1::2], strict=False))
+    return {}
+
+
+def _hello(connection: Any) -> tuple[str, str, str]:
+    """Version, mode and role. HELLO needs no right; where it does not exist, INFO may."""
+    [hello] = _ask(connection, [("HELLO",)])
+    if told := _pairs(hello):
+        version, mode, role = (_text(told.get(name, "")) for name in ("version", "mode", "role"))
+        return version, mode, role
     if isinstance(hello, redis.AuthenticationError):
         raise hello
-    [info] = _ask(connection, [("INFO", "server")])
-    return _fields(info).get("redis_version", ""), _fields(info).get("redis_mode", "")
+    server, replication = map(_fields, _ask(connection, [("INFO", "server"), ("INFO", "replication")]))
+    return server.get("redis_version", ""), server.get("redis_mode", ""), replication.get("role", "")
 
 
 def _fields(info: object) -> dict[str, str]:

@@ -5,6 +5,9 @@ order over all streams, until a number of bytes is reached, and answers an entry
 of its fields, its size and a digest. So a batch is bounded on both sides: here by `BUDGET_BYTES`, in Redis by
 `WORK_BYTES` and one entry more.
 
+Each command searches the node of the stream that it reads from its beginning. Where nodes are not bounded
+(`stream-node-max-entries 0`) that takes milliseconds, and the script takes `CHUNK` entries with each: see `Pace`.
+
 It is one step. Reading changes what Redis gives next: when an answer is lost and the question is sent again, or a
 frozen instance wakes up and asks, the step as a whole shows what was given before, and its parts would not.
 """
@@ -36,6 +39,8 @@ WORK_BYTES = 16 * 1024 * 1024
 #: Counted for each name and value beside its bytes: what an empty one costs in the answer, and what it costs Redis.
 _OVERHEAD = 16
 _PART_WORK = 64
+#: The seconds in which Redis looks at `WORK_BYTES`.
+_WORK_S = 0.1
 #: For the digest, a longer name or value is hashed by itself, and so many are then hashed together: strings of Lua cost
 #: more than what is in them, and no long one is copied.
 _LONG_BYTES = 1024
@@ -44,13 +49,25 @@ _TOGETHER = 1000
 #: So often a read looks for entries that were given and are still there; each time it forgets up to `limit` of others.
 _MOST_CLAIMS = 50
 
-#: KEYS: the streams. ARGV: group, consumer, entries of one stream, bytes of the answer, bytes to be looked at.
+#: Entries that one command takes where finding them costs more than `SEARCH_S`. Eight of 10 MB keep Redis busy for
+#: 0.3 s; none of them is copied into the answer.
+CHUNK = 8
+SEARCH_S = 0.00025
+#: The most that a search counts, so that a read makes some progress, and what it counts before anything is known.
+_MOST_SEARCH_S = _WORK_S / 10
+_FIRST_SEARCH_S = _WORK_S / 20
+#: A read of fewer entries says little about a search: most of its time may be the network's.
+_TELLING_ENTRIES = 8
+
+#: KEYS: the streams. ARGV: group, consumer, entries of one stream, bytes of the answer, bytes to be looked at, entries
+#: that one command takes, and the bytes that a command counts as.
 #: Answers for each stream: 1 if it had no more, its entries, and why it could not be read. An entry is its id and its
 #: fields; one that is cut has size, number of fields, digest and repeated names behind them.
 #: First come the entries that were given before and not acknowledged; XAUTOCLAIM also forgets those that were deleted.
 #: By its first line a server that takes no writes now (a replica, one whose memory is full) refuses it at once.
 READ = f"""#!lua
 local group, consumer, limit, budget, work = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local chunk, search = tonumber(ARGV[6]), tonumber(ARGV[7])
 local known = {{{", ".join(f"['{name}'] = true" for name in KNOWN_FIELDS)}}}
 
 local function cut(id, fields)
@@ -83,9 +100,31 @@ local function earlier(a, b)
   return #a.ms < #b.ms or #a.ms == #b.ms and a.ms < b.ms
 end
 
+-- The next entries of a stream; those that are not answered are given again. A range may have others in it, that were
+-- acknowledged.
+local function fetch(s)
+  local count = math.min(s.chunk, limit - s.taken)
+  s.rows, s.at = {{}}, 1
+  if count == 0 then return end
+  if s.claimed < #s.given then
+    local last = s.given[math.min(s.claimed + count, #s.given)]
+    for _, row in ipairs(redis.call('XRANGE', s.key, s.given[s.claimed + 1], last, 'COUNT', count)) do
+      if row[1] == s.given[s.claimed + 1] then
+        s.claimed = s.claimed + 1
+        s.rows[#s.rows + 1] = row
+      end
+    end
+  elseif not s.more then
+    local reply = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count, 'STREAMS', s.key, '>')
+    if reply then s.rows = reply[1][2] else s.drained = 1 end
+    work = work - search
+  end
+end
+
 local streams, open = {{}}, 0
 for n, key in ipairs(KEYS) do
-  local s = {{key = key, given = {{}}, more = false, taken = 0, entries = {{}}, drained = 0, open = true, refused = ''}}
+  local s = {{key = key, given = {{}}, more = false, taken = 0, entries = {{}}, drained = 0, open = true, refused = '',
+    rows = {{}}, at = 1, claimed = 0, chunk = chunk}}
   local cursor, tries = '0-0', 0
   repeat
     local reply = redis.pcall('XAUTOCLAIM', key, group, consumer, 0, cursor, 'COUNT', limit, 'JUSTID')
@@ -107,17 +146,10 @@ while open > 0 do
   for _, each in ipairs(streams) do
     if each.open and (not s or s.ms and (not each.ms or earlier(each, s))) then s = each end
   end
-  if s.ms and (budget <= 0 or work <= 0) then break end
-  local row
-  if s.taken < limit then
-    if s.taken < #s.given then
-      local id = s.given[s.taken + 1]
-      row = redis.call('XRANGE', s.key, id, id)[1]
-    elseif not s.more then
-      local reply = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', s.key, '>')
-      if reply then row = reply[1][2][1] else s.drained = 1 end
-    end
-  end
+  local fetched = s.at <= #s.rows
+  if s.ms and (budget <= 0 or work <= 0 and (not fetched or s.chunk == 1)) then break end
+  if not fetched then fetch(s) end
+  local row = s.rows[s.at]
   if row then
     local fields, size = row[2], 0
     local parts = #fields
@@ -127,6 +159,7 @@ while open > 0 do
     end
     local seen, sent = size, size
     if parts > {2 * ENTRY_FIELDS} or size > {ENTRY_BYTES} then
+      s.chunk = 1
       row = cut(row[1], fields)
       fields, seen, sent = row[2], row[3], 0
       for i = 1, #fields do sent = sent + #fields[i] end
@@ -134,7 +167,7 @@ while open > 0 do
     work = work - seen - {_PART_WORK} * parts
     budget = budget - sent - {_OVERHEAD} * #fields
     s.ms, s.seq = row[1]:match('(%d+)-(%d+)')
-    s.taken = s.taken + 1
+    s.taken, s.at = s.taken + 1, s.at + 1
     s.entries[s.taken] = row
   else
     s.open, open = false, open - 1
@@ -145,6 +178,31 @@ local answer = {{}}
 for n, s in ipairs(streams) do answer[n] = {{s.drained, s.entries, s.refused}} end
 return answer
 """
+
+
+class Pace:
+    """How many entries one command takes, learned from the time that reads take.
+
+    Large entries are taken one by one, as are those that are quick to find.
+    """
+
+    def __init__(self) -> None:
+        self._chunk = 1
+        self._search_s = _FIRST_SEARCH_S
+
+    def arguments(self, *, least: bool) -> tuple[int, int]:
+        """The last two of the script; `least` is for a read of one entry."""
+        return 1 if least else self._chunk, round(min(self._search_s, _MOST_SEARCH_S) / _WORK_S * WORK_BYTES)
+
+    def learn(self, seconds: float, entries: Sequence[Entry]) -> None:
+        """Take in how long a read of these took."""
+        if any(entry.excess for entry in entries):
+            self._chunk = 1
+            return
+        # Each stream ends with a command that finds nothing.
+        self._search_s = seconds / (len(entries) / self._chunk + 2)
+        if len(entries) >= _TELLING_ENTRIES:
+            self._chunk = CHUNK if self._search_s > SEARCH_S else 1
 
 
 def batches(streams: Sequence[Stream], answer: Sequence[Any]) -> list[Batch]:

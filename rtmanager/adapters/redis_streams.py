@@ -3,14 +3,15 @@
 *Reading.* Only the instance whose turn it is reads (see `adapters/postgres/inbox.py`), so one consumer name
 serves all instances, and every entry that was given out and not acknowledged is an orphan: it is taken first.
 
-*Writing.* A script adds a message and remembers its id in one step; while the id is remembered, the message is
+*Writing.* A script adds a message and remembers its key in one step; while the key is remembered, the message is
 not added again. The script also refuses an older turn than it has seen.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
@@ -70,8 +71,11 @@ _CUT_OFF_REMEDY = "raise client-output-buffer-limit normal to 256kb or more, or 
 #: An id that no entry comes after.
 _LAST_ID = f"{2**64 - 1}-{2**64 - 1}"
 
-#: KEYS: fence, remembered ids, then the streams. ARGV: turn, maximal length, then for each message its id, the
-#: index of its stream in KEYS, the number of its fields and values, and these.
+#: What a message is remembered by: the id alone in older releases.
+_KEY = re.compile(rb"[0-9]{1,18}(:[0-9a-f]{16})?")
+
+#: KEYS: fence, remembered messages, then the streams. ARGV: turn, maximal length, then for each message its key, what
+#: else it may be remembered by, the index of its stream in KEYS, the number of its fields and values, and these.
 _PUBLISH = """
 local found = redis.pcall('GET', KEYS[1])
 -- Anybody may have written there: what can be no turn is none, and SET puts one in the place of any type.
@@ -84,11 +88,11 @@ redis.call('SET', KEYS[1], ARGV[1])
 redis.call('SREM', KEYS[2], '')
 local added, refused, i = {}, {}, 3
 while i <= #ARGV do
-  local id, key, count = ARGV[i], KEYS[tonumber(ARGV[i + 1])], tonumber(ARGV[i + 2])
+  local id, older, key, count = ARGV[i], ARGV[i + 1], KEYS[tonumber(ARGV[i + 2])], tonumber(ARGV[i + 3])
   if not refused[key] then
-    if redis.call('SISMEMBER', KEYS[2], id) == 0 then
+    if redis.call('SISMEMBER', KEYS[2], id) == 0 and redis.call('SISMEMBER', KEYS[2], older) == 0 then
       local entry = {}
-      for j = 1, count do entry[j] = ARGV[i + 2 + j] end
+      for j = 1, count do entry[j] = ARGV[i + 3 + j] end
       redis.call('SADD', KEYS[2], id)
       local reply = redis.pcall('XADD', key, 'MAXLEN', '~', ARGV[2], '*', unpack(entry))
       if type(reply) == 'table' and reply.err then
@@ -101,7 +105,7 @@ while i <= #ARGV do
       added[#added + 1] = id
     end
   end
-  i = i + 3 + count
+  i = i + 4 + count
 end
 local why = {}
 for key, err in pairs(refused) do why[#why + 1] = key; why[#why + 1] = err end
@@ -161,12 +165,14 @@ class RedisStreams:
         self._cautious_s = CAUTIOUS_S
         self._budget = self._most = redis_reading.BUDGET_BYTES
         self._most_until = 0.0
-        self._take_entries = self._client.register_script(redis_reading.READ)
-        self._publish = self._client.register_script(_PUBLISH)
+        self._pace = redis_reading.Pace()
+        self._shape = self._client.register_script(redis_access.SHAPE)
         self._waiting_client: int | None = None
         self._interrupted = False
         self._fence = ""
         self._remembered = ""
+        #: What messages are remembered by, by their ids.
+        self._keys: dict[int, set[str]] = {}
 
     def use_deployment(self, deployment_id: str) -> None:
         """Say which database the messages come from: several may use one Redis, each with ids of its own."""
@@ -194,7 +200,7 @@ class RedisStreams:
     def warnings(self) -> list[str]:
         """What is wrong with the server though it can be used, with the remedy. Raises `Unavailable`."""
         with self._command("ping"), self._client.client() as client:
-            return redis_access.warnings(client.connection)
+            return redis_access.warnings(client.connection, self._names)
 
     def require(self) -> None:
         """Raises `Unavailable` unless it serves: not while it loads its data, or a script does not end.
@@ -272,16 +278,19 @@ class RedisStreams:
         """Everything in one step: what was given and not acknowledged of each stream, then what is new of both."""
         least = self._budget <= redis_reading.LEAST_BUDGET_BYTES
         work = redis_reading.LEAST_BUDGET_BYTES if least else redis_reading.WORK_BYTES
-        answer = self._take_entries(
+        pace = self._pace.arguments(least=least)
+        answer = _on_primary(
+            self._patient_reader if self._patient else self._reader,
+            redis_reading.READ,
             keys=[self._names[stream] for stream in INPUTS],
-            args=[GROUP, CONSUMER, limit, self._budget, work],
-            client=self._patient_reader if self._patient else self._reader,
+            args=[GROUP, CONSUMER, limit, self._budget, work, *pace],
         )
         return redis_reading.batches(INPUTS, answer)
 
     def _learn(self, seconds: float, batches: Sequence[Batch]) -> None:
         """How many bytes the next read may bring over this connection."""
-        entries = (entry for batch in batches for entry in batch.entries)
+        entries = [entry for batch in batches for entry in batch.entries]
+        self._pace.learn(seconds, entries)
         brought = sum(len(value) for entry in entries for value in entry.fields.values())
         if seconds > SLOW_READ_S:
             # One that brought little took its time in Redis.
@@ -318,10 +327,11 @@ class RedisStreams:
     def give_all_again(self) -> Mapping[Stream, EntryId]:
         """See `InputStreams.give_all_again`. A user who may not ask for the last id gets nothing again."""
         beyond: dict[Stream, EntryId] = {}
-        with self._command("give_again"), suppress(redis.exceptions.NoPermissionError):
+        with self._command("give_again"):
             for stream in INPUTS:
                 given = EntryId.parse(self._last_given(stream))
-                if given > EntryId(0, 0) and given > self._last_generated(stream):
+                shape = self._shape(keys=[self._names[stream]]) if given > EntryId(0, 0) else []
+                if shape and given > EntryId.parse(shape[0].decode()):
                     self._client.xgroup_setid(self._names[stream], GROUP, "0")
                     beyond[stream] = given
         return beyond
@@ -349,9 +359,6 @@ class RedisStreams:
                 if not str(error).startswith(("BUSYGROUP", "WRONGTYPE")):
                     raise
 
-    def _last_generated(self, stream: Stream) -> EntryId:
-        return EntryId.parse(self._client.xinfo_stream(self._names[stream])["last-generated-id"].decode())
-
     def _last_given(self, stream: Stream) -> str:
         try:
             groups = self._client.xinfo_groups(self._names[stream])
@@ -363,7 +370,7 @@ class RedisStreams:
 
     # --- writing
 
-    def publish(self, turn: int, messages: Sequence[DueMessage]) -> Published:
+    def publish(self, turn: int, messages: Sequence[DueMessage], by_id: Collection[int] = ()) -> Published:
         """See `OutputStreams.publish`."""
         keys = [self._fence, self._remembered]
         keys += sorted({self._names[due.message.stream] for due in messages})
@@ -371,32 +378,41 @@ class RedisStreams:
         for due in messages:
             flat = [part for pair in due.message.fields.items() for part in pair]
             index = keys.index(self._names[due.message.stream]) + 1
-            arguments += [due.message_id, index, len(flat), *flat]
+            # The empty one is never remembered.
+            older = str(due.message_id) if due.message_id in by_id else ""
+            arguments += [due.key, older, index, len(flat), *flat]
+            self._keys.setdefault(due.message_id, set()).add(due.key)
         with self._command("publish"):
             try:
-                added, refused = self._publish(keys=keys, args=arguments)
+                added, refused = _on_primary(self._client, _PUBLISH, keys=keys, args=arguments)
             except redis.ResponseError as error:
                 code, _, latest = str(error).partition(" ")
                 if code != "STALETURN":
                     raise
                 raise StaleTurn(int(latest)) from error
         texts = [text.decode() for text in refused]
-        return Published([int(text) for text in added], dict(zip(texts[::2], texts[1::2], strict=True)))
+        return Published([_message_id(key) for key in added], dict(zip(texts[::2], texts[1::2], strict=True)))
 
     def remembered(self) -> set[int]:
         """See `OutputStreams.remembered`."""
         with self._command("remembered"):
             found = self._client.smembers(self._remembered)
-            strange = [text for text in found if not re.fullmatch(rb"[0-9]{1,18}", text)]
+            strange = [key for key in found if not _KEY.fullmatch(key)]
             if strange:
                 self._client.srem(self._remembered, *strange)
-            return {int(text) for text in found.difference(strange)}
+            self._keys = {}
+            for key in found.difference(strange):
+                self._keys.setdefault(_message_id(key), set()).add(key.decode())
+            return {_message_id(key) for key in found.difference(strange)}
 
     def forget(self, message_ids: Sequence[int]) -> None:
         """See `OutputStreams.forget`."""
         if message_ids:
             with self._command("forget"):
-                self._client.srem(self._remembered, *message_ids)
+                keys = [key for each in message_ids for key in self._keys.get(each, ())]
+                self._client.srem(self._remembered, *message_ids, *keys)
+                for each in message_ids:
+                    self._keys.pop(each, None)
 
     @contextmanager
     def _command(self, name: str) -> Iterator[None]:
@@ -414,6 +430,7 @@ class RedisStreams:
                 self._client.connection_pool.disconnect()
                 self._waiter.connection_pool.disconnect(inuse_connections=False)
                 self._reader.connection_pool.disconnect()
+                self._patient_reader.connection_pool.disconnect()
             if refused := redis_access.refused_write(error, self._where):
                 raise refused from error
             text = bounded(str(error)) or type(error).__name__
@@ -422,6 +439,32 @@ class RedisStreams:
             if is_silence(error):
                 raise Unavailable("redis", f"{self._where} does not serve: {text}") from error
             raise FinalAnswer("redis", f"{self._where} refuses to {name}: {text}") from error
+
+
+def _message_id(key: bytes) -> int:
+    return int(key.partition(b":")[0])
+
+
+def _on_primary(client: Any, script: str, *, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+    """What the script answers. Raises `redis.RedisError`, also when the server turns out to be a replica.
+
+    A replica may take writes, which it loses. It is asked behind the script, on the same connection and in the same
+    round trip, so that a demotion between the two is noticed: what was written then is written again elsewhere, and
+    not twice where it was.
+    """
+    sha = hashlib.sha1(script.encode()).hexdigest()
+    for attempt in range(2):
+        with client.pipeline(transaction=False) as pipe:
+            pipe.evalsha(sha, len(keys), *keys, *args)
+            pipe.execute_command("HELLO")
+            answer, hello = pipe.execute(raise_on_error=False)
+        redis_access.require_primary(hello)
+        if attempt or not isinstance(answer, redis.exceptions.NoScriptError):
+            break
+        client.script_load(script)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def is_silence(error: redis.RedisError) -> bool:

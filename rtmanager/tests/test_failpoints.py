@@ -211,8 +211,9 @@ def _asks(node: ast.AST, asking: set[str], *, skip_named: bool) -> bool:
     if isinstance(node, ast.Attribute) and _dotted(node) in {
         "self._client",
         "self._waiter",
-        "self._publish",
-        "self._take_entries",
+        "self._reader",
+        "self._patient_reader",
+        "self._shape",
     }:
         return True
     if isinstance(node, ast.Call) and _dotted(node.func).removeprefix("self.") in asking:

@@ -27,9 +27,9 @@ NAMES = {stream: f"runtime:{stream.name.lower()}" for stream in Stream} | {
     Stream.NOTIFICATION_INTENTS: "notification:intents"
 }
 #: Methods of the client that are no commands, and those whose command has another name.
-NO_COMMANDS = {"client", "close", "connection_pool", "execute", "pipeline", "register_script"}
+NO_COMMANDS = {"client", "close", "connection_pool", "execute", "execute_command", "pipeline", "register_script"}
 RENAMED = {"client_id": "client|id", "client_unblock": "client|unblock", "xgroup_create": "xgroup|create"}
-RENAMED |= {"xgroup_setid": "xgroup|setid", "xinfo_groups": "xinfo|groups", "xinfo_stream": "xinfo|stream"}
+RENAMED |= {"xgroup_setid": "xgroup|setid", "xinfo_groups": "xinfo|groups"}
 
 PIPELINED = "Command # 2 (SADD a) of pipeline caused error: "
 WRONG_TYPE = redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
@@ -59,8 +59,9 @@ class Scripted:
         self.disconnected = True
 
 
-def hello(version: str, mode: str = "standalone") -> list[object]:
-    return [b"server", b"redis", b"version", version.encode(), b"proto", 2, b"mode", mode.encode(), b"modules", []]
+def hello(version: str, mode: str = "standalone", role: str = "master") -> list[object]:
+    told = [b"server", b"redis", b"version", version.encode(), b"proto", 2, b"mode", mode.encode()]
+    return [*told, b"role", role.encode(), b"modules", []]
 
 
 class Rules(unittest.TestCase):
@@ -132,6 +133,16 @@ class Examined(unittest.TestCase):
                 self.assertRegex(str(refused), f"^redis at h:1 takes no writes, .*{cause}.*: {str(answer)[:6]}")
                 self.assertIn(remedy, refused.remedy or "")
 
+    def test_a_replica_that_takes_writes_is_one(self) -> None:
+        for answers in (
+            {"HELLO": hello("7.0.0", role="replica")},
+            {"HELLO": dict(zip(*[iter(hello("7.0.0", role="replica"))] * 2, strict=True))},
+            {"HELLO": redis.ResponseError("unknown command"), "INFO": b"redis_version:7.0.0\r\nrole:slave\r\n"},
+        ):
+            with self.assertRaises(redis.ReadOnlyError) as raised:
+                examine(Scripted(**answers), NAMES, "redis")
+            self.assertRegex(str(refused_write(raised.exception, "redis")), "it is a replica now: READONLY")
+
     def test_no_other_error_is_a_refused_write(self) -> None:
         for error in (redis.ResponseError("ERR OOM"), redis.ResponseError(""), redis.ConnectionError("no"), WRONG_TYPE):
             self.assertIsNone(refused_write(error, "redis"), repr(error))
@@ -150,12 +161,20 @@ class Examined(unittest.TestCase):
     def test_a_policy_that_removes_streams_is_warned_of(self) -> None:
         for policy, warned in (("noeviction", 0), ("volatile-lru", 0), ("allkeys-lru", 1), ("allkeys-random", 1)):
             info = f"# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:{policy}\r\n".encode()
-            found = redis_access.warnings(Scripted(INFO=info))
+            found = redis_access.warnings(Scripted(INFO=info), NAMES)
             self.assertEqual(len(found), warned, policy)
             for warning in found:
                 self.assertRegex(warning, f"{policy}.*remedy: CONFIG SET maxmemory-policy noeviction")
         for answer in (b"", redis.exceptions.NoPermissionError("no"), redis.ResponseError("unknown command"), 3):
-            self.assertEqual(redis_access.warnings(Scripted(INFO=answer)), [])
+            self.assertEqual(redis_access.warnings(Scripted(INFO=answer), NAMES), [])
+
+    def test_a_stream_of_few_nodes_is_warned_of(self) -> None:
+        for entries, nodes, warned in ((0, 0, 0), (100_000, 100, 0), (100_001, 100, 2), (40_000, 1, 2)):
+            found = redis_access.warnings(Scripted(EVALSHA=[b"1-1", entries, nodes]), NAMES)
+            self.assertEqual(len(found), warned, (entries, nodes))
+        self.assertRegex(found[0], "runtime:start_jobs.*remedy: CONFIG SET stream-node-max-entries 100")
+        for answer in ([], [None, None], redis.exceptions.NoPermissionError("no"), redis.ResponseError("NOSCRIPT")):
+            self.assertEqual(redis_access.warnings(Scripted(EVALSHA=answer), NAMES), [])
 
     def test_without_a_multi_nothing_is_tried(self) -> None:
         self.assert_unfit("MULTI", HELLO=hello("7.0.0"), MULTI=redis.exceptions.NoPermissionError("no"))

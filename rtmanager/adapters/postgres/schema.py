@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 import psycopg
+from psycopg.rows import tuple_row
 
 from rtmanager.domain.errors import RuntimeManagerError
 
@@ -50,6 +51,23 @@ _TRIGGERS_AND_RULES = b"""
     FROM pg_rewrite JOIN tables ON tables.oid = ev_class, fires
     WHERE ev_type <> '1' AND ev_enabled::text = ANY (when_)
     ORDER BY changes DESC, 1, 2, 4"""
+
+#: Tables whose column `id` numbers the rows.
+_NUMBERED = ("operation_log", "operations", "outbox")
+#: What numbers them: whether anything does, its sequence, whether this role may use and read that.
+_COUNTERS = b"""
+    SELECT c.relnamespace::regnamespace || '.' || quote_ident(c.relname),
+           coalesce(a.attidentity <> '' OR a.atthasdef, false),
+           s.relnamespace::regnamespace || '.' || quote_ident(s.relname),
+           a.attidentity <> '' OR has_sequence_privilege(s.oid, 'USAGE'), has_sequence_privilege(s.oid, 'SELECT')
+    FROM pg_class c
+    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'id'
+    LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refclassid = d.classid AND d.refobjid = c.oid
+                             AND d.refobjsubid = a.attnum AND d.deptype IN ('a', 'i')
+    LEFT JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+      AND c.relname = ANY (%(tables)s)
+    ORDER BY 1, 3"""
 
 
 class MigrationFailed(RuntimeManagerError):
@@ -99,12 +117,49 @@ def look(connection: psycopg.Connection[Any]) -> Found:
     missing = [migration for migration in known if migration.version not in done]
     if done:
         _require_relations(connection, schema, [each for each in known if each.version in done], bool(missing))
+        require_counters(connection)
     if missing:
         _require_right_to_create(connection, schema)
     warnings = require_plain_tables(connection, schema)
     if missing:
         warnings += _event_triggers(connection)
     return Found(schema, frozenset(done), missing, sorted(done - {migration.version for migration in known}), warnings)
+
+
+def look_again(connection: psycopg.Connection[Any]) -> None:
+    """Look at what may change while the service works; raises `MigrationFailed`. Readiness asks this."""
+    schema = _require_schema(connection)
+    _require_relations(connection, schema, known_migrations(), False)
+    require_plain_tables(connection, schema)
+    require_counters(connection)
+
+
+def require_counters(connection: psycopg.Connection[Any], tables: Sequence[str] = _NUMBERED) -> None:
+    """Raise `MigrationFailed` where new rows get no id, or one that is in use.
+
+    Logical replication and a restore of the data alone do not carry sequences over.
+    """
+    cursor = connection.cursor(row_factory=tuple_row)
+    for table, numbers, sequence, usable, readable in cursor.execute(_COUNTERS, {"tables": list(tables)}).fetchall():
+        if not numbers:
+            raise MigrationFailed(
+                f"nothing gives the rows of {table} an id",
+                f"ALTER TABLE {table} ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (START WITH …), above its ids",
+            )
+        if usable is False:
+            raise MigrationFailed(
+                f"this role lacks USAGE on {sequence}, which numbers {table}",
+                f"GRANT USAGE ON SEQUENCE {sequence} TO it",
+            )
+        if not readable:
+            continue
+        query = f"SELECT last_value + is_called::integer, (SELECT max(id) FROM {table}) FROM {sequence}"
+        [(following, highest)] = cursor.execute(query.encode()).fetchall()
+        if highest is not None and following <= highest:
+            raise MigrationFailed(
+                f"{sequence} gives {following} as the next id, and {table} has ids up to {highest}",
+                f"SELECT setval('{sequence}', (SELECT max(id) FROM {table}))",
+            )
 
 
 def require_plain_tables(connection: psycopg.Connection[Any], schema: str = "") -> list[str]:

@@ -150,6 +150,42 @@ class Refusing(RuntimeTestCase):
         self.mend()
         self.wait_until_ready()
 
+    def test_jobs_wait_while_no_operation_is_taken_over_and_are_done_when_that_is_mended(self) -> None:
+        self.start_runtime()
+        # A counter that was set back gets past the ids of a few operations by itself.
+        for number in range(40):
+            self.add_stop_job(game_id=f"g-{number}")
+        self.results(40)
+        for change, mend, words in (
+            (
+                "ALTER TABLE operations ALTER COLUMN id RESTART WITH 1",
+                "SELECT setval('operations_id_seq', (SELECT max(id) FROM operations))",
+                "remedy: SELECT setval('rtmanager.operations_id_seq', (SELECT max(id) FROM rtmanager.operations))",
+            ),
+            (
+                "REVOKE INSERT ON operations FROM rtmanagerservice",
+                "GRANT INSERT ON operations TO rtmanagerservice",
+                "lacks INSERT on rtmanager.operations",
+            ),
+            (
+                "ALTER TABLE operations ADD CONSTRAINT odd CHECK (entry_rank < 0) NOT VALID",
+                "ALTER TABLE operations DROP CONSTRAINT odd",
+                "it takes over no job",
+            ),
+        ):
+            with self.subTest(change):
+                before = len(self.entries("runtime:job_results"))
+                with self.services.database.connect() as connection:
+                    connection.execute("SET search_path = rtmanager")
+                    connection.execute(change)
+                    self.add_stop_job(game_id=f"after-{before}")
+                    self.wait_until("readiness to tell", lambda: words in self.readiness() or None)  # noqa: B023
+                    self.assertEqual(len(self.entries("runtime:job_results")), before)
+                    connection.execute(mend)
+                self.results(before + 1)
+                self.wait_until_ready()
+        self.assertEqual(self.entries("runtime:dead_letters"), [])
+
     def test_a_game_that_is_refused_in_each_pass_is_listed_and_the_service_is_ready(self) -> None:
         self.start_runtime(RECONCILE_INTERVAL="200ms")
         container = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]

@@ -309,6 +309,44 @@ class OddRowsTest(InPostgres):
                 turn.accept_alone(jobs[2])
             self.assertCountEqual([each.game_id for each in store.queue(1).claim(9)], ["g1", "g3"])
 
+    def test_what_stands_against_each_operation_is_told_from_what_stands_against_one(self) -> None:
+        store = self.make()
+        # What is changed, how it is undone, and why no operation is taken; empty where others are.
+        changes = (
+            ("ALTER COLUMN id RESTART WITH 1", "ALTER COLUMN id RESTART WITH 1000", "gives 1 as the next id"),
+            ("RENAME COLUMN reason TO why", "RENAME COLUMN why TO reason", '"reason"'),
+            ("ADD new text CHECK (new <> '') DEFAULT 'new'", "DROP COLUMN new", ""),
+            ("ADD CONSTRAINT odd CHECK (entry_rank < 0) NOT VALID", "DROP CONSTRAINT odd", "violates check"),
+            ("ADD CONSTRAINT odd CHECK (game_id <> 'odd')", "DROP CONSTRAINT odd", ""),
+            ("ADD CONSTRAINT odd CHECK (game_id LIKE 'g%')", "DROP CONSTRAINT odd", ""),
+            ("ADD CONSTRAINT odd UNIQUE (game_id)", "DROP CONSTRAINT odd", ""),
+            (
+                "ALTER COLUMN id DROP IDENTITY",
+                "ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY",
+                "nothing gives the rows",
+            ),
+        )
+        odd = job(Stream.START_JOBS, 9, start_fields("odd"))
+        with store.inbox().turn() as turn:
+            assert turn is not None
+            turn.accept([job(Stream.START_JOBS, number, start_fields(f"g{number}")) for number in range(3)])
+        for change, undo, why in changes:
+            with self.subTest(change):
+                self.alter(change)
+                try:
+                    before = self.database.read("test", b"SELECT count(*) FROM operations", {})
+                    refused = self.assertRaisesRegex(StoreRefused, why) if why else nullcontext()
+                    with refused, store.inbox().turn() as turn:
+                        assert turn is not None
+                        turn.require_room(odd)
+                    self.assertEqual(self.database.read("test", b"SELECT count(*) FROM operations", {}), before)
+                finally:
+                    self.alter(undo)
+
+    def alter(self, change: str) -> None:
+        with self.database.transaction("test") as connection:
+            connection.execute(f"ALTER TABLE operations {change}".encode())
+
     def test_a_rule_that_is_deferred_to_the_commit_refuses_one_end_and_no_other(self) -> None:
         queue = self.make().queue(1)
         for game_id in ("g1", "g2", "g3"):

@@ -521,6 +521,11 @@ class MemoryIngestTurn(_Transaction):
         self.accept([job])
 
     @call
+    def require_room(self, job: Job) -> None:
+        """See the port."""
+        self.check()
+
+    @call
     def commit(self) -> None:
         """Make durable what was accepted."""
         self.check()

@@ -64,6 +64,10 @@ class IngestTurn(Protocol):
         """The same for one job, after whose refusal the turn goes on."""
         ...
 
+    def require_room(self, job: Job) -> None:
+        """Raise `StoreRefused` unless an operation like this job's would be taken for another game; changes nothing."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class TurnHolder:

@@ -124,6 +124,18 @@ class Refusing(RuntimeTestCase):
         self.assertEqual(self.containers(game_id), [])
         self.assertEqual(self.record(game_id), {})
 
+    def test_when_the_ends_of_several_games_are_refused_readiness_tells_until_one_is_taken(self) -> None:
+        self.start_runtime()
+        self.refuse("operation_log")
+        for number in range(3):
+            self.add_stop_job(game_id=f"refused-{number}-{self.game_id}"[:51])
+        self.assertEqual({result["error_code"] for result in self.results(3)}, {"internal_error"})
+        said = ("worker executor-games: is refused by postgres since", "somebody added a rule")
+        self.wait_until("readiness to tell", lambda: all(each in self.readiness() for each in said))
+        self.mend()
+        self.add_stop_job()
+        self.wait_until_ready()
+
     def test_without_any_end_it_is_seen_and_tried_again_and_others_go_on(self) -> None:
         self.start_runtime()
         self.refuse("operations")

@@ -262,6 +262,7 @@ class _Service:
         return http
 
     def _make_executor(self) -> Executor:
+        ends = self._workers.of_games("executor")
         return Executor(
             self._store.queue,
             Operator(self._store.records, self._tools()),
@@ -271,6 +272,8 @@ class _Service:
             told=self._told,
             logger=self._logger,
             defect=lambda _: self._workers.count("operation"),
+            refused=lambda game_id, error: ends.noted(error, item=game_id),
+            taken=ends.succeeded,
             deferral_limit_s=self._config.deferral_limit_s,
             silence_s=self._config.silence_timeout_s,
         )

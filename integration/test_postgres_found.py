@@ -209,6 +209,39 @@ class Schemas(PostgresFoundTestCase):
                 self.administer(f"DROP {change} CASCADE")
                 self.assert_unfit(change.rpartition(".")[2], "finish the restore")
 
+    def test_a_key_that_is_missing_or_does_not_hold_is_named(self) -> None:
+        self.migrated()
+        one_running = "operations_one_running_per_game_idx"
+        for change, undo, words in (
+            (
+                "ALTER TABLE rtmanager.runtime_records DROP CONSTRAINT runtime_records_pkey",
+                "CREATE UNIQUE INDEX ON rtmanager.runtime_records (game_id)",  # as good
+                "ALTER TABLE rtmanager.runtime_records ADD PRIMARY KEY (game_id)",
+            ),
+            (
+                "ALTER TABLE rtmanager.alarms DROP CONSTRAINT alarms_pkey, ADD UNIQUE (game_id)",
+                "ALTER TABLE rtmanager.alarms ADD PRIMARY KEY (kind, game_id)",
+                "ALTER TABLE rtmanager.alarms ADD PRIMARY KEY (game_id, kind)",
+            ),
+            (
+                "ALTER TABLE rtmanager.last_exits DROP CONSTRAINT last_exits_pkey, "
+                "ADD UNIQUE (game_id) DEFERRABLE INITIALLY DEFERRED",
+                "ALTER TABLE rtmanager.last_exits ADD PRIMARY KEY (game_id)",
+                "rtmanager.last_exits lacks its primary key",
+            ),
+            (
+                f"DROP INDEX rtmanager.{one_running}; CREATE INDEX {one_running} ON rtmanager.operations (game_id)",
+                f"DROP INDEX rtmanager.{one_running}; CREATE UNIQUE INDEX {one_running} "
+                "ON rtmanager.operations (game_id) WHERE state = 'running'",
+                f"{one_running} is no unique index",
+            ),
+        ):
+            with self.subTest(change):
+                self.administer(*change.split("; "))
+                self.assert_unfit(words)
+                self.administer(*undo.split("; "))
+                self.assert_fit("postgres")
+
     def test_a_counter_that_gives_ids_again_or_is_gone_or_may_not_be_used_is_named(self) -> None:
         self.migrated()
         self.administer(

@@ -224,6 +224,18 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
             first, second = threads.map(queue, (1, 2))
         self.assertEqual(sorted(first + second), sorted(games))
 
+    def test_a_table_of_the_deployment_that_lost_its_key_gets_no_second_row(self) -> None:
+        outbox = self.make().outbox()
+        known = outbox.deployment_id()
+        with self.database.transaction("test") as connection:
+            connection.execute(b"ALTER TABLE deployment DROP CONSTRAINT deployment_pkey")
+        try:
+            self.assertEqual(outbox.deployment_id(), known)
+            self.assertEqual(self.database.read("test", b"SELECT id::text FROM deployment", {}), [{"id": known}])
+        finally:
+            with self.database.transaction("test") as connection:
+                connection.execute(b"ALTER TABLE deployment ADD PRIMARY KEY (only_row)")
+
     def test_instances_that_start_on_an_emptied_table_agree_on_the_deployment(self) -> None:
         from rtmanager.adapters.postgres.outbox import PostgresOutbox
 

@@ -29,6 +29,11 @@ _MADE = re.compile(
     r"^\s*(CREATE|DROP)\s+(?:UNIQUE\s+)?(TABLE|INDEX|SEQUENCE)\s+(?:IF\s+(?:NOT\s+)?EXISTS\s+)?(\w+)",
     re.IGNORECASE | re.MULTILINE,
 )
+_TABLE_BODY = re.compile(
+    r"^CREATE TABLE (?:IF NOT EXISTS )?(\w+) \((.*?)^\);", re.IGNORECASE | re.MULTILINE | re.DOTALL
+)
+_KEY = re.compile(r"^\s*(?:(\w+) [^\n]*)?PRIMARY KEY(?: \(([^)]*)\))?", re.IGNORECASE | re.MULTILINE)
+_UNIQUE = re.compile(r"^CREATE UNIQUE INDEX (\w+)", re.IGNORECASE | re.MULTILINE)
 _TABLE_OR_SEQUENCE = ("r", "p", "S")
 _KINDS = {"r": "a table", "p": "a partitioned table", "v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
@@ -51,6 +56,16 @@ _TRIGGERS_AND_RULES = b"""
     FROM pg_rewrite JOIN tables ON tables.oid = ev_class, fires
     WHERE ev_type <> '1' AND ev_enabled::text = ANY (when_)
     ORDER BY changes DESC, 1, 2, 4"""
+
+#: The unique indexes of tables: which, and whether it holds at each statement, for each row, and for which columns.
+_UNIQUE_INDEXES = b"""
+    SELECT t.relname::text, c.relname::text, i.indisvalid AND i.indimmediate,
+           i.indpred IS NULL AND i.indexprs IS NULL,
+           array(SELECT a.attname::text FROM pg_attribute a
+                 WHERE a.attrelid = t.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+    FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid
+    JOIN pg_namespace n ON n.oid = t.relnamespace
+    WHERE i.indisunique AND n.nspname = %(schema)s AND t.relname = ANY (%(tables)s)"""
 
 #: Tables whose column `id` numbers the rows.
 _NUMBERED = ("operation_log", "operations", "outbox")
@@ -206,6 +221,17 @@ def relations(migrations: Collection[Migration]) -> set[str]:
     return made
 
 
+def primary_keys(migrations: Collection[Migration]) -> dict[str, tuple[str, ...]]:
+    """The columns of the primary key that these migrations give to each table."""
+    found: dict[str, tuple[str, ...]] = {}
+    for migration in migrations:
+        text = re.sub(r"--[^\n]*", "", migration.sql.decode())
+        for table, body in _TABLE_BODY.findall(text):
+            for column, columns in _KEY.findall(body):
+                found[table.lower()] = tuple(re.findall(r"\w+", (columns or column).lower()))
+    return found
+
+
 def _require_schema(connection: psycopg.Connection[Any]) -> str:
     """The schema that tables are made in: the first of the search path."""
     current, path, user = _row(
@@ -326,6 +352,29 @@ def _require_relations(
             raise MigrationFailed(
                 f"{schema}.{name} belongs to role {owner}, and migrations are due that only its owner can make",
                 f"ALTER TABLE {schema}.{name} OWNER TO this role, or run `migrate` as {owner}",
+            )
+    _require_keys(connection, schema, applied)
+
+
+def _require_keys(connection: psycopg.Connection[Any], schema: str, applied: Collection[Migration]) -> None:
+    """What may not stand twice cannot: a dump has the keys behind the rows, so a restore may have ended before them."""
+    keys = primary_keys(applied)
+    text = "\n".join(migration.sql.decode() for migration in applied)
+    rows = connection.execute(_UNIQUE_INDEXES, {"schema": schema, "tables": sorted(keys)}).fetchall()
+    holds = {index for _, index, holds, _, _ in rows if holds}
+    kept = {(table, frozenset(columns)) for table, _, holds, whole, columns in rows if holds and whole}
+    for table, columns in keys.items():
+        if (table, frozenset(columns)) not in kept:
+            listed = ", ".join(columns)
+            raise MigrationFailed(
+                f"{schema}.{table} lacks its primary key ({listed}), so rows may stand there twice",
+                f"remove rows that do, then ALTER TABLE {schema}.{table} ADD PRIMARY KEY ({listed})",
+            )
+    for index in sorted({name.lower() for name in _UNIQUE.findall(text)} & relations(applied)):
+        if index not in holds:
+            raise MigrationFailed(
+                f"{schema}.{index} is no unique index, or not a valid one",
+                f"DROP INDEX {schema}.{index}, then make it as the migrations of this program do",
             )
 
 

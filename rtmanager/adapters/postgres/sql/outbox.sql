@@ -60,6 +60,9 @@ SET sent = w.sent + excluded.sent, left_out = w.left_out + excluded.left_out,
     example = CASE WHEN w.left_out > 0 THEN w.example ELSE excluded.example END;
 
 -- name: deployment_id
--- The id of this database among those that use one Redis; made anew if somebody emptied the table.
-WITH made AS (INSERT INTO deployment DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING id)
-SELECT id::text FROM made UNION ALL SELECT id::text FROM deployment LIMIT 1;
+-- The id of this database among those that use one Redis; made anew if somebody emptied the table. The same one each
+-- time, even where the table has lost its key and a second row.
+WITH known AS (SELECT id FROM deployment ORDER BY id LIMIT 1),
+made AS (INSERT INTO deployment (only_row) SELECT true WHERE NOT EXISTS (SELECT FROM known)
+         ON CONFLICT DO NOTHING RETURNING id)
+SELECT id::text FROM known UNION ALL SELECT id::text FROM made;

@@ -136,6 +136,18 @@ class Refusing(RuntimeTestCase):
         self.add_stop_job()
         self.wait_until_ready()
 
+    def test_a_row_of_the_outbox_that_is_no_message_is_named_and_the_others_go_on(self) -> None:
+        self.start_runtime()
+        with self.services.database.connect() as connection:
+            insert = "INSERT INTO rtmanager.outbox (stream, fields) VALUES ('job_results', '[1]') RETURNING id"
+            [row] = connection.execute(insert).fetchall()
+        self.add_stop_job()
+        self.results(1)
+        self.wait_until("readiness to tell", lambda: f"DELETE FROM outbox WHERE id = {row[0]}" in self.readiness())
+        with self.services.database.connect() as connection:
+            connection.execute("DELETE FROM rtmanager.outbox")
+        self.wait_until_ready()
+
     def test_without_any_end_it_is_seen_and_tried_again_and_others_go_on(self) -> None:
         self.start_runtime()
         self.refuse("operations")

@@ -788,6 +788,65 @@ class LargeMessageTest(InPostgres, store_contract.StoreContract):
             self.assertEqual(turn.due(100, 128 * 1024)[0].message, small)
 
 
+class UnreadableMessageTest(InPostgres, store_contract.StoreContract):
+    """Somebody else wrote into the outbox."""
+
+    def promise(self, *numbers: int) -> list[Message]:
+        messages = [Message(Stream.JOB_RESULTS, {"n": str(number)}) for number in numbers]
+        self.queue.submit(request("g1"))
+        self.queue.finish(self.claim_one(), ended(messages=messages))
+        return messages
+
+    def add(self, *fields: str, stream: str = "job_results") -> set[int]:
+        insert = b"INSERT INTO outbox (stream, fields) VALUES (%s, %s) RETURNING id"
+        with self.database.transaction("test") as connection:
+            rows = [connection.execute(insert, (stream, each)).fetchone() for each in fields]
+        return {row["id"] for row in rows if row}
+
+    def look(self, limit: int = 100, size: int = 1 << 20) -> tuple[list[Message], dict[int, str]]:
+        with self.store.outbox().turn() as turn:
+            assert turn is not None
+            return [each.message for each in turn.due(limit, size)], dict(turn.unreadable)
+
+    def test_whatever_a_row_holds_it_is_named_and_the_others_are_due(self) -> None:
+        digits, deep, large = "1" * 5000, "[" * 5000 + "]" * 5000, "x" * 2_000_000
+        odd = self.add(
+            *("[1]", "null", "7", '"text"', "{}", '{"a": 1}', '{"a": null}', '{"a": {"b": "c"}}', "[{}]"),
+            *('{"a": "\\ud800"}', '{"\\udfff": "a"}', f'{{"a": {digits}}}', f'{{"a": {deep}}}', deep),
+            *(f'["{large}"]', f'"{large}"', f'{{"a": "\\ud800{large}"}}', f'{{"a": "\\u0000{large}"}}'),
+        )
+        messages = self.promise(1, 2)
+        self.assertEqual(self.look(), (messages, dict.fromkeys(odd, "job_results")))
+        # Unlike these.
+        self.add('{"a": "\\ud83d\\ude00", "": "", "b": "1", "b": "2"}')
+        self.assertEqual(self.look()[0][-1].fields, {"a": "\U0001f600", "": "", "b": "2"})
+
+    def test_more_than_a_batch_of_them_holds_up_nothing(self) -> None:
+        odd = self.add(*["[]"] * 7)
+        messages = self.promise(1, 2, 3)
+        self.assertEqual(self.look(limit=2), (messages[:2], dict.fromkeys(odd, "job_results")))
+        self.add(*[f'["{"x" * 2000}"]'] * 7, stream="dead_letters")
+        self.assertEqual(self.look(size=1024)[0], messages)
+
+    def test_one_that_is_mended_is_due(self) -> None:
+        [odd] = self.add("[1]")
+        self.assertEqual(self.look(), ([], {odd: "job_results"}))
+        with self.database.transaction("test") as connection:
+            connection.execute(b"""UPDATE outbox SET fields = '{"n": "1"}'""")
+        self.assertEqual(self.look(), ([Message(Stream.JOB_RESULTS, {"n": "1"})], {}))
+
+    def test_what_a_summary_begins_with_may_be_anything(self) -> None:
+        for example in ("[1]", '"text"', '{"payload_json": 7}', '{"payload_json": "[]"}'):
+            with self.subTest(example), self.database.transaction("test") as connection:
+                connection.execute(
+                    b"INSERT INTO intent_windows VALUES ('odd', now() - interval '1 hour', 1, 1, %s)", (example,)
+                )
+            with self.store.outbox().turn() as turn:
+                assert turn is not None
+                self.assertEqual(turn.intents_sent(), {})
+        self.assertEqual(len(self.look()[0]), 4)
+
+
 class OneAtATimeTest(InPostgres, store_contract.StoreContract):
     """A call and a job of one game are accepted at the same moment, and two instances see different ones first."""
 

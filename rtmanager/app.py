@@ -370,6 +370,12 @@ class _Service:
             away.setdefault("postgres", str(error))
         for stream, why in self._relay.refused.items():
             away.setdefault("redis", f"it refuses the output stream {stream}: {why}")
+        for message_id, to in self._relay.unreadable.items():
+            away.setdefault(
+                "postgres",
+                f"row {message_id} of outbox, for {to}, is no JSON object of texts and is left out; remedy: mend its "
+                f"fields, or DELETE FROM outbox WHERE id = {message_id}",
+            )
         if held := self._ingest.held.problem():
             away.setdefault("postgres", held)
         if refused:

@@ -12,7 +12,7 @@ from rtmanager.domain.errors import ErrorCode, FinalAnswer, Unavailable
 from rtmanager.domain.jobs import EntryId, Job
 from rtmanager.domain.messages import Message, Stream, intent
 from rtmanager.operations.store import StoreRefused
-from rtmanager.testing.store import MemoryIngestTurn
+from rtmanager.testing.store import MemoryIngestTurn, MemoryRelayTurn
 from rtmanager.testing.streams import MemoryStreams
 from rtmanager.tests.making import ended, request, start_fields, stop_fields
 from rtmanager.tests.operating import WorldTestCase
@@ -519,6 +519,24 @@ class RelayTest(StreamsTestCase):
             with self.assertRaises(StaleTurn):
                 self.streams.publish(frozen.number, due)
         self.assertEqual(self.published(), ["1"])
+
+    def test_a_row_that_is_no_message_is_reported_once_and_until_it_is_gone(self) -> None:
+        due = MemoryRelayTurn.due
+
+        def leaves_out(turn: MemoryRelayTurn, limit: int, size: int) -> Sequence[DueMessage]:
+            turn.unreadable = {7: "job_results"}
+            return due(turn, limit, size)
+
+        with mock.patch.object(MemoryRelayTurn, "due", leaves_out):
+            self.promise(1)
+            self.run_out()
+            self.assertEqual(self.published(), ["1"])
+            self.assertEqual(self.relay.unreadable, {7: "job_results"})
+            self.assertGreaterEqual(self.refusals.count("job_results"), 2)
+        told = "a row of the outbox is no message and is left out"
+        self.assertEqual(self.world.heard.messages.count(told), 1)
+        self.run_out()
+        self.assertEqual(self.relay.unreadable, {})
 
     def test_a_refused_stream_does_not_block_the_others_and_is_reported_once(self) -> None:
         self.streams.refuse(RESULTS, "WRONGTYPE")

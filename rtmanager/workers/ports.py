@@ -150,6 +150,11 @@ class OutboxTurn(Protocol):
         """Whether a minute is over in which intents were left out."""
         ...
 
+    @property
+    def unreadable(self) -> Mapping[int, str]:
+        """What `due` left out since it is no message: the stream by the id."""
+        ...
+
     def due(self, limit: int, size: int) -> Sequence[DueMessage]:
         """The oldest messages in order: of each stream up to `limit`, and as many as fit into `size` bytes, but one."""
         ...

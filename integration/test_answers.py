@@ -124,6 +124,30 @@ class Refusing(RuntimeTestCase):
         self.assertEqual(self.containers(game_id), [])
         self.assertEqual(self.record(game_id), {})
 
+    def test_when_the_ends_of_several_games_are_refused_readiness_tells_until_one_is_taken(self) -> None:
+        self.start_runtime()
+        self.refuse("operation_log")
+        for number in range(3):
+            self.add_stop_job(game_id=f"refused-{number}-{self.game_id}"[:51])
+        self.assertEqual({result["error_code"] for result in self.results(3)}, {"internal_error"})
+        said = ("worker executor-games: is refused by postgres since", "somebody added a rule")
+        self.wait_until("readiness to tell", lambda: all(each in self.readiness() for each in said))
+        self.mend()
+        self.add_stop_job()
+        self.wait_until_ready()
+
+    def test_a_row_of_the_outbox_that_is_no_message_is_named_and_the_others_go_on(self) -> None:
+        self.start_runtime()
+        with self.services.database.connect() as connection:
+            insert = "INSERT INTO rtmanager.outbox (stream, fields) VALUES ('job_results', '[1]') RETURNING id"
+            [row] = connection.execute(insert).fetchall()
+        self.add_stop_job()
+        self.results(1)
+        self.wait_until("readiness to tell", lambda: f"DELETE FROM outbox WHERE id = {row[0]}" in self.readiness())
+        with self.services.database.connect() as connection:
+            connection.execute("DELETE FROM rtmanager.outbox")
+        self.wait_until_ready()
+
     def test_without_any_end_it_is_seen_and_tried_again_and_others_go_on(self) -> None:
         self.start_runtime()
         self.refuse("operations")
@@ -149,6 +173,42 @@ class Refusing(RuntimeTestCase):
         self.assertIn("the trigger refuse on rtmanager.operations", self.readiness())
         self.mend()
         self.wait_until_ready()
+
+    def test_jobs_wait_while_no_operation_is_taken_over_and_are_done_when_that_is_mended(self) -> None:
+        self.start_runtime()
+        # A counter that was set back gets past the ids of a few operations by itself.
+        for number in range(40):
+            self.add_stop_job(game_id=f"g-{number}")
+        self.results(40)
+        for change, mend, words in (
+            (
+                "ALTER TABLE operations ALTER COLUMN id RESTART WITH 1",
+                "SELECT setval('operations_id_seq', (SELECT max(id) FROM operations))",
+                "remedy: SELECT setval('rtmanager.operations_id_seq', (SELECT max(id) FROM rtmanager.operations))",
+            ),
+            (
+                "REVOKE INSERT ON operations FROM rtmanagerservice",
+                "GRANT INSERT ON operations TO rtmanagerservice",
+                "lacks INSERT on rtmanager.operations",
+            ),
+            (
+                "ALTER TABLE operations ADD CONSTRAINT odd CHECK (entry_rank < 0) NOT VALID",
+                "ALTER TABLE operations DROP CONSTRAINT odd",
+                "it takes over no job",
+            ),
+        ):
+            with self.subTest(change):
+                before = len(self.entries("runtime:job_results"))
+                with self.services.database.connect() as connection:
+                    connection.execute("SET search_path = rtmanager")
+                    connection.execute(change)
+                    self.add_stop_job(game_id=f"after-{before}")
+                    self.wait_until("readiness to tell", lambda: words in self.readiness() or None)  # noqa: B023
+                    self.assertEqual(len(self.entries("runtime:job_results")), before)
+                    connection.execute(mend)
+                self.results(before + 1)
+                self.wait_until_ready()
+        self.assertEqual(self.entries("runtime:dead_letters"), [])
 
     def test_a_game_that_is_refused_in_each_pass_is_listed_and_the_service_is_ready(self) -> None:
         self.start_runtime(RECONCILE_INTERVAL="200ms")

@@ -209,6 +209,70 @@ class Schemas(PostgresFoundTestCase):
                 self.administer(f"DROP {change} CASCADE")
                 self.assert_unfit(change.rpartition(".")[2], "finish the restore")
 
+    def test_a_key_that_is_missing_or_does_not_hold_is_named(self) -> None:
+        self.migrated()
+        one_running = "operations_one_running_per_game_idx"
+        for change, undo, words in (
+            (
+                "ALTER TABLE rtmanager.runtime_records DROP CONSTRAINT runtime_records_pkey",
+                "CREATE UNIQUE INDEX ON rtmanager.runtime_records (game_id)",  # as good
+                "ALTER TABLE rtmanager.runtime_records ADD PRIMARY KEY (game_id)",
+            ),
+            (
+                "ALTER TABLE rtmanager.alarms DROP CONSTRAINT alarms_pkey, ADD UNIQUE (game_id)",
+                "ALTER TABLE rtmanager.alarms ADD PRIMARY KEY (kind, game_id)",
+                "ALTER TABLE rtmanager.alarms ADD PRIMARY KEY (game_id, kind)",
+            ),
+            (
+                "ALTER TABLE rtmanager.last_exits DROP CONSTRAINT last_exits_pkey, "
+                "ADD UNIQUE (game_id) DEFERRABLE INITIALLY DEFERRED",
+                "ALTER TABLE rtmanager.last_exits ADD PRIMARY KEY (game_id)",
+                "rtmanager.last_exits lacks its primary key",
+            ),
+            (
+                f"DROP INDEX rtmanager.{one_running}; CREATE INDEX {one_running} ON rtmanager.operations (game_id)",
+                f"DROP INDEX rtmanager.{one_running}; CREATE UNIQUE INDEX {one_running} "
+                "ON rtmanager.operations (game_id) WHERE state = 'running'",
+                f"{one_running} is no unique index",
+            ),
+        ):
+            with self.subTest(change):
+                self.administer(*change.split("; "))
+                self.assert_unfit(words)
+                self.administer(*undo.split("; "))
+                self.assert_fit("postgres")
+
+    def test_a_counter_that_gives_ids_again_or_is_gone_or_may_not_be_used_is_named(self) -> None:
+        self.migrated()
+        self.administer(
+            "INSERT INTO rtmanager.operation_log (id, game_id, op_kind, op_source, source_ref, outcome, started_at, "
+            "finished_at) VALUES (7, 'g', 'stop', 'gm_rest', 'r', 'success', now(), now())",
+            "INSERT INTO rtmanager.outbox (id, stream, fields) OVERRIDING SYSTEM VALUE VALUES (7, 'other', '{}')",
+        )
+        for table in ("operation_log", "outbox"):
+            mend = f"SELECT setval('rtmanager.{table}_id_seq', (SELECT max(id) FROM rtmanager.{table}))"
+            self.assert_unfit(f"{table}_id_seq gives 1", mend)
+            self.administer(mend)
+        self.assert_fit("postgres")
+        for change, undo, word in (
+            (
+                "ALTER TABLE rtmanager.outbox ALTER id DROP IDENTITY",
+                "ALTER TABLE rtmanager.outbox ALTER id ADD GENERATED ALWAYS AS IDENTITY (START WITH 8)",
+                "nothing gives the rows of rtmanager.outbox an id",
+            ),
+            (
+                "REVOKE USAGE ON SEQUENCE rtmanager.operation_log_id_seq FROM rtmanagerservice",
+                "GRANT USAGE ON SEQUENCE rtmanager.operation_log_id_seq TO rtmanagerservice",
+                "lacks USAGE on rtmanager.operation_log_id_seq",
+            ),
+        ):
+            self.administer(change)
+            self.assert_unfit(word)
+            self.administer(undo)
+        self.start_runtime()
+        self.administer("ALTER TABLE rtmanager.outbox ALTER id RESTART WITH 1")
+        self.wait_until_readyz_says("outbox_id_seq gives")
+
     def test_a_schema_without_rights_is_told(self) -> None:
         self.administer("CREATE SCHEMA theirs", 'CREATE SCHEMA "Mixed"')
         dsn = self.as_role("rtmanagerservice")["POSTGRES_PRIMARY_DSN"]

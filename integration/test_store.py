@@ -224,6 +224,18 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
             first, second = threads.map(queue, (1, 2))
         self.assertEqual(sorted(first + second), sorted(games))
 
+    def test_a_table_of_the_deployment_that_lost_its_key_gets_no_second_row(self) -> None:
+        outbox = self.make().outbox()
+        known = outbox.deployment_id()
+        with self.database.transaction("test") as connection:
+            connection.execute(b"ALTER TABLE deployment DROP CONSTRAINT deployment_pkey")
+        try:
+            self.assertEqual(outbox.deployment_id(), known)
+            self.assertEqual(self.database.read("test", b"SELECT id::text FROM deployment", {}), [{"id": known}])
+        finally:
+            with self.database.transaction("test") as connection:
+                connection.execute(b"ALTER TABLE deployment ADD PRIMARY KEY (only_row)")
+
     def test_instances_that_start_on_an_emptied_table_agree_on_the_deployment(self) -> None:
         from rtmanager.adapters.postgres.outbox import PostgresOutbox
 
@@ -308,6 +320,44 @@ class OddRowsTest(InPostgres):
                     turn.accept_alone(jobs[1])
                 turn.accept_alone(jobs[2])
             self.assertCountEqual([each.game_id for each in store.queue(1).claim(9)], ["g1", "g3"])
+
+    def test_what_stands_against_each_operation_is_told_from_what_stands_against_one(self) -> None:
+        store = self.make()
+        # What is changed, how it is undone, and why no operation is taken; empty where others are.
+        changes = (
+            ("ALTER COLUMN id RESTART WITH 1", "ALTER COLUMN id RESTART WITH 1000", "gives 1 as the next id"),
+            ("RENAME COLUMN reason TO why", "RENAME COLUMN why TO reason", '"reason"'),
+            ("ADD new text CHECK (new <> '') DEFAULT 'new'", "DROP COLUMN new", ""),
+            ("ADD CONSTRAINT odd CHECK (entry_rank < 0) NOT VALID", "DROP CONSTRAINT odd", "violates check"),
+            ("ADD CONSTRAINT odd CHECK (game_id <> 'odd')", "DROP CONSTRAINT odd", ""),
+            ("ADD CONSTRAINT odd CHECK (game_id LIKE 'g%')", "DROP CONSTRAINT odd", ""),
+            ("ADD CONSTRAINT odd UNIQUE (game_id)", "DROP CONSTRAINT odd", ""),
+            (
+                "ALTER COLUMN id DROP IDENTITY",
+                "ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY",
+                "nothing gives the rows",
+            ),
+        )
+        odd = job(Stream.START_JOBS, 9, start_fields("odd"))
+        with store.inbox().turn() as turn:
+            assert turn is not None
+            turn.accept([job(Stream.START_JOBS, number, start_fields(f"g{number}")) for number in range(3)])
+        for change, undo, why in changes:
+            with self.subTest(change):
+                self.alter(change)
+                try:
+                    before = self.database.read("test", b"SELECT count(*) FROM operations", {})
+                    refused = self.assertRaisesRegex(StoreRefused, why) if why else nullcontext()
+                    with refused, store.inbox().turn() as turn:
+                        assert turn is not None
+                        turn.require_room(odd)
+                    self.assertEqual(self.database.read("test", b"SELECT count(*) FROM operations", {}), before)
+                finally:
+                    self.alter(undo)
+
+    def alter(self, change: str) -> None:
+        with self.database.transaction("test") as connection:
+            connection.execute(f"ALTER TABLE operations {change}".encode())
 
     def test_a_rule_that_is_deferred_to_the_commit_refuses_one_end_and_no_other(self) -> None:
         queue = self.make().queue(1)
@@ -736,6 +786,65 @@ class LargeMessageTest(InPostgres, store_contract.StoreContract):
             self.assertIs(result.message.stream, Stream.JOB_RESULTS)
             turn.delete([first.message_id])
             self.assertEqual(turn.due(100, 128 * 1024)[0].message, small)
+
+
+class UnreadableMessageTest(InPostgres, store_contract.StoreContract):
+    """Somebody else wrote into the outbox."""
+
+    def promise(self, *numbers: int) -> list[Message]:
+        messages = [Message(Stream.JOB_RESULTS, {"n": str(number)}) for number in numbers]
+        self.queue.submit(request("g1"))
+        self.queue.finish(self.claim_one(), ended(messages=messages))
+        return messages
+
+    def add(self, *fields: str, stream: str = "job_results") -> set[int]:
+        insert = b"INSERT INTO outbox (stream, fields) VALUES (%s, %s) RETURNING id"
+        with self.database.transaction("test") as connection:
+            rows = [connection.execute(insert, (stream, each)).fetchone() for each in fields]
+        return {row["id"] for row in rows if row}
+
+    def look(self, limit: int = 100, size: int = 1 << 20) -> tuple[list[Message], dict[int, str]]:
+        with self.store.outbox().turn() as turn:
+            assert turn is not None
+            return [each.message for each in turn.due(limit, size)], dict(turn.unreadable)
+
+    def test_whatever_a_row_holds_it_is_named_and_the_others_are_due(self) -> None:
+        digits, deep, large = "1" * 5000, "[" * 5000 + "]" * 5000, "x" * 2_000_000
+        odd = self.add(
+            *("[1]", "null", "7", '"text"', "{}", '{"a": 1}', '{"a": null}', '{"a": {"b": "c"}}', "[{}]"),
+            *('{"a": "\\ud800"}', '{"\\udfff": "a"}', f'{{"a": {digits}}}', f'{{"a": {deep}}}', deep),
+            *(f'["{large}"]', f'"{large}"', f'{{"a": "\\ud800{large}"}}', f'{{"a": "\\u0000{large}"}}'),
+        )
+        messages = self.promise(1, 2)
+        self.assertEqual(self.look(), (messages, dict.fromkeys(odd, "job_results")))
+        # Unlike these.
+        self.add('{"a": "\\ud83d\\ude00", "": "", "b": "1", "b": "2"}')
+        self.assertEqual(self.look()[0][-1].fields, {"a": "\U0001f600", "": "", "b": "2"})
+
+    def test_more_than_a_batch_of_them_holds_up_nothing(self) -> None:
+        odd = self.add(*["[]"] * 7)
+        messages = self.promise(1, 2, 3)
+        self.assertEqual(self.look(limit=2), (messages[:2], dict.fromkeys(odd, "job_results")))
+        self.add(*[f'["{"x" * 2000}"]'] * 7, stream="dead_letters")
+        self.assertEqual(self.look(size=1024)[0], messages)
+
+    def test_one_that_is_mended_is_due(self) -> None:
+        [odd] = self.add("[1]")
+        self.assertEqual(self.look(), ([], {odd: "job_results"}))
+        with self.database.transaction("test") as connection:
+            connection.execute(b"""UPDATE outbox SET fields = '{"n": "1"}'""")
+        self.assertEqual(self.look(), ([Message(Stream.JOB_RESULTS, {"n": "1"})], {}))
+
+    def test_what_a_summary_begins_with_may_be_anything(self) -> None:
+        for example in ("[1]", '"text"', '{"payload_json": 7}', '{"payload_json": "[]"}'):
+            with self.subTest(example), self.database.transaction("test") as connection:
+                connection.execute(
+                    b"INSERT INTO intent_windows VALUES ('odd', now() - interval '1 hour', 1, 1, %s)", (example,)
+                )
+            with self.store.outbox().turn() as turn:
+                assert turn is not None
+                self.assertEqual(turn.intents_sent(), {})
+        self.assertEqual(len(self.look()[0]), 4)
 
 
 class OneAtATimeTest(InPostgres, store_contract.StoreContract):

@@ -262,6 +262,7 @@ class _Service:
         return http
 
     def _make_executor(self) -> Executor:
+        ends = self._workers.of_games("executor")
         return Executor(
             self._store.queue,
             Operator(self._store.records, self._tools()),
@@ -271,6 +272,8 @@ class _Service:
             told=self._told,
             logger=self._logger,
             defect=lambda _: self._workers.count("operation"),
+            refused=lambda game_id, error: ends.noted(error, item=game_id),
+            taken=ends.succeeded,
             deferral_limit_s=self._config.deferral_limit_s,
             silence_s=self._config.silence_timeout_s,
         )
@@ -367,6 +370,12 @@ class _Service:
             away.setdefault("postgres", str(error))
         for stream, why in self._relay.refused.items():
             away.setdefault("redis", f"it refuses the output stream {stream}: {why}")
+        for message_id, to in self._relay.unreadable.items():
+            away.setdefault(
+                "postgres",
+                f"row {message_id} of outbox, for {to}, is no JSON object of texts and is left out; remedy: mend its "
+                f"fields, or DELETE FROM outbox WHERE id = {message_id}",
+            )
         if held := self._ingest.held.problem():
             away.setdefault("postgres", held)
         if refused:

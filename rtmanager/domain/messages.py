@@ -152,7 +152,7 @@ def _payload_of(fields: Mapping[str, str]) -> dict[str, object]:
     """The payload of an intent; nothing of one that an earlier release made so large that it was cut off."""
     try:
         payload = json.loads(fields.get("payload_json", ""))
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         return {}
     return payload if isinstance(payload, dict) else {}
 

@@ -89,11 +89,18 @@ class Executor:
         told: Wake,
         logger: logging.Logger,
         defect: Callable[[BaseException], object] = lambda _: None,
+        refused: Callable[[str, StoreRefused], object] = lambda *_: None,
+        taken: Callable[[], object] = lambda: None,
         deferral_limit_s: float = DEFERRAL_LIMIT_S,
         silence_s: float = 0.0,
     ) -> None:
-        """`defect` hears of each failure of an operation by a defect. `silence_s` bounds one call of `queue`."""
+        """`defect` hears of each failure of an operation by a defect. `silence_s` bounds one call of `queue`.
+
+        `refused` is called with the game for each end that the store refuses as it was decided, `taken` for others.
+        """
         self._defect = defect
+        self._refused = refused
+        self._taken = taken
         self._deferral_limit_s = deferral_limit_s
         self.troubles = Troubles()
         self.store_waits = StoreWaits(
@@ -267,6 +274,8 @@ class Executor:
         seen = ((operation, sights[operation.operation_id].ending) for operation in claimed)
         endings = [(operation, ending) for operation, ending in seen if ending is not None]
         ended = self._queue.finish_together(endings) if endings else set()
+        if ended:
+            self._taken()
         self._keep_claimed(operation for operation in claimed if operation.operation_id not in ended)
         for operation, ending in endings:
             with about_operation(operation):
@@ -383,8 +392,11 @@ class Executor:
                     self._logger.warning("the store refuses a plainer end, too", extra={"error": str(error)})
                 else:
                     self._logger.exception("the store refuses the end of the operation")
+                    self._refused(operation.game_id, error)
                 refusals.append(error)
             else:
+                if not refusals:
+                    self._taken()
                 self._report(operation, offered)
                 return
         raise refusals[0]

@@ -521,6 +521,11 @@ class MemoryIngestTurn(_Transaction):
         self.accept([job])
 
     @call
+    def require_room(self, job: Job) -> None:
+        """See the port."""
+        self.check()
+
+    @call
     def commit(self) -> None:
         """Make durable what was accepted."""
         self.check()
@@ -559,6 +564,7 @@ class MemoryRelayTurn(_Transaction):
         super().__init__(store, "outbox")
         self.number = 0
         self.summary_due = False
+        self.unreadable: dict[int, str] = {}
         self._deleted: set[int] = set()
         self._windows: dict[str, tuple[datetime, IntentCount]] = {}
         self._summaries: list[Message] = []

@@ -486,6 +486,24 @@ class RefusedTest(ExecutorTestCase):
         self.one.work()
         self.assertEqual(self.world.results(), [("failure", "internal_error")])
 
+    def test_each_refused_end_is_counted_though_a_plainer_one_is_taken_and_each_other_end_too(self) -> None:
+        counted: list[str] = []
+        executor = self.one.executor
+        with (
+            mock.patch.object(executor, "_refused", lambda game_id, _: counted.append(game_id)),
+            mock.patch.object(executor, "_taken", lambda: counted.append("taken")),
+        ):
+            for number, kind in enumerate((START, STOP)):
+                self.accept(job(kind, number + 1))
+                self.world.store.refuse_endings(2 if kind is STOP else 1)  # a stop together with others, and alone
+                self.one.work()
+                self.assertEqual(counted, ["g1"] * (number + 1))
+            self.accept(job(STOP, 3))  # ended at sight
+            self.one.work()
+            self.accept(job(START, 4))
+            self.one.work()
+        self.assertEqual(counted, ["g1", "g1", "taken", "taken"])
+
     def test_an_end_that_is_refused_again_and_again_becomes_plainer_and_then_waits(self) -> None:
         for refusals in range(2, 4):
             with self.subTest(refusals):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import unittest
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from rtmanager.adapters.postgres import refusals
 from rtmanager.adapters.postgres.dsn import session_settings, to_conninfo, with_option, without_options
-from rtmanager.adapters.postgres.schema import Migration, _first_schema, known_migrations, relations
+from rtmanager.adapters.postgres.schema import Migration, _first_schema, known_migrations, primary_keys, relations
 from rtmanager.adapters.postgres.session import SETTINGS
 
 
@@ -51,6 +52,13 @@ class SchemaTest(unittest.TestCase):
             {"runtime_records", "operations", "outbox", "outbox_turn", "operations_one_running_per_game_idx"},
             relations(known_migrations()),
         )
+
+    def test_the_key_of_every_table_of_ours_is_known(self) -> None:
+        keys = primary_keys(known_migrations())
+        made = re.findall(rb"CREATE TABLE (\w+)", b"".join(migration.sql for migration in known_migrations()))
+        self.assertEqual(set(keys), {name.decode() for name in made})
+        self.assertEqual(keys["runtime_records"], ("game_id",))
+        self.assertEqual(keys["alarms"], ("game_id", "kind"))
 
     def test_the_schema_that_is_meant_is_the_first_that_is_named(self) -> None:
         for path, expected in {

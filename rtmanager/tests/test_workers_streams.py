@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from unittest import mock
 
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, Unavailable
 from rtmanager.domain.jobs import EntryId, Job
 from rtmanager.domain.messages import Message, Stream, intent
-from rtmanager.testing.store import MemoryIngestTurn
+from rtmanager.operations.store import StoreRefused
+from rtmanager.testing.store import MemoryIngestTurn, MemoryRelayTurn
 from rtmanager.testing.streams import MemoryStreams
 from rtmanager.tests.making import ended, request, start_fields, stop_fields
 from rtmanager.tests.operating import WorldTestCase
@@ -214,6 +215,66 @@ class IngestTest(StreamsTestCase):
             ingest.step()
         except Unavailable:
             self.assertEqual(self.store.turns, {})
+
+
+class RefusedEntriesTest(StreamsTestCase):
+    """The store takes no operation of some games, or none at all."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.refuses: Callable[[str], bool] = lambda _: False
+        accept = MemoryIngestTurn.accept
+
+        def refusing(turn: MemoryIngestTurn, jobs: Sequence[Job]) -> None:
+            if any(not isinstance(each.becomes, Message) and self.refuses(each.becomes.game_id) for each in jobs):
+                raise StoreRefused("no such row")
+            accept(turn, jobs)
+
+        def require_room(turn: MemoryIngestTurn, _: Job) -> None:
+            if self.refuses("any other"):
+                raise StoreRefused("no row")
+
+        for name, value in (("accept", refusing), ("require_room", require_room)):
+            patch = mock.patch.object(MemoryIngestTurn, name, value)
+            patch.start()
+            self.addCleanup(patch.stop)
+        self.worker = self.ingest()
+        for game_id in ("bad", "g1"):
+            self.streams.add(START, start_fields(game_id))
+
+    def test_one_is_a_dead_letter_at_once_and_its_line_of_the_log_says_why(self) -> None:
+        self.refuses = lambda game_id: game_id == "bad"
+        self.worker.step()
+        self.assertEqual(len(self.refs()), 1)
+        (letter,) = self.world.sent(Stream.DEAD_LETTERS)
+        self.assertIn("no such row", letter.fields["reason"])
+        told = "the store refuses the operation of an entry, moved to the dead letters"
+        self.assertEqual(self.world.heard.messages.count(told), 1)
+        self.assertNotIn("entry names no game, moved to the dead letters", self.world.heard.messages)
+
+    def test_when_none_is_taken_all_stay_pending_until_the_store_is_mended(self) -> None:
+        self.refuses = lambda _: True
+        for _ in range(3):
+            with self.assertRaisesRegex(FinalAnswer, "takes over no job.*no row"):
+                self.worker.step()
+        self.accepted.assert_not_called()
+        self.refuses = lambda _: False
+        self.worker.step()
+        self.assertEqual(len(self.refs()), 2)
+        self.assertEqual(self.world.sent(Stream.DEAD_LETTERS), [])
+
+    def test_what_is_mended_while_it_is_examined_makes_no_dead_letter(self) -> None:
+        self.refuses = lambda game_id: game_id != "any other"
+        require_room = MemoryIngestTurn.require_room
+
+        def mended(turn: MemoryIngestTurn, job: Job) -> None:
+            require_room(turn, job)
+            self.refuses = lambda _: False
+
+        with mock.patch.object(MemoryIngestTurn, "require_room", mended):
+            self.worker.step()
+        self.assertEqual(len(self.refs()), 2)
+        self.assertEqual(self.world.sent(Stream.DEAD_LETTERS), [])
 
 
 class HeldEntriesTest(StreamsTestCase):
@@ -479,6 +540,24 @@ class RelayTest(StreamsTestCase):
             with self.assertRaises(StaleTurn):
                 self.streams.publish(frozen.number, due)
         self.assertEqual(self.published(), ["1"])
+
+    def test_a_row_that_is_no_message_is_reported_once_and_until_it_is_gone(self) -> None:
+        due = MemoryRelayTurn.due
+
+        def leaves_out(turn: MemoryRelayTurn, limit: int, size: int) -> Sequence[DueMessage]:
+            turn.unreadable = {7: "job_results"}
+            return due(turn, limit, size)
+
+        with mock.patch.object(MemoryRelayTurn, "due", leaves_out):
+            self.promise(1)
+            self.run_out()
+            self.assertEqual(self.published(), ["1"])
+            self.assertEqual(self.relay.unreadable, {7: "job_results"})
+            self.assertGreaterEqual(self.refusals.count("job_results"), 2)
+        told = "a row of the outbox is no message and is left out"
+        self.assertEqual(self.world.heard.messages.count(told), 1)
+        self.run_out()
+        self.assertEqual(self.relay.unreadable, {})
 
     def test_a_refused_stream_does_not_block_the_others_and_is_reported_once(self) -> None:
         self.streams.refuse(RESULTS, "WRONGTYPE")

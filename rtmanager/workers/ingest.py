@@ -30,6 +30,8 @@ LOGGED_LETTERS = 10
 OTHER_TURN_PAUSE_S = 0.02
 #: How long to wait when all that was read waits for held entries, and there is more.
 HELD_PAUSE_S = 1.0
+#: How the reason of a dead letter begins whose operation the store refuses.
+_REFUSED = "the store refuses its operation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +181,21 @@ class Ingest:
             return None if turn is None else self._accepted_alone(turn, job)
 
     def _accepted_alone(self, turn: IngestTurn, job: Job) -> Job:
-        """The job, or the dead letter that it became. Raises `StoreRefused` when that is refused, too."""
-        try:
-            turn.accept_alone(job)
-        except StoreRefused as error:
-            name = self._names[job.entry.stream]
-            reason = f"the store refuses its operation, so it cannot be answered: {error}"
-            job = Job(job.entry, letter_of(job.entry, name, reason))
+        """The job, or the dead letter that it became. Raises `StoreRefused` when that is refused, too.
+
+        Raises `FinalAnswer` when the store refuses operations of any game: a dead letter is for what is wrong with one.
+        """
+        refusal = _refusal_of(turn, job)
+        if refusal is not None and not isinstance(job.becomes, Message):
+            try:
+                turn.require_room(job)
+            except StoreRefused as error:
+                raise FinalAnswer("postgres", f"it takes over no job, so all of them wait: {error}") from error
+            # What stood against every job may have been mended between the two.
+            refusal = _refusal_of(turn, job)
+        if refusal is not None:
+            reason = f"{_REFUSED}, so it cannot be answered: {refusal}"
+            job = Job(job.entry, letter_of(job.entry, self._names[job.entry.stream], reason))
             turn.accept_alone(job)
         return job
 
@@ -218,12 +228,22 @@ class Ingest:
     def _finish(self, jobs: list[Job]) -> None:
         self._accepted()
         self._streams.acknowledge([job.entry for job in jobs])
-        letters = [job for job in jobs if isinstance(job.becomes, Message)]
-        for job in letters[:LOGGED_LETTERS]:
-            assert isinstance(job.becomes, Message)
-            told = {name: job.becomes.fields[name] for name in ("stream", "entry_id", "reason")}
-            told |= {"size": str(job.entry.size), "digest": job.entry.digest}
-            self._logger.warning("entry names no game, moved to the dead letters", extra=told)
+        letters = [(job.entry, job.becomes.fields) for job in jobs if isinstance(job.becomes, Message)]
+        for entry, fields in letters[:LOGGED_LETTERS]:
+            extra = {name: fields[name] for name in ("stream", "entry_id", "reason")}
+            extra |= {"size": str(entry.size), "digest": entry.digest}
+            refused = fields["reason"].startswith(_REFUSED)
+            why = "the store refuses the operation of an entry" if refused else "entry names no game"
+            self._logger.warning(f"{why}, moved to the dead letters", extra=extra)
         if len(letters) > LOGGED_LETTERS:
             more = {"count": len(letters) - LOGGED_LETTERS}
-            self._logger.warning("more entries name no game, moved to the dead letters", extra=more)
+            self._logger.warning("more entries moved to the dead letters", extra=more)
+
+
+def _refusal_of(turn: IngestTurn, job: Job) -> StoreRefused | None:
+    """Offer the job by itself; why the store refuses it, None when it is taken."""
+    try:
+        turn.accept_alone(job)
+    except StoreRefused as error:
+        return error
+    return None

@@ -27,7 +27,8 @@ class Relay:
     are counted instead, in the transaction that takes them out of the outbox; when the minute is over, one summary
     stands for them. Counting here, where one instance publishes at a time, costs the end of an operation nothing.
 
-    `refused` is called with the name of a stream for each attempt that Redis refuses while it takes the others.
+    `refused` is called with the name of a stream for each attempt that Redis refuses while it takes the others, and for
+    each row of the outbox that cannot be read.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class Relay:
         self._count_refusal = refused
         #: Why Redis refuses an output stream, by its name.
         self.refused: Mapping[str, str] = {}
+        #: The rows of the outbox that are no message: their stream by the id.
+        self.unreadable: Mapping[int, str] = {}
 
     def step(self) -> bool:
         """Whether more is due right now."""
@@ -61,7 +64,7 @@ class Relay:
                 self._turns.had()
                 done = self._work(turn)
         if turn is None:
-            self._report({})  # whoever has it reports
+            self._report({}, {})  # whoever has it reports
             self._turns.missed()
             return False
         self._streams.forget(done)
@@ -85,7 +88,7 @@ class Relay:
         """Returns the ids of what is out of the outbox."""
         due = turn.due(BATCH, self._batch_bytes)
         if not due:
-            self._report({})
+            self._report({}, turn.unreadable)
             return []
         if unknown:
             self._forget_leftovers(turn)
@@ -105,7 +108,7 @@ class Relay:
             self._batch_bytes = LEAST_BATCH_BYTES  # if it was a slow connection
             raise
         self._batch_bytes = min(self._batch_bytes * 4, BATCH_BYTES)
-        self._report(dict(result.refused))
+        self._report(dict(result.refused), turn.unreadable)
         done = [*result.ids, *self._count(turn, due, above, result.ids)]
         turn.delete(done)
         return done
@@ -161,7 +164,13 @@ class Relay:
         self._by_id = turn.still_waiting(sorted(remembered)) if remembered else set()
         self._streams.forget(sorted(remembered - self._by_id))
 
-    def _report(self, refused: dict[str, str]) -> None:
+    def _report(self, refused: Mapping[str, str], unreadable: Mapping[int, str]) -> None:
+        for message_id, stream in unreadable.items():
+            if message_id not in self.unreadable:
+                extra = {"stream": stream, "message_id": message_id}
+                self._logger.error("a row of the outbox is no message and is left out", extra=extra)
+            self._count_refusal(stream)
+        self.unreadable = dict(unreadable)
         for stream, reason in refused.items():
             if self.refused.get(stream) != reason:
                 self._logger.error("redis refuses an output stream", extra={"stream": stream, "error": reason})

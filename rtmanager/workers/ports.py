@@ -66,6 +66,10 @@ class IngestTurn(Protocol):
         """The same for one job, after whose refusal the turn goes on."""
         ...
 
+    def require_room(self, job: Job) -> None:
+        """Raise `StoreRefused` unless an operation like this job's would be taken for another game; changes nothing."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class TurnHolder:
@@ -155,6 +159,11 @@ class OutboxTurn(Protocol):
     @property
     def summary_due(self) -> bool:
         """Whether a minute is over in which intents were left out."""
+        ...
+
+    @property
+    def unreadable(self) -> Mapping[int, str]:
+        """What `due` left out since it is no message: the stream by the id."""
         ...
 
     def due(self, limit: int, size: int) -> Sequence[DueMessage]:

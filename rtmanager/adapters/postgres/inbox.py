@@ -16,11 +16,19 @@ from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.endings import as_json
 from rtmanager.adapters.postgres.queries import SQL, require_kept
 from rtmanager.adapters.postgres.queue import job_values
+from rtmanager.adapters.postgres.schema import MigrationFailed, require_counters
+from rtmanager.domain.errors import with_remedy
 from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
 from rtmanager.domain.messages import Message, Stream
+from rtmanager.domain.operation import Request
+from rtmanager.operations.store import StoreRefused
 from rtmanager.workers.ports import TurnHolder
 
 _Row = Mapping[str, object]
+
+#: The game and the origin of an operation that is tried and never kept, and its image.
+PROBE = "rtmanager-probe"
+PROBE_IMAGE = "rtmanager/probe:1.0.0"
 
 
 class Turn:
@@ -42,14 +50,7 @@ class Turn:
         """Make each job durable; one that is known already changes nothing."""
         operations, letters = [], []
         for job in jobs:
-            digest = job.entry.digest
-            entry = {
-                "stream": self._stream_names[job.entry.stream],
-                "entry_ms": job.entry.entry_id.milliseconds,
-                "entry_seq": job.entry.entry_id.sequence,
-                "digest": digest,
-                "again": AGAIN + digest,
-            }
+            entry = self._entry_values(job)
             if isinstance(job.becomes, Message):
                 fields = json.dumps(dict(job.becomes.fields), ensure_ascii=False)
                 letters.append(entry | {"to_stream": job.becomes.stream, "fields": fields})
@@ -67,6 +68,46 @@ class Turn:
         with self._database.watched(), self._connection.transaction():
             self.accept([job])
             self._connection.execute(SQL["check_now"])
+
+    def require_room(self, job: Job) -> None:
+        """See `IngestTurn.require_room`."""
+        assert not isinstance(job.becomes, Message)
+        image_ref = PROBE_IMAGE if job.becomes.image_ref else ""
+        request = Request(PROBE, job.becomes.kind, job.becomes.source, PROBE, image_ref)
+        row = self._entry_values(job) | job_values(request) | {"entry_rank": RANK[job.entry.stream]}
+        # Under a name of its own, so that the insertion does not pass as one that was made before.
+        row |= {"stream": PROBE, "entry_ms": -1, "entry_seq": -1}
+        with self._database.watched():
+            try:
+                require_counters(self._connection, ["operations"])
+            except MigrationFailed as error:
+                raise StoreRefused(with_remedy(error)) from error
+            latest = self._connection.execute(SQL["latest_game"]).fetchone()
+        # A rule about names takes that of a game that was taken before, a rule against repetition takes a new one.
+        games = [PROBE, *([latest["game_id"]] if latest else [])]
+        refusals = [self._refusal_of(row | {"game_id": game_id}) for game_id in games]
+        if None not in refusals:
+            raise next(filter(None, refusals))
+
+    def _refusal_of(self, operation: _Row) -> StoreRefused | None:
+        try:
+            with self._database.watched(), self._connection.transaction(force_rollback=True):
+                values = {"rows": as_json([operation])}
+                require_kept("operations", self._connection.execute(SQL["accept_jobs"], values).rowcount, 1)
+                self._connection.execute(SQL["check_now"])
+        except StoreRefused as error:
+            return error
+        return None
+
+    def _entry_values(self, job: Job) -> dict[str, object]:
+        digest = job.entry.digest
+        return {
+            "stream": self._stream_names[job.entry.stream],
+            "entry_ms": job.entry.entry_id.milliseconds,
+            "entry_seq": job.entry.entry_id.sequence,
+            "digest": digest,
+            "again": AGAIN + digest,
+        }
 
     def _require_known(self, values: _Row, meant: int) -> None:
         """What was not inserted has to be there: delivered and accepted before."""

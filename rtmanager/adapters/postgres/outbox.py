@@ -6,19 +6,24 @@ refuses the entries of an older turn, so that a frozen publisher that wakes up a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.endings import add_messages, as_json
 from rtmanager.adapters.postgres.inbox import holder_of
 from rtmanager.adapters.postgres.queries import SQL, dropped, require_kept, write_kept
 from rtmanager.domain.messages import Message, Stream, intents_summary
+from rtmanager.operations.store import StoreRefused
 from rtmanager.workers.ports import DueMessage, IntentCount, TurnHolder
 
 #: The size of a message, as JSON, from which its texts are cut to so many characters. None of this release is as large.
 LARGEST_MESSAGE_BYTES = 1024 * 1024
 LONGEST_TEXT = 64 * 1024
+#: How often a turn looks again for what stands behind rows that cannot be read.
+UNREADABLE_ROUNDS = 20
 
 
 class RelayTurn:
@@ -29,19 +34,48 @@ class RelayTurn:
         self._connection = connection
         self.number = number
         self.summary_due = summary_due
+        self.unreadable: dict[int, str] = {}
 
     def due(self, limit: int, size: int) -> Sequence[DueMessage]:
         """See `OutboxTurn.due`."""
-        values = {
-            "limit": limit,
-            "size": size,
-            "streams": list(Stream),
-            "largest": LARGEST_MESSAGE_BYTES,
-            "longest": LONGEST_TEXT,
-        }
-        with self._database.watched():
-            rows = self._connection.execute(SQL["due_messages"], values).fetchall()
-        return [DueMessage(row["id"], Message(Stream(row["stream"]), row["fields"])) for row in rows]
+        for _ in range(UNREADABLE_ROUNDS):
+            values = {
+                "limit": limit,
+                "size": size,
+                "streams": list(Stream),
+                "largest": LARGEST_MESSAGE_BYTES,
+                "skip": list(self.unreadable),
+            }
+            with self._database.watched():
+                rows = self._connection.execute(SQL["due_messages"], values).fetchall()
+            read = [(row["id"], row["stream"], self._fields_of(row)) for row in rows]
+            unreadable = {message_id: stream for message_id, stream, fields in read if not fields}
+            self.unreadable |= unreadable
+            if not unreadable:
+                break  # else what is behind those did not come
+        return [
+            DueMessage(message_id, Message(Stream(stream), fields)) for message_id, stream, fields in read if fields
+        ]
+
+    def _fields_of(self, row: Mapping[str, Any]) -> Mapping[str, str]:
+        """The fields of a message that is due; empty when they cannot be read."""
+        text = row["fields"]
+        if text is None:
+            try:
+                with self._database.watched(), self._connection.transaction():
+                    values = {"id": row["id"], "longest": LONGEST_TEXT}
+                    cut = self._connection.execute(SQL["cut_message"], values).fetchone()
+            except StoreRefused:
+                return {}
+            text = (cut and cut["fields"]) or ""
+        try:
+            fields = json.loads(text)
+            if not isinstance(fields, dict) or not all(isinstance(value, str) for value in fields.values()):
+                return {}
+            "".join([*fields, *fields.values()]).encode()
+        except (ValueError, RecursionError):
+            return {}
+        return fields
 
     def delete(self, ids: Sequence[int]) -> None:
         """Forget messages that Redis has."""
@@ -68,7 +102,7 @@ class RelayTurn:
                 intents_summary(
                     row["notification_type"],
                     left_out=row["left_out"],
-                    first=row["example"],
+                    first=row["example"] if isinstance(row["example"], dict) else {},
                     began_at=row["began_at"],
                     now=row["now"],
                 )

@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 import psycopg
+from psycopg.rows import tuple_row
 
 from rtmanager.domain.errors import RuntimeManagerError
 
@@ -28,6 +29,11 @@ _MADE = re.compile(
     r"^\s*(CREATE|DROP)\s+(?:UNIQUE\s+)?(TABLE|INDEX|SEQUENCE)\s+(?:IF\s+(?:NOT\s+)?EXISTS\s+)?(\w+)",
     re.IGNORECASE | re.MULTILINE,
 )
+_TABLE_BODY = re.compile(
+    r"^CREATE TABLE (?:IF NOT EXISTS )?(\w+) \((.*?)^\);", re.IGNORECASE | re.MULTILINE | re.DOTALL
+)
+_KEY = re.compile(r"^\s*(?:(\w+) [^\n]*)?PRIMARY KEY(?: \(([^)]*)\))?", re.IGNORECASE | re.MULTILINE)
+_UNIQUE = re.compile(r"^CREATE UNIQUE INDEX (\w+)", re.IGNORECASE | re.MULTILINE)
 _TABLE_OR_SEQUENCE = ("r", "p", "S")
 _KINDS = {"r": "a table", "p": "a partitioned table", "v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
@@ -50,6 +56,33 @@ _TRIGGERS_AND_RULES = b"""
     FROM pg_rewrite JOIN tables ON tables.oid = ev_class, fires
     WHERE ev_type <> '1' AND ev_enabled::text = ANY (when_)
     ORDER BY changes DESC, 1, 2, 4"""
+
+#: The unique indexes of tables: which, and whether it holds at each statement, for each row, and for which columns.
+_UNIQUE_INDEXES = b"""
+    SELECT t.relname::text, c.relname::text, i.indisvalid AND i.indimmediate,
+           i.indpred IS NULL AND i.indexprs IS NULL,
+           array(SELECT a.attname::text FROM pg_attribute a
+                 WHERE a.attrelid = t.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+    FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid
+    JOIN pg_namespace n ON n.oid = t.relnamespace
+    WHERE i.indisunique AND n.nspname = %(schema)s AND t.relname = ANY (%(tables)s)"""
+
+#: Tables whose column `id` numbers the rows.
+_NUMBERED = ("operation_log", "operations", "outbox")
+#: What numbers them: whether anything does, its sequence, whether this role may use and read that.
+_COUNTERS = b"""
+    SELECT c.relnamespace::regnamespace || '.' || quote_ident(c.relname),
+           coalesce(a.attidentity <> '' OR a.atthasdef, false),
+           s.relnamespace::regnamespace || '.' || quote_ident(s.relname),
+           a.attidentity <> '' OR has_sequence_privilege(s.oid, 'USAGE'), has_sequence_privilege(s.oid, 'SELECT')
+    FROM pg_class c
+    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'id'
+    LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refclassid = d.classid AND d.refobjid = c.oid
+                             AND d.refobjsubid = a.attnum AND d.deptype IN ('a', 'i')
+    LEFT JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+      AND c.relname = ANY (%(tables)s)
+    ORDER BY 1, 3"""
 
 
 class MigrationFailed(RuntimeManagerError):
@@ -99,12 +132,49 @@ def look(connection: psycopg.Connection[Any]) -> Found:
     missing = [migration for migration in known if migration.version not in done]
     if done:
         _require_relations(connection, schema, [each for each in known if each.version in done], bool(missing))
+        require_counters(connection)
     if missing:
         _require_right_to_create(connection, schema)
     warnings = require_plain_tables(connection, schema)
     if missing:
         warnings += _event_triggers(connection)
     return Found(schema, frozenset(done), missing, sorted(done - {migration.version for migration in known}), warnings)
+
+
+def look_again(connection: psycopg.Connection[Any]) -> None:
+    """Look at what may change while the service works; raises `MigrationFailed`. Readiness asks this."""
+    schema = _require_schema(connection)
+    _require_relations(connection, schema, known_migrations(), False)
+    require_plain_tables(connection, schema)
+    require_counters(connection)
+
+
+def require_counters(connection: psycopg.Connection[Any], tables: Sequence[str] = _NUMBERED) -> None:
+    """Raise `MigrationFailed` where new rows get no id, or one that is in use.
+
+    Logical replication and a restore of the data alone do not carry sequences over.
+    """
+    cursor = connection.cursor(row_factory=tuple_row)
+    for table, numbers, sequence, usable, readable in cursor.execute(_COUNTERS, {"tables": list(tables)}).fetchall():
+        if not numbers:
+            raise MigrationFailed(
+                f"nothing gives the rows of {table} an id",
+                f"ALTER TABLE {table} ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (START WITH …), above its ids",
+            )
+        if usable is False:
+            raise MigrationFailed(
+                f"this role lacks USAGE on {sequence}, which numbers {table}",
+                f"GRANT USAGE ON SEQUENCE {sequence} TO it",
+            )
+        if not readable:
+            continue
+        query = f"SELECT last_value + is_called::integer, (SELECT max(id) FROM {table}) FROM {sequence}"
+        [(following, highest)] = cursor.execute(query.encode()).fetchall()
+        if highest is not None and following <= highest:
+            raise MigrationFailed(
+                f"{sequence} gives {following} as the next id, and {table} has ids up to {highest}",
+                f"SELECT setval('{sequence}', (SELECT max(id) FROM {table}))",
+            )
 
 
 def require_plain_tables(connection: psycopg.Connection[Any], schema: str = "") -> list[str]:
@@ -149,6 +219,17 @@ def relations(migrations: Collection[Migration]) -> set[str]:
             else:
                 made.discard(name.lower())
     return made
+
+
+def primary_keys(migrations: Collection[Migration]) -> dict[str, tuple[str, ...]]:
+    """The columns of the primary key that these migrations give to each table."""
+    found: dict[str, tuple[str, ...]] = {}
+    for migration in migrations:
+        text = re.sub(r"--[^\n]*", "", migration.sql.decode())
+        for table, body in _TABLE_BODY.findall(text):
+            for column, columns in _KEY.findall(body):
+                found[table.lower()] = tuple(re.findall(r"\w+", (columns or column).lower()))
+    return found
 
 
 def _require_schema(connection: psycopg.Connection[Any]) -> str:
@@ -271,6 +352,29 @@ def _require_relations(
             raise MigrationFailed(
                 f"{schema}.{name} belongs to role {owner}, and migrations are due that only its owner can make",
                 f"ALTER TABLE {schema}.{name} OWNER TO this role, or run `migrate` as {owner}",
+            )
+    _require_keys(connection, schema, applied)
+
+
+def _require_keys(connection: psycopg.Connection[Any], schema: str, applied: Collection[Migration]) -> None:
+    """What may not stand twice cannot: a dump has the keys behind the rows, so a restore may have ended before them."""
+    keys = primary_keys(applied)
+    text = "\n".join(migration.sql.decode() for migration in applied)
+    rows = connection.execute(_UNIQUE_INDEXES, {"schema": schema, "tables": sorted(keys)}).fetchall()
+    holds = {index for _, index, holds, _, _ in rows if holds}
+    kept = {(table, frozenset(columns)) for table, _, holds, whole, columns in rows if holds and whole}
+    for table, columns in keys.items():
+        if (table, frozenset(columns)) not in kept:
+            listed = ", ".join(columns)
+            raise MigrationFailed(
+                f"{schema}.{table} lacks its primary key ({listed}), so rows may stand there twice",
+                f"remove rows that do, then ALTER TABLE {schema}.{table} ADD PRIMARY KEY ({listed})",
+            )
+    for index in sorted({name.lower() for name in _UNIQUE.findall(text)} & relations(applied)):
+        if index not in holds:
+            raise MigrationFailed(
+                f"{schema}.{index} is no unique index, or not a valid one",
+                f"DROP INDEX {schema}.{index}, then make it as the migrations of this program do",
             )
 
 

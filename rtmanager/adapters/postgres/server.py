@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
 from time import monotonic
 from typing import Any
 
 import psycopg
+from psycopg.errors import LockNotAvailable
 
 from rtmanager.adapters.postgres import refusals
 from rtmanager.adapters.postgres.database import Database, cut_after
 from rtmanager.adapters.postgres.pooled import first_line
 from rtmanager.adapters.postgres.queries import SQL
-from rtmanager.adapters.postgres.schema import look, require_plain_tables
+from rtmanager.adapters.postgres.schema import look, look_again
 from rtmanager.adapters.postgres.session import MORE_CONNECTIONS, SessionUnusable, as_login, is_pooled, who
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError, Unavailable
 from rtmanager.operations.store import StoreRefused
@@ -28,6 +29,8 @@ BESIDE_THE_POOL = 3
 COMMIT_S = 1.2
 #: Writes a record of the WAL and nothing else, in any schema and with any right; so its commit waits as any other does.
 _COMMIT = b"SELECT pg_catalog.pg_logical_emit_message(true, 'rtmanager', '')"
+#: Readiness waits for no lock of a table.
+_SHORT_OF_LOCKS = b"SET lock_timeout = '200ms'"
 _WAITS_FOR = b"""
     SELECT coalesce(wait_event_type, 'its processor'), wait_event,
            pg_catalog.current_setting('synchronous_standby_names')
@@ -92,7 +95,10 @@ def ask(database: Database) -> str:
     """Whether it can be used just now; the short question, of readiness."""
     with database.watched(), database.connect() as connection:
         version = _require_fit(connection)
-        require_plain_tables(connection)
+        # A table that somebody has locked is named by the workers that wait for it.
+        with suppress(LockNotAvailable):
+            connection.execute(_SHORT_OF_LOCKS)
+            look_again(connection)
         require_commits(database, connection, COMMIT_S)
         return version
 

@@ -18,19 +18,22 @@ SELECT stream, fields FROM json_to_recordset(%(rows)s::json) AS m (stream text, 
 
 -- name: due_messages
 -- The oldest messages of each stream, so that a stream that cannot be written holds up no other: as many as fit into
--- `size` bytes, and one in any case. Of one that is larger by itself, of an earlier release, the texts are cut off.
-SELECT due.id, due.stream,
-       CASE WHEN due.own <= %(largest)s THEN due.fields
-            ELSE (SELECT json_object_agg(each.key, left(each.value, %(longest)s)) FROM json_each_text(due.fields) each)
-       END AS fields
+-- `size` bytes, and one in any case; none of `skip`. Without the fields of one that is larger by itself.
+SELECT due.id, due.stream, CASE WHEN due.own <= %(largest)s THEN due.fields::text END AS fields
 FROM unnest(%(streams)s::text[]) AS streams (stream),
      LATERAL (SELECT oldest.*, sum(oldest.own) OVER (ORDER BY oldest.id) AS up_to
               FROM (SELECT o.id, o.stream, o.fields, octet_length(o.fields::text) AS own FROM outbox o
                     -- Not "=": for a stream without messages the planner would then walk the whole primary key.
                     WHERE o.stream >= streams.stream AND o.stream <= streams.stream
+                      AND o.id <> ALL (%(skip)s::bigint[])
                     ORDER BY o.stream, o.id LIMIT %(limit)s) oldest) due
 WHERE due.up_to - due.own < %(size)s
 ORDER BY due.id;
+
+-- name: cut_message
+-- The fields of one message, of an earlier release, whose texts are cut off.
+SELECT json_object_agg(each.key, left(each.value, %(longest)s))::text AS fields
+FROM outbox o, json_each_text(o.fields) each WHERE o.id = %(id)s;
 
 -- name: delete_messages
 DELETE FROM outbox WHERE id = ANY (%(ids)s);
@@ -60,6 +63,9 @@ SET sent = w.sent + excluded.sent, left_out = w.left_out + excluded.left_out,
     example = CASE WHEN w.left_out > 0 THEN w.example ELSE excluded.example END;
 
 -- name: deployment_id
--- The id of this database among those that use one Redis; made anew if somebody emptied the table.
-WITH made AS (INSERT INTO deployment DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING id)
-SELECT id::text FROM made UNION ALL SELECT id::text FROM deployment LIMIT 1;
+-- The id of this database among those that use one Redis; made anew if somebody emptied the table. The same one each
+-- time, even where the table has lost its key and a second row.
+WITH known AS (SELECT id FROM deployment ORDER BY id LIMIT 1),
+made AS (INSERT INTO deployment (only_row) SELECT true WHERE NOT EXISTS (SELECT FROM known)
+         ON CONFLICT DO NOTHING RETURNING id)
+SELECT id::text FROM known UNION ALL SELECT id::text FROM made;

@@ -40,6 +40,10 @@ FROM json_to_recordset(%(rows)s::json)
               THEN j.again ELSE '' END AS apart) told
 ON CONFLICT (stream, entry_ms, entry_seq) WHERE stream IS NOT NULL DO NOTHING;
 
+-- name: latest_game
+-- The game of the operation that was accepted last.
+SELECT game_id FROM operations ORDER BY id DESC LIMIT 1;
+
 -- name: lost_entries
 -- How many of these entries stand in no operation, though they were accepted.
 SELECT count(*) AS lost

@@ -103,7 +103,8 @@ class Runtime:
         began = monotonic()
         with ExitStack() as stack:
             try:
-                resources.require()
+                config = self._config
+                resources.require(resources.files_needed(config.postgres_pool_size, config.max_parallel_operations))
                 self._http = self._wire(stack, begins)
             except (RuntimeManagerError, OSError, psycopg.Error, MemoryError, RuntimeError) as error:
                 lack = resources.lacking(error)

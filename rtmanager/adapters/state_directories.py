@@ -13,9 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from rtmanager import failpoints
-from rtmanager.domain.errors import InvalidValue
+from rtmanager.domain.errors import (
+    IN_MESSAGE,
+    ErrorCode,
+    InvalidValue,
+    RuntimeManagerError,
+    TemporaryAnswer,
+    Unavailable,
+)
 from rtmanager.domain.game import check_game_id
 from rtmanager.operations.ports import StateDirectoryInvalid
+from rtmanager.resources import lacking
 
 #: The effect, by its name in `failpoints`.
 _PREPARE = "directory.prepare"
@@ -32,7 +40,13 @@ _EXPLAINED = {
     errno.EROFS: "its file system is read-only; mount it writable",
     errno.ENOSPC: "its file system is full; free some space",
     errno.EDQUOT: "its quota is used up; raise it",
+    errno.EIO: "its file system or disk fails; see the kernel's log",
+    errno.ESTALE: "its file server does not know it any more; mount it again",
 }
+#: What is wrong with this one directory, and would be the same again. Everything else says something of the file
+#: system, or of the moment: it is tried again.
+FINAL = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EROFS, errno.EINVAL})
+_DEPENDENCY = "state root"
 
 
 class HostStateDirectories:
@@ -45,7 +59,7 @@ class HostStateDirectories:
         self._gid = gid
 
     def check_root(self) -> None:
-        """`StateDirectoryInvalid` unless directories can be made under the root; changes nothing."""
+        """Raise unless directories can be made under the root, as `prepare` does; changes nothing."""
         with _explained(self._root), _directory(self._root) as root:
             _refuse_read_only(root)
             if not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
@@ -58,7 +72,7 @@ class HostStateDirectories:
     def prepare(self, game_id: str) -> str:
         """Create the game's directory, or correct its owner and mode; returns its path.
 
-        Whatever the directory holds stays as it is. Raises `StateDirectoryInvalid`.
+        Whatever the directory holds stays as it is. Raises as the port says.
         """
         try:
             check_game_id(game_id)
@@ -106,6 +120,20 @@ def _explained(path: str) -> Iterator[None]:
     """Errors of the system about `path`, as a message with a remedy."""
     try:
         yield
-    except OSError as error:
-        why = _EXPLAINED.get(error.errno or 0, error.strerror or str(error))
-        raise StateDirectoryInvalid(f"state directory {path}: {why}") from error
+    except (OSError, MemoryError) as error:
+        raise _outcome(path, error) from error
+
+
+def _outcome(path: str, error: OSError | MemoryError) -> RuntimeManagerError:
+    """What an error about `path` means for an operation."""
+    where = f"state directory {path}"
+    if lack := lacking(error):
+        silence = Unavailable(_DEPENDENCY, f"{where}: {lack}; {lack.remedy}", untouched=True)
+        silence.remedy = IN_MESSAGE
+        return silence
+    number = getattr(error, "errno", None) or 0
+    message = f"{where}: {_EXPLAINED.get(number) or getattr(error, 'strerror', None) or error}"
+    if number in FINAL:
+        return StateDirectoryInvalid(message)
+    answer = f"{_DEPENDENCY}: {errno.errorcode.get(number, 'unknown')}"
+    return TemporaryAnswer(_DEPENDENCY, message, answer=answer, code=ErrorCode.START_CONFIG_INVALID)

@@ -172,7 +172,8 @@ class StateDirectories(Protocol):
     def prepare(self, game_id: str) -> str:
         """Create the game's directory, or correct owner and mode of the one that is there; returns its path.
 
-        Raises `StateDirectoryInvalid`.
+        Raises `StateDirectoryInvalid` for what is wrong with this one directory, `TemporaryAnswer` for a file system
+        that fails or is full, `Unavailable` when this process lacks descriptors or memory.
         """
         ...
 

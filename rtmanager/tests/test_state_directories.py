@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 from rtmanager.adapters.state_directories import HostStateDirectories
+from rtmanager.domain.errors import TemporaryAnswer, Unavailable
 from rtmanager.operations.ports import StateDirectoryInvalid
 
 
@@ -120,6 +122,29 @@ class HostStateDirectoriesTest(unittest.TestCase):
             self.assertRaisesRegex(StateDirectoryInvalid, "no permission"),
         ):
             self.directories.check_root()
+
+    def test_what_the_process_lacks_says_nothing_of_the_directory(self) -> None:
+        for call in ("os.open", "os.mkdir", "os.fstatvfs"):
+            for number, remedy in (
+                (errno.EMFILE, "ulimit -n"),
+                (errno.ENFILE, "fs.file-max"),
+                (errno.ENOMEM, "ulimit -v"),
+            ):
+                with self.subTest(call, number=number), mock.patch(call, side_effect=OSError(number, "")):
+                    with self.assertRaisesRegex(Unavailable, remedy) as caught:
+                        self.directories.prepare("g1")
+                    self.assertNotIsInstance(caught.exception, TemporaryAnswer)
+                    self.assertTrue(caught.exception.untouched)
+
+    def test_an_error_of_the_file_system_is_tried_again_whichever_it_is(self) -> None:
+        final = {errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EROFS, errno.EINVAL}
+        lacks = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+        for number in {*errno.errorcode, 0, 12345} - final - lacks - {errno.EEXIST}:
+            with self.subTest(number=number), mock.patch("os.mkdir", side_effect=OSError(number, os.strerror(number))):
+                with self.assertRaises(TemporaryAnswer) as caught:
+                    self.directories.prepare("g1")
+                self.assertEqual(caught.exception.code, "start_config_invalid")
+                self.assertIn(str(self.root / "g1"), str(caught.exception))
 
     def test_a_good_root_passes_the_check_untouched(self) -> None:
         self.directories.check_root()

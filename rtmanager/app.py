@@ -64,7 +64,7 @@ STUCK_SILENCES = 8.0
 
 
 #: The dependencies without which the service is not ready.
-READY = frozenset({"postgres", "redis", "docker", "network"})
+READY = frozenset({"postgres", "redis", "docker", "network", "state root"})
 
 
 class StartupFailed(RuntimeManagerError):

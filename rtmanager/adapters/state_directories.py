@@ -43,9 +43,11 @@ _EXPLAINED = {
     errno.EIO: "its file system or disk fails; see the kernel's log",
     errno.ESTALE: "its file server does not know it any more; mount it again",
 }
-#: What is wrong with this one directory, and would be the same again. Everything else says something of the file
-#: system, or of the moment: it is tried again.
-FINAL = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EROFS, errno.EINVAL})
+#: The same where a directory is to be made in the root.
+_EXPLAINED_OF_MAKING = {errno.EPERM: "no directory may be made in it; is it immutable (`lsattr -d`)?"}
+#: What is wrong with a game's directory itself, and would be the same again. Everything else, and whatever is wrong
+#: with the root, says something of the file system or of the moment: it is tried again.
+FINAL = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL})
 _DEPENDENCY = "state root"
 
 
@@ -79,10 +81,10 @@ class HostStateDirectories:
         except InvalidValue as error:
             raise StateDirectoryInvalid(str(error)) from error
         path = self.path_of(game_id)
-        with _explained(self._root), _directory(self._root) as root, _explained(path), failpoints.around(_PREPARE):
+        with _explained(self._root), _directory(self._root) as root, failpoints.around(_PREPARE):
             with suppress(FileExistsError):
                 os.mkdir(game_id, 0o700, dir_fd=root)  # nobody else may enter before it is adjusted
-            with _directory(game_id, root) as directory:
+            with _explained(path, FINAL), _directory(game_id, root) as directory:
                 _refuse_read_only(directory)
                 self._adjust(directory)
         return path
@@ -116,15 +118,15 @@ def _refuse_read_only(directory: int) -> None:
 
 
 @contextmanager
-def _explained(path: str) -> Iterator[None]:
-    """Errors of the system about `path`, as a message with a remedy."""
+def _explained(path: str, final: frozenset[int] = frozenset()) -> Iterator[None]:
+    """Errors of the system about `path`, as a message with a remedy; those in `final` would be the same again."""
     try:
         yield
     except (OSError, MemoryError) as error:
-        raise _outcome(path, error) from error
+        raise _outcome(path, error, final) from error
 
 
-def _outcome(path: str, error: OSError | MemoryError) -> RuntimeManagerError:
+def _outcome(path: str, error: OSError | MemoryError, final: frozenset[int]) -> RuntimeManagerError:
     """What an error about `path` means for an operation."""
     where = f"state directory {path}"
     if lack := lacking(error):
@@ -132,8 +134,9 @@ def _outcome(path: str, error: OSError | MemoryError) -> RuntimeManagerError:
         silence.remedy = IN_MESSAGE
         return silence
     number = getattr(error, "errno", None) or 0
-    message = f"{where}: {_EXPLAINED.get(number) or getattr(error, 'strerror', None) or error}"
-    if number in FINAL:
+    explained = _EXPLAINED if final else _EXPLAINED | _EXPLAINED_OF_MAKING
+    message = f"{where}: {explained.get(number) or getattr(error, 'strerror', None) or error}"
+    if number in final:
         return StateDirectoryInvalid(message)
     answer = f"{_DEPENDENCY}: {errno.errorcode.get(number, 'unknown')}"
     return TemporaryAnswer(_DEPENDENCY, message, answer=answer, code=ErrorCode.START_CONFIG_INVALID)

@@ -372,6 +372,8 @@ class _Service:
             away.setdefault("postgres", held)
         if refused:
             away.setdefault("postgres", f"operation {refused[0].operation_id} cannot be ended: {refused[0].why}")
+        if problem := self._state_directories.problem():
+            away.setdefault("state root", problem)
         for waits in (self._executor.store_waits, self._watch.store_waits):
             if problem := waits.problem():
                 away.setdefault("postgres", problem)

@@ -174,7 +174,7 @@ class StateDirectories(Protocol):
 
         Raises `StateDirectoryInvalid` for what is wrong with this one directory, `TemporaryAnswer` for a root that is
         gone, read-only or full and for a file system that fails, `Unavailable` when this process lacks descriptors or
-        memory.
+        memory, or the file system hangs.
         """
         ...
 

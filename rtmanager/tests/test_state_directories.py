@@ -6,14 +6,18 @@ import errno
 import os
 import stat
 import tempfile
+import threading
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
+from rtmanager.adapters import state_directories
 from rtmanager.adapters.state_directories import HostStateDirectories
 from rtmanager.domain.errors import TemporaryAnswer, Unavailable
 from rtmanager.operations.ports import StateDirectoryInvalid
+from rtmanager.tests.operating import wait_until
 
 
 class HostStateDirectoriesTest(unittest.TestCase):
@@ -165,6 +169,52 @@ class HostStateDirectoriesTest(unittest.TestCase):
     def test_a_good_root_passes_the_check_untouched(self) -> None:
         self.directories.check_root()
         self.assertEqual(list(self.root.iterdir()), [])
+
+    def test_a_root_that_a_game_found_full_is_a_problem_until_there_is_room(self) -> None:
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            with mock.patch("os.mkdir", side_effect=OSError(number, "")):
+                self.assertEqual(self.assert_deferred(), self.directories.problem())
+            with mock.patch.object(state_directories, "FULL_FOR_S", 0.0):
+                self.assertEqual(self.directories.problem(), "", "nobody has met it lately")
+            self.directories.prepare("g1")
+            self.assertEqual(self.directories.problem(), "")
+        with mock.patch("os.fchmod", side_effect=OSError(errno.EIO, "")):
+            (self.root / "g1").chmod(0o700)
+            self.assert_deferred("disk fails")
+        self.assertEqual(self.directories.problem(), "", "that is one game's")
+
+    def test_a_file_system_that_hangs_is_silence_and_holds_up_nobody(self) -> None:
+        thaw, mkdir = threading.Event(), os.mkdir
+        self.addCleanup(thaw.set)
+
+        def frozen(*how: Any, **where: Any) -> None:
+            thaw.wait()
+            mkdir(*how, **where)
+
+        with (
+            mock.patch.multiple(state_directories, LIMIT_S=0.05, MOST_HANGING=3),
+            mock.patch("os.mkdir", side_effect=frozen) as made,
+        ):
+            for game_id in ("g1", "g1", "g1", "g2", "g3", "g4", "g5"):
+                with self.assertRaisesRegex(Unavailable, "game g1 has not ended for 0 s; look at its file") as caught:
+                    self.directories.prepare(game_id)
+                self.assertNotIsInstance(caught.exception, TemporaryAnswer)
+            self.assertEqual(made.call_count, 3, "no second call for a game, and a bounded number of all")
+            self.assertIn("does not answer", self.directories.problem())
+            thaw.set()
+            wait_until(lambda: not self.directories.problem(), "the thaw")
+        for game_id in ("g1", "g4"):
+            self.assertEqual(self.mode(Path(self.directories.prepare(game_id))), 0o750)
+
+    def test_a_root_that_hangs_fails_its_check_in_time(self) -> None:
+        thaw = threading.Event()
+        self.addCleanup(thaw.set)
+        with (
+            mock.patch.object(state_directories, "LIMIT_S", 0.05),
+            mock.patch("os.fstatvfs", side_effect=lambda _: thaw.wait()),
+            self.assertRaisesRegex(Unavailable, "opening it has not ended"),
+        ):
+            self.directories.check_root()
 
     def test_many_threads_may_prepare_the_same_game_and_leave_no_descriptor(self) -> None:
         games = [f"g{number}" for number in range(20)]

@@ -8,7 +8,7 @@ import socket
 import unittest
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 import psycopg
@@ -152,6 +152,20 @@ class RefusalsTest(unittest.TestCase):
                 where = f"host=127.0.0.1 port={server.getsockname()[1]} user=u dbname=g sslmode=disable"
                 found = refusals.why_refused(f"{where} gssencmode=disable passfile=/nowhere {demand}", 5.0)
                 self.assertIn(remedy, found.remedy)
+
+    def test_a_process_with_many_open_files_learns_it_too(self) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard != resource.RLIM_INFINITY and hard < 1200:
+            self.skipTest("this process may not have so many open files")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool, ExitStack() as many:
+            pool.submit(_answer_once, server, b"R\0\0\0\x08\0\0\0\x03")
+            while many.enter_context(socket.socket()).fileno() < 1100:
+                pass
+            where = f"host=127.0.0.1 port={server.getsockname()[1]} user=u dbname=g sslmode=disable"
+            found = refusals.why_refused(f"{where} gssencmode=disable passfile=/nowhere", 5.0)
+            self.assertIn("asks for a password", found.remedy)
 
     def test_a_server_that_is_not_there_has_no_code(self) -> None:
         found = refusals.why_refused("host=127.0.0.1 port=1 dbname=g user=u password=p", 2.0)

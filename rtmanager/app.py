@@ -64,7 +64,7 @@ STUCK_SILENCES = 8.0
 
 
 #: The dependencies without which the service is not ready.
-READY = frozenset({"postgres", "redis", "docker", "network"})
+READY = frozenset({"postgres", "redis", "docker", "network", "state root"})
 
 
 class StartupFailed(RuntimeManagerError):
@@ -103,7 +103,8 @@ class Runtime:
         began = monotonic()
         with ExitStack() as stack:
             try:
-                resources.require()
+                config = self._config
+                resources.require(resources.files_needed(config.postgres_pool_size, config.max_parallel_operations))
                 self._http = self._wire(stack, begins)
             except (RuntimeManagerError, OSError, psycopg.Error, MemoryError, RuntimeError) as error:
                 lack = resources.lacking(error)
@@ -380,6 +381,8 @@ class _Service:
             away.setdefault("postgres", held)
         if refused:
             away.setdefault("postgres", f"operation {refused[0].operation_id} cannot be ended: {refused[0].why}")
+        if problem := self._state_directories.problem():
+            away.setdefault("state root", problem)
         for waits in (self._executor.store_waits, self._watch.store_waits):
             if problem := waits.problem():
                 away.setdefault("postgres", problem)

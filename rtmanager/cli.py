@@ -27,7 +27,7 @@ from rtmanager.config import Config, ConfigError, unknown_names
 from rtmanager.dependencies import Dependencies
 from rtmanager.domain.errors import RuntimeManagerError, remedy_for, with_remedy
 from rtmanager.logs import adopt_libraries, adopt_process, flush, make_logger
-from rtmanager.resources import NotEnough, lacking, require
+from rtmanager.resources import NotEnough, files_needed, lacking, require
 from rtmanager.standard_streams import say, usable_streams
 
 OK, FAILED, MISUSED = 0, 1, 2
@@ -109,7 +109,7 @@ def serve(config: Config, logger: logging.Logger) -> int:
 def check(config: Config, logger: logging.Logger) -> int:
     """Ask every dependency; one line each, with the remedy where something is wrong."""
     try:
-        require()
+        require(files_needed(config.postgres_pool_size, config.max_parallel_operations))
     except NotEnough as error:  # so could no other check be relied on
         say(f"FAILED  {'process':<10}  {error}\n{'':20}remedy: {error.remedy}")
         return FAILED

@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from time import monotonic
 
-from rtmanager.domain.errors import RuntimeManagerError, Unavailable
+from rtmanager.domain.errors import RuntimeManagerError, Unavailable, with_remedy
 from rtmanager.log_values import as_text
+from rtmanager.resources import lacking
 
 #: How long a dependency may take to answer before it counts as not answering.
 LIMIT_S = 2.0
@@ -81,6 +82,8 @@ class Readiness:
         error = answer.exception()
         if error is None or isinstance(error, RuntimeManagerError):
             return str(error) if error else ""
+        if lack := lacking(error):
+            return f"it cannot be asked: {with_remedy(lack)}"
         self._defect(error)
         return _by_defect(error)
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import threading
 
-from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.domain.errors import RuntimeManagerError, Unavailable, with_remedy
 
 #: Threads that a start asks for. A service without work has 23.
 THREADS = 40
-#: Open files that a process has to be allowed. A service without work has 24.
-FILES = 64
+#: Open files of a service without work, with a few to spare and without its pool of connections to PostgreSQL.
+FILES_WITHOUT_WORK = 24
+#: Open files of one operation: a connection to Docker, the state root, the game's directory.
+FILES_OF_OPERATION = 3
+#: The part of all open files that HTTP connections may take (`HttpLimits.within`) is one half.
+FILES_FACTOR = 2
 #: Bytes of stack that a thread has to be allowed. With 64 KiB Python itself ends by SIGSEGV before it runs any code.
 STACK = 256 << 10
 
@@ -21,8 +26,17 @@ _MORE_THREADS = (
     "limit of pids"
 )
 _MORE_FILES = "raise the limit of open files, such as `ulimit -n 1024`"
+_MORE_FILES_OF_HOST = "raise the host's limit of open files, `sysctl fs.file-max`, or end what holds so many"
 _MORE_STACK = "raise the limit of stacks, such as `ulimit -s 8192`"
 _MORE_MEMORY = "raise the limit of memory (`ulimit -v`, or the container's), or free some on this host"
+_NO_MEMORY = ("this process gets no more memory", _MORE_MEMORY)
+#: What the system lacks by these error numbers, and the remedy.
+_LACKS = {
+    errno.EMFILE: ("this process can open no more files", _MORE_FILES),
+    errno.ENFILE: ("this host can open no more files", _MORE_FILES_OF_HOST),
+    errno.ENOMEM: _NO_MEMORY,
+    errno.ENOBUFS: _NO_MEMORY,
+}
 
 
 class NotEnough(RuntimeManagerError):
@@ -33,15 +47,21 @@ class NotEnough(RuntimeManagerError):
         self.remedy: str = remedy
 
 
-def require(threads: int = THREADS) -> None:
-    """Raise `NotEnough` when so many threads, `STACK` bytes for each, or `FILES` open files cannot be had."""
+def files_needed(pool_size: int, operations: int) -> int:
+    """Open files that a process has to be allowed, by its connections to PostgreSQL and its parallel operations."""
+    return FILES_FACTOR * (FILES_WITHOUT_WORK + pool_size + FILES_OF_OPERATION * operations)
+
+
+def require(files: int, threads: int = THREADS) -> None:
+    """Raise `NotEnough` when so many open files or threads, or `STACK` bytes for each, cannot be had."""
     stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
     if stack != resource.RLIM_INFINITY and stack < STACK:
         have, need = stack >> 10, STACK >> 10
         raise NotEnough(f"a thread of this process may have a stack of {have} KiB, and needs {need}", _MORE_STACK)
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit != resource.RLIM_INFINITY and limit < FILES:
-        raise NotEnough(f"this process may have {limit} open files, and needs {FILES}", _MORE_FILES)
+    if limit != resource.RLIM_INFINITY and limit < files:
+        remedy = f"{_MORE_FILES}, or lower RTMANAGER_MAX_PARALLEL_OPERATIONS"
+        raise NotEnough(f"this process may have {limit} open files, and needs {files}", remedy)
     enough, started = threading.Event(), list[threading.Thread]()
     try:
         for _ in range(threads):
@@ -59,10 +79,20 @@ def require(threads: int = THREADS) -> None:
 
 def lacking(error: BaseException) -> NotEnough | None:
     """The resource whose lack an error reports; None for any other error."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-        return NotEnough("this process gets no more memory", _MORE_MEMORY)
+    if isinstance(error, MemoryError):
+        return NotEnough(*_NO_MEMORY)
     if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
         return NotEnough("this process can start no more threads", _MORE_THREADS)
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        return NotEnough("this process can open no more files", _MORE_FILES)
+    if isinstance(error, OSError) and error.errno in _LACKS:
+        return NotEnough(*_LACKS[error.errno])
     return None
+
+
+def lacking_by_words(text: str) -> NotEnough | None:
+    """The same by the text of an error, for a library that passes on the system's words and no number."""
+    return next((NotEnough(*lack) for number, lack in _LACKS.items() if os.strerror(number) in text), None)
+
+
+def out_of(lack: NotEnough) -> Unavailable:
+    """The lack as silence of the host: it says nothing about the work that met it."""
+    return Unavailable("host", with_remedy(lack))

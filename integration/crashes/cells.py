@@ -56,7 +56,7 @@ def observe(platform: Platform, scenario: Scenario) -> list[str]:
     platform.arm(scenario.arms)
     answer = scenario.ask(platform, game_id)
     _start_again(platform, scenario)
-    platform.wait_for_rest(lambda: scenario.fits(platform, game_id, before, answer, None))
+    platform.wait_for_rest(lambda: scenario.fits(platform, game_id, before, answer))
     time.sleep(LATE_POINT_S)
     reached = platform.reached()
     _end(platform, game_id)
@@ -86,8 +86,7 @@ def _run(platform: Platform, cell: Cell) -> str:
     answer = scenario.ask(platform, game_id)
     reached = _wait_for_point(platform, scenario, cell, game_id, before, answer)
     _start_again(platform, scenario)
-    refused = cell.point if cell.action == "raise" and reached else None
-    late = _wait_for_rest(platform, scenario, lambda: scenario.fits(platform, game_id, before, answer, refused))
+    late = _wait_for_rest(platform, scenario, lambda: scenario.fits(platform, game_id, before, answer))
     _end(platform, game_id)
     if not reached and not late:
         return NOT_REACHED
@@ -114,7 +113,7 @@ def _wait_for_point(
         if platform.exit_code() is not None:
             return False
         now = time.monotonic()
-        if over_since is None and scenario.fits(platform, game_id, before, answer, None):
+        if over_since is None and scenario.fits(platform, game_id, before, answer):
             over_since = now
         if now > deadline or (over_since is not None and now - over_since > LATE_POINT_S):
             return False

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from harness.fixtures import container
@@ -43,15 +43,11 @@ class Scenario:
     starts_up: bool = False
     #: Points that are armed besides.
     arms: str = ""
-    #: What an operation may rightly fail with when the system refuses at a point that raises.
-    fails: Mapping[str, Callable[[Record, Record], bool]] = field(default_factory=dict)
 
-    def fits(self, platform: Platform, game_id: str, before: Record, answer: int | None, refused: str | None) -> bool:
-        """Whether the game is as it has to be now; `refused` is the point that raised."""
+    def fits(self, platform: Platform, game_id: str, before: Record, answer: int | None) -> bool:
+        """Whether the game is as it has to be now."""
         now = platform.record(game_id)
         if self.done(before, now) and platform.outcome(game_id) == self.outcome:
-            return True
-        if refused is not None and refused in self.fails and self.fails[refused](before, now):
             return True
         return self.called and answer != OK and _same(before, now)
 
@@ -190,21 +186,16 @@ def _start_up(platform: Platform, game_id: str) -> None:
     platform.start()
 
 
-#: A directory that cannot be prepared is an answer (docs/contract.md, start); nothing else was changed by then.
-_PREPARING = ("directory.prepare.before", "directory.prepare.after")
-_NO_DIRECTORY = dict.fromkeys(_PREPARING, _same)
-_STOPPED = dict.fromkeys(_PREPARING, _is("stopped"))
-
 #: Nothing is asked: what is reached then, the workers reach that come by, whatever is under way.
 IDLE = Scenario("idle", _nothing, lambda _platform, _game_id: None, _is_none)
 
 SCENARIOS = {
     each.name: each
     for each in (
-        Scenario("start job", _nothing, _start_job, _runs, "success", fails=_NO_DIRECTORY),
-        Scenario("start job, again", _stopped, _start_job, _is_another, "success", fails=_NO_DIRECTORY),
+        Scenario("start job", _nothing, _start_job, _runs, "success"),
+        Scenario("start job, again", _stopped, _start_job, _is_another, "success"),
         Scenario("start job, runs already", _running, _start_job, _same, "success"),
-        Scenario("start job, pulled", _nothing, _start_job_to_pull, _runs, "success", fails=_NO_DIRECTORY),
+        Scenario("start job, pulled", _nothing, _start_job_to_pull, _runs, "success"),
         Scenario("start job, no image", _nothing, _start_job_of_no_image, _is_none, "failure"),
         Scenario(
             "start job, put off",
@@ -212,7 +203,6 @@ SCENARIOS = {
             _start_job,
             _runs,
             "success",
-            fails=_NO_DIRECTORY,
             arms="docker.create.before=raise",
         ),
         Scenario("stop job", _running, _stop_job, _is("stopped"), "success"),
@@ -230,7 +220,7 @@ SCENARIOS = {
         Scenario("cleanup", _stopped, _call("DELETE", "/container"), _is("removed"), called=True),
         Scenario("look", _running, _look, _same, called=True),
         Scenario("container killed", _running, _kill, _ended),
-        Scenario("engine crashed", _running, _crash, _is_another, fails=_STOPPED),
+        Scenario("engine crashed", _running, _crash, _is_another),
         Scenario("container removed", _running, _remove, _is("removed")),
         Scenario("container removed unseen", _running, _remove_unseen, _is("removed"), starts_up=True),
         Scenario("container started", _stopped, _run_again, _runs),
@@ -241,9 +231,8 @@ SCENARIOS = {
             _start_job_and_sigterm,
             _runs,
             "success",
-            fails=_NO_DIRECTORY,
             arms="docker.start.before=hang",
         ),
-        Scenario("start-up", _not_even_a_table, _start_up, _runs, "success", starts_up=True, fails=_NO_DIRECTORY),
+        Scenario("start-up", _not_even_a_table, _start_up, _runs, "success", starts_up=True),
     )
 }

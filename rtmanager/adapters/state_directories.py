@@ -2,6 +2,8 @@
 
 A directory is reached step by step through open descriptors that follow no link, so that a link planted under
 the root cannot send us elsewhere. Nothing here deletes, and nothing looks at what a directory holds.
+
+No timeout ends a call to a file system that hangs, so each call has a thread of its own, which is left behind then.
 """
 
 from __future__ import annotations
@@ -9,13 +11,24 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
+from time import monotonic
 
 from rtmanager import failpoints
-from rtmanager.domain.errors import InvalidValue
+from rtmanager.domain.errors import (
+    IN_MESSAGE,
+    ErrorCode,
+    InvalidValue,
+    RuntimeManagerError,
+    TemporaryAnswer,
+    Unavailable,
+)
 from rtmanager.domain.game import check_game_id
 from rtmanager.operations.ports import StateDirectoryInvalid
+from rtmanager.resources import lacking
 
 #: The effect, by its name in `failpoints`.
 _PREPARE = "directory.prepare"
@@ -32,7 +45,23 @@ _EXPLAINED = {
     errno.EROFS: "its file system is read-only; mount it writable",
     errno.ENOSPC: "its file system is full; free some space",
     errno.EDQUOT: "its quota is used up; raise it",
+    errno.EIO: "its file system or disk fails; see the kernel's log",
+    errno.ESTALE: "its file server does not know it any more; mount it again",
 }
+#: The same where a directory is to be made in the root.
+_EXPLAINED_OF_MAKING = {errno.EPERM: "no directory may be made in it; is it immutable (`lsattr -d`)?"}
+#: What is wrong with a game's directory itself, and would be the same again. Everything else, and whatever is wrong
+#: with the root, says something of the file system or of the moment: it is tried again.
+FINAL = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL})
+_DEPENDENCY = "state root"
+#: What `check_root` cannot see, since it makes nothing; and for how many seconds after the last of them the root counts
+#: as full. A job that meets one is tried again every few seconds.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL_FOR_S = 30.0
+#: Seconds that a call may take; one that takes longer hangs.
+LIMIT_S = 15.0
+#: Calls that may hang at once; with so many the whole file system hangs, and no further call begins.
+MOST_HANGING = 16
 
 
 class HostStateDirectories:
@@ -43,9 +72,50 @@ class HostStateDirectories:
         self._mode = mode
         self._uid = uid
         self._gid = gid
+        self._lock = threading.Lock()
+        #: The calls under way, by game; that of `check_root` by no game.
+        self._calls: dict[str, _Call] = {}
+        #: When a game last found the root full, and the message.
+        self._full: tuple[float, str] | None = None
 
     def check_root(self) -> None:
-        """`StateDirectoryInvalid` unless directories can be made under the root; changes nothing."""
+        """Raise unless directories can be made under the root, as `prepare` does; changes nothing."""
+        self._bounded("", self._check_root)
+
+    def problem(self) -> str:
+        """Which call has hung for longest, or that the root is full; empty when neither is so."""
+        found_at, full = self._full or (0.0, "")
+        return self._longest_hang() or (full if monotonic() - found_at < FULL_FOR_S else "")
+
+    def _longest_hang(self) -> str:
+        with self._lock:
+            hanging = self._hanging()
+        if not hanging:
+            return ""
+        game_id, call = min(hanging.items(), key=lambda each: each[1].began)
+        what = f"preparing the directory of game {game_id}" if game_id else "opening it"
+        return f"{self._root} does not answer: {what} has not ended for {call.age_s:.0f} s; look at its file system"
+
+    def _hanging(self) -> dict[str, _Call]:
+        return {game_id: call for game_id, call in self._calls.items() if call.age_s >= LIMIT_S}
+
+    def _bounded(self, game_id: str, work: Callable[[], None]) -> None:
+        """Do the work within `LIMIT_S`. A call for the same game that hangs is not repeated."""
+        with self._lock:
+            call = self._calls.get(game_id)
+            if call is None and len(self._hanging()) < MOST_HANGING:
+                call = self._calls[game_id] = _Call(work, lambda: self._over(game_id))
+        if call is None or not call.ends_in_time():
+            raise Unavailable(
+                _DEPENDENCY, self._longest_hang() or f"{self._root} did not answer in time", untouched=True
+            )
+        call.outcome.result()
+
+    def _over(self, game_id: str) -> None:
+        with self._lock:
+            del self._calls[game_id]
+
+    def _check_root(self) -> None:
         with _explained(self._root), _directory(self._root) as root:
             _refuse_read_only(root)
             if not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
@@ -58,20 +128,29 @@ class HostStateDirectories:
     def prepare(self, game_id: str) -> str:
         """Create the game's directory, or correct its owner and mode; returns its path.
 
-        Whatever the directory holds stays as it is. Raises `StateDirectoryInvalid`.
+        Whatever the directory holds stays as it is. Raises as the port says.
         """
         try:
             check_game_id(game_id)
         except InvalidValue as error:
             raise StateDirectoryInvalid(str(error)) from error
+        try:
+            self._bounded(game_id, lambda: self._prepare(game_id))
+        except TemporaryAnswer as error:
+            if error.answer in map(_answer, _FULL):
+                self._full = (monotonic(), str(error))
+            raise
+        self._full = None
+        return self.path_of(game_id)
+
+    def _prepare(self, game_id: str) -> None:
         path = self.path_of(game_id)
-        with _explained(self._root), _directory(self._root) as root, _explained(path), failpoints.around(_PREPARE):
+        with _explained(self._root), _directory(self._root) as root, failpoints.around(_PREPARE):
             with suppress(FileExistsError):
                 os.mkdir(game_id, 0o700, dir_fd=root)  # nobody else may enter before it is adjusted
-            with _directory(game_id, root) as directory:
+            with _explained(path, FINAL), _directory(game_id, root) as directory:
                 _refuse_read_only(directory)
                 self._adjust(directory)
-        return path
 
     def _adjust(self, directory: int) -> None:
         """Set what differs and nothing else, so that a directory that is right needs no privilege."""
@@ -80,6 +159,35 @@ class HostStateDirectories:
             os.fchown(directory, self._uid, self._gid)
         if stat.S_IMODE(os.fstat(directory).st_mode) != self._mode:  # a change of owner may clear bits
             os.fchmod(directory, self._mode)
+
+
+class _Call:
+    """Work on a thread of its own; `over` is called when it has ended."""
+
+    def __init__(self, work: Callable[[], None], over: Callable[[], None]) -> None:
+        self._work = work
+        self._over = over
+        self.began = monotonic()
+        self.outcome: Future[None] = Future()
+        threading.Thread(target=self._run, name="rtm-state-root", daemon=True).start()
+
+    @property
+    def age_s(self) -> float:
+        return monotonic() - self.began
+
+    def ends_in_time(self) -> bool:
+        """Wait until it has ended, or has taken `LIMIT_S`."""
+        return bool(wait([self.outcome], max(0.0, LIMIT_S - self.age_s)).done)
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+            self._over()
+            self.outcome.set_exception(error)
+        else:
+            self._over()
+            self.outcome.set_result(None)
 
 
 @contextmanager
@@ -102,10 +210,28 @@ def _refuse_read_only(directory: int) -> None:
 
 
 @contextmanager
-def _explained(path: str) -> Iterator[None]:
-    """Errors of the system about `path`, as a message with a remedy."""
+def _explained(path: str, final: frozenset[int] = frozenset()) -> Iterator[None]:
+    """Errors of the system about `path`, as a message with a remedy; those in `final` would be the same again."""
     try:
         yield
-    except OSError as error:
-        why = _EXPLAINED.get(error.errno or 0, error.strerror or str(error))
-        raise StateDirectoryInvalid(f"state directory {path}: {why}") from error
+    except (OSError, MemoryError) as error:
+        raise _outcome(path, error, final) from error
+
+
+def _outcome(path: str, error: OSError | MemoryError, final: frozenset[int]) -> RuntimeManagerError:
+    """What an error about `path` means for an operation."""
+    where = f"state directory {path}"
+    if lack := lacking(error):
+        silence = Unavailable(_DEPENDENCY, f"{where}: {lack}; {lack.remedy}", untouched=True)
+        silence.remedy = IN_MESSAGE
+        return silence
+    number = getattr(error, "errno", None) or 0
+    explained = _EXPLAINED if final else _EXPLAINED | _EXPLAINED_OF_MAKING
+    message = f"{where}: {explained.get(number) or getattr(error, 'strerror', None) or error}"
+    if number in final:
+        return StateDirectoryInvalid(message)
+    return TemporaryAnswer(_DEPENDENCY, message, answer=_answer(number), code=ErrorCode.START_CONFIG_INVALID)
+
+
+def _answer(number: int) -> str:
+    return f"{_DEPENDENCY}: {errno.errorcode.get(number, 'unknown')}"

@@ -25,6 +25,7 @@ from rtmanager.operations.store import OperationQueue, OwnershipLost, RecordChan
 from rtmanager.operations.troubles import WAITS_FORGOTTEN_AFTER_S, Kind, StoreWaits, Troubles
 from rtmanager.operations.waiting import Parked, WaitingOperations
 from rtmanager.operations.wake import Wake
+from rtmanager.resources import lacking, out_of
 
 #: How soon a job is tried again that found a dependency away, and how many times that at most; short, since what
 #: waits behind it waits too.
@@ -305,10 +306,7 @@ class Executor:
                 self._logger.warning("operation was taken over, it ends here")
             except HandedBack:
                 self._report_handed_back(operation)
-            except Exception as error:  # a defect, or what the store has against being read
-                extra = {"defects": operation.defects + 1}
-                self._logger.exception("operation failed in an unforeseen way", extra=extra)
-                self._defect(error)
+            except Exception as error:  # noqa: BLE001 - a defect, a lack of this host, or a record that cannot be read
                 self._survive(operation, error)
             finally:
                 self.store_waits.over(_named(operation))
@@ -421,8 +419,15 @@ class Executor:
 
     def _survive(self, operation: Operation, error: Exception) -> None:
         """After what nobody foresaw: try again, a few times, then end it; and again later if not even that can be."""
+        lack = lacking(error)
+        if lack is None:
+            extra = {"defects": operation.defects + 1}
+            self._logger.error("operation failed in an unforeseen way", exc_info=error, extra=extra)
+            self._defect(error)
         try:
-            if operation.defects + 1 < DEFECT_TRIES:
+            if lack is not None:
+                self._put_off(operation, out_of(lack))
+            elif operation.defects + 1 < DEFECT_TRIES:
                 self._give_back(operation, error, DEFECT_DELAY_S * (operation.defects + 1))
             elif not self._end_plainly(operation, error):
                 delay_s = min(REFUSED_DELAY_S * (operation.deferrals + 1), LONGEST_REFUSED_DELAY_S)
@@ -467,6 +472,8 @@ class Executor:
             except RuntimeManagerError:
                 raise
             except Exception as error:  # a defect on the way to the store: another end may go through
+                if lack := lacking(error):
+                    raise out_of(lack) from error
                 raise StoreRefused(f"unforeseen {type(error).__name__} while an end was written") from error
 
         self._until_stored(operation, finish)

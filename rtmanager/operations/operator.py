@@ -28,6 +28,7 @@ from rtmanager.operations.start import nothing_to_start, start
 from rtmanager.operations.stop import nothing_to_stop, stop
 from rtmanager.operations.store import OwnershipLost, Records
 from rtmanager.operations.tools import Tools
+from rtmanager.resources import lacking, out_of
 
 #: So many tries of one operation may end by a defect of this service; the last one ends it with `internal_error`.
 DEFECT_TRIES = 3
@@ -190,7 +191,10 @@ class Operator:
             return progress.failed(ErrorCode.INTERNAL_ERROR, str(error))
         except (Unavailable, OwnershipLost, PullPending):
             raise
-        except Exception as error:  # a defect: the asker gets an answer, the log the traceback, what was done is kept
+        except Exception as error:
+            if lack := lacking(error):
+                raise out_of(lack) from error
+            # A defect: who waits for it gets an answer, the log the traceback, what was done is kept
             if progress.operation.defects + 1 < DEFECT_TRIES:
                 raise
             self._tools.logger.exception("operation failed in an unforeseen way")

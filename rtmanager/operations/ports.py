@@ -180,7 +180,9 @@ class StateDirectories(Protocol):
     def prepare(self, game_id: str) -> str:
         """Create the game's directory, or correct owner and mode of the one that is there; returns its path.
 
-        Raises `StateDirectoryInvalid`.
+        Raises `StateDirectoryInvalid` for what is wrong with this one directory, `TemporaryAnswer` for a root that is
+        gone, read-only or full and for a file system that fails, `Unavailable` when this process lacks descriptors or
+        memory, or the file system hangs.
         """
         ...
 

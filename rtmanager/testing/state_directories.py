@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import threading
 
+from rtmanager.domain.errors import DependencyError
 from rtmanager.operations.ports import StateDirectoryInvalid
 
 
 class FakeStateDirectories:
-    """Remembers what was prepared, in order; `invalid` maps a game id to what is wrong with its directory."""
+    """Remembers what was prepared, in order.
+
+    `invalid` maps a game id to what is wrong with its directory, `raises` to an error of the state root.
+    """
 
     def __init__(self, root: str = "/var/lib/galaxy-games") -> None:
         self.root = root
         self.prepared: list[str] = []
         self.invalid: dict[str, str] = {}
+        self.raises: dict[str, DependencyError] = {}
         self._lock = threading.Lock()
 
     def check_root(self) -> None:
@@ -29,5 +34,7 @@ class FakeStateDirectories:
         with self._lock:
             if game_id in self.invalid:
                 raise StateDirectoryInvalid(f"{self.root}/{game_id}: {self.invalid[game_id]}")
+            if game_id in self.raises:
+                raise self.raises[game_id]
             self.prepared.append(game_id)
         return f"{self.root}/{game_id}"

@@ -5,12 +5,14 @@
 A unit test fails while the page in the repository is another.
 """
 
+import errno
 import sys
 from collections.abc import Iterator
 
 from rtmanager.adapters import redis_streams
 from rtmanager.adapters.docker.answers import CALLS, OTHER_TEMPORARY, RULES, Call, Meaning, Rule
 from rtmanager.adapters.postgres import answers as postgres
+from rtmanager.adapters.state_directories import FINAL
 from rtmanager.operations.operator import DEFECT_TRIES
 
 _HEAD = """\
@@ -41,6 +43,12 @@ No operation asks Redis anything: jobs and results wait. It is silent when it do
 
 | answer |
 |---|
+"""
+
+_DIRECTORIES = f"""
+## The games' directories
+
+What this process lacks (descriptors, memory) is silence. Final, by `start_config_invalid`, are for a game's own directory {", ".join(sorted(errno.errorcode[number] for number in FINAL))}. Every other error of the system, and every error about their root, is temporary.
 """
 
 _DEFECTS = f"""
@@ -78,7 +86,7 @@ def _parts() -> Iterator[str]:
         yield f"| `{error.__name__}` of redis-py |\n"
     for reply in redis_streams.SILENT_REPLIES:
         yield f"| `{reply}` |\n"
-    yield _DEFECTS + _TAIL
+    yield _DIRECTORIES + _DEFECTS + _TAIL
 
 
 def _calls(rule: Rule) -> str:

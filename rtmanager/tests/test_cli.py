@@ -101,10 +101,10 @@ class ResourcesTest(unittest.TestCase):
 
     def test_too_few_open_files(self) -> None:
         for command, lines in (("serve", 1), ("check", 2)):
-            code, said = self.run_limited(command, resource.RLIMIT_NOFILE, resources.FILES - 1)
+            code, said = self.run_limited(command, resource.RLIMIT_NOFILE, resources.files_needed(16, 32) - 1)
             self.assertEqual((code, said.count("\n")), (cli.FAILED, lines), said)
-            self.assertIn("this process may have 63 open files, and needs 64", said)
-            self.assertIn("ulimit -n", said)
+            self.assertIn("this process may have 271 open files, and needs 272", said)
+            self.assertRegex(said, "ulimit -n .*RTMANAGER_MAX_PARALLEL_OPERATIONS")
 
     def test_too_small_a_stack(self) -> None:
         for command, lines in (("serve", 1), ("check", 2)):
@@ -134,6 +134,7 @@ class ResourcesTest(unittest.TestCase):
             (MemoryError(), "no more memory; remedy: .*ulimit -v"),
             (RuntimeError("can't start new thread"), "no more threads; remedy: .*ulimit -u"),
             (OSError(errno.EMFILE, "Too many open files"), "no more files; remedy: .*ulimit -n"),
+            (OSError(errno.ENFILE, "Too many open files in system"), "no more files; remedy: .*fs.file-max"),
         ):
             with (
                 mock.patch.object(Dependencies, "of", side_effect=error),

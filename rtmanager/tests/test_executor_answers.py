@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import threading
+from collections.abc import Iterator
 from unittest import mock
 
 from rtmanager.domain.errors import Unavailable
@@ -317,6 +319,67 @@ class DefectsTest(ExecutorTestCase):
         self.one.queue.reclaim_orphans(self.one.executor.live_ids())
         self.one.work()
         self.assertEqual(self.world.results(), [("success", "")])
+
+
+class LacksTest(ExecutorTestCase):
+    """What this host lacks (descriptors, memory, threads) ends no operation, wherever an operation meets it."""
+
+    LACKS = (OSError(errno.EMFILE, "Too many open files"), MemoryError(), RuntimeError("can't start new thread"))
+
+    def test_a_job_waits_however_often_it_meets_it(self) -> None:
+        steps = ("network_exists", "request_image", "launch")
+        for lack, place in itertools.product(self.LACKS, (*steps, "the record")):
+            with self.subTest(lack=lack, place=place):
+                self.world = World()
+                self.one = self.instance()
+                self.accept(job(START, 1))
+                if place in steps:
+                    self.world.runtime.raises[place] = lack
+                else:
+                    self.lack_in_store(lack, "of", "get")
+                for _ in range(3 * DEFECT_TRIES):
+                    self.one.work()
+                    self.world.clock.advance(600)
+                self.assertEqual(self.world.results(), [])
+                (row,) = self.world.store.operations.values()
+                self.assertEqual((row.state, row.defects), ("due", 0))
+                self.assertIn("ulimit", str(row.deferred_why))
+                self.world.runtime.raises.clear()
+                self.world.store.trouble.before = None
+                self.one.work()
+                self.assertEqual(self.world.results(), [("success", "")])
+                self.assert_consistent()
+
+    def lack_in_store(self, lack: Exception, *calls: str) -> None:
+        def hook(name: str) -> None:
+            if name in calls:
+                raise lack
+
+        self.world.store.trouble.before = hook
+
+    def test_an_end_is_offered_again_until_it_can_be_written(self) -> None:
+        for lack in self.LACKS:
+            with self.subTest(lack=lack):
+                self.world = World()
+                self.one = self.instance()
+                self.accept(job(START, 1))
+                times = iter([lack, lack])
+
+                def hook(name: str, times: Iterator[Exception] = times) -> None:
+                    if name == "finish" and (error := next(times, None)):
+                        raise error
+
+                self.world.store.trouble.before = hook
+                self.one.work()
+                self.assertEqual(self.world.results(), [("success", "")])
+                self.assert_consistent()
+
+    def test_a_call_hears_of_it_at_once(self) -> None:
+        self.world.directories.raises["g1"] = Unavailable("state root", "this process can open no more files")
+        operation_id = self.one.queue.submit(request("g1"))
+        self.one.once()
+        verdict = self.one.completions.wait(operation_id, 0)
+        self.assertEqual(verdict and verdict.error_code, "service_unavailable")
 
 
 class BacklogTest(ExecutorTestCase):

@@ -40,7 +40,7 @@ RAW = {
     "database.connect": {"migrate", "ask", "_hanging", "_require_pooler_room"},
     "database.two": {"examine"},
     "EngineClient": {"_new_client"},
-    "os.mkdir": {"prepare"},
+    "os.mkdir": {"_prepare"},
     "os.fchown": {"_adjust"},
     "os.fchmod": {"_adjust"},
     # The second tells a client that waits to go on sending; nothing has been done for it yet.

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import resource
 import socket
 import unittest
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from unittest import mock
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from rtmanager.adapters.postgres import refusals
+from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.dsn import session_settings, to_conninfo, with_option, without_options
 from rtmanager.adapters.postgres.schema import Migration, _first_schema, known_migrations, primary_keys, relations
 from rtmanager.adapters.postgres.session import SETTINGS
+from rtmanager.domain.errors import Unavailable, with_remedy
 
 
 class SettingsTest(unittest.TestCase):
@@ -39,6 +47,59 @@ class SettingsTest(unittest.TestCase):
     def test_the_encoding_of_the_client_is_ours_from_the_first_byte(self) -> None:
         found = conninfo_to_dict(to_conninfo("postgres://h/g?client_encoding=LATIN1", statement_timeout_ms=1))
         self.assertEqual(found["client_encoding"], "UTF8")
+
+
+@contextmanager
+def no_file_left() -> Iterator[None]:
+    """Within the block this process can open no file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class LacksTest(unittest.TestCase):
+    """What this process lacks is silence of PostgreSQL with the remedy, whichever library meets it."""
+
+    def setUp(self) -> None:
+        self.database = Database("postgres://127.0.0.1:1/g", max_connections=2, silence_s=0.5)
+
+    def assert_silent(self, caught: Unavailable, remedy: str) -> None:
+        self.assertEqual(caught.dependency, "postgres")
+        self.assertRegex(with_remedy(caught), f"remedy: .*{remedy}")
+
+    def test_what_libpq_meets(self) -> None:
+        with no_file_left(), self.assertRaises(Unavailable) as caught, self.database.watched():
+            self.database.connect()
+        self.assert_silent(caught.exception, "ulimit -n")
+
+    def test_what_psycopg_and_python_meet(self) -> None:
+        for error, remedy in (
+            (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+            (OSError(errno.ENFILE, "Too many open files in system"), "fs.file-max"),
+            (RuntimeError("can't start new thread"), "ulimit -u"),
+            (MemoryError(), "ulimit -v"),
+        ):
+            with self.subTest(error=error), mock.patch.object(psycopg, "connect", side_effect=error):
+                with self.assertRaises(Unavailable) as caught, self.database.watched():
+                    self.database.connect()
+                self.assert_silent(caught.exception, remedy)
+
+    def test_what_the_pool_meets(self) -> None:
+        error = OSError(errno.EMFILE, "Too many open files")
+        with mock.patch.object(psycopg.Connection, "connect", side_effect=error):
+            self.database.open()
+            self.addCleanup(self.database.close)
+            with self.assertLogs("psycopg.pool"), self.assertRaises(Unavailable) as caught:
+                self.database.read("records", b"SELECT 1", {})
+        self.assert_silent(caught.exception, "ulimit -n")
+
+    def test_any_other_error_of_the_system_or_of_ours_stays_what_it_is(self) -> None:
+        for error in (OSError(errno.EIO, "no"), RuntimeError("no")):
+            with self.assertRaises(type(error)), self.database.watched():
+                raise error
 
 
 class SchemaTest(unittest.TestCase):
@@ -99,6 +160,20 @@ class RefusalsTest(unittest.TestCase):
                 where = f"host=127.0.0.1 port={server.getsockname()[1]} user=u dbname=g sslmode=disable"
                 found = refusals.why_refused(f"{where} gssencmode=disable passfile=/nowhere {demand}", 5.0)
                 self.assertIn(remedy, found.remedy)
+
+    def test_a_process_with_many_open_files_learns_it_too(self) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard != resource.RLIM_INFINITY and hard < 1200:
+            self.skipTest("this process may not have so many open files")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool, ExitStack() as many:
+            pool.submit(_answer_once, server, b"R\0\0\0\x08\0\0\0\x03")
+            while many.enter_context(socket.socket()).fileno() < 1100:
+                pass
+            where = f"host=127.0.0.1 port={server.getsockname()[1]} user=u dbname=g sslmode=disable"
+            found = refusals.why_refused(f"{where} gssencmode=disable passfile=/nowhere", 5.0)
+            self.assertIn("asks for a password", found.remedy)
 
     def test_a_server_that_is_not_there_has_no_code(self) -> None:
         found = refusals.why_refused("host=127.0.0.1 port=1 dbname=g user=u password=p", 2.0)

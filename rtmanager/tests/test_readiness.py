@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import unittest
 from unittest import mock
@@ -106,8 +107,16 @@ class ReadinessTest(unittest.TestCase):
     def test_without_a_thread_to_be_had_it_answers_all_the_same(self) -> None:
         ready = self.make(redis=lambda: "7")
         with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
-            self.assertIn("can't start new thread", ready()["redis"])
+            self.assertRegex(ready()["redis"], "can start no more threads; remedy: .*ulimit -u")
         self.assertEqual(ready(), {})
+
+    def test_what_the_process_lacks_is_named_with_the_remedy_and_is_no_defect(self) -> None:
+        heard: list[BaseException] = []
+        check = mock.Mock(side_effect=OSError(errno.EMFILE, "Too many open files"))
+        ready = Readiness({"postgres": check}, defect=heard.append)
+        self.addCleanup(ready.close)
+        self.assertRegex(ready()["postgres"], "can open no more files; remedy: .*ulimit -n")
+        self.assertEqual(heard, [])
 
     def test_a_check_that_hangs_for_ever_holds_up_neither_the_end_nor_the_process(self) -> None:
         answer = threading.Event()

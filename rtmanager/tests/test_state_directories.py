@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
+import threading
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
+from rtmanager.adapters import state_directories
 from rtmanager.adapters.state_directories import HostStateDirectories
+from rtmanager.domain.errors import TemporaryAnswer, Unavailable
 from rtmanager.operations.ports import StateDirectoryInvalid
+from rtmanager.tests.operating import wait_until
 
 
 class HostStateDirectoriesTest(unittest.TestCase):
@@ -31,6 +37,14 @@ class HostStateDirectoriesTest(unittest.TestCase):
             self.directories.prepare(game_id)
         for part in parts:
             self.assertIn(part, str(caught.exception))
+
+    def assert_deferred(self, *parts: str) -> str:
+        with self.assertRaises(TemporaryAnswer) as caught:
+            self.directories.prepare("g1")
+        self.assertEqual(caught.exception.code, "start_config_invalid")
+        for part in parts:
+            self.assertIn(part, str(caught.exception))
+        return str(caught.exception)
 
     def test_a_new_directory_has_the_configured_mode_whatever_the_umask(self) -> None:
         self.addCleanup(os.umask, os.umask(0o077))
@@ -90,13 +104,13 @@ class HostStateDirectoriesTest(unittest.TestCase):
         link = self.base / "link"
         link.symlink_to(self.root)
         self.directories = HostStateDirectories(str(link), 0o750, os.getuid(), os.getgid())
-        self.assert_refused(str(link), "symbolic link")
+        self.assert_deferred(str(link), "symbolic link")
         self.assertEqual(list(self.root.iterdir()), [])
 
     def test_a_missing_root_is_named_and_not_created(self) -> None:
         self.root.rmdir()
-        self.assert_refused(str(self.root), "does not exist", "RTMANAGER_GAME_STATE_ROOT")
-        with self.assertRaisesRegex(StateDirectoryInvalid, "does not exist"):
+        self.assert_deferred(str(self.root), "does not exist", "RTMANAGER_GAME_STATE_ROOT")
+        with self.assertRaisesRegex(TemporaryAnswer, "does not exist"):
             self.directories.check_root()
         self.assertFalse(self.root.exists())
 
@@ -108,22 +122,99 @@ class HostStateDirectoriesTest(unittest.TestCase):
     def test_a_read_only_file_system_is_named(self) -> None:
         self.directories.prepare("g1")
         with mock.patch("os.fstatvfs", return_value=mock.Mock(f_flag=os.ST_RDONLY)):
-            self.assert_refused(str(self.root / "g1"), "read-only")
-            with self.assertRaisesRegex(StateDirectoryInvalid, "read-only"):
+            self.assert_deferred(str(self.root / "g1"), "read-only")
+            with self.assertRaisesRegex(TemporaryAnswer, "read-only"):
                 self.directories.check_root()
 
     def test_no_permission_is_named(self) -> None:
         with mock.patch("os.mkdir", side_effect=PermissionError(13, "Permission denied")):
+            self.assert_deferred(str(self.root), "no permission")
+        self.directories.prepare("g1")
+        with mock.patch("os.fchmod", side_effect=PermissionError(13, "Permission denied")):
+            (self.root / "g1").chmod(0o700)
             self.assert_refused(str(self.root / "g1"), "no permission")
         with (
             mock.patch("os.access", return_value=False),
-            self.assertRaisesRegex(StateDirectoryInvalid, "no permission"),
+            self.assertRaisesRegex(TemporaryAnswer, "no permission"),
         ):
             self.directories.check_root()
+
+    def test_what_the_process_lacks_says_nothing_of_the_directory(self) -> None:
+        for call in ("os.open", "os.mkdir", "os.fstatvfs"):
+            for number, remedy in (
+                (errno.EMFILE, "ulimit -n"),
+                (errno.ENFILE, "fs.file-max"),
+                (errno.ENOMEM, "ulimit -v"),
+            ):
+                with self.subTest(call, number=number), mock.patch(call, side_effect=OSError(number, "")):
+                    with self.assertRaisesRegex(Unavailable, remedy) as caught:
+                        self.directories.prepare("g1")
+                    self.assertNotIsInstance(caught.exception, TemporaryAnswer)
+                    self.assertTrue(caught.exception.untouched)
+
+    def test_an_error_of_the_file_system_is_tried_again_whichever_it_is(self) -> None:
+        final = {errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL}
+        lacks = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+        for number in {*errno.errorcode, 0, 12345} - final - lacks - {errno.EEXIST}:
+            with self.subTest(number=number), mock.patch("os.fchmod", side_effect=OSError(number, "said")):
+                self.assert_deferred(str(self.root / "g1"))
+
+    def test_whatever_is_wrong_with_the_root_is_tried_again(self) -> None:
+        for number in {*errno.errorcode} - {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EEXIST}:
+            with self.subTest(number=number), mock.patch("os.mkdir", side_effect=OSError(number, "said")):
+                self.assertNotIn("g1", self.assert_deferred(str(self.root)))
+        with mock.patch("os.mkdir", side_effect=OSError(errno.EPERM, "said")):
+            self.assertIn("lsattr", self.assert_deferred(str(self.root)))
 
     def test_a_good_root_passes_the_check_untouched(self) -> None:
         self.directories.check_root()
         self.assertEqual(list(self.root.iterdir()), [])
+
+    def test_a_root_that_a_game_found_full_is_a_problem_until_there_is_room(self) -> None:
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            with mock.patch("os.mkdir", side_effect=OSError(number, "")):
+                self.assertEqual(self.assert_deferred(), self.directories.problem())
+            with mock.patch.object(state_directories, "FULL_FOR_S", 0.0):
+                self.assertEqual(self.directories.problem(), "", "nobody has met it lately")
+            self.directories.prepare("g1")
+            self.assertEqual(self.directories.problem(), "")
+        with mock.patch("os.fchmod", side_effect=OSError(errno.EIO, "")):
+            (self.root / "g1").chmod(0o700)
+            self.assert_deferred("disk fails")
+        self.assertEqual(self.directories.problem(), "", "that is one game's")
+
+    def test_a_file_system_that_hangs_is_silence_and_holds_up_nobody(self) -> None:
+        thaw, mkdir = threading.Event(), os.mkdir
+        self.addCleanup(thaw.set)
+
+        def frozen(*how: Any, **where: Any) -> None:
+            thaw.wait()
+            mkdir(*how, **where)
+
+        with (
+            mock.patch.multiple(state_directories, LIMIT_S=0.05, MOST_HANGING=3),
+            mock.patch("os.mkdir", side_effect=frozen) as made,
+        ):
+            for game_id in ("g1", "g1", "g1", "g2", "g3", "g4", "g5"):
+                with self.assertRaisesRegex(Unavailable, "game g1 has not ended for 0 s; look at its file") as caught:
+                    self.directories.prepare(game_id)
+                self.assertNotIsInstance(caught.exception, TemporaryAnswer)
+            self.assertEqual(made.call_count, 3, "no second call for a game, and a bounded number of all")
+            self.assertIn("does not answer", self.directories.problem())
+            thaw.set()
+            wait_until(lambda: not self.directories.problem(), "the thaw")
+        for game_id in ("g1", "g4"):
+            self.assertEqual(self.mode(Path(self.directories.prepare(game_id))), 0o750)
+
+    def test_a_root_that_hangs_fails_its_check_in_time(self) -> None:
+        thaw = threading.Event()
+        self.addCleanup(thaw.set)
+        with (
+            mock.patch.object(state_directories, "LIMIT_S", 0.05),
+            mock.patch("os.fstatvfs", side_effect=lambda _: thaw.wait()),
+            self.assertRaisesRegex(Unavailable, "opening it has not ended"),
+        ):
+            self.directories.check_root()
 
     def test_many_threads_may_prepare_the_same_game_and_leave_no_descriptor(self) -> None:
         games = [f"g{number}" for number in range(20)]

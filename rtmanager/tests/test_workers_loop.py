@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import unittest
 from collections.abc import Callable, Sequence
@@ -57,6 +58,11 @@ class LoopTest(unittest.TestCase):
         self.assertTrue(over.wait(PATIENCE_S))
         loop.close()
         self.waits = self.wake.waits[: len(script)]
+
+    def test_what_the_host_lacks_is_an_outage_and_no_defect(self) -> None:
+        self.run_script(*[OSError(errno.EMFILE, "Too many open files")] * 4)
+        self.assertEqual([record.levelname for record in self.heard.records], ["WARNING", "INFO"])
+        self.assertRegex(vars(self.heard.records[0])["error"], "can open no more files; remedy: .*ulimit -n")
 
     def test_a_step_that_has_more_to_do_is_run_again_at_once(self) -> None:
         self.run_script(True, True)

@@ -1,9 +1,9 @@
 """A worker's thread: one step again and again until it is stopped.
 
 The only place where a loop survives an error. A dependency that does not answer, or says no, is reported once when it
-goes, once more for each other reason that it then gives, and when it is back. Anything else is a defect, which
-`WorkerStatus` reports; the loop goes on after a pause, since a worker that silently died would be worse. Defects and
-final answers count as failures of the worker.
+goes, once more for each other reason that it then gives, and when it is back. So is a lack of this host. Anything else
+is a defect, which `WorkerStatus` reports; the loop goes on, since a worker that silently died would be worse. Defects
+and final answers count as failures of the worker.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from time import monotonic
 
 from rtmanager.domain.errors import DependencyError, with_remedy
 from rtmanager.operations.wake import Wake
+from rtmanager.resources import lacking, out_of
 from rtmanager.workers.status import WorkerStatus, is_repeated
 
 #: Pauses after the first and after each further failure in a row, in seconds.
@@ -126,7 +127,10 @@ class Loop:
             return False
         except BaseException as error:  # noqa: BLE001 - a defect, or a library's SystemExit: the worker stays alive
             self._failures += 1
-            self._reported = self.status.failed(error) or self._reported
+            if lack := lacking(error):
+                self._report(out_of(lack))
+            else:
+                self._reported = self.status.failed(error) or self._reported
             return False
         finally:
             self.status.paused()

@@ -40,6 +40,7 @@ from rtmanager.adapters.postgres.queries import dropped
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.text import bounded
 from rtmanager.operations.store import StoreRefused
+from rtmanager.resources import lacking, lacking_by_words
 
 Connection = psycopg.Connection[DictRow]
 Row = TypeVar("Row")
@@ -338,11 +339,19 @@ class Database:
             if is_silence(error):
                 how = "takes no connection" if not_connected else verb(error)
                 unavailable = Unavailable("postgres", f"{described(self._dsn)} {how}: {why}")
-                unavailable.remedy = refusals.REMEDIES_AT_WORK.get(sqlstate)
+                lack = None if sqlstate else lacking_by_words(why)
+                unavailable.remedy = lack.remedy if lack else refusals.REMEDIES_AT_WORK.get(sqlstate)
                 raise unavailable from error
             if rows := _DROPPED.search(why):
                 raise dropped(rows[1]) from error
             raise StoreRefused(f"PostgreSQL refuses a statement: {why}", sqlstate=sqlstate) from error
+        except (OSError, MemoryError, RuntimeError) as error:
+            lack = lacking(error)
+            if lack is None:
+                raise
+            unavailable = Unavailable("postgres", f"{described(self._dsn)} cannot be asked: {lack}")
+            unavailable.remedy = lack.remedy
+            raise unavailable from error
 
 
 def _cut(connection: psycopg.Connection[Any]) -> None:

@@ -71,7 +71,7 @@ class PooledConnection(psycopg.Connection[DictRow]):
             except BaseException:
                 made.close()
                 raise
-        except psycopg.Error as error:
+        except (psycopg.Error, OSError, MemoryError, RuntimeError) as error:
             failed(first_line(error))
             raise
         return made

@@ -113,8 +113,8 @@ def _traced(conninfo: bytes, until: float) -> tuple[str, str]:
 
     It may hold a password: it is kept in memory, and only codes are passed on.
     """
-    connection = pq.PGconn.connect_start(conninfo)
     file = os.memfd_create("rtmanager-libpq-trace")
+    connection = pq.PGconn.connect_start(conninfo)
     try:
         connection.trace(file)
         connection.set_trace_flags(pq.Trace.SUPPRESS_TIMESTAMPS)
@@ -122,12 +122,11 @@ def _traced(conninfo: bytes, until: float) -> tuple[str, str]:
             wants = connection.connect_poll()
             if wants not in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
                 break
-            lines = [connection.socket]
-            reading = wants == pq.PollingStatus.READING
-            select.select(lines if reading else [], [] if reading else lines, [], left)
+            line = select.poll()  # `select` takes no descriptor above 1,023
+            line.register(connection.socket, select.POLLIN if wants == pq.PollingStatus.READING else select.POLLOUT)
+            line.poll(left * 1000)
         connection.untrace()  # writes what is left of it
-        words = connection.get_error_message()
-        connection.finish()
-        return os.pread(file, 1 << 20, 0).decode(errors="replace"), words
+        return os.pread(file, 1 << 20, 0).decode(errors="replace"), connection.get_error_message()
     finally:
+        connection.finish()
         os.close(file)

@@ -125,7 +125,7 @@ def _hanging(database: Database, connection: psycopg.Connection[Any], limit_s: f
             with as_login(other):
                 row = other.execute(_WAITS_FOR, [database.backend(connection)]).fetchone()
             database.give_up(connection, terminated_by=other)
-    except psycopg.Error:
+    except (psycopg.Error, OSError):
         database.give_up(connection)
         raise
     kind, event, standbys = row or ("nothing", None, "")
@@ -145,7 +145,7 @@ def _explained(database: Database, error: DependencyError) -> RuntimeManagerErro
     cause = error.__cause__
     if isinstance(cause, SessionUnusable):
         return ServerUnfit(f"{database.where}: {cause}", cause.remedy)
-    if not isinstance(cause, psycopg.Error):
+    if not isinstance(cause, psycopg.Error) or (not cause.sqlstate and error.remedy):
         return error
     if cause.sqlstate == INSUFFICIENT_PRIVILEGE:
         return ServerUnfit(str(error), f"{_GRANT}: its words name the function, view or table")

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from time import monotonic
@@ -48,14 +48,13 @@ _EXPLAINED = {
     errno.EIO: "its file system or disk fails; see the kernel's log",
     errno.ESTALE: "its file server does not know it any more; mount it again",
 }
-#: The same where a directory is to be made in the root.
-_EXPLAINED_OF_MAKING = {errno.EPERM: "no directory may be made in it; is it immutable (`lsattr -d`)?"}
-#: What is wrong with a game's directory itself, and would be the same again. Everything else, and whatever is wrong
-#: with the root, says something of the file system or of the moment: it is tried again.
-FINAL = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL})
+#: The same of the root, in which a directory is to be made.
+_EXPLAINED_OF_ROOT = _EXPLAINED | {errno.EPERM: "no directory may be made in it; is it immutable (`lsattr -d`)?"}
+#: What a person has to mend. Everything else says something of the moment, and is tried again.
+FINAL = frozenset(_EXPLAINED) - {errno.EIO, errno.ESTALE} | {errno.EINVAL}
 _DEPENDENCY = "state root"
 #: What `check_root` cannot see, since it makes nothing; and for how many seconds after the last of them the root counts
-#: as full. A job that meets one is tried again every few seconds.
+#: as full.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 FULL_FOR_S = 30.0
 #: Seconds that a call may take; one that takes longer hangs.
@@ -136,8 +135,8 @@ class HostStateDirectories:
             raise StateDirectoryInvalid(str(error)) from error
         try:
             self._bounded(game_id, lambda: self._prepare(game_id))
-        except TemporaryAnswer as error:
-            if error.answer in map(_answer, _FULL):
+        except StateDirectoryInvalid as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL:
                 self._full = (monotonic(), str(error))
             raise
         self._full = None
@@ -148,7 +147,7 @@ class HostStateDirectories:
         with _explained(self._root), _directory(self._root) as root, failpoints.around(_PREPARE):
             with suppress(FileExistsError):
                 os.mkdir(game_id, 0o700, dir_fd=root)  # nobody else may enter before it is adjusted
-            with _explained(path, FINAL), _directory(game_id, root) as directory:
+            with _explained(path, _EXPLAINED, FINAL - {errno.ENOENT}), _directory(game_id, root) as directory:
                 _refuse_read_only(directory)
                 self._adjust(directory)
 
@@ -210,15 +209,19 @@ def _refuse_read_only(directory: int) -> None:
 
 
 @contextmanager
-def _explained(path: str, final: frozenset[int] = frozenset()) -> Iterator[None]:
+def _explained(
+    path: str, explained: Mapping[int, str] = _EXPLAINED_OF_ROOT, final: frozenset[int] = FINAL
+) -> Iterator[None]:
     """Errors of the system about `path`, as a message with a remedy; those in `final` would be the same again."""
     try:
         yield
     except (OSError, MemoryError) as error:
-        raise _outcome(path, error, final) from error
+        raise _outcome(path, error, explained, final) from error
 
 
-def _outcome(path: str, error: OSError | MemoryError, final: frozenset[int]) -> RuntimeManagerError:
+def _outcome(
+    path: str, error: OSError | MemoryError, explained: Mapping[int, str], final: frozenset[int]
+) -> RuntimeManagerError:
     """What an error about `path` means for an operation."""
     where = f"state directory {path}"
     if lack := lacking(error):
@@ -226,12 +229,8 @@ def _outcome(path: str, error: OSError | MemoryError, final: frozenset[int]) -> 
         silence.remedy = IN_MESSAGE
         return silence
     number = getattr(error, "errno", None) or 0
-    explained = _EXPLAINED if final else _EXPLAINED | _EXPLAINED_OF_MAKING
     message = f"{where}: {explained.get(number) or getattr(error, 'strerror', None) or error}"
     if number in final:
         return StateDirectoryInvalid(message)
-    return TemporaryAnswer(_DEPENDENCY, message, answer=_answer(number), code=ErrorCode.START_CONFIG_INVALID)
-
-
-def _answer(number: int) -> str:
-    return f"{_DEPENDENCY}: {errno.errorcode.get(number, 'unknown')}"
+    answer = f"{_DEPENDENCY}: {errno.errorcode.get(number, 'unknown')}"
+    return TemporaryAnswer(_DEPENDENCY, message, answer=answer, code=ErrorCode.START_CONFIG_INVALID)

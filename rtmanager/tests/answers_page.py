@@ -48,7 +48,7 @@ No operation asks Redis anything: jobs and results wait. It is silent when it do
 _DIRECTORIES = f"""
 ## The games' directories
 
-What this process lacks (descriptors, memory) is silence. Final, by `start_config_invalid`, are for a game's own directory {", ".join(sorted(errno.errorcode[number] for number in FINAL))}. Every other error of the system, and every error about their root, is temporary.
+What this process lacks (descriptors, memory) is silence. Final, by `start_config_invalid`, are {", ".join(sorted(errno.errorcode[number] for number in FINAL))}. Every other error of the system is temporary.
 """
 
 _DEFECTS = f"""

@@ -7,7 +7,8 @@ connection behind, and every game's container running.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from time import monotonic
@@ -27,7 +28,7 @@ from rtmanager.adapters.postgres.queue import PostgresQueue
 from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.adapters.redis_access import WritesRefused
 from rtmanager.config import Config
-from rtmanager.dependencies import Dependencies
+from rtmanager.dependencies import Check, Dependencies
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError, with_remedy
 from rtmanager.http.api import LANES, Api
 from rtmanager.http.server import HttpServer
@@ -138,7 +139,28 @@ class Runtime:
         """Build from the outside in; the stack takes it down in the opposite order."""
         parts = Dependencies.of(self._config, self._logger)
         stack.callback(parts.close)
-        for check in parts.checks():
+        self._ask(parts.checks())
+        parts.database.open()  # its connections are made while migrations are looked for
+        applied = migrate(parts.database, self._logger)
+        if applied:
+            self._logger.info("migrated", extra={"migrations": applied})
+        begins()
+        metrics = Metrics()
+        self._workers = _workers(metrics, self._logger)
+        return _Service(self._config, self._logger, parts, metrics, self._workers).start(stack)
+
+    def _ask(self, checks: Sequence[Check]) -> None:
+        """Ask PostgreSQL, Redis and Docker side by side. Raises what the first of the checks came to that failed."""
+        systems: dict[str, list[Check]] = {}
+        for check in checks:
+            systems.setdefault(check.system, []).append(check)
+        with ThreadPoolExecutor(len(systems), "rtm-start") as threads:
+            asked = [threads.submit(self._ask_in_turn, of_one) for of_one in systems.values()]
+        for each in asked:
+            each.result()
+
+    def _ask_in_turn(self, checks: Sequence[Check]) -> None:
+        for check in checks:
             try:
                 check.ask()
             except WritesRefused as error:
@@ -146,14 +168,6 @@ class Runtime:
                 self._logger.warning("redis takes no writes, waiting for it", extra={"error": with_remedy(error)})
             except RuntimeManagerError as error:
                 raise StartupFailed(f"{check.name}: {with_remedy(error, check.remedy)}") from error
-        applied = migrate(parts.database, self._logger)
-        if applied:
-            self._logger.info("migrated", extra={"migrations": applied})
-        begins()
-        parts.database.open()
-        metrics = Metrics()
-        self._workers = _workers(metrics, self._logger)
-        return _Service(self._config, self._logger, parts, metrics, self._workers).start(stack)
 
 
 def _workers(metrics: Metrics, logger: logging.Logger) -> Workers:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from rtmanager.adapters.docker import DockerRuntime
 from rtmanager.adapters.docker.events import DockerEvents
 from rtmanager.adapters.docker.tls import TlsFiles
+from rtmanager.adapters.docker.versions import Agreement
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.server import ask as ask_postgres
 from rtmanager.adapters.postgres.server import examine as examine_postgres
@@ -44,6 +45,8 @@ class Check:
     """A question to a dependency: `ask` answers with a few words or raises `RuntimeManagerError`."""
 
     name: str
+    #: Which of the systems around this one it is about; those of one are asked in their order.
+    system: str
     ask: Callable[[], str]
     remedy: str
     #: The same in short, for readiness, which asks again and again.
@@ -72,6 +75,7 @@ class Dependencies:
     def of(cls, config: Config, logger: logging.Logger) -> Dependencies:
         """Build them all; contacts nobody."""
         tls = TlsFiles(config.docker_tls_ca, config.docker_tls_certificate, config.docker_tls_key)
+        agreement = Agreement()
         return cls(
             database=Database(
                 config.postgres_dsn,
@@ -95,10 +99,11 @@ class Dependencies:
                 pull_total_s=config.image_pull_timeout_s,
                 pull_no_progress_s=config.image_pull_progress_timeout_s,
                 first_start_watch_s=config.first_start_watch_s,
+                agreement=agreement,
                 logger=logger,
             ),
-            watched_docker=DockerRuntime(config.docker_host, tls=tls, logger=logger),
-            docker_events=DockerEvents(config.docker_host, tls=tls),
+            watched_docker=DockerRuntime(config.docker_host, tls=tls, agreement=agreement, logger=logger),
+            docker_events=DockerEvents(config.docker_host, tls=tls, agreement=agreement),
             probes=EngineProbes(),
             state_directories=HostStateDirectories(
                 config.game_state_root,
@@ -125,19 +130,23 @@ class Dependencies:
         return (
             Check(
                 "postgres",
+                "PostgreSQL",
                 self._ask_postgres,
                 "is it running, and are host, port, role and password of RTMANAGER_POSTGRES_PRIMARY_DSN right?",
                 lambda: ask_postgres(self.database),
             ),
             Check(
                 "redis",
+                "Redis",
                 self._ask_redis,
                 "is it running, and are RTMANAGER_REDIS_MASTER_ADDR and RTMANAGER_REDIS_PASSWORD right?",
                 self._ask_redis_shortly,
             ),
-            Check("docker", self.docker.ping, "read the log of the Docker daemon"),
-            Check("network", self._ask_network, "read the log of the Docker daemon"),
-            Check("state root", self._ask_state_root, f"mkdir -p {self.state_root}, writable for this user"),
+            Check("docker", "Docker", self.docker.ping, "read the log of the Docker daemon"),
+            Check("network", "Docker", self._ask_network, "read the log of the Docker daemon"),
+            Check(
+                "state root", "file system", self._ask_state_root, f"mkdir -p {self.state_root}, writable for this user"
+            ),
         )
 
     def _ask_postgres(self) -> str:

@@ -35,7 +35,7 @@ from rtmanager.adapters.docker.errors import never_connected, reason, remedy, ti
 from rtmanager.adapters.docker.lines import PORT, TLS_PORT, Address, Allowance, Call, Lines
 from rtmanager.adapters.docker.tls import ClientTls, TlsFailed, TlsFiles, expects_tls
 from rtmanager.adapters.docker.transport import EngineAdapter, EngineClient
-from rtmanager.adapters.docker.versions import NEWEST, NoCommonVersion, agreed
+from rtmanager.adapters.docker.versions import NEWEST, Agreement, NoCommonVersion, agreed
 from rtmanager.domain.errors import (
     IN_MESSAGE,
     ErrorCode,
@@ -75,7 +75,9 @@ class Deadlines:
 class Engine:
     """The SDK's client for one Docker host; safe for many threads."""
 
-    def __init__(self, host: str, deadlines: Deadlines, tls: TlsFiles | None = None) -> None:
+    def __init__(
+        self, host: str, deadlines: Deadlines, tls: TlsFiles | None = None, agreement: Agreement | None = None
+    ) -> None:
         address = Address.parse(host, TLS_PORT if tls else PORT)
         self.host = host
         self.deadlines = deadlines
@@ -83,6 +85,7 @@ class Engine:
         self._may_expect_tls = address.path is None and not tls
         self._base_url = f"http://{_bracketed(address.host)}:{address.port}"
         self._adapter = EngineAdapter(address, self._lines, POOLED_CONNECTIONS)
+        self._agreement = agreement or Agreement()
         self._client: docker.APIClient | None = None
         self._closed = threading.Event()
 
@@ -102,9 +105,11 @@ class Engine:
         """The engine's own description, asked for anew. Raises as `ask`, but `FinalAnswer` for a final answer."""
         allowed = Allowance(self.deadlines.ping_s)
         try:
-            return self._answer("version", allowed, lambda: _version(self._new_client(NEWEST)))
+            found = self._answer("version", allowed, lambda: _version(self._new_client(NEWEST)))
         except APIError as error:
             raise self.refused("version", error) from error
+        self._agreement.read(found)
+        return found
 
     def refused(self, name: str, error: APIError, *, request: str = "") -> FinalAnswer:
         """The error for a final answer to the call `name`; `request` where it was another one than the table's."""
@@ -135,24 +140,24 @@ class Engine:
         except APIError as error:
             # In Docker's form the words may be a registry's or an image's.
             if self._may_expect_tls and not explanation(error.response)[1] and (hint := expects_tls(causes(error))):
-                self._client = None
+                self._forget()
                 raise self.unavailable(hint, has_remedy=True) from error
             what, rule = meaning(name, error)
             if what is Meaning.FINAL:
                 raise
-            self._client = None
+            self._forget()
             if what is Meaning.SILENCE:
                 raise self._cannot_serve(answered(name, error)) from error
             raise self.temporary(name, rule, answered(name, error)) from error
         except (RequestException, HTTPError) as error:
-            self._client = None
+            self._forget()
             if is_unreadable(error) and not self._closed.is_set():  # closing cuts answers short
                 raise self._unreadable(name, error) from error
             raise self._no_answer(name, error, allowed) from error
         except RuntimeManagerError:
             raise
         except UNREADABLE_ERRORS as error:
-            self._client = None
+            self._forget()
             raise self._unreadable(name, error) from error
 
     def breakable(self, call: Call) -> AbstractContextManager[None]:
@@ -203,7 +208,7 @@ class Engine:
         client = self._client
         if client is None:
             try:
-                client = self._client = self._new_client(agreed(self.version()))
+                client = self._client = self._new_client(self._agreement.version or agreed(self.version()))
             except NoCommonVersion as error:
                 unusable = Unavailable("docker", f"Docker at {self.host} cannot be used: {error}", untouched=True)
                 unusable.remedy = IN_MESSAGE
@@ -216,6 +221,10 @@ class Engine:
                 error.untouched = True
                 raise
         return client
+
+    def _forget(self) -> None:
+        """Agree anew before the next call: another engine may answer there."""
+        self._client = self._agreement.version = None
 
     def _new_client(self, api_version: str) -> docker.APIClient:
         if self._closed.is_set():

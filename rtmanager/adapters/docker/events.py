@@ -32,6 +32,7 @@ from rtmanager.adapters.docker.errors import reason, timed_out
 from rtmanager.adapters.docker.lines import Allowance
 from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.adapters.docker.transport import get
+from rtmanager.adapters.docker.versions import Agreement
 from rtmanager.domain.container import KIND, LABEL_KIND, LABEL_OWNER, OWNER
 from rtmanager.workers.watching import ContainerEvent, Happening, UnreadableEvent
 
@@ -70,8 +71,9 @@ class DockerEvents:
         tls: TlsFiles | None = None,
         window_s: float = WINDOW_S,
         deadlines: Deadlines | None = None,
+        agreement: Agreement | None = None,
     ) -> None:
-        self._engine = Engine(host, deadlines or Deadlines(), tls)
+        self._engine = Engine(host, deadlines or Deadlines(), tls, agreement)
         self._window_s = window_s
         self._since_ns: int | None = None
         self._heard: OrderedDict[ContainerEvent, None] = OrderedDict()

@@ -27,6 +27,7 @@ from rtmanager.adapters.docker.images import Images, full_reference
 from rtmanager.adapters.docker.pulls import PullLimits
 from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.adapters.docker.transport import answer_about, arriving_entries
+from rtmanager.adapters.docker.versions import Agreement
 from rtmanager.domain.container import (
     KIND,
     LABEL_KIND,
@@ -73,7 +74,7 @@ class DockerRuntime:
     """The containers of one Docker host (`unix:///path` or `tcp://host:port`); safe for many threads.
 
     Connects at the first call, and again by itself. `pull_total_s` and `pull_no_progress_s` limit each pull,
-    `pulls_per_registry` how many go on at once.
+    `pulls_per_registry` how many go on at once. Clients of one host may share an `agreement` on the API's version.
     """
 
     def __init__(
@@ -86,11 +87,12 @@ class DockerRuntime:
         pulls_per_registry: int = 8,
         first_start_watch_s: float = 0.25,
         deadlines: Deadlines | None = None,
+        agreement: Agreement | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         self._logger = logger or logging.getLogger("rtmanager.docker")
         self._deadlines = deadlines or Deadlines()
-        self._engine = Engine(host, self._deadlines, tls)
+        self._engine = Engine(host, self._deadlines, tls, agreement)
         self._first_starts = FirstStarts(self._engine, first_start_watch_s)
         #: Entries of the last list that could not be read.
         self._unreadable = 0

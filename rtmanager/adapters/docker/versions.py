@@ -21,6 +21,20 @@ class NoCommonVersion(Exception):
     """The engine and the SDK share no version of the API; the message says what to do."""
 
 
+class Agreement:
+    """The version that the clients of one host speak; None before the engine has named one that they can."""
+
+    def __init__(self) -> None:
+        self.version: str | None = None
+
+    def read(self, engine: Mapping[str, object]) -> None:
+        """Take the version from the engine's answer to `GET /version`."""
+        try:
+            self.version = agreed(engine)
+        except (NoCommonVersion, Unreadable):
+            self.version = None
+
+
 def agreed(engine: Mapping[str, object]) -> str:
     """The newest version that both sides speak, by the engine's answer to `GET /version`. Raises `NoCommonVersion`
     or `Unreadable`.

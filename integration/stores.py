@@ -173,6 +173,9 @@ class StreamsInRedis:
     def entries(self, stream: Stream) -> Sequence[Mapping[str, str]]:
         return [fields for _, fields in self._client.xrange(self._names[stream])]
 
+    def remember(self, text: str) -> None:
+        self._client.sadd("rtmanager:outbox:test:published", text)
+
     def flush(self) -> None:
         self._client.flushall()
 

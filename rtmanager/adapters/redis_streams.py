@@ -3,7 +3,7 @@
 *Reading.* Only the instance whose turn it is reads (see `adapters/postgres/inbox.py`), so one consumer name
 serves all instances, and every entry that was given out and not acknowledged is an orphan: it is taken first.
 
-*Writing.* A script adds a message and remembers its id in one step; while the id is remembered, the message is
+*Writing.* A script adds a message and remembers its key in one step; while the key is remembered, the message is
 not added again. The script also refuses an older turn than it has seen.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
@@ -71,8 +71,11 @@ _CUT_OFF_REMEDY = "raise client-output-buffer-limit normal to 256kb or more, or 
 #: An id that no entry comes after.
 _LAST_ID = f"{2**64 - 1}-{2**64 - 1}"
 
-#: KEYS: fence, remembered ids, then the streams. ARGV: turn, maximal length, then for each message its id, the
-#: index of its stream in KEYS, the number of its fields and values, and these.
+#: What a message is remembered by: the id alone in older releases.
+_KEY = re.compile(rb"[0-9]{1,18}(:[0-9a-f]{16})?")
+
+#: KEYS: fence, remembered messages, then the streams. ARGV: turn, maximal length, then for each message its key, what
+#: else it may be remembered by, the index of its stream in KEYS, the number of its fields and values, and these.
 _PUBLISH = """
 local found = redis.pcall('GET', KEYS[1])
 -- Anybody may have written there: what can be no turn is none, and SET puts one in the place of any type.
@@ -85,11 +88,12 @@ redis.call('SET', KEYS[1], ARGV[1])
 redis.call('SREM', KEYS[2], '')
 local added, refused, i = {}, {}, 3
 while i <= #ARGV do
-  local id, key, count = ARGV[i], KEYS[tonumber(ARGV[i + 1])], tonumber(ARGV[i + 2])
+  local id, older, key, count = ARGV[i], ARGV[i + 1], KEYS[tonumber(ARGV[i + 2])], tonumber(ARGV[i + 3])
   if not refused[key] then
-    if redis.call('SISMEMBER', KEYS[2], id) == 0 then
+    local known = redis.call('SISMEMBER', KEYS[2], id) == 1 or redis.call('SISMEMBER', KEYS[2], older) == 1
+    if not known then
       local entry = {}
-      for j = 1, count do entry[j] = ARGV[i + 2 + j] end
+      for j = 1, count do entry[j] = ARGV[i + 3 + j] end
       redis.call('SADD', KEYS[2], id)
       local reply = redis.pcall('XADD', key, 'MAXLEN', '~', ARGV[2], '*', unpack(entry))
       if type(reply) == 'table' and reply.err then
@@ -102,7 +106,7 @@ while i <= #ARGV do
       added[#added + 1] = id
     end
   end
-  i = i + 3 + count
+  i = i + 4 + count
 end
 local why = {}
 for key, err in pairs(refused) do why[#why + 1] = key; why[#why + 1] = err end
@@ -165,6 +169,8 @@ class RedisStreams:
         self._interrupted = False
         self._fence = ""
         self._remembered = ""
+        #: What messages are remembered by, by their ids.
+        self._keys: dict[int, set[str]] = {}
 
     def use_deployment(self, deployment_id: str) -> None:
         """Say which database the messages come from: several may use one Redis, each with ids of its own."""
@@ -362,7 +368,7 @@ class RedisStreams:
 
     # --- writing
 
-    def publish(self, turn: int, messages: Sequence[DueMessage]) -> Published:
+    def publish(self, turn: int, messages: Sequence[DueMessage], by_id: Collection[int] = ()) -> Published:
         """See `OutputStreams.publish`."""
         keys = [self._fence, self._remembered]
         keys += sorted({self._names[due.message.stream] for due in messages})
@@ -370,7 +376,10 @@ class RedisStreams:
         for due in messages:
             flat = [part for pair in due.message.fields.items() for part in pair]
             index = keys.index(self._names[due.message.stream]) + 1
-            arguments += [due.message_id, index, len(flat), *flat]
+            # The empty one is never remembered.
+            older = str(due.message_id) if due.message_id in by_id else ""
+            arguments += [due.key, older, index, len(flat), *flat]
+            self._keys.setdefault(due.message_id, set()).add(due.key)
         with self._command("publish"):
             try:
                 added, refused = _on_primary(self._client, _PUBLISH, keys=keys, args=arguments)
@@ -380,22 +389,28 @@ class RedisStreams:
                     raise
                 raise StaleTurn(int(latest)) from error
         texts = [text.decode() for text in refused]
-        return Published([int(text) for text in added], dict(zip(texts[::2], texts[1::2], strict=True)))
+        return Published([_message_id(key) for key in added], dict(zip(texts[::2], texts[1::2], strict=True)))
 
     def remembered(self) -> set[int]:
         """See `OutputStreams.remembered`."""
         with self._command("remembered"):
             found = self._client.smembers(self._remembered)
-            strange = [text for text in found if not re.fullmatch(rb"[0-9]{1,18}", text)]
+            strange = [key for key in found if not _KEY.fullmatch(key)]
             if strange:
                 self._client.srem(self._remembered, *strange)
-            return {int(text) for text in found.difference(strange)}
+            self._keys = {}
+            for key in found.difference(strange):
+                self._keys.setdefault(_message_id(key), set()).add(key.decode())
+            return {_message_id(key) for key in found.difference(strange)}
 
     def forget(self, message_ids: Sequence[int]) -> None:
         """See `OutputStreams.forget`."""
         if message_ids:
             with self._command("forget"):
-                self._client.srem(self._remembered, *message_ids)
+                keys = [key for each in message_ids for key in self._keys.get(each, ())]
+                self._client.srem(self._remembered, *message_ids, *keys)
+                for each in message_ids:
+                    self._keys.pop(each, None)
 
     @contextmanager
     def _command(self, name: str) -> Iterator[None]:
@@ -422,6 +437,10 @@ class RedisStreams:
             if is_silence(error):
                 raise Unavailable("redis", f"{self._where} does not serve: {text}") from error
             raise FinalAnswer("redis", f"{self._where} refuses to {name}: {text}") from error
+
+
+def _message_id(key: bytes) -> int:
+    return int(key.partition(b":")[0])
 
 
 def _on_primary(client: Any, script: str, *, keys: Sequence[str], args: Sequence[str | int]) -> Any:

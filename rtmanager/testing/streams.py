@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rtmanager.domain.jobs import (
@@ -72,7 +72,7 @@ class MemoryStreams:
         """Everything is gone: entries, the group, the ids and the turn that publishing remembers."""
         with self.trouble.lock:
             self._streams = {stream: _Stream() for stream in Stream}
-            self._remembered: set[int] = set()
+            self._remembered: set[str] = set()
             self._latest_turn = 0
 
     def add(self, stream: Stream, fields: Mapping[str, str], entry_id: EntryId | None = None) -> EntryId:
@@ -114,6 +114,11 @@ class MemoryStreams:
         """Refuse entries of this stream; an empty reason mends it."""
         with self.trouble.lock:
             self._refused[stream] = reason
+
+    def remember(self, text: str) -> None:
+        """Remember a message as Redis does: its key, or the id alone that an older release remembers."""
+        with self.trouble.lock:
+            self._remembered.add(text)
 
     # --- reading
 
@@ -209,7 +214,7 @@ class MemoryStreams:
     # --- writing
 
     @call
-    def publish(self, turn: int, messages: Sequence[DueMessage]) -> Published:
+    def publish(self, turn: int, messages: Sequence[DueMessage], by_id: Collection[int] = ()) -> Published:
         """See the port."""
         if turn < self._latest_turn:
             raise StaleTurn(self._latest_turn)
@@ -220,8 +225,9 @@ class MemoryStreams:
             if self._refused.get(stream):
                 refused[self._names[stream]] = self._refused[stream]
                 continue
-            if due.message_id not in self._remembered:
-                self._remembered.add(due.message_id)
+            older = due.message_id in by_id and str(due.message_id) in self._remembered
+            if not older and due.key not in self._remembered:
+                self._remembered.add(due.key)
                 self.add(stream, due.message.fields)
             ids.append(due.message_id)
         return Published(ids, refused)
@@ -229,12 +235,12 @@ class MemoryStreams:
     @call
     def remembered(self) -> set[int]:
         """See the port."""
-        return set(self._remembered)
+        return {int(key.partition(":")[0]) for key in self._remembered}
 
     @call
     def forget(self, message_ids: Sequence[int]) -> None:
         """See the port."""
-        self._remembered.difference_update(message_ids)
+        self._remembered = {key for key in self._remembered if int(key.partition(":")[0]) not in message_ids}
 
 
 def _read(stream: Stream, entry_id: EntryId, pairs: Pairs) -> Entry:

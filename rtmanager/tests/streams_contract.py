@@ -69,6 +69,10 @@ class StreamsUnderTest(Protocol):
         """The fields of every entry, in order."""
         ...
 
+    def remember(self, text: str) -> None:
+        """Remember a published message as Redis does."""
+        ...
+
     def flush(self) -> None:
         """Redis comes back empty."""
         ...
@@ -411,6 +415,29 @@ class WritingContract(StreamsContract):
         self.writer.forget([1, 3, 99])
         self.writer.forget([])
         self.assertEqual(self.writer.remembered(), {2})
+
+    def test_another_message_of_an_id_that_is_remembered_is_added(self) -> None:
+        self.writer.publish(1, self.due(1))
+        for message in (
+            Message(Stream.JOB_RESULTS, {"n": "other", "text": ""}),
+            Message(Stream.HEALTH_EVENTS, {"n": "1"}),
+        ):
+            for _ in range(2):
+                published = self.streams.writer().publish(1, [DueMessage(1, message)])
+                self.assertEqual(list(published.ids), [1])
+        self.assertEqual((self.numbers(), self.numbers(Stream.HEALTH_EVENTS)), (["1", "other"], ["1"]))
+        self.assertEqual(self.writer.remembered(), {1})
+        self.writer.forget([1])
+        self.assertEqual(self.writer.remembered(), set())
+
+    def test_an_id_alone_counts_where_an_older_release_may_have_remembered_it(self) -> None:
+        for number in ("1", "2"):
+            self.streams.remember(number)
+        self.assertEqual(self.writer.remembered(), {1, 2})
+        self.assertEqual(list(self.writer.publish(1, self.due(1, 2, 3), by_id={1}).ids), [1, 2, 3])
+        self.assertEqual(self.numbers(), ["2", "3"])
+        self.writer.forget([1, 2, 3])
+        self.assertEqual(self.streams.writer().remembered(), set())
 
     def test_an_older_turn_than_the_last_adds_nothing(self) -> None:
         self.writer.publish(5, self.due(1))

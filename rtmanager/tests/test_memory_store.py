@@ -165,6 +165,9 @@ class StreamsInMemory:
     def entries(self, stream: Stream) -> Sequence[Mapping[str, str]]:
         return self.streams.entries(stream)
 
+    def remember(self, text: str) -> None:
+        self.streams.remember(text)
+
     def flush(self) -> None:
         self.streams.flush()
 

@@ -413,6 +413,27 @@ class RelayTest(StreamsTestCase):
         self.run_out()
         self.assertEqual(self.published(), ["1", "2"])
 
+    def test_what_a_relay_of_an_older_release_published_and_did_not_delete_is_not_published_again(self) -> None:
+        """It died before this relay began, or had the turn between two of this relay's."""
+        self.promise(1, 2)
+        self.streams.remember("1")
+        self.run_out()
+        self.assertEqual(self.published(), ["2"])
+        self.promise(3, 4)
+        with self.store.outbox.turn() as turn:
+            assert turn is not None
+            self.streams.remember(str(turn.due(1, 1 << 20)[0].message_id))
+        self.run_out()
+        self.assertEqual((self.published(), self.streams.remembered()), (["2", "4"], set()))
+
+    def test_an_id_that_somebody_adds_costs_no_message(self) -> None:
+        self.relay.step()
+        for number in range(9):
+            self.streams.remember(str(number))
+        self.promise(1, 2)
+        self.run_out()
+        self.assertEqual(self.published(), ["1", "2"])
+
     def test_ids_that_a_dead_relay_left_behind_are_forgotten(self) -> None:
         self.promise(1)
         self.streams.trouble.fail_call(4)  # remembered, forget, publish, then the last forget

@@ -1,7 +1,7 @@
 """The outbox relay: what a transaction promised reaches Redis, in order, once.
 
-Rows are deleted after Redis has them. When that fails, they are offered again and Redis, which remembers their
-ids, does not add them twice; once they are deleted for good it may forget the ids.
+Rows are deleted after Redis has them. When that fails, they are offered again and Redis, which remembers them, does
+not add them twice; once they are deleted for good it may forget them.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ class Relay:
         self._batch_bytes = BATCH_BYTES
         self._limited = False
         self._tidy = False
+        #: Messages that Redis may remember by the id alone, as releases before this one do.
+        self._by_id: Collection[int] = ()
+        self._last_turn = 0
         self._count_refusal = refused
         #: Why Redis refuses an output stream, by its name.
         self.refused: Mapping[str, str] = {}
@@ -67,29 +70,36 @@ class Relay:
 
     def _work(self, turn: OutboxTurn) -> list[int]:
         """Returns the ids of what is out of the outbox when the turn ends."""
+        # Another instance that had the turn since may be of an older release, and may have died with it.
+        unknown = self._tidy and turn.number != self._last_turn + 1
         if not self._tidy:
             self._forget_leftovers(turn)
+        self._last_turn = turn.number
         # Until the rows are deleted for good and their ids forgotten, whatever comes between.
         self._tidy = False
         if turn.summary_due:
             turn.intents_sent()
-        return self._publish(turn)
+        return self._publish(turn, unknown=unknown)
 
-    def _publish(self, turn: OutboxTurn) -> list[int]:
+    def _publish(self, turn: OutboxTurn, *, unknown: bool) -> list[int]:
         """Returns the ids of what is out of the outbox."""
         due = turn.due(BATCH, self._batch_bytes)
         if not due:
             self._report({})
             return []
+        if unknown:
+            self._forget_leftovers(turn)
         above = self._above_limit(turn, due)
         try:
-            result = self._streams.publish(turn.number, [each for each in due if each.message_id not in above])
+            messages = [each for each in due if each.message_id not in above]
+            result = self._streams.publish(turn.number, messages, self._by_id)
         except StaleTurn as error:
             # Ours is the turn that PostgreSQL gave out last, so its counter was set back: by a restore. It gives ids of
             # messages again, too, and what Redis remembers of them is about others.
             self._logger.warning("outbox turn was behind", extra={"turn": turn.number, "latest": error.latest})
             turn.raise_number(error.latest)
             self._streams.forget(sorted(self._streams.remembered()))
+            self._by_id = ()
             return []
         except Unavailable:
             self._batch_bytes = LEAST_BATCH_BYTES  # if it was a slow connection
@@ -148,7 +158,8 @@ class Relay:
     def _forget_leftovers(self, turn: OutboxTurn) -> None:
         """Ids whose rows were deleted by a relay that died before it could say so."""
         remembered = self._streams.remembered()
-        self._streams.forget(sorted(remembered - turn.still_waiting(sorted(remembered))))
+        self._by_id = turn.still_waiting(sorted(remembered)) if remembered else set()
+        self._streams.forget(sorted(remembered - self._by_id))
 
     def _report(self, refused: dict[str, str]) -> None:
         for stream, reason in refused.items():

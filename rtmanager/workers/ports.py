@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -89,10 +91,16 @@ class Inbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DueMessage:
-    """A message in the outbox; its id says whether Redis has it already."""
+    """A message in the outbox; its key says whether Redis has it already."""
 
     message_id: int
     message: Message
+
+    @property
+    def key(self) -> str:
+        """The id and a digest of the message: ids are given again by a store that was set back."""
+        content = json.dumps([self.message.stream, dict(self.message.fields)], sort_keys=True)
+        return f"{self.message_id}:{hashlib.sha1(content.encode()).hexdigest()[:16]}"
 
 
 @dataclass(slots=True)
@@ -122,12 +130,15 @@ class Published:
 class OutputStreams(Protocol):
     """The streams that RTM writes. Every method may raise `Unavailable("redis", …)`."""
 
-    def publish(self, turn: int, messages: Sequence[DueMessage]) -> Published:
-        """Add each message once, in order; one that was added before is not added again. Raises `StaleTurn`."""
+    def publish(self, turn: int, messages: Sequence[DueMessage], by_id: Collection[int] = ()) -> Published:
+        """Add each message once, in order; one that was added before is not added again. Raises `StaleTurn`.
+
+        Releases before this one remember an id alone. It counts for the messages of `by_id`.
+        """
         ...
 
     def remembered(self) -> set[int]:
-        """The ids that `publish` would not add again."""
+        """The ids of messages that were added and are not forgotten."""
         ...
 
     def forget(self, message_ids: Sequence[int]) -> None:

@@ -229,7 +229,7 @@ PROTECTIONS: Sequence[Protection] = (
         edits=[
             Edit(
                 _REDIS,
-                "    if redis.call('SISMEMBER', KEYS[2], id) == 0 then",
+                "    if not known then",
                 "    if true then",
             )
         ],

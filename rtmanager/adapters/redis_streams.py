@@ -90,7 +90,8 @@ local added, refused, i = {}, {}, 3
 while i <= #ARGV do
   local id, older, key, count = ARGV[i], ARGV[i + 1], KEYS[tonumber(ARGV[i + 2])], tonumber(ARGV[i + 3])
   if not refused[key] then
-    if redis.call('SISMEMBER', KEYS[2], id) == 0 and redis.call('SISMEMBER', KEYS[2], older) == 0 then
+    local known = redis.call('SISMEMBER', KEYS[2], id) == 1 or redis.call('SISMEMBER', KEYS[2], older) == 1
+    if not known then
       local entry = {}
       for j = 1, count do entry[j] = ARGV[i + 3 + j] end
       redis.call('SADD', KEYS[2], id)

@@ -49,7 +49,7 @@ class Endpoint:
     """One operation of the API: who answers, which query parameters it knows, whether a body may come."""
 
     answer: Callable[[Asked], Response]
-    #: None: whatever the query says is ignored, as probes and scrapers send parameters of their own.
+    #: None: whatever the query says is ignored, as probes send parameters of their own.
     query: tuple[str, ...] | None = ()
     body: bool = False
 
@@ -88,7 +88,7 @@ class Api:
             {
                 ("GET", LIVENESS): Endpoint(reads.healthz, query=None),
                 ("GET", READINESS): Endpoint(reads.readyz, query=None),
-                ("GET", METRICS): Endpoint(reads.metrics, query=None),
+                ("GET", METRICS): Endpoint(reads.metrics),
                 ("GET", RUNTIMES): Endpoint(reads.runtimes, query=("status", "limit", "cursor")),
                 ("GET", game): Endpoint(reads.runtime),
                 ("GET", f"{game}/health"): Endpoint(reads.health),

@@ -461,7 +461,7 @@ class EveryAnswer(DaemonTestCase):
     def test_a_log_of_a_daemon_that_tells_its_version_no_more_leaves_it_too(self) -> None:
         def ended(exchange: Exchange) -> None:
             self.daemon.answers["GET /version"] = said(403, {"message": "no"})
-            one._engine._client = None  # as after an answer that another thread got
+            one._engine._forget()  # as after an answer that another thread got
             exchange.reply(200, ENDED)
 
         one = DockerRuntime(self.daemon.host, deadlines=QUICK)

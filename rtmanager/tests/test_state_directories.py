@@ -219,5 +219,5 @@ class HostStateDirectoriesTest(unittest.TestCase):
         with ThreadPoolExecutor(8) as threads:
             paths = list(threads.map(self.directories.prepare, games * 8))
         self.assertEqual(len(paths), 160)
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertLessEqual(len(os.listdir("/proc/self/fd")), before)
         self.assertEqual({self.mode(path) for path in self.root.iterdir()}, {0o750})

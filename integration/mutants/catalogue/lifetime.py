@@ -35,13 +35,11 @@ MUTANTS = (
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
         begins()
-        parts.database.open()
         metrics = Metrics()
         self._workers = _workers(metrics, self._logger)
         return _Service(self._config, self._logger, parts, metrics, self._workers).start(stack)
 """,
         new="""        begins()
-        parts.database.open()
         metrics = Metrics()
         self._workers = _workers(metrics, self._logger)
         http = _Service(self._config, self._logger, parts, metrics, self._workers).start(stack)
@@ -54,8 +52,8 @@ MUTANTS = (
         name="network-not-checked",
         breaks="the service comes up without its network, and every start fails later",
         file="rtmanager/app.py",
-        old="        for check in parts.checks():\n            try:\n",
-        new='        for check in (each for each in parts.checks() if each.name != "network"):\n            try:\n',
+        old="        self._ask(parts.checks())\n",
+        new='        self._ask([each for each in parts.checks() if each.name != "network"])\n',
         module="test_startup",
     ),
     Mutant(

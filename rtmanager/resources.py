@@ -93,6 +93,13 @@ def lacking_by_words(text: str) -> NotEnough | None:
     return next((NotEnough(*lack) for number, lack in _LACKS.items() if os.strerror(number) in text), None)
 
 
+def lacking_for_program(error: BaseException) -> NotEnough | None:
+    """The same of an error of starting a program."""
+    if isinstance(error, OSError) and error.errno == errno.EAGAIN:
+        return NotEnough("this process can start no program", _MORE_THREADS)
+    return lacking(error)
+
+
 def out_of(lack: NotEnough) -> Unavailable:
     """The lack as silence of the host: it says nothing about the work that met it."""
     return Unavailable("host", with_remedy(lack))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from unittest import mock
 
 from rtmanager.adapters.docker.credentials import DockerConfig, HelperHangs
+from rtmanager.domain.errors import Unavailable
 from rtmanager.tests.fake_daemon import AT_ONCE_S, FakeDaemon, until
 
 REGISTRY = "registry.test:5000"
@@ -245,6 +247,20 @@ class HelperTest(CredentialsTestCase):
                     self.write({**helpers, "auths": {REGISTRY: LOGIN}})
                     self.assertEqual(self.header(), answer if counts else BOTH)
                     self.assertEqual(self.note() == "", counts, self.note())
+
+    def test_what_this_process_lacks_is_no_reason_to_pull_without_a_login(self) -> None:
+        self.write({"credsStore": "knows"})
+        for call, number in (
+            ("subprocess.Popen", errno.EAGAIN),
+            ("subprocess.Popen", errno.EMFILE),
+            ("os.open", errno.EMFILE),
+        ):
+            with (
+                self.subTest(call, number=number),
+                mock.patch(call, side_effect=OSError(number, "")),
+                self.assertRaises(Unavailable),
+            ):
+                self.header()
 
     def test_it_is_asked_for_the_registry_as_the_cli_names_it(self) -> None:
         self.install(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import threading
@@ -49,6 +50,8 @@ class Registry:
             if not self.free.is_set():
                 self.broken_off.append(image_ref)
                 raise ImageUnavailable("broken off")
+        if "lacking" in image_ref:
+            raise OSError(errno.EMFILE, "Too many open files")
         if "absent" in image_ref:
             raise ImageUnavailable(f"{image_ref} is absent")
         return Image(f"id of {image_ref}", {})
@@ -86,6 +89,12 @@ class PullsTest(unittest.TestCase):
             for waiter in many:
                 waiter.image()
         self.assertLessEqual(self.registry.highest["all"], 5)
+
+    def test_what_this_process_lacks_is_silence(self) -> None:
+        self.registry.free.set()
+        waiter = self.pulls.join("a.test/lacking:1")
+        with self.assertRaisesRegex(Unavailable, "open no more files; remedy: raise"):
+            waiter.image()
 
     def test_threads_are_bounded_however_many_wait(self) -> None:
         before = threading.active_count()

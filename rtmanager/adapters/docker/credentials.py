@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 from rtmanager.domain.game import shown
 from rtmanager.domain.image_ref import DEFAULT_REGISTRY
 from rtmanager.domain.text import bounded
+from rtmanager.resources import lacking, lacking_for_program, out_of
 
 #: Under which key the CLI keeps the credentials of the default registry.
 DEFAULT_REGISTRY_KEY = "https://index.docker.io/v1/"
@@ -141,6 +142,8 @@ def read_config(path: Path) -> _Config:
     except FileNotFoundError:
         return config
     except OSError as error:
+        if lack := lacking(error):
+            raise out_of(lack) from error
         config.problems.append(error.strerror or str(error))
         return config
     except (ValueError, RecursionError) as error:
@@ -327,6 +330,8 @@ def _run(program: str, key: str, limit_s: float, unwanted: Callable[[], bool]) -
     except FileNotFoundError:
         raise HelperFailed(f"the credential helper {program} is not installed (looked for on PATH)") from None
     except (OSError, ValueError) as error:
+        if lack := lacking_for_program(error):
+            raise out_of(lack) from error
         raise HelperFailed(f"the credential helper {shown(program)} cannot be run: {error}") from None
     try:
         output = b"".join(_output(process, program, key, limit_s, unwanted))

@@ -17,6 +17,7 @@ from rtmanager.adapters.docker.lines import Call
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.domain.image_ref import parse_image_ref
 from rtmanager.operations.ports import Image, ImageUnavailable
+from rtmanager.resources import lacking, out_of
 
 #: Seconds that `close` waits for all threads; their sockets are cut by then, so nothing is left to wait for.
 CLOSE_S = 1.0
@@ -179,8 +180,11 @@ class Pulls:
         except RuntimeManagerError as failure:
             error = failure
         except Exception as failure:  # a mistake of ours must not leave the waiters waiting
-            self._logger.exception("pull of image %s failed in an unexpected way", pull.image_ref)
-            error = ImageUnavailable(f"image {pull.image_ref} cannot be pulled: unexpected {failure!r}")
+            if lack := lacking(failure):
+                error = out_of(lack)
+            else:
+                self._logger.exception("pull of image %s failed in an unexpected way", pull.image_ref)
+                error = ImageUnavailable(f"image {pull.image_ref} cannot be pulled: unexpected {failure!r}")
         with self._changed:
             self._threads.discard(threading.current_thread())
             calls = self._end(pull, found, error)

@@ -106,7 +106,11 @@ class Matrix:
         """Run each scenario once without a fault."""
 
         def one(name: str) -> list[str]:
-            return self._on_a_platform(lambda platform: cells.observe(platform, SCENARIOS.get(name, IDLE)))
+            try:
+                return self._on_a_platform(lambda platform: cells.observe(platform, SCENARIOS.get(name, IDLE)))
+            except Exception as error:
+                error.add_note(f"without a fault, in the scenario {name!r}")
+                raise
 
         with ThreadPoolExecutor(self._threads) as threads:
             found = list(threads.map(one, [*names, IDLE.name]))

@@ -41,6 +41,8 @@ class KilledAtWork(GatedTestCase):
         for call in calls:
             self.assertIsInstance(call.exception(), OSError)
         self.docker_gate.shut()
+        # Statements of the killed manager that wait for the lock would be carried out after it.
+        self.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
         lock.close()
         self.docker_gate.open()
 

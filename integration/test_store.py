@@ -334,7 +334,7 @@ class OddRowsTest(InPostgres):
             ("ADD CONSTRAINT odd UNIQUE (game_id)", "DROP CONSTRAINT odd", ""),
             (
                 "ALTER COLUMN id DROP IDENTITY",
-                "ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY",
+                "ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (START WITH 1000)",
                 "nothing gives the rows",
             ),
         )

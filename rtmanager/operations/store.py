@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, Unavailable
@@ -104,8 +105,8 @@ class Histories(Protocol):
 class OperationQueue(Protocol):
     """Operations from acceptance to end; at most one per game is claimed at a time."""
 
-    def submit(self, request: Request) -> int:
-        """Accept a call; returns the operation's id. Raises `GameBusy`."""
+    def submit(self, request: Request, *, last_op_at: datetime | None = None) -> int:
+        """Accept a call; returns the operation's id. Raises `GameBusy`, also if the record has another `last_op_at`."""
         ...
 
     def claim(

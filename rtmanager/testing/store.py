@@ -302,8 +302,11 @@ class MemoryQueue:
         self.trouble = store.trouble
 
     @call
-    def submit(self, request: Request) -> int:
+    def submit(self, request: Request, *, last_op_at: datetime | None = None) -> int:
         """See the port."""
+        record = self._store.records_by_game.get(request.game_id)
+        if last_op_at is not None and (record is None or record.last_op_at != last_op_at):
+            raise GameBusy(f"something was done about game {request.game_id} meanwhile")
         rows = self._store.live.get(request.game_id)
         if rows:
             first = next((row for row in rows if row.state == "running"), rows[0])

@@ -269,6 +269,18 @@ class QueueContract(StoreContract):
         with self.assertRaises(GameBusy):
             self.queue.submit(request("g1"))
 
+    def test_what_is_asked_of_a_record_is_refused_when_that_has_changed(self) -> None:
+        stored = record("g1")
+        self.store.put_record(stored)
+        for changed in (NOW.replace(year=2027), stored.last_op_at - timedelta(microseconds=1)):
+            with self.assertRaises(GameBusy):
+                self.queue.submit(request("g1", OpKind.CLEANUP), last_op_at=changed)
+        with self.assertRaises(GameBusy):
+            self.queue.submit(request("unknown", OpKind.CLEANUP), last_op_at=stored.last_op_at)
+        self.queue.submit(request("g1", OpKind.CLEANUP), last_op_at=stored.last_op_at)
+        with self.assertRaises(GameBusy):
+            self.queue.submit(request("g1", OpKind.CLEANUP), last_op_at=stored.last_op_at)
+
     def test_a_refused_call_is_told_why_the_first_one_waits(self) -> None:
         self.queue.submit(request("g1"))
         self.queue.defer(self.claim_one(), delay_s=60, why="docker sleeps")

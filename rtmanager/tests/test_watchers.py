@@ -5,7 +5,8 @@ from __future__ import annotations
 import unittest
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 from unittest import mock
 
 from rtmanager.domain.container import ContainerState, ContainerView
@@ -14,7 +15,7 @@ from rtmanager.domain.findings import Finding
 from rtmanager.domain.health import HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind, Request
-from rtmanager.domain.record import Status
+from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.findings import MemoryFindings
 from rtmanager.tests.making import NETWORK, Heard, quiet, request
@@ -528,15 +529,28 @@ class RetentionTest(WatcherTestCase):
         self.step(31)
         self.assertEqual(self.queued, [])
 
+    def test_a_game_that_was_cleaned_up_since_it_was_listed_is_left_alone(self) -> None:
+        self.world.do(request(kind=OpKind.STOP))
+        listed = self.world.findings.stopped_before
+
+        def listed_before(*how: Any) -> list[RuntimeRecord]:
+            found = list(listed(*how))
+            self.world.do(request(kind=OpKind.CLEANUP))
+            return found
+
+        with mock.patch.object(self.world.findings, "stopped_before", listed_before):
+            self.assertEqual(self.step(31), [])
+        self.assertEqual(self.queued, [])
+
     def test_one_clean_up_that_is_refused_keeps_no_other_from_being_queued(self) -> None:
         self.world.do(request(kind=OpKind.STOP))
         self.world.bring(Status.STOPPED, "g2")
         submit = self.world.queue.submit
 
-        def submit_most(request: Request) -> int:
+        def submit_most(request: Request, *, last_op_at: datetime | None = None) -> int:
             if request.game_id == "g1":
                 raise StoreRefused("violates check constraint")
-            return submit(request)
+            return submit(request, last_op_at=last_op_at)
 
         self.world.queue.submit = submit_most  # type: ignore[method-assign]
         self.assertEqual(self.step(31), ["g2"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from rtmanager.domain.operation import OpKind, OpSource, Request
@@ -53,16 +53,18 @@ class Retention:
         for record in self._findings.stopped_before(self._clock() - self._keep, BATCH):
             source_ref = f"retention:{record.last_op_at:%Y-%m-%dT%H:%M:%SZ}"
             request = Request(record.game_id, OpKind.CLEANUP, OpSource.AUTO_TTL, source_ref)
-            queued += bool(self._failures.guarded(WORK, record.game_id, partial(self._submit, request)))
+            queued += bool(
+                self._failures.guarded(WORK, record.game_id, partial(self._submit, request, record.last_op_at))
+            )
         if queued:
             self._logger.info("retention queued clean-ups", extra={"games": queued})
             self._queued()
         return False
 
-    def _submit(self, request: Request) -> bool:
-        """Whether it was queued; not while somebody does something about the game."""
+    def _submit(self, request: Request, last_op_at: datetime) -> bool:
+        """Whether it was queued; not when somebody does, or has done, something about the game."""
         try:
-            self._queue.submit(request)
+            self._queue.submit(request, last_op_at=last_op_at)
         except GameBusy:
             return False
         return True

@@ -49,12 +49,19 @@ class PostgresQueue:
         #: What the store refused of the last claim and of the last reclaim, by the name of the call.
         self.refused: dict[str, StoreRefused] = {}
 
-    def submit(self, request: Request) -> int:
-        """Accept a call; returns the operation's id. Raises `GameBusy` when the game has a live operation."""
+    def submit(self, request: Request, *, last_op_at: datetime | None = None) -> int:
+        """Accept a call; returns the operation's id. Raises `GameBusy`; see the port."""
+        values = _request_values(request) | {"last_op_at": last_op_at}
+        statement = "submit_call" if last_op_at is None else "submit_unless_changed"
         for _ in range(SUBMIT_TRIES):
-            rows = self._database.write("submit", SQL["submit_call"], _request_values(request))
+            rows = self._database.write("submit", SQL[statement], values)
             if rows:
                 return int(rows[0]["id"])
+            if (
+                last_op_at is not None
+                and self._database.read("live_operation", SQL["is_changed"], values)[0]["changed"]
+            ):
+                raise GameBusy(f"something was done about game {request.game_id} meanwhile")
             live = self._database.read("live_operation", SQL["live_operation"], {"game_id": request.game_id})
             if live:
                 raise GameBusy(_describe(request.game_id, live[0]))

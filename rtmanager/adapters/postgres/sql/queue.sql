@@ -96,6 +96,24 @@ WHERE NOT EXISTS (SELECT FROM operations WHERE game_id = %(game_id)s AND state <
 ON CONFLICT (game_id) WHERE state <> 'done' AND stream IS NULL DO NOTHING
 RETURNING id;
 
+-- name: submit_unless_changed
+-- The same while nothing has been done about the game since `last_op_at`. The lock waits for an end that is being
+-- written, and sees what it wrote.
+WITH unchanged AS (
+    SELECT game_id FROM runtime_records WHERE game_id = %(game_id)s AND last_op_at = %(last_op_at)s FOR SHARE
+)
+INSERT INTO operations (game_id, kind, source, source_ref, image_ref, reason)
+SELECT game_id, %(kind)s, %(source)s, %(source_ref)s, %(image_ref)s, %(reason)s
+FROM unchanged
+WHERE NOT EXISTS (SELECT FROM operations o WHERE o.game_id = %(game_id)s AND state <> 'done')
+ON CONFLICT (game_id) WHERE state <> 'done' AND stream IS NULL DO NOTHING
+RETURNING id;
+
+-- name: is_changed
+SELECT NOT EXISTS (
+    SELECT FROM runtime_records WHERE game_id = %(game_id)s AND last_op_at = %(last_op_at)s
+) AS changed;
+
 -- name: live_operation
 -- The operation that stands in the way of a call: the running one, else the next one due.
 SELECT id, kind, source, state, accepted_at, deferred_why

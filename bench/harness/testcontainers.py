@@ -93,7 +93,7 @@ def _postgres() -> Any:
     _settings()
     from testcontainers.community.postgres import PostgresContainer
 
-    made = PostgresContainer(images.postgres(), username="postgres", password="any", dbname="galaxy", driver=None)
+    made = PostgresContainer(images.postgres(), username="postgres", password="any", dbname="postgres", driver=None)
     return _started(made)
 
 

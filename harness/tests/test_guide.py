@@ -37,7 +37,7 @@ class NamedTestsTest(unittest.TestCase):
 class ReadmeTest(unittest.TestCase):
     def test_each_block_of_commands_can_be_pasted_into_a_shell(self) -> None:
         blocks = [each.strip("`\n") for each in _FENCED.findall((ROOT / "README.md").read_text())]
-        commands = [each.splitlines() for each in blocks if each.startswith(("make", "python"))]
+        commands = [each.splitlines() for each in blocks if each.startswith(("make", "python", ".venv/bin/python"))]
         self.assertGreaterEqual(len(commands), 2)
         for line in (line for block in commands for line in block):
             with self.subTest(line):

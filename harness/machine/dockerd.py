@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from itertools import dropwhile
 from pathlib import Path
 
 from harness import daemon
@@ -193,8 +194,7 @@ def _data_root() -> Path:
 def _panic() -> list[str]:
     """The log from dockerd's panic on; empty when it has none."""
     lines = log_path().read_text(errors="replace").splitlines()
-    [start] = [at for at, line in enumerate(lines) if line.startswith(("panic:", "fatal error:"))][:1] or [len(lines)]
-    return lines[start:]
+    return list(dropwhile(lambda line: not line.startswith(("panic:", "fatal error:")), lines))
 
 
 def _tail(lines: int = 12) -> str:

@@ -32,11 +32,16 @@ _OWN_UNFIT = {
 }
 
 
+def is_pipe_or_device(path: str) -> bool:
+    """Whether opening it might not end: a pipe waits for its writer. Raises `OSError`."""
+    mode = os.stat(path).st_mode
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def why_unreadable(path: str) -> str | None:
     """Why this file cannot be read; None when it can."""
     try:
-        mode = os.stat(path).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait for its writer
+        if is_pipe_or_device(path):
             return "it is no regular file"
         with open(path, "rb") as file:
             file.read(1)

@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import redis
@@ -103,7 +104,6 @@ local told = {}
 for i = 1, #reply, 2 do told[reply[i]] = reply[i + 1] end
 return {told['last-generated-id'], told['length'], told['radix-tree-keys']}
 """
-_SHAPE_SHA = hashlib.sha1(SHAPE.encode()).hexdigest()
 #: More entries in a node on average than this are a setting: by default there are 100 at most.
 _MOST_NODE_ENTRIES = 1000
 
@@ -233,6 +233,12 @@ def acl_rules(names: Mapping[Stream, str]) -> str:
     )
 
 
+@cache
+def sha_of(script: str) -> str:
+    """The name under which Redis keeps a script."""
+    return hashlib.sha1(script.encode()).hexdigest()
+
+
 def examine(connection: Any, names: Mapping[Stream, str], where: str) -> str:
     """The server's version; raises `RedisUnfit`, `WritesRefused`, and `redis.RedisError` for other silence."""
     version, mode, role = _hello(connection)
@@ -266,7 +272,7 @@ def warnings(connection: Any, names: Mapping[Stream, str]) -> list[str]:
         remedy = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"
         found.append(f"{what} in them; remedy: {remedy}")
     for key in (names[stream] for stream in INPUTS):
-        _, shape = _ask(connection, [("SCRIPT", "LOAD", SHAPE), ("EVALSHA", _SHAPE_SHA, 1, key)])
+        _, shape = _ask(connection, [("SCRIPT", "LOAD", SHAPE), ("EVALSHA", sha_of(SHAPE), 1, key)])
         _, entries, nodes = shape if isinstance(shape, list) and len(shape) == 3 else ("", 0, 0)
         if entries > _MOST_NODE_ENTRIES * nodes:
             what = f"{key} has {entries} entries in {nodes} nodes, which makes each read slow"

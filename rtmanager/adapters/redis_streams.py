@@ -9,7 +9,6 @@ not added again. The script also refuses an older turn than it has seen.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -453,7 +452,7 @@ def _on_primary(client: Any, script: str, *, keys: Sequence[str], args: Sequence
     round trip, so that a demotion between the two is noticed: what was written then is written again elsewhere, and
     not twice where it was.
     """
-    sha = hashlib.sha1(script.encode()).hexdigest()
+    sha = redis_access.sha_of(script)
     for attempt in range(2):
         with client.pipeline(transaction=False) as pipe:
             pipe.evalsha(sha, len(keys), *keys, *args)

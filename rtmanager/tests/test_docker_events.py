@@ -70,6 +70,16 @@ class DockerEventsTest(unittest.TestCase):
         self.feed.connect()
         return self.streams[-1]
 
+    def heard_slowly(self, stream: Feed) -> list[ContainerEvent | UnreadableEvent]:
+        """All that is told of a stream which has ended, and whose lines come faster than they are seen to."""
+        until(lambda: stream.taken)
+        found = []
+        with self.assertRaises(Unavailable):
+            for event in self.feed.listen():
+                found.append(event)
+                time.sleep(0.001)
+        return found
+
     def asked(self) -> list[dict[str, str]]:
         """What each request for events asked for."""
         return [
@@ -309,12 +319,7 @@ class DockerEventsTest(unittest.TestCase):
             for number in range(100):
                 stream.send(line(time_ns=NOW_NS + number + 1))
             stream.end()
-            until(lambda: stream.taken)
-            found = []
-            with self.assertRaises(Unavailable):
-                for event in self.feed.listen():
-                    found.append(event)
-                    time.sleep(0.001)
+            found = self.heard_slowly(stream)
         self.assertIn(UnreadableEvent, [type(each) for each in found])
         self.assertIn(died(NOW_NS + 1), found)
 
@@ -323,12 +328,7 @@ class DockerEventsTest(unittest.TestCase):
             stream = self.connected()
             stream.send(b"[]\n" * 10_000 + line())
             stream.end()
-            until(lambda: stream.taken)
-            found = []
-            with self.assertRaises(Unavailable):
-                for event in self.feed.listen():
-                    found.append(event)
-                    time.sleep(0.001)
+            found = self.heard_slowly(stream)
         self.assertLess(len(found), 1000)
 
     def test_labels_with_dockers_own_names_say_nothing(self) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import stat
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -18,6 +17,7 @@ from urllib.parse import unquote
 from psycopg import ProgrammingError, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from rtmanager.adapters.certificates import is_pipe_or_device
 from rtmanager.adapters.postgres.session import SETTINGS
 from rtmanager.values import LONGEST_SOCKET_PATH, Bad, can_be_looked_up
 
@@ -131,10 +131,9 @@ def _plain(quoted: re.Match[str]) -> str:
 
 def _is_no_file(path: str) -> bool:
     try:
-        mode = os.stat(path).st_mode
+        return is_pipe_or_device(path)
     except (OSError, ValueError):
         return False  # it may come yet
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _is_address(text: str) -> bool:

@@ -7,6 +7,7 @@ from bench.errors import BenchError
 from harness.fixtures import services
 from harness.fixtures.services import Services
 from harness.rtm import RUNTIME_MANAGER
+from harness.rtm.database import MIGRATIONS
 
 GAMES = 20
 
@@ -75,7 +76,7 @@ class Filled:
 
         with self.services.database.connect() as connection:
             found = connection.execute(
-                "SELECT tablename FROM pg_tables WHERE schemaname = current_schema AND tablename <> 'schema_migrations'"
+                "SELECT tablename FROM pg_tables WHERE schemaname = current_schema AND tablename <> %s", [MIGRATIONS]
             )
             tables = sql.SQL(", ").join(sql.Identifier(name) for (name,) in found.fetchall())
             connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(tables))

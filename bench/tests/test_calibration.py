@@ -2,7 +2,9 @@
 
 import unittest
 from contextlib import closing
+from unittest import mock
 
+from bench import calibration
 from bench.calibration import CPU, DOCKER, LOOPBACK, Yardstick, apart
 from bench.catalogue import BENCHES
 
@@ -23,6 +25,9 @@ class ApartTest(unittest.TestCase):
 
 
 class YardstickTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.enterContext(mock.patch.object(calibration, "CPU_PAUSE_S", 0.0))
+
     def test_the_processor_is_always_among_it(self) -> None:
         with closing(Yardstick.of(())) as yardstick:
             self.assertEqual(list(yardstick.works), [CPU])

@@ -11,7 +11,7 @@ from bench.harness.services import RESET_MS, Emptying
 class EmptyingTest(unittest.TestCase):
     def measured(self, took_s: float) -> tuple[float, bool | None]:
         """What is said of resets that take so long, and whether that is the goal."""
-        filled = mock.Mock(**{"services.empty.side_effect": lambda: time.sleep(took_s)})
+        filled = mock.Mock(**{"services.empty.side_effect": lambda _keep: time.sleep(took_s)})
         emptying = Emptying()
 
         hold(emptying.contest(filled), 3)

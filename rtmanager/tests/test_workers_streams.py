@@ -329,6 +329,30 @@ class HeldEntriesTest(StreamsTestCase):
         self.assertEqual(self.refs()[3:], sorted(self.refs()[3:]), "in their order")
         self.assertEqual(self.worker.held.problem(), "")
 
+    def test_one_is_tried_again_soon_and_then_less_and_less_often(self) -> None:
+        self.poison = {"bad"}
+        self.add("bad", "g1")
+        now_s, waits = 0.0, []
+
+        def wait(timeout_s: float) -> bool:
+            nonlocal now_s
+            waits.append(timeout_s)
+            now_s += timeout_s
+            return False
+
+        with (
+            mock.patch.object(self.worker.held, "_clock", lambda: now_s),
+            mock.patch.object(self.streams, "wait", wait),
+            mock.patch.object(ingest_module, "WAIT_S", 5.0),
+        ):
+            self.run_steps(SILENCES + 1)
+            self.assertEqual(waits, [1.0])
+            self.run_steps(60)
+            self.poison = set()
+            self.run_steps(7)
+        self.assertIn([5.0] * 6, [waits[at : at + 6] for at in range(len(waits))])
+        self.assertEqual(self.games(), ["g1", "bad"])
+
     def test_a_silence_about_all_is_one_of_the_store(self) -> None:
         self.poison = {"g1", "g2", "g3", "g4"}
         self.add("g1", "g2", "g3", "g4")

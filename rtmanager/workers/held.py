@@ -6,6 +6,7 @@ trigger for one game most likely, the others must not wait. The later entries of
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,14 +20,17 @@ from rtmanager.domain.messages import Message
 SILENCES = 3
 #: Entries that may fail while a batch is tried one by one: each takes a statement's whole time.
 MOST_FAILED = 3
-#: How long to wait before a held entry is tried again.
-RETRY_S = 30.0
+#: How long to wait before a held entry is tried again: at first, since a session that ended by chance looks the same;
+#: and at most, with twice the pause after each silence.
+FIRST_RETRY_S = 1.0
+MOST_RETRY_S = 30.0
 
 
 @dataclass(slots=True)
 class _Held:
     job: Job
     error: Unavailable
+    pause_s: float
     retry_at: float
 
 
@@ -59,9 +63,10 @@ class HeldEntries:
 
     def hold(self, job: Job, error: Unavailable) -> bool:
         """Leave an entry for a while; whether it is held for the first time."""
-        is_new = _game(job) not in self._by_game
-        self._by_game[_game(job)] = _Held(job, error, self._clock() + RETRY_S)
-        return is_new
+        before = self._by_game.get(_game(job))
+        pause_s = min(2 * before.pause_s, MOST_RETRY_S) if before else FIRST_RETRY_S
+        self._by_game[_game(job)] = _Held(job, error, pause_s, self._clock() + pause_s)
+        return before is None
 
     def let_go(self, job: Job) -> None:
         """The entry is taken over."""
@@ -79,6 +84,10 @@ class HeldEntries:
         """An entry that is to be tried again now."""
         now = self._clock()
         return next((held.job for held in self._by_game.values() if held.retry_at <= now), None)
+
+    def due_in_s(self) -> float:
+        """Seconds until an entry is to be tried again; infinite when none is held."""
+        return max(0.0, min((held.retry_at for held in self._by_game.values()), default=math.inf) - self._clock())
 
 
 def by_game(jobs: Iterable[Job]) -> list[list[Job]]:

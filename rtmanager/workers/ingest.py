@@ -79,7 +79,7 @@ class Ingest:
             self._try_alone(offered)
             more = True
         if not more and not self._try_held():
-            self._streams.wait(WAIT_S)
+            self._streams.wait(min(WAIT_S, self.held.due_in_s()))
         return True
 
     def _take_over_or_refuse(self) -> bool:

@@ -1,6 +1,7 @@
 """Nobody reads what is logged or printed, or nobody can; and workers that fail by a defect. Seen on real services."""
 
 import json
+import logging
 import os
 import pty
 import re
@@ -247,3 +248,16 @@ class Defects(LogTestCase):
             url = f"{live.base_url}/readyz"
             told = "worker lease: its thread has ended"
             self.wait_until("it to be named", lambda: told in str(web.call("GET", url)))
+
+
+class InTheTestsProcess(RuntimeTestCase):
+    def test_what_libraries_say_goes_to_the_managers_log_and_not_to_the_terminal(self) -> None:
+        terminal = mock.Mock(wraps=logging.lastResort, level=logging.NOTSET)
+        self.enterContext(mock.patch.object(logging, "lastResort", terminal))
+        live = self.start_runtime()
+        logging.getLogger("psycopg.pool").warning("a line of the pool")
+        live.stop()
+
+        self.assertEqual(self.log.read_text().count("a line of the pool"), 1)
+        terminal.handle.assert_not_called()
+        self.assertEqual(logging.getLogger("psycopg").handlers, [])

@@ -143,14 +143,17 @@ class ContainerView:
         """The game that its label names; empty when there is none."""
         return self.labels.get(LABEL_GAME_ID, "")
 
-    def belongs_to(self, game_id: str) -> bool:
-        """Whether RTM made it for this game: labels and name agree."""
+    def labelled_for(self, game_id: str) -> bool:
+        """Whether its labels say that RTM made it for this game, whatever its name."""
         return (
             self.labels.get(LABEL_OWNER) == OWNER
             and self.labels.get(LABEL_KIND) == KIND
             and self.labels.get(LABEL_GAME_ID) == game_id
-            and self.name == container_name(game_id)
         )
+
+    def belongs_to(self, game_id: str) -> bool:
+        """Whether RTM made it for this game: labels and name agree."""
+        return self.labelled_for(game_id) and self.name == container_name(game_id)
 
     def runs(self, game_id: str, image_ref: str, network: str) -> bool:
         """Whether RTM made it for this game and it runs this image on this network."""

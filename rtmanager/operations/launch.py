@@ -7,7 +7,13 @@ earlier try left running is taken, what it left dead is removed.
 
 from __future__ import annotations
 
-from rtmanager.domain.container import ContainerSpec, NameConflict, limits_of_image, resolve_name_conflict
+from rtmanager.domain.container import (
+    ContainerSpec,
+    ContainerView,
+    NameConflict,
+    limits_of_image,
+    resolve_name_conflict,
+)
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, InvalidValue, OperationFailed, with_remedy
 from rtmanager.domain.game import check_game_id, container_name, engine_endpoint, is_game_id
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
@@ -217,9 +223,19 @@ def _settle_name(tools: Tools, spec: ContainerSpec) -> str | None:
         return None
     except StillRunning as error:
         raise OperationFailed(ErrorCode.CONTAINER_START_FAILED, str(error)) from error
-    raise OperationFailed(
-        ErrorCode.CONTAINER_START_FAILED,
-        f"the name {spec.name} is taken by container {found.container_id[:12]} ({found.image_ref}, "
-        f"{found.state}), which this service has no record of and will not touch; "
-        "rename or remove it, then try again",
+    taken_by = (
+        f"the name {spec.name} is taken by container {found.container_id[:12]} ({found.image_ref}, {found.state})"
+    )
+    raise OperationFailed(ErrorCode.CONTAINER_START_FAILED, f"{taken_by}, {_whose(found, spec)}")
+
+
+def _whose(found: ContainerView, spec: ContainerSpec) -> str:
+    """Why a container that has the name of `spec` is left alone, and what frees the name."""
+    game_id = found.game_id
+    if game_id == spec.game_id or not is_game_id(game_id) or not found.labelled_for(game_id):
+        return "which this service has no record of and will not touch; rename or remove it, then try again"
+    own = container_name(game_id)
+    return (
+        f"which was made for game {game_id} and renamed; give it its name back: "
+        f"docker rename {found.container_id[:12]} {own} (rename what has that name first), then try again"
     )

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import cast
 from unittest import mock
 
-from rtmanager.domain.container import ContainerSpec, ContainerState
+from rtmanager.domain.container import (
+    KIND,
+    LABEL_GAME_ID,
+    LABEL_KIND,
+    LABEL_OWNER,
+    OWNER,
+    ContainerSpec,
+    ContainerState,
+)
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind, OpSource, Outcome, Request
@@ -263,6 +271,15 @@ class StartFailureTest(WorldTestCase):
     def test_a_malformed_game_id(self) -> None:
         self.assert_failed(ErrorCode.START_CONFIG_INVALID, "a.b", wanted=job_request("a.b"))
         self.assertEqual(self.world.directories.prepared, [])
+
+    def test_a_name_that_the_renamed_container_of_another_game_has(self) -> None:
+        labels = {LABEL_OWNER: OWNER, LABEL_KIND: KIND, LABEL_GAME_ID: "g2"}
+        other = view(container_id="c0ffee", labels=labels)
+        self.world.docker.add_foreign(other)
+        message = self.world.do(job_request()).error_message
+        self.assertIn("was made for game g2", message)
+        self.assertIn("docker rename c0ffee galaxy-game-g2", message)
+        self.assertEqual(self.world.docker.containers, [other])
 
     def test_a_name_that_a_stranger_has(self) -> None:
         stranger = view(container_id="stranger", labels={"com.galaxy.owner": "somebody"})

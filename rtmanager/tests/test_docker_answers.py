@@ -6,6 +6,7 @@ import json
 import unittest
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from unittest import mock
@@ -213,9 +214,27 @@ class Rules(unittest.TestCase):
         ):
             self.assertIs(meaning("start", refusal(500, text))[0], Meaning.SILENCE, text)
 
+    def test_a_refusal_for_a_setting_names_the_variable_and_its_value(self) -> None:
+        log = {"max-size": "-1", "splunk-token": "S3cret"}
+        spec = replace(SPEC, log_driver="jsonfile", log_options=log, mount_path="/etc/hosts")
+        for said in (
+            'error looking up logging plugin jsonfile: plugin "jsonfile" not found',
+            "failed to initialize logging driver: invalid size: '-1'",
+            "unknown log opt 'foo' for json-file log driver",
+            "logger: no log driver named 'jsonfile' is registered",
+        ):
+            with self.subTest(said):
+                message = launch_refused(spec, "start", refusal(500, said))
+                self.assertIn("RTMANAGER_DOCKER_LOG_DRIVER=jsonfile", message)
+                self.assertIn("RTMANAGER_DOCKER_LOG_OPTS=max-size=-1,splunk-token=…", message)
+                self.assertNotIn("S3cret", message)
+        said = 'runc create failed: error mounting "/srv/g1" to rootfs at "/etc/hosts": not a directory: unknown'
+        message = launch_refused(spec, "start", refusal(500, said))
+        self.assertIn("RTMANAGER_ENGINE_STATE_MOUNT_PATH=/etc/hosts", message)
+
     def test_an_image_chooses_no_remedy(self) -> None:
         refused = refusal(500, "lstat /x/merged/etc/network/no space left: not a directory")
-        self.assertNotIn("; check", launch_refused("g", "create", refused))
+        self.assertNotIn("; check", launch_refused(SPEC, "create", refused))
         said = "manifest for timeout/x509:denied not found: manifest unknown"
         self.assertIn("check that the tag was pushed", pull_refused("localhost:1/timeout/x509:denied", said))
 

@@ -13,7 +13,7 @@ from docker.errors import APIError
 from urllib3.exceptions import ProtocolError
 
 from rtmanager.adapters.docker.answers import causes, forbidden, own_words, words
-from rtmanager.domain.container import LABEL_MEMORY
+from rtmanager.domain.container import LABEL_MEMORY, ContainerSpec
 from rtmanager.domain.text import bounded
 from rtmanager.resources import lacking
 
@@ -45,14 +45,18 @@ _PULL_REMEDIES = (
 _LAUNCH_REMEDIES = (
     (("no such image",), "the image was removed after it was found: start again"),
     (("bind source path does not exist",), "the Docker host must see the state directory at the same path"),
+    (("logging plugin", "logging driver", "log driver", "log opt"), "check {log}"),
+    (("error mounting",), "check RTMANAGER_ENGINE_STATE_MOUNT_PATH={mount}: the image may have a file there"),
     (("oom-killed", "memory limit"), f"raise the image's label `{LABEL_MEMORY}`, or RTMANAGER_DEFAULT_MEMORY"),
-    (("range of cpus",), "lower the CPU limit of the image, or the configured default"),
-    (("logging plugin", "log driver", "log opt"), "check the configured log driver and its options"),
+    (("range of cpus",), "lower the CPU limit of the image, or RTMANAGER_DEFAULT_CPU_QUOTA"),
     (("docker-init",), "install docker-init on the Docker host (package `tini`)"),
     (("executable file not found", "no command specified", "permission denied"), "check the image's entry point"),
-    (("network",), "check the network: `docker network ls`"),
+    (("network",), "check the network RTMANAGER_DOCKER_NETWORK={network}: `docker network ls`"),
     (("no space left",), "free disk space on the Docker host"),
 )
+
+#: Options of log drivers whose values are shown in a message.
+_PUBLIC_LOG_OPTION = re.compile(r"(?:max-|cache-)|(?:mode|compress)$")
 
 
 def timed_out(error: BaseException) -> bool:
@@ -97,13 +101,28 @@ def pull_refused(image_ref: str, said: str) -> str:
     return _with_remedy(f"image {image_ref} cannot be pulled: {said}", meant, _PULL_REMEDIES)
 
 
-def launch_refused(name: str, step: str, error: APIError) -> str:
+def launch_refused(spec: ContainerSpec, step: str, error: APIError) -> str:
     """The message of a container that Docker refused to `create` or `start`."""
     said = words(error)
-    message = f"container {name}: Docker refused to {step} it: {said}"
+    message = f"container {spec.name}: Docker refused to {step} it: {said}"
     if remedy := forbidden(step, error):
         return f"{message}; {remedy}"
-    return _with_remedy(message, own_words(said), _LAUNCH_REMEDIES)
+    settings = {"{log}": _log_settings(spec), "{mount}": spec.mount_path, "{network}": spec.network}
+    own = own_words(said)
+    for marks, remedy in _LAUNCH_REMEDIES:
+        if any(mark in own for mark in marks):
+            for place, value in settings.items():
+                remedy = remedy.replace(place, value)
+            return f"{message}; {remedy}"
+    return message
+
+
+def _log_settings(spec: ContainerSpec) -> str:
+    """The variables of the log driver with their values; options of a remote driver may hold a token."""
+    options = ",".join(
+        f"{name}={value if _PUBLIC_LOG_OPTION.match(name) else '…'}" for name, value in spec.log_options.items()
+    )
+    return f"RTMANAGER_DOCKER_LOG_DRIVER={bounded(spec.log_driver)} and RTMANAGER_DOCKER_LOG_OPTS={bounded(options)}"
 
 
 def name_of_nobody(name: str, seconds: float, error: APIError) -> str:

@@ -145,7 +145,7 @@ class DockerRuntime:
                 "start", self._deadlines.start_s, lambda client: _done(_post(client, container_id, "start"))
             )
         except APIError as error:
-            message = launch_refused(spec.name, "start", error)
+            message = launch_refused(spec, "start", error)
             self._discard(container_id, message)
             raise LaunchFailed(message) from error
         except TemporaryAnswer as error:
@@ -264,9 +264,9 @@ class DockerRuntime:
             except APIError as error:
                 said = says("create", error)
                 if said is Says.MALFORMED:
-                    raise LaunchInvalid(launch_refused(spec.name, "create", error)) from error
+                    raise LaunchInvalid(launch_refused(spec, "create", error)) from error
                 if said is not Says.NAME_TAKEN:
-                    raise LaunchFailed(launch_refused(spec.name, "create", error)) from error
+                    raise LaunchFailed(launch_refused(spec, "create", error)) from error
                 if self._exists(spec.name):
                     raise NameTaken(f"container name {spec.name} is taken: {words(error)}") from error
                 if monotonic() >= until:

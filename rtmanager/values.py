@@ -27,6 +27,11 @@ LONGEST_SOCKET_PATH = 107
 _NOT_A_GAME_NETWORK = frozenset({"host", "none", "default", "bridge"})
 
 
+#: Environment variables with a meaning of their own: with a path of ours as value, programs of an image fail.
+_SYSTEM_VARIABLES = frozenset({"PATH", "HOME", "HOSTNAME", "IFS", "ENV", "BASH_ENV"})
+_SYSTEM_VARIABLE_PREFIXES = ("LD_", "PYTHON")
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A host and a port; an empty host means every interface when listening."""
@@ -126,7 +131,14 @@ def can_be_looked_up(host: str | None) -> bool:
     return True
 
 
+def _without_zone(text: str) -> str:
+    if re.search(r"\[[^]]*%", text):
+        raise Bad("an address without an IPv6 zone: a zone, the part after %, is not supported here")
+    return text
+
+
 def address(text: str) -> Address:
+    _without_zone(text)
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:/@]*)):([0-9]{1,5})", text)
     if not match or int(match[3]) > 65535 or not can_be_looked_up(match[1] or match[2]):
         raise Bad("an address host:port, or :port for every interface")
@@ -162,7 +174,7 @@ def remote_address(text: str) -> Address:
 
 def redis_address(text: str) -> RedisAddress:
     """`host:port` as the contract has it, or a URL; nothing of a URL that has variables of its own is taken."""
-    match = re.fullmatch(r"(?:(rediss?)://)?(.*?)(/0?)?", text, re.IGNORECASE)
+    match = re.fullmatch(r"(?:(rediss?)://)?(.*?)(/0?)?", _without_zone(text), re.IGNORECASE)
     scheme, rest = ((match[1] or "").lower(), match[2]) if match else ("", text)
     if "@" in rest:
         raise Bad(
@@ -190,10 +202,14 @@ def http_url(text: str) -> str:
         good = False
     if not good:
         raise Bad("a base URL such as http://lobby:8095")
+    if "?" in text or "#" in text:
+        raise Bad("a base URL without ? and #: a path is appended to it")
     return text.rstrip("/")
 
 
 def docker_host(text: str) -> str:
+    if text.startswith("tcp:"):
+        _without_zone(text)
     match = re.fullmatch(r"unix:///.+|tcp://(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+)(?::([0-9]{1,5}))?/?", text)
     if not match or not 0 < int(match[2] or 1) <= 65535:
         raise Bad("a Docker endpoint, unix:///var/run/docker.sock or tcp://host:2375")
@@ -235,6 +251,8 @@ def directory_mode(text: str) -> int:
 def environment_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
         raise Bad("the name of an environment variable such as GAME_STATE_PATH")
+    if text in _SYSTEM_VARIABLES or text.startswith(_SYSTEM_VARIABLE_PREFIXES):
+        raise Bad("a name such as GAME_STATE_PATH: the system or an interpreter in the container reads this variable")
     return text
 
 

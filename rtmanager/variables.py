@@ -20,6 +20,11 @@ LOG_LEVELS = ("debug", "info", "warn", "error")
 LOG_FORMATS = ("auto", "json", "text")
 PROBE_TARGETS = ("auto", "endpoint", "container_ip")
 SWITCH = ("off", "on")
+#: Directories of a container that hold its system; a mount there hides what the image's programs need.
+SYSTEM_DIRECTORIES = (
+    *("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr", "/etc"),
+    *("/proc", "/sys", "/dev", "/run"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,16 +253,17 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "RTMANAGER_ENGINE_STATE_MOUNT_PATH",
         "engine_state_mount_path",
-        values.path_outside("/proc", "/sys", "/dev"),
+        values.path_outside(*SYSTEM_DIRECTORIES),
         "/var/lib/galaxy-game",
-        "where an engine finds its game's directory; not in /proc, /sys or /dev",
+        f"where an engine finds its game's directory; in none of {', '.join(SYSTEM_DIRECTORIES)}",
     ),
     Variable(
         "RTMANAGER_ENGINE_STATE_ENV_NAME",
         "engine_state_env_name",
         values.environment_name,
         "GAME_STATE_PATH",
-        "the variable that tells it, beside `STORAGE_PATH`",
+        "the variable that tells it, beside `STORAGE_PATH`; not one that a system or an interpreter reads (`PATH`, "
+        "`HOME`, `HOSTNAME`, `IFS`, `ENV`, `BASH_ENV`, `LD_…`, `PYTHON…`)",
     ),
     Variable(
         "RTMANAGER_IMAGE_PULL_POLICY",

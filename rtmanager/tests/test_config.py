@@ -434,7 +434,7 @@ class ParserTest(unittest.TestCase):
         self.check(values.http_url, good, bad)
 
     def test_urls_without_blanks_only(self) -> None:
-        self.check(values.http_url, {}, ("http://my lobby:8095", "http://lob\nby:8095"))
+        self.check(values.http_url, {}, ("http://my lobby:8095", "http://lob\nby:8095", "http://l?", "http://l/#a"))
 
     def test_docker_endpoints(self) -> None:
         good = {t: t for t in ("unix:///run/docker.sock", "tcp://h:2375", "tcp://[::1]:2375", "tcp://h")}
@@ -481,12 +481,36 @@ class ParserTest(unittest.TestCase):
             with self.subTest(name), self.assertRaisesRegex(ConfigError, f"RTMANAGER_{name}: '{path}' is not an abs"):
                 config(**{name: path})
 
+    def test_the_state_of_a_game_hides_no_system_of_its_container(self) -> None:
+        for path in ("/bin", "/lib64", "/usr/bin", "/etc/hosts", "/run", "//sbin"):
+            with self.subTest(path), self.assertRaisesRegex(ConfigError, "RTMANAGER_ENGINE_STATE_MOUNT_PATH"):
+                config(ENGINE_STATE_MOUNT_PATH=path)
+        for path in ("/var/lib/x", "/data", "/mnt/x", "/srv", "/home/x", "/library", "/binary"):
+            self.assertEqual(config(ENGINE_STATE_MOUNT_PATH=path).engine_state_mount_path, path)
+
+    def test_an_ipv6_zone_is_refused_with_the_reason(self) -> None:
+        zone = "[fe80::1%eth0]:80"
+        for parse, text in (
+            (values.address, zone),
+            (values.redis_address, f"redis://{zone}"),
+            (values.docker_host, f"tcp://{zone}"),
+        ):
+            with self.subTest(text), self.assertRaisesRegex(Bad, "IPv6 zone"):
+                parse(text)
+
+    def test_a_dsn_in_quotes(self) -> None:
+        for quote in "'\"":
+            with self.assertRaisesRegex(ConfigError, "remove the quotes"):
+                config(POSTGRES_PRIMARY_DSN=f"{quote}postgres://u:S3cret@h/db{quote}")
+
     def test_directory_modes(self) -> None:
         good = {"0750": 0o750, "750": 0o750, "0700": 0o700, "2770": 0o2770, "02770": 0o2770}
         self.check(values.directory_mode, good, ("", "0", "0650", "0050", "0o750", "758", "77777", "rwx"))
 
     def test_names_of_variables(self) -> None:
         self.check(values.environment_name, {"A_1": "A_1", "_x": "_x"}, ("", "1A", "A-B", "A=B", "A B", "\u00c4"))
+        system = ("PATH", "HOME", "HOSTNAME", "LD_PRELOAD", "PYTHONHOME", "BASH_ENV")
+        self.check(values.environment_name, {"PATHS": "PATHS", "STORAGE_PATH": "STORAGE_PATH"}, system)
 
     def test_names_of_networks(self) -> None:
         self.check(

@@ -64,6 +64,8 @@ _PAIR = re.compile(r"(?:^|\s)search_path\s*=\s*(?:'(?P<quoted>(?:[^'\\]|\\.)*)'|
 
 def postgres_dsn(text: str) -> str:
     """`text` itself, when libpq can read it once it is translated; `Bad` otherwise, never with the text."""
+    if text[:1] in ("'", '"'):
+        raise Bad(f"a DSN such as {_EXAMPLE} (remove the quotes around it)")
     if not re.match(r"postgres(ql)?://", text) and not re.match(r"\s*\w+\s*=", text):
         raise Bad(f"a DSN such as {_EXAMPLE}")
     try:

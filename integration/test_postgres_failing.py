@@ -5,12 +5,13 @@ what could not be written waits. Where something cannot hold, because PostgreSQL
 test says what exactly.
 """
 
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from harness import Database, Postgres, faults, start_services
+from harness import Database, Postgres, faults, start_postgres, start_services
 from harness.rtm import RUNTIME_MANAGER
 from integration import gate, servers
 from integration.failing import FailingPostgresTestCase
@@ -199,6 +200,50 @@ class Refusing(FailingPostgresTestCase):
                 self.assertEqual(self.answers(waits), [0])
             self.wait_for_answers(waits)
             self.assert_serves()
+
+
+class Prepared(FailingPostgresTestCase):
+    """Somebody prepared a transaction and forgot it: it holds locks, and no session does."""
+
+    def start_server(self) -> Postgres:
+        return start_postgres(settings={"max_prepared_transactions": "10"})
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.start_runtime()
+        self.wait_for_answers(self.ask())
+
+    def test_one_that_holds_a_turn_is_named_with_its_rollback_also_after_a_restart(self) -> None:
+        for turn in ("ingest", "outbox"):
+            with self.subTest(turn):
+                name = f"it's {turn}"
+                quoted = name.replace("'", "''")
+                lock = f"SELECT pg_advisory_xact_lock(hashtext('rtmanager.{turn}'))"
+                self.administer("BEGIN", lock, f"PREPARE TRANSACTION '{quoted}'")
+                if turn == "outbox":
+                    self.services.postgres.container.restart(10)
+                    self.wait_until("the server", self.answers_again)
+                waits = self.ask(f"waits-for-{turn}")
+                words = f'prepared transaction "{name}"', "prepared at 2", f"ROLLBACK PREPARED '{quoted}'"
+                self.wait_until_readyz_says(*words)
+                self.wait_until_said("dependency does not answer", f"worker={turn}", "prepared transaction")
+                self.assertEqual(self.answers(waits), [0])
+                self.administer(f"ROLLBACK PREPARED '{quoted}'")
+                self.wait_for_answers(waits)
+                self.assert_serves()
+
+    def test_one_that_locks_a_table_is_in_what_the_remedy_recommends(self) -> None:
+        lock = "LOCK TABLE operations IN ACCESS EXCLUSIVE MODE"
+        self.administer("BEGIN", lock, "PREPARE TRANSACTION 'forgotten'")
+        waits = self.ask("waits")
+        self.wait_until_readyz_says("statement timeout", "who holds a lock: ")
+        query = re.search("SELECT pid.*current_database[(][)]", self.readyz())
+        assert query is not None
+        shown = {row["query"] for row in self.rows(query[0])}
+        self.assertIn("ROLLBACK PREPARED 'forgotten'", shown)
+        self.administer("ROLLBACK PREPARED 'forgotten'")
+        self.wait_for_answers(waits)
+        self.assert_serves()
 
 
 class Unfinished(FailingPostgresTestCase, FoundTestCase):

@@ -8,12 +8,18 @@ SET CONSTRAINTS ALL IMMEDIATE;
 
 -- name: turn_holder
 -- The session that holds the turn of this name (its key is two halves in pg_locks), and whether it names itself as
--- ours do. An idle session has a transaction without a number.
+-- ours do. An idle session has a transaction without a number. A prepared transaction holds locks without a session;
+-- its lock on its own id has the same virtual transaction.
 SELECT l.pid, l.virtualtransaction AS transaction, coalesce(a.application_name, '') AS application,
        coalesce(to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'an unknown time') AS since,
-       coalesce(a.application_name = current_setting('application_name'), false) AS like_manager
+       coalesce(a.application_name = current_setting('application_name'), false) AS like_manager,
+       p.gid, quote_literal(p.gid) AS quoted_gid, p.database,
+       to_char(p.prepared AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS prepared
 FROM pg_locks l
 LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+LEFT JOIN pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid' AND x.granted
+    AND x.virtualtransaction = l.virtualtransaction
+LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
   AND (l.classid::bigint << 32 | l.objid::bigint) = hashtext(current_schema() || '.' || %(turn)s)::bigint

@@ -21,14 +21,10 @@ from rtmanager.domain.errors import with_remedy
 from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.domain.operation import Request
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import PROBE, PROBE_IMAGE, StoreRefused
 from rtmanager.workers.ports import TurnHolder
 
 _Row = Mapping[str, object]
-
-#: The game and the origin of an operation that is tried and never kept, and its image.
-PROBE = "rtmanager-probe"
-PROBE_IMAGE = "rtmanager/probe:1.0.0"
 
 
 class Turn:

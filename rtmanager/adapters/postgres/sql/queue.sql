@@ -97,21 +97,27 @@ SELECT CASE WHEN EXISTS (SELECT FROM letter) THEN EXISTS (SELECT FROM sent)
 -- name: submit_call
 -- A REST call becomes an operation, unless its game has one that is not done.
 INSERT INTO operations (game_id, kind, source, source_ref, image_ref, reason)
-SELECT %(game_id)s, %(kind)s, %(source)s, %(source_ref)s, %(image_ref)s, %(reason)s
-WHERE NOT EXISTS (SELECT FROM operations WHERE game_id = %(game_id)s AND state <> 'done')
+SELECT %(game_id)s::text, %(kind)s, %(source)s, %(source_ref)s, %(image_ref)s, %(reason)s
+WHERE NOT EXISTS (SELECT FROM operations WHERE game_id = %(game_id)s::text AND state <> 'done')
 ON CONFLICT (game_id) WHERE state <> 'done' AND stream IS NULL DO NOTHING
 RETURNING id;
+
+-- name: latest_idle_game
+-- The game of the operation that was accepted last, of those that have none to be done.
+SELECT o.game_id FROM operations o
+WHERE NOT EXISTS (SELECT FROM operations l WHERE l.game_id = o.game_id AND l.state <> 'done')
+ORDER BY o.id DESC LIMIT 1;
 
 -- name: submit_unless_changed
 -- The same while nothing has been done about the game since `last_op_at`. The lock waits for an end that is being
 -- written, and sees what it wrote.
 WITH unchanged AS (
-    SELECT game_id FROM runtime_records WHERE game_id = %(game_id)s AND last_op_at = %(last_op_at)s FOR SHARE
+    SELECT game_id FROM runtime_records WHERE game_id = %(game_id)s::text AND last_op_at = %(last_op_at)s FOR SHARE
 )
 INSERT INTO operations (game_id, kind, source, source_ref, image_ref, reason)
 SELECT game_id, %(kind)s, %(source)s, %(source_ref)s, %(image_ref)s, %(reason)s
 FROM unchanged
-WHERE NOT EXISTS (SELECT FROM operations o WHERE o.game_id = %(game_id)s AND state <> 'done')
+WHERE NOT EXISTS (SELECT FROM operations o WHERE o.game_id = %(game_id)s::text AND state <> 'done')
 ON CONFLICT (game_id) WHERE state <> 'done' AND stream IS NULL DO NOTHING
 RETURNING id;
 

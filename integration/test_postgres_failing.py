@@ -275,10 +275,16 @@ class RefusingCalls(FailingPostgresTestCase):
 
     def test_columns_of_text_may_have_another_type_of_text(self) -> None:
         self.post("stop", {"reason": "finished"})
-        self.administer(
-            "ALTER TABLE operations ALTER COLUMN game_id TYPE varchar(300)",
-            "ALTER TABLE runtime_records ALTER COLUMN game_id TYPE varchar(300)",
+        columns = self.rows(
+            "SELECT table_name, column_name FROM information_schema.columns WHERE data_type = 'text' "
+            "AND table_schema = 'rtmanager' AND table_name <> 'schema_migrations'"
         )
+        self.administer(
+            *(f"ALTER TABLE {each['table_name']} ALTER {each['column_name']} TYPE varchar(9000)" for each in columns)
+        )
+        # A plan that a session keeps does not survive that.
+        self.end_sessions()
+        self.wait_until_ready()
         self.post("restart", {})
         self.post("stop", {"reason": "finished"})
         self.assert_serves()

@@ -144,8 +144,8 @@ SELECT due.id
 FROM (VALUES (%(after)s::text COLLATE "C", NULL), ('', %(after)s)) AS part (above, up_to),
      LATERAL (
         WITH RECURSIVE heads AS (
-            SELECT part.above AS game_id, NULL::bigint AS id, NULL AS kind, NULL AS state,
-                   NULL::timestamptz AS not_before, NULL AS image_ref
+            SELECT part.above AS game_id, NULL::bigint AS id, NULL::text AS kind, NULL::text AS state,
+                   NULL::timestamptz AS not_before, NULL::text AS image_ref
             UNION ALL
             SELECT next.* FROM heads, LATERAL (
                 SELECT game_id, id, kind, state, not_before, image_ref FROM operations

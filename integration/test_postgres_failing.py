@@ -5,12 +5,13 @@ what could not be written waits. Where something cannot hold, because PostgreSQL
 test says what exactly.
 """
 
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from harness import Database, Postgres, faults, start_services
+from harness import Database, Postgres, faults, start_postgres, start_services, web
 from harness.rtm import RUNTIME_MANAGER
 from integration import gate, servers
 from integration.failing import FailingPostgresTestCase
@@ -199,6 +200,138 @@ class Refusing(FailingPostgresTestCase):
                 self.assertEqual(self.answers(waits), [0])
             self.wait_for_answers(waits)
             self.assert_serves()
+
+
+class RefusingCalls(FailingPostgresTestCase):
+    """It answers, and refuses what calls and reads need: of one game, or of all."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.start_runtime(RECONCILE_INTERVAL="1h", INSPECT_INTERVAL="1h")
+        self.game = self.start_game()
+
+    def assert_each_refused(self, kind: str, *words: str) -> None:
+        """A restart is refused as that of any game would be, and whoever asks hears why."""
+        for _ in range(2):
+            told = self.refused(self.call("POST", "/restart", {}), 503, "service_unavailable")
+            self.assertIn(words[0], told)
+        self.wait_until_readyz_says(f"the store refuses every {kind}", "remedy: ", *words)
+        self.assertEqual(len(self.said("the store refuses every request of a kind", *words)), 1)
+        self.assertEqual(len(self.said(f"the store refuses a request: {kind}")), 1)
+        metrics = web.text(f"{self.base_url}/metrics")
+        self.assertIn('rtmanager_worker_failures_total{worker="http"} 2', metrics)
+
+    def test_a_rule_against_every_call_is_told_until_it_is_gone(self) -> None:
+        rule = "ALTER TABLE operations ADD CONSTRAINT jobs_only CHECK (stream IS NOT NULL) NOT VALID"
+        self.administer(rule)
+        self.assert_each_refused("restart", "jobs_only")
+        self.wait_for_answers(self.ask())
+        self.administer("ALTER TABLE operations DROP CONSTRAINT jobs_only")
+        self.wait_until_ready()
+        self.post("restart", {})
+
+    def test_a_rule_against_one_game_is_an_error_of_its_calls_alone(self) -> None:
+        rule = f"CHECK (game_id <> '{self.game_id}') NOT VALID"
+        self.administer(f"ALTER TABLE operations ADD CONSTRAINT not_this_one {rule}")
+        told = self.refused(self.call("POST", "/restart", {}), 500, "internal_error")
+        self.assertIn("not_this_one", told)
+        self.wait_until_said("the store refuses a request: restart")
+        self.assert_serves()
+        self.assertFalse(self.said("the store refuses every request"))
+
+    def test_a_rule_about_names_that_the_probe_breaks_is_none_against_every_call(self) -> None:
+        self.wait_for_answers(self.ask())
+        start = self.game_id[:4]
+        rule = f"CHECK (left(game_id, 4) IN ('{start}', 'nobo') AND game_id <> '{self.game_id}') NOT VALID"
+        self.administer(f"ALTER TABLE operations ADD CONSTRAINT names {rule}")
+        self.refused(self.call("POST", "/restart", {}), 500, "internal_error")
+        self.wait_until_ready()
+
+    def test_a_trigger_that_drops_calls_is_told(self) -> None:
+        self.administer(
+            "CREATE FUNCTION public.drop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "IF NEW.stream IS NULL THEN RETURN NULL; END IF; RETURN NEW; END $$",
+            "CREATE TRIGGER dropping BEFORE INSERT ON operations FOR EACH ROW EXECUTE FUNCTION public.drop()",
+        )
+        told = self.refused(self.call("POST", "/restart", {}), 503, "service_unavailable")
+        self.assertIn("dropped rows", told)
+        self.wait_until_readyz_says("dropping", "every restart")
+
+    def test_a_read_of_every_game_that_is_refused_is_told_until_it_is_not(self) -> None:
+        for path, change in {
+            "/health": "last_exits RENAME COLUMN exit_code TO",
+            "/operations": "operation_log RENAME COLUMN error_message TO",
+        }.items():
+            with self.subTest(path):
+                self.administer(f"ALTER TABLE {change} other")
+                told = self.refused(self.call("GET", path), 503, "service_unavailable")
+                self.assertIn("does not exist", told)
+                self.wait_until_readyz_says(f"every read of {path[1:]}", "does not exist", "remedy: ")
+                self.wait_until_said(f"the store refuses a request: read of {path[1:]}")
+                words = change.split()
+                self.administer(f"ALTER TABLE {words[0]} RENAME COLUMN other TO {words[3]}")
+                self.wait_until_ready()
+                self.succeed(self.call("GET", path))
+
+    def test_columns_of_text_may_have_another_type_of_text(self) -> None:
+        self.post("stop", {"reason": "finished"})
+        columns = self.rows(
+            "SELECT table_name, column_name FROM information_schema.columns WHERE data_type = 'text' "
+            "AND table_schema = 'rtmanager' AND table_name <> 'schema_migrations'"
+        )
+        self.administer(
+            *(f"ALTER TABLE {each['table_name']} ALTER {each['column_name']} TYPE varchar(9000)" for each in columns)
+        )
+        # A plan that a session keeps does not survive that.
+        self.end_sessions()
+        self.wait_until_ready()
+        self.post("restart", {})
+        self.post("stop", {"reason": "finished"})
+        self.assert_serves()
+
+
+class Prepared(FailingPostgresTestCase):
+    """Somebody prepared a transaction and forgot it: it holds locks, and no session does."""
+
+    def start_server(self) -> Postgres:
+        return start_postgres(settings={"max_prepared_transactions": "10"})
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.start_runtime()
+        self.wait_for_answers(self.ask())
+
+    def test_one_that_holds_a_turn_is_named_with_its_rollback_also_after_a_restart(self) -> None:
+        for turn in ("ingest", "outbox"):
+            with self.subTest(turn):
+                name = f"it's {turn}"
+                quoted = name.replace("'", "''")
+                lock = f"SELECT pg_advisory_xact_lock(hashtext('rtmanager.{turn}'))"
+                self.administer("BEGIN", lock, f"PREPARE TRANSACTION '{quoted}'")
+                if turn == "outbox":
+                    self.services.postgres.container.restart(10)
+                    self.wait_until("the server", self.answers_again)
+                waits = self.ask(f"waits-for-{turn}")
+                words = f'prepared transaction "{name}"', "prepared at 2", f"ROLLBACK PREPARED '{quoted}'"
+                self.wait_until_readyz_says(*words)
+                self.wait_until_said("dependency does not answer", f"worker={turn}", "prepared transaction")
+                self.assertEqual(self.answers(waits), [0])
+                self.administer(f"ROLLBACK PREPARED '{quoted}'")
+                self.wait_for_answers(waits)
+                self.assert_serves()
+
+    def test_one_that_locks_a_table_is_in_what_the_remedy_recommends(self) -> None:
+        lock = "LOCK TABLE operations IN ACCESS EXCLUSIVE MODE"
+        self.administer("BEGIN", lock, "PREPARE TRANSACTION 'forgotten'")
+        waits = self.ask("waits")
+        self.wait_until_readyz_says("statement timeout", "who holds a lock: ")
+        query = re.search("SELECT pid.*current_database[(][)]", self.readyz())
+        assert query is not None
+        shown = {row["query"] for row in self.rows(query[0])}
+        self.assertIn("ROLLBACK PREPARED 'forgotten'", shown)
+        self.administer("ROLLBACK PREPARED 'forgotten'")
+        self.wait_for_answers(waits)
+        self.assert_serves()
 
 
 class Unfinished(FailingPostgresTestCase, FoundTestCase):

@@ -1,13 +1,18 @@
 """Coming up: what is wrong is said in one line, and nothing listens before everything is as it has to be."""
 
 import json
+import shutil
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import rtmanager
 from harness import start_services, web
 from harness.rtm import RuntimeTestCase, manager
+from harness.runs import runner
 from integration.commands import CommandTestCase
 from rtmanager.domain.errors import RuntimeManagerError
 
@@ -135,3 +140,28 @@ class Order(RuntimeTestCase):
     def waiting_for_its_turn(self) -> list[object]:
         query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
         return list(self.rows(query))
+
+
+class Replaced(RuntimeTestCase):
+    """The package of a manager that serves is upgraded in place or removed."""
+
+    def test_a_manager_whose_files_are_gone_serves_and_is_ready(self) -> None:
+        folder = self.state_root.folder("package")
+        installed = Path(rtmanager.__file__).parent
+        shutil.copytree(installed, folder / "rtmanager", ignore=shutil.ignore_patterns("tests", "__pycache__"))
+        address = manager.free_address()
+        environment = self.environment(INTERNAL_HTTP_ADDR=address) | runner.python_path(folder)
+        # -P: without it the package in the working directory comes first.
+        command = [sys.executable, "-P", "-m", "rtmanager", "serve"]
+        process = manager.start(environment, self.log, command)
+        self.addCleanup(process.kill)
+        process.wait_until_ready()
+        self.base_url = process.base_url
+        shutil.rmtree(folder)
+
+        self.add_start_job()
+        self.assertEqual(self.results()[0]["outcome"], "success")
+        self.succeed(self.call("POST", "/restart", {}))
+        self.refused(self.call("GET", "", game_id="nobody"), 404, "not_found")
+        self.assertEqual(web.call("GET", f"{self.base_url}/readyz"), (200, {"status": "ready"}))
+        self.assertEqual(process.terminate(), 0)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import cache
 from time import monotonic
 from types import TracebackType
 
@@ -31,6 +32,7 @@ from rtmanager.config import Config
 from rtmanager.dependencies import Check, Dependencies
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError, with_remedy
 from rtmanager.http.api import LANES, Api
+from rtmanager.http.refusals import StoreRefusals
 from rtmanager.http.server import HttpServer
 from rtmanager.logs import dropped
 from rtmanager.metrics import Metrics
@@ -245,6 +247,11 @@ class _Service:
             workers=workers,
             logger=logger,
         )
+        # Not among the workers: readiness finds out by itself whether the store refuses more than one game's requests.
+        of_kind = cache(lambda _kind: WorkerStatus("http", logger, counted=workers.count))
+        self._refusals = StoreRefusals(
+            lambda kind, error: of_kind(kind).failed(error, message=f"the store refuses a request: {kind}"), logger
+        )
         self._loops: list[Loop] = []
         workers.watch("postgres-watch", lambda: parts.database.lost_its_watch)
         self._readiness = self._make_readiness(parts)
@@ -300,7 +307,7 @@ class _Service:
         # Not among the workers: a check that fails is itself a reason not to be ready, until it fails no more.
         status = WorkerStatus("readiness", self._logger, counted=self._workers.count)
         return Readiness(
-            {**checks, "reconcile": self._watch.reconciler.check_finished},
+            {**checks, "reconcile": self._watch.reconciler.check_finished, "requests": self._refusals.check},
             self._met,
             defect=lambda error: status.failed(error, message="readiness check failed by a defect"),
         )
@@ -335,6 +342,7 @@ class _Service:
             readiness=self._readiness,
             metrics=self._metrics,
             defect=lambda: self._workers.count("http"),
+            refusals=self._refusals,
             logger=self._logger,
             hosts=self._config.http_hosts,
         )

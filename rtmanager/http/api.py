@@ -13,10 +13,11 @@ import re
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, Unavailable
 from rtmanager.domain.game import shown
-from rtmanager.domain.operation import OpSource
+from rtmanager.domain.operation import OpKind, OpSource
 from rtmanager.http.asked import Asked
 from rtmanager.http.authority import foreign_origin, host_is_ours
 from rtmanager.http.bodies import check_json, read_query
@@ -24,6 +25,7 @@ from rtmanager.http.commands import Calls, Commands
 from rtmanager.http.limits import LaneLimits
 from rtmanager.http.messages import Refused, Request, Response, failure, invalid
 from rtmanager.http.reads import Reads
+from rtmanager.http.refusals import StoreRefusals
 from rtmanager.http.routes import Router
 from rtmanager.operations.store import GameBusy, Histories, Records
 
@@ -46,12 +48,17 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One operation of the API: who answers, which query parameters it knows, whether a body may come."""
+    """One operation of the API: who answers, which query parameters it knows, whether a body may come.
+
+    `probe` raises `StoreRefused` when the store refuses what requests of this `kind` need for every game.
+    """
 
     answer: Callable[[Asked], Response]
+    probe: Callable[[Asked], object] = lambda _: None
     #: None: whatever the query says is ignored, as probes send parameters of their own.
     query: tuple[str, ...] | None = ()
     body: bool = False
+    kind: str = ""
 
 
 class Api:
@@ -72,32 +79,41 @@ class Api:
         logger: logging.Logger,
         metrics: Callable[[], str] = lambda: "",
         defect: Callable[[], object] = lambda: None,
+        refusals: StoreRefusals | None = None,
         waiting_calls: int = WAITING_CALLS,
         hosts: Collection[str] = (),
     ) -> None:
         self._logger = logger
         self._hosts = frozenset(hosts)
         self._defect = defect
+        self._refusals = refusals or StoreRefusals(lambda *_: None, logger)
         # A random part for each start of the service and a number: unique, and cheaper than a UUID each time.
         self._id_prefix = uuid.uuid4().hex[:16]
         self._id_numbers = itertools.count(1)
         reads = Reads(records, histories, readiness, metrics)
         commands = Commands(calls, records, waiting=waiting_calls)
         game = f"{RUNTIMES}/{{game_id}}"
+
+        def read(answer: Callable[[Asked], Response], *query: str) -> Endpoint:
+            return Endpoint(answer, partial(reads.probe, answer.__name__), query, kind=f"read of {answer.__name__}")
+
+        def command(answer: Callable[[Asked], Response], kind: OpKind, *, body: bool = True) -> Endpoint:
+            return Endpoint(answer, partial(commands.probe, kind), body=body, kind=answer.__name__)
+
         self._router = Router(
             {
                 ("GET", LIVENESS): Endpoint(reads.healthz, query=None),
                 ("GET", READINESS): Endpoint(reads.readyz, query=None),
                 ("GET", METRICS): Endpoint(reads.metrics),
-                ("GET", RUNTIMES): Endpoint(reads.runtimes, query=("status", "limit", "cursor")),
-                ("GET", game): Endpoint(reads.runtime),
-                ("GET", f"{game}/health"): Endpoint(reads.health),
-                ("GET", f"{game}/operations"): Endpoint(reads.operations, query=("limit", "cursor")),
-                ("POST", f"{game}/start"): Endpoint(commands.start, body=True),
-                ("POST", f"{game}/stop"): Endpoint(commands.stop, body=True),
-                ("POST", f"{game}/restart"): Endpoint(commands.restart, body=True),
-                ("POST", f"{game}/patch"): Endpoint(commands.patch, body=True),
-                ("DELETE", f"{game}/container"): Endpoint(commands.cleanup),
+                ("GET", RUNTIMES): read(reads.runtimes, "status", "limit", "cursor"),
+                ("GET", game): read(reads.runtime),
+                ("GET", f"{game}/health"): read(reads.health),
+                ("GET", f"{game}/operations"): read(reads.operations, "limit", "cursor"),
+                ("POST", f"{game}/start"): command(commands.start, OpKind.START),
+                ("POST", f"{game}/stop"): command(commands.stop, OpKind.STOP),
+                ("POST", f"{game}/restart"): command(commands.restart, OpKind.RESTART),
+                ("POST", f"{game}/patch"): command(commands.patch, OpKind.PATCH),
+                ("DELETE", f"{game}/container"): command(commands.cleanup, OpKind.CLEANUP, body=False),
             }
         )
 
@@ -128,7 +144,7 @@ class Api:
         try:
             self._check_sender(request)
             endpoint, game_id = self._router.find(request.method, request.path)
-            return endpoint.answer(_read(request, endpoint, game_id, request_id))
+            return self._answer_of(endpoint, _read(request, endpoint, game_id, request_id))
         except Refused as refusal:
             return refusal.response()
         except GameBusy as error:
@@ -136,7 +152,7 @@ class Api:
         except Unavailable as error:
             return failure(ErrorCode.SERVICE_UNAVAILABLE, str(error))
         except FinalAnswer as error:
-            # Without Redis nobody would hear of what a call does; what PostgreSQL has against it is about this call.
+            # Without Redis nobody would hear of what a call does; what PostgreSQL has against all is `Unavailable`.
             is_redis = error.dependency == "redis"
             return failure(ErrorCode.SERVICE_UNAVAILABLE if is_redis else ErrorCode.INTERNAL_ERROR, str(error))
         except Exception:  # a defect: the caller is told where to look, the service lives on
@@ -148,6 +164,18 @@ class Api:
                 ErrorCode.INTERNAL_ERROR,
                 f"the request failed by a defect of the Runtime Manager; its log has the cause under {request_id}",
             )
+
+    def _answer_of(self, endpoint: Endpoint, asked: Asked) -> Response:
+        """Its answer. Raises `Unavailable` when the store refuses every such request."""
+        try:
+            response = endpoint.answer(asked)
+        except FinalAnswer as error:
+            probe = partial(endpoint.probe, asked)
+            if error.dependency == "postgres" and self._refusals.met(endpoint.kind, error, probe):
+                raise Unavailable("postgres", f"{error}; it refuses every {endpoint.kind}") from error
+            raise
+        self._refusals.passed(endpoint.kind)
+        return response
 
     def _check_sender(self, request: Request) -> None:
         """Refuse what a browser sent for a page of somebody else; GETs too, for a rebound name would read answers."""

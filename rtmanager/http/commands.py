@@ -17,7 +17,7 @@ from rtmanager.domain.operation import OpKind, Outcome, StopReason
 from rtmanager.http.asked import Asked, checked_game_id
 from rtmanager.http.bodies import read_fields
 from rtmanager.http.messages import Refused, Response, failure, invalid, passed_on
-from rtmanager.operations.store import Records, Verdict
+from rtmanager.operations.store import PROBE, PROBE_IMAGE, Records, StoreRefused, Verdict
 
 
 class Calls(Protocol):
@@ -25,6 +25,10 @@ class Calls(Protocol):
 
     def perform(self, request: operation.Request) -> Verdict:
         """Queue and wait for the end. Raises `GameBusy` or `Unavailable`."""
+        ...
+
+    def require_room(self, request: operation.Request) -> None:
+        """Raise `StoreRefused` when requests like this are refused for every game; changes nothing."""
         ...
 
 
@@ -62,6 +66,19 @@ class Commands:
         checked_game_id(asked)
         return self._perform(asked, OpKind.CLEANUP)
 
+    def probe(self, kind: OpKind, asked: Asked) -> None:
+        """Raise `StoreRefused` when the store refuses operations of this kind for every game; changes nothing."""
+        request = operation.Request(
+            game_id=PROBE,
+            kind=kind,
+            source=asked.source,
+            source_ref=f"rest:{PROBE}",
+            image_ref=PROBE_IMAGE if kind in (OpKind.START, OpKind.PATCH) else "",
+            reason=StopReason.FINISHED if kind is OpKind.STOP else "",
+        )
+        self._calls.require_room(request)
+        self._records.get_as_json(PROBE)
+
     def _perform(self, asked: Asked, kind: OpKind, *, image_ref: str = "", reason: str = "") -> Response:
         request = operation.Request(
             game_id=asked.game_id,
@@ -90,6 +107,8 @@ class Commands:
             record = self._records.get_as_json(request.game_id)
         except Unavailable as error:
             raise Unavailable(error.dependency, f"{done}, but its record cannot be read now: {error}") from error
+        except StoreRefused as error:
+            raise StoreRefused(f"{done}, but its record cannot be read: {error}", sqlstate=error.sqlstate) from error
         if record is None:
             return failure(ErrorCode.INTERNAL_ERROR, f"{done}, but it has no record: somebody deleted the row")
         return passed_on(record)

@@ -12,7 +12,7 @@ from rtmanager.http.asked import Asked, checked_game_id
 from rtmanager.http.encoding import encode_health, encode_logged
 from rtmanager.http.messages import Refused, Response, exposition, failure, invalid, listing, passed_on, success
 from rtmanager.http.paging import decode_cursor, decode_log_cursor, encode_cursor, encode_log_cursor, page_size
-from rtmanager.operations.store import Histories, Records
+from rtmanager.operations.store import PROBE, Histories, Records
 
 
 class Reads:
@@ -69,6 +69,18 @@ class Reads:
         page = found[:limit]
         next_cursor = encode_log_cursor(page[-1][0]) if len(found) > limit else None
         return success({"items": [encode_logged(*row) for row in page], "next_cursor": next_cursor})
+
+    def probe(self, kind: str, _asked: Asked) -> None:
+        """Raise `StoreRefused` when the store refuses this kind of reads for every game."""
+        if kind == "runtimes":
+            self._records.page_as_json(status=None, after=None, limit=0)
+            return
+        self._records.get_as_json(PROBE)
+        if kind == "health":
+            self._histories.health(PROBE)
+        if kind == "operations":
+            self._histories.log(PROBE, before=None, limit=1)
+            self._records.get(PROBE)
 
     def _record(self, asked: Asked) -> bytes:
         """The game's record as JSON. Raises `Refused` when it has none."""

@@ -12,7 +12,7 @@ from threading import Event
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.operation import Request
 from rtmanager.operations.completions import Completions
-from rtmanager.operations.store import Forgotten, OperationQueue, Verdict
+from rtmanager.operations.store import Forgotten, OperationQueue, StoreRefused, Verdict
 from rtmanager.operations.wake import Wake
 
 #: Of an operation that another instance may have by now: it is not lost, but if its dependencies are away, that one
@@ -57,6 +57,10 @@ class Calls:
                 left = f"this instance stops and leaves operation {operation_id} to the next one; {_LOG_TELLS}"
                 raise Unavailable("rtmanager", left)
 
+    def require_room(self, request: Request) -> None:
+        """See `OperationQueue.require_room`."""
+        self._queue.require_room(request)
+
     def _submit(self, request: Request) -> int:
         try:
             return self._queue.submit(request)
@@ -72,6 +76,9 @@ class Calls:
             return self._queue.verdict(operation_id, source_ref)
         except Forgotten as error:
             raise Unavailable(error.dependency, f"{error}; look at the game, then ask again") from error
+        except StoreRefused as error:
+            kept = f"{error}; operation {operation_id} was accepted; {_LOG_TELLS}"
+            raise StoreRefused(kept, sqlstate=error.sqlstate) from error
         except Unavailable as error:
             left = f"{error}; operation {operation_id} was accepted; {_LOG_TELLS}"
             raise Unavailable(error.dependency, left) from error

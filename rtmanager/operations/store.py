@@ -18,6 +18,9 @@ from rtmanager.domain.record import RuntimeRecord, Status
 
 #: No operation is deferred for longer, in seconds: one that is due later was deferred by a clock that was ahead.
 LONGEST_DELAY_S = 120.0
+#: The game and the origin of an operation that is tried and never kept, and its image.
+PROBE = "rtmanager-probe"
+PROBE_IMAGE = "rtmanager/probe:1.0.0"
 
 
 class OwnershipLost(RuntimeManagerError):
@@ -107,6 +110,10 @@ class OperationQueue(Protocol):
 
     def submit(self, request: Request, *, last_op_at: datetime | None = None) -> int:
         """Accept a call; returns the operation's id. Raises `GameBusy`, also if the record has another `last_op_at`."""
+        ...
+
+    def require_room(self, request: Request) -> None:
+        """Raise `StoreRefused` unless a call like this would be taken for another game; changes nothing."""
         ...
 
     def claim(

@@ -316,6 +316,10 @@ class MemoryQueue:
         return self._store.add_row(request, CALL_POSITION).operation_id
 
     @call
+    def require_room(self, request: Request) -> None:
+        """See the port."""
+
+    @call
     def claim(
         self, limit: int, kinds: Collection[OpKind] = QUEUED, *, images: Collection[str] | None = None
     ) -> Sequence[Operation]:

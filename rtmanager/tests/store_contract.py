@@ -264,6 +264,12 @@ class QueueContract(StoreContract):
         self.queue.finish(operation, ended())
         self.other.submit(request("g1", OpKind.STOP))
 
+    def test_to_require_room_for_a_call_leaves_nothing(self) -> None:
+        self.queue.submit(request("g1"))
+        for kind in (OpKind.START, OpKind.STOP, OpKind.RESTART):
+            self.queue.require_room(request("g1", kind))
+        self.assertEqual([each.request.game_id for each in self.queue.claim(9)], ["g1"])
+
     def test_a_call_is_refused_while_a_job_of_its_game_waits(self) -> None:
         self.accept(job(START, 5))
         with self.assertRaises(GameBusy):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from unittest import mock
 
 from rtmanager.domain import operation
 from rtmanager.domain.errors import ErrorCode, Unavailable
@@ -17,7 +18,8 @@ from rtmanager.domain.operation import OpKind, OpSource, Outcome
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.http.api import RUNTIMES, Api
 from rtmanager.http.messages import STATUS_OF, Request, Response
-from rtmanager.operations.store import GameBusy, Verdict
+from rtmanager.http.refusals import StoreRefusals
+from rtmanager.operations.store import PROBE, GameBusy, StoreRefused, Verdict
 from rtmanager.testing.answers import record_json
 from rtmanager.testing.store import ManualClock, MemoryHistories, MemoryStore
 
@@ -78,10 +80,14 @@ class RecordedCalls:
     def __init__(self) -> None:
         self.requests: list[operation.Request] = []
         self.end: Callable[[operation.Request], Verdict] = lambda _: SUCCESS
+        self.room: Callable[[operation.Request], object] = lambda _: None
 
     def perform(self, request: operation.Request) -> Verdict:
         self.requests.append(request)
         return self.end(request)
+
+    def require_room(self, request: operation.Request) -> None:
+        self.room(request)
 
 
 class ApiTestCase(unittest.TestCase):
@@ -339,6 +345,102 @@ class OperationsTest(ApiTestCase):
         go_on.set()
         first.join(3)
         self.assertEqual(self.ask("POST", f"{RUNTIMES}/g1/restart")[0], 200)
+
+
+class RefusedByStoreTest(ApiTestCase):
+    """PostgreSQL refuses a request: for one game, or for each."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.failed: list[str] = []
+        self.log = self.enterContext(self.assertLogs(self.logger))
+        self.logger.info("begins")  # or the log of a test that has no other line would be a failure
+        self.refusals = StoreRefusals(lambda kind, _: self.failed.append(kind), self.logger)
+        self.api = self.make_api(refusals=self.refusals)
+
+    def refuse(self, _request: operation.Request) -> Verdict:
+        raise StoreRefused("violates jobs_only")
+
+    def messages(self) -> list[str]:
+        return [record.getMessage() for record in self.log.records[1:]]
+
+    def test_a_call_of_one_game_is_an_internal_error_and_readiness_does_not_mind(self) -> None:
+        self.calls.end = self.refuse
+        asked = self.ask("POST", f"{RUNTIMES}/g1/restart", {})
+        self.assert_refused(asked, ErrorCode.INTERNAL_ERROR, "violates jobs_only")
+        self.refusals.check()
+        self.assertEqual(self.failed, ["restart"])
+
+    def test_calls_of_every_game_are_unavailable_until_one_is_taken(self) -> None:
+        self.calls.end = self.calls.room = self.refuse
+        for _ in range(2):
+            asked = self.ask("POST", f"{RUNTIMES}/g1/restart", {})
+            self.assert_refused(asked, ErrorCode.SERVICE_UNAVAILABLE, "violates jobs_only", "every restart")
+        self.assertEqual(self.failed, ["restart", "restart"])
+        self.assertEqual(self.messages(), ["the store refuses every request of a kind"])
+        with self.assertRaisesRegex(StoreRefused, "every restart: violates jobs_only; remedy: undo"):
+            self.refusals.check()
+        self.calls.end = lambda _: SUCCESS
+        self.assertEqual(self.ask("POST", f"{RUNTIMES}/g1/restart", {})[0], 200)
+        self.assertEqual(self.messages()[1:], ["the store refuses requests of a kind no more"])
+        self.refusals.check()
+
+    def test_readiness_finds_out_by_itself_that_it_is_mended_and_leaves_silence_to_others(self) -> None:
+        self.calls.end = self.calls.room = self.refuse
+        self.ask("POST", f"{RUNTIMES}/g1/stop", {"reason": "finished"})
+
+        def silent(_request: operation.Request) -> None:
+            raise Unavailable("postgres", "away")
+
+        self.calls.room = silent
+        self.refusals.check()
+        self.calls.room = self.refuse
+        with self.assertRaises(StoreRefused):
+            self.refusals.check()
+        self.calls.room = lambda _: None
+        self.refusals.check()
+        self.assertEqual(self.messages()[-1], "the store refuses requests of a kind no more")
+
+    def test_the_probe_of_a_call_is_the_same_for_no_game(self) -> None:
+        probed: list[operation.Request] = []
+        self.calls.end, self.calls.room = self.refuse, probed.append
+        for path, body in (("start", {"image_ref": "a:1.0.0"}), ("stop", {"reason": "timeout"}), ("restart", {})):
+            self.ask("POST", f"{RUNTIMES}/g1/{path}", body, x_galaxy_caller="gm")
+        self.ask("DELETE", f"{RUNTIMES}/g1/container")
+        self.assertEqual({each.game_id for each in probed}, {PROBE})
+        self.assertEqual([str(each.kind) for each in probed], ["start", "stop", "restart", "cleanup_container"])
+        self.assertEqual([bool(each.image_ref) for each in probed], [True, False, False, False])
+
+    def test_each_read_has_a_probe_of_its_own(self) -> None:
+        histories = MemoryHistories(self.store)
+
+        def refused(*_: object, **__: object) -> Any:
+            raise StoreRefused("no such column")
+
+        for owner, name, path in (
+            (self.records, "get_as_json", "/g1"),
+            (self.records, "page_as_json", ""),
+            (histories, "health", "/g1/health"),
+            (histories, "log", "/g1/operations"),
+        ):
+            with self.subTest(name), mock.patch.object(owner, name, refused):
+                self.api = Api(
+                    calls=self.calls,
+                    records=self.records,
+                    histories=histories,
+                    readiness=dict,
+                    logger=self.logger,
+                    refusals=self.refusals,
+                )
+                asked = self.ask("GET", f"{RUNTIMES}{path}")
+                self.assert_refused(asked, ErrorCode.SERVICE_UNAVAILABLE, "no such column", "every read of")
+                self.assertRaises(StoreRefused, self.refusals.check)
+            self.refusals.check()
+
+    def test_a_record_that_the_store_refuses_afterwards_does_not_hide_the_success(self) -> None:
+        with mock.patch.object(self.records, "get_as_json", side_effect=[StoreRefused("odd row"), None]):
+            asked = self.ask("POST", f"{RUNTIMES}/g1/restart", {})
+        self.assert_refused(asked, ErrorCode.INTERNAL_ERROR, "restart of game g1 succeeded", "odd row")
 
 
 class GameIdsTest(ApiTestCase):

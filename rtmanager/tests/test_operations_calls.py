@@ -11,7 +11,7 @@ from rtmanager.domain.operation import Outcome
 from rtmanager.operations import calls as calls_module
 from rtmanager.operations.calls import Calls
 from rtmanager.operations.completions import KEPT, Completions
-from rtmanager.operations.store import GameBusy, Verdict
+from rtmanager.operations.store import GameBusy, StoreRefused, Verdict
 from rtmanager.operations.wake import Wake
 from rtmanager.tests.making import ended, request
 from rtmanager.tests.operating import PATIENCE_S, WorldTestCase, wait_until
@@ -94,6 +94,12 @@ class CallsTest(WorldTestCase):
             asked.result(PATIENCE_S)
         self.world.store.trouble.available = True
         self.assertEqual(len(self.queue.claim(1)), 1)
+
+    def test_a_call_whose_end_the_store_refuses_to_give_is_told_that_it_was_accepted(self) -> None:
+        with mock.patch.object(self.queue, "verdict", side_effect=StoreRefused("no such column")):
+            asked = self.ask()
+            with self.assertRaisesRegex(StoreRefused, "no such column; operation 1 was accepted"):
+                asked.result(PATIENCE_S)
 
     def test_a_caller_whose_operation_a_restore_has_forgotten_does_not_wait_for_ever(self) -> None:
         asked = self.ask()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import re
 import resource
@@ -10,11 +11,13 @@ import unittest
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from unittest import mock
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+import rtmanager
 from rtmanager.adapters.postgres import refusals
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.dsn import session_settings, to_conninfo, with_option, without_options
@@ -130,6 +133,41 @@ class SchemaTest(unittest.TestCase):
             "": None,
         }.items():
             self.assertEqual(_first_schema(path), expected, path)
+
+
+class UpgradedInPlaceTest(unittest.TestCase):
+    """The files of the package may be replaced or removed while a process of it serves."""
+
+    def test_no_module_is_imported_and_no_file_of_the_package_is_read_after_the_start(self) -> None:
+        found = set()
+        package = Path(rtmanager.__file__).parent
+        for file in sorted(package.rglob("*.py")):
+            if {"tests", "testing"} & set(file.relative_to(package).parts):
+                continue
+            for function in ast.walk(ast.parse(file.read_text())):
+                if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    found |= {f"{file.name}: {function.name}: {each}" for each in _late(function)}
+        # The first runs while its module is imported; the second keeps what it has read.
+        self.assertEqual(found, {"queries.py: _load: files", "schema.py: known_migrations: files"})
+
+    def test_the_migrations_are_read_once(self) -> None:
+        known = known_migrations()
+        with mock.patch("rtmanager.adapters.postgres.schema.files", side_effect=FileNotFoundError):
+            self.assertIs(known_migrations(), known)
+
+
+def _late(function: ast.AST) -> Iterator[str]:
+    """What in a function reads from the installed package."""
+    for node in ast.walk(function):
+        called = node.func if isinstance(node, ast.Call) else None
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield "import"
+        elif isinstance(node, ast.Name) and node.id == "__file__":
+            yield node.id
+        elif isinstance(called, ast.Name) and called.id in {"files", "import_module", "__import__"}:
+            yield called.id
+        elif isinstance(called, ast.Attribute) and called.attr in {"files", "import_module", "find_spec", "get_data"}:
+            yield called.attr
 
 
 #: What libpq traces of a server that speaks German.

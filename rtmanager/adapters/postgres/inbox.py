@@ -21,14 +21,10 @@ from rtmanager.domain.errors import with_remedy
 from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.domain.operation import Request
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import PROBE, PROBE_IMAGE, StoreRefused
 from rtmanager.workers.ports import TurnHolder
 
 _Row = Mapping[str, object]
-
-#: The game and the origin of an operation that is tried and never kept, and its image.
-PROBE = "rtmanager-probe"
-PROBE_IMAGE = "rtmanager/probe:1.0.0"
 
 
 class Turn:
@@ -143,16 +139,21 @@ def _told_apart(rows: Iterable[_Row]) -> list[list[_Row]]:
 
 
 def holder_of(database: Database, turn: str) -> TurnHolder | None:
-    """The session that holds a turn, by the name in its lock."""
-    for row in database.read("turn_holder", SQL["turn_holder"], {"turn": turn}):
-        application = f"application {row['application']!r}" if row["application"] else "without a name"
-        return TurnHolder(
-            session=f"session {row['pid']} ({application}, connected since {row['since']})",
-            transaction=row["transaction"],
-            like_manager=row["like_manager"],
-            remedy=f"if that is no manager: SELECT pg_terminate_backend({row['pid']})",
-        )
-    return None
+    """The session or the prepared transaction that holds a turn, by the name in its lock."""
+    rows = database.read("turn_holder", SQL["turn_holder"], {"turn": turn})
+    if not rows:
+        return None
+    [row] = rows
+    application = f"application {row['application']!r}" if row["application"] else "without a name"
+    session = f"session {row['pid']} ({application}, connected since {row['since']})"
+    remedy = f"if that is no manager: SELECT pg_terminate_backend({row['pid']})"
+    if row["pid"] is None:
+        session = "a prepared transaction that has ended since"
+        remedy = "if it does not end: SELECT * FROM pg_prepared_xacts, then ROLLBACK PREPARED"
+    if row["gid"] is not None:
+        session = f"the prepared transaction {row['gid']!r} (prepared at {row['prepared']})"
+        remedy = f"if nobody will commit it, in the database {row['database']}: ROLLBACK PREPARED {row['quoted_gid']}"
+    return TurnHolder(session, row["transaction"], like_manager=row["like_manager"], remedy=remedy)
 
 
 class PostgresInbox:

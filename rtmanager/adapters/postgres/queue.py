@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.endings import write_ending, write_endings
 from rtmanager.adapters.postgres.presence import PRESENCE_CLASS
-from rtmanager.adapters.postgres.queries import SQL, dropped
+from rtmanager.adapters.postgres.queries import SQL, dropped, require_kept
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.operation import QUEUED, Ending, Operation, OpKind, OpSource, Outcome, Request
-from rtmanager.operations.store import LONGEST_DELAY_S, Claimed, Forgotten, GameBusy, StoreRefused, Verdict
+from rtmanager.operations.store import LONGEST_DELAY_S, PROBE, Claimed, Forgotten, GameBusy, StoreRefused, Verdict
 
 #: How long after its last heartbeat an operation of an instance that is gone is taken over. Not at once: after
 #: a restart of PostgreSQL every instance needs a moment to show its presence again.
@@ -67,6 +68,27 @@ class PostgresQueue:
                 raise GameBusy(_describe(request.game_id, live[0]))
         # Whatever was in the way has ended each time between two statements, or nothing was.
         raise dropped(f"operations: 0 of 1, of game {request.game_id}")
+
+    def require_room(self, request: Request) -> None:
+        """See the port."""
+        values = _request_values(request) | {"game_id": PROBE}
+        refusal = self._refusal_of(values)
+        if refusal is not None:
+            # A rule about names takes that of a game that was taken before.
+            latest = self._database.read("live_operation", SQL["latest_idle_game"], {})
+            if not latest or self._refusal_of(values | latest[0]):
+                raise refusal
+        with suppress(Forgotten):
+            self.verdict(-1)
+
+    def _refusal_of(self, values: Mapping[str, Any]) -> StoreRefused | None:
+        try:
+            with self._database.transaction("submit") as connection, connection.transaction(force_rollback=True):
+                require_kept("operations", connection.execute(SQL["submit_call"], values).rowcount, 1)
+                connection.execute(SQL["check_now"])
+        except StoreRefused as error:
+            return error
+        return None
 
     def claim(
         self, limit: int, kinds: Collection[OpKind] = QUEUED, *, images: Collection[str] | None = None

@@ -48,7 +48,10 @@ REMEDIES = {
 }
 _WHO_LOCKS = (
     "who holds a lock: SELECT pid, usename, query FROM pg_stat_activity WHERE pid IN "
-    "(SELECT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock')"
+    "(SELECT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock') "
+    # These have no session, and no process id.
+    "UNION ALL SELECT NULL, owner, 'ROLLBACK PREPARED ' || quote_literal(gid) FROM pg_prepared_xacts "
+    "WHERE database = current_database()"
 )
 #: The same for a statement that waited in vain while the service works.
 REMEDIES_AT_WORK = {"57014": _WHO_LOCKS, "55P03": _WHO_LOCKS}

@@ -102,14 +102,16 @@ class Migration:
     sql: bytes
 
 
-def known_migrations() -> list[Migration]:
-    """The migrations of this program in their order."""
+@cache
+def known_migrations() -> Sequence[Migration]:
+    """The migrations of this program in their order, as its files were when it started."""
+    # Read once: readiness needs them, and an upgrade in place replaces the files of a running process.
     found = []
     for file in (files(__package__) / "migrations").iterdir():
         if file.name.endswith(".sql"):
             version, _, name = file.name.removesuffix(".sql").partition("_")
             found.append(Migration(int(version), name, file.read_bytes()))
-    return sorted(found, key=lambda migration: migration.version)
+    return tuple(sorted(found, key=lambda migration: migration.version))
 
 
 @dataclass(frozen=True, slots=True)

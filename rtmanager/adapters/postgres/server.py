@@ -55,9 +55,12 @@ _GRANT = "an administrator grants it back"
 _OTHER_FUNCTIONS = (
     *("set_config", "pg_backend_pid", "pg_is_in_recovery", "pg_terminate_backend", "pg_logical_emit_message"),
     # These are behind the views.
-    *("pg_stat_get_activity", "pg_lock_status"),
+    *("pg_stat_get_activity", "pg_lock_status", "pg_prepared_xact"),
 )
-_VIEWS = ("pg_locks", "pg_stat_activity", "pg_database", "pg_roles", "pg_trigger", "pg_rewrite")
+_VIEWS = (
+    *("pg_locks", "pg_stat_activity", "pg_prepared_xacts"),
+    *("pg_database", "pg_roles", "pg_trigger", "pg_rewrite"),
+)
 
 
 class ServerUnfit(RuntimeManagerError):

@@ -8,12 +8,18 @@ SET CONSTRAINTS ALL IMMEDIATE;
 
 -- name: turn_holder
 -- The session that holds the turn of this name (its key is two halves in pg_locks), and whether it names itself as
--- ours do. An idle session has a transaction without a number.
+-- ours do. An idle session has a transaction without a number. A prepared transaction holds locks without a session;
+-- its lock on its own id has the same virtual transaction.
 SELECT l.pid, l.virtualtransaction AS transaction, coalesce(a.application_name, '') AS application,
        coalesce(to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'an unknown time') AS since,
-       coalesce(a.application_name = current_setting('application_name'), false) AS like_manager
+       coalesce(a.application_name = current_setting('application_name'), false) AS like_manager,
+       p.gid, quote_literal(p.gid) AS quoted_gid, p.database,
+       to_char(p.prepared AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS prepared
 FROM pg_locks l
 LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+LEFT JOIN pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid' AND x.granted
+    AND x.virtualtransaction = l.virtualtransaction
+LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
   AND (l.classid::bigint << 32 | l.objid::bigint) = hashtext(current_schema() || '.' || %(turn)s)::bigint
@@ -91,21 +97,27 @@ SELECT CASE WHEN EXISTS (SELECT FROM letter) THEN EXISTS (SELECT FROM sent)
 -- name: submit_call
 -- A REST call becomes an operation, unless its game has one that is not done.
 INSERT INTO operations (game_id, kind, source, source_ref, image_ref, reason)
-SELECT %(game_id)s, %(kind)s, %(source)s, %(source_ref)s, %(image_ref)s, %(reason)s
-WHERE NOT EXISTS (SELECT FROM operations WHERE game_id = %(game_id)s AND state <> 'done')
+SELECT %(game_id)s::text, %(kind)s, %(source)s, %(source_ref)s, %(image_ref)s, %(reason)s
+WHERE NOT EXISTS (SELECT FROM operations WHERE game_id = %(game_id)s::text AND state <> 'done')
 ON CONFLICT (game_id) WHERE state <> 'done' AND stream IS NULL DO NOTHING
 RETURNING id;
+
+-- name: latest_idle_game
+-- The game of the operation that was accepted last, of those that have none to be done.
+SELECT o.game_id FROM operations o
+WHERE NOT EXISTS (SELECT FROM operations l WHERE l.game_id = o.game_id AND l.state <> 'done')
+ORDER BY o.id DESC LIMIT 1;
 
 -- name: submit_unless_changed
 -- The same while nothing has been done about the game since `last_op_at`. The lock waits for an end that is being
 -- written, and sees what it wrote.
 WITH unchanged AS (
-    SELECT game_id FROM runtime_records WHERE game_id = %(game_id)s AND last_op_at = %(last_op_at)s FOR SHARE
+    SELECT game_id FROM runtime_records WHERE game_id = %(game_id)s::text AND last_op_at = %(last_op_at)s FOR SHARE
 )
 INSERT INTO operations (game_id, kind, source, source_ref, image_ref, reason)
 SELECT game_id, %(kind)s, %(source)s, %(source_ref)s, %(image_ref)s, %(reason)s
 FROM unchanged
-WHERE NOT EXISTS (SELECT FROM operations o WHERE o.game_id = %(game_id)s AND state <> 'done')
+WHERE NOT EXISTS (SELECT FROM operations o WHERE o.game_id = %(game_id)s::text AND state <> 'done')
 ON CONFLICT (game_id) WHERE state <> 'done' AND stream IS NULL DO NOTHING
 RETURNING id;
 
@@ -132,8 +144,8 @@ SELECT due.id
 FROM (VALUES (%(after)s::text COLLATE "C", NULL), ('', %(after)s)) AS part (above, up_to),
      LATERAL (
         WITH RECURSIVE heads AS (
-            SELECT part.above AS game_id, NULL::bigint AS id, NULL AS kind, NULL AS state,
-                   NULL::timestamptz AS not_before, NULL AS image_ref
+            SELECT part.above AS game_id, NULL::bigint AS id, NULL::text AS kind, NULL::text AS state,
+                   NULL::timestamptz AS not_before, NULL::text AS image_ref
             UNION ALL
             SELECT next.* FROM heads, LATERAL (
                 SELECT game_id, id, kind, state, not_before, image_ref FROM operations

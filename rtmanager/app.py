@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cache
@@ -45,6 +44,7 @@ from rtmanager.operations.tools import EngineSettings, Tools
 from rtmanager.operations.troubles import Kind
 from rtmanager.operations.wake import Wake
 from rtmanager.readiness import Readiness
+from rtmanager.threads import side_by_side
 from rtmanager.watch import Watch
 from rtmanager.workers import lease
 from rtmanager.workers.ingest import Ingest
@@ -156,10 +156,7 @@ class Runtime:
         systems: dict[str, list[Check]] = {}
         for check in checks:
             systems.setdefault(check.system, []).append(check)
-        with ThreadPoolExecutor(len(systems), "rtm-start") as threads:
-            asked = [threads.submit(self._ask_in_turn, of_one) for of_one in systems.values()]
-        for each in asked:
-            each.result()
+        side_by_side(self._ask_in_turn, list(systems.values()), len(systems), "rtm-start")
 
     def _ask_in_turn(self, checks: Sequence[Check]) -> None:
         for check in checks:

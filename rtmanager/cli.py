@@ -29,6 +29,7 @@ from rtmanager.domain.errors import RuntimeManagerError, remedy_for, with_remedy
 from rtmanager.logs import adopt_libraries, adopt_process, flush, make_logger
 from rtmanager.resources import NotEnough, files_needed, lacking, require
 from rtmanager.standard_streams import say, usable_streams
+from rtmanager.threads import Thread
 
 OK, FAILED, MISUSED = 0, 1, 2
 
@@ -93,7 +94,7 @@ def serve(config: Config, logger: logging.Logger) -> int:
             os._exit(128 + number)
         received.put(number)
 
-    threading.Thread(target=wait_for_signal, name="rtm-signals", daemon=True).start()
+    Thread(wait_for_signal, "rtm-signals", lasting=True).start()
     try:
         runtime.start(begun.set)
     except StartupFailed as error:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol, TextIO
 
+from rtmanager.threads import Thread
+
 #: Bytes of lines that wait, at most.
 MOST_BYTES = 8 << 20
 #: What a line costs in memory besides its bytes.
@@ -119,6 +121,7 @@ class LineWriter:
         self._in_flight = 0
         self._idle = False
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
         #: Written batches, and how many there were when a flush was given up.
         self._batches = 0
         self._gave_up_at = -1
@@ -143,8 +146,15 @@ class LineWriter:
             if self._idle:
                 self._idle = False
                 self._due.notify()
-            elif self._thread is None or not self._thread.is_alive():
-                self._start()
+                return
+        # Without the lock: a thread that cannot begin logs that, and ends after it.
+        if not self._has_thread():
+            self._start()
+
+    def lose(self) -> None:
+        """Count a line that could not be made, for want of memory."""
+        with self._lock, suppress(MemoryError):
+            self._drop()
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that was put is written, at most so many seconds; whether it is.
@@ -155,13 +165,16 @@ class LineWriter:
             if self._gave_up_at == self._batches:
                 timeout_s = 0.0
             until = monotonic() + timeout_s
-            if self._thread is not None and self._thread.is_alive():
+            if self._has_thread():
                 self._done.wait_for(self._is_empty, timeout_s)
             else:
                 self._drain(until)
             empty = self._is_empty()
             self._gave_up_at = -1 if empty else self._batches
             return empty
+
+    def _has_thread(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def _is_empty(self) -> bool:
         return not self._queue and not self._in_flight
@@ -176,10 +189,17 @@ class LineWriter:
 
     def _start(self) -> None:
         """Have the thread. Where none can be had the next line tries again, and a flush writes by itself."""
-        thread = threading.Thread(target=self._run, name="rtm-log", daemon=True)
-        with suppress(RuntimeError):
-            thread.start()
-            self._thread = thread
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
+            if not self._has_thread():
+                thread = Thread(self._run, "rtm-log", lasting=True)
+                thread.start()
+                self._thread = thread
+        except (RuntimeError, MemoryError):
+            return
+        finally:
+            self._starting.release()
 
     def _run(self) -> None:
         while True:
@@ -189,9 +209,11 @@ class LineWriter:
                     self._due.wait()
                 self._idle = False
                 batch = self._take()
-            self._write(batch, float("inf"))
-            with self._lock:
-                self._written(batch)
+            try:
+                self._write(batch, float("inf"))
+            finally:
+                with self._lock:
+                    self._written(batch)
 
     def _drain(self, until: float) -> None:
         """Write on the calling thread, as the interpreter ends or no thread can be had."""

@@ -169,6 +169,14 @@ class QueueHandler(logging.Handler):
 class _Logger(logging.Logger):
     """Takes every name for a field: logging refuses those that a record has itself."""
 
+    def _log(self, *args: Any, **kwargs: Any) -> None:
+        """As the original; where there is no memory for the line, it is counted as dropped."""
+        try:
+            super()._log(*args, **kwargs)
+        except MemoryError:
+            for writer in _writers(self):
+                writer.lose()
+
     def findCaller(self, stack_info: bool = False, stacklevel: int = 1) -> tuple[str, int, str, str | None]:
         """Nothing: no line of ours says where in the code it was written, and finding that out takes time."""
         return "", 0, "", None
@@ -260,8 +268,9 @@ def adopt_process(logger: logging.Logger, thread_failed: Callable[[str, BaseExce
         thread_failed(name, error)
 
     def unraisable(found: sys.UnraisableHookArgs) -> None:
-        words = found.err_msg or "an exception was ignored"
-        logger.error(words, exc_info=found.exc_value, extra={"object": as_text(found.object, FIELD_BYTES)})
+        with suppress(MemoryError):
+            words = found.err_msg or "an exception was ignored"
+            logger.error(words, exc_info=found.exc_value, extra={"object": as_text(found.object, FIELD_BYTES)})
 
     def warned(
         message: Warning | str,

@@ -18,6 +18,7 @@ from time import monotonic
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable, with_remedy
 from rtmanager.log_values import as_text
 from rtmanager.resources import lacking
+from rtmanager.threads import Thread
 
 #: How long a dependency may take to answer before it counts as not answering.
 LIMIT_S = 2.0
@@ -50,7 +51,7 @@ class Readiness:
         """What is wrong, by the dependency's name; empty when all is well. Never raises."""
         with self._lock:
             for name, check in self._checks.items():
-                if name not in self._asked or self._asked[name].answer.done():
+                if name not in self._asked or self._asked[name].is_over:
                     self._asked[name] = _Question(name, check)
             asked = dict(self._asked)
         wait([question.answer for question in asked.values()], LIMIT_S)
@@ -94,11 +95,16 @@ class _Question:
     def __init__(self, name: str, check: Callable[[], object]) -> None:
         self._check = check
         self.answer: Future[object] = Future()
-        self._thread = threading.Thread(target=self._ask, name=f"rtm-readiness-{name}", daemon=True)
+        self._thread = Thread(self._ask, f"rtm-readiness-{name}")
         try:
             self._thread.start()
         except RuntimeError as error:  # no thread is to be had
             self.answer.set_exception(error)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has its answer, or will have none: its thread ended without memory for one."""
+        return self.answer.done() or not self._thread.is_alive()
 
     def join(self, until: float) -> None:
         """Wait until the thread has ended, or until that moment (monotonic)."""

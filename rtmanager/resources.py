@@ -8,6 +8,7 @@ import resource
 import threading
 
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable, with_remedy
+from rtmanager.threads import NO_THREAD, Thread
 
 #: Threads that a start asks for. A service without work has 23.
 THREADS = 40
@@ -20,7 +21,6 @@ FILES_FACTOR = 2
 #: Bytes of stack that a thread has to be allowed. With 64 KiB Python itself ends by SIGSEGV before it runs any code.
 STACK = 256 << 10
 
-_NO_THREAD = "can't start new thread"
 _MORE_THREADS = (
     "raise the limit of processes (`ulimit -u`), of memory (`ulimit -v`, or the container's), or the container's "
     "limit of pids"
@@ -62,10 +62,10 @@ def require(files: int, threads: int = THREADS) -> None:
     if limit != resource.RLIM_INFINITY and limit < files:
         remedy = f"{_MORE_FILES}, or lower RTMANAGER_MAX_PARALLEL_OPERATIONS"
         raise NotEnough(f"this process may have {limit} open files, and needs {files}", remedy)
-    enough, started = threading.Event(), list[threading.Thread]()
+    enough, started = threading.Event(), list[Thread]()
     try:
         for _ in range(threads):
-            thread = threading.Thread(target=enough.wait, name="rtm-resources", daemon=True)
+            thread = Thread(enough.wait, "rtm-resources")
             thread.start()
             started.append(thread)
     except (RuntimeError, MemoryError) as error:
@@ -81,7 +81,7 @@ def lacking(error: BaseException) -> NotEnough | None:
     """The resource whose lack an error reports; None for any other error."""
     if isinstance(error, MemoryError):
         return NotEnough(*_NO_MEMORY)
-    if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
+    if isinstance(error, RuntimeError) and NO_THREAD in str(error):
         return NotEnough("this process can start no more threads", _MORE_THREADS)
     if isinstance(error, OSError) and error.errno in _LACKS:
         return NotEnough(*_LACKS[error.errno])

@@ -9,10 +9,11 @@ from __future__ import annotations
 import http.client
 import logging
 import queue
-import threading
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
+
+from rtmanager.threads import Thread
 
 #: Questions that may wait while the Lobby thinks about an earlier one.
 WAITING = 16
@@ -28,7 +29,7 @@ class LobbyDiagnostics:
         self._questions: queue.Queue[str | None] = queue.Queue(WAITING)
         # No proxy from the environment: the Lobby is next door.
         self._opener: OpenerDirector = build_opener(ProxyHandler({}))
-        self._thread = threading.Thread(target=self._run, name="rtm-lobby", daemon=True)
+        self._thread = Thread(self._run, "rtm-lobby", lasting=True)
 
     def start(self) -> None:
         """Start the thread."""

@@ -13,6 +13,8 @@ import threading
 from contextlib import suppress
 from typing import Any
 
+from rtmanager.threads import Thread
+
 Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 
 
@@ -64,8 +66,9 @@ class Names:
         """Look a name up as soon as a thread is free; called on the loop's own thread."""
         lookup = Lookup(loop, host, port)
         if not self._idle.acquire(blocking=False) and self._started < self._most:
-            self._started += 1
-            threading.Thread(target=self._work, name="rtm-probe-names", daemon=True).start()
+            with suppress(RuntimeError):  # no thread is to be had: the name counts as not asked for
+                Thread(self._work, "rtm-probe-names", lasting=True).start()
+                self._started += 1
         self._wanted.put(lookup)
         return lookup
 
@@ -76,8 +79,10 @@ class Names:
 
     def _work(self) -> None:
         while (lookup := self._wanted.get()) is not None:
-            lookup.run()
-            self._idle.release()
+            try:
+                lookup.run()
+            finally:
+                self._idle.release()
 
 
 def _end(future: asyncio.Future[Any], outcome: object) -> None:

@@ -29,6 +29,7 @@ from rtmanager.domain.errors import (
 from rtmanager.domain.game import check_game_id
 from rtmanager.operations.ports import StateDirectoryInvalid
 from rtmanager.resources import lacking
+from rtmanager.threads import Thread
 
 #: The effect, by its name in `failpoints`.
 _PREPARE = "directory.prepare"
@@ -168,7 +169,7 @@ class _Call:
         self._over = over
         self.began = monotonic()
         self.outcome: Future[None] = Future()
-        threading.Thread(target=self._run, name="rtm-state-root", daemon=True).start()
+        Thread(self._run, "rtm-state-root").start()
 
     @property
     def age_s(self) -> float:

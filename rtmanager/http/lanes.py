@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from rtmanager.http.limits import LaneLimits
+from rtmanager.threads import Thread
 
 #: A thread without work ends after so many seconds.
 _SPARE_S = 10.0
@@ -38,7 +39,7 @@ class Lane(Generic[W]):
         #: Threads at work on what can wait, and how many of them there may be.
         self._at_later, self._most_at_later = 0, min(_AT_LATER, limits.threads)
         self._changed = threading.Condition()
-        self._threads: set[threading.Thread] = set()
+        self._threads: set[threading.Thread | None] = set()
         #: Threads that are done and gone in a moment.
         self._leaving: set[threading.Thread] = set()
         self._idle = 0
@@ -70,12 +71,13 @@ class Lane(Generic[W]):
 
     def _add_thread(self, queue: deque[W], work: W) -> None:
         self._leaving = {thread for thread in self._leaving if thread.is_alive()}
-        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self._threads.add(thread)
+        thread = None
         try:
+            thread = Thread(self._run, self._name)
+            self._threads.add(thread)
             thread.start()
-        except RuntimeError:
-            self._threads.remove(thread)
+        except (RuntimeError, MemoryError):
+            self._threads.discard(thread)
             if not self._threads:
                 queue.remove(work)
                 raise

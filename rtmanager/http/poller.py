@@ -14,11 +14,13 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from rtmanager.http.connection import ClientLeft, Connection, Waits
 from rtmanager.http.limits import HttpLimits, open_files
 from rtmanager.http.messages import Refused, Response, invalid
 from rtmanager.http.table import ConnectionTable, peer_of
+from rtmanager.threads import Thread
 
 #: Connections that are accepted before others are looked at.
 _ACCEPTED_AT_ONCE = 64
@@ -62,7 +64,7 @@ class Poller:
         self._listener: socket.socket | None = None
         #: A client for whom there was no room, with its peer.
         self._held: tuple[socket.socket, str] | None = None
-        self._thread = threading.Thread(target=self._run, name="rtm-http", daemon=True)
+        self._thread = Thread(self._run, "rtm-http", lasting=True)
         self._readers: set[Connection] = set()
         #: When deadlines are to be looked at; when accepting goes on after a pause.
         self._look_at = self._accept_at = _NEVER
@@ -120,6 +122,9 @@ class Poller:
         self._finishing = True
         self._wake()
         self._thread.join()
+        if self._thread.is_alive():
+            self._logger.error("the http thread does not end, it is left")
+            return
         self._selector.close()
         self._waker.close()
         self._woken.close()
@@ -131,6 +136,9 @@ class Poller:
                 self._waker.send(b"\0")
             except BlockingIOError:
                 self._logger.debug("the http thread is awake already")
+            except BaseException:
+                self._notified = False
+                raise
 
     def _hear(self) -> None:
         self._woken.recv(4096)
@@ -206,13 +214,14 @@ class Poller:
 
     def _pause(self, pause_s: float) -> None:
         assert self._listener is not None
-        self._selector.unregister(self._listener)
         self._accept_at = time.monotonic() + pause_s
+        self._selector.unregister(self._listener)
 
     def _resume_accepting(self) -> None:
         assert self._listener is not None
+        with suppress(KeyError):  # it is registered: a lack of memory broke `_pause` off
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._accept_at = _NEVER
-        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         held, self._held = self._held, None
         if held is not None:
             self._welcome(*held)

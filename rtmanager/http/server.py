@@ -110,7 +110,7 @@ class HttpServer:
             if lane.submit(connection, later=later):
                 return None
             why = "as many requests as may wait are waiting already"
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             self._logger.warning("no thread for an http request", extra={"reason": str(error)})
             why = "it gets no thread from the system"
         return failure(ErrorCode.SERVICE_UNAVAILABLE, f"the Runtime Manager is busy: {why}; try again later")

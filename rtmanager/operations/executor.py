@@ -26,6 +26,7 @@ from rtmanager.operations.troubles import WAITS_FORGOTTEN_AFTER_S, Kind, StoreWa
 from rtmanager.operations.waiting import Parked, WaitingOperations
 from rtmanager.operations.wake import Wake
 from rtmanager.resources import lacking, out_of
+from rtmanager.threads import Thread
 
 #: How soon a job is tried again that found a dependency away, and how many times that at most; short, since what
 #: waits behind it waits too.
@@ -286,7 +287,7 @@ class Executor:
 
     def _begin(self, operation: Operation, sight: Sight | None, *, again: bool = False) -> None:
         name = f"rtm-operation-{operation.operation_id}"
-        thread = threading.Thread(target=self._work, args=(operation, sight, again), name=name, daemon=True)
+        thread = Thread(self._work, name, (operation, sight, again))
         with self._idle:
             self._live[thread] = operation
         try:
@@ -298,6 +299,15 @@ class Executor:
                 del self._live[thread]
 
     def _work(self, operation: Operation, sight: Sight | None, again: bool) -> None:
+        try:
+            self._work_about(operation, sight, again)
+        finally:
+            with self._idle:
+                del self._live[threading.current_thread()]
+                self._idle.notify_all()
+            self._wake.set()
+
+    def _work_about(self, operation: Operation, sight: Sight | None, again: bool) -> None:
         with about_operation(operation):
             try:
                 self._logger.info("operation begins", extra={"op_kind": operation.request.kind.value})
@@ -310,10 +320,6 @@ class Executor:
                 self._survive(operation, error)
             finally:
                 self.store_waits.over(_named(operation))
-                with self._idle:
-                    del self._live[threading.current_thread()]
-                    self._idle.notify_all()
-                self._wake.set()
 
     def _report_handed_back(self, operation: Operation) -> None:
         self._logger.info("operation goes on elsewhere or later")

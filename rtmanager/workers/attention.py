@@ -18,6 +18,7 @@ from time import monotonic
 from rtmanager.domain.errors import DependencyError, FinalAnswer, TemporaryAnswer, Unavailable
 from rtmanager.domain.health import HealthSource
 from rtmanager.operations.troubles import StoreWaits
+from rtmanager.threads import Thread
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.status import WorkerStatus
 
@@ -147,10 +148,10 @@ class Attention:
 
     def _add_thread(self) -> None:
         name = f"rtm-attention-{len(self._threads)}"
-        thread = threading.Thread(target=self._work, name=name, daemon=True)
         try:
+            thread = Thread(self._work, name, lasting=True)
             thread.start()
-        except RuntimeError:  # no thread is to be had; those that are there go on
+        except (RuntimeError, MemoryError):  # no thread is to be had; those that are there go on
             if len(self._threads) < self._at_once:
                 raise
             return
@@ -231,10 +232,13 @@ class Attention:
                 if len(self._working) >= len(self._threads) < self._most_threads:
                     self._add_thread()
             game_id, case = taken
-            again = self._look(game_id, case)
-            with self._changed:
-                self._end(game_id, case, again=again)
-                self._changed.notify_all()
+            again = True
+            try:
+                again = self._look(game_id, case)
+            finally:
+                with self._changed:
+                    self._end(game_id, case, again=again)
+                    self._changed.notify_all()
 
     def _end(self, game_id: str, case: _Case, *, again: bool) -> None:
         """The look is over; a silent game that answers is reason to look at the others."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from rtmanager.domain.container import ContainerState, ContainerView
@@ -23,6 +22,7 @@ from rtmanager.domain.record import RuntimeRecord
 from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime
 from rtmanager.operations.store import Records
 from rtmanager.operations.tools import Clock
+from rtmanager.threads import side_by_side
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.running import running_records
 from rtmanager.workers.status import FAILURES_IN_A_ROW
@@ -126,11 +126,7 @@ class Inspector:
                 self._logger.debug("cannot be inspected", extra={"game_id": record.game_id, "error": str(error)})
                 return None
 
-        if self._threads == 1:
-            views = list(map(guarded, records))
-        else:
-            with ThreadPoolExecutor(self._threads, thread_name_prefix="rtm-inspect") as threads:
-                views = list(threads.map(guarded, records))
+        views = side_by_side(guarded, records, self._threads, "rtm-inspect")
         self._tell_silent(len(silent), silent)
         return views, silent
 

@@ -16,6 +16,7 @@ from time import monotonic
 from rtmanager.domain.errors import DependencyError, with_remedy
 from rtmanager.operations.wake import Wake
 from rtmanager.resources import lacking, out_of
+from rtmanager.threads import Thread
 from rtmanager.workers.status import WorkerStatus, is_repeated
 
 #: Pauses after the first and after each further failure in a row, in seconds.
@@ -66,7 +67,7 @@ class Loop:
         self._reasons: set[str] = set()
         #: What the last step had to say of a dependency that did not answer; None when it did.
         self.away: DependencyError | None = None
-        self._thread = threading.Thread(target=self._run, name=f"rtm-{name}", daemon=True)
+        self._thread = Thread(self._run, f"rtm-{name}", lasting=True)
         self._started = False
         self.status = status or WorkerStatus(name, logger)
         self.status.watch(lambda: self._started and not self._stopping.is_set() and not self._thread.is_alive())

@@ -34,6 +34,7 @@ from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.adapters.docker.transport import get
 from rtmanager.adapters.docker.versions import Agreement
 from rtmanager.domain.container import KIND, LABEL_KIND, LABEL_OWNER, OWNER
+from rtmanager.threads import Thread
 from rtmanager.workers.watching import ContainerEvent, Happening, UnreadableEvent
 
 #: How long the thread that takes what arrives may take to notice that its connection was cut.
@@ -187,7 +188,7 @@ class _Arriving:
         self._bytes = 0
         self._error: Exception | None = None
         self._ended = False
-        self._thread = threading.Thread(target=self._take, name="rtm-events-taken", daemon=True)
+        self._thread = Thread(self._take, "rtm-events-taken")
 
     def join(self) -> None:
         """Wait for the thread, whose connection is cut by now; one that hangs all the same is left."""
@@ -198,7 +199,8 @@ class _Arriving:
         self._thread.start()
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._ended)
+                while not (self._waiting or self._ended or not self._thread.is_alive()):
+                    self._changed.wait(TAKEN_S)
                 if not self._waiting:
                     break
                 line = self._waiting.popleft()
@@ -208,8 +210,8 @@ class _Arriving:
             raise self._error
 
     def _take(self) -> None:
-        lines = skim.Lines()
         try:
+            lines = skim.Lines()
             for piece in self._stream.iter_content(skim.PIECE):
                 self._put(lines.feed(piece))
         except (RequestException, HTTPError, OSError, ValueError) as error:  # raised where the lines are taken from

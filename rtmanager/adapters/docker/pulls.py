@@ -18,9 +18,12 @@ from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.domain.image_ref import parse_image_ref
 from rtmanager.operations.ports import Image, ImageUnavailable
 from rtmanager.resources import lacking, out_of
+from rtmanager.threads import Thread
 
 #: Seconds that `close` waits for all threads; their sockets are cut by then, so nothing is left to wait for.
 CLOSE_S = 1.0
+#: Seconds until a pull that got no thread tries to have one again.
+AGAIN_S = 1.0
 
 #: Seconds beyond a pull's own limits before it is given up: only a file system that hangs can hold it that long.
 MARGIN_S = 30.0
@@ -100,6 +103,8 @@ class Pulls:
         self._threads: set[threading.Thread] = set()
         self._timer: threading.Thread | None = None
         self._looks_at = 0.0
+        #: Whether a pull that might begin got no thread.
+        self._lacks_thread = False
         self._closed = False
 
     def join(self, image_ref: str) -> Waiter:
@@ -109,10 +114,10 @@ class Pulls:
                 raise _stopping()
             pull = self._joinable.get(image_ref)
             if pull is None:
+                self._watch_time()
                 pull = self._joinable[image_ref] = _Pull(image_ref, monotonic() + self._limits.total_s)
                 self._lines.setdefault(pull.registry, deque()).append(pull)
                 self._begin_next()
-                self._watch_time()
             waiter = Waiter(self, pull)
             pull.waiting.add(waiter)
             return waiter
@@ -149,17 +154,19 @@ class Pulls:
 
     def _begin_next(self) -> None:
         """Begin all that may begin. When there are too many in all, the registry with the fewest goes first."""
+        self._lacks_thread = False
         while self._running.total() < PULLS_AT_ONCE:
             free = [registry for registry in self._lines if self._running[registry] < self._limits.per_registry]
             if not free:
                 return
             registry = min(free, key=lambda each: self._running[each])
             pull = self._lines[registry][0]
-            thread = threading.Thread(target=self._run, args=(pull,), name=f"pull {pull.image_ref}", daemon=True)
             try:
+                thread = Thread(self._run, f"pull {pull.image_ref}", (pull,))
                 thread.start()  # it ends behind the lock that is held here
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 self._logger.error("no thread can be started for a pull: %s", error)
+                self._lacks_thread = True
                 return
             self._take_from_line(pull)
             pull.thread, pull.until = thread, monotonic() + self._limits.total_s + MARGIN_S
@@ -216,9 +223,10 @@ class Pulls:
         if monotonic() + self._limits.total_s < self._looks_at:
             self._changed.notify_all()
         if self._timer is None:
-            self._timer = threading.Thread(target=self._give_up_in_time, name="pulls in time", daemon=True)
-            self._threads.add(self._timer)
-            self._timer.start()
+            timer = Thread(self._give_up_in_time, "pulls in time", lasting=True)
+            timer.start()
+            self._timer = timer
+            self._threads.add(timer)
 
     def _give_up_in_time(self) -> None:
         while True:
@@ -233,7 +241,10 @@ class Pulls:
                     calls += self._end(pull, None, self._too_late(pull))
                 if not calls and self._joinable:
                     self._looks_at = min(pull.until for pull in self._joinable.values())
-                    self._changed.wait(max(0.0, self._looks_at - now))
+                    until_next_s = max(0.0, self._looks_at - now)
+                    self._changed.wait(min(until_next_s, AGAIN_S) if self._lacks_thread else until_next_s)
+                    if self._lacks_thread and not self._closed:
+                        self._begin_next()
             _call_all(calls)
 
     def _too_late(self, pull: _Pull) -> ImageUnavailable:

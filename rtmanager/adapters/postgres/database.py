@@ -41,6 +41,7 @@ from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.text import bounded
 from rtmanager.operations.store import StoreRefused
 from rtmanager.resources import lacking, lacking_by_words
+from rtmanager.threads import Thread
 
 Connection = psycopg.Connection[DictRow]
 Row = TypeVar("Row")
@@ -79,7 +80,7 @@ class Database:
         self._sessions = session.Sessions()
         self._given_up = session.GivenUp(2 * max_connections)
         self._closed = threading.Event()
-        self._watch = threading.Thread(target=self._cut_when_silent, name="rtm-postgres-watch", daemon=True)
+        self._watch = Thread(self._cut_when_silent, "rtm-postgres-watch", lasting=True)
         self.conninfo = to_conninfo(
             dsn, statement_timeout_ms=round(self.step_s * 1000), connect_timeout_s=math.ceil(self.step_s)
         )
@@ -363,14 +364,19 @@ def _cut(connection: psycopg.Connection[Any]) -> None:
 @contextmanager
 def cut_after(limit_s: float, connection: psycopg.Connection[Any]) -> Iterator[None]:
     """End a wait on this one connection; the watch, which ends all, may not run yet, or nobody else may wait."""
-    timer = threading.Timer(limit_s, _cut, (connection,))
-    timer.daemon = True
-    timer.start()
+    over = threading.Event()
+
+    def cut_late() -> None:
+        if not over.wait(limit_s):
+            _cut(connection)
+
+    thread = Thread(cut_late, "rtm-postgres-cut")
+    thread.start()
     try:
         yield
     finally:
-        timer.cancel()
-        timer.join()
+        over.set()
+        thread.join()
 
 
 def _check(connection: psycopg.Connection[Any]) -> None:

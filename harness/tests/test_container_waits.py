@@ -2,11 +2,25 @@
 
 import re
 import ssl
+import struct
 import time
 from typing import Any
 
-from harness import DockerTestCase, HarnessError, WaitFailed, base_image, create_authority
+import docker
+
+from harness import (
+    DockerTestCase,
+    HarnessError,
+    Reply,
+    WaitFailed,
+    base_image,
+    create_authority,
+    start_scripted_daemon,
+    wait_until,
+)
+from harness.fixtures import streams
 from harness.fixtures.container import Container
+from harness.fixtures.log_tail import log_tail
 from harness.runs import flag
 
 #: Answers 204 to requests with a header that is right, and 401 to others; by TLS where there is a certificate.
@@ -80,6 +94,50 @@ class ExecTest(ShellTestCase):
             made.exec(["sh", "-c", "echo begun; sleep 600"], timeout_s=0.5)
         self.assertLess(time.monotonic() - began, 10)
         self.assertEqual(made.exec(["true"], timeout_s=30), (0, ""))
+
+
+class OutputTest(ShellTestCase):
+    def exec_of(self, output: bytes) -> tuple[int, str]:
+        """What an exec gives when Docker's answer and its output come in one piece."""
+        head = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        with start_scripted_daemon(behind=None) as odd:
+            odd.answer("POST /containers/*/exec", Reply(201, {"Id": "e"}))
+            odd.answer("POST /exec/*/start", Reply(raw=head + output))
+            odd.answer("GET /exec/*/json", Reply(200, {"ExitCode": 0}))
+            return Container("c", docker.APIClient(odd.host, version="1.41")).exec(["true"])
+
+    def test_output_that_comes_with_the_head_of_the_answer_is_not_lost(self) -> None:
+        frames = [struct.pack(">BxxxL", number % 2 + 1, 5) + b"hello" for number in range(3000)]
+        self.assertEqual(self.exec_of(b"".join(frames)), (0, "hello" * 3000))
+        self.assertEqual(self.exec_of(b""), (0, ""))
+
+    def test_output_that_breaks_off_is_no_output(self) -> None:
+        for cut in (3, 8, 10):
+            with self.subTest(cut), self.assertRaisesRegex(HarnessError, "broke off within a frame"):
+                self.exec_of((struct.pack(">BxxxL", 1, 5) + b"hello")[:cut])
+
+    def test_a_message_shows_a_part_of_what_is_long(self) -> None:
+        made = self.start("head -c 3000000 /dev/zero | tr '\\0' x; echo the end; exec sleep 600")
+        made.wait_for_log("the end")
+        with self.assertRaises(WaitFailed) as failed:
+            wait_until("it", lambda: made.logs() == "", timeout_s=0.1, describe=lambda _: "y" * 1_000_000)
+        self.assertLess(len(str(failed.exception)), 30_000)
+        self.assertIn("the end", str(failed.exception))
+        with self.assertRaises(WaitFailed) as failed:
+            made.exec(["sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x; sleep 600"], timeout_s=1)
+        self.assertLess(len(str(failed.exception)), 30_000)
+
+    def test_a_line_of_any_length_is_followed(self) -> None:
+        chunks = [b"x" * 1000] * 50_000
+        began = time.thread_time()
+        self.assertEqual([len(each) for each in streams.lines([*chunks, b"\r\n", b"a\nb"])], [50_000_000, 1, 1])
+        self.assertLess(time.thread_time() - began, 5)
+
+    def test_the_end_of_a_large_log_of_a_program_is_shown(self) -> None:
+        log = self.state_root.directory / "log"
+        log.write_text("x" * 3_000_000 + "\nthe end\n")
+        self.assertRegex(log_tail(log), r"\n    the end$")
+        self.assertLess(len(log_tail(log)), 20_000)
 
 
 class WaitTest(ShellTestCase):

@@ -19,7 +19,7 @@ from harness import (
     wait_until,
 )
 from harness.fixtures import streams
-from harness.fixtures.container import Container
+from harness.fixtures.container import Container, http_status
 from harness.fixtures.log_tail import log_tail
 from harness.runs import flag
 
@@ -140,7 +140,67 @@ class OutputTest(ShellTestCase):
         self.assertLess(len(log_tail(log)), 20_000)
 
 
+class AddressTest(ShellTestCase):
+    def web(self, **settings: Any) -> Container:
+        made = self.start("exec python3 -m http.server 80 --directory /tmp", ports=[80], **settings)
+        made.wait_for_http(80)
+        return made
+
+    def test_it_is_that_of_the_last_start_and_connection(self) -> None:
+        network = self.create_network()
+        made = self.web(network=network.name)
+
+        def new_network() -> None:
+            network.disconnect(made)
+            network.connect(made)
+
+        def new_start() -> None:
+            made.stop(0)
+            self.docker.start(made.container_id)
+
+        for again in (new_network, new_start, made.restart):
+            again()
+            made.wait_for_http(80, timeout_s=10)
+            made.wait_for_port(80, timeout_s=10)
+            self.assertEqual(http_status(*made.address(80), "/"), 200)
+
+    def test_a_port_that_is_never_published_is_not_waited_for(self) -> None:
+        made, outside = self.web(), self.start(network="none", ports=[80])
+        began = time.monotonic()
+        for wait in (made.wait_for_port, made.wait_for_http, made.wait_for_address):
+            with self.assertRaisesRegex(WaitFailed, "publishes no port 81, only 80: name it in ports="):
+                wait(81)
+            with self.assertRaisesRegex(WaitFailed, "publishes no port: its network is none"):
+                getattr(outside, wait.__name__)(80)
+        with self.assertRaisesRegex(HarnessError, "wait for a log instead"):
+            made.wait_for_port("53/udp")
+        self.assertLess(time.monotonic() - began, 15)
+
+    def test_a_wait_for_a_port_that_is_not_published_now_keeps_its_limit(self) -> None:
+        network = self.create_network()
+        made = self.web(network=network.name)
+        network.disconnect(made)
+        began = time.monotonic()
+        for wait in (made.wait_for_port, made.wait_for_http, made.wait_for_address):
+            with self.assertRaisesRegex(WaitFailed, "waited 0.2 s"):
+                wait(80, timeout_s=0.2)
+        self.assertLess(time.monotonic() - began, 15)
+
+
 class WaitTest(ShellTestCase):
+    def test_a_service_may_take_its_time_for_an_answer(self) -> None:
+        slow = SERVER.replace("        self.send_response", "        time.sleep(1.5)\n        self.send_response")
+        made = self.start_container(base_image(), entrypoint=["python3", "-c", "import time" + slow], ports=[80])
+        made.wait_for_http(80, status=401, timeout_s=15)
+        with self.assertRaisesRegex(WaitFailed, "timed out"):
+            made.wait_for_http(80, status=401, timeout_s=0.5)
+
+    def test_every_wait_watches_other_containers_too(self) -> None:
+        made, other = self.start(), self.start("echo other words; exit 3")
+        for wait in (made.wait_until, self.wait_until):
+            with self.assertRaisesRegex(WaitFailed, "(?s)ended with exit code 3.*other words"):
+                wait("it", lambda: False, watch=[other])
+
     def test_a_log_is_waited_for_by_a_pattern_and_so_many_times(self) -> None:
         made = self.start("for n in 1 2 3; do echo ready $n; sleep 0.2; done; exec sleep 600")
         made.wait_for_log(re.compile(r"^ready \d$", re.MULTILINE), times=3)

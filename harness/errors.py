@@ -1,5 +1,16 @@
 """What the harness raises. A message names the value that was wrong and what to do about it."""
 
+#: Characters of a log, an output or a value that a message shows.
+MESSAGE_LIMIT = 10_000
+
+
+def shortened(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """Shorten a text for a message: its beginning and, mostly, its end."""
+    if len(text) <= limit:
+        return text
+    head = limit // 5
+    return f"{text[:head]} [… {len(text) - limit} characters …] {text[head - limit :]}"
+
 
 class HarnessError(Exception):
     """The harness could not do what was asked."""

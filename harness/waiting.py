@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
 from harness import timing
-from harness.errors import WaitFailed
+from harness.errors import WaitFailed, shortened
 
 T = TypeVar("T")
 
@@ -80,9 +80,9 @@ def wait_until(
             with _noting(watched):
                 seen = probe()
         except retry_on as error:
-            last = f"{type(error).__name__}: {error}".strip()
+            last = shortened(f"{type(error).__name__}: {error}".strip())
             return None
-        last = describe(seen)
+        last = shortened(describe(seen))
         return seen or None
 
     while True:

@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import unittest
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ from harness.fixtures.volume import Volume
 from harness.runs import ending, flag, runner
 from harness.runs.runner import PREFIX
 from harness.runs.sweep import sweep
-from harness.waiting import TIMEOUT_S, wait_until
+from harness.waiting import TIMEOUT_S, Watched, wait_until
 
 T = TypeVar("T")
 
@@ -135,14 +135,23 @@ class DockerTestCase(unittest.TestCase):
         self.at_end(made.close)
         return made
 
-    def wait_until(self, what: str, probe: Callable[[], T | None], timeout_s: float = TIMEOUT_S, **how: Any) -> T:
+    def wait_until(
+        self,
+        what: str,
+        probe: Callable[[], T | None],
+        timeout_s: float = TIMEOUT_S,
+        *,
+        watch: Sequence[Watched] = (),
+        **how: Any,
+    ) -> T:
         """As `waiting.wait_until`; it ends as soon as a container of the test fails.
 
         A failure shows the last lines of the test's containers. One that has ended already is not waited for, nor is
         one that ends with exit code 0.
         """
-        running = [_Failing(each) for each in self._containers if each.why_ended() is None]
-        seen: T = wait_until(what, probe, timeout_s=timeout_s, watch=running, **how)
+        others = [each for each in self._containers if each not in watch]
+        running = [_Failing(each) for each in others if each.why_ended() is None]
+        seen: T = wait_until(what, probe, timeout_s=timeout_s, watch=[*watch, *running], **how)
         return seen
 
     def at_end(self, action: Callable[[], object]) -> None:

@@ -149,6 +149,15 @@ class EnvironmentFileTest(ShellTestCase):
         with self.assertRaisesRegex(HarnessError, "nowhere cannot be read"):
             self.start(env_files=[self.file.with_name("nowhere")])
 
+    def test_a_mark_at_its_start_is_no_part_of_a_name_and_only_a_newline_ends_a_value(self) -> None:
+        self.file.write_bytes("\ufeffA=1\r\n\tB=a\u2028b\x0cc\u00e9\n\r\n".encode())
+        made = self.start("env", env_files=[self.file])
+        made.wait_for_exit()
+        self.assertLessEqual({"A=1", "B=a\u2028b\x0cc\u00e9"}, set(made.logs().split("\n")))
+        self.file.write_text("A=1\n=2\n")
+        with self.assertRaisesRegex(HarnessError, "line 2 of .*env is not NAME=value: '=2'"):
+            self.start(env_files=[self.file])
+
 
 class SettingsTest(ShellTestCase):
     def test_a_container_has_a_directory_and_a_platform(self) -> None:
@@ -165,10 +174,20 @@ class Web(ContainerService):
         return base_image()
 
     def settings(self) -> Settings:
-        return {"entrypoint": ["python3", "-m", "http.server", "80", "--directory", "/srv"]}
+        return {"entrypoint": ["python3", "-m", "http.server", "80", "--directory", "/srv"], "env": {"A": "1"}}
 
     def wait_until_ready(self) -> None:
         self.container.wait_for_http(80)
+
+
+class Datagrams(ContainerService):
+    port = "53/udp"
+
+    def image(self) -> str:
+        return base_image()
+
+    def settings(self) -> Settings:
+        return {"entrypoint": ["sleep", "600"], "labels": {"com.example": "datagrams"}}
 
 
 class ContainerServiceTest(DockerTestCase):
@@ -185,6 +204,23 @@ class ContainerServiceTest(DockerTestCase):
             self.assertIn(b"200 OK", connection.recv(1000))
         self.assertEqual(self.web.address, f"{self.web.host}:{self.web.host_port}")
         self.assertNotEqual(self.web.container.address(81), (self.web.host, self.web.host_port))
+
+    def test_a_port_may_be_fixed_and_settings_replaced_under_any_of_their_names(self) -> None:
+        page = {"/srv/page": "hello"}
+        for key in (80, "80/tcp"):
+            port = free_port()
+            with self.subTest(key), Web(port_bindings={key: ("127.0.0.1", port)}, files=page, ports=[]) as web:
+                self.assertEqual(web.host_port, port)
+        with Web(
+            host_config={"port_bindings": {80: ("127.0.0.1", free_port())}}, environment={"B": "3"}, files=page
+        ) as web:
+            found = web.container.inspect()["Config"]
+            self.assertIn("B=3", found["Env"])
+
+    def test_a_service_without_tcp_says_at_once_how_to_wait_for_it(self) -> None:
+        with self.assertRaisesRegex(HarnessError, "port 53/udp of .*: wait for a log instead"):
+            Datagrams()
+        self.assertEqual(self.docker.containers(filters={"label": "com.example=datagrams"}), [])
 
     def test_one_that_does_not_come_up_shows_its_log_and_is_removed(self) -> None:
         before = {each["Id"] for each in self.docker.containers(all=True)}

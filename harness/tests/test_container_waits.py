@@ -2,11 +2,25 @@
 
 import re
 import ssl
+import struct
 import time
 from typing import Any
 
-from harness import DockerTestCase, HarnessError, WaitFailed, base_image, create_authority
-from harness.fixtures.container import Container
+import docker
+
+from harness import (
+    DockerTestCase,
+    HarnessError,
+    Reply,
+    WaitFailed,
+    base_image,
+    create_authority,
+    start_scripted_daemon,
+    wait_until,
+)
+from harness.fixtures import streams
+from harness.fixtures.container import Container, http_status
+from harness.fixtures.log_tail import log_tail
 from harness.runs import flag
 
 #: Answers 204 to requests with a header that is right, and 401 to others; by TLS where there is a certificate.
@@ -82,7 +96,111 @@ class ExecTest(ShellTestCase):
         self.assertEqual(made.exec(["true"], timeout_s=30), (0, ""))
 
 
+class OutputTest(ShellTestCase):
+    def exec_of(self, output: bytes) -> tuple[int, str]:
+        """What an exec gives when Docker's answer and its output come in one piece."""
+        head = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        with start_scripted_daemon(behind=None) as odd:
+            odd.answer("POST /containers/*/exec", Reply(201, {"Id": "e"}))
+            odd.answer("POST /exec/*/start", Reply(raw=head + output))
+            odd.answer("GET /exec/*/json", Reply(200, {"ExitCode": 0}))
+            return Container("c", docker.APIClient(odd.host, version="1.41")).exec(["true"])
+
+    def test_output_that_comes_with_the_head_of_the_answer_is_not_lost(self) -> None:
+        frames = [struct.pack(">BxxxL", number % 2 + 1, 5) + b"hello" for number in range(3000)]
+        self.assertEqual(self.exec_of(b"".join(frames)), (0, "hello" * 3000))
+        self.assertEqual(self.exec_of(b""), (0, ""))
+
+    def test_output_that_breaks_off_is_no_output(self) -> None:
+        for cut in (3, 8, 10):
+            with self.subTest(cut), self.assertRaisesRegex(HarnessError, "broke off within a frame"):
+                self.exec_of((struct.pack(">BxxxL", 1, 5) + b"hello")[:cut])
+
+    def test_a_message_shows_a_part_of_what_is_long(self) -> None:
+        made = self.start("head -c 3000000 /dev/zero | tr '\\0' x; echo the end; exec sleep 600")
+        made.wait_for_log("the end")
+        with self.assertRaises(WaitFailed) as failed:
+            wait_until("it", lambda: made.logs() == "", timeout_s=0.1, describe=lambda _: "y" * 1_000_000)
+        self.assertLess(len(str(failed.exception)), 30_000)
+        self.assertIn("the end", str(failed.exception))
+        with self.assertRaises(WaitFailed) as failed:
+            made.exec(["sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x; sleep 600"], timeout_s=1)
+        self.assertLess(len(str(failed.exception)), 30_000)
+
+    def test_a_line_of_any_length_is_followed(self) -> None:
+        chunks = [b"x" * 1000] * 50_000
+        began = time.thread_time()
+        self.assertEqual([len(each) for each in streams.lines([*chunks, b"\r\n", b"a\nb"])], [50_000_000, 1, 1])
+        self.assertLess(time.thread_time() - began, 5)
+
+    def test_the_end_of_a_large_log_of_a_program_is_shown(self) -> None:
+        log = self.state_root.directory / "log"
+        log.write_text("x" * 3_000_000 + "\nthe end\n")
+        self.assertRegex(log_tail(log), r"\n    the end$")
+        self.assertLess(len(log_tail(log)), 20_000)
+
+
+class AddressTest(ShellTestCase):
+    def web(self, **settings: Any) -> Container:
+        made = self.start("exec python3 -m http.server 80 --directory /tmp", ports=[80], **settings)
+        made.wait_for_http(80)
+        return made
+
+    def test_it_is_that_of_the_last_start_and_connection(self) -> None:
+        network = self.create_network()
+        made = self.web(network=network.name)
+
+        def new_network() -> None:
+            network.disconnect(made)
+            network.connect(made)
+
+        def new_start() -> None:
+            made.stop(0)
+            self.docker.start(made.container_id)
+
+        for again in (new_network, new_start, made.restart):
+            again()
+            made.wait_for_http(80, timeout_s=10)
+            made.wait_for_port(80, timeout_s=10)
+            self.assertEqual(http_status(*made.address(80), "/"), 200)
+
+    def test_a_port_that_is_never_published_is_not_waited_for(self) -> None:
+        made, outside = self.web(), self.start(network="none", ports=[80])
+        began = time.monotonic()
+        for wait in (made.wait_for_port, made.wait_for_http, made.wait_for_address):
+            with self.assertRaisesRegex(WaitFailed, "publishes no port 81, only 80: name it in ports="):
+                wait(81)
+            with self.assertRaisesRegex(WaitFailed, "publishes no port: its network is none"):
+                getattr(outside, wait.__name__)(80)
+        with self.assertRaisesRegex(HarnessError, "wait for a log instead"):
+            made.wait_for_port("53/udp")
+        self.assertLess(time.monotonic() - began, 15)
+
+    def test_a_wait_for_a_port_that_is_not_published_now_keeps_its_limit(self) -> None:
+        network = self.create_network()
+        made = self.web(network=network.name)
+        network.disconnect(made)
+        began = time.monotonic()
+        for wait in (made.wait_for_port, made.wait_for_http, made.wait_for_address):
+            with self.assertRaisesRegex(WaitFailed, "waited 0.2 s"):
+                wait(80, timeout_s=0.2)
+        self.assertLess(time.monotonic() - began, 15)
+
+
 class WaitTest(ShellTestCase):
+    def test_a_service_may_take_its_time_for_an_answer(self) -> None:
+        slow = SERVER.replace("        self.send_response", "        time.sleep(1.5)\n        self.send_response")
+        made = self.start_container(base_image(), entrypoint=["python3", "-c", "import time" + slow], ports=[80])
+        made.wait_for_http(80, status=401, timeout_s=15)
+        with self.assertRaisesRegex(WaitFailed, "timed out"):
+            made.wait_for_http(80, status=401, timeout_s=0.5)
+
+    def test_every_wait_watches_other_containers_too(self) -> None:
+        made, other = self.start(), self.start("echo other words; exit 3")
+        for wait in (made.wait_until, self.wait_until):
+            with self.assertRaisesRegex(WaitFailed, "(?s)ended with exit code 3.*other words"):
+                wait("it", lambda: False, watch=[other])
+
     def test_a_log_is_waited_for_by_a_pattern_and_so_many_times(self) -> None:
         made = self.start("for n in 1 2 3; do echo ready $n; sleep 0.2; done; exec sleep 600")
         made.wait_for_log(re.compile(r"^ready \d$", re.MULTILINE), times=3)

@@ -6,7 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from harness import DockerTestCase, HarnessError, base_image
+import docker.types
+
+from harness import DockerTestCase, HarnessError, Mount, base_image
 from harness.fixtures import copying
 from harness.fixtures.container import Container
 from harness.runs import flag
@@ -107,7 +109,65 @@ class PlacesTest(DockerTestCase):
 
 
 class ReadOnlyTest(DockerTestCase):
-    def test_into_a_read_only_container_nothing_is_copied_and_the_cause_is_told(self) -> None:
-        made = self.start_container(base_image(), entrypoint=["sleep", "600"], read_only=True)
-        with self.assertRaisesRegex(HarnessError, "nothing can be copied to /x: .*read-only"):
-            made.copy_in("x", "/x")
+    def test_a_read_only_container_takes_files_in_its_volumes_only_and_says_so(self) -> None:
+        mounts = [Mount(self.create_volume(), "/data"), Mount(self.create_volume(), "/data/kept", read_only=True)]
+        made = self.start_container(
+            base_image(), entrypoint=["sleep", "600"], read_only=True, mounts=mounts, files={"/data/new/a": "before"}
+        )
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (folder / "c").write_text("c")
+        made.copy_in("x", "/data/new/b")
+        made.copy_in(folder, "/data")
+        self.assertEqual(made.exec(["sh", "-c", "cd /data && cat new/a new/b c"]), (0, "beforexc"))
+        for target, words in (("/etc/a", "read_only, and only its volumes"), ("/data/kept/a", "read-only")):
+            with self.subTest(target), self.assertRaisesRegex(HarnessError, f"copied to {target}: .*{words}"):
+                made.copy_in("x", target)
+        with self.assertRaisesRegex(HarnessError, "copied to /data: it is a mount"):
+            made.copy_in("x", "/data")
+
+
+class TmpfsTest(DockerTestCase):
+    def test_what_dockers_copy_does_not_reach_is_refused_by_every_call(self) -> None:
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (folder / "scratch" / "deep").mkdir(parents=True)
+        (folder / "scratch" / "deep" / "file").write_text("x")
+        made = self.start_container(
+            base_image(),
+            entrypoint=["sh", "-c", "ln -s /srv/scratch /link; exec sleep 600"],
+            tmpfs={"/srv/scratch/": ""},
+            mounts=[docker.types.Mount("/other", None, type="tmpfs"), Mount(self.create_volume(), "/srv/scratch/kept")],
+        )
+        made.wait_until("the link", lambda: made.exec(["test", "-L", "/link"])[0] == 0)
+        reached = "the tmpfs /srv/scratch, which .*: use exec, or a volume"
+        for action, words in (
+            (lambda: made.copy_in("x", "/srv/scratch/a"), reached),
+            (lambda: made.copy_in("x", "/link/a"), reached),
+            (lambda: made.copy_in(folder, "/srv"), "/srv/scratch/deep/file of .*" + reached),
+            (lambda: made.read_file("/srv/../srv/scratch/a"), reached),
+            (lambda: made.copy_out("/link/a", folder / "out"), reached),
+            (lambda: made.copy_out("/srv", folder / "out"), "/srv of .* has the tmpfs /srv/scratch in it"),
+            (lambda: made.copy_in("x", "/other/a"), "the tmpfs /other"),
+            (lambda: made.copy_in("x", "/dev/shm/a"), "/dev, which .*: use exec"),
+            (lambda: made.read_file("/proc/1/cmdline"), "/proc, which .*: use exec"),
+        ):
+            with self.assertRaisesRegex(HarnessError, words):
+                action()
+        with self.assertRaisesRegex(HarnessError, reached):
+            self.start_container(
+                base_image(), entrypoint=["true"], tmpfs={"/srv/scratch": ""}, files={"/srv/scratch/a": "x"}
+            )
+        made.copy_in("x", "/srv/scratch/kept/a")
+        self.assertEqual(made.read_file("/link/kept/a"), b"x")
+
+
+class LinkTest(DockerTestCase):
+    def test_a_link_is_followed_from_where_it_is_and_a_loop_is_named(self) -> None:
+        script = "mkdir -p /p/q; echo v > /p/f; ln -s ../f /p/q/l; ln -s /p/q /qq; ln -s loop /loop; ln -s no /nowhere"
+        made = self.start_container(base_image(), entrypoint=["sh", "-c", script])
+        made.wait_for_exit()
+        for path in ("/qq/l", "/qq/../f", "/p/q/l", "qq/l"):
+            with self.subTest(path):
+                self.assertEqual(made.read_file(path), b"v\n")
+        for path, words in (("/loop", "loop of links"), ("/loop/x", "loop of links"), ("/nowhere", "/no cannot be")):
+            with self.subTest(path), self.assertRaisesRegex(HarnessError, words):
+                made.read_file(path)

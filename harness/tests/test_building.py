@@ -5,6 +5,7 @@ import secrets
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from harness import daemon, images
 from harness.errors import ImageUnavailable
@@ -67,6 +68,71 @@ class BuildImageTest(unittest.TestCase):
             path.chmod(path.stat().st_mode & ~0o077)
         self.assertEqual(Recipe("shop", self.folder).inputs(""), usual)
         self.build()
+
+    def test_a_folder_may_have_any_name(self) -> None:
+        for name in ("Worker", "My Worker", "wörker", "__x__", "a" * 250, "工", os.fsdecode(b"w\xffrker")):
+            with self.subTest(name):
+                self.folder = self.folder.rename(self.folder.with_name(name))
+                self.assertIsNotNone(inspect(daemon.client(), self.build()))
+        here = Path.cwd()
+        self.addCleanup(os.chdir, here)
+        for inside, name in ((self.folder, "."), (self.folder / "goods", "..")):
+            os.chdir(inside)
+            self.folder = Path(name)
+            self.build()
+
+    def listing(self) -> list[str]:
+        """What `COPY . /all` brings into an image: the paths, of a link with its target."""
+        (self.folder / "Dockerfile").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY . /all\n")
+        script = 'cd /all; du -a | cut -f2 | while read -r path; do echo "$path" $(readlink "$path"); done'
+        with container.start(self.build(), entrypoint=["sh", "-c", script]) as shown:
+            shown.wait_for_exit()
+            return sorted(line.removeprefix("./") for line in shown.logs().splitlines())
+
+    def test_the_context_is_that_of_docker(self) -> None:
+        (self.folder / "empty").mkdir()
+        (self.folder / "to-list").symlink_to("goods/list")
+        (self.folder / "to-goods").symlink_to("goods")
+        (self.folder / "to-nothing").symlink_to("/nowhere")
+        (self.folder / "__pycache__").mkdir()
+        (self.folder / "__pycache__" / "x.pyc").write_text("")
+        os.mkfifo(self.folder / "pipe")
+        links = ["to-goods goods", "to-list goods/list", "to-nothing /nowhere"]
+        self.assertEqual(self.listing(), [".", "Dockerfile", "empty", "goods", "goods/list", "pipe", *links])
+
+    def test_what_dockerignore_names_is_neither_in_the_image_nor_a_reason_to_build_again(self) -> None:
+        secret = self.folder / "goods" / "secret"
+        secret.write_text("1")
+        (self.folder / "log").write_text("1")
+        (self.folder / ".dockerignore").write_bytes(b"\xef\xbb\xbf# comment\n\n*\n!goods\n**/secret\n")
+        self.assertEqual(self.listing(), [".", "goods", "goods/list"])
+        first = self.build()
+        secret.write_text("2")
+        self.assertEqual(self.build(), first)
+
+    def test_a_link_to_another_file_of_the_same_content_is_another_image(self) -> None:
+        (self.folder / "goods" / "other").write_text("apples")
+        (self.folder / "goods" / "link").symlink_to("list")
+        first = self.build()
+        (self.folder / "goods" / "link").unlink()
+        (self.folder / "goods" / "link").symlink_to("other")
+        self.assertNotEqual(self.build(), first)
+
+    def test_a_file_name_may_be_of_any_bytes(self) -> None:
+        (self.folder / "goods" / os.fsdecode(b"\xff")).write_text("pears")
+        with container.start(self.build(), entrypoint=["sh", "-c", "cat /goods/$(printf '\\377')"]) as shown:
+            self.assertEqual((shown.wait_for_exit(), shown.logs()), (0, "pears"))
+
+    def test_whatever_hinders_a_build_is_an_image_unavailable(self) -> None:
+        for recipe, cause in (("FRM x\n", "unknown instruction: FRM"), ("", "cannot be empty")):
+            with self.subTest(recipe):
+                (self.folder / "Dockerfile").write_text(recipe)
+                with self.assertRaisesRegex(ImageUnavailable, f"cannot be built.*{cause}"):
+                    self.build()
+        with self.assertRaisesRegex(ImageUnavailable, "'Not A Name' is not the name of an image"):
+            build_image(self.folder, "Not A Name")
+        with mock.patch.object(Path, "read_bytes", side_effect=PermissionError("denied")):
+            self.assertRaisesRegex(ImageUnavailable, "cannot be read: denied", self.build)
 
     def test_nor_does_a_base_made_of_packages(self) -> None:
         root = self.folder / "root"

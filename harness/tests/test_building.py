@@ -1,7 +1,10 @@
 """Images of folders: built once for what is in them, and named after it."""
 
 import os
+import re
 import secrets
+import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -15,6 +18,8 @@ from harness.images.building import build_image
 from harness.images.recipe import Recipe, inspect
 from harness.runs import flag
 
+ROOT = Path(__file__).parents[2]
+
 
 def setUpModule() -> None:
     flag.check()
@@ -23,12 +28,13 @@ def setUpModule() -> None:
 class BuildImageTest(unittest.TestCase):
     def setUp(self) -> None:
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory())) / f"shop-{secrets.token_hex(4)}"
+        self.base = images.redis()
         (self.folder / "goods").mkdir(parents=True)
         (self.folder / "Dockerfile").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY goods /goods\n")
         (self.folder / "goods" / "list").write_text("apples")
 
     def build(self) -> str:
-        ref = build_image(self.folder, images.redis())
+        ref = build_image(self.folder, self.base)
         self.addCleanup(lambda: inspect(daemon.client(), ref) and daemon.client().remove_image(ref))
         return ref
 
@@ -122,6 +128,23 @@ class BuildImageTest(unittest.TestCase):
         (self.folder / "goods" / os.fsdecode(b"\xff")).write_text("pears")
         with container.start(self.build(), entrypoint=["sh", "-c", "cat /goods/$(printf '\\377')"]) as shown:
             self.assertEqual((shown.wait_for_exit(), shown.logs()), (0, "pears"))
+
+    def test_the_guides_command_gives_an_image_its_packages(self) -> None:
+        guide = (ROOT / "docs" / "harness.md").read_text()
+        command, recipe = (
+            re.search(each, guide, re.DOTALL) for each in (r"`pip (.*?) PACKAGE…`", r"```dockerfile\n(.*?)```")
+        )
+        assert command is not None
+        assert recipe is not None
+        words = [*command[1].replace("worker", str(self.folder)).split(), "redis", "async-timeout"]
+        filled = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True, check=False)
+        if filled.returncode != 0:
+            self.skipTest(f"no index gives the packages: {filled.stderr.strip().splitlines()[-1:]}")
+        (self.folder / "Dockerfile").write_text(recipe[1])
+        (self.folder / "worker.py").write_text("import redis.asyncio; print('here')")
+        self.base = images.base_image()
+        with container.start(self.build()) as worker:
+            self.assertEqual((worker.wait_for_exit(), worker.logs()), (0, "here\n"))
 
     def test_whatever_hinders_a_build_is_an_image_unavailable(self) -> None:
         for recipe, cause in (("FRM x\n", "unknown instruction: FRM"), ("", "cannot be empty")):

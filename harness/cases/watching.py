@@ -6,12 +6,15 @@ test is wrapped, and failures outside of tests (of `setUpClass`, `setUpModule` a
 method that is put before the runner's `addError`, or by a hook where pytest is the runner.
 """
 
+import os
 import sys
 import traceback
 import unittest
 from collections.abc import Callable, Generator, Iterator
 from types import FrameType
 from typing import Any
+
+from harness.runs import ending
 
 #: What a result is told when a test fails.
 _TROUBLES = ("addError", "addFailure", "addSubTest", "addUnexpectedSuccess")
@@ -23,10 +26,11 @@ class WatchedResult:
     _result: Any
     _on_trouble: Callable[[], None]
     _where: Callable[[], str]
+    _process: int
 
     def __init__(self, result: Any, on_trouble: Callable[[], None], where: Callable[[], str]) -> None:
         """`on_trouble` is called after each failure; `where` its artefacts will be, a subtest's failure notes."""
-        self.__dict__.update(_result=result, _on_trouble=on_trouble, _where=where)
+        self.__dict__.update(_result=result, _on_trouble=on_trouble, _where=where, _process=os.getpid())
 
     def __getattr__(self, name: str) -> Any:
         # unittest asks by `hasattr` what a result can do: it can do what the runner's can.
@@ -38,6 +42,9 @@ class WatchedResult:
 
     def _hearing(self, name: str, method: Callable[..., object]) -> Callable[..., object]:
         def told(*arguments: Any) -> object:
+            if os.getpid() != self._process and arguments[-1] is not None:
+                # The runner is the parent's. sys.exit and an error end the child here, before the test's tearDown.
+                ending.end_child(arguments[-1][1])
             if name == "addSubTest":
                 if arguments[-1] is None:
                     return method(*arguments)

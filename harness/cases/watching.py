@@ -7,6 +7,7 @@ method that is put before the runner's `addError`, or by a hook where pytest is 
 """
 
 import os
+import re
 import sys
 import traceback
 import unittest
@@ -18,6 +19,9 @@ from harness.runs import ending
 
 #: What a result is told when a test fails.
 _TROUBLES = ("addError", "addFailure", "addSubTest", "addUnexpectedSuccess")
+
+#: The line that says where artefacts are.
+_PLACE = re.compile(r"^\S+: see .+$", re.MULTILINE)
 
 
 class WatchedResult:
@@ -126,6 +130,16 @@ class _PytestHooks:
         except Exception as error:  # noqa: BLE001 - whatever a project's clean-up raises is an error of this item
             before = outcome.exception
             outcome.force_exception(error if before is None else BaseExceptionGroup("teardown", [before, error]))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the places of artefacts where options hide the sections of the reports."""
+        options = terminalreporter.config.option
+        if options.tbstyle != "no" and options.showcapture in ("all", "stderr"):
+            return
+        reports = [each for kind in ("failed", "error") for each in terminalreporter.stats.get(kind, ())]
+        texts = [text for report in reports for _, text in report.sections]
+        for line in dict.fromkeys(line for text in texts for line in _PLACE.findall(text)):
+            terminalreporter.write_line(line)
 
     def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
         """What fails before or after a test is of its class or module."""

@@ -176,6 +176,15 @@ class RunnersTest(unittest.TestCase):
         self.assertEqual(len(self.kept()), len(PLACES), run.stdout)
 
     @unittest.skipUnless(importlib.util.find_spec("pytest"), "pytest is not installed")
+    def test_under_pytest_no_option_hides_the_place_of_artefacts(self) -> None:
+        for options in (["--tb=no"], ["--show-capture=no"], ["--show-capture=log"], ["--capture=no", "--tb=no"], []):
+            for place in ("test", "setUpClass"):
+                with self.subTest(options=options, place=place):
+                    run = self.run_tests("pytest", "-q", "-p", "no:cacheprovider", *options, fails=place)
+                    self.assert_artefacts(run, f"test_shop.{PLACES[place]}-")
+                    self.assertEqual((run.stdout + run.stderr).count(": see /"), 1, run.stdout)
+
+    @unittest.skipUnless(importlib.util.find_spec("pytest"), "pytest is not installed")
     def test_under_pytest_the_cleanups_of_a_module_run_at_its_end(self) -> None:
         for name, of_module in (("a", "tearDownModule"), ("b", "moduleCleanup"), ("c", "both")):
             (self.project / f"test_{name}.py").write_text(MODULE_CLEANUPS.format(name=name, fails=of_module))

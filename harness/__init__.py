@@ -15,9 +15,14 @@ it is quick and needs no Docker: the Docker SDK, psycopg and redis are imported 
 them. `daemon` always means the Docker daemon. The guide is docs/harness.md.
 """
 
+import sys
+
+# Before all else, in words that any Python has: `python3 -m harness doctor` says so to one that is too old.
+if sys.version_info < (3, 11):  # noqa: UP036
+    raise SystemExit("the harness needs Python 3.11 or newer, and this is " + sys.version.split()[0])
+
 import os
 import signal
-import sys
 
 # For `python -m harness` and `harness.rtm`, until their `__main__` runs: Ctrl-C makes no traceback of these imports.
 if (
@@ -26,9 +31,6 @@ if (
     and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-
-if sys.version_info < (3, 11):  # noqa: UP036 - `python3 -m harness doctor` says so to a Python that is too old
-    raise SystemExit("the harness needs Python 3.11 or newer, and this is " + sys.version.split()[0])
 
 from harness.cases.docker import DockerTestCase, ServicesTestCase, check_flag, start_services
 from harness.errors import DaemonUnavailable, HarnessError, ImageUnavailable, WaitFailed

@@ -4,7 +4,6 @@ The address is DOCKER_HOST, or the local socket. The low-level client is used th
 inspects every container of a list, one request each.
 """
 
-import atexit
 import os
 import shutil
 import socket
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 from harness import packages, timing
 from harness.errors import DaemonUnavailable
+from harness.runs import runner
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -142,7 +142,7 @@ def client() -> "APIClient":
     _knock(_own_host())
     timing.report_at_exit(_own_host())
     shared = connect()
-    atexit.register(shared.close)
+    runner.at_exit(shared.close)
     return shared
 
 

@@ -82,6 +82,7 @@ class DockerTestCase(unittest.TestCase):
     _is_set_up_called = False
     _failed = False
     _is_cleaning_up = False
+    _process: int | None = None
     _artefacts: Artefacts | None = None
     _told = False
 
@@ -181,6 +182,7 @@ class DockerTestCase(unittest.TestCase):
                 return self.run(result)
             finally:
                 result.stopTestRun()
+        self._process = os.getpid()
         self._failed = self._told = self._is_set_up_called = False
         self._artefacts = None
         self.__dict__.pop("state_root", None)  # of an earlier run of the same test
@@ -188,7 +190,8 @@ class DockerTestCase(unittest.TestCase):
         watched: Any = WatchedResult(result, self._on_trouble, self._where)
         try:
             super().run(watched)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            self._end_child(error)
             self.doCleanups()  # unittest itself would leave them
             raise
         finally:
@@ -196,19 +199,26 @@ class DockerTestCase(unittest.TestCase):
         return result
 
     def debug(self) -> None:
+        self._process = os.getpid()
         try:
             super().debug()
         except unittest.SkipTest:
             self.doCleanups()
             raise
-        except BaseException:
+        except BaseException as error:
+            self._end_child(error)
             self._failed = True
             self.doCleanups()  # unittest itself would leave them
             raise
         finally:
             self._end_state_root()
 
+    def _callTestMethod(self, method: Callable[[], object]) -> None:
+        super()._callTestMethod(method)  # type: ignore[misc]  # typeshed lacks it
+        self._end_child()  # before `tearDown`
+
     def doCleanups(self) -> None:
+        self._end_child()
         if self.failed() or runner.keeps():
             self._tell_artefacts()
         elif self._expects_failure():
@@ -218,6 +228,11 @@ class DockerTestCase(unittest.TestCase):
             super().doCleanups()
         finally:
             self._is_cleaning_up = False
+
+    def _end_child(self, error: BaseException | None = None) -> None:
+        """End a child that the test forked, when it comes out of the test: what there is is its parent's."""
+        if self._process not in (None, os.getpid()):
+            ending.end_child(error)
 
     def _on_trouble(self) -> None:
         self._failed = True

@@ -6,6 +6,8 @@ test is wrapped, and failures outside of tests (of `setUpClass`, `setUpModule` a
 method that is put before the runner's `addError`, or by a hook where pytest is the runner.
 """
 
+import os
+import re
 import sys
 import traceback
 import unittest
@@ -13,8 +15,13 @@ from collections.abc import Callable, Generator, Iterator
 from types import FrameType
 from typing import Any
 
+from harness.runs import ending
+
 #: What a result is told when a test fails.
 _TROUBLES = ("addError", "addFailure", "addSubTest", "addUnexpectedSuccess")
+
+#: The line that says where artefacts are.
+_PLACE = re.compile(r"^\S+: see .+$", re.MULTILINE)
 
 
 class WatchedResult:
@@ -23,10 +30,11 @@ class WatchedResult:
     _result: Any
     _on_trouble: Callable[[], None]
     _where: Callable[[], str]
+    _process: int
 
     def __init__(self, result: Any, on_trouble: Callable[[], None], where: Callable[[], str]) -> None:
         """`on_trouble` is called after each failure; `where` its artefacts will be, a subtest's failure notes."""
-        self.__dict__.update(_result=result, _on_trouble=on_trouble, _where=where)
+        self.__dict__.update(_result=result, _on_trouble=on_trouble, _where=where, _process=os.getpid())
 
     def __getattr__(self, name: str) -> Any:
         # unittest asks by `hasattr` what a result can do: it can do what the runner's can.
@@ -38,6 +46,9 @@ class WatchedResult:
 
     def _hearing(self, name: str, method: Callable[..., object]) -> Callable[..., object]:
         def told(*arguments: Any) -> object:
+            if os.getpid() != self._process and arguments[-1] is not None:
+                # The runner is the parent's. sys.exit and an error end the child here, before the test's tearDown.
+                ending.end_child(arguments[-1][1])
             if name == "addSubTest":
                 if arguments[-1] is None:
                     return method(*arguments)
@@ -119,6 +130,16 @@ class _PytestHooks:
         except Exception as error:  # noqa: BLE001 - whatever a project's clean-up raises is an error of this item
             before = outcome.exception
             outcome.force_exception(error if before is None else BaseExceptionGroup("teardown", [before, error]))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the places of artefacts where options hide the sections of the reports."""
+        options = terminalreporter.config.option
+        if options.tbstyle != "no" and options.showcapture in ("all", "stderr"):
+            return
+        reports = [each for kind in ("failed", "error") for each in terminalreporter.stats.get(kind, ())]
+        texts = [text for report in reports for _, text in report.sections]
+        for line in dict.fromkeys(line for text in texts for line in _PLACE.findall(text)):
+            terminalreporter.write_line(line)
 
     def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
         """What fails before or after a test is of its class or module."""

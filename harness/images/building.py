@@ -9,6 +9,7 @@ of one version of a project or of two, never take each other's away. Images are 
 import fcntl
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,11 +25,16 @@ def build_image(folder: Path | str, base: str = "") -> str:
 
     `base` is handed to the Dockerfile as the argument BASE_IMAGE.
     """
-    recipe = Recipe(Path(folder).name, Path(folder))
+    recipe = Recipe(_name(Path(folder)), Path(folder))
     if not (recipe.folder / "Dockerfile").is_file():
         raise ImageUnavailable(f"there is no Dockerfile in {folder}")
     tag = f"rtm-harness/built-{recipe.name}:{content_tag(recipe.inputs(base) + _id(base))}"
     return have(tag, lambda: recipe.build(daemon.client(), base, tag))
+
+
+def _name(folder: Path) -> str:
+    """The folder's name as Docker takes it in the name of an image."""
+    return re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower())[:100].strip("-") or "image"
 
 
 def have(tag: str, make: Callable[[], object]) -> str:

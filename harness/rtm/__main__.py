@@ -3,7 +3,6 @@
 import argparse
 import signal
 import sys
-from types import FrameType
 
 from harness import cli
 from harness.rtm.images import NEEDED
@@ -28,12 +27,10 @@ def run(_arguments: argparse.Namespace) -> int:
 
 
 def _end_in_order() -> None:
-    """Let SIGTERM unwind, like Ctrl-C: what was started is taken down."""
+    """Let SIGTERM and SIGHUP unwind, like Ctrl-C: what was started is taken down."""
+    from harness.runs.ending import unwind_on_sigterm
 
-    def unwind(number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(number)
-
-    signal.signal(signal.SIGTERM, unwind)
+    unwind_on_sigterm()
 
 
 if __name__ == "__main__":

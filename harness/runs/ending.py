@@ -1,16 +1,19 @@
-"""How a run ends: after a pass, a failure, Ctrl-C and SIGTERM nothing of it is left.
+"""How a run ends: after a pass, a failure, Ctrl-C, SIGTERM and SIGHUP nothing of it is left.
 
-unittest runs no clean-up after a KeyboardInterrupt, and SIGTERM ends Python without any. So SIGTERM is made an
+unittest runs no clean-up after a KeyboardInterrupt, and the signals end Python without any. So each is made an
 interrupt, `DockerTestCase` runs its own clean-ups then, and what is still there when the process ends is found
 by its labels and taken away. Only SIGKILL leaves something, for the next run to sweep.
 """
 
 import atexit
+import os
 import signal
 import sys
 import threading
+import traceback
 from functools import cache
 from types import FrameType
+from typing import NoReturn
 
 from harness.errors import HarnessError
 from harness.runs import runner
@@ -18,7 +21,7 @@ from harness.runs.sweep import sweep_own
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came. A KeyboardInterrupt, since that is what unittest lets through."""
+    """SIGTERM or SIGHUP came. A KeyboardInterrupt, since that is what unittest lets through."""
 
 
 @cache
@@ -28,14 +31,19 @@ def leave_nothing() -> None:
 
 
 def unwind_on_sigterm() -> None:
-    """Let SIGTERM unwind as Ctrl-C does, unless somebody handles it already; a second one ends at once."""
-    in_main = threading.current_thread() is threading.main_thread()
-    if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _unwind)
+    """Let SIGTERM unwind as Ctrl-C does, unless somebody handles it already; a second one ends at once.
+
+    SIGHUP, of a terminal that was closed, does the same, and may come again.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _unwind)
 
 
 def end_if_told() -> None:
-    """Raise Terminated when SIGTERM came and its exception was lost.
+    """Raise Terminated when a signal came and its exception was lost.
 
     Python drops what is raised while it calls a destructor or a weak reference's callback.
     """
@@ -43,17 +51,41 @@ def end_if_told() -> None:
         raise Terminated
 
 
-#: Not empty once SIGTERM came.
+#: Not empty once a signal came.
 _told: list[int] = []
 
 
 def _unwind(number: int, _frame: FrameType | None) -> None:
     _told.append(number)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    raise Terminated
+    if signal.getsignal(signal.SIGTERM) is _unwind:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGHUP) is _unwind:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the shell and the kernel send one each
+    raise Terminated(number)
+
+
+def end_child(error: BaseException | None = None) -> NoReturn:
+    """End a forked child as sys.exit or `error` would, without the exit hooks of its parent.
+
+    What the child itself made is taken away.
+    """
+    code = 0
+    if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+        code = error.code or 0
+    elif isinstance(error, SystemExit):
+        sys.stderr.write(f"{error.code}\n")
+        code = 1
+    elif error is not None:
+        traceback.print_exception(error)
+        code = 1
+    _at_exit()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
 
 
 def _at_exit() -> None:
+    # In a forked child, too: there the run is the child's own.
     if runner.keeps():
         run = runner.current().run
         sys.stderr.write(

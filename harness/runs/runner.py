@@ -5,11 +5,12 @@ process behind it. A pid alone would not do: it is used again, so it goes with t
 means nothing in another pid namespace, after a reboot, or on another machine that shares the daemon.
 """
 
+import atexit
 import hashlib
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -101,6 +102,12 @@ def python_path(*folders: Path) -> dict[str, str]:
 def keeps() -> bool:
     """Whether this run leaves what it made."""
     return os.environ.get(KEEP_VARIABLE) == "1"
+
+
+def at_exit(action: Callable[[], object]) -> None:
+    """As `atexit.register`, for this process alone: a forked child does not call `action` at its end."""
+    process = os.getpid()
+    atexit.register(lambda: action() if os.getpid() == process else None)
 
 
 def current() -> Runner:

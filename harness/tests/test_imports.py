@@ -14,6 +14,8 @@ from pathlib import Path
 import harness
 from harness.runs import runner
 
+ROOT = Path(__file__).parents[2]
+
 _SCRIPT = """
 import importlib, sys
 for name in {names!r}:
@@ -33,6 +35,23 @@ class ImportTest(unittest.TestCase):
         command = [sys.executable, "-c", _SCRIPT.format(names=names)]
         imported = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         self.assertEqual(imported.split(), [])
+
+    def test_a_python_that_is_too_old_gets_a_sentence(self) -> None:
+        """The version is checked by words that each of them has, before any that it may lack."""
+        source = Path(harness.__file__).read_text(encoding="ascii")
+        body = ast.parse(source, feature_version=(3, 4)).body
+        self.assertEqual(ast.unparse(body[1]), "import sys")
+        self.assertTrue(ast.unparse(body[2]).startswith("if sys.version_info < (3, 11):"))
+        for old in sorted(Path("~/.pyenv/versions").expanduser().glob("*/bin/python")):
+            asked = [str(old), "-c", "import sys; print(sys.version_info < (3, 11))"]
+            if subprocess.run(asked, capture_output=True, text=True, check=False).stdout != "True\n":
+                continue
+            for module in ("harness", "harness.rtm"):
+                with self.subTest(python=old, module=module):
+                    command = [str(old), "-B", "-m", module, "doctor"]
+                    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+                    self.assertEqual((run.returncode, run.stdout), (1, ""))
+                    self.assertRegex(run.stderr, r"\A.*the harness needs Python 3\.11 or newer, and this is [\d.]+\n\Z")
 
 
 #: The folder of what is for one project, and words that only it may use.

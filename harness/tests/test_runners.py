@@ -176,6 +176,15 @@ class RunnersTest(unittest.TestCase):
         self.assertEqual(len(self.kept()), len(PLACES), run.stdout)
 
     @unittest.skipUnless(importlib.util.find_spec("pytest"), "pytest is not installed")
+    def test_under_pytest_no_option_hides_the_place_of_artefacts(self) -> None:
+        for options in (["--tb=no"], ["--show-capture=no"], ["--show-capture=log"], ["--capture=no", "--tb=no"], []):
+            for place in ("test", "setUpClass"):
+                with self.subTest(options=options, place=place):
+                    run = self.run_tests("pytest", "-q", "-p", "no:cacheprovider", *options, fails=place)
+                    self.assert_artefacts(run, f"test_shop.{PLACES[place]}-")
+                    self.assertEqual((run.stdout + run.stderr).count(": see /"), 1, run.stdout)
+
+    @unittest.skipUnless(importlib.util.find_spec("pytest"), "pytest is not installed")
     def test_under_pytest_the_cleanups_of_a_module_run_at_its_end(self) -> None:
         for name, of_module in (("a", "tearDownModule"), ("b", "moduleCleanup"), ("c", "both")):
             (self.project / f"test_{name}.py").write_text(MODULE_CLEANUPS.format(name=name, fails=of_module))
@@ -190,6 +199,20 @@ class RunnersTest(unittest.TestCase):
             [f"test_{name}.tearDownModule" for name in "abc"],
             run.stdout,
         )
+
+    def test_a_forked_child_ends_where_it_leaves_the_test_and_takes_nothing_of_its_parent(self) -> None:
+        (self.project / "test_shop.py").write_text(FORKS)
+        runners = [["unittest"]]
+        if importlib.util.find_spec("pytest"):
+            runners.append(["pytest", "-q", "-s", "-p", "no:cacheprovider"])
+        for command in runners:
+            with self.subTest(command):
+                run = self.run_tests(*command)
+                self.assertEqual((run.returncode, self.kept()), (0, []), run.stdout + run.stderr)
+                self.assertEqual(run.stdout.count("torn down"), 6, run.stdout)
+        plain = self.run_tests("unittest")
+        self.assertRegex(plain.stderr, r"(?s)Ran 6 tests in [\d.]+s\n\nOK\n\Z")
+        self.assertIn("ValueError: invalid literal", plain.stderr)
 
     def test_a_result_of_any_class_will_do(self) -> None:
         (self.project / "odd.py").write_text(ODD_RUNNER)
@@ -232,6 +255,44 @@ class One(DockerTestCase):
 class Two(DockerTestCase):
     def test_2(self):
         did("test_2")
+"""
+
+#: A test a way in which a forked child leaves a test; its parent sees the child's exit code and keeps what it has.
+FORKS = """
+import os, sys
+from harness import DockerTestCase, base_image, check_flag, start_container
+from harness.runs import runner
+
+def setUpModule():
+    check_flag()
+
+class Forks(DockerTestCase):
+    def tearDown(self):
+        print("torn down", flush=True)
+
+    def fork(self, leave, code):
+        mine = self.start_container(base_image(), entrypoint=["sleep", "600"])
+        with start_container(base_image(), entrypoint=["sleep", "600"]) as other, self.create_volume() as volume:
+            pid = os.fork()
+            if pid == 0:
+                leave()
+                return
+            self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), code)
+            self.assertEqual([mine.exec(["true"])[0], other.exec(["true"])[0]], [0, 0])
+            self.docker.inspect_volume(volume.name)
+        self.assertTrue(self.state_root.directory.is_dir())
+        by = {"label": [f"{runner.PREFIX}pid={pid}"]}
+        self.assertEqual(self.docker.containers(all=True, filters=by), [])
+
+    def test_return(self): self.fork(lambda: None, 0)
+    def test_exit(self): self.fork(lambda: sys.exit(7), 7)
+    def test_text(self): self.fork(lambda: sys.exit("a text"), 1)
+    def test_error(self): self.fork(lambda: int("as asked"), 1)
+    def test_own_container(self):
+        self.fork(lambda: self.start_container(base_image(), entrypoint=["sleep", "600"]), 0)
+    def test_subtest(self):
+        with self.subTest("one"):
+            self.fork(lambda: sys.exit(3), 3)
 """
 
 #: A runner whose result is of no class of unittest's, as some have.

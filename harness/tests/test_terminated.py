@@ -1,4 +1,4 @@
-"""SIGTERM ends a run also when what it raises is lost, as Python loses it in a destructor."""
+"""SIGTERM and SIGHUP end a run also when what it raises is lost, as Python loses it in a destructor."""
 
 import os
 import signal
@@ -12,13 +12,20 @@ from harness.runs import ending
 class TerminatedTest(unittest.TestCase):
     def setUp(self) -> None:
         self.enterContext(mock.patch.object(ending, "_told", []))
-        self.addCleanup(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+            signal.signal(number, signal.SIG_DFL)
         ending.unwind_on_sigterm()
 
     def test_it_unwinds_like_an_interrupt(self) -> None:
         with self.assertRaises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def test_a_second_sighup_does_not_stop_the_cleanup(self) -> None:
+        with self.assertRaises(ending.Terminated):
+            os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+        self.assertEqual(signal.getsignal(signal.SIGTERM), signal.SIG_DFL)
 
     def test_lost_where_it_came_it_ends_the_next_test_before_it_begins(self) -> None:
         with self.assertRaises(ending.Terminated):
@@ -27,6 +34,8 @@ class TerminatedTest(unittest.TestCase):
             DockerTestCase().run(unittest.TestResult())
 
     def test_a_handler_of_somebody_else_stays(self) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         ending.unwind_on_sigterm()
-        self.assertEqual(signal.getsignal(signal.SIGTERM), signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            self.assertEqual(signal.getsignal(number), signal.SIG_IGN)

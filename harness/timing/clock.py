@@ -1,6 +1,5 @@
 """Noting and reporting, switched on by RTM_IT_TIMING=1 and free when it is off."""
 
-import atexit
 import os
 import subprocess
 import sys
@@ -8,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from harness.errors import HarnessError
@@ -87,8 +86,10 @@ def _spans() -> Spans:
 
 def report_at_exit(daemon: str) -> None:
     """Print the report when the process ends, after what is registered later than this."""
+    from harness.runs.runner import at_exit
+
     if enabled():
-        atexit.register(_report, _relay(daemon))
+        at_exit(partial(_report, _relay(daemon)))
 
 
 def _report(relay: _Relay) -> None:

@@ -123,8 +123,8 @@ class EndingTest(unittest.TestCase):
         game = [name for name in there if name.startswith("containers/galaxy-game-") and name.endswith(".log")]
         self.assertIn("engine", (Path(directory) / game[0]).read_text())
 
-    def test_nothing_is_left_after_ctrl_c_and_after_sigterm(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+    def test_nothing_is_left_after_ctrl_c_sigterm_and_sighup(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with self.subTest(number.name):
                 run = self.run_of_its_own()
                 run.tell("hang")
@@ -133,7 +133,7 @@ class EndingTest(unittest.TestCase):
                 self.assertEqual(run.left(), [], run.errors())
 
     def test_nothing_is_left_of_a_demo_that_is_ended_while_its_servers_start(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             for delay_s in (0.2, 0.6, 1.2):
                 with self.subTest(signal=number, delay_s=delay_s):
                     self.end_a_demo(number, delay_s)
@@ -147,7 +147,7 @@ class EndingTest(unittest.TestCase):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)],
         )
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)

@@ -139,6 +139,27 @@ class EmptyingTest(unittest.TestCase):
 
         self.assert_empties()
 
+    def test_redis_is_as_it_was_started(self) -> None:
+        client = self.enterContext(self.redis.client(timeout_s=5))
+        client.execute_command(
+            "FUNCTION", "LOAD", "#!lua name=mylib\nredis.register_function('f', function() return 1 end)"
+        )
+        client.config_set("maxmemory", "1mb")
+        client.config_set("notify-keyspace-events", "KEA")
+        client.execute_command("ACL", "SETUSER", "bob", "on")
+        client.execute_command("ACL", "SETUSER", "default", "-get")
+        client.client_pause(60_000, all=False)
+        client.replicaof("127.0.0.1", "1")
+
+        self.redis.flush()
+
+        client.set("a", "b")
+        self.assertEqual(client.get("a"), "b")
+        self.assertEqual(client.execute_command("FUNCTION", "LIST"), [])
+        self.assertEqual(client.config_get("maxmemory"), {"maxmemory": "0"})
+        self.assertEqual(client.config_get("notify-keyspace-events"), {"notify-keyspace-events": ""})
+        self.assertEqual(client.acl_users(), ["default"])
+
     def test_a_database_that_was_emptied_may_be_the_template_of_another(self) -> None:
         layout = Layout(template=self.database.name, role=PLAIN.role, schema=PLAIN.schema)
 

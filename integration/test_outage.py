@@ -1,5 +1,6 @@
 """A dependency falls silent or goes away in the middle of work: nothing is lost, and nobody waits for ever."""
 
+import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,9 @@ from integration.gated import SILENCE, GatedTestCase, keep_pool_quiet
 
 #: With the default of eight seconds the first answer would come later than this.
 TOLD_WITHIN_S = 8.0
+
+#: Bytes of address space with which a manager gets no memory for another thread.
+LITTLE_MEMORY = 200_000_000
 
 
 def setUpModule() -> None:
@@ -104,6 +108,22 @@ def _seconds(action: Callable[[], object]) -> float:
     began = time.monotonic()
     action()
     return time.monotonic() - began
+
+
+class Memory(RuntimeTestCase):
+    def test_when_a_lack_of_memory_passes_all_goes_on_and_the_process_ends_in_order(self) -> None:
+        process = self.start_process()
+        games = [f"junk-{number}-{self.game_id[-10:]}" for number in range(120)]
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (LITTLE_MEMORY, resource.RLIM_INFINITY))
+        for game_id in games:
+            self.add_start_job("127.0.0.1:9/no-such-image:1.0.0", game_id=game_id)
+            time.sleep(0.05)  # each finds the process without memory for a thread
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+        self.wait_until_ready()
+        results = self.results(len(games), timeout_s=120)
+        self.assertCountEqual([each["game_id"] for each in results], games)
+        self.assertEqual(process.terminate(), 0)
 
 
 class InTheMiddle(GatedTestCase):

@@ -1,8 +1,11 @@
 """A reset takes a database back to its template, whatever a test has made in it."""
 
+import contextlib
+import io
 import time
 import unittest
 from typing import ClassVar
+from unittest import mock
 
 from harness.fixtures import postgres
 from harness.fixtures.postgres import EVERY_TABLE, PLAIN, Database, Layout, Postgres
@@ -42,6 +45,24 @@ ALL_KINDS = """
     INSERT INTO "Odd; name" VALUES (1);
     INSERT INTO other.things VALUES (1);
 """
+
+#: What a reset does not drop by name.
+LEFT = (
+    "DROP SCHEMA public CASCADE; CREATE SCHEMA public",
+    "ALTER SCHEMA public RENAME TO elsewhere",
+    'CREATE COLLATION german FROM "C"',
+    "CREATE TEXT SEARCH CONFIGURATION shop (COPY = english)",
+    "CREATE TEXT SEARCH DICTIONARY shopd (TEMPLATE = simple)",
+    "CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq)",
+    "CREATE CAST (text AS point) WITH INOUT",
+    "SELECT lo_create(424242)",
+    "CREATE PUBLICATION p FOR ALL TABLES",
+    "CREATE FOREIGN DATA WRAPPER w",
+    "CREATE ROLE shopper; CREATE TABLE own (); ALTER TABLE own OWNER TO shopper",
+    "CREATE ROLE shopper; GRANT ALL ON SCHEMA public TO shopper",
+    "ALTER ROLE postgres SET statement_timeout = 1",
+    "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 1', current_database()); END$$",
+)
 
 #: What is in the schemas: relations, types, routines, schemas.
 SEEN = """
@@ -90,7 +111,7 @@ class ResettingTest(unittest.TestCase):
         self.database.reset()
         self.assertEqual(self.run_sql(SEEN), before)
 
-    def test_tables_of_the_template_stay_and_lose_their_rows(self) -> None:
+    def test_tables_of_the_template_stay_with_its_rows(self) -> None:
         self.run_sql(
             "CREATE TABLE games (id bigserial, name text); INSERT INTO games (name) VALUES ('of the template')"
         )
@@ -101,7 +122,7 @@ class ResettingTest(unittest.TestCase):
         self.assertEqual(
             self.run_sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", copy), [("games",)]
         )
-        self.assertEqual(self.run_sql("INSERT INTO games (name) VALUES ('x') RETURNING id, f()", copy), [(1, 1)])
+        self.assertEqual(self.run_sql("INSERT INTO games (name) VALUES ('x') RETURNING id, f()", copy), [(2, 1)])
         self.run_sql("SELECT 'good'::mood", copy)
 
     def test_tables_to_keep_stay_with_their_rows_and_all_that_they_need(self) -> None:
@@ -131,6 +152,76 @@ class ResettingTest(unittest.TestCase):
         self.assertEqual(
             self.run_sql('SELECT (SELECT count(*) FROM games), (SELECT count(*) FROM "Odd; name")'), [(1, 0)]
         )
+
+    def test_what_cannot_be_dropped_one_by_one_goes_too(self) -> None:
+        for made in LEFT:
+            with self.subTest(made):
+                for _ in range(2):
+                    self.run_sql(made)
+                    with contextlib.redirect_stderr(io.StringIO()):
+                        self.database.reset()
+                self.run_sql("CREATE TABLE t (i int)")
+                self.assertEqual(self.run_sql("SHOW statement_timeout"), [("0",)])
+
+    def test_what_the_template_has_is_as_it_was(self) -> None:
+        setup = """
+            CREATE TABLE seeds (i serial); INSERT INTO seeds VALUES (DEFAULT), (DEFAULT); CREATE TABLE empty (i int);
+            CREATE FUNCTION sf() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE MATERIALIZED VIEW mv AS TABLE empty;
+        """
+        copy = self.make(Layout(setup=setup))
+        changes = (
+            "ALTER TABLE empty ADD extra int",
+            "CREATE INDEX ON seeds (i)",
+            "CREATE OR REPLACE FUNCTION sf() RETURNS int LANGUAGE sql AS 'SELECT 2'",
+            "DROP TABLE seeds CASCADE",
+            "UPDATE seeds SET i = 7",
+            "TRUNCATE seeds",
+            "INSERT INTO seeds VALUES (DEFAULT)",
+            "INSERT INTO empty VALUES (1)",
+            "INSERT INTO empty VALUES (1); REFRESH MATERIALIZED VIEW mv",
+            "GRANT SELECT ON seeds TO PUBLIC",
+        )
+        seen = (
+            "SELECT array(SELECT i FROM seeds), sf(), (SELECT count(*) FROM empty), (SELECT count(*) FROM mv),"
+            " nextval('seeds_i_seq'), (SELECT count(*) FROM pg_class WHERE relname = 'seeds' AND relacl IS NOT NULL)"
+        )
+        for change in changes:
+            with self.subTest(change):
+                self.run_sql(change, copy)
+                copy.reset()
+                self.assertEqual(self.run_sql(seen, copy), [([1, 2], 1, 0, 0, 3, 0)])
+
+    def test_a_session_that_holds_a_table_is_ended_and_named(self) -> None:
+        import psycopg
+
+        every: tuple[tuple[str, ...], ...] = ((), ("t",), EVERY_TABLE)
+        for rows_of in every:
+            self.run_sql("CREATE TABLE IF NOT EXISTS t (i int)")
+            self.server.kept.forget(self.database.name)
+            with contextlib.closing(psycopg.connect(self.database.dsn, application_name="leaky")) as left:
+                left.execute("LOCK TABLE t")
+                with (
+                    contextlib.redirect_stderr(io.StringIO()) as said,
+                    mock.patch("harness.fixtures.postgres.LOCK_TIMEOUT_MS", 100),
+                ):
+                    self.database.reset(rows_of=rows_of)
+            self.assertIn("application 'leaky', idle in transaction, last query: LOCK TABLE t", said.getvalue())
+
+    def test_more_tables_than_the_server_has_locks_for(self) -> None:
+        before = self.run_sql(SEEN)
+        self.run_sql(
+            "DO $$BEGIN FOR i IN 1..4000 LOOP EXECUTE format('CREATE TABLE m%s (i serial PRIMARY KEY, t text)', i);"
+            " COMMIT; END LOOP; END$$"
+        )
+        self.database.reset()
+        self.assertEqual(self.run_sql(SEEN), before)
+
+    def test_the_roles_of_a_layout_stay(self) -> None:
+        copy = self.make(Layout(setup="CREATE ROLE stays LOGIN; ALTER ROLE stays SET work_mem = '2MB'"))
+        self.run_sql("ALTER ROLE stays SET work_mem = '1MB'; CREATE ROLE goes; GRANT stays TO goes")
+        self.database.reset()
+        roles = "SELECT rolname, rolconfig FROM pg_roles WHERE oid >= 16384"
+        self.assertEqual(self.run_sql(roles, copy), [("stays", ["work_mem=2MB"])])
 
     def test_it_is_quick(self) -> None:
         took = []

@@ -16,6 +16,7 @@ from harness import daemon
 from harness.runs import flag, runner
 from harness.runs.sweep import sweep
 from harness.waiting import wait_until
+from rtmanager.testing.signals import as_in_a_terminal
 
 ROOT = Path(__file__).parents[3]
 
@@ -97,6 +98,10 @@ class Run:
 
 
 class EndingTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        as_in_a_terminal(cls)
+
     def run_of_its_own(self, **environment: str) -> Run:
         run = Run(Path(self.enterContext(tempfile.TemporaryDirectory())), environment)
         self.addCleanup(run.process.communicate)
@@ -147,7 +152,6 @@ class EndingTest(unittest.TestCase):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)],
         )
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Iterable
 from http.client import HTTPException
 
 from docker.errors import APIError
@@ -107,14 +108,17 @@ def launch_refused(spec: ContainerSpec, step: str, error: APIError) -> str:
     message = f"container {spec.name}: Docker refused to {step} it: {said}"
     if remedy := forbidden(step, error):
         return f"{message}; {remedy}"
+    return _with_remedy(
+        message, own_words(said), [(marks, _filled(remedy, spec)) for marks, remedy in _LAUNCH_REMEDIES]
+    )
+
+
+def _filled(remedy: str, spec: ContainerSpec) -> str:
+    """A remedy with the values of the settings that it names."""
     settings = {"{log}": _log_settings(spec), "{mount}": spec.mount_path, "{network}": spec.network}
-    own = own_words(said)
-    for marks, remedy in _LAUNCH_REMEDIES:
-        if any(mark in own for mark in marks):
-            for place, value in settings.items():
-                remedy = remedy.replace(place, value)
-            return f"{message}; {remedy}"
-    return message
+    for place, value in settings.items():
+        remedy = remedy.replace(place, value)
+    return remedy
 
 
 def _log_settings(spec: ContainerSpec) -> str:
@@ -134,7 +138,7 @@ def name_of_nobody(name: str, seconds: float, error: APIError) -> str:
     )
 
 
-def _with_remedy(message: str, said: str, remedies: tuple[tuple[tuple[str, ...], str], ...]) -> str:
+def _with_remedy(message: str, said: str, remedies: Iterable[tuple[tuple[str, ...], str]]) -> str:
     """The message with the first remedy of which a mark is in `said` (lower case)."""
     for marks, remedy in remedies:
         if any(mark in said for mark in marks):

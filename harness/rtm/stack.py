@@ -5,9 +5,11 @@ with stack.running() as here, manager.start(here.environment, log) as process:
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness import daemon
 from harness.fixtures import network, services, stateroot
@@ -25,14 +27,20 @@ from harness.runs import ending
 #: The user that the reference engine runs as, and so the owner of its games' directories.
 ENGINE_USER = 10001
 
+#: The number of the capability, which is its bit in a set of them.
+_CAP_CHOWN = 0
+
 
 def ownership() -> dict[str, str]:
     """The settings by which the engine may write to its game's directory.
 
-    Only root may give a directory to the engine's user; whoever else runs a manager keeps it and opens it to all.
+    Root gives a directory to the engine's user. So does another user with CAP_CHOWN, whose group may look into it,
+    for tests do. Without that capability a manager keeps the directory and opens it to all.
     """
     if os.geteuid() == 0:
         owner, group, mode = ENGINE_USER, ENGINE_USER, "0750"
+    elif may_change_owners():
+        owner, group, mode = ENGINE_USER, os.getegid(), "0750"
     else:
         owner, group, mode = os.geteuid(), os.getegid(), "0777"
     return {
@@ -40,6 +48,12 @@ def ownership() -> dict[str, str]:
         "RTMANAGER_GAME_STATE_OWNER_GID": str(group),
         "RTMANAGER_GAME_STATE_DIR_MODE": mode,
     }
+
+
+def may_change_owners() -> bool:
+    """Whether this process has CAP_CHOWN."""
+    [effective] = re.findall(r"^CapEff:\s*([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return bool(int(effective, 16) >> _CAP_CHOWN & 1)
 
 
 @dataclass(frozen=True)

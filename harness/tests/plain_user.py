@@ -1,4 +1,7 @@
-"""Running Python as a user who is not root and is in the group that may use Docker's socket."""
+"""Running Python as a user who is not root and is in the group that may use Docker's socket.
+
+`capabilities` are the only ones that the process has, and those that it starts get them, too (ambient).
+"""
 
 import os
 import shutil
@@ -6,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness import daemon
@@ -38,13 +41,25 @@ def folder(test: unittest.TestCase) -> Path:
 
 
 def python(
-    *arguments: str, cwd: Path, environment: Mapping[str, str], umask: int = 0o022, in_group: bool = True
+    *arguments: str,
+    cwd: Path,
+    environment: Mapping[str, str],
+    umask: int = 0o022,
+    in_group: bool = True,
+    capabilities: Sequence[str] = (),
+    capture: bool = True,
 ) -> subprocess.CompletedProcess[str]:
-    """Run Python as that user, with this environment and little else, and with this one's packages."""
+    """Run Python as that user, with this environment and little else, and with this one's packages.
+
+    What it writes is in the result; without `capture` it goes where this process's own output goes.
+    """
     group = os.stat(daemon.LOCAL_SOCKET.removeprefix("unix://")).st_gid
     with tempfile.TemporaryDirectory() as seen:
         Path(seen).chmod(0o755)
         user = [f"--reuid={UID}", f"--regid={GID}", f"--groups={group}" if in_group else "--clear-groups"]
+        if capabilities:
+            sets = ",".join(["-all", *(f"+{each}" for each in capabilities)])
+            user += [f"--{which}={sets}" for which in ("bounding-set", "inh-caps", "ambient-caps")]
         program = Path(seen, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}")
         enter = ["sh", "-c", _ENTER, "sh", sys.base_prefix, seen, f"{umask:o}", str(cwd)]
         return subprocess.run(
@@ -57,7 +72,7 @@ def python(
                 "PYTHONDONTWRITEBYTECODE": "1",
                 **environment,
             },
-            capture_output=True,
+            capture_output=capture,
             text=True,
             check=False,
         )

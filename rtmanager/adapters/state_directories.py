@@ -1,7 +1,11 @@
 """The games' directories on this host: made, given their owner and mode, and never taken away.
 
 A directory is reached step by step through open descriptors that follow no link, so that a link planted under
-the root cannot send us elsewhere. Nothing here deletes, and nothing looks at what a directory holds.
+the root cannot send us elsewhere. Nothing here deletes a game's directory, and nothing looks at what one holds.
+
+The process needs CAP_CHOWN at most, and none where it is itself the owner that is configured. It opens a directory as
+a place only (`O_PATH`), which needs no right on it, and changes it through that descriptor. Its mode is set before its
+owner, since only an owner may set a mode.
 
 No timeout ends a call to a file system that hangs, so each call has a thread of its own, which is left behind then.
 """
@@ -34,15 +38,16 @@ from rtmanager.threads import Thread
 #: The effect, by its name in `failpoints`.
 _PREPARE = "directory.prepare"
 
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: What the system says, in words, with what a person can do about it.
 _EXPLAINED = {
     errno.ENOENT: "it does not exist; create it, or correct RTMANAGER_GAME_STATE_ROOT",
     errno.ENOTDIR: "it is not a directory; move away what stands there",
     errno.ELOOP: "it is a symbolic link, and links are not followed; put the directory itself there",
-    errno.EACCES: "this process has no permission; give its user access, or run it as root",
-    errno.EPERM: "it may not be given the configured owner and mode; run this as root (CAP_CHOWN); as root, chattr -i",
+    errno.EACCES: "this process (user {user}) has no permission; give its user access: read, write and enter",
+    errno.EPERM: "it may not be given the configured owner and mode; give this process (user {user}) CAP_CHOWN, or "
+    "name its own user in RTMANAGER_GAME_STATE_OWNER_UID and _GID; as root, chattr -i",
     errno.EROFS: "its file system is read-only; mount it writable",
     errno.ENOSPC: "its file system is full; free some space",
     errno.EDQUOT: "its quota is used up; raise it",
@@ -51,6 +56,8 @@ _EXPLAINED = {
 }
 #: The same of the root, in which a directory is to be made.
 _EXPLAINED_OF_ROOT = _EXPLAINED | {errno.EPERM: "no directory may be made in it; is it immutable (`lsattr -d`)?"}
+#: An owner or a group that stays as it is.
+_SAME = -1
 #: What a person has to mend. Everything else says something of the moment, and is tried again.
 FINAL = frozenset(_EXPLAINED) - {errno.EIO, errno.ESTALE} | {errno.EINVAL}
 _DEPENDENCY = "state root"
@@ -154,11 +161,20 @@ class HostStateDirectories:
 
     def _adjust(self, directory: int) -> None:
         """Set what differs and nothing else, so that a directory that is right needs no privilege."""
+        if stat.S_IMODE(os.fstat(directory).st_mode) != self._mode:
+            self._set_mode(directory)
         found = os.fstat(directory)
         if (found.st_uid, found.st_gid) != (self._uid, self._gid):
-            os.fchown(directory, self._uid, self._gid)
-        if stat.S_IMODE(os.fstat(directory).st_mode) != self._mode:  # a change of owner may clear bits
-            os.fchmod(directory, self._mode)
+            os.chown(_through(directory), _changed(found.st_uid, self._uid), _changed(found.st_gid, self._gid))
+
+    def _set_mode(self, directory: int) -> None:
+        """Set the mode, of another user's directory as well."""
+        try:
+            os.chmod(_through(directory), self._mode)
+        except PermissionError:
+            # With CAP_CHOWN alone only an owner may. Whoever dies here leaves a directory that the next try corrects.
+            os.chown(_through(directory), os.geteuid(), _SAME)
+            os.chmod(_through(directory), self._mode)
 
 
 class _Call:
@@ -188,6 +204,16 @@ class _Call:
         else:
             self._over()
             self.outcome.set_result(None)
+
+
+def _through(directory: int) -> str:
+    """A path to exactly this open directory, for calls that take no descriptor of `O_PATH`."""
+    return f"/proc/self/fd/{directory}"
+
+
+def _changed(found: int, wanted: int) -> int:
+    """An id for `chown`: a group alone may be set without a privilege, an owner may not."""
+    return _SAME if found == wanted else wanted
 
 
 @contextmanager
@@ -230,7 +256,8 @@ def _outcome(
         silence.remedy = IN_MESSAGE
         return silence
     number = getattr(error, "errno", None) or 0
-    message = f"{where}: {explained.get(number) or getattr(error, 'strerror', None) or error}"
+    why = explained.get(number, "").format(user=os.geteuid())
+    message = f"{where}: {why or getattr(error, 'strerror', None) or error}"
     if number in final:
         return StateDirectoryInvalid(message)
     answer = f"{_DEPENDENCY}: {errno.errorcode.get(number, 'unknown')}"

@@ -41,8 +41,8 @@ RAW = {
     "database.two": {"examine"},
     "EngineClient": {"_new_client"},
     "os.mkdir": {"_prepare"},
-    "os.fchown": {"_adjust"},
-    "os.fchmod": {"_adjust"},
+    "os.chown": {"_adjust", "_set_mode"},
+    "os.chmod": {"_set_mode"},
     # The second tells a client that waits to go on sending; nothing has been done for it yet.
     "self.socket.send": {"_send", "send_continue"},
 }

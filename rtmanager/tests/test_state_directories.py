@@ -62,24 +62,29 @@ class HostStateDirectoriesTest(unittest.TestCase):
         self.assertEqual(self.mode(self.root / "g1" / "turn-1"), 0o600)
 
     @unittest.skipUnless(os.geteuid() == 0, "only root can give a directory to another user")
-    def test_a_directory_gets_the_configured_owner_and_keeps_special_bits(self) -> None:
-        self.directories = HostStateDirectories(str(self.root), 0o2770, 12345, 23456)
+    def test_a_directory_gets_the_configured_owner(self) -> None:
+        self.directories = HostStateDirectories(str(self.root), 0o770, 12345, 23456)
         self.directories.prepare("g1")
         found = (self.root / "g1").stat()
         self.assertEqual((found.st_uid, found.st_gid), (12345, 23456))
-        self.assertEqual(self.mode(self.root / "g1"), 0o2770)
+        self.assertEqual(self.mode(self.root / "g1"), 0o770)
+
+    def test_a_set_group_id_bit_of_the_root_is_not_inherited(self) -> None:
+        self.root.chmod(0o2755)
+        self.directories.prepare("g1")
+        self.assertEqual(self.mode(self.root / "g1"), 0o750)
 
     def test_a_directory_that_is_right_needs_no_privilege(self) -> None:
         self.directories.prepare("g1")
         with (
-            mock.patch("os.fchown", side_effect=PermissionError),
-            mock.patch("os.fchmod", side_effect=PermissionError),
+            mock.patch("os.chown", side_effect=PermissionError),
+            mock.patch("os.chmod", side_effect=PermissionError),
         ):
             self.directories.prepare("g1")
 
     def test_missing_privilege_is_named(self) -> None:
         self.directories = HostStateDirectories(str(self.root), 0o750, os.getuid() + 1, os.getgid())
-        with mock.patch("os.fchown", side_effect=PermissionError(1, "Operation not permitted")):
+        with mock.patch("os.chown", side_effect=PermissionError(1, "Operation not permitted")):
             self.assert_refused(str(self.root / "g1"), "owner and mode", "as root, chattr -i")
 
     def test_a_link_is_refused_and_what_it_points_to_stays_as_it_is(self) -> None:
@@ -128,9 +133,8 @@ class HostStateDirectoriesTest(unittest.TestCase):
     def test_no_permission_is_named(self) -> None:
         with mock.patch("os.mkdir", side_effect=PermissionError(13, "Permission denied")):
             self.assert_refused(str(self.root), "no permission")
-        self.directories.prepare("g1")
-        with mock.patch("os.fchmod", side_effect=PermissionError(13, "Permission denied")):
-            (self.root / "g1").chmod(0o700)
+        (self.root / "g1").mkdir(mode=0o700)
+        with mock.patch("os.chmod", side_effect=PermissionError(13, "Permission denied")):
             self.assert_refused(str(self.root / "g1"), "no permission")
         with (
             mock.patch("os.access", return_value=False),
@@ -154,7 +158,7 @@ class HostStateDirectoriesTest(unittest.TestCase):
     def test_what_a_person_has_to_mend_is_final_and_the_rest_is_tried_again(self) -> None:
         lacks = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
         numbers = {*errno.errorcode, 0, 12345} - lacks - {errno.EEXIST}
-        for call, path, passing in (("os.mkdir", self.root, set()), ("os.fchmod", self.root / "g1", {errno.ENOENT})):
+        for call, path, passing in (("os.mkdir", self.root, set()), ("os.chmod", self.root / "g1", {errno.ENOENT})):
             for number in numbers:
                 with self.subTest(call, number=number), mock.patch(call, side_effect=OSError(number, "said")):
                     judge = self.assert_refused if number in FINAL - passing else self.assert_deferred
@@ -175,8 +179,8 @@ class HostStateDirectoriesTest(unittest.TestCase):
                 self.assertEqual(self.directories.problem(), "", "nobody has met it lately")
             self.directories.prepare("g1")
             self.assertEqual(self.directories.problem(), "")
-        with mock.patch("os.fchmod", side_effect=OSError(errno.EIO, "")):
-            (self.root / "g1").chmod(0o700)
+        (self.root / "g1").chmod(0o700)
+        with mock.patch("os.chmod", side_effect=OSError(errno.EIO, "")):
             self.assert_deferred("disk fails")
         self.assertEqual(self.directories.problem(), "", "that is one game's")
 

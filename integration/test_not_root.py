@@ -1,0 +1,157 @@
+"""A manager that is not root: CAP_CHOWN alone is enough, or none where it owns the games' directories itself."""
+
+import itertools
+import json
+import os
+import stat
+import unittest
+from pathlib import Path
+
+from harness.runs import flag
+from harness.tests import plain_user
+
+ENGINE, STRANGER = 10_001, 4_711
+
+#: Prepares each directory of `games` in `root` for an owner, and says what became of it.
+PREPARE = """
+import json, sys
+from rtmanager.adapters.state_directories import HostStateDirectories
+from rtmanager.operations.ports import StateDirectoryInvalid
+
+root, games, mode, uid, gid = json.loads(sys.argv[1])
+directories = HostStateDirectories(root, mode, uid, gid)
+said = {}
+for game in games:
+    try:
+        directories.check_root()
+        said[game] = directories.prepare(game)
+    except StateDirectoryInvalid as error:
+        said[game] = f"refused: {error}"
+print(json.dumps(said))
+"""
+
+#: A whole life, in a process that has no right but to change owners.
+LIFE = """
+from harness import start_services
+from harness.rtm import RuntimeTestCase
+
+def setUpModule():
+    start_services()
+
+class Life(RuntimeTestCase):
+    def test_every_operation(self):
+        self.start_process(**{settings})
+        with open("/proc/self/status") as status:
+            self.assertIn("CapEff:\\t{capabilities:016x}\\n", status.read())
+        for _ in range(2):
+            self.post("start", {{"image_ref": self.engine.ref}})
+            self.engine_call("GET", "/healthz")
+            self.post("restart")
+            self.post("patch", {{"image_ref": self.engine.patched_ref}})
+            self.post("stop", {{"reason": "finished"}})
+            self.post("restart")
+            self.post("stop", {{"reason": "finished"}})
+            self.succeed(self.call("DELETE", "/container"))
+        self.post("start", {{"image_ref": self.engine.ref}})
+        self.assertEqual(self.engine_call("POST", "/api/v1/admin/init", {{"races": [{{"raceName": "a"}}]}})[0], 200)
+"""
+
+
+class PlainUserTestCase(unittest.TestCase):
+    def setUp(self) -> None:
+        flag.check()
+        plain_user.check()
+        self.folder = plain_user.folder(self)
+        self.folder.chmod(0o755)
+
+    def run_python(self, *arguments: str, capabilities: tuple[str, ...] = ("chown",)) -> str:
+        """What a process of the plain user writes, which has to end well."""
+        run = plain_user.python(
+            *arguments,
+            cwd=self.folder,
+            environment={"RTM_INTEGRATION": "require", "TMPDIR": str(self.folder)},
+            capabilities=capabilities,
+        )
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        return run.stdout
+
+
+class Directories(PlainUserTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.root = self.folder / "games"
+        self.root.mkdir()
+        os.chown(self.root, plain_user.UID, plain_user.GID)
+
+    def existing(self, name: str, owner: int, group: int, mode: int) -> Path:
+        """A game's directory that is there, with something in it."""
+        made = self.root / name
+        made.mkdir()
+        (made / "turn-1").write_text("state")
+        os.chown(made, owner, group)
+        made.chmod(mode)
+        return made
+
+    def prepare(
+        self, *games: str, mode: int = 0o750, owner: int = ENGINE, capabilities: tuple[str, ...] = ("chown",)
+    ) -> dict[str, str]:
+        asked = json.dumps([str(self.root), games, mode, owner, owner])
+        said: dict[str, str] = json.loads(self.run_python("-c", PREPARE, asked, capabilities=capabilities))
+        return said
+
+    def found(self, path: Path) -> tuple[int, int, int]:
+        now = path.stat()
+        return now.st_uid, now.st_gid, stat.S_IMODE(now.st_mode)
+
+    def test_with_cap_chown_every_directory_gets_owner_and_mode_whatever_it_had(self) -> None:
+        owners, modes = (ENGINE, STRANGER, plain_user.UID, 0), (0, 0o500, 0o700, 0o750, 0o777, 0o2750, 0o1777, 0o4711)
+        games = {"new": self.root / "new"}
+        for number, (owner, group, mode) in enumerate(itertools.product(owners, owners, modes)):
+            games[f"g{number}"] = self.existing(f"g{number}", owner, group, mode)
+        for mode in (0o750, 0o700, 0o777):
+            said = self.prepare(*games, mode=mode)
+            self.assertEqual(said, {game: str(path) for game, path in games.items()})
+            self.assertEqual({self.found(path) for path in games.values()}, {(ENGINE, ENGINE, mode)})
+        kept = {(path / "turn-1").read_text() for game, path in games.items() if game != "new"}
+        self.assertEqual(kept, {"state"})
+
+    def test_without_a_capability_the_own_user_is_a_good_owner(self) -> None:
+        self.existing("mine", plain_user.UID, plain_user.GID, 0o700)
+        said = self.prepare("new", "mine", owner=plain_user.UID, capabilities=())
+        self.assertEqual(set(said), {"new", "mine"})
+        for path in self.root.iterdir():
+            self.assertEqual(self.found(path), (plain_user.UID, plain_user.GID, 0o750))
+
+    def test_without_a_capability_another_owner_is_refused_with_what_to_do_and_what_is_right_is_used(self) -> None:
+        right = self.existing("right", ENGINE, ENGINE, 0o750)
+        wrong = self.existing("wrong", STRANGER, STRANGER, 0o750)
+        said = self.prepare("new", "right", "wrong", capabilities=())
+        self.assertEqual(said["right"], str(right))
+        for game in ("new", "wrong"):
+            self.assertRegex(said[game], rf"user {plain_user.UID}.*CAP_CHOWN.*RTMANAGER_GAME_STATE_OWNER_UID")
+        self.assertEqual(self.found(wrong), (STRANGER, STRANGER, 0o750))
+
+    def test_a_link_is_refused_and_what_it_leads_to_keeps_its_owner(self) -> None:
+        elsewhere = self.folder / "elsewhere"
+        elsewhere.mkdir(mode=0o700)
+        (self.root / "g1").symlink_to(elsewhere)
+        self.assertIn("symbolic link", self.prepare("g1")["g1"])
+        self.assertEqual(self.found(elsewhere), (0, 0, 0o700))
+
+    def test_a_root_of_another_user_is_refused_with_its_name_and_the_user(self) -> None:
+        os.chown(self.root, 0, 0)
+        self.assertRegex(self.prepare("g1")["g1"], rf"{self.root}: this process \(user {plain_user.UID}\) has no perm")
+
+
+class Lives(PlainUserTestCase):
+    def live(self, *capabilities: str, as_a_set: int, owner: int, mode: str) -> None:
+        """The manager is a process of its own, which gets its capabilities from the test's."""
+        names = {"GAME_STATE_OWNER_UID": str(owner), "GAME_STATE_OWNER_GID": str(owner), "GAME_STATE_DIR_MODE": mode}
+        (self.folder / "test_life.py").write_text(LIFE.format(settings=names, capabilities=as_a_set))
+        self.run_python("-m", "unittest", "test_life", capabilities=capabilities)
+
+    def test_with_cap_chown_alone_a_game_of_another_owner_lives_through_every_operation(self) -> None:
+        self.live("chown", as_a_set=1, owner=ENGINE, mode="0750")
+
+    def test_without_a_capability_a_game_of_the_own_user_does(self) -> None:
+        self.live(as_a_set=0, owner=plain_user.UID, mode="0777")

@@ -186,7 +186,7 @@ class State(ContainerTestCase):
         container = self.started(
             ENGINE_STATE_MOUNT_PATH="/srv/state/game",
             ENGINE_STATE_ENV_NAME="TURN_DIRECTORY",
-            GAME_STATE_DIR_MODE="2770",
+            GAME_STATE_DIR_MODE="0770",
             GAME_STATE_OWNER_UID="10001",
             GAME_STATE_OWNER_GID="4711",
         )
@@ -199,7 +199,7 @@ class State(ContainerTestCase):
             told, {"TURN_DIRECTORY": "/srv/state/game", "STORAGE_PATH": "/srv/state/game", "GAME_STATE_PATH": None}
         )
         status = (self.state_root.folder("games") / self.game_id).stat()
-        self.assertEqual((status.st_mode & 0o7777, status.st_uid, status.st_gid), (0o2770, 10001, 4711))
+        self.assertEqual((status.st_mode & 0o7777, status.st_uid, status.st_gid), (0o770, 10001, 4711))
 
     @only_root
     def test_what_a_directory_holds_stays_and_its_owner_and_mode_are_set_right(self) -> None:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rtmanager import values
+from rtmanager.domain import log_options
 from rtmanager.domain.container import Limits
 from rtmanager.domain.errors import RuntimeManagerError
 from rtmanager.domain.messages import Stream
 from rtmanager.operations.ports import PullPolicy
 from rtmanager.values import Address, Bad, RedisAddress
-from rtmanager.variables import VARIABLES
+from rtmanager.variables import VARIABLES, Variable
 
 
 class ConfigError(RuntimeManagerError):
@@ -104,10 +105,17 @@ class Config:
     def from_environment(cls, environment: Mapping[str, str]) -> Config:
         """Read `VARIABLES` from `environment`; raises `ConfigError` with all faults at once.
 
-        A variable that is set to nothing counts as not set, as in a compose file with an empty substitution.
+        A variable that is set to nothing counts as not set, as in a compose file with an empty substitution; but for
+        those that may be empty.
         """
         found: dict[str, Any] = {}
-        faults = [*_read_all(environment, found), *_shared_streams(found), *_redis_tls(found), *_docker_tls(found)]
+        faults = [
+            *_read_all(environment, found),
+            *_shared_streams(found),
+            *_redis_tls(found),
+            *_docker_tls(found),
+            *_log_options(environment, found),
+        ]
         if faults:
             raise ConfigError(faults)
         streams = {stream: found.pop(f"stream_{stream}") for stream in Stream}
@@ -118,7 +126,7 @@ class Config:
 def _read_all(environment: Mapping[str, str], found: dict[str, Any]) -> list[str]:
     faults = []
     for variable in VARIABLES:
-        text = environment.get(variable.name, "").strip() or variable.default
+        text = _text(environment, variable)
         if text is None:
             faults.append(f"{variable.name} is not set: {variable.meaning}")
             continue
@@ -128,6 +136,14 @@ def _read_all(environment: Mapping[str, str], found: dict[str, Any]) -> list[str
             value = "its value (not shown: it may hold a secret)" if variable.secret else _shown(text)
             faults.append(f"{variable.name}: {value} is not {error}")
     return faults
+
+
+def _text(environment: Mapping[str, str], variable: Variable) -> str | None:
+    """What it is set to, else its default; None for one that is required."""
+    given = environment.get(variable.name, "").strip()
+    if given or (variable.may_be_empty and variable.name in environment):
+        return given
+    return variable.default
 
 
 def _shown(text: str) -> str:
@@ -181,6 +197,15 @@ def _docker_tls(found: Mapping[str, Any]) -> list[str]:
         [missing] = set(pair) - given
         faults.append(f"{missing} is not set: a client certificate needs its key, and a key its certificate")
     return faults
+
+
+def _log_options(environment: Mapping[str, str], found: dict[str, Any]) -> list[str]:
+    """The default is what drivers take that write files; any other refuses it."""
+    name, driver = "RTMANAGER_DOCKER_LOG_OPTS", found.get("docker_log_driver", "")
+    if name not in environment and driver not in log_options.FILE_DRIVERS:
+        found["docker_log_options"] = {}
+    why = log_options.fault(driver, found.get("docker_log_options", {}))
+    return [f"{name}: Docker starts nothing with the log driver {driver} and these options: {why}"] if why else []
 
 
 def unknown_names(environment: Mapping[str, str]) -> list[str]:

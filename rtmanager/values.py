@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.domain.system_paths import system_directory
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -238,13 +239,24 @@ def path_outside(*tops: str) -> Callable[[str], str]:
     return parse
 
 
+def state_root(text: str) -> str:
+    """An absolute path that is no directory of the system. Where links lead is seen when it is opened."""
+    path = absolute_path(text)
+    if found := system_directory(path):
+        raise Bad(f"a directory for games alone, such as /var/lib/galaxy-games: {found} is the system's")
+    return path
+
+
 def optional_path(text: str) -> str:
     return absolute_path(text) if text else ""
 
 
 def directory_mode(text: str) -> int:
-    if not re.fullmatch(r"0?[0-7]{3,4}", text) or not int(text, 8) & 0o700 == 0o700:
-        raise Bad("an octal directory mode that lets its owner read, write and enter, such as 0750")
+    if not re.fullmatch(r"0{0,2}[0-7]{3}", text) or not int(text, 8) & 0o700 == 0o700:
+        raise Bad(
+            "an octal directory mode that lets its owner read, write and enter, such as 0750, without setuid, setgid "
+            "and sticky bits"
+        )
     return int(text, 8)
 
 
@@ -265,6 +277,8 @@ def docker_name(text: str) -> str:
 
 
 def options(text: str) -> dict[str, str]:
+    if not text:
+        return {}
     pairs = [part.partition("=") for part in text.split(",")]
     if any(not key.strip() or not equals for key, equals, _ in pairs):
         raise Bad("comma-separated key=value pairs such as max-size=10m,max-file=3")

@@ -37,6 +37,8 @@ class Variable:
     default: str | None
     meaning: str
     secret: bool = False
+    #: Whether it may be set to nothing; any other variable then counts as not set.
+    may_be_empty: bool = False
 
 
 #: Every variable that the service reads. A default of None: the variable is required.
@@ -176,16 +178,16 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "RTMANAGER_GAME_STATE_ROOT",
         "game_state_root",
-        values.path_outside("/proc", "/sys"),
+        values.state_root,
         None,
-        "the directory on the Docker host below which each game has its own",
+        "the directory on the Docker host below which each game has its own; no directory of the system",
     ),
     Variable(
         "RTMANAGER_GAME_STATE_DIR_MODE",
         "game_state_dir_mode",
         values.directory_mode,
         "0750",
-        "mode of a game's directory, octal",
+        "mode of a game's directory, octal, 0700 to 0777",
     ),
     Variable(
         "RTMANAGER_GAME_STATE_OWNER_UID",
@@ -312,7 +314,9 @@ VARIABLES: tuple[Variable, ...] = (
         "docker_log_options",
         values.options,
         "max-size=10m,max-file=3",
-        "options of that driver",
+        "options of that driver; set to nothing: none. The default is for `json-file` and `local`; other drivers have "
+        "none by default",
+        may_be_empty=True,
     ),
     Variable(
         "RTMANAGER_MAX_PARALLEL_OPERATIONS",

@@ -31,6 +31,7 @@ from rtmanager.domain.errors import (
     Unavailable,
 )
 from rtmanager.domain.game import check_game_id
+from rtmanager.domain.system_paths import system_directory
 from rtmanager.operations.ports import StateDirectoryInvalid
 from rtmanager.resources import lacking
 from rtmanager.threads import Thread
@@ -123,10 +124,21 @@ class HostStateDirectories:
             del self._calls[game_id]
 
     def _check_root(self) -> None:
-        with _explained(self._root), _directory(self._root) as root:
+        with _explained(self._root), self._open_root() as root:
             _refuse_read_only(root)
             if not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    @contextmanager
+    def _open_root(self) -> Iterator[int]:
+        """The root; raises `StateDirectoryInvalid` where links lead to a directory of the system."""
+        with _directory(self._root) as root:
+            if system := system_directory(os.readlink(_through(root))):
+                raise StateDirectoryInvalid(
+                    f"state directory {self._root}: its links lead to {system}, which is the system's; name a "
+                    "directory for games alone in RTMANAGER_GAME_STATE_ROOT"
+                )
+            yield root
 
     def path_of(self, game_id: str) -> str:
         """See the port."""
@@ -152,7 +164,7 @@ class HostStateDirectories:
 
     def _prepare(self, game_id: str) -> None:
         path = self.path_of(game_id)
-        with _explained(self._root), _directory(self._root) as root, failpoints.around(_PREPARE):
+        with _explained(self._root), self._open_root() as root, failpoints.around(_PREPARE):
             with suppress(FileExistsError):
                 os.mkdir(game_id, 0o700, dir_fd=root)  # nobody else may enter before it is adjusted
             with _explained(path, _EXPLAINED, FINAL - {errno.ENOENT}), _directory(game_id, root) as directory:

@@ -12,7 +12,7 @@ from rtmanager.variables import VARIABLES, Variable
 _HEAD = """\
 # Configuration
 
-The environment is the only configuration. A variable that is set to nothing counts as not set. All faults are reported together, each with its name, its value (a secret is never shown) and what is expected; the process then exits 2. A name that begins with `RTMANAGER_` and is not in this table is reported in the log.
+The environment is the only configuration. A variable that is set to nothing counts as not set, but for `RTMANAGER_DOCKER_LOG_OPTS`. All faults are reported together, each with its name, its value (a secret is never shown) and what is expected; the process then exits 2. A name that begins with `RTMANAGER_` and is not in this table is reported in the log.
 
 Durations take `ms`, `s`, `m` or `h` (`500ms`, `1.5h`).
 

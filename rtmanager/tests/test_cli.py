@@ -30,7 +30,7 @@ from rtmanager.tests.fake_daemon import FakeDaemon
 ENVIRONMENT = {
     "RTMANAGER_POSTGRES_PRIMARY_DSN": "postgresql://nobody@127.0.0.1:1/x",
     "RTMANAGER_REDIS_MASTER_ADDR": "127.0.0.1:1",
-    "RTMANAGER_GAME_STATE_ROOT": tempfile.gettempdir(),
+    "RTMANAGER_GAME_STATE_ROOT": f"{tempfile.gettempdir()}/rtmanager-test-games",
     "RTMANAGER_LOBBY_INTERNAL_BASE_URL": "http://lobby",
 }
 AWAY = "check that Docker runs there, and that RTMANAGER_DOCKER_HOST is right"

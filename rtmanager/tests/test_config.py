@@ -140,6 +140,20 @@ class DefaultsTest(ConfigTestCase):
     def test_a_variable_that_is_set_to_nothing_is_not_set(self) -> None:
         self.assertEqual(config(LOG_LEVEL="", DOCKER_NETWORK="  "), config())
 
+    def test_options_of_the_log_driver_may_be_none(self) -> None:
+        bounds = {"max-size": "10m", "max-file": "3"}
+        for driver, given, expected in (
+            ("json-file", None, bounds),
+            ("local", None, bounds),
+            ("journald", None, {}),
+            ("json-file", "", {}),
+            ("journald", " ", {}),
+            ("journald", "tag=x", {"tag": "x"}),
+        ):
+            with self.subTest(driver, given=given):
+                options = {} if given is None else {"DOCKER_LOG_OPTS": given}
+                self.assertEqual(config(DOCKER_LOG_DRIVER=driver, **options).docker_log_options, expected)
+
 
 class FaultsTest(ConfigTestCase):
     def test_all_faults_are_reported_together_each_with_name_value_and_what_is_expected(self) -> None:
@@ -204,6 +218,12 @@ class FaultsTest(ConfigTestCase):
                 self.assertIn(words, fault)
         found = Config.from_environment({**tcp, "RTMANAGER_DOCKER_TLS_CA": "/ca.pem"})
         self.assertEqual((found.docker_tls_ca, found.docker_tls_certificate), ("/ca.pem", ""))
+
+    def test_options_with_which_docker_starts_nothing_are_a_fault(self) -> None:
+        environment = {**REQUIRED, "RTMANAGER_DOCKER_LOG_OPTS": "max-size=10q"}
+        (fault,) = self.faults(environment)
+        self.assertIn("RTMANAGER_DOCKER_LOG_OPTS: Docker starts nothing with the log driver json-file", fault)
+        self.assertIn("max-size=10q is not a size", fault)
 
     def test_a_memory_beyond_all_measure_is_a_fault_like_any_other(self) -> None:
         (fault,) = self.faults({**REQUIRED, "RTMANAGER_DEFAULT_MEMORY": "9" * 400})
@@ -477,9 +497,30 @@ class ParserTest(unittest.TestCase):
         good = {"/var/lib/g": "/var/lib/g", "/process": "/process", "/x/proc": "/x/proc"}
         parse = values.path_outside("/proc", "/sys", "/dev")
         self.check(parse, good, ("/proc", "//proc/1", "/sys/x", "/./dev", "/"))
-        for name, path in (("ENGINE_STATE_MOUNT_PATH", "/dev/x"), ("GAME_STATE_ROOT", "/proc")):
-            with self.subTest(name), self.assertRaisesRegex(ConfigError, f"RTMANAGER_{name}: '{path}' is not an abs"):
-                config(**{name: path})
+        with self.assertRaisesRegex(ConfigError, "RTMANAGER_ENGINE_STATE_MOUNT_PATH: '/dev/x' is not an abs"):
+            config(ENGINE_STATE_MOUNT_PATH="/dev/x")
+
+    def test_a_directory_of_the_system_is_no_state_root(self) -> None:
+        good = ("/g", "/srv/games", "/var/lib/galaxy-games", "/home/games", "/usr/local/games", "/tmp/x", "/etcetera")
+        bad = (
+            "/",
+            "/etc",
+            "/etc/games",
+            "/usr",
+            "/usr/lib/x",
+            "/var",
+            "/var/lib",
+            "/home",
+            "/tmp",
+            "/proc/1",
+            "/dev/shm",
+        )
+        odd = ("//etc", "/etc/", "/./etc", "/etc/.", "/srv/../etc", "/srv/..", "//", "/var//lib/")
+        self.check(values.state_root, dict(zip(good, good, strict=True)), (*bad, *odd))
+        with self.assertRaisesRegex(
+            ConfigError, "RTMANAGER_GAME_STATE_ROOT: '/var/' is not a directory for games alone.*: /var is the system's"
+        ):
+            config(GAME_STATE_ROOT="/var/")
 
     def test_the_state_of_a_game_hides_no_system_of_its_container(self) -> None:
         for path in ("/bin", "/lib64", "/usr/bin", "/etc/hosts", "/run", "//sbin"):
@@ -504,8 +545,9 @@ class ParserTest(unittest.TestCase):
                 config(POSTGRES_PRIMARY_DSN=f"{quote}postgres://u:S3cret@h/db{quote}")
 
     def test_directory_modes(self) -> None:
-        good = {"0750": 0o750, "750": 0o750, "0700": 0o700, "2770": 0o2770, "02770": 0o2770}
-        self.check(values.directory_mode, good, ("", "0", "0650", "0050", "0o750", "758", "77777", "rwx"))
+        good = {"0750": 0o750, "750": 0o750, "0700": 0o700, "0777": 0o777, "00750": 0o750}
+        special = ("1777", "2770", "02770", "4755", "7777", "01750")
+        self.check(values.directory_mode, good, ("", "0", "0650", "0050", "0o750", "758", "77777", "rwx", *special))
 
     def test_names_of_variables(self) -> None:
         self.check(values.environment_name, {"A_1": "A_1", "_x": "_x"}, ("", "1A", "A-B", "A=B", "A B", "\u00c4"))
@@ -518,8 +560,8 @@ class ParserTest(unittest.TestCase):
         )
 
     def test_options(self) -> None:
-        good = {"a=b": {"a": "b"}, "a=b, c = d ": {"a": "b", "c": "d"}, "a=": {"a": ""}, "a=b=c": {"a": "b=c"}}
-        self.check(values.options, good, ("", "a", "=b", "a=b,", "a=b,,c=d", "a=1,a=2", "a=b, a =b"))
+        good = {"a=b": {"a": "b"}, "a=b, c = d ": {"a": "b", "c": "d"}, "a=": {"a": ""}, "a=b=c": {"a": "b=c"}, "": {}}
+        self.check(values.options, good, ("a", "=b", "a=b,", "a=b,,c=d", "a=1,a=2", "a=b, a =b"))
 
     def test_host_names(self) -> None:
         good = {

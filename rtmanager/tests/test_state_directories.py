@@ -111,6 +111,21 @@ class HostStateDirectoriesTest(unittest.TestCase):
         self.assert_refused(str(link), "symbolic link")
         self.assertEqual(list(self.root.iterdir()), [])
 
+    def test_links_that_lead_to_a_directory_of_the_system_are_refused(self) -> None:
+        (self.base / "link").symlink_to("/")
+        for root, system in (("link/etc", "/etc"), ("link/var/lib", "/var/lib")):
+            self.directories = HostStateDirectories(str(self.base / root), 0o750, os.getuid(), os.getgid())
+            self.assert_refused(str(self.base / root), f"lead to {system},", "RTMANAGER_GAME_STATE_ROOT")
+            with self.assertRaisesRegex(StateDirectoryInvalid, f"lead to {system}"):
+                self.directories.check_root()
+            self.assertFalse(Path(system, "g1").exists())
+
+    def test_a_link_above_the_root_to_anywhere_else_is_followed(self) -> None:
+        (self.base / "link").symlink_to(self.base)
+        self.directories = HostStateDirectories(str(self.base / "link" / "games"), 0o750, os.getuid(), os.getgid())
+        self.directories.prepare("g1")
+        self.assertEqual(self.mode(self.root / "g1"), 0o750)
+
     def test_a_missing_root_is_named_and_not_created(self) -> None:
         self.root.rmdir()
         self.assert_refused(str(self.root), "does not exist", "RTMANAGER_GAME_STATE_ROOT")

@@ -1,7 +1,8 @@
 """The games' directories on this host: made, given their owner and mode, and never taken away.
 
 A directory is reached step by step through open descriptors that follow no link, so that a link planted under
-the root cannot send us elsewhere. Nothing here deletes a game's directory, and nothing looks at what one holds.
+the root cannot send us elsewhere. Nothing here deletes a game's directory, and nothing looks at what one holds. (A
+trial removes its own, which is empty and has a name that no game can have.)
 
 The process needs CAP_CHOWN at most, and none where it is itself the owner that is configured. It opens a directory as
 a place only (`O_PATH`), which needs no right on it, and changes it through that descriptor. Its mode is set before its
@@ -13,13 +14,15 @@ No timeout ends a call to a file system that hangs, so each call has a thread of
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
-from time import monotonic
+from dataclasses import dataclass
+from time import monotonic, sleep
 
 from rtmanager import failpoints
 from rtmanager.domain.errors import (
@@ -52,6 +55,7 @@ _EXPLAINED = {
     errno.EROFS: "its file system is read-only; mount it writable",
     errno.ENOSPC: "its file system is full; free some space",
     errno.EDQUOT: "its quota is used up; raise it",
+    errno.ENOTEMPTY: "it holds something that is not this service's; look at it and remove it",
     errno.EIO: "its file system or disk fails; see the kernel's log",
     errno.ESTALE: "its file server does not know it any more; mount it again",
 }
@@ -66,10 +70,21 @@ _DEPENDENCY = "state root"
 #: as full.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 FULL_FOR_S = 30.0
+#: The directory of a trial. No game has it: an id does not begin with a dot.
+TRIAL = ".rtmanager-trial"
+_LOCK_AGAIN_S = 0.1
 #: Seconds that a call may take; one that takes longer hangs.
 LIMIT_S = 15.0
 #: Calls that may hang at once; with so many the whole file system hangs, and no further call begins.
 MOST_HANGING = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is free for everybody in a file system: bytes, and inodes, None where it has no fixed number of them."""
+
+    bytes: int
+    inodes: int | None
 
 
 class HostStateDirectories:
@@ -128,6 +143,67 @@ class HostStateDirectories:
             _refuse_read_only(root)
             if not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    @contextmanager
+    def trial(self) -> Iterator[str]:
+        """Make a directory as a game's, whose path the block gets, and remove it. Raises as `prepare`.
+
+        What a killed trial left behind is taken over; a trial that goes on elsewhere is waited for.
+        """
+        with self._only_trial():
+            self._bounded(TRIAL, lambda: self._prepare(TRIAL))
+            try:
+                yield self.path_of(TRIAL)
+            finally:
+                self._bounded(TRIAL, self._discard)
+
+    @contextmanager
+    def _only_trial(self) -> Iterator[None]:
+        """No other trial in this root meanwhile; where it cannot be locked (no right to read it), there may be one."""
+        try:
+            locked = os.open(self._root, _OPEN & ~os.O_PATH)
+        except OSError:
+            yield
+            return
+        try:
+            self._lock_trials(locked)
+            yield
+        finally:
+            os.close(locked)
+
+    def _lock_trials(self, root: int) -> None:
+        until = monotonic() + LIMIT_S
+        while True:
+            try:
+                fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if monotonic() >= until:
+                    raise Unavailable(_DEPENDENCY, f"another check has {self._root} and does not end") from error
+                sleep(_LOCK_AGAIN_S)
+            except OSError:  # a file system without locks
+                return
+            else:
+                return
+
+    def _discard(self) -> None:
+        """Remove the directory of a trial, which is empty."""
+        with _explained(self.path_of(TRIAL)), self._open_root() as root, failpoints.around("directory.discard"):
+            try:
+                os.rmdir(TRIAL, dir_fd=root)
+            except PermissionError:  # in a root with the sticky bit only an owner removes
+                os.chown(TRIAL, os.geteuid(), _SAME, dir_fd=root, follow_symlinks=False)
+                os.rmdir(TRIAL, dir_fd=root)
+
+    def room(self) -> Room:
+        """How much is free in the root's file system. Raises as `check_root`."""
+        found: list[os.statvfs_result] = []
+        self._bounded("", lambda: found.append(self._room()))
+        [seen] = found
+        return Room(seen.f_bavail * seen.f_frsize, seen.f_favail if seen.f_files else None)
+
+    def _room(self) -> os.statvfs_result:
+        with _explained(self._root), self._open_root() as root:
+            return os.fstatvfs(root)
 
     @contextmanager
     def _open_root(self) -> Iterator[int]:

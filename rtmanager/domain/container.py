@@ -23,6 +23,8 @@ LABEL_IMAGE_REF = "com.galaxy.engine_image_ref"
 LABEL_STARTED_AT_MS = "com.galaxy.started_at_ms"
 OWNER = "rtmanager"
 KIND = "game-engine"
+#: Of a container that is created to try whether it can be; no list of games has it.
+KIND_TRIAL = "trial"
 
 #: Labels of an engine *image* that ask for other limits than the configured defaults.
 LABEL_CPU_QUOTA = "com.galaxy.cpu_quota"
@@ -79,6 +81,24 @@ class ContainerSpec:
             LABEL_IMAGE_REF: self.image_ref,
             LABEL_STARTED_AT_MS: str(self.started_at_ms),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSpec(ContainerSpec):
+    """A container as a game's, to be created and removed and never started; its "game" is a name of its own.
+
+    Neither its name nor its labels are those of a game, so that nobody takes one that is left behind for a game's.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name and the host name of the container."""
+        return f"galaxy-trial-{self.game_id}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels by which the next trial finds one that is left behind."""
+        return {LABEL_OWNER: OWNER, LABEL_KIND: KIND_TRIAL}
 
 
 class ContainerState(StrEnum):

@@ -102,6 +102,9 @@ _NO_OPERATION = {
     "list": "the pass ends, the next one asks again",
     "logs": "the words stand in the place of the log, in `last_exit.log` and in the message of a start",
     "events": "the stream is asked for again, then all containers are listed",
+    "info": "a start goes on with a warning: whether Docker has the log driver is unknown",
+    "plugins": "the same",
+    "images": "`check` says so",
 }
 
 

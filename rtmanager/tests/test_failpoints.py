@@ -41,7 +41,8 @@ RAW = {
     "database.two": {"examine"},
     "EngineClient": {"_new_client"},
     "os.mkdir": {"_prepare"},
-    "os.chown": {"_adjust", "_set_mode"},
+    "os.chown": {"_adjust", "_set_mode", "_discard"},
+    "os.rmdir": {"_discard"},
     "os.chmod": {"_set_mode"},
     # The second tells a client that waits to go on sending; nothing has been done for it yet.
     "self.socket.send": {"_send", "send_continue"},
@@ -174,6 +175,8 @@ def _named(tree: ast.Module) -> Iterator[str]:
         ours = seam in SEAMS or _dotted(call.func) == "self._ask"
         if ours and call.args and isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str):
             yield SEAMS.get(seam, "docker.") + call.args[0].value
+        if _dotted(call.func) == "_ask" and isinstance(name := call.args[1], ast.Constant):  # of a given engine
+            yield f"docker.{name.value!s}"
 
 
 _PREPARE = "directory.prepare"

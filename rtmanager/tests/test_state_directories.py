@@ -14,8 +14,9 @@ from typing import Any
 from unittest import mock
 
 from rtmanager.adapters import state_directories
-from rtmanager.adapters.state_directories import FINAL, HostStateDirectories
-from rtmanager.domain.errors import TemporaryAnswer, Unavailable
+from rtmanager.adapters.state_directories import FINAL, TRIAL, HostStateDirectories, Room
+from rtmanager.domain.errors import InvalidValue, TemporaryAnswer, Unavailable
+from rtmanager.domain.game import check_game_id
 from rtmanager.operations.ports import StateDirectoryInvalid
 from rtmanager.tests.operating import wait_until
 
@@ -180,6 +181,53 @@ class HostStateDirectoriesTest(unittest.TestCase):
                     judge(f"{path}: ")
         with mock.patch("os.mkdir", side_effect=OSError(errno.EPERM, "said")):
             self.assert_refused("lsattr")
+
+    def test_a_trial_makes_a_directory_as_a_games_and_removes_it(self) -> None:
+        for _ in range(2):
+            with self.directories.trial() as path:
+                self.assertEqual(self.mode(Path(path)), 0o750)
+                self.assertRaises(InvalidValue, check_game_id, Path(path).name)
+            self.assertEqual(list(self.root.iterdir()), [])
+
+    def test_a_trial_takes_over_what_a_killed_one_left(self) -> None:
+        (self.root / TRIAL).mkdir(mode=0)
+        with self.directories.trial() as path:
+            self.assertEqual(self.mode(Path(path)), 0o750)
+        self.assertEqual(list(self.root.iterdir()), [])
+
+    def test_a_trial_removes_nothing_that_somebody_put_there(self) -> None:
+        (self.root / TRIAL).mkdir()
+        (self.root / TRIAL / "file").write_text("keep me")
+        with self.assertRaisesRegex(StateDirectoryInvalid, f"{TRIAL}: it holds something"), self.directories.trial():
+            pass
+        self.assertEqual((self.root / TRIAL / "file").read_text(), "keep me")
+
+    def test_a_trial_waits_for_another_one_and_not_for_ever(self) -> None:
+        other = HostStateDirectories(str(self.root), 0o700, os.getuid(), os.getgid())
+        with self.directories.trial(), mock.patch.object(state_directories, "LIMIT_S", 0.01):
+            with self.assertRaisesRegex(Unavailable, "another check has .* and does not end"), other.trial():
+                self.fail("two at once")
+            self.assertTrue((self.root / TRIAL).exists())
+        with other.trial() as path:
+            self.assertEqual(self.mode(Path(path)), 0o700)
+
+    def test_a_file_system_without_locks_needs_none(self) -> None:
+        with mock.patch("fcntl.flock", side_effect=OSError(errno.ENOLCK, "")), self.directories.trial() as path:
+            self.assertTrue(Path(path).exists())
+
+    def test_in_a_sticky_root_the_trial_of_another_owner_is_removed_as_its_owner(self) -> None:
+        removed = mock.Mock(side_effect=[PermissionError(1, ""), None])
+        with mock.patch("os.rmdir", removed), mock.patch("os.chown") as given, self.directories.trial():
+            pass
+        self.assertEqual((removed.call_count, given.call_args.args[:2]), (2, (TRIAL, os.geteuid())))
+        self.assertFalse(given.call_args.kwargs["follow_symlinks"])
+
+    def test_the_room_is_what_its_file_system_has_free_for_everybody(self) -> None:
+        seen = {"f_bavail": 7, "f_bfree": 9, "f_frsize": 4096, "f_favail": 5, "f_files": 100}
+        with mock.patch("os.fstatvfs", return_value=mock.Mock(**seen)):
+            self.assertEqual(self.directories.room(), Room(7 * 4096, 5))
+        with mock.patch("os.fstatvfs", return_value=mock.Mock(**{**seen, "f_files": 0})):
+            self.assertEqual(self.directories.room(), Room(7 * 4096, None), "it makes inodes as it needs them")
 
     def test_a_good_root_passes_the_check_untouched(self) -> None:
         self.directories.check_root()

@@ -306,6 +306,9 @@ CALLS: dict[str, Call] = {
     "list": Call("GET /containers/json", None),
     "logs": Call("GET /containers/{id}/logs", None),
     "events": Call("GET /events", None),
+    "info": Call("GET /info", None),
+    "plugins": Call("GET /plugins", None),
+    "images": Call("GET /images/json", None),
 }
 
 

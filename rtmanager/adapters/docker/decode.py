@@ -177,6 +177,23 @@ def image(found: object) -> Image:
     return Image(_image_id(answer.get("Id")), _labels(config.get("Labels"), _IMAGE_LABELS))
 
 
+def image_listed(found: object) -> tuple[list[str], Mapping[str, str]]:
+    """One entry of `GET /images/json`: the references by which it is known, and its labels of an engine's."""
+    entry = _members(found)
+    names = [*_texts(entry.get("RepoTags")), *_texts(entry.get("RepoDigests"))]
+    return names, _labels(entry.get("Labels"), _IMAGE_LABELS)
+
+
+def log_drivers(found: object) -> frozenset[str]:
+    """The log drivers that the answer of `GET /info` has; empty when it cannot be read."""
+    return frozenset(_texts(_members(_members(found).get("Plugins")).get("Log")))
+
+
+def plugin_name(found: object) -> str:
+    """The name, with its tag, of one entry of `GET /plugins`."""
+    return text(_members(found).get("Name"))
+
+
 def image_run_by(found: object) -> str:
     """The id of the image that a container runs, from the answer about the container; empty when it has none."""
     return _image_id(_members(found).get("Image"))
@@ -227,6 +244,11 @@ def _labels(found: object, wanted: tuple[str, ...]) -> dict[str, str]:
     """The labels that are read here, and never the whole mapping: it has no upper bound."""
     labels = _members(found)
     return {name: text(label) for name in wanted if isinstance(label := labels.get(name), str)}
+
+
+def _texts(found: object) -> list[str]:
+    """The texts of a list, at most so many as are read of one container's networks."""
+    return [text(each) for each in (found if isinstance(found, list) else [])[:MOST_NETWORKS]]
 
 
 def _made_for(found: Mapping[str, Any]) -> str:

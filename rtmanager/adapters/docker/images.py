@@ -34,10 +34,7 @@ class Images:
 
     def request(self, image_ref: str, policy: PullPolicy) -> Image | ImagePull:
         """See the port; a reference without tag and digest means `latest`."""
-        try:
-            full = full_reference(image_ref)
-        except InvalidValue as error:
-            raise ImageRefInvalid(str(error)) from error
+        full = _checked(image_ref)
         found = None if policy is PullPolicy.ALWAYS else self._find(full)
         if found is not None:
             return found
@@ -47,6 +44,10 @@ class Images:
                 "load it there (`docker load` or `docker pull`), or choose the policy `if_missing`"
             )
         return self._pulls.join(full)
+
+    def local(self, image_ref: str) -> Image | None:
+        """The image, if it is on the Docker host. Raises `ImageUnavailable` when that cannot be found out."""
+        return self._find(_checked(image_ref))
 
     def close(self) -> None:
         """Let go who waits for a pull."""
@@ -75,6 +76,14 @@ class Images:
         if found is None:
             raise ImageUnavailable(f"image {full} was pulled, yet Docker does not have it; was it removed just now?")
         return found
+
+
+def _checked(image_ref: str) -> str:
+    """As `full_reference`; raises `ImageRefInvalid`."""
+    try:
+        return full_reference(image_ref)
+    except InvalidValue as error:
+        raise ImageRefInvalid(str(error)) from error
 
 
 def full_reference(image_ref: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -17,7 +18,7 @@ import docker
 from docker.errors import APIError
 from requests import Response
 
-from rtmanager.adapters.docker import decode
+from rtmanager.adapters.docker import decode, survey
 from rtmanager.adapters.docker.answers import REMOVING, Says, Unreadable, answered, checked, says, words
 from rtmanager.adapters.docker.engine import Deadlines, Engine
 from rtmanager.adapters.docker.errors import launch_refused, name_of_nobody
@@ -35,6 +36,7 @@ from rtmanager.domain.container import (
     OWNER,
     ContainerSpec,
     ContainerView,
+    TrialSpec,
 )
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer
 from rtmanager.domain.text import bounded
@@ -122,7 +124,7 @@ class DockerRuntime:
 
     def launch(self, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> str:
         """See the port; how the container is walled in stands in `hardening`."""
-        container_id = self._create(spec)
+        container_id = self._create(spec, _request(spec))
         try:
             confirm()
         except RuntimeManagerError:
@@ -229,6 +231,32 @@ class DockerRuntime:
             return f"(the log cannot be read: {error})"
         return decode.log(raw, LOG_CHARACTERS)
 
+    def log_drivers(self) -> frozenset[str]:
+        """The log drivers that Docker has, and those of its plugins; see `survey`."""
+        return survey.log_drivers(self._engine)
+
+    def some_image(self) -> str:
+        """The reference of an image on the Docker host, of an engine if there is one; empty if there is none."""
+        return survey.some_image(self._engine)
+
+    def local_image(self, image_ref: str) -> Image | None:
+        """The image, if it is on the Docker host. Raises `ImageUnavailable` for a malformed reference."""
+        return self._images.local(image_ref)
+
+    def try_create(self, spec: TrialSpec, *, any_command: bool) -> None:
+        """Create a container and remove it; it is never started. Raises as `launch`.
+
+        With `any_command` the image need not have one.
+        """
+        request = _request(spec) | ({"Cmd": ["true"]} if any_command else {})
+        self._discard(self._create(spec, request), f"container {spec.name} was created to try it")
+
+    def remove_trials(self, network: str) -> None:
+        """Remove what a `try_create` on this network left behind that was killed."""
+        for container_id in survey.trials(self._engine, network):
+            with suppress(ContainerNotFound, StillRunning):  # another one removed it; somebody started it
+                self.remove(container_id)
+
     def close(self) -> None:
         """See the port; may be called more than once."""
         self._engine.close()
@@ -252,9 +280,8 @@ class DockerRuntime:
                 raise ContainerNotFound(f"container {container_id} does not exist") from error
             raise self._engine.refused(name, error) from error
 
-    def _create(self, spec: ContainerSpec) -> str:
+    def _create(self, spec: ContainerSpec, request: dict[str, Any]) -> str:
         """Create; `NameTaken` only for a name behind which a container is, see `PHANTOM_NAME_S`."""
-        request = create_request(spec, full_reference(spec.image_ref))
         until, pause_s = monotonic() + PHANTOM_NAME_S, LOOK_AGAIN_S
         while True:
             try:
@@ -317,6 +344,10 @@ class DockerRuntime:
         except ContainerNotFound:
             return False
         return True
+
+
+def _request(spec: ContainerSpec) -> dict[str, Any]:
+    return create_request(spec, full_reference(spec.image_ref))
 
 
 def _create(client: docker.APIClient, request: dict[str, Any], name: str) -> tuple[str, Sequence[object]]:

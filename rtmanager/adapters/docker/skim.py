@@ -87,6 +87,10 @@ _ANSWER = _Kept(
     Config=_Kept(("Image", "Tty"), Labels=_Kept(_LABELS)),
     HostConfig=_Kept(("NetworkMode",)),
     NetworkSettings=_Kept(Networks=_Kept.every(_Kept(("GlobalIPv6Address", "IPAddress")))),
+    # An image of a list; the log drivers.
+    RepoTags=_SCALARS,
+    RepoDigests=_SCALARS,
+    Plugins=_Kept(Log=_SCALARS),
     # An event. `signal` tells that a label has Docker's own name.
     Type=_EMPTY,
     Action=_EMPTY,

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,10 +13,20 @@ LIMIT_S = 60
 
 
 class CommandTestCase(RuntimeTestCase):
-    def command(self, command: str, environment: dict[str, str]) -> tuple[int, str]:
-        """Run a command that has to end by itself, with no other settings than these; exit code and output."""
+    def command(
+        self,
+        command: str,
+        environment: dict[str, str],
+        *options: str,
+        only_stdout: bool = False,
+        before: Sequence[str] = (),
+    ) -> tuple[int, str]:
+        """Run a command that has to end by itself, with no other settings than these; exit code and output.
+
+        `before` is a program that runs it.
+        """
         ended = subprocess.run(
-            [sys.executable, "-m", "rtmanager", command],
+            [*before, sys.executable, "-m", "rtmanager", command, *options],
             env=manager.whole_environment(environment),
             cwd=Path(__file__).parents[1],
             capture_output=True,
@@ -23,7 +34,7 @@ class CommandTestCase(RuntimeTestCase):
             timeout=LIMIT_S,
             check=False,
         )
-        return ended.returncode, ended.stdout + ended.stderr
+        return ended.returncode, ended.stdout + ("" if only_stdout else ended.stderr)
 
     def commands(self, command: str, *environments: dict[str, str]) -> list[tuple[int, str]]:
         """As `command`, one beside the other."""

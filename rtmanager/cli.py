@@ -15,7 +15,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import psycopg
 
@@ -23,13 +23,15 @@ from rtmanager import __version__, failpoints
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.app import Runtime, StartupFailed
+from rtmanager.checking import Result, as_json, as_lines, passed, results
 from rtmanager.config import Config, ConfigError, unknown_names
 from rtmanager.dependencies import Dependencies
-from rtmanager.domain.errors import RuntimeManagerError, remedy_for, with_remedy
+from rtmanager.domain.errors import RuntimeManagerError, with_remedy
 from rtmanager.logs import adopt_libraries, adopt_process, flush, make_logger
 from rtmanager.resources import NotEnough, files_needed, lacking, require
 from rtmanager.standard_streams import say, usable_streams
 from rtmanager.threads import Thread
+from rtmanager.trials import Trials
 
 OK, FAILED, MISUSED = 0, 1, 2
 
@@ -42,13 +44,16 @@ IGNORED = frozenset({signal.SIGUSR1, signal.SIGUSR2})
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
     """Run a command; returns the exit code."""
     usable_streams()
-    command = _parser().parse_args(arguments).command
+    options = _parser().parse_args(arguments)
+    command = options.command
     environment = os.environ if environment is None else environment
     try:
         config = Config.from_environment(environment)
     except ConfigError as error:
         title = f"rtmanager: the environment has {len(error.faults)} fault(s); see docs/configuration.md"
         say("\n".join([title, *(f"  {fault}" for fault in error.faults)]), sys.stderr)
+        if command == "check" and options.json:
+            say(as_json([Result("settings", False, fault, "see docs/configuration.md") for fault in error.faults]))
         return MISUSED
     if command == "serve":
         # Before the first thread, the log's. Blocked and waited for, not handled: a handler runs only when the main
@@ -58,9 +63,13 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     adopt_libraries(logger)
     for name in unknown_names(environment):
         logger.warning("unknown variable in the environment, is it a typing error?", extra={"variable": name})
-    commands = {"serve": serve, "check": check, "migrate": apply_migrations}
     try:
-        return commands[command](config, logger)
+        match command:
+            case "serve":
+                return serve(config, logger)
+            case "check":
+                return check(config, logger, image_ref=options.image, machine=options.json)
+        return apply_migrations(config, logger)
     except Exception as error:
         if lack := lacking(error):
             logger.error("the command failed", extra={"command": command, "error": with_remedy(lack)})
@@ -107,31 +116,32 @@ def serve(config: Config, logger: logging.Logger) -> int:
     return OK
 
 
-def check(config: Config, logger: logging.Logger) -> int:
-    """Ask every dependency; one line each, with the remedy where something is wrong."""
+def check(config: Config, logger: logging.Logger, *, image_ref: str = "", machine: bool = False) -> int:
+    """Ask every dependency and try what a start does; one line each, or JSON for a machine.
+
+    The container of the trial is made from `image_ref`, or from any image on the Docker host.
+    """
+    found: list[Result] = []
+    for each in _checked(config, logger, image_ref):
+        found.append(each)
+        if not machine:
+            say(as_lines(each))
+    if machine:
+        say(as_json(found))
+    return OK if passed(found) else FAILED
+
+
+def _checked(config: Config, logger: logging.Logger, image_ref: str) -> Iterator[Result]:
     try:
         require(files_needed(config.postgres_pool_size, config.max_parallel_operations))
     except NotEnough as error:  # so could no other check be relied on
-        say(f"FAILED  {'process':<10}  {error}\n{'':20}remedy: {error.remedy}")
-        return FAILED
+        yield Result("process", False, str(error), error.remedy or "")
+        return
     parts = Dependencies.of(config, logger)
-    failed = False
-    for each in parts.checks():
-        try:
-            say(f"ok      {each.name:<10}  {each.ask()}")
-        except RuntimeManagerError as error:
-            failed = True
-            remedy = remedy_for(error, each.remedy)
-            say(f"FAILED  {each.name:<10}  {error}" + f"\n{'':20}remedy: {remedy}" * bool(remedy))
-        except Exception as error:  # a defect hides no other check
-            failed = True
-            logger.exception("a check failed by a defect", extra={"check": each.name})
-            say(f"FAILED  {each.name:<10}  a defect of this check, see the log: {type(error).__name__}: {error}")
-    for name, warnings in parts.warnings.items():
-        for warning in warnings:
-            say(f"warning {name:<10}  {warning}")
-    parts.close()
-    return FAILED if failed else OK
+    try:
+        yield from results([*parts.checks(), *Trials(config, parts, image_ref).checks()], parts.warnings, logger)
+    finally:
+        parts.close()
 
 
 def apply_migrations(config: Config, logger: logging.Logger) -> int:
@@ -155,6 +165,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="serve until SIGTERM or SIGINT")
-    commands.add_parser("check", help="ask each dependency, one line each; exit 1 if one fails")
+    checking = commands.add_parser("check", help="ask each dependency, try what a start does; exit 1 if one fails")
+    checking.add_argument("--json", action="store_true", help="one JSON object in place of lines")
+    checking.add_argument("--image", default="", metavar="REF", help="the image to try; any on the Docker host if none")
     commands.add_parser("migrate", help="bring the database schema up to date")
     return parser

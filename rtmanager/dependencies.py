@@ -6,11 +6,12 @@ Start-up, readiness and `python -m rtmanager check` ask the same questions.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rtmanager.adapters.docker import DockerRuntime
 from rtmanager.adapters.docker.events import DockerEvents
+from rtmanager.adapters.docker.survey import has_log_driver
 from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.adapters.docker.versions import Agreement
 from rtmanager.adapters.postgres.database import Database
@@ -21,7 +22,8 @@ from rtmanager.adapters.redis_access import Tls
 from rtmanager.adapters.redis_streams import RedisStreams
 from rtmanager.adapters.state_directories import HostStateDirectories
 from rtmanager.config import Config
-from rtmanager.domain.errors import DependencyError, RuntimeManagerError
+from rtmanager.domain.errors import DependencyError, FinalAnswer, RuntimeManagerError, TemporaryAnswer
+from rtmanager.domain.log_options import unbounded
 
 
 class NetworkMissing(RuntimeManagerError):
@@ -40,6 +42,24 @@ class NetworkUnknown(RuntimeManagerError):
         self.remedy = cause.remedy
 
 
+class LogDriverMissing(RuntimeManagerError):
+    """Docker has no such log driver. It would say so itself at each start, after 15 s."""
+
+    def __init__(self, name: str, drivers: Iterable[str]) -> None:
+        super().__init__(f"Docker has no log driver {name!r}; it has {', '.join(sorted(drivers))}")
+        self.remedy = (
+            "name one of these in RTMANAGER_DOCKER_LOG_DRIVER, or install and enable its plugin (docker plugin)"
+        )
+
+
+class NotTried(RuntimeManagerError):
+    """Something stands in the way of a check that is no fault; `remedy` says what to do."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """A question to a dependency: `ask` answers with a few words or raises `RuntimeManagerError`."""
@@ -51,6 +71,8 @@ class Check:
     remedy: str
     #: The same in short, for readiness, which asks again and again.
     still: Callable[[], str] | None = None
+    #: The checks without which this one says nothing new.
+    needs: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +90,8 @@ class Dependencies:
     pool_size: int
     network: str
     state_root: str
+    log_driver: str
+    log_options: Mapping[str, str]
     #: What the last check of a dependency found that is no reason not to start, by its name.
     warnings: dict[str, list[str]] = field(default_factory=dict)
 
@@ -114,6 +138,8 @@ class Dependencies:
             pool_size=config.postgres_pool_size,
             network=config.docker_network,
             state_root=config.game_state_root,
+            log_driver=config.docker_log_driver,
+            log_options=config.docker_log_options,
         )
 
     def close(self) -> None:
@@ -144,6 +170,7 @@ class Dependencies:
             ),
             Check("docker", "Docker", self.docker.ping, "read the log of the Docker daemon"),
             Check("network", "Docker", self._ask_network, "read the log of the Docker daemon"),
+            Check("log driver", "Docker", self._ask_log_driver, "read the log of the Docker daemon", needs=("docker",)),
             Check(
                 "state root", "file system", self._ask_state_root, f"mkdir -p {self.state_root}, writable for this user"
             ),
@@ -169,6 +196,23 @@ class Dependencies:
         if not exists:
             raise NetworkMissing(self.network)
         return self.network
+
+    def _ask_log_driver(self) -> str:
+        warnings = self.warnings["log driver"] = []
+        if unbounded(self.log_driver, self.log_options):
+            warnings.append(
+                "the logs of engines grow without a limit, unless daemon.json has log-opts; remedy: max-size=10m in "
+                "RTMANAGER_DOCKER_LOG_OPTS"
+            )
+        try:
+            drivers = self.docker.log_drivers()
+        except (TemporaryAnswer, FinalAnswer) as error:
+            warnings.append(f"whether Docker has the log driver {self.log_driver} is unknown: {error}")
+        else:
+            if not has_log_driver(self.log_driver, drivers):
+                raise LogDriverMissing(self.log_driver, drivers)
+        # Their values may be secrets.
+        return " ".join([self.log_driver, *([f"with {', '.join(self.log_options)}"] if self.log_options else [])])
 
     def _ask_state_root(self) -> str:
         self.state_directories.check_root()

@@ -34,13 +34,13 @@ _CAP_CHOWN = 0
 def ownership() -> dict[str, str]:
     """The settings by which the engine may write to its game's directory.
 
-    Root gives a directory to the engine's user. So does another user with CAP_CHOWN, whose group may look into it,
-    for tests do. Without that capability a manager keeps the directory and opens it to all.
+    Root gives a directory to the engine's user. So does another user with CAP_CHOWN, whose group may use it, since
+    tests do. Without that capability a manager keeps the directory and opens it to all.
     """
     if os.geteuid() == 0:
         owner, group, mode = ENGINE_USER, ENGINE_USER, "0750"
     elif may_change_owners():
-        owner, group, mode = ENGINE_USER, os.getegid(), "0750"
+        owner, group, mode = ENGINE_USER, os.getegid(), "0770"
     else:
         owner, group, mode = os.geteuid(), os.getegid(), "0777"
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import logging
 import os
 import resource
@@ -16,7 +17,7 @@ import threading
 import unittest
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import IO
+from typing import IO, Any
 from unittest import mock
 
 from rtmanager import cli, resources
@@ -41,15 +42,15 @@ class CheckOfDockerTest(unittest.TestCase):
         self.daemon = FakeDaemon()
         self.addCleanup(self.daemon.close)
 
-    def lines(self, host: str = "") -> dict[str, str]:
-        """What `check` prints of Docker, by the name of the line, a remedy included."""
+    def lines(self, host: str = "", names: tuple[str, ...] = ("docker", "network")) -> dict[str, str]:
+        """What `check` prints of Docker, by the name of the line, a remedy included; of two lines the last."""
         said = io.StringIO()
         config = Config.from_environment({**ENVIRONMENT, "RTMANAGER_DOCKER_HOST": host or self.daemon.host})
         with redirect_stdout(said):
             self.assertEqual(cli.check(config, logging.getLogger("test")), cli.FAILED)
         text = said.getvalue().replace("\n" + " " * 20, " ")
-        lines = dict(line.split(None, 2)[1:] for line in text.splitlines())
-        return {name: lines[name] for name in ("docker", "network")}
+        lines = {line[8:18].strip(): line[18:].strip() for line in text.splitlines()}
+        return {name: lines[name] for name in names}
 
     def test_a_message_with_a_remedy_has_no_other(self) -> None:
         lines = self.lines()
@@ -67,6 +68,16 @@ class CheckOfDockerTest(unittest.TestCase):
         self.assertEqual(lines["docker"], "Docker 0 (API 1.41)")
         self.assertRegex(lines["network"], "does not exist.* remedy: docker network create galaxy-net$")
 
+    def test_a_log_driver_that_docker_lacks_has_its_remedy_and_one_that_may_not_be_asked_for_is_a_warning(self) -> None:
+        self.daemon.start()
+        self.daemon.answers["GET /plugins"] = lambda exchange: exchange.reply(200, [])
+        self.daemon.answers["GET /info"] = lambda exchange: exchange.reply(200, {"Plugins": {"Log": ["journald"]}})
+        line = self.lines(names=("log driver",))["log driver"]
+        self.assertRegex(line, "^Docker has no log driver 'json-file'; it has journald, none remedy: .*LOG_DRIVER")
+        self.daemon.answers["GET /info"] = lambda exchange: exchange.refuse(403, "forbidden")
+        line = self.lines(names=("log driver",))["log driver"]
+        self.assertRegex(line, "^whether Docker has the log driver json-file is unknown: .*pass `GET /info`")
+
     def test_two_networks_of_one_name_have_theirs(self) -> None:
         self.daemon.start()
         networks = [{"Id": number, "Name": "galaxy-net"} for number in "12"]
@@ -80,6 +91,33 @@ class CheckOfDockerTest(unittest.TestCase):
             self.assertRegex(
                 line, "answered 500 to `GET /version`: no space.* remedy: read the log of the Docker daemon"
             )
+
+
+class CheckForAProgramTest(unittest.TestCase):
+    def run_check(self, *options: str, **environment: str) -> tuple[int, dict[str, Any], str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "rtmanager", "check", "--json", *options],
+            env=os.environ | ENVIRONMENT | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, json.loads(done.stdout), done.stderr
+
+    def test_it_is_one_object_on_stdout_whatever_is_wrong(self) -> None:
+        code, found, _ = self.run_check(RTMANAGER_DOCKER_HOST="unix:///nowhere")
+        names = ["postgres", "redis", "docker", "network", "log driver", "state root", "room", "directory", "container"]
+        self.assertEqual((code, found["ok"], [each["name"] for each in found["checks"]]), (cli.FAILED, False, names))
+        not_tried = [each["name"] for each in found["checks"] if each["ok"] is None]
+        self.assertEqual(not_tried, ["log driver", "room", "directory", "container"])
+
+    def test_faults_of_the_environment_are_results_too(self) -> None:
+        code, found, said = self.run_check(RTMANAGER_GAME_STATE_ROOT="/etc", RTMANAGER_GAME_STATE_DIR_MODE="2750")
+        self.assertEqual((code, found["ok"], len(found["checks"])), (cli.MISUSED, False, 2))
+        for each, name in zip(found["checks"], ("STATE_ROOT: '/etc'", "STATE_DIR_MODE: '2750'"), strict=True):
+            self.assertEqual((each["name"], each["ok"]), ("settings", False))
+            self.assertIn(f"RTMANAGER_GAME_{name}", each["message"])
+            self.assertIn(each["message"], said)
 
 
 class ResourcesTest(unittest.TestCase):

@@ -1,0 +1,180 @@
+"""`check` tries what a start does: a directory, a container, room on the disk; and leaves nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from harness import start_services
+from harness.rtm import manager
+from integration.commands import CommandTestCase
+
+TRIALS = {"label": "com.galaxy.kind=trial"}
+
+
+def setUpModule() -> None:
+    start_services()
+
+
+class CheckTestCase(CommandTestCase):
+    def checked(self, *options: str, **changes: str) -> tuple[int, dict[str, dict[str, Any]]]:
+        """The exit code of `check --json`, and its checks by their names."""
+        code, said = self.command("check", self.environment(**changes), "--json", *options, only_stdout=True)
+        found = json.loads(said)
+        self.assertEqual(found["ok"], code == 0)
+        return code, {each["name"]: each for each in found["checks"]}
+
+    def assert_fails(self, name: str, *words: str, **changes: str) -> dict[str, dict[str, Any]]:
+        """Only this check fails; its words."""
+        code, found = self.checked(**changes)
+        self.assertEqual((code, [each for each in found if found[each]["ok"] is False]), (1, [name]), found)
+        for word in words:
+            self.assertIn(word, found[name]["message"] + found[name]["remedy"])
+        self.assert_nothing_left()
+        return found
+
+    def assert_nothing_left(self) -> None:
+        self.assertEqual(self.own_trials(), [])
+        self.assertEqual(os.listdir(self.state_root.folder("games")), [])
+
+    def own_trials(self) -> list[str]:
+        """The containers of trials on this test's network."""
+        found = self.docker.containers(all=True, filters=TRIALS)
+        return [each["Id"] for each in found if self.network.name in str(each["NetworkSettings"])]
+
+
+class Trials(CheckTestCase):
+    def test_all_is_tried_and_nothing_is_left(self) -> None:
+        code, found = self.checked("--image", self.engine.ref)
+        self.assertEqual((code, {each["ok"] for each in found.values()}), (0, {True}), found)
+        for name, words in {
+            "room": ("free",),
+            "directory": ("10001:10001", "0750"),
+            "container": (self.engine.ref, "0.5 cores, 128 MiB, 64 processes", "not started"),
+            "log driver": ("json-file with max-size, max-file",),
+        }.items():
+            for word in words:
+                self.assertIn(word, found[name]["message"])
+        self.assert_nothing_left()
+
+    def test_any_image_of_the_host_will_do(self) -> None:
+        code, found = self.checked()
+        self.assertEqual((code, found["container"]["ok"]), (0, True), found)
+
+    def test_an_image_that_is_not_there_is_named_and_not_pulled(self) -> None:
+        code, found = self.checked("--image", "nowhere.test/x:1")
+        self.assertEqual((code, found["container"]["ok"]), (1, False))
+        self.assertIn("docker pull nowhere.test/x:1", found["container"]["remedy"])
+
+    def test_more_cores_than_the_host_has(self) -> None:
+        # An image without a label of its own: the defaults count.
+        found = self.checked("--image", self.image_without_labels(), DEFAULT_CPU_QUOTA="500")[1]
+        self.assertIn("Range of CPUs", found["container"]["message"])
+        self.assertIn("RTMANAGER_DEFAULT_CPU_QUOTA", found["container"]["message"])
+
+    def image_without_labels(self) -> str:
+        images = self.docker.images()
+        return next(str(each["RepoTags"][0]) for each in images if each["RepoTags"] and not each.get("Labels"))
+
+    def test_options_that_the_log_driver_does_not_take(self) -> None:
+        self.assert_fails("container", "unknown log opt", DOCKER_LOG_DRIVER="journald", DOCKER_LOG_OPTS="max-size=1m")
+        for options in ({"DOCKER_LOG_OPTS": ""}, {}):
+            code, found = self.checked(DOCKER_LOG_DRIVER="journald", **options)
+            self.assertEqual((code, found["log driver"]["message"]), (0, "journald"), found)
+
+    def test_a_log_driver_that_docker_lacks_is_told_at_once_by_check_and_by_serve(self) -> None:
+        began = time.monotonic()
+        found = self.assert_fails("log driver", "no log driver 'nosuch'", "json-file", DOCKER_LOG_DRIVER="nosuch")
+        self.assertIsNone(found["container"]["ok"])
+        code, said = self.command("serve", self.environment(DOCKER_LOG_DRIVER="nosuch"))
+        self.assertEqual((code, said.count("\n")), (1, 1), said)
+        self.assertIn("no log driver 'nosuch'", said)
+        self.assertLess(time.monotonic() - began, 14, "Docker looks for it for 15 s")
+
+    def test_logs_without_a_limit_are_warned_of(self) -> None:
+        code, found = self.checked(DOCKER_LOG_OPTS="")
+        self.assertEqual(code, 0)
+        self.assertIn("max-size", found["log driver"]["warnings"][0])
+
+    def test_a_root_that_docker_does_not_see_at_this_path(self) -> None:
+        """As of a manager in a container that mounts no root: it makes directories that Docker's host lacks."""
+        hidden = self.state_root.folder("games")
+        code, said = self.command("check", self.environment(), "--json", only_stdout=True, before=(*_HIDE, str(hidden)))
+        found = {each["name"]: each for each in json.loads(said)["checks"]}
+        self.assertEqual((code, found["directory"]["ok"], found["container"]["ok"]), (1, True, False), said)
+        self.assertIn("must see the state directory at the same path", found["container"]["message"])
+
+    def test_a_full_file_system(self) -> None:
+        code, said = self.command(
+            "check",
+            self.environment(),
+            "--json",
+            only_stdout=True,
+            before=(*_FULL, str(self.state_root.folder("games"))),
+        )
+        found = {each["name"]: each for each in json.loads(said)["checks"]}
+        self.assertEqual((code, found["room"]["ok"]), (1, False), said)
+        self.assertIn("0 bytes free", found["room"]["message"])
+        self.assertIn("df -h", found["room"]["remedy"])
+
+    def test_a_fault_of_the_settings_is_json_as_well(self) -> None:
+        code, said = self.command("check", self.environment(LOG_LEVEL="loud"), "--json", only_stdout=True)
+        [fault] = json.loads(said)["checks"]
+        self.assertEqual((code, fault["name"], fault["ok"]), (2, "settings", False))
+        self.assertIn("RTMANAGER_LOG_LEVEL: 'loud'", fault["message"])
+
+
+#: Runs a command where the directory is another one than everybody else's, for root in a mount namespace of its own.
+_HIDE = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$1" && shift && exec "$@"', "sh")
+#: The same with a file system that has no room left.
+_FULL = (
+    *_HIDE[:4],
+    'mount -t tmpfs -o size=64k none "$1" && dd if=/dev/zero of="$1/f" bs=64k count=1 2>&- ; shift; exec "$@"',
+    "sh",
+)
+
+
+class Killed(CheckTestCase):
+    """What a check that was killed leaves behind is nobody's game, and the next check removes it."""
+
+    def kill_one(self) -> str:
+        """Kill a check when Docker has created its container; the container's id."""
+        code = (
+            "import os, signal, sys\n"
+            "from rtmanager.adapters.docker.runtime import DockerRuntime\n"
+            "DockerRuntime._discard = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "from rtmanager.cli import main\n"
+            "sys.exit(main(['check']))\n"
+        )
+        environment = manager.whole_environment(self.environment())
+        ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+        self.assertEqual(ended.returncode, -signal.SIGKILL, ended.stderr)
+        [left] = self.own_trials()
+        self.assertEqual(os.listdir(self.state_root.folder("games")), [".rtmanager-trial"])
+        return left
+
+    def test_its_container_and_directory_are_removed_by_the_next_one(self) -> None:
+        self.kill_one()
+        self.assertEqual(self.checked()[0], 0)
+        self.assert_nothing_left()
+
+    def test_a_manager_takes_neither_for_a_game(self) -> None:
+        left = self.kill_one()
+        live = self.start_runtime(RECONCILE_INTERVAL="100ms", LOG_LEVEL="debug")
+        self.post("start", {"image_ref": self.engine.ref})
+        self.wait_until("passes", lambda: self.log.read_text().count("reconcile pass") > 3)
+        self.assertEqual([each["game_id"] for each in self.rows("SELECT game_id FROM runtime_records")], [self.game_id])
+        self.assertEqual(self.own_trials(), [left])
+        self.assertNotIn(left, self.log.read_text())
+        live.stop()
+        self.assertEqual(self.checked()[0], 0)
+        self.assertEqual(self.own_trials(), [])
+        self.assertEqual(len(self.containers()), 1, "the game runs on")
+
+    def test_checks_at_the_same_time_do_not_disturb_each_other(self) -> None:
+        found = self.commands("check", *[self.environment()] * 4)
+        self.assertEqual([code for code, _ in found], [0] * 4, found)
+        self.assert_nothing_left()

@@ -1,0 +1,75 @@
+"""`python -m rtmanager check`: each check in its turn, and its result as a line for a person or as JSON.
+
+The JSON is one object: `ok`, whether no check failed, and `checks`, a list of objects with the members of `Result`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from rtmanager.dependencies import Check, NotTried
+from rtmanager.domain.errors import RuntimeManagerError, remedy_for
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a check came to."""
+
+    name: str
+    #: None: it was not tried.
+    ok: bool | None
+    message: str
+    #: What to do about it; empty where the message has it, or there is nothing to do.
+    remedy: str = ""
+    #: What is no reason not to start.
+    warnings: Sequence[str] = ()
+
+
+def results(checks: Iterable[Check], warnings: Mapping[str, Sequence[str]], logger: logging.Logger) -> Iterator[Result]:
+    """Ask each in its turn. A check is not tried when one that it needs has failed, or was not tried itself."""
+    missing: set[str] = set()
+    for each in checks:
+        if in_the_way := [name for name in each.needs if name in missing]:
+            found = Result(each.name, None, f"not tried: {in_the_way[0]} comes first")
+        else:
+            found = _result(each, warnings, logger)
+        if not found.ok:
+            missing.add(each.name)
+        yield found
+
+
+def _result(check: Check, warnings: Mapping[str, Sequence[str]], logger: logging.Logger) -> Result:
+    try:
+        said = check.ask()
+    except NotTried as error:
+        return Result(check.name, None, f"not tried: {error}", remedy_for(error))
+    except RuntimeManagerError as error:
+        return Result(check.name, False, str(error), remedy_for(error, check.remedy), warnings.get(check.name, ()))
+    except Exception as error:  # a defect hides no other check
+        logger.exception("a check failed by a defect", extra={"check": check.name})
+        return Result(check.name, False, f"a defect of this check, see the log: {type(error).__name__}: {error}")
+    return Result(check.name, True, said, warnings=warnings.get(check.name, ()))
+
+
+_WORDS = {True: "ok", False: "FAILED", None: "skipped"}
+
+
+def as_lines(result: Result) -> str:
+    """One line for a person, with the remedy and the warnings below it."""
+    lines = [f"{_WORDS[result.ok]:<8}{result.name:<10}  {result.message}"]
+    if result.remedy:
+        lines.append(f"{'':20}remedy: {result.remedy}")
+    return "\n".join([*lines, *(f"warning {result.name:<10}  {warning}" for warning in result.warnings)])
+
+
+def as_json(found: Sequence[Result]) -> str:
+    """All of them, for a program."""
+    return json.dumps({"ok": passed(found), "checks": [asdict(each) for each in found]}, indent=2)
+
+
+def passed(found: Iterable[Result]) -> bool:
+    """Whether none failed."""
+    return not any(each.ok is False for each in found)

@@ -1,0 +1,121 @@
+"""What a start does, tried: a game's directory is made and removed, and a container is created and removed.
+
+Only `python -m rtmanager check` does so. Nothing is started. What it makes has names and labels that no game's has, so
+what a killed check leaves behind is nobody's game, and the next check removes it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+
+from rtmanager.config import Config
+from rtmanager.dependencies import Check, Dependencies, NotTried
+from rtmanager.domain.container import Limits, TrialSpec, limits_of_image
+from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.operations.ports import Image
+
+#: Less than this is warned of: an engine writes its first turns with it, and not many more.
+FEW_BYTES, FEW_INODES = 100 << 20, 1_000
+
+
+class NoRoom(RuntimeManagerError):
+    """The file system of the games' directories is full."""
+
+    def __init__(self, free: str, remedy: str) -> None:
+        super().__init__(f"the file system of the games' directories is full: {free}")
+        self.remedy = remedy
+
+
+class ImageMissing(RuntimeManagerError):
+    """The image that was named is not on the Docker host, where it would have to be for a trial."""
+
+    def __init__(self, image_ref: str) -> None:
+        super().__init__(f"image {image_ref} is not on the Docker host, and a check pulls nothing")
+        self.remedy = f"docker pull {image_ref}, or name another one (--image)"
+
+
+class Trials:
+    """The trials of one configuration, with the image `image_ref`, or any on the Docker host when it is empty."""
+
+    def __init__(self, config: Config, parts: Dependencies, image_ref: str = "") -> None:
+        self._config = config
+        self._parts = parts
+        self._image_ref = image_ref
+
+    def checks(self) -> Sequence[Check]:
+        """In their order; none is tried while one that it needs fails."""
+        root = f"see RTMANAGER_GAME_STATE_ROOT={self._config.game_state_root}"
+        needs = ("docker", "network", "log driver", "directory")
+        return (
+            Check("room", "file system", self._room, root, needs=("state root",)),
+            Check("directory", "file system", self._directory, root, needs=("state root",)),
+            Check("container", "Docker", self._container, "read the log of the Docker daemon", needs=needs),
+        )
+
+    def _room(self) -> str:
+        """How much is free for games."""
+        free = self._parts.state_directories.room()
+        said = f"{size(free.bytes)} free" + ("" if free.inodes is None else f", and {free.inodes} inodes")
+        remedy = f"make room in the file system of {self._config.game_state_root} (df -h, df -i)"
+        if free.bytes == 0 or free.inodes == 0:
+            raise NoRoom(said, remedy)
+        if free.bytes < FEW_BYTES or (free.inodes is not None and free.inodes < FEW_INODES):
+            self._parts.warnings["room"] = [f"only {said}; remedy: {remedy}"]
+        return said
+
+    def _directory(self) -> str:
+        """Make a directory as a game's, and remove it."""
+        config = self._config
+        with self._parts.state_directories.trial():
+            owner = f"{config.game_state_owner_uid}:{config.game_state_owner_gid}"
+            return f"made for {owner} with mode {config.game_state_dir_mode:04o}, and removed, by user {os.geteuid()}"
+
+    def _container(self) -> str:
+        """Create a container as a game's, and remove it."""
+        docker = self._parts.docker
+        docker.remove_trials(self._config.docker_network)
+        reference, image = self._image()
+        limits, self._parts.warnings["container"] = limits_of_image(image.labels, self._config.default_limits)
+        with self._parts.state_directories.trial() as path:
+            docker.try_create(self._spec(reference, path, limits), any_command=not self._image_ref)
+        given = f"{limits.cpus:g} cores, {size(limits.memory_bytes)}, {limits.pids} processes"
+        return f"created from {reference} with {given}, and removed, not started"
+
+    def _image(self) -> tuple[str, Image]:
+        """The image of the trial, which pulls none."""
+        docker = self._parts.docker
+        if not (reference := self._image_ref or docker.some_image()):
+            raise NotTried(
+                "no image is on the Docker host to create a container from",
+                "docker pull the image of an engine, then check again, or name one: check --image REF",
+            )
+        image = docker.local_image(reference)
+        if image is None:
+            raise ImageMissing(reference)
+        return reference, image
+
+    def _spec(self, reference: str, path: str, limits: Limits) -> TrialSpec:
+        config = self._config
+        return TrialSpec(
+            game_id=secrets.token_hex(6),
+            image_ref=reference,
+            network=config.docker_network,
+            limits=limits,
+            state_path=path,
+            mount_path=config.engine_state_mount_path,
+            environment={config.engine_state_env_name: config.engine_state_mount_path},
+            started_at_ms=0,
+            log_driver=config.docker_log_driver,
+            log_options=config.docker_log_options,
+        )
+
+
+def size(count: int) -> str:
+    """A number of bytes for a person."""
+    value, units = float(count), iter(("bytes", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while value >= 1024 and unit != "TiB":
+        value, unit = value / 1024, next(units)
+    return f"{value:.4g} {unit}"

@@ -33,7 +33,7 @@ print(json.dumps({
 """
 
 
-only_root = unittest.skipUnless(os.geteuid() == 0, "only root may give a directory to the engine's user")
+only_root = unittest.skipUnless(os.geteuid() == 0, "only root may look into a directory of the engine's user")
 
 
 def setUpModule() -> None:

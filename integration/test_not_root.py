@@ -7,10 +7,10 @@ import stat
 import unittest
 from pathlib import Path
 
+from harness.rtm.stack import ENGINE_USER
 from harness.runs import flag
 from harness.tests import plain_user
-
-ENGINE, STRANGER = 10_001, 4_711
+from integration.lives import STRANGER
 
 #: Prepares each directory of `games` in `root` for an owner, and says what became of it.
 PREPARE = """
@@ -30,32 +30,6 @@ for game in games:
 print(json.dumps(said))
 """
 
-#: A whole life, in a process that has no right but to change owners.
-LIFE = """
-from harness import start_services
-from harness.rtm import RuntimeTestCase
-
-def setUpModule():
-    start_services()
-
-class Life(RuntimeTestCase):
-    def test_every_operation(self):
-        self.start_process(**{settings})
-        with open("/proc/self/status") as status:
-            self.assertIn("CapEff:\\t{capabilities:016x}\\n", status.read())
-        for _ in range(2):
-            self.post("start", {{"image_ref": self.engine.ref}})
-            self.engine_call("GET", "/healthz")
-            self.post("restart")
-            self.post("patch", {{"image_ref": self.engine.patched_ref}})
-            self.post("stop", {{"reason": "finished"}})
-            self.post("restart")
-            self.post("stop", {{"reason": "finished"}})
-            self.succeed(self.call("DELETE", "/container"))
-        self.post("start", {{"image_ref": self.engine.ref}})
-        self.assertEqual(self.engine_call("POST", "/api/v1/admin/init", {{"races": [{{"raceName": "a"}}]}})[0], 200)
-"""
-
 
 class PlainUserTestCase(unittest.TestCase):
     def setUp(self) -> None:
@@ -68,7 +42,7 @@ class PlainUserTestCase(unittest.TestCase):
         """What a process of the plain user writes, which has to end well."""
         run = plain_user.python(
             *arguments,
-            cwd=self.folder,
+            cwd=plain_user.ROOT,
             environment={"RTM_INTEGRATION": "require", "TMPDIR": str(self.folder)},
             capabilities=capabilities,
         )
@@ -93,7 +67,7 @@ class Directories(PlainUserTestCase):
         return made
 
     def prepare(
-        self, *games: str, mode: int = 0o750, owner: int = ENGINE, capabilities: tuple[str, ...] = ("chown",)
+        self, *games: str, mode: int = 0o750, owner: int = ENGINE_USER, capabilities: tuple[str, ...] = ("chown",)
     ) -> dict[str, str]:
         asked = json.dumps([str(self.root), games, mode, owner, owner])
         said: dict[str, str] = json.loads(self.run_python("-c", PREPARE, asked, capabilities=capabilities))
@@ -104,14 +78,17 @@ class Directories(PlainUserTestCase):
         return now.st_uid, now.st_gid, stat.S_IMODE(now.st_mode)
 
     def test_with_cap_chown_every_directory_gets_owner_and_mode_whatever_it_had(self) -> None:
-        owners, modes = (ENGINE, STRANGER, plain_user.UID, 0), (0, 0o500, 0o700, 0o750, 0o777, 0o2750, 0o1777, 0o4711)
+        owners, modes = (
+            (ENGINE_USER, STRANGER, plain_user.UID, 0),
+            (0, 0o500, 0o700, 0o750, 0o777, 0o2750, 0o1777, 0o4711),
+        )
         games = {"new": self.root / "new"}
         for number, (owner, group, mode) in enumerate(itertools.product(owners, owners, modes)):
             games[f"g{number}"] = self.existing(f"g{number}", owner, group, mode)
         for mode in (0o750, 0o700, 0o777):
             said = self.prepare(*games, mode=mode)
             self.assertEqual(said, {game: str(path) for game, path in games.items()})
-            self.assertEqual({self.found(path) for path in games.values()}, {(ENGINE, ENGINE, mode)})
+            self.assertEqual({self.found(path) for path in games.values()}, {(ENGINE_USER, ENGINE_USER, mode)})
         kept = {(path / "turn-1").read_text() for game, path in games.items() if game != "new"}
         self.assertEqual(kept, {"state"})
 
@@ -123,7 +100,7 @@ class Directories(PlainUserTestCase):
             self.assertEqual(self.found(path), (plain_user.UID, plain_user.GID, 0o750))
 
     def test_without_a_capability_another_owner_is_refused_with_what_to_do_and_what_is_right_is_used(self) -> None:
-        right = self.existing("right", ENGINE, ENGINE, 0o750)
+        right = self.existing("right", ENGINE_USER, ENGINE_USER, 0o750)
         wrong = self.existing("wrong", STRANGER, STRANGER, 0o750)
         said = self.prepare("new", "right", "wrong", capabilities=())
         self.assertEqual(said["right"], str(right))
@@ -144,14 +121,8 @@ class Directories(PlainUserTestCase):
 
 
 class Lives(PlainUserTestCase):
-    def live(self, *capabilities: str, as_a_set: int, owner: int, mode: str) -> None:
-        """The manager is a process of its own, which gets its capabilities from the test's."""
-        names = {"GAME_STATE_OWNER_UID": str(owner), "GAME_STATE_OWNER_GID": str(owner), "GAME_STATE_DIR_MODE": mode}
-        (self.folder / "test_life.py").write_text(LIFE.format(settings=names, capabilities=as_a_set))
-        self.run_python("-m", "unittest", "test_life", capabilities=capabilities)
-
     def test_with_cap_chown_alone_a_game_of_another_owner_lives_through_every_operation(self) -> None:
-        self.live("chown", as_a_set=1, owner=ENGINE, mode="0750")
+        self.run_python("-m", "unittest", "integration.lives.WithCapChown")
 
-    def test_without_a_capability_a_game_of_the_own_user_does(self) -> None:
-        self.live(as_a_set=0, owner=plain_user.UID, mode="0777")
+    def test_without_a_capability_a_game_of_the_own_user_does_and_a_check_says_that_no_other_can(self) -> None:
+        self.run_python("-m", "unittest", "integration.lives.WithNothing", capabilities=())

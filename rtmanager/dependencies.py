@@ -216,6 +216,10 @@ class Dependencies:
 
     def _ask_state_root(self) -> str:
         self.state_directories.check_root()
+        if warning := self.state_directories.warning():
+            self.warnings["state root"] = [
+                f"{warning}; remedy: `python -m rtmanager check` tries it, and says what to do"
+            ]
         return self.state_root
 
 

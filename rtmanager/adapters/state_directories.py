@@ -61,6 +61,8 @@ _EXPLAINED = {
 }
 #: The same of the root, in which a directory is to be made.
 _EXPLAINED_OF_ROOT = _EXPLAINED | {errno.EPERM: "no directory may be made in it; is it immutable (`lsattr -d`)?"}
+#: The number of the capability to change owners.
+_CAP_CHOWN = 0
 #: An owner or a group that stays as it is.
 _SAME = -1
 #: What a person has to mend. Everything else says something of the moment, and is tried again.
@@ -143,6 +145,17 @@ class HostStateDirectories:
             _refuse_read_only(root)
             if not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def warning(self) -> str:
+        """Why a new directory can probably not be given to its owner; empty when it can.
+
+        Directories that are right can be used all the same. Only a trial is sure: a file server has rules of its own.
+        """
+        mine = self._uid == os.geteuid() and self._gid in {os.getegid(), *os.getgroups()}
+        if mine or _may_change_owners():
+            return ""
+        owner = f"{self._uid}:{self._gid}"
+        return f"this process is no user {owner} and has no CAP_CHOWN: it cannot make the directory of a new game"
 
     @contextmanager
     def trial(self) -> Iterator[str]:
@@ -292,6 +305,13 @@ class _Call:
         else:
             self._over()
             self.outcome.set_result(None)
+
+
+def _may_change_owners() -> bool:
+    """Whether this process has CAP_CHOWN."""
+    with open("/proc/self/status", "rb") as status:
+        [effective] = [line.split()[1] for line in status if line.startswith(b"CapEff:")]
+    return bool(int(effective, 16) >> _CAP_CHOWN & 1)
 
 
 def _through(directory: int) -> str:

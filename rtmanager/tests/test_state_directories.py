@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import re
 import stat
 import tempfile
 import threading
@@ -181,6 +183,18 @@ class HostStateDirectoriesTest(unittest.TestCase):
                     judge(f"{path}: ")
         with mock.patch("os.mkdir", side_effect=OSError(errno.EPERM, "said")):
             self.assert_refused("lsattr")
+
+    def test_who_can_give_a_directory_to_its_owner_is_not_warned(self) -> None:
+        status = Path("/proc/self/status").read_bytes()
+        for effective, uid, warned in (
+            (b"0000000000000001", os.getuid() + 1, False),
+            (b"00000000fffffffe", os.getuid() + 1, True),
+            (b"0000000000000000", os.getuid(), False),
+        ):
+            text = re.sub(rb"(?m)^CapEff:.*$", b"CapEff:\t" + effective, status)
+            self.directories = HostStateDirectories(str(self.root), 0o750, uid, os.getgid())
+            with mock.patch("builtins.open", side_effect=lambda *_, text=text: io.BytesIO(text)):
+                self.assertEqual("CAP_CHOWN" in self.directories.warning(), warned)
 
     def test_a_trial_makes_a_directory_as_a_games_and_removes_it(self) -> None:
         for _ in range(2):

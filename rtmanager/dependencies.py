@@ -165,14 +165,17 @@ class Dependencies:
                 "redis",
                 "Redis",
                 self._ask_redis,
-                "is it running, and are RTMANAGER_REDIS_MASTER_ADDR and RTMANAGER_REDIS_PASSWORD right?",
+                "is it running, and is RTMANAGER_REDIS_MASTER_ADDR right? Its log says more",
                 self._ask_redis_shortly,
             ),
             Check("docker", "Docker", self.docker.ping, "read the log of the Docker daemon"),
             Check("network", "Docker", self._ask_network, "read the log of the Docker daemon"),
             Check("log driver", "Docker", self._ask_log_driver, "read the log of the Docker daemon", needs=("docker",)),
             Check(
-                "state root", "file system", self._ask_state_root, f"mkdir -p {self.state_root}, writable for this user"
+                "state root",
+                "file system",
+                self._ask_state_root,
+                f"look at the file system of {self.state_root}: df, mount, dmesg",
             ),
         )
 

@@ -341,7 +341,9 @@ def why_unusable(
         return RedisAway(
             f"{where} takes no more connections: {error}", "end clients that nobody needs, or raise maxclients"
         )
-    if isinstance(error, redis.ResponseError | redis.BusyLoadingError):
+    if remedy := _remedy_of_silence(error):
+        return RedisAway(f"{where} does not serve: {bounded(str(error))}", remedy)
+    if isinstance(error, redis.ResponseError):
         return None
     try:
         found = _encrypted(*address, tls, limit_s) if tls else _plain(*address, limit_s)
@@ -356,6 +358,22 @@ def why_unusable(
         remedy = "if its clients are paused, CLIENT UNPAUSE; SLOWLOG GET shows what kept it busy"
         return RedisAway(f"{where} is there, and answers no command in time: {error}", remedy)
     return None
+
+
+def _remedy_of_silence(error: redis.RedisError) -> str:
+    """What to do about a server that says itself why it does not serve, or that is not there; empty for all else."""
+    if isinstance(error, redis.BusyLoadingError):
+        return "wait: it reads what it has saved, and its log says how far it is"
+    if isinstance(error, redis.exceptions.MasterDownError):
+        return f"it is a replica that has lost its primary: name the primary in {_ADDRESS}"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return f"is the host of {_ADDRESS} right, and does this machine's resolver know it (getent hosts NAME)?"
+        if isinstance(cause, ConnectionRefusedError):
+            return f"is it running, does it listen there (bind), and is {_ADDRESS} right?"
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def _encrypted(host: str, port: int, tls: Tls, limit_s: float) -> tuple[str, str] | None:

@@ -81,6 +81,18 @@ LIMIT_S = 15.0
 MOST_HANGING = 16
 
 
+class LeadsToSystem(StateDirectoryInvalid):
+    """The root is a directory of the system, by links on the way to it."""
+
+    remedy = IN_MESSAGE
+
+    def __init__(self, root: str, system: str) -> None:
+        super().__init__(
+            f"state directory {root}: its links lead to {system}, which is the system's; name a directory for games "
+            "alone in RTMANAGER_GAME_STATE_ROOT"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """What is free for everybody in a file system: bytes, and inodes, None where it has no fixed number of them."""
@@ -223,10 +235,7 @@ class HostStateDirectories:
         """The root; raises `StateDirectoryInvalid` where links lead to a directory of the system."""
         with _directory(self._root) as root:
             if system := system_directory(os.readlink(_through(root))):
-                raise StateDirectoryInvalid(
-                    f"state directory {self._root}: its links lead to {system}, which is the system's; name a "
-                    "directory for games alone in RTMANAGER_GAME_STATE_ROOT"
-                )
+                raise LeadsToSystem(self._root, system)
             yield root
 
     def path_of(self, game_id: str) -> str:
@@ -366,7 +375,11 @@ def _outcome(
     number = getattr(error, "errno", None) or 0
     why = explained.get(number, "").format(user=os.geteuid())
     message = f"{where}: {why or getattr(error, 'strerror', None) or error}"
+    found: RuntimeManagerError
     if number in final:
-        return StateDirectoryInvalid(message)
-    answer = f"{_DEPENDENCY}: {errno.errorcode.get(number, 'unknown')}"
-    return TemporaryAnswer(_DEPENDENCY, message, answer=answer, code=ErrorCode.START_CONFIG_INVALID)
+        found = StateDirectoryInvalid(message)
+    else:
+        answer = f"{_DEPENDENCY}: {errno.errorcode.get(number, 'unknown')}"
+        found = TemporaryAnswer(_DEPENDENCY, message, answer=answer, code=ErrorCode.START_CONFIG_INVALID)
+    found.remedy = IN_MESSAGE if why else None
+    return found

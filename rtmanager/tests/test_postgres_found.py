@@ -219,6 +219,12 @@ class RefusalsTest(unittest.TestCase):
         self.assertIn("is it running", found.remedy)
 
 
+    def test_a_host_that_nobody_knows_is_no_defect(self) -> None:
+        found = refusals.why_refused("host=nowhere.invalid dbname=g user=u", 2.0)
+        self.assertEqual(found.sqlstate, "")
+        self.assertIn("resolver", found.remedy)
+
+
 def _answer_once(server: socket.socket, answer: bytes) -> None:
     server.settimeout(10)
     connection, _ = server.accept()

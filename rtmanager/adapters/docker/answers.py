@@ -230,6 +230,8 @@ RULES: tuple[Rule, ...] = (
     ),
 )
 
+#: The rules for answers that are not Docker's.
+NOT_DOCKERS = frozenset({"gateway", "not_docker"})
 #: The name of the rule for an answer whose content cannot be read: no JSON, other types than Docker's, no HTTP.
 UNREADABLE = "unreadable"
 #: The name of the rule for a container that is being removed for longer than a removal may take.

@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 from rtmanager import failpoints
 from rtmanager.adapters.docker.answers import (
     CALLS,
+    NOT_DOCKERS,
     UNREADABLE,
     UNREADABLE_ERRORS,
     Meaning,
@@ -146,9 +147,14 @@ class Engine:
             if what is Meaning.FINAL:
                 raise
             self._forget()
-            if what is Meaning.SILENCE:
-                raise self._cannot_serve(answered(name, error)) from error
-            raise self.temporary(name, rule, answered(name, error)) from error
+            found = (
+                self._cannot_serve(answered(name, error))
+                if what is Meaning.SILENCE
+                else self.temporary(name, rule, answered(name, error))
+            )
+            if rule in NOT_DOCKERS:
+                found.remedy = "check that Docker runs there, and that no proxy answers in its place"
+            raise found from error
         except (RequestException, HTTPError) as error:
             self._forget()
             if is_unreadable(error) and not self._closed.is_set():  # closing cuts answers short

@@ -12,6 +12,7 @@ import select
 from dataclasses import dataclass
 from time import monotonic
 
+import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_attempts, conninfo_to_dict, make_conninfo
 
@@ -57,6 +58,7 @@ _WHO_LOCKS = (
 REMEDIES_AT_WORK = {"57014": _WHO_LOCKS, "55P03": _WHO_LOCKS}
 #: For an answer that has no remedy of its own.
 ITS_WORDS = "its words say why; the server's log has more"
+_NO_SUCH_HOST = f"is the host of {DSN} right, and does this machine's resolver know it (getent hosts NAME)?"
 _NO_TLS = f"the server does not offer TLS: set ssl = on there, or another sslmode in {DSN}"
 _BAD_TLS = f"TLS was offered and failed: are sslrootcert, sslcert, sslkey and sslmode of {DSN} right, and is the \
 server's certificate valid for that host?"
@@ -66,6 +68,8 @@ _DEMANDS = {
 channel_binding of {DSN} demand: change these, or the method in its pg_hba.conf (channel binding needs TLS and scram)",
     "no password supplied": f"the server asks for a password: add it to {DSN}",
     "GSSAPI encryption required": f"no connection by GSSAPI can be made: set another gssencmode in {DSN}",
+    "invalid response to SSL negotiation|expected authentication request": f"correct host and port of {DSN}: another \
+program than PostgreSQL has this port",
     "session is (?:not )?read-only|server is (?:not )?in hot standby": f"is target_session_attrs of {DSN} right? The \
 service writes: it needs a primary",
 }
@@ -85,7 +89,11 @@ def why_refused(conninfo: str, limit_s: float) -> Refusal:
     """Try once more to connect, at most for about `limit_s` seconds in all, and say how that ended."""
     trace = words = ""
     until = monotonic() + limit_s
-    for attempt in conninfo_attempts(conninfo_to_dict(conninfo)):
+    try:
+        attempts = conninfo_attempts(conninfo_to_dict(conninfo))
+    except psycopg.OperationalError:
+        return Refusal("", _NO_SUCH_HOST)
+    for attempt in attempts:
         traced, words = _traced(make_conninfo("", **attempt).encode(), until)
         trace = traced or trace
     codes = _ERROR.findall(trace)

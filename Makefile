@@ -27,7 +27,7 @@ RTM_INTEGRATION ?= 1
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv tools setup doctor demo run unit integration integration-harness integration-parallel stress soak chaos crashes recovery simulate fuzz lint types test bench mutants protections clean
+.PHONY: help venv tools setup doctor demo run unit integration integration-harness integration-parallel integration-not-root stress soak chaos crashes recovery simulate fuzz lint types test bench mutants protections clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -101,6 +101,9 @@ MODULES := $(patsubst integration/%.py,%,$(wildcard integration/test_*.py))
 
 module-%:
 	@echo "== $*"; RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest integration.$*
+
+integration-not-root: $(STAMP) ## the suite as a user who has CAP_CHOWN alone; TESTS=integration.test_lifecycle for some of it
+	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m integration.not_root $(TESTS)
 
 stress: $(STAMP) ## the suite ten times in random order, then twice at once; nothing may be left (50 minutes)
 	@$(PY) -m integration.stress

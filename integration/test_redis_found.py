@@ -25,7 +25,7 @@ from rtmanager.config import Config
 
 NAMES = Config.from_environment(
     {
-        "RTMANAGER_POSTGRES_PRIMARY_DSN": "postgres://h/g",
+        "RTMANAGER_POSTGRES_PRIMARY_DSN": "postgres://u@h/g",
         "RTMANAGER_REDIS_MASTER_ADDR": "h:1",
         "RTMANAGER_GAME_STATE_ROOT": "/g",
         "RTMANAGER_LOBBY_INTERNAL_BASE_URL": "http://h",

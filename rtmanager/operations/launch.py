@@ -200,10 +200,7 @@ def launched_before(progress: Progress, tools: Tools, image_ref: str) -> bool:
     recorded = progress.seen.current_container_id if progress.seen else None
     if found.container_id == recorded or not found.runs(operation.game_id, image_ref, settings.network):
         return False
-    try:
-        state_path = tools.state_directories.prepare(operation.game_id)
-    except StateDirectoryInvalid as error:
-        raise OperationFailed(ErrorCode.START_CONFIG_INVALID, str(error)) from error
+    state_path = tools.state_directories.path_of(operation.game_id)
     tools.logger.info("took the container of an earlier try", extra={"container_id": found.container_id})
     progress.image_ref = image_ref
     note_running(progress, found.container_id, image_ref, state_path, settings.network)

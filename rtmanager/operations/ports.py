@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from rtmanager.domain.container import ContainerSpec, ContainerView
-from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.domain.errors import IN_MESSAGE, RuntimeManagerError
 
 
 class PullPolicy(StrEnum):
@@ -196,12 +196,18 @@ class StateDirectories(Protocol):
     def prepare(self, game_id: str) -> str:
         """Create the game's directory, or correct owner and mode of the one that is there; returns its path.
 
-        Raises `StateDirectoryInvalid` for what is wrong with this one directory, `TemporaryAnswer` for a root that is
-        gone, read-only or full and for a file system that fails, `Unavailable` when this process lacks descriptors or
-        memory, or the file system hangs.
+        Raises `StateDirectoryInvalid` for a directory that cannot be used and a root that is gone or read-only,
+        `StateRootUnfit` for one that may take no game, `TemporaryAnswer` for a file system that fails, `Unavailable`
+        when this process lacks descriptors or memory, or the file system hangs.
         """
         ...
 
 
 class StateDirectoryInvalid(RuntimeManagerError):
     """The game's directory cannot be used: not writable, not a directory, or a link that leaves the root."""
+
+
+class StateRootUnfit(StateDirectoryInvalid):
+    """The root is there and may take no game: it has no room, or is not the file system that held the games."""
+
+    remedy = IN_MESSAGE

@@ -119,6 +119,8 @@ def check(config: Config, logger: logging.Logger) -> int:
     for each in parts.checks():
         try:
             say(f"ok      {each.name:<10}  {each.ask()}")
+            if each.name == "postgres":  # it answers, and the state root is compared with its records
+                parts.database.open()
         except RuntimeManagerError as error:
             failed = True
             remedy = remedy_for(error, each.remedy)

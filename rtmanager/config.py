@@ -108,7 +108,13 @@ class Config:
         A variable that is set to nothing counts as not set, as in a compose file with an empty substitution.
         """
         found: dict[str, Any] = {}
-        faults = [*_read_all(environment, found), *_shared_streams(found), *_redis_tls(found), *_docker_tls(found)]
+        faults = [
+            *_read_all(environment, found),
+            *_shared_streams(found),
+            *_redis_tls(found),
+            *_docker_tls(found),
+            *_log_options(found),
+        ]
         if faults:
             raise ConfigError(faults)
         streams = {stream: found.pop(f"stream_{stream}") for stream in Stream}
@@ -182,6 +188,12 @@ def _docker_tls(found: Mapping[str, Any]) -> list[str]:
         [missing] = set(pair) - given
         faults.append(f"{missing} is not set: a client certificate needs its key, and a key its certificate")
     return faults
+
+
+def _log_options(found: Mapping[str, Any]) -> list[str]:
+    """Options with which the configured log driver would start no container."""
+    fault = values.log_option_fault(found.get("docker_log_driver", ""), found.get("docker_log_options", {}))
+    return [f"RTMANAGER_DOCKER_LOG_OPTS: {fault}"] if fault else []
 
 
 def unknown_names(environment: Mapping[str, str]) -> list[str]:

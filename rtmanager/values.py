@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +30,12 @@ _NOT_A_GAME_NETWORK = frozenset({"host", "none", "default", "bridge"})
 #: Environment variables with a meaning of their own: with a path of ours as value, programs of an image fail.
 _SYSTEM_VARIABLES = frozenset({"PATH", "HOME", "HOSTNAME", "IFS", "ENV", "BASH_ENV"})
 _SYSTEM_VARIABLE_PREFIXES = ("LD_", "PYTHON")
+
+
+#: Sizes and truth values as Docker reads them in options of its log drivers.
+_LOG_SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)* ?[kmgtp]?i?b?", re.IGNORECASE)
+_GO_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+_GO_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +285,25 @@ def options(text: str) -> dict[str, str]:
     if len(found) < len(pairs):
         raise Bad("key=value pairs with each key once")
     return found
+
+
+def log_option_fault(driver: str, options: Mapping[str, str]) -> str:
+    """What Docker would have against an option of its own log drivers, which it reads at a start only; else nothing."""
+    if driver not in ("json-file", "local"):
+        return ""
+    size, files, compress = (options.get(name) for name in ("max-size", "max-file", "compress"))
+    least_digit = "[1-9]" if driver == "json-file" else "[0-9]"
+    if size is not None and not (_LOG_SIZE.fullmatch(size) and re.search(least_digit, size)):
+        return f"max-size={size!r} is not a size such as 10m"
+    if files is not None and not re.fullmatch(r"0*[1-9][0-9]{0,5}", files):
+        return f"max-file={files!r} is not a number of files of at least 1"
+    if compress is not None and compress not in _GO_TRUE | _GO_FALSE:
+        return f"compress={compress!r} is not true or false"
+    compresses = driver == "local" if compress is None else compress in _GO_TRUE
+    one_file = int(files or (1 if driver == "json-file" else 5)) == 1 or (driver == "json-file" and size is None)
+    if compresses and one_file:
+        return f"the driver {driver} compresses only with max-size and a max-file of at least 2; set compress=false"
+    return ""
 
 
 def exporter(text: str) -> str:

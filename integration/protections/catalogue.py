@@ -208,8 +208,8 @@ PROTECTIONS: Sequence[Protection] = (
         edits=[
             Edit(
                 "rtmanager/workers/settler.py",
-                "if hint.unstarted and not self._remove_unstarted(game_id, hint.unstarted):",
-                "if False:",
+                "        if hint.unstarted:\n",
+                "        if False:\n",
             )
         ],
         noticed_by=cells("restart", "docker.create.after", "raise"),

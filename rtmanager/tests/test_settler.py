@@ -20,12 +20,13 @@ from rtmanager.domain.container import (
     ContainerView,
 )
 from rtmanager.domain.crash import RestartPolicy
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import TemporaryAnswer, Unavailable
 from rtmanager.domain.findings import Finding, Stray
 from rtmanager.domain.health import HealthSource
 from rtmanager.domain.operation import OpKind
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.store import StoreRefused
+from rtmanager.testing import Meant
 from rtmanager.testing.store import CALL_POSITION
 from rtmanager.tests.making import request, view
 from rtmanager.tests.watching import WatchedWorld
@@ -152,8 +153,15 @@ class Unstarted(SettlerTestCase):
 
     def test_an_operation_under_way_may_need_it(self) -> None:
         self.world.store.add_row(request(kind=OpKind.RESTART), CALL_POSITION)
-        self.assertFalse(self.settle(self.hint), "looked at again when that has ended")
+        self.settle(self.hint)
         self.assertIn("next", self.left())
+
+    def test_one_that_cannot_be_removed_hides_nothing_of_its_game(self) -> None:
+        self.world.docker.exit(self.container_id, 139)
+        self.world.docker.refuse("remove", Meant.TEMPORARY)
+        with self.assertRaises(TemporaryAnswer):
+            self.settle(self.hint)
+        self.assertEqual((self.world.known().status, self.world.events()), (Status.STOPPED, ["container_exited"]))
 
     def test_that_of_a_game_without_a_record_is_not_ours(self) -> None:
         self.world.docker.add_foreign(self.next(container_id="foreign", game_id="g9", name="galaxy-game-g9.next"))

@@ -68,10 +68,32 @@ class Settler:
 
         Raises `Unavailable`, and `FinalAnswer` for what the store will never take, or Docker never say.
         """
+        settled = self._settle_record(game_id, hint)
+        if hint.unstarted:
+            self._remove_unstarted(game_id, hint.unstarted)
+        return settled
+
+    def _remove_unstarted(self, game_id: str, containers: frozenset[str]) -> None:
+        """Remove what a restart or a patch created and left, unless an operation is under way, whose it may be.
+
+        They were listed before, so no operation that begins now has made them. A game without a record is not ours.
+        """
+        if self.records.get(game_id) is None or self.findings.busy(game_id):
+            return
+        for container_id in containers:
+            try:
+                found = self.runtime.inspect(container_id)
+                if found.is_next and found.game_id == game_id:
+                    self.runtime.remove(container_id)
+                    extra = {"game_id": game_id, "container_id": container_id}
+                    self.logger.info("removed the new container of a restart that was not finished", extra=extra)
+            except (ContainerNotFound, StillRunning) as error:
+                self.logger.debug("container is no leftover", extra={"game_id": game_id, "error": str(error)})
+
+    def _settle_record(self, game_id: str, hint: Hint) -> bool:
+        """Write what follows from the game's containers, as `settle` says."""
         if self.works_on(game_id):
             # Nothing could be written before its end, and a look would stand in Docker's way, and in that end's.
-            return False
-        if hint.unstarted and not self._remove_unstarted(game_id, hint.unstarted):
             return False
         for _ in range(ROUNDS):
             record = self.records.get(game_id)
@@ -103,26 +125,6 @@ class Settler:
             if Written.WRITTEN not in results and Written.CHANGED not in results:
                 return not self._may_come_true(game_id, hint)
         return False
-
-    def _remove_unstarted(self, game_id: str, containers: frozenset[str]) -> bool:
-        """Remove what a restart or a patch created and left; False while an operation is under way, whose it may be.
-
-        They were listed before, so no operation that begins now has made them. A game without a record is not ours.
-        """
-        if self.records.get(game_id) is None:
-            return True
-        if self.findings.busy(game_id):
-            return False
-        for container_id in containers:
-            try:
-                found = self.runtime.inspect(container_id)
-                if found.is_next and found.game_id == game_id:
-                    self.runtime.remove(container_id)
-                    extra = {"game_id": game_id, "container_id": container_id}
-                    self.logger.info("removed the new container of a restart that was not finished", extra=extra)
-            except (ContainerNotFound, StillRunning) as error:
-                self.logger.debug("container is no leftover", extra={"game_id": game_id, "error": str(error)})
-        return True
 
     def _may_come_true(self, game_id: str, hint: Hint) -> bool:
         """Whether an event that says nothing of the record as it is may do so when an operation has written its end."""

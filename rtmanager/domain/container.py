@@ -164,10 +164,13 @@ class ContainerView:
 
     @property
     def is_next(self) -> bool:
-        """Whether RTM created it to replace a game's container, and it was never started."""
-        game_id = self.game_id
-        created = self.state is ContainerState.CREATED and self.name == next_container_name(game_id)
-        return created and self.labelled_for(game_id)
+        """Whether RTM made it to replace a game's container, which it has not done: labels and name agree."""
+        return self.name == next_container_name(self.game_id) and self.labelled_for(self.game_id)
+
+    @property
+    def is_unstarted_next(self) -> bool:
+        """Whether it is such a container, and never had a process."""
+        return self.state is ContainerState.CREATED and self.is_next
 
     def runs(self, game_id: str, image_ref: str, network: str) -> bool:
         """Whether RTM made it for this game and it runs this image on this network."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rtmanager.domain.container import (
     ContainerSpec,
@@ -44,6 +45,11 @@ from rtmanager.operations.tools import Tools
 STORAGE_PATH = "STORAGE_PATH"
 #: Tries to get the name: each one may remove one dead container that an earlier start left behind.
 NAME_TRIES = 5
+
+#: Raises `OwnershipLost` when the operation may not go on.
+Confirm = Callable[[], None]
+#: Starts a container, given the question whether that still may be, and returns its id.
+Start = Callable[[Confirm], str]
 
 
 def check_names(game_id: str, image_ref: str) -> None:
@@ -140,22 +146,14 @@ def _is_foreign(tools: Tools, image_ref: str) -> bool:
     return isinstance(found, Image) and bool(found.foreign)
 
 
-def launch(
-    progress: Progress, tools: Tools, spec: ContainerSpec, start: Callable[[Callable[[], None]], str] | None = None
-) -> None:
-    """Start the container and note what is true then. Raises `OperationFailed` or `OwnershipLost`.
+def launch(progress: Progress, tools: Tools, spec: ContainerSpec, start: Start | None = None) -> None:
+    """Start the container, by `start` or the runtime's `launch`, and note what is true then.
 
-    `start` does it, given the question whether it still may be, in place of the runtime's `launch`.
+    Raises `OperationFailed` or `OwnershipLost`.
     """
     progress.committed = True
-
-    def confirm() -> None:
-        tools.confirm(progress.operation)
-
-    def start_once() -> str:
-        return start(confirm) if start else tools.runtime.launch(spec, confirm)
-
-    container_id = _under_its_name(tools, spec, start_once, confirm)
+    start = start or partial(tools.runtime.launch, spec)
+    container_id = _under_its_name(tools, spec, start, partial(tools.confirm, progress.operation))
     note_running(progress, container_id, spec.image_ref, spec.state_path, spec.network)
 
 
@@ -239,13 +237,13 @@ def refusals() -> Iterator[None]:
         raise OperationFailed(ErrorCode.CONTAINER_START_FAILED, str(error)) from error
 
 
-def _under_its_name(tools: Tools, spec: ContainerSpec, start: Callable[[], str], confirm: Callable[[], None]) -> str:
+def _under_its_name(tools: Tools, spec: ContainerSpec, start: Start, confirm: Confirm) -> str:
     """The id of the container that runs under the game's name, by `start` or an earlier try."""
     last = ""
     for _ in range(NAME_TRIES):
         try:
             with refusals():
-                return start()
+                return start(confirm)
         except NameTaken as error:
             last = str(error)
             confirm()

@@ -7,8 +7,6 @@ the new one takes its name and is started; if that start fails, the game is stop
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from rtmanager.domain.container import ContainerSpec, NameConflict, resolve_name_conflict
 from rtmanager.domain.errors import DependencyError, ErrorCode, InvalidValue, OperationFailed
 from rtmanager.domain.game import shown
@@ -17,6 +15,7 @@ from rtmanager.domain.operation import Ending, OpKind
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.launch import (
     NAME_TRIES,
+    Confirm,
     launch,
     launched_before,
     prepare,
@@ -121,10 +120,11 @@ def _create_next(progress: Progress, tools: Tools, spec: ContainerSpec) -> str:
 
 
 def _free_next_name(tools: Tools, spec: ContainerSpec) -> None:
-    """Remove what an earlier try created and did not start. Raises `OperationFailed` for any other container."""
+    """Remove what an earlier try created. Raises `OperationFailed` for what is not that, or has a process."""
     try:
         found = tools.runtime.inspect(spec.next_name)
-        if not (found.is_next and found.game_id == spec.game_id):
+        ours = found.is_next and found.game_id == spec.game_id and spec.network in found.networks | {found.made_for}
+        if not (ours and found.ended):
             raise taken_by(found, spec)
         tools.runtime.remove(found.container_id)
     except ContainerNotFound:
@@ -140,7 +140,7 @@ def _replace(progress: Progress, tools: Tools, record: RuntimeRecord, spec: Cont
         retire(progress, tools, record.current_container_id)
     progress.set_record(record.stopped_without_container(progress.now()))
 
-    def promote(confirm: Callable[[], None]) -> str:
+    def promote(confirm: Confirm) -> str:
         try:
             tools.runtime.promote(next_id, spec, confirm)
         except ContainerNotFound:  # `docker container prune` takes what is not started

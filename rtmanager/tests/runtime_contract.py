@@ -220,7 +220,7 @@ class RuntimeContract(TestCase):
         with self.assertRaisesRegex(NameTaken, spec.name):
             self.runtime.promote(self.runtime.create_next(spec), spec)
         found = self.runtime.inspect(spec.next_name)
-        self.assertTrue(found.is_next)
+        self.assertTrue(found.is_unstarted_next)
         self.assertFalse(found.belongs_to(spec.game_id))
         self.assertEqual((found.state, found.made_for), (ContainerState.CREATED, self.network))
         self.assertEqual(self.state(first), ContainerState.RUNNING)

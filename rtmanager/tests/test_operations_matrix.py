@@ -507,12 +507,22 @@ class RecreateTest(WorldTestCase):
 
     def test_a_stranger_with_the_next_name_is_not_touched(self) -> None:
         not_ours = {"labels": {LABEL_OWNER: "other"}, "state": ContainerState.CREATED}
-        for changes in (not_ours, {"state": ContainerState.RUNNING}, {"state": ContainerState.EXITED}):
+        for changes in (not_ours, {"state": ContainerState.RUNNING}, {"networks": frozenset({"other"})}):
             with self.subTest(**changes):
                 self.world = World()
                 self.world.bring(Status.RUNNING)
                 self.world.docker.add_foreign(view(container_id="other", name="galaxy-game-g1.next", **changes))
                 self.assert_left_as_it_was(self.both()[0], ErrorCode.CONTAINER_START_FAILED, "galaxy-game-g1.next")
+
+    def test_what_an_earlier_restart_left_is_replaced_whether_it_was_started_or_not(self) -> None:
+        for state in (ContainerState.CREATED, ContainerState.EXITED, ContainerState.DEAD):
+            with self.subTest(state):
+                self.world = World()
+                self.world.bring(Status.RUNNING)
+                self.world.docker.add_foreign(view(container_id="left", name="galaxy-game-g1.next", state=state))
+                self.assertIsNone(self.world.do(self.both()[0]).error_code)
+                self.assertEqual(len(self.world.docker.containers), 1)
+                self.assert_consistent()
 
     def test_an_image_of_another_platform_takes_no_game_down(self) -> None:
         for image_ref in (IMAGE, IMAGE_2):

@@ -168,6 +168,12 @@ class Unstarted(SettlerTestCase):
         self.world.settler.settle("g9", Hint(unstarted=frozenset({"foreign"}), listed=True))
         self.assertIn("foreign", self.left())
 
+    def test_one_on_a_network_of_another_deployment_is_left_alone(self) -> None:
+        self.world.docker.vanish("next")
+        self.world.docker.add_foreign(self.next(networks=frozenset({"other"}), made_for="other"))
+        self.settle(self.hint)
+        self.assertIn("next", self.left())
+
     def test_one_that_somebody_started_or_that_took_its_place_is_left_alone(self) -> None:
         for changes in ({"state": ContainerState.RUNNING}, {"name": "galaxy-game-g1"}, {"game_id": "g2"}):
             with self.subTest(**changes):

@@ -153,8 +153,8 @@ def _without_unstarted(listed: Sequence[ContainerView]) -> tuple[Sequence[Contai
     """The containers that may be their game's, and by game those that were created to replace one and not started."""
     unstarted: defaultdict[str, set[str]] = defaultdict(set)
     for view in listed:
-        if view.is_next:
+        if view.is_unstarted_next:
             unstarted[view.game_id].add(view.container_id)
     if not unstarted:
         return listed, unstarted
-    return [view for view in listed if not view.is_next], unstarted
+    return [view for view in listed if not view.is_unstarted_next], unstarted

@@ -78,12 +78,14 @@ class Settler:
 
         They were listed before, so no operation that begins now has made them. A game without a record is not ours.
         """
-        if self.records.get(game_id) is None or self.findings.busy(game_id):
+        record = self.records.get(game_id)
+        if record is None or self.findings.busy(game_id):
             return
+        ours = {record.docker_network, self.house.network}
         for container_id in containers:
             try:
                 found = self.runtime.inspect(container_id)
-                if found.is_next and found.game_id == game_id:
+                if found.is_unstarted_next and found.game_id == game_id and ours & {*found.networks, found.made_for}:
                     self.runtime.remove(container_id)
                     extra = {"game_id": game_id, "container_id": container_id}
                     self.logger.info("removed the new container of a restart that was not finished", extra=extra)

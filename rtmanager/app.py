@@ -39,6 +39,7 @@ from rtmanager.operations.calls import Calls
 from rtmanager.operations.completions import Completions
 from rtmanager.operations.executor import Executor
 from rtmanager.operations.operator import Operator
+from rtmanager.operations.ports import StateRootUnfit
 from rtmanager.operations.store import StoreRefused
 from rtmanager.operations.tools import EngineSettings, Tools
 from rtmanager.operations.troubles import Kind
@@ -46,10 +47,11 @@ from rtmanager.operations.wake import Wake
 from rtmanager.readiness import Readiness
 from rtmanager.threads import side_by_side
 from rtmanager.watch import Watch
-from rtmanager.workers import lease
+from rtmanager.workers import lease, state_root
 from rtmanager.workers.ingest import Ingest
 from rtmanager.workers.loop import Loop
 from rtmanager.workers.outbox import Relay
+from rtmanager.workers.state_root import StateRootWatch
 from rtmanager.workers.status import Workers, WorkerStatus
 
 #: How often each queue is looked at without a wake-up: what another instance left, what was put off.
@@ -165,6 +167,9 @@ class Runtime:
             except WritesRefused as error:
                 # It passes, as a failover does; jobs wait for it.
                 self._logger.warning("redis takes no writes, waiting for it", extra={"error": with_remedy(error)})
+            except StateRootUnfit as error:
+                # Games run, and have to be watched and stopped, whether another one can be started or not.
+                self._logger.warning("the state root can take no games", extra={"error": with_remedy(error)})
             except RuntimeManagerError as error:
                 raise StartupFailed(f"{check.name}: {with_remedy(error, check.remedy)}") from error
 
@@ -249,6 +254,10 @@ class _Service:
         self._refusals = StoreRefusals(
             lambda kind, error: of_kind(kind).failed(error, message=f"the store refuses a request: {kind}"), logger
         )
+        self._state_root = StateRootWatch(self._state_directories.check_root, logger)
+        self._state_root_usable = metrics.gauge(
+            "rtmanager_state_root_usable", "Whether games can be started under the state root: 1 or 0."
+        )
         self._loops: list[Loop] = []
         workers.watch("postgres-watch", lambda: parts.database.lost_its_watch)
         self._readiness = self._make_readiness(parts)
@@ -277,6 +286,7 @@ class _Service:
         self._start_loop(stack, self._loop("executor", self._executor.step, wake=self._due))
         self._start_loop(stack, self._ingest_loop())
         self._watch.work(stack)
+        self._start_loop(stack, self._state_root_loop())
         stack.callback(self._calls.refuse)
         return http
 
@@ -370,6 +380,15 @@ class _Service:
             status=self._status("ingest"),
         )
 
+    def _state_root_loop(self) -> Loop:
+        return Loop(
+            "state-root",
+            self._state_root.step,
+            period_s=state_root.PERIOD_S,
+            logger=self._logger,
+            status=self._status("state-root"),
+        )
+
     def _loop(self, name: str, step: Callable[[], bool], *, wake: Wake) -> Loop:
         return Loop(name, step, period_s=POLL_S, logger=self._logger, wake=wake, status=self._status(name))
 
@@ -411,6 +430,7 @@ class _Service:
 
     def _metrics(self) -> str:
         troubles = self._executor.troubles.now().values()
+        self._state_root_usable.set(self._state_root.usable)
         self._stuck.replace({(each.game_id, each.op_kind, each.kind.value): 1 for each in troubles})
         return self._watch.metrics()
 

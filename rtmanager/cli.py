@@ -139,7 +139,10 @@ def _checked(config: Config, logger: logging.Logger, image_ref: str) -> Iterator
         return
     parts = Dependencies.of(config, logger)
     try:
-        yield from results([*parts.checks(), *Trials(config, parts, image_ref).checks()], parts.warnings, logger)
+        for each in results([*parts.checks(), *Trials(config, parts, image_ref).checks()], parts.warnings, logger):
+            if each.name == "postgres" and each.ok:  # the state root is compared with the records
+                parts.database.open()
+            yield each
     finally:
         parts.close()
 

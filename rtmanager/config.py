@@ -55,6 +55,7 @@ class Config:
     game_state_dir_mode: int = 0o750
     game_state_owner_uid: int = 0
     game_state_owner_gid: int = 0
+    game_state_min_free_bytes: int = 1 << 20
     lobby_timeout_s: float = 2.0
     default_limits: Limits = field(default_factory=lambda: Limits(1.0, 512 << 20, 512))
     container_stop_timeout_s: int = 30

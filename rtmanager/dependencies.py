@@ -15,6 +15,7 @@ from rtmanager.adapters.docker.survey import has_log_driver
 from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.adapters.docker.versions import Agreement
 from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.adapters.postgres.server import ask as ask_postgres
 from rtmanager.adapters.postgres.server import examine as examine_postgres
 from rtmanager.adapters.probing import EngineProbes
@@ -23,7 +24,12 @@ from rtmanager.adapters.redis_streams import RedisStreams
 from rtmanager.adapters.state_directories import HostStateDirectories
 from rtmanager.config import Config
 from rtmanager.domain.errors import DependencyError, FinalAnswer, RuntimeManagerError, TemporaryAnswer
+from rtmanager.domain.game import is_game_id
 from rtmanager.domain.log_options import unbounded
+from rtmanager.domain.record import Status
+
+#: Games of each status whose directories are looked for under a root that was not seen before.
+KEPT_GAMES = 8
 
 
 class NetworkMissing(RuntimeManagerError):
@@ -100,12 +106,12 @@ class Dependencies:
         """Build them all; contacts nobody."""
         tls = TlsFiles(config.docker_tls_ca, config.docker_tls_certificate, config.docker_tls_key)
         agreement = Agreement()
+        database = Database(
+            config.postgres_dsn, max_connections=config.postgres_pool_size, silence_s=config.silence_timeout_s
+        )
+        records = PostgresRecords(database)
         return cls(
-            database=Database(
-                config.postgres_dsn,
-                max_connections=config.postgres_pool_size,
-                silence_s=config.silence_timeout_s,
-            ),
+            database=database,
             streams=RedisStreams(
                 config.redis_addr.host,
                 config.redis_addr.port,
@@ -134,6 +140,8 @@ class Dependencies:
                 config.game_state_dir_mode,
                 config.game_state_owner_uid,
                 config.game_state_owner_gid,
+                min_free_bytes=config.game_state_min_free_bytes,
+                kept_games=lambda: _kept_games(records),
             ),
             pool_size=config.postgres_pool_size,
             network=config.docker_network,
@@ -224,6 +232,12 @@ class Dependencies:
                 f"{warning}; remedy: `python -m rtmanager check` tries it, and says what to do"
             ]
         return self.state_root
+
+
+def _kept_games(records: PostgresRecords) -> Sequence[str]:
+    """Some games that have a container, and so must have a directory. Raises `DependencyError`."""
+    pages = (records.page(status=status, after=None, limit=KEPT_GAMES) for status in (Status.RUNNING, Status.STOPPED))
+    return [record.game_id for page in pages for record in page if is_game_id(record.game_id)]
 
 
 def _redis_tls(config: Config) -> Tls | None:

@@ -260,6 +260,13 @@ def directory_mode(text: str) -> int:
     return int(text, 8)
 
 
+def free_bytes(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,12})([kmgt]?)", text.lower())
+    if match is None:
+        raise Bad("a number of bytes such as 1m or 2g, or 0 for no limit")
+    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2]]
+
+
 def environment_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
         raise Bad("the name of an environment variable such as GAME_STATE_PATH")

@@ -204,6 +204,13 @@ VARIABLES: tuple[Variable, ...] = (
         "group of a game's directory",
     ),
     Variable(
+        "RTMANAGER_GAME_STATE_MIN_FREE",
+        "game_state_min_free_bytes",
+        values.free_bytes,
+        "1m",
+        "free bytes that the state root needs, beside 16 inodes, for a start, a restart or a patch; 0: not checked",
+    ),
+    Variable(
         "RTMANAGER_LOBBY_INTERNAL_BASE_URL",
         "lobby_base_url",
         values.http_url,

@@ -64,6 +64,8 @@ def running(count: int) -> Iterator[Platform]:
         docker_host = cleanup.enter_context(child.running("bench.crowd.daemon", str(count)))
         root = stateroot.create("bench")
         cleanup.callback(root.remove)
+        for game_id in games.ids(count):
+            (root.folder("games") / game_id).mkdir()
         environment = {
             "RTMANAGER_POSTGRES_PRIMARY_DSN": database.dsn,
             "RTMANAGER_REDIS_MASTER_ADDR": redis.address,

@@ -200,7 +200,19 @@ PROTECTIONS: Sequence[Protection] = (
                 "                raise\n",
             )
         ],
-        noticed_by=cells("restart", "docker.create.before", "raise"),
+        noticed_by=cells("restart", "docker.rename.before", "raise"),
+    ),
+    Protection(
+        "what a restart left unstarted is removed",
+        without="the new container of a restart that was given up stays for ever",
+        edits=[
+            Edit(
+                "rtmanager/workers/settler.py",
+                "        if hint.unstarted:\n",
+                "        if False:\n",
+            )
+        ],
+        noticed_by=cells("restart", "docker.create.after", "raise"),
     ),
     Protection(
         "the end is one transaction",

@@ -25,8 +25,10 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 
 from rtmanager import failpoints
+from rtmanager.adapters.state_root import KeptGames, StateRoot
 from rtmanager.domain.errors import (
     IN_MESSAGE,
+    DependencyError,
     ErrorCode,
     InvalidValue,
     RuntimeManagerError,
@@ -104,8 +106,19 @@ class Room:
 class HostStateDirectories:
     """One directory for each game under `root`, with `mode` (permission bits) and the owner `uid`, `gid`."""
 
-    def __init__(self, root: str, mode: int, uid: int, gid: int) -> None:
+    def __init__(
+        self,
+        root: str,
+        mode: int,
+        uid: int,
+        gid: int,
+        *,
+        min_free_bytes: int = 0,
+        kept_games: KeptGames = tuple,
+    ) -> None:
+        """`kept_games` names some games on record that must have a directory."""
         self._root = root
+        self._fitness = StateRoot(root, min_free_bytes, kept_games)
         self._mode = mode
         self._uid = uid
         self._gid = gid
@@ -116,7 +129,10 @@ class HostStateDirectories:
         self._full: tuple[float, str] | None = None
 
     def check_root(self) -> None:
-        """Raise unless directories can be made under the root, as `prepare` does; changes nothing."""
+        """Raise unless directories can be made under the root, as `prepare` does; changes nothing.
+
+        What PostgreSQL does not tell is no fault of the root.
+        """
         self._bounded("", self._check_root)
 
     def problem(self) -> str:
@@ -157,6 +173,9 @@ class HostStateDirectories:
             _refuse_read_only(root)
             if not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            self._fitness.require_room(root)
+            with suppress(DependencyError):
+                self._fitness.require_games(root)
 
     def warning(self) -> str:
         """Why a new directory can probably not be given to its owner; empty when it can.
@@ -263,6 +282,9 @@ class HostStateDirectories:
     def _prepare(self, game_id: str) -> None:
         path = self.path_of(game_id)
         with _explained(self._root), self._open_root() as root, failpoints.around(_PREPARE):
+            self._fitness.require_room(root)
+            if game_id != TRIAL:  # a trial may come before the records can be read
+                self._fitness.require_games(root)
             with suppress(FileExistsError):
                 os.mkdir(game_id, 0o700, dir_fd=root)  # nobody else may enter before it is adjusted
             with _explained(path, _EXPLAINED, FINAL - {errno.ENOENT}), _directory(game_id, root) as directory:

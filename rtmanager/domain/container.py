@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from rtmanager.domain.errors import InvalidValue
-from rtmanager.domain.game import container_name, shown
+from rtmanager.domain.game import container_name, next_container_name, shown
 
 LABEL_OWNER = "com.galaxy.owner"
 LABEL_KIND = "com.galaxy.kind"
@@ -70,6 +70,11 @@ class ContainerSpec:
     def name(self) -> str:
         """The name and the host name of the container."""
         return container_name(self.game_id)
+
+    @property
+    def next_name(self) -> str:
+        """The name of the container while another one has the game's name."""
+        return next_container_name(self.game_id)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -147,6 +152,8 @@ class ContainerView:
     up_for_an_hour: bool = False
     #: The runtime's own word for the state when that is unknown.
     state_word: str = ""
+    #: The id of the image that it runs, whatever its name stands for now; a list does not tell it.
+    image_id: str = ""
 
     @property
     def alive(self) -> bool:
@@ -174,6 +181,16 @@ class ContainerView:
     def belongs_to(self, game_id: str) -> bool:
         """Whether RTM made it for this game: labels and name agree."""
         return self.labelled_for(game_id) and self.name == container_name(game_id)
+
+    @property
+    def is_next(self) -> bool:
+        """Whether RTM made it to replace a game's container, which it has not done: labels and name agree."""
+        return self.name == next_container_name(self.game_id) and self.labelled_for(self.game_id)
+
+    @property
+    def is_unstarted_next(self) -> bool:
+        """Whether it is such a container, and never had a process."""
+        return self.state is ContainerState.CREATED and self.is_next
 
     def runs(self, game_id: str, image_ref: str, network: str) -> bool:
         """Whether RTM made it for this game and it runs this image on this network."""

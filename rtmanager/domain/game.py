@@ -39,6 +39,11 @@ def container_name(game_id: str) -> str:
     return f"galaxy-game-{game_id}"
 
 
+def next_container_name(game_id: str) -> str:
+    """The name under which the container is created that replaces the game's; no game's own name has a dot."""
+    return f"{container_name(game_id)}.next"
+
+
 def engine_endpoint(game_id: str) -> str:
     """Where other services of the platform reach the engine: a name, so that it outlives the container."""
     return f"http://{container_name(game_id)}:{ENGINE_PORT}"

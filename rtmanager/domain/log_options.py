@@ -23,8 +23,8 @@ def fault(driver: str, options: Mapping[str, str]) -> str:
     if driver not in FILE_DRIVERS:
         return ""
     size, files, compress = (options.get(name) for name in ("max-size", "max-file", "compress"))
-    if size is not None and not _is_size(size):
-        return f"max-size={size} is not a size above 0 such as 10m"
+    if size is not None and not _is_size(size, least=0 if driver == "local" else 1):
+        return f"max-size={size} is not a size such as 10m"
     if files is not None and not (re.fullmatch(r"[0-9]{1,9}", files) and int(files) > 0):
         return f"max-file={files} is not a whole number of 1 or more"
     if compress is not None and compress not in _TRUE | _FALSE:
@@ -41,6 +41,6 @@ def unbounded(driver: str, options: Mapping[str, str]) -> bool:
     return driver == "json-file" and "max-size" not in options
 
 
-def _is_size(text: str) -> bool:
+def _is_size(text: str, least: int) -> bool:
     match = _SIZE.fullmatch(text)
-    return match is not None and float(match[1]) > 0
+    return match is not None and (float(match[1]) > 0 or least == 0)

@@ -7,6 +7,10 @@ earlier try left running is taken, what it left dead is removed.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
 from rtmanager.domain.container import (
     ContainerSpec,
     ContainerView,
@@ -30,6 +34,7 @@ from rtmanager.operations.ports import (
     NameTaken,
     NetworkAmbiguous,
     PullPending,
+    PullPolicy,
     StateDirectoryInvalid,
     StillRunning,
 )
@@ -40,6 +45,11 @@ from rtmanager.operations.tools import Tools
 STORAGE_PATH = "STORAGE_PATH"
 #: Tries to get the name: each one may remove one dead container that an earlier start left behind.
 NAME_TRIES = 5
+
+#: Raises `OwnershipLost` when the operation may not go on.
+Confirm = Callable[[], None]
+#: Starts a container, given the question whether that still may be, and returns its id.
+Start = Callable[[Confirm], str]
 
 
 def check_names(game_id: str, image_ref: str) -> None:
@@ -77,6 +87,7 @@ def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
         raise OperationFailed(ErrorCode.IMAGE_PULL_FAILED, str(error)) from error
     except StateDirectoryInvalid as error:
         raise OperationFailed(ErrorCode.START_CONFIG_INVALID, str(error)) from error
+    _refuse_foreign(progress, tools, image)
     limits, complaints = limits_of_image(image.labels, settings.default_limits)
     for complaint in complaints:
         tools.logger.warning("image asks for limits that cannot be read", extra={"error": complaint})
@@ -106,10 +117,44 @@ def _image(progress: Progress, tools: Tools, image_ref: str) -> Image:
     return progress.pull.image()
 
 
-def launch(progress: Progress, tools: Tools, spec: ContainerSpec) -> None:
-    """Start the container and note what is true then. Raises `OperationFailed` or `OwnershipLost`."""
+def _refuse_foreign(progress: Progress, tools: Tools, image: Image) -> None:
+    """Raises `OperationFailed` for an image of another platform in place of a game that runs on the host's own."""
+    record = progress.seen
+    if not image.foreign or record is None or record.status is not Status.RUNNING:
+        return
+    try:
+        running = tools.runtime.inspect(record.current_container_id or "")
+    except ContainerNotFound:
+        return
+    if not running.alive or running.image_id == image.image_id:
+        return
+    before = record.current_image_ref or ""
+    if before != progress.image_ref and _is_foreign(tools, before):
+        return
+    raise OperationFailed(
+        ErrorCode.CONTAINER_START_FAILED,
+        f"image {progress.image_ref} may not run here, so the game was left as it is: {image.foreign}; build it for "
+        "the host's platform; or, where the host emulates the other one, stop the game and start it with this image",
+    )
+
+
+def _is_foreign(tools: Tools, image_ref: str) -> bool:
+    try:
+        found = tools.runtime.request_image(image_ref, PullPolicy.NEVER)
+    except ImageUnavailable:
+        return False
+    return isinstance(found, Image) and bool(found.foreign)
+
+
+def launch(progress: Progress, tools: Tools, spec: ContainerSpec, start: Start | None = None) -> None:
+    """Start the container, by `start` or the runtime's `launch`, and note what is true then.
+
+    Raises `OperationFailed` or `OwnershipLost`.
+    """
     progress.committed = True
-    note_running(progress, _run(progress, tools, spec), spec.image_ref, spec.state_path, spec.network)
+    start = start or partial(tools.runtime.launch, spec)
+    container_id = _under_its_name(tools, spec, start, partial(tools.confirm, progress.operation))
+    note_running(progress, container_id, spec.image_ref, spec.state_path, spec.network)
 
 
 def note_running(progress: Progress, container_id: str, image_ref: str, state_path: str, network: str) -> None:
@@ -153,10 +198,7 @@ def launched_before(progress: Progress, tools: Tools, image_ref: str) -> bool:
     recorded = progress.seen.current_container_id if progress.seen else None
     if found.container_id == recorded or not found.runs(operation.game_id, image_ref, settings.network):
         return False
-    try:
-        state_path = tools.state_directories.prepare(operation.game_id)
-    except StateDirectoryInvalid as error:
-        raise OperationFailed(ErrorCode.START_CONFIG_INVALID, str(error)) from error
+    state_path = tools.state_directories.path_of(operation.game_id)
     tools.logger.info("took the container of an earlier try", extra={"container_id": found.container_id})
     progress.image_ref = image_ref
     note_running(progress, found.container_id, image_ref, state_path, settings.network)
@@ -180,31 +222,42 @@ def retire(progress: Progress, tools: Tools, container_id: str) -> None:
         raise OperationFailed(ErrorCode.CONFLICT, f"{error}: somebody starts it again and again") from error
 
 
-def _run(progress: Progress, tools: Tools, spec: ContainerSpec) -> str:
-    def confirm() -> None:
-        tools.confirm(progress.operation)
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What the runtime refuses to create or start, as `OperationFailed`."""
+    try:
+        yield
+    except LaunchInvalid as error:
+        raise OperationFailed(ErrorCode.START_CONFIG_INVALID, str(error)) from error
+    except LaunchFailed as error:
+        raise OperationFailed(ErrorCode.CONTAINER_START_FAILED, str(error)) from error
+    except FinalAnswer as error:
+        if error.dependency != "docker":
+            raise
+        raise OperationFailed(ErrorCode.CONTAINER_START_FAILED, str(error)) from error
 
+
+def _under_its_name(tools: Tools, spec: ContainerSpec, start: Start, confirm: Confirm) -> str:
+    """The id of the container that runs under the game's name, by `start` or an earlier try."""
     last = ""
     for _ in range(NAME_TRIES):
         try:
-            return tools.runtime.launch(spec, confirm)
+            with refusals():
+                return start(confirm)
         except NameTaken as error:
             last = str(error)
             confirm()
             taken = _settle_name(tools, spec)
             if taken is not None:
                 return taken
-        except LaunchInvalid as error:
-            raise OperationFailed(ErrorCode.START_CONFIG_INVALID, str(error)) from error
-        except LaunchFailed as error:
-            raise OperationFailed(ErrorCode.CONTAINER_START_FAILED, str(error)) from error
-        except FinalAnswer as error:
-            if error.dependency != "docker":
-                raise
-            raise OperationFailed(ErrorCode.CONTAINER_START_FAILED, str(error)) from error
-    raise OperationFailed(
+    raise stays_taken(spec.name, last)
+
+
+def stays_taken(name: str, last: str) -> OperationFailed:
+    """The failure of an operation that found a name taken each time; `last` is what the runtime said."""
+    return OperationFailed(
         ErrorCode.CONTAINER_START_FAILED,
-        f"the name {spec.name} stays taken, by one container after another; see docker events: {last}",
+        f"the name {name} stays taken, by one container after another; see docker events: {last}",
     )
 
 
@@ -223,10 +276,13 @@ def _settle_name(tools: Tools, spec: ContainerSpec) -> str | None:
         return None
     except StillRunning as error:
         raise OperationFailed(ErrorCode.CONTAINER_START_FAILED, str(error)) from error
-    taken_by = (
-        f"the name {spec.name} is taken by container {found.container_id[:12]} ({found.image_ref}, {found.state})"
-    )
-    raise OperationFailed(ErrorCode.CONTAINER_START_FAILED, f"{taken_by}, {_whose(found, spec)}")
+    raise taken_by(found, spec)
+
+
+def taken_by(found: ContainerView, spec: ContainerSpec) -> OperationFailed:
+    """The failure of an operation that needs the name of a container that it may not touch."""
+    taken = f"the name {found.name} is taken by container {found.container_id[:12]} ({found.image_ref}, {found.state})"
+    return OperationFailed(ErrorCode.CONTAINER_START_FAILED, f"{taken}, {_whose(found, spec)}")
 
 
 def _whose(found: ContainerView, spec: ContainerSpec) -> str:

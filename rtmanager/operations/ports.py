@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from rtmanager.domain.container import ContainerSpec, ContainerView
-from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.domain.errors import IN_MESSAGE, RuntimeManagerError
 
 
 class PullPolicy(StrEnum):
@@ -66,6 +66,8 @@ class Image:
 
     image_id: str
     labels: Mapping[str, str]
+    #: Its platform and the host's, when it is of another processor or system: it runs by emulation, or not at all.
+    foreign: str = ""
 
 
 class ImagePull(Protocol):
@@ -136,6 +138,20 @@ class ContainerRuntime(Protocol):
         """
         ...
 
+    def create_next(self, spec: ContainerSpec) -> str:
+        """Create, and do not start, the container that is to replace the game's, as `spec.next_name`; returns its id.
+
+        Raises `NameTaken` or `LaunchFailed`; nothing was done then. After `Unavailable` a container may be there.
+        """
+        ...
+
+    def promote(self, container_id: str, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> None:
+        """Give the container of `create_next` the game's name, and start it. `confirm` as with `launch`.
+
+        Raises `ContainerNotFound`, `NameTaken` (it is as it was), or `LaunchFailed` as `launch` does.
+        """
+        ...
+
     def stop(self, container_id: str, grace_seconds: int) -> None:
         """Ask the process to end, kill it after `grace_seconds`; a container without a process is fine.
 
@@ -157,7 +173,7 @@ class ContainerRuntime(Protocol):
     def list_games(self) -> Sequence[ContainerView]:
         """All containers, running or not, that carry RTM's owner and kind labels; one call to the runtime.
 
-        Exit code and OOM are not known here, and the image may be given by its id.
+        Exit code, OOM and the image's id are not known here, and the image may be given by its id.
         """
         ...
 
@@ -180,12 +196,18 @@ class StateDirectories(Protocol):
     def prepare(self, game_id: str) -> str:
         """Create the game's directory, or correct owner and mode of the one that is there; returns its path.
 
-        Raises `StateDirectoryInvalid` for what is wrong with this one directory, `TemporaryAnswer` for a root that is
-        gone, read-only or full and for a file system that fails, `Unavailable` when this process lacks descriptors or
-        memory, or the file system hangs.
+        Raises `StateDirectoryInvalid` for a directory that cannot be used and a root that is gone or read-only,
+        `StateRootUnfit` for one that may take no game, `TemporaryAnswer` for a file system that fails, `Unavailable`
+        when this process lacks descriptors or memory, or the file system hangs.
         """
         ...
 
 
 class StateDirectoryInvalid(RuntimeManagerError):
     """The game's directory cannot be used: not writable, not a directory, or a link that leaves the root."""
+
+
+class StateRootUnfit(StateDirectoryInvalid):
+    """The root is there and may take no game: it has no room, or is not the file system that held the games."""
+
+    remedy = IN_MESSAGE

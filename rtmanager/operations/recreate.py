@@ -1,19 +1,32 @@
 """restart and patch: the same game in a new container, as one operation with three log rows.
 
-Everything that can fail without harm comes first, while the old container still serves. After that the old
-container is stopped and removed and the new one started; if that start fails, the game is stopped.
+Everything that can fail without harm comes first, while the old container still serves: the checks, then the creation
+of the new container, under a name of its own and not started. After that the old container is stopped and removed, and
+the new one takes its name and is started; if that start fails, the game is stopped.
 """
 
 from __future__ import annotations
 
-from rtmanager.domain.errors import ErrorCode, InvalidValue, OperationFailed
+from rtmanager.domain.container import ContainerSpec, NameConflict, resolve_name_conflict
+from rtmanager.domain.errors import DependencyError, ErrorCode, InvalidValue, OperationFailed
 from rtmanager.domain.game import shown
 from rtmanager.domain.image_ref import may_patch, parse_image_ref, version_of
 from rtmanager.domain.operation import Ending, OpKind
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.launch import launch, launched_before, prepare, retire
-from rtmanager.operations.ports import ContainerNotFound
+from rtmanager.operations.launch import (
+    NAME_TRIES,
+    Confirm,
+    launch,
+    launched_before,
+    prepare,
+    refusals,
+    retire,
+    stays_taken,
+    taken_by,
+)
+from rtmanager.operations.ports import ContainerNotFound, NameTaken, StillRunning
 from rtmanager.operations.progress import Progress
+from rtmanager.operations.store import OwnershipLost
 from rtmanager.operations.tools import Tools
 
 
@@ -67,16 +80,87 @@ def _recreate(progress: Progress, tools: Tools, record: RuntimeRecord, image_ref
         return progress.succeeded()
     try:
         spec = prepare(progress, tools, image_ref)
+        _check_name(tools, record, spec)
+        next_id = _create_next(progress, tools, spec)
     except OperationFailed:
         _note_what_is_left(progress, tools, record)
         raise
+    try:
+        _replace(progress, tools, record, spec, next_id)
+    except (OperationFailed, OwnershipLost):
+        _discard(tools, next_id)
+        raise
+    if progress.launched != next_id:
+        _discard(tools, next_id)
+    return progress.succeeded()
+
+
+def _check_name(tools: Tools, record: RuntimeRecord, spec: ContainerSpec) -> None:
+    """Raises `OperationFailed` when the game's name has a container that would keep the new one from it."""
+    try:
+        found = tools.runtime.inspect(spec.name)
+    except ContainerNotFound:
+        return
+    if found.container_id != record.current_container_id and resolve_name_conflict(found, spec) is NameConflict.REFUSE:
+        raise taken_by(found, spec)
+
+
+def _create_next(progress: Progress, tools: Tools, spec: ContainerSpec) -> str:
+    """Create the new container beside the old one. Raises `OperationFailed` for what the runtime says only then."""
+    last = ""
+    for _ in range(NAME_TRIES):
+        try:
+            with refusals():
+                return tools.runtime.create_next(spec)
+        except NameTaken as error:
+            last = str(error)
+            tools.confirm(progress.operation)
+            _free_next_name(tools, spec)
+    raise stays_taken(spec.next_name, last)
+
+
+def _free_next_name(tools: Tools, spec: ContainerSpec) -> None:
+    """Remove what an earlier try created. Raises `OperationFailed` for what is not that, or has a process."""
+    try:
+        found = tools.runtime.inspect(spec.next_name)
+        ours = found.is_next and found.game_id == spec.game_id and spec.network in found.networks | {found.made_for}
+        if not (ours and found.ended):
+            raise taken_by(found, spec)
+        tools.runtime.remove(found.container_id)
+    except ContainerNotFound:
+        tools.logger.debug("the name is free again", extra={"container": spec.next_name})
+    except StillRunning as error:
+        raise OperationFailed(ErrorCode.CONTAINER_START_FAILED, str(error)) from error
+
+
+def _replace(progress: Progress, tools: Tools, record: RuntimeRecord, spec: ContainerSpec, next_id: str) -> None:
+    """Take the old container away and start the new one in its place."""
     _stop_part(progress, tools, record)
     if record.current_container_id is not None:
         retire(progress, tools, record.current_container_id)
     progress.set_record(record.stopped_without_container(progress.now()))
+
+    def promote(confirm: Confirm) -> str:
+        try:
+            tools.runtime.promote(next_id, spec, confirm)
+        except ContainerNotFound:  # `docker container prune` takes what is not started
+            tools.logger.warning("the new container was removed meanwhile", extra={"container_id": next_id})
+            return tools.runtime.launch(spec, confirm)
+        return next_id
+
     with progress.part(OpKind.START):
-        launch(progress, tools, spec)
-    return progress.succeeded()
+        launch(progress, tools, spec, promote)
+
+
+def _discard(tools: Tools, next_id: str) -> None:
+    """Remove the new container that is not needed; if that fails, the reconciler removes it."""
+    try:
+        tools.runtime.remove(next_id)
+    except ContainerNotFound:
+        tools.logger.debug("the new container is gone already", extra={"container_id": next_id})
+    except (StillRunning, DependencyError) as error:
+        extra = {"container_id": next_id, "error": str(error)}
+        tools.logger.warning("the new container is left, the reconciler removes it", extra=extra)
 
 
 def left_half_done(progress: Progress, tools: Tools) -> bool:

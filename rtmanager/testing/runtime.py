@@ -55,6 +55,9 @@ from rtmanager.operations.ports import (
 )
 from rtmanager.testing.held import HOLD_LIMIT_S, Held
 
+#: Methods that change something, done or not when they are answered by a refusal.
+CHANGING = frozenset({"launch", "create_next", "promote", "stop", "remove"})
+
 #: 128 + the signal, as a shell and Docker count it.
 SIGTERM_CODE, SIGKILL_CODE = 143, 137
 
@@ -82,6 +85,8 @@ class FakeImage:
     exits: int | None = None
     ignores_signals: bool = False
     has_command: bool = True
+    #: See `Image.foreign`.
+    foreign: str = ""
 
 
 class _SharedPull:
@@ -128,6 +133,8 @@ class FakeRuntime:
         self.registry: dict[str, FakeImage] = {}
         self.available = True
         self.calls: list[Call] = []
+        #: Log drivers that no container is created with.
+        self.refused_log_drivers: set[str] = set()
         #: What the processes have written, by container.
         self.logs: dict[str, str] = {}
         self._lock = threading.RLock()
@@ -169,18 +176,22 @@ class FakeRuntime:
 
     def launch(self, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> str:
         with self._call("launch", spec.game_id, spec):
-            if any(view.name == spec.name for view in self._containers.values()):
-                raise NameTaken(f"container name {spec.name} is taken")
-            refusal = self._refusal(spec)
-            if refusal is not None:
-                raise LaunchFailed(f"container {spec.name}: {refusal}")
-            container_id = self._add(spec)
-            try:
-                confirm()
-            except RuntimeManagerError:
-                del self._containers[container_id]
-                raise
+            self._require_free(spec.name)
+            container_id = self._create(spec, spec.name)
+            self._start(container_id, spec, confirm)
             return container_id
+
+    def create_next(self, spec: ContainerSpec) -> str:
+        with self._call("create_next", spec.game_id, spec):
+            self._require_free(spec.next_name)
+            return self._create(spec, spec.next_name)
+
+    def promote(self, container_id: str, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> None:
+        with self._call("promote", container_id, spec):
+            self._find(container_id)
+            self._require_free(spec.name)
+            self._replace(container_id, name=spec.name)
+            self._start(container_id, spec, confirm)
 
     def stop(self, container_id: str, grace_seconds: int) -> None:
         try:
@@ -207,7 +218,7 @@ class FakeRuntime:
     def list_games(self) -> Sequence[ContainerView]:
         with self._call("list_games"):
             found = (view for view in self._containers.values() if _is_game(view))
-            return [replace(view, exit_code=None, oom_killed=False) for view in found]
+            return [replace(view, exit_code=None, oom_killed=False, image_id="") for view in found]
 
     def log_tail(self, container_id: str) -> str:
         try:
@@ -257,7 +268,7 @@ class FakeRuntime:
     # ── trouble ──
 
     def fail_launch(self, game_id: str, message: str) -> None:
-        """The next launch for this game raises `LaunchFailed`."""
+        """The next start of a container for this game raises `LaunchFailed`."""
         with self._lock:
             self._launch_failures[game_id] = message
 
@@ -371,7 +382,7 @@ class FakeRuntime:
         said = f"the runtime in memory was told to refuse {method}"
         if meant is Meant.TEMPORARY:
             found = TemporaryAnswer("docker", said, answer=f"{method}: told", code=_CODES.get(method, _OTHER_CODE))
-            found.untouched = method not in ("launch", "stop", "remove")
+            found.untouched = method not in CHANGING
             raise found
         raise _REFUSED.get(method, _final)(said)
 
@@ -385,34 +396,50 @@ class FakeRuntime:
         with self._lock:
             self._containers[container_id] = replace(self._find(container_id), **changes)  # type: ignore[arg-type]
 
-    def _refusal(self, spec: ContainerSpec) -> str | None:
-        if spec.game_id in self._launch_failures:
-            return self._launch_failures.pop(spec.game_id)
+    def _require_free(self, name: str) -> None:
+        if any(view.name == name for view in self._containers.values()):
+            raise NameTaken(f"container name {name} is taken")
+
+    def _create(self, spec: ContainerSpec, name: str) -> str:
         image = self.present.get(_full(spec.image_ref))
         if image is None:
-            return f"no such image: {spec.image_ref}"
-        if spec.network not in self.networks:
-            return f"network {spec.network} not found"
+            raise LaunchFailed(f"container {spec.name}: no such image: {spec.image_ref}")
         if not image.has_command:
-            return "no command specified"
-        if image.exits is not None:
-            return f"its process ended at once with exit code {image.exits}"
-        return None
-
-    def _add(self, spec: ContainerSpec) -> str:
-        image = self.present[_full(spec.image_ref)]
+            raise LaunchFailed(f"container {spec.name}: no command specified")
+        if spec.log_driver in self.refused_log_drivers:
+            raise LaunchFailed(f"container {spec.name}: plugin {spec.log_driver} not found")
         container_id = f"{next(self._numbers):064x}"
         self._images[container_id] = image
         self._containers[container_id] = ContainerView(
             container_id=container_id,
-            name=spec.name,
+            name=name,
             image_ref=_full(spec.image_ref),
-            state=ContainerState.RUNNING,
+            state=ContainerState.CREATED,
             labels={**image.labels, **spec.labels},
             networks=frozenset({spec.network}),
             made_for=spec.network,
+            image_id=f"sha256:{_full(spec.image_ref)}",
         )
         return container_id
+
+    def _start(self, container_id: str, spec: ContainerSpec, confirm: Callable[[], None]) -> None:
+        """Start it, or take it away: a network is only missed here, as by Docker."""
+        try:
+            confirm()
+            self._require_start(container_id, spec)
+        except RuntimeManagerError:
+            del self._containers[container_id]
+            raise
+        self._replace(container_id, state=ContainerState.RUNNING)
+
+    def _require_start(self, container_id: str, spec: ContainerSpec) -> None:
+        image = self._images[container_id]
+        if spec.game_id in self._launch_failures:
+            raise LaunchFailed(f"container {spec.name}: {self._launch_failures.pop(spec.game_id)}")
+        if spec.network not in self.networks:
+            raise LaunchFailed(f"container {spec.name}: network {spec.network} not found")
+        if image.exits is not None:
+            raise LaunchFailed(f"container {spec.name}: its process ended at once with exit code {image.exits}")
 
 
 def _final(said: str) -> RuntimeManagerError:
@@ -424,12 +451,16 @@ _CODES = {
     "ensure_image": ErrorCode.IMAGE_PULL_FAILED,
     "pull": ErrorCode.IMAGE_PULL_FAILED,
     "launch": ErrorCode.CONTAINER_START_FAILED,
+    "create_next": ErrorCode.CONTAINER_START_FAILED,
+    "promote": ErrorCode.CONTAINER_START_FAILED,
 }
 _OTHER_CODE = ErrorCode.INTERNAL_ERROR
 _REFUSED: Mapping[str, Callable[[str], RuntimeManagerError]] = {
     "ensure_image": ImageUnavailable,
     "pull": ImageUnavailable,
     "launch": LaunchFailed,
+    "create_next": LaunchFailed,
+    "promote": LaunchFailed,
 }
 
 
@@ -443,7 +474,7 @@ def _full(image_ref: str) -> str:
 
 
 def _described(image_ref: str, found: FakeImage) -> Image:
-    return Image(f"sha256:{image_ref}", dict(found.labels))
+    return Image(f"sha256:{image_ref}", dict(found.labels), found.foreign)
 
 
 def _is_game(view: ContainerView) -> bool:

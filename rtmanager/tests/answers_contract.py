@@ -13,6 +13,7 @@ from rtmanager.domain.container import ContainerSpec, Limits
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer
 from rtmanager.operations.ports import ContainerRuntime, ImageUnavailable, LaunchFailed, PullPolicy
 from rtmanager.testing import Meant
+from rtmanager.testing.runtime import CHANGING
 from rtmanager.tests.making import IMAGE, NETWORK
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ METHODS: Mapping[str, tuple[Callable[[ContainerRuntime], object], type[RuntimeMa
         ErrorCode.IMAGE_PULL_FAILED,
     ),
     "launch": (lambda it: it.launch(SPEC), LaunchFailed, ErrorCode.CONTAINER_START_FAILED),
+    "create_next": (lambda it: it.create_next(SPEC), LaunchFailed, ErrorCode.CONTAINER_START_FAILED),
+    "promote": (lambda it: it.promote("c3", SPEC), LaunchFailed, ErrorCode.CONTAINER_START_FAILED),
     "stop": (lambda it: it.stop("c2", 1), FinalAnswer, ErrorCode.INTERNAL_ERROR),
     "remove": (lambda it: it.remove("c1"), FinalAnswer, ErrorCode.INTERNAL_ERROR),
     "inspect": (lambda it: it.inspect("c1"), FinalAnswer, ErrorCode.INTERNAL_ERROR),
@@ -80,7 +83,7 @@ class AnswersContract(TestCase):
                         call(self.runtime)
                     answers.add(caught.exception.answer)
                     self.assertEqual((caught.exception.dependency, caught.exception.code), ("docker", code))
-                    changes = method in ("launch", "stop", "remove")
+                    changes = method in CHANGING
                     self.assertEqual(caught.exception.untouched, not changes)
                 self.assertEqual(len(answers), 1)
                 self.obey(method)

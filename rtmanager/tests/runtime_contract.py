@@ -212,6 +212,61 @@ class RuntimeContract(TestCase):
                     self.runtime.launch(spec)
                 self.assert_absent(spec.name)
 
+    # ── replacing a container ──
+
+    def test_the_next_container_stands_beside_the_game_and_does_not_run(self) -> None:
+        spec = self.spec()
+        first = self.runtime.launch(spec)
+        with self.assertRaisesRegex(NameTaken, spec.name):
+            self.runtime.promote(self.runtime.create_next(spec), spec)
+        found = self.runtime.inspect(spec.next_name)
+        self.assertTrue(found.is_unstarted_next)
+        self.assertFalse(found.belongs_to(spec.game_id))
+        self.assertEqual((found.state, found.made_for), (ContainerState.CREATED, self.network))
+        self.assertEqual(self.state(first), ContainerState.RUNNING)
+        self.assertEqual(self.runtime.inspect(first).image_id, found.image_id)
+        with self.assertRaisesRegex(NameTaken, spec.next_name):
+            self.runtime.create_next(spec)
+
+    def test_a_promoted_container_is_the_games(self) -> None:
+        spec = self.spec()
+        first, second = self.runtime.launch(spec), self.runtime.create_next(spec)
+        self.runtime.stop(first, PATIENT_S)
+        self.runtime.remove(first)
+        self.runtime.promote(second, spec)
+        found = self.runtime.inspect(spec.name)
+        self.assertEqual(found.container_id, second)
+        self.assertTrue(found.runs(spec.game_id, spec.image_ref, self.network))
+        self.assert_absent(spec.next_name)
+
+    def test_a_promotion_that_is_refused_leaves_nothing_behind(self) -> None:
+        for behaviour, why in (("exits", "exit code 3"), ("waits", "taken over")):
+            with self.subTest(behaviour):
+                spec = self.spec(behaviour)
+                with self.assertRaisesRegex(LaunchFailed, why):
+                    self.runtime.promote(self.runtime.create_next(spec), spec, _unless("waits" in behaviour))
+                self.assert_absent(spec.name)
+                self.assert_absent(spec.next_name)
+
+    def test_a_next_container_that_is_gone_cannot_be_promoted(self) -> None:
+        spec = self.spec()
+        container_id = self.runtime.create_next(spec)
+        self.runtime.remove(container_id)
+        with self.assertRaisesRegex(ContainerNotFound, container_id):
+            self.runtime.promote(container_id, spec)
+        self.assert_absent(spec.name)
+
+    def test_what_is_refused_at_a_create_is_refused_before_anything_is_promoted(self) -> None:
+        refused = {
+            "image": replace(self.spec(), image_ref=self.unknown_image),
+            "command": self.spec("without-command"),
+        }
+        for why, spec in refused.items():
+            with self.subTest(why):
+                with self.assertRaisesRegex(LaunchFailed, f"(?i){spec.name}.*{why}"):
+                    self.runtime.create_next(spec)
+                self.assert_absent(spec.next_name)
+
     # ── stop ──
 
     def test_stop_ends_the_process_and_may_be_repeated(self) -> None:
@@ -290,7 +345,7 @@ class RuntimeContract(TestCase):
         self.assertEqual(found[ended.name].state, ContainerState.EXITED)
         for spec in (running, ended):
             seen = self.runtime.inspect(spec.name)
-            expected = replace(seen, exit_code=None, started_at=None, finished_at=None)
+            expected = replace(seen, exit_code=None, started_at=None, finished_at=None, image_id="")
             self.assertEqual(replace(found[spec.name], exit_code=None, started_at=None, finished_at=None), expected)
 
     def test_after_close_every_call_is_unavailable(self) -> None:
@@ -302,6 +357,8 @@ class RuntimeContract(TestCase):
             lambda: self.runtime.network_exists(self.network),
             lambda: self.runtime.ensure_image(self.unknown_image, PullPolicy.ALWAYS),
             lambda: self.runtime.launch(self.spec()),
+            lambda: self.runtime.create_next(self.spec()),
+            lambda: self.runtime.promote(ABSENT_ID, self.spec()),
             lambda: self.runtime.stop(ABSENT_ID, SHORT_S),
             lambda: self.runtime.remove(ABSENT_ID),
             lambda: self.runtime.inspect(ABSENT_ID),
@@ -310,6 +367,16 @@ class RuntimeContract(TestCase):
             with self.assertRaises(Unavailable) as caught:
                 call()
             self.assertEqual(caught.exception.dependency, "docker")
+
+
+def _unless(refused: bool) -> Callable[[], None]:
+    """A confirmation that may be refused."""
+
+    def confirm() -> None:
+        if refused:
+            raise LaunchFailed("it was taken over")
+
+    return confirm
 
 
 def _at_once(times: int, call: Callable[..., object], *arguments: object) -> Counter[str]:

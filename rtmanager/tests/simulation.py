@@ -52,7 +52,10 @@ BETWEEN_PERCENT = 20
 LONGEST_BETWEEN = 4
 #: Such steps within such steps.
 #: Calls of the runtime that may be refused.
-REFUSABLE = ("network_exists", "ensure_image", "launch", "stop", "remove", "inspect", "list_games", "log_tail")
+REFUSABLE = (
+    *("network_exists", "ensure_image", "launch", "create_next", "promote"),
+    *("stop", "remove", "inspect", "list_games", "log_tail"),
+)
 DEEPEST = 2
 
 

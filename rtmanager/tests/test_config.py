@@ -179,6 +179,39 @@ class FaultsTest(ConfigTestCase):
         for name in ("RTMANAGER_POSTGRES_PRIMARY_DSN", "RTMANAGER_LOBBY_INTERNAL_BASE_URL"):
             self.assertIn("is not set", by_name[name])
 
+    def test_options_that_dockers_own_log_drivers_read_only_at_a_start_are_faults_here(self) -> None:
+        """Each was tried with Docker 20.10."""
+        good, bad = "good", "bad"
+        for options, json_file, local in (
+            ("max-size=10mb", good, good),
+            ("max-size=10", good, good),
+            ("max-size=1.5m,max-file=2,compress=true", good, good),
+            ("max-size=10 MiB", good, good),
+            ("max-size=0", bad, good),
+            ("max-size=-1", bad, bad),
+            ("max-size=zz", bad, bad),
+            ("max-size=", bad, bad),
+            ("max-size=1e3", bad, bad),
+            ("max-file=2", good, good),
+            ("max-file=0", bad, bad),
+            ("max-file=x", bad, bad),
+            ("max-file=1,max-size=1m", good, bad),
+            ("max-file=1,compress=false", good, good),
+            ("compress=maybe", bad, bad),
+            ("compress=1", bad, good),
+            ("compress=true,max-size=1m", bad, good),
+        ):
+            for driver, expected in (("json-file", json_file), ("local", local), ("journald", good)):
+                with self.subTest(options=options, driver=driver):
+                    environment = {"RTMANAGER_DOCKER_LOG_DRIVER": driver, "RTMANAGER_DOCKER_LOG_OPTS": options}
+                    try:
+                        Config.from_environment({**REQUIRED, **environment})
+                    except ConfigError as error:
+                        self.assertEqual(expected, bad, error.faults)
+                        self.assertRegex(error.faults[0], "^RTMANAGER_DOCKER_LOG_OPTS: ")
+                    else:
+                        self.assertEqual(expected, good)
+
     def test_two_streams_of_one_name_are_a_fault_that_names_both_variables(self) -> None:
         environment = {**REQUIRED, "RTMANAGER_REDIS_START_JOBS_STREAM": "runtime:stop_jobs"}
         text = "\n".join(self.faults(environment))

@@ -41,6 +41,8 @@ REQUESTS = {
     "network_exists": "GET /networks",
     "ensure_image": f"GET /images/{IMAGE}/json",
     "launch": "POST /containers/create",
+    "create_next": "POST /containers/create",
+    "promote": "POST /containers/c3/rename",
     "stop": "POST /containers/c2/stop",
     "remove": "DELETE /containers/c1",
     "inspect": "GET /containers/c1/json",

@@ -248,7 +248,7 @@ class DependencyTest(ExecutorTestCase):
     def test_a_call_that_is_half_done_is_put_off_and_finished(self) -> None:
         self.world.bring(Status.RUNNING)
         operation_id = self.one.queue.submit(request("g1", OpKind.RESTART))
-        self.world.runtime.raises["launch"] = Unavailable("docker", "away")
+        self.world.runtime.raises["promote"] = Unavailable("docker", "away")
         self.one.work()
         with self.assertRaises(Unavailable) as caught:
             self.one.completions.wait(operation_id, PATIENCE_S)
@@ -263,7 +263,7 @@ class DependencyTest(ExecutorTestCase):
     def test_a_call_that_is_half_done_is_not_given_up_when_the_next_try_cannot_even_begin(self) -> None:
         self.world.bring(Status.RUNNING)
         self.one.queue.submit(request("g1", OpKind.RESTART))
-        self.world.runtime.raises["launch"] = Unavailable("docker", "away")
+        self.world.runtime.raises["promote"] = Unavailable("docker", "away")
         self.one.work()
         self.world.docker.available = False
         for tries in range(2, 4):

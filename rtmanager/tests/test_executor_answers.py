@@ -126,14 +126,14 @@ class AnswersTest(ExecutorTestCase):
         self.assertEqual((self.world.results(), self.states()), ([], ["due"]))
 
     def test_a_half_done_restart_or_patch_is_retried_with_an_alarm(self) -> None:
-        for kind, method in itertools.product((OpKind.RESTART, OpKind.PATCH), ("launch", "remove", "ensure_image")):
+        for kind, method in itertools.product((OpKind.RESTART, OpKind.PATCH), ("promote", "remove", "ensure_image")):
             with self.subTest(kind=kind, method=method):
                 self.world = World()
                 self.one = self.instance()
                 self.world.bring(Status.RUNNING)
                 image = {"image_ref": IMAGE_2} if kind is OpKind.PATCH else {}
                 self.one.queue.submit(request("g1", kind, **image))
-                self.world.docker.refuse("launch" if method == "ensure_image" else method, Meant.TEMPORARY)
+                self.world.docker.refuse("promote" if method == "ensure_image" else method, Meant.TEMPORARY)
                 self.one.once()
                 self.world.docker.refuse(method, Meant.TEMPORARY)
                 self.try_for(4 * self.LIMIT_S)
@@ -142,7 +142,7 @@ class AnswersTest(ExecutorTestCase):
                 self.assertEqual((trouble.kind, trouble.game_id), (Kind.HALF_DONE, "g1"))
                 errors = [r for r in self.world.heard.records if r.levelname == "ERROR"]
                 self.assertEqual(len(errors), 1, "once in a while, not with each try")
-                for each in ("launch", method):
+                for each in ("promote", method):
                     self.world.docker.obey(each)
                 self.try_for(60)
                 self.assertEqual(self.states()[-1], "done")
@@ -150,13 +150,17 @@ class AnswersTest(ExecutorTestCase):
                 self.assert_consistent()
 
     def test_a_restart_that_has_done_nothing_yet_ends_and_the_game_runs_on(self) -> None:
-        self.world.bring(Status.RUNNING)
-        self.world.store.add_row(job_request("g1", OpKind.RESTART), CALL_POSITION)
-        self.world.docker.refuse("ensure_image", Meant.TEMPORARY)
-        self.try_for(self.LIMIT_S + 120)
-        self.assertEqual(self.world.results(), [("failure", "image_pull_failed")])
-        self.assertEqual(len(self.world.running()), 1)
-        self.assert_consistent()
+        for method, code in (("ensure_image", "image_pull_failed"), ("create_next", "container_start_failed")):
+            with self.subTest(method):
+                self.world = World()
+                self.one = self.instance()
+                self.world.bring(Status.RUNNING)
+                self.world.store.add_row(job_request("g1", OpKind.RESTART), CALL_POSITION)
+                self.world.docker.refuse(method, Meant.TEMPORARY)
+                self.try_for(self.LIMIT_S + 120)
+                self.assertEqual(self.world.results(), [("failure", code)])
+                self.assertEqual(len(self.world.running()), 1)
+                self.assert_consistent()
 
     def test_a_final_answer_ends_everything_at_once(self) -> None:
         for status, kind, method, code in (
@@ -165,6 +169,8 @@ class AnswersTest(ExecutorTestCase):
             (None, OpKind.START, "launch", "container_start_failed"),
             (Status.STOPPED, OpKind.START, "remove", "internal_error"),
             (Status.RUNNING, OpKind.STOP, "stop", "internal_error"),
+            (Status.RUNNING, OpKind.RESTART, "create_next", "container_start_failed"),
+            (Status.RUNNING, OpKind.RESTART, "promote", "container_start_failed"),
             (Status.RUNNING, OpKind.RESTART, "stop", "internal_error"),
             (Status.RUNNING, OpKind.RESTART, "remove", "internal_error"),
             (Status.STOPPED, OpKind.CLEANUP, "remove", "internal_error"),

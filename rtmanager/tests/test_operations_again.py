@@ -93,7 +93,7 @@ class AgainTest(WorldTestCase):
                         self.assertEqual(end_of(self.world), expected)
                         self.assert_consistent()
 
-    def test_there_are_never_two_containers_on_the_way(self) -> None:
+    def test_there_is_never_more_than_the_games_container_and_a_next_one_on_the_way(self) -> None:
         for kind, before in CASES:
             with self.subTest(kind=kind, before=before):
                 world = World()
@@ -106,7 +106,9 @@ class AgainTest(WorldTestCase):
                     try:
                         world.operator.run(operation)
                     except Unavailable:
-                        self.assertLessEqual(len(world.docker.containers), 1)
+                        own = [each for each in world.docker.containers if not each.is_next]
+                        self.assertLessEqual(len(own), 1)
+                        self.assertLessEqual(len(world.docker.containers) - len(own), 1)
 
 
 class HalfDoneTest(WorldTestCase):
@@ -130,6 +132,7 @@ class HalfDoneTest(WorldTestCase):
             (OpKind.START, None, "network_exists"),
             (OpKind.START, None, "request_image"),
             (OpKind.RESTART, Status.RUNNING, "request_image"),
+            (OpKind.RESTART, Status.RUNNING, "create_next"),
             (OpKind.STOP, Status.RUNNING, "stop"),
         ):
             with self.subTest(kind=kind, method=method):
@@ -141,7 +144,7 @@ class HalfDoneTest(WorldTestCase):
                 self.assertIs(self.kind_of_failure(kind, Status.RUNNING, "stop", done=True), HalfDone)
 
     def test_a_restart_that_stopped_the_old_container_is_half_done(self) -> None:
-        for method in ("remove", "launch"):
+        for method in ("remove", "promote"):
             with self.subTest(method):
                 self.assertIs(self.kind_of_failure(OpKind.RESTART, Status.RUNNING, method, done=False), HalfDone)
 
@@ -186,7 +189,7 @@ class SecondTryTest(WorldTestCase):
     def test_a_restart_that_got_its_container_is_ended_with_its_three_rows(self) -> None:
         self.world.bring(Status.RUNNING)
         rows, old = len(self.world.store.log), self.world.known().current_container_id
-        again = self.first_try(OpKind.RESTART, "launch")
+        again = self.first_try(OpKind.RESTART, "promote")
         self.world.docker.present.clear()
         self.assertEqual(self.end(again).outcome, Outcome.SUCCESS)
         new = self.world.known().current_container_id

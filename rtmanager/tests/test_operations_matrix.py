@@ -20,9 +20,9 @@ from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import Status
-from rtmanager.operations.ports import NameTaken
+from rtmanager.operations.ports import ContainerNotFound, NameTaken
 from rtmanager.testing import FakeImage
-from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, request, view
+from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, SETTINGS, request, view
 from rtmanager.tests.operating import World, WorldTestCase, job_request
 
 NO_OP = ErrorCode.REPLAY_NO_OP
@@ -457,6 +457,100 @@ class RecreateTest(WorldTestCase):
                 self.assertIs(ending.error_code, ErrorCode.START_CONFIG_INVALID)
                 self.assertEqual(len(self.world.running()), 1)
                 self.assert_consistent()
+
+    def assert_left_as_it_was(self, wanted: Request, code: ErrorCode, *parts: str) -> None:
+        """The operation fails, and neither the game nor any other container was touched."""
+        record, containers = self.world.known(), self.world.docker.containers
+        ending = self.world.do(wanted)
+        self.assertIs(ending.error_code, code)
+        for part in parts:
+            self.assertIn(part, ending.error_message)
+        self.assertEqual((self.world.known(), self.world.docker.containers), (record, containers))
+        self.assertEqual(self.world.docker.called("stop"), [])
+        self.assertEqual(self.world.rows(), [(wanted.kind.value, "failure", code)])
+        self.assertEqual(len(self.world.sent(Stream.NOTIFICATION_INTENTS)), 1)
+
+    def test_what_docker_refuses_to_create_leaves_the_game_running_as_it_was(self) -> None:
+        for wanted in self.both():
+            with self.subTest(wanted.kind):
+                self.world = World()
+                self.world.bring(Status.RUNNING)
+                self.world.docker.refused_log_drivers.add(SETTINGS.log_driver)
+                self.assert_left_as_it_was(wanted, ErrorCode.CONTAINER_START_FAILED, f"plugin {SETTINGS.log_driver}")
+
+    def test_an_image_without_a_command_leaves_the_game_running_as_it_was(self) -> None:
+        self.world.bring(Status.RUNNING)
+        self.world.docker.present[IMAGE_2] = FakeImage(has_command=False)
+        self.assert_left_as_it_was(self.both()[1], ErrorCode.CONTAINER_START_FAILED, "no command specified")
+
+    def test_two_networks_of_one_name_leave_the_game_running_as_it_was(self) -> None:
+        self.world.bring(Status.RUNNING)
+        self.world.docker.ambiguous_networks.add(NETWORK)
+        self.assert_left_as_it_was(self.both()[0], ErrorCode.START_CONFIG_INVALID, "2 Docker networks")
+
+    def test_swapped_names_leave_both_games_running_as_they_were(self) -> None:
+        for game_id in ("g1", "g2"):
+            self.world.do(request(game_id))
+        one, other = (str(self.world.known(game_id).current_container_id) for game_id in ("g1", "g2"))
+        self.world.docker.alter(one, name="galaxy-game-g2")
+        self.world.docker.alter(other, name="galaxy-game-g1")
+        self.world.forget()
+        self.assert_left_as_it_was(
+            self.both()[0], ErrorCode.CONTAINER_START_FAILED, "taken by container", "docker rename", "galaxy-game-g2"
+        )
+
+    def test_a_stranger_with_the_games_name_leaves_a_renamed_game_running(self) -> None:
+        self.world.bring(Status.RUNNING)
+        self.world.docker.alter(str(self.world.known().current_container_id), name="renamed")
+        self.world.docker.add_foreign(view(container_id="stranger", labels={LABEL_OWNER: "other"}))
+        self.assert_left_as_it_was(self.both()[0], ErrorCode.CONTAINER_START_FAILED, "rename or remove it")
+
+    def test_a_stranger_with_the_next_name_is_not_touched(self) -> None:
+        not_ours = {"labels": {LABEL_OWNER: "other"}, "state": ContainerState.CREATED}
+        for changes in (not_ours, {"state": ContainerState.RUNNING}, {"networks": frozenset({"other"})}):
+            with self.subTest(**changes):
+                self.world = World()
+                self.world.bring(Status.RUNNING)
+                self.world.docker.add_foreign(view(container_id="other", name="galaxy-game-g1.next", **changes))
+                self.assert_left_as_it_was(self.both()[0], ErrorCode.CONTAINER_START_FAILED, "galaxy-game-g1.next")
+
+    def test_what_an_earlier_restart_left_is_replaced_whether_it_was_started_or_not(self) -> None:
+        for state in (ContainerState.CREATED, ContainerState.EXITED, ContainerState.DEAD):
+            with self.subTest(state):
+                self.world = World()
+                self.world.bring(Status.RUNNING)
+                self.world.docker.add_foreign(view(container_id="left", name="galaxy-game-g1.next", state=state))
+                self.assertIsNone(self.world.do(self.both()[0]).error_code)
+                self.assertEqual(len(self.world.docker.containers), 1)
+                self.assert_consistent()
+
+    def test_an_image_of_another_platform_takes_no_game_down(self) -> None:
+        for image_ref in (IMAGE, IMAGE_2):
+            with self.subTest(image_ref):
+                self.world = World()
+                self.world.bring(Status.RUNNING)
+                container_id = str(self.world.known().current_container_id)
+                self.world.docker.present[image_ref] = FakeImage(foreign="it is made for linux/arm64")
+                self.world.docker.alter(container_id, image_id="sha256:before")
+                wanted = self.both()[0 if image_ref == IMAGE else 1]
+                self.assert_left_as_it_was(wanted, ErrorCode.CONTAINER_START_FAILED, "linux/arm64", "stop the game")
+
+    def test_a_game_that_is_emulated_already_is_restarted_and_patched(self) -> None:
+        for wanted in self.both():
+            with self.subTest(wanted.kind):
+                self.world = World()
+                emulated = FakeImage(foreign="it is made for linux/arm64")
+                self.world.docker.present |= {IMAGE: emulated, IMAGE_2: emulated}
+                self.world.bring(Status.RUNNING)
+                self.assertIsNone(self.world.do(wanted).error_code)
+                self.assert_consistent()
+
+    def test_a_new_container_that_somebody_removed_is_made_again(self) -> None:
+        self.world.bring(Status.RUNNING)
+        with mock.patch.object(self.world.docker, "promote", side_effect=ContainerNotFound("gone")):
+            self.assertIsNone(self.world.do(self.both()[0]).error_code)
+        self.assertEqual(len(self.world.docker.containers), 1)
+        self.assert_consistent()
 
     def test_a_new_container_that_does_not_start_leaves_a_stopped_game_and_three_rows(self) -> None:
         for wanted in self.both():

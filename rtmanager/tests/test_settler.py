@@ -6,17 +6,27 @@ import unittest
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from unittest import mock
 
 from rtmanager.adapters.docker import decode
-from rtmanager.domain.container import KIND, LABEL_GAME_ID, LABEL_KIND, LABEL_OWNER, OWNER, ContainerState
+from rtmanager.domain.container import (
+    KIND,
+    LABEL_GAME_ID,
+    LABEL_KIND,
+    LABEL_OWNER,
+    OWNER,
+    ContainerState,
+    ContainerView,
+)
 from rtmanager.domain.crash import RestartPolicy
-from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.errors import TemporaryAnswer, Unavailable
 from rtmanager.domain.findings import Finding, Stray
 from rtmanager.domain.health import HealthSource
 from rtmanager.domain.operation import OpKind
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.store import StoreRefused
+from rtmanager.testing import Meant
 from rtmanager.testing.store import CALL_POSITION
 from rtmanager.tests.making import request, view
 from rtmanager.tests.watching import WatchedWorld
@@ -107,6 +117,78 @@ class OneLook(SettlerTestCase):
         self.assertTrue(self.settle(hint))
         self.assertEqual(set(self.world.strays.known), {"copy"})
         self.assertEqual(sum("disagrees" in message for message in self.world.heard.messages), 1)
+
+
+class Unstarted(SettlerTestCase):
+    """What a restart or a patch created to replace the game's container, and left."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.world.docker.add_foreign(self.next())
+        self.hint = Hint(unstarted=frozenset({"next"}), listed=True)
+
+    def next(self, **changes: Any) -> ContainerView:
+        values = {"container_id": "next", "name": "galaxy-game-g1.next", "state": ContainerState.CREATED}
+        return view(**{**values, **changes})
+
+    def left(self) -> set[str]:
+        return {each.container_id for each in self.world.docker.containers}
+
+    def test_it_is_removed_and_the_game_runs_on(self) -> None:
+        self.assertTrue(self.settle(self.hint))
+        self.assertEqual(self.left(), {self.container_id})
+        self.assertEqual((self.world.events(), self.world.rows()), ([], []))
+
+    def test_a_pass_finds_it_and_nothing_else_to_look_at(self) -> None:
+        self.world.reconcile()
+        self.assertEqual(self.left(), {self.container_id})
+        self.world.reconciler.step()
+        self.assertEqual(self.world.attention.named, {})
+
+    def test_so_is_that_of_a_game_that_does_not_run(self) -> None:
+        self.world.bring(Status.STOPPED)
+        self.assertTrue(self.settle(self.hint))
+        self.assertNotIn("next", self.left())
+        self.assertEqual(self.world.known().status, Status.STOPPED)
+
+    def test_an_operation_under_way_may_need_it(self) -> None:
+        self.world.store.add_row(request(kind=OpKind.RESTART), CALL_POSITION)
+        self.settle(self.hint)
+        self.assertIn("next", self.left())
+
+    def test_one_that_cannot_be_removed_hides_nothing_of_its_game(self) -> None:
+        self.world.docker.exit(self.container_id, 139)
+        self.world.docker.refuse("remove", Meant.TEMPORARY)
+        with self.assertRaises(TemporaryAnswer):
+            self.settle(self.hint)
+        self.assertEqual((self.world.known().status, self.world.events()), (Status.STOPPED, ["container_exited"]))
+
+    def test_that_of_a_game_without_a_record_is_not_ours(self) -> None:
+        self.world.docker.add_foreign(self.next(container_id="foreign", game_id="g9", name="galaxy-game-g9.next"))
+        self.world.settler.settle("g9", Hint(unstarted=frozenset({"foreign"}), listed=True))
+        self.assertIn("foreign", self.left())
+
+    def test_one_on_a_network_of_another_deployment_is_left_alone(self) -> None:
+        self.world.docker.vanish("next")
+        self.world.docker.add_foreign(self.next(networks=frozenset({"other"}), made_for="other"))
+        self.settle(self.hint)
+        self.assertIn("next", self.left())
+
+    def test_one_that_somebody_started_or_that_took_its_place_is_left_alone(self) -> None:
+        for changes in ({"state": ContainerState.RUNNING}, {"name": "galaxy-game-g1"}, {"game_id": "g2"}):
+            with self.subTest(**changes):
+                self.world.docker.vanish("next")
+                self.world.docker.add_foreign(self.next(**changes))
+                self.settle(self.hint)
+                self.assertIn("next", self.left())
+
+    def test_it_is_never_adopted_and_its_end_tells_nothing(self) -> None:
+        self.world.bring(Status.STOPPED)
+        self.settle(Hint(containers=frozenset({"next"}), listed=True))
+        self.world.docker.vanish("next")
+        self.settle(Hint(HealthSource.DOCKER_EVENT, containers=frozenset({"next"})))
+        self.assertEqual((self.world.events(), self.world.known().status), ([], Status.STOPPED))
+        self.assertEqual(dict(self.world.strays.known), {})
 
 
 class BesideOperations(SettlerTestCase):

@@ -10,6 +10,7 @@ import stat
 import tempfile
 import threading
 import unittest
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,13 @@ from unittest import mock
 
 from rtmanager.adapters import state_directories
 from rtmanager.adapters.state_directories import FINAL, TRIAL, HostStateDirectories, Room
+from rtmanager.adapters.state_root import MIN_INODES
 from rtmanager.domain.errors import InvalidValue, TemporaryAnswer, Unavailable
 from rtmanager.domain.game import check_game_id
-from rtmanager.operations.ports import StateDirectoryInvalid
+from rtmanager.operations.ports import StateDirectoryInvalid, StateRootUnfit
+from rtmanager.tests.making import Heard
 from rtmanager.tests.operating import wait_until
+from rtmanager.workers.state_root import StateRootWatch
 
 
 class HostStateDirectoriesTest(unittest.TestCase):
@@ -302,3 +306,114 @@ class HostStateDirectoriesTest(unittest.TestCase):
         self.assertEqual(len(paths), 160)
         self.assertLessEqual(len(os.listdir("/proc/self/fd")), before)
         self.assertEqual({self.mode(path) for path in self.root.iterdir()}, {0o750})
+
+
+class RootThatMayTakeNoGame(unittest.TestCase):
+    """No room, or another file system than the one that held the games."""
+
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.root = Path(directory.name).resolve() / "games"
+        self.root.mkdir()
+        self.kept: list[str] = []
+        self.asked = 0
+        self.directories = self.manager()
+
+    def manager(self, min_free_bytes: int = 1 << 20) -> HostStateDirectories:
+        """The directories of a manager that was started just now."""
+        return HostStateDirectories(
+            str(self.root), 0o750, os.getuid(), os.getgid(), min_free_bytes=min_free_bytes, kept_games=self.games
+        )
+
+    def games(self) -> Sequence[str]:
+        self.asked += 1
+        return self.kept
+
+    def assert_unfit(self, *parts: str) -> None:
+        before = sorted(self.root.iterdir())
+        for call in (lambda: self.directories.prepare("new"), self.directories.check_root):
+            with self.assertRaises(StateRootUnfit) as caught:
+                call()
+            for part in (str(self.root), *parts):
+                self.assertIn(part, str(caught.exception))
+        self.assertEqual(sorted(self.root.iterdir()), before, "nothing is made in it")
+
+    def remount(self) -> None:
+        """Let another, empty directory be at the path, as when a file system is unmounted."""
+        self.root.rename(self.root.with_name(f"away-{self.asked}"))
+        self.root.mkdir()
+
+    def has(self, **found: int) -> Any:
+        """A file system with so much free."""
+        much = {"f_flag": 0, "f_frsize": 4096, "f_blocks": 1 << 30, "f_bavail": 1 << 20, "f_files": 1 << 20}
+        return mock.patch("os.fstatvfs", return_value=mock.Mock(**{**much, "f_favail": 1 << 20, **found}))
+
+    def test_a_root_without_free_bytes_or_inodes_takes_no_game(self) -> None:
+        with self.has(f_bavail=255):
+            self.assert_unfit("1044480 bytes", "at least 1048576", "RTMANAGER_GAME_STATE_MIN_FREE")
+        with self.has(f_favail=MIN_INODES - 1):
+            self.assert_unfit(f"{MIN_INODES - 1} inodes")
+        self.directories.prepare("new")
+
+    def test_what_a_file_system_does_not_tell_or_nobody_wants_checked_is_enough(self) -> None:
+        with self.has(f_blocks=0, f_bavail=0, f_files=0, f_favail=0):
+            self.directories.check_root()
+        with self.has(f_bavail=0, f_favail=0):
+            self.manager(min_free_bytes=0).prepare("new")
+
+    def test_a_root_in_which_no_game_on_record_has_its_directory_takes_none(self) -> None:
+        self.kept = ["g1", "g2", "g3", "g4"]
+        self.assert_unfit("g1, g2, g3", "mount", "RTMANAGER_GAME_STATE_ROOT")
+        (self.root / "lost+found").mkdir()
+        self.assert_unfit("g1, g2, g3")
+        (self.root / "g4").mkdir()
+        self.directories.check_root()
+        self.directories.prepare("new")
+
+    def test_a_root_that_is_unmounted_while_games_run_takes_none_until_it_is_back(self) -> None:
+        self.directories.prepare("g1")
+        self.kept = ["g1"]
+        mounted = self.root.with_name("away-1")
+        self.remount()
+        self.assert_unfit("no game on record")
+        self.root.rmdir()
+        mounted.rename(self.root)
+        self.directories.check_root()
+        self.assertEqual(self.directories.prepare("g1"), str(self.root / "g1"))
+
+    def test_one_lost_directory_among_others_or_in_a_root_that_is_known_is_made_again(self) -> None:
+        self.directories.prepare("g1")
+        self.kept = ["g1"]
+        (self.root / "g1").rmdir()
+        self.directories.prepare("g1")
+        (self.root / "g1").rmdir()
+        (self.root / "g2").mkdir()
+        self.kept = ["g1", "g2"]
+        self.manager().prepare("g1")
+
+    def test_the_records_are_read_once_for_each_file_system(self) -> None:
+        for game_id in ("g1", "g2"):
+            self.directories.prepare(game_id)
+            self.directories.check_root()
+        self.assertEqual(self.asked, 1)
+        self.remount()
+        self.directories.check_root()
+        self.assertEqual(self.asked, 2)
+
+    def test_records_that_cannot_be_read_delay_a_game_and_say_nothing_of_the_root(self) -> None:
+        with mock.patch.object(self, "games", side_effect=Unavailable("postgres", "away")):
+            self.directories = self.manager()
+        self.directories.check_root()
+        with self.assertRaisesRegex(Unavailable, "away"):
+            self.directories.prepare("g1")
+        self.assertEqual(list(self.root.iterdir()), [])
+
+    def test_a_watch_logs_each_change_once(self) -> None:
+        heard = Heard()
+        watch = StateRootWatch(self.directories.check_root, heard.logger)
+        for free, usable in ((1 << 20, True), (0, False), (0, False), (1 << 20, True)):
+            with self.has(f_bavail=free):
+                self.assertFalse(watch.step())
+            self.assertEqual(watch.usable, usable)
+        self.assertEqual([record.levelname for record in heard.records], ["ERROR", "INFO"])

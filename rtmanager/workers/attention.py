@@ -68,6 +68,8 @@ class Hint:
     unexplained: frozenset[str] = frozenset()
     #: Whether a pass named the game; events alone say something of a running game only.
     listed: bool = False
+    #: Containers that a pass listed as created to replace the game's, and not started.
+    unstarted: frozenset[str] = frozenset()
 
     def merged(self, other: Hint) -> Hint:
         """Both; an event says more than a look. Of too many containers those of `other` stay."""
@@ -79,6 +81,7 @@ class Hint:
             asked=_bounded(self.asked, other.asked),
             unexplained=_bounded(self.unexplained, other.unexplained),
             listed=self.listed or other.listed,
+            unstarted=_bounded(self.unstarted, other.unstarted),
         )
 
 

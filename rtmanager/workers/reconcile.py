@@ -77,8 +77,8 @@ class Reconciler:
     def step(self) -> bool:
         """Always False: once a period is enough. Raises `Unavailable`."""
         suspects = self._suspects()
-        for game_id, containers in suspects.items():
-            self._attention.look(game_id, Hint(containers=frozenset(containers), listed=True))
+        for game_id, hint in suspects.items():
+            self._attention.look(game_id, hint)
         self._logger.debug("reconcile pass", extra={"suspects": len(suspects)})
         self._finished_one.set()
         return False
@@ -88,10 +88,10 @@ class Reconciler:
         if not self._finished_one.is_set():
             raise NotReconciled("the first reconcile has not finished")
 
-    def _suspects(self) -> dict[str, set[str]]:
+    def _suspects(self) -> dict[str, Hint]:
         """Games that differ, with the containers that do."""
         running = self._findings.running()
-        listed = self._runtime.list_games()
+        listed, unstarted = _without_unstarted(self._runtime.list_games())
         differing = not_as_recorded(running, listed)
         known, unread = self._records_of([game_id for game_id in differing if is_game_id(game_id)])
         views = [view for view in listed if view.game_id in differing and view.game_id not in unread]
@@ -102,13 +102,18 @@ class Reconciler:
         for view in views:
             if not view.ended:
                 alive[view.game_id].add(view.container_id)
-        suspects: dict[str, set[str]] = {}
+        suspects: set[str] = set()
         for decision in decisions:
             if isinstance(decision, Stray) and decision.game_id not in known:
                 self._failures.guarded(REPORTING, decision.game_id, partial(self._report, decision))
             else:
-                suspects[decision.game_id] = alive[decision.game_id]
-        return suspects
+                suspects.add(decision.game_id)
+        return {
+            game_id: Hint(
+                containers=frozenset(alive[game_id]), unstarted=frozenset(unstarted.get(game_id, ())), listed=True
+            )
+            for game_id in suspects | unstarted.keys()
+        }
 
     def _records_of(self, game_ids: Sequence[str]) -> tuple[dict[str, RuntimeRecord], set[str]]:
         """The records by game, and the games whose record cannot be read: one of these hides no other."""
@@ -142,3 +147,14 @@ class Reconciler:
         """A stray of a game that nothing is known of needs no second look: no operation makes one."""
         if self._strays.known.get(stray.container_id) != stray and not self._findings.busy(stray.game_id):
             self._strays.report(stray)
+
+
+def _without_unstarted(listed: Sequence[ContainerView]) -> tuple[Sequence[ContainerView], Mapping[str, set[str]]]:
+    """The containers that may be their game's, and by game those that were created to replace one and not started."""
+    unstarted: defaultdict[str, set[str]] = defaultdict(set)
+    for view in listed:
+        if view.is_unstarted_next:
+            unstarted[view.game_id].add(view.container_id)
+    if not unstarted:
+        return listed, unstarted
+    return [view for view in listed if not view.is_unstarted_next], unstarted

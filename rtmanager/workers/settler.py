@@ -22,7 +22,7 @@ from rtmanager.domain.game import container_name, is_game_id
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.domain.text import bounded
-from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime
+from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime, StillRunning
 from rtmanager.operations.store import Records, StoreRefused
 from rtmanager.operations.tools import Clock
 from rtmanager.workers.attention import Hint
@@ -68,6 +68,32 @@ class Settler:
 
         Raises `Unavailable`, and `FinalAnswer` for what the store will never take, or Docker never say.
         """
+        settled = self._settle_record(game_id, hint)
+        if hint.unstarted:
+            self._remove_unstarted(game_id, hint.unstarted)
+        return settled
+
+    def _remove_unstarted(self, game_id: str, containers: frozenset[str]) -> None:
+        """Remove what a restart or a patch created and left, unless an operation is under way, whose it may be.
+
+        They were listed before, so no operation that begins now has made them. A game without a record is not ours.
+        """
+        record = self.records.get(game_id)
+        if record is None or self.findings.busy(game_id):
+            return
+        ours = {record.docker_network, self.house.network}
+        for container_id in containers:
+            try:
+                found = self.runtime.inspect(container_id)
+                if found.is_unstarted_next and found.game_id == game_id and ours & {*found.networks, found.made_for}:
+                    self.runtime.remove(container_id)
+                    extra = {"game_id": game_id, "container_id": container_id}
+                    self.logger.info("removed the new container of a restart that was not finished", extra=extra)
+            except (ContainerNotFound, StillRunning) as error:
+                self.logger.debug("container is no leftover", extra={"game_id": game_id, "error": str(error)})
+
+    def _settle_record(self, game_id: str, hint: Hint) -> bool:
+        """Write what follows from the game's containers, as `settle` says."""
         if self.works_on(game_id):
             # Nothing could be written before its end, and a look would stand in Docker's way, and in that end's.
             return False

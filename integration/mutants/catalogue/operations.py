@@ -43,18 +43,11 @@ MUTANTS = (
         file="rtmanager/operations/recreate.py",
         old="""    try:
         spec = prepare(progress, tools, image_ref)
-    except OperationFailed:
-        _note_what_is_left(progress, tools, record)
-        raise
-    _stop_part(progress, tools, record)
-""",
+        _check_name""",
         new="""    _stop_part(progress, tools, record)
     try:
         spec = prepare(progress, tools, image_ref)
-    except OperationFailed:
-        _note_what_is_left(progress, tools, record)
-        raise
-""",
+        _check_name""",
         module="test_patch",
     ),
     Mutant(

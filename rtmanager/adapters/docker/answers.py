@@ -276,6 +276,15 @@ CALLS: dict[str, Call] = {
         ),
         changes=True,
     ),
+    "rename": Call(
+        "POST /containers/{id}/rename",
+        ErrorCode.CONTAINER_START_FAILED,
+        (
+            _absent("created anew, under the game's name", *_NO_CONTAINER),
+            Special(Says.NAME_TAKEN, frozenset({409}), (), "an own container is taken or removed, another one left"),
+        ),
+        changes=True,
+    ),
     "start": Call("POST /containers/{id}/start", ErrorCode.CONTAINER_START_FAILED, changes=True),
     "first_start": Call(
         "GET /containers/{id}/json",

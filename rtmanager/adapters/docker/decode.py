@@ -103,6 +103,7 @@ def inspected(found: object, asked_for: str = "") -> ContainerView:
         finished_at=_moment(said.get("FinishedAt")) if ended else None,
         restart_count=_whole(answer.get("RestartCount"), 0, _MOST) or 0,
         health=_health(said),
+        image_id=_image_id(answer.get("Image")),
     )
 
 
@@ -194,6 +195,16 @@ def plugin_name(found: object) -> str:
     return text(_members(found).get("Name"))
 
 
+def platform_of_image(found: object) -> str:
+    """For which system and processor an image was made, such as `linux/amd64`; empty when it does not say both."""
+    return _platform(found, "Os", "Architecture")
+
+
+def platform_of_host(found: object) -> str:
+    """The same of the daemon, from the answer of `GET /version`."""
+    return _platform(found, "Os", "Arch")
+
+
 def image_run_by(found: object) -> str:
     """The id of the image that a container runs, from the answer about the container; empty when it has none."""
     return _image_id(_members(found).get("Image"))
@@ -222,6 +233,11 @@ def _members(found: object) -> Mapping[str, Any]:
 def _whole(found: object, lowest: int, highest: int) -> int | None:
     """A whole number within bounds; a truth value is none."""
     return found if type(found) is int and lowest <= found <= highest else None
+
+
+def _platform(found: object, system: str, processor: str) -> str:
+    parts = [text(_members(found).get(name), WORD).lower() for name in (system, processor)]
+    return "/".join(parts) if all(parts) else ""
 
 
 def _image_id(found: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import docker
 from docker.errors import APIError
@@ -17,6 +18,9 @@ from rtmanager.domain.errors import InvalidValue
 from rtmanager.domain.image_ref import parse_image_ref
 from rtmanager.operations.ports import Image, ImagePull, ImageRefInvalid, ImageUnavailable, PullPolicy
 
+#: What the processors of a platform run beside their own.
+_ALSO_RUN = {"linux/amd64": ("linux/386",), "linux/arm64": ("linux/arm",)}
+
 
 class Images:
     """The images of one engine, pulled within limits."""
@@ -26,6 +30,8 @@ class Images:
         self._puller = Puller(engine, limits, logger)
         self._pulls = Pulls(self._pull, limits, logger)
         self._ids: dict[str, str] = {}
+        #: The platform of the Docker host, once it was asked for.
+        self._platform = ""
 
     def ensure(self, image_ref: str, policy: PullPolicy) -> Image:
         """See the port."""
@@ -55,7 +61,9 @@ class Images:
 
     def _find(self, full: str) -> Image | None:
         try:
-            image = self._engine.ask("image", self._engine.deadlines.query_s, lambda client: _inspect(client, full))
+            image, platform = self._engine.ask(
+                "image", self._engine.deadlines.query_s, lambda client: _inspect(client, full)
+            )
         except APIError as error:
             match says("image", error):
                 case Says.ABSENT:
@@ -64,7 +72,16 @@ class Images:
                     raise ImageRefInvalid(f"Docker refuses the image reference {full}: {words(error)}") from error
             raise ImageUnavailable(f"Docker refuses to look for image {full}: {words(error)}") from error
         self._ids[full] = image.image_id
-        return image
+        return replace(image, foreign=self._foreign(platform))
+
+    def _foreign(self, platform: str) -> str:
+        """Both platforms when the host runs images of this one by emulation at best; empty when it may run them."""
+        if not platform or runs_on(platform, self._platform):
+            return ""
+        self._platform = decode.platform_of_host(self._engine.version())  # another host may answer by now
+        if not self._platform or runs_on(platform, self._platform):
+            return ""
+        return f"it is made for {platform}, and the Docker host is {self._platform}"
 
     def known_id(self, full: str) -> str | None:
         """The id of the image that `full` named when it was last looked for."""
@@ -86,6 +103,11 @@ def _checked(image_ref: str) -> str:
         raise ImageRefInvalid(str(error)) from error
 
 
+def runs_on(platform: str, host: str) -> bool:
+    """Whether a host runs images of a platform by itself."""
+    return platform == host or platform in _ALSO_RUN.get(host, ())
+
+
 def full_reference(image_ref: str) -> str:
     """The reference as every Docker finds the image by it: with a tag, or with a digest and no tag.
 
@@ -94,8 +116,9 @@ def full_reference(image_ref: str) -> str:
     return parse_image_ref(image_ref).pulled_as
 
 
-def _inspect(client: docker.APIClient, reference: str) -> Image:
+def _inspect(client: docker.APIClient, reference: str) -> tuple[Image, str]:
+    """The image, and its platform."""
     found = client.inspect_image(reference)  # type: ignore[no-untyped-call]
     if not isinstance(found, dict) or not isinstance(found.get("Id"), str):
         raise Unreadable("an image without an id")
-    return decode.image(found)
+    return decode.image(found), decode.platform_of_image(found)

@@ -124,7 +124,21 @@ class DockerRuntime:
 
     def launch(self, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> str:
         """See the port; how the container is walled in stands in `hardening`."""
-        container_id = self._create(spec, _request(spec))
+        container_id = self._create(spec, _request(spec), spec.name)
+        self._run(container_id, spec, confirm)
+        return container_id
+
+    def create_next(self, spec: ContainerSpec) -> str:
+        """See the port."""
+        return self._create(spec, _request(spec), spec.next_name)
+
+    def promote(self, container_id: str, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> None:
+        """See the port; Docker's DNS knows a container by the name that it has when it is started."""
+        self._rename(container_id, spec)
+        self._run(container_id, spec, confirm)
+
+    def _run(self, container_id: str, spec: ContainerSpec, confirm: Callable[[], None]) -> None:
+        """Start what was created, if that may still be, and watch the first start of an image."""
         try:
             confirm()
         except RuntimeManagerError:
@@ -138,7 +152,6 @@ class DockerRuntime:
             message = f"container {spec.name}: {ended}"
             self._discard(container_id, message)
             raise LaunchFailed(message)
-        return container_id
 
     def _start(self, spec: ContainerSpec, container_id: str) -> None:
         """Start what was created, or take it away again."""
@@ -249,7 +262,7 @@ class DockerRuntime:
         With `any_command` the image need not have one.
         """
         request = _request(spec) | ({"Cmd": ["true"]} if any_command else {})
-        self._discard(self._create(spec, request), f"container {spec.name} was created to try it")
+        self._discard(self._create(spec, request, spec.name), f"container {spec.name} was created to try it")
 
     def remove_trials(self, network: str) -> None:
         """Remove what a `try_create` on this network left behind that was killed."""
@@ -280,31 +293,56 @@ class DockerRuntime:
                 raise ContainerNotFound(f"container {container_id} does not exist") from error
             raise self._engine.refused(name, error) from error
 
-    def _create(self, spec: ContainerSpec, request: dict[str, Any]) -> str:
-        """Create; `NameTaken` only for a name behind which a container is, see `PHANTOM_NAME_S`."""
+    def _create(self, spec: ContainerSpec, request: dict[str, Any], name: str) -> str:
+        def create() -> tuple[str, Sequence[object]]:
+            return self._engine.ask("create", self._deadlines.create_s, lambda client: _create(client, request, name))
+
+        try:
+            container_id, warnings = self._naming("create", spec, name, create)
+        except APIError as error:
+            kind = LaunchInvalid if says("create", error) is Says.MALFORMED else LaunchFailed
+            raise kind(launch_refused(spec, "create", error)) from error
+        for warning in warnings:
+            self._logger.warning("container %s: Docker warns: %s", name, bounded(str(warning)))
+        return container_id
+
+    def _rename(self, container_id: str, spec: ContainerSpec) -> None:
+        """Give it the game's name. Raises `ContainerNotFound`, `NameTaken` or `LaunchFailed`."""
+
+        def rename() -> None:
+            self._engine.ask(
+                "rename",
+                self._deadlines.query_s,
+                lambda client: _done(_post(client, container_id, "rename", {"name": spec.name})),
+            )
+
+        try:
+            self._naming("rename", spec, spec.name, rename)
+        except APIError as error:
+            if says("rename", error) is Says.ABSENT:
+                raise ContainerNotFound(f"container {container_id} does not exist") from error
+            message = launch_refused(spec, "rename", error)
+            self._discard(container_id, message)
+            raise LaunchFailed(message) from error
+
+    def _naming(self, call: str, spec: ContainerSpec, name: str, ask: Callable[[], T]) -> T:
+        """What `ask`, which takes a name, returns; `NameTaken` only for a name behind which a container is.
+
+        See `PHANTOM_NAME_S`. Raises docker's `APIError` for any other final answer.
+        """
         until, pause_s = monotonic() + PHANTOM_NAME_S, LOOK_AGAIN_S
         while True:
             try:
-                created = self._engine.ask(
-                    "create", self._deadlines.create_s, lambda client: _create(client, request, spec.name)
-                )
+                return ask()
             except APIError as error:
-                said = says("create", error)
-                if said is Says.MALFORMED:
-                    raise LaunchInvalid(launch_refused(spec, "create", error)) from error
-                if said is not Says.NAME_TAKEN:
-                    raise LaunchFailed(launch_refused(spec, "create", error)) from error
-                if self._exists(spec.name):
-                    raise NameTaken(f"container name {spec.name} is taken: {words(error)}") from error
+                if says(call, error) is not Says.NAME_TAKEN:
+                    raise
+                if self._exists(name):
+                    raise NameTaken(f"container name {name} is taken: {words(error)}") from error
                 if monotonic() >= until:
-                    raise LaunchFailed(name_of_nobody(spec.name, PHANTOM_NAME_S, error)) from error
+                    raise LaunchFailed(name_of_nobody(name, PHANTOM_NAME_S, error)) from error
                 self._engine.pause(pause_s)
                 pause_s = min(2 * pause_s, PHANTOM_PAUSE_S)
-            else:
-                container_id, warnings = created
-                for warning in warnings:
-                    self._logger.warning("container %s: Docker warns: %s", spec.name, bounded(str(warning)))
-                return container_id
 
     def _discard(self, container_id: str, why: str) -> None:
         """Take away what could not be started, and `why`, so that its name is free again."""

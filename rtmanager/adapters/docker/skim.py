@@ -97,7 +97,10 @@ _ANSWER = _Kept(
     Actor=_Kept(("ID",), Attributes=_Kept((*_LABELS, "signal"))),
     time=_EMPTY,
     timeNano=_EMPTY,
-    # The version; what was created; a refusal; a line of a pull.
+    # The platform of an image or of the host; the version; what was created; a refusal; a line of a pull.
+    Os=_EMPTY,
+    Architecture=_EMPTY,
+    Arch=_EMPTY,
     Version=_EMPTY,
     ApiVersion=_EMPTY,
     MinAPIVersion=_EMPTY,

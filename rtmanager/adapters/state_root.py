@@ -1,0 +1,73 @@
+"""Whether the root of the games' directories may take a game: it has room, and it is the file system that held them.
+
+A root whose file system is not mounted is an empty directory of another one: a game that is started there begins anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from rtmanager.operations.ports import StateRootUnfit
+
+#: Free inodes that a root needs: a directory, and some files in it.
+MIN_INODES = 16
+#: Games that a message names.
+NAMED = 3
+
+#: Some of the games on record that have a directory.
+KeptGames = Callable[[], Sequence[str]]
+
+
+class StateRoot:
+    """The judge of one root, by a descriptor of it; safe for many threads."""
+
+    def __init__(self, path: str, min_free_bytes: int, kept_games: KeptGames) -> None:
+        self._path = path
+        self._min_free_bytes = min_free_bytes
+        self._kept_games = kept_games
+        #: Device and inode of the root that was found to hold the games.
+        self._known: tuple[int, int] | None = None
+
+    def require_room(self, root: int) -> None:
+        """Raise `StateRootUnfit` for a file system that is full, or nearly.
+
+        Some file systems do not tell how many bytes they have, or make inodes as they are needed: 0 in all.
+        """
+        if not self._min_free_bytes:
+            return
+        found = os.fstatvfs(root)
+        free_bytes = found.f_bavail * found.f_frsize
+        has_bytes = found.f_blocks == 0 or free_bytes >= self._min_free_bytes
+        if has_bytes and (found.f_files == 0 or found.f_favail >= MIN_INODES):
+            return
+        raise StateRootUnfit(
+            f"state directory {self._path}: its file system has {free_bytes} bytes and {found.f_favail} inodes free, "
+            f"expected at least {self._min_free_bytes} (RTMANAGER_GAME_STATE_MIN_FREE) and {MIN_INODES}; free some"
+        )
+
+    def require_games(self, root: int) -> None:
+        """Raise `StateRootUnfit` when games are on record and none of them has its directory here.
+
+        The records are read once for each file system that is met under the path. Raises what reading them raises.
+        """
+        found = os.fstat(root)
+        identity = (found.st_dev, found.st_ino)
+        if identity == self._known:
+            return
+        games = self._kept_games()
+        if games and not any(_exists(game_id, root) for game_id in games):
+            raise StateRootUnfit(
+                f"state directory {self._path}: no game on record has its directory in it (such as "
+                f"{', '.join(games[:NAMED])}): another file system is mounted there, or none; mount the right one, or "
+                "correct RTMANAGER_GAME_STATE_ROOT; if the games' state is lost, make the directory of one of them"
+            )
+        self._known = identity
+
+
+def _exists(game_id: str, root: int) -> bool:
+    with suppress(FileNotFoundError):
+        os.stat(game_id, dir_fd=root, follow_symlinks=False)
+        return True
+    return False

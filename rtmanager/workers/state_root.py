@@ -1,0 +1,42 @@
+"""Watches the root of the games' directories, so that a fault of the host shows as one and not game by game."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from rtmanager.domain.errors import RuntimeManagerError, with_remedy
+
+#: Seconds between two checks.
+PERIOD_S = 15.0
+
+
+class StateRootWatch:
+    """One step checks the root; a change is logged once. `check` raises a `RuntimeManagerError` for a bad root."""
+
+    def __init__(self, check: Callable[[], None], logger: logging.Logger) -> None:
+        self._check = check
+        self._logger = logger
+        #: What is wrong with it; empty when nothing is.
+        self.problem = ""
+
+    def step(self) -> bool:
+        """Always False: once a period is enough."""
+        before, self.problem = self.problem, self._found()
+        if self.problem and not before:
+            self._logger.error("the state root cannot take games", extra={"error": self.problem})
+        elif before and not self.problem:
+            self._logger.info("the state root can take games again")
+        return False
+
+    @property
+    def usable(self) -> bool:
+        """Whether games can be started in it, by the last check."""
+        return not self.problem
+
+    def _found(self) -> str:
+        try:
+            self._check()
+        except RuntimeManagerError as error:
+            return with_remedy(error)
+        return ""

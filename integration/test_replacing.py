@@ -25,7 +25,7 @@ def setUpModule() -> None:
 
 class ReplacingTestCase(RuntimeTestCase):
     def start(self, **changes: str) -> dict[str, Any]:
-        self.start_runtime(**changes)
+        self.manager = self.start_runtime(**changes)
         return self.post("start", {"image_ref": self.engine.ref})
 
     def restart(self) -> tuple[int, Any]:
@@ -100,6 +100,7 @@ class Refused(ReplacingTestCase):
 
     def test_log_options_that_the_driver_does_not_have(self) -> None:
         before = self.start()
+        self.manager.stop()
         self.start_runtime(DOCKER_LOG_DRIVER="journald", DOCKER_LOG_OPTS="max-size=1m")
 
         for answer in (self.restart(), self.patch()):

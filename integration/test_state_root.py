@@ -47,7 +47,7 @@ class StateRootTestCase(CommandTestCase):
 
     def start_game(self, **changes: str) -> dict[str, Any]:
         """The record of the game, which has played a turn."""
-        self.start_runtime(**changes)
+        self.manager = self.start_runtime(**changes)
         record = self.post("start", {"image_ref": self.engine.ref})
         self.assertEqual(self.engine_call("POST", "/api/v1/admin/init", RACES)[0], 200)
         self.assert_next_turn_is(1)
@@ -170,6 +170,19 @@ class AnotherFileSystem(StateRootTestCase):
         self.assert_takes_no_game(before, "no game on record has its directory")
 
         mount("--bind", str(self.kept), str(self.games))
+        self.assert_mended(before)
+
+    def test_nor_in_a_directory_that_a_changed_setting_names(self) -> None:
+        before = self.start_game()
+        self.games = self.state_root.folder("other")
+        self.settings = self.environment(GAME_STATE_ROOT=str(self.games))
+        self.manager.stop()
+        changed = self.start_runtime(GAME_STATE_ROOT=str(self.games))
+
+        self.assert_takes_no_game(before, "correct RTMANAGER_GAME_STATE_ROOT")
+
+        changed.stop()
+        self.start_runtime()
         self.assert_mended(before)
 
     def test_nor_in_one_that_was_mounted_over(self) -> None:

@@ -28,6 +28,7 @@ SPEC = ContainerSpec(
     log_options={"max-size": "10m"},
 )
 CREATE, START, REMOVE = "POST /containers/create", "POST /containers/c1/start", "DELETE /containers/c1"
+RENAME = "POST /containers/c1/rename"
 BY_ID, BY_NAME = "GET /containers/c1/json", "GET /containers/galaxy-game-g1/json"
 
 
@@ -167,6 +168,35 @@ class LaunchTest(DockerAnswersTest):
         with self.assertRaisesRegex(NameTaken, "already in use"):
             self.runtime.launch(SPEC)
         self.assertEqual(self.daemon.count(CREATE), 1)
+
+
+class PromoteTest(DockerAnswersTest):
+    def test_a_name_behind_which_nobody_is_any_more_is_tried_again(self) -> None:
+        taken = partial(Exchange.refuse, status=409, message="name is already in use")
+        self.then(RENAME, taken, taken, partial(Exchange.reply, status=204, body=None))
+        self.runtime.promote("c1", SPEC)
+        self.assertEqual((self.daemon.count(RENAME), self.daemon.count(START)), (3, 1))
+
+    def test_a_name_that_somebody_has_leaves_the_container_as_it_was(self) -> None:
+        self.refuse(RENAME, 409, "name is already in use")
+        self.accept(BY_NAME, 200, _described("removing"))
+        with self.assertRaisesRegex(NameTaken, "already in use"):
+            self.runtime.promote("c1", SPEC)
+        self.assertEqual([self.daemon.count(each) for each in (RENAME, START, REMOVE)], [1, 0, 0])
+
+    def test_a_rename_that_is_refused_for_good_takes_the_container_away(self) -> None:
+        self.refuse(RENAME, 500, "cannot rename this")
+        with self.assertRaisesRegex(LaunchFailed, "refused to rename it: cannot rename this"):
+            self.runtime.promote("c1", SPEC)
+        self.assertEqual([self.daemon.count(each) for each in (START, REMOVE)], [0, 1])
+
+    def test_a_container_that_is_gone_is_told_by_dockers_own_words_only(self) -> None:
+        self.refuse(RENAME, 404, "No such container: c1")
+        with self.assertRaises(ContainerNotFound):
+            self.runtime.promote("c1", SPEC)
+        self.refuse(RENAME, 404, "page not found")
+        with self.assertRaises(LaunchFailed):
+            self.runtime.promote("c1", SPEC)
 
 
 class RemoveTest(DockerAnswersTest):

@@ -223,6 +223,10 @@ class _Service:
         self._ingest = Ingest(self._streams, self._store.inbox, config.streams, accepted=self._due.set, logger=logger)
         self._lobby = LobbyDiagnostics(config.lobby_base_url, config.lobby_timeout_s, logger)
         self._completions = Completions()
+        self._lost_directories = metrics.counter(
+            "rtmanager_lost_state_directories_total",
+            "Starts, restarts and patches of games that ran before and whose state directory was missing.",
+        )
         self._executor = self._make_executor()
         self._calls = Calls(self._store.queue, self._completions, wake=self._due, require=parts.streams.require)
         self._stuck = metrics.gauge(
@@ -329,6 +333,7 @@ class _Service:
             owns=lambda operation: bool(self._store.queue.heartbeat([operation])),
             ask_lobby=self._lobby.ask,
             logger=self._logger,
+            count_lost_directory=self._lost_directories.inc,
         )
 
     def _http_server(self) -> HttpServer:

@@ -42,6 +42,8 @@ class Tools:
     #: Asks the Lobby about a game, for the log only; returns at once.
     ask_lobby: Callable[[str], None]
     logger: logging.Logger
+    #: Counts a game that ran before and whose directory is missing.
+    count_lost_directory: Callable[[], object] = lambda: None
 
     def confirm(self, operation: Operation) -> None:
         """Raises `OwnershipLost` when another claim has the operation by now.

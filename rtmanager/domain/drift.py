@@ -170,7 +170,7 @@ def disposed(record: RuntimeRecord, looked: Looked) -> Finding:
 
 def observed_exited(record: RuntimeRecord, view: ContainerView, looked: Looked) -> Finding:
     """The process of a running game has ended; by contract without a row in the log."""
-    exited_at, code = view.finished_at or looked.at, view.exit_code
+    exited_at, code = _not_later(view.finished_at, looked), view.exit_code
     if code is None:
         code = UNKNOWN_EXIT_CODE
     details = {"exit_code": code, "oom": view.oom_killed}
@@ -202,7 +202,7 @@ def adopt(record: RuntimeRecord | None, view: ContainerView, looked: Looked, hou
         engine_endpoint=engine_endpoint(game_id),
         state_path=house.state_path(game_id),
         docker_network=house.network,
-        started_at=view.started_at or looked.at,
+        started_at=_not_later(view.started_at, looked),
         stopped_at=None,
         removed_at=None,
         last_op_at=looked.at,
@@ -275,6 +275,11 @@ def _same_name(one: str, other: str) -> bool:
         return name.removeprefix("library/")
 
     return full(one) == full(other)
+
+
+def _not_later(moment: datetime | None, looked: Looked) -> datetime:
+    """A moment of the runtime's clock, which may be ahead: what was seen was over by then."""
+    return looked.at if moment is None else min(moment, looked.at)
 
 
 def _image_ref(view: ContainerView) -> str:

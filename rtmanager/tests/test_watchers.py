@@ -496,7 +496,6 @@ class RetentionTest(WatcherTestCase):
             findings=self.world.findings,
             turns=self.world.findings,
             queue=self.world.queue,
-            clock=self.world.clock,
             queued=lambda: self.queued.append("due"),
             keep=timedelta(days=30),
             period_s=3600,

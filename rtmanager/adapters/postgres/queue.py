@@ -271,7 +271,7 @@ def _operation(row: Mapping[str, Any]) -> Operation:
             source_ref=str(row["source_ref"]),
             problem=(ErrorCode.INTERNAL_ERROR, f"its row in the table of operations cannot be read: {error}"),
         )
-        return Operation(row["id"], request, row["generation"], datetime.now(UTC))
+        return Operation(row["id"], request, row["generation"], datetime.fromtimestamp(0, UTC))
 
 
 def _readable(row: Mapping[str, Any]) -> Operation:

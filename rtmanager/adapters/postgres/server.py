@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from datetime import UTC
 from functools import cache
 from time import monotonic
 from typing import Any
@@ -18,8 +19,10 @@ from rtmanager.adapters.postgres.pooled import first_line
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.schema import look, look_again
 from rtmanager.adapters.postgres.session import MORE_CONNECTIONS, SessionUnusable, as_login, is_pooled, who
+from rtmanager.domain.clock import REMEDY, described, is_far
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError, Unavailable
 from rtmanager.operations.store import StoreRefused
+from rtmanager.workers.clock import host_clock
 
 #: The oldest server that is supported, as `server_version_num` has it.
 OLDEST = 130_000
@@ -84,7 +87,12 @@ def examine(database: Database, pool_size: int) -> tuple[str, list[str]]:
             found = look(connection)
             if is_pooled(connection, who(connection)[0]):
                 _require_pooler_room(database, OF_THIS_CHECK, pool_size + BESIDE_THE_POOL)
-            warnings = [*_room(connection, pool_size), *_durability(connection), *found.warnings]
+            warnings = [
+                *_room(connection, pool_size),
+                *_durability(connection),
+                *_clock(connection),
+                *found.warnings,
+            ]
     except (Unavailable, StoreRefused) as error:
         raise _explained(database, error) from error
     warnings += _environment(database)
@@ -277,6 +285,17 @@ def _durability(connection: psycopg.Connection[Any]) -> list[str]:
     if commits != "off":
         return []
     return ["synchronous_commit is off: a PostgreSQL that crashes forgets what it committed last, set it to on"]
+
+
+def _clock(connection: psycopg.Connection[Any]) -> list[str]:
+    asked = host_clock()
+    [there] = _row(connection, SQL["clock"].decode())
+    here = asked + (host_clock() - asked) / 2
+    offset_s = (here - there).total_seconds()
+    if not is_far(offset_s, before=False):
+        return []
+    both = f"here it is {here:%Y-%m-%dT%H:%M:%SZ}, there {there.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return [f"{described(offset_s)} ({both}): {REMEDY}"]
 
 
 def _row(connection: psycopg.Connection[Any], query: str) -> tuple[Any, ...]:

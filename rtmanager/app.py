@@ -342,6 +342,7 @@ class _Service:
             settings=settings,
             clock=self._store.clock,
             owns=lambda operation: bool(self._store.queue.heartbeat([operation])),
+            claim_name=self._store.queue.claim_name,
             ask_lobby=self._lobby.ask,
             logger=self._logger,
             count_lost_directory=self._lost_directories.inc,

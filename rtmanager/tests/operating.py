@@ -97,6 +97,7 @@ class World:
             settings=SETTINGS,
             clock=self.clock,
             owns=lambda operation: bool(self.queue.heartbeat([operation])),
+            claim_name=self.queue.claim_name,
             ask_lobby=self.asked.append,
             logger=self.heard.logger,
             count_lost_directory=self._count_lost_directory,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
 from typing import cast
 from unittest import mock
 
@@ -18,7 +19,7 @@ from rtmanager.domain.container import (
 )
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.messages import Stream
-from rtmanager.domain.operation import OpKind, OpSource, Outcome, Request
+from rtmanager.domain.operation import Ending, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import Status
 from rtmanager.operations.ports import NameTaken
 from rtmanager.testing import FakeImage
@@ -511,6 +512,60 @@ class RecreateTest(WorldTestCase):
         self.world.docker.fail_launch("g1", "no such file: /games/\udcff")
         self.world.do(job_request())
         self.assertEqual(self.world.results(), [("failure", "container_start_failed")])
+
+
+class NamesakeTest(WorldTestCase):
+    """Docker's DNS ignores case: a game whose name another one has is not started."""
+
+    def test_a_start_is_refused_until_the_other_game_is_removed(self) -> None:
+        for status in (Status.RUNNING, Status.STOPPED):
+            for before in (None, Status.REMOVED):
+                with self.subTest(status, before=before):
+                    self.world = World()
+                    self.world.bring(before, "match7")
+                    self.world.bring(status, "Match7")
+                    ending = self.world.do(job_request("match7"))
+                    self.assertIs(ending.error_code, ErrorCode.CONFLICT)
+                    self.assertRegex(
+                        ending.error_message, f"game Match7 is {status}, .* of game match7 but for the case"
+                    )
+                    self.assertEqual(self.world.results(), [("failure", "conflict")])
+                    self.assertEqual(self.world.sent(Stream.NOTIFICATION_INTENTS), [])
+                    self.assertEqual(self.world.docker.calls, [], "before anything was pulled or made")
+                    if status is Status.RUNNING:
+                        self.world.do(request("Match7", OpKind.STOP))
+                    self.world.do(request("Match7", OpKind.CLEANUP))
+                    self.assertIsNone(self.world.do(request("match7")).error_code)
+                    again = self.world.do(request("Match7"))
+                    self.assertIs(again.error_code, ErrorCode.CONFLICT, "the name is the other's now")
+
+    def test_of_two_starts_at_one_time_the_first_goes_on(self) -> None:
+        one, other = self.world.claim(request("match7")), self.world.claim(request("Match7"))
+        arrived, gate = self.world.runtime.gate("launch")
+        endings: list[Ending] = []
+        thread = threading.Thread(target=lambda: endings.append(self.world.operator.run(one)))
+        thread.start()
+        self.addCleanup(thread.join)
+        self.assertTrue(arrived.wait(5))
+        refused = self.world.operator.run(other)
+        gate.set()
+        thread.join()
+        self.assertIs(refused.error_code, ErrorCode.CONFLICT)
+        self.assertIn("game match7 is being started", refused.error_message)
+        self.assertIsNone(endings[0].error_code)
+
+    def test_games_that_share_a_name_since_an_earlier_release_go_on(self) -> None:
+        self.world.bring(Status.RUNNING, "match7")
+        self.world.store.put_record(replace(self.world.known("match7"), game_id="Match7", current_container_id="gone"))
+        for wanted in (
+            request("match7", OpKind.RESTART),
+            request("match7", OpKind.PATCH, image_ref=IMAGE_2),
+            request("Match7", OpKind.RESTART),
+            request("match7", OpKind.STOP),
+            request("match7", OpKind.START),
+        ):
+            self.assertIsNone(self.world.do(wanted).error_code, wanted)
+        self.assert_consistent()
 
 
 class LostDirectoryTest(WorldTestCase):

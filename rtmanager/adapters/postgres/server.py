@@ -34,6 +34,9 @@ COMMIT_S = 1.2
 _COMMIT = b"SELECT pg_catalog.pg_logical_emit_message(true, 'rtmanager', '')"
 #: Readiness waits for no lock of a table.
 _SHORT_OF_LOCKS = b"SET lock_timeout = '200ms'"
+_SHORT_OF_LOCKS_HERE = b"SET LOCAL lock_timeout = '200ms'"
+#: Pairs of games that a warning names.
+MOST_NAMED = 5
 _WAITS_FOR = b"""
     SELECT coalesce(wait_event_type, 'its processor'), wait_event,
            pg_catalog.current_setting('synchronous_standby_names')
@@ -56,7 +59,14 @@ INSUFFICIENT_PRIVILEGE = "42501"
 _GRANT = "an administrator grants it back"
 #: What sessions need beside what `sql/` calls.
 _OTHER_FUNCTIONS = (
-    *("set_config", "pg_backend_pid", "pg_is_in_recovery", "pg_terminate_backend", "pg_logical_emit_message"),
+    *(
+        "set_config",
+        "pg_backend_pid",
+        "pg_is_in_recovery",
+        "pg_terminate_backend",
+        "pg_logical_emit_message",
+        "to_regclass",
+    ),
     # These are behind the views.
     *("pg_stat_get_activity", "pg_lock_status", "pg_prepared_xact"),
 )
@@ -91,6 +101,7 @@ def examine(database: Database, pool_size: int) -> tuple[str, list[str]]:
                 *_room(connection, pool_size),
                 *_durability(connection),
                 *_clock(connection),
+                *_shared_names(connection),
                 *found.warnings,
             ]
     except (Unavailable, StoreRefused) as error:
@@ -296,6 +307,22 @@ def _clock(connection: psycopg.Connection[Any]) -> list[str]:
         return []
     both = f"here it is {here:%Y-%m-%dT%H:%M:%SZ}, there {there.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return [f"{described(offset_s)} ({both}): {REMEDY}"]
+
+
+def _shared_names(connection: psycopg.Connection[Any]) -> list[str]:
+    """Which games share a name; a table that is locked, or not there yet, is not waited for."""
+    shared = list[str]()
+    if _row(connection, "SELECT to_regclass('runtime_records') IS NOT NULL") == (True,):
+        with suppress(LockNotAvailable), connection.transaction():
+            connection.execute(_SHORT_OF_LOCKS_HERE)
+            shared = [games for (games,) in connection.execute(SQL["shared_names"])]
+    if not shared:
+        return []
+    more = f" and {len(shared) - MOST_NAMED} more" if len(shared) > MOST_NAMED else ""
+    return [
+        f"games have one name but for the case, which Docker's DNS ignores, so turns and probes reach either: "
+        f"{', '.join(shared[:MOST_NAMED])}{more}; stop one of each and clean it up"
+    ]
 
 
 def _row(connection: psycopg.Connection[Any], query: str) -> tuple[Any, ...]:

@@ -50,6 +50,70 @@ class Sharing(GatedTestCase):
         self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start"])
 
 
+class OneName(GatedTestCase):
+    """Docker's DNS ignores case: of two games whose ids differ in nothing else, one may be there."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.namesake = self.game_id.upper()
+
+    def test_of_two_starts_at_one_time_on_two_instances_one_is_refused(self) -> None:
+        self.start_process(MAX_PARALLEL_OPERATIONS="1")
+        start = self.docker_gate.keep_back("/start HTTP")
+        self.add_start_job()
+        self.assertTrue(start.arrived.wait(30), "nothing was started")
+        self.start_process(DOCKER_HOST=daemon.host())
+        message = self.refused(
+            self.call("POST", "/start", {"image_ref": self.engine.ref}, game_id=self.namesake), 409, "conflict"
+        )
+        self.assertIn(f"game {self.game_id} is being started", message)
+        start.let_go.set()
+        [result] = self.results()
+        self.assertEqual((result["game_id"], result["outcome"]), (self.game_id, "success"))
+        self.assertEqual(self.containers(self.namesake), [])
+
+    def test_many_starts_of_two_namesakes_leave_one_game_however_they_meet(self) -> None:
+        for _ in range(2):
+            self.start_process(DOCKER_HOST=daemon.host())
+        for turn in range(3):
+            games = [f"{self.game_id}-{turn}", f"{self.namesake}-{turn}"]
+            for game_id in games:
+                self.add_start_job(game_id=game_id)
+            results = self.results(2 * (turn + 1))[-2:]
+            self.assertEqual(sorted(each["error_code"] for each in results), ["", "conflict"])
+            records = self.rows("SELECT game_id FROM runtime_records WHERE game_id = ANY (%s)", games)
+            self.assertEqual(len(records), 1)
+
+    def test_a_removed_game_gives_its_name_away_and_is_refused_itself(self) -> None:
+        self.start_runtime(DOCKER_HOST=daemon.host())
+        self.post("start", {"image_ref": self.engine.ref})
+        self.post("stop", {"reason": "finished"})
+        start = {"image_ref": self.engine.ref}
+        self.refused(self.call("POST", "/start", start, game_id=self.namesake), 409, "conflict")
+        self.succeed(self.call("DELETE", "/container"))
+        self.post("start", start, game_id=self.namesake)
+        self.refused(self.call("POST", "/start", start), 409, "conflict")
+
+    def test_a_pair_of_an_earlier_release_goes_on_and_is_reported(self) -> None:
+        self.start_runtime(DOCKER_HOST=daemon.host()).stop()
+        with self.services.database.connect() as connection:
+            for game_id in (self.game_id, self.namesake):
+                connection.execute(PUT_STOPPED, {"game_id": game_id, "image_ref": self.engine.ref})
+        self.start_runtime(DOCKER_HOST=daemon.host())
+        self.assertRegex(self.log.read_text(), f"games have one name .*{self.namesake} and {self.game_id}")
+        for game_id in (self.game_id, self.namesake):
+            self.assertEqual(self.post("restart", game_id=game_id)["status"], "running")
+            self.assertEqual(self.post("stop", {"reason": "finished"}, game_id=game_id)["status"], "stopped")
+            self.post("start", {"image_ref": self.engine.ref}, game_id=game_id)
+        self.wait_until_ready()
+
+
+PUT_STOPPED = b"""
+    INSERT INTO runtime_records (game_id, status, current_image_ref, engine_endpoint, state_path, docker_network,
+                                 stopped_at, last_op_at, created_at)
+    VALUES (%(game_id)s, 'stopped', %(image_ref)s, 'http://nowhere', '/nowhere', 'nowhere', now(), now(), now())"""
+
+
 class Frozen(GatedTestCase):
     """The frozen one stands in the middle of a request, which arrives when it wakes up."""
 

@@ -1,6 +1,8 @@
 """One game through its whole life: start, look, stop, restart, patch, stop, cleanup; its state goes on."""
 
-from harness import Container, start_services
+import shutil
+
+from harness import Container, start_services, web
 from harness.rtm import RuntimeTestCase
 
 RACES = {"races": [{"raceName": "Terrans"}, {"raceName": "Selkies"}]}
@@ -96,6 +98,29 @@ class Lifecycle(RuntimeTestCase):
         self.assertEqual(again["current_image_ref"], self.engine.patched_ref)
         self.assertEqual([each["Id"] for each in self.containers()], [again["current_container_id"]])
         self.assertNotEqual(again["current_container_id"], first["current_container_id"])
+
+
+class LostDirectory(RuntimeTestCase):
+    def test_a_restart_after_the_directory_was_removed_says_so_in_its_row_the_log_and_a_counter(self) -> None:
+        self.start_runtime()
+        self.post("start", {"image_ref": self.engine.ref})
+        directory = self.state_root.folder("games") / self.game_id
+        shutil.rmtree(directory)
+
+        self.assertEqual(self.post("restart")["status"], "running")
+
+        row = self.log_rows()[-1]
+        self.assertEqual((row["op_kind"], row["outcome"], row["error_code"]), ("restart", "success", None))
+        self.assertIn(f"{directory} is missing though game {self.game_id} ran before", row["error_message"])
+        self.assertIn("state directory of a game that ran before is missing", self.log.read_text())
+        self.assertIn("rtmanager_lost_state_directories_total 1\n", web.text(f"{self.base_url}/metrics"))
+        self.assertTrue(directory.is_dir())
+        self.assertIsNone(self.last_message_of("restart"), "the directory is empty now, and it is there")
+
+    def last_message_of(self, operation: str) -> str | None:
+        self.post(operation)
+        message: str | None = self.log_rows()[-1]["error_message"]
+        return message
 
 
 class Unrecorded(RuntimeTestCase):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import cache
 from time import monotonic
 from types import TracebackType
@@ -19,6 +18,7 @@ import psycopg
 from rtmanager import resources
 from rtmanager.adapters.lobby import LobbyDiagnostics
 from rtmanager.adapters.postgres.database import Database, new_owner
+from rtmanager.adapters.postgres.findings import PostgresFindings
 from rtmanager.adapters.postgres.histories import PostgresHistories
 from rtmanager.adapters.postgres.inbox import PostgresInbox
 from rtmanager.adapters.postgres.migrate import migrate
@@ -47,7 +47,8 @@ from rtmanager.operations.wake import Wake
 from rtmanager.readiness import Readiness
 from rtmanager.threads import side_by_side
 from rtmanager.watch import Watch
-from rtmanager.workers import lease, state_root
+from rtmanager.workers import clock, lease, state_root
+from rtmanager.workers.clock import ClockWatch, StoreClock
 from rtmanager.workers.ingest import Ingest
 from rtmanager.workers.loop import Loop
 from rtmanager.workers.outbox import Relay
@@ -198,6 +199,9 @@ class _Store:
         self.histories = PostgresHistories(database)
         self.outbox = PostgresOutbox(database)
         self.inbox = PostgresInbox(database, config.streams)
+        self.findings = PostgresFindings(database, self.owner)
+        #: By it moments are written down, since other instances compare them.
+        self.clock = StoreClock(self.findings.now)
 
 
 class _Service:
@@ -228,6 +232,10 @@ class _Service:
         self._ingest = Ingest(self._streams, self._store.inbox, config.streams, accepted=self._due.set, logger=logger)
         self._lobby = LobbyDiagnostics(config.lobby_base_url, config.lobby_timeout_s, logger)
         self._completions = Completions()
+        self._lost_directories = metrics.counter(
+            "rtmanager_lost_state_directories_total",
+            "Starts, restarts and patches of games that ran before and whose state directory was missing.",
+        )
         self._executor = self._make_executor()
         self._calls = Calls(self._store.queue, self._completions, wake=self._due, require=parts.streams.require)
         self._stuck = metrics.gauge(
@@ -237,11 +245,16 @@ class _Service:
             "op_kind",
             "trouble",
         )
+        offset = metrics.gauge(
+            "rtmanager_clock_offset_seconds", "By how much this host's clock is ahead of PostgreSQL's."
+        )
+        self._clock_watch = ClockWatch(self._store.clock, measured=offset.set, logger=logger)
         self._watch = Watch(
             config,
             parts,
             self._store.queue,
-            owner=self._store.owner,
+            findings=self._store.findings,
+            clock=self._store.clock,
             works_on=self._executor.works_on,
             queued=self._due.set,
             written=self._told.set,
@@ -264,6 +277,7 @@ class _Service:
 
     def start(self, stack: ExitStack) -> HttpServer:
         """Start every part; `stack` then knows how to stop it."""
+        self._store.clock.read()
         self._streams.use_deployment(self._store.outbox.deployment_id())
         self._lobby.start()
         stack.callback(self._lobby.close)
@@ -272,6 +286,7 @@ class _Service:
         # From here on nothing needs Docker: calls that still wait for it end, and with them their threads.
         stack.callback(self._docker.close)
         stack.callback(self._store.presence.close)
+        self._start_loop(stack, self._clock_loop())
         self._start_loop(stack, self._lease_loop())
         stack.callback(self._last_messages)
         self._start_loop(stack, self._loop("outbox", self._relay.step, wake=self._told))
@@ -335,10 +350,12 @@ class _Service:
             runtime=self._docker,
             state_directories=self._state_directories,
             settings=settings,
-            clock=lambda: datetime.now(UTC),
+            clock=self._store.clock,
             owns=lambda operation: bool(self._store.queue.heartbeat([operation])),
+            claim_name=self._store.queue.claim_name,
             ask_lobby=self._lobby.ask,
             logger=self._logger,
+            count_lost_directory=self._lost_directories.inc,
         )
 
     def _http_server(self) -> HttpServer:
@@ -356,6 +373,10 @@ class _Service:
         server = HttpServer(self._config.http_addr, api.handle, logger=self._logger, lanes=LANES, lane_of=api.lane)
         self._workers.watch("http", lambda: server.is_deaf)
         return server
+
+    def _clock_loop(self) -> Loop:
+        status = self._status("clock")
+        return Loop("clock", self._clock_watch.step, period_s=clock.PERIOD_S, logger=self._logger, status=status)
 
     def _lease_loop(self) -> Loop:
         keeper = lease.LeaseKeeper(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from rtmanager.adapters.docker.vantage import Vantage
 from rtmanager.adapters.postgres.findings import PostgresFindings
@@ -23,6 +23,7 @@ from rtmanager.domain.errors import DependencyError, Unavailable
 from rtmanager.domain.findings import Finding
 from rtmanager.metrics import Metrics
 from rtmanager.operations.store import OperationQueue
+from rtmanager.operations.tools import Clock
 from rtmanager.operations.troubles import StoreWaits
 from rtmanager.operations.wake import Wake
 from rtmanager.workers.attention import WORK as ATTENTION
@@ -48,10 +49,6 @@ STUCK_PERIODS = 10.0
 LOOK_STUCK_S = 300.0
 #: One step listens for fifteen seconds, and every wait before it has a deadline.
 EVENTS_STUCK_S = 120.0
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class _WatchMetrics:
@@ -97,7 +94,8 @@ class Watch:
         parts: Dependencies,
         queue: OperationQueue,
         *,
-        owner: int,
+        findings: PostgresFindings,
+        clock: Clock,
         works_on: Callable[[str], bool],
         queued: Callable[[], None],
         written: Callable[[], None],
@@ -116,7 +114,8 @@ class Watch:
         self._feed = parts.docker_events
         self._probes = parts.probes
         self._records = PostgresRecords(parts.database)
-        self._findings = PostgresFindings(parts.database, owner)
+        self._findings = findings
+        self._clock = clock
         self._missed = Wake()
         self._strays = Strays(logger)
         self._metrics = _WatchMetrics(metrics)
@@ -141,7 +140,7 @@ class Watch:
             attention=self._attention,
             strays=self._strays,
             house=house,
-            clock=_now,
+            clock=self._clock,
             logger=logger,
             failures=self._failures,
         )
@@ -202,7 +201,7 @@ class Watch:
             runtime=self._runtime,
             house=house,
             strays=self._strays,
-            clock=_now,
+            clock=self._clock,
             written=self._written,
             later=self._look_later,
             logger=self._logger,
@@ -220,7 +219,7 @@ class Watch:
             findings=self._findings,
             turns=self._findings,
             runtime=self._runtime,
-            clock=_now,
+            clock=self._clock,
             written=self._written,
             period_s=self._config.inspect_interval_s,
             logger=self._logger,
@@ -236,7 +235,7 @@ class Watch:
             runtime=self._runtime,
             probes=self._probes,
             by=Vantage(config.probe_target, config.docker_network, self._runtime),
-            clock=_now,
+            clock=self._clock,
             written=self._written,
             period_s=config.probe_interval_s,
             timeout_s=config.probe_timeout_s,
@@ -250,7 +249,6 @@ class Watch:
             findings=self._findings,
             turns=self._findings,
             queue=self._queue,
-            clock=_now,
             queued=self._queued,
             keep=timedelta(days=self._config.container_retention_days),
             period_s=self._config.cleanup_interval_s,

@@ -152,8 +152,8 @@ class HostStateDirectories:
     def _hanging(self) -> dict[str, _Call]:
         return {game_id: call for game_id, call in self._calls.items() if call.age_s >= LIMIT_S}
 
-    def _bounded(self, game_id: str, work: Callable[[], None]) -> None:
-        """Do the work within `LIMIT_S`. A call for the same game that hangs is not repeated."""
+    def _bounded(self, game_id: str, work: Callable[[], object]) -> object:
+        """What the work returns within `LIMIT_S`. While a call for the same game hangs, that one is waited for."""
         with self._lock:
             call = self._calls.get(game_id)
             if call is None and len(self._hanging()) < MOST_HANGING:
@@ -162,7 +162,7 @@ class HostStateDirectories:
             raise Unavailable(
                 _DEPENDENCY, self._longest_hang() or f"{self._root} did not answer in time", untouched=True
             )
-        call.outcome.result()
+        return call.outcome.result()
 
     def _over(self, game_id: str) -> None:
         with self._lock:
@@ -261,15 +261,26 @@ class HostStateDirectories:
         """See the port."""
         return os.path.join(self._root, game_id)
 
+    def is_missing(self, game_id: str) -> bool:
+        """See the port."""
+        _check_name(game_id)
+        # A call of `prepare` that hung may be waited for instead, and has made the directory.
+        return self._bounded(game_id, lambda: self._is_missing(game_id)) is True
+
+    def _is_missing(self, game_id: str) -> bool:
+        with _explained(self._root), _directory(self._root) as root, _explained(self.path_of(game_id)):
+            try:
+                os.stat(game_id, dir_fd=root, follow_symlinks=False)
+            except FileNotFoundError:
+                return True
+        return False
+
     def prepare(self, game_id: str) -> str:
         """Create the game's directory, or correct its owner and mode; returns its path.
 
         Whatever the directory holds stays as it is. Raises as the port says.
         """
-        try:
-            check_game_id(game_id)
-        except InvalidValue as error:
-            raise StateDirectoryInvalid(str(error)) from error
+        _check_name(game_id)
         try:
             self._bounded(game_id, lambda: self._prepare(game_id))
         except StateDirectoryInvalid as error:
@@ -309,14 +320,21 @@ class HostStateDirectories:
             os.chmod(_through(directory), self._mode)
 
 
+def _check_name(game_id: str) -> None:
+    try:
+        check_game_id(game_id)
+    except InvalidValue as error:
+        raise StateDirectoryInvalid(str(error)) from error
+
+
 class _Call:
     """Work on a thread of its own; `over` is called when it has ended."""
 
-    def __init__(self, work: Callable[[], None], over: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[], object], over: Callable[[], None]) -> None:
         self._work = work
         self._over = over
         self.began = monotonic()
-        self.outcome: Future[None] = Future()
+        self.outcome: Future[object] = Future()
         Thread(self._run, "rtm-state-root").start()
 
     @property
@@ -329,13 +347,13 @@ class _Call:
 
     def _run(self) -> None:
         try:
-            self._work()
+            result = self._work()
         except BaseException as error:  # noqa: BLE001 - whoever waits gets it
             self._over()
             self.outcome.set_exception(error)
         else:
             self._over()
-            self.outcome.set_result(None)
+            self.outcome.set_result(result)
 
 
 def _may_change_owners() -> bool:

@@ -18,9 +18,10 @@ person started again is adopted like any other, so that a stop can end it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 from rtmanager.domain.container import LABEL_IMAGE_REF, ContainerState, ContainerView
@@ -36,6 +37,7 @@ from rtmanager.domain.record import RuntimeRecord, Status
 ENDED = frozenset({ContainerState.EXITED, ContainerState.DEAD, ContainerState.CREATED})
 #: What an end is recorded as that does not tell its code: containerd's own number for it.
 UNKNOWN_EXIT_CODE = 255
+NONE: Mapping[str, str] = MappingProxyType({})
 #: Characters of a reason that is reported.
 LONGEST_REASON = 400
 
@@ -85,9 +87,16 @@ def _as_recorded(view: ContainerView, game: Running) -> bool:
 
 
 def decide(
-    records: Iterable[RuntimeRecord], containers: Sequence[ContainerView], looked: Looked, house: House
+    records: Iterable[RuntimeRecord],
+    containers: Sequence[ContainerView],
+    looked: Looked,
+    house: House,
+    namesakes: Mapping[str, str] = NONE,
 ) -> list[Finding | Stray]:
-    """All that follows from the records and the containers that carry RTM's labels; game by game."""
+    """All that follows from the records and the containers that carry RTM's labels; game by game.
+
+    `namesakes` has, of games without a running record, those whose name another game has, with that game.
+    """
     known = {record.game_id: record for record in records}
     # A recorded container is its game's also when its labels cannot be read.
     recorded = {record.current_container_id: record.game_id for record in known.values()}
@@ -96,15 +105,21 @@ def decide(
         by_game[recorded.get(view.container_id, view.game_id)].append(view)
     found: list[Finding | Stray] = []
     for game_id in sorted(known.keys() | by_game.keys()):
-        found.extend(_decide_game(known.get(game_id), game_id, by_game[game_id], looked, house))
+        record, views = known.get(game_id), by_game[game_id]
+        found.extend(_decide_game(record, game_id, views, looked, house, namesakes.get(game_id)))
     return found
 
 
 def _decide_game(
-    record: RuntimeRecord | None, game_id: str, views: Sequence[ContainerView], looked: Looked, house: House
+    record: RuntimeRecord | None,
+    game_id: str,
+    views: Sequence[ContainerView],
+    looked: Looked,
+    house: House,
+    namesake: str | None,
 ) -> Iterator[Finding | Stray]:
     if record is None or record.status is not Status.RUNNING:
-        yield from _unrecorded(record, game_id, views, looked, house)
+        yield from _unrecorded(record, game_id, views, looked, house, namesake if has_no_name(record) else None)
         return
     own = next((view for view in views if view.container_id == record.current_container_id), None)
     if own is None:
@@ -118,6 +133,11 @@ def _decide_game(
         yield from _astray(record, own, views)
 
 
+def has_no_name(record: RuntimeRecord | None) -> bool:
+    """Whether another game may have this game's name, by its record."""
+    return record is None or record.status is Status.REMOVED
+
+
 def _astray(record: RuntimeRecord, own: ContainerView, views: Sequence[ContainerView]) -> Iterator[Stray]:
     """What disagrees though the game runs as recorded: its own container, or others beside it."""
     game_id = record.game_id
@@ -129,14 +149,19 @@ def _astray(record: RuntimeRecord, own: ContainerView, views: Sequence[Container
 
 
 def _unrecorded(
-    record: RuntimeRecord | None, game_id: str, views: Sequence[ContainerView], looked: Looked, house: House
+    record: RuntimeRecord | None,
+    game_id: str,
+    views: Sequence[ContainerView],
+    looked: Looked,
+    house: House,
+    namesake: str | None,
 ) -> Iterator[Finding | Stray]:
     """Live containers of a game that is not recorded as running: the one that agrees is adopted."""
     adopted = False
     for view in views:
         if view.ended:
             continue
-        reason = _why_not_adopted(view, game_id, house)
+        reason = _why_not_adopted(view, game_id, house) or _why_ambiguous(namesake)
         if reason is None and not adopted:
             adopted = True
             yield adopt(record, view, looked, house)
@@ -170,7 +195,7 @@ def disposed(record: RuntimeRecord, looked: Looked) -> Finding:
 
 def observed_exited(record: RuntimeRecord, view: ContainerView, looked: Looked) -> Finding:
     """The process of a running game has ended; by contract without a row in the log."""
-    exited_at, code = view.finished_at or looked.at, view.exit_code
+    exited_at, code = _not_later(view.finished_at, looked), view.exit_code
     if code is None:
         code = UNKNOWN_EXIT_CODE
     details = {"exit_code": code, "oom": view.oom_killed}
@@ -202,7 +227,7 @@ def adopt(record: RuntimeRecord | None, view: ContainerView, looked: Looked, hou
         engine_endpoint=engine_endpoint(game_id),
         state_path=house.state_path(game_id),
         docker_network=house.network,
-        started_at=view.started_at or looked.at,
+        started_at=_not_later(view.started_at, looked),
         stopped_at=None,
         removed_at=None,
         last_op_at=looked.at,
@@ -241,6 +266,12 @@ def _why_not_adopted(view: ContainerView, game_id: str, house: House) -> str | N
     return _why_astray(view, game_id, house.network) or _why_wrong_image(view)
 
 
+def _why_ambiguous(namesake: str | None) -> str | None:
+    if namesake is None:
+        return None
+    return f"has the name of game {namesake} but for the case, which Docker's DNS ignores"
+
+
 def _why_astray(view: ContainerView, game_id: str, network: str) -> str | None:
     if view.name != container_name(game_id):
         return f"is called {view.name}, expected {container_name(game_id)}"
@@ -275,6 +306,11 @@ def _same_name(one: str, other: str) -> bool:
         return name.removeprefix("library/")
 
     return full(one) == full(other)
+
+
+def _not_later(moment: datetime | None, looked: Looked) -> datetime:
+    """A moment of the runtime's clock, which may be ahead: what was seen was over by then."""
+    return looked.at if moment is None else min(moment, looked.at)
 
 
 def _image_ref(view: ContainerView) -> str:

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from rtmanager.domain.health import HealthEvent, HealthSource, HealthStatus
 from rtmanager.domain.operation import LogEntry
-from rtmanager.domain.record import RuntimeRecord
+from rtmanager.domain.record import RuntimeRecord, Status
 
 
 class AlarmKind(StrEnum):
@@ -68,6 +68,11 @@ class Finding:
     restores: bool = False
     #: When to start the game again after a crash; None: not at all.
     restart_at: datetime | None = None
+
+    @property
+    def claims_name(self) -> bool:
+        """Whether the game has no name by its record, and is to have one."""
+        return self.new is not None and (self.seen is None or self.seen.status is Status.REMOVED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,11 @@ def check_game_id(text: str) -> str:
     return text
 
 
+def same_name(one: str, other: str) -> bool:
+    """Whether two ids lead to one host name: Docker's DNS ignores case, and nothing else."""
+    return one.lower() == other.lower()
+
+
 def container_name(game_id: str) -> str:
     """The container's name and its host name inside the game network."""
     return f"galaxy-game-{game_id}"

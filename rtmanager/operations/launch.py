@@ -80,7 +80,7 @@ def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
         )
     try:
         image = _image(progress, tools, image_ref)
-        state_path = tools.state_directories.prepare(game_id)
+        state_path = _state_path(progress, tools)
     except ImageRefInvalid as error:
         raise OperationFailed(ErrorCode.START_CONFIG_INVALID, str(error)) from error
     except ImageUnavailable as error:
@@ -103,6 +103,28 @@ def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
         log_driver=settings.log_driver,
         log_options=settings.log_options,
     )
+
+
+def _state_path(progress: Progress, tools: Tools) -> str:
+    """The path of the game's directory, which is made if it is missing. Raises as `StateDirectories.prepare`."""
+    game_id, before = progress.operation.game_id, progress.seen
+    # Found out before: what fails after the directory was made would hide the loss from the next try.
+    if before is not None and tools.state_directories.is_missing(game_id):
+        _note_loss(progress, tools, before)
+    return tools.state_directories.prepare(game_id)
+
+
+def _note_loss(progress: Progress, tools: Tools, before: RuntimeRecord) -> None:
+    """The game ran before, and its directory is gone: no failure, but somebody has to know."""
+    path = tools.state_directories.path_of(progress.operation.game_id)
+    moved = "" if before.state_path == path else f"; its record names {before.state_path}"
+    warning = (
+        f"state directory {path} is missing though game {before.game_id} ran before{moved}: it begins with an empty "
+        "one; to bring its state back, stop the game, restore the directory and start it again"
+    )
+    tools.logger.warning("state directory of a game that ran before is missing", extra={"warning": warning})
+    tools.count_lost_directory()
+    progress.warn(warning)
 
 
 def _image(progress: Progress, tools: Tools, image_ref: str) -> Image:

@@ -193,6 +193,10 @@ class StateDirectories(Protocol):
         """Where the game's directory is, or would be."""
         ...
 
+    def is_missing(self, game_id: str) -> bool:
+        """Whether nothing stands where the game's directory would be; changes nothing. Raises as `prepare`."""
+        ...
+
     def prepare(self, game_id: str) -> str:
         """Create the game's directory, or correct owner and mode of the one that is there; returns its path.
 

@@ -44,6 +44,7 @@ class Progress:
         self._started_at = clock()
         self._log: list[LogEntry] = []
         self._health: list[HealthEvent] = []
+        self._warnings: list[str] = []
 
     def now(self) -> datetime:
         """The present moment, in UTC."""
@@ -56,6 +57,11 @@ class Progress:
     def observe(self, event: HealthEvent) -> None:
         """Note a health event."""
         self._health.append(event)
+
+    def warn(self, warning: str) -> None:
+        """Note what a person should know, whatever the end: it goes into the operation's row, and to no neighbour."""
+        if warning not in self._warnings:
+            self._warnings.append(warning)
 
     @contextmanager
     def part(self, kind: OpKind) -> Iterator[None]:
@@ -99,14 +105,15 @@ class Progress:
         return Ending(Outcome.FAILURE, code, ending.error_message, messages=results)
 
     def _end(self, outcome: Outcome, code: ErrorCode | None, message: str) -> Ending:
-        self._note(self.operation.request.kind, self._started_at, outcome, code, message or None)
+        text = "; ".join([*([message] if message else []), *self._warnings])
+        self._note(self.operation.request.kind, self._started_at, outcome, code, text or None)
         change = None
         if self.record is not None and self.record is not self.seen:
             change = RecordChange(self.seen, self.record)
         return Ending(
             outcome=outcome,
             error_code=code,
-            error_message=message,
+            error_message=text,
             change=change,
             rests_on=None if change else self.seen,
             log=tuple(self._log),

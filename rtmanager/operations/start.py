@@ -24,6 +24,8 @@ def nothing_to_start(progress: Progress) -> Ending | None:
 def start(progress: Progress, tools: Tools) -> Ending:
     """Start a game that does not run. Raises `OperationFailed`, `OwnershipLost` or `Unavailable`."""
     record, image_ref = progress.seen, progress.operation.request.image_ref
+    if record is None or record.status is Status.REMOVED:
+        _claim_name(progress, tools)
     if progress.pull is None:  # asked once, not again when the pull has ended
         tools.ask_lobby(progress.operation.game_id)
     if launched_before(progress, tools, image_ref):
@@ -34,6 +36,20 @@ def start(progress: Progress, tools: Tools) -> Ending:
         progress.set_record(replace(record, current_container_id=None))
     launch(progress, tools, spec)
     return progress.succeeded()
+
+
+def _claim_name(progress: Progress, tools: Tools) -> None:
+    """Raises `OperationFailed` when another game answers to the same host name, or is about to."""
+    namesake = tools.claim_name(progress.operation)
+    if namesake is None:
+        return
+    game_id, other = progress.operation.game_id, namesake.game_id
+    state = f"is {namesake.status}" if namesake.status else "is being started"
+    raise OperationFailed(
+        ErrorCode.CONFLICT,
+        f"game {other} {state}, and its name is that of game {game_id} but for the case, which Docker's DNS ignores; "
+        f"use another id, or stop game {other} and clean it up first",
+    )
 
 
 def _already_running(progress: Progress, record: RuntimeRecord, image_ref: str) -> Ending:

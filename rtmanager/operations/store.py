@@ -51,6 +51,14 @@ class GameBusy(RuntimeManagerError):
 
 
 @dataclass(frozen=True, slots=True)
+class Namesake:
+    """A game that has another one's name but for the case: by its record, or by a start under way (no status)."""
+
+    game_id: str
+    status: Status | None
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """How an operation ended, for the one who asked."""
 
@@ -149,6 +157,13 @@ class OperationQueue(Protocol):
         `answer` is the temporary answer that it met. The store keeps for how long it has met such answers, whichever
         they are. Time without an answer does not count, but for the first try without one after an answer.
         `by_defect` counts one more try that ended by a defect.
+        """
+        ...
+
+    def claim_name(self, operation: Operation) -> Namesake | None:
+        """Claim the game's name, but for the case, until the operation has ended; the game that has it already.
+
+        For a start of a game that has no record, or a removed one. Raises `OwnershipLost`.
         """
         ...
 

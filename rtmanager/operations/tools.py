@@ -10,7 +10,7 @@ from datetime import datetime
 from rtmanager.domain.container import Limits
 from rtmanager.domain.operation import Operation
 from rtmanager.operations.ports import ContainerRuntime, PullPolicy, StateDirectories
-from rtmanager.operations.store import OwnershipLost
+from rtmanager.operations.store import Namesake, OwnershipLost
 
 Clock = Callable[[], datetime]
 
@@ -39,9 +39,13 @@ class Tools:
     clock: Clock
     #: Whether a claim is still good.
     owns: Callable[[Operation], bool]
+    #: See `OperationQueue.claim_name`.
+    claim_name: Callable[[Operation], Namesake | None]
     #: Asks the Lobby about a game, for the log only; returns at once.
     ask_lobby: Callable[[str], None]
     logger: logging.Logger
+    #: Counts a game that ran before and whose directory is missing.
+    count_lost_directory: Callable[[], object] = lambda: None
 
     def confirm(self, operation: Operation) -> None:
         """Raises `OwnershipLost` when another claim has the operation by now.

@@ -31,6 +31,8 @@ class MemoryFindings:
     def write(self, finding: Finding) -> Written:
         """See the port."""
         store = self._store
+        if finding.claims_name and (holder := store.name_holder(finding.game_id)):
+            return Written.CHANGED if holder.status else Written.BUSY
         if store.live.get(finding.game_id):
             return Written.BUSY
         stored = store.records_by_game.get(finding.game_id)
@@ -93,6 +95,12 @@ class MemoryFindings:
     def records_of(self, game_ids: Collection[str]) -> Sequence[RuntimeRecord]:
         """See the port."""
         return [record for game_id, record in self._store.records_by_game.items() if game_id in game_ids]
+
+    @call
+    def namesakes(self, game_ids: Collection[str]) -> Mapping[str, str]:
+        """See the port."""
+        found = ((game_id, self._store.name_holder(game_id)) for game_id in game_ids)
+        return {game_id: holder.game_id for game_id, holder in found if holder and holder.status}
 
     @call
     def stopped_before(self, moment: datetime, limit: int) -> Sequence[RuntimeRecord]:

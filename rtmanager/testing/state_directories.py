@@ -11,7 +11,8 @@ from rtmanager.operations.ports import StateDirectoryInvalid
 class FakeStateDirectories:
     """Remembers what was prepared, in order.
 
-    `invalid` maps a game id to what is wrong with its directory, `raises` to an error of the state root.
+    `invalid` maps a game id to what is wrong with its directory, `raises` to an error of the state root; the
+    directories of `lost` are missing until they are prepared.
     """
 
     def __init__(self, root: str = "/var/lib/galaxy-games") -> None:
@@ -19,6 +20,7 @@ class FakeStateDirectories:
         self.prepared: list[str] = []
         self.invalid: dict[str, str] = {}
         self.raises: dict[str, DependencyError] = {}
+        self.lost: set[str] = set()
         self._lock = threading.Lock()
 
     def check_root(self) -> None:
@@ -29,6 +31,13 @@ class FakeStateDirectories:
     def path_of(self, game_id: str) -> str:
         return f"{self.root}/{game_id}"
 
+    def is_missing(self, game_id: str) -> bool:
+        """See the port."""
+        with self._lock:
+            if game_id in self.raises:
+                raise self.raises[game_id]
+            return game_id in self.lost
+
     def prepare(self, game_id: str) -> str:
         """See the port."""
         with self._lock:
@@ -37,4 +46,5 @@ class FakeStateDirectories:
             if game_id in self.raises:
                 raise self.raises[game_id]
             self.prepared.append(game_id)
+            self.lost.discard(game_id)
         return f"{self.root}/{game_id}"

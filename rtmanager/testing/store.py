@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from rtmanager.domain.findings import Alarm, AlarmKind, HealthReport, LastExit, Snapshot
+from rtmanager.domain.game import same_name
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
 from rtmanager.domain.messages import Message, Stream, health_message, intents_summary
@@ -26,6 +27,7 @@ from rtmanager.operations.store import (
     Claimed,
     Forgotten,
     GameBusy,
+    Namesake,
     OwnershipLost,
     RecordChanged,
     StoreRefused,
@@ -73,6 +75,7 @@ class Row:
     answer_since: datetime | None = field(default=None, compare=False)
     defects: int = field(default=0, compare=False)
     verdict: Verdict | None = field(default=None, compare=False)
+    claims_name: bool = field(default=False, compare=False)
 
 
 class MemoryStore:
@@ -168,6 +171,16 @@ class MemoryStore:
             if row.position[0] > after:
                 del self.operations[row.operation_id]
                 self.live[row.request.game_id].remove(row)
+
+    def name_holder(self, game_id: str) -> Namesake | None:
+        """Another game that has this game's name but for the case: by its record first, or by a start under way."""
+        for other, record in sorted(self.records_by_game.items()):
+            if other != game_id and same_name(other, game_id) and record.status is not Status.REMOVED:
+                return Namesake(other, record.status)
+        for other, rows in self.live.items():
+            if other != game_id and same_name(other, game_id) and any(row.claims_name for row in rows):
+                return Namesake(other, None)
+        return None
 
     def add_message(self, message: Message) -> None:
         """A message is due."""
@@ -403,6 +416,16 @@ class MemoryQueue:
             row.state, row.owner, row.deferred_why = "due", None, why
             row.deferrals += 1
             row.not_before = due
+
+    @call
+    def claim_name(self, operation: Operation) -> Namesake | None:
+        """See the port."""
+        row = self._mine(operation)
+        if row is None:
+            raise OwnershipLost(f"operation {operation.operation_id} was taken over by another claim")
+        holder = self._store.name_holder(operation.game_id)
+        row.claims_name = holder is None
+        return holder
 
     @call
     def finish(self, operation: Operation, ending: Ending) -> None:

@@ -382,6 +382,38 @@ class WatchedRecordsContract(WatchedStoreContract):
         self.assertEqual(found(10), ["g2", "g3", "g1"])
         self.assertEqual(found(2), ["g2", "g3"])
 
+    def test_the_namesakes_of_games_are_those_that_have_their_name_by_a_record(self) -> None:
+        for game_id, status in (("Match-1", Status.STOPPED), ("match-2", Status.REMOVED), ("match-3", Status.RUNNING)):
+            self.store.put_record(record(game_id, status))
+        found = self.findings.namesakes(["match-1", "MATCH-1", "Match-1", "MATCH-2", "MATCH-3", "match_3"])
+        self.assertEqual(found, {"match-1": "Match-1", "MATCH-1": "Match-1", "MATCH-3": "match-3"})
+
+    def adoption(self, game_id: str) -> Finding:
+        return Finding(game_id, None, "it runs", new=record(game_id))
+
+    def test_a_game_whose_name_another_one_has_is_not_adopted(self) -> None:
+        self.store.put_record(record("Match-1", Status.STOPPED))
+        self.write(self.adoption("match-1"), Written.CHANGED)
+        self.assertIsNone(self.store.records().get("match-1"))
+        self.write(self.adoption("match-2"))
+
+    def test_an_adoption_waits_for_a_start_that_claims_the_name(self) -> None:
+        queue = self.store.queue(1)
+        queue.submit(request("Match-1"))
+        operation = self.claim_one(queue)
+        self.assertIsNone(queue.claim_name(operation))
+        self.write(self.adoption("match-1"), Written.BUSY)
+        queue.finish(operation, ended(Outcome.FAILURE))
+        self.write(self.adoption("match-1"))
+
+    def test_of_games_that_share_a_name_since_an_earlier_release_each_is_followed(self) -> None:
+        for game_id in ("match-1", "Match-1"):
+            self.store.put_record(record(game_id))
+        for game_id in ("match-1", "Match-1"):
+            seen = record(game_id)
+            self.write(Finding(game_id, seen, "it ended", new=seen.stopped(NOW)))
+            self.write(Finding(game_id, seen.stopped(NOW), "it runs again", new=seen))
+
 
 class RestartsContract(WatchedStoreContract):
     """A crashed game is started again when that is due, once, unless something was done about it since."""

@@ -85,6 +85,7 @@ class World:
         self.runtime = FailingRuntime(self.docker)
         self.directories = FakeStateDirectories()
         self.asked: list[str] = []
+        self.lost_directories = 0
         self.heard = Heard()
         self.operator = self.make_operator(self.runtime.port)
 
@@ -96,10 +97,15 @@ class World:
             settings=SETTINGS,
             clock=self.clock,
             owns=lambda operation: bool(self.queue.heartbeat([operation])),
+            claim_name=self.queue.claim_name,
             ask_lobby=self.asked.append,
             logger=self.heard.logger,
+            count_lost_directory=self._count_lost_directory,
         )
         return Operator(self.store.records, tools)
+
+    def _count_lost_directory(self) -> None:
+        self.lost_directories += 1
 
     def claim(self, wanted: Request) -> Operation:
         """Accept and claim a request, whoever it is from."""

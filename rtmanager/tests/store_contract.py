@@ -24,6 +24,7 @@ from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.operations.store import (
     Forgotten,
     GameBusy,
+    Namesake,
     OperationQueue,
     OwnershipLost,
     RecordChanged,
@@ -263,6 +264,56 @@ class QueueContract(StoreContract):
         self.assertIn(f"operation {operation.operation_id}", str(caught.exception))
         self.queue.finish(operation, ended())
         self.other.submit(request("g1", OpKind.STOP))
+
+    def test_a_name_is_claimed_by_one_start_at_a_time_whatever_the_case_of_its_letters(self) -> None:
+        operations = {}
+        for game_id, queue in (("match-1", self.queue), ("Match-1", self.other), ("match_1", self.other)):
+            queue.submit(request(game_id))
+            operations[game_id] = self.claim_one(queue)
+        first, second = operations["match-1"], operations["Match-1"]
+        for _ in range(2):
+            self.assertIsNone(self.queue.claim_name(first), "again, by the same operation")
+            self.assertEqual(self.other.claim_name(second), Namesake("match-1", None))
+            self.assertIsNone(self.other.claim_name(operations["match_1"]), "only case makes no other name")
+        self.queue.finish(first, ended(Outcome.FAILURE))
+        self.assertIsNone(self.other.claim_name(second), "the first has ended, without a record")
+
+    def test_a_name_stays_claimed_while_its_operation_is_put_off(self) -> None:
+        self.queue.submit(request("match-1"))
+        self.other.submit(request("MATCH-1"))
+        first, second = sorted(self.queue.claim(2), key=lambda each: each.game_id, reverse=True)
+        self.assertIsNone(self.queue.claim_name(first))
+        self.queue.defer(first, delay_s=60, why="docker is away")
+        self.assertEqual(self.queue.claim_name(second), Namesake("match-1", None))
+        with self.assertRaises(OwnershipLost):
+            self.queue.claim_name(first)
+
+    def test_a_game_has_its_name_until_it_is_removed(self) -> None:
+        self.queue.submit(request("match-1"))
+        operation = self.claim_one()
+        for status, holder in (
+            (Status.RUNNING, Namesake("Match-1", Status.RUNNING)),
+            (Status.STOPPED, Namesake("Match-1", Status.STOPPED)),
+            (Status.REMOVED, None),
+        ):
+            if status is Status.RUNNING:
+                self.store.put_record(record("Match-1"))
+            else:
+                self.change("Match-1", status)
+            self.assertEqual(self.queue.claim_name(operation), holder)
+
+    def change(self, game_id: str, status: Status) -> None:
+        """Bring a game's record into another status by an operation."""
+        seen = self.store.records().get(game_id)
+        assert seen is not None
+        self.other.submit(request(game_id, OpKind.STOP))
+        stopping = self.claim_one(self.other)
+        self.other.finish(stopping, ended(change=RecordChange(seen, replace(seen, status=status))))
+
+    def test_a_game_that_has_a_record_of_its_own_has_no_namesake_in_itself(self) -> None:
+        self.store.put_record(record("match-1", Status.REMOVED))
+        self.queue.submit(request("match-1"))
+        self.assertIsNone(self.queue.claim_name(self.claim_one()))
 
     def test_to_require_room_for_a_call_leaves_nothing(self) -> None:
         self.queue.submit(request("g1"))

@@ -175,6 +175,25 @@ class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
         ):
             self.found(view(image_ref=runs, labels={LABEL_IMAGE_REF: label}), of=None)
 
+    def test_a_game_whose_name_another_one_has_is_reported_and_not_adopted(self) -> None:
+        namesakes = {"g1": "G1"}
+        for known in (None, record(status=Status.REMOVED)):
+            [stray] = decide([known] if known else [], [view()], Looked(LATER), HOUSE, namesakes)
+            self.assertIsInstance(stray, Stray)
+            self.assertIn("the name of game G1 but for the case", stray.reason)  # type: ignore[union-attr]
+        # It has the name itself, beside the other one.
+        [finding] = decide([record(status=Status.STOPPED)], [view()], Looked(LATER), HOUSE, namesakes)
+        self.assertIsInstance(finding, Finding)
+
+    def test_a_moment_of_a_runtime_whose_clock_is_ahead_is_that_of_the_look(self) -> None:
+        ahead, before = LATER + timedelta(days=40), LATER - timedelta(seconds=1)
+        for said, noted in ((ahead, LATER), (before, before), (None, LATER)):
+            own = view(container_id="c-g1", state=ContainerState.EXITED, finished_at=said)
+            ended = self.found(own, of=record())
+            self.assertEqual(ended.last_exit and ended.last_exit.exited_at, noted)
+            adopted = self.found(view(started_at=said), of=None)
+            self.assertEqual(adopted.new and adopted.new.started_at, noted)
+
     def test_of_two_that_agree_one_is_adopted(self) -> None:
         adopted, other = drift(None, view(), view(container_id="c-2"))
         self.assertIsInstance(adopted, Finding)

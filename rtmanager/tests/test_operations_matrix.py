@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
 from typing import cast
 from unittest import mock
 
@@ -18,7 +19,7 @@ from rtmanager.domain.container import (
 )
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.messages import Stream
-from rtmanager.domain.operation import OpKind, OpSource, Outcome, Request
+from rtmanager.domain.operation import Ending, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import Status
 from rtmanager.operations.ports import ContainerNotFound, NameTaken
 from rtmanager.testing import FakeImage
@@ -605,6 +606,130 @@ class RecreateTest(WorldTestCase):
         self.world.docker.fail_launch("g1", "no such file: /games/\udcff")
         self.world.do(job_request())
         self.assertEqual(self.world.results(), [("failure", "container_start_failed")])
+
+
+class NamesakeTest(WorldTestCase):
+    """Docker's DNS ignores case: a game whose name another one has is not started."""
+
+    def test_a_start_is_refused_until_the_other_game_is_removed(self) -> None:
+        for status in (Status.RUNNING, Status.STOPPED):
+            for before in (None, Status.REMOVED):
+                with self.subTest(status, before=before):
+                    self.world = World()
+                    self.world.bring(before, "match7")
+                    self.world.bring(status, "Match7")
+                    ending = self.world.do(job_request("match7"))
+                    self.assertIs(ending.error_code, ErrorCode.CONFLICT)
+                    self.assertRegex(
+                        ending.error_message, f"game Match7 is {status}, .* of game match7 but for the case"
+                    )
+                    self.assertEqual(self.world.results(), [("failure", "conflict")])
+                    self.assertEqual(self.world.sent(Stream.NOTIFICATION_INTENTS), [])
+                    self.assertEqual(self.world.docker.calls, [], "before anything was pulled or made")
+                    if status is Status.RUNNING:
+                        self.world.do(request("Match7", OpKind.STOP))
+                    self.world.do(request("Match7", OpKind.CLEANUP))
+                    self.assertIsNone(self.world.do(request("match7")).error_code)
+                    again = self.world.do(request("Match7"))
+                    self.assertIs(again.error_code, ErrorCode.CONFLICT, "the name is the other's now")
+
+    def test_of_two_starts_at_one_time_the_first_goes_on(self) -> None:
+        one, other = self.world.claim(request("match7")), self.world.claim(request("Match7"))
+        arrived, gate = self.world.runtime.gate("launch")
+        endings: list[Ending] = []
+        thread = threading.Thread(target=lambda: endings.append(self.world.operator.run(one)))
+        thread.start()
+        self.addCleanup(thread.join)
+        self.assertTrue(arrived.wait(5))
+        refused = self.world.operator.run(other)
+        gate.set()
+        thread.join()
+        self.assertIs(refused.error_code, ErrorCode.CONFLICT)
+        self.assertIn("game match7 is being started", refused.error_message)
+        self.assertIsNone(endings[0].error_code)
+
+    def test_games_that_share_a_name_since_an_earlier_release_go_on(self) -> None:
+        self.world.bring(Status.RUNNING, "match7")
+        self.world.store.put_record(replace(self.world.known("match7"), game_id="Match7", current_container_id="gone"))
+        for wanted in (
+            request("match7", OpKind.RESTART),
+            request("match7", OpKind.PATCH, image_ref=IMAGE_2),
+            request("Match7", OpKind.RESTART),
+            request("match7", OpKind.STOP),
+            request("match7", OpKind.START),
+        ):
+            self.assertIsNone(self.world.do(wanted).error_code, wanted)
+        self.assert_consistent()
+
+
+class LostDirectoryTest(WorldTestCase):
+    """A game that ran before and whose directory is missing: a warning, a counter, the text in the operation's row."""
+
+    def do(self, wanted: Request) -> str:
+        """Run a request on a game whose directory is lost; the text of its own row."""
+        self.world.forget()
+        self.world.directories.lost.add("g1")
+        ending = self.world.do(wanted)
+        row = self.world.store.log[-1]
+        self.assertEqual((row.kind, row.outcome), (wanted.kind, ending.outcome))
+        self.assertEqual(ending.error_message, row.error_message or "")
+        return ending.error_message
+
+    def test_a_start_restart_or_patch_says_so_in_its_row_and_succeeds(self) -> None:
+        cases = (
+            (OpKind.START, Status.STOPPED),
+            (OpKind.START, Status.REMOVED),
+            (OpKind.RESTART, Status.RUNNING),
+            (OpKind.RESTART, Status.STOPPED),
+            (OpKind.PATCH, Status.RUNNING),
+        )
+        for kind, before in cases:
+            with self.subTest(kind, before=before):
+                self.world = World()
+                self.world.bring(before)
+                image_ref = IMAGE_2 if kind is OpKind.PATCH else IMAGE if kind is OpKind.START else ""
+                text = self.do(request(kind=kind, image_ref=image_ref))
+                self.assertIn("/var/lib/galaxy-games/g1 is missing though game g1 ran before", text)
+                self.assertIn("restore the directory", text)
+                self.assertIs(self.world.known().status, Status.RUNNING)
+                self.assertEqual(self.world.lost_directories, 1)
+                lost = "state directory of a game that ran before is missing"
+                self.assertEqual(self.world.heard.messages.count(lost), 1)
+
+    def test_events_and_results_are_as_without_it(self) -> None:
+        self.world.bring(Status.STOPPED)
+        self.assertIn("is missing", self.do(job_request()))
+        [event] = self.world.sent(Stream.HEALTH_EVENTS)
+        self.assertEqual(json.loads(event.fields["details"]), {"image_ref": IMAGE})
+        [result] = self.world.sent(Stream.JOB_RESULTS)
+        self.assertEqual((result.fields["outcome"], result.fields["error_message"]), ("success", ""))
+
+    def test_a_failure_says_both(self) -> None:
+        self.world.bring(Status.STOPPED)
+        self.world.docker.fail_launch("g1", "exec: not found")
+        self.assertRegex(self.do(request()), "exec: not found.*; state directory .* is missing")
+        [mail] = self.world.sent(Stream.NOTIFICATION_INTENTS)
+        self.assertNotIn("is missing", mail.fields["payload_json"])
+
+    def test_a_directory_that_cannot_be_made_is_reported_as_missing_all_the_same(self) -> None:
+        self.world.bring(Status.STOPPED)
+        self.world.directories.invalid["g1"] = "chown: not permitted"
+        self.assertRegex(self.do(request()), "not permitted; state directory .* is missing")
+
+    def test_a_moved_root_is_named(self) -> None:
+        self.world.bring(Status.STOPPED)
+        self.world.directories.root = "/srv/games"
+        self.assertRegex(self.do(request()), "/srv/games/g1 is missing .* its record names /var/lib/galaxy-games/g1")
+
+    def test_a_game_that_never_ran_has_lost_nothing(self) -> None:
+        self.assertEqual(self.do(request()), "")
+        self.assertEqual(self.world.lost_directories, 0)
+
+    def test_a_stop_and_a_replay_say_nothing_of_it(self) -> None:
+        self.world.bring(Status.RUNNING)
+        self.assertNotIn("missing", self.do(request()))
+        self.assertNotIn("missing", self.do(request(kind=OpKind.STOP)))
+        self.assertEqual(self.world.lost_directories, 0)
 
 
 class PatchRuleTest(WorldTestCase):

@@ -247,6 +247,38 @@ class HostStateDirectoriesTest(unittest.TestCase):
         with mock.patch("os.fstatvfs", return_value=mock.Mock(**{**seen, "f_files": 0})):
             self.assertEqual(self.directories.room(), Room(7 * 4096, None), "it makes inodes as it needs them")
 
+    def test_a_directory_is_missing_only_when_nothing_stands_in_its_place(self) -> None:
+        self.assertTrue(self.directories.is_missing("g1"))
+        self.assertEqual(list(self.root.iterdir()), [], "nothing was made")
+        self.directories.prepare("g1")
+        self.assertFalse(self.directories.is_missing("g1"), "it is empty, and it is there")
+        (self.root / "g2").write_text("")
+        (self.root / "g3").symlink_to("nowhere")
+        for game_id in ("g2", "g3"):
+            self.assertFalse(self.directories.is_missing(game_id))
+        self.root.rename(self.root.with_name("away"))
+        with self.assertRaisesRegex(StateDirectoryInvalid, "does not exist"):
+            self.directories.is_missing("g1")
+        with self.assertRaisesRegex(StateDirectoryInvalid, "game_id '../g1'"):
+            self.directories.is_missing("../g1")
+
+    def test_a_directory_that_is_just_being_made_is_not_missing(self) -> None:
+        thaw, mkdir = threading.Event(), os.mkdir
+        self.addCleanup(thaw.set)
+
+        def frozen(*how: Any, **where: Any) -> None:
+            thaw.wait()
+            mkdir(*how, **where)
+
+        with mock.patch("os.mkdir", side_effect=frozen), mock.patch.object(state_directories, "LIMIT_S", 0.05):
+            with self.assertRaises(Unavailable):
+                self.directories.prepare("g1")
+            with self.assertRaises(Unavailable):
+                self.directories.is_missing("g1")
+            thaw.set()
+            with mock.patch.object(state_directories, "LIMIT_S", 15.0):
+                self.assertFalse(self.directories.is_missing("g1"))
+
     def test_a_good_root_passes_the_check_untouched(self) -> None:
         self.directories.check_root()
         self.assertEqual(list(self.root.iterdir()), [])

@@ -18,7 +18,7 @@ from rtmanager.domain.operation import OpKind, Request
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.findings import MemoryFindings
-from rtmanager.tests.making import NETWORK, Heard, quiet, request
+from rtmanager.tests.making import NETWORK, Heard, quiet, record, request
 from rtmanager.tests.watching import FakeProbes, LooksAtOnce, Said, WatchedWorld
 from rtmanager.watch import Watch
 from rtmanager.workers import events as events_module
@@ -488,6 +488,25 @@ class ProberTest(WatcherTestCase):
         self.assertEqual(self.world.events(), ["probe_failed"])
 
 
+class NamesakeTest(WatcherTestCase):
+    def test_a_container_whose_name_another_game_has_stays_reported_pass_after_pass_until_that_is_removed(self) -> None:
+        self.world.bring(Status.RUNNING, "Match7")
+        self.world.store.records_by_game.pop("Match7")
+        self.world.docker.calls.clear()
+        named = next(each for each in self.world.running() if each.game_id == "Match7")
+        self.world.store.put_record(record("match7", Status.STOPPED))
+        for _ in range(3):
+            self.world.reconcile()
+            self.assertIsNone(self.world.record("Match7"))
+            self.assertIn("the name of game match7", self.world.strays.known[named.container_id].reason)
+        reported = "container disagrees with the records and is left alone"
+        self.assertEqual(self.world.heard.messages.count(reported), 1)
+        self.world.store.put_record(record("match7", Status.REMOVED))
+        self.world.reconcile()
+        self.assertIs(self.world.known("Match7").status, Status.RUNNING)
+        self.assertEqual(self.world.strays.known, {})
+
+
 class RetentionTest(WatcherTestCase):
     def setUp(self) -> None:
         super().setUp()
@@ -496,7 +515,6 @@ class RetentionTest(WatcherTestCase):
             findings=self.world.findings,
             turns=self.world.findings,
             queue=self.world.queue,
-            clock=self.world.clock,
             queued=lambda: self.queued.append("due"),
             keep=timedelta(days=30),
             period_s=3600,

@@ -13,7 +13,7 @@ from functools import partial
 from threading import Event
 
 from rtmanager.domain.container import ContainerView
-from rtmanager.domain.drift import House, Looked, decide, not_as_recorded
+from rtmanager.domain.drift import House, Looked, decide, has_no_name, not_as_recorded
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError
 from rtmanager.domain.findings import Finding, Stray
 from rtmanager.domain.game import is_game_id
@@ -136,10 +136,14 @@ class Reconciler:
         by_game: dict[str, list[ContainerView]] = {game_id: [] for game_id in known}
         for view in views:
             by_game.setdefault(recorded.get(view.container_id, view.game_id), []).append(view)
+        without_name = [game_id for game_id in by_game if has_no_name(known.get(game_id)) and is_game_id(game_id)]
+        # Without an answer nothing is lost: a name is looked up again when an adoption is written.
+        asked = partial(self._findings.namesakes, without_name)
+        namesakes = (self._failures.guarded(READING, ALL_GAMES, asked) if without_name else None) or {}
         looked, found = Looked(self._clock()), list[Finding | Stray]()
         for game_id, of_game in sorted(by_game.items()):
             records = [known[game_id]] if game_id in known else []
-            what_follows = partial(decide, records, of_game, looked, self._house)
+            what_follows = partial(decide, records, of_game, looked, self._house, namesakes)
             found.extend(self._failures.guarded(WORK, game_id, what_follows) or ())
         return found
 

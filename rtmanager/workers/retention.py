@@ -9,7 +9,6 @@ from functools import partial
 
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.operations.store import GameBusy, OperationQueue
-from rtmanager.operations.tools import Clock
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.watching import Findings, Turns
 
@@ -27,7 +26,6 @@ class Retention:
         findings: Findings,
         turns: Turns,
         queue: OperationQueue,
-        clock: Clock,
         queued: Callable[[], None],
         keep: timedelta,
         period_s: float,
@@ -37,7 +35,6 @@ class Retention:
         self._findings = findings
         self._turns = turns
         self._queue = queue
-        self._clock = clock
         self._queued = queued
         self._keep = keep
         self._period_s = period_s
@@ -50,7 +47,8 @@ class Retention:
             return False
         self._findings.forget_old_alarms()
         queued = 0
-        for record in self._findings.stopped_before(self._clock() - self._keep, BATCH):
+        # By the store's clock, which also wrote the other side: an instance may be days ahead.
+        for record in self._findings.stopped_before(self._findings.now() - self._keep, BATCH):
             source_ref = f"retention:{record.last_op_at:%Y-%m-%dT%H:%M:%SZ}"
             request = Request(record.game_id, OpKind.CLEANUP, OpSource.AUTO_TTL, source_ref)
             queued += bool(

@@ -9,13 +9,13 @@ instance does it and whenever its events arrive.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from rtmanager.domain.container import ContainerState, ContainerView
 from rtmanager.domain.crash import RestartPolicy, is_crash
-from rtmanager.domain.drift import House, Looked, decide, with_oom
+from rtmanager.domain.drift import House, Looked, decide, has_no_name, with_oom
 from rtmanager.domain.errors import DependencyError, FinalAnswer, TemporaryAnswer
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, Stray
 from rtmanager.domain.game import container_name, is_game_id
@@ -114,7 +114,8 @@ class Settler:
                 self.later(game_id, replace(hint, unexplained=frozenset()), OOM_GRACE_S)
                 return True
             results = [self._write(finding, failed) for finding in self._out_of_memory(record, own, hint)]
-            for decision in decide([record] if record else [], views, Looked(self.clock(), hint.source), self.house):
+            looked, namesakes = Looked(self.clock(), hint.source), self._namesakes(game_id, record, views)
+            for decision in decide([record] if record else [], views, looked, self.house, namesakes):
                 if isinstance(decision, Stray):
                     self._report(decision)
                 elif hint.listed or not _of_its_own_accord(decision):
@@ -161,6 +162,14 @@ class Settler:
             if named is not None:
                 found[named.container_id] = named
         return [view for view in found.values() if view.game_id == game_id or view.container_id == recorded]
+
+    def _namesakes(
+        self, game_id: str, record: RuntimeRecord | None, views: Sequence[ContainerView]
+    ) -> Mapping[str, str]:
+        """Who has the game's name, where that keeps a container from being adopted."""
+        if has_no_name(record) and not all(view.ended for view in views):
+            return self.findings.namesakes([game_id])
+        return {}
 
     def _out_of_memory(self, record: RuntimeRecord | None, own: ContainerView | None, hint: Hint) -> list[Finding]:
         """What an out-of-memory event says, when it is about the container of a running game."""

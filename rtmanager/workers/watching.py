@@ -59,6 +59,10 @@ class Findings(Protocol):
         """The records of these games, those without one left out."""
         ...
 
+    def namesakes(self, game_ids: Collection[str]) -> Mapping[str, str]:
+        """Of these games, those whose name another game has by its record but for the case, with that game."""
+        ...
+
     def stopped_before(self, moment: datetime, limit: int) -> Sequence[RuntimeRecord]:
         """The stopped records with the oldest last operations, those before `moment`."""
         ...

@@ -73,8 +73,8 @@ MUTANTS = (
         name="retention-at-once",
         breaks="the container of a game is removed as soon as it is stopped",
         file="rtmanager/workers/retention.py",
-        old="self._clock() - self._keep",
-        new="self._clock()",
+        old="self._findings.now() - self._keep",
+        new="self._findings.now()",
         module="test_retention",
     ),
     Mutant(

@@ -12,6 +12,7 @@ import psycopg
 from rtmanager.adapters.postgres.answers import is_silence
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.endings import write_event, write_log
+from rtmanager.adapters.postgres.presence import NAMES_CLASS
 from rtmanager.adapters.postgres.queries import SQL, require_kept, values_of, write_kept
 from rtmanager.adapters.postgres.records import read_record, write_change
 from rtmanager.domain.drift import Running
@@ -71,6 +72,11 @@ class PostgresFindings:
         """See the port."""
         values = {"game_ids": list(game_ids)}
         return [read_record(row) for row in self._database.read("records_of", SQL["records_of"], values)]
+
+    def namesakes(self, game_ids: Collection[str]) -> Mapping[str, str]:
+        """See the port."""
+        rows = self._database.read("namesakes", SQL["namesakes"], {"game_ids": list(game_ids)})
+        return {row["game_id"]: row["namesake"] for row in rows}
 
     def stopped_before(self, moment: datetime, limit: int) -> Sequence[RuntimeRecord]:
         """See the port."""
@@ -133,6 +139,8 @@ class PostgresFindings:
 
 
 def _write(connection: Connection, finding: Finding) -> None:
+    if finding.claims_name:
+        _require_free_name(connection, finding.game_id)
     if _is_busy(connection, finding.game_id):
         raise _Undo(Written.BUSY)
     if not _still_so(connection, finding):
@@ -159,6 +167,14 @@ def _plan_restart(connection: Connection, finding: Finding) -> None:
         write_kept(connection, "crash_restarts", "plan_restart", values)
     elif finding.new is not None:
         connection.execute(SQL["drop_planned_restart"], {"game_id": finding.game_id})
+
+
+def _require_free_name(connection: Connection, game_id: str) -> None:
+    """Let no start claim the name before the transaction ends; what has it already goes before an adoption."""
+    values = {"game_id": game_id, "names_class": NAMES_CLASS}
+    connection.execute(SQL["lock_name"], values)
+    for holder in connection.execute(SQL["name_holder"], values).fetchall():
+        raise _Undo(Written.CHANGED if holder["status"] else Written.BUSY)
 
 
 def _is_busy(connection: Connection, game_id: str) -> bool:

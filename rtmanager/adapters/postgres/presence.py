@@ -18,6 +18,8 @@ from rtmanager.adapters.postgres.queries import SQL
 
 #: The first half of the lock's key, the same for every instance ("rtmp").
 PRESENCE_CLASS = 0x72746D70
+#: The same half of the locks on names of games ("rtmn").
+NAMES_CLASS = 0x72746D6E
 
 
 class Presence:

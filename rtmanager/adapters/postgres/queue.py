@@ -9,11 +9,22 @@ from typing import Any
 
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.endings import write_ending, write_endings
-from rtmanager.adapters.postgres.presence import PRESENCE_CLASS
+from rtmanager.adapters.postgres.presence import NAMES_CLASS, PRESENCE_CLASS
 from rtmanager.adapters.postgres.queries import SQL, dropped, require_kept
-from rtmanager.domain.errors import ErrorCode
+from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.operation import QUEUED, Ending, Operation, OpKind, OpSource, Outcome, Request
-from rtmanager.operations.store import LONGEST_DELAY_S, PROBE, Claimed, Forgotten, GameBusy, StoreRefused, Verdict
+from rtmanager.domain.record import Status
+from rtmanager.operations.store import (
+    LONGEST_DELAY_S,
+    PROBE,
+    Claimed,
+    Forgotten,
+    GameBusy,
+    Namesake,
+    OwnershipLost,
+    StoreRefused,
+    Verdict,
+)
 
 #: How long after its last heartbeat an operation of an instance that is gone is taken over. Not at once: after
 #: a restart of PostgreSQL every instance needs a moment to show its presence again.
@@ -23,6 +34,8 @@ UNIQUE_VIOLATION = "23505"
 ONE_BY_ONE = 4
 #: A call is submitted again when the game was busy and is not any more.
 SUBMIT_TRIES = 3
+#: A name is claimed again when who had it has let go meanwhile.
+CLAIM_NAME_TRIES = 3
 #: As much of a reason as is kept with an operation that waits.
 LONGEST_WHY = 2000
 
@@ -217,6 +230,36 @@ class PostgresQueue:
         }
         self._database.write("defer", SQL["defer_operation"], values)
 
+    def claim_name(self, operation: Operation) -> Namesake | None:
+        """See the port."""
+        values = {
+            "id": operation.operation_id,
+            "generation": operation.generation,
+            "game_id": operation.game_id,
+            "source_ref": operation.request.source_ref,
+            "names_class": NAMES_CLASS,
+        }
+        for _ in range(CLAIM_NAME_TRIES):
+            is_claimed = self._claim_name(values)
+            # A statement of its own, which sees what the last holder of the name wrote as it let go.
+            for row in self._database.read("name_holder", SQL["name_holder"], values):
+                return Namesake(row["game_id"], row["status"] and Status(row["status"]))
+            if is_claimed:
+                return None
+        raise Unavailable("postgres", f"the name of game {operation.game_id} changes hands all the time")
+
+    def _claim_name(self, values: Mapping[str, Any]) -> bool:
+        """Whether it is claimed; not while another operation claims it. Raises `OwnershipLost`."""
+        try:
+            rows = self._database.write("claim_name", SQL["claim_name"], values)
+        except StoreRefused as error:
+            if error.sqlstate != UNIQUE_VIOLATION:
+                raise
+            return False
+        if not rows:
+            raise OwnershipLost(f"operation {values['id']} was taken over by another claim")
+        return True
+
     def finish(self, operation: Operation, ending: Ending) -> None:
         """Write the end of an operation; see `write_ending`."""
         write_ending(self._database, operation, ending)
@@ -271,7 +314,7 @@ def _operation(row: Mapping[str, Any]) -> Operation:
             source_ref=str(row["source_ref"]),
             problem=(ErrorCode.INTERNAL_ERROR, f"its row in the table of operations cannot be read: {error}"),
         )
-        return Operation(row["id"], request, row["generation"], datetime.now(UTC))
+        return Operation(row["id"], request, row["generation"], datetime.fromtimestamp(0, UTC))
 
 
 def _readable(row: Mapping[str, Any]) -> Operation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from datetime import UTC
 from functools import cache
 from time import monotonic
 from typing import Any
@@ -18,8 +19,10 @@ from rtmanager.adapters.postgres.pooled import first_line
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.schema import look, look_again
 from rtmanager.adapters.postgres.session import MORE_CONNECTIONS, SessionUnusable, as_login, is_pooled, who
+from rtmanager.domain.clock import REMEDY, described, is_far
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError, Unavailable
 from rtmanager.operations.store import StoreRefused
+from rtmanager.workers.clock import host_clock
 
 #: The oldest server that is supported, as `server_version_num` has it.
 OLDEST = 130_000
@@ -31,6 +34,9 @@ COMMIT_S = 1.2
 _COMMIT = b"SELECT pg_catalog.pg_logical_emit_message(true, 'rtmanager', '')"
 #: Readiness waits for no lock of a table.
 _SHORT_OF_LOCKS = b"SET lock_timeout = '200ms'"
+_SHORT_OF_LOCKS_HERE = b"SET LOCAL lock_timeout = '200ms'"
+#: Pairs of games that a warning names.
+MOST_NAMED = 5
 _WAITS_FOR = b"""
     SELECT coalesce(wait_event_type, 'its processor'), wait_event,
            pg_catalog.current_setting('synchronous_standby_names')
@@ -53,7 +59,14 @@ INSUFFICIENT_PRIVILEGE = "42501"
 _GRANT = "an administrator grants it back"
 #: What sessions need beside what `sql/` calls.
 _OTHER_FUNCTIONS = (
-    *("set_config", "pg_backend_pid", "pg_is_in_recovery", "pg_terminate_backend", "pg_logical_emit_message"),
+    *(
+        "set_config",
+        "pg_backend_pid",
+        "pg_is_in_recovery",
+        "pg_terminate_backend",
+        "pg_logical_emit_message",
+        "to_regclass",
+    ),
     # These are behind the views.
     *("pg_stat_get_activity", "pg_lock_status", "pg_prepared_xact"),
 )
@@ -84,7 +97,13 @@ def examine(database: Database, pool_size: int) -> tuple[str, list[str]]:
             found = look(connection)
             if is_pooled(connection, who(connection)[0]):
                 _require_pooler_room(database, OF_THIS_CHECK, pool_size + BESIDE_THE_POOL)
-            warnings = [*_room(connection, pool_size), *_durability(connection), *found.warnings]
+            warnings = [
+                *_room(connection, pool_size),
+                *_durability(connection),
+                *_clock(connection),
+                *_shared_names(connection),
+                *found.warnings,
+            ]
     except (Unavailable, StoreRefused) as error:
         raise _explained(database, error) from error
     warnings += _environment(database)
@@ -277,6 +296,33 @@ def _durability(connection: psycopg.Connection[Any]) -> list[str]:
     if commits != "off":
         return []
     return ["synchronous_commit is off: a PostgreSQL that crashes forgets what it committed last, set it to on"]
+
+
+def _clock(connection: psycopg.Connection[Any]) -> list[str]:
+    asked = host_clock()
+    [there] = _row(connection, SQL["clock"].decode())
+    here = asked + (host_clock() - asked) / 2
+    offset_s = (here - there).total_seconds()
+    if not is_far(offset_s, before=False):
+        return []
+    both = f"here it is {here:%Y-%m-%dT%H:%M:%SZ}, there {there.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return [f"{described(offset_s)} ({both}): {REMEDY}"]
+
+
+def _shared_names(connection: psycopg.Connection[Any]) -> list[str]:
+    """Which games share a name; a table that is locked, or not there yet, is not waited for."""
+    shared = list[str]()
+    if _row(connection, "SELECT to_regclass('runtime_records') IS NOT NULL") == (True,):
+        with suppress(LockNotAvailable), connection.transaction():
+            connection.execute(_SHORT_OF_LOCKS_HERE)
+            shared = [games for (games,) in connection.execute(SQL["shared_names"])]
+    if not shared:
+        return []
+    more = f" and {len(shared) - MOST_NAMED} more" if len(shared) > MOST_NAMED else ""
+    return [
+        f"games have one name but for the case, which Docker's DNS ignores, so turns and probes reach either: "
+        f"{', '.join(shared[:MOST_NAMED])}{more}; stop one of each and clean it up"
+    ]
 
 
 def _row(connection: psycopg.Connection[Any], query: str) -> tuple[Any, ...]:

@@ -94,3 +94,46 @@ SET status = %(status)s, current_container_id = %(current_container_id)s,
     stopped_at = %(stopped_at)s, removed_at = %(removed_at)s, last_op_at = %(last_op_at)s
 WHERE game_id = %(game_id)s AND status = %(seen_status)s
   AND current_container_id IS NOT DISTINCT FROM %(seen_container_id)s;
+
+-- name: lock_name
+-- Held until the end of the transaction: a start and an adoption never claim one name, but for the case, side by side.
+SELECT pg_advisory_xact_lock(%(names_class)s, hashtext(current_schema() || '.' || lower(%(game_id)s::text COLLATE "C")));
+
+-- name: claim_name
+-- The operation claims its game's name until it has ended. Fails by the unique index while another one claims it.
+WITH turn AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock(
+        %(names_class)s, hashtext(current_schema() || '.' || lower(%(game_id)s::text COLLATE "C"))))
+UPDATE operations o
+SET claimed_name = lower(o.game_id COLLATE "C")
+FROM turn
+WHERE o.id = %(id)s AND o.generation = %(generation)s AND o.state = 'running'
+  AND o.game_id = %(game_id)s::text AND o.source_ref = %(source_ref)s
+RETURNING o.id;
+
+-- name: name_holder
+-- Another game that has this game's name but for the case: by a record that is not removed, or by a start under way.
+SELECT game_id, status FROM runtime_records
+WHERE lower(game_id COLLATE "C") = lower(%(game_id)s::text COLLATE "C") AND status <> 'removed'
+  AND game_id <> %(game_id)s::text
+UNION ALL
+SELECT game_id, NULL FROM operations
+WHERE claimed_name = lower(%(game_id)s::text COLLATE "C") AND state <> 'done' AND game_id <> %(game_id)s::text
+LIMIT 1;
+
+-- name: namesakes
+-- Of these games, those whose name another game has by its record, with that game.
+SELECT wanted.game_id, min(r.game_id) AS namesake
+FROM unnest(%(game_ids)s::text[]) AS wanted (game_id)
+JOIN runtime_records r ON lower(r.game_id COLLATE "C") = lower(wanted.game_id COLLATE "C")
+                      AND r.status <> 'removed' AND r.game_id <> wanted.game_id
+GROUP BY wanted.game_id;
+
+-- name: shared_names
+-- The games that share a name, as an earlier release let them.
+SELECT string_agg(game_id, ' and ' ORDER BY game_id COLLATE "C") AS games
+FROM runtime_records
+WHERE status <> 'removed'
+GROUP BY lower(game_id COLLATE "C")
+HAVING count(*) > 1
+ORDER BY 1;

@@ -1,0 +1,176 @@
+"""What instances compare is by the store's clock; this host's is only compared with it."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import unittest
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import rtmanager
+from rtmanager.domain.clock import Reading, anchored
+from rtmanager.domain.errors import Unavailable
+from rtmanager.tests.making import NOW, Heard
+from rtmanager.workers.clock import ClockWatch, StoreClock
+
+PACKAGE = Path(rtmanager.__file__).parent
+#: Where this host's clock may be read, and why.
+HOST_CLOCK = {
+    "workers/clock.py": "to be compared with the store's",
+    "workers/status.py": "for a text that a person reads beside the log",
+    "http/connection.py": "for the header Date",
+}
+#: What reads it, as it is called.
+READS = {"now", "utcnow", "today", "time", "time_ns", "localtime", "gmtime"}
+OF = {"datetime", "date", "time"}
+
+
+def host_clock_reads(path: Path) -> Iterator[int]:
+    """The lines of a module that read this host's clock."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in READS:
+            base = node.func.value
+            name = base.attr if isinstance(base, ast.Attribute) else base.id if isinstance(base, ast.Name) else ""
+            if name in OF:
+                yield node.lineno
+        imported = {each.name for each in node.names} if isinstance(node, ast.ImportFrom) else set()
+        if isinstance(node, ast.ImportFrom) and node.module == "time" and READS & imported:
+            yield node.lineno
+
+
+class Hosts:
+    """A host whose clock is off, and a store; time passes for both when the test says so."""
+
+    def __init__(self, *, offset_s: float = 0.0) -> None:
+        self.offset_s = offset_s
+        self.running_s = 1000.0
+        self.store_at = NOW
+        self.takes_s = 0.0
+        self.away = False
+        self.clock = StoreClock(self.ask, lambda: self.running_s)
+
+    def ask(self) -> datetime:
+        """The store's answer, half way of its time."""
+        if self.away:
+            raise Unavailable("postgres", "away")
+        self.advance(self.takes_s / 2)
+        said = self.store_at
+        self.advance(self.takes_s / 2)
+        return said
+
+    def advance(self, seconds: float) -> None:
+        self.running_s += seconds
+        self.store_at += timedelta(seconds=seconds)
+
+    def host(self) -> datetime:
+        return self.store_at + timedelta(seconds=self.offset_s)
+
+    @property
+    def error_s(self) -> float:
+        """By how much the kept clock is wrong."""
+        return (self.clock() - self.store_at).total_seconds()
+
+
+class HostClockTest(unittest.TestCase):
+    def test_nothing_else_reads_this_hosts_clock(self) -> None:
+        found = {}
+        for path in PACKAGE.rglob("*.py"):
+            place = path.relative_to(PACKAGE).as_posix()
+            if place.startswith(("tests/", "testing/")):
+                continue
+            if lines := list(host_clock_reads(path)):
+                found[place] = lines
+        self.assertEqual(found.keys(), HOST_CLOCK.keys(), found)
+
+
+class StoreClockTest(unittest.TestCase):
+    def test_before_the_first_reading_it_has_no_time(self) -> None:
+        with self.assertRaises(RuntimeError):
+            Hosts().clock()
+
+    def test_it_goes_on_by_the_running_time_also_while_the_store_is_away(self) -> None:
+        hosts = Hosts(offset_s=40 * 86400)
+        hosts.clock.read()
+        hosts.away = True
+        for _ in range(3):
+            hosts.advance(3600)
+            with self.assertRaises(Unavailable):
+                hosts.clock.read()
+            self.assertAlmostEqual(hosts.error_s, 0)
+        self.assertEqual(hosts.clock().tzinfo, UTC)
+
+    def test_an_answer_that_takes_long_moves_a_clock_that_agrees_with_it_nowhere(self) -> None:
+        hosts = Hosts()
+        hosts.clock.read()
+        for takes_s in (4.0, 0.001, 9.0):
+            hosts.takes_s = takes_s
+            hosts.clock.read()
+            self.assertAlmostEqual(hosts.error_s, 0)
+
+    def test_its_error_stays_below_the_time_of_the_fastest_answer(self) -> None:
+        for seed in range(200):
+            random = Random(seed)
+            hosts, best_s, last = Hosts(), 1e9, datetime.min.replace(tzinfo=UTC)
+            for _ in range(20):
+                there_s, back_s = random.expovariate(10), random.expovariate(10)
+                best_s = min(best_s, there_s + back_s)
+                asked_s = hosts.running_s
+                hosts.advance(there_s)
+                said = hosts.store_at
+                hosts.advance(back_s)
+                before = hosts.clock._known
+                hosts.clock._known = anchored(before, Reading(said, asked_s, hosts.running_s))
+                self.assertLessEqual(abs(hosts.error_s), best_s + 1e-5, seed)
+                self.assertGreaterEqual(hosts.clock() + timedelta(seconds=best_s), last, seed)
+                last = hosts.clock()
+                hosts.advance(random.random() * 10)
+
+    def test_a_store_whose_clock_is_set_is_followed_with_the_next_reading(self) -> None:
+        hosts = Hosts()
+        hosts.clock.read()
+        for by_s in (3600.0, -86400.0):
+            hosts.store_at += timedelta(seconds=by_s)
+            hosts.clock.read()
+            self.assertAlmostEqual(hosts.error_s, 0)
+
+
+class ClockWatchTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.hosts = Hosts()
+        self.heard = Heard()
+        self.offsets: list[float] = []
+        self.watch = ClockWatch(
+            self.hosts.clock, measured=self.offsets.append, logger=self.heard.logger, host=self.hosts.host
+        )
+
+    def step(self, offset_s: float) -> list[tuple[int, str]]:
+        """What is logged when this host's clock is so far ahead."""
+        self.heard.records.clear()
+        self.hosts.offset_s = offset_s
+        self.hosts.advance(5)
+        self.assertFalse(self.watch.step())
+        self.assertAlmostEqual(self.offsets[-1], offset_s)
+        return [(record.levelno, record.getMessage()) for record in self.heard.records]
+
+    def test_a_clock_that_is_far_off_is_reported_once_with_both_times(self) -> None:
+        self.assertEqual(self.step(4.9), [])
+        for offset_s in (40 * 86400.0, -5.1):
+            with self.subTest(offset_s):
+                self.assertEqual(self.step(offset_s), [(logging.WARNING, "this host's clock is far from PostgreSQL's")])
+                [record] = self.heard.records
+                here, there = (datetime.fromisoformat(getattr(record, name)) for name in ("here", "postgres"))
+                self.assertAlmostEqual((here - there).total_seconds(), offset_s)
+                self.assertIn("ahead of" if offset_s > 0 else "behind", record.why)  # type: ignore[attr-defined]
+                self.assertEqual(self.step(offset_s), [])
+                self.assertEqual(self.step(4.0), [], "no line for each step of a clock that stands at the limit")
+                self.assertEqual(self.step(1.0), [(logging.INFO, "this host's clock agrees with PostgreSQL's again")])
+
+    def test_while_the_store_is_away_nothing_is_measured(self) -> None:
+        self.step(0.0)
+        self.hosts.away = True
+        with self.assertRaises(Unavailable):
+            self.watch.step()
+        self.assertEqual(len(self.offsets), 1)

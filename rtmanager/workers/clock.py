@@ -1,0 +1,89 @@
+"""The store's clock, kept between two readings, and the report that this host's clock is far from it.
+
+What this service writes down is by the store's clock: another instance compares it with its own moments, and its host
+may have another time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from rtmanager.domain.clock import REMEDY, Anchor, Reading, anchored, described, is_far
+from rtmanager.operations.tools import Clock
+
+#: Seconds between two readings. Clocks that run apart by 100 ppm differ by half a millisecond then.
+PERIOD_S = 5.0
+
+
+def running_s() -> float:
+    """Seconds since this host started, those that it was suspended included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def host_clock() -> datetime:
+    """What this host's clock shows."""
+    return datetime.now(UTC)
+
+
+class StoreClock:
+    """The present moment by the store's clock, also while the store does not answer; safe for any number of threads."""
+
+    def __init__(self, ask: Callable[[], datetime], running: Callable[[], float] = running_s) -> None:
+        """`ask` gets the moment from the store. Raises `Unavailable`."""
+        self._ask = ask
+        self._running = running
+        self._known: Anchor | None = None
+
+    def read(self) -> None:
+        """Read the store's clock; before anything else uses this one. By one thread at a time."""
+        asked_s = self._running()
+        said = self._ask()
+        self._known = anchored(self._known, Reading(said, asked_s, self._running()))
+
+    def __call__(self) -> datetime:
+        """The present moment, in UTC."""
+        known = self._known
+        if known is None:
+            raise RuntimeError("the store's clock has not been read")
+        return known.then(self._running()).astimezone(UTC)
+
+
+class ClockWatch:
+    """One step reads the store's clock and compares this host's with it."""
+
+    def __init__(
+        self,
+        clock: StoreClock,
+        *,
+        measured: Callable[[float], object],
+        logger: logging.Logger,
+        host: Clock = host_clock,
+    ) -> None:
+        """`measured` gets the seconds by which this host's clock is ahead."""
+        self._clock = clock
+        self._measured = measured
+        self._logger = logger
+        self._host = host
+        self._is_far = False
+
+    def step(self) -> bool:
+        """Always False: once a period is enough. Raises `Unavailable`."""
+        self._clock.read()
+        here, there = self._host(), self._clock()
+        offset_s = (here - there).total_seconds()
+        self._measured(offset_s)
+        before, self._is_far = self._is_far, is_far(offset_s, before=self._is_far)
+        if self._is_far is not before:
+            self._report(here, there, offset_s)
+        return False
+
+    def _report(self, here: datetime, there: datetime, offset_s: float) -> None:
+        extra = {"here": here.isoformat(), "postgres": there.isoformat(), "offset_s": round(offset_s, 3)}
+        if self._is_far:
+            why = {"why": described(offset_s), "remedy": REMEDY}
+            self._logger.warning("this host's clock is far from PostgreSQL's", extra=extra | why)
+        else:
+            self._logger.info("this host's clock agrees with PostgreSQL's again", extra=extra)

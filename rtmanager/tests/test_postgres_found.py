@@ -218,7 +218,6 @@ class RefusalsTest(unittest.TestCase):
         self.assertEqual(found.sqlstate, "")
         self.assertIn("is it running", found.remedy)
 
-
     def test_a_host_that_nobody_knows_is_no_defect(self) -> None:
         found = refusals.why_refused("host=nowhere.invalid dbname=g user=u", 2.0)
         self.assertEqual(found.sqlstate, "")

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from harness import start_services
+from harness import images, start_services
 from harness.rtm import manager
 from integration.commands import CommandTestCase
 
@@ -70,14 +70,10 @@ class Trials(CheckTestCase):
         self.assertIn("docker pull nowhere.test/x:1", found["container"]["remedy"])
 
     def test_more_cores_than_the_host_has(self) -> None:
-        # An image without a label of its own: the defaults count.
-        found = self.checked("--image", self.image_without_labels(), DEFAULT_CPU_QUOTA="500")[1]
+        # No engine's image, so the defaults count.
+        found = self.checked("--image", images.redis(), DEFAULT_CPU_QUOTA="500")[1]
         self.assertIn("Range of CPUs", found["container"]["message"])
         self.assertIn("RTMANAGER_DEFAULT_CPU_QUOTA", found["container"]["message"])
-
-    def image_without_labels(self) -> str:
-        images = self.docker.images()
-        return next(str(each["RepoTags"][0]) for each in images if each["RepoTags"] and not each.get("Labels"))
 
     def test_options_that_the_log_driver_does_not_take(self) -> None:
         self.assert_fails("container", "unknown log opt", DOCKER_LOG_DRIVER="journald", DOCKER_LOG_OPTS="max-size=1m")

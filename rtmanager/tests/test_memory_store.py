@@ -20,12 +20,13 @@ from rtmanager.testing.store import (
     MemoryInbox,
     MemoryOutbox,
     MemoryPresence,
+    MemoryPurge,
     MemoryQueue,
     MemoryRecords,
     MemoryStore,
 )
 from rtmanager.testing.streams import MemoryStreams
-from rtmanager.tests import findings_contract, store_contract, streams_contract
+from rtmanager.tests import findings_contract, purge_contract, store_contract, streams_contract
 from rtmanager.tests.making import ended, job, request, start_fields
 
 
@@ -59,6 +60,9 @@ class StoreInMemory:
 
     def histories(self) -> MemoryHistories:
         return MemoryHistories(self.store)
+
+    def purge(self) -> MemoryPurge:
+        return self.store.purge
 
     def now(self) -> datetime:
         return self.clock()
@@ -101,6 +105,10 @@ class MemoryEndingTest(InMemory, store_contract.EndingContract):
 
 
 class MemoryInboxTest(InMemory, store_contract.InboxContract):
+    pass
+
+
+class MemoryPurgeTest(InMemory, purge_contract.RowsContract):
     pass
 
 
@@ -148,6 +156,12 @@ class StreamsInMemory:
     def writer(self) -> MemoryStreams:
         return self.streams
 
+    def trimming(self) -> MemoryStreams:
+        return self.streams
+
+    def add_group(self, stream: Stream, name: str, reached: EntryId) -> None:
+        self.streams.add_group(stream, name, reached)
+
     def add_entry(self, stream: Stream, fields: Mapping[str, str]) -> EntryId:
         return self.streams.add(stream, fields)
 
@@ -180,6 +194,11 @@ class StreamsInMemory:
 
 
 class MemoryReadingTest(streams_contract.ReadingContract):
+    def make(self) -> StreamsInMemory:
+        return StreamsInMemory()
+
+
+class MemoryTrimmingTest(purge_contract.TrimmingContract):
     def make(self) -> StreamsInMemory:
         return StreamsInMemory()
 

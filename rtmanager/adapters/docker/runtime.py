@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any, TypeVar
@@ -103,6 +104,13 @@ class DockerRuntime:
         """The engine's and its API's version."""
         found = self._engine.version()
         return f"Docker {found.get('Version')} (API {found.get('ApiVersion')})"
+
+    def local_root(self) -> str | None:
+        """Docker's root directory as it is called here; None for a daemon of another host, or if it is not visible."""
+        if not self._engine.host.startswith("unix:"):
+            return None
+        root = self._answer("info", self._deadlines.query_s, _root_directory)
+        return root if os.path.isdir(root) else None
 
     def network_exists(self, name: str) -> bool:
         """Docker's own filter takes the name as a pattern, so what it found is compared again."""
@@ -317,6 +325,14 @@ class DockerRuntime:
         except ContainerNotFound:
             return False
         return True
+
+
+def _root_directory(client: docker.APIClient) -> str:
+    found: Any = client.info()
+    root = found.get("DockerRootDir") if isinstance(found, dict) else None
+    if not isinstance(root, str):
+        raise Unreadable("no DockerRootDir")
+    return root
 
 
 def _create(client: docker.APIClient, request: dict[str, Any], name: str) -> tuple[str, Sequence[object]]:

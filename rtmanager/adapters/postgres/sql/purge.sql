@@ -41,15 +41,15 @@ WITH below AS (
     SELECT * FROM unnest(%(streams)s::text[], %(entry_ms)s::numeric[], %(entry_seq)s::numeric[])
              AS b (stream, entry_ms, entry_seq)),
 looked AS MATERIALIZED (
-    SELECT stream, entry_ms, entry_seq FROM dead_letters
+    SELECT ctid AS place, stream, entry_ms, entry_seq FROM dead_letters
     WHERE (stream, entry_ms, entry_seq) > (%(after_stream)s, %(after_ms)s, %(after_seq)s)
     ORDER BY stream, entry_ms, entry_seq LIMIT %(limit)s),
 past AS MATERIALIZED (
     SELECT d.ctid AS place, b.stream, d.entry_ms, d.entry_seq
-    FROM looked l
-    JOIN dead_letters d ON d.stream = l.stream AND d.entry_ms = l.entry_ms AND d.entry_seq = l.entry_seq
+    FROM dead_letters d
     JOIN below b ON b.stream = regexp_replace(d.stream, %(mark)s, '')
-    WHERE d.received_at < clock_timestamp() - make_interval(secs => %(keep_s)s)
+    WHERE d.ctid = ANY (ARRAY(SELECT place FROM looked))
+      AND d.received_at < clock_timestamp() - make_interval(secs => %(keep_s)s)
       AND (d.entry_ms, d.entry_seq) < (b.entry_ms, b.entry_seq)
       AND d.entry_ms < (extract(epoch FROM clock_timestamp()) - %(keep_s)s) * 1000
     FOR UPDATE OF d SKIP LOCKED),

@@ -13,6 +13,7 @@ from harness.waiting import wait_until
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.findings import PostgresFindings
 from rtmanager.adapters.postgres.histories import PostgresHistories
+from rtmanager.adapters.postgres.images import PostgresImages
 from rtmanager.adapters.postgres.inbox import PostgresInbox
 from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.adapters.postgres.outbox import PostgresOutbox
@@ -45,6 +46,7 @@ HELD = b"""
 _MOMENTS = {
     "operations": ("not_before", "heartbeat_at", "accepted_at", "answer_since", "finished_at"),
     "dead_letters": ("received_at",),
+    "pulled_images": ("unnamed_since",),
     "watch_turns": ("until",),
     "intent_windows": ("began_at",),
     "alarms": ("raised_at",),
@@ -98,6 +100,9 @@ class StoreInPostgres:
 
     def histories(self) -> PostgresHistories:
         return PostgresHistories(self._database)
+
+    def images(self) -> PostgresImages:
+        return PostgresImages(self._database)
 
     def purge(self) -> PostgresPurge:
         return PostgresPurge(self._database, self._names)

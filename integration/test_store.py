@@ -118,6 +118,10 @@ class PostgresPurgeTest(InPostgres, purge_contract.RowsContract):
     pass
 
 
+class PostgresImagesTest(InPostgres, purge_contract.ImagesContract):
+    pass
+
+
 class PostgresIntentsTest(InPostgres, store_contract.IntentsContract):
     pass
 

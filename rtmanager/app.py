@@ -20,6 +20,7 @@ from rtmanager import resources
 from rtmanager.adapters.lobby import LobbyDiagnostics
 from rtmanager.adapters.postgres.database import Database, new_owner
 from rtmanager.adapters.postgres.histories import PostgresHistories
+from rtmanager.adapters.postgres.images import PostgresImages
 from rtmanager.adapters.postgres.inbox import PostgresInbox
 from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.adapters.postgres.outbox import PostgresOutbox
@@ -47,6 +48,7 @@ from rtmanager.readiness import Readiness
 from rtmanager.threads import side_by_side
 from rtmanager.watch import Watch
 from rtmanager.workers import lease
+from rtmanager.workers.image_retention import PullNotes
 from rtmanager.workers.ingest import Ingest
 from rtmanager.workers.loop import Loop
 from rtmanager.workers.outbox import Relay
@@ -193,6 +195,7 @@ class _Store:
         self.histories = PostgresHistories(database)
         self.outbox = PostgresOutbox(database)
         self.inbox = PostgresInbox(database, config.streams)
+        self.images = PostgresImages(database)
 
 
 class _Service:
@@ -329,6 +332,7 @@ class _Service:
             owns=lambda operation: bool(self._store.queue.heartbeat([operation])),
             ask_lobby=self._lobby.ask,
             logger=self._logger,
+            pulled=PullNotes(self._store.images, self._docker, self._logger).note,
         )
 
     def _http_server(self) -> HttpServer:

@@ -403,6 +403,13 @@ VARIABLES: tuple[Variable, ...] = (
         "how long a row of the operation log is kept (0: for ever)",
     ),
     Variable(
+        "RTMANAGER_IMAGE_RETENTION",
+        "image_retention_s",
+        values.retention,
+        "0",
+        "how long an image that the manager pulled is kept on the Docker host when no record names it (0: for ever)",
+    ),
+    Variable(
         "RTMANAGER_CRASH_RESTART",
         "crash_restart",
         lambda text: values.one_of(*SWITCH)(text) == "on",

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from rtmanager.adapters.docker.vantage import Vantage
 from rtmanager.adapters.free_space import FreeSpace
 from rtmanager.adapters.postgres.findings import PostgresFindings
+from rtmanager.adapters.postgres.images import PostgresImages
 from rtmanager.adapters.postgres.purge import PostgresPurge
 from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.config import Config
@@ -33,6 +34,7 @@ from rtmanager.workers.crash_restarts import CrashRestarts
 from rtmanager.workers.events import EventListener
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.free_space import FreeSpaceMeter
+from rtmanager.workers.image_retention import ImageRetention
 from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.loop import Loop
 from rtmanager.workers.prober import Prober
@@ -132,6 +134,7 @@ class Watch:
         self._probes = parts.probes
         self._streams = parts.streams
         self._state_root = parts.state_root
+        self._images = PostgresImages(parts.database)
         self._purge_store = PostgresPurge(parts.database, config.streams)
         self._records = PostgresRecords(parts.database)
         self._findings = PostgresFindings(parts.database, owner)
@@ -288,6 +291,16 @@ class Watch:
             keep=_retentions(config),
             period_s=config.cleanup_interval_s,
             deleted=lambda what, rows: self._metrics.deleted.inc(what, by=rows),
+            logger=self._logger,
+            images=self._image_retention().whole_pass,
+        )
+
+    def _image_retention(self) -> ImageRetention:
+        return ImageRetention(
+            self._images,
+            self._runtime,
+            keep_s=self._config.image_retention_s,
+            removed=lambda: self._metrics.deleted.inc("images"),
             logger=self._logger,
         )
 

@@ -42,6 +42,8 @@ class Tools:
     #: Asks the Lobby about a game, for the log only; returns at once.
     ask_lobby: Callable[[str], None]
     logger: logging.Logger
+    #: Notes that an image was pulled for an operation: the reference and the image's id.
+    pulled: Callable[[str, str], None] = lambda _image_ref, _image_id: None
 
     def confirm(self, operation: Operation) -> None:
         """Raises `OwnershipLost` when another claim has the operation by now.

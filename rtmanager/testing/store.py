@@ -34,7 +34,7 @@ from rtmanager.operations.store import (
 from rtmanager.operations.tools import Clock
 from rtmanager.testing.answers import record_json
 from rtmanager.testing.trouble import Trouble, call
-from rtmanager.workers.ports import DueMessage, IntentCount, Place, Purged, TurnHolder
+from rtmanager.workers.ports import DueMessage, IntentCount, Place, PulledImage, Purged, TurnHolder
 
 #: Where a call stands among the jobs of its game: before all of them.
 CALL_POSITION = (EntryId(-1, -1), -1)
@@ -110,6 +110,7 @@ class MemoryStore:
         self.inbox = MemoryInbox(self)
         self.outbox = MemoryOutbox(self)
         self.purge = MemoryPurge(self)
+        self.images = MemoryImages(self)
 
     def queue(self, owner: int = 1) -> MemoryQueue:
         """The queue as one instance uses it; that instance is present from now on."""
@@ -782,3 +783,48 @@ class MemoryPurge:
     def _is_gone(self, stream: Stream, entry_id: EntryId, below: Mapping[Stream, EntryId], moment: datetime) -> bool:
         bound = below.get(stream)
         return bound is not None and entry_id < bound and entry_id.milliseconds < moment.timestamp() * 1000
+
+
+class MemoryImages:
+    """`PulledImages` in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.trouble = store.trouble
+        #: By daemon and reference: the image's id, and since when nothing names it.
+        self._pulled: dict[tuple[str, str], tuple[str, datetime | None]] = {}
+
+    @call
+    def pulled(self, daemon: str, image: PulledImage) -> None:
+        """See the port."""
+        self._pulled[daemon, image.image_ref] = (image.image_id, None)
+
+    @call
+    def named(self) -> Collection[str]:
+        """See the port."""
+        records = self._store.records_by_game.values()
+        of_records = {each.current_image_ref for each in records if each.status is not Status.REMOVED}
+        of_operations = {row.request.image_ref for rows in self._store.live.values() for row in rows}
+        return {ref for ref in of_records | of_operations if ref}
+
+    @call
+    def remembered(self, daemon: str) -> Sequence[str]:
+        """See the port."""
+        return sorted(ref for on, ref in self._pulled if on == daemon)
+
+    @call
+    def unnamed(self, daemon: str, named: Collection[str], keep_s: float) -> Sequence[PulledImage]:
+        """See the port."""
+        now, due = self._store.clock(), []
+        for (on, ref), (image_id, since) in sorted(self._pulled.items()):
+            if on == daemon:
+                since = None if ref in named else since or now
+                self._pulled[on, ref] = (image_id, since)
+                if since is not None and (now - since).total_seconds() > keep_s:
+                    due.append(PulledImage(ref, image_id))
+        return due
+
+    @call
+    def forget(self, daemon: str, image_ref: str) -> None:
+        """See the port."""
+        self._pulled.pop((daemon, image_ref), None)

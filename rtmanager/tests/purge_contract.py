@@ -7,10 +7,11 @@ from typing import Protocol
 
 from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import Stream
-from rtmanager.tests.making import ended, job, log_entry, request, start_fields
+from rtmanager.domain.record import Status
+from rtmanager.tests.making import ended, job, log_entry, record, request, start_fields
 from rtmanager.tests.store_contract import StoreContract, StoreUnderTest
 from rtmanager.tests.streams_contract import StreamsContract, StreamsUnderTest
-from rtmanager.workers.ports import InputTrimming, Place, PurgeStore, Trimmed
+from rtmanager.workers.ports import InputTrimming, Place, PulledImage, PulledImages, PurgeStore, Trimmed
 
 START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
 HOUR_S = 3600.0
@@ -20,6 +21,8 @@ BEGINNING: Place | None = ()
 
 class PurgedStoreUnderTest(StoreUnderTest, Protocol):
     def purge(self) -> PurgeStore: ...
+
+    def images(self) -> PulledImages: ...
 
 
 class RowsContract(StoreContract):
@@ -181,6 +184,58 @@ class RowsContract(StoreContract):
             deleted, place = deleted + purged.deleted, purged.next
         self.assertEqual(deleted, 2)
         self.assertEqual([row.finished_at for row in self.store.log_rows()], [now])
+
+
+class ImagesContract(StoreContract):
+    """Pulled images are remembered by daemon, and since when nothing names them."""
+
+    store: PurgedStoreUnderTest
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.images = self.store.images()
+
+    def test_an_image_is_due_when_nothing_has_named_it_for_long_enough(self) -> None:
+        self.images.pulled("d1", PulledImage("a:1", "i1"))
+        self.images.pulled("d1", PulledImage("b:1", "i2"))
+        self.assertEqual(list(self.images.unnamed("d1", ["b:1"], HOUR_S)), [])
+        self.store.pass_time(2 * HOUR_S)
+        self.assertEqual(list(self.images.unnamed("d1", ["b:1"], HOUR_S)), [PulledImage("a:1", "i1")])
+        self.assertEqual(list(self.images.unnamed("d1", [], HOUR_S)), [PulledImage("a:1", "i1")])
+
+    def test_one_that_is_named_or_pulled_again_begins_anew(self) -> None:
+        for again in ("named", "pulled"):
+            with self.subTest(again):
+                self.images.pulled("d1", PulledImage("a:1", "i1"))
+                self.images.unnamed("d1", [], HOUR_S)
+                self.store.pass_time(2 * HOUR_S)
+                if again == "named":
+                    self.images.unnamed("d1", ["a:1"], HOUR_S)
+                else:
+                    self.images.pulled("d1", PulledImage("a:1", "i2"))
+                self.assertEqual(list(self.images.unnamed("d1", [], HOUR_S)), [])
+
+    def test_an_image_of_another_daemon_is_none_of_this_one(self) -> None:
+        self.images.pulled("d1", PulledImage("a:1", "i1"))
+        self.assertEqual((list(self.images.remembered("d1")), list(self.images.remembered("d2"))), (["a:1"], []))
+        self.images.unnamed("d2", [], HOUR_S)
+        self.store.pass_time(2 * HOUR_S)
+        self.assertEqual(list(self.images.unnamed("d2", [], HOUR_S)), [])
+
+    def test_what_is_forgotten_is_due_no_more(self) -> None:
+        self.images.pulled("d1", PulledImage("a:1", "i1"))
+        self.images.forget("d1", "a:1")
+        self.assertEqual(list(self.images.remembered("d1")), [])
+
+    def test_records_that_are_not_removed_and_operations_that_have_not_ended_name_images(self) -> None:
+        self.store.put_record(record("g1", Status.RUNNING, current_image_ref="running:1"))
+        self.store.put_record(record("g2", Status.STOPPED, current_image_ref="stopped:1"))
+        self.store.put_record(record("g3", Status.REMOVED, current_image_ref="removed:1"))
+        self.accept(job(START, 7, start_fields("g4", image_ref="waiting:1")))
+        self.assertEqual(set(self.images.named()), {"running:1", "stopped:1", "waiting:1"})
+        (operation,) = self.queue.claim(10)
+        self.queue.finish(operation, ended())
+        self.assertEqual(set(self.images.named()), {"running:1", "stopped:1"})
 
 
 class TrimmedStreamsUnderTest(StreamsUnderTest, Protocol):

@@ -17,6 +17,7 @@ from rtmanager.testing.findings import MemoryFindings
 from rtmanager.testing.store import (
     ManualClock,
     MemoryHistories,
+    MemoryImages,
     MemoryInbox,
     MemoryOutbox,
     MemoryPresence,
@@ -60,6 +61,9 @@ class StoreInMemory:
 
     def histories(self) -> MemoryHistories:
         return MemoryHistories(self.store)
+
+    def images(self) -> MemoryImages:
+        return self.store.images
 
     def purge(self) -> MemoryPurge:
         return self.store.purge
@@ -109,6 +113,10 @@ class MemoryInboxTest(InMemory, store_contract.InboxContract):
 
 
 class MemoryPurgeTest(InMemory, purge_contract.RowsContract):
+    pass
+
+
+class MemoryImagesTest(InMemory, purge_contract.ImagesContract):
     pass
 
 

@@ -13,12 +13,17 @@ from rtmanager.adapters.free_space import Free, FreeSpace
 from rtmanager.config import Config, ConfigError
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.messages import Stream
+from rtmanager.domain.record import Status
 from rtmanager.metrics import Metrics
+from rtmanager.testing import FakeImage
 from rtmanager.testing.findings import MemoryFindings
-from rtmanager.tests.making import ended, request, start_fields
+from rtmanager.testing.store import CALL_POSITION
+from rtmanager.tests.making import ended, record, request, start_fields
+from rtmanager.tests.operating import WorldTestCase
 from rtmanager.tests.test_workers_streams import StreamsTestCase
 from rtmanager.watch import _retentions
 from rtmanager.workers.free_space import FreeSpaceMeter
+from rtmanager.workers.image_retention import ImageRetention, PullNotes
 from rtmanager.workers.ports import Trimmed
 from rtmanager.workers.purge import Purge, Retentions
 
@@ -207,6 +212,117 @@ class PurgeTest(StreamsTestCase):
         )
         purge.interrupt()
         self.assertTrue(purge.step())
+
+
+class ImagesTest(WorldTestCase):
+    """Only images that the manager pulled, and that nothing names, are removed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.images, self.docker = self.world.store.images, self.world.docker
+        self.removed: list[int] = []
+        self.notes = PullNotes(self.images, self.world.runtime.port, self.world.heard.logger)
+
+    def whole_pass(self, keep_s: float = WEEK) -> int:
+        self.removed.clear()
+        retention = ImageRetention(
+            self.images,
+            self.world.runtime.port,
+            keep_s=keep_s,
+            removed=lambda: self.removed.append(1),
+            logger=self.world.heard.logger,
+        )
+        for _ in retention.whole_pass():
+            pass
+        return len(self.removed)
+
+    def pull(self, reference: str, full: str | None = None) -> None:
+        """The manager pulls it; Docker finds it by `full`."""
+        self.docker.present[full or reference] = FakeImage()
+        self.notes.note(reference, f"sha256:{full or reference}")
+
+    def weeks(self, count: float) -> None:
+        self.world.clock.advance(count * WEEK)
+
+    def after_two_weeks(self) -> int:
+        """The first pass finds that nothing names it, a later one removes it."""
+        first = self.whole_pass()
+        self.weeks(2)
+        return first + self.whole_pass()
+
+    def test_one_that_nothing_names_is_removed_after_its_time_and_forgotten(self) -> None:
+        self.pull("r.test/game:1.0.0")
+        self.assertEqual(self.whole_pass(), 0)
+        self.weeks(0.5)
+        self.assertEqual(self.whole_pass(), 0)
+        self.weeks(1)
+        self.assertEqual(self.whole_pass(), 1)
+        self.assertNotIn("r.test/game:1.0.0", self.docker.present)
+        self.assertEqual(list(self.images.remembered("in memory")), [])
+
+    def test_nothing_is_removed_unless_a_retention_is_set(self) -> None:
+        self.pull("r.test/game:1.0.0")
+        self.weeks(100)
+        self.assertEqual((self.whole_pass(0.0), self.whole_pass(0.0)), (0, 0))
+
+    def test_an_image_that_somebody_else_put_there_is_left(self) -> None:
+        self.docker.present["r.test/loaded:1.0.0"] = FakeImage()
+        self.assertEqual(self.after_two_weeks(), 0)
+        self.assertIn("r.test/loaded:1.0.0", self.docker.present)
+
+    def test_one_that_a_record_or_a_waiting_operation_names_is_left_however_it_is_written(self) -> None:
+        digest = f"sha256:{'a' * 64}"
+        for named, pulled in (
+            ("r.test/game:1.0.0", "r.test/game:1.0.0"),
+            ("game", "docker.io/library/game:latest"),
+            ("index.docker.io/library/game:1.0.0", "game:1.0.0"),
+            (f"r.test/game@{digest}", "r.test/game:1.0.0"),
+            ("r.test/game:2.0.0", f"r.test/game@{digest}"),
+        ):
+            for status in (Status.RUNNING, Status.STOPPED):
+                with self.subTest(named=named, pulled=pulled, status=status):
+                    self.setUp()
+                    self.pull(pulled)
+                    self.world.store.put_record(record("g1", status, current_image_ref=named))
+                    self.assertEqual(self.after_two_weeks(), 0)
+            with self.subTest(operation=named):
+                self.setUp()
+                self.pull(pulled)
+                self.world.store.add_row(request("g1", image_ref=named), CALL_POSITION)
+                self.assertEqual(self.after_two_weeks(), 0)
+
+    def test_another_one_of_its_repository_and_a_record_that_is_removed_do_not_keep_it(self) -> None:
+        self.pull("r.test/game:1.0.0")
+        self.world.store.put_record(record("g1", Status.RUNNING, current_image_ref="r.test/game:1.0.1"))
+        self.world.store.put_record(record("g2", Status.REMOVED, current_image_ref="r.test/game:1.0.0"))
+        self.assertEqual(self.after_two_weeks(), 1)
+
+    def test_one_that_is_needed_between_the_look_and_the_removal_is_left(self) -> None:
+        self.pull("r.test/game:1.0.0")
+        self.whole_pass()
+        self.weeks(2)
+        seen = self.images.named
+        with mock.patch.object(self.images, "named", side_effect=[seen(), {"r.test/game:1.0.0"}]):
+            self.assertEqual(self.whole_pass(), 0)
+        self.assertIn("r.test/game:1.0.0", self.docker.present)
+
+    def test_one_that_is_another_by_now_is_forgotten_and_left(self) -> None:
+        self.pull("r.test/game:1.0.0")
+        self.notes.note("r.test/game:1.0.0", "sha256:before")
+        self.assertEqual(self.after_two_weeks(), 1)
+        self.assertIn("r.test/game:1.0.0", self.docker.present)
+        self.assertEqual(list(self.images.remembered("in memory")), [])
+
+    def test_a_start_that_pulls_is_remembered_and_one_that_finds_its_image_is_not(self) -> None:
+        self.docker.registry["r.test/game:1.0.0"] = FakeImage()
+        self.world.do(request("g1", image_ref="r.test/game:1.0.0"))
+        self.world.do(request("g2"))
+        self.assertEqual(list(self.images.remembered("in memory")), ["r.test/game:1.0.0"])
+
+    def test_a_pull_that_cannot_be_remembered_harms_no_start(self) -> None:
+        self.world.store.trouble.available = False
+        self.notes.note("r.test/game:1.0.0", "sha256:x")
+        self.assertIn("pull is not remembered, the image is kept", self.world.heard.messages)
 
 
 class SettingsTest(unittest.TestCase):

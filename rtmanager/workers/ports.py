@@ -117,6 +117,38 @@ class PurgeStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PulledImage:
+    """An image that the manager pulled: the reference as Docker finds it, and what that named then."""
+
+    image_ref: str
+    image_id: str
+
+
+class PulledImages(Protocol):
+    """What is remembered of pulled images, by daemon. Raises `Unavailable("postgres", …)`."""
+
+    def pulled(self, daemon: str, image: PulledImage) -> None:
+        """Remember that the manager pulled it."""
+        ...
+
+    def named(self) -> Collection[str]:
+        """References, as they were given, of records that are not removed and of operations that have not ended."""
+        ...
+
+    def remembered(self, daemon: str) -> Sequence[str]:
+        """The references of all images that the manager pulled there."""
+        ...
+
+    def unnamed(self, daemon: str, named: Collection[str], keep_s: float) -> Sequence[PulledImage]:
+        """Note which of those remembered are not among `named`; those that have not been for so long."""
+        ...
+
+    def forget(self, daemon: str, image_ref: str) -> None:
+        """It is not there any more, or not the one that was pulled."""
+        ...
+
+
 class IngestTurn(Protocol):
     """The right to take over entries, held by one instance at a time."""
 

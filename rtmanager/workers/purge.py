@@ -1,4 +1,4 @@
-"""Deletes what is past its retention: entries of the input streams, operations, dead letters, the operation log.
+"""Deletes what is past its retention: entries of the input streams, rows, images that were pulled.
 
 One pass a period, by one instance. The order matters: first old entries that every group has acknowledged, then rows
 that recognise entries, only of those that cannot come again. A step is one batch and a pause: a stop waits for no more
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -49,6 +49,7 @@ class Purge:
         period_s: float,
         deleted: Callable[[str, int], None],
         logger: logging.Logger,
+        images: Callable[[], Iterable[None]] = lambda: (),
         pause_s: float = PAUSE_S,
     ) -> None:
         self._streams = streams
@@ -58,6 +59,7 @@ class Purge:
         self._period_s = period_s
         self._count = deleted
         self._logger = logger
+        self._images = images
         self._pause_s = pause_s
         self._stopping = threading.Event()
         self._pass: Iterator[None] | None = None
@@ -91,6 +93,7 @@ class Purge:
         yield from self._purge("dead_letters", keep.dead_letters_s, letters)
         log = partial(self._store.purge_log, keep.operation_log_s)
         yield from self._purge("operation_log", keep.operation_log_s, log)
+        yield from self._images()
 
     def _trim(self, stream: Stream, durable: EntryId, below: dict[Stream, EntryId]) -> Iterator[None]:
         """Delete old entries; note in `below` from which one on entries can come again."""

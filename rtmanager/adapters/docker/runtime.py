@@ -109,8 +109,16 @@ class DockerRuntime:
         """Docker's root directory as it is called here; None for a daemon of another host, or if it is not visible."""
         if not self._engine.host.startswith("unix:"):
             return None
-        root = self._answer("info", self._deadlines.query_s, _root_directory)
+        root = self._answer("info", self._deadlines.query_s, lambda client: _info(client, "DockerRootDir"))
         return root if os.path.isdir(root) else None
+
+    def runtime_id(self) -> str:
+        """See the port."""
+        return self._answer("info", self._deadlines.query_s, lambda client: _info(client, "ID"))
+
+    def remove_image(self, image_ref: str, image_id: str) -> bool:
+        """See the port."""
+        return self._images.remove(image_ref, image_id)
 
     def network_exists(self, name: str) -> bool:
         """Docker's own filter takes the name as a pattern, so what it found is compared again."""
@@ -327,12 +335,12 @@ class DockerRuntime:
         return True
 
 
-def _root_directory(client: docker.APIClient) -> str:
+def _info(client: docker.APIClient, name: str) -> str:
     found: Any = client.info()
-    root = found.get("DockerRootDir") if isinstance(found, dict) else None
-    if not isinstance(root, str):
-        raise Unreadable("no DockerRootDir")
-    return root
+    value = found.get(name) if isinstance(found, dict) else None
+    if not isinstance(value, str) or not value:
+        raise Unreadable(f"no {name}")
+    return value
 
 
 def _create(client: docker.APIClient, request: dict[str, Any], name: str) -> tuple[str, Sequence[object]]:

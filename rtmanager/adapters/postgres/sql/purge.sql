@@ -79,3 +79,31 @@ purged AS (
     DELETE FROM operation_log WHERE id = ANY (ARRAY(SELECT id FROM locked)) RETURNING 1)
 SELECT (SELECT count(*) FROM purged) AS deleted, max(id) AS after, count(*) = %(limit)s AND bool_or(past) AS more
 FROM looked;
+
+-- name: note_pulled_image
+INSERT INTO pulled_images (daemon, image_ref, image_id)
+VALUES (%(daemon)s, %(image_ref)s, %(image_id)s)
+ON CONFLICT (daemon, image_ref) DO UPDATE
+SET image_id = excluded.image_id, pulled_at = clock_timestamp(), unnamed_since = NULL;
+
+-- name: named_images
+-- The references of games that run, or may be restarted, and of operations that have not ended.
+SELECT DISTINCT current_image_ref AS image_ref FROM runtime_records
+WHERE status IN ('running', 'stopped') AND current_image_ref IS NOT NULL
+UNION
+SELECT DISTINCT image_ref FROM operations WHERE state <> 'done' AND image_ref <> '';
+
+-- name: pulled_images
+SELECT image_ref FROM pulled_images WHERE daemon = %(daemon)s ORDER BY image_ref;
+
+-- name: mark_unnamed_images
+UPDATE pulled_images SET unnamed_since = CASE WHEN image_ref = ANY (%(named)s) THEN NULL ELSE clock_timestamp() END
+WHERE daemon = %(daemon)s AND (unnamed_since IS NULL) = (image_ref <> ALL (%(named)s));
+
+-- name: unnamed_images
+SELECT image_ref, image_id FROM pulled_images
+WHERE daemon = %(daemon)s AND unnamed_since < clock_timestamp() - make_interval(secs => %(keep_s)s)
+ORDER BY image_ref;
+
+-- name: forget_pulled_image
+DELETE FROM pulled_images WHERE daemon = %(daemon)s AND image_ref = %(image_ref)s;

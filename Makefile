@@ -27,7 +27,7 @@ RTM_INTEGRATION ?= 1
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv tools setup doctor demo run unit integration integration-harness integration-parallel integration-not-root stress soak chaos crashes recovery simulate fuzz lint types test bench mutants protections clean
+.PHONY: help venv tools setup doctor demo run unit integration integration-harness integration-parallel integration-not-root stress soak year chaos crashes recovery simulate fuzz lint types test bench mutants protections clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -111,6 +111,10 @@ stress: $(STAMP) ## the suite ten times in random order, then twice at once; not
 soak: $(STAMP) ## an hour of thirty games, two managers and random interference; SEED= repeats one
 	@RTM_INTEGRATION=require RTM_SOAK_MINUTES=$(or $(MINUTES),60) RTM_SOAK_GAMES=$(or $(GAMES),30) RTM_SOAK_SEED=$(SEED) \
 	  $(PY) -m unittest integration.test_soak
+
+year: $(STAMP) ## a year of two million operations with retention: what grows, and what a start costs (OPERATIONS=, GAMES=)
+	@RTM_INTEGRATION=require RTM_YEAR_OPERATIONS=$(or $(OPERATIONS),2000000) RTM_YEAR_GAMES=$(or $(GAMES),10000) \
+	  $(PY) -m unittest integration.test_year
 
 chaos: $(STAMP) ## seeded trouble for three managers and all that they need, judged by its history (MINUTES=6); SEED="1 2"
 	@RTM_INTEGRATION=require $(PY) -m integration.chaos $(SEED:%=--seed %) --minutes $(or $(MINUTES),6)

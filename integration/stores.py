@@ -13,10 +13,12 @@ from harness.waiting import wait_until
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.findings import PostgresFindings
 from rtmanager.adapters.postgres.histories import PostgresHistories
+from rtmanager.adapters.postgres.images import PostgresImages
 from rtmanager.adapters.postgres.inbox import PostgresInbox
 from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.adapters.postgres.outbox import PostgresOutbox
 from rtmanager.adapters.postgres.presence import PRESENCE_CLASS, Presence
+from rtmanager.adapters.postgres.purge import PostgresPurge
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.queue import ORPHAN_GRACE_S, PostgresQueue
 from rtmanager.adapters.postgres.records import PostgresRecords
@@ -42,7 +44,9 @@ HELD = b"""
 
 #: The moments that PostgreSQL's own clock wrote and that something depends on.
 _MOMENTS = {
-    "operations": ("not_before", "heartbeat_at", "accepted_at", "answer_since"),
+    "operations": ("not_before", "heartbeat_at", "accepted_at", "answer_since", "finished_at"),
+    "dead_letters": ("received_at",),
+    "pulled_images": ("unnamed_since",),
     "watch_turns": ("until",),
     "intent_windows": ("began_at",),
     "alarms": ("raised_at",),
@@ -96,6 +100,12 @@ class StoreInPostgres:
 
     def histories(self) -> PostgresHistories:
         return PostgresHistories(self._database)
+
+    def images(self) -> PostgresImages:
+        return PostgresImages(self._database)
+
+    def purge(self) -> PostgresPurge:
+        return PostgresPurge(self._database, self._names)
 
     def now(self) -> datetime:
         with self._database.transaction("test") as connection:
@@ -154,6 +164,10 @@ class StreamsInRedis:
         return streams
 
     writer = reader
+    trimming = reader
+
+    def add_group(self, stream: Stream, name: str, reached: EntryId) -> None:
+        self._client.xgroup_create(self._names[stream], name, id=str(reached))
 
     def add_entry(self, stream: Stream, fields: Mapping[str, str]) -> EntryId:
         return EntryId.parse(self._client.xadd(self._names[stream], dict(fields)))

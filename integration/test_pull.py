@@ -80,6 +80,41 @@ class Pull(RuntimeTestCase):
             self.assertIn(each, message)
 
 
+class Retention(Pull):
+    """An image that the manager pulled goes when nothing names it any more; what somebody else loaded stays."""
+
+    def make_old(self) -> None:
+        with self.services.database.connect() as connection:
+            connection.execute("UPDATE pulled_images SET unnamed_since = unnamed_since - interval '2 hours'")
+
+    def is_here(self, ref: str) -> bool:
+        return inspect(self.docker, ref) is not None
+
+    def test_a_pulled_image_goes_when_its_game_is_removed_and_one_that_was_there_stays(self) -> None:
+        made, ref = self.publish_another(), SHOP.reference(self.name())
+        self.start_runtime(CLEANUP_INTERVAL="300ms", IMAGE_RETENTION="1h")
+        self.assertEqual(self.start(ref), made)
+        other = unique_game_id("other")
+        self.post("start", {"image_ref": self.engine.ref}, game_id=other)
+        self.assertEqual([row["image_ref"] for row in self.rows("SELECT image_ref FROM pulled_images")], [ref])
+
+        self.post("stop", {"reason": "finished"})
+        time.sleep(1.0)  # some passes
+        self.assertEqual(self.rows("SELECT 1 FROM pulled_images WHERE unnamed_since IS NOT NULL"), [])
+        self.assertTrue(self.is_here(ref), "a game that is stopped may be restarted")
+
+        self.succeed(self.call("DELETE", "/container"))
+        unnamed = "SELECT 1 FROM pulled_images WHERE unnamed_since IS NOT NULL"
+        self.wait_until("a pass to find that nothing names it", lambda: bool(self.rows(unnamed)))
+        self.make_old()
+        self.wait_until("the image to go", lambda: not self.is_here(ref))
+        self.wait_until("the note to go", lambda: not self.rows("SELECT 1 FROM pulled_images"))
+        self.post("stop", {"reason": "finished"}, game_id=other)
+        self.succeed(self.call("DELETE", "/container", game_id=other))
+        self.assertTrue(self.is_here(self.engine.ref))
+        self.assertEqual(self.start(ref), made, "it is pulled again")
+
+
 class IfMissing(Pull):
     def test_an_absent_image_is_pulled_and_a_present_one_needs_no_registry(self) -> None:
         shop = self.own_registry()

@@ -112,7 +112,7 @@ class Users(RedisFoundTestCase):
     def test_every_single_command_and_key_of_the_rules_is_needed_or_optional(self) -> None:
         every = acl_rules(NAMES).split()
         # EXEC would end what MULTI begins, and is not tried; HELLO needs no right.
-        optional = {"+info", "+client|unblock", "+xinfo|stream", "+hello", "+exec"}
+        optional = {"+info", "+client|unblock", "+xinfo|stream", "+hello", "+exec", "+xpending", "+xtrim"}
         for rule in every:
             if rule.startswith(("~", "+")) and rule not in optional:
                 rules = " ".join(each for each in every if each != rule)

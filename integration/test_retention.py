@@ -1,14 +1,19 @@
-"""Containers of games that were stopped long ago are removed; what the games wrote is not."""
+"""Containers of games that were stopped long ago are removed; what the games wrote is not. Old rows and entries go."""
 
 import subprocess
 import sys
 import time
 from datetime import timedelta
+from typing import Any
 
+from bench.growth.statements import plan_of
 from harness import start_services, web
 from harness.rtm import manager, unique_game_id
 from harness.rtm.manager import ManagerProcess
 from integration.watched import WatchedTestCase
+from rtmanager.adapters.postgres.queries import SQL
+
+JOBS = "runtime:start_jobs"
 
 #: By so much a host's clock is off: more than the retention of 30 days.
 OFF_S = 40 * 86400
@@ -140,3 +145,109 @@ MOMENTS = {
     "operations": ("accepted_at", "not_before", "heartbeat_at", "finished_at"),
     "outbox": ("created_at",),
 }
+
+
+class Purging(WatchedTestCase):
+    """Rows and entries are made old by hand; a manager with its usual retentions deletes them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.connection: Any = self.services.database.connect()
+        self.addCleanup(self.connection.close)
+        self.redis: Any = self.services.redis.client()
+        self.addCleanup(self.redis.close)
+
+    def count(self, table: str) -> int:
+        return len(self.rows(f"SELECT 1 FROM {table}"))
+
+    def old_job(self, number: int) -> str:
+        """A start of a game with a malformed reference, sent long ago; its entry."""
+        fields = {"game_id": f"{self.game_id}-{number}", "image_ref": "NOT GOOD", "requested_at_ms": "0"}
+        return str(self.redis.xadd(JOBS, fields, id=f"{1000 + number}-0"))
+
+    def make_old(self) -> None:
+        self.connection.execute("UPDATE operations SET finished_at = finished_at - interval '31 days'")
+        self.connection.execute("UPDATE dead_letters SET received_at = received_at - interval '31 days'")
+
+    def is_idle(self) -> bool:
+        return not self.rows("SELECT 1 FROM operations WHERE state <> 'done'")
+
+    def test_old_entries_and_operations_are_deleted_and_nothing_is_done_again(self) -> None:
+        entries = [self.old_job(number) for number in range(5)]
+        self.redis.xadd(JOBS, {"who": "nobody"}, id="1100-0")
+        last = str(self.redis.xadd(JOBS, {"game_id": self.game_id, "image_ref": "NOT GOOD"}, id="1200-0"))
+        self.start_runtime(CLEANUP_INTERVAL="200ms")
+        self.wait_until("the results", lambda: len(self.entries("runtime:job_results")) == 6)
+        self.wait_until("all that is old but the last to go", lambda: self.redis.xlen(JOBS) == 1)
+        self.assertEqual(self.count("operations"), 6, "what recognises an entry outlives it")
+        self.make_old()
+        self.wait_until("the operations to go", lambda: self.count("operations") == 1)
+        self.wait_until("the dead letter to go", lambda: self.count("dead_letters") == 0)
+        self.assertEqual(self.count("operation_log"), 6, "the log is a history")
+        self.assertIn('rtmanager_deleted_total{what="operations"} 5', self.metrics())
+        self.assertIn('rtmanager_free_bytes{place="state_root"}', self.metrics())
+
+        # A copy of Redis from before is put in its place: all entries come again.
+        self.redis.delete(JOBS)
+        for entry in entries:
+            self.redis.xadd(JOBS, {"game_id": self.game_id, "image_ref": "NOT GOOD"}, id=entry)
+        self.redis.xadd(JOBS, {"who": "nobody"}, id="1100-0")
+        self.redis.xadd(JOBS, {"game_id": self.game_id, "image_ref": "NOT GOOD"}, id=last)
+        self.add_start_job()
+        self.wait_until("the new job", lambda: len(self.entries("runtime:job_results")) == 7)
+        self.assertEqual((self.count("operation_log"), self.count("dead_letters")), (7, 0))
+        self.assertIn("entries came again whose operations were deleted", self.log.read_text())
+
+    def test_an_entry_that_another_group_has_not_read_stays(self) -> None:
+        for number in range(3):
+            self.old_job(number)
+        self.redis.xgroup_create(JOBS, "audit", id="1001-0")
+        self.start_runtime(CLEANUP_INTERVAL="100ms")
+        self.wait_until("the first entry to go", lambda: self.redis.xlen(JOBS) == 2)
+        self.wait_until(
+            "a word of it", lambda: "old entries of an input stream are not deleted" in self.log.read_text()
+        )
+        self.redis.xreadgroup("audit", "reader", {JOBS: ">"})
+        self.redis.xack(JOBS, "audit", "1002-0")
+        self.wait_until("the next one to go", lambda: self.redis.xlen(JOBS) == 1)
+
+    def test_the_pages_of_the_log_go_on_while_old_rows_are_deleted(self) -> None:
+        self.start_runtime(CLEANUP_INTERVAL="100ms", OPERATION_LOG_RETENTION="24h")
+        self.add_rows(range(1, 11))
+        page = self.page("?limit=3")
+        self.connection.execute("UPDATE operation_log SET finished_at = now() - interval '2 days' WHERE id <= 4")
+        self.wait_until("the old rows to go", lambda: self.count("operation_log") == 6)
+        found = [row["source_ref"] for row in page["items"]]
+        while page["next_cursor"]:
+            page = self.page(f"?limit=3&cursor={page['next_cursor']}")
+            found += [row["source_ref"] for row in page["items"]]
+        self.assertEqual(found, [f"r{number}" for number in range(10, 4, -1)])
+
+    def add_rows(self, numbers: range) -> None:
+        self.connection.execute(
+            "INSERT INTO operation_log (game_id, op_kind, op_source, source_ref, outcome, started_at, finished_at) "
+            "SELECT %s, 'start', 'gm_rest', 'r' || n, 'failure', now(), now() FROM unnest(%s::int[]) n",
+            (self.game_id, list(numbers)),
+        )
+
+    def page(self, query: str) -> dict[str, Any]:
+        return self.succeed(self.call("GET", f"/operations{query}"))
+
+    def test_a_batch_reads_its_rows_by_an_index_and_nothing_else(self) -> None:
+        """With the plan for any values, and a hundred thousand rows of which each batch needs a few."""
+        self.start_runtime(CLEANUP_INTERVAL="1h")
+        self.connection.execute(
+            "INSERT INTO operations (game_id, kind, source, source_ref, state, finished_at) "
+            "SELECT 'g' || n, 'start', 'gm_rest', 'r', 'done', now() FROM generate_series(1, 100000) n"
+        )
+        self.add_rows(range(1, 100_001))
+        self.connection.execute(
+            "INSERT INTO dead_letters (stream, entry_ms, entry_seq) SELECT 's', n, 0 FROM generate_series(1, 100000) n"
+        )
+        self.connection.execute("VACUUM ANALYZE")
+        self.connection.execute("SET plan_cache_mode = force_generic_plan")
+        for name in ("purge_operations", "purge_dead_letters", "purge_log"):
+            with self.subTest(name):
+                plan = plan_of(self.connection, SQL[name].decode())
+                self.assertNotRegex(plan, "Seq Scan on (operations|operation_log|dead_letters)")
+                self.assertRegex(plan, "Index (Only )?Scan using (operations|operation_log|dead_letters)_pkey")

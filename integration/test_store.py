@@ -24,7 +24,7 @@ from rtmanager.domain.messages import Message, Stream  # noqa: E402
 from rtmanager.domain.operation import Ending, OpKind, OpSource  # noqa: E402
 from rtmanager.domain.record import RecordChange, Status  # noqa: E402
 from rtmanager.operations.store import GameBusy, RecordChanged, StoreRefused  # noqa: E402
-from rtmanager.tests import findings_contract, store_contract, streams_contract  # noqa: E402
+from rtmanager.tests import findings_contract, purge_contract, store_contract, streams_contract  # noqa: E402
 from rtmanager.tests.findings_contract import LATER, RUNNING, WatchedStoreContract  # noqa: E402
 from rtmanager.tests.making import ended, job, log_entry, record, request, start_fields  # noqa: E402
 from rtmanager.workers.watching import Written  # noqa: E402
@@ -112,6 +112,14 @@ class PostgresInboxTest(InPostgres, store_contract.InboxContract):
                 self.assertRegex(holder.session, rf"^session {pid} \(application 'a tool', connected since 2.*Z\)$")
                 self.assertEqual((holder, holder.like_manager), (port.holder(), False))
                 self.assertIn(f"pg_terminate_backend({pid})", holder.remedy)
+
+
+class PostgresPurgeTest(InPostgres, purge_contract.RowsContract):
+    pass
+
+
+class PostgresImagesTest(InPostgres, purge_contract.ImagesContract):
+    pass
 
 
 class PostgresIntentsTest(InPostgres, store_contract.IntentsContract):
@@ -887,6 +895,10 @@ class InRedis(unittest.TestCase):
         client: Any = shared.redis.client()
         self.addCleanup(client.close)
         return StreamsInRedis(self, shared.redis.address, client)
+
+
+class RedisTrimmingTest(InRedis, purge_contract.TrimmingContract):
+    pass
 
 
 class RedisReadingTest(InRedis, streams_contract.ReadingContract):

@@ -20,6 +20,7 @@ from rtmanager.adapters.lobby import LobbyDiagnostics
 from rtmanager.adapters.postgres.database import Database, new_owner
 from rtmanager.adapters.postgres.findings import PostgresFindings
 from rtmanager.adapters.postgres.histories import PostgresHistories
+from rtmanager.adapters.postgres.images import PostgresImages
 from rtmanager.adapters.postgres.inbox import PostgresInbox
 from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.adapters.postgres.outbox import PostgresOutbox
@@ -49,6 +50,7 @@ from rtmanager.threads import side_by_side
 from rtmanager.watch import Watch
 from rtmanager.workers import clock, lease, state_root
 from rtmanager.workers.clock import ClockWatch, StoreClock
+from rtmanager.workers.image_retention import PullNotes
 from rtmanager.workers.ingest import Ingest
 from rtmanager.workers.loop import Loop
 from rtmanager.workers.outbox import Relay
@@ -202,6 +204,7 @@ class _Store:
         self.findings = PostgresFindings(database, self.owner)
         #: By it moments are written down, since other instances compare them.
         self.clock = StoreClock(self.findings.now)
+        self.images = PostgresImages(database)
 
 
 class _Service:
@@ -356,6 +359,7 @@ class _Service:
             ask_lobby=self._lobby.ask,
             logger=self._logger,
             count_lost_directory=self._lost_directories.inc,
+            pulled=PullNotes(self._store.images, self._docker, self._logger).note,
         )
 
     def _http_server(self) -> HttpServer:

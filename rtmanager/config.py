@@ -78,6 +78,11 @@ class Config:
     probe_target: str = "auto"
     reconcile_interval_s: float = 300.0
     cleanup_interval_s: float = 3600.0
+    operations_retention_s: float = 30 * 86400.0
+    dead_letters_retention_s: float = 30 * 86400.0
+    input_streams_retention_s: float = 7 * 86400.0
+    operation_log_retention_s: float = 0.0
+    image_retention_s: float = 0.0
     crash_restart: bool = False
     crash_restart_budget: int = 3
     crash_restart_window_s: float = 600.0

@@ -32,11 +32,13 @@ _NAMES = {
         "migrate presence deployment_id submit live_operation claim claim_name name_holder namesakes heartbeat "
         "reclaim_orphans defer finish hand_back verdict ingest turn_holder relay finding busy alarms records_of "
         "stopped_before forget_old_alarms now queue_restart restarts_since watch_turn record records "
-        "records_by_game health log"
+        "records_by_game health log latest purge images"
     ),
-    "redis": "ping wait interrupt read give_again acknowledge publish remembered forget",
-    "docker": "version network image pull create rename start first_start stop remove inspect list logs events info "
-    "plugins images",
+    "redis": "ping wait interrupt read give_again acknowledge publish remembered forget trim",
+    "docker": (
+        "version info network image images remove_image pull create rename start first_start stop remove inspect list "
+        "logs events plugins"
+    ),
     "directory": "prepare discard",
     "http": "answer",
 }

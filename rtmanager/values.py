@@ -95,6 +95,15 @@ def duration_within(low: str, high: str) -> Callable[[str], float]:
     return parse
 
 
+def retention(text: str) -> float:
+    """Seconds; 0 keeps for ever."""
+    match = _DURATION.fullmatch(text)
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if text != "0" and not 60.0 <= seconds <= 10 * 366 * 86400:
+        raise Bad("0, which keeps for ever, or a duration from 1m to 87840h such as 720h")
+    return seconds
+
+
 #: Of a worker: a shorter one would keep the processor and Docker busy with nothing else.
 period = duration_within("100ms", "8784h")
 

@@ -385,6 +385,42 @@ VARIABLES: tuple[Variable, ...] = (
         "period of the retention, 100ms or more",
     ),
     Variable(
+        "RTMANAGER_OPERATIONS_RETENTION",
+        "operations_retention_s",
+        values.retention,
+        "720h",
+        "how long a finished operation is kept in the queue's table, and longer while its entry may come again "
+        "(0: for ever)",
+    ),
+    Variable(
+        "RTMANAGER_DEAD_LETTERS_RETENTION",
+        "dead_letters_retention_s",
+        values.retention,
+        "720h",
+        "how long an entry that names no game is remembered, and longer while it may come again (0: for ever)",
+    ),
+    Variable(
+        "RTMANAGER_INPUT_STREAMS_RETENTION",
+        "input_streams_retention_s",
+        values.retention,
+        "168h",
+        "how long the input streams keep an entry that every consumer group has acknowledged (0: for ever)",
+    ),
+    Variable(
+        "RTMANAGER_OPERATION_LOG_RETENTION",
+        "operation_log_retention_s",
+        values.retention,
+        "0",
+        "how long a row of the operation log is kept (0: for ever)",
+    ),
+    Variable(
+        "RTMANAGER_IMAGE_RETENTION",
+        "image_retention_s",
+        values.retention,
+        "0",
+        "how long an image that the manager pulled is kept on the Docker host when no record names it (0: for ever)",
+    ),
+    Variable(
         "RTMANAGER_CRASH_RESTART",
         "crash_restart",
         lambda text: values.one_of(*SWITCH)(text) == "on",

@@ -13,7 +13,10 @@ from contextlib import ExitStack
 from datetime import timedelta
 
 from rtmanager.adapters.docker.vantage import Vantage
+from rtmanager.adapters.free_space import FreeSpace
 from rtmanager.adapters.postgres.findings import PostgresFindings
+from rtmanager.adapters.postgres.images import PostgresImages
+from rtmanager.adapters.postgres.purge import PostgresPurge
 from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.config import Config
 from rtmanager.dependencies import Dependencies
@@ -31,9 +34,12 @@ from rtmanager.workers.attention import Attention, Hint
 from rtmanager.workers.crash_restarts import CrashRestarts
 from rtmanager.workers.events import EventListener
 from rtmanager.workers.failures import GameFailures
+from rtmanager.workers.free_space import FreeSpaceMeter
+from rtmanager.workers.image_retention import ImageRetention
 from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.loop import Loop
 from rtmanager.workers.prober import Prober
+from rtmanager.workers.purge import Purge, Retentions
 from rtmanager.workers.reconcile import Reconciler
 from rtmanager.workers.retention import Retention
 from rtmanager.workers.settler import Settler
@@ -42,6 +48,8 @@ from rtmanager.workers.strays import Strays
 
 #: How often crashed games are looked for whose restart is due.
 RESTART_POLL_S = 1.0
+#: How often free space is measured.
+FREE_SPACE_PERIOD_S = 60.0
 #: A step that takes longer hangs: it waits for many containers, each with a deadline of its own, but comes round.
 STUCK_S = 600.0
 STUCK_PERIODS = 10.0
@@ -74,6 +82,15 @@ class _WatchMetrics:
             "game_id",
             "container_id",
             "reason",
+        )
+        self.deleted = metrics.counter(
+            "rtmanager_deleted_total", "What this instance deleted after its retention: rows and entries.", "what"
+        )
+        self.free_bytes = metrics.gauge(
+            "rtmanager_free_bytes", "Free bytes of the file system of a place, where it is visible.", "place"
+        )
+        self.free_inodes = metrics.gauge(
+            "rtmanager_free_inodes", "Free inodes of the file system of a place, where they are counted.", "place"
         )
 
     def render(self, strays: Strays, failures: GameFailures) -> str:
@@ -113,6 +130,10 @@ class Watch:
         self._runtime = parts.watched_docker
         self._feed = parts.docker_events
         self._probes = parts.probes
+        self._streams = parts.streams
+        self._state_root = parts.state_root
+        self._images = PostgresImages(parts.database)
+        self._purge_store = PostgresPurge(parts.database, config.streams)
         self._records = PostgresRecords(parts.database)
         self._findings = findings
         self._clock = clock
@@ -173,6 +194,9 @@ class Watch:
         probe = self._loop("probe", self._prober().step, config.probe_interval_s, interrupt=self._probes.interrupt)
         self._start(stack, probe)
         self._start(stack, self._loop("retention", self._retention().step, config.cleanup_interval_s))
+        purge = self._purge()
+        self._start(stack, self._loop("purge", purge.step, config.cleanup_interval_s, interrupt=purge.interrupt))
+        self._start(stack, self._loop("free-space", self._free_space().step, FREE_SPACE_PERIOD_S))
         if config.crash_restart:
             restarts = CrashRestarts(
                 self._findings,
@@ -256,6 +280,38 @@ class Watch:
             failures=self._failures,
         )
 
+    def _purge(self) -> Purge:
+        config = self._config
+        return Purge(
+            streams=self._streams,
+            store=self._purge_store,
+            turns=self._findings,
+            keep=_retentions(config),
+            period_s=config.cleanup_interval_s,
+            deleted=lambda what, rows: self._metrics.deleted.inc(what, by=rows),
+            logger=self._logger,
+            images=self._image_retention().whole_pass,
+        )
+
+    def _image_retention(self) -> ImageRetention:
+        return ImageRetention(
+            self._images,
+            self._runtime,
+            keep_s=self._config.image_retention_s,
+            removed=lambda: self._metrics.deleted.inc("images"),
+            logger=self._logger,
+        )
+
+    def _free_space(self) -> FreeSpaceMeter:
+        return FreeSpaceMeter(
+            {
+                "state_root": FreeSpace(lambda: self._state_root).measure,
+                "docker_root": FreeSpace(self._runtime.local_root).measure,
+            },
+            free_bytes=self._metrics.free_bytes,
+            free_inodes=self._metrics.free_inodes,
+        )
+
     def _loop(
         self,
         name: str,
@@ -303,6 +359,19 @@ class Watch:
 
 def _is_told(error: DependencyError) -> bool:
     return error.dependency != "docker" or type(error) is not Unavailable
+
+
+def _retentions(config: Config) -> Retentions:
+    """Operations are kept at least as long as the restarts after a crash are counted that are among them."""
+    operations_s = config.operations_retention_s
+    if operations_s and config.crash_restart:
+        operations_s = max(operations_s, 2 * config.crash_restart_window_s)
+    return Retentions(
+        operations_s=operations_s,
+        dead_letters_s=config.dead_letters_retention_s,
+        input_streams_s=config.input_streams_retention_s,
+        operation_log_s=config.operation_log_retention_s,
+    )
 
 
 def _restart_policy(config: Config) -> RestartPolicy | None:

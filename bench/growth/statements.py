@@ -26,11 +26,12 @@ def without_index(connection: "psycopg.Connection[Any]") -> Iterator[str]:
     connection.execute("SET enable_seqscan = off")
     connection.execute("SET plan_cache_mode = force_generic_plan")
     for name, statement in SQL.items():
-        if any(table != SMALL for table in _READ_WHOLE.findall(_plan(connection, statement.decode()))):
+        if any(table != SMALL for table in _READ_WHOLE.findall(plan_of(connection, statement.decode()))):
             yield name
 
 
-def _plan(connection: "psycopg.Connection[Any]", statement: str) -> str:
+def plan_of(connection: "psycopg.Connection[Any]", statement: str) -> str:
+    """PostgreSQL's plan for a statement without its values."""
     text, parameters = numbered(statement)
     connection.execute(f"PREPARE asked AS {text}".encode())
     values = f"({', '.join(['NULL'] * parameters)})" if parameters else ""

@@ -59,8 +59,8 @@ _KEYLESS = (
 )
 _SUBCOMMANDS = frozenset({"XGROUP", "XINFO", "SCRIPT", "CLIENT"})
 #: What the service can do without: to end a read under way when it stops; the version of a server that has no HELLO,
-#: what a full server does; the last id of a stream.
-_OPTIONAL = ("client|unblock", "info", "xinfo|stream")
+#: what a full server does; the last id of a stream; to delete its old entries.
+_OPTIONAL = ("client|unblock", "info", "xinfo|stream", "xpending", "xtrim")
 
 #: What kinds of server call themselves, and why each is refused.
 _MODES = {

@@ -20,13 +20,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from rtmanager import failpoints
-from rtmanager.adapters import redis_access, redis_reading
+from rtmanager.adapters import redis_access, redis_reading, redis_trimming
 from rtmanager.adapters.redis_access import OUTBOX_PREFIX, CheckedTlsConnection, RedisAway, Tls
 from rtmanager.domain.errors import FinalAnswer, Unavailable
 from rtmanager.domain.jobs import Batch, Entry, EntryId
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.text import bounded
-from rtmanager.workers.ports import DueMessage, Published, StaleTurn
+from rtmanager.workers.ports import DueMessage, Published, StaleTurn, Trimmed
 
 GROUP = "rtmanager"
 CONSUMER = "ingest"
@@ -344,6 +344,17 @@ class RedisStreams:
                 if ids:
                     pipe.xack(self._names[stream], GROUP, *ids)
             pipe.execute()
+
+    def trim(self, stream: Stream, *, older_than: EntryId | None, durable: EntryId, limit: int) -> Trimmed:
+        """See `InputTrimming.trim`."""
+        with self._command("trim"):
+            answer = _on_primary(
+                self._client,
+                redis_trimming.TRIM,
+                keys=[self._names[stream]],
+                args=[GROUP, redis_trimming.bound(older_than), str(durable), limit],
+            )
+            return redis_trimming.trimmed(answer)
 
     def _make_groups(self) -> None:
         """Create the consumer groups that are missing, from the beginning of their streams.

@@ -64,6 +64,14 @@ class ImageRef:
         """The reference by which Docker finds it, once and for all: of a tag and a digest, the digest."""
         return f"{self.name}@{self.digest}" if self.digest else f"{self.name}:{self.tag or 'latest'}"
 
+    def may_name_the_same(self, other: ImageRef) -> bool:
+        """Whether both may name one image: a tag and a digest of one repository may, two digests only if equal."""
+        if _split(self.name) != _split(other.name):
+            return False
+        if self.digest and other.digest:
+            return self.digest == other.digest
+        return bool(self.digest or other.digest) or (self.tag or "latest") == (other.tag or "latest")
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Version:

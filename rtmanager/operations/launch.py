@@ -136,7 +136,9 @@ def _image(progress: Progress, tools: Tools, image_ref: str) -> Image:
         progress.pull = found
         if progress.may_wait:
             raise PullPending(found)
-    return progress.pull.image()
+    image = progress.pull.image()
+    tools.pulled(image_ref, image.image_id)
+    return image
 
 
 def _refuse_foreign(progress: Progress, tools: Tools, image: Image) -> None:

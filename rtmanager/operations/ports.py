@@ -125,6 +125,17 @@ class ContainerRuntime(Protocol):
         """As `ensure_image`, but where that would wait for a pull, the pull to wait for."""
         ...
 
+    def runtime_id(self) -> str:
+        """What tells this runtime from every other."""
+        ...
+
+    def remove_image(self, image_ref: str, image_id: str) -> bool:
+        """Remove a reference that names this image; without force, and only when no container was made of the image.
+
+        False when it is left since a container was. True also when the reference names nothing, or another image.
+        """
+        ...
+
     def launch(self, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> str:
         """Create and start a container; returns its id once its process runs.
 

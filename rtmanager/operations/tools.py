@@ -46,6 +46,8 @@ class Tools:
     logger: logging.Logger
     #: Counts a game that ran before and whose directory is missing.
     count_lost_directory: Callable[[], object] = lambda: None
+    #: Notes that an image was pulled for an operation: the reference and the image's id.
+    pulled: Callable[[str, str], None] = lambda _image_ref, _image_id: None
 
     def confirm(self, operation: Operation) -> None:
         """Raises `OwnershipLost` when another claim has the operation by now.

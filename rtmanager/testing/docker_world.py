@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import uuid
+from contextlib import suppress
 
 import docker
 from docker.errors import DockerException, NotFound
@@ -72,6 +73,19 @@ class DockerWorld:
                 changes.append(f'CMD ["{tiny_image.COMMAND}"]')
             self.client.import_image_from_data(archive, repository=REPOSITORY, tag=behaviour, changes=changes)
         return reference
+
+    def spare_image(self) -> str:
+        """The reference of an image of this test's own, which `waits`."""
+        reference = f"{REPOSITORY}:spare-{self.game_id()}"
+        archive = tiny_image.archive(self._architecture, "waits")
+        changes = [f"LABEL com.galaxy.test.spare={reference}", f'CMD ["{tiny_image.COMMAND}"]']
+        self.client.import_image_from_data(archive, repository=REPOSITORY, tag=reference.split(":")[1], changes=changes)
+        return reference
+
+    def forget_image(self, reference: str) -> None:
+        """Remove it if it is there; every container of it is gone."""
+        with suppress(NotFound):
+            self.client.remove_image(reference, force=True)
 
     def close(self) -> None:
         """Take everything away that was made here, the images excepted."""

@@ -174,6 +174,21 @@ class FakeRuntime:
                 raise ImageUnavailable(f"image {image_ref} is absent and the pull policy is `never`: load it")
         return self._join(full)
 
+    def runtime_id(self) -> str:
+        with self._call("runtime_id"):
+            return "in memory"
+
+    def remove_image(self, image_ref: str, image_id: str) -> bool:
+        with self._call("remove_image", image_ref, image_id):
+            full = _full(image_ref)
+            found = self.present.get(full)
+            if found is None or _described(full, found).image_id != image_id:
+                return True
+            if any(self._images[view.container_id] is found for view in self._containers.values()):
+                return False
+            del self.present[full]
+            return True
+
     def launch(self, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> str:
         with self._call("launch", spec.game_id, spec):
             self._require_free(spec.name)

@@ -36,7 +36,7 @@ from rtmanager.operations.store import (
 from rtmanager.operations.tools import Clock
 from rtmanager.testing.answers import record_json
 from rtmanager.testing.trouble import Trouble, call
-from rtmanager.workers.ports import DueMessage, IntentCount, TurnHolder
+from rtmanager.workers.ports import DueMessage, IntentCount, Place, PulledImage, Purged, TurnHolder
 
 #: Where a call stands among the jobs of its game: before all of them.
 CALL_POSITION = (EntryId(-1, -1), -1)
@@ -76,6 +76,7 @@ class Row:
     defects: int = field(default=0, compare=False)
     verdict: Verdict | None = field(default=None, compare=False)
     claims_name: bool = field(default=False, compare=False)
+    finished_at: datetime | None = field(default=None, compare=False)
 
 
 class MemoryStore:
@@ -101,12 +102,18 @@ class MemoryStore:
         self.planned_restarts: dict[str, tuple[str, datetime]] = {}
         self.watch_turns: dict[str, tuple[int, datetime]] = {}
         self.intent_windows: dict[str, tuple[datetime, IntentCount]] = {}
+        self.forgotten: dict[Stream, EntryId] = {}
         self._entries: dict[tuple[Stream, EntryId], list[str]] = {}
+        #: When an entry that names no game was taken over.
+        self._letters: dict[tuple[Stream, EntryId], datetime] = {}
+        self._next_operation = 1
         self._next_message = 1
         self._refusals = 0
         self.records = MemoryRecords(self)
         self.inbox = MemoryInbox(self)
         self.outbox = MemoryOutbox(self)
+        self.purge = MemoryPurge(self)
+        self.images = MemoryImages(self)
 
     def queue(self, owner: int = 1) -> MemoryQueue:
         """The queue as one instance uses it; that instance is present from now on."""
@@ -138,13 +145,20 @@ class MemoryStore:
     def add_row(self, request: Request, position: tuple[EntryId, int]) -> Row:
         """A new operation, due now."""
         now = self.clock()
-        row = Row(position, len(self.operations) + 1, request, accepted_at=now, not_before=now)
+        row = Row(position, self._next_operation, request, accepted_at=now, not_before=now)
+        self._next_operation += 1
         self.operations[row.operation_id] = row
         insort(self.live.setdefault(request.game_id, []), row)
         return row
 
+    def is_forgotten(self, job: Job) -> bool:
+        """Whether the entry is known, though nothing of it may be left."""
+        return job.entry.entry_id <= self.forgotten.get(job.entry.stream, EntryId(-1, -1))
+
     def add_job(self, job: Job) -> None:
         """Take an entry over; one that is known changes nothing."""
+        if self.is_forgotten(job):
+            return
         known = self._entries.setdefault((job.entry.stream, job.entry.entry_id), [])
         if job.entry.digest in known:
             return
@@ -152,13 +166,14 @@ class MemoryStore:
         known.append(job.entry.digest)
         if isinstance(job.becomes, Message):
             self.add_message(job.becomes)
+            self._letters[job.entry.stream, job.entry.entry_id] = self.clock()
         else:
             asked = replace(job.becomes, source_ref=job.becomes.source_ref + apart)
             self.add_row(asked, job.entry.position)
 
     def latest_entries(self) -> Mapping[Stream, EntryId]:
         """The highest entry of each stream that was taken over."""
-        latest: dict[Stream, EntryId] = {}
+        latest = dict(self.forgotten)
         for stream, entry_id in self._entries:
             latest[stream] = max(entry_id, latest.get(stream, entry_id))
         return latest
@@ -182,6 +197,16 @@ class MemoryStore:
                 return Namesake(other, None)
         return None
 
+    def forget_entry(self, stream: Stream, entry_id: EntryId) -> None:
+        """Delete what recognises an entry, and note that it was known."""
+        self._entries.pop((stream, entry_id), None)
+        self._letters.pop((stream, entry_id), None)
+        self.forgotten[stream] = max(entry_id, self.forgotten.get(stream, entry_id))
+
+    def letters_before(self, moment: datetime) -> list[tuple[Stream, EntryId]]:
+        """Entries that name no game and were taken over before."""
+        return [entry for entry, received_at in self._letters.items() if received_at < moment]
+
     def add_message(self, message: Message) -> None:
         """A message is due."""
         self.messages[self._next_message] = message
@@ -194,7 +219,7 @@ class MemoryStore:
             self.write_change(ending.change)
         elif ending.rests_on is not None:
             self.compare(ending.rests_on.game_id, ending.rests_on)
-        row.state = "done"
+        row.state, row.finished_at = "done", self.clock()
         row.verdict = Verdict(ending.outcome, ending.error_code, ending.error_message)
         game = self.live[row.request.game_id]
         game.remove(row)
@@ -533,6 +558,11 @@ class MemoryIngestTurn(_Transaction):
         super().__init__(store, "ingest")
         self._jobs: list[Job] = []
 
+    @property
+    def forgotten(self) -> int:
+        """See the port."""
+        return sum(map(self._store.is_forgotten, self._jobs))
+
     @call
     def latest(self) -> Mapping[Stream, EntryId]:
         """See the port."""
@@ -712,3 +742,112 @@ class MemoryOutbox:
             turn.commit()
         finally:
             turn.end()
+
+
+class MemoryPurge:
+    """`PurgeStore` in memory; a pass is one batch."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.trouble = store.trouble
+
+    @call
+    def now(self) -> datetime:
+        """See the port."""
+        return self._store.clock()
+
+    @call
+    def latest(self) -> Mapping[Stream, EntryId]:
+        """See the port."""
+        return self._store.latest_entries()
+
+    @call
+    def purge_operations(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:
+        """See the port."""
+        if "ingest" in self._store.turns:
+            return Purged(0, place)
+        moment, deleted = self._before(keep_s), 0
+        for row in list(self._store.operations.values()):
+            if row.finished_at is None or row.finished_at >= moment:
+                continue
+            entry_id, rank = row.position
+            stream = next((each for each, own in RANK.items() if own == rank), None)
+            if stream is not None and not self._is_gone(stream, entry_id, below, moment):
+                continue
+            del self._store.operations[row.operation_id]
+            deleted += 1
+            if stream is not None:
+                self._store.forget_entry(stream, entry_id)
+        return Purged(deleted, None)
+
+    @call
+    def purge_dead_letters(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:
+        """See the port."""
+        if "ingest" in self._store.turns:
+            return Purged(0, place)
+        moment = self._before(keep_s)
+        old = [each for each in self._store.letters_before(moment) if self._is_gone(*each, below, moment)]
+        for stream, entry_id in old:
+            self._store.forget_entry(stream, entry_id)
+        return Purged(len(old), None)
+
+    @call
+    def purge_log(self, keep_s: float, *, place: Place, limit: int) -> Purged:
+        """See the port."""
+        moment = self._before(keep_s)
+        kept = [row for row in self._store.log if row.finished_at >= moment]
+        deleted = len(self._store.log) - len(kept)
+        self._store.log[:] = kept
+        return Purged(deleted, None)
+
+    def _before(self, keep_s: float) -> datetime:
+        return self._store.clock() - timedelta(seconds=keep_s)
+
+    def _is_gone(self, stream: Stream, entry_id: EntryId, below: Mapping[Stream, EntryId], moment: datetime) -> bool:
+        bound = below.get(stream)
+        return bound is not None and entry_id < bound and entry_id.milliseconds < moment.timestamp() * 1000
+
+
+class MemoryImages:
+    """`PulledImages` in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.trouble = store.trouble
+        #: By daemon and reference: the image's id, and since when nothing names it.
+        self._pulled: dict[tuple[str, str], tuple[str, datetime | None]] = {}
+
+    @call
+    def pulled(self, daemon: str, image: PulledImage) -> None:
+        """See the port."""
+        self._pulled[daemon, image.image_ref] = (image.image_id, None)
+
+    @call
+    def named(self) -> Collection[str]:
+        """See the port."""
+        records = self._store.records_by_game.values()
+        of_records = {each.current_image_ref for each in records if each.status is not Status.REMOVED}
+        of_operations = {row.request.image_ref for rows in self._store.live.values() for row in rows}
+        return {ref for ref in of_records | of_operations if ref}
+
+    @call
+    def remembered(self, daemon: str) -> Sequence[str]:
+        """See the port."""
+        return sorted(ref for on, ref in self._pulled if on == daemon)
+
+    @call
+    def unnamed(self, daemon: str, named: Collection[str], keep_s: float) -> Sequence[PulledImage]:
+        """See the port."""
+        now, due = self._store.clock(), []
+        for (on, ref), (image_id, since) in sorted(self._pulled.items()):
+            if on == daemon:
+                since = None if ref in named else since or now
+                self._pulled[on, ref] = (image_id, since)
+                if since is not None and (now - since).total_seconds() > keep_s:
+                    due.append(PulledImage(ref, image_id))
+        return due
+
+    @call
+    def forget(self, daemon: str, image_ref: str) -> None:
+        """See the port."""
+        self._pulled.pop((daemon, image_ref), None)

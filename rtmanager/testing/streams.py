@@ -28,7 +28,7 @@ from rtmanager.domain.jobs import (
 from rtmanager.domain.messages import Stream, epoch_ms
 from rtmanager.operations.tools import Clock
 from rtmanager.testing.trouble import Trouble, call
-from rtmanager.workers.ports import DueMessage, Published, StaleTurn
+from rtmanager.workers.ports import DueMessage, Published, StaleTurn, Trimmed
 
 START = EntryId(0, 0)
 INPUTS = tuple(RANK)
@@ -47,6 +47,8 @@ class _Stream:
     top: EntryId = START
     last_given: EntryId = START
     pending: dict[EntryId, None] = field(default_factory=dict)
+    #: How far the groups of others are, by name: no entry from there on is acknowledged by all.
+    others: dict[str, EntryId] = field(default_factory=dict)
 
 
 def _after(entry_id: EntryId) -> EntryId:
@@ -120,6 +122,11 @@ class MemoryStreams:
         with self.trouble.lock:
             self._remembered.add(text)
 
+    def add_group(self, stream: Stream, name: str, reached: EntryId) -> None:
+        """Let another group read the stream; it has acknowledged what is before `reached`."""
+        with self.trouble.lock:
+            self._streams[stream].others[name] = reached
+
     # --- reading
 
     def wait(self, timeout_s: float) -> bool:
@@ -188,6 +195,22 @@ class MemoryStreams:
         """See the port."""
         for entry in entries:
             self._streams[entry.stream].pending.pop(entry.entry_id, None)
+
+    @call
+    def trim(self, stream: Stream, *, older_than: EntryId | None, durable: EntryId, limit: int) -> Trimmed:
+        """See the port."""
+        content = self._streams[stream]
+        if not content.ids and content.last_given == START:
+            return Trimmed()
+        own = min([*content.pending, content.last_given])
+        bound, holder = min([(own, "rtmanager"), (durable, "rtmanager"), *((r, n) for n, r in content.others.items())])
+        young = older_than or START
+        old = [entry_id for entry_id in content.ids if entry_id < min(bound, young)][:limit]
+        for entry_id in old:
+            content.ids.remove(entry_id)
+            del content.entries[entry_id]
+        held = bound < young and bool(content.ids) and content.ids[0] < young
+        return Trimmed(len(old), min([*content.ids[:1], own]), holder if held else "")
 
     def _new(self) -> bool:
         contents = (self._streams[stream] for stream in INPUTS)

@@ -99,10 +99,11 @@ def _calls(rule: Rule) -> str:
 
 #: What becomes of a final answer to calls that belong to no operation.
 _NO_OPERATION = {
+    "remove_image": "the image stays, the next pass of retention tries again",
     "list": "the pass ends, the next one asks again",
     "logs": "the words stand in the place of the log, in `last_exit.log` and in the message of a start",
     "events": "the stream is asked for again, then all containers are listed",
-    "info": "a start goes on with a warning: whether Docker has the log driver is unknown",
+    "info": "a start of the manager goes on with a warning: the log driver is not examined; the free space of Docker is not measured",
     "plugins": "the same",
     "images": "`check` says so",
 }

@@ -19,6 +19,7 @@ from rtmanager.operations.tools import Tools
 from rtmanager.testing import FakeImage, FakeRuntime, FakeStateDirectories
 from rtmanager.testing.store import CALL_POSITION, ManualClock, MemoryStore
 from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, SETTINGS, Heard, request
+from rtmanager.workers.image_retention import PullNotes
 
 #: Real seconds in which what must happen has happened; only a failing test waits so long.
 PATIENCE_S = 5.0
@@ -101,6 +102,9 @@ class World:
             ask_lobby=self.asked.append,
             logger=self.heard.logger,
             count_lost_directory=self._count_lost_directory,
+            pulled=lambda ref, image_id: PullNotes(self.store.images, self.docker, self.heard.logger).note(
+                ref, image_id
+            ),
         )
         return Operator(self.store.records, tools)
 

@@ -63,6 +63,10 @@ class RuntimeContract(TestCase):
         """The reference of an image that is present; `without-command` is one that cannot be created from."""
         raise NotImplementedError
 
+    def spare_image(self) -> str:
+        """The reference of an image that is present and that nobody else uses."""
+        raise NotImplementedError
+
     def game_id(self) -> str:
         """A new game's id, unique on the host."""
         raise NotImplementedError
@@ -99,6 +103,45 @@ class RuntimeContract(TestCase):
     def assert_absent(self, id_or_name: str) -> None:
         with self.assertRaises(ContainerNotFound):
             self.runtime.inspect(id_or_name)
+
+    # ── images that nobody needs ──
+
+    def spare(self) -> tuple[str, str]:
+        """The reference and the id of a spare image."""
+        reference = self.spare_image()
+        return reference, self.runtime.ensure_image(reference, PullPolicy.NEVER).image_id
+
+    def is_present(self, reference: str) -> bool:
+        try:
+            self.runtime.ensure_image(reference, PullPolicy.NEVER)
+        except ImageUnavailable:
+            return False
+        return True
+
+    def test_an_image_without_a_container_is_removed_by_its_reference(self) -> None:
+        reference, image_id = self.spare()
+        self.assertTrue(self.runtime.remove_image(reference, image_id))
+        self.assertFalse(self.is_present(reference))
+        self.assertTrue(self.runtime.remove_image(reference, image_id), "it is gone before")
+
+    def test_an_image_of_which_a_container_was_made_is_left_also_when_that_has_ended(self) -> None:
+        reference, image_id = self.spare()
+        container_id = self.runtime.launch(replace(self.spec(), image_ref=reference))
+        self.assertFalse(self.runtime.remove_image(reference, image_id))
+        self.runtime.stop(container_id, SHORT_S)
+        self.assertFalse(self.runtime.remove_image(reference, image_id))
+        self.assertTrue(self.is_present(reference))
+        self.runtime.remove(container_id)
+        self.assertTrue(self.runtime.remove_image(reference, image_id))
+
+    def test_a_reference_that_names_another_image_by_now_is_left(self) -> None:
+        reference, _ = self.spare()
+        self.assertTrue(self.runtime.remove_image(reference, "sha256:another"))
+        self.assertTrue(self.is_present(reference))
+
+    def test_a_runtime_has_one_id(self) -> None:
+        self.assertTrue(self.runtime.runtime_id())
+        self.assertEqual(self.runtime.runtime_id(), self.runtime.runtime_id())
 
     # ── the host ──
 

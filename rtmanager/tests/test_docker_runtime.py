@@ -41,6 +41,11 @@ class DockerRuntimeTest(RuntimeContract, unittest.TestCase):
     def image(self, behaviour: str) -> str:
         return self.world.image(behaviour)
 
+    def spare_image(self) -> str:
+        reference = self.world.spare_image()
+        self.addCleanup(self.world.forget_image, reference)
+        return reference
+
     def game_id(self) -> str:
         return self.world.game_id()
 

@@ -31,6 +31,11 @@ class FakeRuntimeTest(RuntimeContract, unittest.TestCase):
     def image(self, behaviour: str) -> str:
         return f"galaxy/tiny:{behaviour}"
 
+    def spare_image(self) -> str:
+        reference = f"galaxy/tiny:spare-{next(self.games)}"
+        self.runtime.present[reference] = FakeImage({"com.galaxy.memory": "32m"})
+        return reference
+
     def game_id(self) -> str:
         return f"g{next(self.games)}"
 

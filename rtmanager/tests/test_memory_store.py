@@ -17,15 +17,17 @@ from rtmanager.testing.findings import MemoryFindings
 from rtmanager.testing.store import (
     ManualClock,
     MemoryHistories,
+    MemoryImages,
     MemoryInbox,
     MemoryOutbox,
     MemoryPresence,
+    MemoryPurge,
     MemoryQueue,
     MemoryRecords,
     MemoryStore,
 )
 from rtmanager.testing.streams import MemoryStreams
-from rtmanager.tests import findings_contract, store_contract, streams_contract
+from rtmanager.tests import findings_contract, purge_contract, store_contract, streams_contract
 from rtmanager.tests.making import ended, job, request, start_fields
 
 
@@ -59,6 +61,12 @@ class StoreInMemory:
 
     def histories(self) -> MemoryHistories:
         return MemoryHistories(self.store)
+
+    def images(self) -> MemoryImages:
+        return self.store.images
+
+    def purge(self) -> MemoryPurge:
+        return self.store.purge
 
     def now(self) -> datetime:
         return self.clock()
@@ -101,6 +109,14 @@ class MemoryEndingTest(InMemory, store_contract.EndingContract):
 
 
 class MemoryInboxTest(InMemory, store_contract.InboxContract):
+    pass
+
+
+class MemoryPurgeTest(InMemory, purge_contract.RowsContract):
+    pass
+
+
+class MemoryImagesTest(InMemory, purge_contract.ImagesContract):
     pass
 
 
@@ -148,6 +164,12 @@ class StreamsInMemory:
     def writer(self) -> MemoryStreams:
         return self.streams
 
+    def trimming(self) -> MemoryStreams:
+        return self.streams
+
+    def add_group(self, stream: Stream, name: str, reached: EntryId) -> None:
+        self.streams.add_group(stream, name, reached)
+
     def add_entry(self, stream: Stream, fields: Mapping[str, str]) -> EntryId:
         return self.streams.add(stream, fields)
 
@@ -180,6 +202,11 @@ class StreamsInMemory:
 
 
 class MemoryReadingTest(streams_contract.ReadingContract):
+    def make(self) -> StreamsInMemory:
+        return StreamsInMemory()
+
+
+class MemoryTrimmingTest(purge_contract.TrimmingContract):
     def make(self) -> StreamsInMemory:
         return StreamsInMemory()
 

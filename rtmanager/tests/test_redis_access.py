@@ -75,7 +75,9 @@ class Rules(unittest.TestCase):
             if path.name == "redis_access.py":
                 continue
             text = path.read_text()
-            used |= {name.lower() for name in re.findall(r"redis\.p?call\('(\w+)'", text)}
+            called = re.findall(r"redis\.p?call\('(\w+)'(?:, '([A-Z]+)')?", text)
+            subcommands = redis_access._SUBCOMMANDS
+            used |= {f"{name}|{sub}".lower() if name in subcommands else name.lower() for name, sub in called}
             methods = re.findall(r"(?:_client|_waiter|_reader|pipe|waiter|connection)\.([a-z_]+)\(", text)
             used |= {RENAMED.get(name, name) for name in methods} - NO_COMMANDS
         tried = {redis_access._command(each) for each in commands(NAMES)} | set(redis_access._OPTIONAL)

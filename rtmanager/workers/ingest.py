@@ -101,6 +101,7 @@ class Ingest:
             self._turns.missed()
             time.sleep(OTHER_TURN_PAUSE_S)
             return False
+        self._report_forgotten(turn)
         self._offered = []
         if taken.jobs:
             self._finish(taken.jobs)
@@ -178,7 +179,17 @@ class Ingest:
     def _accepted_in_own_turn(self, job: Job) -> Job | None:
         """As `_accepted_alone`; None when another instance has the turn."""
         with self._inbox.turn() as turn:
-            return None if turn is None else self._accepted_alone(turn, job)
+            accepted = None if turn is None else self._accepted_alone(turn, job)
+        if turn is not None:
+            self._report_forgotten(turn)
+        return accepted
+
+    def _report_forgotten(self, turn: IngestTurn) -> None:
+        if turn.forgotten:
+            self._logger.warning(
+                "entries came again whose operations were deleted, they are not done again",
+                extra={"count": turn.forgotten},
+            )
 
     def _accepted_alone(self, turn: IngestTurn, job: Job) -> Job:
         """The job, or the dead letter that it became. Raises `StoreRefused` when that is refused, too.

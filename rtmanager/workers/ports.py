@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from rtmanager.domain.errors import RuntimeManagerError
@@ -47,15 +48,121 @@ class InputStreams(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """What became of the oldest entries of an input stream."""
+
+    deleted: int = 0
+    #: No entry before this one comes again; None: nothing is known.
+    first: EntryId | None = None
+    #: The consumer group that has not acknowledged entries that are old enough to be deleted.
+    held_by: str = ""
+    #: Why the server refuses this user to delete; then nothing was done.
+    refused: str = ""
+
+
+class InputTrimming(Protocol):
+    """The deletion of old entries of the input streams. May raise `Unavailable("redis", …)`."""
+
+    def trim(self, stream: Stream, *, older_than: EntryId | None, durable: EntryId, limit: int) -> Trimmed:
+        """Delete about `limit` of the oldest entries: before `older_than`, and acknowledged by every consumer group.
+
+        None is deleted from `durable` on, the highest entry that is durable here: those after it would be given again.
+        Nothing is deleted of a stream without our group, or with `older_than` of None. Call it again until nothing is
+        deleted.
+        """
+        ...
+
+
+#: Where a pass over a table goes on; empty at its beginning.
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """One batch of a pass: how many rows were deleted, and where the pass goes on (None: it is over)."""
+
+    deleted: int
+    next: Place | None
+
+
+class PurgeStore(Protocol):
+    """Rows past their retention. `keep_s` and every age are by the store's clock. Raises `Unavailable("postgres", …)`.
+
+    Each call goes through the next `limit` rows from `place` on, in the order of their acceptance.
+    """
+
+    def now(self) -> datetime:
+        """The store's clock."""
+        ...
+
+    def latest(self) -> Mapping[Stream, EntryId]:
+        """See `IngestTurn.latest`."""
+        ...
+
+    def purge_operations(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:
+        """Delete operations that ended so long ago; one of an entry only when that is below its stream's `below`.
+
+        Entries whose operation is deleted are forgotten: they are known when they come again. Waits for no ingest
+        turn: while one is held, nothing is done and `next` is `place`.
+        """
+        ...
+
+    def purge_dead_letters(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:
+        """The same for what is remembered of entries that name no game."""
+        ...
+
+    def purge_log(self, keep_s: float, *, place: Place, limit: int) -> Purged:
+        """Delete rows of the operation log that ended so long ago."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PulledImage:
+    """An image that the manager pulled: the reference as Docker finds it, and what that named then."""
+
+    image_ref: str
+    image_id: str
+
+
+class PulledImages(Protocol):
+    """What is remembered of pulled images, by daemon. Raises `Unavailable("postgres", …)`."""
+
+    def pulled(self, daemon: str, image: PulledImage) -> None:
+        """Remember that the manager pulled it."""
+        ...
+
+    def named(self) -> Collection[str]:
+        """References, as they were given, of records that are not removed and of operations that have not ended."""
+        ...
+
+    def remembered(self, daemon: str) -> Sequence[str]:
+        """The references of all images that the manager pulled there."""
+        ...
+
+    def unnamed(self, daemon: str, named: Collection[str], keep_s: float) -> Sequence[PulledImage]:
+        """Note which of those remembered are not among `named`; those that have not been for so long."""
+        ...
+
+    def forget(self, daemon: str, image_ref: str) -> None:
+        """It is not there any more, or not the one that was pulled."""
+        ...
+
+
 class IngestTurn(Protocol):
     """The right to take over entries, held by one instance at a time."""
 
+    @property
+    def forgotten(self) -> int:
+        """How many of the jobs of this turn are known and forgotten: they came again, and change nothing."""
+        ...
+
     def latest(self) -> Mapping[Stream, EntryId]:
-        """The highest entry that is durable, of each stream of which there is any."""
+        """The highest entry that is durable, of each stream of which there is any; a forgotten one is among them."""
         ...
 
     def accept(self, jobs: Sequence[Job]) -> None:
-        """Make each job durable; a job that is known already changes nothing.
+        """Make each job durable; a job that is known already, or forgotten, changes nothing.
 
         Another job under the id of a known one is not known: it becomes an operation of its own. Raises `StoreRefused`
         when the store will never take one of them; then nothing more can be done with this turn.

@@ -49,4 +49,22 @@ MUTANTS: Sequence[Mutant] = (
 """,
         module="test_redis_found",
     ),
+    Mutant(
+        name="trimmed-for-us-alone",
+        breaks="entries are deleted that another consumer group has not read",
+        file="rtmanager/adapters/redis_trimming.py",
+        old="  if not bound or less(reached, bound) then bound, holder = reached, name end\n",
+        new="  if name == ours then bound, holder = reached, name end\n",
+        module="test_retention",
+    ),
+    Mutant(
+        name="forgotten-is-unknown",
+        breaks="an entry that comes again after its operation was deleted is done twice",
+        file="rtmanager/adapters/postgres/sql/queue.sql",
+        old="""WHERE NOT EXISTS (SELECT FROM forgotten_entries f
+                  WHERE f.stream = j.stream AND (f.entry_ms, f.entry_seq) >= (j.entry_ms, j.entry_seq))
+ON CONFLICT""",
+        new="ON CONFLICT",
+        module="test_retention",
+    ),
 )

@@ -39,6 +39,7 @@ class Says(StrEnum):
     NAME_TAKEN = "its name is taken"
     MALFORMED = "the reference is malformed"
     BUSY_REMOVING = "it runs, or is being removed"
+    IMAGE_USED = "a container was made of it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +266,15 @@ CALLS: dict[str, Call] = {
             _absent("pulled, by policy"),
             _malformed("`start_config_invalid`"),
         ),
+    ),
+    "remove_image": Call(
+        "DELETE /images/{name}",
+        None,
+        (
+            _absent("it is forgotten"),
+            Special(Says.IMAGE_USED, frozenset({409}), (), "it stays: a container was made of it"),
+        ),
+        changes=True,
     ),
     "pull": Call("POST /images/create", ErrorCode.IMAGE_PULL_FAILED, (_malformed("`start_config_invalid`"),)),
     "create": Call(

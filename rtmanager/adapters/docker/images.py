@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from urllib.parse import quote
 
 import docker
 from docker.errors import APIError
 
 from rtmanager.adapters.docker import decode
-from rtmanager.adapters.docker.answers import Says, Unreadable, says, words
+from rtmanager.adapters.docker.answers import Says, Unreadable, checked, says, words
 from rtmanager.adapters.docker.engine import Engine
 from rtmanager.adapters.docker.lines import Call
 from rtmanager.adapters.docker.pulling import Puller
@@ -83,6 +85,32 @@ class Images:
             return ""
         return f"it is made for {platform}, and the Docker host is {self._platform}"
 
+    def remove(self, image_ref: str, image_id: str) -> bool:
+        """See the port. Docker itself refuses the last reference of an image that a container was made of since."""
+        full = full_reference(image_ref)
+        found = self._find(full)
+        if found is None or found.image_id != image_id:
+            return True
+        if self._asked("list", lambda client: _is_used(client, image_id)):
+            return False
+        try:
+            self._engine.ask("remove_image", self._engine.deadlines.remove_s, lambda client: _remove(client, full))
+        except APIError as error:
+            match says("remove_image", error):
+                case Says.ABSENT:
+                    return True
+                case Says.IMAGE_USED:
+                    return False
+            raise self._engine.refused("remove_image", error) from error
+        self._ids.pop(full, None)
+        return True
+
+    def _asked(self, name: str, question: Callable[[docker.APIClient], bool]) -> bool:
+        try:
+            return self._engine.ask(name, self._engine.deadlines.list_s, question)
+        except APIError as error:
+            raise self._engine.refused(name, error) from error
+
     def known_id(self, full: str) -> str | None:
         """The id of the image that `full` named when it was last looked for."""
         return self._ids.get(full)
@@ -114,6 +142,19 @@ def full_reference(image_ref: str) -> str:
     Docker would take a bare name of hex digits for the beginning of an id.
     """
     return parse_image_ref(image_ref).pulled_as
+
+
+def _is_used(client: docker.APIClient, image_id: str) -> bool:
+    """Whether any container, ours or not, running or not, was made of the image or of one that is built on it."""
+    found: object = client.containers(all=True, limit=1, filters={"ancestor": image_id})
+    if not isinstance(found, list):
+        raise Unreadable(f"a {type(found).__name__} for a list of containers")
+    return bool(found)
+
+
+def _remove(client: docker.APIClient, full: str) -> None:
+    url = f"{client.base_url}/v{client.api_version}/images/{quote(full, safe='/:@')}"
+    checked(client.delete(url, params={"force": "false"}))
 
 
 def _inspect(client: docker.APIClient, reference: str) -> tuple[Image, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from time import monotonic
@@ -105,6 +106,21 @@ class DockerRuntime:
         """The engine's and its API's version."""
         found = self._engine.version()
         return f"Docker {found.get('Version')} (API {found.get('ApiVersion')})"
+
+    def local_root(self) -> str | None:
+        """Docker's root directory as it is called here; None for a daemon of another host, or if it is not visible."""
+        if not self._engine.host.startswith("unix:"):
+            return None
+        root = self._answer("info", self._deadlines.query_s, lambda client: _info(client, "DockerRootDir"))
+        return root if os.path.isdir(root) else None
+
+    def runtime_id(self) -> str:
+        """See the port."""
+        return self._answer("info", self._deadlines.query_s, lambda client: _info(client, "ID"))
+
+    def remove_image(self, image_ref: str, image_id: str) -> bool:
+        """See the port."""
+        return self._images.remove(image_ref, image_id)
 
     def network_exists(self, name: str) -> bool:
         """Docker's own filter takes the name as a pattern, so what it found is compared again."""
@@ -386,6 +402,14 @@ class DockerRuntime:
 
 def _request(spec: ContainerSpec) -> dict[str, Any]:
     return create_request(spec, full_reference(spec.image_ref))
+
+
+def _info(client: docker.APIClient, name: str) -> str:
+    found: Any = client.info()
+    value = found.get(name) if isinstance(found, dict) else None
+    if not isinstance(value, str) or not value:
+        raise Unreadable(f"no {name}")
+    return value
 
 
 def _create(client: docker.APIClient, request: dict[str, Any], name: str) -> tuple[str, Sequence[object]]:

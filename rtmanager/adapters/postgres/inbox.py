@@ -34,13 +34,13 @@ class Turn:
         self._database = database
         self._connection = connection
         self._stream_names = stream_names
+        #: See `IngestTurn.forgotten`.
+        self.forgotten = 0
 
     def latest(self) -> Mapping[Stream, EntryId]:
         """See `IngestTurn.latest`."""
-        streams = {name: stream for stream, name in self._stream_names.items() if stream in RANK}
         with self._database.watched():
-            rows = self._connection.execute(SQL["latest_entries"], {"streams": list(streams)}).fetchall()
-        return {streams[row["stream"]]: EntryId(int(row["entry_ms"]), int(row["entry_seq"])) for row in rows}
+            return latest_entries(self._connection, self._stream_names)
 
     def accept(self, jobs: Sequence[Job]) -> None:
         """Make each job durable; one that is known already changes nothing."""
@@ -109,6 +109,7 @@ class Turn:
         """What was not inserted has to be there: delivered and accepted before."""
         row = self._connection.execute(SQL["lost_entries"], values).fetchone()
         require_kept("operations", meant - (row["lost"] if row else meant), meant)
+        self.forgotten += row["forgotten"] if row else 0
 
     def _keep(self, letters: Sequence[_Row]) -> None:
         if not letters:
@@ -119,8 +120,16 @@ class Turn:
             for _ in letters:
                 row = cursor.fetchone()
                 kept += bool(row and row["kept"])
+                self.forgotten += bool(row and row["forgotten"])
                 cursor.nextset()
         require_kept("dead_letters and outbox", kept, len(letters))
+
+
+def latest_entries(connection: Connection, stream_names: Mapping[Stream, str]) -> Mapping[Stream, EntryId]:
+    """The highest entry that was taken over, of each input stream of which there was any."""
+    streams = {name: stream for stream, name in stream_names.items() if stream in RANK}
+    rows = connection.execute(SQL["latest_entries"], {"streams": list(streams)}).fetchall()
+    return {streams[row["stream"]]: EntryId(int(row["entry_ms"]), int(row["entry_seq"])) for row in rows}
 
 
 def _told_apart(rows: Iterable[_Row]) -> list[list[_Row]]:

@@ -28,7 +28,8 @@ LIMIT 1;
 -- name: accept_jobs
 -- Stream entries become operations; the same entry again changes nothing. Another entry under its id (the stream was
 -- lost, and its ids are given again) becomes one of its own, with a mark that tells both apart. An entry without a
--- digest was taken over by an earlier release and counts as the same.
+-- digest was taken over by an earlier release and counts as the same. So does one that is forgotten: retention deleted
+-- what was known of the entries up to there.
 INSERT INTO operations (
     game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
     stream, entry_ms, entry_seq, entry_rank, entry_digest)
@@ -44,6 +45,8 @@ FROM json_to_recordset(%(rows)s::json)
                   WHERE o.stream = j.stream AND o.entry_ms = j.entry_ms AND o.entry_seq = j.entry_seq
                     AND o.entry_digest <> j.digest)
               THEN j.again ELSE '' END AS apart) told
+WHERE NOT EXISTS (SELECT FROM forgotten_entries f
+                  WHERE f.stream = j.stream AND (f.entry_ms, f.entry_seq) >= (j.entry_ms, j.entry_seq))
 ON CONFLICT (stream, entry_ms, entry_seq) WHERE stream IS NOT NULL DO NOTHING;
 
 -- name: latest_game
@@ -51,10 +54,13 @@ ON CONFLICT (stream, entry_ms, entry_seq) WHERE stream IS NOT NULL DO NOTHING;
 SELECT game_id FROM operations ORDER BY id DESC LIMIT 1;
 
 -- name: lost_entries
--- How many of these entries stand in no operation, though they were accepted.
-SELECT count(*) AS lost
+-- How many of these entries stand in no operation: forgotten ones, and those that are lost though they were accepted.
+SELECT count(*) FILTER (WHERE NOT known.forgotten) AS lost, count(*) FILTER (WHERE known.forgotten) AS forgotten
 FROM json_to_recordset(%(rows)s::json)
-     AS j (stream text, entry_ms numeric, entry_seq numeric, digest text, again text)
+     AS j (stream text, entry_ms numeric, entry_seq numeric, digest text, again text),
+     LATERAL (SELECT EXISTS (SELECT FROM forgotten_entries f
+                             WHERE f.stream = j.stream AND (f.entry_ms, f.entry_seq) >= (j.entry_ms, j.entry_seq))
+              AS forgotten) known
 WHERE NOT EXISTS (SELECT FROM operations o
                   WHERE o.stream = j.stream AND o.entry_ms = j.entry_ms AND o.entry_seq = j.entry_seq
                     AND (o.entry_digest = j.digest OR o.entry_digest IS NULL))
@@ -62,37 +68,47 @@ WHERE NOT EXISTS (SELECT FROM operations o
                   WHERE o.stream = j.stream || j.again AND o.entry_ms = j.entry_ms AND o.entry_seq = j.entry_seq);
 
 -- name: latest_entries
--- The highest entry that was taken over of each stream of which there was any.
+-- The highest entry that was taken over of each stream of which there was any, also when it is forgotten.
 SELECT streams.stream, latest.entry_ms, latest.entry_seq
 FROM unnest(%(streams)s::text[]) AS streams (stream),
-     LATERAL (SELECT both_kinds.entry_ms, both_kinds.entry_seq
+     LATERAL (SELECT each_kind.entry_ms, each_kind.entry_seq
               FROM ((SELECT o.entry_ms, o.entry_seq FROM operations o
                      WHERE o.stream = streams.stream ORDER BY o.entry_ms DESC, o.entry_seq DESC LIMIT 1)
                     UNION ALL
                     (SELECT d.entry_ms, d.entry_seq FROM dead_letters d
-                     WHERE d.stream = streams.stream ORDER BY d.entry_ms DESC, d.entry_seq DESC LIMIT 1)) both_kinds
-              ORDER BY both_kinds.entry_ms DESC, both_kinds.entry_seq DESC LIMIT 1) latest;
+                     WHERE d.stream = streams.stream ORDER BY d.entry_ms DESC, d.entry_seq DESC LIMIT 1)
+                    UNION ALL
+                    (SELECT f.entry_ms, f.entry_seq FROM forgotten_entries f
+                     WHERE f.stream = streams.stream)) each_kind
+              ORDER BY each_kind.entry_ms DESC, each_kind.entry_seq DESC LIMIT 1) latest;
 
 -- name: accept_dead_letter
 -- Remembers an entry that names no game, once, and sends it to the stream of dead letters with it. As for jobs, another
--- entry under its id is another letter. True when both are kept, now or by an earlier delivery.
-WITH letter AS (
+-- entry under its id is another letter. True when both are kept, now or by an earlier delivery, or forgotten.
+WITH known AS (
+    SELECT EXISTS (SELECT FROM forgotten_entries f
+                   WHERE f.stream = %(stream)s AND (f.entry_ms, f.entry_seq) >= (%(entry_ms)s, %(entry_seq)s)) AS forgotten),
+letter AS (
     INSERT INTO dead_letters (stream, entry_ms, entry_seq, entry_digest)
     SELECT %(stream)s || told.apart, %(entry_ms)s, %(entry_seq)s, %(digest)s
     FROM (SELECT CASE WHEN EXISTS (
               SELECT FROM dead_letters d
               WHERE d.stream = %(stream)s AND d.entry_ms = %(entry_ms)s AND d.entry_seq = %(entry_seq)s
                 AND d.entry_digest <> %(digest)s)
-          THEN %(again)s ELSE '' END AS apart) told
+          THEN %(again)s ELSE '' END AS apart) told, known
+    WHERE NOT known.forgotten
     ON CONFLICT DO NOTHING
     RETURNING 1),
 sent AS (
     INSERT INTO outbox (stream, fields) SELECT %(to_stream)s, %(fields)s::json FROM letter RETURNING 1)
 SELECT CASE WHEN EXISTS (SELECT FROM letter) THEN EXISTS (SELECT FROM sent)
-            ELSE EXISTS (SELECT FROM dead_letters d
-                         WHERE d.stream IN (%(stream)s, %(stream)s || %(again)s)
-                           AND d.entry_ms = %(entry_ms)s AND d.entry_seq = %(entry_seq)s
-                           AND (d.entry_digest = %(digest)s OR d.entry_digest IS NULL)) END AS kept;
+            ELSE known.forgotten
+                 OR EXISTS (SELECT FROM dead_letters d
+                            WHERE d.stream IN (%(stream)s, %(stream)s || %(again)s)
+                              AND d.entry_ms = %(entry_ms)s AND d.entry_seq = %(entry_seq)s
+                              AND (d.entry_digest = %(digest)s OR d.entry_digest IS NULL)) END AS kept,
+       known.forgotten AND NOT EXISTS (SELECT FROM letter) AS forgotten
+FROM known;
 
 -- name: submit_call
 -- A REST call becomes an operation, unless its game has one that is not done.

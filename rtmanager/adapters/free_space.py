@@ -1,0 +1,59 @@
+"""Free space of a file system, measured on a thread of its own: no timeout ends a call to one that hangs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rtmanager.threads import Thread
+
+#: Seconds that a measurement may take; nothing is known of a file system that takes longer.
+LIMIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """What is left for a process that is not root. `inodes` is None where the file system does not count them."""
+
+    bytes: int
+    inodes: int | None
+
+
+class FreeSpace:
+    """The file system of one directory, of which `path` knows the path; None: it is not visible from here."""
+
+    def __init__(self, path: Callable[[], str | None]) -> None:
+        self._path = path
+        self._ended = threading.Event()
+        self._ended.set()
+        self._found: Free | None = None
+
+    def measure(self) -> Free | None:
+        """None when nothing is known: no such directory, or its file system does not answer. Used by one thread."""
+        if self._ended.is_set():
+            self._found = None
+            path = self._path()
+            thread = Thread(self._look, "rtm-free-space", (path,))
+            self._ended.clear()
+            try:
+                thread.start()
+            except BaseException:
+                self._ended.set()
+                raise
+        return self._found if self._ended.wait(LIMIT_S) else None
+
+    def _look(self, path: str | None) -> None:
+        try:
+            self._found = None if path is None else _free(path)
+        finally:
+            self._ended.set()
+
+
+def _free(path: str) -> Free | None:
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return None
+    return Free(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)

@@ -1,0 +1,82 @@
+"""Deletion of rows past their retention, in small batches, each a transaction of its own.
+
+Rows that recognise an entry are deleted under the ingest turn. So no entry is taken over while what is known of it goes
+away, and what is forgotten is noted in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.postgres.inbox import latest_entries
+from rtmanager.adapters.postgres.queries import SQL
+from rtmanager.domain.jobs import AGAIN, EntryId
+from rtmanager.domain.messages import Stream
+from rtmanager.workers.ports import Place, Purged
+
+#: What stands behind the name of a stream where the id of an entry was used before: `AGAIN` and a digest.
+_MARK = AGAIN + "([0-9a-f]{16}|[0-9a-f]{40})$"
+
+
+class PostgresPurge:
+    """`PurgeStore`. Raises `Unavailable` while PostgreSQL does not answer."""
+
+    def __init__(self, database: Database, stream_names: Mapping[Stream, str]) -> None:
+        self._database = database
+        self._stream_names = stream_names
+
+    def now(self) -> datetime:
+        """See the port."""
+        (row,) = self._database.read("now", SQL["clock"], {})
+        now: datetime = row["now"]
+        return now
+
+    def latest(self) -> Mapping[Stream, EntryId]:
+        """See the port."""
+        with self._database.transaction("latest") as connection:
+            return latest_entries(connection, self._stream_names)
+
+    def purge_operations(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:
+        """See the port."""
+        (after,) = place or (0,)
+        values = self._bounds(keep_s, below) | {"after": after, "limit": limit}
+        row = self._under_ingest_turn("purge_operations", values)
+        if row is None:
+            return Purged(0, place)
+        return Purged(row["deleted"], (row["after"],) if row["more"] else None)
+
+    def purge_dead_letters(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:
+        """See the port."""
+        stream, ms, seq = place or ("", -1, -1)
+        values = self._bounds(keep_s, below) | {"limit": limit}
+        values |= {"after_stream": stream, "after_ms": ms, "after_seq": seq}
+        row = self._under_ingest_turn("purge_dead_letters", values)
+        if row is None:
+            return Purged(0, place)
+        next_place = (row["stream"], int(row["entry_ms"]), int(row["entry_seq"])) if row["more"] else None
+        return Purged(row["deleted"], next_place)
+
+    def purge_log(self, keep_s: float, *, place: Place, limit: int) -> Purged:
+        """See the port."""
+        (after,) = place or (0,)
+        (row,) = self._database.write("purge", SQL["purge_log"], {"keep_s": keep_s, "after": after, "limit": limit})
+        return Purged(row["deleted"], (row["after"],) if row["more"] else None)
+
+    def _bounds(self, keep_s: float, below: Mapping[Stream, EntryId]) -> dict[str, object]:
+        return {
+            "keep_s": keep_s,
+            "streams": [self._stream_names[stream] for stream in below],
+            "entry_ms": [entry_id.milliseconds for entry_id in below.values()],
+            "entry_seq": [entry_id.sequence for entry_id in below.values()],
+            "mark": _MARK,
+        }
+
+    def _under_ingest_turn(self, statement: str, values: Mapping[str, object]) -> Mapping[str, int] | None:
+        """The row of the statement; None, and nothing is done, while another session has the turn."""
+        with self._database.transaction("purge") as connection:
+            turn = connection.execute(SQL["take_ingest_turn"]).fetchone()
+            if not (turn and turn["pg_try_advisory_xact_lock"]):
+                return None
+            return connection.execute(SQL[statement], values).fetchone()

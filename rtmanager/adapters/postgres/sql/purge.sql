@@ -1,0 +1,109 @@
+-- name: purge_operations
+-- Deletes what is past its retention among the next `limit` operations by id: what is done for long enough, and whose
+-- entry cannot come again (`below`: of each stream, the first entry that can). What it deletes of a stream is noted as
+-- forgotten with it. By its id an entry has to be as old, too: a Redis whose clock was ahead, and that comes back empty,
+-- gives lower ids to new entries. An entry whose id another one had before stands under its stream's name with a mark.
+-- The arrays are for the planner: it takes the rows of a CTE for a large part of the table, and would read that whole.
+WITH below AS (
+    SELECT * FROM unnest(%(streams)s::text[], %(entry_ms)s::numeric[], %(entry_seq)s::numeric[])
+             AS b (stream, entry_ms, entry_seq)),
+looked AS MATERIALIZED (
+    SELECT id, accepted_at FROM operations WHERE id > %(after)s ORDER BY id LIMIT %(limit)s),
+past AS MATERIALIZED (
+    SELECT o.id, b.stream, o.entry_ms, o.entry_seq
+    FROM operations o
+    LEFT JOIN below b ON b.stream = regexp_replace(o.stream, %(mark)s, '')
+    WHERE o.id = ANY (ARRAY(SELECT id FROM looked)) AND o.state = (SELECT 'done')
+      AND coalesce(o.finished_at, o.accepted_at) < clock_timestamp() - make_interval(secs => %(keep_s)s)
+      AND (o.stream IS NULL
+           OR ((o.entry_ms, o.entry_seq) < (b.entry_ms, b.entry_seq)
+               AND o.entry_ms < (extract(epoch FROM clock_timestamp()) - %(keep_s)s) * 1000))
+    FOR UPDATE OF o SKIP LOCKED),
+purged AS (
+    DELETE FROM operations WHERE id = ANY (ARRAY(SELECT id FROM past)) RETURNING id),
+forgotten AS (
+    INSERT INTO forgotten_entries AS f (stream, entry_ms, entry_seq)
+    SELECT DISTINCT ON (past.stream) past.stream, past.entry_ms, past.entry_seq
+    FROM past JOIN purged ON purged.id = past.id
+    WHERE past.stream IS NOT NULL
+    ORDER BY past.stream, past.entry_ms DESC, past.entry_seq DESC
+    ON CONFLICT (stream) DO UPDATE SET entry_ms = excluded.entry_ms, entry_seq = excluded.entry_seq
+    WHERE (f.entry_ms, f.entry_seq) < (excluded.entry_ms, excluded.entry_seq))
+SELECT (SELECT count(*) FROM purged) AS deleted, max(id) AS after,
+       -- What was accepted later than that cannot be past it.
+       count(*) = %(limit)s
+       AND bool_or(accepted_at < clock_timestamp() - make_interval(secs => %(keep_s)s)) AS more
+FROM looked;
+
+-- name: purge_dead_letters
+-- The same for the next dead letters by their entries.
+WITH below AS (
+    SELECT * FROM unnest(%(streams)s::text[], %(entry_ms)s::numeric[], %(entry_seq)s::numeric[])
+             AS b (stream, entry_ms, entry_seq)),
+looked AS MATERIALIZED (
+    SELECT ctid AS place, stream, entry_ms, entry_seq FROM dead_letters
+    WHERE (stream, entry_ms, entry_seq) > (%(after_stream)s, %(after_ms)s, %(after_seq)s)
+    ORDER BY stream, entry_ms, entry_seq LIMIT %(limit)s),
+past AS MATERIALIZED (
+    SELECT d.ctid AS place, b.stream, d.entry_ms, d.entry_seq
+    FROM dead_letters d
+    JOIN below b ON b.stream = regexp_replace(d.stream, %(mark)s, '')
+    WHERE d.ctid = ANY (ARRAY(SELECT place FROM looked))
+      AND d.received_at < clock_timestamp() - make_interval(secs => %(keep_s)s)
+      AND (d.entry_ms, d.entry_seq) < (b.entry_ms, b.entry_seq)
+      AND d.entry_ms < (extract(epoch FROM clock_timestamp()) - %(keep_s)s) * 1000
+    FOR UPDATE OF d SKIP LOCKED),
+purged AS (
+    DELETE FROM dead_letters WHERE ctid = ANY (ARRAY(SELECT place FROM past)) RETURNING ctid AS place),
+forgotten AS (
+    INSERT INTO forgotten_entries AS f (stream, entry_ms, entry_seq)
+    SELECT DISTINCT ON (past.stream) past.stream, past.entry_ms, past.entry_seq
+    FROM past JOIN purged ON purged.place = past.place
+    ORDER BY past.stream, past.entry_ms DESC, past.entry_seq DESC
+    ON CONFLICT (stream) DO UPDATE SET entry_ms = excluded.entry_ms, entry_seq = excluded.entry_seq
+    WHERE (f.entry_ms, f.entry_seq) < (excluded.entry_ms, excluded.entry_seq))
+SELECT (SELECT count(*) FROM purged) AS deleted, last.stream, last.entry_ms, last.entry_seq,
+       (SELECT count(*) FROM looked) = %(limit)s AS more
+FROM (SELECT) one
+LEFT JOIN (SELECT * FROM looked ORDER BY stream DESC, entry_ms DESC, entry_seq DESC LIMIT 1) last ON true;
+
+-- name: purge_log
+-- The same for the next rows of the operation log. Their moments are an instance's, whose clock may be wrong; their
+-- order is the database's. So a pass ends where all that it looks at is new.
+WITH looked AS MATERIALIZED (
+    SELECT id, finished_at < clock_timestamp() - make_interval(secs => %(keep_s)s) AS past
+    FROM operation_log WHERE id > %(after)s ORDER BY id LIMIT %(limit)s),
+locked AS MATERIALIZED (
+    SELECT id FROM operation_log WHERE id = ANY (ARRAY(SELECT id FROM looked WHERE past)) FOR UPDATE SKIP LOCKED),
+purged AS (
+    DELETE FROM operation_log WHERE id = ANY (ARRAY(SELECT id FROM locked)) RETURNING 1)
+SELECT (SELECT count(*) FROM purged) AS deleted, max(id) AS after, count(*) = %(limit)s AND bool_or(past) AS more
+FROM looked;
+
+-- name: note_pulled_image
+INSERT INTO pulled_images (daemon, image_ref, image_id)
+VALUES (%(daemon)s, %(image_ref)s, %(image_id)s)
+ON CONFLICT (daemon, image_ref) DO UPDATE
+SET image_id = excluded.image_id, pulled_at = clock_timestamp(), unnamed_since = NULL;
+
+-- name: named_images
+-- The references of games that run, or may be restarted, and of operations that have not ended.
+SELECT DISTINCT current_image_ref AS image_ref FROM runtime_records
+WHERE status IN ('running', 'stopped') AND current_image_ref IS NOT NULL
+UNION
+SELECT DISTINCT image_ref FROM operations WHERE state <> 'done' AND image_ref <> '';
+
+-- name: pulled_images
+SELECT image_ref FROM pulled_images WHERE daemon = %(daemon)s ORDER BY image_ref;
+
+-- name: mark_unnamed_images
+UPDATE pulled_images SET unnamed_since = CASE WHEN image_ref = ANY (%(named)s) THEN NULL ELSE clock_timestamp() END
+WHERE daemon = %(daemon)s AND (unnamed_since IS NULL) = (image_ref <> ALL (%(named)s));
+
+-- name: unnamed_images
+SELECT image_ref, image_id FROM pulled_images
+WHERE daemon = %(daemon)s AND unnamed_since < clock_timestamp() - make_interval(secs => %(keep_s)s)
+ORDER BY image_ref;
+
+-- name: forget_pulled_image
+DELETE FROM pulled_images WHERE daemon = %(daemon)s AND image_ref = %(image_ref)s;

@@ -1,0 +1,139 @@
+"""Deletes what is past its retention: entries of the input streams, rows, images that were pulled.
+
+One pass a period, by one instance. The order matters: first old entries that every group has acknowledged, then rows
+that recognise entries, only of those that cannot come again. A step is one batch and a pause: a stop waits for no more
+than a batch, and other work has room.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from rtmanager.domain.jobs import EntryId
+from rtmanager.domain.messages import Stream, epoch_ms
+from rtmanager.workers.ports import InputTrimming, Place, Purged, PurgeStore, Trimmed
+from rtmanager.workers.watching import Turns
+
+WORK = "purge"
+#: Rows that one batch goes through, and entries that it deletes.
+BATCH = 500
+#: Seconds between two batches.
+PAUSE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Retentions:
+    """For how many seconds each thing is kept; 0: for ever."""
+
+    operations_s: float
+    dead_letters_s: float
+    input_streams_s: float
+    operation_log_s: float
+
+
+class Purge:
+    """One step deletes one batch."""
+
+    def __init__(
+        self,
+        *,
+        streams: InputTrimming,
+        store: PurgeStore,
+        turns: Turns,
+        keep: Retentions,
+        period_s: float,
+        deleted: Callable[[str, int], None],
+        logger: logging.Logger,
+        images: Callable[[], Iterable[None]] = lambda: (),
+        pause_s: float = PAUSE_S,
+    ) -> None:
+        self._streams = streams
+        self._store = store
+        self._turns = turns
+        self._keep = keep
+        self._period_s = period_s
+        self._count = deleted
+        self._logger = logger
+        self._images = images
+        self._pause_s = pause_s
+        self._stopping = threading.Event()
+        self._pass: Iterator[None] | None = None
+        #: What keeps entries from being deleted, by stream: reported once.
+        self._reported: dict[Stream, str] = {}
+
+    def step(self) -> bool:
+        """Whether there is more to do in this pass. Raises `Unavailable`; then the next step begins a new pass."""
+        if not self._turns.mine(WORK, self._period_s):
+            self._pass = None
+            return False
+        going_on, self._pass = self._pass or self._whole_pass(), None
+        for _ in going_on:
+            self._pass = going_on
+            self._stopping.wait(self._pause_s)
+            return True
+        return False
+
+    def interrupt(self) -> None:
+        """End the pause between two batches, and all later ones."""
+        self._stopping.set()
+
+    def _whole_pass(self) -> Iterator[None]:
+        below: dict[Stream, EntryId] = {}
+        for stream, durable in self._store.latest().items():
+            yield from self._trim(stream, durable, below)
+        keep = self._keep
+        operations = partial(self._store.purge_operations, keep.operations_s, below)
+        yield from self._purge("operations", keep.operations_s, operations)
+        letters = partial(self._store.purge_dead_letters, keep.dead_letters_s, below)
+        yield from self._purge("dead_letters", keep.dead_letters_s, letters)
+        log = partial(self._store.purge_log, keep.operation_log_s)
+        yield from self._purge("operation_log", keep.operation_log_s, log)
+        yield from self._images()
+
+    def _trim(self, stream: Stream, durable: EntryId, below: dict[Stream, EntryId]) -> Iterator[None]:
+        """Delete old entries; note in `below` from which one on entries can come again."""
+        keep_s = self._keep.input_streams_s
+        older_than = _first_id_of(self._store.now() - timedelta(seconds=keep_s)) if keep_s else None
+        while (trimmed := self._streams.trim(stream, older_than=older_than, durable=durable, limit=BATCH)).deleted:
+            self._count(stream.value, trimmed.deleted)
+            yield
+        self._report(stream, trimmed)
+        if trimmed.first is not None:
+            below[stream] = trimmed.first
+
+    def _purge(self, what: str, keep_s: float, batch: Callable[..., Purged]) -> Iterator[None]:
+        place: Place | None = () if keep_s else None
+        total = 0
+        while place is not None:
+            purged = batch(place=place, limit=BATCH)
+            place = purged.next
+            total += purged.deleted
+            self._count(what, purged.deleted)
+            yield
+        if total:
+            self._logger.info("deleted what is past its retention", extra={"table": what, "rows": total})
+
+    def _report(self, stream: Stream, trimmed: Trimmed) -> None:
+        """Warn once of what keeps old entries in a stream."""
+        why = ""
+        if trimmed.refused:
+            why = f"Redis refuses it: {trimmed.refused}; remedy: ACL SETUSER <user> +xpending +xtrim"
+        elif trimmed.held_by:
+            why = (
+                f"the consumer group {trimmed.held_by!r} has not acknowledged them; "
+                "XINFO GROUPS shows it; if nobody needs it: XGROUP DESTROY"
+            )
+        if why and self._reported.get(stream) != why:
+            self._logger.warning(
+                "old entries of an input stream are not deleted", extra={"input": stream.value, "error": why}
+            )
+        self._reported[stream] = why
+
+
+def _first_id_of(moment: datetime) -> EntryId:
+    return EntryId(max(0, epoch_ms(moment)), 0)

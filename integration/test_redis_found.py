@@ -22,6 +22,8 @@ from integration.found import FoundTestCase
 from rtmanager.adapters.redis_access import RedisUnfit, acl_rules
 from rtmanager.adapters.redis_streams import RedisStreams
 from rtmanager.config import Config
+from rtmanager.domain.jobs import EntryId
+from rtmanager.domain.messages import Stream
 
 NAMES = Config.from_environment(
     {
@@ -131,6 +133,30 @@ class Users(RedisFoundTestCase):
                         streams.ping()
                     name = rule[1:].replace("*", "").replace("|", " ")
                     self.assertIn(name.lower(), str(caught.exception).lower().replace("|", " "))
+
+    def test_a_user_who_may_not_trim_deletes_nothing_and_is_told_so(self) -> None:
+        key = NAMES[Stream.START_JOBS]
+        for number in (1, 2):
+            self.redis.xadd(key, {"game_id": "g"}, id=f"{number}-0")
+        self.redis.xgroup_create(key, "rtmanager", id="2-0")
+        for right in ("+xtrim", "+xpending"):
+            with self.subTest(right):
+                self.user("poor", " ".join(each for each in acl_rules(NAMES).split() if each != right))
+                streams = RedisStreams(
+                    self.server.host,
+                    self.server.port,
+                    username="poor",
+                    password=SECRET,
+                    names=NAMES,
+                    output_maxlen=1000,
+                    silence_s=8,
+                )
+                with contextlib.closing(streams):
+                    last = EntryId(2, 0)
+                    trimmed = streams.trim(Stream.START_JOBS, older_than=last, durable=last, limit=10)
+                self.assertEqual((trimmed.deleted, trimmed.first), (0, None))
+                self.assertIn("can't run this command", trimmed.refused)
+        self.assertEqual(self.redis.xlen(key), 2)
 
     def test_a_login_that_fails_is_told_without_the_password(self) -> None:
         self.user("rtmanager", acl_rules(NAMES))

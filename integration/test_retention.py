@@ -193,8 +193,10 @@ class Purging(WatchedTestCase):
             self.redis.xadd(JOBS, {"game_id": self.game_id, "image_ref": "NOT GOOD"}, id=entry)
         self.redis.xadd(JOBS, {"who": "nobody"}, id="1100-0")
         self.redis.xadd(JOBS, {"game_id": self.game_id, "image_ref": "NOT GOOD"}, id=last)
-        self.add_start_job()
-        self.wait_until("the new job", lambda: len(self.entries("runtime:job_results")) == 7)
+        new = f"{JOBS}:{self.add_start_job()}"
+        # It is of the same game, so it is done behind all others.
+        done = "SELECT 1 FROM operations WHERE state = 'done' AND source_ref = %s"
+        self.wait_until("the new job", lambda: bool(self.rows(done, new)))
         self.assertEqual((self.count("operation_log"), self.count("dead_letters")), (7, 0))
         self.assertIn("entries came again whose operations were deleted", self.log.read_text())
 

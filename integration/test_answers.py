@@ -49,7 +49,7 @@ class Scripted(RuntimeTestCase):
     def test_a_half_done_restart_goes_on_with_an_alarm_and_ends_well_when_it_can(self) -> None:
         live = self.start_runtime()
         self.post("start", {"image_ref": self.engine.ref})
-        self.odd.answer("POST /containers/create", NOT_NOW)
+        self.odd.answer("POST /containers/*/rename", NOT_NOW)
         status, answer = self.call("POST", "/restart", {})
         self.assertEqual(status, 503, answer)
         self.wait_until("the alarm", lambda: "rtmanager_stuck_operations{" in self.metrics())
@@ -58,6 +58,15 @@ class Scripted(RuntimeTestCase):
         self.wait_until("the alarm to be over", lambda: "rtmanager_stuck_operations{" not in self.metrics() or None)
         self.assertIn("operation needs a person", self.log.read_text())
         live.stop()
+
+    def test_a_restart_whose_container_cannot_be_created_now_touches_no_game(self) -> None:
+        self.start_runtime()
+        before = self.post("start", {"image_ref": self.engine.ref})
+        self.odd.answer("POST /containers/create", NOT_NOW)
+        self.refused(self.call("POST", "/restart", {}), 503, "service_unavailable")
+        self.assertEqual(self.succeed(self.call("GET", "")), before)
+        [container] = self.containers()
+        self.assertTrue(container["State"]["Running"])
 
     def metrics(self) -> str:
         from urllib.request import urlopen

@@ -39,6 +39,7 @@ CALLS = (
     "GET /images/*/json",
     "POST /images/create",
     "POST /containers/create",
+    "POST /containers/*/rename",
     "POST /containers/*/start",
     "POST /containers/*/stop",
     "DELETE /containers/*",

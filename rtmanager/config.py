@@ -76,6 +76,8 @@ class Config:
     probe_target: str = "auto"
     reconcile_interval_s: float = 300.0
     cleanup_interval_s: float = 3600.0
+    outage_restart: bool = True
+    outage_restarts_at_once: int = 4
     crash_restart: bool = False
     crash_restart_budget: int = 3
     crash_restart_window_s: float = 600.0

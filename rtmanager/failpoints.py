@@ -34,7 +34,7 @@ _NAMES = {
         "queue_restart restarts_since watch_turn record records records_by_game health log"
     ),
     "redis": "ping wait interrupt read give_again acknowledge publish remembered forget",
-    "docker": "version network image pull create start first_start stop remove inspect list logs events",
+    "docker": "version network image pull create start first_start stop remove inspect run list logs events",
     "directory": "prepare",
     "http": "answer",
 }

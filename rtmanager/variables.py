@@ -374,6 +374,20 @@ VARIABLES: tuple[Variable, ...] = (
         "period of the retention, 100ms or more",
     ),
     Variable(
+        "RTMANAGER_OUTAGE_RESTART",
+        "outage_restart",
+        lambda text: values.one_of(*SWITCH)(text) == "on",
+        "on",
+        "`on`: a game that ended with Docker or the host is started again",
+    ),
+    Variable(
+        "RTMANAGER_OUTAGE_RESTARTS_AT_ONCE",
+        "outage_restarts_at_once",
+        values.whole(1, 1000),
+        "4",
+        "games that are being started at a time after an outage, by all instances together",
+    ),
+    Variable(
         "RTMANAGER_CRASH_RESTART",
         "crash_restart",
         lambda text: values.one_of(*SWITCH)(text) == "on",

@@ -134,7 +134,13 @@ class Watch:
             status=workers.status(ATTENTION, stuck_s=LOOK_STUCK_S),
             room=self._missed.set,
         )
-        self._listener = EventListener(self._feed, self._attention, missed=self._missed.set, logger=logger)
+        self._listener = EventListener(
+            self._feed,
+            self._attention,
+            missed=self._missed.set,
+            logger=logger,
+            present_run=self._runtime.present_run,
+        )
         self.reconciler = Reconciler(
             findings=self._findings,
             runtime=self._runtime,
@@ -174,13 +180,15 @@ class Watch:
         probe = self._loop("probe", self._prober().step, config.probe_interval_s, interrupt=self._probes.interrupt)
         self._start(stack, probe)
         self._start(stack, self._loop("retention", self._retention().step, config.cleanup_interval_s))
-        if config.crash_restart:
+        if config.crash_restart or config.outage_restart:
             restarts = CrashRestarts(
                 self._findings,
                 queued=self._queued,
                 logger=self._logger,
                 longest_pause_s=config.crash_restart_longest_pause_s,
                 failures=self._failures,
+                outages_at_once=config.outage_restarts_at_once if config.outage_restart else 0,
+                crashes=config.crash_restart,
             )
             self._start(stack, self._loop("crash-restarts", restarts.step, RESTART_POLL_S))
         # First of all when it stops: who waits for Docker waits no longer.
@@ -207,6 +215,7 @@ class Watch:
             later=self._look_later,
             logger=self._logger,
             restarts=_restart_policy(self._config),
+            after_outages=self._config.outage_restart,
             works_on=works_on,
             exit_found=lambda container_id, ended_ago_s: self._listener.exit_found(container_id, ended_ago_s),
         )

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from rtmanager.domain.drift import Running
-from rtmanager.domain.findings import Alarm, AlarmKind, Finding, HealthReport, LastExit, Snapshot
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding, HealthReport, LastExit, RestartCause, Snapshot
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream, health_message
 from rtmanager.domain.operation import OpKind, OpSource, Outcome
@@ -414,6 +414,23 @@ class RestartsContract(WatchedStoreContract):
         self.assertEqual(list(self.others.queue_restart(LATER)), [])
         self.queue.finish(self.claim_one(), ended())
         self.assertEqual(list(self.findings.queue_restart(LATER)), [])
+
+    def test_after_an_outage_it_is_a_start_and_no_more_are_under_way_than_may_be(self) -> None:
+        games = ("g1", "g2", "g3")
+        for game_id in games:
+            self.store.put_record(record(game_id))
+            self.write(crashed(game_id, restart_at=LATER, restart_cause=RestartCause.OUTAGE))
+        self.assertEqual(list(self.findings.queue_restart(LATER)), [], "it is no crash")
+        first = self.findings.queue_restart(LATER, cause=RestartCause.OUTAGE, at_once=2)
+        self.assertEqual(len(first), 2)
+        self.assertEqual(list(self.others.queue_restart(LATER, cause=RestartCause.OUTAGE, at_once=2)), [])
+        operation = self.claim_one()
+        self.assertEqual((operation.request.kind, operation.request.source), (OpKind.START, OpSource.AUTO_RECONCILE))
+        self.assertEqual(operation.request.image_ref, record("g1").current_image_ref)
+        self.assertTrue(operation.request.source_ref.startswith("outage:"))
+        self.queue.finish(operation, ended())
+        self.assertEqual(len(self.others.queue_restart(LATER, cause=RestartCause.OUTAGE, at_once=2)), 1)
+        self.assertEqual(self.findings.restarts_since("g1", self.store.now() - timedelta(hours=1)), 0)
 
     def test_all_that_are_due_are_queued_together(self) -> None:
         self.store.put_record(record("g2"))

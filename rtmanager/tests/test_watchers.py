@@ -15,6 +15,7 @@ from rtmanager.domain.findings import Finding
 from rtmanager.domain.health import HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind, Request
+from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.findings import MemoryFindings
@@ -66,7 +67,17 @@ class ListenerTest(unittest.TestCase):
             self.attention,  # type: ignore[arg-type]  # the same, without threads
             missed=lambda: self.passes.append("pass"),
             logger=self.heard.logger,
+            present_run=self.present_run,
         )
+        #: None: it accepts no calls.
+        self.run: RuntimeRun | None = RuntimeRun()
+        self.asked = 0
+
+    def present_run(self) -> RuntimeRun:
+        self.asked += 1
+        if self.run is None:
+            raise Unavailable("docker", "connection refused")
+        return self.run
 
     def hear(self, *events: ContainerEvent | UnreadableEvent) -> dict[str, tuple[Hint, float]]:
         """The games that are looked at after these events, why and in how many seconds."""
@@ -80,7 +91,27 @@ class ListenerTest(unittest.TestCase):
 
     def test_so_is_a_kill_by_hand(self) -> None:
         named = self.hear(_event(Happening.KILL, signal="9"), _event(Happening.DIE))
-        self.assertEqual((named["g1"][1], named["g1"][0].asked), (0, frozenset()))
+        self.assertEqual((named["g1"][1], named["g1"][0].asked), (0, {"c-1"}))
+
+    def test_a_signal_after_which_the_runtime_accepts_calls_is_a_persons(self) -> None:
+        began = datetime.fromtimestamp(1, UTC)
+        for run, time_ns, by_person in (
+            (RuntimeRun(began), 2 * 10**9, {"c-1"}),
+            (RuntimeRun(began), 10**9 // 2, frozenset()),  # it ended the containers of its last run as it began
+            (RuntimeRun(), 2 * 10**9, frozenset()),
+            (None, 2 * 10**9, frozenset()),
+        ):
+            self.run = run
+            self.attention.named.clear()
+            named = self.hear(
+                _event(Happening.KILL, signal="15", time_ns=time_ns), _event(Happening.DIE, time_ns=time_ns)
+            )
+            self.assertEqual(named["g1"][0].by_person, by_person, run)
+
+    def test_a_runtime_that_shuts_down_is_not_asked_about_each_signal(self) -> None:
+        self.run = None
+        self.hear(*(_event(Happening.KILL, signal="15", time_ns=number) for number in range(5)))
+        self.assertEqual(self.asked, 1)
 
     def test_one_that_was_asked_to_end_may_be_about_to_start_again(self) -> None:
         named = self.hear(_event(Happening.KILL, signal="15"), _event(Happening.DIE))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unittest
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
 
@@ -70,14 +70,14 @@ class ListenerTest(unittest.TestCase):
             present_run=self.present_run,
         )
         #: None: it accepts no calls.
-        self.run: RuntimeRun | None = RuntimeRun()
+        self.began: RuntimeRun | None = RuntimeRun()
         self.asked = 0
 
     def present_run(self) -> RuntimeRun:
         self.asked += 1
-        if self.run is None:
+        if self.began is None:
             raise Unavailable("docker", "connection refused")
-        return self.run
+        return self.began
 
     def hear(self, *events: ContainerEvent | UnreadableEvent) -> dict[str, tuple[Hint, float]]:
         """The games that are looked at after these events, why and in how many seconds."""
@@ -101,7 +101,7 @@ class ListenerTest(unittest.TestCase):
             (RuntimeRun(), 2 * 10**9, frozenset()),
             (None, 2 * 10**9, frozenset()),
         ):
-            self.run = run
+            self.began = run
             self.attention.named.clear()
             named = self.hear(
                 _event(Happening.KILL, signal="15", time_ns=time_ns), _event(Happening.DIE, time_ns=time_ns)
@@ -109,7 +109,7 @@ class ListenerTest(unittest.TestCase):
             self.assertEqual(named["g1"][0].by_person, by_person, run)
 
     def test_a_runtime_that_shuts_down_is_not_asked_about_each_signal(self) -> None:
-        self.run = None
+        self.began = None
         self.hear(*(_event(Happening.KILL, signal="15", time_ns=number) for number in range(5)))
         self.assertEqual(self.asked, 1)
 

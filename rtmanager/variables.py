@@ -395,6 +395,13 @@ VARIABLES: tuple[Variable, ...] = (
         "`on`: a game whose engine crashed is restarted",
     ),
     Variable(
+        "RTMANAGER_PROBE_RESTART",
+        "probe_restart",
+        lambda text: values.one_of(*SWITCH)(text) == "on",
+        "off",
+        "`on`: a game whose probes fail is restarted, within the budget of `RTMANAGER_CRASH_RESTART_BUDGET`",
+    ),
+    Variable(
         "RTMANAGER_CRASH_RESTART_BUDGET",
         "crash_restart_budget",
         values.whole(1, 1000),

@@ -20,7 +20,7 @@ from rtmanager.dependencies import Dependencies
 from rtmanager.domain.crash import RestartPolicy
 from rtmanager.domain.drift import House
 from rtmanager.domain.errors import DependencyError, Unavailable
-from rtmanager.domain.findings import Finding
+from rtmanager.domain.findings import Finding, RestartCause
 from rtmanager.metrics import Metrics
 from rtmanager.operations.store import OperationQueue
 from rtmanager.operations.troubles import StoreWaits
@@ -180,7 +180,7 @@ class Watch:
         probe = self._loop("probe", self._prober().step, config.probe_interval_s, interrupt=self._probes.interrupt)
         self._start(stack, probe)
         self._start(stack, self._loop("retention", self._retention().step, config.cleanup_interval_s))
-        if config.crash_restart or config.outage_restart:
+        if config.crash_restart or config.probe_restart or config.outage_restart:
             restarts = CrashRestarts(
                 self._findings,
                 queued=self._queued,
@@ -188,7 +188,7 @@ class Watch:
                 longest_pause_s=config.crash_restart_longest_pause_s,
                 failures=self._failures,
                 outages_at_once=config.outage_restarts_at_once if config.outage_restart else 0,
-                crashes=config.crash_restart,
+                causes=_causes(config),
             )
             self._start(stack, self._loop("crash-restarts", restarts.step, RESTART_POLL_S))
         # First of all when it stops: who waits for Docker waits no longer.
@@ -214,7 +214,7 @@ class Watch:
             written=self._written,
             later=self._look_later,
             logger=self._logger,
-            restarts=_restart_policy(self._config),
+            restarts=_restart_policy(self._config) if self._config.crash_restart else None,
             after_outages=self._config.outage_restart,
             works_on=works_on,
             exit_found=lambda container_id, ended_ago_s: self._listener.exit_found(container_id, ended_ago_s),
@@ -250,6 +250,7 @@ class Watch:
             period_s=config.probe_interval_s,
             timeout_s=config.probe_timeout_s,
             threshold=config.probe_failures_threshold,
+            restarts=_restart_policy(config) if config.probe_restart else None,
             logger=self._logger,
             failures=self._failures,
         )
@@ -316,9 +317,13 @@ def _is_told(error: DependencyError) -> bool:
     return error.dependency != "docker" or type(error) is not Unavailable
 
 
-def _restart_policy(config: Config) -> RestartPolicy | None:
-    if not config.crash_restart:
-        return None
+def _causes(config: Config) -> list[RestartCause]:
+    """Why games are restarted within the budget."""
+    wanted = {RestartCause.CRASH: config.crash_restart, RestartCause.PROBE: config.probe_restart}
+    return [cause for cause, is_on in wanted.items() if is_on]
+
+
+def _restart_policy(config: Config) -> RestartPolicy:
     return RestartPolicy(
         budget=config.crash_restart_budget,
         window_s=config.crash_restart_window_s,

@@ -31,6 +31,7 @@ class RestartCause(StrEnum):
 
     CRASH = "crash"
     OUTAGE = "outage"
+    PROBE = "probe"
 
 
 @dataclass(frozen=True, slots=True)

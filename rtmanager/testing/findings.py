@@ -14,7 +14,15 @@ from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.store import CALL_POSITION, MemoryStore, state_of
 from rtmanager.testing.trouble import call
-from rtmanager.workers.watching import AHEAD_S, AHEAD_TIMES, MOST_AT_ONCE, OOM_PAUSE_S, Written, restart_request
+from rtmanager.workers.watching import (
+    AHEAD_S,
+    AHEAD_TIMES,
+    MOST_AT_ONCE,
+    OOM_PAUSE_S,
+    Written,
+    restart_request,
+    status_before,
+)
 
 INSPECT_UNHEALTHY = HealthStatus.INSPECT_UNHEALTHY
 
@@ -49,10 +57,10 @@ class MemoryFindings:
             store.add_message(message)
         if finding.last_exit is not None:
             store.last_exits[finding.game_id] = finding.last_exit
-        if finding.restart_at is not None and finding.last_exit is not None:
-            plan = (finding.last_exit.container_id, finding.restart_at, finding.restart_cause)
+        if finding.restart_at is not None and finding.seen is not None:
+            plan = (finding.seen.current_container_id or "", finding.restart_at, finding.restart_cause)
             store.planned_restarts[finding.game_id] = plan
-        elif finding.new is not None:
+        elif finding.new is not None or finding.calms is AlarmKind.PROBE:
             store.planned_restarts.pop(finding.game_id, None)
         return Written.WRITTEN
 
@@ -116,18 +124,18 @@ class MemoryFindings:
     ) -> Sequence[Request]:
         """See the port."""
         store, queued = self._store, []
-        room = at_once if cause is RestartCause.CRASH else max(0, at_once - self._outage_restarts_under_way())
+        room = at_once - (self._outage_restarts_under_way() if cause is RestartCause.OUTAGE else 0)
         due = [
             game_id
             for game_id, (_, due_at, why) in store.planned_restarts.items()
             if why is cause and (due_at <= due_by or (latest is not None and due_at > latest))
         ]
-        for game_id in due[:room]:
+        for game_id in due[: max(0, room)]:
             container_id, due_at, _ = store.planned_restarts.pop(game_id)
             if oldest is not None and due_at < oldest:
                 continue
             record = store.records_by_game.get(game_id)
-            if record is None or state_of(record) != (Status.STOPPED, container_id) or store.live.get(game_id):
+            if record is None or state_of(record) != (status_before(cause), container_id) or store.live.get(game_id):
                 continue
             request = restart_request(game_id, container_id, cause)
             if request.kind is OpKind.START:

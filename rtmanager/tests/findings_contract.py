@@ -433,6 +433,25 @@ class RestartsContract(WatchedStoreContract):
         self.assertEqual(len(self.others.queue_restart(LATER, cause=RestartCause.OUTAGE, at_once=2)), 1)
         self.assertEqual(self.findings.restarts_since("g1", self.store.now() - timedelta(hours=1)), 0)
 
+    def unhealthy(self) -> Finding:
+        """The probes of game g1 fail, and it is to be restarted."""
+        return replace(raising(alarm(AlarmKind.PROBE)), restart_at=LATER, restart_cause=RestartCause.PROBE)
+
+    def test_a_game_whose_probes_fail_is_restarted_while_it_runs_and_counts_in_the_budget(self) -> None:
+        self.write(self.unhealthy())
+        self.assertEqual(list(self.findings.queue_restart(LATER)), [], "it is no crash")
+        (queued,) = self.findings.queue_restart(LATER, cause=RestartCause.PROBE)
+        self.assertEqual((queued.kind, queued.source_ref), (OpKind.RESTART, f"probe:{CONTAINER}"))
+        self.queue.finish(self.claim_one(), ended())
+        self.store.pass_time(1)
+        self.assertEqual(self.findings.restarts_since("g1", self.store.now() - timedelta(hours=1)), 1)
+
+    def test_a_good_probe_cancels_the_restart_of_failed_ones(self) -> None:
+        self.write(self.unhealthy())
+        self.write(calming(AlarmKind.PROBE))
+        self.assertEqual(list(self.findings.queue_restart(LATER, cause=RestartCause.PROBE)), [])
+        self.assertIsNone(self.health().restart_due_at)
+
     def test_all_that_are_due_are_queued_together(self) -> None:
         self.store.put_record(record("g2"))
         self.crash("g1")

@@ -395,7 +395,7 @@ class Outages(SettlerTestCase):
             longest_pause_s=300,
             logger=self.world.heard.logger,
             outages_at_once=2,
-            crashes=False,
+            causes=(),
         )
         self.before = self.world.clock() - timedelta(hours=1)
 

@@ -10,8 +10,9 @@ from typing import Any
 from unittest import mock
 
 from rtmanager.domain.container import ContainerState, ContainerView
+from rtmanager.domain.crash import RestartPolicy
 from rtmanager.domain.errors import DependencyError, ErrorCode, FinalAnswer, TemporaryAnswer, Unavailable
-from rtmanager.domain.findings import Finding
+from rtmanager.domain.findings import Finding, RestartCause
 from rtmanager.domain.health import HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind, Request
@@ -412,7 +413,7 @@ class ProberTest(WatcherTestCase):
         self.probes = FakeProbes()
         self.prober = self.make()
 
-    def make(self, owner: int = 1) -> Prober:
+    def make(self, owner: int = 1, restarts: RestartPolicy | None = None) -> Prober:
         findings = MemoryFindings(self.world.store, owner)
         return Prober(
             records=self.world.store.records,
@@ -427,12 +428,32 @@ class ProberTest(WatcherTestCase):
             timeout_s=2,
             threshold=THRESHOLD,
             logger=quiet(),
+            restarts=restarts,
         )
 
     def probe(self, *said: Said | None) -> None:
         for answer in said:
             self.probes.said["g1"] = answer
             self.prober.step()
+
+    def test_failed_probes_plan_a_restart_where_that_is_wanted_and_a_good_one_cancels_it(self) -> None:
+        self.prober = self.make(restarts=RestartPolicy())
+        self.probe(*[Said(500)] * THRESHOLD)
+        self.assertEqual(self.world.store.planned_restarts["g1"][2], RestartCause.PROBE)
+        self.probe(Said())
+        self.assertEqual(self.world.store.planned_restarts, {})
+
+    def test_by_default_failed_probes_plan_none(self) -> None:
+        self.probe(*[Said(500)] * THRESHOLD)
+        self.assertEqual(self.world.store.planned_restarts, {})
+
+    def test_failed_probes_beyond_the_budget_are_an_intent(self) -> None:
+        self.prober = self.make(restarts=RestartPolicy(budget=0))
+        self.probe(*[Said(500)] * (THRESHOLD + 2))
+        self.assertEqual(self.world.store.planned_restarts, {})
+        messages = self.world.store.messages.values()
+        types = [each.fields["notification_type"] for each in messages if each.stream is Stream.NOTIFICATION_INTENTS]
+        self.assertEqual(types, ["runtime.container_start_failed"])
 
     def test_two_failures_of_three_are_not_told(self) -> None:
         self.probe(BAD, BAD, GOOD, BAD, BAD, GOOD)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from rtmanager.domain.findings import RestartCause
@@ -30,12 +30,12 @@ class CrashRestarts:
         longest_pause_s: float,
         failures: GameFailures | None = None,
         outages_at_once: int = 0,
-        crashes: bool = True,
+        causes: Sequence[RestartCause] = (RestartCause.CRASH,),
     ) -> None:
-        """At most `outages_at_once` games are started at a time after an outage; 0: none."""
+        """At most `outages_at_once` games are started at a time after an outage; 0: none. `causes` are the others."""
         self._findings = findings
         self._outages_at_once = outages_at_once
-        self._crashes = crashes
+        self._causes = causes
         self._queued = queued
         self._logger = logger
         self._longest_plan_s = longest_pause_s + AHEAD_S
@@ -46,8 +46,10 @@ class CrashRestarts:
         now = self._findings.now()
         oldest, latest = now - timedelta(seconds=EXPECTED_S), now + timedelta(seconds=self._longest_plan_s)
         requests: list[Request] = []
-        if self._crashes:
-            requests += self._findings.queue_restart(now, oldest=oldest, latest=latest, refused=self._refused)
+        for cause in self._causes:
+            requests += self._findings.queue_restart(
+                now, cause=cause, oldest=oldest, latest=latest, refused=self._refused
+            )
         if self._outages_at_once:
             # None is too old: a host with many games needs longer than an hour.
             requests += self._findings.queue_restart(

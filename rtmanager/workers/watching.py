@@ -13,7 +13,7 @@ from rtmanager.domain.drift import Running
 from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.operation import OpKind, OpSource, Request
-from rtmanager.domain.record import RuntimeRecord
+from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.store import StoreRefused
 
 
@@ -37,6 +37,11 @@ def restart_request(game_id: str, container_id: str, cause: RestartCause) -> Req
     """The operation that starts a game again; after an outage a start, which no budget of restarts counts."""
     kind = OpKind.START if cause is RestartCause.OUTAGE else OpKind.RESTART
     return Request(game_id, kind, OpSource.AUTO_RECONCILE, f"{cause}:{container_id[:12]}")
+
+
+def status_before(cause: RestartCause) -> Status:
+    """What the record has to say for a planned restart to hold: a game whose probes fail runs."""
+    return Status.RUNNING if cause is RestartCause.PROBE else Status.STOPPED
 
 
 class Findings(Protocol):

@@ -20,7 +20,15 @@ from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord
 from rtmanager.operations.store import StoreRefused
-from rtmanager.workers.watching import AHEAD_S, AHEAD_TIMES, MOST_AT_ONCE, OOM_PAUSE_S, Written, restart_request
+from rtmanager.workers.watching import (
+    AHEAD_S,
+    AHEAD_TIMES,
+    MOST_AT_ONCE,
+    OOM_PAUSE_S,
+    Written,
+    restart_request,
+    status_before,
+)
 
 #: What a restart after a crash is queued as.
 _RESTART: dict[str, object] = {"kind": OpKind.RESTART, "source": OpSource.AUTO_RECONCILE}
@@ -101,7 +109,7 @@ class PostgresFindings:
         """See the port."""
         queued = []
         with self._database.transaction("queue_restart") as connection:
-            limit = at_once if cause is RestartCause.CRASH else at_once - _under_way(connection)
+            limit = at_once - (_under_way(connection) if cause is RestartCause.OUTAGE else 0)
             moments = {"due_by": due_by, "latest": latest, "cause": cause, "limit": max(0, limit)}
             for row in connection.execute(SQL["take_due_restarts"], moments).fetchall():
                 if oldest is not None and row["due_at"] < oldest:
@@ -109,7 +117,10 @@ class PostgresFindings:
                 request = restart_request(row["game_id"], row["container_id"], cause)
                 try:
                     with connection.transaction():
-                        values = values_of(request) | {"container_id": row["container_id"]}
+                        values = values_of(request) | {
+                            "container_id": row["container_id"],
+                            "status": status_before(cause),
+                        }
                         submitted = connection.execute(SQL["submit_restart"], values).fetchone()
                         connection.execute(SQL["check_now"])
                 except psycopg.Error as error:
@@ -159,16 +170,16 @@ def _write(connection: Connection, finding: Finding) -> None:
 
 
 def _plan_restart(connection: Connection, finding: Finding) -> None:
-    """Plan the restart that follows; a record that changes without one overtakes an earlier plan."""
-    if finding.restart_at is not None and finding.last_exit is not None:
+    """Plan the restart that follows; a record that changes without one, or a good probe, cancels an earlier plan."""
+    if finding.restart_at is not None and finding.seen is not None:
         values = {
             "game_id": finding.game_id,
-            "container_id": finding.last_exit.container_id,
+            "container_id": finding.seen.current_container_id,
             "due_at": finding.restart_at,
             "cause": finding.restart_cause,
         }
         write_kept(connection, "crash_restarts", "plan_restart", values)
-    elif finding.new is not None:
+    elif finding.new is not None or finding.calms is AlarmKind.PROBE:
         connection.execute(SQL["drop_planned_restart"], {"game_id": finding.game_id})
 
 

@@ -99,7 +99,7 @@ INSERT INTO operations (game_id, kind, source, source_ref, image_ref)
 SELECT r.game_id, %(kind)s, %(source)s, %(source_ref)s,
        CASE %(kind)s WHEN 'start' THEN coalesce(r.current_image_ref, '') ELSE '' END
 FROM runtime_records r
-WHERE r.game_id = %(game_id)s AND r.status = 'stopped' AND r.current_container_id = %(container_id)s
+WHERE r.game_id = %(game_id)s AND r.status = %(status)s AND r.current_container_id = %(container_id)s
   AND NOT EXISTS (SELECT FROM operations o WHERE o.game_id = r.game_id AND o.state <> 'done')
 ON CONFLICT (game_id) WHERE state <> 'done' AND stream IS NULL DO NOTHING
 RETURNING id, image_ref;

@@ -124,6 +124,7 @@ crashes: $(STAMP) ## the crash matrix: killed, or failed, at every point of ever
 
 recovery: $(STAMP) ## how soon all that is due is done after kills and after outages of a minute (20 minutes)
 	@$(PY) -m bench recovery
+	@RTM_INTEGRATION=require RTM_OUTAGE_GAMES=50 $(PY) -m unittest integration.test_docker_outage
 
 simulate: $(STAMP) ## ten thousand seeded histories of a platform in trouble, in memory (4 minutes); SEED= shows one
 	@$(PY) -m rtmanager.tests.simulate $(if $(SEED),--seed $(SEED),--histories 10000)

@@ -19,6 +19,12 @@ class WatchedTestCase(RuntimeTestCase):
         started = self.post("start", {"image_ref": self.engine.ref}, game_id=game_id)
         return Container(str(started["current_container_id"]), self.docker)
 
+    def crash_engine(self, game_id: str | None = None) -> None:
+        """Kill the engine's process from inside of its container: Docker reports a death and no kill."""
+        container = Container(str(self.record(game_id)["current_container_id"]), self.docker)
+        # Not the first process, which is an init and ends with the engine's code.
+        container.exec(["sh", "-c", "kill -KILL $(cat /proc/1/task/1/children)"])
+
     def told(self, game_id: str | None = None) -> list[dict[str, Any]]:
         """The health events of a game behind that of its first start, their details read."""
         events = [each for each in self.entries(STREAM) if each["game_id"] == (game_id or self.game_id)]

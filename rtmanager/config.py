@@ -83,7 +83,10 @@ class Config:
     input_streams_retention_s: float = 7 * 86400.0
     operation_log_retention_s: float = 0.0
     image_retention_s: float = 0.0
+    outage_restart: bool = True
+    outage_restarts_at_once: int = 4
     crash_restart: bool = False
+    probe_restart: bool = False
     crash_restart_budget: int = 3
     crash_restart_window_s: float = 600.0
     crash_restart_first_pause_s: float = 5.0

@@ -421,11 +421,32 @@ VARIABLES: tuple[Variable, ...] = (
         "how long an image that the manager pulled is kept on the Docker host when no record names it (0: for ever)",
     ),
     Variable(
+        "RTMANAGER_OUTAGE_RESTART",
+        "outage_restart",
+        lambda text: values.one_of(*SWITCH)(text) == "on",
+        "on",
+        "`on`: a game that ended with Docker or the host is started again",
+    ),
+    Variable(
+        "RTMANAGER_OUTAGE_RESTARTS_AT_ONCE",
+        "outage_restarts_at_once",
+        values.whole(1, 1000),
+        "4",
+        "games that are being started at a time after an outage, by all instances together",
+    ),
+    Variable(
         "RTMANAGER_CRASH_RESTART",
         "crash_restart",
         lambda text: values.one_of(*SWITCH)(text) == "on",
         "off",
         "`on`: a game whose engine crashed is restarted",
+    ),
+    Variable(
+        "RTMANAGER_PROBE_RESTART",
+        "probe_restart",
+        lambda text: values.one_of(*SWITCH)(text) == "on",
+        "off",
+        "`on`: a game whose probes fail is restarted, within the budget of `RTMANAGER_CRASH_RESTART_BUDGET`",
     ),
     Variable(
         "RTMANAGER_CRASH_RESTART_BUDGET",

@@ -23,7 +23,7 @@ from rtmanager.dependencies import Dependencies
 from rtmanager.domain.crash import RestartPolicy
 from rtmanager.domain.drift import House
 from rtmanager.domain.errors import DependencyError, Unavailable
-from rtmanager.domain.findings import Finding
+from rtmanager.domain.findings import Finding, RestartCause
 from rtmanager.metrics import Metrics
 from rtmanager.operations.store import OperationQueue
 from rtmanager.operations.tools import Clock
@@ -154,7 +154,13 @@ class Watch:
             status=workers.status(ATTENTION, stuck_s=LOOK_STUCK_S),
             room=self._missed.set,
         )
-        self._listener = EventListener(self._feed, self._attention, missed=self._missed.set, logger=logger)
+        self._listener = EventListener(
+            self._feed,
+            self._attention,
+            missed=self._missed.set,
+            logger=logger,
+            present_run=self._runtime.present_run,
+        )
         self.reconciler = Reconciler(
             findings=self._findings,
             runtime=self._runtime,
@@ -197,13 +203,15 @@ class Watch:
         purge = self._purge()
         self._start(stack, self._loop("purge", purge.step, config.cleanup_interval_s, interrupt=purge.interrupt))
         self._start(stack, self._loop("free-space", self._free_space().step, FREE_SPACE_PERIOD_S))
-        if config.crash_restart:
+        if config.crash_restart or config.probe_restart or config.outage_restart:
             restarts = CrashRestarts(
                 self._findings,
                 queued=self._queued,
                 logger=self._logger,
                 longest_pause_s=config.crash_restart_longest_pause_s,
                 failures=self._failures,
+                outages_at_once=config.outage_restarts_at_once if config.outage_restart else 0,
+                causes=_causes(config),
             )
             self._start(stack, self._loop("crash-restarts", restarts.step, RESTART_POLL_S))
         # First of all when it stops: who waits for Docker waits no longer.
@@ -229,7 +237,8 @@ class Watch:
             written=self._written,
             later=self._look_later,
             logger=self._logger,
-            restarts=_restart_policy(self._config),
+            restarts=_restart_policy(self._config) if self._config.crash_restart else None,
+            after_outages=self._config.outage_restart,
             works_on=works_on,
             exit_found=lambda container_id, ended_ago_s: self._listener.exit_found(container_id, ended_ago_s),
         )
@@ -264,6 +273,7 @@ class Watch:
             period_s=config.probe_interval_s,
             timeout_s=config.probe_timeout_s,
             threshold=config.probe_failures_threshold,
+            restarts=_restart_policy(config) if config.probe_restart else None,
             logger=self._logger,
             failures=self._failures,
         )
@@ -364,7 +374,7 @@ def _is_told(error: DependencyError) -> bool:
 def _retentions(config: Config) -> Retentions:
     """Operations are kept at least as long as the restarts after a crash are counted that are among them."""
     operations_s = config.operations_retention_s
-    if operations_s and config.crash_restart:
+    if operations_s and (config.crash_restart or config.probe_restart):
         operations_s = max(operations_s, 2 * config.crash_restart_window_s)
     return Retentions(
         operations_s=operations_s,
@@ -374,9 +384,13 @@ def _retentions(config: Config) -> Retentions:
     )
 
 
-def _restart_policy(config: Config) -> RestartPolicy | None:
-    if not config.crash_restart:
-        return None
+def _causes(config: Config) -> list[RestartCause]:
+    """Why games are restarted within the budget."""
+    wanted = {RestartCause.CRASH: config.crash_restart, RestartCause.PROBE: config.probe_restart}
+    return [cause for cause, is_on in wanted.items() if is_on]
+
+
+def _restart_policy(config: Config) -> RestartPolicy:
     return RestartPolicy(
         budget=config.crash_restart_budget,
         window_s=config.crash_restart_window_s,

@@ -186,6 +186,17 @@ class LifeTest(unittest.TestCase):
                 self.own.start_again()
                 self.assertEqual(self.state(game)[0], live_restore)
 
+    def test_a_loss_of_power_ends_all_and_the_next_start_finds_its_containers_as_lost(self) -> None:
+        game, _ = self.game(live_restore=False)
+        networks = {each["Id"] for each in self.own.client().networks(names=["games"])}
+        self.own.cut_power()
+        self.assertFalse(self.own.is_running)
+        self.own.start_again()
+        self.assertEqual(game.inspect()["State"]["ExitCode"], 255)
+        self.assertEqual({each["Id"] for each in self.own.client().networks(names=["games"])}, networks)
+        game, address = self.game(live_restore=False)
+        wait_for_answer(address)
+
     def test_its_mounts_are_its_own_and_its_data_directory_is_none_of_them(self) -> None:
         lines = Path(f"/proc/{self.own.pid}/mountinfo").read_text().splitlines()
         root = next(line for line in lines if line.split()[4] == "/")

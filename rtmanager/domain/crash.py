@@ -1,7 +1,7 @@
 """Whether and when a crashed game is started again: a budget with growing pauses.
 
-Off by default; the neighbours decide what becomes of a crashed game. An engine that ends with 0 has ended by its
-own will, one that ends with 143 was asked to (128 + SIGTERM): neither is a crash.
+Off by default; the neighbours decide what becomes of a crashed game. Exit code 0 is a voluntary exit, 143 is
+128 + SIGTERM: neither is a crash. Nor is an end that somebody requested, whatever its code.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rtmanager.domain.findings import LastExit
+from rtmanager.domain.outage import RequestedBy
 
-#: Exit codes of a process that was not torn away.
+#: Exit codes of a voluntary exit: 0, and 143 (128 + SIGTERM).
 WILLING = frozenset({0, 143})
+#: 128 + SIGKILL: a crash, or a `docker kill` of which no event was heard.
+KILLED = 137
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,11 @@ class RestartPolicy:
         return now + timedelta(seconds=min(self.first_pause_s * 2**restarts, self.longest_pause_s))
 
 
-def is_crash(last_exit: LastExit, *, asked: bool) -> bool:
-    """Whether a game ended against everybody's will; `asked` when somebody sent it a signal to end."""
-    return last_exit.oom or (last_exit.exit_code not in WILLING and not asked)
+def is_crash(last_exit: LastExit, *, events_heard: bool) -> bool:
+    """Whether nobody wanted this end; `events_heard`: an event told of it, so a request would have been heard, too.
+
+    Without the event, 137 may be a person's `docker kill`: the game stays stopped rather than run against a person.
+    """
+    if last_exit.requested_by is not RequestedBy.UNKNOWN or last_exit.exit_code in WILLING:
+        return False
+    return last_exit.oom or events_heard or last_exit.exit_code != KILLED

@@ -25,12 +25,14 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from rtmanager.domain.container import LABEL_IMAGE_REF, ContainerState, ContainerView
+from rtmanager.domain.crash import KILLED
 from rtmanager.domain.errors import InvalidValue
 from rtmanager.domain.findings import Finding, LastExit, Stray
 from rtmanager.domain.game import container_name, engine_endpoint, is_game_id, shown
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.image_ref import ImageRef, parse_image_ref
 from rtmanager.domain.operation import LogEntry, OpKind, OpSource, Outcome
+from rtmanager.domain.outage import RequestedBy
 from rtmanager.domain.record import RuntimeRecord, Status
 
 #: States in which a container neither lives nor will: its process has ended.
@@ -331,14 +333,20 @@ def _log(kind: OpKind, record: RuntimeRecord, container_id: str, now: datetime) 
     )
 
 
-def with_oom(finding: Finding) -> Finding:
-    """The same exit, of which an event told that memory was its cause: under cgroup v2 the container may not say."""
-    if finding.last_exit is None:
+def explained(finding: Finding, by: RequestedBy, log: str, *, memory_ran_out: bool) -> Finding:
+    """The same exit with who requested it and the log, and with memory as its cause only if that explains it.
+
+    Memory explains exit code 137 that nobody requested. Docker's flag stays set when a child was killed for memory and
+    the engine lived on. `memory_ran_out`: an event told so; under cgroup v2 the container may not.
+    """
+    last_exit = finding.last_exit
+    if last_exit is None:
         return finding
+    oom = last_exit.exit_code == KILLED and by is RequestedBy.UNKNOWN and (last_exit.oom or memory_ran_out)
     health = tuple(
-        replace(event, details={**event.details, "oom": True})
+        replace(event, details={**event.details, "oom": oom})
         if event.event_type is EventType.CONTAINER_EXITED
         else event
         for event in finding.health
     )
-    return replace(finding, health=health, last_exit=replace(finding.last_exit, oom=True))
+    return replace(finding, health=health, last_exit=replace(last_exit, oom=oom, log=log, requested_by=by))

@@ -12,7 +12,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from rtmanager.domain.health import HealthEvent, HealthSource, HealthStatus
+from rtmanager.domain.messages import Message
 from rtmanager.domain.operation import LogEntry
+from rtmanager.domain.outage import RequestedBy
 from rtmanager.domain.record import RuntimeRecord, Status
 
 
@@ -22,6 +24,14 @@ class AlarmKind(StrEnum):
     PROBE = "probe"
     INSPECT = "inspect"
     OOM = "oom"
+
+
+class RestartCause(StrEnum):
+    """Why a game is started again by itself; the first word of the operation's `source_ref`."""
+
+    CRASH = "crash"
+    OUTAGE = "outage"
+    PROBE = "probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +54,9 @@ class LastExit:
     oom: bool
     exited_at: datetime
     log: str = ""
+    requested_by: RequestedBy = RequestedBy.UNKNOWN
+    #: Whether it was a crash after which the game is not restarted, since its budget is used up.
+    budget_used_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +79,10 @@ class Finding:
     calms: AlarmKind | None = None
     #: The snapshot of a container that was inspect_unhealthy says so no more; there is no event for that.
     restores: bool = False
-    #: When to start the game again after a crash; None: not at all.
+    #: When to start the game again, and why; None: not at all.
     restart_at: datetime | None = None
+    restart_cause: RestartCause = RestartCause.CRASH
+    messages: tuple[Message, ...] = ()
 
     @property
     def claims_name(self) -> bool:

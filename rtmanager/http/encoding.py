@@ -52,6 +52,8 @@ def _last_exit(last_exit: LastExit) -> dict[str, object]:
         "oom": last_exit.oom,
         "exited_at": _time(last_exit.exited_at),
         "log": last_exit.log,
+        "requested_by": last_exit.requested_by.value,
+        "budget_used_up": last_exit.budget_used_up,
     }
 
 

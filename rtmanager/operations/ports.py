@@ -14,6 +14,7 @@ from typing import Protocol
 
 from rtmanager.domain.container import ContainerSpec, ContainerView
 from rtmanager.domain.errors import IN_MESSAGE, RuntimeManagerError
+from rtmanager.domain.outage import RuntimeRun
 
 
 class PullPolicy(StrEnum):
@@ -174,6 +175,13 @@ class ContainerRuntime(Protocol):
         """Remove a container without a live process, and wait until it is gone.
 
         Raises `ContainerNotFound` when it was gone before, `StillRunning` when a process lives in it.
+        """
+        ...
+
+    def present_run(self) -> RuntimeRun:
+        """Since when the runtime runs, asked over a new connection.
+
+        A runtime that is shutting down accepts none before it ends its containers: then this raises `Unavailable`.
         """
         ...
 

@@ -7,14 +7,22 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from rtmanager.domain.drift import Running
-from rtmanager.domain.findings import Alarm, AlarmKind, Finding
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.health import EventType, HealthSource, HealthStatus
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.store import CALL_POSITION, MemoryStore, state_of
 from rtmanager.testing.trouble import call
-from rtmanager.workers.watching import AHEAD_S, AHEAD_TIMES, OOM_PAUSE_S, Written
+from rtmanager.workers.watching import (
+    AHEAD_S,
+    AHEAD_TIMES,
+    MOST_AT_ONCE,
+    OOM_PAUSE_S,
+    Written,
+    restart_request,
+    status_before,
+)
 
 INSPECT_UNHEALTHY = HealthStatus.INSPECT_UNHEALTHY
 
@@ -47,12 +55,14 @@ class MemoryFindings:
         store.log.extend(finding.log)
         for event in finding.health:
             store.write_event(event)
+        for message in finding.messages:
+            store.add_message(message)
         if finding.last_exit is not None:
             store.last_exits[finding.game_id] = finding.last_exit
-        if finding.restart_at is not None and finding.last_exit is not None:
-            plan = (finding.last_exit.container_id, finding.restart_at)
+        if finding.restart_at is not None and finding.seen is not None:
+            plan = (finding.seen.current_container_id or "", finding.restart_at, finding.restart_cause)
             store.planned_restarts[finding.game_id] = plan
-        elif finding.new is not None:
+        elif finding.new is not None or finding.calms is AlarmKind.PROBE:
             store.planned_restarts.pop(finding.game_id, None)
         return Written.WRITTEN
 
@@ -114,28 +124,37 @@ class MemoryFindings:
         self,
         due_by: datetime,
         *,
+        cause: RestartCause = RestartCause.CRASH,
+        at_once: int = MOST_AT_ONCE,
         oldest: datetime | None = None,
         latest: datetime | None = None,
         refused: Callable[[str, StoreRefused], None] | None = None,
     ) -> Sequence[Request]:
         """See the port."""
         store, queued = self._store, []
+        room = at_once - (self._outage_restarts_under_way() if cause is RestartCause.OUTAGE else 0)
         due = [
             game_id
-            for game_id, (_, due_at) in store.planned_restarts.items()
-            if due_at <= due_by or (latest is not None and due_at > latest)
+            for game_id, (_, due_at, why) in store.planned_restarts.items()
+            if why is cause and (due_at <= due_by or (latest is not None and due_at > latest))
         ]
-        for game_id in due:
-            container_id, due_at = store.planned_restarts.pop(game_id)
+        for game_id in due[: max(0, room)]:
+            container_id, due_at, _ = store.planned_restarts.pop(game_id)
             if oldest is not None and due_at < oldest:
                 continue
-            stopped = state_of(store.records_by_game.get(game_id)) == (Status.STOPPED, container_id)
-            if not stopped or store.live.get(game_id):
+            record = store.records_by_game.get(game_id)
+            if record is None or state_of(record) != (status_before(cause), container_id) or store.live.get(game_id):
                 continue
-            request = Request(game_id, OpKind.RESTART, OpSource.AUTO_RECONCILE, f"crash:{container_id[:12]}")
+            request = restart_request(game_id, container_id, cause)
+            if request.kind is OpKind.START:
+                request = replace(request, image_ref=record.current_image_ref or "")
             store.add_row(request, CALL_POSITION)
             queued.append(request)
         return queued
+
+    def _outage_restarts_under_way(self) -> int:
+        rows = (row for rows in self._store.live.values() for row in rows)
+        return sum(row.request.source_ref.startswith(f"{RestartCause.OUTAGE}:") for row in rows)
 
     @call
     def restarts_since(self, game_id: str, moment: datetime) -> int:

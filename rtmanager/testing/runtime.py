@@ -40,6 +40,7 @@ from rtmanager.domain.errors import (
     Unavailable,
 )
 from rtmanager.domain.image_ref import parse_image_ref
+from rtmanager.domain.outage import RuntimeRun
 from rtmanager.operations.ports import (
     ContainerNotFound,
     Image,
@@ -132,6 +133,8 @@ class FakeRuntime:
         self.present: dict[str, FakeImage] = {}
         self.registry: dict[str, FakeImage] = {}
         self.available = True
+        #: What `present_run` answers.
+        self.run = RuntimeRun()
         self.calls: list[Call] = []
         #: Log drivers that no container is created with.
         self.refused_log_drivers: set[str] = set()
@@ -225,6 +228,10 @@ class FakeRuntime:
             if view.alive:
                 raise StillRunning(f"container {container_id} is {view.state} and was not removed")
             del self._containers[view.container_id]
+
+    def present_run(self) -> RuntimeRun:
+        with self._call("present_run"):
+            return self.run
 
     def inspect(self, id_or_name: str) -> ContainerView:
         with self._call("inspect", id_or_name):

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from rtmanager.domain.findings import Alarm, AlarmKind, HealthReport, LastExit, Snapshot
+from rtmanager.domain.findings import Alarm, AlarmKind, HealthReport, LastExit, RestartCause, Snapshot
 from rtmanager.domain.game import same_name
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
@@ -99,7 +99,7 @@ class MemoryStore:
         self.live: dict[str, list[Row]] = {}
         self.alarms: dict[tuple[str, AlarmKind], Alarm] = {}
         self.last_exits: dict[str, LastExit] = {}
-        self.planned_restarts: dict[str, tuple[str, datetime]] = {}
+        self.planned_restarts: dict[str, tuple[str, datetime, RestartCause]] = {}
         self.watch_turns: dict[str, tuple[int, datetime]] = {}
         self.intent_windows: dict[str, tuple[datetime, IntentCount]] = {}
         self.forgotten: dict[Stream, EntryId] = {}

@@ -100,6 +100,7 @@ def _calls(rule: Rule) -> str:
 #: What becomes of a final answer to calls that belong to no operation.
 _NO_OPERATION = {
     "remove_image": "the image stays, the next pass of retention tries again",
+    "run": "the begin of the daemon's run is unknown; no end counts as an outage",
     "list": "the pass ends, the next one asks again",
     "logs": "the words stand in the place of the log, in `last_exit.log` and in the message of a start",
     "events": "the stream is asked for again, then all containers are listed",

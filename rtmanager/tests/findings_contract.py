@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from rtmanager.domain.drift import Running
-from rtmanager.domain.findings import Alarm, AlarmKind, Finding, HealthReport, LastExit, Snapshot
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding, HealthReport, LastExit, RestartCause, Snapshot
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream, health_message
 from rtmanager.domain.operation import OpKind, OpSource, Outcome
@@ -446,6 +446,43 @@ class RestartsContract(WatchedStoreContract):
         self.assertEqual(list(self.others.queue_restart(LATER)), [])
         self.queue.finish(self.claim_one(), ended())
         self.assertEqual(list(self.findings.queue_restart(LATER)), [])
+
+    def test_after_an_outage_it_is_a_start_and_no_more_are_under_way_than_may_be(self) -> None:
+        games = ("g1", "g2", "g3")
+        for game_id in games:
+            self.store.put_record(record(game_id))
+            self.write(crashed(game_id, restart_at=LATER, restart_cause=RestartCause.OUTAGE))
+        self.assertEqual(list(self.findings.queue_restart(LATER)), [], "it is no crash")
+        first = self.findings.queue_restart(LATER, cause=RestartCause.OUTAGE, at_once=2)
+        self.assertEqual(len(first), 2)
+        self.assertEqual(list(self.others.queue_restart(LATER, cause=RestartCause.OUTAGE, at_once=2)), [])
+        (operation,) = self.queue.claim(1)
+        self.assertIn(operation.request, first)
+        self.assertEqual((operation.request.kind, operation.request.source), (OpKind.START, OpSource.AUTO_RECONCILE))
+        self.assertEqual(operation.request.image_ref, record("g1").current_image_ref)
+        self.assertTrue(operation.request.source_ref.startswith("outage:"))
+        self.queue.finish(operation, ended())
+        self.assertEqual(len(self.others.queue_restart(LATER, cause=RestartCause.OUTAGE, at_once=2)), 1)
+        self.assertEqual(self.findings.restarts_since("g1", self.store.now() - timedelta(hours=1)), 0)
+
+    def unhealthy(self) -> Finding:
+        """The probes of game g1 fail, and it is to be restarted."""
+        return replace(raising(alarm(AlarmKind.PROBE)), restart_at=LATER, restart_cause=RestartCause.PROBE)
+
+    def test_a_game_whose_probes_fail_is_restarted_while_it_runs_and_counts_in_the_budget(self) -> None:
+        self.write(self.unhealthy())
+        self.assertEqual(list(self.findings.queue_restart(LATER)), [], "it is no crash")
+        (queued,) = self.findings.queue_restart(LATER, cause=RestartCause.PROBE)
+        self.assertEqual((queued.kind, queued.source_ref), (OpKind.RESTART, f"probe:{CONTAINER}"))
+        self.queue.finish(self.claim_one(), ended())
+        self.store.pass_time(1)
+        self.assertEqual(self.findings.restarts_since("g1", self.store.now() - timedelta(hours=1)), 1)
+
+    def test_a_good_probe_cancels_the_restart_of_failed_ones(self) -> None:
+        self.write(self.unhealthy())
+        self.write(calming(AlarmKind.PROBE))
+        self.assertEqual(list(self.findings.queue_restart(LATER, cause=RestartCause.PROBE)), [])
+        self.assertIsNone(self.health().restart_due_at)
 
     def test_all_that_are_due_are_queued_together(self) -> None:
         self.store.put_record(record("g2"))

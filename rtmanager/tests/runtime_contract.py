@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rtmanager.domain.container import (
@@ -147,6 +148,12 @@ class RuntimeContract(TestCase):
 
     def test_ping_names_a_version(self) -> None:
         self.assertTrue(self.runtime.ping())
+
+    def test_the_present_run_began_before_now_and_is_the_same_when_asked_again(self) -> None:
+        run = self.runtime.present_run()
+        if run.began_at is not None:
+            self.assertLess(run.began_at, datetime.now(UTC))
+        self.assertEqual(self.runtime.present_run(), run)
 
     def test_a_network_exists_by_its_exact_name_only(self) -> None:
         self.assertTrue(self.runtime.network_exists(self.network))

@@ -207,12 +207,12 @@ class AttentionTest(unittest.TestCase):
         wait_until(lambda: self.looks.games == ["g1"])
         for number in range(1000):
             one = frozenset({f"c{number}"})
-            self.attention.look("g1", Hint(HealthSource.DOCKER_EVENT, one, {f"c{number}": 1}, one, one))
+            self.attention.look("g1", Hint(HealthSource.DOCKER_EVENT, one, {f"c{number}": 1}, one, one, one, one))
         self.assertEqual(len(self.attention._queue), 1)
         gate.set()
         wait_until(lambda: len(self.looks.seen) == 2)
         hint = self.looks.seen[1][1]
-        for kept in (hint.containers, hint.oom, hint.asked, hint.unexplained):
+        for kept in (hint.containers, hint.oom, hint.asked, hint.by_person, hint.died, hint.unexplained):
             self.assertLessEqual(len(kept), attention_module.MOST_CONTAINERS)
             self.assertIn("c999", kept)
 

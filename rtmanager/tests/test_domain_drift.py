@@ -7,10 +7,11 @@ from datetime import timedelta
 
 from rtmanager.domain.container import LABEL_IMAGE_REF, LABEL_OWNER, ContainerState, ContainerView
 from rtmanager.domain.crash import RestartPolicy, is_crash
-from rtmanager.domain.drift import House, Looked, Running, decide, not_as_recorded, with_oom
+from rtmanager.domain.drift import House, Looked, Running, decide, explained, not_as_recorded
 from rtmanager.domain.findings import Finding, LastExit, Stray
 from rtmanager.domain.health import EventType, HealthSource
 from rtmanager.domain.operation import OpKind, OpSource
+from rtmanager.domain.outage import RequestedBy
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, NOW, record, view
 
@@ -242,16 +243,21 @@ class AsRecorded(unittest.TestCase):
 
 class Crashes(unittest.TestCase):
     def test_what_was_torn_away_is_a_crash_and_what_ended_by_its_will_or_on_demand_is_not(self) -> None:
-        for code, oom, asked, crash in (
-            (1, False, False, True),
-            (139, False, False, True),
-            (137, False, False, True),
-            (137, True, True, True),
-            (0, False, False, False),
-            (143, False, False, False),
-            (137, False, True, False),
+        nobody, person = RequestedBy.UNKNOWN, RequestedBy.SIGNAL
+        for code, oom, by, heard, crash in (
+            (1, False, nobody, False, True),
+            (139, False, nobody, True, True),
+            (137, False, nobody, True, True),
+            (137, False, nobody, False, False),
+            (137, True, nobody, False, True),
+            (0, False, nobody, True, False),
+            (143, False, nobody, True, False),
+            (137, False, person, True, False),
+            (1, False, person, True, False),
+            (3, False, RequestedBy.DOCKER, True, False),
         ):
-            self.assertEqual(is_crash(LastExit("c", code, oom, NOW), asked=asked), crash, (code, oom, asked))
+            last_exit = LastExit("c", code, oom, NOW, requested_by=by)
+            self.assertEqual(is_crash(last_exit, events_heard=heard), crash, (code, oom, by, heard))
 
     def test_pauses_double_up_to_the_longest_and_the_budget_ends(self) -> None:
         policy = RestartPolicy(budget=4, first_pause_s=5, longest_pause_s=15)
@@ -267,9 +273,25 @@ class Crashes(unittest.TestCase):
     def test_an_event_of_memory_stands_in_the_exit(self) -> None:
         (finding,) = drift(record(), view(container_id="c-g1", state=ContainerState.EXITED, exit_code=137))
         assert isinstance(finding, Finding)
-        mended = with_oom(finding)
+        mended = explained(finding, RequestedBy.UNKNOWN, "last words", memory_ran_out=True)
         self.assertEqual(mended.health[0].details, {"exit_code": 137, "oom": True})
-        self.assertEqual(mended.last_exit, LastExit("c-g1", 137, True, LATER))
+        self.assertEqual(mended.last_exit, LastExit("c-g1", 137, True, LATER, "last words"))
+
+    def test_memory_is_the_cause_of_137_that_nobody_requested_and_of_nothing_else(self) -> None:
+        for code, by, expected in (
+            (137, RequestedBy.UNKNOWN, True),
+            (137, RequestedBy.SIGNAL, False),
+            (137, RequestedBy.DOCKER, False),
+            (143, RequestedBy.UNKNOWN, False),
+            (0, RequestedBy.UNKNOWN, False),
+        ):
+            flagged = view(container_id="c-g1", state=ContainerState.EXITED, exit_code=code, oom_killed=True)
+            (finding,) = drift(record(), flagged)
+            assert isinstance(finding, Finding)
+            mended = explained(finding, by, "", memory_ran_out=True)
+            assert mended.last_exit is not None
+            self.assertEqual(mended.health[0].details["oom"], expected, (code, by))
+            self.assertEqual((mended.last_exit.oom, mended.last_exit.requested_by), (expected, by))
 
 
 def _row(kind: OpKind) -> tuple[OpKind, OpSource]:

@@ -9,7 +9,7 @@ from datetime import timedelta, timezone
 from typing import Any
 
 from rtmanager.domain.errors import ErrorCode
-from rtmanager.domain.findings import LastExit
+from rtmanager.domain.findings import LastExit, RestartCause
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.operation import LogEntry, OpKind, OpSource, Outcome
 from rtmanager.http.api import RUNTIMES
@@ -45,7 +45,7 @@ class HealthTest(ApiTestCase):
             HealthEvent("g1", "c1", EventType.CONTAINER_OOM, HealthSource.DOCKER_EVENT, AWAY, details)
         )
         self.store.last_exits["g1"] = LastExit("c0", 137, True, AWAY, 'out of "memory"\n\u2028')
-        self.store.planned_restarts["g1"] = ("c1", AWAY + timedelta(seconds=10))
+        self.store.planned_restarts["g1"] = ("c1", AWAY + timedelta(seconds=10), RestartCause.CRASH)
         self.assertEqual(
             self.ask("GET", f"{GAME}/health"),
             (
@@ -63,6 +63,8 @@ class HealthTest(ApiTestCase):
                         "oom": True,
                         "exited_at": "2026-03-01T12:30:05.120000Z",
                         "log": 'out of "memory"\n\u2028',
+                        "requested_by": "unknown",
+                        "budget_used_up": False,
                     },
                     "restart_due_at": "2026-03-01T12:30:15.120000Z",
                 },

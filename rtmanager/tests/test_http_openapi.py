@@ -14,7 +14,7 @@ from typing import Any
 from rtmanager import http
 from rtmanager.domain import operation
 from rtmanager.domain.errors import ErrorCode, Unavailable
-from rtmanager.domain.findings import LastExit
+from rtmanager.domain.findings import LastExit, RestartCause
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.operation import LogEntry, OpKind
 from rtmanager.domain.operation import Outcome as Ended
@@ -104,7 +104,7 @@ class Service:
         self.store.write_event(started("g1"))
         self.store.write_event(exited("g2"))
         self.store.last_exits["g2"] = LastExit("c-g2", 139, False, NOW, "no more turns\n")
-        self.store.planned_restarts["g2"] = ("c-g2", NOW)
+        self.store.planned_restarts["g2"] = ("c-g2", NOW, RestartCause.CRASH)
         self.store.log[:] = [log_entry(), log_entry(error_code=ErrorCode.REPLAY_NO_OP), failed_start("g4")]
         self.calls.end = lambda _: Verdict(Ended.SUCCESS, None, "")
         removed = replace(record_of("g3", Status.REMOVED), current_container_id=None)

@@ -23,7 +23,9 @@ from rtmanager.domain.crash import RestartPolicy
 from rtmanager.domain.errors import TemporaryAnswer, Unavailable
 from rtmanager.domain.findings import Finding, Stray
 from rtmanager.domain.health import HealthSource
-from rtmanager.domain.operation import OpKind
+from rtmanager.domain.messages import Stream
+from rtmanager.domain.operation import OpKind, OpSource
+from rtmanager.domain.outage import RequestedBy, RuntimeRun
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.store import StoreRefused
 from rtmanager.testing import Meant
@@ -429,6 +431,23 @@ class StartedAgain(SettlerTestCase):
         self.world.do(request())
         self.crash(code=137, hint=Hint(HealthSource.DOCKER_EVENT, asked=frozenset({self.world.container()})))
         self.assertEqual(self.queued(60), [])
+        self.assertEqual(self.world.store.last_exits["g1"].requested_by, RequestedBy.SIGNAL)
+
+    def test_a_used_up_budget_is_published_once_and_stays_in_the_games_health(self) -> None:
+        for _ in range(2):
+            self.crash()
+            self.restart(11)
+        self.crash()
+        for _ in range(3):
+            self.settle(Hint(listed=True))
+        intents = [
+            message.fields
+            for message in self.world.store.messages.values()
+            if message.stream is Stream.NOTIFICATION_INTENTS
+        ]
+        self.assertEqual([each["notification_type"] for each in intents], ["runtime.container_start_failed"])
+        self.assertTrue(intents[0]["idempotency_key"].endswith(f"g1:crash:{self.world.container()[:12]}"))
+        self.assertTrue(self.world.store.last_exits["g1"].budget_used_up)
 
     def test_one_that_meets_an_absent_docker_is_done_when_docker_is_back(self) -> None:
         self.crash()
@@ -443,6 +462,98 @@ class StartedAgain(SettlerTestCase):
         self.worker.step()
         self.worker.step()
         self.assertEqual(self.queued(0), [OpKind.RESTART])
+
+
+class Outages(SettlerTestCase):
+    """A game that ended with the runtime is started again, and one that a person stopped is not."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.settler = replace(self.world.settler, after_outages=True)
+        self.worker = CrashRestarts(
+            self.world.findings,
+            queued=lambda: None,
+            longest_pause_s=300,
+            logger=self.world.heard.logger,
+            outages_at_once=2,
+            causes=(),
+        )
+        self.before = self.world.clock() - timedelta(hours=1)
+
+    def outage(self, game_id: str = "g1", code: int = 143, hint: Hint = Hint(listed=True)) -> None:  # noqa: B008
+        """The runtime ends and begins anew, and a pass looks at the game."""
+        self.world.docker.alter(self.world.container(game_id), started_at=self.before)
+        self.world.docker.exit(self.world.container(game_id), code)
+        self.world.docker.run = RuntimeRun(self.world.clock())
+        self.settler.settle(game_id, hint)
+
+    def queued(self) -> list[str]:
+        self.worker.step()
+        return [row.request.game_id for rows in self.world.store.live.values() for row in rows]
+
+    def run_all(self) -> None:
+        for operation in self.world.queue.claim(10):
+            self.world.queue.finish(operation, self.world.operator.run(operation))
+
+    def test_it_is_started_again_whatever_its_exit_code_by_an_ordinary_start(self) -> None:
+        for code, by in ((0, RequestedBy.DOCKER), (143, RequestedBy.DOCKER), (3, RequestedBy.DOCKER), (255, "host")):
+            self.outage(code=code)
+            self.assertEqual(self.world.known().status, Status.STOPPED)
+            self.assertEqual(self.world.store.last_exits["g1"].requested_by, by)
+            self.assertEqual(self.queued(), ["g1"])
+            self.run_all()
+            self.assertEqual(self.world.known().status, Status.RUNNING)
+            entry = self.world.store.log[-1]
+            self.assertEqual((entry.kind, entry.source), (OpKind.START, OpSource.AUTO_RECONCILE))
+            self.assertTrue(entry.source_ref.startswith("outage:"))
+
+    def test_while_the_runtime_shuts_down_nothing_is_concluded(self) -> None:
+        self.world.docker.exit(self.container_id, 143)
+        self.world.docker.refuse("present_run", Meant.TEMPORARY, 1)
+        with self.assertRaises(TemporaryAnswer):
+            self.settle(Hint(HealthSource.DOCKER_EVENT, asked=frozenset({self.container_id})))
+        self.assertEqual(self.world.known().status, Status.RUNNING)
+
+    def test_not_what_a_person_stopped_just_before(self) -> None:
+        which = frozenset({self.container_id})
+        self.outage(hint=Hint(HealthSource.DOCKER_EVENT, which, asked=which, by_person=which))
+        self.assertEqual((self.world.known().status, self.queued()), (Status.STOPPED, []))
+
+    def test_not_what_ended_within_the_present_run(self) -> None:
+        self.world.docker.run = RuntimeRun(self.before)
+        self.world.docker.alter(self.container_id, started_at=self.world.clock())
+        self.world.docker.exit(self.container_id, 255)
+        self.settler.settle("g1", Hint(listed=True))
+        self.assertEqual(self.queued(), [])
+
+    def test_with_live_restore_only_what_vanished_with_the_host(self) -> None:
+        for code, expected in ((0, []), (137, []), (255, ["g1"])):
+            self.setUp()
+            self.world.docker.alter(self.container_id, started_at=self.before)
+            self.world.docker.exit(self.container_id, code)
+            self.world.docker.run = RuntimeRun(self.world.clock(), keeps_containers=True)
+            self.settler.settle("g1", Hint(listed=True))
+            self.assertEqual(self.queued(), expected, code)
+
+    def test_not_when_it_is_switched_off(self) -> None:
+        self.settler = self.world.settler
+        self.outage()
+        self.assertEqual((self.world.known().status, self.queued()), (Status.STOPPED, []))
+
+    def test_a_stop_that_finds_nothing_to_do_calls_it_off(self) -> None:
+        self.outage()
+        self.world.do(request(kind=OpKind.STOP))
+        self.assertEqual(self.queued(), [])
+
+    def test_so_many_at_a_time(self) -> None:
+        for game_id in ("g2", "g3"):
+            self.world.bring(Status.RUNNING, game_id)
+        for game_id in ("g1", "g2", "g3"):
+            self.outage(game_id)
+        self.assertEqual(len(self.queued()), 2)
+        self.assertEqual(len(self.queued()), 2)
+        self.run_all()
+        self.assertEqual(len(self.queued()), 1)
 
 
 class Passes(SettlerTestCase):

@@ -5,16 +5,18 @@ from __future__ import annotations
 import unittest
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
 
 from rtmanager.domain.container import ContainerState, ContainerView
+from rtmanager.domain.crash import RestartPolicy
 from rtmanager.domain.errors import DependencyError, ErrorCode, FinalAnswer, TemporaryAnswer, Unavailable
-from rtmanager.domain.findings import Finding
+from rtmanager.domain.findings import Finding, RestartCause
 from rtmanager.domain.health import HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind, Request
+from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.findings import MemoryFindings
@@ -66,7 +68,17 @@ class ListenerTest(unittest.TestCase):
             self.attention,  # type: ignore[arg-type]  # the same, without threads
             missed=lambda: self.passes.append("pass"),
             logger=self.heard.logger,
+            present_run=self.present_run,
         )
+        #: None: it accepts no calls.
+        self.began: RuntimeRun | None = RuntimeRun()
+        self.asked = 0
+
+    def present_run(self) -> RuntimeRun:
+        self.asked += 1
+        if self.began is None:
+            raise Unavailable("docker", "connection refused")
+        return self.began
 
     def hear(self, *events: ContainerEvent | UnreadableEvent) -> dict[str, tuple[Hint, float]]:
         """The games that are looked at after these events, why and in how many seconds."""
@@ -80,7 +92,27 @@ class ListenerTest(unittest.TestCase):
 
     def test_so_is_a_kill_by_hand(self) -> None:
         named = self.hear(_event(Happening.KILL, signal="9"), _event(Happening.DIE))
-        self.assertEqual((named["g1"][1], named["g1"][0].asked), (0, frozenset()))
+        self.assertEqual((named["g1"][1], named["g1"][0].asked), (0, {"c-1"}))
+
+    def test_a_signal_after_which_the_runtime_accepts_calls_is_a_persons(self) -> None:
+        began = datetime.fromtimestamp(1, UTC)
+        for run, time_ns, by_person in (
+            (RuntimeRun(began), 2 * 10**9, {"c-1"}),
+            (RuntimeRun(began), 10**9 // 2, frozenset()),  # it ended the containers of its last run as it began
+            (RuntimeRun(), 2 * 10**9, frozenset()),
+            (None, 2 * 10**9, frozenset()),
+        ):
+            self.began = run
+            self.attention.named.clear()
+            named = self.hear(
+                _event(Happening.KILL, signal="15", time_ns=time_ns), _event(Happening.DIE, time_ns=time_ns)
+            )
+            self.assertEqual(named["g1"][0].by_person, by_person, run)
+
+    def test_a_runtime_that_shuts_down_is_not_asked_about_each_signal(self) -> None:
+        self.began = None
+        self.hear(*(_event(Happening.KILL, signal="15", time_ns=number) for number in range(5)))
+        self.assertEqual(self.asked, 1)
 
     def test_one_that_was_asked_to_end_may_be_about_to_start_again(self) -> None:
         named = self.hear(_event(Happening.KILL, signal="15"), _event(Happening.DIE))
@@ -381,7 +413,7 @@ class ProberTest(WatcherTestCase):
         self.probes = FakeProbes()
         self.prober = self.make()
 
-    def make(self, owner: int = 1) -> Prober:
+    def make(self, owner: int = 1, restarts: RestartPolicy | None = None) -> Prober:
         findings = MemoryFindings(self.world.store, owner)
         return Prober(
             records=self.world.store.records,
@@ -396,12 +428,32 @@ class ProberTest(WatcherTestCase):
             timeout_s=2,
             threshold=THRESHOLD,
             logger=quiet(),
+            restarts=restarts,
         )
 
     def probe(self, *said: Said | None) -> None:
         for answer in said:
             self.probes.said["g1"] = answer
             self.prober.step()
+
+    def test_failed_probes_plan_a_restart_where_that_is_wanted_and_a_good_one_cancels_it(self) -> None:
+        self.prober = self.make(restarts=RestartPolicy())
+        self.probe(*[Said(500)] * THRESHOLD)
+        self.assertEqual(self.world.store.planned_restarts["g1"][2], RestartCause.PROBE)
+        self.probe(Said())
+        self.assertEqual(self.world.store.planned_restarts, {})
+
+    def test_by_default_failed_probes_plan_none(self) -> None:
+        self.probe(*[Said(500)] * THRESHOLD)
+        self.assertEqual(self.world.store.planned_restarts, {})
+
+    def test_failed_probes_beyond_the_budget_are_an_intent(self) -> None:
+        self.prober = self.make(restarts=RestartPolicy(budget=0))
+        self.probe(*[Said(500)] * (THRESHOLD + 2))
+        self.assertEqual(self.world.store.planned_restarts, {})
+        messages = self.world.store.messages.values()
+        types = [each.fields["notification_type"] for each in messages if each.stream is Stream.NOTIFICATION_INTENTS]
+        self.assertEqual(types, ["runtime.container_start_failed"])
 
     def test_two_failures_of_three_are_not_told(self) -> None:
         self.probe(BAD, BAD, GOOD, BAD, BAD, GOOD)

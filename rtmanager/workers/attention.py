@@ -62,9 +62,12 @@ class Hint:
     source: HealthSource = HealthSource.INSPECT
     containers: frozenset[str] = frozenset()
     oom: dict[str, int] = field(default_factory=dict)
-    #: Containers that somebody asked to end by a signal.
+    #: Containers that were sent a signal to end, and those of them after whose signal the runtime accepted calls.
     asked: frozenset[str] = frozenset()
-    #: Containers that died without a signal of which an event told.
+    by_person: frozenset[str] = frozenset()
+    #: Containers of whose end an event told.
+    died: frozenset[str] = frozenset()
+    #: Those of them without a signal of which an event told; each waits once for word of memory.
     unexplained: frozenset[str] = frozenset()
     #: Whether a pass named the game; events alone say something of a running game only.
     listed: bool = False
@@ -79,6 +82,8 @@ class Hint:
             containers=_bounded(self.containers, other.containers),
             oom=self.oom | other.oom if len(self.oom) < MOST_CONTAINERS else other.oom,
             asked=_bounded(self.asked, other.asked),
+            by_person=_bounded(self.by_person, other.by_person),
+            died=_bounded(self.died, other.died),
             unexplained=_bounded(self.unexplained, other.unexplained),
             listed=self.listed or other.listed,
             unstarted=_bounded(self.unstarted, other.unstarted),

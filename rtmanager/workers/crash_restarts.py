@@ -1,11 +1,13 @@
-"""Restarts of crashed games, when they are due: each is queued as an ordinary operation."""
+"""Restarts of games that crashed, or that ended with the runtime: each is queued as an ordinary operation."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+from rtmanager.domain.findings import RestartCause
+from rtmanager.domain.operation import Request
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.watching import Findings
 
@@ -27,8 +29,13 @@ class CrashRestarts:
         logger: logging.Logger,
         longest_pause_s: float,
         failures: GameFailures | None = None,
+        outages_at_once: int = 0,
+        causes: Sequence[RestartCause] = (RestartCause.CRASH,),
     ) -> None:
+        """At most `outages_at_once` games are started at a time after an outage; 0: none. `causes` are the others."""
         self._findings = findings
+        self._outages_at_once = outages_at_once
+        self._causes = causes
         self._queued = queued
         self._logger = logger
         self._longest_plan_s = longest_pause_s + AHEAD_S
@@ -38,11 +45,24 @@ class CrashRestarts:
         """Always False. Raises `Unavailable`."""
         now = self._findings.now()
         oldest, latest = now - timedelta(seconds=EXPECTED_S), now + timedelta(seconds=self._longest_plan_s)
-        requests = self._findings.queue_restart(now, oldest=oldest, latest=latest, refused=self._refused)
+        requests: list[Request] = []
+        for cause in self._causes:
+            requests += self._findings.queue_restart(
+                now, cause=cause, oldest=oldest, latest=latest, refused=self._refused
+            )
+        if self._outages_at_once:
+            # None is too old: a host with many games needs longer than an hour.
+            requests += self._findings.queue_restart(
+                now,
+                cause=RestartCause.OUTAGE,
+                at_once=self._outages_at_once,
+                latest=latest,
+                refused=self._refused,
+            )
         for request in requests:
             self._failures.succeeded(WORK, request.game_id)
             self._logger.warning(
-                "crashed game is started again", extra={"game_id": request.game_id, "source_ref": request.source_ref}
+                "game is started again", extra={"game_id": request.game_id, "source_ref": request.source_ref}
             )
         if requests:
             self._queued()

@@ -15,6 +15,7 @@ from time import monotonic
 from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.game import is_game_id
 from rtmanager.domain.health import HealthSource
+from rtmanager.domain.outage import RuntimeRun
 from rtmanager.workers.attention import Attention, Hint
 from rtmanager.workers.watching import OOM_PAUSE_S, ContainerEvent, EventFeed, Happening, UnreadableEvent
 
@@ -37,8 +38,20 @@ class EventListener:
     """One step listens for a while."""
 
     def __init__(
-        self, feed: EventFeed, attention: Attention, *, missed: Callable[[], None], logger: logging.Logger
+        self,
+        feed: EventFeed,
+        attention: Attention,
+        *,
+        missed: Callable[[], None],
+        logger: logging.Logger,
+        present_run: Callable[[], RuntimeRun] = RuntimeRun,
     ) -> None:
+        """`present_run` raises `DependencyError` while the runtime accepts no calls: it is shutting down."""
+        self._present_run = present_run
+        #: Whether it accepted none since the events began; asked no more until they begin anew.
+        self._goes_down = False
+        #: By container, when a person sent it a signal to end.
+        self._by_person: OrderedDict[str, int] = OrderedDict()
         self._feed = feed
         self._attention = attention
         self._missed = missed
@@ -63,6 +76,7 @@ class EventListener:
         """Always True. Raises `Unavailable` when the connection is lost."""
         try:
             self._feed.connect()
+            self._goes_down = False
             if self._connected_at is None:
                 self._connected_at = monotonic()
             if self._broken:
@@ -123,6 +137,8 @@ class EventListener:
         _remember(self._heard_of, event)
         if event.what is Happening.KILL:
             _remember(self._signalled, event)
+            if self._is_person(event):
+                _remember(self._by_person, event)
             if event.signal == _SIGKILL:
                 _remember(self._killed, event)
             elif event.signal not in ASKING_NOTHING:
@@ -135,15 +151,33 @@ class EventListener:
         asked, killed = _recently(self._asked, event), _recently(self._killed, event)
         if _recently(self._signalled, event) and event.signal_is_label:
             asked = True  # by whatever signal: a person's stop is not undone, and the end is told all the same
+        by_person = _recently(self._by_person, event)
         which, none = frozenset({event.container_id}), frozenset[str]()
         unexplained = event.what is Happening.DIE and not asked and not killed
         hint = Hint(
             HealthSource.DOCKER_EVENT,
             containers=which,
-            asked=which if asked else none,
+            asked=which if asked or killed else none,
+            by_person=which if by_person else none,
+            died=which if event.what is Happening.DIE else none,
             unexplained=which if unexplained else none,
         )
         self._look(event, hint, delay_s=RESTART_GRACE_S if asked else 0.0)
+
+    def _is_person(self, event: ContainerEvent) -> bool:
+        """Whether a person sent this signal, and not a runtime that shuts down, or that ends containers as it starts.
+
+        A runtime stops accepting calls before it ends its containers, and ends those of its last run before it begins.
+        """
+        if self._goes_down or (event.signal in ASKING_NOTHING - {_SIGKILL} and not event.signal_is_label):
+            return False
+        try:
+            run = self._present_run()
+        except DependencyError as error:
+            self._goes_down = True
+            self._logger.debug("the runtime accepts no calls after a signal", extra={"error": str(error)})
+            return False
+        return run.began_at is not None and event.time_ns >= round(run.began_at.timestamp() * 10**9)
 
     def _count_oom(self, event: ContainerEvent) -> None:
         """Log the number of those that are not told one by one."""

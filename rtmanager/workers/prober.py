@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from time import monotonic
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from rtmanager.domain.findings import Alarm, AlarmKind, Finding
+from rtmanager.domain.crash import RestartPolicy
+from rtmanager.domain.errors import ErrorCode
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.game import ENGINE_PORT
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
+from rtmanager.domain.messages import intent
 from rtmanager.domain.record import RuntimeRecord
 from rtmanager.operations.ports import ContainerRuntime
 from rtmanager.operations.store import Records
@@ -65,7 +69,10 @@ class Prober:
         threshold: int,
         logger: logging.Logger,
         failures: GameFailures | None = None,
+        restarts: RestartPolicy | None = None,
     ) -> None:
+        """`restarts`: how games whose probes fail are restarted; None: not at all."""
+        self._restarts = restarts
         self._records = records
         self._findings = findings
         self._turns = turns
@@ -129,7 +136,7 @@ class Prober:
         if answer.good and raised is not None:
             finding = self._recovered(record, before, raised)
         elif not answer.good and raised is None and before + 1 >= self._threshold:
-            finding = self._failed(record, answer, before + 1)
+            finding = self._with_restart(record, self._failed(record, answer, before + 1))
         else:
             return
         if self._findings.write(finding) is Written.WRITTEN:
@@ -146,6 +153,27 @@ class Prober:
             health=(event,),
             raises=Alarm(AlarmKind.PROBE, event.container_id, "probe", event.occurred_at, details),
         )
+
+    def _with_restart(self, record: RuntimeRecord, finding: Finding) -> Finding:
+        """The finding with the restart that follows from it, or with the notification that the budget is used up."""
+        policy = self._restarts
+        if policy is None:
+            return finding
+        now = self._findings.now()
+        done = self._findings.restarts_since(record.game_id, policy.window_begins(now))
+        due_at = policy.restart_at(now, done)
+        if due_at is not None:
+            return replace(finding, restart_at=due_at, restart_cause=RestartCause.PROBE)
+        message = intent(
+            ErrorCode.CONTAINER_START_FAILED,
+            game_id=record.game_id,
+            image_ref=record.current_image_ref or "",
+            message=f"{finding.why}; not restarted, it had {done} restarts within {policy.window_s:g} s",
+            source_ref=f"probe:{(record.current_container_id or '')[:12]}",
+            attempted_at=self._clock(),
+            now=self._clock(),
+        )
+        return replace(finding, messages=(message,))
 
     def _recovered(self, record: RuntimeRecord, before: int, raised: Alarm) -> Finding:
         # After a restart of this service the failures before it are known by the alarm alone.

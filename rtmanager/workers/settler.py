@@ -15,11 +15,13 @@ from datetime import UTC, datetime
 
 from rtmanager.domain.container import ContainerState, ContainerView
 from rtmanager.domain.crash import RestartPolicy, is_crash
-from rtmanager.domain.drift import House, Looked, decide, has_no_name, with_oom
-from rtmanager.domain.errors import DependencyError, FinalAnswer, TemporaryAnswer
-from rtmanager.domain.findings import Alarm, AlarmKind, Finding, Stray
+from rtmanager.domain.drift import House, Looked, decide, explained, has_no_name
+from rtmanager.domain.errors import DependencyError, ErrorCode, FinalAnswer, TemporaryAnswer
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding, LastExit, RestartCause, Stray
 from rtmanager.domain.game import container_name, is_game_id
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
+from rtmanager.domain.messages import intent
+from rtmanager.domain.outage import OUTAGES, requested_by
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.domain.text import bounded
 from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime, StillRunning
@@ -58,6 +60,8 @@ class Settler:
     logger: logging.Logger
     #: How crashed games are started again; None: not at all.
     restarts: RestartPolicy | None = None
+    #: Whether a game that ended with the runtime or the host is started again.
+    after_outages: bool = False
     #: Whether this instance has an operation of that game under way.
     works_on: Callable[[str], bool] = lambda _: False
     #: Called when a pass alone found an exit: the container, and how many seconds ago it ended.
@@ -119,7 +123,7 @@ class Settler:
                 if isinstance(decision, Stray):
                     self._report(decision)
                 elif hint.listed or not _of_its_own_accord(decision):
-                    results.append(self._write(self._enriched(decision, hint), failed))
+                    results.append(self._write(self._enriched(decision, own, hint), failed))
                     self._note_exit(decision, hint, results[-1])
             if failed:
                 raise failed[0]  # what else was found is written; the next pass tries again
@@ -192,15 +196,18 @@ class Settler:
             )
         ]
 
-    def _enriched(self, finding: Finding, hint: Hint) -> Finding:
-        """An exit with its reason: memory, the end of its log, and when the game is started again."""
-        if finding.last_exit is None:
+    def _enriched(self, finding: Finding, own: ContainerView | None, hint: Hint) -> Finding:
+        """An exit with its reason: who requested it, memory, the end of its log, and when the game is started again.
+
+        Raises `Unavailable` while the runtime shuts down: whether its end took the game along shows when it is back.
+        """
+        if finding.last_exit is None or own is None:
             return finding
-        container_id = finding.last_exit.container_id
-        if container_id in hint.oom:
-            finding = with_oom(finding)
-        last_exit = replace(finding.last_exit, log=self._log_of(container_id)) if finding.last_exit else None
-        return replace(finding, last_exit=last_exit, restart_at=self._restart_at(finding, hint))
+        container_id = own.container_id
+        signalled, by_person = container_id in hint.asked, container_id in hint.by_person
+        by = requested_by(own, self.runtime.present_run(), signalled=signalled, by_person=by_person)
+        finding = explained(finding, by, self._log_of(container_id), memory_ran_out=container_id in hint.oom)
+        return self._with_restart(finding, hint)
 
     def _log_of(self, container_id: str) -> str:
         """A crash is told in time, with its log or without."""
@@ -209,21 +216,42 @@ class Settler:
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a log, it keeps no crash from being told
             return f"(the log could not be read: {bounded(str(error), LONGEST_ERROR)})"
 
-    def _restart_at(self, finding: Finding, hint: Hint) -> datetime | None:
-        last_exit, policy = finding.last_exit, self.restarts
-        if policy is None or last_exit is None:
-            return None
-        if not is_crash(last_exit, asked=last_exit.container_id in hint.asked):
-            return None
+    def _with_restart(self, finding: Finding, hint: Hint) -> Finding:
+        """The finding with the restart that follows from it, if any does."""
+        last_exit = finding.last_exit
+        if last_exit is None:
+            return finding
+        if last_exit.requested_by in OUTAGES:
+            at = self.findings.now() if self.after_outages else None
+            return replace(finding, restart_at=at, restart_cause=RestartCause.OUTAGE)
+        policy = self.restarts
+        if policy is None or not is_crash(last_exit, events_heard=last_exit.container_id in hint.died):
+            return finding
         now = self.findings.now()
         done = self.findings.restarts_since(finding.game_id, policy.window_begins(now))
         due_at = policy.restart_at(now, done)
-        if due_at is None:
-            self.logger.error(
-                "crashed game is not started again, its budget is used up",
-                extra={"game_id": finding.game_id, "restarts": done, "window_s": policy.window_s},
-            )
-        return due_at
+        if due_at is not None:
+            return replace(finding, restart_at=due_at)
+        self.logger.error(
+            "crashed game is not started again, its budget is used up",
+            extra={"game_id": finding.game_id, "restarts": done, "window_s": policy.window_s},
+        )
+        return self._given_up(finding, last_exit, done, policy)
+
+    def _given_up(self, finding: Finding, last_exit: LastExit, done: int, policy: RestartPolicy) -> Finding:
+        """The exit after which the game stays stopped: an administrator is notified, and its health shows it."""
+        image_ref = (finding.seen.current_image_ref if finding.seen else None) or ""
+        message = intent(
+            ErrorCode.CONTAINER_START_FAILED,
+            game_id=finding.game_id,
+            image_ref=image_ref,
+            message=f"the game crashed with exit code {last_exit.exit_code} after {done} restarts within "
+            f"{policy.window_s:g} s and stays stopped; see its health, and start it when the cause is mended",
+            source_ref=f"crash:{last_exit.container_id[:12]}",
+            attempted_at=last_exit.exited_at,
+            now=self.clock(),
+        )
+        return replace(finding, last_exit=replace(last_exit, budget_used_up=True), messages=(message,))
 
     def _write(self, finding: Finding, failed: list[DependencyError]) -> Written:
         try:

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from rtmanager.domain.drift import Running
 from rtmanager.domain.errors import DependencyError
-from rtmanager.domain.findings import Alarm, AlarmKind, Finding
-from rtmanager.domain.operation import Request
-from rtmanager.domain.record import RuntimeRecord
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
+from rtmanager.domain.operation import OpKind, OpSource, Request
+from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.store import StoreRefused
 
 
@@ -27,6 +27,21 @@ class Written(StrEnum):
     CHANGED = "changed"
     #: It was told before, by this instance or another.
     KNOWN = "known"
+
+
+#: Restarts that one call queues.
+MOST_AT_ONCE = 100
+
+
+def restart_request(game_id: str, container_id: str, cause: RestartCause) -> Request:
+    """The operation that starts a game again; after an outage a start, which no budget of restarts counts."""
+    kind = OpKind.START if cause is RestartCause.OUTAGE else OpKind.RESTART
+    return Request(game_id, kind, OpSource.AUTO_RECONCILE, f"{cause}:{container_id[:12]}")
+
+
+def status_before(cause: RestartCause) -> Status:
+    """What the record has to say for a planned restart to hold: a game whose probes fail runs."""
+    return Status.RUNNING if cause is RestartCause.PROBE else Status.STOPPED
 
 
 class Findings(Protocol):
@@ -75,11 +90,15 @@ class Findings(Protocol):
         self,
         due_by: datetime,
         *,
+        cause: RestartCause = RestartCause.CRASH,
+        at_once: int = MOST_AT_ONCE,
         oldest: datetime | None = None,
         latest: datetime | None = None,
         refused: Callable[[str, StoreRefused], None] | None = None,
     ) -> Sequence[Request]:
-        """Queue the restart of every crashed game that is due, as an ordinary operation; returns what was queued.
+        """Queue the restarts of a cause that are due, as ordinary operations; returns what was queued.
+
+        At most `at_once` are queued. After an outage those that are under way count, whichever instance queued them.
 
         One that the store will never take is dropped, and `refused` hears of it.
 

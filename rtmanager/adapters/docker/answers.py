@@ -324,6 +324,7 @@ CALLS: dict[str, Call] = {
         ErrorCode.INTERNAL_ERROR,
         (_absent("the container is gone", *_NO_CONTAINER),),
     ),
+    "run": Call("GET /info, GET /networks", None),
     "list": Call("GET /containers/json", None),
     "logs": Call("GET /containers/{id}/logs", None),
     "events": Call("GET /events", None),

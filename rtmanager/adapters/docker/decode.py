@@ -23,6 +23,7 @@ from rtmanager.domain.container import (
     ContainerState,
     ContainerView,
 )
+from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.text import BIDI_CONTROLS
 from rtmanager.operations.ports import Image
 from rtmanager.workers.watching import ContainerEvent, Happening, UnreadableEvent
@@ -214,6 +215,17 @@ def networks_called(found: object, name: str) -> int:
     """How many networks of this very name the answer of `GET /networks` has."""
     networks = map(_members, found if isinstance(found, list) else [])
     return len({str(network.get("Id")) for network in networks if network.get("Name") == name})
+
+
+def present_run(info: object, networks: object) -> RuntimeRun:
+    """The daemon's present run, from `GET /info` and from its default bridge, which each start makes anew."""
+    bridges = [each for each in map(_members, _list_of(networks)) if each.get("Name") == "bridge"]
+    began_at = _moment(bridges[0].get("Created")) if len(bridges) == 1 else None
+    return RuntimeRun(began_at, _members(info).get("LiveRestoreEnabled") is True)
+
+
+def _list_of(found: object) -> list[object]:
+    return found if isinstance(found, list) else []
 
 
 def log(found: object, limit: int) -> str:

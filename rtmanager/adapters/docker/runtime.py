@@ -19,7 +19,7 @@ import docker
 from docker.errors import APIError
 from requests import Response
 
-from rtmanager.adapters.docker import decode, survey
+from rtmanager.adapters.docker import decode, skim, survey
 from rtmanager.adapters.docker.answers import REMOVING, Says, Unreadable, answered, checked, says, words
 from rtmanager.adapters.docker.engine import Deadlines, Engine
 from rtmanager.adapters.docker.errors import launch_refused, name_of_nobody
@@ -28,7 +28,7 @@ from rtmanager.adapters.docker.hardening import create_request
 from rtmanager.adapters.docker.images import Images, full_reference
 from rtmanager.adapters.docker.pulls import PullLimits
 from rtmanager.adapters.docker.tls import TlsFiles
-from rtmanager.adapters.docker.transport import answer_about, arriving_entries
+from rtmanager.adapters.docker.transport import answer_about, arriving_entries, get
 from rtmanager.adapters.docker.versions import Agreement
 from rtmanager.domain.container import (
     KIND,
@@ -40,6 +40,7 @@ from rtmanager.domain.container import (
     TrialSpec,
 )
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer
+from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.text import bounded
 from rtmanager.operations.ports import (
     ContainerNotFound,
@@ -96,6 +97,8 @@ class DockerRuntime:
         self._logger = logger or logging.getLogger("rtmanager.docker")
         self._deadlines = deadlines or Deadlines()
         self._engine = Engine(host, self._deadlines, tls, agreement)
+        #: Has no open connections: its calls ask the daemon to close theirs.
+        self._runs = Engine(host, self._deadlines, tls, agreement)
         self._first_starts = FirstStarts(self._engine, first_start_watch_s)
         #: Entries of the last list that could not be read.
         self._unreadable = 0
@@ -219,6 +222,16 @@ class DockerRuntime:
             else:
                 return
 
+    def present_run(self) -> RuntimeRun:
+        """See the port. Docker makes its default bridge anew at each start, unless live-restore kept containers.
+
+        A proxy that refuses these questions leaves the run unknown.
+        """
+        try:
+            return self._runs.ask("run", self._deadlines.ping_s, _present_run)
+        except APIError:
+            return RuntimeRun()
+
     def inspect(self, id_or_name: str) -> ContainerView:
         """See the port."""
         if not id_or_name:
@@ -289,6 +302,7 @@ class DockerRuntime:
     def close(self) -> None:
         """See the port; may be called more than once."""
         self._engine.close()
+        self._runs.close()
         self._images.close()
 
     def _answer(self, name: str, seconds: float, question: Callable[[docker.APIClient], T]) -> T:
@@ -410,6 +424,15 @@ def _info(client: docker.APIClient, name: str) -> str:
     if not isinstance(value, str) or not value:
         raise Unreadable(f"no {name}")
     return value
+
+
+def _present_run(client: docker.APIClient) -> RuntimeRun:
+    bridges = {"filters": json.dumps({"name": ["bridge"]})}
+    info, networks = (
+        skim.loads(get(client, path, query, stream=False, headers={"Connection": "close"}).content)
+        for path, query in (("/info", None), ("/networks", bridges))
+    )
+    return decode.present_run(info, networks)
 
 
 def _create(client: docker.APIClient, request: dict[str, Any], name: str) -> tuple[str, Sequence[object]]:

@@ -80,7 +80,7 @@ _SCALARS = _Kept.every(None)
 #: All that is read of any answer: `decode`, `versions`, `answers`, `pulling`, and of the SDK `logs` (`Tty`).
 _ANSWER = _Kept(
     # A container, an image, a network.
-    ("Id", "Image", "Name", "RestartCount", "Status"),
+    ("Id", "Image", "Name", "RestartCount", "Status", "Created", "LiveRestoreEnabled"),
     Names=_SCALARS,
     Labels=_Kept(_LABELS),
     State=_Kept(("ExitCode", "FinishedAt", "OOMKilled", "StartedAt", "Status"), Health=_Kept(("Status",))),

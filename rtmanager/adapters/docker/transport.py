@@ -157,9 +157,17 @@ class EngineClient(docker.APIClient):
         return self._adapter.exchange(method, target, data, {"User-Agent": self._name, **(headers or {})})
 
 
-def get(client: docker.APIClient, path: str, query: Mapping[str, str] | None = None, *, stream: bool) -> Response:
+def get(
+    client: docker.APIClient,
+    path: str,
+    query: Mapping[str, str] | None = None,
+    *,
+    stream: bool,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
     """The answer to a question of our own. Raises `APIError` for a refusal."""
-    answer = client.get(f"{client.base_url}/v{client.api_version}{path}", params=query, stream=stream)
+    url = f"{client.base_url}/v{client.api_version}{path}"
+    answer = client.get(url, params=query, stream=stream, headers=headers)
     try:
         checked(answer)
     except APIError:

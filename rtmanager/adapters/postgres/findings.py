@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,16 +12,24 @@ import psycopg
 
 from rtmanager.adapters.postgres.answers import is_silence
 from rtmanager.adapters.postgres.database import Connection, Database
-from rtmanager.adapters.postgres.endings import write_event, write_log
+from rtmanager.adapters.postgres.endings import add_messages, write_event, write_log
 from rtmanager.adapters.postgres.presence import NAMES_CLASS
 from rtmanager.adapters.postgres.queries import SQL, require_kept, values_of, write_kept
 from rtmanager.adapters.postgres.records import read_record, write_change
 from rtmanager.domain.drift import Running
-from rtmanager.domain.findings import Alarm, AlarmKind, Finding
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord
 from rtmanager.operations.store import StoreRefused
-from rtmanager.workers.watching import AHEAD_S, AHEAD_TIMES, OOM_PAUSE_S, Written
+from rtmanager.workers.watching import (
+    AHEAD_S,
+    AHEAD_TIMES,
+    MOST_AT_ONCE,
+    OOM_PAUSE_S,
+    Written,
+    restart_request,
+    status_before,
+)
 
 #: What a restart after a crash is queued as.
 _RESTART: dict[str, object] = {"kind": OpKind.RESTART, "source": OpSource.AUTO_RECONCILE}
@@ -97,23 +106,27 @@ class PostgresFindings:
         self,
         due_by: datetime,
         *,
+        cause: RestartCause = RestartCause.CRASH,
+        at_once: int = MOST_AT_ONCE,
         oldest: datetime | None = None,
         latest: datetime | None = None,
         refused: Callable[[str, StoreRefused], None] | None = None,
     ) -> Sequence[Request]:
         """See the port."""
         queued = []
-        moments = {"due_by": due_by, "latest": latest}
         with self._database.transaction("queue_restart") as connection:
+            limit = at_once - (_under_way(connection) if cause is RestartCause.OUTAGE else 0)
+            moments = {"due_by": due_by, "latest": latest, "cause": cause, "limit": max(0, limit)}
             for row in connection.execute(SQL["take_due_restarts"], moments).fetchall():
                 if oldest is not None and row["due_at"] < oldest:
                     continue
-                request = Request(
-                    row["game_id"], OpKind.RESTART, OpSource.AUTO_RECONCILE, f"crash:{row['container_id'][:12]}"
-                )
-                values = _RESTART | row | {"source_ref": request.source_ref}
+                request = restart_request(row["game_id"], row["container_id"], cause)
                 try:
                     with connection.transaction():
+                        values = values_of(request) | {
+                            "container_id": row["container_id"],
+                            "status": status_before(cause),
+                        }
                         submitted = connection.execute(SQL["submit_restart"], values).fetchone()
                         connection.execute(SQL["check_now"])
                 except psycopg.Error as error:
@@ -123,7 +136,7 @@ class PostgresFindings:
                         refused(request.game_id, StoreRefused(f"PostgreSQL refuses {request.source_ref}: {error}"))
                     continue
                 if submitted:
-                    queued.append(request)
+                    queued.append(replace(request, image_ref=submitted["image_ref"]))
         return queued
 
     def restarts_since(self, game_id: str, moment: datetime) -> int:
@@ -136,6 +149,13 @@ class PostgresFindings:
         """See the port."""
         values = {"work": work, "owner": self._owner, "for_s": for_s, "longest_s": for_s * AHEAD_TIMES}
         return bool(self._database.write("watch_turn", SQL["take_watch_turn"], values))
+
+
+def _under_way(connection: Connection) -> int:
+    """How many starts after an outage are not done; no other instance adds to them before this transaction ends."""
+    connection.execute(SQL["hold_outage_restarts"])
+    row = connection.execute(SQL["count_outage_restarts"], {"source": OpSource.AUTO_RECONCILE}).fetchone()
+    return int(row["under_way"]) if row else 0
 
 
 def _write(connection: Connection, finding: Finding) -> None:
@@ -153,19 +173,21 @@ def _write(connection: Connection, finding: Finding) -> None:
     if finding.last_exit is not None:
         values = values_of(finding.last_exit) | {"game_id": finding.game_id}
         write_kept(connection, "last_exits", "upsert_last_exit", values)
+    add_messages(connection, finding.messages)
     _plan_restart(connection, finding)
 
 
 def _plan_restart(connection: Connection, finding: Finding) -> None:
-    """Plan the restart that follows; a record that changes without one overtakes an earlier plan."""
-    if finding.restart_at is not None and finding.last_exit is not None:
+    """Plan the restart that follows; a record that changes without one, or a good probe, cancels an earlier plan."""
+    if finding.restart_at is not None and finding.seen is not None:
         values = {
             "game_id": finding.game_id,
-            "container_id": finding.last_exit.container_id,
+            "container_id": finding.seen.current_container_id,
             "due_at": finding.restart_at,
+            "cause": finding.restart_cause,
         }
         write_kept(connection, "crash_restarts", "plan_restart", values)
-    elif finding.new is not None:
+    elif finding.new is not None or finding.calms is AlarmKind.PROBE:
         connection.execute(SQL["drop_planned_restart"], {"game_id": finding.game_id})
 
 

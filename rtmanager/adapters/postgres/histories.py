@@ -11,6 +11,7 @@ from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.findings import HealthReport, LastExit, Snapshot
 from rtmanager.domain.health import HealthSource, HealthStatus
 from rtmanager.domain.operation import LogEntry, OpKind, OpSource, Outcome
+from rtmanager.domain.outage import RequestedBy
 
 
 class PostgresHistories:
@@ -28,7 +29,7 @@ class PostgresHistories:
             planned = connection.execute(SQL["get_planned_restart"], values).fetchone()
         return HealthReport(
             snapshot=_snapshot(snapshot) if snapshot else None,
-            last_exit=LastExit(**last_exit) if last_exit else None,
+            last_exit=_last_exit(last_exit) if last_exit else None,
             restart_due_at=planned["due_at"] if planned else None,
         )
 
@@ -36,6 +37,10 @@ class PostgresHistories:
         """See the port."""
         values = {"game_id": game_id, "before": before, "limit": limit}
         return [(row["id"], _entry(row)) for row in self._database.read("log", SQL["list_log"], values)]
+
+
+def _last_exit(row: Mapping[str, Any]) -> LastExit:
+    return LastExit(**{**row, "requested_by": RequestedBy(row["requested_by"])})
 
 
 def _snapshot(row: Mapping[str, Any]) -> Snapshot:

@@ -61,36 +61,48 @@ LEFT JOIN alarms probe ON probe.game_id = %(game_id)s AND probe.kind = 'probe'
 WHERE s.game_id = %(game_id)s AND s.container_id = %(container_id)s AND s.status = 'inspect_unhealthy';
 
 -- name: upsert_last_exit
-INSERT INTO last_exits (game_id, container_id, exit_code, oom, log, exited_at)
-VALUES (%(game_id)s, %(container_id)s, %(exit_code)s, %(oom)s, %(log)s, %(exited_at)s)
+INSERT INTO last_exits (game_id, container_id, exit_code, oom, log, exited_at, requested_by, budget_used_up)
+VALUES (%(game_id)s, %(container_id)s, %(exit_code)s, %(oom)s, %(log)s, %(exited_at)s, %(requested_by)s,
+        %(budget_used_up)s)
 ON CONFLICT (game_id) DO UPDATE
 SET container_id = excluded.container_id, exit_code = excluded.exit_code, oom = excluded.oom,
-    log = excluded.log, exited_at = excluded.exited_at;
+    log = excluded.log, exited_at = excluded.exited_at, requested_by = excluded.requested_by,
+    budget_used_up = excluded.budget_used_up;
 
 -- name: plan_restart
-INSERT INTO crash_restarts (game_id, container_id, due_at)
-VALUES (%(game_id)s, %(container_id)s, %(due_at)s)
+INSERT INTO crash_restarts (game_id, container_id, due_at, cause)
+VALUES (%(game_id)s, %(container_id)s, %(due_at)s, %(cause)s)
 ON CONFLICT (game_id) DO UPDATE
-SET container_id = excluded.container_id, due_at = excluded.due_at;
+SET container_id = excluded.container_id, due_at = excluded.due_at, cause = excluded.cause;
 
 -- name: take_due_restarts
--- Crashed games whose restart is due. Each is taken once; one that another instance takes just now is left to it.
+-- Games whose restart of this cause is due. Each is taken once; one that another instance takes just now is left to it.
 -- No plan is later than `latest`, unless the clock was ahead when it was made: that one is due, too.
 DELETE FROM crash_restarts
 WHERE game_id IN (
-    SELECT game_id FROM crash_restarts WHERE due_at <= %(due_by)s OR due_at > %(latest)s::timestamptz
-    ORDER BY due_at LIMIT 100 FOR UPDATE SKIP LOCKED)
+    SELECT game_id FROM crash_restarts
+    WHERE cause = %(cause)s AND (due_at <= %(due_by)s OR due_at > %(latest)s::timestamptz)
+    ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 RETURNING game_id, container_id, due_at;
+
+-- name: hold_outage_restarts
+-- One instance at a time counts the starts after an outage that are under way, and adds to them.
+SELECT FROM deployment FOR UPDATE;
+
+-- name: count_outage_restarts
+SELECT count(*) AS under_way FROM operations
+WHERE state <> 'done' AND source = %(source)s AND source_ref LIKE 'outage:%%';
 
 -- name: submit_restart
 -- The restart as an ordinary operation, unless one is under way; the end of one drops the plan by itself.
-INSERT INTO operations (game_id, kind, source, source_ref)
-SELECT r.game_id, %(kind)s, %(source)s, %(source_ref)s
+INSERT INTO operations (game_id, kind, source, source_ref, image_ref)
+SELECT r.game_id, %(kind)s, %(source)s, %(source_ref)s,
+       CASE %(kind)s WHEN 'start' THEN coalesce(r.current_image_ref, '') ELSE '' END
 FROM runtime_records r
-WHERE r.game_id = %(game_id)s AND r.status = 'stopped' AND r.current_container_id = %(container_id)s
+WHERE r.game_id = %(game_id)s AND r.status = %(status)s AND r.current_container_id = %(container_id)s
   AND NOT EXISTS (SELECT FROM operations o WHERE o.game_id = r.game_id AND o.state <> 'done')
 ON CONFLICT (game_id) WHERE state <> 'done' AND stream IS NULL DO NOTHING
-RETURNING id;
+RETURNING id, image_ref;
 
 -- name: count_restarts
 SELECT count(*) AS restarts FROM operations
@@ -136,7 +148,7 @@ FROM health_snapshots s
 WHERE s.game_id = %(game_id)s;
 
 -- name: get_last_exit
-SELECT container_id, exit_code, oom, log, exited_at FROM last_exits WHERE game_id = %(game_id)s;
+SELECT container_id, exit_code, oom, log, exited_at, requested_by, budget_used_up FROM last_exits WHERE game_id = %(game_id)s;
 
 -- name: get_planned_restart
 SELECT due_at FROM crash_restarts WHERE game_id = %(game_id)s;

@@ -36,8 +36,8 @@ _NAMES = {
     ),
     "redis": "ping wait interrupt read give_again acknowledge publish remembered forget trim",
     "docker": (
-        "version info network image images remove_image pull create rename start first_start stop remove inspect run list "
-        "logs events plugins"
+        "version info network image images remove_image pull create rename start first_start stop remove inspect run "
+        "list logs events plugins"
     ),
     "directory": "prepare discard",
     "http": "answer",

@@ -7,7 +7,7 @@ connection behind, and every game's container running.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cache
@@ -26,9 +26,8 @@ from rtmanager.adapters.postgres.outbox import PostgresOutbox
 from rtmanager.adapters.postgres.presence import Presence
 from rtmanager.adapters.postgres.queue import PostgresQueue
 from rtmanager.adapters.postgres.records import PostgresRecords
-from rtmanager.adapters.redis_access import WritesRefused
 from rtmanager.config import Config
-from rtmanager.dependencies import Check, Dependencies
+from rtmanager.dependencies import Dependencies
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError, with_remedy
 from rtmanager.http.api import LANES, Api
 from rtmanager.http.refusals import StoreRefusals
@@ -44,7 +43,7 @@ from rtmanager.operations.tools import EngineSettings, Tools
 from rtmanager.operations.troubles import Kind
 from rtmanager.operations.wake import Wake
 from rtmanager.readiness import Readiness
-from rtmanager.threads import side_by_side
+from rtmanager.startup import Startup, StartupFailed
 from rtmanager.watch import Watch
 from rtmanager.workers import lease
 from rtmanager.workers.ingest import Ingest
@@ -67,11 +66,7 @@ STUCK_SILENCES = 8.0
 
 
 #: The dependencies without which the service is not ready.
-READY = frozenset({"postgres", "redis", "docker", "network", "state root"})
-
-
-class StartupFailed(RuntimeManagerError):
-    """The service cannot start; the message is one line that says what is wrong and what to do."""
+READY = frozenset({"postgres", "redis", "docker", "network", "daemon", "state root"})
 
 
 class Runtime:
@@ -141,32 +136,16 @@ class Runtime:
         """Build from the outside in; the stack takes it down in the opposite order."""
         parts = Dependencies.of(self._config, self._logger)
         stack.callback(parts.close)
-        self._ask(parts.checks())
+        Startup(self._config.startup_wait_s, self._logger).ask(parts.checks())
         parts.database.open()  # its connections are made while migrations are looked for
         applied = migrate(parts.database, self._logger)
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
+        parts.one_daemon.establish(parts.docker)
         begins()
         metrics = Metrics()
         self._workers = _workers(metrics, self._logger)
         return _Service(self._config, self._logger, parts, metrics, self._workers).start(stack)
-
-    def _ask(self, checks: Sequence[Check]) -> None:
-        """Ask PostgreSQL, Redis and Docker side by side. Raises what the first of the checks came to that failed."""
-        systems: dict[str, list[Check]] = {}
-        for check in checks:
-            systems.setdefault(check.system, []).append(check)
-        side_by_side(self._ask_in_turn, list(systems.values()), len(systems), "rtm-start")
-
-    def _ask_in_turn(self, checks: Sequence[Check]) -> None:
-        for check in checks:
-            try:
-                check.ask()
-            except WritesRefused as error:
-                # It passes, as a failover does; jobs wait for it.
-                self._logger.warning("redis takes no writes, waiting for it", extra={"error": with_remedy(error)})
-            except RuntimeManagerError as error:
-                raise StartupFailed(f"{check.name}: {with_remedy(error, check.remedy)}") from error
 
 
 def _workers(metrics: Metrics, logger: logging.Logger) -> Workers:
@@ -208,7 +187,8 @@ class _Service:
             for warning in warnings:
                 logger.warning(f"{name} can be used, but not as it should be", extra={"warning": warning})
         self._streams = parts.streams
-        self._docker = parts.docker
+        self._docker = parts.guarded_docker
+        self._one_daemon = parts.one_daemon
         self._state_directories = parts.state_directories
         self._store = _Store(config, parts.database, self._operation_refused)
         self._relay = Relay(
@@ -231,6 +211,9 @@ class _Service:
             "game_id",
             "op_kind",
             "trouble",
+        )
+        self._frozen = metrics.gauge(
+            "rtmanager_other_daemon", "Whether another Docker daemon answers than the one on record: passes are frozen."
         )
         self._watch = Watch(
             config,
@@ -255,7 +238,7 @@ class _Service:
 
     def start(self, stack: ExitStack) -> HttpServer:
         """Start every part; `stack` then knows how to stop it."""
-        self._streams.use_deployment(self._store.outbox.deployment_id())
+        self._streams.use_deployment(self._one_daemon.deployment)
         self._lobby.start()
         stack.callback(self._lobby.close)
         stack.callback(self._readiness.close)
@@ -299,7 +282,9 @@ class _Service:
 
     def _make_readiness(self, parts: Dependencies) -> Readiness:
         checks: dict[str, Callable[[], object]] = {
-            check.name: check.still or check.ask for check in parts.checks() if check.name in READY
+            check.name: check.still or check.ask
+            for check in (*parts.checks(), parts.daemon_check())
+            if check.name in READY
         }
         # Not among the workers: a check that fails is itself a reason not to be ready, until it fails no more.
         status = WorkerStatus("readiness", self._logger, counted=self._workers.count)
@@ -320,6 +305,7 @@ class _Service:
             state_env_name=config.engine_state_env_name,
             log_driver=config.docker_log_driver,
             log_options=config.docker_log_options,
+            deployment=self._one_daemon.deployment,
         )
         return Tools(
             runtime=self._docker,
@@ -412,6 +398,7 @@ class _Service:
     def _metrics(self) -> str:
         troubles = self._executor.troubles.now().values()
         self._stuck.replace({(each.game_id, each.op_kind, each.kind.value): 1 for each in troubles})
+        self._frozen.replace({(): int(self._one_daemon.is_frozen)})
         return self._watch.metrics()
 
     def _start_loop(self, stack: ExitStack, loop: Loop) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `serve`, `check`, `migrate`.
+"""The command line: `serve`, `check`, `migrate`, `accept-daemon`.
 
 Exit codes: 0 all went well, 1 a dependency or a check failed, 2 the configuration or the command is wrong. 128 and
 the number of a signal, such as 130 and 143 of SIGINT and SIGTERM: it ended the process at once (`__main__.py`), `serve`
@@ -15,20 +15,22 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import psycopg
 
 from rtmanager import __version__, failpoints
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.migrate import migrate
-from rtmanager.app import Runtime, StartupFailed
+from rtmanager.app import Runtime
 from rtmanager.config import Config, ConfigError, unknown_names
 from rtmanager.dependencies import Dependencies
 from rtmanager.domain.errors import RuntimeManagerError, remedy_for, with_remedy
 from rtmanager.logs import adopt_libraries, adopt_process, flush, make_logger
 from rtmanager.resources import NotEnough, files_needed, lacking, require
 from rtmanager.standard_streams import say, usable_streams
+from rtmanager.startup import StartupFailed
 from rtmanager.threads import Thread
 
 OK, FAILED, MISUSED = 0, 1, 2
@@ -42,7 +44,8 @@ IGNORED = frozenset({signal.SIGUSR1, signal.SIGUSR2})
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
     """Run a command; returns the exit code."""
     usable_streams()
-    command = _parser().parse_args(arguments).command
+    options = _parser().parse_args(arguments)
+    command = options.command
     environment = os.environ if environment is None else environment
     try:
         config = Config.from_environment(environment)
@@ -58,7 +61,12 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     adopt_libraries(logger)
     for name in unknown_names(environment):
         logger.warning("unknown variable in the environment, is it a typing error?", extra={"variable": name})
-    commands = {"serve": serve, "check": check, "migrate": apply_migrations}
+    commands: Mapping[str, Callable[[Config, logging.Logger], int]] = {
+        "serve": serve,
+        "check": check,
+        "migrate": apply_migrations,
+        "accept-daemon": partial(accept_daemon, new_deployment=getattr(options, "new_deployment", False)),
+    }
     try:
         return commands[command](config, logger)
     except Exception as error:
@@ -116,7 +124,7 @@ def check(config: Config, logger: logging.Logger) -> int:
         return FAILED
     parts = Dependencies.of(config, logger)
     failed = False
-    for each in parts.checks():
+    for each in (*parts.checks(), parts.daemon_check()):
         try:
             say(f"ok      {each.name:<10}  {each.ask()}")
         except RuntimeManagerError as error:
@@ -148,6 +156,26 @@ def apply_migrations(config: Config, logger: logging.Logger) -> int:
     return OK
 
 
+def accept_daemon(config: Config, logger: logging.Logger, *, new_deployment: bool = False) -> int:
+    """Put the daemon that answers on record, in place of the one that is; say what that means for the games."""
+    parts = Dependencies.of(config, logger)
+    try:
+        migrate(parts.database, logger)
+        parts.database.open()
+        before, now = parts.daemons.recorded(), parts.one_daemon.identity(parts.docker)
+        parts.daemons.accept(now, new_deployment=new_deployment)
+        deployment = parts.daemons.deployment_id()
+    except (RuntimeManagerError, psycopg.Error) as error:
+        logger.error("cannot accept the daemon", extra={"error": with_remedy(error)})
+        return FAILED
+    finally:
+        parts.close()
+    say(f"on record before: {before or 'no daemon'}")
+    say(f"on record now:    {now}, network {now.network} {now.network_id[:12]}, deployment {deployment}")
+    say("Games that are recorded as running and have no container there are recorded as removed by the next pass.")
+    return OK
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m rtmanager", description="The Runtime Manager. Configured by the environment alone."
@@ -157,4 +185,12 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("serve", help="serve until SIGTERM or SIGINT")
     commands.add_parser("check", help="ask each dependency, one line each; exit 1 if one fails")
     commands.add_parser("migrate", help="bring the database schema up to date")
+    accept = commands.add_parser(
+        "accept-daemon", help="put the Docker daemon that answers on record; stop every manager before"
+    )
+    accept.add_argument(
+        "--new-deployment",
+        action="store_true",
+        help="for a copied database: give it an id of its own, so that it leaves the original's containers alone",
+    )
     return parser

@@ -31,10 +31,11 @@ _NAMES = {
     "postgres": (
         "migrate presence deployment_id submit live_operation claim heartbeat reclaim_orphans defer finish hand_back "
         "verdict ingest turn_holder relay finding busy alarms records_of stopped_before forget_old_alarms now "
-        "queue_restart restarts_since watch_turn record records records_by_game health log"
+        "queue_restart restarts_since watch_turn record records records_by_game health log daemon record_daemon "
+        "accept_daemon"
     ),
     "redis": "ping wait interrupt read give_again acknowledge publish remembered forget",
-    "docker": "version network image pull create start first_start stop remove inspect list logs events",
+    "docker": "version info network image pull create start first_start stop remove inspect list logs events",
     "directory": "prepare",
     "http": "answer",
 }

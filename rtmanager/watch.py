@@ -171,7 +171,7 @@ class Watch:
         )
         self._start(stack, reconcile)
         self._start(stack, self._loop("inspect", self._inspector().step, config.inspect_interval_s))
-        probe = self._loop("probe", self._prober().step, config.probe_interval_s, interrupt=self._probes.interrupt)
+        probe = self._loop("probe", self._probing(), config.probe_interval_s, interrupt=self._probes.interrupt)
         self._start(stack, probe)
         self._start(stack, self._loop("retention", self._retention().step, config.cleanup_interval_s))
         if config.crash_restart:
@@ -244,6 +244,16 @@ class Watch:
             logger=self._logger,
             failures=self._failures,
         )
+
+    def _probing(self) -> Callable[[], bool]:
+        """The prober's step, which needs no Docker where engines are reached by name, and yet stops with the passes."""
+        prober = self._prober()
+
+        def step() -> bool:
+            self._runtime.require_daemon()
+            return prober.step()
+
+        return step
 
     def _retention(self) -> Retention:
         return Retention(

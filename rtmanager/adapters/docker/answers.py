@@ -254,6 +254,7 @@ def _malformed(outcome: str) -> Special:
 #: Every call of the daemon by its name in `failpoints`.
 CALLS: dict[str, Call] = {
     "version": Call("GET /version", ErrorCode.INTERNAL_ERROR),
+    "info": Call("GET /info", ErrorCode.INTERNAL_ERROR),
     "network": Call("GET /networks", ErrorCode.INTERNAL_ERROR),
     "image": Call(
         "GET /images/{name}/json",

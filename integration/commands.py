@@ -13,9 +13,9 @@ LIMIT_S = 60
 
 class CommandTestCase(RuntimeTestCase):
     def command(self, command: str, environment: dict[str, str]) -> tuple[int, str]:
-        """Run a command that has to end by itself, with no other settings than these; exit code and output."""
+        """Run a command, with its options, that has to end by itself; no other settings. Exit code and output."""
         ended = subprocess.run(
-            [sys.executable, "-m", "rtmanager", command],
+            [sys.executable, "-m", "rtmanager", *command.split()],
             env=manager.whole_environment(environment),
             cwd=Path(__file__).parents[1],
             capture_output=True,

@@ -102,7 +102,9 @@ class OneDaemon:
         if recorded is None:
             recorded = self._records.record(self.identity(runtime))
             self._logger.info("daemon recorded", extra={"daemon": str(recorded)})
-        self._compare(recorded, runtime.identify(recorded.network))
+        seen = runtime.identify(recorded.network)
+        if recorded.compare(seen) is not Match.SAME:
+            raise OtherDaemon(recorded, seen)
 
     def identity(self, runtime: ContainerRuntime) -> Daemon:
         """The daemon that answers, as it would be recorded. Raises as `establish`, but `OtherDaemon`."""

@@ -25,7 +25,7 @@ from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.app import Runtime
 from rtmanager.config import Config, ConfigError, unknown_names
-from rtmanager.dependencies import Dependencies
+from rtmanager.dependencies import Check, Dependencies
 from rtmanager.domain.errors import RuntimeManagerError, remedy_for, with_remedy
 from rtmanager.logs import adopt_libraries, adopt_process, flush, make_logger
 from rtmanager.resources import NotEnough, files_needed, lacking, require
@@ -123,23 +123,31 @@ def check(config: Config, logger: logging.Logger) -> int:
         say(f"FAILED  {'process':<10}  {error}\n{'':20}remedy: {error.remedy}")
         return FAILED
     parts = Dependencies.of(config, logger)
-    failed = False
-    for each in (*parts.checks(), parts.daemon_check()):
-        try:
-            say(f"ok      {each.name:<10}  {each.ask()}")
-        except RuntimeManagerError as error:
-            failed = True
-            remedy = remedy_for(error, each.remedy)
-            say(f"FAILED  {each.name:<10}  {error}" + f"\n{'':20}remedy: {remedy}" * bool(remedy))
-        except Exception as error:  # a defect hides no other check
-            failed = True
-            logger.exception("a check failed by a defect", extra={"check": each.name})
-            say(f"FAILED  {each.name:<10}  a defect of this check, see the log: {type(error).__name__}: {error}")
+    failed = {each.name for each in parts.checks() if not _passes(each, logger)}
+    if unknown := failed & {"postgres", "docker"}:
+        say(f"skipped {'daemon':<10}  it is compared with its record when {' and '.join(sorted(unknown))} can be used")
+    elif not _passes(parts.daemon_check(), logger):
+        failed.add("daemon")
     for name, warnings in parts.warnings.items():
         for warning in warnings:
             say(f"warning {name:<10}  {warning}")
     parts.close()
     return FAILED if failed else OK
+
+
+def _passes(check: Check, logger: logging.Logger) -> bool:
+    """Whether a check finds all well; says what it found."""
+    try:
+        say(f"ok      {check.name:<10}  {check.ask()}")
+    except RuntimeManagerError as error:
+        remedy = remedy_for(error, check.remedy)
+        say(f"FAILED  {check.name:<10}  {error}" + f"\n{'':20}remedy: {remedy}" * bool(remedy))
+        return False
+    except Exception as error:  # a defect hides no other check
+        logger.exception("a check failed by a defect", extra={"check": check.name})
+        say(f"FAILED  {check.name:<10}  a defect of this check, see the log: {type(error).__name__}: {error}")
+        return False
+    return True
 
 
 def apply_migrations(config: Config, logger: logging.Logger) -> int:

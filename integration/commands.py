@@ -23,10 +23,10 @@ class CommandTestCase(RuntimeTestCase):
     ) -> tuple[int, str]:
         """Run a command that has to end by itself, with no other settings than these; exit code and output.
 
-        `before` is a program that runs it.
+        `command` may have its options; `before` is a program that runs it.
         """
         ended = subprocess.run(
-            [*before, sys.executable, "-m", "rtmanager", command, *options],
+            [*before, sys.executable, "-m", "rtmanager", *command.split(), *options],
             env=manager.whole_environment(environment),
             cwd=Path(__file__).parents[1],
             capture_output=True,

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from harness.waiting import wait_until
+from rtmanager.adapters.postgres.daemon import PostgresDaemons
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.findings import PostgresFindings
 from rtmanager.adapters.postgres.histories import PostgresHistories
@@ -94,6 +95,9 @@ class StoreInPostgres:
 
     def outbox(self) -> PostgresOutbox:
         return PostgresOutbox(self._database)
+
+    def daemons(self) -> PostgresDaemons:
+        return PostgresDaemons(self._database)
 
     def findings(self, owner: int) -> PostgresFindings:
         return PostgresFindings(self._database, owner)

@@ -122,6 +122,10 @@ class PostgresImagesTest(InPostgres, purge_contract.ImagesContract):
     pass
 
 
+class PostgresDaemonsTest(InPostgres, store_contract.DaemonsContract):
+    """The contract of the daemon on record."""
+
+
 class PostgresIntentsTest(InPostgres, store_contract.IntentsContract):
     pass
 
@@ -233,19 +237,19 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
         self.assertEqual(sorted(first + second), sorted(games))
 
     def test_a_table_of_the_deployment_that_lost_its_key_gets_no_second_row(self) -> None:
-        outbox = self.make().outbox()
-        known = outbox.deployment_id()
+        daemons = self.make().daemons()
+        known = daemons.deployment_id()
         with self.database.transaction("test") as connection:
             connection.execute(b"ALTER TABLE deployment DROP CONSTRAINT deployment_pkey")
         try:
-            self.assertEqual(outbox.deployment_id(), known)
+            self.assertEqual(daemons.deployment_id(), known)
             self.assertEqual(self.database.read("test", b"SELECT id::text FROM deployment", {}), [{"id": known}])
         finally:
             with self.database.transaction("test") as connection:
                 connection.execute(b"ALTER TABLE deployment ADD PRIMARY KEY (only_row)")
 
     def test_instances_that_start_on_an_emptied_table_agree_on_the_deployment(self) -> None:
-        from rtmanager.adapters.postgres.outbox import PostgresOutbox
+        from rtmanager.adapters.postgres.daemon import PostgresDaemons
 
         for _ in range(10):
             self.services.empty(keep=[MIGRATIONS])
@@ -253,7 +257,7 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
 
             def ask(_number: int, together: Barrier = together) -> str:
                 together.wait()
-                return PostgresOutbox(self.database).deployment_id()
+                return PostgresDaemons(self.database).deployment_id()
 
             with ThreadPoolExecutor(6) as threads:
                 self.assertEqual(len(set(threads.map(ask, range(6)))), 1)

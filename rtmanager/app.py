@@ -7,7 +7,7 @@ connection behind, and every game's container running.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
 from time import monotonic
@@ -27,9 +27,8 @@ from rtmanager.adapters.postgres.outbox import PostgresOutbox
 from rtmanager.adapters.postgres.presence import Presence
 from rtmanager.adapters.postgres.queue import PostgresQueue
 from rtmanager.adapters.postgres.records import PostgresRecords
-from rtmanager.adapters.redis_access import WritesRefused
 from rtmanager.config import Config
-from rtmanager.dependencies import Check, Dependencies
+from rtmanager.dependencies import Dependencies
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError, with_remedy
 from rtmanager.http.api import LANES, Api
 from rtmanager.http.refusals import StoreRefusals
@@ -40,13 +39,12 @@ from rtmanager.operations.calls import Calls
 from rtmanager.operations.completions import Completions
 from rtmanager.operations.executor import Executor
 from rtmanager.operations.operator import Operator
-from rtmanager.operations.ports import StateRootUnfit
 from rtmanager.operations.store import StoreRefused
 from rtmanager.operations.tools import EngineSettings, Tools
 from rtmanager.operations.troubles import Kind
 from rtmanager.operations.wake import Wake
 from rtmanager.readiness import Readiness
-from rtmanager.threads import side_by_side
+from rtmanager.startup import Startup, StartupFailed
 from rtmanager.watch import Watch
 from rtmanager.workers import clock, lease, state_root
 from rtmanager.workers.clock import ClockWatch, StoreClock
@@ -72,11 +70,7 @@ STUCK_SILENCES = 8.0
 
 
 #: The dependencies without which the service is not ready.
-READY = frozenset({"postgres", "redis", "docker", "network", "state root"})
-
-
-class StartupFailed(RuntimeManagerError):
-    """The service cannot start; the message is one line that says what is wrong and what to do."""
+READY = frozenset({"postgres", "redis", "docker", "network", "daemon", "state root"})
 
 
 class Runtime:
@@ -146,35 +140,16 @@ class Runtime:
         """Build from the outside in; the stack takes it down in the opposite order."""
         parts = Dependencies.of(self._config, self._logger)
         stack.callback(parts.close)
-        self._ask(parts.checks())
+        Startup(self._config.startup_wait_s, self._logger).ask(parts.checks())
         parts.database.open()  # its connections are made while migrations are looked for
         applied = migrate(parts.database, self._logger)
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
+        parts.one_daemon.establish(parts.docker)
         begins()
         metrics = Metrics()
         self._workers = _workers(metrics, self._logger)
         return _Service(self._config, self._logger, parts, metrics, self._workers).start(stack)
-
-    def _ask(self, checks: Sequence[Check]) -> None:
-        """Ask PostgreSQL, Redis and Docker side by side. Raises what the first of the checks came to that failed."""
-        systems: dict[str, list[Check]] = {}
-        for check in checks:
-            systems.setdefault(check.system, []).append(check)
-        side_by_side(self._ask_in_turn, list(systems.values()), len(systems), "rtm-start")
-
-    def _ask_in_turn(self, checks: Sequence[Check]) -> None:
-        for check in checks:
-            try:
-                check.ask()
-            except WritesRefused as error:
-                # It passes, as a failover does; jobs wait for it.
-                self._logger.warning("redis takes no writes, waiting for it", extra={"error": with_remedy(error)})
-            except StateRootUnfit as error:
-                # Games run, and have to be watched and stopped, whether another one can be started or not.
-                self._logger.warning("the state root can take no games", extra={"error": with_remedy(error)})
-            except RuntimeManagerError as error:
-                raise StartupFailed(f"{check.name}: {with_remedy(error, check.remedy)}") from error
 
 
 def _workers(metrics: Metrics, logger: logging.Logger) -> Workers:
@@ -220,7 +195,8 @@ class _Service:
             for warning in warnings:
                 logger.warning(f"{name} can be used, but not as it should be", extra={"warning": warning})
         self._streams = parts.streams
-        self._docker = parts.docker
+        self._docker = parts.guarded_docker
+        self._one_daemon = parts.one_daemon
         self._state_directories = parts.state_directories
         self._store = _Store(config, parts.database, self._operation_refused)
         self._relay = Relay(
@@ -252,6 +228,9 @@ class _Service:
             "rtmanager_clock_offset_seconds", "By how much this host's clock is ahead of PostgreSQL's."
         )
         self._clock_watch = ClockWatch(self._store.clock, measured=offset.set, logger=logger)
+        self._frozen = metrics.gauge(
+            "rtmanager_other_daemon", "Whether another Docker daemon answers than the one on record: passes are frozen."
+        )
         self._watch = Watch(
             config,
             parts,
@@ -281,7 +260,7 @@ class _Service:
     def start(self, stack: ExitStack) -> HttpServer:
         """Start every part; `stack` then knows how to stop it."""
         self._store.clock.read()
-        self._streams.use_deployment(self._store.outbox.deployment_id())
+        self._streams.use_deployment(self._one_daemon.deployment)
         self._lobby.start()
         stack.callback(self._lobby.close)
         stack.callback(self._readiness.close)
@@ -327,7 +306,9 @@ class _Service:
 
     def _make_readiness(self, parts: Dependencies) -> Readiness:
         checks: dict[str, Callable[[], object]] = {
-            check.name: check.still or check.ask for check in parts.checks() if check.name in READY
+            check.name: check.still or check.ask
+            for check in (*parts.checks(), parts.daemon_check())
+            if check.name in READY
         }
         # Not among the workers: a check that fails is itself a reason not to be ready, until it fails no more.
         status = WorkerStatus("readiness", self._logger, counted=self._workers.count)
@@ -348,6 +329,7 @@ class _Service:
             state_env_name=config.engine_state_env_name,
             log_driver=config.docker_log_driver,
             log_options=config.docker_log_options,
+            deployment=self._one_daemon.deployment,
         )
         return Tools(
             runtime=self._docker,
@@ -457,6 +439,7 @@ class _Service:
         troubles = self._executor.troubles.now().values()
         self._state_root_usable.set(self._state_root.usable)
         self._stuck.replace({(each.game_id, each.op_kind, each.kind.value): 1 for each in troubles})
+        self._frozen.replace({(): int(self._one_daemon.is_frozen)})
         return self._watch.metrics()
 
     def _start_loop(self, stack: ExitStack, loop: Loop) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `serve`, `check`, `migrate`.
+"""The command line: `serve`, `check`, `migrate`, `accept-daemon`.
 
 Exit codes: 0 all went well, 1 a dependency or a check failed, 2 the configuration or the command is wrong. 128 and
 the number of a signal, such as 130 and 143 of SIGINT and SIGTERM: it ended the process at once (`__main__.py`), `serve`
@@ -22,7 +22,7 @@ import psycopg
 from rtmanager import __version__, failpoints
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.migrate import migrate
-from rtmanager.app import Runtime, StartupFailed
+from rtmanager.app import Runtime
 from rtmanager.checking import Result, as_json, as_lines, passed, results
 from rtmanager.config import Config, ConfigError, unknown_names
 from rtmanager.dependencies import Dependencies
@@ -30,6 +30,7 @@ from rtmanager.domain.errors import RuntimeManagerError, with_remedy
 from rtmanager.logs import adopt_libraries, adopt_process, flush, make_logger
 from rtmanager.resources import NotEnough, files_needed, lacking, require
 from rtmanager.standard_streams import say, usable_streams
+from rtmanager.startup import StartupFailed
 from rtmanager.threads import Thread
 from rtmanager.trials import Trials
 
@@ -69,6 +70,8 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
                 return serve(config, logger)
             case "check":
                 return check(config, logger, image_ref=options.image, machine=options.json)
+            case "accept-daemon":
+                return accept_daemon(config, logger, new_deployment=options.new_deployment)
         return apply_migrations(config, logger)
     except Exception as error:
         if lack := lacking(error):
@@ -138,8 +141,9 @@ def _checked(config: Config, logger: logging.Logger, image_ref: str) -> Iterator
         yield Result("process", False, str(error), error.remedy or "")
         return
     parts = Dependencies.of(config, logger)
+    checks = [*parts.checks(), parts.daemon_check(), *Trials(config, parts, image_ref).checks()]
     try:
-        for each in results([*parts.checks(), *Trials(config, parts, image_ref).checks()], parts.warnings, logger):
+        for each in results(checks, parts.warnings, logger):
             if each.name == "postgres" and each.ok:  # the state root is compared with the records
                 parts.database.open()
             yield each
@@ -161,6 +165,26 @@ def apply_migrations(config: Config, logger: logging.Logger) -> int:
     return OK
 
 
+def accept_daemon(config: Config, logger: logging.Logger, *, new_deployment: bool = False) -> int:
+    """Put the daemon that answers on record, in place of the one that is; say what that means for the games."""
+    parts = Dependencies.of(config, logger)
+    try:
+        migrate(parts.database, logger)
+        parts.database.open()
+        before, now = parts.daemons.recorded(), parts.one_daemon.identity(parts.docker)
+        parts.daemons.accept(now, new_deployment=new_deployment)
+        deployment = parts.daemons.deployment_id()
+    except (RuntimeManagerError, psycopg.Error) as error:
+        logger.error("cannot accept the daemon", extra={"error": with_remedy(error)})
+        return FAILED
+    finally:
+        parts.close()
+    say(f"on record before: {before or 'no daemon'}")
+    say(f"on record now:    {now}, network {now.network} {now.network_id[:12]}, deployment {deployment}")
+    say("Games that are recorded as running and have no container there are recorded as removed by the next pass.")
+    return OK
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m rtmanager", description="The Runtime Manager. Configured by the environment alone."
@@ -172,4 +196,12 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument("--json", action="store_true", help="one JSON object in place of lines")
     checking.add_argument("--image", default="", metavar="REF", help="the image to try; any on the Docker host if none")
     commands.add_parser("migrate", help="bring the database schema up to date")
+    accept = commands.add_parser(
+        "accept-daemon", help="put the Docker daemon that answers on record; stop every manager before"
+    )
+    accept.add_argument(
+        "--new-deployment",
+        action="store_true",
+        help="for a copied database: give it an id of its own, so that it leaves the original's containers alone",
+    )
     return parser

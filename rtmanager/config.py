@@ -47,6 +47,7 @@ class Config:
     output_stream_maxlen: int = 100_000
     intents_per_minute: int = 60
     silence_timeout_s: float = 8.0
+    startup_wait_s: float = 60.0
     docker_host: str = "unix:///var/run/docker.sock"
     docker_tls_ca: str = ""
     docker_tls_certificate: str = ""

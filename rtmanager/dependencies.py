@@ -14,6 +14,7 @@ from rtmanager.adapters.docker.events import DockerEvents
 from rtmanager.adapters.docker.survey import has_log_driver
 from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.adapters.docker.versions import Agreement
+from rtmanager.adapters.postgres.daemon import PostgresDaemons
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.adapters.postgres.server import ask as ask_postgres
@@ -23,10 +24,12 @@ from rtmanager.adapters.redis_access import Tls
 from rtmanager.adapters.redis_streams import RedisStreams
 from rtmanager.adapters.state_directories import HostStateDirectories
 from rtmanager.config import Config
-from rtmanager.domain.errors import DependencyError, FinalAnswer, RuntimeManagerError, TemporaryAnswer
+from rtmanager.domain.daemon import Match
+from rtmanager.domain.errors import DependencyError, FinalAnswer, RuntimeManagerError, TemporaryAnswer, Unavailable
 from rtmanager.domain.game import is_game_id
 from rtmanager.domain.log_options import unbounded
 from rtmanager.domain.record import Status
+from rtmanager.operations.one_daemon import GuardedRuntime, OneDaemon, OtherDaemon, stable
 
 #: Games of each status whose directories are looked for under a root that was not seen before.
 KEPT_GAMES = 8
@@ -87,12 +90,17 @@ class Dependencies:
 
     database: Database
     streams: RedisStreams
+    #: Whatever daemon answers; games are worked on by way of the next two.
     docker: DockerRuntime
-    #: The same Docker by connections of their own, so that the watch can be ended by closing them.
-    watched_docker: DockerRuntime
+    #: The daemon on record.
+    guarded_docker: GuardedRuntime
+    #: The same by connections of their own, so that the watch can be ended by closing them.
+    watched_docker: GuardedRuntime
     docker_events: DockerEvents
     probes: EngineProbes
     state_directories: HostStateDirectories
+    daemons: PostgresDaemons
+    one_daemon: OneDaemon
     pool_size: int
     network: str
     state_root: str
@@ -110,6 +118,19 @@ class Dependencies:
             config.postgres_dsn, max_connections=config.postgres_pool_size, silence_s=config.silence_timeout_s
         )
         records = PostgresRecords(database)
+        docker = DockerRuntime(
+            config.docker_host,
+            tls=tls,
+            pulls_per_registry=config.pulls_per_registry,
+            pull_total_s=config.image_pull_timeout_s,
+            pull_no_progress_s=config.image_pull_progress_timeout_s,
+            first_start_watch_s=config.first_start_watch_s,
+            agreement=agreement,
+            logger=logger,
+        )
+        watched_docker = DockerRuntime(config.docker_host, tls=tls, agreement=agreement, logger=logger)
+        daemons = PostgresDaemons(database)
+        one_daemon = OneDaemon(daemons, config.docker_network, logger)
         return cls(
             database=database,
             streams=RedisStreams(
@@ -122,17 +143,9 @@ class Dependencies:
                 output_maxlen=config.output_stream_maxlen,
                 silence_s=config.silence_timeout_s,
             ),
-            docker=DockerRuntime(
-                config.docker_host,
-                tls=tls,
-                pulls_per_registry=config.pulls_per_registry,
-                pull_total_s=config.image_pull_timeout_s,
-                pull_no_progress_s=config.image_pull_progress_timeout_s,
-                first_start_watch_s=config.first_start_watch_s,
-                agreement=agreement,
-                logger=logger,
-            ),
-            watched_docker=DockerRuntime(config.docker_host, tls=tls, agreement=agreement, logger=logger),
+            docker=docker,
+            guarded_docker=GuardedRuntime(docker, one_daemon, logger),
+            watched_docker=GuardedRuntime(watched_docker, one_daemon, logger),
             docker_events=DockerEvents(config.docker_host, tls=tls, agreement=agreement),
             probes=EngineProbes(),
             state_directories=HostStateDirectories(
@@ -143,6 +156,8 @@ class Dependencies:
                 min_free_bytes=config.game_state_min_free_bytes,
                 kept_games=lambda: _kept_games(records),
             ),
+            daemons=daemons,
+            one_daemon=one_daemon,
             pool_size=config.postgres_pool_size,
             network=config.docker_network,
             state_root=config.game_state_root,
@@ -187,6 +202,11 @@ class Dependencies:
             ),
         )
 
+    def daemon_check(self) -> Check:
+        """Whether the daemon is the one on record: asked by `check`, and by readiness."""
+        remedy, needs = "read the log of the Docker daemon", ("postgres", "docker")
+        return Check("daemon", "Docker", self._ask_daemon, remedy, self._ask_daemon_again, needs=needs)
+
     def _ask_postgres(self) -> str:
         told, self.warnings["postgres"] = examine_postgres(self.database, self.pool_size)
         return told
@@ -224,6 +244,25 @@ class Dependencies:
                 raise LogDriverMissing(self.log_driver, drivers)
         # Their values may be secrets.
         return " ".join([self.log_driver, *([f"with {', '.join(self.log_options)}"] if self.log_options else [])])
+
+    def _ask_daemon(self) -> str:
+        recorded = self.daemons.recorded_before_migrations()
+        seen = stable(self.docker, recorded.network if recorded else self.network)
+        if recorded is None:
+            return f"{seen}; none is on record, a first start records it"
+        if recorded.compare(seen) is not Match.SAME:
+            raise OtherDaemon(recorded, seen)
+        return str(seen)
+
+    def _ask_daemon_again(self) -> str:
+        """What does not answer is named by the other checks."""
+        try:
+            self.guarded_docker.confirm()
+        except OtherDaemon:
+            raise
+        except Unavailable as error:
+            return str(error)
+        return "on record"
 
     def _ask_state_root(self) -> str:
         self.state_directories.check_root()

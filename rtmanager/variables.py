@@ -141,6 +141,13 @@ VARIABLES: tuple[Variable, ...] = (
         "how long PostgreSQL may be silent before it counts as away, Redis half as long; a statement has 5/8 of it",
     ),
     Variable(
+        "RTMANAGER_STARTUP_WAIT",
+        "startup_wait_s",
+        values.duration,
+        "1m",
+        "how long `serve` waits for PostgreSQL, Redis and Docker to answer before it exits 1",
+    ),
+    Variable(
         "RTMANAGER_DOCKER_HOST",
         "docker_host",
         values.docker_host,

@@ -128,6 +128,7 @@ class Watch:
         self._queued = queued
         self._messages_due = written
         self._runtime = parts.watched_docker
+        self._docker_root = parts.docker.local_root
         self._feed = parts.docker_events
         self._probes = parts.probes
         self._streams = parts.streams
@@ -197,7 +198,7 @@ class Watch:
         )
         self._start(stack, reconcile)
         self._start(stack, self._loop("inspect", self._inspector().step, config.inspect_interval_s))
-        probe = self._loop("probe", self._prober().step, config.probe_interval_s, interrupt=self._probes.interrupt)
+        probe = self._loop("probe", self._probing(), config.probe_interval_s, interrupt=self._probes.interrupt)
         self._start(stack, probe)
         self._start(stack, self._loop("retention", self._retention().step, config.cleanup_interval_s))
         purge = self._purge()
@@ -278,6 +279,16 @@ class Watch:
             failures=self._failures,
         )
 
+    def _probing(self) -> Callable[[], bool]:
+        """The prober's step, which needs no Docker where engines are reached by name, and yet stops with the passes."""
+        prober = self._prober()
+
+        def step() -> bool:
+            self._runtime.require_daemon()
+            return prober.step()
+
+        return step
+
     def _retention(self) -> Retention:
         return Retention(
             findings=self._findings,
@@ -316,7 +327,7 @@ class Watch:
         return FreeSpaceMeter(
             {
                 "state_root": FreeSpace(lambda: self._state_root).measure,
-                "docker_root": FreeSpace(self._runtime.local_root).measure,
+                "docker_root": FreeSpace(self._docker_root).measure,
             },
             free_bytes=self._metrics.free_bytes,
             free_inodes=self._metrics.free_inodes,

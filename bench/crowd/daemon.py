@@ -39,7 +39,7 @@ class Crowd:
             _LIST: lambda exchange: exchange.reply_raw(200, body),
             "GET /info": self._info,
             "GET /_ping": lambda exchange: exchange.reply_raw(200, b"OK"),
-            "GET /networks": lambda exchange: exchange.reply(200, [{"Name": games.HOUSE.network}]),
+            "GET /networks": lambda exchange: exchange.reply(200, [{"Id": "n", "Name": games.HOUSE.network}]),
             "GET /events": self._events,
             "POST /deaths": self._deaths,
         }
@@ -59,7 +59,8 @@ class Crowd:
 
     def _info(self, exchange: Exchange) -> None:
         lists, published = self._daemon.count(_LIST), self._published
-        exchange.reply(200, {"Lists": lists, "Listeners": published.listeners, "LostEvents": published.lost})
+        counted = {"Lists": lists, "Listeners": published.listeners, "LostEvents": published.lost}
+        exchange.reply(200, {"ID": "crowd", **counted})
 
     def _events(self, exchange: Exchange) -> None:
         since = _query(exchange).get("since")

@@ -78,6 +78,8 @@ class RuntimeTestCase(ServicesTestCase):
             "GAME_STATE_ROOT": str(self.state_root.folder("games")),
             "LOBBY_INTERNAL_BASE_URL": self.lobby.base_url,
             "CONTAINER_STOP_TIMEOUT_SECONDS": "5",
+            # The services answer, or a test is about one that does not.
+            "STARTUP_WAIT": "1ms",
             # Every test is the first start of its manager; those about images that die at once set it back.
             "FIRST_START_WATCH": "1ms",
             **changes,

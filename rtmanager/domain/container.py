@@ -19,6 +19,7 @@ from rtmanager.domain.game import container_name, next_container_name, shown
 LABEL_OWNER = "com.galaxy.owner"
 LABEL_KIND = "com.galaxy.kind"
 LABEL_GAME_ID = "com.galaxy.game_id"
+LABEL_DEPLOYMENT = "com.galaxy.deployment"
 LABEL_IMAGE_REF = "com.galaxy.engine_image_ref"
 LABEL_STARTED_AT_MS = "com.galaxy.started_at_ms"
 OWNER = "rtmanager"
@@ -65,6 +66,8 @@ class ContainerSpec:
     started_at_ms: int
     log_driver: str
     log_options: Mapping[str, str]
+    #: The deployment (one database) that the container is made for.
+    deployment: str = ""
 
     @property
     def name(self) -> str:
@@ -85,6 +88,7 @@ class ContainerSpec:
             LABEL_GAME_ID: self.game_id,
             LABEL_IMAGE_REF: self.image_ref,
             LABEL_STARTED_AT_MS: str(self.started_at_ms),
+            **({LABEL_DEPLOYMENT: self.deployment} if self.deployment else {}),
         }
 
 
@@ -169,6 +173,10 @@ class ContainerView:
     def game_id(self) -> str:
         """The game that its label names; empty when there is none."""
         return self.labels.get(LABEL_GAME_ID, "")
+
+    def is_of_another(self, deployment: str) -> bool:
+        """Whether another deployment made it. Releases before the label made containers without it: they are ours."""
+        return self.labels.get(LABEL_DEPLOYMENT, "") not in ("", deployment)
 
     def labelled_for(self, game_id: str) -> bool:
         """Whether its labels say that RTM made it for this game, whatever its name."""

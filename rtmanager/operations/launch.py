@@ -102,6 +102,7 @@ def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
         started_at_ms=epoch_ms(progress.now()),
         log_driver=settings.log_driver,
         log_options=settings.log_options,
+        deployment=settings.deployment,
     )
 
 

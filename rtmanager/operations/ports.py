@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from rtmanager.domain.container import ContainerSpec, ContainerView
+from rtmanager.domain.daemon import SeenDaemon
 from rtmanager.domain.errors import IN_MESSAGE, RuntimeManagerError
 from rtmanager.domain.outage import RuntimeRun
 
@@ -109,6 +110,14 @@ class ContainerRuntime(Protocol):
 
     def ping(self) -> str:
         """The runtime's version, for a person; proves that it answers."""
+        ...
+
+    def identify(self, network: str) -> SeenDaemon:
+        """Which runtime answers, with the networks of this exact name as a part of its identity."""
+        ...
+
+    def connections_made(self) -> int:
+        """A number that grows before another runtime can be the one that answers."""
         ...
 
     def network_exists(self, name: str) -> bool:

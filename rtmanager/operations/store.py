@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from rtmanager.domain.daemon import Daemon
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, Unavailable
 from rtmanager.domain.findings import HealthReport
 from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Outcome, Request
@@ -75,6 +76,26 @@ class Claimed:
     game_id: str
     kind: OpKind
     ours: bool = False
+
+
+class DaemonRecords(Protocol):
+    """Whose containers the records are about."""
+
+    def recorded(self) -> Daemon | None:
+        """The daemon on record; None before a first start."""
+        ...
+
+    def record(self, daemon: Daemon) -> Daemon:
+        """Put a daemon on record unless one is; returns the one on record."""
+        ...
+
+    def accept(self, daemon: Daemon, *, new_deployment: bool = False) -> None:
+        """Put a daemon on record in place of the one that is; with a `new_deployment`, give the store another id."""
+        ...
+
+    def deployment_id(self) -> str:
+        """Which store it is, among those that use the same Redis or the same daemon; a copy of a store has the same."""
+        ...
 
 
 class Records(Protocol):

@@ -27,6 +27,8 @@ class EngineSettings:
     state_env_name: str
     log_driver: str
     log_options: Mapping[str, str] = field(default_factory=dict)
+    #: The label by which another database's containers are told apart.
+    deployment: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from rtmanager.domain.container import (
     ContainerState,
     ContainerView,
 )
+from rtmanager.domain.daemon import SeenDaemon
 from rtmanager.domain.errors import (
     ErrorCode,
     FinalAnswer,
@@ -130,6 +131,9 @@ class FakeRuntime:
         self.networks = set(networks)
         #: Names that two networks have.
         self.ambiguous_networks: set[str] = set()
+        #: Whose id `identify` tells, and how many connections there were.
+        self.daemon_id = "daemon-1"
+        self.connections = 1
         self.present: dict[str, FakeImage] = {}
         self.registry: dict[str, FakeImage] = {}
         self.available = True
@@ -156,6 +160,16 @@ class FakeRuntime:
     def ping(self) -> str:
         with self._call("ping"):
             return "in memory"
+
+    def identify(self, network: str) -> SeenDaemon:
+        with self._call("identify", network):
+            ids = {f"{self.daemon_id}/{network}"} if network in self.networks else set()
+            if network in self.ambiguous_networks:
+                ids.add(f"{self.daemon_id}/{network}/2")
+            return SeenDaemon(self.daemon_id, f"host of {self.daemon_id}", frozenset(ids))
+
+    def connections_made(self) -> int:
+        return self.connections
 
     def network_exists(self, name: str) -> bool:
         with self._call("network_exists", name):
@@ -281,6 +295,21 @@ class FakeRuntime:
     def exit(self, container_id: str, exit_code: int, oom_killed: bool = False) -> None:
         """End the container's process."""
         self._replace(container_id, state=ContainerState.EXITED, exit_code=exit_code, oom_killed=oom_killed)
+
+    def exchange(self, daemon_id: str) -> list[ContainerView]:
+        """Let another daemon answer, one without containers; returns those that were there, for `bring_back`."""
+        with self._lock:
+            before = self.containers
+            self._containers.clear()
+            self.daemon_id = daemon_id
+            self.connections += 1
+            return before
+
+    def bring_back(self, daemon_id: str, containers: Sequence[ContainerView]) -> None:
+        """Let a daemon answer that answered before, with its containers."""
+        with self._lock:
+            self.exchange(daemon_id)
+            self._containers = {view.container_id: view for view in containers}
 
     def vanish(self, container_id: str) -> None:
         """Take the container away, running or not: somebody else force-removed it."""

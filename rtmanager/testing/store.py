@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from rtmanager.domain.daemon import Daemon
 from rtmanager.domain.findings import Alarm, AlarmKind, HealthReport, LastExit, RestartCause, Snapshot
 from rtmanager.domain.game import same_name
 from rtmanager.domain.health import HealthEvent
@@ -101,6 +102,8 @@ class MemoryStore:
         self.last_exits: dict[str, LastExit] = {}
         self.planned_restarts: dict[str, tuple[str, datetime, RestartCause]] = {}
         self.watch_turns: dict[str, tuple[int, datetime]] = {}
+        self.daemon: Daemon | None = None
+        self.deployment = "deployment-1"
         self.intent_windows: dict[str, tuple[datetime, IntentCount]] = {}
         self.forgotten: dict[Stream, EntryId] = {}
         self._entries: dict[tuple[Stream, EntryId], list[str]] = {}
@@ -114,6 +117,7 @@ class MemoryStore:
         self.outbox = MemoryOutbox(self)
         self.purge = MemoryPurge(self)
         self.images = MemoryImages(self)
+        self.daemons = MemoryDaemons(self)
 
     def queue(self, owner: int = 1) -> MemoryQueue:
         """The queue as one instance uses it; that instance is present from now on."""
@@ -268,6 +272,37 @@ class MemoryStore:
 def state_of(record: RuntimeRecord | None) -> tuple[Status, str | None] | None:
     """What a change compares before it swaps."""
     return (record.status, record.current_container_id) if record else None
+
+
+class MemoryDaemons:
+    """`DaemonRecords` of the store."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.trouble = store.trouble
+
+    @call
+    def recorded(self) -> Daemon | None:
+        """See the port."""
+        return self._store.daemon
+
+    @call
+    def record(self, daemon: Daemon) -> Daemon:
+        """See the port."""
+        self._store.daemon = self._store.daemon or daemon
+        return self._store.daemon
+
+    @call
+    def accept(self, daemon: Daemon, *, new_deployment: bool = False) -> None:
+        """See the port."""
+        self._store.daemon = daemon
+        if new_deployment:
+            self._store.deployment = f"{self._store.deployment}-new"
+
+    @call
+    def deployment_id(self) -> str:
+        """See the port."""
+        return self._store.deployment
 
 
 class MemoryRecords:

@@ -104,7 +104,6 @@ _NO_OPERATION = {
     "list": "the pass ends, the next one asks again",
     "logs": "the words stand in the place of the log, in `last_exit.log` and in the message of a start",
     "events": "the stream is asked for again, then all containers are listed",
-    "info": "a start of the manager goes on with a warning: the log driver is not examined; the free space of Docker is not measured",
     "plugins": "the same",
     "images": "`check` says so",
 }

@@ -160,6 +160,21 @@ class RuntimeContract(TestCase):
         for name in (self.network[:-1], self.network + "x", ".*", self.network.upper()):
             self.assertFalse(self.runtime.network_exists(name), name)
 
+    def test_it_is_the_same_daemon_each_time_with_the_networks_of_that_very_name(self) -> None:
+        seen = self.runtime.identify(self.network)
+        self.assertTrue(seen.daemon_id)
+        self.assertEqual(len(seen.network_ids), 1)
+        self.assertEqual(self.runtime.identify(self.network), seen)
+        without = self.runtime.identify(self.network + "x")
+        self.assertEqual((without.daemon_id, without.network_ids), (seen.daemon_id, frozenset()))
+
+    def test_the_label_of_a_deployment_is_seen_in_a_list_and_by_itself(self) -> None:
+        spec = replace(self.spec(), deployment="one")
+        container_id = self.runtime.launch(spec)
+        listed = next(view for view in self.runtime.list_games() if view.container_id == container_id)
+        for view in (listed, self.runtime.inspect(container_id)):
+            self.assertEqual([view.is_of_another(name) for name in ("one", "other")], [False, True], view.labels)
+
     def double_network(self) -> None:
         """Let a second network have the name of the first, until the test ends."""
         raise NotImplementedError

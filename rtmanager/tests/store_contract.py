@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from itertools import product
 from typing import Any, Protocol
 
+from rtmanager.domain.daemon import Daemon
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource, HealthStatus
 from rtmanager.domain.jobs import EntryId
@@ -22,6 +23,7 @@ from rtmanager.domain.messages import INTENT_OF, Message, Stream, intent, limite
 from rtmanager.domain.operation import LogEntry, Operation, OpKind, Outcome
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.operations.store import (
+    DaemonRecords,
     Forgotten,
     GameBusy,
     Namesake,
@@ -69,6 +71,8 @@ class StoreUnderTest(Protocol):
     def inbox(self) -> Inbox: ...
 
     def outbox(self) -> Outbox: ...
+
+    def daemons(self) -> DaemonRecords: ...
 
     def pass_time(self, seconds: float) -> None:
         """Let every moment that the store wrote down be so much longer ago."""
@@ -126,6 +130,34 @@ class StoreContract(unittest.TestCase):
             self.queue.finish(claimed[0], ended())
             order.append((claimed[0].game_id, int(claimed[0].request.source_ref.split(":")[2].split("-")[0])))
         return order
+
+
+class DaemonsContract(StoreContract):
+    FIRST = Daemon("id-1", "host-1", "galaxy-net", "n1")
+    SECOND = Daemon("id-2", "host-2", "galaxy-net", "n2")
+
+    def test_no_daemon_is_on_record_before_the_first(self) -> None:
+        self.assertIsNone(self.store.daemons().recorded())
+
+    def test_the_first_daemon_stays_on_record(self) -> None:
+        daemons = self.store.daemons()
+        self.assertEqual(daemons.record(self.FIRST), self.FIRST)
+        self.assertEqual(daemons.record(self.SECOND), self.FIRST)
+        self.assertEqual(daemons.recorded(), self.FIRST)
+
+    def test_a_daemon_that_is_accepted_takes_the_place_of_the_one_on_record(self) -> None:
+        daemons = self.store.daemons()
+        for daemon in (self.FIRST, self.SECOND, self.SECOND):
+            daemons.accept(daemon)
+            self.assertEqual(daemons.recorded(), daemon)
+
+    def test_a_deployment_keeps_its_id_until_it_is_given_a_new_one(self) -> None:
+        daemons = self.store.daemons()
+        known = daemons.deployment_id()
+        daemons.accept(self.SECOND)
+        self.assertEqual(daemons.deployment_id(), known)
+        daemons.accept(self.SECOND, new_deployment=True)
+        self.assertNotIn(daemons.deployment_id(), ("", known))
 
 
 class RecordsContract(StoreContract):

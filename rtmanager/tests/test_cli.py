@@ -21,9 +21,10 @@ from typing import IO, Any
 from unittest import mock
 
 from rtmanager import cli, resources
-from rtmanager.app import Runtime, StartupFailed
+from rtmanager.app import Runtime
 from rtmanager.config import Config
 from rtmanager.dependencies import Dependencies
+from rtmanager.startup import StartupFailed
 from rtmanager.testing.signals import as_in_a_terminal
 from rtmanager.tests.fake_daemon import FakeDaemon
 
@@ -33,6 +34,7 @@ ENVIRONMENT = {
     "RTMANAGER_REDIS_MASTER_ADDR": "127.0.0.1:1",
     "RTMANAGER_GAME_STATE_ROOT": f"{tempfile.gettempdir()}/rtmanager-test-games",
     "RTMANAGER_LOBBY_INTERNAL_BASE_URL": "http://lobby",
+    "RTMANAGER_STARTUP_WAIT": "1ms",
 }
 AWAY = "check that Docker runs there, and that RTMANAGER_DOCKER_HOST is right"
 

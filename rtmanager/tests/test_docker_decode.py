@@ -210,7 +210,8 @@ class WhateverItIs(unittest.TestCase):
             if view is not None:
                 self.assertTrue(view.exit_code is None or abs(view.exit_code) < 2**31)
                 self.assertLess(view.restart_count, 2**31)
-        self.assertIsInstance(decode.networks_called(found, "galaxy-net"), int)
+        self.assertIsInstance(decode.networks_called(found, "galaxy-net"), frozenset)
+        self.assertIsInstance(decode.daemon(found), tuple)
 
     def test_a_state_of_a_later_docker_is_unknown_and_neither_alive_nor_ended(self) -> None:
         for word in ("hibernating", "RUNNING", "running ", "", "unknown", None, 5, "x" * 1000, "a\0"):

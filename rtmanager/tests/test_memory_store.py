@@ -16,6 +16,7 @@ from rtmanager.operations.store import OwnershipLost, StoreRefused
 from rtmanager.testing.findings import MemoryFindings
 from rtmanager.testing.store import (
     ManualClock,
+    MemoryDaemons,
     MemoryHistories,
     MemoryImages,
     MemoryInbox,
@@ -55,6 +56,9 @@ class StoreInMemory:
 
     def outbox(self) -> MemoryOutbox:
         return self.store.outbox
+
+    def daemons(self) -> MemoryDaemons:
+        return self.store.daemons
 
     def findings(self, owner: int) -> MemoryFindings:
         return MemoryFindings(self.store, owner)
@@ -122,6 +126,10 @@ class MemoryImagesTest(InMemory, purge_contract.ImagesContract):
 
 class MemoryOutboxTest(InMemory, store_contract.OutboxContract):
     pass
+
+
+class MemoryDaemonsTest(InMemory, store_contract.DaemonsContract):
+    """The contract of the daemon on record."""
 
 
 class MemoryIntentsTest(InMemory, store_contract.IntentsContract):

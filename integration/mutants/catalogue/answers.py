@@ -79,8 +79,8 @@ MUTANTS = (
         name="ready-without-network",
         breaks="readiness says all is well though no game can be started for want of its network",
         file="rtmanager/app.py",
-        old='READY = frozenset({"postgres", "redis", "docker", "network", "state root"})',
-        new='READY = frozenset({"postgres", "redis", "docker", "state root"})',
+        old='READY = frozenset({"postgres", "redis", "docker", "network", "daemon", "state root"})',
+        new='READY = frozenset({"postgres", "redis", "docker", "daemon", "state root"})',
         module="test_rest",
     ),
 )

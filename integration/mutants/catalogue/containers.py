@@ -67,4 +67,20 @@ MUTANTS = (
         new="                os.fchmod(directory, 0o777)\n",
         module="test_container",
     ),
+    Mutant(
+        name="any-daemon-is-the-one-on-record",
+        breaks="on another daemon every running game is recorded as removed",
+        file="rtmanager/operations/one_daemon.py",
+        old="        match = recorded.compare(seen)\n",
+        new="        match = Match.SAME\n",
+        module="test_daemon",
+    ),
+    Mutant(
+        name="no-container-is-of-another-deployment",
+        breaks="two databases on one daemon take each other's containers",
+        file="rtmanager/domain/container.py",
+        old='        return self.labels.get(LABEL_DEPLOYMENT, "") not in ("", deployment)\n',
+        new="        return deployment in self.labels\n",
+        module="test_daemon",
+    ),
 )

@@ -34,6 +34,7 @@ MUTANTS = (
         old="""        applied = migrate(parts.database, self._logger)
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
+        parts.one_daemon.establish(parts.docker)
         begins()
         metrics = Metrics()
         self._workers = _workers(metrics, self._logger)
@@ -52,8 +53,10 @@ MUTANTS = (
         name="network-not-checked",
         breaks="the service comes up without its network, and every start fails later",
         file="rtmanager/app.py",
-        old="        self._ask(parts.checks())\n",
-        new='        self._ask([each for each in parts.checks() if each.name != "network"])\n',
+        old="        Startup(self._config.startup_wait_s, self._logger).ask(parts.checks())\n",
+        new="""        checks = [each for each in parts.checks() if each.name != "network"]
+        Startup(self._config.startup_wait_s, self._logger).ask(checks)
+""",
         module="test_startup",
     ),
     Mutant(

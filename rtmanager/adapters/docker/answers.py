@@ -257,6 +257,7 @@ def _malformed(outcome: str) -> Special:
 #: Every call of the daemon by its name in `failpoints`.
 CALLS: dict[str, Call] = {
     "version": Call("GET /version", ErrorCode.INTERNAL_ERROR),
+    "info": Call("GET /info", ErrorCode.INTERNAL_ERROR),
     "network": Call("GET /networks", ErrorCode.INTERNAL_ERROR),
     "image": Call(
         "GET /images/{name}/json",
@@ -328,7 +329,6 @@ CALLS: dict[str, Call] = {
     "list": Call("GET /containers/json", None),
     "logs": Call("GET /containers/{id}/logs", None),
     "events": Call("GET /events", None),
-    "info": Call("GET /info", None),
     "plugins": Call("GET /plugins", None),
     "images": Call("GET /images/json", None),
 }

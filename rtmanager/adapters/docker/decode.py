@@ -14,6 +14,7 @@ from typing import Any
 
 from rtmanager.domain.container import (
     LABEL_CPU_QUOTA,
+    LABEL_DEPLOYMENT,
     LABEL_GAME_ID,
     LABEL_IMAGE_REF,
     LABEL_KIND,
@@ -58,7 +59,7 @@ _TIME = re.compile(
 #: What neither a log line nor PostgreSQL should be given. Line ends and tabs are left in logs of engines.
 _UNPRINTABLE_IN_LOG = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{BIDI_CONTROLS}]")
 
-_CONTAINER_LABELS = (LABEL_OWNER, LABEL_KIND, LABEL_GAME_ID, LABEL_IMAGE_REF)
+_CONTAINER_LABELS = (LABEL_OWNER, LABEL_KIND, LABEL_DEPLOYMENT, LABEL_GAME_ID, LABEL_IMAGE_REF)
 _IMAGE_LABELS = (LABEL_CPU_QUOTA, LABEL_MEMORY, LABEL_PIDS_LIMIT)
 
 #: What stands for a character that cannot be kept, and for the end of a text that was cut.
@@ -211,10 +212,16 @@ def image_run_by(found: object) -> str:
     return _image_id(_members(found).get("Image"))
 
 
-def networks_called(found: object, name: str) -> int:
-    """How many networks of this very name the answer of `GET /networks` has."""
+def networks_called(found: object, name: str) -> frozenset[str]:
+    """The ids of the networks of this very name in the answer of `GET /networks`."""
     networks = map(_members, found if isinstance(found, list) else [])
-    return len({str(network.get("Id")) for network in networks if network.get("Name") == name})
+    return frozenset(str(network.get("Id")) for network in networks if network.get("Name") == name)
+
+
+def daemon(found: object) -> tuple[str, str]:
+    """The id and the host's name of a daemon, from the answer of `GET /info`; empty what it does not give."""
+    answer = _members(found)
+    return text(answer.get("ID")), text(answer.get("Name"))
 
 
 def present_run(info: object, networks: object) -> RuntimeRun:

@@ -112,6 +112,11 @@ class Engine:
         self._agreement.read(found)
         return found
 
+    @property
+    def connections_made(self) -> int:
+        """How many connections were begun so far; the same number means that the same engine answers."""
+        return self._lines.begun
+
     def refused(self, name: str, error: APIError, *, request: str = "") -> FinalAnswer:
         """The error for a final answer to the call `name`; `request` where it was another one than the table's."""
         message = f"Docker at {self.host} {answered(name, error, request)}"

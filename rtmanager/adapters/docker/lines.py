@@ -199,6 +199,8 @@ class Lines:
         self._lock = threading.Lock()
         self._open: weakref.WeakSet[_Limited] = weakref.WeakSet()
         self._is_cut = False
+        #: How many sockets there were in all.
+        self.begun = 0
         self._thread = threading.local()
 
     @contextmanager
@@ -280,6 +282,7 @@ class Lines:
         with self._lock:
             self._check()
             self._open.add(line)
+            self.begun += 1
 
     def _check(self) -> None:
         if self._is_cut:

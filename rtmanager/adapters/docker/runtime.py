@@ -39,6 +39,7 @@ from rtmanager.domain.container import (
     ContainerView,
     TrialSpec,
 )
+from rtmanager.domain.daemon import SeenDaemon
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer
 from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.text import bounded
@@ -132,6 +133,20 @@ class DockerRuntime:
             self._deadlines.query_s,
             lambda client: _has_network(_list(client.networks(names=[name])), name),
         )
+
+    def identify(self, network: str) -> SeenDaemon:
+        """See the port; why Docker's own id is not enough stands in `domain.daemon`."""
+        daemon_id, name = self._answer("info", self._deadlines.query_s, _daemon)
+        network_ids = self._answer(
+            "network",
+            self._deadlines.query_s,
+            lambda client: decode.networks_called(_list(client.networks(names=[network])), network),
+        )
+        return SeenDaemon(daemon_id, name, network_ids)
+
+    def connections_made(self) -> int:
+        """See the port."""
+        return self._engine.connections_made
 
     def ensure_image(self, image_ref: str, policy: PullPolicy) -> Image:
         """See the port."""
@@ -478,7 +493,7 @@ def _views(entries: Iterable[object]) -> list[ContainerView | None]:
 
 def _has_network(found: Sequence[dict[str, Any]], name: str) -> bool:
     """Whether it is among them; what cannot be read must not count as "no"."""
-    count = decode.networks_called(found, name)
+    count = len(decode.networks_called(found, name))
     if count > 1:
         raise NetworkAmbiguous(name, count)
     if count:
@@ -486,6 +501,13 @@ def _has_network(found: Sequence[dict[str, Any]], name: str) -> bool:
     if any(not isinstance(each.get("Name"), str) for each in found):
         raise Unreadable("a network without a name")
     return False
+
+
+def _daemon(client: docker.APIClient) -> tuple[str, str]:
+    daemon_id, name = decode.daemon(client.info())
+    if not daemon_id:
+        raise Unreadable("no ID of the daemon")
+    return daemon_id, name
 
 
 def _list(found: object) -> list[dict[str, Any]]:

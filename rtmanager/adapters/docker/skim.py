@@ -17,6 +17,7 @@ from typing import Any
 from rtmanager.adapters.docker.decode import MOST_NETWORKS
 from rtmanager.domain.container import (
     LABEL_CPU_QUOTA,
+    LABEL_DEPLOYMENT,
     LABEL_GAME_ID,
     LABEL_IMAGE_REF,
     LABEL_KIND,
@@ -70,6 +71,7 @@ _EMPTY = _Kept()
 _LABELS = (
     LABEL_OWNER,
     LABEL_KIND,
+    LABEL_DEPLOYMENT,
     LABEL_GAME_ID,
     LABEL_IMAGE_REF,
     LABEL_CPU_QUOTA,
@@ -79,8 +81,8 @@ _LABELS = (
 _SCALARS = _Kept.every(None)
 #: All that is read of any answer: `decode`, `versions`, `answers`, `pulling`, and of the SDK `logs` (`Tty`).
 _ANSWER = _Kept(
-    # A container, an image, a network.
-    ("Id", "Image", "Name", "RestartCount", "Status", "Created", "LiveRestoreEnabled"),
+    # A container, an image, a network; `ID`: the daemon.
+    ("ID", "Id", "Image", "Name", "RestartCount", "Status", "Created", "LiveRestoreEnabled"),
     Names=_SCALARS,
     Labels=_Kept(_LABELS),
     State=_Kept(("ExitCode", "FinishedAt", "OOMKilled", "StartedAt", "Status"), Health=_Kept(("Status",))),

@@ -14,7 +14,7 @@ from typing import Any
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.endings import add_messages, as_json
 from rtmanager.adapters.postgres.inbox import holder_of
-from rtmanager.adapters.postgres.queries import SQL, dropped, require_kept, write_kept
+from rtmanager.adapters.postgres.queries import SQL, require_kept, write_kept
 from rtmanager.domain.messages import Message, Stream, intents_summary
 from rtmanager.operations.store import StoreRefused
 from rtmanager.workers.ports import DueMessage, IntentCount, TurnHolder
@@ -132,16 +132,6 @@ class PostgresOutbox:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def deployment_id(self) -> str:
-        """Tells this database from any other that uses the same Redis."""
-        with self._database.transaction("deployment_id") as connection:
-            row = connection.execute(SQL["deployment_id"]).fetchone()
-            if row is None:  # another instance made it just now, which this statement's snapshot did not see
-                row = connection.execute(SQL["deployment_id"]).fetchone()
-        if row is None:
-            raise dropped("deployment: 0 of 1")
-        return str(row["id"])
 
     def holder(self) -> TurnHolder | None:
         """See `Outbox.holder`."""

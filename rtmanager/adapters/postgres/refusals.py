@@ -74,6 +74,9 @@ program than PostgreSQL has this port",
 service writes: it needs a primary",
 }
 
+#: Classes of SQLSTATE of a server that starts, stops, recovers, or lacks connections, memory or disk.
+_PASSING = frozenset({"53", "57", "58"})
+
 _ERROR = re.compile(r'^B\s+\d+\s+ErrorResponse\s.*? C "([0-9A-Z]{5})"', re.MULTILINE)
 
 
@@ -83,6 +86,11 @@ class Refusal:
 
     sqlstate: str
     remedy: str
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether waiting may mend it: nobody answers, the server starts or recovers, or has no room just now."""
+        return self.sqlstate[:2] in _PASSING if self.sqlstate else self.remedy.startswith(IS_IT_RUNNING[:-1])
 
 
 def why_refused(conninfo: str, limit_s: float) -> Refusal:

@@ -84,6 +84,14 @@ class ServerUnfit(RuntimeManagerError):
         self.remedy = remedy
 
 
+class ServerAway(Unavailable):
+    """PostgreSQL takes no connection now, which waiting may mend; `remedy` says what to do."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__("postgres", message)
+        self.remedy = remedy
+
+
 def examine(database: Database, pool_size: int) -> tuple[str, list[str]]:
     """What it is in a few words, and warnings; raises `ServerUnfit`, `MigrationFailed` or `Unavailable`.
 
@@ -172,15 +180,21 @@ def _explained(database: Database, error: DependencyError) -> RuntimeManagerErro
     if cause.sqlstate == INSUFFICIENT_PRIVILEGE:
         return ServerUnfit(str(error), f"{_GRANT}: its words name the function, view or table")
     if cause.sqlstate or not isinstance(cause, psycopg.OperationalError):
-        return ServerUnfit(str(error), refusals.remedy_for(cause.sqlstate or ""))
+        return _refused(str(error), refusals.Refusal(cause.sqlstate or "", refusals.remedy_for(cause.sqlstate or "")))
     refusal = database.why_refused()
     changes = database.environment()
     hint = f" (with {_as_list(changes)} of the environment)" if changes else ""
     if refusal.sqlstate:
-        return ServerUnfit(f"{database.where} takes no connection{hint}: {first_line(cause)}", refusal.remedy)
+        return _refused(f"{database.where} takes no connection{hint}: {first_line(cause)}", refusal)
     if changes:
-        return ServerUnfit(f"{error}{hint}", f"{refusal.remedy[:-1]}; and are the variables of libpq meant?")
-    return ServerUnfit(str(error), refusal.remedy)
+        return _refused(f"{error}{hint}", refusal, f"{refusal.remedy[:-1]}; and are the variables of libpq meant?")
+    return _refused(str(error), refusal)
+
+
+def _refused(message: str, refusal: refusals.Refusal, remedy: str = "") -> RuntimeManagerError:
+    """The error for a connection that was refused, or not answered."""
+    kind = ServerAway if refusal.may_pass else ServerUnfit
+    return kind(message, remedy or refusal.remedy)
 
 
 def _environment(database: Database) -> list[str]:

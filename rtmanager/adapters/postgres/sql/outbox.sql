@@ -61,11 +61,3 @@ FROM json_to_recordset(%(rows)s::json) AS c (notification_type text, sent bigint
 ON CONFLICT (notification_type) DO UPDATE
 SET sent = w.sent + excluded.sent, left_out = w.left_out + excluded.left_out,
     example = CASE WHEN w.left_out > 0 THEN w.example ELSE excluded.example END;
-
--- name: deployment_id
--- The id of this database among those that use one Redis; made anew if somebody emptied the table. The same one each
--- time, even where the table has lost its key and a second row.
-WITH known AS (SELECT id FROM deployment ORDER BY id LIMIT 1),
-made AS (INSERT INTO deployment (only_row) SELECT true WHERE NOT EXISTS (SELECT FROM known)
-         ON CONFLICT DO NOTHING RETURNING id)
-SELECT id::text FROM known UNION ALL SELECT id::text FROM made;

@@ -108,10 +108,10 @@ class CheckForAProgramTest(unittest.TestCase):
 
     def test_it_is_one_object_on_stdout_whatever_is_wrong(self) -> None:
         code, found, _ = self.run_check(RTMANAGER_DOCKER_HOST="unix:///nowhere")
-        names = ["postgres", "redis", "docker", "network", "log driver", "state root", "room", "directory", "container"]
+        names = "postgres,redis,docker,network,log driver,state root,daemon,room,directory,container".split(",")
         self.assertEqual((code, found["ok"], [each["name"] for each in found["checks"]]), (cli.FAILED, False, names))
         not_tried = [each["name"] for each in found["checks"] if each["ok"] is None]
-        self.assertEqual(not_tried, ["log driver", "room", "directory", "container"])
+        self.assertEqual(not_tried, ["log driver", "daemon", "room", "directory", "container"])
 
     def test_faults_of_the_environment_are_results_too(self) -> None:
         code, found, said = self.run_check(RTMANAGER_GAME_STATE_ROOT="/etc", RTMANAGER_GAME_STATE_DIR_MODE="2750")

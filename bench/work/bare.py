@@ -20,11 +20,21 @@ from rtmanager.adapters.docker.hardening import create_request
 from rtmanager.adapters.docker.images import full_reference
 from rtmanager.adapters.state_directories import HostStateDirectories
 from rtmanager.config import Config
-from rtmanager.domain.container import LABEL_GAME_ID, LABEL_STARTED_AT_MS, ContainerSpec, Limits, limits_of_image
+from rtmanager.domain.container import (
+    LABEL_DEPLOYMENT,
+    LABEL_GAME_ID,
+    LABEL_STARTED_AT_MS,
+    ContainerSpec,
+    Limits,
+    limits_of_image,
+)
 from rtmanager.operations.launch import STORAGE_PATH
 
 if TYPE_CHECKING:
     from docker import APIClient
+
+#: The deployment of these containers: the manager leaves another deployment's alone.
+DEPLOYMENT = "bench"
 
 #: Of an inspected container: what it was made with. The rest is what Docker adds, different each time.
 _MADE_WITH = ("Config", "HostConfig", "Platform", "Driver")
@@ -72,6 +82,7 @@ class Bare(Closing):
             started_at_ms=round(time.time() * 1000),
             log_driver=config.docker_log_driver,
             log_options=config.docker_log_options,
+            deployment=DEPLOYMENT,
         )
         return Wanted(spec.name, create_request(spec, full_reference(image_ref)))
 
@@ -108,7 +119,7 @@ def launch(client: "APIClient", wanted: Wanted) -> str:
 
 
 def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """Raises BenchError unless two inspected containers were made in the same way, apart from game and time."""
+    """Raises BenchError unless two inspected containers were made in the same way, apart from game, deployment and time."""
     texts = [_made_with(each) for each in (ours, theirs)]
     if texts[0] != texts[1]:
         differ = [pair for pair in zip(*(text.splitlines() for text in texts), strict=False) if pair[0] != pair[1]]
@@ -119,6 +130,7 @@ def _made_with(found: Mapping[str, Any]) -> str:
     parts = {name: found[name] for name in _MADE_WITH}
     labels = dict(parts["Config"]["Labels"])
     game_id = labels[LABEL_GAME_ID]
-    del labels[LABEL_STARTED_AT_MS]
+    for label in (LABEL_STARTED_AT_MS, LABEL_DEPLOYMENT):
+        labels[label] = "another for each"
     parts["Config"] = {**parts["Config"], "Labels": labels, "Networks": sorted(found["NetworkSettings"]["Networks"])}
     return json.dumps(parts, indent=1, sort_keys=True).replace(game_id, "GAME")

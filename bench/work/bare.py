@@ -119,7 +119,7 @@ def launch(client: "APIClient", wanted: Wanted) -> str:
 
 
 def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """Raises BenchError unless two inspected containers were made in the same way, apart from game, deployment and time."""
+    """Raises BenchError unless two inspected containers were made alike, apart from game, deployment and time."""
     texts = [_made_with(each) for each in (ours, theirs)]
     if texts[0] != texts[1]:
         differ = [pair for pair in zip(*(text.splitlines() for text in texts), strict=False) if pair[0] != pair[1]]

@@ -35,7 +35,7 @@ from rtmanager.tests.watching import WatchedWorld
 from rtmanager.workers import strays as strays_module
 from rtmanager.workers.attention import Hint
 from rtmanager.workers.crash_restarts import CrashRestarts
-from rtmanager.workers.settler import OOM_GRACE_S
+from rtmanager.workers.settler import EVENT_GRACE_S, OOM_GRACE_S
 from rtmanager.workers.watching import Written
 
 EVENT = Hint(HealthSource.DOCKER_EVENT)
@@ -432,6 +432,22 @@ class StartedAgain(SettlerTestCase):
         self.crash(code=137, hint=Hint(HealthSource.DOCKER_EVENT, asked=frozenset({self.world.container()})))
         self.assertEqual(self.queued(60), [])
         self.assertEqual(self.world.store.last_exits["g1"].requested_by, RequestedBy.SIGNAL)
+
+    def test_a_kill_that_a_list_shows_before_its_event_is_a_crash_when_the_event_says_so(self) -> None:
+        container = self.world.container()
+        self.crash(code=137, hint=Hint(listed=True))
+        self.assertEqual(self.world.known().status, Status.RUNNING, "the event is waited for")
+        self.world.attention.look("g1", Hint(HealthSource.DOCKER_EVENT, died=frozenset({container})))
+        self.world.attention.run()
+        self.restart(6)
+
+    def test_a_kill_without_an_event_is_none(self) -> None:
+        self.crash(code=137, hint=Hint(listed=True))
+        ((later, delay_s),) = self.world.attention.named.values()
+        self.assertEqual((later.waited_for, delay_s), ({self.world.container()}, EVENT_GRACE_S))
+        self.world.attention.run()
+        self.assertEqual(self.world.known().status, Status.STOPPED)
+        self.assertEqual(self.queued(60), [])
 
     def test_a_used_up_budget_is_published_once_and_stays_in_the_games_health(self) -> None:
         for _ in range(2):

@@ -69,6 +69,8 @@ class Hint:
     died: frozenset[str] = frozenset()
     #: Those of them without a signal of which an event told; each waits once for word of memory.
     unexplained: frozenset[str] = frozenset()
+    #: Containers that a pass found killed, and whose event was waited for.
+    waited_for: frozenset[str] = frozenset()
     #: Whether a pass named the game; events alone say something of a running game only.
     listed: bool = False
     #: Containers that a pass listed as created to replace the game's, and not started.
@@ -85,6 +87,7 @@ class Hint:
             by_person=_bounded(self.by_person, other.by_person),
             died=_bounded(self.died, other.died),
             unexplained=_bounded(self.unexplained, other.unexplained),
+            waited_for=_bounded(self.waited_for, other.waited_for),
             listed=self.listed or other.listed,
             unstarted=_bounded(self.unstarted, other.unstarted),
         )

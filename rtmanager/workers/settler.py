@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from rtmanager.domain.container import ContainerState, ContainerView
-from rtmanager.domain.crash import RestartPolicy, is_crash
+from rtmanager.domain.crash import KILLED, RestartPolicy, is_crash
 from rtmanager.domain.drift import House, Looked, decide, explained, has_no_name
 from rtmanager.domain.errors import DependencyError, ErrorCode, FinalAnswer, TemporaryAnswer
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, LastExit, RestartCause, Stray
@@ -34,8 +34,8 @@ from rtmanager.workers.watching import Findings, Written
 #: A death by SIGKILL that no event explains may be the kernel's for want of memory: Docker tells that through another
 #: channel, which may be a moment behind.
 OOM_GRACE_S = 0.2
-#: The exit code of a process that SIGKILL ended.
-_KILLED = 137
+#: The event of an end may come after the list that shows it: so long it is waited for where it decides on a restart.
+EVENT_GRACE_S = 1.0
 
 #: Decisions in a row about one game (a container gone, another one adopted); more come with the next look.
 ROUNDS = 3
@@ -116,6 +116,9 @@ class Settler:
                 return False
             if own is not None and own.container_id in hint.unexplained and _may_be_memory(own, hint):
                 self.later(game_id, replace(hint, unexplained=frozenset()), OOM_GRACE_S)
+                return True
+            if own is not None and self.restarts and _may_be_overtaken(own, hint):
+                self.later(game_id, replace(hint, waited_for=hint.waited_for | {own.container_id}), EVENT_GRACE_S)
                 return True
             results = [self._write(finding, failed) for finding in self._out_of_memory(record, own, hint)]
             looked, namesakes = Looked(self.clock(), hint.source), self._namesakes(game_id, record, views)
@@ -286,8 +289,16 @@ def _own(record: RuntimeRecord | None, views: Sequence[ContainerView]) -> Contai
 
 def _may_be_memory(own: ContainerView, hint: Hint) -> bool:
     """Whether it was killed, and nobody has said why yet."""
-    killed = own.state is ContainerState.EXITED and own.exit_code == _KILLED
-    return killed and not own.oom_killed and own.container_id not in hint.oom
+    return _killed(own) and not own.oom_killed and own.container_id not in hint.oom
+
+
+def _may_be_overtaken(own: ContainerView, hint: Hint) -> bool:
+    """Whether it was killed, and the event that tells whether somebody requested that may be on its way."""
+    return _killed(own) and own.container_id not in hint.died | hint.asked | hint.waited_for
+
+
+def _killed(own: ContainerView) -> bool:
+    return own.state is ContainerState.EXITED and own.exit_code == KILLED
 
 
 def _of_its_own_accord(finding: Finding) -> bool:

@@ -202,7 +202,7 @@ class Boot(CommandTestCase):
             process.wait_until_ready()
             self.assertEqual(process.terminate(), 0)
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
-        told = [line for line in lines if line.get("dependency")]
+        told = [line for line in lines if ", the start " in line["message"]]
         self.assertEqual(
             [(line["dependency"], "goes on" in line["message"]) for line in told], [("redis", False), ("redis", True)]
         )

@@ -427,6 +427,8 @@ class StartedAgain(SettlerTestCase):
 
     def test_not_when_it_ended_by_its_own_will_or_was_asked_to(self) -> None:
         self.crash(code=0, hint=Hint(listed=True))
+        self.world.attention.run()
+        self.assertEqual(self.world.known().status, Status.STOPPED)
         self.assertEqual(self.queued(60), [])
         self.world.do(request())
         self.crash(code=137, hint=Hint(HealthSource.DOCKER_EVENT, asked=frozenset({self.world.container()})))

@@ -69,7 +69,7 @@ class Hint:
     died: frozenset[str] = frozenset()
     #: Those of them without a signal of which an event told; each waits once for word of memory.
     unexplained: frozenset[str] = frozenset()
-    #: Containers that a pass found killed, and whose event was waited for.
+    #: Containers that a pass found ended, and whose event was waited for.
     waited_for: frozenset[str] = frozenset()
     #: Whether a pass named the game; events alone say something of a running game only.
     listed: bool = False

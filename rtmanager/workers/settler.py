@@ -289,16 +289,14 @@ def _own(record: RuntimeRecord | None, views: Sequence[ContainerView]) -> Contai
 
 def _may_be_memory(own: ContainerView, hint: Hint) -> bool:
     """Whether it was killed, and nobody has said why yet."""
-    return _killed(own) and not own.oom_killed and own.container_id not in hint.oom
+    killed = own.state is ContainerState.EXITED and own.exit_code == KILLED
+    return killed and not own.oom_killed and own.container_id not in hint.oom
 
 
 def _may_be_overtaken(own: ContainerView, hint: Hint) -> bool:
-    """Whether it was killed, and the event that tells whether somebody requested that may be on its way."""
-    return _killed(own) and own.container_id not in hint.died | hint.asked | hint.waited_for
-
-
-def _killed(own: ContainerView) -> bool:
-    return own.state is ContainerState.EXITED and own.exit_code == KILLED
+    """Whether it ended, and the event that tells whether somebody requested that may be on its way."""
+    listed = hint.source is HealthSource.INSPECT and own.container_id not in hint.waited_for
+    return listed and own.state is ContainerState.EXITED
 
 
 def _of_its_own_accord(finding: Finding) -> bool:

@@ -99,6 +99,7 @@ class OneName(GatedTestCase):
         with self.services.database.connect() as connection:
             for game_id in (self.game_id, self.namesake):
                 connection.execute(PUT_STOPPED, {"game_id": game_id, "image_ref": self.engine.ref})
+        (self.state_root.folder("games") / self.game_id).mkdir()  # a root without any game's counts as not mounted
         self.start_runtime(DOCKER_HOST=daemon.host())
         self.assertRegex(self.log.read_text(), f"games have one name .*{self.namesake} and {self.game_id}")
         for game_id in (self.game_id, self.namesake):

@@ -18,7 +18,7 @@ from integration.crashes.matrix import Matrix, sample
 from integration.crashes.scenarios import SCENARIOS
 
 #: So many operations are looked at, and so many cells tried, as many at a time as mostly wait.
-OPERATIONS, CELLS, SIDE_BY_SIDE = 5, 20, 6
+OPERATIONS, CELLS, SIDE_BY_SIDE = 4, 14, 6
 
 
 def setUpModule() -> None:

@@ -99,12 +99,14 @@ class Operations(RestTestCase):
 class HalfWay(GatedTestCase):
     def test_a_restart_that_cannot_start_leaves_the_game_stopped_with_three_rows(self) -> None:
         self.start_runtime()
-        self.post("start", {"image_ref": self.engine.ref})
+        running = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
         creation = self.docker_gate.keep_back("/containers/create")
         with ThreadPoolExecutor(1) as threads:
             restart = threads.submit(self.call, "POST", "/restart")
             self.assertTrue(creation.arrived.wait(30), "there was no container to be created")
-            self.network.remove()
+            # Its container stays: while its network is gone, an absence is not believed.
+            self.docker.disconnect_container_from_network(running, self.network.network_id, force=True)
+            self.docker.remove_network(self.network.network_id)
             creation.let_go.set()
             message = self.refused(restart.result(), 500, "container_start_failed")
 

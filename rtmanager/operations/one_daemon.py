@@ -322,9 +322,12 @@ class GuardedRuntime:
             self._of_ours(self._inner.inspect(container_id))
 
     def _confirm_again(self) -> None:
-        """Confirm, unless nothing has connected anew since the last time."""
+        """Confirm, unless nothing has connected anew since the last time.
+
+        A daemon without the network is refused by its own answer: nothing starts there.
+        """
         if self._inner.connections_made() != self._confirmed_at:
-            self.confirm()
+            self.confirm(without_network=True)
 
     def _refuse_name_of_another(self, spec: ContainerSpec, name: str) -> None:
         try:

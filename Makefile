@@ -97,7 +97,9 @@ integration-parallel: $(STAMP) ## the suite alone, its modules side by side in p
 	  RTM_IT_TIMING_DIR=$$notes $(MAKE) --no-print-directory --jobs $(JOBS) --output-sync=target $(MODULES:%=module-%) \
 	    && { [ -z "$(RTM_IT_TIMING)" ] || $(PY) -m harness timing "$$notes"; }
 
-MODULES := $(patsubst integration/%.py,%,$(wildcard integration/test_*.py))
+# The longest, which mostly wait, come first: whatever begins last has the processors to itself.
+LONGEST := test_postgres_failing test_postgres_found test_docker_outage
+MODULES := $(LONGEST) $(filter-out $(LONGEST),$(patsubst integration/%.py,%,$(wildcard integration/test_*.py)))
 
 module-%:
 	@echo "== $*"; RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest integration.$*
@@ -142,7 +144,7 @@ types: $(TOOLS) ## mypy, strict
 test: ## all of it, from a bare machine: what .ci/run runs; what mostly waits runs side by side
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target setup tools
 	@$(MAKE) --no-print-directory lint types
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target RTM_INTEGRATION=require \
+	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target RTM_INTEGRATION=require \
 	  unit integration-harness $(MODULES:%=module-%)
 
 # Each is measured with nothing else going on, so one after the other; those of Docker come before those that probe, whose

@@ -380,9 +380,10 @@ class StartedAgain(SettlerTestCase):
             logger=self.world.heard.logger,
         )
 
-    def crash(self, code: int = 139, hint: Hint = EVENT) -> None:
-        self.world.docker.exit(self.world.container(), code)
-        self.settle(hint)
+    def crash(self, code: int = 139, hint: Hint | None = None) -> None:
+        container = self.world.container()
+        self.world.docker.exit(container, code)
+        self.settle(hint or Hint(HealthSource.DOCKER_EVENT, died=frozenset({container})))
 
     def queued(self, after_s: float) -> list[OpKind]:
         self.world.clock.advance(after_s)
@@ -442,6 +443,10 @@ class StartedAgain(SettlerTestCase):
         self.world.attention.look("g1", Hint(HealthSource.DOCKER_EVENT, died=frozenset({container})))
         self.world.attention.run()
         self.restart(6)
+
+    def test_the_event_of_an_earlier_container_is_not_the_one_that_is_waited_for(self) -> None:
+        self.crash(code=137, hint=Hint(HealthSource.DOCKER_EVENT, frozenset({"earlier"}), died=frozenset({"earlier"})))
+        self.assertEqual(self.world.known().status, Status.RUNNING)
 
     def test_a_kill_without_an_event_is_none(self) -> None:
         self.crash(code=137, hint=Hint(listed=True))

@@ -295,8 +295,8 @@ def _may_be_memory(own: ContainerView, hint: Hint) -> bool:
 
 def _may_be_overtaken(own: ContainerView, hint: Hint) -> bool:
     """Whether it ended, and the event that tells whether somebody requested that may be on its way."""
-    listed = hint.source is HealthSource.INSPECT and own.container_id not in hint.waited_for
-    return listed and own.state is ContainerState.EXITED
+    heard = hint.died | hint.asked | hint.waited_for
+    return own.state is ContainerState.EXITED and own.container_id not in heard
 
 
 def _of_its_own_accord(finding: Finding) -> bool:

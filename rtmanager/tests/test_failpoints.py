@@ -23,6 +23,7 @@ SEAMS = {
     "read_texts": "postgres.",
     "_command": "redis.",
     "ask": "docker.",
+    "answer": "docker.",
     "_answer": "docker.",
     "_of_container": "docker.",
     "around": "",
@@ -176,8 +177,6 @@ def _named(tree: ast.Module) -> Iterator[str]:
         ours = seam in SEAMS or _dotted(call.func) == "self._ask"
         if ours and call.args and isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str):
             yield SEAMS.get(seam, "docker.") + call.args[0].value
-        if _dotted(call.func) == "_ask" and isinstance(name := call.args[1], ast.Constant):  # of a given engine
-            yield f"docker.{name.value!s}"
 
 
 _PREPARE = "directory.prepare"

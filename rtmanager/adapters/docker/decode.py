@@ -214,7 +214,7 @@ def image_run_by(found: object) -> str:
 
 def networks_called(found: object, name: str) -> frozenset[str]:
     """The ids of the networks of this very name in the answer of `GET /networks`."""
-    networks = map(_members, found if isinstance(found, list) else [])
+    networks = map(_members, _list_of(found))
     return frozenset(str(network.get("Id")) for network in networks if network.get("Name") == name)
 
 
@@ -224,15 +224,16 @@ def daemon(found: object) -> tuple[str, str]:
     return text(answer.get("ID")), text(answer.get("Name"))
 
 
+def root_directory(found: object) -> str:
+    """Where a daemon keeps its data on its host, from the answer of `GET /info`; empty when it does not say."""
+    return text(_members(found).get("DockerRootDir"))
+
+
 def present_run(info: object, networks: object) -> RuntimeRun:
     """The daemon's present run, from `GET /info` and from its default bridge, which each start makes anew."""
     bridges = [each for each in map(_members, _list_of(networks)) if each.get("Name") == "bridge"]
     began_at = _moment(bridges[0].get("Created")) if len(bridges) == 1 else None
     return RuntimeRun(began_at, _members(info).get("LiveRestoreEnabled") is True)
-
-
-def _list_of(found: object) -> list[object]:
-    return found if isinstance(found, list) else []
 
 
 def log(found: object, limit: int) -> str:
@@ -247,6 +248,10 @@ def log(found: object, limit: int) -> str:
 def _members(found: object) -> Mapping[str, Any]:
     """The members of a JSON object; none of anything else."""
     return found if isinstance(found, dict) else {}
+
+
+def _list_of(found: object) -> list[object]:
+    return found if isinstance(found, list) else []
 
 
 def _whole(found: object, lowest: int, highest: int) -> int | None:
@@ -283,7 +288,7 @@ def _labels(found: object, wanted: tuple[str, ...]) -> dict[str, str]:
 
 def _texts(found: object) -> list[str]:
     """The texts of a list, at most so many as are read of one container's networks."""
-    return [text(each) for each in (found if isinstance(found, list) else [])[:MOST_NETWORKS]]
+    return [text(each) for each in _list_of(found)[:MOST_NETWORKS]]
 
 
 def _made_for(found: Mapping[str, Any]) -> str:

@@ -102,6 +102,13 @@ class Engine:
         client = self._agreed_client()
         return self._answer(name, allowed, lambda: question(client))
 
+    def answer(self, name: str, allowance: Allowance | float, question: Callable[[docker.APIClient], T]) -> T:
+        """As `ask`, of something that the engine has no reason to refuse: `FinalAnswer` for a final answer."""
+        try:
+            return self.ask(name, allowance, question)
+        except APIError as error:
+            raise self.refused(name, error) from error
+
     def version(self) -> Mapping[str, Any]:
         """The engine's own description, asked for anew. Raises as `ask`, but `FinalAnswer` for a final answer."""
         allowed = Allowance(self.deadlines.ping_s)

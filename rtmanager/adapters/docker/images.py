@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -91,7 +90,7 @@ class Images:
         found = self._find(full)
         if found is None or found.image_id != image_id:
             return True
-        if self._asked("list", lambda client: _is_used(client, image_id)):
+        if self._engine.answer("list", self._engine.deadlines.list_s, lambda client: _is_used(client, image_id)):
             return False
         try:
             self._engine.ask("remove_image", self._engine.deadlines.remove_s, lambda client: _remove(client, full))
@@ -104,12 +103,6 @@ class Images:
             raise self._engine.refused("remove_image", error) from error
         self._ids.pop(full, None)
         return True
-
-    def _asked(self, name: str, question: Callable[[docker.APIClient], bool]) -> bool:
-        try:
-            return self._engine.ask(name, self._engine.deadlines.list_s, question)
-        except APIError as error:
-            raise self._engine.refused(name, error) from error
 
     def known_id(self, full: str) -> str | None:
         """The id of the image that `full` named when it was last looked for."""

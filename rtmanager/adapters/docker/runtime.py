@@ -115,12 +115,13 @@ class DockerRuntime:
         """Docker's root directory as it is called here; None for a daemon of another host, or if it is not visible."""
         if not self._engine.host.startswith("unix:"):
             return None
-        root = self._answer("info", self._deadlines.query_s, lambda client: _info(client, "DockerRootDir"))
+        root = self._engine.answer("info", self._deadlines.query_s, lambda client: decode.root_directory(client.info()))
         return root if os.path.isdir(root) else None
 
     def runtime_id(self) -> str:
         """See the port."""
-        return self._answer("info", self._deadlines.query_s, lambda client: _info(client, "ID"))
+        daemon_id, _ = self._daemon()
+        return daemon_id
 
     def remove_image(self, image_ref: str, image_id: str) -> bool:
         """See the port."""
@@ -128,7 +129,7 @@ class DockerRuntime:
 
     def network_exists(self, name: str) -> bool:
         """Docker's own filter takes the name as a pattern, so what it found is compared again."""
-        return self._answer(
+        return self._engine.answer(
             "network",
             self._deadlines.query_s,
             lambda client: _has_network(_list(client.networks(names=[name])), name),
@@ -136,13 +137,17 @@ class DockerRuntime:
 
     def identify(self, network: str) -> SeenDaemon:
         """See the port; why Docker's own id is not enough stands in `domain.daemon`."""
-        daemon_id, name = self._answer("info", self._deadlines.query_s, _daemon)
-        network_ids = self._answer(
+        daemon_id, name = self._daemon()
+        network_ids = self._engine.answer(
             "network",
             self._deadlines.query_s,
             lambda client: decode.networks_called(_list(client.networks(names=[network])), network),
         )
         return SeenDaemon(daemon_id, name, network_ids)
+
+    def _daemon(self) -> tuple[str, str]:
+        """Docker's id and the name of its host."""
+        return self._engine.answer("info", self._deadlines.query_s, _daemon)
 
     def connections_made(self) -> int:
         """See the port."""
@@ -262,7 +267,7 @@ class DockerRuntime:
         """See the port; exit codes are not known here, `inspect` tells them."""
         labels = [f"{LABEL_OWNER}={OWNER}", f"{LABEL_KIND}={KIND}"]
         query = {"all": "1", "filters": json.dumps({"label": labels})}
-        entries = self._answer(
+        entries = self._engine.answer(
             "list",
             self._deadlines.list_s,
             lambda client: _views(arriving_entries(client, "/containers/json", query)),
@@ -320,17 +325,10 @@ class DockerRuntime:
         self._runs.close()
         self._images.close()
 
-    def _answer(self, name: str, seconds: float, question: Callable[[docker.APIClient], T]) -> T:
-        """An answer to something that Docker has no reason to refuse."""
-        try:
-            return self._engine.ask(name, seconds, question)
-        except APIError as error:
-            raise self._engine.refused(name, error) from error
-
     def _of_container(
         self, name: str, container_id: str, seconds: float, question: Callable[[docker.APIClient], T]
     ) -> T:
-        """As `_answer`, about one container, which may not exist."""
+        """As `Engine.answer`, about one container, which may not exist."""
         try:
             return self._engine.ask(name, seconds, question)
         except APIError as error:
@@ -431,14 +429,6 @@ class DockerRuntime:
 
 def _request(spec: ContainerSpec) -> dict[str, Any]:
     return create_request(spec, full_reference(spec.image_ref))
-
-
-def _info(client: docker.APIClient, name: str) -> str:
-    found: Any = client.info()
-    value = found.get(name) if isinstance(found, dict) else None
-    if not isinstance(value, str) or not value:
-        raise Unreadable(f"no {name}")
-    return value
 
 
 def _present_run(client: docker.APIClient) -> RuntimeRun:

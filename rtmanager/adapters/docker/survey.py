@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import TypeVar
-
-import docker
-from docker.errors import APIError
 
 from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.answers import UNREADABLE
@@ -17,19 +12,19 @@ from rtmanager.domain.container import KIND_TRIAL, LABEL_KIND, LABEL_OWNER, OWNE
 from rtmanager.domain.errors import InvalidValue
 from rtmanager.domain.image_ref import parse_image_ref
 
-T = TypeVar("T")
-
 #: The driver that keeps nothing; Docker has it everywhere and lists it nowhere.
 NO_LOGS = "none"
 
 
 def log_drivers(engine: Engine) -> frozenset[str]:
     """The log drivers that Docker has: its own, and those of plugins that are enabled, which have a tag."""
-    own = _ask(engine, "info", lambda client: decode.log_drivers(client.info()))
+    own = engine.answer("info", engine.deadlines.list_s, lambda client: decode.log_drivers(client.info()))
     if not own:
         raise engine.temporary("info", UNREADABLE, "answered `GET /info` without a list of log drivers")
     query = {"filters": json.dumps({"capability": ["logdriver"], "enabled": ["true"]})}
-    plugins = _ask(engine, "plugins", lambda client: list(arriving_entries(client, "/plugins", query)))
+    plugins = engine.answer(
+        "plugins", engine.deadlines.list_s, lambda client: list(arriving_entries(client, "/plugins", query))
+    )
     return own | {NO_LOGS} | frozenset(filter(None, map(decode.plugin_name, plugins)))
 
 
@@ -42,7 +37,9 @@ def has_log_driver(name: str, drivers: frozenset[str]) -> bool:
 def some_image(engine: Engine) -> str:
     """The reference of an image on the Docker host, of an engine if there is one; empty if there is no image."""
     other = ""
-    for entry in _ask(engine, "images", lambda client: list(arriving_entries(client, "/images/json", {}))):
+    for entry in engine.answer(
+        "images", engine.deadlines.list_s, lambda client: list(arriving_entries(client, "/images/json", {}))
+    ):
         names, labels = decode.image_listed(entry)
         for reference in filter(_is_reference, names):
             if labels:
@@ -58,16 +55,11 @@ def trials(engine: Engine, network: str) -> list[str]:
     """
     labels = [f"{LABEL_OWNER}={OWNER}", f"{LABEL_KIND}={KIND_TRIAL}"]
     query = {"all": "1", "filters": json.dumps({"label": labels, "status": [ContainerState.CREATED]})}
-    found = _ask(engine, "list", lambda client: list(arriving_entries(client, "/containers/json", query)))
+    found = engine.answer(
+        "list", engine.deadlines.list_s, lambda client: list(arriving_entries(client, "/containers/json", query))
+    )
     views = [view for view in map(decode.listed, found) if view is not None]
     return [view.container_id for view in views if view.made_for == network]
-
-
-def _ask(engine: Engine, name: str, question: Callable[[docker.APIClient], T]) -> T:
-    try:
-        return engine.ask(name, engine.deadlines.list_s, question)
-    except APIError as error:
-        raise engine.refused(name, error) from error
 
 
 def _is_reference(text: str) -> bool:

@@ -65,7 +65,6 @@ class CrashRestart(WatchedTestCase):
         self.crash()
         self.post("stop", {"reason": "finished"})
         self.assertEqual(self.rows("SELECT game_id FROM crash_restarts"), [], "nothing is planned any more")
-        time.sleep(2.5)
         self.assertIsNone(self.health()["restart_due_at"])
         self.assertEqual(self.status(), "stopped")
         self.assertNotIn(("restart", "auto_reconcile"), self.log_kinds())

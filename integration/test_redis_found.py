@@ -111,6 +111,19 @@ class Users(RedisFoundTestCase):
                 self.assert_unfit("ACL SETUSER", "~rtmanager:outbox:*", *words, **self.user("poor", rules))
         self.assertEqual(self.redis.keys("*"), [], "nothing was changed")
 
+    def limited(self, rules: str) -> RedisStreams:
+        """The streams as a user with these rights reaches them."""
+        self.user("poor", rules)
+        return RedisStreams(
+            self.server.host,
+            self.server.port,
+            username="poor",
+            password=SECRET,
+            names=NAMES,
+            output_maxlen=1000,
+            silence_s=8,
+        )
+
     def test_every_single_command_and_key_of_the_rules_is_needed_or_optional(self) -> None:
         every = acl_rules(NAMES).split()
         # EXEC would end what MULTI begins, and is not tried; HELLO needs no right.
@@ -119,17 +132,7 @@ class Users(RedisFoundTestCase):
             if rule.startswith(("~", "+")) and rule not in optional:
                 rules = " ".join(each for each in every if each != rule)
                 with self.subTest(rule):
-                    self.user("poor", rules)
-                    streams = RedisStreams(
-                        self.server.host,
-                        self.server.port,
-                        username="poor",
-                        password=SECRET,
-                        names=NAMES,
-                        output_maxlen=1000,
-                        silence_s=8,
-                    )
-                    with contextlib.closing(streams), self.assertRaises(RedisUnfit) as caught:
+                    with contextlib.closing(self.limited(rules)) as streams, self.assertRaises(RedisUnfit) as caught:
                         streams.ping()
                     name = rule[1:].replace("*", "").replace("|", " ")
                     self.assertIn(name.lower(), str(caught.exception).lower().replace("|", " "))
@@ -141,17 +144,8 @@ class Users(RedisFoundTestCase):
         self.redis.xgroup_create(key, "rtmanager", id="2-0")
         for right in ("+xtrim", "+xpending"):
             with self.subTest(right):
-                self.user("poor", " ".join(each for each in acl_rules(NAMES).split() if each != right))
-                streams = RedisStreams(
-                    self.server.host,
-                    self.server.port,
-                    username="poor",
-                    password=SECRET,
-                    names=NAMES,
-                    output_maxlen=1000,
-                    silence_s=8,
-                )
-                with contextlib.closing(streams):
+                rules = " ".join(each for each in acl_rules(NAMES).split() if each != right)
+                with contextlib.closing(self.limited(rules)) as streams:
                     last = EntryId(2, 0)
                     trimmed = streams.trim(Stream.START_JOBS, older_than=last, durable=last, limit=10)
                 self.assertEqual((trimmed.deleted, trimmed.first), (0, None))

@@ -189,29 +189,15 @@ class GuardedRuntime:
 
     def launch(self, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> str:
         """See the port. `LaunchFailed` also when a container of another deployment has the name."""
-
-        def confirm_both() -> None:
-            confirm()
-            self._confirm_again()
-
-        # What has the name is looked at by its name, which confirms with the network.
-        with self._counting(NameTaken, LaunchFailed, without_network=True):
-            try:
-                container_id = self._inner.launch(spec, confirm_both)
-            except NameTaken:
-                self._refuse_name_of_another(spec, spec.name)
-                raise
+        with self._launching(spec, spec.name):
+            container_id = self._inner.launch(spec, self._confirming(confirm))
         self._one.ours.add(container_id)
         return container_id
 
     def create_next(self, spec: ContainerSpec) -> str:
         """See the port. `LaunchFailed` also when a container of another deployment has the name."""
-        with self._counting(NameTaken, LaunchFailed, without_network=True):
-            try:
-                container_id = self._inner.create_next(spec)
-            except NameTaken:
-                self._refuse_name_of_another(spec, spec.next_name)
-                raise
+        with self._launching(spec, spec.next_name):
+            container_id = self._inner.create_next(spec)
             try:
                 self._confirm_again()
             except RuntimeManagerError:
@@ -221,19 +207,10 @@ class GuardedRuntime:
         return container_id
 
     def promote(self, container_id: str, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> None:
-        """See the port."""
-
-        def confirm_both() -> None:
-            confirm()
-            self._confirm_again()
-
-        with self._counting(NameTaken, LaunchFailed, ContainerNotFound, without_network=True):
+        """See the port. `LaunchFailed` as with `launch`."""
+        with self._launching(spec, spec.name, ContainerNotFound):
             self._require_ours(container_id)
-            try:
-                self._inner.promote(container_id, spec, confirm_both)
-            except NameTaken:
-                self._refuse_name_of_another(spec, spec.name)
-                raise
+            self._inner.promote(container_id, spec, self._confirming(confirm))
 
     def stop(self, container_id: str, grace_seconds: int) -> None:
         """See the port."""
@@ -320,6 +297,28 @@ class GuardedRuntime:
         """Raise `ContainerNotFound` for another deployment's container: a copied database may name it."""
         if container_id not in self._one.ours:
             self._of_ours(self._inner.inspect(container_id))
+
+    @contextmanager
+    def _launching(self, spec: ContainerSpec, name: str, *answers: type[RuntimeManagerError]) -> Iterator[None]:
+        """Let a create or a start, and these answers, count only from the daemon on record.
+
+        What has the name is looked at by its name, which confirms with the network.
+        """
+        with self._counting(NameTaken, LaunchFailed, *answers, without_network=True):
+            try:
+                yield
+            except NameTaken:
+                self._refuse_name_of_another(spec, name)
+                raise
+
+    def _confirming(self, confirm: Callable[[], None]) -> Callable[[], None]:
+        """The question whether a start still may be, with the daemon's identity added."""
+
+        def both() -> None:
+            confirm()
+            self._confirm_again()
+
+        return both
 
     def _confirm_again(self) -> None:
         """Confirm, unless nothing has connected anew since the last time.

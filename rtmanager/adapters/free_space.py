@@ -20,6 +20,11 @@ class Free:
     bytes: int
     inodes: int | None
 
+    @classmethod
+    def of(cls, found: os.statvfs_result) -> Free:
+        """From the system's answer about a file system."""
+        return cls(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
+
 
 class FreeSpace:
     """The file system of one directory, of which `path` knows the path; None: it is not visible from here."""
@@ -53,7 +58,6 @@ class FreeSpace:
 
 def _free(path: str) -> Free | None:
     try:
-        found = os.statvfs(path)
+        return Free.of(os.statvfs(path))
     except OSError:
         return None
-    return Free(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)

@@ -21,10 +21,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from time import monotonic, sleep
 
 from rtmanager import failpoints
+from rtmanager.adapters.free_space import Free
 from rtmanager.adapters.state_root import KeptGames, StateRoot
 from rtmanager.domain.errors import (
     IN_MESSAGE,
@@ -93,14 +93,6 @@ class LeadsToSystem(StateDirectoryInvalid):
             f"state directory {root}: its links lead to {system}, which is the system's; name a directory for games "
             "alone in RTMANAGER_GAME_STATE_ROOT"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What is free for everybody in a file system: bytes, and inodes, None where it has no fixed number of them."""
-
-    bytes: int
-    inodes: int | None
 
 
 class HostStateDirectories:
@@ -238,16 +230,15 @@ class HostStateDirectories:
                 os.chown(TRIAL, os.geteuid(), _SAME, dir_fd=root, follow_symlinks=False)
                 os.rmdir(TRIAL, dir_fd=root)
 
-    def room(self) -> Room:
+    def room(self) -> Free:
         """How much is free in the root's file system. Raises as `check_root`."""
-        found: list[os.statvfs_result] = []
+        found: list[Free] = []
         self._bounded("", lambda: found.append(self._room()))
-        [seen] = found
-        return Room(seen.f_bavail * seen.f_frsize, seen.f_favail if seen.f_files else None)
+        return found[0]
 
-    def _room(self) -> os.statvfs_result:
+    def _room(self) -> Free:
         with _explained(self._root), self._open_root() as root:
-            return os.fstatvfs(root)
+            return Free.of(os.fstatvfs(root))
 
     @contextmanager
     def _open_root(self) -> Iterator[int]:

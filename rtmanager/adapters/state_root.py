@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from rtmanager.adapters.free_space import Free
 from rtmanager.operations.ports import StateRootUnfit
 
 #: Free inodes that a root needs: a directory, and some files in it.
@@ -38,12 +39,12 @@ class StateRoot:
         if not self._min_free_bytes:
             return
         found = os.fstatvfs(root)
-        free_bytes = found.f_bavail * found.f_frsize
-        has_bytes = found.f_blocks == 0 or free_bytes >= self._min_free_bytes
-        if has_bytes and (found.f_files == 0 or found.f_favail >= MIN_INODES):
+        free = Free.of(found)
+        has_bytes = found.f_blocks == 0 or free.bytes >= self._min_free_bytes
+        if has_bytes and (free.inodes is None or free.inodes >= MIN_INODES):
             return
         raise StateRootUnfit(
-            f"state directory {self._path}: its file system has {free_bytes} bytes and {found.f_favail} inodes free, "
+            f"state directory {self._path}: its file system has {free.bytes} bytes and {found.f_favail} inodes free, "
             f"expected at least {self._min_free_bytes} (RTMANAGER_GAME_STATE_MIN_FREE) and {MIN_INODES}; free some"
         )
 

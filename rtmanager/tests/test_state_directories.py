@@ -17,7 +17,8 @@ from typing import Any
 from unittest import mock
 
 from rtmanager.adapters import state_directories
-from rtmanager.adapters.state_directories import FINAL, TRIAL, HostStateDirectories, Room
+from rtmanager.adapters.free_space import Free
+from rtmanager.adapters.state_directories import FINAL, TRIAL, HostStateDirectories
 from rtmanager.adapters.state_root import MIN_INODES
 from rtmanager.domain.errors import InvalidValue, TemporaryAnswer, Unavailable
 from rtmanager.domain.game import check_game_id
@@ -243,9 +244,9 @@ class HostStateDirectoriesTest(unittest.TestCase):
     def test_the_room_is_what_its_file_system_has_free_for_everybody(self) -> None:
         seen = {"f_bavail": 7, "f_bfree": 9, "f_frsize": 4096, "f_favail": 5, "f_files": 100}
         with mock.patch("os.fstatvfs", return_value=mock.Mock(**seen)):
-            self.assertEqual(self.directories.room(), Room(7 * 4096, 5))
+            self.assertEqual(self.directories.room(), Free(7 * 4096, 5))
         with mock.patch("os.fstatvfs", return_value=mock.Mock(**{**seen, "f_files": 0})):
-            self.assertEqual(self.directories.room(), Room(7 * 4096, None), "it makes inodes as it needs them")
+            self.assertEqual(self.directories.room(), Free(7 * 4096, None), "it makes inodes as it needs them")
 
     def test_a_directory_is_missing_only_when_nothing_stands_in_its_place(self) -> None:
         self.assertTrue(self.directories.is_missing("g1"))

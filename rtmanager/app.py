@@ -268,7 +268,7 @@ class _Service:
         # From here on nothing needs Docker: calls that still wait for it end, and with them their threads.
         stack.callback(self._docker.close)
         stack.callback(self._store.presence.close)
-        self._start_loop(stack, self._clock_loop())
+        self._start_loop(stack, self._loop("clock", self._clock_watch.step, period_s=clock.PERIOD_S))
         self._start_loop(stack, self._lease_loop())
         stack.callback(self._last_messages)
         self._start_loop(stack, self._loop("outbox", self._relay.step, wake=self._told))
@@ -283,7 +283,7 @@ class _Service:
         self._start_loop(stack, self._loop("executor", self._executor.step, wake=self._due))
         self._start_loop(stack, self._ingest_loop())
         self._watch.work(stack)
-        self._start_loop(stack, self._state_root_loop())
+        self._start_loop(stack, self._loop("state-root", self._state_root.step, period_s=state_root.PERIOD_S))
         stack.callback(self._calls.refuse)
         return http
 
@@ -360,10 +360,6 @@ class _Service:
         self._workers.watch("http", lambda: server.is_deaf)
         return server
 
-    def _clock_loop(self) -> Loop:
-        status = self._status("clock")
-        return Loop("clock", self._clock_watch.step, period_s=clock.PERIOD_S, logger=self._logger, status=status)
-
     def _lease_loop(self) -> Loop:
         keeper = lease.LeaseKeeper(
             self._store.queue,
@@ -374,8 +370,7 @@ class _Service:
             found=self._due.set,
             logger=self._logger,
         )
-        status = self._status("lease")
-        return Loop("lease", keeper.step, period_s=lease.PERIOD_S, logger=self._logger, status=status)
+        return self._loop("lease", keeper.step, period_s=lease.PERIOD_S)
 
     def _ingest_loop(self) -> Loop:
         return Loop(
@@ -387,17 +382,8 @@ class _Service:
             status=self._status("ingest"),
         )
 
-    def _state_root_loop(self) -> Loop:
-        return Loop(
-            "state-root",
-            self._state_root.step,
-            period_s=state_root.PERIOD_S,
-            logger=self._logger,
-            status=self._status("state-root"),
-        )
-
-    def _loop(self, name: str, step: Callable[[], bool], *, wake: Wake) -> Loop:
-        return Loop(name, step, period_s=POLL_S, logger=self._logger, wake=wake, status=self._status(name))
+    def _loop(self, name: str, step: Callable[[], bool], *, period_s: float = POLL_S, wake: Wake | None = None) -> Loop:
+        return Loop(name, step, period_s=period_s, logger=self._logger, wake=wake, status=self._status(name))
 
     def _status(self, name: str) -> WorkerStatus:
         return self._workers.status(name, stuck_s=max(STUCK_S, STUCK_SILENCES * self._config.silence_timeout_s))
@@ -439,7 +425,7 @@ class _Service:
         troubles = self._executor.troubles.now().values()
         self._state_root_usable.set(self._state_root.usable)
         self._stuck.replace({(each.game_id, each.op_kind, each.kind.value): 1 for each in troubles})
-        self._frozen.replace({(): int(self._one_daemon.is_frozen)})
+        self._frozen.set(int(self._one_daemon.is_frozen))
         return self._watch.metrics()
 
     def _start_loop(self, stack: ExitStack, loop: Loop) -> None:

@@ -33,7 +33,7 @@ from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.image_ref import ImageRef, parse_image_ref
 from rtmanager.domain.operation import LogEntry, OpKind, OpSource, Outcome
 from rtmanager.domain.outage import RequestedBy
-from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.domain.record import RuntimeRecord, Status, has_no_name
 
 #: States in which a container neither lives nor will: its process has ended.
 ENDED = frozenset({ContainerState.EXITED, ContainerState.DEAD, ContainerState.CREATED})
@@ -133,11 +133,6 @@ def _decide_game(
     elif own.alive:
         # Only then: what lives beside one that is gone may be adopted, once the record is no longer running.
         yield from _astray(record, own, views)
-
-
-def has_no_name(record: RuntimeRecord | None) -> bool:
-    """Whether another game may have this game's name, by its record."""
-    return record is None or record.status is Status.REMOVED
 
 
 def _astray(record: RuntimeRecord, own: ContainerView, views: Sequence[ContainerView]) -> Iterator[Stray]:

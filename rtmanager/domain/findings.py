@@ -15,7 +15,7 @@ from rtmanager.domain.health import HealthEvent, HealthSource, HealthStatus
 from rtmanager.domain.messages import Message
 from rtmanager.domain.operation import LogEntry
 from rtmanager.domain.outage import RequestedBy
-from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.domain.record import RuntimeRecord, has_no_name
 
 
 class AlarmKind(StrEnum):
@@ -87,7 +87,7 @@ class Finding:
     @property
     def claims_name(self) -> bool:
         """Whether the game has no name by its record, and is to have one."""
-        return self.new is not None and (self.seen is None or self.seen.status is Status.REMOVED)
+        return self.new is not None and has_no_name(self.seen)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,11 @@ class RuntimeRecord:
         return replace(self, status=Status.REMOVED, current_container_id=None, removed_at=now, last_op_at=now)
 
 
+def has_no_name(record: RuntimeRecord | None) -> bool:
+    """Whether another game may have this game's name, by its record."""
+    return record is None or record.status is Status.REMOVED
+
+
 @dataclass(frozen=True, slots=True)
 class RecordChange:
     """A new state of a record, valid only while the stored one is still what `seen` says (None: no row)."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rtmanager.domain.errors import ErrorCode, OperationFailed
 from rtmanager.domain.operation import Ending
-from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.domain.record import RuntimeRecord, Status, has_no_name
 from rtmanager.operations.launch import check_names, launch, launched_before, prepare, retire
 from rtmanager.operations.progress import Progress
 from rtmanager.operations.tools import Tools
@@ -24,7 +24,7 @@ def nothing_to_start(progress: Progress) -> Ending | None:
 def start(progress: Progress, tools: Tools) -> Ending:
     """Start a game that does not run. Raises `OperationFailed`, `OwnershipLost` or `Unavailable`."""
     record, image_ref = progress.seen, progress.operation.request.image_ref
-    if record is None or record.status is Status.REMOVED:
+    if has_no_name(record):
         _claim_name(progress, tools)
     if progress.pull is None:  # asked once, not again when the pull has ended
         tools.ask_lobby(progress.operation.game_id)

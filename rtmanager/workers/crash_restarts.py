@@ -4,18 +4,51 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
-from rtmanager.domain.findings import RestartCause
+from rtmanager.domain.crash import RestartPolicy
+from rtmanager.domain.errors import ErrorCode
+from rtmanager.domain.findings import Finding, RestartCause
+from rtmanager.domain.messages import Message, intent
 from rtmanager.domain.operation import Request
 from rtmanager.workers.failures import GameFailures
-from rtmanager.workers.watching import Findings
+from rtmanager.workers.watching import Findings, restart_ref
 
 #: A restart that could not be queued for so long is expected by nobody any more.
 EXPECTED_S = 3600.0
 #: A restart that is due after the longest pause and so long was planned by a clock that was ahead.
 AHEAD_S = 3600.0
 WORK = "crash-restarts"
+
+
+def planned(
+    finding: Finding,
+    cause: RestartCause,
+    policy: RestartPolicy,
+    findings: Findings,
+    given_up: Callable[[int], Finding],
+) -> Finding:
+    """The finding with the restart that follows from it; `given_up` of so many restarts that used up the budget."""
+    now = findings.now()
+    done = findings.restarts_since(finding.game_id, policy.window_begins(now))
+    due_at = policy.restart_at(now, done)
+    return given_up(done) if due_at is None else replace(finding, restart_at=due_at, restart_cause=cause)
+
+
+def notification(
+    finding: Finding, container_id: str, cause: RestartCause, message: str, *, attempted_at: datetime, now: datetime
+) -> Message:
+    """The intent for a game that is not restarted, since its budget is used up."""
+    return intent(
+        ErrorCode.CONTAINER_START_FAILED,
+        game_id=finding.game_id,
+        image_ref=(finding.seen.current_image_ref if finding.seen else None) or "",
+        message=message,
+        source_ref=restart_ref(container_id, cause),
+        attempted_at=attempted_at,
+        now=now,
+    )
 
 
 class CrashRestarts:

@@ -17,15 +17,14 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from rtmanager.domain.crash import RestartPolicy
-from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.game import ENGINE_PORT
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
-from rtmanager.domain.messages import intent
 from rtmanager.domain.record import RuntimeRecord
 from rtmanager.operations.ports import ContainerRuntime
 from rtmanager.operations.store import Records
 from rtmanager.operations.tools import Clock
+from rtmanager.workers.crash_restarts import notification, planned
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.running import running_records
 from rtmanager.workers.watching import Answer, Findings, Target, Turns, Written, turn
@@ -159,21 +158,14 @@ class Prober:
         policy = self._restarts
         if policy is None:
             return finding
-        now = self._findings.now()
-        done = self._findings.restarts_since(record.game_id, policy.window_begins(now))
-        due_at = policy.restart_at(now, done)
-        if due_at is not None:
-            return replace(finding, restart_at=due_at, restart_cause=RestartCause.PROBE)
-        message = intent(
-            ErrorCode.CONTAINER_START_FAILED,
-            game_id=record.game_id,
-            image_ref=record.current_image_ref or "",
-            message=f"{finding.why}; not restarted, it had {done} restarts within {policy.window_s:g} s",
-            source_ref=f"probe:{(record.current_container_id or '')[:12]}",
-            attempted_at=self._clock(),
-            now=self._clock(),
-        )
-        return replace(finding, messages=(message,))
+
+        def given_up(done: int) -> Finding:
+            why = f"{finding.why}; not restarted, it had {done} restarts within {policy.window_s:g} s"
+            at, container_id = self._clock(), record.current_container_id or ""
+            message = notification(finding, container_id, RestartCause.PROBE, why, attempted_at=at, now=at)
+            return replace(finding, messages=(message,))
+
+        return planned(finding, RestartCause.PROBE, policy, self._findings, given_up)
 
     def _recovered(self, record: RuntimeRecord, before: int, raised: Alarm) -> Finding:
         # After a restart of this service the failures before it are known by the alarm alone.

@@ -13,11 +13,11 @@ from functools import partial
 from threading import Event
 
 from rtmanager.domain.container import ContainerView
-from rtmanager.domain.drift import House, Looked, decide, has_no_name, not_as_recorded
+from rtmanager.domain.drift import House, Looked, decide, not_as_recorded
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError
 from rtmanager.domain.findings import Finding, Stray
 from rtmanager.domain.game import is_game_id
-from rtmanager.domain.record import RuntimeRecord
+from rtmanager.domain.record import RuntimeRecord, has_no_name
 from rtmanager.operations.ports import ContainerRuntime
 from rtmanager.operations.tools import Clock
 from rtmanager.workers.attention import Attention, Hint

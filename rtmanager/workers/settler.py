@@ -12,22 +12,23 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from rtmanager.domain.container import ContainerState, ContainerView
 from rtmanager.domain.crash import KILLED, RestartPolicy, is_crash
-from rtmanager.domain.drift import House, Looked, decide, explained, has_no_name
-from rtmanager.domain.errors import DependencyError, ErrorCode, FinalAnswer, TemporaryAnswer
+from rtmanager.domain.drift import House, Looked, decide, explained
+from rtmanager.domain.errors import DependencyError, FinalAnswer, TemporaryAnswer
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, LastExit, RestartCause, Stray
 from rtmanager.domain.game import container_name, is_game_id
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
-from rtmanager.domain.messages import intent
 from rtmanager.domain.outage import OUTAGES, requested_by
-from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.domain.record import RuntimeRecord, Status, has_no_name
 from rtmanager.domain.text import bounded
 from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime, StillRunning
 from rtmanager.operations.store import Records, StoreRefused
 from rtmanager.operations.tools import Clock
 from rtmanager.workers.attention import Hint
+from rtmanager.workers.crash_restarts import notification, planned
 from rtmanager.workers.strays import Strays
 from rtmanager.workers.watching import Findings, Written
 
@@ -230,27 +231,21 @@ class Settler:
         policy = self.restarts
         if policy is None or not is_crash(last_exit, events_heard=last_exit.container_id in hint.died):
             return finding
-        now = self.findings.now()
-        done = self.findings.restarts_since(finding.game_id, policy.window_begins(now))
-        due_at = policy.restart_at(now, done)
-        if due_at is not None:
-            return replace(finding, restart_at=due_at)
+        given_up = partial(self._given_up, finding, last_exit, policy)
+        return planned(finding, RestartCause.CRASH, policy, self.findings, given_up)
+
+    def _given_up(self, finding: Finding, last_exit: LastExit, policy: RestartPolicy, done: int) -> Finding:
+        """The exit after which the game stays stopped: an administrator is notified, and its health shows it."""
         self.logger.error(
             "crashed game is not started again, its budget is used up",
             extra={"game_id": finding.game_id, "restarts": done, "window_s": policy.window_s},
         )
-        return self._given_up(finding, last_exit, done, policy)
-
-    def _given_up(self, finding: Finding, last_exit: LastExit, done: int, policy: RestartPolicy) -> Finding:
-        """The exit after which the game stays stopped: an administrator is notified, and its health shows it."""
-        image_ref = (finding.seen.current_image_ref if finding.seen else None) or ""
-        message = intent(
-            ErrorCode.CONTAINER_START_FAILED,
-            game_id=finding.game_id,
-            image_ref=image_ref,
-            message=f"the game crashed with exit code {last_exit.exit_code} after {done} restarts within "
+        message = notification(
+            finding,
+            last_exit.container_id,
+            RestartCause.CRASH,
+            f"the game crashed with exit code {last_exit.exit_code} after {done} restarts within "
             f"{policy.window_s:g} s and stays stopped; see its health, and start it when the cause is mended",
-            source_ref=f"crash:{last_exit.container_id[:12]}",
             attempted_at=last_exit.exited_at,
             now=self.clock(),
         )

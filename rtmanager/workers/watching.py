@@ -36,7 +36,12 @@ MOST_AT_ONCE = 100
 def restart_request(game_id: str, container_id: str, cause: RestartCause) -> Request:
     """The operation that starts a game again; after an outage a start, which no budget of restarts counts."""
     kind = OpKind.START if cause is RestartCause.OUTAGE else OpKind.RESTART
-    return Request(game_id, kind, OpSource.AUTO_RECONCILE, f"{cause}:{container_id[:12]}")
+    return Request(game_id, kind, OpSource.AUTO_RECONCILE, restart_ref(container_id, cause))
+
+
+def restart_ref(container_id: str, cause: RestartCause) -> str:
+    """The reference by which a restart, or the notification that there is none, is known."""
+    return f"{cause}:{container_id[:12]}"
 
 
 def status_before(cause: RestartCause) -> Status:

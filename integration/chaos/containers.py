@@ -24,6 +24,7 @@ def _found(platform: Platform, fault: Fault, **filters: Any) -> Container:
     if not found:
         raise Missed(f"{fault.target} has no such container")
     platform.touch(found[0]["Id"])
+    platform.by_hand.add(found[0]["Id"])
     return Container(found[0]["Id"], platform.docker)
 
 

@@ -6,6 +6,7 @@ because a server is away is started again until it can.
 
 import http.client
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -38,6 +39,8 @@ class Instance(Closing):
         self.log = log
         self.complaints: list[str] = []
         self.starts = 0
+        #: Seconds by which its host's clock is off, from its next start on.
+        self.clock_off_s = 0
         self._ends = ExitStack()
         postgres = self._ends.enter_context(before((database.server.host, database.server.port)))
         store = self._ends.enter_context(before((redis.host, redis.port)))
@@ -136,7 +139,10 @@ class Instance(Closing):
         self.starts += 1
         self._was_well = self._frozen = False
         address = manager.free_address()
-        self._process = manager.start({**self._environment, manager.ADDRESS_VARIABLE: address}, self.log, echo=False)
+        environment = {**self._environment, manager.ADDRESS_VARIABLE: address}
+        off = str(self.clock_off_s)
+        command = (sys.executable, "-m", "integration.shifted", off, "serve") if self.clock_off_s else manager.COMMAND
+        self._process = manager.start(environment, self.log, command, echo=False)
 
 
 def _answers(process: ManagerProcess) -> bool:

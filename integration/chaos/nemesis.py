@@ -137,6 +137,18 @@ def _freeze(platform: Platform, fault: Fault) -> Callable[[], object]:
     return instance.thaw
 
 
+def _shift_clock(platform: Platform, fault: Fault) -> Callable[[], object]:
+    [instance] = _instances(platform, fault)
+
+    def start_with(seconds: int) -> None:
+        instance.kill()
+        instance.clock_off_s = seconds
+        instance.start()
+
+    start_with(int(fault.how))
+    return lambda: start_with(0)
+
+
 # --- ways
 
 
@@ -162,12 +174,14 @@ ACTS: dict[str, Act] = {
     "managers killed": _kill,
     "manager terminated": _terminate,
     "manager frozen": _freeze,
+    "manager with a wrong clock": _shift_clock,
     "line": _line,
     "server killed": servers.kill,
     "server restarted": servers.stop,
     "daemon restarted": servers.stop_daemon,
     "daemon killed": servers.kill_daemon,
     "daemon frozen": servers.freeze_daemon,
+    "daemon exchanged": servers.exchange_daemon,
     "container killed": containers.kill,
     "container crashed": containers.crash,
     "container removed": containers.remove,

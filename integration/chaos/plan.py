@@ -105,6 +105,7 @@ _KINDS: dict[str, tuple[int, float, float]] = {
     "managers killed": (3, 0.3, 5.0),
     "manager terminated": (5, 0.0, 3.0),
     "manager frozen": (7, 1.0, 12.0),
+    "manager with a wrong clock": (3, 6.0, 15.0),
     "line": (22, 1.0, 11.0),
     "server killed": (5, 0.0, 4.0),
     "server restarted": (5, 0.0, 4.0),
@@ -122,8 +123,11 @@ _DAEMON_KINDS: dict[str, tuple[int, float, float]] = {
     "daemon restarted": (3, 0.0, 4.0),
     "daemon killed": (4, 0.0, 6.0),
     "daemon frozen": (2, 1.0, 8.0),
+    "daemon exchanged": (4, 3.0, 12.0),
 }
 DAEMON_WAYS = ("live-restore", "no live-restore")
+#: Seconds by which the clock of a manager's host is off.
+CLOCK_WAYS = ("-86400", "-600", "600", "86400")
 
 
 def _faults(random: Random, lasts_s: float, size: Size) -> Iterator[Fault]:
@@ -161,7 +165,8 @@ def _fault(random: Random, at_s: float, kinds: dict[str, tuple[int, float, float
         "container": f"game {random.randrange(size.games)}",
         "stranger": f"game {random.randrange(size.games)}",
     }[what]
-    how = random.choice(DAEMON_WAYS) if what == "daemon" else ""
+    ways = DAEMON_WAYS if what == "daemon" else CLOCK_WAYS if kind.endswith("clock") else ("",)
+    how = random.choice(ways)
     return Fault(at_s, lasts_s, kind, target, how)
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,8 @@ KEPT = "kept"
 
 #: Seconds that a question to a server of the run may take.
 ASK_S = 20
+#: What is written may be by a reading of PostgreSQL's clock that took so many seconds.
+CLOCK_S = 6.0
 
 
 @dataclass
@@ -71,6 +74,8 @@ class Platform:
     database: Database
     store: Redis
     own_daemon: OwnDaemon | None
+    #: What managers meet when their daemon is exchanged; with one of the run's own only.
+    other_daemon: OwnDaemon | None
     docker: "APIClient"
     network: str
     root: StateRoot
@@ -87,6 +92,10 @@ class Platform:
     bystanders: dict[str, Bystander] = field(default_factory=dict)
     #: Containers to which somebody else than a manager did something.
     touched: set[str] = field(default_factory=set)
+    #: Those of them to which a person did it.
+    by_hand: set[str] = field(default_factory=set)
+    #: Games that ran when the daemon ended: in which container, and when that was.
+    outages: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
@@ -124,6 +133,13 @@ class Platform:
         """Remember that whatever becomes of these may be somebody else's doing."""
         with self.lock:
             self.touched.update(container_ids)
+
+    def note_outage(self) -> None:
+        """Remember which games run, since the daemon is about to end with its containers."""
+        now = datetime.now(UTC) - timedelta(seconds=CLOCK_S)
+        for each in self.ours():
+            if each["State"] == "running" and each["Id"] not in self.by_hand:
+                self.outages[each["Labels"][GAME_LABEL]] = each["Id"], now
 
     def add_stranger(self, name: str, labels: dict[str, str]) -> str:
         """Run a container that no manager made and none may touch; its id."""
@@ -164,11 +180,15 @@ def running(size: Size, name: str = "chaos") -> Iterator[Platform]:
         store = ends.enter_context(redis.start(settings=redis.DURABLE))
         engine, stubborn_image = engine_image(), suite_images.tiny("ignores-signals")
         own = ends.enter_context(dockerd.start(log=root.logs / "dockerd.log")) if size.own_daemon else None
+        other = ends.enter_context(dockerd.start(log=root.logs / "other.log")) if size.own_daemon else None
         docker = own.client(ASK_S) if own else daemon.connect(ASK_S)
         ends.callback(docker.close)
         if own:
             own.copy_image(engine.ref, engine.patched_ref, stubborn_image)
         games = network.create(client=docker)
+        if other:
+            other.copy_image(engine.ref, engine.patched_ref)
+            other.create_network(games.name)
         if not own:  # which takes everything away with it
             ends.callback(games.remove)
         lobby = ends.enter_context(Lobby())
@@ -177,6 +197,7 @@ def running(size: Size, name: str = "chaos") -> Iterator[Platform]:
             server.create_database(RUNTIME_MANAGER),
             store,
             own,
+            other,
             docker,
             games.name,
             root,

@@ -88,6 +88,21 @@ def freeze_daemon(platform: Platform, _fault: Fault) -> Callable[[], object]:
     return own.thaw
 
 
+def exchange_daemon(platform: Platform, _fault: Fault) -> Callable[[], object]:
+    """Every manager's address leads to another daemon, with a network of the same name and the same image."""
+    own, other = _own(platform), platform.other_daemon
+    assert other is not None
+
+    def lead_to(daemon: OwnDaemon) -> None:
+        for instance in platform.instances:
+            line = instance.lines["docker"]
+            line.lead_to(daemon.url.removeprefix("unix://"))
+            line.cut()
+
+    lead_to(other)
+    return lambda: lead_to(own)
+
+
 def _own(platform: Platform) -> OwnDaemon:
     if platform.own_daemon is None:
         raise AssertionError("a plan without a daemon of its own takes none down")
@@ -95,8 +110,9 @@ def _own(platform: Platform) -> OwnDaemon:
 
 
 def _expect_ends(platform: Platform, own: OwnDaemon) -> None:
-    """Without live-restore no container outlasts this."""
+    """Without live-restore no container outlasts this, and the games come back."""
     if not own.live_restore:
+        platform.note_outage()
         platform.touch(*(each["Id"] for each in platform.ours()))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness import web
-from integration.chaos.platform import Platform
+from integration.chaos.platform import CLOCK_S, Platform
 from integration.invariants import Job, violations
 
 #: Without these words a 503 says that nothing will be done.
@@ -45,10 +45,44 @@ def everything(platform: Platform) -> list[str]:
             markers=platform.markers,
             deaths=touched,
         ),
+        *_outages(platform),
+        *_elsewhere(platform),
+        *_moments(platform),
         *_answers(platform),
         *_lost_entries(platform),
         *_told_by_instances(platform),
     ]
+
+
+def _outages(platform: Platform) -> Iterator[str]:
+    """A game that ended with the daemon runs again, unless something else was wanted since."""
+    stopped = {
+        row["game_id"]: row for row in platform.world.rows("SELECT * FROM runtime_records WHERE status = 'stopped'")
+    }
+    for game_id, (container_id, since) in platform.outages.items():
+        record = stopped.get(game_id)
+        if record is None or record["current_container_id"] != container_id or container_id in platform.by_hand:
+            continue
+        rows = platform.world.rows(f"SELECT * FROM operation_log WHERE game_id = '{game_id}' ORDER BY id")
+        if not any(row["finished_at"] > since for row in rows):
+            yield f"outage: {game_id} ended in {container_id[:12]} with the daemon at {since:%T} and is not back"
+
+
+def _elsewhere(platform: Platform) -> Iterator[str]:
+    """Nothing was ever started on the daemon that is not the managers'."""
+    if platform.other_daemon is not None:
+        for each in platform.other_daemon.client().containers(all=True):
+            if each["State"] != "created":
+                yield f"one daemon: container {each['Id'][:12]} {each['Names']} was started on another one"
+
+
+def _moments(platform: Platform) -> Iterator[str]:
+    """What is written is by PostgreSQL's clock, whatever a manager's host shows."""
+    moments = (("operation_log", "started_at"), ("operation_log", "finished_at"), ("runtime_records", "last_op_at"))
+    for table, moment in moments:
+        wrong = f"{moment} > now() + interval '{CLOCK_S} s' OR {moment} < now() - interval '12 h'"
+        for row in platform.world.rows(f"SELECT game_id, {moment} AS moment FROM {table} WHERE {wrong}"):
+            yield f"clocks: {table}.{moment} of {row['game_id']} is {row['moment']}"
 
 
 def _lost_entries(platform: Platform) -> Iterator[str]:

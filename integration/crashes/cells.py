@@ -95,6 +95,7 @@ def _run(platform: Platform, cell: Cell) -> str:
 
 def _prepare(platform: Platform, scenario: Scenario, game_id: str) -> Record:
     platform.disarm()
+    platform.set_clock(scenario.clock_off_s)
     scenario.prepare(platform, game_id)
     return {} if scenario.starts_up else platform.record(game_id)
 

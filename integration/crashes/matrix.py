@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ from harness.fixtures.postgres import Postgres
 from integration.crashes import cells
 from integration.crashes.cells import Cell, Verdict
 from integration.crashes.platform import REST_TIMEOUT_S, Platform
-from integration.crashes.scenarios import IDLE, SCENARIOS
+from integration.crashes.scenarios import IDLE, SCENARIOS, Scenario
 from rtmanager.failpoints import POINTS
 
 T = TypeVar("T")
@@ -27,10 +27,10 @@ QUESTIONS = frozenset(
         (
             "postgres",
             "live_operation verdict busy alarms records_of stopped_before now restarts_since record records "
-            "records_by_game health log",
+            "records_by_game health log daemon deployment_id latest images turn_holder name_holder namesakes",
         ),
         ("redis", "ping wait remembered"),
-        ("docker", "version network image first_start inspect list logs events"),
+        ("docker", "version info network image images first_start inspect list logs events plugins"),
     )
     for name in names.split()
 )
@@ -38,6 +38,8 @@ QUESTIONS = frozenset(
 EACH_TIME = ("docker.create", "docker.start", "docker.stop", "docker.remove", "postgres.finish", "redis.publish")
 #: Of these one operation has no more.
 MOST_TIMES = 4
+#: Platforms with a Docker daemon of their own at a time: each start of one is a second of both processors.
+MOST_DAEMONS = 3
 ACTIONS = ("exit", "raise")
 
 
@@ -100,14 +102,17 @@ class Matrix:
         self._stack = stack
         self._shop = stack.enter_context(registry.start())  # before the platforms: what runs its images ends first
         self._lock = threading.Lock()
-        self._free: SimpleQueue[Platform] = SimpleQueue()
+        #: Those without and with a daemon of their own.
+        self._free: dict[bool, SimpleQueue[Platform]] = {False: SimpleQueue(), True: SimpleQueue()}
+        self._daemons = threading.BoundedSemaphore(MOST_DAEMONS)
 
     def observe(self, names: Sequence[str] = tuple(SCENARIOS)) -> Reached:
         """Run each scenario once without a fault."""
 
         def one(name: str) -> list[str]:
             try:
-                return self._on_a_platform(lambda platform: cells.observe(platform, SCENARIOS.get(name, IDLE)))
+                scenario = SCENARIOS.get(name, IDLE)
+                return self._on_a_platform(scenario, lambda platform: cells.observe(platform, scenario))
             except Exception as error:
                 error.add_note(f"without a fault, in the scenario {name!r}")
                 raise
@@ -122,19 +127,22 @@ class Matrix:
             yield from threads.map(self._run, todo)
 
     def _run(self, cell: Cell) -> Verdict:
-        return self._on_a_platform(lambda platform: cells.run(platform, cell))
+        return self._on_a_platform(SCENARIOS[cell.scenario], lambda platform: cells.run(platform, cell))
 
-    def _on_a_platform(self, work: Callable[[Platform], T]) -> T:
+    def _on_a_platform(self, scenario: Scenario, work: Callable[[Platform], T]) -> T:
         """Work on a free platform; one on which a cell failed is kept for a look, and never used again."""
-        try:
-            platform = self._free.get_nowait()
-        except Empty:
-            platform = self._made()
-        done = work(platform)
-        if not (isinstance(done, Verdict) and done.outcome == cells.FAILED):
-            self._free.put(platform)
+        free = self._free[scenario.own_daemon]
+        with self._daemons if scenario.own_daemon else nullcontext():
+            try:
+                platform = free.get_nowait()
+            except Empty:
+                platform = self._made(scenario.own_daemon)
+            done = work(platform)
+            if not (isinstance(done, Verdict) and done.outcome == cells.FAILED):
+                free.put(platform)
         return done
 
-    def _made(self) -> Platform:
+    def _made(self, own_daemon: bool) -> Platform:
         with self._lock:
-            return self._stack.enter_context(Platform(self._postgres, self._shop, "crashes", self._patience_s))
+            made = Platform(self._postgres, self._shop, "crashes", self._patience_s, own_daemon=own_daemon)
+            return self._stack.enter_context(made)

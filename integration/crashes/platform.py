@@ -5,24 +5,27 @@ judged again with every cell.
 """
 
 import os
+import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from harness import daemon, wait_until, web
-from harness.fixtures import container, network, redis, stateroot
+from harness.fixtures import container, dockerd, faults, network, redis, stateroot
 from harness.fixtures.closing import Closing
 from harness.fixtures.container import HTTP_NOT_YET
+from harness.fixtures.dockerd import OwnDaemon
 from harness.fixtures.listening import LOOPBACK, free_port
 from harness.fixtures.log_tail import log_tail
 from harness.fixtures.postgres import Postgres
 from harness.fixtures.registry import Registry
 from harness.rtm import RUNTIME_MANAGER, engine_image, manager, unique_game_id
 from harness.rtm.lobby import Lobby
+from harness.rtm.manager import ManagerProcess
 from harness.rtm.stack import ownership
 from integration.crashes.nursery import Manager
 from integration.invariants import Job, World, unquiet, violations
@@ -38,6 +41,7 @@ SETTINGS = {
     "RTMANAGER_PROBE_INTERVAL": "2s",
     "RTMANAGER_INSPECT_INTERVAL": "2s",
     "RTMANAGER_CLEANUP_INTERVAL": "2s",
+    "RTMANAGER_IMAGE_RETENTION": "1h",
     "RTMANAGER_CRASH_RESTART": "on",
     "RTMANAGER_CRASH_RESTART_FIRST_PAUSE": "100ms",
     "RTMANAGER_SHUTDOWN_TIMEOUT": "1s",
@@ -71,25 +75,47 @@ class KeptWorld(World):
 
 
 class Platform(Closing):
-    """Started when it is made. Its games' images are in `shop` until they are pulled."""
+    """Started when it is made. Its games' images are in `shop` until they are pulled.
 
-    def __init__(self, postgres: Postgres, shop: Registry, name: str, patience_s: float = REST_TIMEOUT_S) -> None:
+    With `own_daemon` its games are on a Docker daemon of its own, which its managers reach by way of a proxy.
+    """
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        shop: Registry,
+        name: str,
+        patience_s: float = REST_TIMEOUT_S,
+        *,
+        own_daemon: bool = False,
+    ) -> None:
         self._patience_s = patience_s
         self._shop = shop
         self.jobs: list[Job] = []
-        self.manager: Manager | None = None
+        self.manager: Manager | ManagerProcess | None = None
+        self._clock_off_s = 0
+        self._own: OwnDaemon | None = None
+        self._way: faults.UnixProxy | None = None
         self._last_job_ms = 0
         with ExitStack() as stack:
             self.engine = engine_image()
-            self.docker = daemon.client()
+            self.docker, docker_host = daemon.client(), daemon.host()
+            if own_daemon:
+                self._own = stack.enter_context(dockerd.start())
+                self._own.copy_image(self.engine.ref, self.engine.patched_ref)
+                self._way = stack.enter_context(faults.before(_socket(self._own.url)))
+                self.docker, docker_host = self._own.client(), self._way.url
             self.database = postgres.create_database(RUNTIME_MANAGER)
             stack.callback(self.database.drop)
             store = stack.enter_context(redis.start())
             self.redis: Any = stack.enter_context(store.client())
             self.root = stateroot.create(name)
             stack.callback(self.root.remove)
-            self.network = network.create()
-            stack.callback(self.network.remove)
+            self.network = network.create(client=self.docker)
+            if own_daemon:  # which takes everything away with it; the machine's is the other one
+                stack.callback(network.create(self.network.name).remove)
+            else:
+                stack.callback(self.network.remove)
             lobby = stack.enter_context(Lobby())
             stack.callback(self.kill)
             #: Where points are armed, see `rtmanager.failpoints`.
@@ -109,7 +135,7 @@ class Platform(Closing):
                 manager.ADDRESS_VARIABLE: "{}:{}".format(*self._address),
                 "RTMANAGER_POSTGRES_PRIMARY_DSN": self.database.dsn,
                 "RTMANAGER_REDIS_MASTER_ADDR": store.address,
-                "RTMANAGER_DOCKER_HOST": daemon.host(),
+                "RTMANAGER_DOCKER_HOST": docker_host,
                 "RTMANAGER_DOCKER_NETWORK": self.network.name,
                 "RTMANAGER_GAME_STATE_ROOT": str(self.root.folder("games")),
                 "RTMANAGER_LOBBY_INTERNAL_BASE_URL": lobby.base_url,
@@ -127,7 +153,12 @@ class Platform(Closing):
 
     def start(self) -> None:
         """Start a manager, without waiting for it; does nothing when one lives."""
-        if self.manager is None or self.manager.exit_code is not None:
+        if self.manager is not None and self.manager.exit_code is None:
+            return
+        if self._clock_off_s:  # a process of its own: those that are forked have read what is to be shifted
+            command = (sys.executable, "-m", "integration.shifted", str(self._clock_off_s), "serve")
+            self.manager = manager.start(self._environment, self.log, command, echo=False)
+        else:
             self.manager = Manager(self._environment, self._address, self.log)
 
     def serve(self) -> Self:
@@ -150,6 +181,33 @@ class Platform(Closing):
     def exit_code(self) -> int | None:
         """How the manager ended; None while it lives."""
         return self.manager.exit_code if self.manager is not None else None
+
+    def set_clock(self, off_s: int) -> None:
+        """Let the clock of the manager's host be off by so many seconds; one that lives with another is killed."""
+        if off_s != self._clock_off_s:
+            self.kill()
+            self._clock_off_s = off_s
+
+    # --- its Docker daemon
+
+    def own_daemon(self) -> OwnDaemon:
+        """The daemon of its own."""
+        assert self._own is not None
+        return self._own
+
+    @contextmanager
+    def another_daemon(self) -> Iterator[None]:
+        """Inside the block the managers' address leads to the machine's daemon, where a network has the same name."""
+        self._lead_to(daemon.host())
+        try:
+            yield
+        finally:
+            self._lead_to(self.own_daemon().url)
+
+    def _lead_to(self, url: str) -> None:
+        assert self._way is not None
+        self._way.lead_to(_socket(url))
+        self._way.cut()
 
     # --- points
 
@@ -238,6 +296,11 @@ class Platform(Closing):
         """What an administrator does."""
         self._sql.execute(statement.encode(), values)
 
+    def count(self, rows: str, *values: object) -> int:
+        """How many rows `FROM <rows>` has."""
+        found = self._sql.execute(f"SELECT count(*) FROM {rows}".encode(), values).fetchone()
+        return int(found[0]) if found else 0
+
     def forget(self) -> None:
         """A new database without a table, an empty Redis, no game; the manager must not live."""
         for container_id in self.network.containers():
@@ -287,3 +350,7 @@ class Platform(Closing):
         if not wrong and not fitting:
             wrong = ["the game is not as it should be"]
         return wrong or violations(self.world, self.jobs)
+
+
+def _socket(url: str) -> str:
+    return url.removeprefix("unix://")

@@ -23,6 +23,10 @@ NO_IMAGE = "registry.invalid/galaxy/game:1.0.0"
 OK = 200
 #: A manager begins to listen to what happened up to two seconds before it came.
 UNSEEN_S = 2.5
+#: Another daemon answers for so long: many passes, and a job is put off several times.
+EXCHANGED_S = 4.0
+#: A host's clock is off by a day.
+OFF_S = 86400
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,17 @@ class Scenario:
     starts_up: bool = False
     #: Points that are armed besides.
     arms: str = ""
+    #: Whether its platform has a Docker daemon of its own.
+    own_daemon: bool = False
+    #: Seconds by which the clock of the manager's host is off.
+    clock_off_s: int = 0
+    #: What else has to have come of it.
+    also: Callable[[Platform, str], bool] = lambda _platform, _game_id: True
 
     def fits(self, platform: Platform, game_id: str, before: Record, answer: int | None) -> bool:
         """Whether the game is as it has to be now."""
         now = platform.record(game_id)
-        if self.done(before, now) and platform.outcome(game_id) == self.outcome:
+        if self.done(before, now) and platform.outcome(game_id) == self.outcome and self.also(platform, game_id):
             return True
         return self.called and answer != OK and _same(before, now)
 
@@ -187,6 +197,55 @@ def _start_up(platform: Platform, game_id: str) -> None:
     platform.start()
 
 
+def _restart_docker(platform: Platform, _game_id: str) -> None:
+    platform.own_daemon().restart()
+
+
+def _lose_power(platform: Platform, _game_id: str) -> None:
+    """The host ends with all that runs on it, and boots."""
+    platform.kill()
+    platform.own_daemon().cut_power()
+    platform.own_daemon().start_again()
+    platform.start()
+
+
+def _stop_job_on_another_daemon(platform: Platform, game_id: str) -> None:
+    """A job that comes while the address leads to another daemon; the record must not change meanwhile."""
+    before = platform.record(game_id)
+    with platform.another_daemon():
+        _stop_job(platform, game_id)
+        until = time.monotonic() + EXCHANGED_S
+        while time.monotonic() < until:
+            assert _same(before, platform.record(game_id)), f"{platform.record(game_id)} was {before}"
+            time.sleep(0.2)
+
+
+def _age_operations(platform: Platform, game_id: str) -> None:
+    old = "accepted_at = accepted_at - interval '31 days', finished_at = finished_at - interval '31 days'"
+    platform.sql(f"UPDATE operations SET {old} WHERE game_id = %s", game_id)
+
+
+def _has_no_operations(platform: Platform, game_id: str) -> bool:
+    return not platform.count("operations WHERE game_id = %s", game_id)
+
+
+def _pulled_and_removed(platform: Platform, game_id: str) -> None:
+    ref = platform.published(game_id)
+    assert platform.serve().call("POST", game_id, "/start", {"image_ref": ref}) == OK
+    assert platform.call("POST", game_id, "/stop", _a_reason(platform)) == OK
+    assert platform.call("DELETE", game_id, "/container") == OK
+
+
+def _age_image(platform: Platform, game_id: str) -> None:
+    old = "unnamed_since = clock_timestamp() - interval '2 hours'"
+    platform.sql(f"UPDATE pulled_images SET {old} WHERE image_ref LIKE %s", f"%{game_id}%")
+
+
+def _has_no_image(platform: Platform, game_id: str) -> bool:
+    images = platform.docker.images(filters={"reference": f"*/{game_id}"})
+    return not images and not platform.count("pulled_images WHERE image_ref LIKE %s", f"%{game_id}%")
+
+
 #: Nothing is asked: what is reached then, the workers reach that come by, whatever is under way.
 IDLE = Scenario("idle", _nothing, lambda _platform, _game_id: None, _is_none)
 
@@ -235,5 +294,19 @@ SCENARIOS = {
             arms="docker.start.before=hang",
         ),
         Scenario("start-up", _not_even_a_table, _start_up, _runs, "success", starts_up=True),
+        Scenario("docker restarted", _running, _restart_docker, _is_another, own_daemon=True),
+        Scenario("host restarted", _running, _lose_power, _runs, own_daemon=True, starts_up=True),
+        Scenario(
+            "stop job, daemon exchanged",
+            _running,
+            _stop_job_on_another_daemon,
+            _is("stopped"),
+            "success",
+            own_daemon=True,
+        ),
+        Scenario("start job, clock ahead", _nothing, _start_job, _runs, "success", clock_off_s=OFF_S),
+        Scenario("engine crashed, clock behind", _running, _crash, _is_another, clock_off_s=-OFF_S),
+        Scenario("operations purged", _stopped, _age_operations, _same, also=_has_no_operations),
+        Scenario("image removed", _pulled_and_removed, _age_image, _same, also=_has_no_image),
     )
 }

@@ -333,6 +333,10 @@ class FakeRuntime:
         with self._lock:
             self._refusals[method] = (meant, times)
 
+    def refuses(self, method: str) -> bool:
+        """Whether the next call of `method` is refused."""
+        return method in self._refusals
+
     def obey(self, method: str) -> None:
         """Do again what is asked for."""
         with self._lock:
@@ -479,7 +483,7 @@ class FakeRuntime:
             confirm()
             self._require_start(container_id, spec)
         except RuntimeManagerError:
-            del self._containers[container_id]
+            self._containers.pop(container_id, None)  # another daemon may answer by now
             raise
         self._replace(container_id, state=ContainerState.RUNNING)
 

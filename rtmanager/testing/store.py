@@ -47,13 +47,20 @@ class ManualClock:
     """A clock that moves when it is told to."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
-        self.moment = start
+        self.start = self.moment = start
+        #: Seconds that have passed, whatever the clock was set to.
+        self.passed_s = 0.0
 
     def __call__(self) -> datetime:
         return self.moment
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
+        self.passed_s += seconds
+        self.jump(seconds)
+
+    def jump(self, seconds: float) -> None:
+        """Set the clock forward, or back."""
         self.moment += timedelta(seconds=seconds)
 
 

@@ -24,6 +24,8 @@ def count(histories: int, first: int = 0) -> Counter[str]:
         totals["jobs"] += simulation.accepted.total()
         totals["processes ended from outside"] += len(simulation.ended_by_world)
         totals["containers removed from outside"] += len(simulation.gone_by_world)
+        totals["restarts of the runtime"] += simulation.outages
+        totals["exchanged runtimes"] += simulation.exchanges
         totals["instances"] += simulation.owners
         totals["health events"] += sum(told)
     return totals

@@ -2,13 +2,16 @@
 
 Two instances share a store and a container runtime. A history is a sequence of random steps: jobs and calls,
 operations, engines that crash, people who kill, remove, restart, pause and run containers by hand, events that are
-late or lost, a runtime that is away, answers of the store that are lost, instances that die in the middle of an
-operation. Between any two calls of an operation the rest of the world may take a step, which is what threads and
-other processes do. At the end everything answers again; then the invariants of docs/architecture.md are checked:
+late or lost, a runtime that is away, that restarts, or that is another one for a while, answers of the store that are
+lost, a store's clock that jumps, instances that die in the middle of an operation. Between any two calls of an
+operation the rest of the world may take a step, which is what threads and other processes do. At the end everything
+answers again; then the invariants of docs/architecture.md are checked:
 
 I1 each accepted job has exactly one result. I2 never two live containers of a game that this service made.
 I3 and I4 records and containers agree after a pass. I6 what has no record is never stopped or removed.
-I7 while the runtime is away no finding changes a record. And: what is told of a container really happened to it.
+I7 while the runtime is away no finding changes a record. And: each event that is published about a container has
+happened to it. A game that ran when the runtime ended runs again, unless somebody wanted something else since; one
+that was stopped does not. Nothing is started on another runtime than the one on record.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from random import Random
 from typing import Any, cast
 from unittest import mock
@@ -27,17 +31,20 @@ from rtmanager.domain.errors import DependencyError, Unavailable
 from rtmanager.domain.game import container_name
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import Operation, OpKind
+from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.record import Status
 from rtmanager.operations import executor as executor_module
 from rtmanager.operations.completions import Completions
 from rtmanager.operations.executor import Executor
+from rtmanager.operations.one_daemon import GuardedRuntime, OneDaemon
 from rtmanager.operations.ports import ContainerRuntime
 from rtmanager.operations.store import GameBusy, OwnershipLost
 from rtmanager.operations.wake import Wake
 from rtmanager.testing import Meant
 from rtmanager.testing.streams import MemoryStreams
-from rtmanager.tests.making import IMAGE_2, quiet, request, start_fields, stop_fields, view
+from rtmanager.tests.making import IMAGE_2, NETWORK, quiet, request, start_fields, stop_fields, view
 from rtmanager.tests.watching import FakeProbes, Said, WatchedWorld
+from rtmanager.workers.clock import StoreClock
 from rtmanager.workers.crash_restarts import CrashRestarts
 from rtmanager.workers.events import EventListener
 from rtmanager.workers.ingest import Ingest
@@ -47,16 +54,24 @@ from rtmanager.workers.watching import ContainerEvent, Happening
 
 GAMES = ("g1", "g2", "g3")
 STEPS = 40
+#: Steps after an outage that comes when all is at rest.
+STEPS_AFTER_OUTAGE = 6
 #: Steps of the world that may come between two calls of an operation, in percent of the calls.
 BETWEEN_PERCENT = 20
 LONGEST_BETWEEN = 4
-#: Such steps within such steps.
 #: Calls of the runtime that may be refused.
 REFUSABLE = (
     *("network_exists", "ensure_image", "launch", "create_next", "promote"),
     *("stop", "remove", "inspect", "list_games", "log_tail"),
 )
+#: Such steps within such steps.
 DEEPEST = 2
+#: Exit codes of containers that end with the runtime, and with its host.
+OUTAGE_CODES = (143, 137, 255)
+#: Seconds by which the store's clock jumps when another host takes over: little, or more than any plan is ahead.
+JUMPS_S = (-30, 30, -7200, 7200)
+#: Seconds by which the clock of the runtime's host is off.
+RUNTIME_OFFSETS_S = (0, 0, -3600, 3600)
 
 
 class Killed(BaseException):
@@ -94,11 +109,14 @@ class Instance:
         self.simulation = simulation
         self.events: list[ContainerEvent] = []
         self.hears = True
-        self.world = WatchedWorld(simulation.restarts, owner)
-        self.world.store, self.world.clock = simulation.store, simulation.clock
+        self.world = WatchedWorld(simulation.restarts, owner, after_outages=True)
+        self.clock = StoreClock(simulation.clock, lambda: simulation.clock.passed_s)
+        self.clock.read()
+        self.world.store, self.world.clock = simulation.store, cast(Any, self.clock)
         self.world.queue = simulation.store.queue(owner)
         self.world.directories = simulation.base.directories
-        self.world.runtime = cast(Any, _Port(SimRuntime(simulation)))
+        one = OneDaemon(simulation.store.daemons, NETWORK, quiet())
+        self.world.runtime = cast(Any, _Port(GuardedRuntime(cast(Any, SimRuntime(simulation)), one, quiet())))
         self.world.operator = self.world.make_operator(self.world.runtime.port)
         self.world.watch()
         self.executor = Executor(
@@ -111,7 +129,7 @@ class Instance:
             "findings": self.world.findings,
             "turns": self.world.findings,
             "runtime": self.world.runtime.port,
-            "clock": simulation.clock,
+            "clock": self.clock,
             "written": simulation.found,
         }
         self.inspector = Inspector(**parts, period_s=30, threads=1, logger=quiet())
@@ -125,7 +143,7 @@ class Instance:
             logger=quiet(),
         )
         self.crash_restarts = CrashRestarts(
-            self.world.findings, queued=lambda: None, longest_pause_s=300, logger=quiet()
+            self.world.findings, queued=lambda: None, longest_pause_s=300, logger=quiet(), outages_at_once=2
         )
         self.ingest = Ingest(
             simulation.streams,
@@ -177,8 +195,8 @@ class Instance:
 class _Port:
     """A runtime that is its own port, as `FailingRuntime` is."""
 
-    def __init__(self, runtime: SimRuntime) -> None:
-        self.port = cast(ContainerRuntime, runtime)
+    def __init__(self, runtime: ContainerRuntime) -> None:
+        self.port = runtime
 
 
 class Simulation:
@@ -196,11 +214,19 @@ class Simulation:
         self.ended_by_world: set[str] = set()
         self.gone_by_world: set[str] = set()
         self.strangers: set[str] = set()
+        #: Games that ran when the runtime ended, with their containers, and games that were stopped then.
+        self.due_back: dict[str, str] = {}
+        self.stays_down: set[str] = set()
+        self.outages = self.exchanges = 0
+        #: While another daemon answers: the containers of the one on record.
+        self._elsewhere: list[ContainerView] | None = None
+        self._runtime_offset_s = self.random.choice(RUNTIME_OFFSETS_S)
         self._seen: dict[str, ContainerView] = {}
         self.owners = 0
         self._time_ns = 0
         self._depth = 0
         self._names = 0
+        OneDaemon(self.store.daemons, NETWORK, quiet()).establish(cast(ContainerRuntime, self.docker))
         self.instances = [self._new_instance(), self._new_instance()]
         self.store.trouble.before = self._before_store
 
@@ -208,8 +234,23 @@ class Simulation:
         """The whole history; raises `Violation`."""
         for _ in range(STEPS):
             self._step()
+        if self.random.random() < 0.5:
+            self._outage_at_rest()
         self._settle()
         self._check_end()
+
+    def _outage_at_rest(self) -> None:
+        """Games run and are stopped, nothing is under way, and the runtime restarts; then things go on."""
+        for game_id in GAMES:
+            stream, fields = self.random.choice(
+                [(Stream.START_JOBS, start_fields(game_id)), (Stream.STOP_JOBS, stop_fields(game_id))]
+            )
+            self._job(stream, fields)
+        self._settle()
+        self._depth = 0
+        self._do("the runtime restarts", self._restart_docker)
+        for _ in range(STEPS_AFTER_OUTAGE):
+            self._step()
 
     # --- steps
 
@@ -220,6 +261,9 @@ class Simulation:
 
     def _do(self, name: str, step: Callable[[], object]) -> None:
         self.trace.append("  " * self._depth + name)
+        for game_id in GAMES:
+            if game_id in name:
+                self._want_something_else(game_id)
         self.clock.advance(self.random.choice([0.1, 1, 5]))
         try:
             step()
@@ -242,6 +286,7 @@ class Simulation:
             (f"{number} restarts the crashed", of.crash_restarts.step),
             (f"{number} is killed", lambda: self._kill(of)),
             (f"{number} hears nothing any more", lambda: self._deafen(of)),
+            (f"{number} reads the store's clock", of.clock.read),
         ]
 
     def _world_steps(self) -> list[tuple[str, Callable[[], object]]]:
@@ -259,6 +304,9 @@ class Simulation:
             (f"pause or go on {game_id}", lambda: self._pause(game_id)),
             (f"run by hand {game_id}", lambda: self._run_by_hand(game_id)),
             ("the runtime goes or comes", self._toggle_docker),
+            ("the runtime restarts", self._restart_docker),
+            ("another runtime answers, or no longer", self._exchange_docker),
+            ("the store's clock jumps", lambda: self.clock.jump(self.random.choice(JUMPS_S))),
             ("an answer of the store is lost", self._lose_answer),
             ("the runtime refuses something", self._refuse),
             ("time passes", lambda: self.clock.advance(100)),
@@ -293,6 +341,7 @@ class Simulation:
                 self.ended_by_world.add(seen.container_id)
                 self.emit()
             self.docker.change(seen.container_id, ContainerState.RUNNING)
+            self.docker.alter(seen.container_id, started_at=self._runtime_now())
 
     def _pause(self, game_id: str) -> None:
         for seen in self._alive(game_id):
@@ -302,6 +351,8 @@ class Simulation:
     def _run_by_hand(self, game_id: str) -> None:
         self._names += 1
         container_id = f"by-hand-{self._names}"
+        if self._elsewhere is not None:
+            return
         agrees = self.random.random() < 0.6
         if agrees and any(seen.name == container_name(game_id) for seen in self.docker.containers):
             return
@@ -313,11 +364,69 @@ class Simulation:
     def _toggle_docker(self) -> None:
         self.docker.available = not self.docker.available
 
+    def _runtime_now(self) -> Any:
+        """The clock of the runtime's host, which nobody sets."""
+        return self.clock.start + timedelta(seconds=self.clock.passed_s + self._runtime_offset_s)
+
+    def _restart_docker(self) -> None:
+        """It ends and begins again, or its host does; its containers end with it, and its feeds break off."""
+        if self._elsewhere is not None:
+            return
+        self.outages += 1
+        for game_id in GAMES:
+            self._expect_after_outage(game_id)
+        code = self.random.choice(OUTAGE_CODES)
+        for seen in self.docker.containers:
+            if seen.alive:
+                self.docker.exit(seen.container_id, code)
+                self.ended_by_world.add(seen.container_id)
+        self.emit()
+        self.docker.run = RuntimeRun(began_at=self._runtime_now())
+        self._break_feeds()
+
+    def _expect_after_outage(self, game_id: str) -> None:
+        """What has to become of a game, when nothing was under way for it and nothing is wanted from it later."""
+        record, refused = self.store.records_by_game.get(game_id), any(map(self.docker.refuses, REFUSABLE))
+        answered = sum(each.fields["game_id"] == game_id for each in self._sent(Stream.JOB_RESULTS))
+        if record is None or refused or self.store.live.get(game_id) or answered != self.accepted[game_id]:
+            return
+        container_id = record.current_container_id or ""
+        alive = [seen.container_id for seen in self._alive(game_id)]
+        if record.status is Status.RUNNING and alive == [container_id]:
+            self.due_back[game_id] = container_id
+        elif record.status is Status.STOPPED and not alive and game_id not in self.store.planned_restarts:
+            self.stays_down.add(game_id)
+
+    def _want_something_else(self, game_id: str) -> None:
+        self.due_back.pop(game_id, None)
+        self.stays_down.discard(game_id)
+
+    def _exchange_docker(self) -> None:
+        """An address leads to another daemon for a while; it does not come back within one operation."""
+        if self._elsewhere is None:
+            self.exchanges += 1
+            self._elsewhere, self._seen = self.docker.exchange("daemon-2"), {}
+        elif self._depth == 0:
+            self._bring_back()
+        self._break_feeds()
+
+    def _bring_back(self) -> None:
+        if self._elsewhere is not None:
+            self.docker.bring_back("daemon-1", self._elsewhere)
+            self._elsewhere, self._seen = None, {seen.container_id: seen for seen in self.docker.containers}
+
+    def _break_feeds(self) -> None:
+        for each in self.instances:
+            each.events.clear()
+            each.listener._broken = True
+
     def _lose_answer(self) -> None:
         self.store.trouble.fail_call(self.random.randint(1, 8), done=self.random.random() < 0.5)
 
     def _refuse(self) -> None:
-        """Some calls in a row get an answer that is no."""
+        """Some calls in a row get an answer that is no; a start that is refused for good brings no game back."""
+        for game_id in GAMES:
+            self._want_something_else(game_id)
         self.docker.refuse(self.random.choice(REFUSABLE), self.random.choice(list(Meant)), self.random.randint(1, 3))
 
     def _kill(self, of: Instance) -> None:
@@ -372,6 +481,9 @@ class Simulation:
 
     def emit(self, by_service: str = "") -> None:
         """Tell every instance that listens what has changed since the last time."""
+        for seen in self.docker.containers:
+            if seen.alive and seen.started_at is None:
+                self.docker.alter(seen.container_id, started_at=self._runtime_now())
         now = {seen.container_id: seen for seen in self.docker.containers}
         for container_id, before in self._seen.items():
             after = now.get(container_id)
@@ -416,6 +528,8 @@ class Simulation:
         """Everything answers again, and all that is due is done."""
         self.trace.append("everything answers again")
         self.docker.available = True
+        self._bring_back()
+        self._break_feeds()
         for method in REFUSABLE:
             self.docker.obey(method)
         self._depth = DEEPEST  # nothing else moves any more
@@ -424,6 +538,7 @@ class Simulation:
             for instance in list(self.instances):
                 instance.hears = True
                 with _patiently():
+                    instance.clock.read()
                     self._ingest(instance)
                     instance.hear()
                     for _ in range(20):
@@ -433,6 +548,10 @@ class Simulation:
             self.emit()
 
     def _check_always(self) -> None:
+        if self._elsewhere is not None:
+            made_there = [seen.container_id for seen in self.docker.containers if seen.alive]
+            if made_there:
+                raise Violation(f"one daemon: {made_there} live on another one")
         for game_id in GAMES:
             made = [seen for seen in self._alive(game_id) if seen.belongs_to(game_id)]
             if len(made) > 1:
@@ -446,6 +565,7 @@ class Simulation:
             raise Violation(f"operations that do not end: {self.store.live}")
         for game_id in GAMES:
             self._check_agreement(game_id)
+            self._check_after_outage(game_id)
         self._check_told()
 
     def _check_agreement(self, game_id: str) -> None:
@@ -458,6 +578,15 @@ class Simulation:
             adoptable = container_id not in self.strangers and seen.state is ContainerState.RUNNING
             if adoptable and container_id != recorded:
                 raise Violation(f"I3: {container_id} of {game_id} lives, recorded is {recorded}")
+
+    def _check_after_outage(self, game_id: str) -> None:
+        record = self.store.records_by_game.get(game_id)
+        runs = record is not None and record.status is Status.RUNNING
+        before = self.due_back.get(game_id)
+        if before and not (record and runs and record.current_container_id != before):
+            raise Violation(f"outage: {game_id} ran in {before} and is not back: {record}")
+        if game_id in self.stays_down and runs:
+            raise Violation(f"outage: {game_id} was stopped, and runs: {record}")
 
     def _check_told(self) -> None:
         told: Counter[str] = Counter()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import unittest
+from contextlib import AbstractContextManager
 from unittest import mock
 
+from rtmanager.operations.one_daemon import GuardedRuntime
 from rtmanager.testing.findings import MemoryFindings
 from rtmanager.tests.simulate import count
 from rtmanager.tests.simulation import Violation, run
+from rtmanager.workers import settler
 
 HISTORIES = 150
 
@@ -29,6 +32,15 @@ class Histories(unittest.TestCase):
                 findings._store.live = live
 
         honest = MemoryFindings.write
-        with mock.patch.object(MemoryFindings, "write", write_blindly), self.assertRaises(Violation) as caught:
+        self.assert_noticed(mock.patch.object(MemoryFindings, "write", write_blindly), "")
+
+    def test_a_daemon_that_is_not_confirmed_is_noticed(self) -> None:
+        self.assert_noticed(mock.patch.object(GuardedRuntime, "confirm"), "one daemon: ")
+
+    def test_a_game_that_does_not_come_back_after_an_outage_is_noticed(self) -> None:
+        self.assert_noticed(mock.patch.object(settler, "OUTAGES", frozenset()), "outage: g. ran in .* is not back")
+
+    def assert_noticed(self, taken_out: AbstractContextManager[object], violation: str) -> None:
+        with taken_out, self.assertRaisesRegex(Violation, violation) as caught:
             count(1000)
         self.assertRegex(caught.exception.__notes__[0], r"seed \d+$")

@@ -58,6 +58,7 @@ class WatchedWorld(World):
 
     restarts: RestartPolicy | None = None
     owner: int = 1
+    after_outages: bool = False
     told: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -80,6 +81,7 @@ class WatchedWorld(World):
             later=lambda game_id, hint, delay_s: self.attention.look(game_id, hint, delay_s=delay_s),
             logger=self.heard.logger,
             restarts=self.restarts,
+            after_outages=self.after_outages,
         )
         self.attention = LooksAtOnce(self.settler.settle)
         self.reconciler = Reconciler(

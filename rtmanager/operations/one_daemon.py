@@ -111,13 +111,18 @@ class OneDaemon:
         """The daemon that answers, as it would be recorded. Raises as `establish`, but `OtherDaemon`."""
         return Daemon.of(stable(runtime, self._network), self._network)
 
-    def confirm(self, runtime: ContainerRuntime, *, without_network: bool = False) -> None:
+    def confirm(
+        self, runtime: ContainerRuntime, *, without_network: bool = False, same_connections: bool = False
+    ) -> None:
         """Raise `OtherDaemon` unless the daemon on record answers.
 
-        `without_network`: the id alone is enough if its network is gone. Raises also what a dependency does to a call.
+        `without_network`: the id alone is enough if its network is gone. `same_connections`: both ids were confirmed
+        on the connections that there are, so its network alone is enough. Raises also what a dependency does to a call.
         """
         # Read each time: `accept-daemon` may have put another one on record.
         recorded = self._records.recorded() or self._records.record(self.identity(runtime))
+        if same_connections and not self.is_frozen and recorded.network_id in runtime.network_ids(recorded.network):
+            return
         self._compare(recorded, runtime.identify(recorded.network), without_network=without_network)
 
     def _compare(self, recorded: Daemon, seen: SeenDaemon, *, without_network: bool = False) -> None:
@@ -163,6 +168,10 @@ class GuardedRuntime:
     def identify(self, network: str) -> SeenDaemon:
         """See the port; whichever daemon it is."""
         return self._inner.identify(network)
+
+    def network_ids(self, name: str) -> frozenset[str]:
+        """See the port; of whichever daemon it is."""
+        return self._inner.network_ids(name)
 
     def connections_made(self) -> int:
         """See the port."""
@@ -274,7 +283,8 @@ class GuardedRuntime:
     def confirm(self, *, without_network: bool = False) -> None:
         """Raise `OtherDaemon` unless the daemon on record answers; see `OneDaemon.confirm`."""
         made = self._inner.connections_made()
-        self._one.confirm(self._inner, without_network=without_network)
+        same = made == self._confirmed_at
+        self._one.confirm(self._inner, without_network=without_network, same_connections=same)
         self._confirmed_at = made
 
     @contextmanager

@@ -116,6 +116,10 @@ class ContainerRuntime(Protocol):
         """Which runtime answers, with the networks of this exact name as a part of its identity."""
         ...
 
+    def network_ids(self, name: str) -> frozenset[str]:
+        """The ids of the networks of this exact name: what `identify` answers, at a fifth of its cost."""
+        ...
+
     def connections_made(self) -> int:
         """A number that grows before another runtime can be the one that answers."""
         ...

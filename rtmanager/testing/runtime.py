@@ -163,10 +163,17 @@ class FakeRuntime:
 
     def identify(self, network: str) -> SeenDaemon:
         with self._call("identify", network):
-            ids = {f"{self.daemon_id}/{network}"} if network in self.networks else set()
-            if network in self.ambiguous_networks:
-                ids.add(f"{self.daemon_id}/{network}/2")
-            return SeenDaemon(self.daemon_id, f"host of {self.daemon_id}", frozenset(ids))
+            return SeenDaemon(self.daemon_id, f"host of {self.daemon_id}", self._network_ids(network))
+
+    def network_ids(self, name: str) -> frozenset[str]:
+        with self._call("network_ids", name):
+            return self._network_ids(name)
+
+    def _network_ids(self, name: str) -> frozenset[str]:
+        ids = {f"{self.daemon_id}/{name}"} if name in self.networks else set()
+        if name in self.ambiguous_networks:
+            ids.add(f"{self.daemon_id}/{name}/2")
+        return frozenset(ids)
 
     def connections_made(self) -> int:
         return self.connections

@@ -165,6 +165,7 @@ class RuntimeContract(TestCase):
         self.assertTrue(seen.daemon_id)
         self.assertEqual(len(seen.network_ids), 1)
         self.assertEqual(self.runtime.identify(self.network), seen)
+        self.assertEqual(self.runtime.network_ids(self.network), seen.network_ids)
         without = self.runtime.identify(self.network + "x")
         self.assertEqual((without.daemon_id, without.network_ids), (seen.daemon_id, frozenset()))
 

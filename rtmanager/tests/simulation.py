@@ -220,6 +220,8 @@ class Simulation:
         self.outages = self.exchanges = 0
         #: While another daemon answers: the containers of the one on record.
         self._elsewhere: list[ContainerView] | None = None
+        #: In the other histories what is more frequent has more room.
+        self._hosts_in_trouble = self.random.random() < 0.5
         self._runtime_offset_s = self.random.choice(RUNTIME_OFFSETS_S)
         self._seen: dict[str, ContainerView] = {}
         self.owners = 0
@@ -291,7 +293,13 @@ class Simulation:
 
     def _world_steps(self) -> list[tuple[str, Callable[[], object]]]:
         game_id = self.random.choice(GAMES)
+        hosts: list[tuple[str, Callable[[], object]]] = [
+            ("the runtime restarts", self._restart_docker),
+            ("another runtime answers, or no longer", self._exchange_docker),
+            ("the store's clock jumps", lambda: self.clock.jump(self.random.choice(JUMPS_S))),
+        ]
         return [
+            *([self.random.choice(hosts)] if self._hosts_in_trouble else []),
             (f"start job {game_id}", lambda: self._job(Stream.START_JOBS, start_fields(game_id))),
             (f"start job {game_id} again", lambda: self._job(Stream.START_JOBS, start_fields(game_id))),
             (f"stop job {game_id}", lambda: self._job(Stream.STOP_JOBS, stop_fields(game_id))),
@@ -304,9 +312,6 @@ class Simulation:
             (f"pause or go on {game_id}", lambda: self._pause(game_id)),
             (f"run by hand {game_id}", lambda: self._run_by_hand(game_id)),
             ("the runtime goes or comes", self._toggle_docker),
-            ("the runtime restarts", self._restart_docker),
-            ("another runtime answers, or no longer", self._exchange_docker),
-            ("the store's clock jumps", lambda: self.clock.jump(self.random.choice(JUMPS_S))),
             ("an answer of the store is lost", self._lose_answer),
             ("the runtime refuses something", self._refuse),
             ("time passes", lambda: self.clock.advance(100)),

@@ -212,7 +212,7 @@ class ExchangedTest(unittest.TestCase):
 
     def test_a_silence_while_it_is_confirmed_is_a_silence(self) -> None:
         self.docker.vanish(self.container_id)
-        self.docker.lose_answer("identify")
+        self.docker.lose_answer("network_ids")
         with self.assertRaises(Unavailable) as caught:
             self.runtime.inspect(self.container_id)
         self.assertNotIsInstance(caught.exception, OtherDaemon)

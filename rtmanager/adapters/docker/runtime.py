@@ -138,12 +138,15 @@ class DockerRuntime:
     def identify(self, network: str) -> SeenDaemon:
         """See the port; why Docker's own id is not enough stands in `domain.daemon`."""
         daemon_id, name = self._daemon()
-        network_ids = self._engine.answer(
+        return SeenDaemon(daemon_id, name, self.network_ids(network))
+
+    def network_ids(self, name: str) -> frozenset[str]:
+        """See the port. `GET /info` takes 9 ms, since Docker counts what it has, and `GET /networks` 2 ms."""
+        return self._engine.answer(
             "network",
             self._deadlines.query_s,
-            lambda client: decode.networks_called(_list(client.networks(names=[network])), network),
+            lambda client: decode.networks_called(_list(client.networks(names=[name])), name),
         )
-        return SeenDaemon(daemon_id, name, network_ids)
 
     def _daemon(self) -> tuple[str, str]:
         """Docker's id and the name of its host."""

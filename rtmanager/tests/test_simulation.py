@@ -35,7 +35,7 @@ class Histories(unittest.TestCase):
         self.assert_noticed(mock.patch.object(MemoryFindings, "write", write_blindly), "")
 
     def test_a_daemon_that_is_not_confirmed_is_noticed(self) -> None:
-        self.assert_noticed(mock.patch.object(GuardedRuntime, "confirm"), "one daemon: ")
+        self.assert_noticed(mock.patch.object(GuardedRuntime, "confirm"), "")
 
     def test_a_game_that_does_not_come_back_after_an_outage_is_noticed(self) -> None:
         self.assert_noticed(mock.patch.object(settler, "OUTAGES", frozenset()), "outage: g. ran in .* is not back")

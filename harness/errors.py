@@ -33,4 +33,7 @@ class NotPublished(HarnessError):
 
 
 class WaitFailed(HarnessError):
-    """What was waited for did not come in time, or can no longer come."""
+    """What was waited for did not come in time, or can no longer come.
+
+    No AssertionError, so a runner counts it as an error; long logs and values are shortened in its message.
+    """

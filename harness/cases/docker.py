@@ -73,7 +73,16 @@ def check_flag() -> None:
 
 
 class DockerTestCase(unittest.TestCase):
-    """A test with containers and networks of its own, and a directory for what it writes."""
+    """A test with containers and networks of its own, and a directory for what it writes.
+
+    A failure in `setUp`, the test, a subtest, `tearDown` or a clean-up leaves artefacts, and so does an expected
+    failure that does not come. Those of a failed subtest show the state at the end of the test. After a failure in
+    `setUpClass` or `setUpModule` there are logs of all containers of the run, tables and Redis; after `SystemExit`
+    there, which ends unittest itself, there are none.
+
+    A child that a test forks ends where it leaves the test, with the exit code of its `sys.exit`, or 1 after an error.
+    It runs neither `tearDown` nor the clean-ups, and removes only what it made itself.
+    """
 
     state_root: StateRoot
 
@@ -281,8 +290,18 @@ class DockerTestCase(unittest.TestCase):
 class ServicesTestCase(DockerTestCase):
     """A test that finds PostgreSQL and Redis empty. `layout` says what the database is like.
 
-    Empty means: as its template was made, so that a test may create its tables each time it runs. A class names tables
-    that stay as they are in `keep_tables`, and tables that stay and lose their rows in `empty_tables`.
+    Empty means: as its template was made, so that a test may create its tables each time it runs. What a test created
+    is dropped, roles too, and settings of roles and of Redis go back. Where dropping is not enough (changed objects and
+    rows of the template, the schema `public`, large objects, publications, settings of the database) the database is
+    copied again, which ends its sessions. A session that still holds a table after 5 s is ended and named on standard
+    error. ALTER SYSTEM, other changes of existing roles, other databases and PostgreSQL's own objects are not reset; of
+    Redis, only CLIENT PAUSE … ALL outlives the test.
+
+    A class names tables that stay as they are in `keep_tables`, and tables that stay and lose their rows, with
+    sequences at their start, in `empty_tables`: `"games"`, `"shop.games"`, or `("*",)` for every table. The types,
+    functions and defaults that such a table needs stay, too. With one of the two the database is never copied again.
+
+    `redis` decodes replies to `str`.
     """
 
     layout: ClassVar[Layout] = postgres.PLAIN

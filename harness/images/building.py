@@ -23,7 +23,13 @@ from harness.images.recipe import Recipe, inspect
 def build_image(folder: Path | str, base: str = "") -> str:
     """The reference of the image that `folder` with its Dockerfile describes; raises ImageUnavailable.
 
-    `base` is handed to the Dockerfile as the argument BASE_IMAGE.
+    `base` is handed to the Dockerfile as the argument BASE_IMAGE. The build context is Docker's: links, empty
+    directories and `.dockerignore` count, `__pycache__` does not. Files in the image belong to root, and every user may
+    read them.
+
+    For a folder that `pip install --target` has filled: pip chooses wheels by --python-version (of the image's Python)
+    and --platform (`musllinux_1_2_x86_64` for Alpine), but dependencies by the Python that runs pip. Name those that
+    only the image's Python needs: `async-timeout` for redis before 3.11.3, `typing-extensions` for psycopg before 3.13.
     """
     recipe = Recipe(_name(Path(folder)), Path(folder))
     if not (recipe.folder / "Dockerfile").is_file():

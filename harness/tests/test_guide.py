@@ -13,25 +13,50 @@ from harness.runs import flag, runner
 
 ROOT = Path(__file__).parents[2]
 
+#: The folders that hold tests.
+TOPS = ("rtmanager", "harness", "integration", "bench")
+
 _EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 #: A test, or a module of tests, that a page names; an ellipsis after it stands for the rest of a file's name.
 _NAMED = re.compile(r"\b(test_\w+)\b(?!…)")
+_PAIR = re.compile(r"\b(test_\w+)\.(test_\w+)")
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _DEFINED = re.compile(r"^ +def (test_\w+)\(", re.MULTILINE)
 
 
 class NamedTestsTest(unittest.TestCase):
     def test_every_test_that_the_documentation_names_exists(self) -> None:
-        tops = ("rtmanager", "harness", "integration", "bench")
-        modules = [path for top in tops for path in (ROOT / top).rglob("*.py")]
+        modules = [path for top in TOPS for path in (ROOT / top).rglob("*.py")]
         known = {path.stem for path in modules if path.stem.startswith("test_")}
         for path in modules:
             known |= set(_DEFINED.findall(path.read_text()))
-        pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+        pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
         named = {name: page.name for page in pages for name in _NAMED.findall(_FENCED.sub("", page.read_text()))}
         self.assertEqual({name: page for name, page in named.items() if name not in known}, {})
+
+    def test_a_test_that_is_named_with_its_module_is_in_that_module(self) -> None:
+        there: set[tuple[str, str]] = set()
+        for path in (path for top in TOPS for path in (ROOT / top).rglob("test_*.py")):
+            there |= {(path.stem, name) for name in _DEFINED.findall(path.read_text())}
+        pairs = [pair for page in (ROOT / "docs").glob("*.md") for pair in _PAIR.findall(page.read_text())]
+        self.assertGreater(len(pairs), 30)
+        self.assertEqual([pair for pair in pairs if pair not in there], [])
+
+
+class ContributingTest(unittest.TestCase):
+    def test_each_path_and_each_name_of_a_constant_is_there(self) -> None:
+        page = (ROOT / "CONTRIBUTING.md").read_text()
+        paths = re.findall(r"`([\w./-]+(?:/|\.(?:py|md|yaml)))`", page)
+        self.assertGreater(len(paths), 20)
+        missing = [each for each in paths if not any((top / each).exists() for top in (ROOT, ROOT / "rtmanager"))]
+        self.assertEqual(missing, [])
+        source = "".join(path.read_text() for top in TOPS for path in (ROOT / top).rglob("*.py"))
+        names = re.findall(r"`(_?[A-Z]+|_?[a-z]+_[a-z]+|[A-Z][a-z]+(?:[A-Z][a-z]+)*)`", page)
+        self.assertGreater(len(names), 5)
+        known = {path.stem for top in TOPS for path in (ROOT / top).rglob("*.py")}
+        self.assertEqual([each for each in names if not re.search(rf"\b{each}\b", source) and each not in known], [])
 
 
 class ReadmeTest(unittest.TestCase):

@@ -1,0 +1,1 @@
+"""One example for each fixture: short tests to copy into another project."""

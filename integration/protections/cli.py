@@ -31,7 +31,7 @@ class Trial:
     seconds: float
 
     def row(self) -> str:
-        """As a row of the table in docs/reliability.md."""
+        """As a row of a Markdown table."""
         said = self.said.replace("|", "\\|") if self.noticed else "**unnoticed**"
         return f"| {self.protection.name} | {self.protection.without} | {self.protection.noticed_by.words} | {said} |"
 

@@ -340,6 +340,8 @@ class Simulation:
             self.gone_by_world.add(seen.container_id)
 
     def _restart_by_hand(self, game_id: str) -> None:
+        if self._elsewhere is not None:
+            return  # nobody starts there what a launch is about to take away again
         for seen in self._of(game_id):
             if seen.alive:
                 self.docker.exit(seen.container_id, 143)

@@ -343,6 +343,8 @@ class Simulation:
         if self._elsewhere is not None:
             return  # nobody starts there what a launch is about to take away again
         for seen in self._of(game_id):
+            if seen.is_next:
+                continue  # started by a person, it is a stray: reported, and nobody's to touch
             if seen.alive:
                 self.docker.exit(seen.container_id, 143)
                 self.ended_by_world.add(seen.container_id)

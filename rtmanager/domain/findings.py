@@ -14,7 +14,7 @@ from enum import StrEnum
 from rtmanager.domain.health import HealthEvent, HealthSource, HealthStatus
 from rtmanager.domain.messages import Message
 from rtmanager.domain.operation import LogEntry
-from rtmanager.domain.outage import RequestedBy
+from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import RuntimeRecord, has_no_name
 
 
@@ -43,20 +43,6 @@ class Alarm:
     mark: str
     raised_at: datetime
     details: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class LastExit:
-    """How a container ended by itself; `log` is the end of what its engine wrote."""
-
-    container_id: str
-    exit_code: int
-    oom: bool
-    exited_at: datetime
-    log: str = ""
-    requested_by: RequestedBy = RequestedBy.UNKNOWN
-    #: Whether it was a crash after which the game is not restarted, since its budget is used up.
-    budget_used_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from rtmanager.domain.findings import HealthReport, LastExit
+from rtmanager.domain.findings import HealthReport
 from rtmanager.domain.operation import LogEntry
+from rtmanager.domain.outage import LastExit
 
 
 def encode_health(game_id: str, report: HealthReport) -> dict[str, object]:

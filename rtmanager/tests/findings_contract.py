@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from rtmanager.domain.drift import Running
-from rtmanager.domain.findings import Alarm, AlarmKind, Finding, HealthReport, LastExit, RestartCause, Snapshot
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding, HealthReport, RestartCause, Snapshot
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream, health_message
 from rtmanager.domain.operation import OpKind, OpSource, Outcome
+from rtmanager.domain.outage import LastExit, RequestedBy
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.store import Histories, StoreRefused
 from rtmanager.tests.making import NETWORK, NOW, ended, job, log_entry, record, request

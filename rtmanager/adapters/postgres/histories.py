@@ -8,10 +8,10 @@ from typing import Any
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.domain.errors import ErrorCode
-from rtmanager.domain.findings import HealthReport, LastExit, Snapshot
+from rtmanager.domain.findings import HealthReport, Snapshot
 from rtmanager.domain.health import HealthSource, HealthStatus
 from rtmanager.domain.operation import LogEntry, OpKind, OpSource, Outcome
-from rtmanager.domain.outage import RequestedBy
+from rtmanager.domain.outage import LastExit, RequestedBy
 
 
 class PostgresHistories:

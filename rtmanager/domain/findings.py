@@ -43,6 +43,8 @@ class Alarm:
     mark: str
     raised_at: datetime
     details: Mapping[str, object] = field(default_factory=dict)
+    #: Whether the game is not restarted for it, since its budget is used up.
+    restart_given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """What is known of a game's health: the last observation, how it last ended by itself, a restart that is due."""
+    """What is known of a game's health: the last observation, the last end of a container of it, its next restart."""
 
     snapshot: Snapshot | None = None
     last_exit: LastExit | None = None
     restart_due_at: datetime | None = None
+    #: Whether its probes fail and it is not restarted, since its budget is used up.
+    probe_restart_given_up: bool = False

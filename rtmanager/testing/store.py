@@ -360,7 +360,14 @@ class MemoryHistories:
         snapshot = None
         if event is not None:
             snapshot = Snapshot(event.container_id, event.status, event.source, event.details, event.occurred_at)
-        return HealthReport(snapshot, self._store.last_exits.get(game_id), plan[1] if plan else None)
+        due_at = plan[1] if plan else None
+        return HealthReport(snapshot, self._store.last_exits.get(game_id), due_at, self._given_up(game_id))
+
+    def _given_up(self, game_id: str) -> bool:
+        """Whether a restart of the container that runs was given up while its probes fail."""
+        alarm = self._store.alarms.get((game_id, AlarmKind.PROBE))
+        runs = state_of(self._store.records_by_game.get(game_id))
+        return alarm is not None and alarm.restart_given_up and runs == (Status.RUNNING, alarm.container_id)
 
     @call
     def log(self, game_id: str, *, before: int | None, limit: int) -> Sequence[tuple[int, LogEntry]]:

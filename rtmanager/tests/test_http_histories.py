@@ -36,6 +36,7 @@ class HealthTest(ApiTestCase):
                     "observed_at": None,
                     "last_exit": None,
                     "restart_due_at": None,
+                    "probe_restart_given_up": False,
                 },
             ),
         )
@@ -68,6 +69,7 @@ class HealthTest(ApiTestCase):
                         "budget_used_up": False,
                     },
                     "restart_due_at": "2026-03-01T12:30:15.120000Z",
+                    "probe_restart_given_up": False,
                 },
             ),
         )

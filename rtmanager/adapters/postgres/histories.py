@@ -26,11 +26,12 @@ class PostgresHistories:
         with self._database.transaction("health") as connection:
             snapshot = connection.execute(SQL["get_snapshot"], values).fetchone()
             last_exit = connection.execute(SQL["get_last_exit"], values).fetchone()
-            planned = connection.execute(SQL["get_planned_restart"], values).fetchone()
+            [restart] = connection.execute(SQL["get_next_restart"], values).fetchall()
         return HealthReport(
             snapshot=_snapshot(snapshot) if snapshot else None,
             last_exit=_last_exit(last_exit) if last_exit else None,
-            restart_due_at=planned["due_at"] if planned else None,
+            restart_due_at=restart["due_at"],
+            probe_restart_given_up=restart["given_up"],
         )
 
     def log(self, game_id: str, *, before: int | None, limit: int) -> Sequence[tuple[int, LogEntry]]:

@@ -79,7 +79,7 @@ class CrashUnseen(GatedTestCase, WatchedTestCase):
         container = self.start_game()
         self.engine_call("GET", "/healthz")
         self.crash_engine()
-        container.wait_until("its end", lambda: not container.alive())
+        container.wait_for_exit()
         self.assertEqual(self.status(), "running")
 
         self.post("stop", {"reason": "finished"})

@@ -3,6 +3,7 @@
 import time
 
 from harness import start_services
+from harness.fixtures.container import Container
 from integration.watched import WatchedTestCase
 
 QUICK = {
@@ -15,17 +16,23 @@ QUICK = {
 PATIENT = {**QUICK, "CRASH_RESTART_FIRST_PAUSE": "1h", "CRASH_RESTART_LONGEST_PAUSE": "1h"}
 
 
+#: A start of an engine is shorter than these probes, also on a busy machine.
+PROBES = {
+    "PROBE_INTERVAL": "200ms",
+    "PROBE_TIMEOUT": "150ms",
+    "PROBE_FAILURES_THRESHOLD": "25",
+    "PROBE_RESTART": "on",
+    **QUICK,
+    "CRASH_RESTART": "off",
+    "CRASH_RESTART_BUDGET": "1",
+}
+
+
 def setUpModule() -> None:
     start_services()
 
 
-class CrashRestart(WatchedTestCase):
-    def crash(self) -> None:
-        """Let the game's engine end by a signal that nobody sent through Docker; wait until its record has followed."""
-        ended = self.kinds().count("container_exited") + 1
-        self.crash_engine()
-        self.wait_until("the exit to be told", lambda: self.kinds().count("container_exited") >= ended)
-
+class RestartedTestCase(WatchedTestCase):
     def restarted(self, from_id: str) -> None:
         """Wait until the game runs in another container."""
 
@@ -34,6 +41,14 @@ class CrashRestart(WatchedTestCase):
             return bool(record["status"] == "running" and record["current_container_id"] != from_id)
 
         self.wait_until("the restart", runs)
+
+
+class CrashRestart(RestartedTestCase):
+    def crash(self) -> None:
+        """Let the game's engine end by a signal that nobody sent through Docker; wait until its record has followed."""
+        ended = self.kinds().count("container_exited") + 1
+        self.crash_engine()
+        self.wait_until("the exit to be told", lambda: self.kinds().count("container_exited") >= ended)
 
     def test_a_crashed_game_runs_again_by_an_ordinary_operation_until_its_budget_is_used_up(self) -> None:
         self.start_runtime(**QUICK)
@@ -75,3 +90,33 @@ class CrashRestart(WatchedTestCase):
         self.crash()
         self.assertEqual(self.status(), "stopped")
         self.assertEqual(self.rows("SELECT FROM crash_restarts"), [])
+
+
+class ProbeRestart(RestartedTestCase):
+    def test_an_engine_that_does_not_answer_is_restarted_until_its_budget_is_used_up(self) -> None:
+        self.start_runtime(**PROBES)
+        first = self.start_game()
+        self.engine_call("GET", "/healthz")
+        first.pause()
+        self.restarted(first.container_id)
+        restart = self.log_rows()[-1]
+        self.assertEqual(
+            (restart["op_kind"], restart["op_source"], restart["source_ref"]),
+            ("restart", "auto_reconcile", f"probe:{first.container_id[:12]}"),
+        )
+        health = self.health()
+        self.assertEqual(health["last_exit"]["container_id"], first.container_id)
+        self.assertEqual((health["last_exit"]["requested_by"], health["probe_restart_given_up"]), ("manager", False))
+
+        second = Container(str(self.record()["current_container_id"]), self.docker)
+        self.engine_call("GET", "/healthz")
+        second.pause()
+        self.wait_until("the end of the budget", lambda: self.health()["probe_restart_given_up"])
+        self.assertEqual((self.status(), self.health()["restart_due_at"]), ("running", None))
+        [intent] = self.entries("notification:intents")
+        self.assertEqual(intent["notification_type"], "runtime.container_start_failed")
+        second.unpause()
+
+        self.wait_for("probe_failed", "container_started", "probe_failed", "probe_recovered")
+        self.assertFalse(self.health()["probe_restart_given_up"])
+        self.assertEqual(self.record()["current_container_id"], second.container_id)

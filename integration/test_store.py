@@ -532,12 +532,13 @@ class DroppingTest(InPostgres, WatchedStoreContract):
             log=(log_entry(), log_entry()),
             health=(event,),
             messages=(Message(Stream.JOB_RESULTS, {"game_id": "g1"}),),
+            last_exit=findings_contract.crashed().last_exit,
         )
 
     def test_no_end_loses_a_part_of_it(self) -> None:
         self.queue.submit(request("g1"))
         operation = self.claim_one()
-        for table in ("operations", "operation_log", "health_snapshots", "outbox", "runtime_records"):
+        for table in ("operations", "operation_log", "health_snapshots", "last_exits", "outbox", "runtime_records"):
             with self.subTest(table), self.dropping(table):
                 with self.assertRaisesRegex(StoreRefused, f"dropped rows .*{table}"):
                     self.queue.finish(operation, self.whole())

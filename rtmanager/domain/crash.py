@@ -9,13 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from rtmanager.domain.findings import LastExit
-from rtmanager.domain.outage import RequestedBy
+from rtmanager.domain.outage import KILLED, LastExit, RequestedBy
 
 #: Exit codes of a voluntary exit: 0, and 143 (128 + SIGTERM).
 WILLING = frozenset({0, 143})
-#: 128 + SIGKILL: a crash, or a `docker kill` of which no event was heard.
-KILLED = 137
 
 
 @dataclass(frozen=True, slots=True)

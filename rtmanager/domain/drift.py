@@ -25,20 +25,17 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from rtmanager.domain.container import LABEL_IMAGE_REF, ContainerState, ContainerView
-from rtmanager.domain.crash import KILLED
 from rtmanager.domain.errors import InvalidValue
-from rtmanager.domain.findings import Finding, LastExit, Stray
+from rtmanager.domain.findings import Finding, Stray
 from rtmanager.domain.game import container_name, engine_endpoint, is_game_id, shown
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.image_ref import ImageRef, parse_image_ref
 from rtmanager.domain.operation import LogEntry, OpKind, OpSource, Outcome
-from rtmanager.domain.outage import RequestedBy
+from rtmanager.domain.outage import LastExit, RequestedBy
 from rtmanager.domain.record import RuntimeRecord, Status, has_no_name
 
 #: States in which a container neither lives nor will: its process has ended.
 ENDED = frozenset({ContainerState.EXITED, ContainerState.DEAD, ContainerState.CREATED})
-#: What an end is recorded as that does not tell its code: containerd's own number for it.
-UNKNOWN_EXIT_CODE = 255
 NONE: Mapping[str, str] = MappingProxyType({})
 #: Characters of a reason that is reported.
 LONGEST_REASON = 400
@@ -192,20 +189,18 @@ def disposed(record: RuntimeRecord, looked: Looked) -> Finding:
 
 def observed_exited(record: RuntimeRecord, view: ContainerView, looked: Looked) -> Finding:
     """The process of a running game has ended; by contract without a row in the log."""
-    exited_at, code = _not_later(view.finished_at, looked), view.exit_code
-    if code is None:
-        code = UNKNOWN_EXIT_CODE
-    details = {"exit_code": code, "oom": view.oom_killed}
+    last_exit = LastExit.of(view, looked.at)
+    details = {"exit_code": last_exit.exit_code, "oom": last_exit.oom}
     event = HealthEvent(
-        record.game_id, view.container_id, EventType.CONTAINER_EXITED, looked.source, exited_at, details
+        record.game_id, view.container_id, EventType.CONTAINER_EXITED, looked.source, last_exit.exited_at, details
     )
     return Finding(
         game_id=record.game_id,
         seen=record,
-        why=f"container {view.container_id[:12]} ended by itself with exit code {code}",
+        why=f"container {view.container_id[:12]} ended by itself with exit code {last_exit.exit_code}",
         new=record.stopped(looked.at),
         health=(event,),
-        last_exit=LastExit(view.container_id, code, view.oom_killed, exited_at),
+        last_exit=last_exit,
     )
 
 
@@ -329,19 +324,14 @@ def _log(kind: OpKind, record: RuntimeRecord, container_id: str, now: datetime) 
 
 
 def explained(finding: Finding, by: RequestedBy, log: str, *, memory_ran_out: bool) -> Finding:
-    """The same exit with who requested it and the log, and with memory as its cause only if that explains it.
-
-    Memory explains exit code 137 that nobody requested. Docker's flag stays set when a child was killed for memory and
-    the engine lived on. `memory_ran_out`: an event told so; under cgroup v2 the container may not.
-    """
-    last_exit = finding.last_exit
-    if last_exit is None:
+    """The same exit with who requested it, its log and its cause; see `LastExit.explained`."""
+    if finding.last_exit is None:
         return finding
-    oom = last_exit.exit_code == KILLED and by is RequestedBy.UNKNOWN and (last_exit.oom or memory_ran_out)
+    last_exit = finding.last_exit.explained(by, log, memory_ran_out=memory_ran_out)
     health = tuple(
-        replace(event, details={**event.details, "oom": oom})
+        replace(event, details={**event.details, "oom": last_exit.oom})
         if event.event_type is EventType.CONTAINER_EXITED
         else event
         for event in finding.health
     )
-    return replace(finding, health=health, last_exit=replace(last_exit, oom=oom, log=log, requested_by=by))
+    return replace(finding, health=health, last_exit=last_exit)

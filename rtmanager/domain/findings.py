@@ -14,7 +14,7 @@ from enum import StrEnum
 from rtmanager.domain.health import HealthEvent, HealthSource, HealthStatus
 from rtmanager.domain.messages import Message
 from rtmanager.domain.operation import LogEntry
-from rtmanager.domain.outage import RequestedBy
+from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import RuntimeRecord, has_no_name
 
 
@@ -43,20 +43,8 @@ class Alarm:
     mark: str
     raised_at: datetime
     details: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class LastExit:
-    """How a container ended by itself; `log` is the end of what its engine wrote."""
-
-    container_id: str
-    exit_code: int
-    oom: bool
-    exited_at: datetime
-    log: str = ""
-    requested_by: RequestedBy = RequestedBy.UNKNOWN
-    #: Whether it was a crash after which the game is not restarted, since its budget is used up.
-    budget_used_up: bool = False
+    #: Whether the game is not restarted for it, since its budget is used up.
+    restart_given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +101,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """What is known of a game's health: the last observation, how it last ended by itself, a restart that is due."""
+    """What is known of a game's health: the last observation, the last end of a container of it, its next restart."""
 
     snapshot: Snapshot | None = None
     last_exit: LastExit | None = None
     restart_due_at: datetime | None = None
+    #: Whether its probes fail and it is not restarted, since its budget is used up.
+    probe_restart_given_up: bool = False

@@ -14,6 +14,7 @@ from enum import StrEnum
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import Message
+from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import RecordChange, RuntimeRecord
 
 
@@ -140,5 +141,7 @@ class Ending:
     log: tuple[LogEntry, ...] = ()
     health: tuple[HealthEvent, ...] = ()
     messages: tuple[Message, ...] = ()
+    #: How the container ended that the operation stopped, as far as that could be read.
+    last_exit: LastExit | None = None
     #: The container that this operation started: it must go again if the ending cannot be written.
     launched: str | None = None

@@ -1,4 +1,6 @@
-"""Who ended a container: a person, Docker as it stopped or started, or the host.
+"""How a container ended, and who requested that: the manager, a person, Docker as it stopped or started, the host.
+
+Of an end that no operation of the manager requested the table says by whom.
 
 A container that began before the runtime's present run and does not run ended with the run before, unless the
 runtime keeps containers alive across its own restarts (live-restore). Both times are of the runtime's clock.
@@ -15,7 +17,7 @@ runtime keeps containers alive across its own restarts (live-restore). Both time
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -23,6 +25,10 @@ from rtmanager.domain.container import ContainerView
 
 #: What Docker records for a container whose process vanished with the host.
 LOST = 255
+#: 128 + SIGKILL: a crash, or a `docker kill` of which no event was heard.
+KILLED = 137
+#: Stands for an exit code that the runtime does not give.
+UNKNOWN_EXIT_CODE = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,36 @@ class RequestedBy(StrEnum):
 
 #: Ends that no person and no engine caused.
 OUTAGES = frozenset({RequestedBy.DOCKER, RequestedBy.HOST})
+
+
+@dataclass(frozen=True, slots=True)
+class LastExit:
+    """How a container of a game ended; `log` is the end of what its engine wrote, unless the manager requested it."""
+
+    container_id: str
+    exit_code: int
+    oom: bool
+    exited_at: datetime
+    log: str = ""
+    requested_by: RequestedBy = RequestedBy.UNKNOWN
+    #: Whether it was a crash after which the game is not restarted, since its budget is used up.
+    budget_used_up: bool = False
+
+    @staticmethod
+    def of(view: ContainerView, now: datetime) -> LastExit:
+        """The end of a container without a process, as the runtime shows it; its clock may be ahead of `now`."""
+        code = UNKNOWN_EXIT_CODE if view.exit_code is None else view.exit_code
+        exited_at = now if view.finished_at is None else min(view.finished_at, now)
+        return LastExit(view.container_id, code, view.oom_killed, exited_at)
+
+    def explained(self, by: RequestedBy, log: str = "", *, memory_ran_out: bool = False) -> LastExit:
+        """The same end with who requested it and the log, and with memory as its cause only if that explains it.
+
+        Memory explains exit code 137 that nobody requested. Docker's flag stays set when a child was killed for memory
+        and the engine lived on. `memory_ran_out`: an event said so; under cgroup v2 the container may not.
+        """
+        oom = self.exit_code == KILLED and by is RequestedBy.UNKNOWN and (self.oom or memory_ran_out)
+        return replace(self, oom=oom, log=log, requested_by=by)
 
 
 def requested_by(view: ContainerView, run: RuntimeRun, *, signalled: bool, by_person: bool) -> RequestedBy:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from rtmanager.domain.findings import HealthReport, LastExit
+from rtmanager.domain.findings import HealthReport
 from rtmanager.domain.operation import LogEntry
+from rtmanager.domain.outage import LastExit
 
 
 def encode_health(game_id: str, report: HealthReport) -> dict[str, object]:
-    """All eight fields; the five of the snapshot are null when there is none."""
+    """All nine fields; the five of the snapshot are null when there is none."""
     snapshot, last_exit = report.snapshot, report.last_exit
     return {
         "game_id": game_id,
@@ -24,6 +25,7 @@ def encode_health(game_id: str, report: HealthReport) -> dict[str, object]:
         "observed_at": _time(snapshot.observed_at) if snapshot else None,
         "last_exit": _last_exit(last_exit) if last_exit else None,
         "restart_due_at": _time(report.restart_due_at),
+        "probe_restart_given_up": report.probe_restart_given_up,
     }
 
 

@@ -39,6 +39,7 @@ from rtmanager.operations.ports import (
     StillRunning,
 )
 from rtmanager.operations.progress import Progress
+from rtmanager.operations.stop import end_container
 from rtmanager.operations.tools import Tools
 
 #: The variable by which every engine of the platform is told where its state is, beside the configured one.
@@ -236,10 +237,8 @@ def retire(progress: Progress, tools: Tools, container_id: str) -> None:
     It is stopped first though the record says that it is: a person may have started it again. Raises `OperationFailed`
     or `OwnershipLost`.
     """
-    tools.confirm(progress.operation)
-    progress.committed = True
     try:
-        tools.runtime.stop(container_id, tools.settings.stop_grace_s)
+        end_container(progress, tools, container_id)
         tools.runtime.remove(container_id)
     except ContainerNotFound:
         tools.logger.debug("container was gone already", extra={"container_id": container_id})

@@ -93,10 +93,11 @@ class Operator:
         operation: Operation,
         sight: Sight | None = None,
         *,
+        again: bool = False,
         may_wait: bool = False,
         expired: Callable[[TemporaryAnswer], bool] = _never,
     ) -> Ending:
-        """Do what the operation asks; `sight` if it was looked at just now.
+        """Do what the operation asks; `sight` if it was looked at just now, `again` if this claim has tried before.
 
         A temporary answer that has `expired` ends it, unless it is a restart or a patch that is half done. Raises
         `OwnershipLost`, `Unavailable` or `HalfDone`, and whatever a defect raises before the last try; with `may_wait`
@@ -106,6 +107,7 @@ class Operator:
         if sight.ending is not None:
             return sight.ending
         progress = sight.progress
+        progress.again = progress.again or again
         progress.may_wait = may_wait
         try:
             return self._in_words(progress, lambda: self._work(progress))

@@ -177,10 +177,10 @@ class ContainerRuntime(Protocol):
         """
         ...
 
-    def stop(self, container_id: str, grace_seconds: int) -> None:
+    def stop(self, container_id: str, grace_seconds: int) -> bool:
         """Ask the process to end, kill it after `grace_seconds`; a container without a process is fine.
 
-        Raises `ContainerNotFound`.
+        Returns whether it ended a live process; False also where the runtime does not say. Raises `ContainerNotFound`.
         """
         ...
 

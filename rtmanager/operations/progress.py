@@ -15,6 +15,7 @@ from rtmanager.domain.errors import ErrorCode, OperationFailed
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import INTENT_OF, Message, Stream, intent, job_result
 from rtmanager.domain.operation import Ending, LogEntry, Operation, OpKind, Outcome
+from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import RecordChange, RuntimeRecord
 from rtmanager.operations.ports import ImagePull
 from rtmanager.operations.tools import Clock
@@ -40,6 +41,10 @@ class Progress:
         self.pull: ImagePull | None = None
         #: Whether something may have been done to a container: from then on the operation has to be finished.
         self.committed = False
+        #: Whether an earlier try, of this claim or another, may have done something to a container.
+        self.again = operation.generation > 1
+        #: How the container ended that the operation stopped.
+        self.last_exit: LastExit | None = None
         self._clock = clock
         self._started_at = clock()
         self._log: list[LogEntry] = []
@@ -119,6 +124,7 @@ class Progress:
             log=tuple(self._log),
             health=tuple(self._health),
             messages=tuple(self._messages(outcome, code, message)),
+            last_exit=self.last_exit,
             launched=self.launched,
         )
 

@@ -26,6 +26,7 @@ from rtmanager.operations.launch import (
 )
 from rtmanager.operations.ports import ContainerNotFound, NameTaken, StillRunning
 from rtmanager.operations.progress import Progress
+from rtmanager.operations.stop import end_container, end_of
 from rtmanager.operations.store import OwnershipLost
 from rtmanager.operations.tools import Tools
 
@@ -179,7 +180,9 @@ def _note_what_is_left(progress: Progress, tools: Tools, record: RuntimeRecord) 
     if progress.operation.generation == 1 or record.status is not Status.RUNNING:
         return
     try:
-        if tools.runtime.inspect(record.current_container_id or "").ended:
+        view = tools.runtime.inspect(record.current_container_id or "")
+        if view.ended:
+            progress.last_exit = end_of(progress, tools, view, ended_now=False)
             progress.set_record(record.stopped(progress.now()))
     except ContainerNotFound:
         progress.set_record(record.stopped_without_container(progress.now()))
@@ -193,11 +196,9 @@ def _stop_part(progress: Progress, tools: Tools, record: RuntimeRecord) -> None:
     if not _has_to_stop(record) or record.current_container_id is None:
         progress.note_part(OpKind.STOP, ErrorCode.REPLAY_NO_OP)
         return
-    tools.confirm(progress.operation)
-    progress.committed = True
     with progress.part(OpKind.STOP):
         try:
-            tools.runtime.stop(record.current_container_id, tools.settings.stop_grace_s)
+            end_container(progress, tools, record.current_container_id)
         except ContainerNotFound:
             tools.logger.info("container was gone already", extra={"container_id": record.current_container_id})
         progress.set_record(record.stopped(progress.now()))

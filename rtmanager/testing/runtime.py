@@ -232,16 +232,18 @@ class FakeRuntime:
             self._replace(container_id, name=spec.name)
             self._start(container_id, spec, confirm)
 
-    def stop(self, container_id: str, grace_seconds: int) -> None:
+    def stop(self, container_id: str, grace_seconds: int) -> bool:
         try:
             with self._call("stop", container_id, grace_seconds):
                 view = self._find(container_id)
                 if view.alive:
                     stubborn = self._images[view.container_id].ignores_signals
                     self.exit(container_id, SIGKILL_CODE if stubborn else SIGTERM_CODE)
+                return view.alive
         except (FinalAnswer, TemporaryAnswer):
             if self._find(container_id).alive:
                 raise
+            return False
 
     def remove(self, container_id: str) -> None:
         with self._call("remove", container_id):

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from rtmanager.domain.daemon import Daemon
-from rtmanager.domain.findings import Alarm, AlarmKind, HealthReport, LastExit, RestartCause, Snapshot
+from rtmanager.domain.findings import Alarm, AlarmKind, HealthReport, RestartCause, Snapshot
 from rtmanager.domain.game import same_name
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
 from rtmanager.domain.messages import Message, Stream, health_message, intents_summary
 from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Request
+from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.operations.store import (
     LONGEST_DELAY_S,
@@ -239,6 +240,8 @@ class MemoryStore:
         self.log.extend(ending.log)
         for event in ending.health:
             self.write_event(event)
+        if ending.last_exit is not None:
+            self.last_exits[row.request.game_id] = ending.last_exit
         for message in ending.messages:
             self.add_message(message)
         self.planned_restarts.pop(row.request.game_id, None)
@@ -256,6 +259,7 @@ class MemoryStore:
             raise StoreRefused(f"the store in memory was told to refuse the end of operation {row.operation_id}")
         values = itertools.chain.from_iterable(message.fields.values() for message in ending.messages)
         texts = [ending.error_message, *(entry.error_message or "" for entry in ending.log)]
+        texts += [ending.last_exit.log if ending.last_exit else ""]
         for text in itertools.chain(texts, values):
             if not text.isascii():
                 text.encode()  # raises for what is no Unicode text, as psycopg does
@@ -363,7 +367,14 @@ class MemoryHistories:
         snapshot = None
         if event is not None:
             snapshot = Snapshot(event.container_id, event.status, event.source, event.details, event.occurred_at)
-        return HealthReport(snapshot, self._store.last_exits.get(game_id), plan[1] if plan else None)
+        due_at = plan[1] if plan else None
+        return HealthReport(snapshot, self._store.last_exits.get(game_id), due_at, self._given_up(game_id))
+
+    def _given_up(self, game_id: str) -> bool:
+        """Whether a restart of the container that runs was given up while its probes fail."""
+        alarm = self._store.alarms.get((game_id, AlarmKind.PROBE))
+        runs = state_of(self._store.records_by_game.get(game_id))
+        return alarm is not None and alarm.restart_given_up and runs == (Status.RUNNING, alarm.container_id)
 
     @call
     def log(self, game_id: str, *, before: int | None, limit: int) -> Sequence[tuple[int, LogEntry]]:

@@ -12,12 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from rtmanager.domain.drift import Running
-from rtmanager.domain.findings import Alarm, AlarmKind, Finding, HealthReport, LastExit, RestartCause, Snapshot
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding, HealthReport, RestartCause, Snapshot
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream, health_message
 from rtmanager.domain.operation import OpKind, OpSource, Outcome
+from rtmanager.domain.outage import LastExit, RequestedBy
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.store import Histories, StoreRefused
+from rtmanager.operations.store import Histories, RecordChanged, StoreRefused
 from rtmanager.tests.making import NETWORK, NOW, ended, job, log_entry, record, request
 from rtmanager.tests.store_contract import YEAR_S, StoreContract, StoreUnderTest
 from rtmanager.workers.watching import Findings, Turns, Written
@@ -652,7 +653,7 @@ class HistoriesContract(WatchedStoreContract):
         self.assertEqual(self.health(), HealthReport(snapshot))
         self.assertEqual(self.health("g2"), HealthReport())
 
-    def test_how_a_game_last_ended_by_itself_is_known_when_it_runs_again(self) -> None:
+    def test_how_a_game_last_ended_is_known_when_it_runs_again(self) -> None:
         self.store.put_record(RUNNING)
         first = crashed()
         self.write(first)
@@ -662,6 +663,48 @@ class HistoriesContract(WatchedStoreContract):
         second = LastExit(CONTAINER, 137, True, LATER, "é€\n")
         self.write(crashed(last_exit=second))
         self.assertEqual(self.health().last_exit, second)
+
+    def test_the_end_of_an_operation_writes_how_the_container_ended_that_it_stopped(self) -> None:
+        self.store.put_record(RUNNING)
+        self.write(crashed())
+        stopped = LastExit(CONTAINER, 143, False, LATER, "é€\n", RequestedBy.MANAGER)
+        self.queue.submit(request("g1", OpKind.STOP))
+        self.queue.finish(self.claim_one(), ended(last_exit=stopped))
+        self.assertEqual(self.health().last_exit, stopped)
+        self.operate(OpKind.START)
+        self.assertEqual(self.health().last_exit, stopped, "an operation that stopped nothing leaves it")
+        self.assertIsNone(self.health("g2").last_exit)
+
+    def test_the_end_of_an_operation_that_is_not_written_leaves_the_last_exit(self) -> None:
+        self.store.put_record(RUNNING)
+        first = crashed()
+        self.write(first)
+        poison = LastExit(CONTAINER, 139, False, LATER, "nul \0 here")
+        self.queue.submit(request("g1", OpKind.STOP))
+        operation = self.claim_one()
+        with self.assertRaises(StoreRefused):
+            self.queue.finish(operation, ended(last_exit=poison))
+        late = ended(last_exit=replace(poison, log=""), rests_on=record("g1", current_container_id="another"))
+        with self.assertRaises(RecordChanged):
+            self.queue.finish(operation, late)
+        self.assertEqual(self.health().last_exit, first.last_exit)
+
+    def test_a_restart_that_was_given_up_is_told_until_a_good_probe_or_another_container(self) -> None:
+        self.store.put_record(RUNNING)
+        given_up = alarm(AlarmKind.PROBE, restart_given_up=True)
+        self.write(raising(alarm(AlarmKind.INSPECT)))
+        self.write(raising(given_up))
+        self.assertTrue(self.health().probe_restart_given_up)
+        self.assertEqual(dict(self.findings.alarms(AlarmKind.PROBE)), {"g1": given_up})
+        self.operate(OpKind.START)
+        self.assertTrue(self.health().probe_restart_given_up, "an operation that changes nothing restarts nothing")
+        self.store.put_record(replace(RUNNING, current_container_id="another"))
+        self.assertFalse(self.health().probe_restart_given_up)
+        self.store.put_record(RUNNING)
+        self.write(calming(AlarmKind.PROBE))
+        self.assertFalse(self.health().probe_restart_given_up)
+        self.write(raising(alarm(AlarmKind.PROBE)))
+        self.assertFalse(self.health().probe_restart_given_up)
 
     def test_a_restart_that_is_planned_is_told(self) -> None:
         self.store.put_record(RUNNING)

@@ -337,21 +337,21 @@ class RuntimeContract(TestCase):
 
     def test_stop_ends_the_process_and_may_be_repeated(self) -> None:
         container_id = self.runtime.launch(self.spec())
-        for _ in range(2):
-            self.runtime.stop(container_id, PATIENT_S)
+        for lives in (True, False):
+            self.assertIs(self.runtime.stop(container_id, PATIENT_S), lives)
             view = self.runtime.inspect(container_id)
             self.assertEqual((view.state, view.exit_code, view.alive), (ContainerState.EXITED, 143, False))
 
     def test_stop_kills_what_does_not_end_within_its_grace(self) -> None:
         container_id = self.runtime.launch(self.spec("ignores-signals"))
-        self.runtime.stop(container_id, SHORT_S)
+        self.assertTrue(self.runtime.stop(container_id, SHORT_S))
         self.assertEqual(self.runtime.inspect(container_id).exit_code, 137)
 
     def test_stop_ends_a_paused_container(self) -> None:
         container_id = self.runtime.launch(self.spec())
         self.pause(container_id)
         self.assertEqual(self.state(container_id), ContainerState.PAUSED)
-        self.runtime.stop(container_id, SHORT_S)
+        self.assertTrue(self.runtime.stop(container_id, SHORT_S))
         self.assertEqual(self.state(container_id), ContainerState.EXITED)
 
     def test_a_container_that_ended_by_itself_tells_its_code_and_can_be_stopped_and_removed(self) -> None:
@@ -361,6 +361,13 @@ class RuntimeContract(TestCase):
         self.assertEqual(self.runtime.inspect(container_id).exit_code, 137)
         self.runtime.remove(container_id)
         self.assert_absent(container_id)
+
+    def test_a_stop_of_what_was_never_started_ends_nothing(self) -> None:
+        spec = self.spec()
+        container_id = self.runtime.create_next(spec)
+        self.assertFalse(self.runtime.stop(container_id, SHORT_S))
+        self.assertEqual(self.state(container_id), ContainerState.CREATED)
+        self.runtime.remove(container_id)
 
     # ── remove ──
 

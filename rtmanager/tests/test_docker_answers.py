@@ -397,7 +397,12 @@ class EveryAnswer(DaemonTestCase):
             said(503, {"message": "no"}),
         ):
             self.daemon.answers["POST /containers/c1/stop"] = reply
-            self.runtime.stop("c1", 1)
+            self.assertFalse(self.runtime.stop("c1", 1))
+
+    def test_a_stop_says_whether_it_ended_a_process(self) -> None:
+        for status, ended in ((204, True), (304, False)):
+            self.daemon.answers["POST /containers/c1/stop"] = said(status, None)
+            self.assertIs(self.runtime.stop("c1", 1), ended)
 
     def test_a_removal_that_never_ends_is_a_temporary_answer(self) -> None:
         removing = said(409, {"message": "removal of container c1 is already in progress"})

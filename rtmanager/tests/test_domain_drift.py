@@ -8,10 +8,10 @@ from datetime import timedelta
 from rtmanager.domain.container import LABEL_IMAGE_REF, LABEL_OWNER, ContainerState, ContainerView
 from rtmanager.domain.crash import RestartPolicy, is_crash
 from rtmanager.domain.drift import House, Looked, Running, decide, explained, not_as_recorded
-from rtmanager.domain.findings import Finding, LastExit, Stray
+from rtmanager.domain.findings import Finding, Stray
 from rtmanager.domain.health import EventType, HealthSource
 from rtmanager.domain.operation import OpKind, OpSource
-from rtmanager.domain.outage import RequestedBy
+from rtmanager.domain.outage import LastExit, RequestedBy
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, NOW, record, view
 

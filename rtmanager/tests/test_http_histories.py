@@ -9,9 +9,10 @@ from datetime import timedelta, timezone
 from typing import Any
 
 from rtmanager.domain.errors import ErrorCode
-from rtmanager.domain.findings import LastExit, RestartCause
+from rtmanager.domain.findings import RestartCause
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.operation import LogEntry, OpKind, OpSource, Outcome
+from rtmanager.domain.outage import LastExit
 from rtmanager.http.api import RUNTIMES
 from rtmanager.tests.making import log_entry
 from rtmanager.tests.test_http_api import NOW, ApiTestCase
@@ -35,6 +36,7 @@ class HealthTest(ApiTestCase):
                     "observed_at": None,
                     "last_exit": None,
                     "restart_due_at": None,
+                    "probe_restart_given_up": False,
                 },
             ),
         )
@@ -67,6 +69,7 @@ class HealthTest(ApiTestCase):
                         "budget_used_up": False,
                     },
                     "restart_due_at": "2026-03-01T12:30:15.120000Z",
+                    "probe_restart_given_up": False,
                 },
             ),
         )

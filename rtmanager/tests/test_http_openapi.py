@@ -14,10 +14,11 @@ from typing import Any
 from rtmanager import http
 from rtmanager.domain import operation
 from rtmanager.domain.errors import ErrorCode, Unavailable
-from rtmanager.domain.findings import LastExit, RestartCause
+from rtmanager.domain.findings import RestartCause
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.operation import LogEntry, OpKind
 from rtmanager.domain.operation import Outcome as Ended
+from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import Status
 from rtmanager.http.api import Api
 from rtmanager.http.server import HttpServer

@@ -20,6 +20,7 @@ from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.store import StoreRefused
 from rtmanager.testing.findings import MemoryFindings
+from rtmanager.testing.store import MemoryHistories
 from rtmanager.tests.making import NETWORK, Heard, quiet, record, request
 from rtmanager.tests.watching import FakeProbes, LooksAtOnce, Said, WatchedWorld
 from rtmanager.watch import Watch
@@ -412,6 +413,7 @@ class ProberTest(WatcherTestCase):
         self.by = ProbeBy.ENDPOINT
         self.probes = FakeProbes()
         self.prober = self.make()
+        self.histories = MemoryHistories(self.world.store)
 
     def make(self, owner: int = 1, restarts: RestartPolicy | None = None) -> Prober:
         findings = MemoryFindings(self.world.store, owner)
@@ -454,6 +456,16 @@ class ProberTest(WatcherTestCase):
         messages = self.world.store.messages.values()
         types = [each.fields["notification_type"] for each in messages if each.stream is Stream.NOTIFICATION_INTENTS]
         self.assertEqual(types, ["runtime.container_start_failed"])
+
+    def test_a_restart_that_was_given_up_stays_visible_until_a_good_probe(self) -> None:
+        for budget, given_up in ((0, True), (1, False)):
+            self.prober = self.make(restarts=RestartPolicy(budget=budget))
+            for _ in range(2):  # the second time by a service that was restarted
+                self.probe(*[Said(500)] * THRESHOLD)
+                self.assertIs(self.histories.health("g1").probe_restart_given_up, given_up)
+                self.prober = self.make(restarts=RestartPolicy())
+            self.probe(Said())
+            self.assertFalse(self.histories.health("g1").probe_restart_given_up)
 
     def test_two_failures_of_three_are_not_told(self) -> None:
         self.probe(BAD, BAD, GOOD, BAD, BAD, GOOD)

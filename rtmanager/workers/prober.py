@@ -163,7 +163,8 @@ class Prober:
             why = f"{finding.why}; not restarted, it had {done} restarts within {policy.window_s:g} s"
             at, container_id = self._clock(), record.current_container_id or ""
             message = notification(finding, container_id, RestartCause.PROBE, why, attempted_at=at, now=at)
-            return replace(finding, messages=(message,))
+            raises = finding.raises and replace(finding.raises, restart_given_up=True)
+            return replace(finding, raises=raises, messages=(message,))
 
         return planned(finding, RestartCause.PROBE, policy, self._findings, given_up)
 

@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 from functools import partial
 
 from rtmanager.domain.container import ContainerState, ContainerView
-from rtmanager.domain.crash import KILLED, RestartPolicy, is_crash
+from rtmanager.domain.crash import RestartPolicy, is_crash
 from rtmanager.domain.drift import House, Looked, decide, explained
 from rtmanager.domain.errors import DependencyError, FinalAnswer, TemporaryAnswer
-from rtmanager.domain.findings import Alarm, AlarmKind, Finding, LastExit, RestartCause, Stray
+from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause, Stray
 from rtmanager.domain.game import container_name, is_game_id
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
-from rtmanager.domain.outage import OUTAGES, requested_by
+from rtmanager.domain.outage import KILLED, OUTAGES, LastExit, requested_by
 from rtmanager.domain.record import RuntimeRecord, Status, has_no_name
 from rtmanager.domain.text import bounded
 from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime, StillRunning

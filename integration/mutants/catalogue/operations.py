@@ -15,8 +15,8 @@ MUTANTS = (
         name="stop-removes",
         breaks="a stopped game's container, and with it its log, is gone",
         file="rtmanager/operations/stop.py",
-        old="        tools.runtime.stop(record.current_container_id, tools.settings.stop_grace_s)\n",
-        new="        tools.runtime.stop(record.current_container_id, tools.settings.stop_grace_s)\n"
+        old="        end_container(progress, tools, record.current_container_id)\n",
+        new="        end_container(progress, tools, record.current_container_id)\n"
         "        tools.runtime.remove(record.current_container_id)\n",
         module="test_lifecycle",
     ),
@@ -27,6 +27,14 @@ MUTANTS = (
         old="tools.settings.stop_grace_s)",
         new="0)",
         module="test_container",
+    ),
+    Mutant(
+        name="stop-requested-by-nobody",
+        breaks="the health of a game that was stopped on purpose does not say that the manager stopped it",
+        file="rtmanager/operations/stop.py",
+        old="explained(RequestedBy.MANAGER)",
+        new="explained(RequestedBy.UNKNOWN)",
+        module="test_last_exit",
     ),
     Mutant(
         name="cleanup-deletes-state",

@@ -209,10 +209,10 @@ class DockerRuntime:
             self._discard(container_id, str(error))
             raise
 
-    def stop(self, container_id: str, grace_seconds: int) -> None:
+    def stop(self, container_id: str, grace_seconds: int) -> bool:
         """See the port; a paused container is continued by Docker so that it can end."""
         try:
-            self._of_container(
+            return self._of_container(
                 "stop",
                 container_id,
                 grace_seconds + self._deadlines.stop_margin_s,
@@ -222,6 +222,7 @@ class DockerRuntime:
             # Docker refuses to stop what has no process, too, when it has not noticed yet ("no such process").
             if self.inspect(container_id).alive:
                 raise
+            return False
 
     def remove(self, container_id: str) -> None:
         """See the port; anonymous volumes go with the container, a process never does."""
@@ -463,11 +464,12 @@ def _delete(client: docker.APIClient, container_id: str) -> Response:
     return client.delete(url, params={"v": "true", "link": "false", "force": "false"})
 
 
-def _done(response: Response) -> None:
-    """Docker says that something is done, or was done before, without a body."""
+def _done(response: Response) -> bool:
+    """Whether Docker has done it now; False for what was so before. Neither answer has a body."""
     checked(response)
     if response.status_code not in (204, 304):
         raise Unreadable(f"status {response.status_code} for what is answered by 204")
+    return response.status_code == 204
 
 
 def _views(entries: Iterable[object]) -> list[ContainerView | None]:

@@ -1,4 +1,4 @@
-"""The end of operations: record, log, snapshot, messages. All of it, or nothing.
+"""The end of operations: record, log, snapshot, last exit, messages. All of it, or nothing.
 
 Whatever ends together goes there by one statement, as JSON, which PostgreSQL commits by itself: two dozen endings cost
 what a few do, and one costs a single way there and back.
@@ -79,6 +79,7 @@ def _end(operation: Operation, ending: Ending) -> Mapping[str, object]:
         "snapshot": _snapshot(ending.health[-1]) if ending.health else None,
         "log": [values_of(entry) for entry in ending.log],
         "messages": [_message(message) for message in messages],
+        "last_exit": ending.last_exit and {"game_id": operation.game_id, **values_of(ending.last_exit)},
     }
 
 

@@ -69,7 +69,7 @@ class PostgresFindings:
     def alarms(self, kind: AlarmKind) -> Mapping[str, Alarm]:
         """See the port."""
         return {
-            row["game_id"]: Alarm(kind, row["container_id"], row["mark"], row["raised_at"], row["details"])
+            row["game_id"]: Alarm(kind, **{name: value for name, value in row.items() if name != "game_id"})
             for row in self._database.read("alarms", SQL["list_alarms"], {"kind": kind})
         }
 

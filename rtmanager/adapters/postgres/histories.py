@@ -8,10 +8,10 @@ from typing import Any
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.domain.errors import ErrorCode
-from rtmanager.domain.findings import HealthReport, LastExit, Snapshot
+from rtmanager.domain.findings import HealthReport, Snapshot
 from rtmanager.domain.health import HealthSource, HealthStatus
 from rtmanager.domain.operation import LogEntry, OpKind, OpSource, Outcome
-from rtmanager.domain.outage import RequestedBy
+from rtmanager.domain.outage import LastExit, RequestedBy
 
 
 class PostgresHistories:
@@ -26,11 +26,12 @@ class PostgresHistories:
         with self._database.transaction("health") as connection:
             snapshot = connection.execute(SQL["get_snapshot"], values).fetchone()
             last_exit = connection.execute(SQL["get_last_exit"], values).fetchone()
-            planned = connection.execute(SQL["get_planned_restart"], values).fetchone()
+            [restart] = connection.execute(SQL["get_next_restart"], values).fetchall()
         return HealthReport(
             snapshot=_snapshot(snapshot) if snapshot else None,
             last_exit=_last_exit(last_exit) if last_exit else None,
-            restart_due_at=planned["due_at"] if planned else None,
+            restart_due_at=restart["due_at"],
+            probe_restart_given_up=restart["given_up"],
         )
 
     def log(self, game_id: str, *, before: int | None, limit: int) -> Sequence[tuple[int, LogEntry]]:

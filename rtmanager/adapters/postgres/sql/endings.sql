@@ -10,7 +10,8 @@ WITH ours AS (
     SELECT e.*
     FROM json_to_recordset(%(rows)s::json)
          AS e (id bigint, generation bigint, game_id text, source_ref text, outcome text, error_code text,
-               error_message text, seen json, record json, snapshot json, log json, messages json)
+               error_message text, seen json, record json, snapshot json, log json, messages json,
+               last_exit json)
     JOIN operations o ON o.id = e.id
     WHERE o.id = ANY (%(ids)s) AND o.generation = e.generation AND o.state = (SELECT 'running')
       AND o.game_id = e.game_id AND o.source_ref = e.source_ref
@@ -54,7 +55,7 @@ ended AS (
       AND (ours.record IS NULL AND ours.seen IS NULL
            OR ours.game_id IN (SELECT game_id FROM inserted UNION ALL SELECT game_id FROM updated
                                UNION ALL SELECT game_id FROM held))
-    RETURNING o.id, ours.game_id, ours.snapshot, ours.log, ours.messages),
+    RETURNING o.id, ours.game_id, ours.snapshot, ours.log, ours.messages, ours.last_exit),
 logged AS (
     INSERT INTO operation_log (
         game_id, op_kind, op_source, source_ref, image_ref, container_id, outcome, error_code, error_message,
@@ -78,6 +79,16 @@ observed AS (
     SET container_id = excluded.container_id, status = excluded.status, source = excluded.source,
         details = excluded.details, observed_at = excluded.observed_at
     RETURNING 1),
+exited AS (
+    INSERT INTO last_exits (game_id, container_id, exit_code, oom, log, exited_at, requested_by, budget_used_up)
+    SELECT x.game_id, x.container_id, x.exit_code, x.oom, x.log, x.exited_at, x.requested_by, x.budget_used_up
+    FROM ended, json_populate_record(NULL::last_exits, ended.last_exit) x
+    WHERE ended.last_exit IS NOT NULL
+    ON CONFLICT (game_id) DO UPDATE
+    SET container_id = excluded.container_id, exit_code = excluded.exit_code, oom = excluded.oom,
+        log = excluded.log, exited_at = excluded.exited_at, requested_by = excluded.requested_by,
+        budget_used_up = excluded.budget_used_up
+    RETURNING 1),
 told AS (
     INSERT INTO outbox (stream, fields)
     SELECT m.stream, m.fields
@@ -97,6 +108,7 @@ lacking AS (
         ('operation_log', (SELECT count(*) FROM logged),
          (SELECT coalesce(sum(json_array_length(log)), 0) FROM ended)),
         ('health_snapshots', (SELECT count(*) FROM observed), (SELECT count(snapshot) FROM ended)),
+        ('last_exits', (SELECT count(*) FROM exited), (SELECT count(last_exit) FROM ended)),
         ('outbox', (SELECT count(*) FROM told), (SELECT coalesce(sum(json_array_length(messages)), 0) FROM ended))
     ) AS written (name, kept, meant)
     WHERE kept <> meant)

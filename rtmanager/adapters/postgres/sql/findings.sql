@@ -11,12 +11,12 @@ FOR SHARE;
 
 -- name: raise_alarm
 -- No row when this very occasion was told before.
-INSERT INTO alarms (game_id, kind, container_id, mark, details, raised_at)
+INSERT INTO alarms (game_id, kind, container_id, mark, details, raised_at, restart_given_up)
 VALUES (%(game_id)s, %(kind)s, %(container_id)s, %(mark)s, %(details)s::jsonb,
-        LEAST(%(raised_at)s::timestamptz, clock_timestamp()))
+        LEAST(%(raised_at)s::timestamptz, clock_timestamp()), %(restart_given_up)s)
 ON CONFLICT (game_id, kind) DO UPDATE
 SET container_id = excluded.container_id, mark = excluded.mark, details = excluded.details,
-    raised_at = excluded.raised_at
+    raised_at = excluded.raised_at, restart_given_up = excluded.restart_given_up
 WHERE alarms.container_id <> excluded.container_id
    OR (alarms.mark <> excluded.mark
        -- Memory runs out in order, though not for every instance at the same time, and by a leak many times a minute. By
@@ -36,7 +36,7 @@ SELECT container_id FROM alarms WHERE game_id = %(game_id)s AND kind = %(kind)s;
 
 -- name: list_alarms
 -- Those of containers that run by their records.
-SELECT a.game_id, a.kind, a.container_id, a.mark, a.details, a.raised_at
+SELECT a.game_id, a.container_id, a.mark, a.details, a.raised_at, a.restart_given_up
 FROM alarms a
 JOIN runtime_records r ON r.game_id = a.game_id AND r.status = 'running' AND r.current_container_id = a.container_id
 WHERE a.kind = %(kind)s;
@@ -150,8 +150,13 @@ WHERE s.game_id = %(game_id)s;
 -- name: get_last_exit
 SELECT container_id, exit_code, oom, log, exited_at, requested_by, budget_used_up FROM last_exits WHERE game_id = %(game_id)s;
 
--- name: get_planned_restart
-SELECT due_at FROM crash_restarts WHERE game_id = %(game_id)s;
+-- name: get_next_restart
+-- When the game is to be started again, and whether that was given up while its probes fail; one row for any game.
+SELECT (SELECT due_at FROM crash_restarts WHERE game_id = %(game_id)s) AS due_at,
+       EXISTS (SELECT FROM alarms a
+               JOIN runtime_records r ON r.game_id = a.game_id AND r.status = 'running'
+                                     AND r.current_container_id = a.container_id
+               WHERE a.game_id = %(game_id)s AND a.kind = 'probe' AND a.restart_given_up) AS given_up;
 
 -- name: list_log
 -- A page of a game's log, newest first, those before `before`.

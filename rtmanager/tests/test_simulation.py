@@ -7,14 +7,11 @@ from contextlib import AbstractContextManager
 from unittest import mock
 
 from rtmanager.operations.one_daemon import GuardedRuntime
-from rtmanager.testing.findings import MemoryFindings
 from rtmanager.tests.simulate import count
 from rtmanager.tests.simulation import Violation, run
 from rtmanager.workers import settler
 
 HISTORIES = 150
-#: One history in some thousands has a finding between two steps of an operation on its game; this one and a few before.
-SEED_OF_A_RACE = 3200
 
 
 class Histories(unittest.TestCase):
@@ -25,24 +22,13 @@ class Histories(unittest.TestCase):
     def test_a_seed_gives_the_same_history_again(self) -> None:
         self.assertEqual(run(7).trace, run(7).trace)
 
-    def test_a_protection_that_is_taken_out_is_noticed_and_the_seed_told(self) -> None:
-        def write_blindly(findings: MemoryFindings, finding: object) -> object:
-            live, findings._store.live = findings._store.live, {}
-            try:
-                return honest(findings, finding)  # type: ignore[arg-type]
-            finally:
-                findings._store.live = live
-
-        honest = MemoryFindings.write
-        self.assert_noticed(mock.patch.object(MemoryFindings, "write", write_blindly), "", SEED_OF_A_RACE)
-
     def test_a_daemon_that_is_not_confirmed_is_noticed(self) -> None:
         self.assert_noticed(mock.patch.object(GuardedRuntime, "confirm"), "")
 
     def test_a_game_that_does_not_come_back_after_an_outage_is_noticed(self) -> None:
         self.assert_noticed(mock.patch.object(settler, "OUTAGES", frozenset()), "outage: g. ran in .* is not back")
 
-    def assert_noticed(self, taken_out: AbstractContextManager[object], violation: str, first: int = 0) -> None:
+    def assert_noticed(self, taken_out: AbstractContextManager[object], violation: str) -> None:
         with taken_out, self.assertRaisesRegex(Violation, violation) as caught:
-            count(1000, first)
+            count(1000)
         self.assertRegex(caught.exception.__notes__[0], r"seed \d+$")

@@ -13,6 +13,11 @@ import time
 _time_ns = time.time_ns
 
 
+def command(seconds: int, *what: str) -> tuple[str, ...]:
+    """The command line of a manager whose clock is off by so many seconds, and does `what`: serve, check."""
+    return (sys.executable, "-m", "integration.shifted", str(seconds), *what)
+
+
 def shift(seconds: int) -> None:
     """Shift the clock of this process, for all that is imported from now on."""
 

@@ -1,7 +1,6 @@
 """Containers of games that were stopped long ago are removed; what the games wrote is not. Old rows and entries go."""
 
 import subprocess
-import sys
 import time
 from datetime import timedelta
 from typing import Any
@@ -10,6 +9,7 @@ from bench.growth.statements import plan_of
 from harness import start_services, web
 from harness.rtm import manager, unique_game_id
 from harness.rtm.manager import ManagerProcess
+from integration import shifted
 from integration.watched import WatchedTestCase
 from rtmanager.adapters.postgres.queries import SQL
 
@@ -67,8 +67,7 @@ class ClockOff(WatchedTestCase):
         """A manager on a host whose clock is so far ahead."""
         address = manager.free_address()
         environment = self.environment(INTERNAL_HTTP_ADDR=address, **EAGER)
-        command = (sys.executable, "-m", "integration.shifted", str(seconds), "serve")
-        process = manager.start(environment, self.log, command)
+        process = manager.start(environment, self.log, shifted.command(seconds, "serve"))
         self.addCleanup(process.kill)
         process.wait_until_ready()
         self.base_url = process.base_url
@@ -123,7 +122,7 @@ class ClockOff(WatchedTestCase):
         ]
         self.assertAlmostEqual(offset, OFF_S, delta=2)
         checked = subprocess.run(
-            [sys.executable, "-m", "integration.shifted", str(-OFF_S), "check"],
+            shifted.command(-OFF_S, "check"),
             env=manager.whole_environment(self.environment()),
             stdout=subprocess.PIPE,
             text=True,

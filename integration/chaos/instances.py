@@ -6,7 +6,6 @@ because a server is away is started again until it can.
 
 import http.client
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from harness.fixtures.postgres import Database
 from harness.fixtures.redis import Redis
 from harness.rtm import manager
 from harness.rtm.manager import ManagerProcess
+from integration import shifted
 from integration.chaos.history import History
 
 #: Seconds between two looks at the processes.
@@ -140,8 +140,7 @@ class Instance(Closing):
         self._was_well = self._frozen = False
         address = manager.free_address()
         environment = {**self._environment, manager.ADDRESS_VARIABLE: address}
-        off = str(self.clock_off_s)
-        command = (sys.executable, "-m", "integration.shifted", off, "serve") if self.clock_off_s else manager.COMMAND
+        command = shifted.command(self.clock_off_s, "serve") if self.clock_off_s else manager.COMMAND
         self._process = manager.start(environment, self.log, command, echo=False)
 
 

@@ -103,6 +103,11 @@ class Platform:
         """For the judge."""
         return World(self.database, self.store.client(ASK_S), self.docker, self.network, self.root.folder("games"))
 
+    @cached_property
+    def elsewhere(self) -> "APIClient | None":
+        """A client of the other daemon, for the judge."""
+        return self.other_daemon.client(ASK_S) if self.other_daemon else None
+
     def name_games(self) -> None:
         """Make up the games; each that may run has a directory with a mark in it."""
         self.games = [unique_game_id(f"chaos{number}") for number in range(self.size.games)]

@@ -56,24 +56,21 @@ def everything(platform: Platform) -> list[str]:
 
 def _outages(platform: Platform) -> Iterator[str]:
     """A game that ended with the daemon runs again, unless something else was wanted since."""
-    stopped = {
-        row["game_id"]: row for row in platform.world.rows("SELECT * FROM runtime_records WHERE status = 'stopped'")
-    }
+    stopped = "SELECT game_id, current_container_id FROM runtime_records WHERE status = 'stopped'"
+    containers = {row["game_id"]: row["current_container_id"] for row in platform.world.rows(stopped)}
+    latest = "SELECT game_id, max(finished_at) AS moment FROM operation_log GROUP BY game_id"
+    moments = {row["game_id"]: row["moment"] for row in platform.world.rows(latest)}
     for game_id, (container_id, since) in platform.outages.items():
-        record = stopped.get(game_id)
-        if record is None or record["current_container_id"] != container_id or container_id in platform.by_hand:
-            continue
-        rows = platform.world.rows(f"SELECT * FROM operation_log WHERE game_id = '{game_id}' ORDER BY id")
-        if not any(row["finished_at"] > since for row in rows):
+        is_as_it_ended = containers.get(game_id) == container_id and container_id not in platform.by_hand
+        if is_as_it_ended and not (game_id in moments and moments[game_id] > since):
             yield f"outage: {game_id} ended in {container_id[:12]} with the daemon at {since:%T} and is not back"
 
 
 def _elsewhere(platform: Platform) -> Iterator[str]:
     """Nothing was ever started on the daemon that is not the managers'."""
-    if platform.other_daemon is not None:
-        for each in platform.other_daemon.client().containers(all=True):
-            if each["State"] != "created":
-                yield f"one daemon: container {each['Id'][:12]} {each['Names']} was started on another one"
+    for each in platform.elsewhere.containers(all=True) if platform.elsewhere else ():
+        if each["State"] != "created":
+            yield f"one daemon: container {each['Id'][:12]} {each['Names']} was started on another one"
 
 
 def _moments(platform: Platform) -> Iterator[str]:

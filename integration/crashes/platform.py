@@ -5,7 +5,6 @@ judged again with every cell.
 """
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,11 +26,13 @@ from harness.rtm import RUNTIME_MANAGER, engine_image, manager, unique_game_id
 from harness.rtm.lobby import Lobby
 from harness.rtm.manager import ManagerProcess
 from harness.rtm.stack import ownership
+from integration import shifted
 from integration.crashes.nursery import Manager
 from integration.invariants import Job, World, unquiet, violations
 
 if TYPE_CHECKING:
     import psycopg
+    from docker import APIClient
 
 #: Periods short enough that every worker comes by within a cell.
 SETTINGS = {
@@ -101,10 +102,7 @@ class Platform(Closing):
             self.engine = engine_image()
             self.docker, docker_host = daemon.client(), daemon.host()
             if own_daemon:
-                self._own = stack.enter_context(dockerd.start())
-                self._own.copy_image(self.engine.ref, self.engine.patched_ref)
-                self._way = stack.enter_context(faults.before(_socket(self._own.url)))
-                self.docker, docker_host = self._own.client(), self._way.url
+                self.docker, docker_host = self._start_daemon(stack)
             self.database = postgres.create_database(RUNTIME_MANAGER)
             stack.callback(self.database.drop)
             store = stack.enter_context(redis.start())
@@ -149,6 +147,13 @@ class Platform(Closing):
         """Take all of it away, with every game."""
         self._stack.close()
 
+    def _start_daemon(self, stack: ExitStack) -> "tuple[APIClient, str]":
+        """Start a daemon of its own with the engine's images: a client of it, and the managers' address for it."""
+        self._own = stack.enter_context(dockerd.start())
+        self._own.copy_image(self.engine.ref, self.engine.patched_ref)
+        self._way = stack.enter_context(faults.before(_socket(self._own.url)))
+        return self._own.client(), self._way.url
+
     # --- the manager
 
     def start(self) -> None:
@@ -156,7 +161,7 @@ class Platform(Closing):
         if self.manager is not None and self.manager.exit_code is None:
             return
         if self._clock_off_s:  # a process of its own: those that are forked have read what is to be shifted
-            command = (sys.executable, "-m", "integration.shifted", str(self._clock_off_s), "serve")
+            command = shifted.command(self._clock_off_s, "serve")
             self.manager = manager.start(self._environment, self.log, command, echo=False)
         else:
             self.manager = Manager(self._environment, self._address, self.log)

@@ -13,7 +13,7 @@ from rtmanager.domain.outage import LastExit, RequestedBy
 from rtmanager.domain.record import Status
 from rtmanager.operations.ports import ContainerNotFound
 from rtmanager.operations.progress import Progress, storable
-from rtmanager.operations.tools import Tools
+from rtmanager.operations.tools import Tools, end_of_log
 
 
 def nothing_to_stop(progress: Progress) -> Ending | None:
@@ -65,7 +65,8 @@ def end_of(progress: Progress, tools: Tools, view: ContainerView, *, ended_now: 
     # An earlier try may have stopped it and not seen the answer. Else it ended by itself, and nobody has seen that yet.
     if ended_now or progress.again:
         return LastExit.of(view, progress.now()).explained(RequestedBy.MANAGER)
-    return LastExit.of(view, progress.now()).explained(RequestedBy.UNKNOWN, _log_of(tools, view.container_id))
+    log = storable(end_of_log(tools.runtime, view.container_id))
+    return LastExit.of(view, progress.now()).explained(RequestedBy.UNKNOWN, log)
 
 
 def _note_exit(progress: Progress, tools: Tools, container_id: str, *, ended_now: bool) -> None:
@@ -78,10 +79,3 @@ def _note_exit(progress: Progress, tools: Tools, container_id: str, *, ended_now
         return
     if view.ended:  # else somebody has started it again
         progress.last_exit = end_of(progress, tools, view, ended_now=ended_now)
-
-
-def _log_of(tools: Tools, container_id: str) -> str:
-    try:
-        return storable(tools.runtime.log_tail(container_id))
-    except DependencyError as error:
-        return f"(the log could not be read: {storable(str(error))})"

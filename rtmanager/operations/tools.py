@@ -9,10 +9,14 @@ from datetime import datetime
 
 from rtmanager.domain.container import Limits
 from rtmanager.domain.operation import Operation
+from rtmanager.domain.text import bounded
 from rtmanager.operations.ports import ContainerRuntime, PullPolicy, StateDirectories
 from rtmanager.operations.store import Namesake, OwnershipLost
 
 Clock = Callable[[], datetime]
+
+#: Characters of an error that stand in place of a log.
+LONGEST_ERROR = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,14 @@ class EngineSettings:
     log_options: Mapping[str, str] = field(default_factory=dict)
     #: The label by which another database's containers are told apart.
     deployment: str = ""
+
+
+def end_of_log(runtime: ContainerRuntime, container_id: str) -> str:
+    """The end of what an engine wrote, or why it could not be read; an end is recorded with its log or without."""
+    try:
+        return runtime.log_tail(container_id)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a log, it keeps no end from being recorded
+        return f"(the log could not be read: {bounded(str(error), LONGEST_ERROR)})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any, cast
 from unittest import mock
@@ -358,10 +358,10 @@ class Simulation:
             self.docker.change(seen.container_id, ContainerState.PAUSED if running else ContainerState.RUNNING)
 
     def _run_by_hand(self, game_id: str) -> None:
-        self._names += 1
-        container_id = f"by-hand-{self._names}"
         if self._elsewhere is not None:
             return
+        self._names += 1
+        container_id = f"by-hand-{self._names}"
         agrees = self.random.random() < 0.6
         if agrees and any(seen.name == container_name(game_id) for seen in self.docker.containers):
             return
@@ -373,7 +373,7 @@ class Simulation:
     def _toggle_docker(self) -> None:
         self.docker.available = not self.docker.available
 
-    def _runtime_now(self) -> Any:
+    def _runtime_now(self) -> datetime:
         """The clock of the runtime's host, which nobody sets."""
         return self.clock.start + timedelta(seconds=self.clock.passed_s + self._runtime_offset_s)
 

@@ -23,10 +23,9 @@ from rtmanager.domain.game import container_name, is_game_id
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.outage import KILLED, OUTAGES, LastExit, requested_by
 from rtmanager.domain.record import RuntimeRecord, Status, has_no_name
-from rtmanager.domain.text import bounded
 from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime, StillRunning
 from rtmanager.operations.store import Records, StoreRefused
-from rtmanager.operations.tools import Clock
+from rtmanager.operations.tools import Clock, end_of_log
 from rtmanager.workers.attention import Hint
 from rtmanager.workers.crash_restarts import notification, planned
 from rtmanager.workers.strays import Strays
@@ -40,8 +39,6 @@ EVENT_GRACE_S = 1.0
 
 #: Decisions in a row about one game (a container gone, another one adopted); more come with the next look.
 ROUNDS = 3
-#: Characters of an error that stand in place of a log.
-LONGEST_ERROR = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,15 +207,9 @@ class Settler:
         container_id = own.container_id
         signalled, by_person = container_id in hint.asked, container_id in hint.by_person
         by = requested_by(own, self.runtime.present_run(), signalled=signalled, by_person=by_person)
-        finding = explained(finding, by, self._log_of(container_id), memory_ran_out=container_id in hint.oom)
+        log = end_of_log(self.runtime, container_id)
+        finding = explained(finding, by, log, memory_ran_out=container_id in hint.oom)
         return self._with_restart(finding, hint)
-
-    def _log_of(self, container_id: str) -> str:
-        """A crash is told in time, with its log or without."""
-        try:
-            return self.runtime.log_tail(container_id)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with a log, it keeps no crash from being told
-            return f"(the log could not be read: {bounded(str(error), LONGEST_ERROR)})"
 
     def _with_restart(self, finding: Finding, hint: Hint) -> Finding:
         """The finding with the restart that follows from it, if any does."""

@@ -24,9 +24,9 @@ MUTANTS = (
     Mutant(
         name="crash-without-reason",
         breaks="nobody can see what an engine said before it crashed",
-        file="rtmanager/workers/settler.py",
-        old="            return self.runtime.log_tail(container_id)\n",
-        new='            return ""\n',
+        file="rtmanager/operations/tools.py",
+        old="        return runtime.log_tail(container_id)\n",
+        new='        return ""\n',
         module="test_health",
     ),
     Mutant(

@@ -29,8 +29,9 @@ RESULTS = "runtime:job_results"
 
 #: What is not done after so many seconds is not done at all.
 DONE_S = 60.0
-#: Containers that are taken away at once.
-REMOVING = 8
+#: Containers that are taken away at once. With eight, Docker 20.10 keeps endpoints of containers that are gone,
+#: and the network cannot be removed.
+REMOVING = 2
 
 #: Whether the manager still has something to do about games that were taken away.
 _BUSY = "SELECT EXISTS (SELECT FROM runtime_records WHERE status = 'running') OR EXISTS (SELECT FROM outbox) AS busy"

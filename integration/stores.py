@@ -18,7 +18,7 @@ from rtmanager.adapters.postgres.images import PostgresImages
 from rtmanager.adapters.postgres.inbox import PostgresInbox
 from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.adapters.postgres.outbox import PostgresOutbox
-from rtmanager.adapters.postgres.presence import PRESENCE_CLASS, Presence
+from rtmanager.adapters.postgres.presence import PRESENCE_CLASS, SessionLock
 from rtmanager.adapters.postgres.purge import PostgresPurge
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.queue import ORPHAN_GRACE_S, PostgresQueue
@@ -62,7 +62,7 @@ def migrated(dsn: str) -> Database:
     return database
 
 
-class _NoticedPresence(Presence):
+class _NoticedPresence(SessionLock):
     """When `close` returns PostgreSQL has noticed: a backend hears of its client's end a moment later."""
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class StoreInPostgres:
     def queue(self, owner: int) -> PostgresQueue:
         return PostgresQueue(self._database, owner=owner, lease_s=self.lease_s)
 
-    def presence(self, owner: int) -> Presence:
+    def presence(self, owner: int) -> SessionLock:
         return _NoticedPresence(self._database, owner)
 
     def inbox(self) -> PostgresInbox:

@@ -24,7 +24,7 @@ from rtmanager.adapters.postgres.images import PostgresImages
 from rtmanager.adapters.postgres.inbox import PostgresInbox
 from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.adapters.postgres.outbox import PostgresOutbox
-from rtmanager.adapters.postgres.presence import Presence
+from rtmanager.adapters.postgres.presence import SessionLock
 from rtmanager.adapters.postgres.queue import PostgresQueue
 from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.config import Config
@@ -170,7 +170,7 @@ class _Store:
 
     def __init__(self, config: Config, database: Database, refused: Callable[[str, StoreRefused], object]) -> None:
         self.owner = new_owner()
-        self.presence = Presence(database, self.owner)
+        self.presence = SessionLock(database, self.owner)
         self.queue = PostgresQueue(database, owner=self.owner, lease_s=config.game_lease_ttl_s, refused=refused)
         self.records = PostgresRecords(database)
         self.histories = PostgresHistories(database)

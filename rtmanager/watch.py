@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
 
-from rtmanager.adapters.docker.vantage import Vantage
+from rtmanager.adapters.docker.vantage import ProbeRoute
 from rtmanager.adapters.free_space import FreeSpace
 from rtmanager.adapters.postgres.findings import PostgresFindings
 from rtmanager.adapters.postgres.images import PostgresImages
@@ -268,7 +268,7 @@ class Watch:
             turns=self._findings,
             runtime=self._runtime,
             probes=self._probes,
-            by=Vantage(config.probe_target, config.docker_network, self._runtime),
+            by=ProbeRoute(config.probe_target, config.docker_network, self._runtime),
             clock=self._clock,
             written=self._written,
             period_s=config.probe_interval_s,

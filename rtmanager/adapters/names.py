@@ -53,7 +53,7 @@ class Lookup:
             self._loop.call_soon_threadsafe(_end, future, outcome)
 
 
-class Names:
+class Resolver:
     """As many threads as names are looked up at once, started when they are needed."""
 
     def __init__(self, threads: int) -> None:

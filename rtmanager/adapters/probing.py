@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from rtmanager.adapters.names import Address, Names
+from rtmanager.adapters.names import Address, Resolver
 from rtmanager.workers.watching import Target
 
 #: Sockets at once when nothing else is said and the descriptors suffice.
@@ -61,7 +61,7 @@ class EngineProbes:
         self._parallel = parallel
         self._asking: list[asyncio.Task[None]] = []
         self._loop = asyncio.new_event_loop()
-        self._names = Names(RESOLVERS)
+        self._names = Resolver(RESOLVERS)
         # Also for one that is dropped without a close.
         self._give_back = weakref.finalize(self, _give_back, self._loop, self._names)
         self._give_back.atexit = False
@@ -154,7 +154,7 @@ class EngineProbes:
                     return answer
 
 
-def _give_back(loop: asyncio.AbstractEventLoop, names: Names) -> None:
+def _give_back(loop: asyncio.AbstractEventLoop, names: Resolver) -> None:
     names.close()
     loop.close()
 

@@ -17,7 +17,7 @@ from unittest import mock
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 
 from rtmanager.adapters.docker import Deadlines, DockerRuntime
-from rtmanager.adapters.docker.lines import EngineSocket
+from rtmanager.adapters.docker.lines import DeadlineSocket
 from rtmanager.adapters.docker.versions import NEWEST
 from rtmanager.domain.errors import DependencyError, FinalAnswer, InvalidValue, TemporaryAnswer, Unavailable
 from rtmanager.operations.ports import ContainerNotFound
@@ -125,7 +125,7 @@ class EngineTest(unittest.TestCase):
             (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
             (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "check that Docker runs"),
         ):
-            with mock.patch.object(EngineSocket, "connect", side_effect=error):
+            with mock.patch.object(DeadlineSocket, "connect", side_effect=error):
                 self.assert_unavailable(f"{error.strerror}; .*{expected}")
 
     def test_a_refusal_that_says_nothing_about_the_container_is_final_or_temporary(self) -> None:

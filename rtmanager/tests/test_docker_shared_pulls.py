@@ -14,7 +14,7 @@ from unittest import mock
 
 from rtmanager.adapters.docker import pulls as module
 from rtmanager.adapters.docker.lines import Call
-from rtmanager.adapters.docker.pulls import PullLimits, Pulls, Waiter
+from rtmanager.adapters.docker.pulls import PullLimits, SharedPulls, Waiter
 from rtmanager.domain.errors import Unavailable
 from rtmanager.operations.ports import Image, ImageUnavailable
 from rtmanager.tests.fake_daemon import until
@@ -63,8 +63,8 @@ class PullsTest(unittest.TestCase):
         self.addCleanup(self.registry.free.set)
         self.pulls = self.make()
 
-    def make(self, total_s: float = 60.0, per_registry: int = 2) -> Pulls:
-        pulls = Pulls(self.registry.pull, PullLimits(total_s, 60.0, per_registry), LOGGER)
+    def make(self, total_s: float = 60.0, per_registry: int = 2) -> SharedPulls:
+        pulls = SharedPulls(self.registry.pull, PullLimits(total_s, 60.0, per_registry), LOGGER)
         self.addCleanup(pulls.close)
         return pulls
 
@@ -130,7 +130,7 @@ class PullsTest(unittest.TestCase):
                 stuck.wait(PATIENCE_S)
             return Image("id", {})
 
-        pulls = Pulls(pull, PullLimits(60.0, 60.0, 1), LOGGER)
+        pulls = SharedPulls(pull, PullLimits(60.0, 60.0, 1), LOGGER)
         self.addCleanup(pulls.close)
         hung = pulls.join("a.test/x:1")
         other = pulls.join("a.test/y:1")
@@ -209,7 +209,7 @@ class PullsTest(unittest.TestCase):
                     raise ImageUnavailable("broken off")
             return Image(image_ref, {})
 
-        pulls = Pulls(pull, PullLimits(60.0, 60.0, 2), LOGGER)
+        pulls = SharedPulls(pull, PullLimits(60.0, 60.0, 2), LOGGER)
         self.addCleanup(pulls.close)
         logging.disable(logging.CRITICAL)
         self.addCleanup(logging.disable, logging.NOTSET)

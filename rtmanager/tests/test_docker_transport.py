@@ -13,7 +13,7 @@ import docker
 from docker.errors import APIError
 
 from rtmanager.adapters.docker import transport
-from rtmanager.adapters.docker.lines import Address, Allowance, Lines, _Limited
+from rtmanager.adapters.docker.lines import Address, Deadline, SocketRegistry, _Limited
 from rtmanager.adapters.docker.transport import EngineAdapter, EngineClient
 from rtmanager.tests.fake_daemon import Exchange, FakeDaemon
 
@@ -39,14 +39,14 @@ class ShortWayTest(unittest.TestCase):
         self.addCleanup(self.daemon.close)
         self.daemon.start()
         address = Address.parse(self.daemon.host)
-        self.lines = Lines(address)
+        self.lines = SocketRegistry(address)
         adapter = EngineAdapter(address, self.lines, 4)
         self.addCleanup(adapter.close)
         self.addCleanup(self.lines.cut)
         self.ours = EngineClient("http://localhost:80", API_VERSION, adapter)
         self.theirs = docker.APIClient(self.daemon.host, version=API_VERSION)
         self.addCleanup(self.theirs.close)
-        self.enterContext(self.lines.allowing(Allowance(5)))
+        self.enterContext(self.lines.allowing(Deadline(5)))
 
     def test_a_call_says_the_same(self) -> None:
         for request, call in CALLS.items():

@@ -8,7 +8,7 @@ import threading
 import unittest
 from unittest import mock
 
-from rtmanager.adapters.names import Lookup, Names
+from rtmanager.adapters.names import Lookup, Resolver
 from rtmanager.tests.operating import PATIENCE_S, wait_until
 
 FOUND = (socket.AF_INET, ("10.0.0.1", 8080))
@@ -21,7 +21,7 @@ class NamesTest(unittest.TestCase):
         resolver = mock.patch.object(socket, "getaddrinfo", self.resolve)
         resolver.start()
         self.addCleanup(resolver.stop)
-        self.names = Names(2)
+        self.names = Resolver(2)
         self.addCleanup(self.names.close)
         self.addCleanup(self.gate.set)
 

@@ -6,7 +6,7 @@ import socket
 import unittest
 from unittest import mock
 
-from rtmanager.adapters.docker.vantage import Vantage
+from rtmanager.adapters.docker.vantage import ProbeRoute
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, TemporaryAnswer, Unavailable
 from rtmanager.testing import FakeRuntime
 from rtmanager.tests.making import NETWORK, view
@@ -32,7 +32,7 @@ class VantageTest(unittest.TestCase):
         self.docker.inspect = lambda _id_or_name: found  # type: ignore[method-assign, assignment]
 
     def by(self, setting: str = "auto") -> ProbeBy:
-        return Vantage(setting, NETWORK, self.docker)()
+        return ProbeRoute(setting, NETWORK, self.docker)()
 
     def test_in_a_container_on_their_network_by_name(self) -> None:
         self.run_in("other", NETWORK)
@@ -57,7 +57,7 @@ class VantageTest(unittest.TestCase):
 
     def test_an_answer_that_names_no_container_is_outside_and_a_temporary_one_is_not_kept(self) -> None:
         answers = [TemporaryAnswer("docker", "busy", answer="busy", code=ErrorCode.CONTAINER_START_FAILED)]
-        vantage = Vantage("auto", NETWORK, self.docker)
+        vantage = ProbeRoute("auto", NETWORK, self.docker)
         self.docker.inspect = mock.Mock(side_effect=[*answers, FinalAnswer("docker", "403")])  # type: ignore[method-assign]
         self.assertEqual([vantage() for _ in range(3)], [ProbeBy.CONTAINER_IP] * 3)
         self.assertEqual(self.docker.inspect.call_count, 2)
@@ -68,7 +68,7 @@ class VantageTest(unittest.TestCase):
         self.assertEqual(self.docker.called("inspect"), [])
 
     def test_it_is_found_out_once_when_docker_answers(self) -> None:
-        vantage = Vantage("auto", NETWORK, self.docker)
+        vantage = ProbeRoute("auto", NETWORK, self.docker)
         self.docker.available = False
         self.assertRaises(Unavailable, vantage)
         self.docker.available = True

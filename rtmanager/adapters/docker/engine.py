@@ -33,7 +33,7 @@ from rtmanager.adapters.docker.answers import (
     meaning,
 )
 from rtmanager.adapters.docker.errors import never_connected, reason, remedy, timed_out
-from rtmanager.adapters.docker.lines import PORT, TLS_PORT, Address, Allowance, Call, Lines
+from rtmanager.adapters.docker.lines import PORT, TLS_PORT, Address, Call, Deadline, SocketRegistry
 from rtmanager.adapters.docker.tls import ClientTls, TlsFailed, TlsFiles, expects_tls
 from rtmanager.adapters.docker.transport import EngineAdapter, EngineClient
 from rtmanager.adapters.docker.versions import NEWEST, Agreement, NoCommonVersion, agreed
@@ -73,7 +73,7 @@ class Deadlines:
     remove_s: float = 60.0
 
 
-class Engine:
+class DaemonClient:
     """The SDK's client for one Docker host; safe for many threads."""
 
     def __init__(
@@ -82,7 +82,7 @@ class Engine:
         address = Address.parse(host, TLS_PORT if tls else PORT)
         self.host = host
         self.deadlines = deadlines
-        self._lines = Lines(address, ClientTls(tls) if tls else None)
+        self._lines = SocketRegistry(address, ClientTls(tls) if tls else None)
         self._may_expect_tls = address.path is None and not tls
         self._base_url = f"http://{_bracketed(address.host)}:{address.port}"
         self._adapter = EngineAdapter(address, self._lines, POOLED_CONNECTIONS)
@@ -90,7 +90,7 @@ class Engine:
         self._client: docker.APIClient | None = None
         self._closed = threading.Event()
 
-    def ask(self, name: str, allowance: Allowance | float, question: Callable[[docker.APIClient], T]) -> T:
+    def ask(self, name: str, allowance: Deadline | float, question: Callable[[docker.APIClient], T]) -> T:
         """What the engine answers within the allowance (seconds).
 
         `name` is what is asked for, a key of `CALLS`. `question` also reads the answer: what it raises for content that
@@ -98,11 +98,11 @@ class Engine:
         `FinalAnswer` when the engine does not tell its version, and docker's `APIError` for a final answer, which the
         caller reads.
         """
-        allowed = allowance if isinstance(allowance, Allowance) else Allowance(allowance)
+        allowed = allowance if isinstance(allowance, Deadline) else Deadline(allowance)
         client = self._agreed_client()
         return self._answer(name, allowed, lambda: question(client))
 
-    def answer(self, name: str, allowance: Allowance | float, question: Callable[[docker.APIClient], T]) -> T:
+    def answer(self, name: str, allowance: Deadline | float, question: Callable[[docker.APIClient], T]) -> T:
         """As `ask`, of something that the engine has no reason to refuse: `FinalAnswer` for a final answer."""
         try:
             return self.ask(name, allowance, question)
@@ -111,7 +111,7 @@ class Engine:
 
     def version(self) -> Mapping[str, Any]:
         """The engine's own description, asked for anew. Raises as `ask`, but `FinalAnswer` for a final answer."""
-        allowed = Allowance(self.deadlines.ping_s)
+        allowed = Deadline(self.deadlines.ping_s)
         try:
             found = self._answer("version", allowed, lambda: _version(self._new_client(NEWEST)))
         except APIError as error:
@@ -145,7 +145,7 @@ class Engine:
         found.untouched = not call.changes
         return found
 
-    def _answer(self, name: str, allowed: Allowance, ask: Callable[[], T]) -> T:
+    def _answer(self, name: str, allowed: Deadline, ask: Callable[[], T]) -> T:
         """What `ask` returns, or the error that its answer, or none, is."""
         try:
             with failpoints.around(f"docker.{name}"), self._lines.allowing(allowed):
@@ -249,7 +249,7 @@ class Engine:
             raise self.unavailable("closed")
         return EngineClient(self._base_url, api_version, self._adapter)
 
-    def _no_answer(self, name: str, error: Exception, allowed: Allowance) -> Unavailable:
+    def _no_answer(self, name: str, error: Exception, allowed: Deadline) -> Unavailable:
         tls = [each for each in causes(error) if isinstance(each, TlsFailed)]
         if tls:
             why = reason(tls[-1])

@@ -27,9 +27,9 @@ from urllib3.exceptions import HTTPError
 
 from rtmanager.adapters.docker import decode, skim
 from rtmanager.adapters.docker.answers import Unreadable
-from rtmanager.adapters.docker.engine import Deadlines, Engine
+from rtmanager.adapters.docker.engine import DaemonClient, Deadlines
 from rtmanager.adapters.docker.errors import reason, timed_out
-from rtmanager.adapters.docker.lines import Allowance
+from rtmanager.adapters.docker.lines import Deadline
 from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.adapters.docker.transport import get
 from rtmanager.adapters.docker.versions import Agreement
@@ -74,7 +74,7 @@ class DockerEvents:
         deadlines: Deadlines | None = None,
         agreement: Agreement | None = None,
     ) -> None:
-        self._engine = Engine(host, deadlines or Deadlines(), tls, agreement)
+        self._engine = DaemonClient(host, deadlines or Deadlines(), tls, agreement)
         self._window_s = window_s
         self._since_ns: int | None = None
         self._heard: OrderedDict[ContainerEvent, None] = OrderedDict()
@@ -91,7 +91,7 @@ class DockerEvents:
         since = f"{self._since_ns // 10**9}.{self._since_ns % 10**9:09}"
         window_s = min(self._window_s, FIRST_WINDOW_S) if self._failed else self._window_s
         self._failed = True  # until its window is over
-        window = Allowance(window_s, begin_s=self._engine.deadlines.ping_s)
+        window = Deadline(window_s, begin_s=self._engine.deadlines.ping_s)
         stream, now_ns = self._ask(window, "/events", {"since": since, "filters": _FILTERS})
         if now_ns + BEGIN_BEFORE_NS < self._since_ns:
             self._since_ns = now_ns  # the daemon's clock was set back
@@ -136,7 +136,7 @@ class DockerEvents:
         self._engine.close()
 
     def _ask(
-        self, allowance: Allowance | float, path: str, params: dict[str, str] | None = None
+        self, allowance: Deadline | float, path: str, params: dict[str, str] | None = None
     ) -> tuple[Response, int]:
         """An answer, its body not yet read, and the daemon's clock when it was given."""
 

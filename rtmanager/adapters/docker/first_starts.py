@@ -16,7 +16,7 @@ from docker.errors import APIError
 
 from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.answers import Says, says, words
-from rtmanager.adapters.docker.engine import Engine
+from rtmanager.adapters.docker.engine import DaemonClient
 from rtmanager.domain.container import LABEL_MEMORY, LABEL_PIDS_LIMIT, ContainerSpec, ContainerView
 from rtmanager.domain.errors import FinalAnswer, Unavailable
 from rtmanager.operations.ports import ContainerNotFound
@@ -37,13 +37,13 @@ KILLED = 128 + SIGKILL
 NO_PROCESS = "resource temporarily unavailable"
 
 
-class FirstStarts:
+class FirstStartCheck:
     """Which images are known to live: their process did for `watch_s` seconds. Safe for many threads.
 
     What fails at once is gone after some 70 ms, on two busy cores.
     """
 
-    def __init__(self, engine: Engine, watch_s: float) -> None:
+    def __init__(self, engine: DaemonClient, watch_s: float) -> None:
         self._engine = engine
         self._watch_s = watch_s
         self._lock = threading.Lock()

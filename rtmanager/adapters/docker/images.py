@@ -11,10 +11,10 @@ from docker.errors import APIError
 
 from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.answers import Says, Unreadable, checked, says, words
-from rtmanager.adapters.docker.engine import Engine
+from rtmanager.adapters.docker.engine import DaemonClient
 from rtmanager.adapters.docker.lines import Call
 from rtmanager.adapters.docker.pulling import Puller
-from rtmanager.adapters.docker.pulls import PullLimits, Pulls
+from rtmanager.adapters.docker.pulls import PullLimits, SharedPulls
 from rtmanager.domain.errors import InvalidValue
 from rtmanager.domain.image_ref import parse_image_ref
 from rtmanager.operations.ports import Image, ImagePull, ImageRefInvalid, ImageUnavailable, PullPolicy
@@ -26,10 +26,10 @@ _ALSO_RUN = {"linux/amd64": ("linux/386",), "linux/arm64": ("linux/arm",)}
 class Images:
     """The images of one engine, pulled within limits."""
 
-    def __init__(self, engine: Engine, limits: PullLimits, logger: logging.Logger) -> None:
+    def __init__(self, engine: DaemonClient, limits: PullLimits, logger: logging.Logger) -> None:
         self._engine = engine
         self._puller = Puller(engine, limits, logger)
-        self._pulls = Pulls(self._pull, limits, logger)
+        self._pulls = SharedPulls(self._pull, limits, logger)
         self._ids: dict[str, str] = {}
         #: The platform of the Docker host, once it was asked for.
         self._platform = ""

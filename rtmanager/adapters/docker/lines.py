@@ -1,7 +1,7 @@
 """The sockets to the engine: dialled, timed and cut by us, in plain or with TLS.
 
 The SDK counts a timeout from byte to byte, uses none at all for a pull, and offers no way to end a call from
-another thread. Here every answer has an `Allowance`, and every socket is known, so that `Lines.cut` ends all
+another thread. Here every answer has an `Deadline`, and every socket is known, so that `SocketRegistry.cut` ends all
 that wait.
 """
 
@@ -41,7 +41,7 @@ READ_AHEAD = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class Deadline:
     """How long one answer may take in seconds: as a whole, and without a single byte.
 
     With `begin_s` its first byte may take that long, and the whole counts from there.
@@ -90,7 +90,7 @@ class _Limited(socket.socket):
     _silence_s = math.inf
     _from_first_byte_s: float | None = None
 
-    def allow(self, allowance: Allowance) -> None:
+    def allow(self, allowance: Deadline) -> None:
         """Start the time of one answer."""
         self._until = monotonic() + (allowance.total_s if allowance.begin_s is None else allowance.begin_s)
         self._from_first_byte_s = None if allowance.begin_s is None else allowance.total_s
@@ -120,7 +120,7 @@ class _Limited(socket.socket):
             socket.socket.shutdown(self, socket.SHUT_RDWR)
 
 
-class EngineSocket(_Limited):
+class DeadlineSocket(_Limited):
     """A socket to the engine without TLS."""
 
 
@@ -190,7 +190,7 @@ class Call:
                 self._line.hang_up()
 
 
-class Lines:
+class SocketRegistry:
     """All sockets to one engine, and how long the calling thread lets the next answer take."""
 
     def __init__(self, address: Address, tls: ClientTls | None = None) -> None:
@@ -204,7 +204,7 @@ class Lines:
         self._thread = threading.local()
 
     @contextmanager
-    def allowing(self, allowance: Allowance) -> Iterator[None]:
+    def allowing(self, allowance: Deadline) -> Iterator[None]:
         """Limit the answers that the calling thread waits for inside the block."""
         before = getattr(self._thread, "allowance", None)
         self._thread.allowance = allowance
@@ -214,9 +214,9 @@ class Lines:
             self._thread.allowance = before
 
     @property
-    def allowance(self) -> Allowance:
+    def allowance(self) -> Deadline:
         """The calling thread's allowance; a call without one is a mistake of ours."""
-        allowance: Allowance | None = getattr(self._thread, "allowance", None)
+        allowance: Deadline | None = getattr(self._thread, "allowance", None)
         if allowance is None:
             raise RuntimeError("a call to the engine outside Lines.allowing would have no deadline")
         return allowance
@@ -242,7 +242,7 @@ class Lines:
         """A connected socket; `OSError` when nobody answers, TLS fails or the lines are cut."""
         failure = OSError(f"{self._address.host}: no address")
         for family, target in self._address.candidates():
-            line: _Limited = EngineSocket(family, socket.SOCK_STREAM)
+            line: _Limited = DeadlineSocket(family, socket.SOCK_STREAM)
             try:
                 self._register(line)
                 line.settimeout(CONNECT_S)

@@ -21,9 +21,9 @@ from requests.exceptions import RequestException
 from rtmanager.adapters.docker import skim
 from rtmanager.adapters.docker.answers import Says, Unreadable, checked, forbidden, says, words
 from rtmanager.adapters.docker.credentials import DockerConfig, HelperHangs
-from rtmanager.adapters.docker.engine import Engine
+from rtmanager.adapters.docker.engine import DaemonClient
 from rtmanager.adapters.docker.errors import pull_refused, timed_out
-from rtmanager.adapters.docker.lines import Allowance, Call
+from rtmanager.adapters.docker.lines import Call, Deadline
 from rtmanager.adapters.docker.pulls import PullLimits
 from rtmanager.domain.game import shown
 from rtmanager.domain.image_ref import ImageRef, parse_image_ref
@@ -92,7 +92,7 @@ class Progress:
 class Puller:
     """Pulls images through one engine, within limits."""
 
-    def __init__(self, engine: Engine, limits: PullLimits, logger: logging.Logger) -> None:
+    def __init__(self, engine: DaemonClient, limits: PullLimits, logger: logging.Logger) -> None:
         self._engine = engine
         self._total_s = limits.total_s
         self._no_progress_s = limits.no_progress_s
@@ -106,7 +106,7 @@ class Puller:
         """
         started = monotonic()
         self._logger.info("pull of image %s started", image_ref)
-        limits, outcome, note = Allowance(self._total_s, self._no_progress_s), "failed", ""
+        limits, outcome, note = Deadline(self._total_s, self._no_progress_s), "failed", ""
         ref = parse_image_ref(image_ref)
         helper_s = min(HELPER_S, self._total_s, self._no_progress_s)
         try:

@@ -42,7 +42,7 @@ class PullLimits:
 
 
 class _Pull:
-    """One pull of one image; all but `call` is guarded by the lock of `Pulls`."""
+    """One pull of one image; all but `call` is guarded by the lock of `SharedPulls`."""
 
     def __init__(self, image_ref: str, until: float) -> None:
         self.image_ref = image_ref
@@ -60,7 +60,7 @@ class _Pull:
 class Waiter:
     """`ImagePull`: one who waits for a pull."""
 
-    def __init__(self, pulls: Pulls, pull: _Pull) -> None:
+    def __init__(self, pulls: SharedPulls, pull: _Pull) -> None:
         self._pulls = pulls
         self._pull = pull
         self.calls: list[Callable[[], None]] = []
@@ -74,7 +74,7 @@ class Waiter:
     def image(self) -> Image:
         """See the port. Each waiter gets an error of its own: a shared one would mix their tracebacks."""
         pull = self._pull
-        pull.ended.wait()  # `Pulls` ends each pull in time
+        pull.ended.wait()  # `SharedPulls` ends each pull in time
         if isinstance(pull.error, Unavailable):
             raise pull.error.again() from pull.error
         if isinstance(pull.error, ImageUnavailable):
@@ -88,7 +88,7 @@ class Waiter:
         self._pulls.leave(self, self._pull)
 
 
-class Pulls:
+class SharedPulls:
     """The pulls under way, and those that wait for their turn. `pull` brings one image; `Call` breaks that off."""
 
     def __init__(self, pull: Callable[[str, Call], Image], limits: PullLimits, logger: logging.Logger) -> None:

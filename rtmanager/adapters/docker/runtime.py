@@ -21,9 +21,9 @@ from requests import Response
 
 from rtmanager.adapters.docker import decode, skim, survey
 from rtmanager.adapters.docker.answers import REMOVING, Says, Unreadable, answered, checked, says, words
-from rtmanager.adapters.docker.engine import Deadlines, Engine
+from rtmanager.adapters.docker.engine import DaemonClient, Deadlines
 from rtmanager.adapters.docker.errors import launch_refused, name_of_nobody
-from rtmanager.adapters.docker.first_starts import FirstStarts
+from rtmanager.adapters.docker.first_starts import FirstStartCheck
 from rtmanager.adapters.docker.hardening import create_request
 from rtmanager.adapters.docker.images import Images, full_reference
 from rtmanager.adapters.docker.pulls import PullLimits
@@ -97,10 +97,10 @@ class DockerRuntime:
     ) -> None:
         self._logger = logger or logging.getLogger("rtmanager.docker")
         self._deadlines = deadlines or Deadlines()
-        self._engine = Engine(host, self._deadlines, tls, agreement)
+        self._engine = DaemonClient(host, self._deadlines, tls, agreement)
         #: Has no open connections: its calls ask the daemon to close theirs.
-        self._runs = Engine(host, self._deadlines, tls, agreement)
-        self._first_starts = FirstStarts(self._engine, first_start_watch_s)
+        self._runs = DaemonClient(host, self._deadlines, tls, agreement)
+        self._first_starts = FirstStartCheck(self._engine, first_start_watch_s)
         #: Entries of the last list that could not be read.
         self._unreadable = 0
         limits = PullLimits(pull_total_s, pull_no_progress_s, pulls_per_registry)
@@ -332,7 +332,7 @@ class DockerRuntime:
     def _of_container(
         self, name: str, container_id: str, seconds: float, question: Callable[[docker.APIClient], T]
     ) -> T:
-        """As `Engine.answer`, about one container, which may not exist."""
+        """As `DaemonClient.answer`, about one container, which may not exist."""
         try:
             return self._engine.ask(name, seconds, question)
         except APIError as error:

@@ -6,7 +6,7 @@ import json
 
 from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.answers import UNREADABLE
-from rtmanager.adapters.docker.engine import Engine
+from rtmanager.adapters.docker.engine import DaemonClient
 from rtmanager.adapters.docker.transport import arriving_entries
 from rtmanager.domain.container import KIND_TRIAL, LABEL_KIND, LABEL_OWNER, OWNER, ContainerState
 from rtmanager.domain.errors import InvalidValue
@@ -16,7 +16,7 @@ from rtmanager.domain.image_ref import parse_image_ref
 NO_LOGS = "none"
 
 
-def log_drivers(engine: Engine) -> frozenset[str]:
+def log_drivers(engine: DaemonClient) -> frozenset[str]:
     """The log drivers that Docker has: its own, and those of plugins that are enabled, which have a tag."""
     own = engine.answer("info", engine.deadlines.list_s, lambda client: decode.log_drivers(client.info()))
     if not own:
@@ -34,7 +34,7 @@ def has_log_driver(name: str, drivers: frozenset[str]) -> bool:
     return bool({name, tagged} & drivers)
 
 
-def some_image(engine: Engine) -> str:
+def some_image(engine: DaemonClient) -> str:
     """The reference of an image on the Docker host, of an engine if there is one; empty if there is no image."""
     other = ""
     for entry in engine.answer(
@@ -48,7 +48,7 @@ def some_image(engine: Engine) -> str:
     return other
 
 
-def trials(engine: Engine, network: str) -> list[str]:
+def trials(engine: DaemonClient, network: str) -> list[str]:
     """The ids of containers that were created on this network to be tried and are still there, and not started.
 
     Those of another network are another deployment's.

@@ -28,7 +28,7 @@ from urllib3.connection import HTTPConnection
 
 from rtmanager.adapters.docker import decode, skim
 from rtmanager.adapters.docker.answers import checked
-from rtmanager.adapters.docker.lines import CONNECT_S, Address, EngineSocket, EngineTlsSocket, Lines
+from rtmanager.adapters.docker.lines import CONNECT_S, Address, DeadlineSocket, EngineTlsSocket, SocketRegistry
 from rtmanager.operations.ports import ContainerNotFound
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ MOST_BYTES = 4 << 20
 
 
 class _Connection(HTTPConnection):
-    """An HTTP connection over a socket of `Lines`."""
+    """An HTTP connection over a socket of `SocketRegistry`."""
 
-    def __init__(self, host: str, port: int | None = None, *, lines: Lines, **options: Any) -> None:
+    def __init__(self, host: str, port: int | None = None, *, lines: SocketRegistry, **options: Any) -> None:
         super().__init__(host, port, **options)
         self._lines = lines
 
@@ -50,7 +50,7 @@ class _Connection(HTTPConnection):
         self.sock = self._lines.dial()
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3 narrows http.client's type
-        if isinstance(self.sock, (EngineSocket, EngineTlsSocket)):
+        if isinstance(self.sock, (DeadlineSocket, EngineTlsSocket)):
             self._lines.begin_answer(self.sock)
         return super().getresponse()
 
@@ -62,7 +62,7 @@ class _Pool(HTTPConnectionPool):
 class EngineAdapter(HTTPAdapter):
     """What `requests` sends the SDK's calls through: one pool, our sockets, our deadlines, never a proxy."""
 
-    def __init__(self, address: Address, lines: Lines, connections: int) -> None:
+    def __init__(self, address: Address, lines: SocketRegistry, connections: int) -> None:
         super().__init__()
         self._lines = lines
         self._pool = _Pool(address.host, address.port, maxsize=connections, lines=lines)

@@ -13,7 +13,7 @@ from rtmanager.workers.prober import ProbeBy
 _BY_DOCKER = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
 
 
-class Vantage:
+class ProbeRoute:
     """How to reach engines; looked up once, when Docker answers.
 
     A container's host name is the beginning of its id unless somebody chose another one; then the engines are

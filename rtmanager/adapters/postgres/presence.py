@@ -22,7 +22,7 @@ PRESENCE_CLASS = 0x72746D70
 NAMES_CLASS = 0x72746D6E
 
 
-class Presence:
+class SessionLock:
     """One session holding one lock; used by one thread. Raises `Unavailable`."""
 
     def __init__(self, database: Database, owner: int) -> None:

@@ -25,7 +25,7 @@ from rtmanager.workers.lease import LeaseKeeper
 from rtmanager.workers.loop import Loop
 from rtmanager.workers.outbox import Relay
 from rtmanager.workers.prober import Prober
-from rtmanager.workers.reconcile import Reconciler
+from rtmanager.workers.reconcile import DriftScan
 from rtmanager.workers.retention import Retention
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +39,7 @@ WORKERS: Mapping[str, Any] = {
     "executor": Executor,
     "ingest": Ingest,
     "events": EventListener,
-    "reconcile": Reconciler,
+    "reconcile": DriftScan,
     "inspect": Inspector,
     "probe": Prober,
     "retention": Retention,

@@ -21,13 +21,13 @@ from rtmanager.domain.errors import DependencyError, Unavailable  # noqa: E402
 from rtmanager.domain.findings import AlarmKind, Finding  # noqa: E402
 from rtmanager.domain.jobs import Job  # noqa: E402
 from rtmanager.domain.messages import Message, Stream  # noqa: E402
-from rtmanager.domain.operation import Ending, OpKind, OpSource  # noqa: E402
+from rtmanager.domain.operation import Completion, OpKind, OpSource  # noqa: E402
 from rtmanager.domain.record import RecordChange, Status  # noqa: E402
-from rtmanager.operations.store import GameBusy, RecordChanged, StoreRefused  # noqa: E402
+from rtmanager.operations.store import GameBusy, RecordConflict, StoreRejected  # noqa: E402
 from rtmanager.tests import findings_contract, purge_contract, store_contract, streams_contract  # noqa: E402
 from rtmanager.tests.findings_contract import LATER, RUNNING, WatchedStoreContract  # noqa: E402
 from rtmanager.tests.making import ended, job, log_entry, record, request, start_fields  # noqa: E402
-from rtmanager.workers.watching import Written  # noqa: E402
+from rtmanager.workers.watching import WriteResult  # noqa: E402
 
 if TYPE_CHECKING:
     from integration.stores import StoreInPostgres, StreamsInRedis
@@ -181,10 +181,10 @@ class PostgresHistoriesTest(InPostgres, findings_contract.HistoriesContract):
 class AtOnceTest(InPostgres, WatchedStoreContract):
     """Two instances find out the same at the same moment."""
 
-    def written_at_once(self, finding: Finding) -> set[Written]:
+    def written_at_once(self, finding: Finding) -> set[WriteResult]:
         together = Barrier(2, timeout=10)
 
-        def write(owner: int) -> Written:
+        def write(owner: int) -> WriteResult:
             findings = self.store.findings(owner)
             together.wait()
             return findings.write(finding)
@@ -196,7 +196,7 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
         for number in range(1, 21):
             self.store.put_record(RUNNING)
             found = self.written_at_once(findings_contract.crashed(restart_at=LATER))
-            self.assertEqual(found, {Written.WRITTEN, Written.CHANGED})
+            self.assertEqual(found, {WriteResult.WRITTEN, WriteResult.CHANGED})
             self.assertEqual(len(self.due()), number)
         self.assertEqual(len(self.findings.queue_restart(LATER)), 1)
 
@@ -204,7 +204,7 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
         self.store.put_record(RUNNING)
         for number in range(1, 21):
             for finding in (findings_contract.raising(), findings_contract.calming(restores=True)):
-                self.assertEqual(self.written_at_once(finding), {Written.WRITTEN, Written.KNOWN})
+                self.assertEqual(self.written_at_once(finding), {WriteResult.WRITTEN, WriteResult.KNOWN})
             self.assertEqual(len(self.due()), number)
 
     def test_an_end_that_rests_on_a_record_waits_for_whoever_is_changing_it(self) -> None:
@@ -218,7 +218,7 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
                 late = threads.submit(queue.finish, operation, ended(rests_on=RUNNING))
                 waiting = b"SELECT FROM pg_locks WHERE NOT granted"
                 wait_until("the end to wait", lambda: self.database.read("waiting", waiting, {}))
-            self.assertIsInstance(late.exception(), RecordChanged)
+            self.assertIsInstance(late.exception(), RecordConflict)
 
     def test_restarts_that_are_due_are_queued_by_one(self) -> None:
         games = [f"g{number}" for number in range(20)]
@@ -322,13 +322,13 @@ class OddRowsTest(InPostgres):
         store = self.make()
         jobs = [job(Stream.START_JOBS, number, start_fields(f"g{number}")) for number in (1, 2, 3)]
         with refused_at_commit(self.database, "INSERT"):
-            with self.assertRaisesRegex(StoreRefused, "odd"), store.inbox().turn() as turn:
+            with self.assertRaisesRegex(StoreRejected, "odd"), store.inbox().turn() as turn:
                 assert turn is not None
                 turn.accept(jobs)
             with store.inbox().turn() as turn:
                 assert turn is not None
                 turn.accept_alone(jobs[0])
-                with self.assertRaisesRegex(StoreRefused, "odd"):
+                with self.assertRaisesRegex(StoreRejected, "odd"):
                     turn.accept_alone(jobs[1])
                 turn.accept_alone(jobs[2])
             self.assertCountEqual([each.game_id for each in store.queue(1).claim(9)], ["g1", "g3"])
@@ -359,7 +359,7 @@ class OddRowsTest(InPostgres):
                 self.alter(change)
                 try:
                     before = self.database.read("test", b"SELECT count(*) FROM operations", {})
-                    refused = self.assertRaisesRegex(StoreRefused, why) if why else nullcontext()
+                    refused = self.assertRaisesRegex(StoreRejected, why) if why else nullcontext()
                     with refused, store.inbox().turn() as turn:
                         assert turn is not None
                         turn.require_room(odd)
@@ -377,10 +377,10 @@ class OddRowsTest(InPostgres):
             queue.submit(request(game_id))
         claimed = sorted(queue.claim(9), key=lambda each: each.game_id)
         with refused_at_commit(self.database, "UPDATE"):
-            with self.assertRaisesRegex(StoreRefused, "odd"):
+            with self.assertRaisesRegex(StoreRejected, "odd"):
                 queue.finish_together([(each, ended()) for each in claimed])
             for each, refused in zip(claimed, (False, True, False), strict=True):
-                with self.assertRaisesRegex(StoreRefused, "odd") if refused else nullcontext():
+                with self.assertRaisesRegex(StoreRejected, "odd") if refused else nullcontext():
                     queue.finish(each, ended())
         self.assertEqual(queue.heartbeat(claimed), {claimed[1].operation_id})
 
@@ -456,19 +456,19 @@ class OddRowsTest(InPostgres):
         self.assertEqual({next(each for each in SILENCE if state.startswith(each)) for state in silent}, set(SILENCE))
         final = {"22021", "22P02", "23505", "23514", "P0001", "42501", "42703", "42883", "54000", "0A000", "XX000"}
         for state in sorted(silent | final):
-            with self.subTest(state), self.assertRaises((Unavailable, StoreRefused)) as caught:
+            with self.subTest(state), self.assertRaises((Unavailable, StoreRejected)) as caught:
                 self.database.write("claim", raises.format(state).encode(), {})
-            self.assertIsInstance(caught.exception, Unavailable if state in silent else StoreRefused)
+            self.assertIsInstance(caught.exception, Unavailable if state in silent else StoreRejected)
         self.assertEqual(self.database.read("now", b"SELECT 1 AS one", {}), [{"one": 1}])
 
     def test_what_psycopg_cannot_send_or_read_is_no_silence(self) -> None:
         self.make()
         values: tuple[object, ...] = ("a\0b", "\udcff", object(), [1, "a"])
         for value in values:
-            with self.subTest(repr(value)), self.assertRaises(StoreRefused):
+            with self.subTest(repr(value)), self.assertRaises(StoreRejected):
                 self.database.write("claim", b"SELECT %(value)s::text", {"value": value})
         for statement in (b"SELECT 'infinity'::date", b"SELECT %(missing)s", b"no SQL"):
-            with self.subTest(statement), self.assertRaises(StoreRefused):
+            with self.subTest(statement), self.assertRaises(StoreRejected):
                 self.database.read("now", statement, {})
 
 
@@ -496,7 +496,7 @@ class DroppingTest(InPostgres, WatchedStoreContract):
     def assert_refused(self, table: str, act: Callable[[], object]) -> None:
         """It is refused with the table's name while the table drops, and goes through after that."""
         with self.subTest(table):
-            with self.dropping(table), self.assertRaisesRegex(StoreRefused, f"dropped rows .*{table}.*trigger"):
+            with self.dropping(table), self.assertRaisesRegex(StoreRejected, f"dropped rows .*{table}.*trigger"):
                 act()
             act()
 
@@ -513,10 +513,10 @@ class DroppingTest(InPostgres, WatchedStoreContract):
         with self.dropping("operations"), self.dropping("dead_letters"):
             self.accept(one, two, letter)  # all of these are known, so nothing is to be written
             for more in (job(Stream.STOP_JOBS, 1), job(Stream.START_JOBS, 1, start_fields("g2"))):
-                with self.assertRaises(StoreRefused):
+                with self.assertRaises(StoreRejected):
                     self.accept(one, more, two)
         again = job(Stream.STOP_JOBS, 4, {"a": "b"})
-        with self.dropping("outbox"), self.assertRaises(StoreRefused):
+        with self.dropping("outbox"), self.assertRaises(StoreRejected):
             self.accept(again)
         self.accept(again)
 
@@ -525,7 +525,7 @@ class DroppingTest(InPostgres, WatchedStoreContract):
         with self.dropping("operations"), self.assertRaises(GameBusy):
             self.queue.submit(request("g1"))
 
-    def whole(self) -> Ending:
+    def whole(self) -> Completion:
         event = findings_contract.crashed().health[0]
         return ended(
             change=RecordChange(None, RUNNING),
@@ -540,7 +540,7 @@ class DroppingTest(InPostgres, WatchedStoreContract):
         operation = self.claim_one()
         for table in ("operations", "operation_log", "health_snapshots", "last_exits", "outbox", "runtime_records"):
             with self.subTest(table), self.dropping(table):
-                with self.assertRaisesRegex(StoreRefused, f"dropped rows .*{table}"):
+                with self.assertRaisesRegex(StoreRejected, f"dropped rows .*{table}"):
                     self.queue.finish(operation, self.whole())
                 self.assertIsNone(self.store.records().get("g1"))
                 self.assertEqual((len(self.store.log_rows()), self.due()), (0, []))
@@ -552,10 +552,10 @@ class DroppingTest(InPostgres, WatchedStoreContract):
         self.queue.submit(request("g1", OpKind.STOP))
         operation = self.claim_one()
         ending = ended(change=RecordChange(RUNNING, record("g1", Status.STOPPED)))
-        with self.dropping("runtime_records"), self.assertRaises(StoreRefused):
+        with self.dropping("runtime_records"), self.assertRaises(StoreRejected):
             self.queue.finish(operation, ending)
         self.store.put_record(record("g1", current_container_id="another"))
-        with self.dropping("runtime_records"), self.assertRaises(RecordChanged):
+        with self.dropping("runtime_records"), self.assertRaises(RecordConflict):
             self.queue.finish(operation, ending)
 
     def test_no_finding_loses_a_part_of_it(self) -> None:
@@ -567,17 +567,17 @@ class DroppingTest(InPostgres, WatchedStoreContract):
             "crash_restarts",
         ):
             with self.subTest(table), self.dropping(table):
-                with self.assertRaisesRegex(StoreRefused, f"dropped rows .*{table}"):
+                with self.assertRaisesRegex(StoreRejected, f"dropped rows .*{table}"):
                     self.findings.write(finding)
                 self.assertEqual(self.store.records().get("g1"), RUNNING)
-        self.assertEqual(self.findings.write(finding), Written.WRITTEN)
+        self.assertEqual(self.findings.write(finding), WriteResult.WRITTEN)
 
     def test_a_message_that_cannot_be_deleted_is_not_taken_for_gone(self) -> None:
         self.accept(job(Stream.STOP_JOBS, 3, {"a": "b"}))
         with self.dropping("outbox"), self.store.outbox().turn() as turn:
             assert turn is not None
             [due] = turn.due(10, 1 << 20)
-            with self.assertRaisesRegex(StoreRefused, "outbox: 0 of 1"):
+            with self.assertRaisesRegex(StoreRejected, "outbox: 0 of 1"):
                 turn.delete([due.message_id])
             turn.delete([due.message_id + 1])  # one that is not there, as after a restore
 

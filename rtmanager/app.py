@@ -35,11 +35,11 @@ from rtmanager.http.refusals import StoreRefusals
 from rtmanager.http.server import HttpServer
 from rtmanager.logs import dropped
 from rtmanager.metrics import Metrics
-from rtmanager.operations.calls import Calls
-from rtmanager.operations.completions import Completions
+from rtmanager.operations.calls import SyncRequests
+from rtmanager.operations.completions import CompletionNotifier
 from rtmanager.operations.executor import Executor
-from rtmanager.operations.operator import Operator
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.operator import OperationRunner
+from rtmanager.operations.store import StoreRejected
 from rtmanager.operations.tools import EngineSettings, Tools
 from rtmanager.operations.troubles import Kind
 from rtmanager.operations.wake import Wake
@@ -168,7 +168,7 @@ def _workers(metrics: Metrics, logger: logging.Logger) -> Workers:
 class _Store:
     """The adapters of PostgreSQL, which share one database."""
 
-    def __init__(self, config: Config, database: Database, refused: Callable[[str, StoreRefused], object]) -> None:
+    def __init__(self, config: Config, database: Database, refused: Callable[[str, StoreRejected], object]) -> None:
         self.owner = new_owner()
         self.presence = SessionLock(database, self.owner)
         self.queue = PostgresQueue(database, owner=self.owner, lease_s=config.game_lease_ttl_s, refused=refused)
@@ -210,13 +210,13 @@ class _Service:
         self._told = Wake()
         self._ingest = Ingest(self._streams, self._store.inbox, config.streams, accepted=self._due.set, logger=logger)
         self._lobby = LobbyDiagnostics(config.lobby_base_url, config.lobby_timeout_s, logger)
-        self._completions = Completions()
+        self._completions = CompletionNotifier()
         self._lost_directories = metrics.counter(
             "rtmanager_lost_state_directories_total",
             "Starts, restarts and patches of games that ran before and whose state directory was missing.",
         )
         self._executor = self._make_executor()
-        self._calls = Calls(self._store.queue, self._completions, wake=self._due, require=parts.streams.require)
+        self._calls = SyncRequests(self._store.queue, self._completions, wake=self._due, require=parts.streams.require)
         self._stuck = metrics.gauge(
             "rtmanager_stuck_operations",
             "Operations that are retried, get no further, and need a person.",
@@ -291,7 +291,7 @@ class _Service:
         ends = self._workers.of_games("executor")
         return Executor(
             self._store.queue,
-            Operator(self._store.records, self._tools()),
+            OperationRunner(self._store.records, self._tools()),
             self._completions,
             slots=self._config.max_parallel_operations,
             wake=self._due,
@@ -388,7 +388,7 @@ class _Service:
     def _status(self, name: str) -> WorkerStatus:
         return self._workers.status(name, stuck_s=max(STUCK_S, STUCK_SILENCES * self._config.silence_timeout_s))
 
-    def _operation_refused(self, call: str, error: StoreRefused) -> None:
+    def _operation_refused(self, call: str, error: StoreRejected) -> None:
         """Count and log what the store refuses of one operation; the step goes on with the others."""
         worker = "executor" if call == "claim" else "lease"
         self._workers.status(worker).failed(error, message="the store refuses an operation, the others go on")

@@ -16,7 +16,7 @@ from rtmanager.domain.container import Limits
 from rtmanager.domain.errors import RuntimeManagerError
 from rtmanager.domain.messages import Stream
 from rtmanager.operations.ports import PullPolicy
-from rtmanager.values import Address, Bad, RedisAddress
+from rtmanager.values import Address, InvalidSetting, RedisAddress
 from rtmanager.variables import VARIABLES, Variable
 
 
@@ -142,7 +142,7 @@ def _read_all(environment: Mapping[str, str], found: dict[str, Any]) -> list[str
             continue
         try:
             found[variable.attribute] = variable.parse(values.encodable(text))
-        except Bad as error:
+        except InvalidSetting as error:
             value = "its value (not shown: it may hold a secret)" if variable.secret else _shown(text)
             faults.append(f"{variable.name}: {value} is not {error}")
     return faults

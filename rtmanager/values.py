@@ -1,6 +1,6 @@
 """How the text of an environment variable becomes a value.
 
-A parser returns the value or raises `Bad` with what would have been right, worded to follow "is not": the
+A parser returns the value or raises `InvalidSetting` with what would have been right, worded to follow "is not": the
 caller knows which variable it was and whether its text may be shown.
 """
 
@@ -51,7 +51,7 @@ class RedisAddress(Address):
     tls: bool = False
 
 
-class Bad(Exception):
+class InvalidSetting(Exception):
     """What a value should have been; the caller adds which variable and which value."""
 
 
@@ -59,7 +59,7 @@ def encodable(text: str) -> str:
     """`text` itself, when every adapter can send it: UTF-8 without a NUL."""
     # Bytes of the environment that are not UTF-8 arrive as surrogates.
     if re.search(r"[\x00\ud800-\udfff]", text):
-        raise Bad("text in UTF-8 without a NUL")
+        raise InvalidSetting("text in UTF-8 without a NUL")
     return text
 
 
@@ -76,7 +76,7 @@ def duration(text: str) -> float:
     match = _DURATION.fullmatch(text)
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if not 0.001 <= seconds <= 366 * 86400:
-        raise Bad("a duration from 1ms to 8784h such as 500ms, 2s, 5m or 1h")
+        raise InvalidSetting("a duration from 1ms to 8784h such as 500ms, 2s, 5m or 1h")
     return seconds
 
 
@@ -86,10 +86,10 @@ def duration_within(low: str, high: str) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
             seconds = duration(text)
-        except Bad:
+        except InvalidSetting:
             seconds = 0.0
         if not duration(low) <= seconds <= duration(high):
-            raise Bad(f"a duration from {low} to {high}")
+            raise InvalidSetting(f"a duration from {low} to {high}")
         return seconds
 
     return parse
@@ -100,7 +100,7 @@ def retention(text: str) -> float:
     match = _DURATION.fullmatch(text)
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if text != "0" and not 60.0 <= seconds <= 10 * 366 * 86400:
-        raise Bad("0, which keeps for ever, or a duration from 1m to 87840h such as 720h")
+        raise InvalidSetting("0, which keeps for ever, or a duration from 1m to 87840h such as 720h")
     return seconds
 
 
@@ -111,7 +111,7 @@ period = duration_within("100ms", "8784h")
 def whole(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,18}", text) or not low <= int(text) <= high:
-            raise Bad(f"a whole number from {low} to {high}")
+            raise InvalidSetting(f"a whole number from {low} to {high}")
         return int(text)
 
     return parse
@@ -120,7 +120,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 def one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
-            raise Bad(f"one of {', '.join(choices)}")
+            raise InvalidSetting(f"one of {', '.join(choices)}")
         return text
 
     return parse
@@ -143,7 +143,7 @@ def can_be_looked_up(host: str | None) -> bool:
 
 def _without_zone(text: str) -> str:
     if re.search(r"\[[^]]*%", text):
-        raise Bad("an address without an IPv6 zone: a zone, the part after %, is not supported here")
+        raise InvalidSetting("an address without an IPv6 zone: a zone, the part after %, is not supported here")
     return text
 
 
@@ -151,7 +151,7 @@ def address(text: str) -> Address:
     _without_zone(text)
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:/@]*)):([0-9]{1,5})", text)
     if not match or int(match[3]) > 65535 or not can_be_looked_up(match[1] or match[2]):
-        raise Bad("an address host:port, or :port for every interface")
+        raise InvalidSetting("an address host:port, or :port for every interface")
     return Address(match[1] or match[2] or "", int(match[3]))
 
 
@@ -167,7 +167,7 @@ def host_names(text: str) -> frozenset[str]:
         parts = name.split(".")
         good = len(name) <= 253 and all(_NAME_PART.fullmatch(part) for part in parts)
         if not good or (":" in item and not re.fullmatch(r"[0-9]{1,5}", port)):
-            raise Bad(
+            raise InvalidSetting(
                 "names of hosts separated by commas, such as rtmanager.example.org; no URL, no wildcard, "
                 "and an international name in its xn-- form"
             )
@@ -178,7 +178,7 @@ def host_names(text: str) -> frozenset[str]:
 def remote_address(text: str) -> Address:
     parsed = address(text)
     if not parsed.host or not parsed.port:
-        raise Bad("an address host:port such as redis:6379")
+        raise InvalidSetting("an address host:port such as redis:6379")
     return parsed
 
 
@@ -187,17 +187,19 @@ def redis_address(text: str) -> RedisAddress:
     match = re.fullmatch(r"(?:(rediss?)://)?(.*?)(/0?)?", _without_zone(text), re.IGNORECASE)
     scheme, rest = ((match[1] or "").lower(), match[2]) if match else ("", text)
     if "@" in rest:
-        raise Bad(
+        raise InvalidSetting(
             "an address without user and password: those are RTMANAGER_REDIS_USERNAME and RTMANAGER_REDIS_PASSWORD"
         )
     if "/" in rest or "?" in rest:
-        raise Bad("an address such as redis:6379, redis://redis:6379 or rediss://redis:6379, of the database 0")
+        raise InvalidSetting(
+            "an address such as redis:6379, redis://redis:6379 or rediss://redis:6379, of the database 0"
+        )
     if scheme and not re.search(r":[0-9]*$", rest):
         rest = f"{rest}:6379"
     try:
         found = remote_address(rest)
-    except Bad as error:
-        raise Bad(
+    except InvalidSetting as error:
+        raise InvalidSetting(
             "an address host:port such as redis:6379, or redis://host:port, with TLS rediss://host:port"
         ) from error
     return RedisAddress(found.host, found.port, scheme == "rediss")
@@ -211,9 +213,9 @@ def http_url(text: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise Bad("a base URL such as http://lobby:8095")
+        raise InvalidSetting("a base URL such as http://lobby:8095")
     if "?" in text or "#" in text:
-        raise Bad("a base URL without ? and #: a path is appended to it")
+        raise InvalidSetting("a base URL without ? and #: a path is appended to it")
     return text.rstrip("/")
 
 
@@ -222,17 +224,17 @@ def docker_host(text: str) -> str:
         _without_zone(text)
     match = re.fullmatch(r"unix:///.+|tcp://(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+)(?::([0-9]{1,5}))?/?", text)
     if not match or not 0 < int(match[2] or 1) <= 65535:
-        raise Bad("a Docker endpoint, unix:///var/run/docker.sock or tcp://host:2375")
+        raise InvalidSetting("a Docker endpoint, unix:///var/run/docker.sock or tcp://host:2375")
     if not can_be_looked_up(match[1]):
-        raise Bad("a Docker endpoint whose host name has parts of 1 to 63 characters")
+        raise InvalidSetting("a Docker endpoint whose host name has parts of 1 to 63 characters")
     if match[1] is None and len(os.fsencode(text.removeprefix("unix://"))) > LONGEST_SOCKET_PATH:
-        raise Bad(f"a Docker endpoint whose socket has a path of at most {LONGEST_SOCKET_PATH} bytes")
+        raise InvalidSetting(f"a Docker endpoint whose socket has a path of at most {LONGEST_SOCKET_PATH} bytes")
     return text
 
 
 def absolute_path(text: str) -> str:
     if not text.startswith("/") or not text.isprintable() or ".." in text.split("/") or not text.strip("/"):
-        raise Bad("an absolute path below /, without ..")
+        raise InvalidSetting("an absolute path below /, without ..")
     return "/" + "/".join(part for part in text.split("/") if part not in ("", "."))
 
 
@@ -242,7 +244,7 @@ def path_outside(*tops: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         path = absolute_path(text)
         if f"/{path.split('/')[1]}" in tops:
-            raise Bad(f"an absolute path outside of {', '.join(tops)}")
+            raise InvalidSetting(f"an absolute path outside of {', '.join(tops)}")
         return path
 
     return parse
@@ -252,7 +254,7 @@ def state_root(text: str) -> str:
     """An absolute path that is no directory of the system. Where links lead is seen when it is opened."""
     path = absolute_path(text)
     if found := system_directory(path):
-        raise Bad(f"a directory for games alone, such as /var/lib/galaxy-games: {found} is the system's")
+        raise InvalidSetting(f"a directory for games alone, such as /var/lib/galaxy-games: {found} is the system's")
     return path
 
 
@@ -262,7 +264,7 @@ def optional_path(text: str) -> str:
 
 def directory_mode(text: str) -> int:
     if not re.fullmatch(r"0{0,2}[0-7]{3}", text) or not int(text, 8) & 0o700 == 0o700:
-        raise Bad(
+        raise InvalidSetting(
             "an octal directory mode that lets its owner read, write and enter, such as 0750, without setuid, setgid "
             "and sticky bits"
         )
@@ -272,23 +274,27 @@ def directory_mode(text: str) -> int:
 def free_bytes(text: str) -> int:
     match = re.fullmatch(r"([0-9]{1,12})([kmgt]?)", text.lower())
     if match is None:
-        raise Bad("a number of bytes such as 1m or 2g, or 0 for no limit")
+        raise InvalidSetting("a number of bytes such as 1m or 2g, or 0 for no limit")
     return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2]]
 
 
 def environment_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
-        raise Bad("the name of an environment variable such as GAME_STATE_PATH")
+        raise InvalidSetting("the name of an environment variable such as GAME_STATE_PATH")
     if text in _SYSTEM_VARIABLES or text.startswith(_SYSTEM_VARIABLE_PREFIXES):
-        raise Bad("a name such as GAME_STATE_PATH: the system or an interpreter in the container reads this variable")
+        raise InvalidSetting(
+            "a name such as GAME_STATE_PATH: the system or an interpreter in the container reads this variable"
+        )
     return text
 
 
 def docker_name(text: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", text):
-        raise Bad("a Docker network name: letters, digits, _ . -")
+        raise InvalidSetting("a Docker network name: letters, digits, _ . -")
     if text in _NOT_A_GAME_NETWORK:
-        raise Bad("a network of its own (docker network create galaxy-net): in this one, engines have no names")
+        raise InvalidSetting(
+            "a network of its own (docker network create galaxy-net): in this one, engines have no names"
+        )
     return text
 
 
@@ -297,16 +303,16 @@ def options(text: str) -> dict[str, str]:
         return {}
     pairs = [part.partition("=") for part in text.split(",")]
     if any(not key.strip() or not equals for key, equals, _ in pairs):
-        raise Bad("comma-separated key=value pairs such as max-size=10m,max-file=3")
+        raise InvalidSetting("comma-separated key=value pairs such as max-size=10m,max-file=3")
     found = {key.strip(): value.strip() for key, _, value in pairs}
     if len(found) < len(pairs):
-        raise Bad("key=value pairs with each key once")
+        raise InvalidSetting("key=value pairs with each key once")
     return found
 
 
 def exporter(text: str) -> str:
     if text != "none":
-        raise Bad("none: no OpenTelemetry exporter is built in")
+        raise InvalidSetting("none: no OpenTelemetry exporter is built in")
     return text
 
 
@@ -317,6 +323,6 @@ def by_domain(parse: Callable[[str], Any]) -> Callable[[str], Any]:
         try:
             return parse(text)
         except RuntimeManagerError as error:
-            raise Bad(str(error).partition("expected ")[2]) from error
+            raise InvalidSetting(str(error).partition("expected ")[2]) from error
 
     return wrapped

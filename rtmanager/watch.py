@@ -21,7 +21,7 @@ from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.config import Config
 from rtmanager.dependencies import Dependencies
 from rtmanager.domain.crash import RestartPolicy
-from rtmanager.domain.drift import House
+from rtmanager.domain.drift import Placement
 from rtmanager.domain.errors import DependencyError, Unavailable
 from rtmanager.domain.findings import Finding, RestartCause
 from rtmanager.metrics import Metrics
@@ -30,7 +30,7 @@ from rtmanager.operations.tools import Clock
 from rtmanager.operations.troubles import StoreWaits
 from rtmanager.operations.wake import Wake
 from rtmanager.workers.attention import WORK as ATTENTION
-from rtmanager.workers.attention import Attention, Hint
+from rtmanager.workers.attention import ReconcileHint, ReconcileQueue
 from rtmanager.workers.crash_restarts import CrashRestarts
 from rtmanager.workers.events import EventListener
 from rtmanager.workers.failures import GameFailures
@@ -40,11 +40,11 @@ from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.loop import Loop
 from rtmanager.workers.prober import Prober
 from rtmanager.workers.purge import Purge, Retentions
-from rtmanager.workers.reconcile import Reconciler
+from rtmanager.workers.reconcile import DriftScan
 from rtmanager.workers.retention import Retention
-from rtmanager.workers.settler import Settler
+from rtmanager.workers.settler import GameReconciler
 from rtmanager.workers.status import Workers
-from rtmanager.workers.strays import Strays
+from rtmanager.workers.strays import StrayRegistry
 
 #: How often crashed games are looked for whose restart is due.
 RESTART_POLL_S = 1.0
@@ -93,7 +93,7 @@ class _WatchMetrics:
             "rtmanager_free_inodes", "Free inodes of the file system of a place, where they are counted.", "place"
         )
 
-    def render(self, strays: Strays, failures: GameFailures) -> str:
+    def render(self, strays: StrayRegistry, failures: GameFailures) -> str:
         """All metrics of the service as text, the gauges of the watch with their present values."""
         self._strays.replace(
             {(stray.game_id, stray.container_id[:12], stray.reason): 1 for stray in strays.known.values()}
@@ -139,7 +139,7 @@ class Watch:
         self._findings = findings
         self._clock = clock
         self._missed = Wake()
-        self._strays = Strays(logger)
+        self._strays = StrayRegistry(logger)
         self._metrics = _WatchMetrics(metrics)
         # Attention has no pass: its work on games is all that it does.
         self._failures = GameFailures(
@@ -147,8 +147,8 @@ class Watch:
             self._metrics.game_failures.inc,
             lambda work: workers.status(work) if work == ATTENTION else workers.of_games(work),
         )
-        house = House(config.docker_network, parts.state_directories.path_of)
-        self._attention = Attention(
+        house = Placement(config.docker_network, parts.state_directories.path_of)
+        self._attention = ReconcileQueue(
             self._settler(house, works_on).settle,
             logger=logger,
             failures=self._failures,
@@ -162,7 +162,7 @@ class Watch:
             logger=logger,
             present_run=self._runtime.present_run,
         )
-        self.reconciler = Reconciler(
+        self.reconciler = DriftScan(
             findings=self._findings,
             runtime=self._runtime,
             attention=self._attention,
@@ -227,8 +227,8 @@ class Watch:
             self._metrics.findings.inc(event.event_type.value)
         self._messages_due()
 
-    def _settler(self, house: House, works_on: Callable[[str], bool]) -> Settler:
-        return Settler(
+    def _settler(self, house: Placement, works_on: Callable[[str], bool]) -> GameReconciler:
+        return GameReconciler(
             records=self._records,
             findings=self._findings,
             runtime=self._runtime,
@@ -244,7 +244,7 @@ class Watch:
             exit_found=lambda container_id, ended_ago_s: self._listener.exit_found(container_id, ended_ago_s),
         )
 
-    def _look_later(self, game_id: str, hint: Hint, delay_s: float) -> None:
+    def _look_later(self, game_id: str, hint: ReconcileHint, delay_s: float) -> None:
         self._attention.look(game_id, hint, delay_s=delay_s)
 
     def _inspector(self) -> Inspector:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from bench import child
 from bench.crowd import games
-from rtmanager.workers.watching import Target
+from rtmanager.workers.watching import ProbeTarget
 
 #: As many as may knock at once; the kernel takes no more than net.core.somaxconn.
 BACKLOG = 4096
@@ -30,11 +30,11 @@ class Engines:
     healthy_port: int
     hanging_port: int
 
-    def healthy(self, count: int) -> list[Target]:
+    def healthy(self, count: int) -> list[ProbeTarget]:
         """So many that answer 200."""
         return _targets(count, self.healthy_port)
 
-    def hanging(self, count: int) -> list[Target]:
+    def hanging(self, count: int) -> list[ProbeTarget]:
         """So many that take the question and say nothing."""
         return _targets(count, self.hanging_port)
 
@@ -47,8 +47,8 @@ def running() -> Iterator[Engines]:
         yield Engines(healthy, hanging)
 
 
-def _targets(count: int, port: int) -> list[Target]:
-    return [Target(f"game-{number}", games.address(number), port) for number in range(count)]
+def _targets(count: int, port: int) -> list[ProbeTarget]:
+    return [ProbeTarget(f"game-{number}", games.address(number), port) for number in range(count)]
 
 
 class _Hanging(asyncio.Protocol):

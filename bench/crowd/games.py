@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtmanager.domain.container import KIND, LABEL_GAME_ID, LABEL_IMAGE_REF, LABEL_KIND, LABEL_OWNER, OWNER
-from rtmanager.domain.drift import House
+from rtmanager.domain.drift import Placement
 from rtmanager.domain.game import ENGINE_PORT, container_name
 from rtmanager.domain.record import RuntimeRecord, Status
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 
-HOUSE = House("galaxy-net", lambda game_id: f"/srv/games/{game_id}")
+HOUSE = Placement("galaxy-net", lambda game_id: f"/srv/games/{game_id}")
 
 IMAGE = "galaxy/game:1.0.0"
 

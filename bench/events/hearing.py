@@ -23,7 +23,7 @@ from bench.watch.clocks import on_both_clocks
 from harness.errors import WaitFailed
 from harness.waiting import wait_until
 from rtmanager.adapters.docker.events import DockerEvents
-from rtmanager.workers.attention import Attention
+from rtmanager.workers.attention import ReconcileQueue
 from rtmanager.workers.events import EventListener
 from rtmanager.workers.watching import ContainerEvent, UnreadableEvent
 
@@ -76,7 +76,7 @@ class Listener:
         self._since_ns = time.time_ns()
         self._events = DockerEvents(host)
         logger = logging.getLogger("bench")
-        listener = EventListener(self, Attention(lambda *_: True, logger=logger), missed=_missed, logger=logger)
+        listener = EventListener(self, ReconcileQueue(lambda *_: True, logger=logger), missed=_missed, logger=logger)
         self._thread = threading.Thread(target=listener.step, name="bench-events", daemon=True)
         self._thread.start()
 

@@ -16,7 +16,7 @@ from bench.crowd.published import Published
 from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.runtime import DockerRuntime
 from rtmanager.domain.container import ContainerState
-from rtmanager.workers.watching import ContainerEvent, Happening
+from rtmanager.workers.watching import ContainerEvent, ContainerEventKind
 
 
 class GamesTest(unittest.TestCase):
@@ -38,7 +38,7 @@ class GamesTest(unittest.TestCase):
     def test_its_death_is_an_event_that_is_listened_to(self) -> None:
         event = decode.event(games.death("game-00007", 1_800_000_000_123_456_789))
         assert isinstance(event, ContainerEvent)
-        self.assertEqual((event.what, event.game_id), (Happening.DIE, "game-00007"))
+        self.assertEqual((event.what, event.game_id), (ContainerEventKind.DIE, "game-00007"))
         self.assertEqual(event.time_ns, 1_800_000_000_123_456_789)
 
 

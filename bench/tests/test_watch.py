@@ -15,7 +15,7 @@ from bench.watch.exits import Shared
 from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.runtime import DockerRuntime
 from rtmanager.adapters.probing import EngineProbes
-from rtmanager.domain.drift import Looked, decide
+from rtmanager.domain.drift import Observation, decide
 from rtmanager.testing.findings import MemoryFindings
 from rtmanager.testing.store import MemoryStore
 
@@ -89,7 +89,7 @@ class ReconcilingTest(unittest.TestCase):
     def test_records_and_containers_agree_in_everything(self) -> None:
         listed = [view for each in games.listed(300) if (view := decode.listed(each)) is not None]
 
-        self.assertEqual(decide(games.records(300), listed, Looked(games.STARTED), games.HOUSE), [])
+        self.assertEqual(decide(games.records(300), listed, Observation(games.STARTED), games.HOUSE), [])
         self.assertEqual(len({each.addresses["galaxy-net"] for each in listed}), 300)
 
     def test_a_pass_over_the_crowd_needs_no_look(self) -> None:

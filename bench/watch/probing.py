@@ -17,7 +17,7 @@ from bench.errors import BenchError
 from bench.measure import Measure
 from bench.watch.clocks import on_both_clocks
 from rtmanager.adapters.probing import MOST_PARALLEL, EngineProbes
-from rtmanager.workers.watching import Target
+from rtmanager.workers.watching import ProbeTarget
 
 #: Questions under way at once, on both sides.
 WIDTH = MOST_PARALLEL
@@ -40,7 +40,7 @@ INTERVAL_S = 15.0
 #: How many engines were asked, and how many of them are healthy.
 Count = tuple[int, int]
 
-Ask = Callable[[Sequence[Target], float], Count]
+Ask = Callable[[Sequence[ProbeTarget], float], Count]
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Probing:
         ):
 
             def contest(
-                title: str, targets: Sequence[Target], healthy: int, rounds: int, *, warm_up: bool = False
+                title: str, targets: Sequence[ProbeTarget], healthy: int, rounds: int, *, warm_up: bool = False
             ) -> Contest:
                 expected = len(targets), healthy
                 ours = _run(lambda *asked: _ours(probes, *asked), targets, expected)
@@ -104,7 +104,7 @@ class PlainClient:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
 
-    def ask(self, targets: Sequence[Target], timeout_s: float) -> Count:
+    def ask(self, targets: Sequence[ProbeTarget], timeout_s: float) -> Count:
         """Ask all of them."""
         return self._loop.run_until_complete(_all_heads(targets, timeout_s))
 
@@ -113,13 +113,13 @@ class PlainClient:
         self._loop.close()
 
 
-async def _all_heads(targets: Sequence[Target], timeout_s: float) -> Count:
+async def _all_heads(targets: Sequence[ProbeTarget], timeout_s: float) -> Count:
     at_once = asyncio.Semaphore(WIDTH)
     heads = await asyncio.gather(*(_head(target, timeout_s, at_once) for target in targets))
     return len(heads), sum(head.startswith(b"HTTP/1.1 200 ") for head in heads)
 
 
-async def _head(target: Target, timeout_s: float, at_once: asyncio.Semaphore) -> bytes:
+async def _head(target: ProbeTarget, timeout_s: float, at_once: asyncio.Semaphore) -> bytes:
     async with at_once:
         writer = None
         try:
@@ -134,12 +134,12 @@ async def _head(target: Target, timeout_s: float, at_once: asyncio.Semaphore) ->
                 writer.close()
 
 
-def _ours(probes: EngineProbes, targets: Sequence[Target], timeout_s: float) -> Count:
+def _ours(probes: EngineProbes, targets: Sequence[ProbeTarget], timeout_s: float) -> Count:
     answers = probes.probe(targets, timeout_s)
     return len(answers), sum(answer.good for answer in answers.values())
 
 
-def _run(ask: Ask, targets: Sequence[Target], expected: Count) -> Callable[[], Sample]:
+def _run(ask: Ask, targets: Sequence[ProbeTarget], expected: Count) -> Callable[[], Sample]:
     """The `run` of a side; raises BenchError when the engines were not found as they are."""
 
     def run() -> Sample:

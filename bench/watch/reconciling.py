@@ -26,9 +26,9 @@ from rtmanager.adapters.postgres.findings import PostgresFindings
 from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.domain.record import RuntimeRecord
 from rtmanager.operations.ports import ContainerRuntime
-from rtmanager.workers.attention import Attention, Hint
-from rtmanager.workers.reconcile import Reconciler
-from rtmanager.workers.strays import Strays
+from rtmanager.workers.attention import ReconcileHint, ReconcileQueue
+from rtmanager.workers.reconcile import DriftScan
+from rtmanager.workers.strays import StrayRegistry
 from rtmanager.workers.watching import Findings
 
 GAMES = 10_000
@@ -51,7 +51,7 @@ def contests() -> Iterator[Contest]:
 class Pass:
     """A pass, and what it is compared with."""
 
-    reconciler: Reconciler
+    reconciler: DriftScan
     runtime: DockerRuntime
     sdk: APIClient
 
@@ -95,16 +95,16 @@ def counted(one_pass: Callable[[], object], lists: Callable[[], int]) -> Callabl
     return run
 
 
-def reconciler(findings: Findings, runtime: ContainerRuntime) -> Reconciler:
+def reconciler(findings: Findings, runtime: ContainerRuntime) -> DriftScan:
     """One that wants no second look at any game; what others have on a real Docker is reported to nobody."""
     logger = logging.getLogger("bench")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
-    return Reconciler(
+    return DriftScan(
         findings=findings,
         runtime=runtime,
         attention=_Nobody(logger),
-        strays=Strays(logger),
+        strays=StrayRegistry(logger),
         house=games.HOUSE,
         clock=lambda: datetime.now(UTC),
         logger=logger,
@@ -125,13 +125,13 @@ def stored(records: Iterable[RuntimeRecord]) -> Iterator[Database]:
     made.drop()
 
 
-class _Nobody(Attention):
+class _Nobody(ReconcileQueue):
     """Nobody should have to be looked at: a game that differs would make this another measurement."""
 
     def __init__(self, logger: logging.Logger) -> None:
         super().__init__(lambda *_: True, logger=logger)
 
-    def look(self, game_id: str, hint: Hint | None = None, *, delay_s: float = 0.0) -> None:
+    def look(self, game_id: str, hint: ReconcileHint | None = None, *, delay_s: float = 0.0) -> None:
         raise BenchError(f"game {game_id} differs from its record")
 
 

@@ -196,7 +196,7 @@ PROTECTIONS: Sequence[Protection] = (
         edits=[
             Edit(
                 "rtmanager/operations/operator.py",
-                "                raise HalfDone(error) from error\n",
+                "                raise PartiallyApplied(error) from error\n",
                 "                raise\n",
             )
         ],

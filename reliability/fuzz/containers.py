@@ -27,7 +27,7 @@ from rtmanager.adapters.postgres.findings import PostgresFindings
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.domain.container import ContainerState
-from rtmanager.domain.drift import House
+from rtmanager.domain.drift import Placement
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.game import container_name, is_game_id
 from rtmanager.domain.record import RuntimeRecord, Status
@@ -38,9 +38,9 @@ from rtmanager.workers.events import EventListener
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.prober import ProbeBy, Prober
-from rtmanager.workers.reconcile import Reconciler
-from rtmanager.workers.settler import Settler
-from rtmanager.workers.strays import Strays
+from rtmanager.workers.reconcile import DriftScan
+from rtmanager.workers.settler import GameReconciler
+from rtmanager.workers.strays import StrayRegistry
 
 DEFAULT_COUNT = 10_000
 
@@ -138,8 +138,8 @@ class World:
 
     def _watch(self) -> None:
         logger, failures = self.heard.logger, GameFailures(self.heard.logger)
-        strays, house = Strays(logger), House(NETWORK, lambda game_id: f"/games/{game_id}")
-        settler = Settler(
+        strays, house = StrayRegistry(logger), Placement(NETWORK, lambda game_id: f"/games/{game_id}")
+        settler = GameReconciler(
             records=self.records,
             findings=self.findings,
             runtime=self.runtime,
@@ -153,7 +153,7 @@ class World:
         self.attention = LooksAtOnce(settler.settle)
         attention = cast(Any, self.attention)
         self.listener = EventListener(self.feed, attention, missed=self._count_pass, logger=logger)
-        self.reconciler = Reconciler(
+        self.reconciler = DriftScan(
             findings=self.findings,
             runtime=self.runtime,
             attention=attention,

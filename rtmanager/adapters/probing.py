@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from rtmanager.adapters.names import Address, Resolver
-from rtmanager.workers.watching import Target
+from rtmanager.workers.watching import ProbeTarget
 
 #: Sockets at once when nothing else is said and the descriptors suffice.
 MOST_PARALLEL = 2000
@@ -38,7 +38,7 @@ _OUR_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, 
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class EngineAnswer:
     """What one engine said: `status` is the HTTP status (None: no complete answer), `error` why it is not good."""
 
     status: int | None
@@ -66,9 +66,9 @@ class EngineProbes:
         self._give_back = weakref.finalize(self, _give_back, self._loop, self._names)
         self._give_back.atexit = False
 
-    def probe(self, targets: Sequence[Target], timeout_s: float) -> Mapping[str, Answer]:
+    def probe(self, targets: Sequence[ProbeTarget], timeout_s: float) -> Mapping[str, EngineAnswer]:
         """Ask all of them, each for at most `timeout_s` from its turn on; a key that is missing was not asked."""
-        answers: dict[str, Answer] = {}
+        answers: dict[str, EngineAnswer] = {}
         if targets:
             self._loop.run_until_complete(self._ask_all(deque(targets), timeout_s, answers))
         return answers
@@ -82,7 +82,7 @@ class EngineProbes:
         """Give back what is kept; when no probe runs."""
         self._give_back()
 
-    async def _ask_all(self, waiting: deque[Target], timeout_s: float, answers: dict[str, Answer]) -> None:
+    async def _ask_all(self, waiting: deque[ProbeTarget], timeout_s: float, answers: dict[str, EngineAnswer]) -> None:
         at_once = min(len(waiting), self._parallel or _affordable())
         asking = [self._loop.create_task(self._ask_in_turn(waiting, timeout_s, answers)) for _ in range(at_once)]
         self._asking = asking
@@ -99,7 +99,9 @@ class EngineProbes:
             task.cancel()
         self._asking = []
 
-    async def _ask_in_turn(self, waiting: deque[Target], timeout_s: float, answers: dict[str, Answer]) -> None:
+    async def _ask_in_turn(
+        self, waiting: deque[ProbeTarget], timeout_s: float, answers: dict[str, EngineAnswer]
+    ) -> None:
         while waiting:
             target = waiting.popleft()
             answer = await self._answer_of(target, timeout_s)
@@ -109,7 +111,7 @@ class EngineProbes:
                 # Others close theirs meanwhile, and it takes no longer than an engine that is silent.
                 await asyncio.sleep(timeout_s)
 
-    async def _answer_of(self, target: Target, timeout_s: float) -> Answer | None:
+    async def _answer_of(self, target: ProbeTarget, timeout_s: float) -> EngineAnswer | None:
         """What the engine says or does wrong; None: we could not ask."""
         late = "name not resolved"
         addresses = _literal(target)
@@ -123,23 +125,25 @@ class EngineProbes:
                 late = "no answer"
                 return await self._first_answer(addresses, _question(target, self._path))
         except socket.gaierror as error:
-            return Answer(None, f"name cannot be resolved: {error.strerror}") if _descriptor_left() else None
+            return EngineAnswer(None, f"name cannot be resolved: {error.strerror}") if _descriptor_left() else None
         except UnicodeError:
-            return Answer(None, "name cannot be resolved: not a valid name")
+            return EngineAnswer(None, "name cannot be resolved: not a valid name")
         except OverflowError:
-            return Answer(None, "there is no such port")
+            return EngineAnswer(None, "there is no such port")
         except OSError as error:
             if error.errno in _OUR_LACK:
                 return None
-            return Answer(None, os.strerror(error.errno).lower() if error.errno else f"{late} within {timeout_s:g} s")
+            return EngineAnswer(
+                None, os.strerror(error.errno).lower() if error.errno else f"{late} within {timeout_s:g} s"
+            )
 
-    async def _first_answer(self, addresses: list[Address], question: bytes) -> Answer:
+    async def _first_answer(self, addresses: list[Address], question: bytes) -> EngineAnswer:
         for address in addresses[:-1]:
             with suppress(OSError):
                 return await self._answer_at(address, question)
         return await self._answer_at(addresses[-1], question)
 
-    async def _answer_at(self, address: Address, question: bytes) -> Answer:
+    async def _answer_at(self, address: Address, question: bytes) -> EngineAnswer:
         with socket.socket(address[0], socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection:
             failure = connection.connect_ex(address[1])
             if failure not in (0, errno.EINPROGRESS):
@@ -159,7 +163,7 @@ def _give_back(loop: asyncio.AbstractEventLoop, names: Resolver) -> None:
     loop.close()
 
 
-def _question(target: Target, path: str) -> bytes:
+def _question(target: ProbeTarget, path: str) -> bytes:
     host = f"[{target.host}]" if ":" in target.host else target.host
     text = (
         f"GET {path} HTTP/1.1\r\nHost: {host}:{target.port}\r\n"
@@ -168,7 +172,7 @@ def _question(target: Target, path: str) -> bytes:
     return text.encode("ascii", "replace")
 
 
-def _answer_in(received: bytes, *, ended: bool) -> Answer | None:
+def _answer_in(received: bytes, *, ended: bool) -> EngineAnswer | None:
     """What the bytes amount to; None: more are needed."""
     begin = 0
     while line := _STATUS_LINE.match(received, begin):
@@ -177,19 +181,19 @@ def _answer_in(received: bytes, *, ended: bool) -> Answer | None:
             break
         status = int(line[1])
         if status >= 200 or status == 101:
-            return Answer(status, "" if status == 200 else f"status {status}")
+            return EngineAnswer(status, "" if status == 200 else f"status {status}")
         begin = end.end()  # an interim answer: the one that counts follows
     rest = received[begin:]
     if line is None and (b"\n" in rest or not rest.startswith(_STATUS_LINE_BEGINS[: len(rest)])):
-        return Answer(None, "not an HTTP answer")
+        return EngineAnswer(None, "not an HTTP answer")
     if ended:
-        return Answer(None, "connection closed before the answer was complete")
+        return EngineAnswer(None, "connection closed before the answer was complete")
     if len(received) >= LONGEST_HEAD:
-        return Answer(None, "the head of the answer is too long")
+        return EngineAnswer(None, "the head of the answer is too long")
     return None
 
 
-def _literal(target: Target) -> list[Address]:
+def _literal(target: ProbeTarget) -> list[Address]:
     """The address when the host is one: nobody is asked for it then."""
     family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
     try:

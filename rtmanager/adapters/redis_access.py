@@ -29,7 +29,7 @@ from rtmanager.adapters.certificates import (
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.text import bounded
-from rtmanager.values import Bad
+from rtmanager.values import InvalidSetting
 
 #: Older servers lack what the ingest relies on: XAUTOCLAIM that drops deleted entries.
 OLDEST = (7, 0)
@@ -149,7 +149,7 @@ class WritesRefused(RedisAway):
 def stream_name(text: str) -> str:
     """`text` itself, when the service has no key of its own by that name."""
     if text.startswith(OUTBOX_PREFIX):
-        raise Bad(f"the name of a stream: keys that begin with {OUTBOX_PREFIX} are the service's own")
+        raise InvalidSetting(f"the name of a stream: keys that begin with {OUTBOX_PREFIX} are the service's own")
     return text
 
 

@@ -26,7 +26,7 @@ from rtmanager.domain.errors import FinalAnswer, Unavailable
 from rtmanager.domain.jobs import Batch, Entry, EntryId
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.text import bounded
-from rtmanager.workers.ports import DueMessage, Published, StaleTurn, Trimmed
+from rtmanager.workers.ports import DueMessage, Published, StaleFencingToken, Trimmed
 
 GROUP = "rtmanager"
 CONSUMER = "ingest"
@@ -400,7 +400,7 @@ class RedisStreams:
                 code, _, latest = str(error).partition(" ")
                 if code != "STALETURN":
                     raise
-                raise StaleTurn(int(latest)) from error
+                raise StaleFencingToken(int(latest)) from error
         texts = [text.decode() for text in refused]
         return Published([_message_id(key) for key in added], dict(zip(texts[::2], texts[1::2], strict=True)))
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from rtmanager.domain.outage import KILLED, LastExit, RequestedBy
 
 #: Exit codes of a voluntary exit: 0, and 143 (128 + SIGTERM).
-WILLING = frozenset({0, 143})
+VOLUNTARY_EXIT_CODES = frozenset({0, 143})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,6 @@ def is_crash(last_exit: LastExit, *, events_heard: bool) -> bool:
 
     Without the event, 137 may be a person's `docker kill`: the game stays stopped rather than run against a person.
     """
-    if last_exit.requested_by is not RequestedBy.UNKNOWN or last_exit.exit_code in WILLING:
+    if last_exit.requested_by is not RequestedBy.UNKNOWN or last_exit.exit_code in VOLUNTARY_EXIT_CODES:
         return False
     return last_exit.oom or events_heard or last_exit.exit_code != KILLED

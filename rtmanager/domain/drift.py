@@ -42,7 +42,7 @@ LONGEST_REASON = 400
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class Placement:
     """What a container has to agree with to be adopted: the network, and where a game's state is kept."""
 
     network: str
@@ -50,14 +50,14 @@ class House:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class Observation:
     """When it was looked, and by which way."""
 
     at: datetime
     source: HealthSource = HealthSource.INSPECT
 
 
-class Running(NamedTuple):
+class RunningGame(NamedTuple):
     """As much of the record of a running game as tells whether its container is as recorded."""
 
     game_id: str
@@ -65,7 +65,7 @@ class Running(NamedTuple):
     network: str
 
 
-def not_as_recorded(running: Iterable[Running], containers: Iterable[ContainerView]) -> set[str]:
+def not_as_recorded(running: Iterable[RunningGame], containers: Iterable[ContainerView]) -> set[str]:
     """The games of which anything could follow: all but those that run as recorded, and those that do not run at all.
 
     Nearly all of ten thousand games are such; `decide` is for the rest.
@@ -80,7 +80,7 @@ def not_as_recorded(running: Iterable[Running], containers: Iterable[ContainerVi
     return found | missing.keys()
 
 
-def _as_recorded(view: ContainerView, game: Running) -> bool:
+def _as_recorded(view: ContainerView, game: RunningGame) -> bool:
     same = view.container_id == game.container_id and view.alive
     return same and _why_astray(view, game.game_id, game.network) is None
 
@@ -88,8 +88,8 @@ def _as_recorded(view: ContainerView, game: Running) -> bool:
 def decide(
     records: Iterable[RuntimeRecord],
     containers: Sequence[ContainerView],
-    looked: Looked,
-    house: House,
+    looked: Observation,
+    house: Placement,
     namesakes: Mapping[str, str] = NONE,
 ) -> list[Finding | Stray]:
     """All that follows from the records and the containers that carry RTM's labels; game by game.
@@ -113,8 +113,8 @@ def _decide_game(
     record: RuntimeRecord | None,
     game_id: str,
     views: Sequence[ContainerView],
-    looked: Looked,
-    house: House,
+    looked: Observation,
+    house: Placement,
     namesake: str | None,
 ) -> Iterator[Finding | Stray]:
     if record is None or record.status is not Status.RUNNING:
@@ -146,8 +146,8 @@ def _unrecorded(
     record: RuntimeRecord | None,
     game_id: str,
     views: Sequence[ContainerView],
-    looked: Looked,
-    house: House,
+    looked: Observation,
+    house: Placement,
     namesake: str | None,
 ) -> Iterator[Finding | Stray]:
     """Live containers of a game that is not recorded as running: the one that agrees is adopted."""
@@ -171,7 +171,7 @@ def _unknown(view: ContainerView) -> str:
     return f"is in a state that this version does not know: {shown(view.state_word)}; nothing is concluded from it"
 
 
-def disposed(record: RuntimeRecord, looked: Looked) -> Finding:
+def disposed(record: RuntimeRecord, looked: Observation) -> Finding:
     """The container of a running game is gone."""
     container_id = record.current_container_id or ""
     gone = HealthEvent(
@@ -187,7 +187,7 @@ def disposed(record: RuntimeRecord, looked: Looked) -> Finding:
     )
 
 
-def observed_exited(record: RuntimeRecord, view: ContainerView, looked: Looked) -> Finding:
+def observed_exited(record: RuntimeRecord, view: ContainerView, looked: Observation) -> Finding:
     """The process of a running game has ended; by contract without a row in the log."""
     last_exit = LastExit.of(view, looked.at)
     details = {"exit_code": last_exit.exit_code, "oom": last_exit.oom}
@@ -204,7 +204,7 @@ def observed_exited(record: RuntimeRecord, view: ContainerView, looked: Looked) 
     )
 
 
-def adopt(record: RuntimeRecord | None, view: ContainerView, looked: Looked, house: House) -> Finding:
+def adopt(record: RuntimeRecord | None, view: ContainerView, looked: Observation, house: Placement) -> Finding:
     """A container runs that agrees with everything and has no running record.
 
     The neighbours are told when the game was known to them, as one that does not run; of a new one they hear by
@@ -245,7 +245,7 @@ def adopt(record: RuntimeRecord | None, view: ContainerView, looked: Looked, hou
     )
 
 
-def _why_not_adopted(view: ContainerView, game_id: str, house: House) -> str | None:
+def _why_not_adopted(view: ContainerView, game_id: str, house: Placement) -> str | None:
     """What keeps a container from being adopted; None when all agrees."""
     if not is_game_id(game_id):
         return f"its label names game {shown(game_id)}, which cannot be a game's id"
@@ -300,7 +300,7 @@ def _same_name(one: str, other: str) -> bool:
     return full(one) == full(other)
 
 
-def _not_later(moment: datetime | None, looked: Looked) -> datetime:
+def _not_later(moment: datetime | None, looked: Observation) -> datetime:
     """A moment of the runtime's clock, which may be ahead: what was seen was over by then."""
     return looked.at if moment is None else min(moment, looked.at)
 

@@ -19,10 +19,10 @@ from rtmanager.domain.messages import Message, Stream, dead_letter
 from rtmanager.domain.operation import OpKind, OpSource, Request, StopReason
 
 #: Of two entries with the same id on both streams, the start comes first.
-RANK = {Stream.START_JOBS: 0, Stream.STOP_JOBS: 1}
+STREAM_ORDER = {Stream.START_JOBS: 0, Stream.STOP_JOBS: 1}
 
 #: Between the name of a request and what tells it from an earlier one whose entry had the same id.
-AGAIN = "#"
+DUPLICATE_ID_MARK = "#"
 
 #: A time in milliseconds that still fits a 64 bit integer has at most so many digits.
 _MAX_DIGITS = 18
@@ -104,7 +104,7 @@ class Entry:
     @property
     def position(self) -> tuple[EntryId, int]:
         """Where the entry stands in the one order over both streams."""
-        return (self.entry_id, RANK[self.stream])
+        return (self.entry_id, STREAM_ORDER[self.stream])
 
     @property
     def digest(self) -> str:

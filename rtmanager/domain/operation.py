@@ -1,8 +1,8 @@
 """An operation: one wish about one game, from the moment it is accepted to its end.
 
-`Operation` is the durable row that the executor claims; `Ending` is all that its end changes, to be written in
+`Operation` is the durable row that the executor claims; `Completion` is all that its end changes, to be written in
 one transaction: record, log, health snapshot, outgoing messages. Code that runs an operation builds an
-`Ending` and writes nothing itself.
+`Completion` and writes nothing itself.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class LogEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Completion:
     """Everything that the end of an operation changes, at once or not at all."""
 
     outcome: Outcome

@@ -18,13 +18,13 @@ from functools import partial
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, Unavailable
 from rtmanager.domain.game import shown
 from rtmanager.domain.operation import OpKind, OpSource
-from rtmanager.http.asked import Asked
+from rtmanager.http.asked import RequestContext
 from rtmanager.http.authority import foreign_origin, host_is_ours
 from rtmanager.http.bodies import check_json, read_query
-from rtmanager.http.commands import Calls, Commands
+from rtmanager.http.commands import Commands, SyncRequests
 from rtmanager.http.limits import LaneLimits
-from rtmanager.http.messages import Refused, Request, Response, failure, invalid
-from rtmanager.http.reads import Reads
+from rtmanager.http.messages import HttpError, Request, Response, failure, invalid
+from rtmanager.http.reads import Queries
 from rtmanager.http.refusals import StoreRefusals
 from rtmanager.http.routes import Router
 from rtmanager.operations.store import GameBusy, Histories, Records
@@ -50,11 +50,11 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class Endpoint:
     """One operation of the API: who answers, which query parameters it knows, whether a body may come.
 
-    `probe` raises `StoreRefused` when the store refuses what requests of this `kind` need for every game.
+    `probe` raises `StoreRejected` when the store refuses what requests of this `kind` need for every game.
     """
 
-    answer: Callable[[Asked], Response]
-    probe: Callable[[Asked], object] = lambda _: None
+    answer: Callable[[RequestContext], Response]
+    probe: Callable[[RequestContext], object] = lambda _: None
     #: None: whatever the query says is ignored, as probes send parameters of their own.
     query: tuple[str, ...] | None = ()
     body: bool = False
@@ -72,7 +72,7 @@ class Api:
     def __init__(
         self,
         *,
-        calls: Calls,
+        calls: SyncRequests,
         records: Records,
         histories: Histories,
         readiness: Callable[[], Mapping[str, str]],
@@ -90,14 +90,14 @@ class Api:
         # A random part for each start of the service and a number: unique, and cheaper than a UUID each time.
         self._id_prefix = uuid.uuid4().hex[:16]
         self._id_numbers = itertools.count(1)
-        reads = Reads(records, histories, readiness, metrics)
+        reads = Queries(records, histories, readiness, metrics)
         commands = Commands(calls, records, waiting=waiting_calls)
         game = f"{RUNTIMES}/{{game_id}}"
 
-        def read(answer: Callable[[Asked], Response], *query: str) -> Endpoint:
+        def read(answer: Callable[[RequestContext], Response], *query: str) -> Endpoint:
             return Endpoint(answer, partial(reads.probe, answer.__name__), query, kind=f"read of {answer.__name__}")
 
-        def command(answer: Callable[[Asked], Response], kind: OpKind, *, body: bool = True) -> Endpoint:
+        def command(answer: Callable[[RequestContext], Response], kind: OpKind, *, body: bool = True) -> Endpoint:
             return Endpoint(answer, partial(commands.probe, kind), body=body, kind=answer.__name__)
 
         self._router = Router(
@@ -145,7 +145,7 @@ class Api:
             self._check_sender(request)
             endpoint, game_id = self._router.find(request.method, request.path)
             return self._answer_of(endpoint, _read(request, endpoint, game_id, request_id))
-        except Refused as refusal:
+        except HttpError as refusal:
             return refusal.response()
         except GameBusy as error:
             return failure(ErrorCode.CONFLICT, str(error))
@@ -165,7 +165,7 @@ class Api:
                 f"the request failed by a defect of the Runtime Manager; its log has the cause under {request_id}",
             )
 
-    def _answer_of(self, endpoint: Endpoint, asked: Asked) -> Response:
+    def _answer_of(self, endpoint: Endpoint, asked: RequestContext) -> Response:
         """Its answer. Raises `Unavailable` when the store refuses every such request."""
         try:
             response = endpoint.answer(asked)
@@ -191,12 +191,12 @@ class Api:
             raise invalid(f"{foreign}: requests for pages of another origin are refused", status=403)
 
 
-def _read(request: Request, endpoint: Endpoint, game_id: str, request_id: str) -> Asked:
+def _read(request: Request, endpoint: Endpoint, game_id: str, request_id: str) -> RequestContext:
     if request.body and not endpoint.body:
         raise invalid(f"{request.method} {request.path} takes no body, got {len(request.body)} bytes")
     if request.body:
         check_json(request.headers)
-    return Asked(
+    return RequestContext(
         game_id=game_id,
         query={} if endpoint.query is None else read_query(request.query, endpoint.query),
         body=request.body,

@@ -12,7 +12,7 @@ from rtmanager.http.messages import invalid
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestContext:
     """A request: its path's game, its query, who sent it and under which request id."""
 
     game_id: str = ""
@@ -22,8 +22,8 @@ class Asked:
     request_id: str = ""
 
 
-def checked_game_id(asked: Asked) -> str:
-    """The path's game id. Raises `Refused` when it cannot be one."""
+def checked_game_id(asked: RequestContext) -> str:
+    """The path's game id. Raises `HttpError` when it cannot be one."""
     try:
         return check_game_id(asked.game_id)
     except InvalidValue as error:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from rtmanager.domain.game import shown
-from rtmanager.http.messages import Refused, invalid
+from rtmanager.http.messages import HttpError, invalid
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 #: Several times what all parameters take; a longer one would take a millisecond to read.
@@ -21,7 +21,7 @@ _PARAMETER = re.compile(rf'[ \t]*;[ \t]*(?:({_TOKEN})=({_TOKEN}|"(?:[^"\\]|\\.)*
 
 
 def check_json(headers: Mapping[str, str]) -> None:
-    """Raises `Refused` with 415 unless the headers say that the body is JSON in UTF-8, as it is.
+    """Raises `HttpError` with 415 unless the headers say that the body is JSON in UTF-8, as it is.
 
     A browser asks first before it sends JSON for a foreign page, and sends other types unasked.
     """
@@ -51,7 +51,7 @@ def _says_json(content_type: str) -> bool:
 
 
 def read_fields(body: bytes, names: Collection[str]) -> dict[str, str]:
-    """The body's fields: exactly `names`, each a string that is not empty. Raises `Refused`.
+    """The body's fields: exactly `names`, each a string that is not empty. Raises `HttpError`.
 
     Where no field is expected the body may be absent, otherwise an empty object is the least.
     """
@@ -75,7 +75,7 @@ def read_fields(body: bytes, names: Collection[str]) -> dict[str, str]:
 
 
 def read_query(query: str, names: Collection[str]) -> dict[str, str]:
-    """The query's parameters, any of `names`, each at most once. Raises `Refused`."""
+    """The query's parameters, any of `names`, each at most once. Raises `HttpError`."""
     if not query:
         return {}
     if len(query) > _LONGEST_QUERY:
@@ -103,7 +103,7 @@ def _read_json(body: bytes, names: Collection[str]) -> Any:
             parse_constant=_refuse_constant,
             parse_int=float,  # no field is a number, and Python refuses an integer of thousands of digits
         )
-    except Refused:
+    except HttpError:
         raise
     except UnicodeDecodeError as error:
         raise invalid(f"the body is no UTF-8 (byte {error.start}): expected {_expected(names)}") from None

@@ -52,7 +52,7 @@ class ChunkedBody:
     def take(self, buffer: bytearray) -> bytes | None:
         """Take what has come from the front of `buffer`: the body when it is complete, else None.
 
-        Raises `Refused` as soon as the bytes cannot become a chunked body any more.
+        Raises `HttpError` as soon as the bytes cannot become a chunked body any more.
         """
         while self._trailers is None:
             if self._lacks is None:

@@ -14,60 +14,60 @@ from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.game import MAX_READABLE_LENGTH, shown
 from rtmanager.domain.image_ref import MAX_LENGTH
 from rtmanager.domain.operation import OpKind, Outcome, StopReason
-from rtmanager.http.asked import Asked, checked_game_id
+from rtmanager.http.asked import RequestContext, checked_game_id
 from rtmanager.http.bodies import read_fields
-from rtmanager.http.messages import Refused, Response, failure, invalid, passed_on
-from rtmanager.operations.store import PROBE, PROBE_IMAGE, Records, StoreRefused, Verdict
+from rtmanager.http.messages import HttpError, Response, failure, invalid, passed_on
+from rtmanager.operations.store import PROBE, PROBE_IMAGE, OperationResult, Records, StoreRejected
 
 
-class Calls(Protocol):
+class SyncRequests(Protocol):
     """Runs operations on behalf of waiting callers (`operations.calls`)."""
 
-    def perform(self, request: operation.Request) -> Verdict:
+    def perform(self, request: operation.Request) -> OperationResult:
         """Queue and wait for the end. Raises `GameBusy` or `Unavailable`."""
         ...
 
     def require_room(self, request: operation.Request) -> None:
-        """Raise `StoreRefused` when requests like this are refused for every game; changes nothing."""
+        """Raise `StoreRejected` when requests like this are refused for every game; changes nothing."""
         ...
 
 
 class Commands:
     """Lets at most `waiting` callers wait at once: each holds a connection and its thread, and reads need some."""
 
-    def __init__(self, calls: Calls, records: Records, *, waiting: int) -> None:
+    def __init__(self, calls: SyncRequests, records: Records, *, waiting: int) -> None:
         self._calls = calls
         self._records = records
         self._waiting = waiting
         self._places = threading.BoundedSemaphore(waiting)
 
-    def start(self, asked: Asked) -> Response:
+    def start(self, asked: RequestContext) -> Response:
         if len(asked.game_id) > MAX_READABLE_LENGTH or not asked.game_id.isprintable():
             checked_game_id(asked)
         return self._perform(asked, OpKind.START, image_ref=_image_ref(asked))
 
-    def stop(self, asked: Asked) -> Response:
+    def stop(self, asked: RequestContext) -> Response:
         checked_game_id(asked)
         reason = read_fields(asked.body, ("reason",))["reason"]
         if reason not in set(StopReason):
             raise invalid(f"reason {shown(reason)}: expected one of {', '.join(StopReason)}")
         return self._perform(asked, OpKind.STOP, reason=reason)
 
-    def restart(self, asked: Asked) -> Response:
+    def restart(self, asked: RequestContext) -> Response:
         checked_game_id(asked)
         read_fields(asked.body, ())
         return self._perform(asked, OpKind.RESTART)
 
-    def patch(self, asked: Asked) -> Response:
+    def patch(self, asked: RequestContext) -> Response:
         checked_game_id(asked)
         return self._perform(asked, OpKind.PATCH, image_ref=_image_ref(asked))
 
-    def cleanup(self, asked: Asked) -> Response:
+    def cleanup(self, asked: RequestContext) -> Response:
         checked_game_id(asked)
         return self._perform(asked, OpKind.CLEANUP)
 
-    def probe(self, kind: OpKind, asked: Asked) -> None:
-        """Raise `StoreRefused` when the store refuses operations of this kind for every game; changes nothing."""
+    def probe(self, kind: OpKind, asked: RequestContext) -> None:
+        """Raise `StoreRejected` when the store refuses operations of this kind for every game; changes nothing."""
         request = operation.Request(
             game_id=PROBE,
             kind=kind,
@@ -79,7 +79,7 @@ class Commands:
         self._calls.require_room(request)
         self._records.get_as_json(PROBE)
 
-    def _perform(self, asked: Asked, kind: OpKind, *, image_ref: str = "", reason: str = "") -> Response:
+    def _perform(self, asked: RequestContext, kind: OpKind, *, image_ref: str = "", reason: str = "") -> Response:
         request = operation.Request(
             game_id=asked.game_id,
             kind=kind,
@@ -89,7 +89,7 @@ class Commands:
             reason=reason,
         )
         if not self._places.acquire(blocking=False):
-            raise Refused(
+            raise HttpError(
                 ErrorCode.SERVICE_UNAVAILABLE,
                 f"{self._waiting} calls wait for their operations already; try again when some have ended",
             )
@@ -107,13 +107,13 @@ class Commands:
             record = self._records.get_as_json(request.game_id)
         except Unavailable as error:
             raise Unavailable(error.dependency, f"{done}, but its record cannot be read now: {error}") from error
-        except StoreRefused as error:
-            raise StoreRefused(f"{done}, but its record cannot be read: {error}", sqlstate=error.sqlstate) from error
+        except StoreRejected as error:
+            raise StoreRejected(f"{done}, but its record cannot be read: {error}", sqlstate=error.sqlstate) from error
         if record is None:
             return failure(ErrorCode.INTERNAL_ERROR, f"{done}, but it has no record: somebody deleted the row")
         return passed_on(record)
 
 
-def _image_ref(asked: Asked) -> str:
+def _image_ref(asked: RequestContext) -> str:
     """The body's image_ref. Whether it is a good one is for the operation to say; too long, it stays too long."""
     return read_fields(asked.body, ("image_ref",))["image_ref"][: MAX_LENGTH + 1]

@@ -60,7 +60,7 @@ class Response:
 Handler = Callable[[Request], Response]
 
 
-class Refused(RuntimeManagerError):
+class HttpError(RuntimeManagerError):
     """The request gets this answer instead of what it asked for."""
 
     def __init__(
@@ -82,9 +82,9 @@ class Refused(RuntimeManagerError):
         return failure(self.code, self.message, status=self.status, headers=self.headers)
 
 
-def invalid(message: str, *, status: int = 400) -> Refused:
+def invalid(message: str, *, status: int = 400) -> HttpError:
     """The request itself is wrong; sending it again unchanged cannot help."""
-    return Refused(ErrorCode.INVALID_REQUEST, message, status=status)
+    return HttpError(ErrorCode.INVALID_REQUEST, message, status=status)
 
 
 def success(content: object) -> Response:

@@ -23,7 +23,7 @@ _LARGEST_ROW_ID = (1 << 63) - 1
 
 
 def page_size(text: str | None) -> int:
-    """The parameter `limit`. Raises `Refused`."""
+    """The parameter `limit`. Raises `HttpError`."""
     if text is None:
         return DEFAULT_PAGE
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= LARGEST_PAGE):
@@ -37,7 +37,7 @@ def encode_cursor(game_id: str) -> str:
 
 
 def decode_cursor(text: str) -> str:
-    """The game that a page begins after. Raises `Refused` for what `encode_cursor` did not make."""
+    """The game that a page begins after. Raises `HttpError` for what `encode_cursor` did not make."""
     return _decoded(text, check_game_id)
 
 
@@ -47,7 +47,7 @@ def encode_log_cursor(row_id: int) -> str:
 
 
 def decode_log_cursor(text: str) -> int:
-    """The row that a page begins behind. Raises `Refused` for what `encode_log_cursor` did not make."""
+    """The row that a page begins behind. Raises `HttpError` for what `encode_log_cursor` did not make."""
     return _decoded(text, _row_id)
 
 

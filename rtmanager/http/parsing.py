@@ -60,7 +60,7 @@ class Head:
 
 
 def parse_head(head: bytes, limits: HttpLimits) -> Head:
-    """The head of a request, without the empty line that ends it. Raises `Refused`."""
+    """The head of a request, without the empty line that ends it. Raises `HttpError`."""
     if head.translate(None, _TEXT) != b"\r\n" * head.count(b"\r\n"):
         raise invalid("the request's head has a control character, or a line that does not end with CR LF")
     first, *lines = head.decode("latin-1").split("\r\n")
@@ -84,7 +84,7 @@ def check_head_so_far(head: bytearray, begin: int) -> None:
 
 
 def parse_request_line(line: str) -> tuple[str, str, bool]:
-    """Method, target, and whether this is HTTP/1.0. Raises `Refused`."""
+    """Method, target, and whether this is HTTP/1.0. Raises `HttpError`."""
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise invalid(f"request line {shown(line)}: expected METHOD PATH HTTP/1.1")

@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from rtmanager.http.connection import ClientLeft, Connection, Waits
 from rtmanager.http.limits import HttpLimits, open_files
-from rtmanager.http.messages import Refused, Response, invalid
+from rtmanager.http.messages import HttpError, Response, invalid
 from rtmanager.http.table import ConnectionTable, peer_of
 from rtmanager.threads import Thread
 
@@ -359,7 +359,7 @@ class Poller:
         """Something was received: a whole request is handed on, the rest of another waited for."""
         try:
             connection.request = connection.reader.next()
-        except Refused as refusal:
+        except HttpError as refusal:
             self._refuse(connection, refusal.response())
             return
         if connection.request is not None:

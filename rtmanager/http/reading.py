@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rtmanager.http.chunks import ChunkedBody
 from rtmanager.http.limits import HttpLimits
-from rtmanager.http.messages import Refused, Request, invalid
+from rtmanager.http.messages import HttpError, Request, invalid
 from rtmanager.http.parsing import Head, check_head_so_far, parse_head, parse_request_line
 
 _HEAD_END = b"\r\n\r\n"
@@ -55,7 +55,7 @@ class RequestReader:
     def next(self) -> tuple[Request, bool] | None:
         """The next request when it has come whole, and whether the client wants to keep the connection.
 
-        Raises `Refused`; after that nothing more can be read from this connection.
+        Raises `HttpError`; after that nothing more can be read from this connection.
         """
         head = self._head or self._take_head()
         if head is None:
@@ -106,7 +106,7 @@ class RequestReader:
             parse_request_line(bytes(buffer[:line_end]).decode("latin-1"))
         self._checked = len(buffer)
 
-    def _head_too_large(self) -> Refused:
+    def _head_too_large(self) -> HttpError:
         return invalid(f"request line and headers are larger than {self._limits.head_bytes} bytes together", status=431)
 
     def _take_body(self, head: Head) -> bytes | None:

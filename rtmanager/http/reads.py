@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.game import shown
 from rtmanager.domain.record import Status
-from rtmanager.http.asked import Asked, checked_game_id
+from rtmanager.http.asked import RequestContext, checked_game_id
 from rtmanager.http.encoding import encode_health, encode_logged
-from rtmanager.http.messages import Refused, Response, exposition, failure, invalid, listing, passed_on, success
+from rtmanager.http.messages import HttpError, Response, exposition, failure, invalid, listing, passed_on, success
 from rtmanager.http.paging import decode_cursor, decode_log_cursor, encode_cursor, encode_log_cursor, page_size
 from rtmanager.operations.store import PROBE, Histories, Records
 
 
-class Reads:
+class Queries:
     """Answers from the store, from the last look at the dependencies, and with what was counted."""
 
     def __init__(
@@ -30,20 +30,20 @@ class Reads:
         self._readiness = readiness
         self._metrics = metrics
 
-    def healthz(self, _asked: Asked) -> Response:
+    def healthz(self, _asked: RequestContext) -> Response:
         return success({"status": "ok"})
 
-    def readyz(self, _asked: Asked) -> Response:
+    def readyz(self, _asked: RequestContext) -> Response:
         missing = self._readiness()
         if not missing:
             return success({"status": "ready"})
         reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
         return failure(ErrorCode.SERVICE_UNAVAILABLE, f"not ready: {reasons}")
 
-    def metrics(self, _asked: Asked) -> Response:
+    def metrics(self, _asked: RequestContext) -> Response:
         return exposition(self._metrics())
 
-    def runtimes(self, asked: Asked) -> Response:
+    def runtimes(self, asked: RequestContext) -> Response:
         limit, cursor = page_size(asked.query.get("limit")), asked.query.get("cursor")
         after = None if cursor is None else decode_cursor(cursor)
         # One more than asked for tells whether there is a further page.
@@ -52,14 +52,14 @@ class Reads:
         next_cursor = encode_cursor(json.loads(page[-1])["game_id"]) if len(found) > limit else None
         return listing(page, next_cursor)
 
-    def runtime(self, asked: Asked) -> Response:
+    def runtime(self, asked: RequestContext) -> Response:
         return passed_on(self._record(asked))
 
-    def health(self, asked: Asked) -> Response:
+    def health(self, asked: RequestContext) -> Response:
         self._record(asked)  # a game without one has no health either
         return success(encode_health(asked.game_id, self._histories.health(asked.game_id)))
 
-    def operations(self, asked: Asked) -> Response:
+    def operations(self, asked: RequestContext) -> Response:
         game_id = checked_game_id(asked)
         limit, cursor = page_size(asked.query.get("limit")), asked.query.get("cursor")
         before = None if cursor is None else decode_log_cursor(cursor)
@@ -70,8 +70,8 @@ class Reads:
         next_cursor = encode_log_cursor(page[-1][0]) if len(found) > limit else None
         return success({"items": [encode_logged(*row) for row in page], "next_cursor": next_cursor})
 
-    def probe(self, kind: str, _asked: Asked) -> None:
-        """Raise `StoreRefused` when the store refuses this kind of reads for every game."""
+    def probe(self, kind: str, _asked: RequestContext) -> None:
+        """Raise `StoreRejected` when the store refuses this kind of reads for every game."""
         if kind == "runtimes":
             self._records.page_as_json(status=None, after=None, limit=0)
             return
@@ -82,17 +82,17 @@ class Reads:
             self._histories.log(PROBE, before=None, limit=1)
             self._records.get(PROBE)
 
-    def _record(self, asked: Asked) -> bytes:
-        """The game's record as JSON. Raises `Refused` when it has none."""
+    def _record(self, asked: RequestContext) -> bytes:
+        """The game's record as JSON. Raises `HttpError` when it has none."""
         record = self._records.get_as_json(checked_game_id(asked))
         if record is None:
-            raise Refused(ErrorCode.NOT_FOUND, f"game {asked.game_id} has no record: it was never started here")
+            raise HttpError(ErrorCode.NOT_FOUND, f"game {asked.game_id} has no record: it was never started here")
         return record
 
     def _require_known(self, game_id: str) -> None:
         """A first start that failed leaves rows in the log and no record."""
         if self._records.get(game_id) is None and not self._histories.log(game_id, before=None, limit=1):
-            raise Refused(
+            raise HttpError(
                 ErrorCode.NOT_FOUND, f"game {game_id} has neither a record nor a log: nothing was ever asked of it here"
             )
 

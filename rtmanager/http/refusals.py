@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 
 from rtmanager.domain.errors import FinalAnswer, Unavailable
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import StoreRejected
 
 _REMEDY = "undo the constraint, trigger, right or change of a column that these words name"
 
@@ -47,12 +47,12 @@ class StoreRefusals:
             self._logger.info("the store refuses requests of a kind no more", extra={"request": kind})
 
     def check(self) -> None:
-        """Raise `StoreRefused` while a kind of requests is refused for every game. Readiness calls this."""
+        """Raise `StoreRejected` while a kind of requests is refused for every game. Readiness calls this."""
         for kind, probe in list(self._standing.items()):
             try:
                 probe()
             except FinalAnswer as refusal:
-                raise StoreRefused(f"the store refuses every {kind}: {refusal}; remedy: {_REMEDY}") from refusal
+                raise StoreRejected(f"the store refuses every {kind}: {refusal}; remedy: {_REMEDY}") from refusal
             except Unavailable:
                 continue
             self.passed(kind)

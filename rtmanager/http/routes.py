@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.game import MAX_READABLE_LENGTH, shown
-from rtmanager.http.messages import Refused, invalid
+from rtmanager.http.messages import HttpError, invalid
 
 GAME_ID = "{game_id}"
 H = TypeVar("H")
@@ -44,13 +44,13 @@ class Router(Generic[H]):
     def find(self, method: str, path: str) -> tuple[H, str]:
         """The handler, and the path's game id ("" where it has none).
 
-        Raises `Refused`: 404 for an unknown path, 405 with `Allow` for a method that the path does not have.
+        Raises `HttpError`: 404 for an unknown path, 405 with `Allow` for a method that the path does not have.
         """
         handlers, segment = self._handlers(path)
         handler = handlers.get("GET" if method == "HEAD" else method)
         if handler is None:
             allowed = ", ".join(sorted({*handlers, "HEAD"} if "GET" in handlers else handlers))
-            raise Refused(
+            raise HttpError(
                 ErrorCode.INVALID_REQUEST,
                 f"method {shown(method)} on {shown(path)}: expected {allowed}",
                 status=405,
@@ -67,7 +67,9 @@ class Router(Generic[H]):
             match = pattern.fullmatch(path)
             if match is not None:
                 return handlers, match[1]
-        raise Refused(ErrorCode.NOT_FOUND, f"there is nothing at {shown(path)}; games are at /api/v1/internal/runtimes")
+        raise HttpError(
+            ErrorCode.NOT_FOUND, f"there is nothing at {shown(path)}; games are at /api/v1/internal/runtimes"
+        )
 
 
 def _decoded(segment: str) -> str:

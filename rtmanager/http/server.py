@@ -18,7 +18,7 @@ from rtmanager.http.connection import ClientLeft, Connection
 from rtmanager.http.lanes import Lane
 from rtmanager.http.limits import HttpLimits, LaneLimits
 from rtmanager.http.listening import listen
-from rtmanager.http.messages import Handler, Refused, Request, Response, failure
+from rtmanager.http.messages import Handler, HttpError, Request, Response, failure
 from rtmanager.http.poller import Poller
 from rtmanager.values import Address
 
@@ -121,7 +121,7 @@ class HttpServer:
         try:
             while self._serve_one(lane, connection):
                 pass
-        except Refused as refusal:
+        except HttpError as refusal:
             self._refuse(connection, refusal)
         except (ClientLeft, OSError) as error:
             self._leave(connection, error)
@@ -157,7 +157,7 @@ class HttpServer:
                 ErrorCode.INTERNAL_ERROR, "the request failed by a defect of the service; its log has the cause"
             )
 
-    def _refuse(self, connection: Connection, refusal: Refused) -> None:
+    def _refuse(self, connection: Connection, refusal: HttpError) -> None:
         try:
             connection.refuse(refusal.response())
         except OSError as error:

@@ -11,8 +11,8 @@ from threading import Event
 
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.operation import Request
-from rtmanager.operations.completions import Completions
-from rtmanager.operations.store import Forgotten, OperationQueue, StoreRefused, Verdict
+from rtmanager.operations.completions import CompletionNotifier
+from rtmanager.operations.store import OperationQueue, OperationResult, StoreRejected, UnknownOperation
 from rtmanager.operations.wake import Wake
 
 #: Of an operation that another instance may have by now: it is not lost, but if its dependencies are away, that one
@@ -22,11 +22,11 @@ _LOG_TELLS = "how it ends is not known here, its game's operations tell"
 POLL_S = 0.5
 
 
-class Calls:
+class SyncRequests:
     """Runs requests to their end on behalf of waiting callers; safe for any number of threads."""
 
     def __init__(
-        self, queue: OperationQueue, completions: Completions, *, wake: Wake, require: Callable[[], object]
+        self, queue: OperationQueue, completions: CompletionNotifier, *, wake: Wake, require: Callable[[], object]
     ) -> None:
         self._queue = queue
         self._completions = completions
@@ -35,7 +35,7 @@ class Calls:
         self._refusing = Event()
         self._live: Callable[[], Collection[int]] | None = None
 
-    def perform(self, request: Request) -> Verdict:
+    def perform(self, request: Request) -> OperationResult:
         """Queue the request and wait for its end, however long it takes.
 
         Raises `GameBusy` when the game has a live operation; `Unavailable` when the request could not be
@@ -71,14 +71,14 @@ class Calls:
             doubt = f"{error}; whether the request was accepted is not known, and if it was, {_LOG_TELLS}"
             raise Unavailable(error.dependency, doubt) from error
 
-    def _ask(self, operation_id: int, source_ref: str) -> Verdict | None:
+    def _ask(self, operation_id: int, source_ref: str) -> OperationResult | None:
         try:
             return self._queue.verdict(operation_id, source_ref)
-        except Forgotten as error:
+        except UnknownOperation as error:
             raise Unavailable(error.dependency, f"{error}; look at the game, then ask again") from error
-        except StoreRefused as error:
+        except StoreRejected as error:
             kept = f"{error}; operation {operation_id} was accepted; {_LOG_TELLS}"
-            raise StoreRefused(kept, sqlstate=error.sqlstate) from error
+            raise StoreRejected(kept, sqlstate=error.sqlstate) from error
         except Unavailable as error:
             left = f"{error}; operation {operation_id} was accepted; {_LOG_TELLS}"
             raise Unavailable(error.dependency, left) from error

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from rtmanager.domain.errors import ErrorCode, OperationFailed
-from rtmanager.domain.operation import Ending
+from rtmanager.domain.operation import Completion
 from rtmanager.domain.record import Status
 from rtmanager.operations.ports import ContainerNotFound, StillRunning
 from rtmanager.operations.progress import Progress
 from rtmanager.operations.tools import Tools
 
 
-def cleanup(progress: Progress, tools: Tools) -> Ending:
-    """Run the operation. Raises `OperationFailed`, `OwnershipLost` or `Unavailable`."""
+def cleanup(progress: Progress, tools: Tools) -> Completion:
+    """Run the operation. Raises `OperationFailed`, `ClaimLost` or `Unavailable`."""
     record = progress.known
     if record.status is Status.REMOVED:
         return progress.replayed(f"the container of game {record.game_id} is removed already")

@@ -9,20 +9,20 @@ import threading
 from collections import OrderedDict
 
 from rtmanager.domain.errors import Unavailable
-from rtmanager.operations.store import Verdict
+from rtmanager.operations.store import OperationResult
 
 #: An end may be announced before its waiter looks; so many are kept for that.
 KEPT = 1024
 
 
-class Completions:
+class CompletionNotifier:
     """Ends of operations by id; safe for any number of threads."""
 
     def __init__(self) -> None:
-        self._ended: OrderedDict[int, Verdict | Unavailable] = OrderedDict()
+        self._ended: OrderedDict[int, OperationResult | Unavailable] = OrderedDict()
         self._changed = threading.Condition()
 
-    def announce(self, operation_id: int, end: Verdict | Unavailable) -> None:
+    def announce(self, operation_id: int, end: OperationResult | Unavailable) -> None:
         """An operation ended, or was put off because a dependency does not answer."""
         with self._changed:
             self._ended[operation_id] = end
@@ -30,7 +30,7 @@ class Completions:
                 self._ended.popitem(last=False)
             self._changed.notify_all()
 
-    def wait(self, operation_id: int, timeout_s: float) -> Verdict | None:
+    def wait(self, operation_id: int, timeout_s: float) -> OperationResult | None:
         """The end, once it is announced; None after the timeout. Raises the `Unavailable` that was announced."""
         with self._changed:
             self._changed.wait_for(lambda: operation_id in self._ended, timeout_s)

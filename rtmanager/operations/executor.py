@@ -17,11 +17,11 @@ from contextlib import AbstractContextManager
 from time import monotonic
 
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer, Unavailable
-from rtmanager.domain.operation import Ending, Operation, OpKind, Outcome
+from rtmanager.domain.operation import Completion, Operation, OpKind, Outcome
 from rtmanager.logs import about
-from rtmanager.operations.completions import Completions
-from rtmanager.operations.operator import DEFECT_TRIES, HalfDone, Operator, Sight, Waiting, unforeseen
-from rtmanager.operations.store import OperationQueue, OwnershipLost, RecordChanged, StoreRefused, Verdict
+from rtmanager.operations.completions import CompletionNotifier
+from rtmanager.operations.operator import DEFECT_TRIES, OperationRunner, PartiallyApplied, Triage, Waiting, unforeseen
+from rtmanager.operations.store import ClaimLost, OperationQueue, OperationResult, RecordConflict, StoreRejected
 from rtmanager.operations.troubles import WAITS_FORGOTTEN_AFTER_S, Kind, StoreWaits, Troubles
 from rtmanager.operations.waiting import Parked, WaitingOperations
 from rtmanager.operations.wake import Wake
@@ -83,15 +83,15 @@ class Executor:
     def __init__(
         self,
         queue: OperationQueue,
-        operator: Operator,
-        completions: Completions,
+        operator: OperationRunner,
+        completions: CompletionNotifier,
         *,
         slots: int,
         wake: Wake,
         told: Wake,
         logger: logging.Logger,
         defect: Callable[[BaseException], object] = lambda _: None,
-        refused: Callable[[str, StoreRefused], object] = lambda *_: None,
+        refused: Callable[[str, StoreRejected], object] = lambda *_: None,
         taken: Callable[[], object] = lambda: None,
         deferral_limit_s: float = DEFERRAL_LIMIT_S,
         silence_s: float = 0.0,
@@ -258,7 +258,7 @@ class Executor:
         try:
             sights = self._operator.look(claimed)
             ended = self._end_at_sight(claimed, sights)
-        except (Unavailable, StoreRefused) as error:
+        except (Unavailable, StoreRejected) as error:
             # On a thread of its own each waits for the store, or is told what the store has against it.
             self._logger.debug("operations could not be ended together", extra={"error": str(error)})
             sights, ended = {}, set()
@@ -271,7 +271,7 @@ class Executor:
                 self._begin(operation, sights.get(operation.operation_id))
         return ended
 
-    def _end_at_sight(self, claimed: Sequence[Operation], sights: Mapping[int, Sight]) -> Collection[int]:
+    def _end_at_sight(self, claimed: Sequence[Operation], sights: Mapping[int, Triage]) -> Collection[int]:
         """End all that need no container, in one transaction; the ids of those that were."""
         seen = ((operation, sights[operation.operation_id].ending) for operation in claimed)
         endings = [(operation, ending) for operation, ending in seen if ending is not None]
@@ -285,7 +285,7 @@ class Executor:
                     self._report(operation, ending)
         return ended
 
-    def _begin(self, operation: Operation, sight: Sight | None, *, again: bool = False) -> None:
+    def _begin(self, operation: Operation, sight: Triage | None, *, again: bool = False) -> None:
         name = f"rtm-operation-{operation.operation_id}"
         thread = Thread(self._work, name, (operation, sight, again))
         with self._idle:
@@ -298,7 +298,7 @@ class Executor:
             with self._idle:
                 del self._live[thread]
 
-    def _work(self, operation: Operation, sight: Sight | None, again: bool) -> None:
+    def _work(self, operation: Operation, sight: Triage | None, again: bool) -> None:
         try:
             self._work_about(operation, sight, again)
         finally:
@@ -307,12 +307,12 @@ class Executor:
                 self._idle.notify_all()
             self._wake.set()
 
-    def _work_about(self, operation: Operation, sight: Sight | None, again: bool) -> None:
+    def _work_about(self, operation: Operation, sight: Triage | None, again: bool) -> None:
         with about_operation(operation):
             try:
                 self._logger.info("operation begins", extra={"op_kind": operation.request.kind.value})
                 self._run_to_end(operation, sight, again=again)
-            except OwnershipLost:
+            except ClaimLost:
                 self._logger.warning("operation was taken over, it ends here")
             except HandedBack:
                 self._report_handed_back(operation)
@@ -326,7 +326,7 @@ class Executor:
         left = f"this instance stops; operation {operation.operation_id} goes on with the next one"
         self._completions.announce(operation.operation_id, Unavailable("rtmanager", left))
 
-    def _run_to_end(self, operation: Operation, sight: Sight | None = None, *, again: bool = False) -> None:
+    def _run_to_end(self, operation: Operation, sight: Triage | None = None, *, again: bool = False) -> None:
         # What an earlier try did may be half of it; that has to be finished, whatever this one finds.
         again = again or operation.generation > 1
         while True:
@@ -338,7 +338,7 @@ class Executor:
             except Waiting as waiting:
                 self._put_aside(operation, waiting, again=again)
                 return
-            except RecordChanged as error:
+            except RecordConflict as error:
                 self._logger.info("record changed, deciding again", extra={"error": str(error)})
                 again, sight = True, None
                 self._pause(operation, error)
@@ -346,14 +346,14 @@ class Executor:
                 if error.dependency != "postgres":  # a container could not be taken back: it has to be, some time
                     self._put_off(operation, error)
                     return
-                again, sight = again or isinstance(error, HalfDone), None
+                again, sight = again or isinstance(error, PartiallyApplied), None
                 self._pause(operation, error)
 
-    def _decide(self, operation: Operation, sight: Sight | None, *, again: bool) -> Ending | None:
+    def _decide(self, operation: Operation, sight: Triage | None, *, again: bool) -> Completion | None:
         """The ending; None when the operation was put off. Raises `Unavailable` for PostgreSQL only."""
         began = monotonic()
 
-        def expired(error: TemporaryAnswer | HalfDone) -> bool:
+        def expired(error: TemporaryAnswer | PartiallyApplied) -> bool:
             for_s = operation.answer_s + monotonic() - began
             return error.answer != "" and operation.answer_s > 0 and for_s >= self._deferral_limit_s
 
@@ -364,9 +364,9 @@ class Executor:
                 raise HandedBack from error
             if error.dependency == "postgres":
                 raise
-            if isinstance(error, HalfDone) and expired(error):
+            if isinstance(error, PartiallyApplied) and expired(error):
                 self._sound_alarm(operation, Kind.HALF_DONE, error)
-            if not operation.awaited or again or isinstance(error, HalfDone):
+            if not operation.awaited or again or isinstance(error, PartiallyApplied):
                 self._put_off(operation, error)
                 return None
             return self._operator.gave_up(operation, ErrorCode.SERVICE_UNAVAILABLE, str(error))
@@ -385,13 +385,13 @@ class Executor:
             waiting.pull.leave()
             raise HandedBack
 
-    def _write(self, operation: Operation, ending: Ending) -> None:
-        """Write the ending, or a plainer one. Raises `OwnershipLost`, `RecordChanged` or `StoreRefused`."""
-        refusals: list[StoreRefused] = []
+    def _write(self, operation: Operation, ending: Completion) -> None:
+        """Write the ending, or a plainer one. Raises `ClaimLost`, `RecordConflict` or `StoreRejected`."""
+        refusals: list[StoreRejected] = []
         for offered in self._plainer_and_plainer(operation, ending, refusals):
             try:
                 self._offer(operation, offered)
-            except StoreRefused as error:
+            except StoreRejected as error:
                 if refusals:
                     self._logger.warning("the store refuses a plainer end, too", extra={"error": str(error)})
                 else:
@@ -406,8 +406,8 @@ class Executor:
         raise refusals[0]
 
     def _plainer_and_plainer(
-        self, operation: Operation, ending: Ending, refusals: Sequence[StoreRefused]
-    ) -> Iterator[Ending]:
+        self, operation: Operation, ending: Completion, refusals: Sequence[StoreRejected]
+    ) -> Iterator[Completion]:
         """The end that is to be written, and what says less of it when the store refuses that."""
         yield ending
         code = ErrorCode.INTERNAL_ERROR
@@ -440,7 +440,7 @@ class Executor:
                 self._give_back(operation, error, delay_s)
                 left = f"operation {operation.operation_id} cannot be ended now ({error}); it is tried again"
                 self._completions.announce(operation.operation_id, Unavailable("postgres", left))
-        except OwnershipLost:
+        except ClaimLost:
             self._logger.warning("operation was taken over, it ends here")
         except HandedBack:
             self._report_handed_back(operation)
@@ -453,7 +453,7 @@ class Executor:
         for ending in self._operator.end_plainly(operation, ErrorCode.INTERNAL_ERROR, unforeseen(operation, error)):
             try:
                 self._offer(operation, ending)
-            except StoreRefused as refusal:
+            except StoreRejected as refusal:
                 self._logger.error("the store refuses a plain end of the operation", extra={"error": str(refusal)})
                 self._sound_alarm(operation, Kind.STORE_REFUSES, refusal)
                 continue
@@ -471,7 +471,7 @@ class Executor:
             extra = {"trouble": kind.value, "op_kind": operation.request.kind.value, "error": str(error)}
             self._logger.error("operation needs a person: it is retried, and gets no further", extra=extra)
 
-    def _offer(self, operation: Operation, ending: Ending) -> None:
+    def _offer(self, operation: Operation, ending: Completion) -> None:
         def finish() -> None:
             try:
                 self._queue.finish(operation, ending)
@@ -480,7 +480,7 @@ class Executor:
             except Exception as error:  # a defect on the way to the store: another end may go through
                 if lack := lacking(error):
                     raise out_of(lack) from error
-                raise StoreRefused(f"unforeseen {type(error).__name__} while an end was written") from error
+                raise StoreRejected(f"unforeseen {type(error).__name__} while an end was written") from error
 
         self._until_stored(operation, finish)
 
@@ -495,7 +495,7 @@ class Executor:
                 self.store_waits.over(_named(operation))
                 return
 
-    def _report(self, operation: Operation, ending: Ending) -> None:
+    def _report(self, operation: Operation, ending: Completion) -> None:
         self.troubles.over(operation)
         if ending.launched is not None and ending.outcome is Outcome.SUCCESS and operation.request.image_ref:
             self._remember_image(operation.request.image_ref)
@@ -504,7 +504,7 @@ class Executor:
         if ending.error_code:
             extra |= {"error_code": ending.error_code.value, "error": ending.error_message}
         self._logger.log(level, "operation ended", extra=extra)
-        verdict = Verdict(ending.outcome, ending.error_code, ending.error_message)
+        verdict = OperationResult(ending.outcome, ending.error_code, ending.error_message)
         self._completions.announce(operation.operation_id, verdict)
         if ending.messages or ending.health:
             self._told.set()
@@ -525,7 +525,7 @@ class Executor:
         level = logging.DEBUG if operation.deferrals & (operation.deferrals - 1) else logging.WARNING
         self._logger.log(level, "operation waits for a dependency", extra={"error": str(error)})
         delay_s = RETRY_DELAY_S * (1 + min(operation.deferrals, MAX_RETRY_DELAYS - 1))
-        answer = error.answer if isinstance(error, (TemporaryAnswer, HalfDone)) else ""
+        answer = error.answer if isinstance(error, (TemporaryAnswer, PartiallyApplied)) else ""
         self._until_stored(
             operation, lambda: self._queue.defer(operation, delay_s=delay_s, why=str(error), answer=answer)
         )

@@ -47,7 +47,7 @@ STORAGE_PATH = "STORAGE_PATH"
 #: Tries to get the name: each one may remove one dead container that an earlier start left behind.
 NAME_TRIES = 5
 
-#: Raises `OwnershipLost` when the operation may not go on.
+#: Raises `ClaimLost` when the operation may not go on.
 Confirm = Callable[[], None]
 #: Starts a container, given the question whether that still may be, and returns its id.
 Start = Callable[[Confirm], str]
@@ -175,7 +175,7 @@ def _is_foreign(tools: Tools, image_ref: str) -> bool:
 def launch(progress: Progress, tools: Tools, spec: ContainerSpec, start: Start | None = None) -> None:
     """Start the container, by `start` or the runtime's `launch`, and note what is true then.
 
-    Raises `OperationFailed` or `OwnershipLost`.
+    Raises `OperationFailed` or `ClaimLost`.
     """
     progress.committed = True
     start = start or partial(tools.runtime.launch, spec)
@@ -235,7 +235,7 @@ def retire(progress: Progress, tools: Tools, container_id: str) -> None:
     """Take away the container that the record names, so that its name is free.
 
     It is stopped first though the record says that it is: a person may have started it again. Raises `OperationFailed`
-    or `OwnershipLost`.
+    or `ClaimLost`.
     """
     try:
         end_container(progress, tools, container_id)

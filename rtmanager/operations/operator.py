@@ -18,7 +18,7 @@ from rtmanager.domain.errors import (
     TemporaryAnswer,
     Unavailable,
 )
-from rtmanager.domain.operation import Ending, Operation, OpKind
+from rtmanager.domain.operation import Completion, Operation, OpKind
 from rtmanager.domain.record import Status
 from rtmanager.operations.cleanup import cleanup
 from rtmanager.operations.ports import ContainerNotFound, ImagePull, PullPending
@@ -26,16 +26,16 @@ from rtmanager.operations.progress import Progress
 from rtmanager.operations.recreate import left_half_done, patch, restart
 from rtmanager.operations.start import nothing_to_start, start
 from rtmanager.operations.stop import nothing_to_stop, stop
-from rtmanager.operations.store import OwnershipLost, Records
+from rtmanager.operations.store import ClaimLost, Records
 from rtmanager.operations.tools import Tools
 from rtmanager.resources import lacking, out_of
 
 #: So many tries of one operation may end by a defect of this service; the last one ends it with `internal_error`.
 DEFECT_TRIES = 3
 
-E = TypeVar("E", bound="Ending | None")
+E = TypeVar("E", bound="Completion | None")
 
-_WORK: Mapping[OpKind, Callable[[Progress, Tools], Ending]] = {
+_WORK: Mapping[OpKind, Callable[[Progress, Tools], Completion]] = {
     OpKind.START: start,
     OpKind.STOP: stop,
     OpKind.RESTART: restart,
@@ -43,30 +43,30 @@ _WORK: Mapping[OpKind, Callable[[Progress, Tools], Ending]] = {
     OpKind.CLEANUP: cleanup,
 }
 #: What the record alone may end: the game is what it is to become already, or must not become it.
-_AT_SIGHT: Mapping[OpKind, Callable[[Progress], Ending | None]] = {
+_AT_SIGHT: Mapping[OpKind, Callable[[Progress], Completion | None]] = {
     OpKind.START: nothing_to_start,
     OpKind.STOP: nothing_to_stop,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Triage:
     """What an operation looks like by its game's record: `ending` if that is all it needs, else the work begins."""
 
     progress: Progress
-    ending: Ending | None
+    ending: Completion | None
 
 
 class Waiting(Exception):
     """The operation goes on from `sight` when `pull` has ended."""
 
-    def __init__(self, sight: Sight, pull: ImagePull) -> None:
+    def __init__(self, sight: Triage, pull: ImagePull) -> None:
         super().__init__("waits for a pull")
         self.sight = sight
         self.pull = pull
 
 
-class HalfDone(Unavailable):
+class PartiallyApplied(Unavailable):
     """A dependency went away when a part of the operation was done already: it has to be finished some time.
 
     `answer` is that of the `TemporaryAnswer` that it was, else empty.
@@ -81,7 +81,7 @@ def _never(_: TemporaryAnswer) -> bool:
     return False
 
 
-class Operator:
+class OperationRunner:
     """Does the work of operations; writes nothing to the store itself."""
 
     def __init__(self, records: Records, tools: Tools) -> None:
@@ -91,17 +91,17 @@ class Operator:
     def run(
         self,
         operation: Operation,
-        sight: Sight | None = None,
+        sight: Triage | None = None,
         *,
         again: bool = False,
         may_wait: bool = False,
         expired: Callable[[TemporaryAnswer], bool] = _never,
-    ) -> Ending:
+    ) -> Completion:
         """Do what the operation asks; `sight` if it was looked at just now, `again` if this claim has tried before.
 
         A temporary answer that has `expired` ends it, unless it is a restart or a patch that is half done. Raises
-        `OwnershipLost`, `Unavailable` or `HalfDone`, and whatever a defect raises before the last try; with `may_wait`
-        also `Waiting`, in place of a thread that waits for a pull.
+        `ClaimLost`, `Unavailable` or `PartiallyApplied`, and whatever a defect raises before the last try; with
+        `may_wait` also `Waiting`, in place of a thread that waits for a pull.
         """
         sight = sight or self._sight(self._progress(operation))
         if sight.ending is not None:
@@ -120,10 +120,10 @@ class Operator:
                     return progress.failed(error.code, f"{error}; such answers have come for too long to try again")
                 half_done = True
             if half_done:
-                raise HalfDone(error) from error
+                raise PartiallyApplied(error) from error
             raise
 
-    def look(self, operations: Sequence[Operation]) -> Mapping[int, Sight]:
+    def look(self, operations: Sequence[Operation]) -> Mapping[int, Triage]:
         """By id: a game that runs already, say, is not started. Raises `Unavailable`."""
         if not operations:
             return {}
@@ -141,16 +141,16 @@ class Operator:
             self._tools.logger.debug("what is left cannot be seen", extra={"error": str(error)})
             return True
 
-    def end_plainly(self, operation: Operation, code: ErrorCode, message: str) -> Sequence[Ending]:
+    def end_plainly(self, operation: Operation, code: ErrorCode, message: str) -> Sequence[Completion]:
         """Ends that rest on nothing, and change nothing but that the operation is over; each plainer than the last."""
         plain = Progress(operation, None, self._tools.clock).failed(code, message)
         return plain, Progress(operation, None, self._tools.clock).failed_barely(code, message)
 
-    def gave_up(self, operation: Operation, code: ErrorCode, message: str) -> Ending:
+    def gave_up(self, operation: Operation, code: ErrorCode, message: str) -> Completion:
         """The end of an operation that was not, or could not be, worked on."""
         return self._progress(operation).failed(code, message)
 
-    def take_back(self, operation: Operation, launched: str, why: str) -> Ending:
+    def take_back(self, operation: Operation, launched: str, why: str) -> Completion:
         """The end of a start whose record the store refuses for good: without a record no container may live.
 
         Raises `Unavailable` when a dependency does not answer.
@@ -169,21 +169,21 @@ class Operator:
             ErrorCode.CONTAINER_START_FAILED, f"the container ran, but its record could not be written: {why}"
         )
 
-    def _sight(self, progress: Progress) -> Sight:
+    def _sight(self, progress: Progress) -> Triage:
         request = progress.operation.request
 
-        def look() -> Ending | None:
+        def look() -> Completion | None:
             if request.problem is not None:
                 raise OperationFailed(*request.problem)
             looked_at = _AT_SIGHT.get(request.kind)
             return looked_at(progress) if looked_at else None
 
-        return Sight(progress, self._in_words(progress, look))
+        return Triage(progress, self._in_words(progress, look))
 
-    def _work(self, progress: Progress) -> Ending:
+    def _work(self, progress: Progress) -> Completion:
         return _WORK[progress.operation.request.kind](progress, self._tools)
 
-    def _in_words(self, progress: Progress, work: Callable[[], E]) -> E | Ending:
+    def _in_words(self, progress: Progress, work: Callable[[], E]) -> E | Completion:
         """What `work` returns, or the ending that its failure is."""
         try:
             return work()
@@ -191,7 +191,7 @@ class Operator:
             return progress.failed(error.code, error.message)
         except FinalAnswer as error:
             return progress.failed(ErrorCode.INTERNAL_ERROR, str(error))
-        except (Unavailable, OwnershipLost, PullPending):
+        except (Unavailable, ClaimLost, PullPending):
             raise
         except Exception as error:
             if lack := lacking(error):

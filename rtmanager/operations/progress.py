@@ -14,7 +14,7 @@ from datetime import datetime
 from rtmanager.domain.errors import ErrorCode, OperationFailed
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import INTENT_OF, Message, Stream, intent, job_result
-from rtmanager.domain.operation import Ending, LogEntry, Operation, OpKind, Outcome
+from rtmanager.domain.operation import Completion, LogEntry, Operation, OpKind, Outcome
 from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import RecordChange, RuntimeRecord
 from rtmanager.operations.ports import ImagePull
@@ -91,31 +91,31 @@ class Progress:
             raise OperationFailed(ErrorCode.NOT_FOUND, f"game {game_id} has no runtime record; start it first")
         return self.seen
 
-    def succeeded(self) -> Ending:
+    def succeeded(self) -> Completion:
         """The end of an operation that did what was asked."""
         return self._end(Outcome.SUCCESS, None, "")
 
-    def replayed(self, why: str) -> Ending:
+    def replayed(self, why: str) -> Completion:
         """The end of an operation that found done what was asked."""
         return self._end(Outcome.SUCCESS, ErrorCode.REPLAY_NO_OP, why)
 
-    def failed(self, code: ErrorCode, message: str) -> Ending:
+    def failed(self, code: ErrorCode, message: str) -> Completion:
         """The end of an operation that was refused or went wrong."""
         return self._end(Outcome.FAILURE, code, storable(message))
 
-    def failed_barely(self, code: ErrorCode, message: str) -> Ending:
+    def failed_barely(self, code: ErrorCode, message: str) -> Completion:
         """The same with nothing but the answer to a job: for a store that refuses all else."""
         ending = self.failed(code, message)
         results = tuple(each for each in ending.messages if each.stream is Stream.JOB_RESULTS)
-        return Ending(Outcome.FAILURE, code, ending.error_message, messages=results)
+        return Completion(Outcome.FAILURE, code, ending.error_message, messages=results)
 
-    def _end(self, outcome: Outcome, code: ErrorCode | None, message: str) -> Ending:
+    def _end(self, outcome: Outcome, code: ErrorCode | None, message: str) -> Completion:
         text = "; ".join([*([message] if message else []), *self._warnings])
         self._note(self.operation.request.kind, self._started_at, outcome, code, text or None)
         change = None
         if self.record is not None and self.record is not self.seen:
             change = RecordChange(self.seen, self.record)
-        return Ending(
+        return Completion(
             outcome=outcome,
             error_code=code,
             error_message=text,

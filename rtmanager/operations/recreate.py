@@ -11,7 +11,7 @@ from rtmanager.domain.container import ContainerSpec, NameConflict, resolve_name
 from rtmanager.domain.errors import DependencyError, ErrorCode, InvalidValue, OperationFailed
 from rtmanager.domain.game import shown
 from rtmanager.domain.image_ref import may_patch, parse_image_ref, version_of
-from rtmanager.domain.operation import Ending, OpKind
+from rtmanager.domain.operation import Completion, OpKind
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.launch import (
     NAME_TRIES,
@@ -27,18 +27,18 @@ from rtmanager.operations.launch import (
 from rtmanager.operations.ports import ContainerNotFound, NameTaken, StillRunning
 from rtmanager.operations.progress import Progress
 from rtmanager.operations.stop import end_container, end_of
-from rtmanager.operations.store import OwnershipLost
+from rtmanager.operations.store import ClaimLost
 from rtmanager.operations.tools import Tools
 
 
-def restart(progress: Progress, tools: Tools) -> Ending:
-    """Run the game's current image in a new container. Raises `OperationFailed`, `OwnershipLost`, `Unavailable`."""
+def restart(progress: Progress, tools: Tools) -> Completion:
+    """Run the game's current image in a new container. Raises `OperationFailed`, `ClaimLost`, `Unavailable`."""
     record = _with_container(progress)
     return _recreate(progress, tools, record, record.current_image_ref or "")
 
 
-def patch(progress: Progress, tools: Tools) -> Ending:
-    """Run another patch version of the game's image. Raises `OperationFailed`, `OwnershipLost`, `Unavailable`."""
+def patch(progress: Progress, tools: Tools) -> Completion:
+    """Run another patch version of the game's image. Raises `OperationFailed`, `ClaimLost`, `Unavailable`."""
     record, image_ref = _with_container(progress), progress.operation.request.image_ref
     _check_versions(record.current_image_ref or "", image_ref)
     if record.status is Status.RUNNING and record.current_image_ref == image_ref:
@@ -74,7 +74,7 @@ def _check_versions(current: str, wanted: str) -> None:
         )
 
 
-def _recreate(progress: Progress, tools: Tools, record: RuntimeRecord, image_ref: str) -> Ending:
+def _recreate(progress: Progress, tools: Tools, record: RuntimeRecord, image_ref: str) -> Completion:
     if launched_before(progress, tools, image_ref):
         progress.note_part(OpKind.STOP, None if _has_to_stop(record) else ErrorCode.REPLAY_NO_OP)
         progress.note_part(OpKind.START)
@@ -88,7 +88,7 @@ def _recreate(progress: Progress, tools: Tools, record: RuntimeRecord, image_ref
         raise
     try:
         _replace(progress, tools, record, spec, next_id)
-    except (OperationFailed, OwnershipLost):
+    except (OperationFailed, ClaimLost):
         _discard(tools, next_id)
         raise
     if progress.launched != next_id:

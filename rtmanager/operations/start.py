@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rtmanager.domain.errors import ErrorCode, OperationFailed
-from rtmanager.domain.operation import Ending
+from rtmanager.domain.operation import Completion
 from rtmanager.domain.record import RuntimeRecord, Status, has_no_name
 from rtmanager.operations.launch import check_names, launch, launched_before, prepare, retire
 from rtmanager.operations.progress import Progress
 from rtmanager.operations.tools import Tools
 
 
-def nothing_to_start(progress: Progress) -> Ending | None:
+def nothing_to_start(progress: Progress) -> Completion | None:
     """The end of a start of a game that runs already; None for any other. Raises `OperationFailed`."""
     record, image_ref = progress.seen, progress.operation.request.image_ref
     check_names(progress.operation.game_id, image_ref)
@@ -21,8 +21,8 @@ def nothing_to_start(progress: Progress) -> Ending | None:
     return None
 
 
-def start(progress: Progress, tools: Tools) -> Ending:
-    """Start a game that does not run. Raises `OperationFailed`, `OwnershipLost` or `Unavailable`."""
+def start(progress: Progress, tools: Tools) -> Completion:
+    """Start a game that does not run. Raises `OperationFailed`, `ClaimLost` or `Unavailable`."""
     record, image_ref = progress.seen, progress.operation.request.image_ref
     if has_no_name(record):
         _claim_name(progress, tools)
@@ -52,7 +52,7 @@ def _claim_name(progress: Progress, tools: Tools) -> None:
     )
 
 
-def _already_running(progress: Progress, record: RuntimeRecord, image_ref: str) -> Ending:
+def _already_running(progress: Progress, record: RuntimeRecord, image_ref: str) -> Completion:
     if record.current_image_ref == image_ref:
         return progress.replayed(f"game {record.game_id} runs {image_ref} already")
     raise OperationFailed(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from rtmanager.domain.container import ContainerView
 from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
-from rtmanager.domain.operation import Ending
+from rtmanager.domain.operation import Completion
 from rtmanager.domain.outage import LastExit, RequestedBy
 from rtmanager.domain.record import Status
 from rtmanager.operations.ports import ContainerNotFound
@@ -16,7 +16,7 @@ from rtmanager.operations.progress import Progress, storable
 from rtmanager.operations.tools import Tools, end_of_log
 
 
-def nothing_to_stop(progress: Progress) -> Ending | None:
+def nothing_to_stop(progress: Progress) -> Completion | None:
     """The end of a stop of a game that does not run; None for any other. Raises `OperationFailed`."""
     record = progress.known
     if record.status is not Status.RUNNING or record.current_container_id is None:
@@ -24,8 +24,8 @@ def nothing_to_stop(progress: Progress) -> Ending | None:
     return None
 
 
-def stop(progress: Progress, tools: Tools) -> Ending:
-    """Stop a game that runs. Raises `OperationFailed`, `OwnershipLost` or `Unavailable`."""
+def stop(progress: Progress, tools: Tools) -> Completion:
+    """Stop a game that runs. Raises `OperationFailed`, `ClaimLost` or `Unavailable`."""
     record = progress.known
     assert record.current_container_id is not None
     try:
@@ -49,7 +49,7 @@ def stop(progress: Progress, tools: Tools) -> Ending:
 def end_container(progress: Progress, tools: Tools, container_id: str) -> None:
     """Stop the container that the record names, and note how it ended.
 
-    Raises `ContainerNotFound`, `OwnershipLost` or `Unavailable`.
+    Raises `ContainerNotFound`, `ClaimLost` or `Unavailable`.
     """
     tools.confirm(progress.operation)
     progress.committed = True

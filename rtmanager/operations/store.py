@@ -14,7 +14,7 @@ from typing import Protocol
 from rtmanager.domain.daemon import Daemon
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, Unavailable
 from rtmanager.domain.findings import HealthReport
-from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Outcome, Request
+from rtmanager.domain.operation import QUEUED, Completion, LogEntry, Operation, OpKind, Outcome, Request
 from rtmanager.domain.record import RuntimeRecord, Status
 
 #: No operation is deferred for longer, in seconds: one that is due later was deferred by a clock that was ahead.
@@ -24,19 +24,19 @@ PROBE = "rtmanager-probe"
 PROBE_IMAGE = "rtmanager/probe:1.0.0"
 
 
-class OwnershipLost(RuntimeManagerError):
+class ClaimLost(RuntimeManagerError):
     """Another claim has the operation by now; whatever this one still wanted to write was refused."""
 
 
-class RecordChanged(RuntimeManagerError):
+class RecordConflict(RuntimeManagerError):
     """The record is not what the operation decided on; nothing was written, decide again."""
 
 
-class Forgotten(Unavailable):
+class UnknownOperation(Unavailable):
     """The store knows nothing of an operation that it had accepted: it was set back, by a failover or a restore."""
 
 
-class StoreRefused(FinalAnswer):
+class StoreRejected(FinalAnswer):
     """The store answers and will not take, or cannot give, what it was asked for, however often that is tried.
 
     `sqlstate` says why, where PostgreSQL gave one.
@@ -60,7 +60,7 @@ class Namesake:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class OperationResult:
     """How an operation ended, for the one who asked."""
 
     outcome: Outcome
@@ -69,7 +69,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class OrphanedClaim:
     """An operation that was claimed and that nobody worked on; `ours` if the claim was this instance's own."""
 
     operation_id: int
@@ -142,7 +142,7 @@ class OperationQueue(Protocol):
         ...
 
     def require_room(self, request: Request) -> None:
-        """Raise `StoreRefused` unless a call like this would be taken for another game; changes nothing."""
+        """Raise `StoreRejected` unless a call like this would be taken for another game; changes nothing."""
         ...
 
     def claim(
@@ -162,7 +162,7 @@ class OperationQueue(Protocol):
         """
         ...
 
-    def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[Claimed]:
+    def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[OrphanedClaim]:
         """Make due again what is claimed and worked on by nobody; returns what that was.
 
         That is: what was silent for a lease; what is our own and not in `live` (ids of operations); and, with
@@ -184,18 +184,18 @@ class OperationQueue(Protocol):
     def claim_name(self, operation: Operation) -> Namesake | None:
         """Claim the game's name, but for the case, until the operation has ended; the game that has it already.
 
-        For a start of a game that has no record, or a removed one. Raises `OwnershipLost`.
+        For a start of a game that has no record, or a removed one. Raises `ClaimLost`.
         """
         ...
 
-    def finish(self, operation: Operation, ending: Ending) -> None:
-        """Write the end, in one transaction. Raises `OwnershipLost`, `RecordChanged` or `StoreRefused`."""
+    def finish(self, operation: Operation, ending: Completion) -> None:
+        """Write the end, in one transaction. Raises `ClaimLost`, `RecordConflict` or `StoreRejected`."""
         ...
 
-    def finish_together(self, endings: Sequence[tuple[Operation, Ending]]) -> set[int]:
+    def finish_together(self, endings: Sequence[tuple[Operation, Completion]]) -> set[int]:
         """Write the ends of those for which `finish` would not raise, in one transaction; their ids.
 
-        Raises `StoreRefused` when one of them will never be taken; then none is written.
+        Raises `StoreRejected` when one of them will never be taken; then none is written.
         """
         ...
 
@@ -203,6 +203,9 @@ class OperationQueue(Protocol):
         """Make due again all that this instance still holds; returns the ids."""
         ...
 
-    def verdict(self, operation_id: int, source_ref: str | None = None) -> Verdict | None:
-        """How an operation ended, which came from `source_ref` if given; None while it has not. Raises `Forgotten`."""
+    def verdict(self, operation_id: int, source_ref: str | None = None) -> OperationResult | None:
+        """How an operation ended, which came from `source_ref` if given; None while it has not.
+
+        Raises `UnknownOperation`.
+        """
         ...

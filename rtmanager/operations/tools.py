@@ -11,7 +11,7 @@ from rtmanager.domain.container import Limits
 from rtmanager.domain.operation import Operation
 from rtmanager.domain.text import bounded
 from rtmanager.operations.ports import ContainerRuntime, PullPolicy, StateDirectories
-from rtmanager.operations.store import Namesake, OwnershipLost
+from rtmanager.operations.store import ClaimLost, Namesake
 
 Clock = Callable[[], datetime]
 
@@ -64,11 +64,11 @@ class Tools:
     pulled: Callable[[str, str], None] = lambda _image_ref, _image_id: None
 
     def confirm(self, operation: Operation) -> None:
-        """Raises `OwnershipLost` when another claim has the operation by now.
+        """Raises `ClaimLost` when another claim has the operation by now.
 
         Asked right before a container is started, stopped or removed. An instance that was frozen for longer than the
         lease must not start a game that others have stopped since; and what it decided on is a record that it read
         when the claim was its own: one that it read later may name a container that others have started since.
         """
         if not self.owns(operation):
-            raise OwnershipLost(f"operation {operation.operation_id} was taken over by another claim")
+            raise ClaimLost(f"operation {operation.operation_id} was taken over by another claim")

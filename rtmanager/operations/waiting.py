@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from rtmanager.domain.operation import Operation
-from rtmanager.operations.operator import Sight
+from rtmanager.operations.operator import Triage
 from rtmanager.operations.ports import ImagePull
 
 
@@ -18,7 +18,7 @@ class Parked:
     """One operation: how far it got, what it waits for, and whether an earlier try may have done half of it."""
 
     operation: Operation
-    sight: Sight
+    sight: Triage
     pull: ImagePull
     again: bool
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from rtmanager.domain.drift import Running
+from rtmanager.domain.drift import RunningGame
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.health import EventType, HealthSource, HealthStatus
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import StoreRejected
 from rtmanager.testing.store import CALL_POSITION, MemoryStore, state_of
 from rtmanager.testing.trouble import call
 from rtmanager.workers.watching import (
@@ -19,7 +19,7 @@ from rtmanager.workers.watching import (
     AHEAD_TIMES,
     MOST_AT_ONCE,
     OOM_PAUSE_S,
-    Written,
+    WriteResult,
     restart_request,
     status_before,
 )
@@ -28,7 +28,7 @@ INSPECT_UNHEALTHY = HealthStatus.INSPECT_UNHEALTHY
 
 
 class MemoryFindings:
-    """`Findings` and `Turns` of one instance over a store in memory."""
+    """`Findings` and `Leases` of one instance over a store in memory."""
 
     def __init__(self, store: MemoryStore, owner: int = 1) -> None:
         self._store = store
@@ -36,18 +36,18 @@ class MemoryFindings:
         self.trouble = store.trouble
 
     @call
-    def write(self, finding: Finding) -> Written:
+    def write(self, finding: Finding) -> WriteResult:
         """See the port."""
         store = self._store
         if finding.claims_name and (holder := store.name_holder(finding.game_id)):
-            return Written.CHANGED if holder.status else Written.BUSY
+            return WriteResult.CHANGED if holder.status else WriteResult.BUSY
         if store.live.get(finding.game_id):
-            return Written.BUSY
+            return WriteResult.BUSY
         stored = store.records_by_game.get(finding.game_id)
         if (finding.new or finding.seen) and state_of(stored) != state_of(finding.seen):
-            return Written.CHANGED
+            return WriteResult.CHANGED
         if not self._is_news(finding):
-            return Written.KNOWN
+            return WriteResult.KNOWN
         _check_storable(finding)
         if finding.new is not None:
             store.write_change(RecordChange(finding.seen, finding.new))
@@ -64,7 +64,7 @@ class MemoryFindings:
             store.planned_restarts[finding.game_id] = plan
         elif finding.new is not None or finding.calms is AlarmKind.PROBE:
             store.planned_restarts.pop(finding.game_id, None)
-        return Written.WRITTEN
+        return WriteResult.WRITTEN
 
     @call
     def busy(self, game_id: str) -> bool:
@@ -93,10 +93,10 @@ class MemoryFindings:
         return self._store.clock()
 
     @call
-    def running(self) -> Sequence[Running]:
+    def running(self) -> Sequence[RunningGame]:
         """See the port."""
         return [
-            Running(record.game_id, record.current_container_id, record.docker_network)
+            RunningGame(record.game_id, record.current_container_id, record.docker_network)
             for record in self._store.records_by_game.values()
             if record.status is Status.RUNNING
         ]
@@ -128,7 +128,7 @@ class MemoryFindings:
         at_once: int = MOST_AT_ONCE,
         oldest: datetime | None = None,
         latest: datetime | None = None,
-        refused: Callable[[str, StoreRefused], None] | None = None,
+        refused: Callable[[str, StoreRejected], None] | None = None,
     ) -> Sequence[Request]:
         """See the port."""
         store, queued = self._store, []
@@ -229,8 +229,8 @@ def _seen_container(finding: Finding) -> str | None:
 
 
 def _check_storable(finding: Finding) -> None:
-    """Raises `StoreRefused` for the texts that PostgreSQL does not take."""
+    """Raises `StoreRejected` for the texts that PostgreSQL does not take."""
     texts = [entry.error_message or "" for entry in finding.log]
     texts += [finding.last_exit.log if finding.last_exit else ""]
     if any("\0" in text for text in texts):
-        raise StoreRefused("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+        raise StoreRejected("PostgreSQL text fields cannot contain NUL (0x00) bytes")

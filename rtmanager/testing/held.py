@@ -8,7 +8,7 @@ import threading
 HOLD_LIMIT_S = 30.0
 
 
-class Held:
+class CallGate:
     """Calls that wait inside the runtime."""
 
     def __init__(self, about: str | None) -> None:

@@ -55,7 +55,7 @@ from rtmanager.operations.ports import (
     StillRunning,
     unconditionally,
 )
-from rtmanager.testing.held import HOLD_LIMIT_S, Held
+from rtmanager.testing.held import HOLD_LIMIT_S, CallGate
 
 #: Methods that change something, done or not when they are answered by a refusal.
 CHANGING = frozenset({"launch", "create_next", "promote", "stop", "remove"})
@@ -150,7 +150,7 @@ class FakeRuntime:
         self._numbers = count(1)
         self._launch_failures: dict[str, str] = {}
         self._lost: list[str] = []
-        self._holds: dict[str, Held] = {}
+        self._holds: dict[str, CallGate] = {}
         self._refusals: dict[str, tuple[Meant, float]] = {}
         self._pulls: dict[str, _SharedPull] = {}
         self._closed = False
@@ -352,12 +352,12 @@ class FakeRuntime:
             self._refusals.pop(method, None)
 
     @contextmanager
-    def holding(self, method: str, about: str | None = None) -> Iterator[Held]:
+    def holding(self, method: str, about: str | None = None) -> Iterator[CallGate]:
         """Calls of `method` (of the port, or `pull`) wait inside the block, before they do anything.
 
         `about` limits it to one game (`launch`), image (`ensure_image`, `pull`) or container (the others).
         """
-        held = Held(about)
+        held = CallGate(about)
         with self._lock:
             self._holds[method] = held
         try:

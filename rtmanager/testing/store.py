@@ -19,26 +19,26 @@ from rtmanager.domain.daemon import Daemon
 from rtmanager.domain.findings import Alarm, AlarmKind, HealthReport, RestartCause, Snapshot
 from rtmanager.domain.game import same_name
 from rtmanager.domain.health import HealthEvent
-from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
+from rtmanager.domain.jobs import DUPLICATE_ID_MARK, STREAM_ORDER, EntryId, Job
 from rtmanager.domain.messages import Message, Stream, health_message, intents_summary
-from rtmanager.domain.operation import QUEUED, Ending, LogEntry, Operation, OpKind, Request
+from rtmanager.domain.operation import QUEUED, Completion, LogEntry, Operation, OpKind, Request
 from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.operations.store import (
     LONGEST_DELAY_S,
-    Claimed,
-    Forgotten,
+    ClaimLost,
     GameBusy,
     Namesake,
-    OwnershipLost,
-    RecordChanged,
-    StoreRefused,
-    Verdict,
+    OperationResult,
+    OrphanedClaim,
+    RecordConflict,
+    StoreRejected,
+    UnknownOperation,
 )
 from rtmanager.operations.tools import Clock
 from rtmanager.testing.answers import record_json
-from rtmanager.testing.trouble import Trouble, call
-from rtmanager.workers.ports import DueMessage, IntentCount, Place, PulledImage, Purged, TurnHolder
+from rtmanager.testing.trouble import FaultInjector, call
+from rtmanager.workers.ports import DueMessage, IntentCount, LeaseHolder, Place, PulledImage, Purged
 
 #: Where a call stands among the jobs of its game: before all of them.
 CALL_POSITION = (EntryId(-1, -1), -1)
@@ -83,7 +83,7 @@ class Row:
     answer: str = field(default="", compare=False)
     answer_since: datetime | None = field(default=None, compare=False)
     defects: int = field(default=0, compare=False)
-    verdict: Verdict | None = field(default=None, compare=False)
+    verdict: OperationResult | None = field(default=None, compare=False)
     claims_name: bool = field(default=False, compare=False)
     finished_at: datetime | None = field(default=None, compare=False)
 
@@ -95,7 +95,7 @@ class MemoryStore:
         self.clock = clock
         self.lease_s = lease_s
         self.grace_s = grace_s
-        self.trouble = Trouble("postgres")
+        self.trouble = FaultInjector("postgres")
         self.operations: dict[int, Row] = {}
         self.records_by_game: dict[str, RuntimeRecord] = {}
         self.log: list[LogEntry] = []
@@ -146,12 +146,12 @@ class MemoryStore:
         with self.trouble.lock:
             self.turns.clear()
 
-    def turn_holder(self, kind: str) -> TurnHolder | None:
+    def turn_holder(self, kind: str) -> LeaseHolder | None:
         """Who holds the turn of this kind: always a manager."""
         with self.trouble.lock:
             turn = self.turns.get(kind)
         return (
-            None if turn is None else TurnHolder("session 1", str(turn.transaction), like_manager=True, remedy="none")
+            None if turn is None else LeaseHolder("session 1", str(turn.transaction), like_manager=True, remedy="none")
         )
 
     def add_row(self, request: Request, position: tuple[EntryId, int]) -> Row:
@@ -174,7 +174,7 @@ class MemoryStore:
         known = self._entries.setdefault((job.entry.stream, job.entry.entry_id), [])
         if job.entry.digest in known:
             return
-        apart = AGAIN + job.entry.digest if known else ""
+        apart = DUPLICATE_ID_MARK + job.entry.digest if known else ""
         known.append(job.entry.digest)
         if isinstance(job.becomes, Message):
             self.add_message(job.becomes)
@@ -194,7 +194,7 @@ class MemoryStore:
         """Be set back, as by a restore: of entries after this one nothing is known."""
         for key in [key for key in self._entries if key[0] is stream and key[1] > after]:
             del self._entries[key]
-        for row in [row for row in self.operations.values() if RANK[stream] == row.position[1]]:
+        for row in [row for row in self.operations.values() if STREAM_ORDER[stream] == row.position[1]]:
             if row.position[0] > after:
                 del self.operations[row.operation_id]
                 self.live[row.request.game_id].remove(row)
@@ -224,15 +224,15 @@ class MemoryStore:
         self.messages[self._next_message] = message
         self._next_message += 1
 
-    def end(self, row: Row, ending: Ending) -> None:
-        """Write an ending, all of it or nothing. Raises `RecordChanged` or `StoreRefused`."""
+    def end(self, row: Row, ending: Completion) -> None:
+        """Write an ending, all of it or nothing. Raises `RecordConflict` or `StoreRejected`."""
         self.check_endurable(row, ending)
         if ending.change is not None:
             self.write_change(ending.change)
         elif ending.rests_on is not None:
             self.compare(ending.rests_on.game_id, ending.rests_on)
         row.state, row.finished_at = "done", self.clock()
-        row.verdict = Verdict(ending.outcome, ending.error_code, ending.error_message)
+        row.verdict = OperationResult(ending.outcome, ending.error_code, ending.error_message)
         game = self.live[row.request.game_id]
         game.remove(row)
         if not game:
@@ -252,11 +252,11 @@ class MemoryStore:
         if event.told:
             self.add_message(health_message(event))
 
-    def check_endurable(self, row: Row, ending: Ending) -> None:
-        """Raises `StoreRefused` for what PostgreSQL would not take."""
+    def check_endurable(self, row: Row, ending: Completion) -> None:
+        """Raises `StoreRejected` for what PostgreSQL would not take."""
         if self._refusals:
             self._refusals -= 1
-            raise StoreRefused(f"the store in memory was told to refuse the end of operation {row.operation_id}")
+            raise StoreRejected(f"the store in memory was told to refuse the end of operation {row.operation_id}")
         values = itertools.chain.from_iterable(message.fields.values() for message in ending.messages)
         texts = [ending.error_message, *(entry.error_message or "" for entry in ending.log)]
         texts += [ending.last_exit.log if ending.last_exit else ""]
@@ -264,19 +264,19 @@ class MemoryStore:
             if not text.isascii():
                 text.encode()  # raises for what is no Unicode text, as psycopg does
         if any("\0" in text for text in texts):
-            raise StoreRefused("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+            raise StoreRejected("PostgreSQL text fields cannot contain NUL (0x00) bytes")
 
     def write_change(self, change: RecordChange) -> None:
-        """Compare and swap. Raises `RecordChanged`."""
+        """Compare and swap. Raises `RecordConflict`."""
         new, stored = change.new, self.compare(change.new.game_id, change.seen)
         # Only an insert writes `created_at`.
         self.records_by_game[new.game_id] = replace(new, created_at=stored.created_at) if stored else new
 
     def compare(self, game_id: str, seen: RuntimeRecord | None) -> RuntimeRecord | None:
-        """The stored record. Raises `RecordChanged` when it is not as it was seen."""
+        """The stored record. Raises `RecordConflict` when it is not as it was seen."""
         stored = self.records_by_game.get(game_id)
         if state_of(stored) != state_of(seen):
-            raise RecordChanged(f"the record of game {game_id} changed while it was worked on")
+            raise RecordConflict(f"the record of game {game_id} changed while it was worked on")
         return stored
 
 
@@ -456,7 +456,7 @@ class MemoryQueue:
         return {row.operation_id for row in mine}
 
     @call
-    def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[Claimed]:
+    def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[OrphanedClaim]:
         """See the port."""
         store, now, found = self._store, self._store.clock(), []
         for row in sorted(itertools.chain.from_iterable(store.live.values()), key=lambda row: row.operation_id):
@@ -472,7 +472,7 @@ class MemoryQueue:
             if silent_s > store.lease_s or (silent_s > store.grace_s and left):
                 ours = row.owner == self._owner
                 row.state, row.owner, row.not_before = "due", None, now
-                found.append(Claimed(row.operation_id, row.request.game_id, row.request.kind, ours))
+                found.append(OrphanedClaim(row.operation_id, row.request.game_id, row.request.kind, ours))
         return found
 
     @call
@@ -500,28 +500,28 @@ class MemoryQueue:
         """See the port."""
         row = self._mine(operation)
         if row is None:
-            raise OwnershipLost(f"operation {operation.operation_id} was taken over by another claim")
+            raise ClaimLost(f"operation {operation.operation_id} was taken over by another claim")
         holder = self._store.name_holder(operation.game_id)
         row.claims_name = holder is None
         return holder
 
     @call
-    def finish(self, operation: Operation, ending: Ending) -> None:
+    def finish(self, operation: Operation, ending: Completion) -> None:
         """See the port."""
         row = self._mine(operation)
         if row is None:
-            raise OwnershipLost(f"operation {operation.operation_id} was taken over by another claim")
+            raise ClaimLost(f"operation {operation.operation_id} was taken over by another claim")
         self._store.end(row, ending)
 
     @call
-    def finish_together(self, endings: Sequence[tuple[Operation, Ending]]) -> set[int]:
+    def finish_together(self, endings: Sequence[tuple[Operation, Completion]]) -> set[int]:
         """See the port."""
         ours = [(row, ending) for operation, ending in endings if (row := self._mine(operation)) is not None]
         for row, ending in ours:
             self._store.check_endurable(row, ending)
         ended = set()
         for row, ending in ours:
-            with suppress(RecordChanged):
+            with suppress(RecordConflict):
                 self._store.end(row, ending)
                 ended.add(row.operation_id)
         return ended
@@ -535,11 +535,11 @@ class MemoryQueue:
         return [row.operation_id for row in held]
 
     @call
-    def verdict(self, operation_id: int, source_ref: str | None = None) -> Verdict | None:
+    def verdict(self, operation_id: int, source_ref: str | None = None) -> OperationResult | None:
         """See the port."""
         row = self._store.operations.get(operation_id)
         if row is None or source_ref not in (None, row.request.source_ref):
-            raise Forgotten("postgres", f"postgres knows nothing of operation {operation_id} any more")
+            raise UnknownOperation("postgres", f"postgres knows nothing of operation {operation_id} any more")
         return row.verdict
 
     def _mine(self, operation: Operation) -> Row | None:
@@ -551,7 +551,7 @@ class MemoryQueue:
 
 
 class MemoryPresence:
-    """`Presence` of one instance; `close` is what a kill does to it."""
+    """`SessionLock` of one instance; `close` is what a kill does to it."""
 
     def __init__(self, store: MemoryStore, owner: int) -> None:
         self._store = store
@@ -605,7 +605,7 @@ class _Transaction:
 
 
 class MemoryIngestTurn(_Transaction):
-    """`IngestTurn` in memory."""
+    """`IngestLock` in memory."""
 
     def __init__(self, store: MemoryStore) -> None:
         super().__init__(store, "ingest")
@@ -652,7 +652,7 @@ class MemoryInbox:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
 
-    def holder(self) -> TurnHolder | None:
+    def holder(self) -> LeaseHolder | None:
         """See the port."""
         return self._store.turn_holder("ingest")
 
@@ -671,7 +671,7 @@ class MemoryInbox:
 
 
 class MemoryRelayTurn(_Transaction):
-    """`OutboxTurn` in memory."""
+    """`RelayLease` in memory."""
 
     def __init__(self, store: MemoryStore) -> None:
         super().__init__(store, "outbox")
@@ -779,7 +779,7 @@ class MemoryOutbox:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
 
-    def holder(self) -> TurnHolder | None:
+    def holder(self) -> LeaseHolder | None:
         """See the port."""
         return self._store.turn_holder("outbox")
 
@@ -824,7 +824,7 @@ class MemoryPurge:
             if row.finished_at is None or row.finished_at >= moment:
                 continue
             entry_id, rank = row.position
-            stream = next((each for each, own in RANK.items() if own == rank), None)
+            stream = next((each for each, own in STREAM_ORDER.items() if own == rank), None)
             if stream is not None and not self._is_gone(stream, entry_id, below, moment):
                 continue
             del self._store.operations[row.operation_id]

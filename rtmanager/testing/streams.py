@@ -19,7 +19,7 @@ from rtmanager.domain.jobs import (
     ENTRY_BYTES,
     ENTRY_FIELDS,
     KNOWN_FIELDS,
-    RANK,
+    STREAM_ORDER,
     Batch,
     Entry,
     EntryId,
@@ -27,11 +27,11 @@ from rtmanager.domain.jobs import (
 )
 from rtmanager.domain.messages import Stream, epoch_ms
 from rtmanager.operations.tools import Clock
-from rtmanager.testing.trouble import Trouble, call
-from rtmanager.workers.ports import DueMessage, Published, StaleTurn, Trimmed
+from rtmanager.testing.trouble import FaultInjector, call
+from rtmanager.workers.ports import DueMessage, Published, StaleFencingToken, Trimmed
 
 START = EntryId(0, 0)
-INPUTS = tuple(RANK)
+INPUTS = tuple(STREAM_ORDER)
 #: The bytes of one read; one entry more may be in it.
 BUDGET_BYTES = 256 * 1024
 
@@ -60,7 +60,7 @@ class MemoryStreams:
     """One Redis for any number of instances; `names` says what the streams are called in errors."""
 
     def __init__(self, clock: Clock, names: Mapping[Stream, str] | None = None) -> None:
-        self.trouble = Trouble("redis")
+        self.trouble = FaultInjector("redis")
         self._clock = clock
         self._names = names or {stream: stream.value for stream in Stream}
         self._arrived = threading.Condition(self.trouble.lock)
@@ -154,7 +154,9 @@ class MemoryStreams:
                 open_.remove(stream)
                 drained.add(stream)
         while open_:
-            stream = min(open_, key=lambda each: taken[each][-1].position if taken[each] else (START, RANK[each]))
+            stream = min(
+                open_, key=lambda each: taken[each][-1].position if taken[each] else (START, STREAM_ORDER[each])
+            )
             if taken[stream] and budget <= 0:
                 break
             entry = self._next(stream, given[stream]) if len(taken[stream]) < limit else None
@@ -240,7 +242,7 @@ class MemoryStreams:
     def publish(self, turn: int, messages: Sequence[DueMessage], by_id: Collection[int] = ()) -> Published:
         """See the port."""
         if turn < self._latest_turn:
-            raise StaleTurn(self._latest_turn)
+            raise StaleFencingToken(self._latest_turn)
         self._latest_turn = turn
         ids, refused = [], {}
         for due in messages:

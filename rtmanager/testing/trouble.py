@@ -19,7 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Trouble:
+class FaultInjector:
     """The faults of one dependency; `lock` keeps its calls apart from each other."""
 
     def __init__(self, dependency: str) -> None:
@@ -63,7 +63,7 @@ class Troubled(Protocol):
     """Whose calls may go wrong."""
 
     @property
-    def trouble(self) -> Trouble: ...
+    def trouble(self) -> FaultInjector: ...
 
 
 T = TypeVar("T", bound=Troubled)

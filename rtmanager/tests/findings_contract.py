@@ -11,24 +11,24 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from rtmanager.domain.drift import Running
+from rtmanager.domain.drift import RunningGame
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, HealthReport, RestartCause, Snapshot
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream, health_message
 from rtmanager.domain.operation import OpKind, OpSource, Outcome
 from rtmanager.domain.outage import LastExit, RequestedBy
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.store import Histories, RecordChanged, StoreRefused
+from rtmanager.operations.store import Histories, RecordConflict, StoreRejected
 from rtmanager.tests.making import NETWORK, NOW, ended, job, log_entry, record, request
 from rtmanager.tests.store_contract import YEAR_S, StoreContract, StoreUnderTest
-from rtmanager.workers.watching import Findings, Turns, Written
+from rtmanager.workers.watching import Findings, Leases, WriteResult
 
 LATER = NOW + timedelta(minutes=5)
 RUNNING = record("g1")
 CONTAINER = "c-g1"
 
 
-class Watching(Findings, Turns, Protocol):
+class Watching(Findings, Leases, Protocol):
     """What one watching instance uses of the store."""
 
 
@@ -98,7 +98,7 @@ class WatchedStoreContract(StoreContract):
         self.others = self.store.findings(2)
         self.histories = self.store.histories()
 
-    def write(self, finding: Finding, expected: Written = Written.WRITTEN) -> None:
+    def write(self, finding: Finding, expected: WriteResult = WriteResult.WRITTEN) -> None:
         self.assertIs(self.findings.write(finding), expected)
 
     def health(self, game_id: str = "g1") -> HealthReport:
@@ -141,7 +141,7 @@ class FindingsContract(WatchedStoreContract):
 
     def test_a_finding_that_the_store_can_never_take_is_refused_and_leaves_no_trace(self) -> None:
         poison = self.whole(last_exit=LastExit(CONTAINER, 139, False, NOW, "nul \0 here"))
-        with self.assertRaises(StoreRefused):
+        with self.assertRaises(StoreRejected):
             self.findings.write(poison)
         self.assert_untouched()
         self.write(self.whole())
@@ -149,11 +149,11 @@ class FindingsContract(WatchedStoreContract):
     def test_while_an_operation_of_the_game_is_due_or_running_nothing_is_written(self) -> None:
         self.queue.submit(request("g1", OpKind.STOP))
         self.assertTrue(self.findings.busy("g1"))
-        self.write(self.whole(), Written.BUSY)
+        self.write(self.whole(), WriteResult.BUSY)
         operation = self.claim_one()
         self.assertTrue(self.findings.busy("g1"))
-        self.write(self.whole(), Written.BUSY)
-        self.write(raising(), Written.BUSY)
+        self.write(self.whole(), WriteResult.BUSY)
+        self.write(raising(), WriteResult.BUSY)
         self.assert_untouched()
         self.queue.finish(operation, ended())
         self.assertFalse(self.findings.busy("g1"))
@@ -162,7 +162,7 @@ class FindingsContract(WatchedStoreContract):
     def test_a_job_that_waits_makes_a_game_busy_too(self) -> None:
         self.accept(job(Stream.STOP_JOBS, 1))
         self.assertTrue(self.findings.busy("g1"))
-        self.write(self.whole(), Written.BUSY)
+        self.write(self.whole(), WriteResult.BUSY)
 
     def test_an_operation_of_another_game_is_in_nobodys_way(self) -> None:
         self.queue.submit(request("g2"))
@@ -179,7 +179,7 @@ class FindingsContract(WatchedStoreContract):
             self.store.put_record(stored)
             for finding in (self.whole(), raising(), raising(seen=replace(RUNNING, current_container_id=None))):
                 with self.subTest(status=stored.status, changes_the_record=finding.new is not None):
-                    self.write(finding, Written.CHANGED)
+                    self.write(finding, WriteResult.CHANGED)
             self.assert_untouched(stored)
 
     def test_a_first_record_is_written_when_there_is_none_and_only_then(self) -> None:
@@ -187,16 +187,16 @@ class FindingsContract(WatchedStoreContract):
         finding = Finding("g2", None, "adopted", new=adopted)
         self.write(finding)
         self.assertEqual(self.store.records().get("g2"), adopted)
-        self.write(replace(finding, new=record("g2", current_container_id="c-other")), Written.CHANGED)
+        self.write(replace(finding, new=record("g2", current_container_id="c-other")), WriteResult.CHANGED)
         self.assertEqual(self.store.records().get("g2"), adopted)
 
     def test_a_finding_about_a_record_that_is_gone_is_not_written(self) -> None:
         for finding in (replace(raising(seen=record("g3")), game_id="g3"), crashed("g3")):
-            self.write(finding, Written.CHANGED)
+            self.write(finding, WriteResult.CHANGED)
 
     def test_the_same_finding_of_two_instances_is_written_once(self) -> None:
         self.write(self.whole())
-        self.assertIs(self.others.write(self.whole()), Written.CHANGED)
+        self.assertIs(self.others.write(self.whole()), WriteResult.CHANGED)
         self.assertEqual((len(self.store.log_rows()), len(self.due())), (1, 1))
 
     def test_an_event_that_is_not_told_changes_the_snapshot_and_sends_nothing(self) -> None:
@@ -216,13 +216,13 @@ class AlarmsContract(WatchedStoreContract):
 
     def test_an_alarm_is_told_once_by_whichever_instance(self) -> None:
         self.write(raising())
-        self.write(raising(), Written.KNOWN)
-        self.assertIs(self.others.write(raising()), Written.KNOWN)
+        self.write(raising(), WriteResult.KNOWN)
+        self.assertIs(self.others.write(raising()), WriteResult.KNOWN)
         self.assertEqual(len(self.due()), 1)
 
     def test_what_is_known_writes_nothing_at_all(self) -> None:
         self.write(raising())
-        self.write(replace(raising(), log=(log_entry(),), health=(event(EventType.PROBE_FAILED),)), Written.KNOWN)
+        self.write(replace(raising(), log=(log_entry(),), health=(event(EventType.PROBE_FAILED),)), WriteResult.KNOWN)
         self.assertEqual(list(self.store.log_rows()), [])
         self.assertEqual((self.health().snapshot or self.fail()).status, HealthStatus.INSPECT_UNHEALTHY)
 
@@ -238,7 +238,7 @@ class AlarmsContract(WatchedStoreContract):
         seen = replace(RUNNING, current_container_id="c-new")
         self.store.put_record(seen)
         self.write(raising(alarm(container_id="c-new"), seen))
-        self.write(raising(alarm(container_id="c-new"), seen), Written.KNOWN)
+        self.write(raising(alarm(container_id="c-new"), seen), WriteResult.KNOWN)
         self.assertEqual([found.container_id for found in self.findings.alarms(AlarmKind.INSPECT).values()], ["c-new"])
 
     def test_memory_that_ran_out_earlier_is_not_told_again_by_an_instance_that_is_behind(self) -> None:
@@ -247,15 +247,15 @@ class AlarmsContract(WatchedStoreContract):
         second = alarm(AlarmKind.OOM, mark="2", raised_at=now)
         self.write(raising(first))
         self.write(raising(second))
-        self.assertIs(self.others.write(raising(first)), Written.KNOWN)
-        self.assertIs(self.others.write(raising(second)), Written.KNOWN)
+        self.assertIs(self.others.write(raising(first)), WriteResult.KNOWN)
+        self.assertIs(self.others.write(raising(second)), WriteResult.KNOWN)
 
     def test_memory_that_runs_out_all_the_time_is_told_once_a_minute(self) -> None:
         for ahead_s in (0, 3600):  # of Docker's clock
             self.write(raising(alarm(AlarmKind.OOM, mark=f"{ahead_s}", raised_at=self.store.now())))
             for number in range(3):
                 at = self.store.now() + timedelta(seconds=ahead_s)
-                self.write(raising(alarm(AlarmKind.OOM, mark=f"{number}", raised_at=at)), Written.KNOWN)
+                self.write(raising(alarm(AlarmKind.OOM, mark=f"{number}", raised_at=at)), WriteResult.KNOWN)
                 self.store.pass_time(15)
             self.store.pass_time(16)
         self.write(raising(alarm(AlarmKind.OOM, mark="last", raised_at=self.store.now())))
@@ -264,7 +264,7 @@ class AlarmsContract(WatchedStoreContract):
         now = self.store.now()
         ahead = alarm(AlarmKind.OOM, mark="ahead", raised_at=now + timedelta(hours=1))
         self.write(raising(ahead))
-        self.write(raising(ahead), Written.KNOWN)
+        self.write(raising(ahead), WriteResult.KNOWN)
         self.store.pass_time(120)
         self.write(raising(alarm(AlarmKind.OOM, mark="2", raised_at=self.store.now())))
         self.store.pass_time(-YEAR_S)
@@ -294,28 +294,28 @@ class AlarmsContract(WatchedStoreContract):
 
     def test_only_what_is_raised_can_be_calmed_and_only_once(self) -> None:
         over = calming(health=(event(EventType.PROBE_RECOVERED),))
-        self.write(over, Written.KNOWN)
+        self.write(over, WriteResult.KNOWN)
         self.write(raising())
         self.write(over)
-        self.assertIs(self.others.write(over), Written.KNOWN)
+        self.assertIs(self.others.write(over), WriteResult.KNOWN)
         self.assertEqual(len(self.due()), 2)
         self.write(raising())  # another occasion, though its mark is the same
 
     def test_one_kind_is_not_calmed_by_the_end_of_another(self) -> None:
         self.write(raising(alarm(AlarmKind.PROBE)))
-        self.write(calming(AlarmKind.INSPECT), Written.KNOWN)
+        self.write(calming(AlarmKind.INSPECT), WriteResult.KNOWN)
         self.assertEqual(list(self.findings.alarms(AlarmKind.PROBE)), ["g1"])
 
     def test_what_was_raised_of_an_earlier_container_is_not_calmed_by_the_present_one(self) -> None:
         self.write(raising())
         seen = replace(RUNNING, current_container_id="c-new")
         self.store.put_record(seen)
-        self.write(calming(seen=seen), Written.KNOWN)
+        self.write(calming(seen=seen), WriteResult.KNOWN)
         self.store.put_record(RUNNING)
         self.assertEqual(list(self.findings.alarms(AlarmKind.INSPECT)), ["g1"])
 
     def test_a_finding_whose_calm_is_not_news_raises_nothing_either(self) -> None:
-        self.write(replace(calming(AlarmKind.PROBE), raises=alarm()), Written.KNOWN)
+        self.write(replace(calming(AlarmKind.PROBE), raises=alarm()), WriteResult.KNOWN)
         self.assertEqual(dict(self.findings.alarms(AlarmKind.INSPECT)), {})
 
     def restored(self) -> tuple[str, HealthStatus, HealthSource, Mapping[str, object]] | None:
@@ -362,7 +362,7 @@ class WatchedRecordsContract(WatchedStoreContract):
             self.store.put_record(record(game_id, status))
         self.store.put_record(record("g4", Status.REMOVED))
         found = sorted(self.findings.running())
-        self.assertEqual(found, [Running(game_id, f"c-{game_id}", NETWORK) for game_id in ("g1", "g3")])
+        self.assertEqual(found, [RunningGame(game_id, f"c-{game_id}", NETWORK) for game_id in ("g1", "g3")])
 
     def test_the_records_of_some_games_are_those_that_there_are(self) -> None:
         for game_id in ("g1", "g2", "g3"):
@@ -394,7 +394,7 @@ class WatchedRecordsContract(WatchedStoreContract):
 
     def test_a_game_whose_name_another_one_has_is_not_adopted(self) -> None:
         self.store.put_record(record("Match-1", Status.STOPPED))
-        self.write(self.adoption("match-1"), Written.CHANGED)
+        self.write(self.adoption("match-1"), WriteResult.CHANGED)
         self.assertIsNone(self.store.records().get("match-1"))
         self.write(self.adoption("match-2"))
 
@@ -403,7 +403,7 @@ class WatchedRecordsContract(WatchedStoreContract):
         queue.submit(request("Match-1"))
         operation = self.claim_one(queue)
         self.assertIsNone(queue.claim_name(operation))
-        self.write(self.adoption("match-1"), Written.BUSY)
+        self.write(self.adoption("match-1"), WriteResult.BUSY)
         queue.finish(operation, ended(Outcome.FAILURE))
         self.write(self.adoption("match-1"))
 
@@ -682,10 +682,10 @@ class HistoriesContract(WatchedStoreContract):
         poison = LastExit(CONTAINER, 139, False, LATER, "nul \0 here")
         self.queue.submit(request("g1", OpKind.STOP))
         operation = self.claim_one()
-        with self.assertRaises(StoreRefused):
+        with self.assertRaises(StoreRejected):
             self.queue.finish(operation, ended(last_exit=poison))
         late = ended(last_exit=replace(poison, log=""), rests_on=record("g1", current_container_id="another"))
-        with self.assertRaises(RecordChanged):
+        with self.assertRaises(RecordConflict):
             self.queue.finish(operation, late)
         self.assertEqual(self.health().last_exit, first.last_exit)
 

@@ -22,7 +22,7 @@ from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.game import container_name, engine_endpoint
 from rtmanager.domain.jobs import Entry, EntryId, Job, read_job
 from rtmanager.domain.messages import Stream
-from rtmanager.domain.operation import Ending, LogEntry, OpKind, OpSource, Outcome, Request
+from rtmanager.domain.operation import Completion, LogEntry, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.ports import PullPolicy
 from rtmanager.operations.tools import EngineSettings
@@ -93,9 +93,9 @@ def job(stream: Stream, milliseconds: int, fields: Mapping[str, str] | None = No
     return read_job(entry(stream, milliseconds, fields, sequence), f"runtime:{stream}")
 
 
-def ended(outcome: Outcome = Outcome.SUCCESS, **changes: Any) -> Ending:
+def ended(outcome: Outcome = Outcome.SUCCESS, **changes: Any) -> Completion:
     """An ending that changes nothing but what is given."""
-    return Ending(outcome=outcome, **changes)
+    return Completion(outcome=outcome, **changes)
 
 
 def log_entry(game_id: str = "g1", kind: OpKind = OpKind.START, **changes: Any) -> LogEntry:

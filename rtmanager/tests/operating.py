@@ -11,9 +11,9 @@ from typing import Any, cast
 from rtmanager.domain.container import ContainerView
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.messages import Message, Stream
-from rtmanager.domain.operation import Ending, Operation, OpKind, OpSource, Request
+from rtmanager.domain.operation import Completion, Operation, OpKind, OpSource, Request
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.operator import Operator
+from rtmanager.operations.operator import OperationRunner
 from rtmanager.operations.ports import ContainerRuntime
 from rtmanager.operations.tools import Tools
 from rtmanager.testing import FakeImage, FakeRuntime, FakeStateDirectories
@@ -90,7 +90,7 @@ class World:
         self.heard = Heard()
         self.operator = self.make_operator(self.runtime.port)
 
-    def make_operator(self, runtime: ContainerRuntime) -> Operator:
+    def make_operator(self, runtime: ContainerRuntime) -> OperationRunner:
         """An operator of one more instance."""
         tools = Tools(
             runtime=runtime,
@@ -106,7 +106,7 @@ class World:
                 ref, image_id
             ),
         )
-        return Operator(self.store.records, tools)
+        return OperationRunner(self.store.records, tools)
 
     def _count_lost_directory(self) -> None:
         self.lost_directories += 1
@@ -118,7 +118,7 @@ class World:
         (operation,) = self.queue.claim(1)
         return operation
 
-    def do(self, wanted: Request) -> Ending:
+    def do(self, wanted: Request) -> Completion:
         """Run a request to its written end."""
         operation = self.claim(wanted)
         ending = self.operator.run(operation)

@@ -34,11 +34,11 @@ from rtmanager.domain.operation import Operation, OpKind
 from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.record import Status
 from rtmanager.operations import executor as executor_module
-from rtmanager.operations.completions import Completions
+from rtmanager.operations.completions import CompletionNotifier
 from rtmanager.operations.executor import Executor
 from rtmanager.operations.one_daemon import GuardedRuntime, OneDaemon
 from rtmanager.operations.ports import ContainerRuntime
-from rtmanager.operations.store import GameBusy, OwnershipLost
+from rtmanager.operations.store import ClaimLost, GameBusy
 from rtmanager.operations.wake import Wake
 from rtmanager.testing import Meant
 from rtmanager.testing.streams import MemoryStreams
@@ -50,7 +50,7 @@ from rtmanager.workers.events import EventListener
 from rtmanager.workers.ingest import Ingest
 from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.prober import ProbeBy, Prober
-from rtmanager.workers.watching import ContainerEvent, Happening
+from rtmanager.workers.watching import ContainerEvent, ContainerEventKind
 
 GAMES = ("g1", "g2", "g3")
 STEPS = 40
@@ -120,7 +120,13 @@ class Instance:
         self.world.operator = self.world.make_operator(self.world.runtime.port)
         self.world.watch()
         self.executor = Executor(
-            self.world.queue, self.world.operator, Completions(), slots=4, wake=Wake(), told=Wake(), logger=quiet()
+            self.world.queue,
+            self.world.operator,
+            CompletionNotifier(),
+            slots=4,
+            wake=Wake(),
+            told=Wake(),
+            logger=quiet(),
         )
         self.listener = EventListener(self, cast(Any, self.world.attention), missed=self.reconcile_soon, logger=quiet())
         self.probes = FakeProbes()
@@ -461,7 +467,7 @@ class Simulation:
             self.trace.append("  " * self._depth + f"  {operation.request.kind} {operation.game_id}")
             try:
                 of.executor._run_to_end(operation)
-            except OwnershipLost:
+            except ClaimLost:
                 self.trace.append("  lost")
             except Killed:
                 self._replace(of)
@@ -498,13 +504,13 @@ class Simulation:
             after = now.get(container_id)
             if before.alive and (after is None or not after.alive):
                 if by_service == "stop":
-                    self._tell(before, Happening.KILL, signal="15")
-                self._tell(before, Happening.DIE)
+                    self._tell(before, ContainerEventKind.KILL, signal="15")
+                self._tell(before, ContainerEventKind.DIE)
             if after is None:
-                self._tell(before, Happening.DESTROY)
+                self._tell(before, ContainerEventKind.DESTROY)
         self._seen = now
 
-    def _tell(self, seen: ContainerView, what: Happening, **more: Any) -> None:
+    def _tell(self, seen: ContainerView, what: ContainerEventKind, **more: Any) -> None:
         self._time_ns += 1
         event = ContainerEvent(what, seen.game_id, seen.container_id, self._time_ns, **more)
         for instance in self.instances:

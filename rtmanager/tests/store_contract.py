@@ -23,20 +23,20 @@ from rtmanager.domain.messages import INTENT_OF, Message, Stream, intent, limite
 from rtmanager.domain.operation import LogEntry, Operation, OpKind, Outcome
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.operations.store import (
+    ClaimLost,
     DaemonRecords,
-    Forgotten,
     GameBusy,
     Namesake,
     OperationQueue,
-    OwnershipLost,
-    RecordChanged,
+    RecordConflict,
     Records,
-    StoreRefused,
+    StoreRejected,
+    UnknownOperation,
 )
 from rtmanager.testing.answers import record_json
 from rtmanager.tests.making import NOW, ended, job, log_entry, record, request, start_fields, stop_fields
 from rtmanager.workers.lease import Presence
-from rtmanager.workers.ports import Inbox, IntentCount, Outbox, OutboxTurn
+from rtmanager.workers.ports import Inbox, IntentCount, Outbox, RelayLease
 
 #: By so much a clock was ahead.
 YEAR_S = 365 * 24 * 3600.0
@@ -197,7 +197,7 @@ class RecordsContract(StoreContract):
         operation = self.claim_one()
         seen = record("g1", current_container_id="c-then")
         ending = ended(change=RecordChange(seen, seen.stopped(NOW)), log=(log_entry(),))
-        with self.assertRaises(RecordChanged):
+        with self.assertRaises(RecordConflict):
             self.queue.finish(operation, ending)
         self.assertEqual(self.store.records().get("g1"), record("g1", current_container_id="c-now"))
         self.assertEqual(list(self.store.log_rows()), [])
@@ -207,12 +207,12 @@ class RecordsContract(StoreContract):
     def test_a_change_decided_on_another_status_is_refused(self) -> None:
         self.store.put_record(record("g1", Status.STOPPED))
         seen = record("g1", Status.RUNNING)
-        with self.assertRaises(RecordChanged):
+        with self.assertRaises(RecordConflict):
             self.finish_with(RecordChange(seen, seen.stopped(NOW)))
 
     def test_a_first_record_is_refused_when_another_writer_was_first(self) -> None:
         self.store.put_record(record("g1", current_container_id="c-other"))
-        with self.assertRaises(RecordChanged):
+        with self.assertRaises(RecordConflict):
             self.finish_with(RecordChange(None, record("g1")))
 
     def test_a_record_without_a_container_can_be_compared_too(self) -> None:
@@ -317,7 +317,7 @@ class QueueContract(StoreContract):
         self.assertIsNone(self.queue.claim_name(first))
         self.queue.defer(first, delay_s=60, why="docker is away")
         self.assertEqual(self.queue.claim_name(second), Namesake("match-1", None))
-        with self.assertRaises(OwnershipLost):
+        with self.assertRaises(ClaimLost):
             self.queue.claim_name(first)
 
     def test_a_game_has_its_name_until_it_is_removed(self) -> None:
@@ -524,7 +524,7 @@ class QueueContract(StoreContract):
         here, ref = operation.operation_id, operation.request.source_ref
         self.assertIsNotNone(self.queue.verdict(here, ref))
         for operation_id, source_ref in ((here + 1000, None), (here + 1000, ref), (here, "rest:another")):
-            with self.subTest(operation_id=operation_id, source_ref=source_ref), self.assertRaises(Forgotten):
+            with self.subTest(operation_id=operation_id, source_ref=source_ref), self.assertRaises(UnknownOperation):
                 self.queue.verdict(operation_id, source_ref)
 
 
@@ -549,7 +549,7 @@ class OwnershipContract(StoreContract):
         others: tuple[dict[str, Any], ...] = ({"game_id": "g9"}, {"source_ref": "rest:another"})
         for changed in others:
             forgotten = replace(here, request=replace(here.request, **changed))
-            with self.subTest(changed), self.assertRaises(OwnershipLost):
+            with self.subTest(changed), self.assertRaises(ClaimLost):
                 self.queue.finish(forgotten, ended())
             self.queue.defer(forgotten, delay_s=0, why="of old")
             self.assertEqual(self.queue.heartbeat([forgotten]), set())
@@ -587,7 +587,7 @@ class OwnershipContract(StoreContract):
                 self.store.put_record(now)
                 operation = self.claimed("g1")
                 late = ended(rests_on=record("g1", current_container_id="c-then"), log=(log_entry(),))
-                with self.assertRaises(RecordChanged):
+                with self.assertRaises(RecordConflict):
                     self.queue.finish(operation, late)
                 self.assertEqual(self.queue.finish_together([(operation, late)]), set())
                 self.assertEqual(list(self.store.log_rows()), [])
@@ -597,7 +597,7 @@ class OwnershipContract(StoreContract):
     def test_of_several_ends_none_is_written_when_one_is_refused(self) -> None:
         mine, refused = self.claimed("g1"), self.claimed("g2")
         endings = [(mine, ended()), (refused, ended(log=(log_entry("g2", error_message="a \0"),)))]
-        with self.assertRaises(StoreRefused):
+        with self.assertRaises(StoreRejected):
             self.queue.finish_together(endings)
         self.assertIsNone(self.queue.verdict(mine.operation_id))
 
@@ -652,7 +652,7 @@ class OwnershipContract(StoreContract):
     def test_the_former_holder_cannot_write_an_end(self) -> None:
         operation = self.claimed()
         now_held = self.lose(operation)
-        with self.assertRaises(OwnershipLost):
+        with self.assertRaises(ClaimLost):
             self.queue.finish(operation, ended(change=RecordChange(None, record("g1")), log=(log_entry(),)))
         self.assertIsNone(self.store.records().get("g1"))
         self.assertEqual(list(self.store.log_rows()), [])
@@ -670,7 +670,7 @@ class OwnershipContract(StoreContract):
         operation = self.claimed()
         self.store.pass_time(self.store.lease_s + 1)
         self.other.reclaim_orphans()
-        with self.assertRaises(OwnershipLost):
+        with self.assertRaises(ClaimLost):
             self.queue.finish(operation, ended())
 
     def test_what_an_instance_holds_when_it_stops_is_handed_back(self) -> None:
@@ -704,7 +704,7 @@ class OwnershipContract(StoreContract):
     def test_an_end_is_written_once(self) -> None:
         operation = self.claimed()
         self.queue.finish(operation, ended(log=(log_entry(),)))
-        with self.assertRaises(OwnershipLost):
+        with self.assertRaises(ClaimLost):
             self.queue.finish(operation, ended(log=(log_entry(),)))
         self.assertEqual(len(self.store.log_rows()), 1)
 
@@ -779,7 +779,7 @@ class EndingContract(StoreContract):
             log=(log_entry(), log_entry(error_message="nul \0 here")),
             messages=(Message(Stream.JOB_RESULTS, {"a": "b"}),),
         )
-        with self.assertRaises(StoreRefused):
+        with self.assertRaises(StoreRejected):
             self.queue.finish(operation, poison)
         self.assertIsNone(self.store.records().get("g1"))
         self.assertEqual((list(self.store.log_rows()), self.due()), ([], []))
@@ -997,7 +997,7 @@ class IntentsContract(StoreContract):
         )
 
     @contextmanager
-    def turn(self) -> Iterator[OutboxTurn]:
+    def turn(self) -> Iterator[RelayLease]:
         with self.store.outbox().turn() as turn:
             assert turn is not None
             yield turn

@@ -21,7 +21,7 @@ from rtmanager.domain.jobs import (
 )
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.tests.making import start_fields, stop_fields
-from rtmanager.workers.ports import DueMessage, InputStreams, OutputStreams, StaleTurn
+from rtmanager.workers.ports import DueMessage, InputStreams, OutputStreams, StaleFencingToken
 
 START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
 #: Real seconds in which what must happen at once has happened.
@@ -441,7 +441,7 @@ class WritingContract(StreamsContract):
 
     def test_an_older_turn_than_the_last_adds_nothing(self) -> None:
         self.writer.publish(5, self.due(1))
-        with self.assertRaises(StaleTurn) as caught:
+        with self.assertRaises(StaleFencingToken) as caught:
             self.streams.writer().publish(4, self.due(2))
         self.assertEqual(caught.exception.latest, 5)
         self.assertEqual(self.numbers(), ["1"])

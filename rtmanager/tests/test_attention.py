@@ -12,7 +12,7 @@ from rtmanager.operations import troubles
 from rtmanager.tests.making import Heard
 from rtmanager.tests.operating import PATIENCE_S, wait_until
 from rtmanager.workers import attention as attention_module
-from rtmanager.workers.attention import Attention, Hint
+from rtmanager.workers.attention import ReconcileHint, ReconcileQueue
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.status import WorkerStatus
 
@@ -21,11 +21,11 @@ class Looks:
     """What `settle` is called with; a test says what it answers."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[str, Hint]] = []
+        self.seen: list[tuple[str, ReconcileHint]] = []
         self.answers: dict[str, list[bool | BaseException]] = {}
         self.gates: dict[str, threading.Event] = {}
 
-    def settle(self, game_id: str, hint: Hint) -> bool:
+    def settle(self, game_id: str, hint: ReconcileHint) -> bool:
         self.seen.append((game_id, hint))
         if game_id in self.gates and not self.gates[game_id].wait(PATIENCE_S):
             raise TimeoutError(game_id)
@@ -50,7 +50,7 @@ class AttentionTest(unittest.TestCase):
         self.heard = Heard()
         self.status = WorkerStatus("attention", self.heard.logger)
         self.failures = GameFailures(self.heard.logger, status=lambda _: self.status)
-        self.attention = Attention(
+        self.attention = ReconcileQueue(
             self.looks.settle,
             logger=self.heard.logger,
             failures=self.failures,
@@ -164,16 +164,16 @@ class AttentionTest(unittest.TestCase):
             self.enterContext(mock.patch.object(attention_module, name, value))
         for game in games:
             self.looks.answers[game] = [Unavailable("docker", "no answer")]
-            self.attention.look(game, Hint(listed=True))
+            self.attention.look(game, ReconcileHint(listed=True))
         self.assertTrue(self.attention.wait_until_looked(PATIENCE_S))
 
     def test_a_silent_game_is_looked_at_again_for_an_event_and_not_for_a_pass(self) -> None:
         self.silent("g1")
-        self.attention.look("g1", Hint(listed=True))
+        self.attention.look("g1", ReconcileHint(listed=True))
         self.attention.look("g2")
         wait_until(lambda: "g2" in self.looks.games)
         self.assertEqual(self.looks.games.count("g1"), 1)
-        self.attention.look("g1", Hint(HealthSource.DOCKER_EVENT))
+        self.attention.look("g1", ReconcileHint(HealthSource.DOCKER_EVENT))
         wait_until(lambda: self.looks.games.count("g1") == 2)
         self.assertTrue(self.looks.seen[-1][1].listed)
 
@@ -182,7 +182,7 @@ class AttentionTest(unittest.TestCase):
         self.silent(*games)
         gates = [self.hold(game) for game in games[:4]]
         for game in games[:4]:
-            self.attention.look(game, Hint(HealthSource.DOCKER_EVENT))
+            self.attention.look(game, ReconcileHint(HealthSource.DOCKER_EVENT))
         wait_until(lambda: len(self.looks.seen) == 7)
         self.attention.look("well")
         wait_until(lambda: "well" in self.looks.games)
@@ -194,10 +194,10 @@ class AttentionTest(unittest.TestCase):
     def test_of_too_many_games_no_more_hints_of_events_are_kept_until_a_pass(self) -> None:
         self.enterContext(mock.patch.object(attention_module, "MOST_CASES", 4))
         for number in range(100):
-            self.attention.look(f"g{number}", Hint(HealthSource.DOCKER_EVENT), delay_s=0.2)
-        self.attention.look("listed", Hint(listed=True))
+            self.attention.look(f"g{number}", ReconcileHint(HealthSource.DOCKER_EVENT), delay_s=0.2)
+        self.attention.look("listed", ReconcileHint(listed=True))
         wait_until(lambda: len(self.looks.seen) == 5 and bool(self.rooms))
-        self.attention.look("g99", Hint(HealthSource.DOCKER_EVENT))
+        self.attention.look("g99", ReconcileHint(HealthSource.DOCKER_EVENT))
         wait_until(lambda: "g99" in self.looks.games)
         self.assertEqual(self.rooms, [1])
 
@@ -207,7 +207,9 @@ class AttentionTest(unittest.TestCase):
         wait_until(lambda: self.looks.games == ["g1"])
         for number in range(1000):
             one = frozenset({f"c{number}"})
-            self.attention.look("g1", Hint(HealthSource.DOCKER_EVENT, one, {f"c{number}": 1}, one, one, one, one))
+            self.attention.look(
+                "g1", ReconcileHint(HealthSource.DOCKER_EVENT, one, {f"c{number}": 1}, one, one, one, one)
+            )
         self.assertEqual(len(self.attention._queue), 1)
         gate.set()
         wait_until(lambda: len(self.looks.seen) == 2)
@@ -228,11 +230,11 @@ class AttentionTest(unittest.TestCase):
         wait_until(lambda: self.looks.games.count("g1") == 2)
 
     def test_what_is_named_several_times_before_its_look_is_merged(self) -> None:
-        self.attention.look("g1", Hint(containers=frozenset({"a"})), delay_s=60)
-        self.attention.look("g1", Hint(HealthSource.DOCKER_EVENT, oom={"b": 7}), delay_s=60)
-        self.attention.look("g1", Hint(asked=frozenset({"c"})))
+        self.attention.look("g1", ReconcileHint(containers=frozenset({"a"})), delay_s=60)
+        self.attention.look("g1", ReconcileHint(HealthSource.DOCKER_EVENT, oom={"b": 7}), delay_s=60)
+        self.attention.look("g1", ReconcileHint(asked=frozenset({"c"})))
         wait_until(lambda: bool(self.looks.seen))
-        expected = Hint(HealthSource.DOCKER_EVENT, frozenset({"a"}), {"b": 7}, frozenset({"c"}))
+        expected = ReconcileHint(HealthSource.DOCKER_EVENT, frozenset({"a"}), {"b": 7}, frozenset({"c"}))
         self.assertEqual(self.looks.seen, [("g1", expected)])
 
     def test_a_delayed_look_waits_for_its_time(self) -> None:

@@ -16,7 +16,7 @@ from rtmanager.config import Config, ConfigError, unknown_names
 from rtmanager.domain.container import Limits
 from rtmanager.domain.messages import Stream
 from rtmanager.operations.ports import PullPolicy
-from rtmanager.values import Address, Bad, RedisAddress
+from rtmanager.values import Address, InvalidSetting, RedisAddress
 from rtmanager.variables import VARIABLES
 
 REQUIRED = {
@@ -381,7 +381,7 @@ class ParserTest(unittest.TestCase):
             with self.subTest(good=text):
                 self.assertEqual(parse(text), expected)
         for text in bad:
-            with self.subTest(bad=text[:40]), self.assertRaises(Bad):
+            with self.subTest(bad=text[:40]), self.assertRaises(InvalidSetting):
                 parse(text)
 
     def test_durations(self) -> None:
@@ -569,7 +569,7 @@ class ParserTest(unittest.TestCase):
             (values.redis_address, f"redis://{zone}"),
             (values.docker_host, f"tcp://{zone}"),
         ):
-            with self.subTest(text), self.assertRaisesRegex(Bad, "IPv6 zone"):
+            with self.subTest(text), self.assertRaisesRegex(InvalidSetting, "IPv6 zone"):
                 parse(text)
 
     def test_a_dsn_in_quotes(self) -> None:

@@ -16,7 +16,7 @@ from rtmanager.adapters.docker import Deadlines, events, skim
 from rtmanager.adapters.docker.events import DockerEvents
 from rtmanager.domain.errors import DependencyError, FinalAnswer, TemporaryAnswer, Unavailable
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon, Feed, until
-from rtmanager.workers.watching import ContainerEvent, Happening, UnreadableEvent
+from rtmanager.workers.watching import ContainerEvent, ContainerEventKind, UnreadableEvent
 
 EVENTS, PING = "GET /events", "GET /_ping"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -40,7 +40,7 @@ def line(action: str = "die", time_ns: int = NOW_NS, **changes: Any) -> bytes:
 
 def died(time_ns: int = NOW_NS) -> ContainerEvent:
     """What such an event is heard as."""
-    return ContainerEvent(Happening.DIE, "g1", "c1", time_ns)
+    return ContainerEvent(ContainerEventKind.DIE, "g1", "c1", time_ns)
 
 
 class DockerEventsTest(unittest.TestCase):
@@ -178,7 +178,12 @@ class DockerEventsTest(unittest.TestCase):
         )
         self.assertEqual(
             [(event.what, event.signal) for event in found],
-            [(Happening.KILL, "15"), (Happening.OOM, ""), (Happening.DIE, ""), (Happening.DESTROY, "")],
+            [
+                (ContainerEventKind.KILL, "15"),
+                (ContainerEventKind.OOM, ""),
+                (ContainerEventKind.DIE, ""),
+                (ContainerEventKind.DESTROY, ""),
+            ],
         )
 
     def test_what_says_nothing_about_a_game_is_passed_over(self) -> None:

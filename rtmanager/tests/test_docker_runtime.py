@@ -15,7 +15,7 @@ from rtmanager.domain.errors import Unavailable
 from rtmanager.operations.ports import LaunchFailed
 from rtmanager.testing.docker_world import DockerWorld, docker_host, why_no_docker
 from rtmanager.tests.runtime_contract import PATIENT_S, RuntimeContract
-from rtmanager.workers.watching import ContainerEvent, Happening
+from rtmanager.workers.watching import ContainerEvent, ContainerEventKind
 
 
 class DockerRuntimeTest(RuntimeContract, unittest.TestCase):
@@ -144,14 +144,14 @@ class DockerRuntimeTest(RuntimeContract, unittest.TestCase):
         for event in feed.listen():
             if isinstance(event, ContainerEvent) and event.game_id == spec.game_id:
                 found.append((event.what, event.container_id, event.signal))
-                if event.what is Happening.DESTROY:
+                if event.what is ContainerEventKind.DESTROY:
                     break
         self.assertEqual(
             found,
             [
-                (Happening.KILL, container_id, "15"),
-                (Happening.DIE, container_id, ""),
-                (Happening.DESTROY, container_id, ""),
+                (ContainerEventKind.KILL, container_id, "15"),
+                (ContainerEventKind.DIE, container_id, ""),
+                (ContainerEventKind.DESTROY, container_id, ""),
             ],
         )
 

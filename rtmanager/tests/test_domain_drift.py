@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from rtmanager.domain.container import LABEL_IMAGE_REF, LABEL_OWNER, ContainerState, ContainerView
 from rtmanager.domain.crash import RestartPolicy, is_crash
-from rtmanager.domain.drift import House, Looked, Running, decide, explained, not_as_recorded
+from rtmanager.domain.drift import Observation, Placement, RunningGame, decide, explained, not_as_recorded
 from rtmanager.domain.findings import Finding, Stray
 from rtmanager.domain.health import EventType, HealthSource
 from rtmanager.domain.operation import OpKind, OpSource
@@ -15,14 +15,14 @@ from rtmanager.domain.outage import LastExit, RequestedBy
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, NOW, record, view
 
-HOUSE = House(NETWORK, lambda game_id: f"/var/lib/galaxy-games/{game_id}")
+HOUSE = Placement(NETWORK, lambda game_id: f"/var/lib/galaxy-games/{game_id}")
 LATER = NOW + timedelta(seconds=5)
 
 
 def drift(
     known: RuntimeRecord | None, *views: ContainerView, source: HealthSource = HealthSource.INSPECT
 ) -> list[Finding | Stray]:
-    return decide([known] if known else [], views, Looked(LATER, source), HOUSE)
+    return decide([known] if known else [], views, Observation(LATER, source), HOUSE)
 
 
 class DriftTestCase(unittest.TestCase):
@@ -179,11 +179,11 @@ class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
     def test_a_game_whose_name_another_one_has_is_reported_and_not_adopted(self) -> None:
         namesakes = {"g1": "G1"}
         for known in (None, record(status=Status.REMOVED)):
-            [stray] = decide([known] if known else [], [view()], Looked(LATER), HOUSE, namesakes)
+            [stray] = decide([known] if known else [], [view()], Observation(LATER), HOUSE, namesakes)
             self.assertIsInstance(stray, Stray)
             self.assertIn("the name of game G1 but for the case", stray.reason)  # type: ignore[union-attr]
         # It has the name itself, beside the other one.
-        [finding] = decide([record(status=Status.STOPPED)], [view()], Looked(LATER), HOUSE, namesakes)
+        [finding] = decide([record(status=Status.STOPPED)], [view()], Observation(LATER), HOUSE, namesakes)
         self.assertIsInstance(finding, Finding)
 
     def test_a_moment_of_a_runtime_whose_clock_is_ahead_is_that_of_the_look(self) -> None:
@@ -203,7 +203,7 @@ class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
     def test_games_do_not_mix(self) -> None:
         records = [record("g1"), record("g2", Status.STOPPED), record("g3")]
         views = [view("g1", container_id="c-g1"), view("g2", container_id="c-9"), view("g4", container_id="c-4")]
-        found = decide(records, views, Looked(LATER), HOUSE)
+        found = decide(records, views, Observation(LATER), HOUSE)
         self.assertEqual([each.game_id for each in found], ["g2", "g3", "g4"])
 
 
@@ -212,7 +212,7 @@ class AsRecorded(unittest.TestCase):
 
     def kept(self, known: RuntimeRecord | None, *seen: ContainerView) -> bool:
         games = [known] if known and known.status is Status.RUNNING else []
-        running = [Running(each.game_id, each.current_container_id, each.docker_network) for each in games]
+        running = [RunningGame(each.game_id, each.current_container_id, each.docker_network) for each in games]
         return "g1" in not_as_recorded(running, seen)
 
     def test_a_game_that_runs_as_recorded_is_held_back_and_so_is_one_that_does_not_run(self) -> None:
@@ -236,7 +236,7 @@ class AsRecorded(unittest.TestCase):
                     self.assertTrue(self.kept(known, *seen), (known, seen))
 
     def test_games_do_not_mix(self) -> None:
-        running = [Running(game_id, f"c-{game_id}", NETWORK) for game_id in ("g1", "g2", "g3")]
+        running = [RunningGame(game_id, f"c-{game_id}", NETWORK) for game_id in ("g1", "g2", "g3")]
         views = [view("g1", container_id="c-g1"), view("g2", container_id="c-g1"), view("g4")]
         self.assertEqual(not_as_recorded(running, views), {"g2", "g3", "g4"})
 

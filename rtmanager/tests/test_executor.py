@@ -11,14 +11,14 @@ from unittest import mock
 
 from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.messages import Stream
-from rtmanager.domain.operation import Ending, OpKind, Outcome
+from rtmanager.domain.operation import Completion, OpKind, Outcome
 from rtmanager.domain.record import Status
 from rtmanager.operations import executor as executor_module
 from rtmanager.operations import troubles as troubles_module
-from rtmanager.operations.completions import Completions
+from rtmanager.operations.completions import CompletionNotifier
 from rtmanager.operations.executor import MAX_RETRY_DELAYS, RETRY_DELAY_S, Executor
-from rtmanager.operations.operator import DEFECT_TRIES, Operator
-from rtmanager.operations.store import OperationQueue, OwnershipLost, Verdict
+from rtmanager.operations.operator import DEFECT_TRIES, OperationRunner
+from rtmanager.operations.store import ClaimLost, OperationQueue, OperationResult
 from rtmanager.operations.wake import Wake
 from rtmanager.testing import FakeImage
 from rtmanager.tests.making import IMAGE, IMAGE_2, job, record, request, start_fields, stop_fields
@@ -30,9 +30,9 @@ START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
 class Instance:
     """One instance's executor, stepped by the test."""
 
-    def __init__(self, world: World, owner: int = 1, slots: int = 8, operator: Operator | None = None) -> None:
+    def __init__(self, world: World, owner: int = 1, slots: int = 8, operator: OperationRunner | None = None) -> None:
         self._world = world
-        self.completions = Completions()
+        self.completions = CompletionNotifier()
         self.told = Wake()
         self.queue: OperationQueue = world.store.queue(owner)
         self.executor = Executor(
@@ -80,7 +80,7 @@ class ExecutorTestCase(WorldTestCase):
         self.addCleanup(pause.stop)
         self.one = self.instance()
 
-    def instance(self, owner: int = 1, slots: int = 8, operator: Operator | None = None) -> Instance:
+    def instance(self, owner: int = 1, slots: int = 8, operator: OperationRunner | None = None) -> Instance:
         made = Instance(self.world, owner, slots, operator)
         self.addCleanup(made.close)
         return made
@@ -216,7 +216,9 @@ class ParallelTest(ExecutorTestCase):
     def test_an_end_is_announced_and_wakes_the_relay(self) -> None:
         operation_id = self.one.queue.submit(request("g1"))
         self.one.work()
-        self.assertEqual(self.one.completions.wait(operation_id, PATIENCE_S), Verdict(Outcome.SUCCESS, None, ""))
+        self.assertEqual(
+            self.one.completions.wait(operation_id, PATIENCE_S), OperationResult(Outcome.SUCCESS, None, "")
+        )
         self.assertTrue(self.one.told._event.is_set())
 
 
@@ -333,7 +335,7 @@ class DependencyTest(ExecutorTestCase):
         self.world.store.trouble.before = lambda _: problems.append(self.one.executor.store_waits.problem())
         run, away = self.world.operator.run, [Unavailable("postgres", "away") for _ in range(4)]
 
-        def fail_first(*given: Any, **named: Any) -> Ending:
+        def fail_first(*given: Any, **named: Any) -> Completion:
             if away:
                 raise away.pop()
             return run(*given, **named)
@@ -425,7 +427,7 @@ class OwnershipTest(ExecutorTestCase):
                 self.world.store.queue(2).finish(taken_over, self.world.operator.run(taken_over))
                 self.world.bring(before)
                 containers = self.world.docker.containers
-                with self.assertRaises(OwnershipLost):
+                with self.assertRaises(ClaimLost):
                     self.world.operator.run(late)
                 self.assertEqual(self.world.docker.containers, containers)
                 self.assert_consistent()

@@ -14,7 +14,7 @@ from rtmanager.domain.operation import OpKind
 from rtmanager.domain.record import Status
 from rtmanager.operations.operator import DEFECT_TRIES
 from rtmanager.operations.ports import ImageRefInvalid, LaunchInvalid
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import StoreRejected
 from rtmanager.operations.troubles import Kind
 from rtmanager.testing import Meant
 from rtmanager.testing.store import CALL_POSITION
@@ -258,7 +258,7 @@ class DefectsTest(ExecutorTestCase):
     def test_a_record_that_cannot_be_read_keeps_its_own_game_only(self) -> None:
         def hook(name: str) -> None:
             if name in ("get", "of") and any(row.state == "running" for row in self.world.store.live.get("g1", ())):
-                raise StoreRefused("timestamp too large (after year 10K)")
+                raise StoreRejected("timestamp too large (after year 10K)")
 
         self.world.store.trouble.before = hook
         self.accept(job(STOP, 1), *(job(START, n, start_fields(f"h{n}")) for n in range(2, 6)))
@@ -284,7 +284,7 @@ class DefectsTest(ExecutorTestCase):
         def hook(name: str) -> None:
             running = [row.request.game_id for rows in self.world.store.live.values() for row in rows[:1]]
             if name in ("finish", "finish_together") and "g1" in running:
-                raise StoreRefused("new row violates a constraint that somebody added")
+                raise StoreRejected("new row violates a constraint that somebody added")
 
         self.accept(job(STOP, 1))
         self.world.store.trouble.before = hook

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unittest
 
 from rtmanager.domain.errors import ErrorCode, TemporaryAnswer, Unavailable
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import StoreRejected
 from rtmanager.tests.making import Heard
 from rtmanager.workers import failures as failures_module
 from rtmanager.workers.failures import ALL_GAMES, GameFailures
@@ -44,7 +44,7 @@ class GameFailuresTest(unittest.TestCase):
 
     def test_a_defect_has_a_traceback_and_a_refusal_has_none(self) -> None:
         self.failing(KeyError("State"))
-        self.failing(StoreRefused("a NUL"))
+        self.failing(StoreRejected("a NUL"))
         self.assertEqual([record.exc_info is not None for record in self.heard.records], [True, False])
 
     def test_what_is_logged_and_remembered_is_bounded(self) -> None:
@@ -54,11 +54,11 @@ class GameFailuresTest(unittest.TestCase):
         self.assertNotIn("\0", vars(record)["error"])
         for number in range(failures_module.MOST + 5):
             for _ in range(3):
-                self.failures.report("probe", f"g{number}", StoreRefused("x"))
+                self.failures.report("probe", f"g{number}", StoreRejected("x"))
         self.assertEqual(len(self.failures.failing()), failures_module.MOST_LISTED)
         self.assertEqual(len(self.failures._known), failures_module.MOST)
         for number in range(100):
-            self.failing(StoreRefused(f"at {number:#x}"), "odd")
+            self.failing(StoreRejected(f"at {number:#x}"), "odd")
         self.assertEqual(len([each for each in self.heard.records if vars(each)["game_id"] == "odd"]), 5)
 
 
@@ -73,7 +73,7 @@ class RepeatedTest(unittest.TestCase):
     def fail_again(self, times: int, every_s: float = 15.0, game_id: str = "g1") -> None:
         for _ in range(times):
             self.now += every_s
-            self.failures.report("probe", game_id, StoreRefused("a rule"))
+            self.failures.report("probe", game_id, StoreRejected("a rule"))
 
     def test_it_is_listed_from_the_third_time_on_until_it_works(self) -> None:
         self.fail_again(2)
@@ -127,7 +127,7 @@ class PassesTest(unittest.TestCase):
             failures.report("probe", f"g{number}", busy)
         self.assertEqual((workers.problems(), counts), ({}, []))
         for number in range(3):
-            failures.report("probe", f"g{number}", StoreRefused("a rule"))
+            failures.report("probe", f"g{number}", StoreRejected("a rule"))
         self.assertIn("is refused by postgres since", workers.problems()["worker probe-games"])
         self.assertEqual(counts, ["probe-games"] * 3)
 
@@ -135,7 +135,7 @@ class PassesTest(unittest.TestCase):
         workers = Workers(Heard().logger)
         failures = GameFailures(Heard().logger, status=workers.of_games)
         for game_id in (ALL_GAMES, "g1", "g2"):
-            failures.report("read_record", game_id, StoreRefused("a date"))
+            failures.report("read_record", game_id, StoreRejected("a date"))
         self.assertEqual(workers.problems(), {})
-        failures.report("read_record", "g3", StoreRefused("a date"))
+        failures.report("read_record", "g3", StoreRejected("a date"))
         self.assertEqual(len(workers.problems()), 1)

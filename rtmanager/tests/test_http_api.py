@@ -19,12 +19,12 @@ from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.http.api import RUNTIMES, Api
 from rtmanager.http.messages import STATUS_OF, Request, Response
 from rtmanager.http.refusals import StoreRefusals
-from rtmanager.operations.store import PROBE, GameBusy, StoreRefused, Verdict
+from rtmanager.operations.store import PROBE, GameBusy, OperationResult, StoreRejected
 from rtmanager.testing.answers import record_json
 from rtmanager.testing.store import ManualClock, MemoryHistories, MemoryStore
 
 NOW = datetime(2026, 3, 1, 12, 30, 5, 120000, UTC)
-SUCCESS = Verdict(Outcome.SUCCESS, None, "")
+SUCCESS = OperationResult(Outcome.SUCCESS, None, "")
 
 
 def record_of(game_id: str, status: Status = Status.RUNNING) -> RuntimeRecord:
@@ -79,10 +79,10 @@ class RecordedCalls:
 
     def __init__(self) -> None:
         self.requests: list[operation.Request] = []
-        self.end: Callable[[operation.Request], Verdict] = lambda _: SUCCESS
+        self.end: Callable[[operation.Request], OperationResult] = lambda _: SUCCESS
         self.room: Callable[[operation.Request], object] = lambda _: None
 
-    def perform(self, request: operation.Request) -> Verdict:
+    def perform(self, request: operation.Request) -> OperationResult:
         self.requests.append(request)
         return self.end(request)
 
@@ -274,7 +274,7 @@ class OperationsTest(ApiTestCase):
                 self.assertEqual(self.calls.requests.pop(), expected)
 
     def test_the_record_is_read_after_the_end(self) -> None:
-        def stop(_request: operation.Request) -> Verdict:
+        def stop(_request: operation.Request) -> OperationResult:
             self.records.by_id["g1"] = record_of("g1", Status.STOPPED)
             return SUCCESS
 
@@ -293,11 +293,11 @@ class OperationsTest(ApiTestCase):
 
     def test_a_failure_has_the_status_of_its_code(self) -> None:
         for code, status in STATUS_OF.items():
-            self.calls.end = lambda _, code=code: Verdict(Outcome.FAILURE, code, "because")  # type: ignore[misc]
+            self.calls.end = lambda _, code=code: OperationResult(Outcome.FAILURE, code, "because")  # type: ignore[misc]
             self.assert_refused(self.ask("POST", f"{RUNTIMES}/g1/restart"), code, "because", status=status)
 
     def test_a_replay_is_a_success(self) -> None:
-        self.calls.end = lambda _: Verdict(Outcome.SUCCESS, ErrorCode.REPLAY_NO_OP, "it runs")
+        self.calls.end = lambda _: OperationResult(Outcome.SUCCESS, ErrorCode.REPLAY_NO_OP, "it runs")
         self.assertEqual(self.ask("POST", f"{RUNTIMES}/g1/start", {"image_ref": "a:1"})[0], 200)
 
     def test_a_busy_game_is_a_conflict(self) -> None:
@@ -331,7 +331,7 @@ class OperationsTest(ApiTestCase):
         self.api = self.make_api(waiting_calls=1)
         waiting, go_on = threading.Event(), threading.Event()
 
-        def slow(_request: operation.Request) -> Verdict:
+        def slow(_request: operation.Request) -> OperationResult:
             waiting.set()
             go_on.wait(3)
             return SUCCESS
@@ -358,8 +358,8 @@ class RefusedByStoreTest(ApiTestCase):
         self.refusals = StoreRefusals(lambda kind, _: self.failed.append(kind), self.logger)
         self.api = self.make_api(refusals=self.refusals)
 
-    def refuse(self, _request: operation.Request) -> Verdict:
-        raise StoreRefused("violates jobs_only")
+    def refuse(self, _request: operation.Request) -> OperationResult:
+        raise StoreRejected("violates jobs_only")
 
     def messages(self) -> list[str]:
         return [record.getMessage() for record in self.log.records[1:]]
@@ -378,7 +378,7 @@ class RefusedByStoreTest(ApiTestCase):
             self.assert_refused(asked, ErrorCode.SERVICE_UNAVAILABLE, "violates jobs_only", "every restart")
         self.assertEqual(self.failed, ["restart", "restart"])
         self.assertEqual(self.messages(), ["the store refuses every request of a kind"])
-        with self.assertRaisesRegex(StoreRefused, "every restart: violates jobs_only; remedy: undo"):
+        with self.assertRaisesRegex(StoreRejected, "every restart: violates jobs_only; remedy: undo"):
             self.refusals.check()
         self.calls.end = lambda _: SUCCESS
         self.assertEqual(self.ask("POST", f"{RUNTIMES}/g1/restart", {})[0], 200)
@@ -395,7 +395,7 @@ class RefusedByStoreTest(ApiTestCase):
         self.calls.room = silent
         self.refusals.check()
         self.calls.room = self.refuse
-        with self.assertRaises(StoreRefused):
+        with self.assertRaises(StoreRejected):
             self.refusals.check()
         self.calls.room = lambda _: None
         self.refusals.check()
@@ -415,7 +415,7 @@ class RefusedByStoreTest(ApiTestCase):
         histories = MemoryHistories(self.store)
 
         def refused(*_: object, **__: object) -> Any:
-            raise StoreRefused("no such column")
+            raise StoreRejected("no such column")
 
         for owner, name, path in (
             (self.records, "get_as_json", "/g1"),
@@ -434,11 +434,11 @@ class RefusedByStoreTest(ApiTestCase):
                 )
                 asked = self.ask("GET", f"{RUNTIMES}{path}")
                 self.assert_refused(asked, ErrorCode.SERVICE_UNAVAILABLE, "no such column", "every read of")
-                self.assertRaises(StoreRefused, self.refusals.check)
+                self.assertRaises(StoreRejected, self.refusals.check)
             self.refusals.check()
 
     def test_a_record_that_the_store_refuses_afterwards_does_not_hide_the_success(self) -> None:
-        with mock.patch.object(self.records, "get_as_json", side_effect=[StoreRefused("odd row"), None]):
+        with mock.patch.object(self.records, "get_as_json", side_effect=[StoreRejected("odd row"), None]):
             asked = self.ask("POST", f"{RUNTIMES}/g1/restart", {})
         self.assert_refused(asked, ErrorCode.INTERNAL_ERROR, "restart of game g1 succeeded", "odd row")
 
@@ -458,7 +458,7 @@ class GameIdsTest(ApiTestCase):
         self.assertEqual(self.calls.requests, [])
 
     def test_a_start_of_a_malformed_but_readable_id_is_an_operation(self) -> None:
-        self.calls.end = lambda _: Verdict(Outcome.FAILURE, ErrorCode.START_CONFIG_INVALID, "malformed")
+        self.calls.end = lambda _: OperationResult(Outcome.FAILURE, ErrorCode.START_CONFIG_INVALID, "malformed")
         for path, game_id in (("a.b", "a.b"), ("a%2Fb", "a/b"), ("x" * 200, "x" * 200), ("%C3%A9", "é")):
             with self.subTest(path=path):
                 answer = self.ask("POST", f"{RUNTIMES}/{path}/start", {"image_ref": "a:1"})
@@ -593,10 +593,10 @@ class RoutesTest(ApiTestCase):
             self.assertRegex(request_id, r"\A[0-9a-f]{16}-[0-9]+\Z")
 
 
-def raiser(error: Exception) -> Callable[[operation.Request], Verdict]:
+def raiser(error: Exception) -> Callable[[operation.Request], OperationResult]:
     """An end that is none."""
 
-    def end(_request: operation.Request) -> Verdict:
+    def end(_request: operation.Request) -> OperationResult:
         raise error
 
     return end

@@ -23,7 +23,7 @@ from rtmanager.domain.record import Status
 from rtmanager.http.api import Api
 from rtmanager.http.server import HttpServer
 from rtmanager.metrics import Metrics
-from rtmanager.operations.store import Verdict
+from rtmanager.operations.store import OperationResult
 from rtmanager.testing.store import ManualClock, MemoryHistories, MemoryStore
 from rtmanager.tests.making import log_entry
 from rtmanager.tests.test_http_api import NOW, RecordedCalls, StoredRecords, raiser, record_of
@@ -107,13 +107,13 @@ class Service:
         self.store.last_exits["g2"] = LastExit("c-g2", 139, False, NOW, "no more turns\n")
         self.store.planned_restarts["g2"] = ("c-g2", NOW, RestartCause.CRASH)
         self.store.log[:] = [log_entry(), log_entry(error_code=ErrorCode.REPLAY_NO_OP), failed_start("g4")]
-        self.calls.end = lambda _: Verdict(Ended.SUCCESS, None, "")
+        self.calls.end = lambda _: OperationResult(Ended.SUCCESS, None, "")
         removed = replace(record_of("g3", Status.REMOVED), current_container_id=None)
         self.records.by_id = {"g1": record_of("g1"), "g2": record_of("g2", Status.STOPPED), "g3": removed}
 
     def operations_end(self, code: ErrorCode) -> Callable[[], None]:
         """From now on every operation fails with `code`."""
-        verdict = Verdict(Ended.FAILURE, code, "as the test asks")
+        verdict = OperationResult(Ended.FAILURE, code, "as the test asks")
 
         def prepare() -> None:
             self.calls.end = lambda _: verdict
@@ -123,9 +123,11 @@ class Service:
     def start_checks_the_game_id(self) -> None:
         """A start of a malformed id fails as the operation would."""
 
-        def end(request: operation.Request) -> Verdict:
+        def end(request: operation.Request) -> OperationResult:
             assert request.kind is OpKind.START
-            return Verdict(Ended.FAILURE, ErrorCode.START_CONFIG_INVALID, f"game_id {request.game_id} is malformed")
+            return OperationResult(
+                Ended.FAILURE, ErrorCode.START_CONFIG_INVALID, f"game_id {request.game_id} is malformed"
+            )
 
         self.calls.end = end
 

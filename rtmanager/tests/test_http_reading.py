@@ -6,7 +6,7 @@ import random
 import unittest
 
 from rtmanager.http.limits import HttpLimits
-from rtmanager.http.messages import Refused, Request
+from rtmanager.http.messages import HttpError, Request
 from rtmanager.http.reading import RequestReader
 
 LIMITS = HttpLimits()
@@ -82,7 +82,7 @@ GOOD_CHUNKS = (
 
 
 def read(*pieces: bytes) -> list[Request]:
-    """All requests that have come whole; raises `Refused`."""
+    """All requests that have come whole; raises `HttpError`."""
     reader, found = RequestReader(LIMITS), []
     for piece in pieces:
         reader.feed(piece)
@@ -116,7 +116,7 @@ class ReadingTest(unittest.TestCase):
             with self.subTest(chunks=chunks):
                 reader = RequestReader(LIMITS)
                 reader.feed(CHUNKED + chunks + SMUGGLED)
-                with self.assertRaises(Refused) as caught:
+                with self.assertRaises(HttpError) as caught:
                     reader.next()
                 self.assertEqual(caught.exception.status, 400)
 
@@ -133,7 +133,7 @@ class ReadingTest(unittest.TestCase):
             b"0\r\n ",
             b"0\r\na b",
         ):
-            with self.subTest(begun=begun), self.assertRaises(Refused):
+            with self.subTest(begun=begun), self.assertRaises(HttpError):
                 read(CHUNKED + begun)
 
     def test_a_bad_head_is_refused_before_it_has_come_whole(self) -> None:
@@ -146,7 +146,7 @@ class ReadingTest(unittest.TestCase):
             b"\x16",
             b"SSH-2.0-x\r\n",
         ):
-            with self.subTest(begun=begun), self.assertRaises(Refused):
+            with self.subTest(begun=begun), self.assertRaises(HttpError):
                 read(begun)
 
     def test_sizes_beyond_the_limits_are_refused_before_they_are_sent(self) -> None:
@@ -160,7 +160,7 @@ class ReadingTest(unittest.TestCase):
             (POST + b"Content-Length: 65537\r\n\r\n", 413),
             (b"GET /" + b"x" * 20_000, 431),
         ):
-            with self.subTest(data=data[-40:]), self.assertRaises(Refused) as caught:
+            with self.subTest(data=data[-40:]), self.assertRaises(HttpError) as caught:
                 read(data)
             self.assertEqual(caught.exception.status, status)
 
@@ -185,7 +185,7 @@ class ReadingTest(unittest.TestCase):
                 [stream[at : at + 1] for at in range(len(stream))],
                 *(cut(stream, chooser) for _ in range(20)),
             ):
-                with self.subTest(chunks=chunks, pieces=pieces), self.assertRaises(Refused):
+                with self.subTest(chunks=chunks, pieces=pieces), self.assertRaises(HttpError):
                     read(*pieces)
 
     def test_any_bytes_are_a_request_or_refused_and_never_a_defect(self) -> None:
@@ -196,7 +196,7 @@ class ReadingTest(unittest.TestCase):
             chooser.shuffle(parts)
             try:
                 read(*parts)
-            except Refused as refusal:
+            except HttpError as refusal:
                 self.assertIn(refusal.status, (400, 413, 431, 501, 505))
 
     def test_a_client_that_waits_for_100_continue_is_told_once(self) -> None:
@@ -227,7 +227,7 @@ class CostlyTest(unittest.TestCase):
         reader.feed(b"\r\n" * 4 + b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
         self.assertIsNotNone(reader.next())
         reader.feed(b"\r\n" * 5)
-        with self.assertRaisesRegex(Refused, "empty lines"):
+        with self.assertRaisesRegex(HttpError, "empty lines"):
             reader.next()
 
     def test_a_body_in_very_many_chunks(self) -> None:
@@ -236,7 +236,7 @@ class CostlyTest(unittest.TestCase):
             reader.feed(CHUNKED + b"1\r\na\r\n" * chunks + b"0\r\n\r\n")
             with self.subTest(chunks):
                 if refused:
-                    with self.assertRaisesRegex(Refused, "chunks"):
+                    with self.assertRaisesRegex(HttpError, "chunks"):
                         reader.next()
                 else:
                     self.assertIsNotNone(reader.next())

@@ -12,7 +12,7 @@ from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import LogEntry
 from rtmanager.domain.record import RuntimeRecord
-from rtmanager.operations.store import OwnershipLost, StoreRefused
+from rtmanager.operations.store import ClaimLost, StoreRejected
 from rtmanager.testing.findings import MemoryFindings
 from rtmanager.testing.store import (
     ManualClock,
@@ -290,10 +290,10 @@ class TroubleTest(unittest.TestCase):
         self.queue.submit(request("g1"))
         (operation,) = self.queue.claim(1)
         self.store.refuse_endings(1)
-        with self.assertRaises(StoreRefused):
+        with self.assertRaises(StoreRejected):
             self.queue.finish(operation, ended())
         self.queue.finish(operation, ended())
-        with self.assertRaises(OwnershipLost):
+        with self.assertRaises(ClaimLost):
             self.queue.finish(operation, ended())
 
     def test_a_hook_sees_every_call_and_may_end_it(self) -> None:

@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from rtmanager.domain.errors import ErrorCode, Unavailable
-from rtmanager.domain.operation import Ending, Operation, OpKind, OpSource, Outcome
+from rtmanager.domain.operation import Completion, Operation, OpKind, OpSource, Outcome
 from rtmanager.domain.record import Status
-from rtmanager.operations.operator import HalfDone
+from rtmanager.operations.operator import PartiallyApplied
 from rtmanager.tests.making import IMAGE, IMAGE_2, request
 from rtmanager.tests.operating import World, WorldTestCase
 
@@ -67,7 +67,7 @@ class AgainTest(WorldTestCase):
             world.queue.defer(operation, delay_s=0, why="it crashed")
             [operation] = world.queue.claim(1)
         world.runtime.fail(0, done=False)
-        ending: Ending = world.operator.run(operation)
+        ending: Completion = world.operator.run(operation)
         world.queue.finish(operation, ending)
         return world.runtime.calls
 
@@ -142,17 +142,19 @@ class HalfDoneTest(WorldTestCase):
     def test_a_stop_whose_answer_is_lost_is_half_done(self) -> None:
         for kind in (OpKind.STOP, OpKind.RESTART):
             with self.subTest(kind=kind):
-                self.assertIs(self.kind_of_failure(kind, Status.RUNNING, "stop", done=True), HalfDone)
+                self.assertIs(self.kind_of_failure(kind, Status.RUNNING, "stop", done=True), PartiallyApplied)
 
     def test_a_restart_that_stopped_the_old_container_is_half_done(self) -> None:
         for method in ("remove", "promote"):
             with self.subTest(method):
-                self.assertIs(self.kind_of_failure(OpKind.RESTART, Status.RUNNING, method, done=False), HalfDone)
+                self.assertIs(
+                    self.kind_of_failure(OpKind.RESTART, Status.RUNNING, method, done=False), PartiallyApplied
+                )
 
     def test_a_start_that_may_have_started_a_container_is_half_done(self) -> None:
         for before in (None, Status.STOPPED, Status.REMOVED):
             with self.subTest(before=before):
-                self.assertIs(self.kind_of_failure(OpKind.START, before, "launch", done=True), HalfDone)
+                self.assertIs(self.kind_of_failure(OpKind.START, before, "launch", done=True), PartiallyApplied)
 
 
 class SecondTryTest(WorldTestCase):
@@ -168,7 +170,7 @@ class SecondTryTest(WorldTestCase):
         (again,) = self.world.queue.claim(1)
         return again
 
-    def end(self, operation: Operation) -> Ending:
+    def end(self, operation: Operation) -> Completion:
         ending = self.world.operator.run(operation)
         self.world.queue.finish(operation, ending)
         return ending

@@ -9,14 +9,14 @@ from unittest import TestCase, mock
 from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.operation import Outcome
 from rtmanager.operations import calls as calls_module
-from rtmanager.operations.calls import Calls
-from rtmanager.operations.completions import KEPT, Completions
-from rtmanager.operations.store import GameBusy, StoreRefused, Verdict
+from rtmanager.operations.calls import SyncRequests
+from rtmanager.operations.completions import KEPT, CompletionNotifier
+from rtmanager.operations.store import GameBusy, OperationResult, StoreRejected
 from rtmanager.operations.wake import Wake
 from rtmanager.tests.making import ended, request
 from rtmanager.tests.operating import PATIENCE_S, WorldTestCase, wait_until
 
-DONE = Verdict(Outcome.SUCCESS, None, "")
+DONE = OperationResult(Outcome.SUCCESS, None, "")
 
 
 class CallsTest(WorldTestCase):
@@ -26,15 +26,15 @@ class CallsTest(WorldTestCase):
         poll.start()
         self.addCleanup(poll.stop)
         self.wake = Wake()
-        self.completions = Completions()
+        self.completions = CompletionNotifier()
         self.required = mock.Mock()
         self.queue = self.world.store.queue(1)
-        self.calls = Calls(self.queue, self.completions, wake=self.wake, require=self.required)
+        self.calls = SyncRequests(self.queue, self.completions, wake=self.wake, require=self.required)
         self.threads = ThreadPoolExecutor(2)
         self.addCleanup(self.threads.shutdown)
         self.addCleanup(self.calls.close)
 
-    def ask(self) -> Future[Verdict]:
+    def ask(self) -> Future[OperationResult]:
         """A call in flight, its operation accepted."""
         asked = self.threads.submit(self.calls.perform, request())
         wait_until(lambda: bool(self.world.store.operations))
@@ -50,7 +50,7 @@ class CallsTest(WorldTestCase):
         other = self.world.store.queue(2)
         (operation,) = other.claim(1)
         other.finish(operation, ended(Outcome.FAILURE, error_code=ErrorCode.CONFLICT, error_message="no"))
-        self.assertEqual(asked.result(PATIENCE_S), Verdict(Outcome.FAILURE, ErrorCode.CONFLICT, "no"))
+        self.assertEqual(asked.result(PATIENCE_S), OperationResult(Outcome.FAILURE, ErrorCode.CONFLICT, "no"))
 
     def test_the_executor_is_woken(self) -> None:
         self.ask()
@@ -96,9 +96,9 @@ class CallsTest(WorldTestCase):
         self.assertEqual(len(self.queue.claim(1)), 1)
 
     def test_a_call_whose_end_the_store_refuses_to_give_is_told_that_it_was_accepted(self) -> None:
-        with mock.patch.object(self.queue, "verdict", side_effect=StoreRefused("no such column")):
+        with mock.patch.object(self.queue, "verdict", side_effect=StoreRejected("no such column")):
             asked = self.ask()
-            with self.assertRaisesRegex(StoreRefused, "no such column; operation 1 was accepted"):
+            with self.assertRaisesRegex(StoreRejected, "no such column; operation 1 was accepted"):
                 asked.result(PATIENCE_S)
 
     def test_a_caller_whose_operation_a_restore_has_forgotten_does_not_wait_for_ever(self) -> None:
@@ -142,32 +142,32 @@ class CallsTest(WorldTestCase):
 
 class CompletionsTest(TestCase):
     def test_an_end_may_come_before_its_waiter(self) -> None:
-        completions = Completions()
+        completions = CompletionNotifier()
         completions.announce(1, DONE)
         self.assertEqual(completions.wait(1, 0), DONE)
         self.assertIsNone(completions.wait(1, 0))
 
     def test_an_end_is_for_its_own_waiter(self) -> None:
-        completions = Completions()
+        completions = CompletionNotifier()
         completions.announce(2, DONE)
         self.assertIsNone(completions.wait(1, 0))
 
     def test_a_later_end_replaces_an_earlier_one(self) -> None:
-        completions = Completions()
+        completions = CompletionNotifier()
         completions.announce(1, Unavailable("docker", "put off"))
         completions.announce(1, DONE)
         self.assertEqual(completions.wait(1, 0), DONE)
 
     def test_ends_that_nobody_waits_for_are_forgotten_oldest_first(self) -> None:
-        completions = Completions()
+        completions = CompletionNotifier()
         for operation_id in range(KEPT + 1):
             completions.announce(operation_id, DONE)
         self.assertIsNone(completions.wait(0, 0))
         self.assertEqual(completions.wait(1, 0), DONE)
 
     def test_a_waiter_is_woken_by_the_end(self) -> None:
-        completions = Completions()
-        found: list[Verdict | None] = []
+        completions = CompletionNotifier()
+        found: list[OperationResult | None] = []
         waiter = threading.Thread(target=lambda: found.append(completions.wait(1, PATIENCE_S)))
         waiter.start()
         completions.announce(1, DONE)

@@ -19,7 +19,7 @@ from rtmanager.domain.container import (
 )
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.messages import Stream
-from rtmanager.domain.operation import Ending, OpKind, OpSource, Outcome, Request
+from rtmanager.domain.operation import Completion, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import Status
 from rtmanager.operations.ports import ContainerNotFound, NameTaken
 from rtmanager.testing import FakeImage
@@ -636,7 +636,7 @@ class NamesakeTest(WorldTestCase):
     def test_of_two_starts_at_one_time_the_first_goes_on(self) -> None:
         one, other = self.world.claim(request("match7")), self.world.claim(request("Match7"))
         arrived, gate = self.world.runtime.gate("launch")
-        endings: list[Ending] = []
+        endings: list[Completion] = []
         thread = threading.Thread(target=lambda: endings.append(self.world.operator.run(one)))
         thread.start()
         self.addCleanup(thread.join)

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-from rtmanager.adapters.probing import LONGEST_HEAD, RESOLVERS, Answer, EngineProbes
+from rtmanager.adapters.probing import LONGEST_HEAD, RESOLVERS, EngineAnswer, EngineProbes
 from rtmanager.tests.operating import PATIENCE_S, wait_until
-from rtmanager.workers.watching import Target
+from rtmanager.workers.watching import ProbeTarget
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 #: How long the silent ones are waited for; whoever answers does so sooner, or the test has PATIENCE_S.
@@ -61,8 +61,8 @@ class Engine:
         """Connections that nobody has left."""
         return len(self._open)
 
-    def target(self, key: str = "g1") -> Target:
-        return Target(key, self.host, self.port)
+    def target(self, key: str = "g1") -> ProbeTarget:
+        return ProbeTarget(key, self.host, self.port)
 
     def close(self) -> None:
         self._over.set()
@@ -187,7 +187,7 @@ class ProbingTest(unittest.TestCase):
         self.addCleanup(probes.close)
         return probes
 
-    def answer_of(self, target: Target, timeout_s: float = PATIENCE_S) -> Answer:
+    def answer_of(self, target: ProbeTarget, timeout_s: float = PATIENCE_S) -> EngineAnswer:
         return self.probes().probe([target], timeout_s)[target.key]
 
 
@@ -195,7 +195,7 @@ class AnswerTest(ProbingTest):
     def test_200_is_good_as_soon_as_the_head_is_complete(self) -> None:
         # The engine keeps the connection: nobody waits for its end.
         answer = self.answer_of(self.engine(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n").target())
-        self.assertEqual(answer, Answer(200, ""))
+        self.assertEqual(answer, EngineAnswer(200, ""))
         self.assertTrue(answer.good)
 
     def test_the_question_is_a_plain_get_that_ends_the_connection(self) -> None:
@@ -211,14 +211,14 @@ class AnswerTest(ProbingTest):
         for status in (204, 404, 503):
             with self.subTest(status):
                 answer = self.answer_of(self.engine(f"HTTP/1.1 {status} So\r\n\r\n".encode()).target())
-                self.assertEqual(answer, Answer(status, f"status {status}"))
+                self.assertEqual(answer, EngineAnswer(status, f"status {status}"))
                 self.assertFalse(answer.good)
 
     def test_a_redirect_is_not_followed(self) -> None:
         elsewhere = self.engine(OK)
         location = f"http://{LOOPBACK}:{elsewhere.port}/healthz"
         engine = self.engine(f"HTTP/1.1 301 Moved\r\nLocation: {location}\r\n\r\n".encode())
-        self.assertEqual(self.answer_of(engine.target()), Answer(301, "status 301"))
+        self.assertEqual(self.answer_of(engine.target()), EngineAnswer(301, "status 301"))
         self.assertEqual(elsewhere.accepted, 0)
 
     def test_the_forms_of_a_good_head_that_are_rare_are_understood(self) -> None:
@@ -228,7 +228,7 @@ class AnswerTest(ProbingTest):
             b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
         ):
             with self.subTest(head):
-                self.assertEqual(self.answer_of(self.engine(head).target()), Answer(200, ""))
+                self.assertEqual(self.answer_of(self.engine(head).target()), EngineAnswer(200, ""))
 
     def test_what_is_not_http_is_said_at_once(self) -> None:
         for said in (
@@ -239,7 +239,7 @@ class AnswerTest(ProbingTest):
             b"\n",
         ):
             with self.subTest(said):
-                self.assertEqual(self.answer_of(self.engine(said).target()), Answer(None, "not an HTTP answer"))
+                self.assertEqual(self.answer_of(self.engine(said).target()), EngineAnswer(None, "not an HTTP answer"))
 
     def test_a_head_is_read_up_to_its_limit(self) -> None:
         def head(length: int) -> bytes:
@@ -249,7 +249,7 @@ class AnswerTest(ProbingTest):
         self.assertTrue(self.answer_of(self.engine(head(LONGEST_HEAD)).target()).good)
         self.assertEqual(
             self.answer_of(self.engine(head(LONGEST_HEAD + 1)).target()),
-            Answer(None, "the head of the answer is too long"),
+            EngineAnswer(None, "the head of the answer is too long"),
         )
 
     def test_a_connection_that_ends_early_is_no_answer(self) -> None:
@@ -257,17 +257,23 @@ class AnswerTest(ProbingTest):
             with self.subTest(said):
                 self.assertEqual(
                     self.answer_of(self.engine(said, closes=True).target()),
-                    Answer(None, "connection closed before the answer was complete"),
+                    EngineAnswer(None, "connection closed before the answer was complete"),
                 )
 
     def test_a_reset_is_said(self) -> None:
-        self.assertEqual(self.answer_of(self.engine(resets=True).target()), Answer(None, "connection reset by peer"))
+        self.assertEqual(
+            self.answer_of(self.engine(resets=True).target()), EngineAnswer(None, "connection reset by peer")
+        )
 
     def test_a_refused_connection_is_said(self) -> None:
-        self.assertEqual(self.answer_of(Target("g1", LOOPBACK, free_port())), Answer(None, "connection refused"))
+        self.assertEqual(
+            self.answer_of(ProbeTarget("g1", LOOPBACK, free_port())), EngineAnswer(None, "connection refused")
+        )
 
     def test_an_impossible_port_is_said(self) -> None:
-        self.assertEqual(self.answer_of(Target("g1", LOOPBACK, 70000)), Answer(None, "there is no such port"))
+        self.assertEqual(
+            self.answer_of(ProbeTarget("g1", LOOPBACK, 70000)), EngineAnswer(None, "there is no such port")
+        )
 
     def test_a_proxy_of_the_environment_is_not_used(self) -> None:
         proxy, engine = self.engine(OK), self.engine(OK)
@@ -295,47 +301,49 @@ class NameTest(ProbingTest):
         looked_up = mock.Mock(side_effect=AssertionError("looked up"))
         with self.resolving(looked_up):
             self.assertTrue(self.answer_of(self.engine(OK).target()).good)
-            self.answer_of(Target("g1", "::1", free_port()))
+            self.answer_of(ProbeTarget("g1", "::1", free_port()))
         looked_up.assert_not_called()
 
     def test_the_first_address_of_a_name_that_answers_counts(self) -> None:
         engine = self.engine(OK)
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, engine.port)) for host in ("127.0.0.2", LOOPBACK)]
         with self.resolving(lambda *_args, **_kwargs: found):
-            self.assertTrue(self.answer_of(Target("g1", "engine", engine.port)).good)
+            self.assertTrue(self.answer_of(ProbeTarget("g1", "engine", engine.port)).good)
         self.assertIn(f"\r\nHost: engine:{engine.port}\r\n".encode(), engine.requests[0])
 
     def test_a_name_that_is_not_known_is_said(self) -> None:
         unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         with self.resolving(mock.Mock(side_effect=unknown)):
-            answer = self.answer_of(Target("g1", "nobody", 80))
-        self.assertEqual(answer, Answer(None, "name cannot be resolved: Name or service not known"))
+            answer = self.answer_of(ProbeTarget("g1", "nobody", 80))
+        self.assertEqual(answer, EngineAnswer(None, "name cannot be resolved: Name or service not known"))
 
     def test_a_name_that_is_none_is_said(self) -> None:
         for host in ("a..b", "a" * 70):
             with self.subTest(host):
-                answer = self.answer_of(Target("g1", host, 80))
-                self.assertEqual(answer, Answer(None, "name cannot be resolved: not a valid name"))
+                answer = self.answer_of(ProbeTarget("g1", host, 80))
+                self.assertEqual(answer, EngineAnswer(None, "name cannot be resolved: not a valid name"))
 
     def test_a_lookup_that_hangs_holds_up_neither_the_others_nor_the_end(self) -> None:
         engine, found = self.engine(OK), threading.Event()
         self.addCleanup(found.set)
         with self.resolving(lambda *_args, **_kwargs: found.wait(PATIENCE_S) and []):
-            answers = self.probes().probe([Target("lost", "engine", 80), engine.target("found")], SHORT_S)
+            answers = self.probes().probe([ProbeTarget("lost", "engine", 80), engine.target("found")], SHORT_S)
             self.assertFalse(found.is_set())
-        self.assertEqual(answers["lost"], Answer(None, f"name not resolved within {SHORT_S:g} s"))
+        self.assertEqual(answers["lost"], EngineAnswer(None, f"name not resolved within {SHORT_S:g} s"))
         self.assertTrue(answers["found"].good)
 
 
 class TimeTest(ProbingTest):
     def test_an_engine_that_hangs_has_one_timeout(self) -> None:
         self.assertEqual(
-            self.answer_of(self.engine().target(), SHORT_S), Answer(None, f"no answer within {SHORT_S:g} s")
+            self.answer_of(self.engine().target(), SHORT_S), EngineAnswer(None, f"no answer within {SHORT_S:g} s")
         )
 
     def test_a_drip_gains_no_time(self) -> None:
         engine = self.engine(b"HTTP/1.1 200 OK\r\nX: ", drips=True)
-        self.assertEqual(self.answer_of(engine.target(), SHORT_S), Answer(None, f"no answer within {SHORT_S:g} s"))
+        self.assertEqual(
+            self.answer_of(engine.target(), SHORT_S), EngineAnswer(None, f"no answer within {SHORT_S:g} s")
+        )
         self.assertEqual(len(engine.requests), 1)
 
     def ask_300_that_hang(self, parallel: int) -> tuple[Engine, float]:
@@ -344,7 +352,7 @@ class TimeTest(ProbingTest):
         begin = time.monotonic()
         answers = self.probes(parallel=parallel).probe(targets, 2.0)
         took_s = time.monotonic() - begin
-        self.assertEqual(answers, dict.fromkeys((t.key for t in targets), Answer(None, "no answer within 2 s")))
+        self.assertEqual(answers, dict.fromkeys((t.key for t in targets), EngineAnswer(None, "no answer within 2 s")))
         wait_until(lambda: engine.accepted == 300 and engine.open == 0)
         return engine, took_s
 
@@ -374,14 +382,14 @@ class InterruptTest(ProbingTest):
     def test_an_interrupted_probe_returns_what_it_has(self) -> None:
         silent, engine, probes = self.engine(), self.engine(OK), self.probes(parallel=2)
         targets = [engine.target("good"), silent.target("silent"), silent.target("asked"), silent.target("waits")]
-        answers: dict[str, Answer] = {}
+        answers: dict[str, EngineAnswer] = {}
         asking = threading.Thread(target=lambda: answers.update(probes.probe(targets, 60.0)))
         asking.start()
         wait_until(lambda: len(silent.requests) == 2)
         probes.interrupt()
         asking.join(PATIENCE_S)
         self.assertFalse(asking.is_alive())
-        self.assertEqual(answers, {"good": Answer(200, "")})
+        self.assertEqual(answers, {"good": EngineAnswer(200, "")})
         wait_until(lambda: silent.open == 0)
         self.assertEqual(silent.accepted, 2)
 
@@ -403,14 +411,14 @@ class DescriptorTest(ProbingTest):
         probes = self.probes(parallel=5)
         # Nobody accepts: that would take a descriptor too.
         with socket.create_server((LOOPBACK, 0)) as listener:
-            targets = [Target(f"g{number}", LOOPBACK, listener.getsockname()[1]) for number in range(5)]
+            targets = [ProbeTarget(f"g{number}", LOOPBACK, listener.getsockname()[1]) for number in range(5)]
             with only_descriptors(2):
                 answers = probes.probe(targets, SHORT_S)
-        self.assertEqual(answers, dict.fromkeys(("g0", "g1"), Answer(None, f"no answer within {SHORT_S:g} s")))
+        self.assertEqual(answers, dict.fromkeys(("g0", "g1"), EngineAnswer(None, f"no answer within {SHORT_S:g} s")))
 
     def test_without_any_descriptor_nobody_is_blamed(self) -> None:
         probes = self.probes(parallel=None)
-        targets = [Target("address", LOOPBACK, 80), Target("name", "engine", 80)]
+        targets = [ProbeTarget("address", LOOPBACK, 80), ProbeTarget("name", "engine", 80)]
         unknown = mock.Mock(side_effect=socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"))
         with mock.patch.object(socket, "getaddrinfo", unknown), only_descriptors(0):
             self.assertEqual(probes.probe(targets, 0.01), {})
@@ -418,7 +426,7 @@ class DescriptorTest(ProbingTest):
     def test_those_who_wait_for_a_turn_are_not_given_up_with_whom_no_descriptor_was_left_for(self) -> None:
         probes = self.probes(parallel=2)
         with socket.create_server((LOOPBACK, 0)) as listener:
-            targets = [Target(key, LOOPBACK, listener.getsockname()[1]) for key in ("asked", "lacks", "later")]
+            targets = [ProbeTarget(key, LOOPBACK, listener.getsockname()[1]) for key in ("asked", "lacks", "later")]
             with only_descriptors(1):
                 answers = probes.probe(targets, SHORT_S)
         self.assertEqual(sorted(answers), ["asked", "later"])
@@ -438,8 +446,8 @@ class DescriptorTest(ProbingTest):
         targets = [
             *(engine.target(f"good-{number}") for number in range(40)),
             *(silent.target(f"silent-{number}") for number in range(10)),
-            Target("refused", LOOPBACK, free_port()),
-            Target("name", "localhost", engine.port),
+            ProbeTarget("refused", LOOPBACK, free_port()),
+            ProbeTarget("name", "localhost", engine.port),
         ]
         before, threads = descriptors(), set(threading.enumerate())
         for _ in range(10):

@@ -27,18 +27,18 @@ from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind, OpSource
 from rtmanager.domain.outage import RequestedBy, RuntimeRun
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import StoreRejected
 from rtmanager.testing import Meant
 from rtmanager.testing.store import CALL_POSITION
 from rtmanager.tests.making import request, view
 from rtmanager.tests.watching import WatchedWorld
 from rtmanager.workers import strays as strays_module
-from rtmanager.workers.attention import Hint
+from rtmanager.workers.attention import ReconcileHint
 from rtmanager.workers.crash_restarts import CrashRestarts
 from rtmanager.workers.settler import EVENT_GRACE_S, OOM_GRACE_S
-from rtmanager.workers.watching import Written
+from rtmanager.workers.watching import WriteResult
 
-EVENT = Hint(HealthSource.DOCKER_EVENT)
+EVENT = ReconcileHint(HealthSource.DOCKER_EVENT)
 
 
 class SettlerTestCase(unittest.TestCase):
@@ -49,7 +49,7 @@ class SettlerTestCase(unittest.TestCase):
         self.world.bring(Status.RUNNING)
         self.container_id = self.world.container()
 
-    def settle(self, hint: Hint = EVENT) -> bool:
+    def settle(self, hint: ReconcileHint = EVENT) -> bool:
         return self.world.settler.settle("g1", hint)
 
 
@@ -97,7 +97,7 @@ class OneLook(SettlerTestCase):
     def test_one_that_was_replaced_by_hand_is_disposed_and_the_new_one_adopted_in_one_look(self) -> None:
         self.world.docker.vanish(self.container_id)
         self.world.docker.add_foreign(view(container_id="by-hand"))
-        self.assertTrue(self.settle(Hint(listed=True)))
+        self.assertTrue(self.settle(ReconcileHint(listed=True)))
         self.assertEqual(self.world.container(), "by-hand")
         self.assertEqual([row[0] for row in self.world.rows()], ["reconcile_dispose", "reconcile_adopt"])
 
@@ -110,7 +110,7 @@ class OneLook(SettlerTestCase):
 
     def test_a_stray_is_reported_once_and_not_while_an_operation_works_on_its_game(self) -> None:
         self.world.docker.add_foreign(view(container_id="copy", name="copy"))
-        hint = Hint(containers=frozenset({"copy"}), listed=True)
+        hint = ReconcileHint(containers=frozenset({"copy"}), listed=True)
         self.world.store.add_row(request(kind=OpKind.RESTART), CALL_POSITION)
         self.assertTrue(self.settle(hint))
         self.assertEqual(dict(self.world.strays.known), {})
@@ -127,7 +127,7 @@ class Unstarted(SettlerTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.world.docker.add_foreign(self.next())
-        self.hint = Hint(unstarted=frozenset({"next"}), listed=True)
+        self.hint = ReconcileHint(unstarted=frozenset({"next"}), listed=True)
 
     def next(self, **changes: Any) -> ContainerView:
         values = {"container_id": "next", "name": "galaxy-game-g1.next", "state": ContainerState.CREATED}
@@ -167,7 +167,7 @@ class Unstarted(SettlerTestCase):
 
     def test_that_of_a_game_without_a_record_is_not_ours(self) -> None:
         self.world.docker.add_foreign(self.next(container_id="foreign", game_id="g9", name="galaxy-game-g9.next"))
-        self.world.settler.settle("g9", Hint(unstarted=frozenset({"foreign"}), listed=True))
+        self.world.settler.settle("g9", ReconcileHint(unstarted=frozenset({"foreign"}), listed=True))
         self.assertIn("foreign", self.left())
 
     def test_one_on_a_network_of_another_deployment_is_left_alone(self) -> None:
@@ -186,9 +186,9 @@ class Unstarted(SettlerTestCase):
 
     def test_it_is_never_adopted_and_its_end_tells_nothing(self) -> None:
         self.world.bring(Status.STOPPED)
-        self.settle(Hint(containers=frozenset({"next"}), listed=True))
+        self.settle(ReconcileHint(containers=frozenset({"next"}), listed=True))
         self.world.docker.vanish("next")
-        self.settle(Hint(HealthSource.DOCKER_EVENT, containers=frozenset({"next"})))
+        self.settle(ReconcileHint(HealthSource.DOCKER_EVENT, containers=frozenset({"next"})))
         self.assertEqual((self.world.events(), self.world.known().status), ([], Status.STOPPED))
         self.assertEqual(dict(self.world.strays.known), {})
 
@@ -209,20 +209,20 @@ class BesideOperations(SettlerTestCase):
         self.world.docker.vanish(self.container_id)
         self.world.docker.calls.clear()
 
-        self.assertFalse(settler.settle("g1", Hint()))
+        self.assertFalse(settler.settle("g1", ReconcileHint()))
         self.assertEqual(self.world.docker.calls, [])
 
         worked_on.clear()
-        self.assertTrue(settler.settle("g1", Hint()))
+        self.assertTrue(settler.settle("g1", ReconcileHint()))
         self.assertEqual(self.world.known().status, Status.REMOVED)
 
     def test_a_start_under_way_is_not_adopted(self) -> None:
         self.world.bring(Status.STOPPED)
         operation = self.world.claim(request(kind=OpKind.START))
         ending = self.world.operator.run(operation)
-        self.assertFalse(self.settle(Hint(listed=True)))
+        self.assertFalse(self.settle(ReconcileHint(listed=True)))
         self.world.queue.finish(operation, ending)
-        self.assertTrue(self.settle(Hint(listed=True)))
+        self.assertTrue(self.settle(ReconcileHint(listed=True)))
         self.assertEqual([row[0] for row in self.world.rows()], ["start"])
 
     def test_nor_when_the_instance_that_stops_dies_in_the_middle_and_another_looks(self) -> None:
@@ -255,7 +255,7 @@ class BesideOperations(SettlerTestCase):
     def test_an_event_of_an_earlier_container_says_nothing_about_the_present_one(self) -> None:
         self.world.do(request(kind=OpKind.RESTART))
         self.world.forget()
-        hint = Hint(HealthSource.DOCKER_EVENT, frozenset({self.container_id}), {self.container_id: 5})
+        hint = ReconcileHint(HealthSource.DOCKER_EVENT, frozenset({self.container_id}), {self.container_id: 5})
         self.assertTrue(self.settle(hint))
         self.assertEqual(self.world.events(), [])
 
@@ -267,23 +267,25 @@ class Ends(SettlerTestCase):
         self.world.docker.exit(self.container_id, 0)
         self.assertTrue(self.settle(EVENT))
         self.assertEqual((self.world.known().status, self.world.events()), (Status.RUNNING, []))
-        self.assertTrue(self.settle(Hint(listed=True)))
+        self.assertTrue(self.settle(ReconcileHint(listed=True)))
         self.assertEqual((self.world.known().status, self.world.events()), (Status.STOPPED, ["container_exited"]))
 
     def test_a_kill_that_nobody_explains_is_looked_at_again_and_memory_may_be_told_meanwhile(self) -> None:
-        hint = Hint(HealthSource.DOCKER_EVENT, unexplained=frozenset({self.container_id}))
+        hint = ReconcileHint(HealthSource.DOCKER_EVENT, unexplained=frozenset({self.container_id}))
         self.world.docker.exit(self.container_id, 137)
         self.assertTrue(self.settle(hint))
         self.assertEqual(self.world.events(), [])
         ((later, delay_s),) = self.world.attention.named.values()
         self.assertEqual((later.unexplained, delay_s), (frozenset(), OOM_GRACE_S))
-        self.world.attention.look("g1", Hint(HealthSource.DOCKER_EVENT, oom={self.container_id: 7}))
+        self.world.attention.look("g1", ReconcileHint(HealthSource.DOCKER_EVENT, oom={self.container_id: 7}))
         self.world.attention.run()
         self.assertEqual(self.world.events(), ["container_oom", "container_exited"])
 
     def test_any_other_code_is_told_at_once(self) -> None:
         self.world.docker.exit(self.container_id, 3)
-        self.assertTrue(self.settle(Hint(HealthSource.DOCKER_EVENT, unexplained=frozenset({self.container_id}))))
+        self.assertTrue(
+            self.settle(ReconcileHint(HealthSource.DOCKER_EVENT, unexplained=frozenset({self.container_id})))
+        )
         self.assertEqual(self.world.events(), ["container_exited"])
 
     def test_a_log_that_cannot_be_read_keeps_no_end_from_being_told(self) -> None:
@@ -302,7 +304,7 @@ class Ends(SettlerTestCase):
 class Unreadable(SettlerTestCase):
     def test_a_state_that_is_not_known_changes_no_record_and_is_reported(self) -> None:
         self.world.docker.alter(self.container_id, state=ContainerState.UNKNOWN, state_word="hibernating")
-        for hint in (EVENT, Hint(listed=True), Hint()):
+        for hint in (EVENT, ReconcileHint(listed=True), ReconcileHint()):
             self.assertTrue(self.settle(hint))
         self.assertEqual((self.world.known().status, self.world.events()), (Status.RUNNING, []))
         self.assertIn("hibernating", self.world.strays.known[self.container_id].reason)
@@ -319,21 +321,25 @@ class Unreadable(SettlerTestCase):
     def test_what_the_store_refuses_is_raised_and_what_else_was_found_is_written(self) -> None:
         refuse = self.world.findings.write
 
-        def write(finding: Finding) -> Written:
+        def write(finding: Finding) -> WriteResult:
             if finding.raises is not None:
-                raise StoreRefused("invalid input syntax")
+                raise StoreRejected("invalid input syntax")
             return refuse(finding)
 
         self.world.findings.write = write  # type: ignore[method-assign]
         self.world.docker.exit(self.container_id, 137)
-        with self.assertRaisesRegex(StoreRefused, "invalid input syntax"):
-            self.settle(Hint(HealthSource.DOCKER_EVENT, oom={self.container_id: 7}))
+        with self.assertRaisesRegex(StoreRejected, "invalid input syntax"):
+            self.settle(ReconcileHint(HealthSource.DOCKER_EVENT, oom={self.container_id: 7}))
         self.assertEqual(self.world.events(), ["container_exited"])
 
 
 class FoundByAPass(SettlerTestCase):
     def test_only_an_exit_that_no_event_told_is_noted_as_found_by_a_pass(self) -> None:
-        for hint, noted in ((EVENT, False), (Hint(listed=True), True), (Hint(listed=True).merged(EVENT), False)):
+        for hint, noted in (
+            (EVENT, False),
+            (ReconcileHint(listed=True), True),
+            (ReconcileHint(listed=True).merged(EVENT), False),
+        ):
             self.setUp()
             found = mock.Mock()
             self.world.docker.exit(self.container_id, 137)
@@ -342,8 +348,8 @@ class FoundByAPass(SettlerTestCase):
 
 
 class OutOfMemory(SettlerTestCase):
-    def hint(self, time_ns: int = 7_000_000_000) -> Hint:
-        return Hint(HealthSource.DOCKER_EVENT, oom={self.container_id: time_ns})
+    def hint(self, time_ns: int = 7_000_000_000) -> ReconcileHint:
+        return ReconcileHint(HealthSource.DOCKER_EVENT, oom={self.container_id: time_ns})
 
     def test_it_is_told_while_the_engine_lives_on_and_once_a_minute(self) -> None:
         for time_s in (7, 7, 66, 67):
@@ -380,10 +386,10 @@ class StartedAgain(SettlerTestCase):
             logger=self.world.heard.logger,
         )
 
-    def crash(self, code: int = 139, hint: Hint | None = None) -> None:
+    def crash(self, code: int = 139, hint: ReconcileHint | None = None) -> None:
         container = self.world.container()
         self.world.docker.exit(container, code)
-        self.settle(hint or Hint(HealthSource.DOCKER_EVENT, died=frozenset({container})))
+        self.settle(hint or ReconcileHint(HealthSource.DOCKER_EVENT, died=frozenset({container})))
 
     def queued(self, after_s: float) -> list[OpKind]:
         self.world.clock.advance(after_s)
@@ -427,29 +433,31 @@ class StartedAgain(SettlerTestCase):
         self.assertEqual(self.queued(60), [])
 
     def test_not_when_it_ended_by_its_own_will_or_was_asked_to(self) -> None:
-        self.crash(code=0, hint=Hint(listed=True))
+        self.crash(code=0, hint=ReconcileHint(listed=True))
         self.world.attention.run()
         self.assertEqual(self.world.known().status, Status.STOPPED)
         self.assertEqual(self.queued(60), [])
         self.world.do(request())
-        self.crash(code=137, hint=Hint(HealthSource.DOCKER_EVENT, asked=frozenset({self.world.container()})))
+        self.crash(code=137, hint=ReconcileHint(HealthSource.DOCKER_EVENT, asked=frozenset({self.world.container()})))
         self.assertEqual(self.queued(60), [])
         self.assertEqual(self.world.store.last_exits["g1"].requested_by, RequestedBy.SIGNAL)
 
     def test_a_kill_that_a_list_shows_before_its_event_is_a_crash_when_the_event_says_so(self) -> None:
         container = self.world.container()
-        self.crash(code=137, hint=Hint(listed=True))
+        self.crash(code=137, hint=ReconcileHint(listed=True))
         self.assertEqual(self.world.known().status, Status.RUNNING, "the event is waited for")
-        self.world.attention.look("g1", Hint(HealthSource.DOCKER_EVENT, died=frozenset({container})))
+        self.world.attention.look("g1", ReconcileHint(HealthSource.DOCKER_EVENT, died=frozenset({container})))
         self.world.attention.run()
         self.restart(6)
 
     def test_the_event_of_an_earlier_container_is_not_the_one_that_is_waited_for(self) -> None:
-        self.crash(code=137, hint=Hint(HealthSource.DOCKER_EVENT, frozenset({"earlier"}), died=frozenset({"earlier"})))
+        self.crash(
+            code=137, hint=ReconcileHint(HealthSource.DOCKER_EVENT, frozenset({"earlier"}), died=frozenset({"earlier"}))
+        )
         self.assertEqual(self.world.known().status, Status.RUNNING)
 
     def test_a_kill_without_an_event_is_none(self) -> None:
-        self.crash(code=137, hint=Hint(listed=True))
+        self.crash(code=137, hint=ReconcileHint(listed=True))
         ((later, delay_s),) = self.world.attention.named.values()
         self.assertEqual((later.waited_for, delay_s), ({self.world.container()}, EVENT_GRACE_S))
         self.world.attention.run()
@@ -462,7 +470,7 @@ class StartedAgain(SettlerTestCase):
             self.restart(11)
         self.crash()
         for _ in range(3):
-            self.settle(Hint(listed=True))
+            self.settle(ReconcileHint(listed=True))
         intents = [
             message.fields
             for message in self.world.store.messages.values()
@@ -503,7 +511,7 @@ class Outages(SettlerTestCase):
         )
         self.before = self.world.clock() - timedelta(hours=1)
 
-    def outage(self, game_id: str = "g1", code: int = 143, hint: Hint = Hint(listed=True)) -> None:  # noqa: B008
+    def outage(self, game_id: str = "g1", code: int = 143, hint: ReconcileHint = ReconcileHint(listed=True)) -> None:  # noqa: B008
         """The runtime ends and begins anew, and a pass looks at the game."""
         self.world.docker.alter(self.world.container(game_id), started_at=self.before)
         self.world.docker.exit(self.world.container(game_id), code)
@@ -534,19 +542,19 @@ class Outages(SettlerTestCase):
         self.world.docker.exit(self.container_id, 143)
         self.world.docker.refuse("present_run", Meant.TEMPORARY, 1)
         with self.assertRaises(TemporaryAnswer):
-            self.settle(Hint(HealthSource.DOCKER_EVENT, asked=frozenset({self.container_id})))
+            self.settle(ReconcileHint(HealthSource.DOCKER_EVENT, asked=frozenset({self.container_id})))
         self.assertEqual(self.world.known().status, Status.RUNNING)
 
     def test_not_what_a_person_stopped_just_before(self) -> None:
         which = frozenset({self.container_id})
-        self.outage(hint=Hint(HealthSource.DOCKER_EVENT, which, asked=which, by_person=which))
+        self.outage(hint=ReconcileHint(HealthSource.DOCKER_EVENT, which, asked=which, by_person=which))
         self.assertEqual((self.world.known().status, self.queued()), (Status.STOPPED, []))
 
     def test_not_what_ended_within_the_present_run(self) -> None:
         self.world.docker.run = RuntimeRun(self.before)
         self.world.docker.alter(self.container_id, started_at=self.world.clock())
         self.world.docker.exit(self.container_id, 255)
-        self.settler.settle("g1", Hint(listed=True))
+        self.settler.settle("g1", ReconcileHint(listed=True))
         self.assertEqual(self.queued(), [])
 
     def test_with_live_restore_only_what_vanished_with_the_host(self) -> None:
@@ -555,7 +563,7 @@ class Outages(SettlerTestCase):
             self.world.docker.alter(self.container_id, started_at=self.before)
             self.world.docker.exit(self.container_id, code)
             self.world.docker.run = RuntimeRun(self.world.clock(), keeps_containers=True)
-            self.settler.settle("g1", Hint(listed=True))
+            self.settler.settle("g1", ReconcileHint(listed=True))
             self.assertEqual(self.queued(), expected, code)
 
     def test_not_when_it_is_switched_off(self) -> None:

@@ -18,19 +18,19 @@ from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind, Request
 from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import StoreRejected
 from rtmanager.testing.findings import MemoryFindings
 from rtmanager.testing.store import MemoryHistories
 from rtmanager.tests.making import NETWORK, Heard, quiet, record, request
 from rtmanager.tests.watching import FakeProbes, LooksAtOnce, Said, WatchedWorld
 from rtmanager.watch import Watch
 from rtmanager.workers import events as events_module
-from rtmanager.workers.attention import Hint
+from rtmanager.workers.attention import ReconcileHint
 from rtmanager.workers.events import RESTART_GRACE_S, EventListener
 from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.prober import ProbeBy, Prober
 from rtmanager.workers.retention import Retention
-from rtmanager.workers.watching import ContainerEvent, Happening, Target, UnreadableEvent, Written
+from rtmanager.workers.watching import ContainerEvent, ContainerEventKind, ProbeTarget, UnreadableEvent, WriteResult
 
 PERIOD_S = 15.0
 THRESHOLD = 3
@@ -81,18 +81,18 @@ class ListenerTest(unittest.TestCase):
             raise Unavailable("docker", "connection refused")
         return self.began
 
-    def hear(self, *events: ContainerEvent | UnreadableEvent) -> dict[str, tuple[Hint, float]]:
+    def hear(self, *events: ContainerEvent | UnreadableEvent) -> dict[str, tuple[ReconcileHint, float]]:
         """The games that are looked at after these events, why and in how many seconds."""
         self.feed.events = list(events)
         self.listener.step()
         return self.attention.named
 
     def test_a_death_is_looked_at_at_once(self) -> None:
-        hint, delay_s = self.hear(_event(Happening.DIE))["g1"]
+        hint, delay_s = self.hear(_event(ContainerEventKind.DIE))["g1"]
         self.assertEqual((hint.source, hint.containers, delay_s), (HealthSource.DOCKER_EVENT, {"c-1"}, 0))
 
     def test_so_is_a_kill_by_hand(self) -> None:
-        named = self.hear(_event(Happening.KILL, signal="9"), _event(Happening.DIE))
+        named = self.hear(_event(ContainerEventKind.KILL, signal="9"), _event(ContainerEventKind.DIE))
         self.assertEqual((named["g1"][1], named["g1"][0].asked), (0, {"c-1"}))
 
     def test_a_signal_after_which_the_runtime_accepts_calls_is_a_persons(self) -> None:
@@ -106,44 +106,45 @@ class ListenerTest(unittest.TestCase):
             self.began = run
             self.attention.named.clear()
             named = self.hear(
-                _event(Happening.KILL, signal="15", time_ns=time_ns), _event(Happening.DIE, time_ns=time_ns)
+                _event(ContainerEventKind.KILL, signal="15", time_ns=time_ns),
+                _event(ContainerEventKind.DIE, time_ns=time_ns),
             )
             self.assertEqual(named["g1"][0].by_person, by_person, run)
 
     def test_a_runtime_that_shuts_down_is_not_asked_about_each_signal(self) -> None:
         self.began = None
-        self.hear(*(_event(Happening.KILL, signal="15", time_ns=number) for number in range(5)))
+        self.hear(*(_event(ContainerEventKind.KILL, signal="15", time_ns=number) for number in range(5)))
         self.assertEqual(self.asked, 1)
 
     def test_one_that_was_asked_to_end_may_be_about_to_start_again(self) -> None:
-        named = self.hear(_event(Happening.KILL, signal="15"), _event(Happening.DIE))
+        named = self.hear(_event(ContainerEventKind.KILL, signal="15"), _event(ContainerEventKind.DIE))
         self.assertEqual((named["g1"][1], named["g1"][0].asked), (RESTART_GRACE_S, {"c-1"}))
 
     def test_a_signal_that_asks_for_something_else_is_forgotten_and_so_is_one_of_long_ago(self) -> None:
         for signal, died_ns in (("10", 5), ("15", 10**9 * 3600)):
             self.attention.named.clear()
-            self.hear(_event(Happening.KILL, signal=signal, time_ns=1))
-            named = self.hear(_event(Happening.DIE, time_ns=died_ns))
+            self.hear(_event(ContainerEventKind.KILL, signal=signal, time_ns=1))
+            named = self.hear(_event(ContainerEventKind.DIE, time_ns=died_ns))
             self.assertEqual((named["g1"][1], named["g1"][0].asked), (0, frozenset()), signal)
 
     def test_a_container_that_was_destroyed_is_looked_at(self) -> None:
-        self.assertIn("g1", self.hear(_event(Happening.DESTROY)))
+        self.assertIn("g1", self.hear(_event(ContainerEventKind.DESTROY)))
 
     def test_memory_that_ran_out_is_told_with_its_time(self) -> None:
-        hint, _ = self.hear(_event(Happening.OOM, time_ns=77))["g1"]
+        hint, _ = self.hear(_event(ContainerEventKind.OOM, time_ns=77))["g1"]
         self.assertEqual(hint.oom, {"c-1": 77})
 
     def test_memory_that_runs_out_all_the_time_is_counted_in_the_log(self) -> None:
         clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))
         for now in (0, 1, 2, 61, 62, 121, 122):
             clock.return_value = now
-            self.hear(_event(Happening.OOM, time_ns=now + 1))
+            self.hear(_event(ContainerEventKind.OOM, time_ns=now + 1))
         lines = [record.times for record in self.heard.records if "ran out of memory" in record.getMessage()]  # type: ignore[attr-defined]
         self.assertEqual(lines, [3, 2])
 
     def test_exits_that_passes_alone_find_while_the_feed_is_connected_say_that_no_events_arrive(self) -> None:
         clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))
-        self.hear(_event(Happening.DIE))
+        self.hear(_event(ContainerEventKind.DIE))
         clock.return_value = 60.0
         of_no_weight = (("c-1", 30.0), ("c-2", 2.0), ("c-2", 61.0))  # heard of, too late to tell, before it connected
         for container_id, ended_ago_s in (*of_no_weight, ("c-2", 30.0), ("c-3", 30.0)):
@@ -151,7 +152,7 @@ class ListenerTest(unittest.TestCase):
         self.assertEqual(self.listener.problem(), "")
         self.listener.exit_found("c-4", 30.0)
         self.assertIn("no events arrive, 3 exits", self.listener.problem())
-        self.hear(_event(Happening.DIE))
+        self.hear(_event(ContainerEventKind.DIE))
         self.assertEqual(self.listener.problem(), "")
         self.assertEqual(self.heard.messages.count("no events arrive"), 1)
 
@@ -164,28 +165,28 @@ class ListenerTest(unittest.TestCase):
         self.assertEqual(self.listener.problem(), "")
 
     def test_a_death_that_no_signal_explains_is_told_as_such(self) -> None:
-        hint, delay_s = self.hear(_event(Happening.DIE))["g1"]
+        hint, delay_s = self.hear(_event(ContainerEventKind.DIE))["g1"]
         self.assertEqual((hint.unexplained, delay_s), ({"c-1"}, 0))
         self.attention.named.clear()
-        hint, _ = self.hear(_event(Happening.KILL, signal="9"), _event(Happening.DIE))["g1"]
+        hint, _ = self.hear(_event(ContainerEventKind.KILL, signal="9"), _event(ContainerEventKind.DIE))["g1"]
         self.assertEqual(hint.unexplained, frozenset())
 
     def test_a_label_that_hides_the_signal_makes_every_signal_one_to_end(self) -> None:
         for signal in ("28", "9", "15", "no signal at all"):
             self.attention.named.clear()
-            died = _event(Happening.DIE, signal_is_label=True)
-            named = self.hear(_event(Happening.KILL, signal=signal), died)
+            died = _event(ContainerEventKind.DIE, signal_is_label=True)
+            named = self.hear(_event(ContainerEventKind.KILL, signal=signal), died)
             self.assertEqual((named["g1"][1], named["g1"][0].asked), (RESTART_GRACE_S, {"c-1"}), signal)
         self.attention.named.clear()
-        self.assertEqual(self.hear(_event(Happening.DIE, signal_is_label=True))["g1"][0].asked, frozenset())
+        self.assertEqual(self.hear(_event(ContainerEventKind.DIE, signal_is_label=True))["g1"][0].asked, frozenset())
 
     def test_what_cannot_be_a_games_id_is_left_to_a_pass(self) -> None:
-        events = [_event(Happening.DIE, game_id=game_id) for game_id in ("a\ufffdb", "../x", "", "x" * 600)]
+        events = [_event(ContainerEventKind.DIE, game_id=game_id) for game_id in ("a\ufffdb", "../x", "", "x" * 600)]
         self.assertEqual(self.hear(*events), {})
 
     def test_after_events_that_cannot_be_read_a_pass_follows_and_not_one_for_each(self) -> None:
         unreadable = UnreadableEvent("no JSON")
-        self.assertIn("g1", self.hear(unreadable, _event(Happening.DIE), unreadable, unreadable))
+        self.assertIn("g1", self.hear(unreadable, _event(ContainerEventKind.DIE), unreadable, unreadable))
         self.assertEqual(self.passes, ["pass"])
         self.hear()
         self.assertEqual(self.passes, ["pass"], "the pause is not over")
@@ -371,9 +372,9 @@ class InspectorTest(WatcherTestCase):
                 raise TypeError("'NoneType' object is not subscriptable")
             return inspect(id_or_name)
 
-        def write_most(finding: Finding) -> Written:
+        def write_most(finding: Finding) -> WriteResult:
             if finding.game_id == refused:
-                raise StoreRefused("violates check constraint")
+                raise StoreRejected("violates check constraint")
             return write(finding)
 
         self.world.docker.inspect = inspect_most  # type: ignore[method-assign]
@@ -511,13 +512,13 @@ class ProberTest(WatcherTestCase):
 
     def test_by_endpoint_the_target_comes_from_the_record(self) -> None:
         self.probe(GOOD)
-        self.assertEqual(self.probes.targets, [Target("g1", "galaxy-game-g1", 8080)])
+        self.assertEqual(self.probes.targets, [ProbeTarget("g1", "galaxy-game-g1", 8080)])
 
     def test_by_address_it_comes_from_the_container_on_the_records_network(self) -> None:
         self.by = ProbeBy.CONTAINER_IP
         self.world.docker.alter(self.container_id, addresses={"other": "10.0.0.1", NETWORK: "172.20.0.7"})
         self.probe(GOOD)
-        self.assertEqual(self.probes.targets, [Target("g1", "172.20.0.7", 8080)])
+        self.assertEqual(self.probes.targets, [ProbeTarget("g1", "172.20.0.7", 8080)])
 
     def test_by_address_what_has_none_is_not_asked(self) -> None:
         self.by = ProbeBy.CONTAINER_IP
@@ -534,9 +535,9 @@ class ProberTest(WatcherTestCase):
         self.probes.said["g3"] = BAD
         write = self.prober._findings.write
 
-        def write_most(finding: Finding) -> Written:
+        def write_most(finding: Finding) -> WriteResult:
             if finding.game_id == "g3":
-                raise StoreRefused("violates check constraint")
+                raise StoreRejected("violates check constraint")
             return write(finding)
 
         self.prober._findings.write = write_most  # type: ignore[method-assign]
@@ -631,7 +632,7 @@ class RetentionTest(WatcherTestCase):
 
         def submit_most(request: Request, *, last_op_at: datetime | None = None) -> int:
             if request.game_id == "g1":
-                raise StoreRefused("violates check constraint")
+                raise StoreRejected("violates check constraint")
             return submit(request, last_op_at=last_op_at)
 
         self.world.queue.submit = submit_most  # type: ignore[method-assign]
@@ -642,5 +643,5 @@ class RetentionTest(WatcherTestCase):
 GOOD, BAD = Said(), Said(503, "status 503")
 
 
-def _event(what: Happening, **changes: object) -> ContainerEvent:
+def _event(what: ContainerEventKind, **changes: object) -> ContainerEvent:
     return replace(ContainerEvent(what, "g1", "c-1", 1), **changes)  # type: ignore[arg-type]

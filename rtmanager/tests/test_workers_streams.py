@@ -11,7 +11,7 @@ from unittest import mock
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, Unavailable
 from rtmanager.domain.jobs import EntryId, Job
 from rtmanager.domain.messages import Message, Stream, intent
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import StoreRejected
 from rtmanager.testing.store import MemoryIngestTurn, MemoryRelayTurn
 from rtmanager.testing.streams import MemoryStreams
 from rtmanager.tests.making import ended, request, start_fields, stop_fields
@@ -22,7 +22,7 @@ from rtmanager.workers import turns as turns_module
 from rtmanager.workers.held import SILENCES
 from rtmanager.workers.ingest import Ingest
 from rtmanager.workers.outbox import Relay
-from rtmanager.workers.ports import DueMessage, StaleTurn, TurnHolder
+from rtmanager.workers.ports import DueMessage, LeaseHolder, StaleFencingToken
 from rtmanager.workers.turns import MissedTurns
 
 START, STOP, RESULTS = Stream.START_JOBS, Stream.STOP_JOBS, Stream.JOB_RESULTS
@@ -227,12 +227,12 @@ class RefusedEntriesTest(StreamsTestCase):
 
         def refusing(turn: MemoryIngestTurn, jobs: Sequence[Job]) -> None:
             if any(not isinstance(each.becomes, Message) and self.refuses(each.becomes.game_id) for each in jobs):
-                raise StoreRefused("no such row")
+                raise StoreRejected("no such row")
             accept(turn, jobs)
 
         def require_room(turn: MemoryIngestTurn, _: Job) -> None:
             if self.refuses("any other"):
-                raise StoreRefused("no row")
+                raise StoreRejected("no row")
 
         for name, value in (("accept", refusing), ("require_room", require_room)):
             patch = mock.patch.object(MemoryIngestTurn, name, value)
@@ -385,11 +385,11 @@ class MissedTurnsTest(WorldTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.now_s = 0.0
-        self.holder: TurnHolder | None = None
+        self.holder: LeaseHolder | None = None
         self.turns = MissedTurns(lambda: self.holder, lambda: self.now_s)
 
     def hold(self, transaction: str, *, like_manager: bool) -> None:
-        self.holder = TurnHolder("session 7 (application 'psql')", transaction, like_manager, "SELECT end_it(7)")
+        self.holder = LeaseHolder("session 7 (application 'psql')", transaction, like_manager, "SELECT end_it(7)")
 
     def miss(self, seconds: int) -> bool:
         """Whether it is reported within so many seconds without the turn."""
@@ -561,7 +561,7 @@ class RelayTest(StreamsTestCase):
             due = frozen.due(10, 1 << 20)
             self.store.break_turns()
             self.run_out(self.make_relay())
-            with self.assertRaises(StaleTurn):
+            with self.assertRaises(StaleFencingToken):
                 self.streams.publish(frozen.number, due)
         self.assertEqual(self.published(), ["1"])
 

@@ -6,28 +6,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rtmanager.domain.crash import RestartPolicy
-from rtmanager.domain.drift import House
+from rtmanager.domain.drift import Placement
 from rtmanager.domain.errors import FinalAnswer, TemporaryAnswer
 from rtmanager.domain.findings import Finding
 from rtmanager.testing.findings import MemoryFindings
 from rtmanager.tests.making import NETWORK
 from rtmanager.tests.operating import World
-from rtmanager.workers.attention import Hint
-from rtmanager.workers.reconcile import Reconciler
-from rtmanager.workers.settler import Settler
-from rtmanager.workers.strays import Strays
-from rtmanager.workers.watching import Answer, Target
+from rtmanager.workers.attention import ReconcileHint
+from rtmanager.workers.reconcile import DriftScan
+from rtmanager.workers.settler import GameReconciler
+from rtmanager.workers.strays import StrayRegistry
+from rtmanager.workers.watching import ProbeResult, ProbeTarget
 
 
 class LooksAtOnce:
-    """`Attention` without threads: what is named is looked at when the test says so, in the order of its naming."""
+    """`ReconcileQueue` without threads: what is named is looked at when the test says so, in the order of its naming."""
 
-    def __init__(self, settle: Callable[[str, Hint], bool]) -> None:
+    def __init__(self, settle: Callable[[str, ReconcileHint], bool]) -> None:
         self._settle = settle
-        self.named: dict[str, tuple[Hint, float]] = {}
+        self.named: dict[str, tuple[ReconcileHint, float]] = {}
 
-    def look(self, game_id: str, hint: Hint | None = None, *, delay_s: float = 0.0) -> None:
-        hint = hint or Hint()
+    def look(self, game_id: str, hint: ReconcileHint | None = None, *, delay_s: float = 0.0) -> None:
+        hint = hint or ReconcileHint()
         if game_id in self.named:
             before, delay_before = self.named[game_id]
             hint, delay_s = before.merged(hint), min(delay_s, delay_before)
@@ -67,10 +67,10 @@ class WatchedWorld(World):
 
     def watch(self) -> None:
         """Make the watch anew, over what the world has by now."""
-        self.house = House(NETWORK, self.directories.path_of)
-        self.strays = Strays(self.heard.logger)
+        self.house = Placement(NETWORK, self.directories.path_of)
+        self.strays = StrayRegistry(self.heard.logger)
         self.findings = MemoryFindings(self.store, self.owner)
-        self.settler = Settler(
+        self.settler = GameReconciler(
             records=self.store.records,
             findings=self.findings,
             runtime=self.runtime.port,
@@ -84,7 +84,7 @@ class WatchedWorld(World):
             after_outages=self.after_outages,
         )
         self.attention = LooksAtOnce(self.settler.settle)
-        self.reconciler = Reconciler(
+        self.reconciler = DriftScan(
             findings=self.findings,
             runtime=self.runtime.port,
             attention=self.attention,  # type: ignore[arg-type]  # the same, without threads
@@ -121,9 +121,9 @@ class FakeProbes:
 
     def __init__(self) -> None:
         self.said: dict[str, Said | None] = {}
-        self.targets: list[Target] = []
+        self.targets: list[ProbeTarget] = []
 
-    def probe(self, targets: Sequence[Target], timeout_s: float) -> Mapping[str, Answer]:
+    def probe(self, targets: Sequence[ProbeTarget], timeout_s: float) -> Mapping[str, ProbeResult]:
         self.targets = list(targets)
         answers = {target.key: self.said.get(target.key, Said()) for target in targets}
         return {key: answer for key, answer in answers.items() if answer is not None}

@@ -53,7 +53,7 @@ TRIES_WHEN_REFUSED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Hint:
+class ReconcileHint:
     """What is known about why to look: events of `containers`, or a pass that listed them as different.
 
     `oom` holds the time of an out-of-memory event by container.
@@ -76,10 +76,10 @@ class Hint:
     #: Containers that a pass listed as created to replace the game's, and not started.
     unstarted: frozenset[str] = frozenset()
 
-    def merged(self, other: Hint) -> Hint:
+    def merged(self, other: ReconcileHint) -> ReconcileHint:
         """Both; an event says more than a look. Of too many containers those of `other` stay."""
         event = HealthSource.DOCKER_EVENT
-        return Hint(
+        return ReconcileHint(
             source=event if event in (self.source, other.source) else self.source,
             containers=_bounded(self.containers, other.containers),
             oom=self.oom | other.oom if len(self.oom) < MOST_CONTAINERS else other.oom,
@@ -100,7 +100,7 @@ def _bounded(older: frozenset[str], newer: frozenset[str]) -> frozenset[str]:
 
 @dataclass(slots=True)
 class _Case:
-    hint: Hint
+    hint: ReconcileHint
     due: float
     tries: int = 0
     #: Looks in a row that took long and got no answer.
@@ -113,12 +113,12 @@ class _Case:
         return _Case(self.hint.merged(newer.hint), due, newer.tries, self.silences)
 
 
-class Attention:
+class ReconcileQueue:
     """`settle` looks at one game; False or `Unavailable` from it means to look again."""
 
     def __init__(
         self,
-        settle: Callable[[str, Hint], bool],
+        settle: Callable[[str, ReconcileHint], bool],
         *,
         logger: logging.Logger,
         failures: GameFailures | None = None,
@@ -184,9 +184,9 @@ class Attention:
             if thread.is_alive():
                 self._logger.error("a look at a game does not end, its thread is left", extra={"left": thread.name})
 
-    def look(self, game_id: str, hint: Hint | None = None, *, delay_s: float = 0.0) -> None:
+    def look(self, game_id: str, hint: ReconcileHint | None = None, *, delay_s: float = 0.0) -> None:
         """Let a game be looked at in `delay_s` seconds, or earlier if it was to be anyway."""
-        case = _Case(hint or Hint(), monotonic() + delay_s)
+        case = _Case(hint or ReconcileHint(), monotonic() + delay_s)
         with self._changed:
             waiting = self._cases.get(game_id)
             if waiting is None and not case.hint.listed and len(self._cases) >= MOST_CASES:

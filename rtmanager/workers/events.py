@@ -16,8 +16,8 @@ from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.game import is_game_id
 from rtmanager.domain.health import HealthSource
 from rtmanager.domain.outage import RuntimeRun
-from rtmanager.workers.attention import Attention, Hint
-from rtmanager.workers.watching import OOM_PAUSE_S, ContainerEvent, EventFeed, Happening, UnreadableEvent
+from rtmanager.workers.attention import ReconcileHint, ReconcileQueue
+from rtmanager.workers.watching import OOM_PAUSE_S, ContainerEvent, ContainerEventKind, EventFeed, UnreadableEvent
 
 #: A container that was asked to end may be about to start again (`docker restart`): so long nobody is told.
 RESTART_GRACE_S = 3.0
@@ -40,7 +40,7 @@ class EventListener:
     def __init__(
         self,
         feed: EventFeed,
-        attention: Attention,
+        attention: ReconcileQueue,
         *,
         missed: Callable[[], None],
         logger: logging.Logger,
@@ -135,7 +135,7 @@ class EventListener:
             extra={"game_id": event.game_id, "event": event.what.value, "container_id": event.container_id},
         )
         _remember(self._heard_of, event)
-        if event.what is Happening.KILL:
+        if event.what is ContainerEventKind.KILL:
             _remember(self._signalled, event)
             if self._is_person(event):
                 _remember(self._by_person, event)
@@ -144,22 +144,22 @@ class EventListener:
             elif event.signal not in ASKING_NOTHING:
                 _remember(self._asked, event)
             return
-        if event.what is Happening.OOM:
+        if event.what is ContainerEventKind.OOM:
             self._count_oom(event)
-            self._look(event, Hint(HealthSource.DOCKER_EVENT, oom={event.container_id: event.time_ns}))
+            self._look(event, ReconcileHint(HealthSource.DOCKER_EVENT, oom={event.container_id: event.time_ns}))
             return
         asked, killed = _recently(self._asked, event), _recently(self._killed, event)
         if _recently(self._signalled, event) and event.signal_is_label:
             asked = True  # by whatever signal: a person's stop is not undone, and the end is told all the same
         by_person = _recently(self._by_person, event)
         which, none = frozenset({event.container_id}), frozenset[str]()
-        unexplained = event.what is Happening.DIE and not asked and not killed
-        hint = Hint(
+        unexplained = event.what is ContainerEventKind.DIE and not asked and not killed
+        hint = ReconcileHint(
             HealthSource.DOCKER_EVENT,
             containers=which,
             asked=which if asked or killed else none,
             by_person=which if by_person else none,
-            died=which if event.what is Happening.DIE else none,
+            died=which if event.what is ContainerEventKind.DIE else none,
             unexplained=which if unexplained else none,
         )
         self._look(event, hint, delay_s=RESTART_GRACE_S if asked else 0.0)
@@ -194,7 +194,7 @@ class EventListener:
         if len(self._ooms) > ASKED_REMEMBERED:
             self._ooms.popitem(last=False)
 
-    def _look(self, event: ContainerEvent, hint: Hint, delay_s: float = 0.0) -> None:
+    def _look(self, event: ContainerEvent, hint: ReconcileHint, delay_s: float = 0.0) -> None:
         self._attention.look(event.game_id, hint, delay_s=delay_s)
 
 

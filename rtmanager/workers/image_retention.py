@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from rtmanager.domain.errors import DependencyError, InvalidValue
 from rtmanager.domain.image_ref import ImageRef, parse_image_ref
 from rtmanager.operations.ports import ContainerRuntime
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import StoreRejected
 from rtmanager.workers.ports import PulledImage, PulledImages
 
 
@@ -25,7 +25,7 @@ class PullNotes:
         try:
             pulled = PulledImage(parse_image_ref(image_ref).pulled_as, image_id)
             self._images.pulled(self._runtime.runtime_id(), pulled)
-        except (DependencyError, StoreRefused) as error:
+        except (DependencyError, StoreRejected) as error:
             self._logger.warning(
                 "pull is not remembered, the image is kept", extra={"image_ref": image_ref, "error": str(error)}
             )

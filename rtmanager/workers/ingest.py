@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rtmanager.domain.errors import FinalAnswer, Unavailable
-from rtmanager.domain.jobs import RANK, Batch, Job, letter_of, read_job, ready_entries
+from rtmanager.domain.jobs import STREAM_ORDER, Batch, Job, letter_of, read_job, ready_entries
 from rtmanager.domain.messages import Message, Stream
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import StoreRejected
 from rtmanager.workers.held import MOST_FAILED, HeldEntries, by_game
-from rtmanager.workers.ports import Inbox, IngestTurn, InputStreams
+from rtmanager.workers.ports import Inbox, IngestLock, InputStreams
 from rtmanager.workers.turns import MissedTurns
 
 #: Entries of one stream that are taken over in one transaction.
@@ -85,7 +85,7 @@ class Ingest:
     def _take_over_or_refuse(self) -> bool:
         try:
             return self._take_over()
-        except StoreRefused as error:
+        except StoreRejected as error:
             # Of one entry, most likely; those of other games must not wait for it.
             self._logger.warning("the store refuses entries, taking them over one by one", extra={"error": str(error)})
             return self._take_over(one_by_one=True)
@@ -108,7 +108,7 @@ class Ingest:
         self._check_refused(taken.batches)
         return taken.more
 
-    def _accept(self, turn: IngestTurn, *, one_by_one: bool) -> _Taken:
+    def _accept(self, turn: IngestLock, *, one_by_one: bool) -> _Taken:
         """What is durable when the turn ends."""
         batches = self._streams.read(BATCH + self.held.waiting)
         more = any(not batch.drained for batch in batches)
@@ -184,15 +184,15 @@ class Ingest:
             self._report_forgotten(turn)
         return accepted
 
-    def _report_forgotten(self, turn: IngestTurn) -> None:
+    def _report_forgotten(self, turn: IngestLock) -> None:
         if turn.forgotten:
             self._logger.warning(
                 "entries came again whose operations were deleted, they are not done again",
                 extra={"count": turn.forgotten},
             )
 
-    def _accepted_alone(self, turn: IngestTurn, job: Job) -> Job:
-        """The job, or the dead letter that it became. Raises `StoreRefused` when that is refused, too.
+    def _accepted_alone(self, turn: IngestLock, job: Job) -> Job:
+        """The job, or the dead letter that it became. Raises `StoreRejected` when that is refused, too.
 
         Raises `FinalAnswer` when the store refuses operations of any game: a dead letter is for what is wrong with one.
         """
@@ -200,7 +200,7 @@ class Ingest:
         if refusal is not None and not isinstance(job.becomes, Message):
             try:
                 turn.require_room(job)
-            except StoreRefused as error:
+            except StoreRejected as error:
                 raise FinalAnswer("postgres", f"it takes over no job, so all of them wait: {error}") from error
             # What stood against every job may have been mended between the two.
             refusal = _refusal_of(turn, job)
@@ -212,7 +212,7 @@ class Ingest:
 
     def _check_refused(self, batches: Sequence[Batch]) -> None:
         """Raise `FinalAnswer` for a key that is no stream, when what the other stream had is taken over."""
-        for stream, batch in zip(RANK, batches, strict=True):
+        for stream, batch in zip(STREAM_ORDER, batches, strict=True):
             if batch.refused:
                 raise FinalAnswer(
                     "redis",
@@ -220,7 +220,7 @@ class Ingest:
                     f"{batch.refused}",
                 )
 
-    def _give_again(self, turn: IngestTurn) -> bool:
+    def _give_again(self, turn: IngestLock) -> bool:
         """Whether something is read again. All that was given is acknowledged: so all of it should be durable."""
         for stream, last in self._streams.give_all_again().items():
             self._logger.warning(
@@ -251,10 +251,10 @@ class Ingest:
             self._logger.warning("more entries moved to the dead letters", extra=more)
 
 
-def _refusal_of(turn: IngestTurn, job: Job) -> StoreRefused | None:
+def _refusal_of(turn: IngestLock, job: Job) -> StoreRejected | None:
     """Offer the job by itself; why the store refuses it, None when it is taken."""
     try:
         turn.accept_alone(job)
-    except StoreRefused as error:
+    except StoreRejected as error:
         return error
     return None

@@ -26,7 +26,7 @@ from rtmanager.threads import side_by_side
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.running import running_records
 from rtmanager.workers.status import FAILURES_IN_A_ROW
-from rtmanager.workers.watching import Findings, Turns, Written, turn
+from rtmanager.workers.watching import Findings, Leases, WriteResult, lease
 
 #: Containers that are inspected side by side.
 THREADS = 8
@@ -44,7 +44,7 @@ class Inspector:
         *,
         records: Records,
         findings: Findings,
-        turns: Turns,
+        turns: Leases,
         runtime: ContainerRuntime,
         clock: Clock,
         written: Callable[[Finding], None],
@@ -68,7 +68,7 @@ class Inspector:
 
     def step(self) -> bool:
         """Always False: once a period is enough. Raises `Unavailable`."""
-        with turn(self._turns, WORK, self._period_s) as mine:
+        with lease(self._turns, WORK, self._period_s) as mine:
             if mine:
                 self._look_at_all()
             else:
@@ -98,7 +98,7 @@ class Inspector:
             raise silent[0]
 
     def _write(self, finding: Finding) -> None:
-        if self._findings.write(finding) is Written.WRITTEN:
+        if self._findings.write(finding) is WriteResult.WRITTEN:
             self._written(finding)
 
     def _is_well(self, view: ContainerView) -> bool:

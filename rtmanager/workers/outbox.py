@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.messages import limited_type
-from rtmanager.workers.ports import DueMessage, IntentCount, Outbox, OutboxTurn, OutputStreams, StaleTurn
+from rtmanager.workers.ports import DueMessage, IntentCount, Outbox, OutputStreams, RelayLease, StaleFencingToken
 from rtmanager.workers.turns import MissedTurns
 
 #: Messages of one stream that are published in one go, and their bytes; fewer over a slow connection.
@@ -71,7 +71,7 @@ class Relay:
         self._tidy = True
         return bool(done) or turn.summary_due
 
-    def _work(self, turn: OutboxTurn) -> list[int]:
+    def _work(self, turn: RelayLease) -> list[int]:
         """Returns the ids of what is out of the outbox when the turn ends."""
         # Another instance that had the turn since may be of an older release, and may have died with it.
         unknown = self._tidy and turn.number != self._last_turn + 1
@@ -84,7 +84,7 @@ class Relay:
             turn.intents_sent()
         return self._publish(turn, unknown=unknown)
 
-    def _publish(self, turn: OutboxTurn, *, unknown: bool) -> list[int]:
+    def _publish(self, turn: RelayLease, *, unknown: bool) -> list[int]:
         """Returns the ids of what is out of the outbox."""
         due = turn.due(BATCH, self._batch_bytes)
         if not due:
@@ -96,7 +96,7 @@ class Relay:
         try:
             messages = [each for each in due if each.message_id not in above]
             result = self._streams.publish(turn.number, messages, self._by_id)
-        except StaleTurn as error:
+        except StaleFencingToken as error:
             # Ours is the turn that PostgreSQL gave out last, so its counter was set back: by a restore. It gives ids of
             # messages again, too, and what Redis remembers of them is about others.
             self._logger.warning("outbox turn was behind", extra={"turn": turn.number, "latest": error.latest})
@@ -113,7 +113,7 @@ class Relay:
         turn.delete(done)
         return done
 
-    def _above_limit(self, turn: OutboxTurn, due: Sequence[DueMessage]) -> set[int]:
+    def _above_limit(self, turn: RelayLease, due: Sequence[DueMessage]) -> set[int]:
         """The intents that are not published in this minute; never one that Redis has already."""
         if not self._intents_per_minute or not any(limited_type(each.message) is not None for each in due):
             return set()
@@ -129,7 +129,7 @@ class Relay:
         return above - self._streams.remembered() if above else above
 
     def _count(
-        self, turn: OutboxTurn, due: Sequence[DueMessage], above: set[int], published: Collection[int]
+        self, turn: RelayLease, due: Sequence[DueMessage], above: set[int], published: Collection[int]
     ) -> Sequence[int]:
         """Count intents as sent or left out; the ids of the latter. None is left out while the others are refused."""
         if not self._intents_per_minute:
@@ -158,7 +158,7 @@ class Relay:
             self._limited = bool(left_out)
         return left_out
 
-    def _forget_leftovers(self, turn: OutboxTurn) -> None:
+    def _forget_leftovers(self, turn: RelayLease) -> None:
         """Ids whose rows were deleted by a relay that died before it could say so."""
         remembered = self._streams.remembered()
         self._by_id = turn.still_waiting(sorted(remembered)) if remembered else set()

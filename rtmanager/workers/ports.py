@@ -97,7 +97,7 @@ class PurgeStore(Protocol):
         ...
 
     def latest(self) -> Mapping[Stream, EntryId]:
-        """See `IngestTurn.latest`."""
+        """See `IngestLock.latest`."""
         ...
 
     def purge_operations(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:
@@ -149,7 +149,7 @@ class PulledImages(Protocol):
         ...
 
 
-class IngestTurn(Protocol):
+class IngestLock(Protocol):
     """The right to take over entries, held by one instance at a time."""
 
     @property
@@ -164,7 +164,7 @@ class IngestTurn(Protocol):
     def accept(self, jobs: Sequence[Job]) -> None:
         """Make each job durable; a job that is known already, or forgotten, changes nothing.
 
-        Another job under the id of a known one is not known: it becomes an operation of its own. Raises `StoreRefused`
+        Another job under the id of a known one is not known: it becomes an operation of its own. Raises `StoreRejected`
         when the store will never take one of them; then nothing more can be done with this turn.
         """
         ...
@@ -174,12 +174,12 @@ class IngestTurn(Protocol):
         ...
 
     def require_room(self, job: Job) -> None:
-        """Raise `StoreRefused` unless an operation like this job's would be taken for another game; changes nothing."""
+        """Raise `StoreRejected` unless an operation like this job's would be taken for another game."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class TurnHolder:
+class LeaseHolder:
     """A session that holds a turn: two that are equal are one session in one transaction, or without any."""
 
     session: str
@@ -191,11 +191,11 @@ class TurnHolder:
 class Inbox(Protocol):
     """Where jobs become durable. Raises `Unavailable("postgres", …)`."""
 
-    def holder(self) -> TurnHolder | None:
+    def holder(self) -> LeaseHolder | None:
         """Who holds the turn just now."""
         ...
 
-    def turn(self) -> AbstractContextManager[IngestTurn | None]:
+    def turn(self) -> AbstractContextManager[IngestLock | None]:
         """The turn, or None while another instance has it; what was accepted is durable after the block."""
         ...
 
@@ -222,7 +222,7 @@ class IntentCount:
     left_out: list[Message] = field(default_factory=list)
 
 
-class StaleTurn(RuntimeManagerError):
+class StaleFencingToken(RuntimeManagerError):
     """Redis knows of a later turn of the relay than the one that wanted to publish."""
 
     def __init__(self, latest: int) -> None:
@@ -242,7 +242,7 @@ class OutputStreams(Protocol):
     """The streams that RTM writes. Every method may raise `Unavailable("redis", …)`."""
 
     def publish(self, turn: int, messages: Sequence[DueMessage], by_id: Collection[int] = ()) -> Published:
-        """Add each message once, in order; one that was added before is not added again. Raises `StaleTurn`.
+        """Add each message once, in order; one that was added before is not added again. Raises `StaleFencingToken`.
 
         Releases before this one remember an id alone. It counts for the messages of `by_id`.
         """
@@ -257,7 +257,7 @@ class OutputStreams(Protocol):
         ...
 
 
-class OutboxTurn(Protocol):
+class RelayLease(Protocol):
     """The right to publish, held by one instance at a time; its number only grows."""
 
     @property
@@ -304,10 +304,10 @@ class OutboxTurn(Protocol):
 class Outbox(Protocol):
     """Messages that a transaction promised. Raises `Unavailable("postgres", …)`."""
 
-    def holder(self) -> TurnHolder | None:
+    def holder(self) -> LeaseHolder | None:
         """Who holds the turn just now."""
         ...
 
-    def turn(self) -> AbstractContextManager[OutboxTurn | None]:
+    def turn(self) -> AbstractContextManager[RelayLease | None]:
         """The turn, or None while another instance has it; what it deleted is gone after the block."""
         ...

@@ -27,7 +27,7 @@ from rtmanager.operations.tools import Clock
 from rtmanager.workers.crash_restarts import notification, planned
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.running import running_records
-from rtmanager.workers.watching import Answer, Findings, Target, Turns, Written, turn
+from rtmanager.workers.watching import Findings, Leases, ProbeResult, ProbeTarget, WriteResult, lease
 
 WORK = "probe"
 #: What a record that names no endpoint is counted as.
@@ -46,7 +46,7 @@ class ProbeBy(StrEnum):
 class Probes(Protocol):
     """Asks many engines at once. A key that is missing from the answer was not asked."""
 
-    def probe(self, targets: Sequence[Target], timeout_s: float) -> Mapping[str, Answer]: ...
+    def probe(self, targets: Sequence[ProbeTarget], timeout_s: float) -> Mapping[str, ProbeResult]: ...
 
 
 class Prober:
@@ -57,7 +57,7 @@ class Prober:
         *,
         records: Records,
         findings: Findings,
-        turns: Turns,
+        turns: Leases,
         runtime: ContainerRuntime,
         probes: Probes,
         by: Callable[[], ProbeBy],
@@ -89,7 +89,7 @@ class Prober:
 
     def step(self) -> bool:
         """Always False: once a period is enough. Raises `Unavailable`."""
-        with turn(self._turns, WORK, self._period_s) as mine:
+        with lease(self._turns, WORK, self._period_s) as mine:
             if mine:
                 self._probe_all()
             else:
@@ -116,7 +116,7 @@ class Prober:
         elapsed_ms = round((monotonic() - began) * 1000)
         self._logger.debug("probe cycle", extra={"probed": len(answers), "elapsed_ms": elapsed_ms})
 
-    def _targets(self, records: Iterable[RuntimeRecord]) -> list[Target]:
+    def _targets(self, records: Iterable[RuntimeRecord]) -> list[ProbeTarget]:
         if self._by() is ProbeBy.ENDPOINT:
             targets = [
                 self._game_failures.guarded(AIMING, record.game_id, partial(_by_endpoint, record)) for record in records
@@ -128,21 +128,21 @@ class Prober:
             view = views.get(record.current_container_id or "")
             address = view.addresses.get(record.docker_network) if view else None
             if address:
-                found.append(Target(record.game_id, address, ENGINE_PORT))
+                found.append(ProbeTarget(record.game_id, address, ENGINE_PORT))
         return found
 
-    def _tell(self, record: RuntimeRecord, answer: Answer, before: int, raised: Alarm | None) -> None:
+    def _tell(self, record: RuntimeRecord, answer: ProbeResult, before: int, raised: Alarm | None) -> None:
         if answer.good and raised is not None:
             finding = self._recovered(record, before, raised)
         elif not answer.good and raised is None and before + 1 >= self._threshold:
             finding = self._with_restart(record, self._failed(record, answer, before + 1))
         else:
             return
-        if self._findings.write(finding) is Written.WRITTEN:
+        if self._findings.write(finding) is WriteResult.WRITTEN:
             self._written(finding)
             self._logger.warning("probe", extra={"game_id": record.game_id, "why": finding.why})
 
-    def _failed(self, record: RuntimeRecord, answer: Answer, count: int) -> Finding:
+    def _failed(self, record: RuntimeRecord, answer: ProbeResult, count: int) -> Finding:
         details = {"consecutive_failures": count, "last_status": answer.status, "last_error": answer.error}
         event = self._event(record, EventType.PROBE_FAILED, details)
         return Finding(
@@ -181,6 +181,6 @@ class Prober:
         return HealthEvent(record.game_id, container_id, event_type, HealthSource.PROBE, self._clock(), details)
 
 
-def _by_endpoint(record: RuntimeRecord) -> Target:
+def _by_endpoint(record: RuntimeRecord) -> ProbeTarget:
     parts = urlsplit(record.engine_endpoint)
-    return Target(record.game_id, parts.hostname or "", parts.port or ENGINE_PORT)
+    return ProbeTarget(record.game_id, parts.hostname or "", parts.port or ENGINE_PORT)

@@ -17,7 +17,7 @@ from functools import partial
 from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import Stream, epoch_ms
 from rtmanager.workers.ports import InputTrimming, Place, Purged, PurgeStore, Trimmed
-from rtmanager.workers.watching import Turns
+from rtmanager.workers.watching import Leases
 
 WORK = "purge"
 #: Rows that one batch goes through, and entries that it deletes.
@@ -44,7 +44,7 @@ class Purge:
         *,
         streams: InputTrimming,
         store: PurgeStore,
-        turns: Turns,
+        turns: Leases,
         keep: Retentions,
         period_s: float,
         deleted: Callable[[str, int], None],

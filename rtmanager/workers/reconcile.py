@@ -13,16 +13,16 @@ from functools import partial
 from threading import Event
 
 from rtmanager.domain.container import ContainerView
-from rtmanager.domain.drift import House, Looked, decide, not_as_recorded
+from rtmanager.domain.drift import Observation, Placement, decide, not_as_recorded
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError
 from rtmanager.domain.findings import Finding, Stray
 from rtmanager.domain.game import is_game_id
 from rtmanager.domain.record import RuntimeRecord, has_no_name
 from rtmanager.operations.ports import ContainerRuntime
 from rtmanager.operations.tools import Clock
-from rtmanager.workers.attention import Attention, Hint
+from rtmanager.workers.attention import ReconcileHint, ReconcileQueue
 from rtmanager.workers.failures import ALL_GAMES, GameFailures
-from rtmanager.workers.strays import Strays
+from rtmanager.workers.strays import StrayRegistry
 from rtmanager.workers.watching import Findings
 
 #: What failures here are counted as.
@@ -35,7 +35,7 @@ class NotReconciled(RuntimeManagerError):
     """The first pass has not finished: what the records say may be old."""
 
 
-class Reconciler:
+class DriftScan:
     """One step is one pass."""
 
     def __init__(
@@ -43,9 +43,9 @@ class Reconciler:
         *,
         findings: Findings,
         runtime: ContainerRuntime,
-        attention: Attention,
-        strays: Strays,
-        house: House,
+        attention: ReconcileQueue,
+        strays: StrayRegistry,
+        house: Placement,
         clock: Clock,
         logger: logging.Logger,
         failures: GameFailures | None = None,
@@ -88,7 +88,7 @@ class Reconciler:
         if not self._finished_one.is_set():
             raise NotReconciled("the first reconcile has not finished")
 
-    def _suspects(self) -> dict[str, Hint]:
+    def _suspects(self) -> dict[str, ReconcileHint]:
         """Games that differ, with the containers that do."""
         running = self._findings.running()
         listed, unstarted = _without_unstarted(self._runtime.list_games())
@@ -109,7 +109,7 @@ class Reconciler:
             else:
                 suspects.add(decision.game_id)
         return {
-            game_id: Hint(
+            game_id: ReconcileHint(
                 containers=frozenset(alive[game_id]), unstarted=frozenset(unstarted.get(game_id, ())), listed=True
             )
             for game_id in suspects | unstarted.keys()
@@ -140,7 +140,7 @@ class Reconciler:
         # Without an answer nothing is lost: a name is looked up again when an adoption is written.
         asked = partial(self._findings.namesakes, without_name)
         namesakes = (self._failures.guarded(READING, ALL_GAMES, asked) if without_name else None) or {}
-        looked, found = Looked(self._clock()), list[Finding | Stray]()
+        looked, found = Observation(self._clock()), list[Finding | Stray]()
         for game_id, of_game in sorted(by_game.items()):
             records = [known[game_id]] if game_id in known else []
             what_follows = partial(decide, records, of_game, looked, self._house, namesakes)

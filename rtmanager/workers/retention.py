@@ -10,7 +10,7 @@ from functools import partial
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.operations.store import GameBusy, OperationQueue
 from rtmanager.workers.failures import GameFailures
-from rtmanager.workers.watching import Findings, Turns
+from rtmanager.workers.watching import Findings, Leases
 
 #: Clean-ups that are queued in one step; more follow with the next.
 BATCH = 1000
@@ -24,7 +24,7 @@ class Retention:
         self,
         *,
         findings: Findings,
-        turns: Turns,
+        turns: Leases,
         queue: OperationQueue,
         queued: Callable[[], None],
         keep: timedelta,

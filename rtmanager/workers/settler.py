@@ -16,7 +16,7 @@ from functools import partial
 
 from rtmanager.domain.container import ContainerState, ContainerView
 from rtmanager.domain.crash import RestartPolicy, is_crash
-from rtmanager.domain.drift import House, Looked, decide, explained
+from rtmanager.domain.drift import Observation, Placement, decide, explained
 from rtmanager.domain.errors import DependencyError, FinalAnswer, TemporaryAnswer
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause, Stray
 from rtmanager.domain.game import container_name, is_game_id
@@ -24,12 +24,12 @@ from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.outage import KILLED, OUTAGES, LastExit, requested_by
 from rtmanager.domain.record import RuntimeRecord, Status, has_no_name
 from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime, StillRunning
-from rtmanager.operations.store import Records, StoreRefused
+from rtmanager.operations.store import Records, StoreRejected
 from rtmanager.operations.tools import Clock, end_of_log
-from rtmanager.workers.attention import Hint
+from rtmanager.workers.attention import ReconcileHint
 from rtmanager.workers.crash_restarts import notification, planned
-from rtmanager.workers.strays import Strays
-from rtmanager.workers.watching import Findings, Written
+from rtmanager.workers.strays import StrayRegistry
+from rtmanager.workers.watching import Findings, WriteResult
 
 #: A death by SIGKILL that no event explains may be the kernel's for want of memory: Docker tells that through another
 #: channel, which may be a moment behind.
@@ -42,19 +42,19 @@ ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Settler:
-    """`settle` is what `Attention` does with a game."""
+class GameReconciler:
+    """`settle` is what `ReconcileQueue` does with a game."""
 
     records: Records
     findings: Findings
     runtime: ContainerRuntime
-    house: House
-    strays: Strays
+    house: Placement
+    strays: StrayRegistry
     clock: Clock
     #: Called when a finding was written: its messages are due.
     written: Callable[[Finding], None]
     #: Lets a game be looked at again after so many seconds.
-    later: Callable[[str, Hint, float], None]
+    later: Callable[[str, ReconcileHint, float], None]
     logger: logging.Logger
     #: How crashed games are started again; None: not at all.
     restarts: RestartPolicy | None = None
@@ -65,7 +65,7 @@ class Settler:
     #: Called when a pass alone found an exit: the container, and how many seconds ago it ended.
     exit_found: Callable[[str, float], None] = lambda *_: None
 
-    def settle(self, game_id: str, hint: Hint) -> bool:
+    def settle(self, game_id: str, hint: ReconcileHint) -> bool:
         """Whether the game is settled; otherwise it has to be looked at again.
 
         Raises `Unavailable`, and `FinalAnswer` for what the store will never take, or Docker never say.
@@ -94,7 +94,7 @@ class Settler:
             except (ContainerNotFound, StillRunning) as error:
                 self.logger.debug("container is no leftover", extra={"game_id": game_id, "error": str(error)})
 
-    def _settle_record(self, game_id: str, hint: Hint) -> bool:
+    def _settle_record(self, game_id: str, hint: ReconcileHint) -> bool:
         """Write what follows from the game's containers, as `settle` says."""
         if self.works_on(game_id):
             # Nothing could be written before its end, and a look would stand in Docker's way, and in that end's.
@@ -119,7 +119,7 @@ class Settler:
                 self.later(game_id, replace(hint, waited_for=hint.waited_for | {own.container_id}), EVENT_GRACE_S)
                 return True
             results = [self._write(finding, failed) for finding in self._out_of_memory(record, own, hint)]
-            looked, namesakes = Looked(self.clock(), hint.source), self._namesakes(game_id, record, views)
+            looked, namesakes = Observation(self.clock(), hint.source), self._namesakes(game_id, record, views)
             for decision in decide([record] if record else [], views, looked, self.house, namesakes):
                 if isinstance(decision, Stray):
                     self._report(decision)
@@ -128,18 +128,18 @@ class Settler:
                     self._note_exit(decision, hint, results[-1])
             if failed:
                 raise failed[0]  # what else was found is written; the next pass tries again
-            if Written.BUSY in results:
+            if WriteResult.BUSY in results:
                 return False
-            if Written.WRITTEN not in results and Written.CHANGED not in results:
+            if WriteResult.WRITTEN not in results and WriteResult.CHANGED not in results:
                 return not self._may_come_true(game_id, hint)
         return False
 
-    def _may_come_true(self, game_id: str, hint: Hint) -> bool:
+    def _may_come_true(self, game_id: str, hint: ReconcileHint) -> bool:
         """Whether an event that says nothing of the record as it is may do so when an operation has written its end."""
         return hint.source is HealthSource.DOCKER_EVENT and self.findings.busy(game_id)
 
     def _look(
-        self, game_id: str, record: RuntimeRecord | None, hint: Hint, failed: list[DependencyError]
+        self, game_id: str, record: RuntimeRecord | None, hint: ReconcileHint, failed: list[DependencyError]
     ) -> Sequence[ContainerView]:
         """The containers that may be the game's: the recorded one, those that were named, the one with its name.
 
@@ -176,7 +176,9 @@ class Settler:
             return self.findings.namesakes([game_id])
         return {}
 
-    def _out_of_memory(self, record: RuntimeRecord | None, own: ContainerView | None, hint: Hint) -> list[Finding]:
+    def _out_of_memory(
+        self, record: RuntimeRecord | None, own: ContainerView | None, hint: ReconcileHint
+    ) -> list[Finding]:
         """What an out-of-memory event says, when it is about the container of a running game."""
         container_id = record.current_container_id if record and record.status is Status.RUNNING else None
         time_ns = hint.oom.get(container_id or "")
@@ -197,7 +199,7 @@ class Settler:
             )
         ]
 
-    def _enriched(self, finding: Finding, own: ContainerView | None, hint: Hint) -> Finding:
+    def _enriched(self, finding: Finding, own: ContainerView | None, hint: ReconcileHint) -> Finding:
         """An exit with its reason: who requested it, memory, the end of its log, and when the game is started again.
 
         Raises `Unavailable` while the runtime shuts down: whether its end took the game along shows when it is back.
@@ -211,7 +213,7 @@ class Settler:
         finding = explained(finding, by, log, memory_ran_out=container_id in hint.oom)
         return self._with_restart(finding, hint)
 
-    def _with_restart(self, finding: Finding, hint: Hint) -> Finding:
+    def _with_restart(self, finding: Finding, hint: ReconcileHint) -> Finding:
         """The finding with the restart that follows from it, if any does."""
         last_exit = finding.last_exit
         if last_exit is None:
@@ -242,13 +244,13 @@ class Settler:
         )
         return replace(finding, last_exit=replace(last_exit, budget_used_up=True), messages=(message,))
 
-    def _write(self, finding: Finding, failed: list[DependencyError]) -> Written:
+    def _write(self, finding: Finding, failed: list[DependencyError]) -> WriteResult:
         try:
             result = self.findings.write(finding)
-        except StoreRefused as error:
+        except StoreRejected as error:
             failed.append(error)
-            return Written.KNOWN
-        if result is Written.WRITTEN:
+            return WriteResult.KNOWN
+        if result is WriteResult.WRITTEN:
             told = {"game_id": finding.game_id, "why": finding.why}
             if finding.restart_at is not None:
                 told["restart_at"] = finding.restart_at.isoformat()
@@ -256,9 +258,9 @@ class Settler:
             self.written(finding)
         return result
 
-    def _note_exit(self, finding: Finding, hint: Hint, result: Written) -> None:
+    def _note_exit(self, finding: Finding, hint: ReconcileHint, result: WriteResult) -> None:
         last_exit = finding.last_exit
-        if last_exit is not None and result is Written.WRITTEN and hint.source is HealthSource.INSPECT:
+        if last_exit is not None and result is WriteResult.WRITTEN and hint.source is HealthSource.INSPECT:
             self.exit_found(last_exit.container_id, (self.clock() - last_exit.exited_at).total_seconds())
 
     def _report(self, stray: Stray) -> None:
@@ -273,13 +275,13 @@ def _own(record: RuntimeRecord | None, views: Sequence[ContainerView]) -> Contai
     return next((view for view in views if view.container_id == record.current_container_id), None)
 
 
-def _may_be_memory(own: ContainerView, hint: Hint) -> bool:
+def _may_be_memory(own: ContainerView, hint: ReconcileHint) -> bool:
     """Whether it was killed, and nobody has said why yet."""
     killed = own.state is ContainerState.EXITED and own.exit_code == KILLED
     return killed and not own.oom_killed and own.container_id not in hint.oom
 
 
-def _may_be_overtaken(own: ContainerView, hint: Hint) -> bool:
+def _may_be_overtaken(own: ContainerView, hint: ReconcileHint) -> bool:
     """Whether it ended, and the event that tells whether somebody requested that may be on its way."""
     heard = hint.died | hint.asked | hint.waited_for
     return own.state is ContainerState.EXITED and own.container_id not in heard

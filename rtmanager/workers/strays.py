@@ -12,7 +12,7 @@ from rtmanager.domain.findings import Stray
 MOST = 1000
 
 
-class Strays:
+class StrayRegistry:
     """Reports each stray once, and again when its reason changes; safe for any number of threads."""
 
     def __init__(self, logger: logging.Logger) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from rtmanager.domain.errors import FinalAnswer
-from rtmanager.workers.ports import TurnHolder
+from rtmanager.workers.ports import LeaseHolder
 
 #: Without the turn for so long, a worker finds out who holds it, and again after each such time.
 LOOK_S = 5.0
@@ -22,11 +22,11 @@ HELD_BY_MANAGER_S = 60.0
 class MissedTurns:
     """The turns that one worker did not get since it last had one. `holder` finds out who has it."""
 
-    def __init__(self, holder: Callable[[], TurnHolder | None], clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, holder: Callable[[], LeaseHolder | None], clock: Callable[[], float] = monotonic) -> None:
         self._holder = holder
         self._clock = clock
         self._look_at: float | None = None
-        self._seen: TurnHolder | None = None
+        self._seen: LeaseHolder | None = None
         self._seen_since = 0.0
 
     def had(self) -> None:

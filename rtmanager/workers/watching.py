@@ -9,15 +9,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from rtmanager.domain.drift import Running
+from rtmanager.domain.drift import RunningGame
 from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import StoreRejected
 
 
-class Written(StrEnum):
+class WriteResult(StrEnum):
     """What became of a finding."""
 
     WRITTEN = "written"
@@ -52,10 +52,10 @@ def status_before(cause: RestartCause) -> Status:
 class Findings(Protocol):
     """Where findings become durable. Every method may raise `Unavailable("postgres", …)`."""
 
-    def write(self, finding: Finding) -> Written:
+    def write(self, finding: Finding) -> WriteResult:
         """Write it as a whole: record, log, snapshot, messages; or nothing.
 
-        Raises `StoreRefused` for what the store will never take.
+        Raises `StoreRejected` for what the store will never take.
         """
         ...
 
@@ -71,7 +71,7 @@ class Findings(Protocol):
         """Forget those of containers that are on record as running no more."""
         ...
 
-    def running(self) -> Sequence[Running]:
+    def running(self) -> Sequence[RunningGame]:
         """What a pass has to know of the games that run by their records."""
         ...
 
@@ -99,7 +99,7 @@ class Findings(Protocol):
         at_once: int = MOST_AT_ONCE,
         oldest: datetime | None = None,
         latest: datetime | None = None,
-        refused: Callable[[str, StoreRefused], None] | None = None,
+        refused: Callable[[str, StoreRejected], None] | None = None,
     ) -> Sequence[Request]:
         """Queue the restarts of a cause that are due, as ordinary operations; returns what was queued.
 
@@ -127,7 +127,7 @@ AHEAD_S = 60.0
 OOM_PAUSE_S = 60.0
 
 
-class Turns(Protocol):
+class Leases(Protocol):
     """Work that one instance does for all. Raises `Unavailable("postgres", …)`."""
 
     def mine(self, work: str, for_s: float) -> bool:
@@ -139,16 +139,16 @@ class Turns(Protocol):
 
 
 #: A turn is kept for so many periods: another instance takes over when ours says nothing for that long.
-TURN_PERIODS = 3.0
+LEASE_PERIODS = 3.0
 
 
 @contextmanager
-def turn(turns: Turns, work: str, period_s: float) -> Iterator[bool]:
+def lease(turns: Leases, work: str, period_s: float) -> Iterator[bool]:
     """Whether this instance does the work of this period, and of those that follow as long as it comes back.
 
     One that cannot, since something does not answer it, lets others.
     """
-    mine = turns.mine(work, period_s * TURN_PERIODS)
+    mine = turns.mine(work, period_s * LEASE_PERIODS)
     try:
         yield mine
     except DependencyError:
@@ -158,7 +158,7 @@ def turn(turns: Turns, work: str, period_s: float) -> Iterator[bool]:
         raise
 
 
-class Happening(StrEnum):
+class ContainerEventKind(StrEnum):
     """The events of a container that matter here, in Docker's words."""
 
     DIE = "die"
@@ -174,7 +174,7 @@ class ContainerEvent:
     How a process ended it does not tell: a label could say otherwise. Inspect tells it.
     """
 
-    what: Happening
+    what: ContainerEventKind
     game_id: str
     container_id: str
     time_ns: int
@@ -211,7 +211,7 @@ class EventFeed(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ProbeTarget:
     """Whom to probe: `key` is the caller's name for it."""
 
     key: str
@@ -219,7 +219,7 @@ class Target:
     port: int
 
 
-class Answer(Protocol):
+class ProbeResult(Protocol):
     """What an engine said to a probe: its HTTP status, and why that is not good (empty when it is)."""
 
     @property

@@ -87,8 +87,8 @@ MUTANTS = (
         name="stop-before-start",
         breaks="of two jobs with one id the stop is done first, and the game runs on for ever",
         file="rtmanager/domain/jobs.py",
-        old="RANK = {Stream.START_JOBS: 0, Stream.STOP_JOBS: 1}",
-        new="RANK = {Stream.START_JOBS: 1, Stream.STOP_JOBS: 0}",
+        old="STREAM_ORDER = {Stream.START_JOBS: 0, Stream.STOP_JOBS: 1}",
+        new="STREAM_ORDER = {Stream.START_JOBS: 1, Stream.STOP_JOBS: 0}",
         module="test_jobs_order",
     ),
     Mutant(

@@ -7,7 +7,7 @@ MUTANTS = (
         name="stops-are-crashes",
         breaks="every stop that was intended is told as a crash",
         file="rtmanager/adapters/postgres/findings.py",
-        old="    if _is_busy(connection, finding.game_id):\n        raise _Undo(Written.BUSY)\n",
+        old="    if _is_busy(connection, finding.game_id):\n        raise _Undo(WriteResult.BUSY)\n",
         new="",
         module="test_store",
     ),
@@ -17,7 +17,7 @@ MUTANTS = (
         file="rtmanager/workers/events.py",
         old="        which, none = frozenset({event.container_id}), frozenset[str]()\n",
         new="        which, none = frozenset({event.container_id}), frozenset[str]()\n"
-        "        if event.what is Happening.DIE:\n"
+        "        if event.what is ContainerEventKind.DIE:\n"
         "            return\n",
         module="test_health",
     ),

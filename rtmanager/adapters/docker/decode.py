@@ -27,7 +27,7 @@ from rtmanager.domain.container import (
 from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.text import BIDI_CONTROLS
 from rtmanager.operations.ports import Image
-from rtmanager.workers.watching import ContainerEvent, Happening, UnreadableEvent
+from rtmanager.workers.watching import ContainerEvent, ContainerEventKind, UnreadableEvent
 
 #: Characters that are kept of a name, a label or a reference; of a word such as a state.
 NAME, WORD = 512, 64
@@ -47,7 +47,7 @@ _UP_FOR_AN_HOUR = re.compile(r"Up (?:About an hour|[0-9]+ (?:hour|day|week|month
 
 #: By Docker's word: of the thousands in a list, asking the enumeration would take as long as all the rest.
 _STATES = {state.value: state for state in ContainerState}
-_HAPPENINGS = {happening.value: happening for happening in Happening}
+_HAPPENINGS = {happening.value: happening for happening in ContainerEventKind}
 
 _CONTAINER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _DOCKER_ID = re.compile(r"[0-9a-f]{64}")
@@ -168,8 +168,8 @@ def event(found: object) -> ContainerEvent | UnreadableEvent | None:
         game_id=game_id,
         container_id=container_id,
         time_ns=_time_ns(members),
-        signal=text(attributes.get("signal"), WORD) if what is Happening.KILL else "",
-        signal_is_label=what is not Happening.KILL and "signal" in attributes,
+        signal=text(attributes.get("signal"), WORD) if what is ContainerEventKind.KILL else "",
+        signal_is_label=what is not ContainerEventKind.KILL and "signal" in attributes,
     )
 
 

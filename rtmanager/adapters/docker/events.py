@@ -35,7 +35,7 @@ from rtmanager.adapters.docker.transport import get
 from rtmanager.adapters.docker.versions import Agreement
 from rtmanager.domain.container import KIND, LABEL_KIND, LABEL_OWNER, OWNER
 from rtmanager.threads import Thread
-from rtmanager.workers.watching import ContainerEvent, Happening, UnreadableEvent
+from rtmanager.workers.watching import ContainerEvent, ContainerEventKind, UnreadableEvent
 
 #: How long the thread that takes what arrives may take to notice that its connection was cut.
 TAKEN_S = 5.0
@@ -56,7 +56,7 @@ MOST_WAITING, LINE_BYTES = 16 << 20, 100
 _FILTERS = json.dumps(
     {
         "type": ["container"],
-        "event": sorted(Happening),
+        "event": sorted(ContainerEventKind),
         "label": [f"{LABEL_OWNER}={OWNER}", f"{LABEL_KIND}={KIND}"],
     }
 )

@@ -191,7 +191,7 @@ class Call:
 
 
 class SocketRegistry:
-    """All sockets to one engine, and how long the calling thread lets the next answer take."""
+    """All sockets to one daemon, and how long the calling thread lets the next answer take."""
 
     def __init__(self, address: Address, tls: ClientTls | None = None) -> None:
         self._address = address
@@ -218,7 +218,7 @@ class SocketRegistry:
         """The calling thread's allowance; a call without one is a mistake of ours."""
         allowance: Deadline | None = getattr(self._thread, "allowance", None)
         if allowance is None:
-            raise RuntimeError("a call to the engine outside Lines.allowing would have no deadline")
+            raise RuntimeError("a call to the daemon outside SocketRegistry.allowing would have no deadline")
         return allowance
 
     @contextmanager

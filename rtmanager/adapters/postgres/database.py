@@ -1,7 +1,7 @@
 """The connection pool, and the line between "PostgreSQL does not answer" and "PostgreSQL says no".
 
 Silence is what waiting, or a person, can mend (`answers.SILENCE`): `Unavailable`. What PostgreSQL has against a
-statement or its data is `StoreRefused`, and so is what psycopg cannot send or read.
+statement or its data is `StoreRejected`, and so is what psycopg cannot send or read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from rtmanager.adapters.postgres.pooled import PooledConnection, first_line, own
 from rtmanager.adapters.postgres.queries import dropped
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.text import bounded
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import StoreRejected
 from rtmanager.resources import lacking, lacking_by_words
 from rtmanager.threads import Thread
 
@@ -330,7 +330,7 @@ class Database:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Turns errors of psycopg into `Unavailable` or `StoreRefused`; see the module."""
+        """Turns errors of psycopg into `Unavailable` or `StoreRejected`; see the module."""
         try:
             yield
         except (psycopg.Error, PoolTimeout, PoolClosed, NotImplementedError, UnicodeError, OverflowError) as error:
@@ -345,7 +345,7 @@ class Database:
                 raise unavailable from error
             if rows := _DROPPED.search(why):
                 raise dropped(rows[1]) from error
-            raise StoreRefused(f"PostgreSQL refuses a statement: {why}", sqlstate=sqlstate) from error
+            raise StoreRejected(f"PostgreSQL refuses a statement: {why}", sqlstate=sqlstate) from error
         except (OSError, MemoryError, RuntimeError) as error:
             lack = lacking(error)
             if lack is None:

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rtmanager.adapters.certificates import is_pipe_or_device
 from rtmanager.adapters.postgres.session import SETTINGS
-from rtmanager.values import LONGEST_SOCKET_PATH, Bad, can_be_looked_up
+from rtmanager.values import LONGEST_SOCKET_PATH, InvalidSetting, can_be_looked_up
 
 SCHEMA = "rtmanager"
 
@@ -63,22 +63,24 @@ _PAIR = re.compile(r"(?:^|\s)search_path\s*=\s*(?:'(?P<quoted>(?:[^'\\]|\\.)*)'|
 
 
 def postgres_dsn(text: str) -> str:
-    """`text` itself, when libpq can read it once it is translated; `Bad` otherwise, never with the text."""
+    """`text` itself, when libpq can read it once it is translated; `InvalidSetting` otherwise, never with the text."""
     if text[:1] in ("'", '"'):
-        raise Bad(f"a DSN such as {_EXAMPLE} (remove the quotes around it)")
+        raise InvalidSetting(f"a DSN such as {_EXAMPLE} (remove the quotes around it)")
     if not re.match(r"postgres(ql)?://", text) and not re.match(r"\s*\w+\s*=", text):
-        raise Bad(f"a DSN such as {_EXAMPLE}")
+        raise InvalidSetting(f"a DSN such as {_EXAMPLE}")
     try:
         given = conninfo_to_dict(to_conninfo(text, statement_timeout_ms=0))
     except (ProgrammingError, ValueError) as error:
         # libpq quotes what it cannot read, and that may be a part of the password: only a plain word is passed on.
         unknown = re.search(r'invalid (?:URI query parameter|connection option): "(\w+)"|"(\w+)"$', str(error))
         told = f"libpq does not know {unknown[1] or unknown[2]}" if unknown else "libpq cannot read it"
-        raise Bad(f"a DSN such as {_EXAMPLE} ({told})") from error
+        raise InvalidSetting(f"a DSN such as {_EXAMPLE} ({told})") from error
     if not re.fullmatch(r"[0-9]*(,[0-9]*)*", str(given.get("port") or "")):
-        raise Bad(f"a DSN such as {_EXAMPLE} (the port is no number; is / or ? in the password written as %2F, %3F?)")
+        raise InvalidSetting(
+            f"a DSN such as {_EXAMPLE} (the port is no number; is / or ? in the password written as %2F, %3F?)"
+        )
     if told := _wrong_value(given):
-        raise Bad(f"a DSN by which a connection can be made ({told})")
+        raise InvalidSetting(f"a DSN by which a connection can be made ({told})")
     return text
 
 

@@ -14,27 +14,27 @@ from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.queries import SQL, dropped, values_of, write_kept
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import Message, health_message
-from rtmanager.domain.operation import Ending, LogEntry, Operation
+from rtmanager.domain.operation import Completion, LogEntry, Operation
 from rtmanager.domain.record import RuntimeRecord
-from rtmanager.operations.store import OwnershipLost, RecordChanged, StoreRefused
+from rtmanager.operations.store import ClaimLost, RecordConflict, StoreRejected
 
 #: An operation and its end.
-Ended = tuple[Operation, Ending]
+Ended = tuple[Operation, Completion]
 
 
-def write_ending(database: Database, operation: Operation, ending: Ending) -> None:
+def write_ending(database: Database, operation: Operation, ending: Completion) -> None:
     """End a claimed operation.
 
-    Raises `OwnershipLost` when another claim has it, `RecordChanged` when the record is not what the ending
-    was decided on, `StoreRefused` for what PostgreSQL will never take; then nothing is written.
+    Raises `ClaimLost` when another claim has it, `RecordConflict` when the record is not what the ending
+    was decided on, `StoreRejected` for what PostgreSQL will never take; then nothing is written.
     """
     ended = _write(database, [(operation, ending)])
     if operation.operation_id not in ended:
-        raise OwnershipLost(f"operation {operation.operation_id} was taken over by another claim")
+        raise ClaimLost(f"operation {operation.operation_id} was taken over by another claim")
     if not ended[operation.operation_id]:
         if ending.change is not None and _still_there(database, operation.game_id, ending.change.seen):
             raise dropped(f"runtime_records: 0 of 1, of game {operation.game_id}")
-        raise RecordChanged(f"the record of game {operation.game_id} changed while it was worked on")
+        raise RecordConflict(f"the record of game {operation.game_id} changed while it was worked on")
 
 
 def _still_there(database: Database, game_id: str, seen: RuntimeRecord | None) -> bool:
@@ -47,7 +47,7 @@ def _still_there(database: Database, game_id: str, seen: RuntimeRecord | None) -
 def write_endings(database: Database, endings: Sequence[Ended]) -> set[int]:
     """End those of these claimed operations for which `write_ending` would not raise; their ids.
 
-    Raises `StoreRefused` when PostgreSQL will never take one of them; then none is written.
+    Raises `StoreRejected` when PostgreSQL will never take one of them; then none is written.
     """
     return {operation_id for operation_id, ended in _write(database, endings).items() if ended}
 
@@ -58,12 +58,12 @@ def _write(database: Database, endings: Sequence[Ended]) -> Mapping[int, bool]:
     values = {"rows": as_json([_end(*each) for each in endings]), "ids": ids}
     try:
         return {row["id"]: row["ended"] for row in database.write("finish", SQL["end_operations"], values)}
-    except StoreRefused as error:
+    except StoreRejected as error:
         which = ", ".join(map(str, ids))
-        raise StoreRefused(f"operation {which} cannot be ended: {error}", sqlstate=error.sqlstate) from error
+        raise StoreRejected(f"operation {which} cannot be ended: {error}", sqlstate=error.sqlstate) from error
 
 
-def _end(operation: Operation, ending: Ending) -> Mapping[str, object]:
+def _end(operation: Operation, ending: Completion) -> Mapping[str, object]:
     seen, record = (ending.change.seen, ending.change.new) if ending.change else (ending.rests_on, None)
     messages = [*(health_message(event) for event in ending.health if event.told), *ending.messages]
     return {

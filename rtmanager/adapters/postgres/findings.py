@@ -16,17 +16,17 @@ from rtmanager.adapters.postgres.endings import add_messages, write_event, write
 from rtmanager.adapters.postgres.presence import NAMES_CLASS
 from rtmanager.adapters.postgres.queries import SQL, require_kept, values_of, write_kept
 from rtmanager.adapters.postgres.records import read_record, write_change
-from rtmanager.domain.drift import Running
+from rtmanager.domain.drift import RunningGame
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import StoreRejected
 from rtmanager.workers.watching import (
     AHEAD_S,
     AHEAD_TIMES,
     MOST_AT_ONCE,
     OOM_PAUSE_S,
-    Written,
+    WriteResult,
     restart_request,
     status_before,
 )
@@ -38,28 +38,28 @@ _RESTART: dict[str, object] = {"kind": OpKind.RESTART, "source": OpSource.AUTO_R
 class _Undo(Exception):
     """Ends the transaction without writing; carries what the caller is told."""
 
-    def __init__(self, result: Written) -> None:
+    def __init__(self, result: WriteResult) -> None:
         super().__init__(result)
         self.result = result
 
 
 class PostgresFindings:
-    """`Findings` and `Turns` for the instance `owner`. Raises `Unavailable` while PostgreSQL does not answer."""
+    """`Findings` and `Leases` for the instance `owner`. Raises `Unavailable` while PostgreSQL does not answer."""
 
     def __init__(self, database: Database, owner: int) -> None:
         self._database = database
         self._owner = owner
 
-    def write(self, finding: Finding) -> Written:
-        """See the port. Raises `StoreRefused` for what PostgreSQL will never take; then nothing is written."""
+    def write(self, finding: Finding) -> WriteResult:
+        """See the port. Raises `StoreRejected` for what PostgreSQL will never take; then nothing is written."""
         try:
             with self._database.transaction("finding") as connection:
                 _write(connection, finding)
         except _Undo as undo:
             return undo.result
-        except StoreRefused as error:
-            raise StoreRefused(f"a finding about game {finding.game_id}: {error}", sqlstate=error.sqlstate) from error
-        return Written.WRITTEN
+        except StoreRejected as error:
+            raise StoreRejected(f"a finding about game {finding.game_id}: {error}", sqlstate=error.sqlstate) from error
+        return WriteResult.WRITTEN
 
     def busy(self, game_id: str) -> bool:
         """See the port."""
@@ -73,9 +73,9 @@ class PostgresFindings:
             for row in self._database.read("alarms", SQL["list_alarms"], {"kind": kind})
         }
 
-    def running(self) -> Sequence[Running]:
+    def running(self) -> Sequence[RunningGame]:
         """See the port."""
-        return [Running(**row) for row in self._database.read("records", SQL["running_games"], {})]
+        return [RunningGame(**row) for row in self._database.read("records", SQL["running_games"], {})]
 
     def records_of(self, game_ids: Collection[str]) -> Sequence[RuntimeRecord]:
         """See the port."""
@@ -110,7 +110,7 @@ class PostgresFindings:
         at_once: int = MOST_AT_ONCE,
         oldest: datetime | None = None,
         latest: datetime | None = None,
-        refused: Callable[[str, StoreRefused], None] | None = None,
+        refused: Callable[[str, StoreRejected], None] | None = None,
     ) -> Sequence[Request]:
         """See the port."""
         queued = []
@@ -133,7 +133,7 @@ class PostgresFindings:
                     if is_silence(error):
                         raise
                     if refused is not None:
-                        refused(request.game_id, StoreRefused(f"PostgreSQL refuses {request.source_ref}: {error}"))
+                        refused(request.game_id, StoreRejected(f"PostgreSQL refuses {request.source_ref}: {error}"))
                     continue
                 if submitted:
                     queued.append(replace(request, image_ref=submitted["image_ref"]))
@@ -162,11 +162,11 @@ def _write(connection: Connection, finding: Finding) -> None:
     if finding.claims_name:
         _require_free_name(connection, finding.game_id)
     if _is_busy(connection, finding.game_id):
-        raise _Undo(Written.BUSY)
+        raise _Undo(WriteResult.BUSY)
     if not _still_so(connection, finding):
-        raise _Undo(Written.CHANGED)
+        raise _Undo(WriteResult.CHANGED)
     if not _is_news(connection, finding):
-        raise _Undo(Written.KNOWN)
+        raise _Undo(WriteResult.KNOWN)
     write_log(connection, finding.log)
     for event in finding.health:
         write_event(connection, event)
@@ -196,7 +196,7 @@ def _require_free_name(connection: Connection, game_id: str) -> None:
     values = {"game_id": game_id, "names_class": NAMES_CLASS}
     connection.execute(SQL["lock_name"], values)
     for holder in connection.execute(SQL["name_holder"], values).fetchall():
-        raise _Undo(Written.CHANGED if holder["status"] else Written.BUSY)
+        raise _Undo(WriteResult.CHANGED if holder["status"] else WriteResult.BUSY)
 
 
 def _is_busy(connection: Connection, game_id: str) -> bool:

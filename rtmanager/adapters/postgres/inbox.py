@@ -18,11 +18,11 @@ from rtmanager.adapters.postgres.queries import SQL, require_kept
 from rtmanager.adapters.postgres.queue import job_values
 from rtmanager.adapters.postgres.schema import MigrationFailed, require_counters
 from rtmanager.domain.errors import with_remedy
-from rtmanager.domain.jobs import AGAIN, RANK, EntryId, Job
+from rtmanager.domain.jobs import DUPLICATE_ID_MARK, STREAM_ORDER, EntryId, Job
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.domain.operation import Request
-from rtmanager.operations.store import PROBE, PROBE_IMAGE, StoreRefused
-from rtmanager.workers.ports import TurnHolder
+from rtmanager.operations.store import PROBE, PROBE_IMAGE, StoreRejected
+from rtmanager.workers.ports import LeaseHolder
 
 _Row = Mapping[str, object]
 
@@ -34,11 +34,11 @@ class Turn:
         self._database = database
         self._connection = connection
         self._stream_names = stream_names
-        #: See `IngestTurn.forgotten`.
+        #: See `IngestLock.forgotten`.
         self.forgotten = 0
 
     def latest(self) -> Mapping[Stream, EntryId]:
-        """See `IngestTurn.latest`."""
+        """See `IngestLock.latest`."""
         with self._database.watched():
             return latest_entries(self._connection, self._stream_names)
 
@@ -51,7 +51,7 @@ class Turn:
                 fields = json.dumps(dict(job.becomes.fields), ensure_ascii=False)
                 letters.append(entry | {"to_stream": job.becomes.stream, "fields": fields})
             else:
-                operations.append(entry | job_values(job.becomes) | {"entry_rank": RANK[job.entry.stream]})
+                operations.append(entry | job_values(job.becomes) | {"entry_rank": STREAM_ORDER[job.entry.stream]})
         with self._database.watched():
             for rows in _told_apart(operations):
                 values = {"rows": as_json(rows)}
@@ -60,24 +60,24 @@ class Turn:
             self._keep(letters)
 
     def accept_alone(self, job: Job) -> None:
-        """See `IngestTurn.accept_alone`."""
+        """See `IngestLock.accept_alone`."""
         with self._database.watched(), self._connection.transaction():
             self.accept([job])
             self._connection.execute(SQL["check_now"])
 
     def require_room(self, job: Job) -> None:
-        """See `IngestTurn.require_room`."""
+        """See `IngestLock.require_room`."""
         assert not isinstance(job.becomes, Message)
         image_ref = PROBE_IMAGE if job.becomes.image_ref else ""
         request = Request(PROBE, job.becomes.kind, job.becomes.source, PROBE, image_ref)
-        row = self._entry_values(job) | job_values(request) | {"entry_rank": RANK[job.entry.stream]}
+        row = self._entry_values(job) | job_values(request) | {"entry_rank": STREAM_ORDER[job.entry.stream]}
         # Under a name of its own, so that the insertion does not pass as one that was made before.
         row |= {"stream": PROBE, "entry_ms": -1, "entry_seq": -1}
         with self._database.watched():
             try:
                 require_counters(self._connection, ["operations"])
             except MigrationFailed as error:
-                raise StoreRefused(with_remedy(error)) from error
+                raise StoreRejected(with_remedy(error)) from error
             latest = self._connection.execute(SQL["latest_game"]).fetchone()
         # A rule about names takes that of a game that was taken before, a rule against repetition takes a new one.
         games = [PROBE, *([latest["game_id"]] if latest else [])]
@@ -85,13 +85,13 @@ class Turn:
         if None not in refusals:
             raise next(filter(None, refusals))
 
-    def _refusal_of(self, operation: _Row) -> StoreRefused | None:
+    def _refusal_of(self, operation: _Row) -> StoreRejected | None:
         try:
             with self._database.watched(), self._connection.transaction(force_rollback=True):
                 values = {"rows": as_json([operation])}
                 require_kept("operations", self._connection.execute(SQL["accept_jobs"], values).rowcount, 1)
                 self._connection.execute(SQL["check_now"])
-        except StoreRefused as error:
+        except StoreRejected as error:
             return error
         return None
 
@@ -102,7 +102,7 @@ class Turn:
             "entry_ms": job.entry.entry_id.milliseconds,
             "entry_seq": job.entry.entry_id.sequence,
             "digest": digest,
-            "again": AGAIN + digest,
+            "again": DUPLICATE_ID_MARK + digest,
         }
 
     def _require_known(self, values: _Row, meant: int) -> None:
@@ -127,7 +127,7 @@ class Turn:
 
 def latest_entries(connection: Connection, stream_names: Mapping[Stream, str]) -> Mapping[Stream, EntryId]:
     """The highest entry that was taken over, of each input stream of which there was any."""
-    streams = {name: stream for stream, name in stream_names.items() if stream in RANK}
+    streams = {name: stream for stream, name in stream_names.items() if stream in STREAM_ORDER}
     rows = connection.execute(SQL["latest_entries"], {"streams": list(streams)}).fetchall()
     return {streams[row["stream"]]: EntryId(int(row["entry_ms"]), int(row["entry_seq"])) for row in rows}
 
@@ -147,7 +147,7 @@ def _told_apart(rows: Iterable[_Row]) -> list[list[_Row]]:
     return [list(each.values()) for each in lists]
 
 
-def holder_of(database: Database, turn: str) -> TurnHolder | None:
+def holder_of(database: Database, turn: str) -> LeaseHolder | None:
     """The session or the prepared transaction that holds a turn, by the name in its lock."""
     rows = database.read("turn_holder", SQL["turn_holder"], {"turn": turn})
     if not rows:
@@ -162,7 +162,7 @@ def holder_of(database: Database, turn: str) -> TurnHolder | None:
     if row["gid"] is not None:
         session = f"the prepared transaction {row['gid']!r} (prepared at {row['prepared']})"
         remedy = f"if nobody will commit it, in the database {row['database']}: ROLLBACK PREPARED {row['quoted_gid']}"
-    return TurnHolder(session, row["transaction"], like_manager=row["like_manager"], remedy=remedy)
+    return LeaseHolder(session, row["transaction"], like_manager=row["like_manager"], remedy=remedy)
 
 
 class PostgresInbox:
@@ -172,7 +172,7 @@ class PostgresInbox:
         self._database = database
         self._stream_names = stream_names
 
-    def holder(self) -> TurnHolder | None:
+    def holder(self) -> LeaseHolder | None:
         """See `Inbox.holder`."""
         return holder_of(self._database, "ingest")
 

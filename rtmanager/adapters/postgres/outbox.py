@@ -16,8 +16,8 @@ from rtmanager.adapters.postgres.endings import add_messages, as_json
 from rtmanager.adapters.postgres.inbox import holder_of
 from rtmanager.adapters.postgres.queries import SQL, require_kept, write_kept
 from rtmanager.domain.messages import Message, Stream, intents_summary
-from rtmanager.operations.store import StoreRefused
-from rtmanager.workers.ports import DueMessage, IntentCount, TurnHolder
+from rtmanager.operations.store import StoreRejected
+from rtmanager.workers.ports import DueMessage, IntentCount, LeaseHolder
 
 #: The size of a message, as JSON, from which its texts are cut to so many characters. None of this release is as large.
 LARGEST_MESSAGE_BYTES = 1024 * 1024
@@ -37,7 +37,7 @@ class RelayTurn:
         self.unreadable: dict[int, str] = {}
 
     def due(self, limit: int, size: int) -> Sequence[DueMessage]:
-        """See `OutboxTurn.due`."""
+        """See `RelayLease.due`."""
         for _ in range(UNREADABLE_ROUNDS):
             values = {
                 "limit": limit,
@@ -65,7 +65,7 @@ class RelayTurn:
                 with self._database.watched(), self._connection.transaction():
                     values = {"id": row["id"], "longest": LONGEST_TEXT}
                     cut = self._connection.execute(SQL["cut_message"], values).fetchone()
-            except StoreRefused:
+            except StoreRejected:
                 return {}
             text = (cut and cut["fields"]) or ""
         try:
@@ -95,7 +95,7 @@ class RelayTurn:
             self._connection.execute(SQL["raise_relay_turn"], {"turn": above})
 
     def intents_sent(self) -> Mapping[str, int]:
-        """See `OutboxTurn.intents_sent`."""
+        """See `RelayLease.intents_sent`."""
         with self._database.watched():
             rows = self._connection.execute(SQL["intent_windows"]).fetchall()
             summaries = [
@@ -113,7 +113,7 @@ class RelayTurn:
         return {row["notification_type"]: row["sent"] for row in rows if not row["over"]}
 
     def count_intents(self, counts: Mapping[str, IntentCount]) -> None:
-        """See `OutboxTurn.count_intents`."""
+        """See `RelayLease.count_intents`."""
         rows = [
             {
                 "notification_type": notification_type,
@@ -133,7 +133,7 @@ class PostgresOutbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def holder(self) -> TurnHolder | None:
+    def holder(self) -> LeaseHolder | None:
         """See `Outbox.holder`."""
         return holder_of(self._database, "outbox")
 

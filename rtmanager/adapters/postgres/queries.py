@@ -13,7 +13,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import StoreRejected
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -37,9 +37,9 @@ def values_of(value: DataclassInstance) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
-def dropped(what: str) -> StoreRefused:
+def dropped(what: str) -> StoreRejected:
     """The refusal of a store that reports success and does not have the rows; `what` says which."""
-    return StoreRefused(
+    return StoreRejected(
         f"PostgreSQL dropped rows without an error ({what}); a trigger or a rule on that table does it, see `check`"
     )
 
@@ -47,12 +47,12 @@ def dropped(what: str) -> StoreRefused:
 def write_kept(
     connection: Connection[Any], table: str, statement: str, values: Mapping[str, Any], meant: int = 1
 ) -> None:
-    """Run a statement by its name; raises `StoreRefused` unless it writes so many rows of `table`."""
+    """Run a statement by its name; raises `StoreRejected` unless it writes so many rows of `table`."""
     require_kept(table, connection.execute(SQL[statement], values).rowcount, meant)
 
 
 def require_kept(table: str, kept: int, meant: int) -> None:
-    """Raise `StoreRefused` unless a statement has written as many rows as it was to write."""
+    """Raise `StoreRejected` unless a statement has written as many rows as it was to write."""
     if kept != meant:
         raise dropped(f"{table}: {kept} of {meant}")
 

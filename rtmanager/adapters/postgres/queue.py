@@ -12,18 +12,18 @@ from rtmanager.adapters.postgres.endings import write_ending, write_endings
 from rtmanager.adapters.postgres.presence import NAMES_CLASS, PRESENCE_CLASS
 from rtmanager.adapters.postgres.queries import SQL, dropped, require_kept
 from rtmanager.domain.errors import ErrorCode, Unavailable
-from rtmanager.domain.operation import QUEUED, Ending, Operation, OpKind, OpSource, Outcome, Request
+from rtmanager.domain.operation import QUEUED, Completion, Operation, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import Status
 from rtmanager.operations.store import (
     LONGEST_DELAY_S,
     PROBE,
-    Claimed,
-    Forgotten,
+    ClaimLost,
     GameBusy,
     Namesake,
-    OwnershipLost,
-    StoreRefused,
-    Verdict,
+    OperationResult,
+    OrphanedClaim,
+    StoreRejected,
+    UnknownOperation,
 )
 
 #: How long after its last heartbeat an operation of an instance that is gone is taken over. Not at once: after
@@ -53,7 +53,7 @@ class PostgresQueue:
         *,
         owner: int,
         lease_s: float,
-        refused: Callable[[str, StoreRefused], object] = lambda *_: None,
+        refused: Callable[[str, StoreRejected], object] = lambda *_: None,
     ) -> None:
         self._database = database
         self._owner = owner
@@ -61,7 +61,7 @@ class PostgresQueue:
         self._last_claimed = ""
         self._count_refusal = refused
         #: What the store refused of the last claim and of the last reclaim, by the name of the call.
-        self.refused: dict[str, StoreRefused] = {}
+        self.refused: dict[str, StoreRejected] = {}
 
     def submit(self, request: Request, *, last_op_at: datetime | None = None) -> int:
         """Accept a call; returns the operation's id. Raises `GameBusy`; see the port."""
@@ -91,15 +91,15 @@ class PostgresQueue:
             latest = self._database.read("live_operation", SQL["latest_idle_game"], {})
             if not latest or self._refusal_of(values | latest[0]):
                 raise refusal
-        with suppress(Forgotten):
+        with suppress(UnknownOperation):
             self.verdict(-1)
 
-    def _refusal_of(self, values: Mapping[str, Any]) -> StoreRefused | None:
+    def _refusal_of(self, values: Mapping[str, Any]) -> StoreRejected | None:
         try:
             with self._database.transaction("submit") as connection, connection.transaction(force_rollback=True):
                 require_kept("operations", connection.execute(SQL["submit_call"], values).rowcount, 1)
                 connection.execute(SQL["check_now"])
-        except StoreRefused as error:
+        except StoreRejected as error:
             return error
         return None
 
@@ -121,7 +121,7 @@ class PostgresQueue:
         try:
             rows = self._database.write("claim", SQL["claim_due"], values)
             self.refused.pop("claim", None)
-        except StoreRefused as error:
+        except StoreRejected as error:
             # A call and a job of one game were accepted at the same moment and claimed by two instances: the index let
             # one through, and the next claim finds the other waiting in its place.
             rows = [] if error.sqlstate == UNIQUE_VIOLATION else self._claim_one_by_one(values)
@@ -138,7 +138,7 @@ class PostgresQueue:
         for head in heads:
             try:
                 rows += self._database.write("claim", SQL["claim_one"], {"owner": self._owner, "id": head["id"]})
-            except StoreRefused as error:
+            except StoreRejected as error:
                 if error.sqlstate != UNIQUE_VIOLATION:
                     self._refuse("claim", head["id"], error)
             if len(rows) == values["limit"]:
@@ -156,16 +156,16 @@ class PostgresQueue:
         }
         try:
             return {row["id"] for row in self._database.write("heartbeat", statement, values)}
-        except StoreRefused:
+        except StoreRejected:
             if len(claimed) == 1:
                 raise
         # One that the store refuses must not cost the others their claims.
         alive: set[int] = set()
-        refusals: list[StoreRefused] = []
+        refusals: list[StoreRejected] = []
         for operation in claimed:
             try:
                 alive |= self.heartbeat([operation], skip_locked=skip_locked)
-            except StoreRefused as error:
+            except StoreRejected as error:
                 refusals.append(error)
         if len(refusals) == len(claimed) and refusals:  # then it is not about one of them
             raise refusals[0]
@@ -173,7 +173,7 @@ class PostgresQueue:
             self._count_refusal("heartbeat", refusal)
         return alive
 
-    def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[Claimed]:
+    def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[OrphanedClaim]:
         """Make due again what is claimed and worked on by nobody; `live` is what this instance works on."""
         values = {
             "lease_s": self._lease_s,
@@ -186,20 +186,20 @@ class PostgresQueue:
         try:
             rows = self._database.write("reclaim_orphans", SQL["reclaim_orphans"], values | {"only": None})
             self.refused.pop("reclaim", None)
-        except StoreRefused:
+        except StoreRejected:
             rows = self._reclaim_one_by_one(values)
-        return [Claimed(row["id"], row["game_id"], OpKind(row["kind"]), row["ours"]) for row in rows]
+        return [OrphanedClaim(row["id"], row["game_id"], OpKind(row["kind"]), row["ours"]) for row in rows]
 
     def _reclaim_one_by_one(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Reclaim what the store lets. Raises `StoreRefused` when it refuses each: then it is not about a row."""
+        """Reclaim what the store lets. Raises `StoreRejected` when it refuses each: then it is not about a row."""
         rows: list[dict[str, Any]] = []
         running = self._database.read("reclaim_orphans", SQL["running_ids"], {})
-        refusals: dict[int, StoreRefused] = {}
+        refusals: dict[int, StoreRejected] = {}
         for each in running:
             try:
                 only = {**values, "only": each["id"]}
                 rows += self._database.write("reclaim_orphans", SQL["reclaim_orphans"], only)
-            except StoreRefused as error:  # of this one; it is asked for again with the next turn
+            except StoreRejected as error:  # of this one; it is asked for again with the next turn
                 refusals[each["id"]] = error
         if refusals and len(refusals) == len(running):
             raise next(iter(refusals.values()))
@@ -209,8 +209,8 @@ class PostgresQueue:
             self._refuse("reclaim", operation_id, refusal)
         return rows
 
-    def _refuse(self, call: str, operation_id: int, error: StoreRefused) -> None:
-        refused = StoreRefused(f"operation {operation_id} cannot be {call}ed: {error}", sqlstate=error.sqlstate)
+    def _refuse(self, call: str, operation_id: int, error: StoreRejected) -> None:
+        refused = StoreRejected(f"operation {operation_id} cannot be {call}ed: {error}", sqlstate=error.sqlstate)
         self.refused[call] = refused
         self._count_refusal(call, refused)
 
@@ -249,22 +249,22 @@ class PostgresQueue:
         raise Unavailable("postgres", f"the name of game {operation.game_id} changes hands all the time")
 
     def _claim_name(self, values: Mapping[str, Any]) -> bool:
-        """Whether it is claimed; not while another operation claims it. Raises `OwnershipLost`."""
+        """Whether it is claimed; not while another operation claims it. Raises `ClaimLost`."""
         try:
             rows = self._database.write("claim_name", SQL["claim_name"], values)
-        except StoreRefused as error:
+        except StoreRejected as error:
             if error.sqlstate != UNIQUE_VIOLATION:
                 raise
             return False
         if not rows:
-            raise OwnershipLost(f"operation {values['id']} was taken over by another claim")
+            raise ClaimLost(f"operation {values['id']} was taken over by another claim")
         return True
 
-    def finish(self, operation: Operation, ending: Ending) -> None:
+    def finish(self, operation: Operation, ending: Completion) -> None:
         """Write the end of an operation; see `write_ending`."""
         write_ending(self._database, operation, ending)
 
-    def finish_together(self, endings: Sequence[tuple[Operation, Ending]]) -> set[int]:
+    def finish_together(self, endings: Sequence[tuple[Operation, Completion]]) -> set[int]:
         """See `write_endings`."""
         return write_endings(self._database, endings)
 
@@ -272,16 +272,18 @@ class PostgresQueue:
         """Make due again all that this instance still holds; returns the ids."""
         return [row["id"] for row in self._database.write("hand_back", SQL["hand_back"], {"owner": self._owner})]
 
-    def verdict(self, operation_id: int, source_ref: str | None = None) -> Verdict | None:
-        """How an operation ended; None while it has not. Raises `Forgotten`."""
+    def verdict(self, operation_id: int, source_ref: str | None = None) -> OperationResult | None:
+        """How an operation ended; None while it has not. Raises `UnknownOperation`."""
         rows = self._database.read("verdict", SQL["get_outcome"], {"id": operation_id})
         row = rows[0] if rows else None
         if row is None or source_ref not in (None, row["source_ref"]):
-            raise Forgotten("postgres", f"postgres was set back and knows nothing of operation {operation_id} any more")
+            raise UnknownOperation(
+                "postgres", f"postgres was set back and knows nothing of operation {operation_id} any more"
+            )
         if row["state"] != "done":
             return None
         code = ErrorCode(row["error_code"]) if row["error_code"] else None
-        return Verdict(Outcome(row["outcome"]), code, row["error_message"] or "")
+        return OperationResult(Outcome(row["outcome"]), code, row["error_message"] or "")
 
 
 def _request_values(request: Request) -> dict[str, Any]:

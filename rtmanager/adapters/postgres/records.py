@@ -46,7 +46,7 @@ class PostgresRecords:
 def write_change(connection: Connection, change: RecordChange) -> bool:
     """Store a record's new state; False when the stored one is not what the change was decided on.
 
-    Raises `StoreRefused` when it is, and is not changed.
+    Raises `StoreRejected` when it is, and is not changed.
     """
     values = values_of(change.new)
     if change.seen is None:

@@ -21,7 +21,7 @@ from rtmanager.adapters.postgres.schema import look, look_again
 from rtmanager.adapters.postgres.session import MORE_CONNECTIONS, SessionUnusable, as_login, is_pooled, who
 from rtmanager.domain.clock import REMEDY, described, is_far
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError, Unavailable
-from rtmanager.operations.store import StoreRefused
+from rtmanager.operations.store import StoreRejected
 from rtmanager.workers.clock import host_clock
 
 #: The oldest server that is supported, as `server_version_num` has it.
@@ -112,7 +112,7 @@ def examine(database: Database, pool_size: int) -> tuple[str, list[str]]:
                 *_shared_names(connection),
                 *found.warnings,
             ]
-    except (Unavailable, StoreRefused) as error:
+    except (Unavailable, StoreRejected) as error:
         raise _explained(database, error) from error
     warnings += _environment(database)
     due = f", {len(found.missing)} migrations are due" if found.missing else ""

@@ -7,7 +7,7 @@ import threading
 
 from integration.failing import FailingTestCase
 from rtmanager import cli
-from rtmanager.config import Config
+from rtmanager.config.settings import Config
 from rtmanager.domain.errors import RuntimeManagerError
 
 

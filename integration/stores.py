@@ -18,11 +18,11 @@ from rtmanager.adapters.postgres.images import PostgresImages
 from rtmanager.adapters.postgres.inbox import PostgresInbox
 from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.adapters.postgres.outbox import PostgresOutbox
-from rtmanager.adapters.postgres.presence import PRESENCE_CLASS, SessionLock
 from rtmanager.adapters.postgres.purge import PostgresPurge
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.queue import ORPHAN_GRACE_S, PostgresQueue
 from rtmanager.adapters.postgres.records import PostgresRecords
+from rtmanager.adapters.postgres.session_lock import PRESENCE_CLASS, PostgresSessionLock
 from rtmanager.adapters.redis_streams import RedisStreams
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.health import HealthSource, HealthStatus
@@ -62,7 +62,7 @@ def migrated(dsn: str) -> Database:
     return database
 
 
-class _NoticedPresence(SessionLock):
+class _NoticedLock(PostgresSessionLock):
     """When `close` returns PostgreSQL has noticed: a backend hears of its client's end a moment later."""
 
     def close(self) -> None:
@@ -87,8 +87,8 @@ class StoreInPostgres:
     def queue(self, owner: int) -> PostgresQueue:
         return PostgresQueue(self._database, owner=owner, lease_s=self.lease_s)
 
-    def presence(self, owner: int) -> SessionLock:
-        return _NoticedPresence(self._database, owner)
+    def presence(self, owner: int) -> PostgresSessionLock:
+        return _NoticedLock(self._database, owner)
 
     def inbox(self) -> PostgresInbox:
         return PostgresInbox(self._database, self._names)

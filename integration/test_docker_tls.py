@@ -10,7 +10,7 @@ from integration import images
 from rtmanager.adapters.docker import DockerRuntime
 from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.domain.errors import Unavailable
-from rtmanager.operations.ports import ImageUnavailable, PullPolicy
+from rtmanager.ports.runtime import ImageUnavailable, PullPolicy
 from rtmanager.tests.tls_front import Authority
 
 #: Where a daemon of the harness may be.

@@ -18,14 +18,14 @@ from harness.rtm import RuntimeTestCase, manager
 from harness.rtm.manager import ManagerProcess
 from rtmanager.operations.executor import Executor
 from rtmanager.workers.crash_restarts import CrashRestarts
-from rtmanager.workers.events import EventListener
 from rtmanager.workers.ingest import Ingest
 from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.lease import LeaseKeeper
 from rtmanager.workers.loop import Loop
 from rtmanager.workers.outbox import Relay
 from rtmanager.workers.prober import Prober
-from rtmanager.workers.reconcile import DriftScan
+from rtmanager.workers.reconcile.listener import EventListener
+from rtmanager.workers.reconcile.scan import DriftScan
 from rtmanager.workers.retention import Retention
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from integration.lives import STRANGER
 PREPARE = """
 import json, sys
 from rtmanager.adapters.state_directories import HostStateDirectories
-from rtmanager.operations.ports import StateDirectoryInvalid
+from rtmanager.ports.runtime import StateDirectoryInvalid
 
 root, games, mode, uid, gid = json.loads(sys.argv[1])
 directories = HostStateDirectories(root, mode, uid, gid)

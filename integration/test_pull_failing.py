@@ -15,7 +15,7 @@ from harness.fixtures.scripted_registry import Answer
 from harness.images.recipe import inspect
 from harness.rtm import RuntimeTestCase, unique_game_id
 from integration import images
-from rtmanager.testing import tiny_image
+from rtmanager.fakes import tiny_image
 
 #: Starts that wait for a silent registry.
 WAITING = 14

@@ -21,7 +21,7 @@ from harness.fixtures import listening
 from integration.found import FoundTestCase
 from rtmanager.adapters.redis_access import RedisUnfit, acl_rules
 from rtmanager.adapters.redis_streams import RedisStreams
-from rtmanager.config import Config
+from rtmanager.config.settings import Config
 from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import Stream
 

@@ -11,7 +11,7 @@ from docker.errors import NotFound
 from harness import start_services
 from harness.rtm import RuntimeTestCase
 from integration import images
-from rtmanager.testing import tiny_image
+from rtmanager.fakes import tiny_image
 
 OURS = {"com.galaxy.owner": "rtmanager", "com.galaxy.kind": "game-engine"}
 #: A processor that is none of Docker's hosts for tests.

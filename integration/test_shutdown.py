@@ -12,7 +12,7 @@ from harness import daemon, start_services, web
 from harness.rtm import RuntimeTestCase
 from harness.rtm.live import LiveRuntime
 from integration import images
-from rtmanager.testing.signals import as_in_a_terminal
+from rtmanager.fakes.signals import as_in_a_terminal
 
 #: Cycles of start and stop; RTM_IT_CYCLES=200 for the long form.
 CYCLES = int(os.environ.get("RTM_IT_CYCLES", "6"))

@@ -23,11 +23,11 @@ from rtmanager.domain.jobs import Job  # noqa: E402
 from rtmanager.domain.messages import Message, Stream  # noqa: E402
 from rtmanager.domain.operation import Completion, OpKind, OpSource  # noqa: E402
 from rtmanager.domain.record import RecordChange, Status  # noqa: E402
-from rtmanager.operations.store import GameBusy, RecordConflict, StoreRejected  # noqa: E402
+from rtmanager.ports.store import GameBusy, RecordConflict, StoreRejected  # noqa: E402
+from rtmanager.ports.watching import WriteResult  # noqa: E402
 from rtmanager.tests import findings_contract, purge_contract, store_contract, streams_contract  # noqa: E402
 from rtmanager.tests.findings_contract import LATER, RUNNING, WatchedStoreContract  # noqa: E402
 from rtmanager.tests.making import ended, job, log_entry, record, request, start_fields  # noqa: E402
-from rtmanager.workers.watching import WriteResult  # noqa: E402
 
 if TYPE_CHECKING:
     from integration.stores import StoreInPostgres, StreamsInRedis

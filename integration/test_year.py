@@ -17,7 +17,7 @@ from integration.watched import WatchedTestCase
 from rtmanager.adapters.postgres.findings import PostgresFindings
 from rtmanager.adapters.postgres.purge import PostgresPurge
 from rtmanager.adapters.redis_streams import RedisStreams
-from rtmanager.config import Config
+from rtmanager.config.settings import Config
 from rtmanager.logs import make_logger
 from rtmanager.workers.purge import Purge, Retentions
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from rtmanager.dependencies import Check, NotTried
+from rtmanager.bootstrap.dependencies import Check, NotTried
 from rtmanager.domain.errors import RuntimeManagerError, remedy_for
 
 

@@ -22,15 +22,15 @@ import psycopg
 from rtmanager import __version__, failpoints
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.migrate import migrate
-from rtmanager.app import Runtime
+from rtmanager.bootstrap.app import Runtime
+from rtmanager.bootstrap.dependencies import Dependencies
+from rtmanager.bootstrap.startup import StartupFailed
 from rtmanager.checking import Result, as_json, as_lines, passed, results
-from rtmanager.config import Config, ConfigError, unknown_names
-from rtmanager.dependencies import Dependencies
+from rtmanager.config.settings import Config, ConfigError, unknown_names
 from rtmanager.domain.errors import RuntimeManagerError, with_remedy
 from rtmanager.logs import adopt_libraries, adopt_process, flush, make_logger
 from rtmanager.resources import NotEnough, files_needed, lacking, require
 from rtmanager.standard_streams import say, usable_streams
-from rtmanager.startup import StartupFailed
 from rtmanager.threads import Thread
 from rtmanager.trials import Trials
 

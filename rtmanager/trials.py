@@ -10,11 +10,11 @@ import os
 import secrets
 from collections.abc import Sequence
 
-from rtmanager.config import Config
-from rtmanager.dependencies import Check, Dependencies, NotTried
+from rtmanager.bootstrap.dependencies import Check, Dependencies, NotTried
+from rtmanager.config.settings import Config
 from rtmanager.domain.container import Limits, TrialSpec, limits_of_image
 from rtmanager.domain.errors import RuntimeManagerError
-from rtmanager.operations.ports import Image
+from rtmanager.ports.runtime import Image
 
 #: Less than this is warned of: an engine writes its first turns with it, and not many more.
 FEW_BYTES, FEW_INODES = 100 << 20, 1_000

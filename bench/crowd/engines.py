@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from bench import child
 from bench.crowd import games
-from rtmanager.workers.watching import ProbeTarget
+from rtmanager.ports.watching import ProbeTarget
 
 #: As many as may knock at once; the kernel takes no more than net.core.somaxconn.
 BACKLOG = 4096

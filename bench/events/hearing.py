@@ -23,9 +23,9 @@ from bench.watch.clocks import on_both_clocks
 from harness.errors import WaitFailed
 from harness.waiting import wait_until
 from rtmanager.adapters.docker.events import DockerEvents
-from rtmanager.workers.attention import ReconcileQueue
-from rtmanager.workers.events import EventListener
-from rtmanager.workers.watching import ContainerEvent, UnreadableEvent
+from rtmanager.ports.watching import ContainerEvent, UnreadableEvent
+from rtmanager.workers.reconcile.listener import EventListener
+from rtmanager.workers.reconcile.queue import ReconcileQueue
 
 EVENTS = 5000
 ROUNDS = 5

@@ -14,7 +14,7 @@ from bench.rest import games, pages, readers
 from bench.rest.servers import Server
 from bench.rest.wire import RUNTIMES
 from harness.rtm import manager, stack
-from rtmanager.adapters.postgres.dsn import to_conninfo
+from rtmanager.config.dsn import to_conninfo
 
 CLIENTS = 16
 READS = 1500

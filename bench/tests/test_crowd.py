@@ -16,7 +16,7 @@ from bench.crowd.published import Published
 from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.runtime import DockerRuntime
 from rtmanager.domain.container import ContainerState
-from rtmanager.workers.watching import ContainerEvent, ContainerEventKind
+from rtmanager.ports.watching import ContainerEvent, ContainerEventKind
 
 
 class GamesTest(unittest.TestCase):

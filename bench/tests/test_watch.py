@@ -16,8 +16,8 @@ from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.runtime import DockerRuntime
 from rtmanager.adapters.probing import EngineProbes
 from rtmanager.domain.drift import Observation, decide
-from rtmanager.testing.findings import MemoryFindings
-from rtmanager.testing.store import MemoryStore
+from rtmanager.fakes.findings import MemoryFindings
+from rtmanager.fakes.store import MemoryStore
 
 
 class ChildTest(unittest.TestCase):

@@ -17,7 +17,7 @@ from bench.errors import BenchError
 from bench.measure import Measure
 from bench.watch.clocks import on_both_clocks
 from rtmanager.adapters.probing import MOST_PARALLEL, EngineProbes
-from rtmanager.workers.watching import ProbeTarget
+from rtmanager.ports.watching import ProbeTarget
 
 #: Questions under way at once, on both sides.
 WIDTH = MOST_PARALLEL

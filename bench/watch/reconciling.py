@@ -25,11 +25,11 @@ from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.findings import PostgresFindings
 from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.domain.record import RuntimeRecord
-from rtmanager.operations.ports import ContainerRuntime
-from rtmanager.workers.attention import ReconcileHint, ReconcileQueue
-from rtmanager.workers.reconcile import DriftScan
-from rtmanager.workers.strays import StrayRegistry
-from rtmanager.workers.watching import Findings
+from rtmanager.ports.runtime import ContainerRuntime
+from rtmanager.ports.watching import Findings
+from rtmanager.workers.reconcile.queue import ReconcileHint, ReconcileQueue
+from rtmanager.workers.reconcile.scan import DriftScan
+from rtmanager.workers.reconcile.strays import StrayRegistry
 
 GAMES = 10_000
 ROUNDS = 6

@@ -19,7 +19,7 @@ from harness.images.recipe import labels_of
 from rtmanager.adapters.docker.hardening import create_request
 from rtmanager.adapters.docker.images import full_reference
 from rtmanager.adapters.state_directories import HostStateDirectories
-from rtmanager.config import Config
+from rtmanager.config.settings import Config
 from rtmanager.domain.container import (
     LABEL_DEPLOYMENT,
     LABEL_GAME_ID,

@@ -12,7 +12,7 @@ from bench.work import ours
 from bench.work.bare import Bare
 from bench.work.ours import Ours
 from bench.work.start import check_same
-from rtmanager.config import Config
+from rtmanager.config.settings import Config
 
 JOBS = 60
 #: One takes most of a minute with what is taken away afterwards, and is an average of sixty already.

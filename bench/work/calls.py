@@ -18,7 +18,7 @@ from bench.work import bare, ours
 from bench.work.bare import Bare
 from bench.work.ours import Ours
 from bench.work.start import check_same
-from rtmanager.config import Config
+from rtmanager.config.settings import Config
 
 if TYPE_CHECKING:
     from docker import APIClient

@@ -10,7 +10,7 @@ from bench.docker import prepared_docker
 from bench.work import bare, ours
 from bench.work.bare import Bare
 from bench.work.ours import Ours
-from rtmanager.config import Config
+from rtmanager.config.settings import Config
 
 STARTS = 50
 

@@ -19,7 +19,7 @@ from harness.rtm.manager import READY_TIMEOUT_S
 from harness.waiting import wait_until
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["rtmanager.cli", "rtmanager.app"])
+_FORKS.set_forkserver_preload(["rtmanager.cli", "rtmanager.bootstrap.app"])
 
 
 class Manager(Closing):

@@ -37,11 +37,11 @@ def engine_as(version: str) -> str:
 
 @cache
 def tiny(behaviour: str) -> str:
-    """The reference of an image of one of `BEHAVIOURS` of `rtmanager.testing.tiny_image`; imported when missing.
+    """The reference of an image of one of `BEHAVIOURS` of `rtmanager.fakes.tiny_image`; imported when missing.
 
     It has no labels, no environment and no user, and does what it does from its first instruction on.
     """
-    from rtmanager.testing import tiny_image
+    from rtmanager.fakes import tiny_image
 
     client = daemon.client()
     program = tiny_image.archive(str(client.version()["Arch"]), behaviour)

@@ -195,7 +195,7 @@ PROTECTIONS: Sequence[Protection] = (
         without="a restart that loses Docker half way leaves the game stopped",
         edits=[
             Edit(
-                "rtmanager/operations/operator.py",
+                "rtmanager/operations/runner.py",
                 "                raise PartiallyApplied(error) from error\n",
                 "                raise\n",
             )
@@ -207,7 +207,7 @@ PROTECTIONS: Sequence[Protection] = (
         without="the new container of a restart that was given up stays for ever",
         edits=[
             Edit(
-                "rtmanager/workers/settler.py",
+                "rtmanager/workers/reconcile/game.py",
                 "        if hint.unstarted:\n",
                 "        if False:\n",
             )
@@ -321,7 +321,7 @@ PROTECTIONS: Sequence[Protection] = (
         without="a game that ended while no instance ran is believed to run until the next pass",
         edits=[
             Edit(
-                "rtmanager/workers/reconcile.py",
+                "rtmanager/workers/reconcile/scan.py",
                 "        try:\n            self.step()\n",
                 "        try:\n            self._finished_one.set()\n",
             )
@@ -333,7 +333,7 @@ PROTECTIONS: Sequence[Protection] = (
         without="a game whose end was not heard of is believed to run for ever",
         edits=[
             Edit(
-                "rtmanager/workers/reconcile.py",
+                "rtmanager/workers/reconcile/scan.py",
                 "        suspects = self._suspects()\n",
                 "        suspects: dict[str, set[str]] = {}\n",
             )
@@ -350,7 +350,7 @@ PROTECTIONS: Sequence[Protection] = (
                 _NOTHING_LISTED,
             ),
             Edit(
-                "rtmanager/workers/settler.py",
+                "rtmanager/workers/reconcile/game.py",
                 "return self.runtime.inspect(id_or_name)\n            except ContainerNotFound:\n",
                 "return self.runtime.inspect(id_or_name)\n            except (ContainerNotFound, DependencyError):\n",
             ),

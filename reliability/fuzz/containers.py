@@ -31,16 +31,17 @@ from rtmanager.domain.drift import Placement
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.game import container_name, is_game_id
 from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.ports.watching import ProbeBy
 from rtmanager.tests.fake_daemon import Exchange, FakeDaemon
 from rtmanager.tests.making import IMAGE, NETWORK, record
 from rtmanager.tests.watching import FakeProbes, LooksAtOnce
-from rtmanager.workers.events import EventListener
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.inspector import Inspector
-from rtmanager.workers.prober import ProbeBy, Prober
-from rtmanager.workers.reconcile import DriftScan
-from rtmanager.workers.settler import GameReconciler
-from rtmanager.workers.strays import StrayRegistry
+from rtmanager.workers.prober import Prober
+from rtmanager.workers.reconcile.game import GameReconciler
+from rtmanager.workers.reconcile.listener import EventListener
+from rtmanager.workers.reconcile.scan import DriftScan
+from rtmanager.workers.reconcile.strays import StrayRegistry
 
 DEFAULT_COUNT = 10_000
 

@@ -279,7 +279,7 @@ class _Maker:
 
     def raw(self) -> bytes:
         """Bytes that are nearly a request, or none at all."""
-        from rtmanager.tests.test_http_reading import BAD_CHUNKS, CHUNKED, POST, SMUGGLED
+        from rtmanager.tests.test_http_request_reader import BAD_CHUNKS, CHUNKED, POST, SMUGGLED
 
         choose = self._random
         kind = choose.randrange(5)

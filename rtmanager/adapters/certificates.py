@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import ssl
-import stat
+
+from rtmanager.config.parsers import is_pipe_or_device
 
 #: X509_V_ERR_… of a certificate that no authority which is known here has signed.
 UNSIGNED = frozenset({2, 7, 18, 19, 20, 21})
@@ -30,12 +31,6 @@ _OWN_UNFIT = {
     "CA_KEY_TOO_SMALL": ("has a CA in it whose key is too short", f"renew the CA {_LONGER_KEY}"),
     "CA_MD_TOO_WEAK": ("has a signature that is too weak (SHA-1, MD5)", f"renew it {_SHA_256}"),
 }
-
-
-def is_pipe_or_device(path: str) -> bool:
-    """Whether opening it might not end: a pipe waits for its writer. Raises `OSError`."""
-    mode = os.stat(path).st_mode
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def why_unreadable(path: str) -> str | None:

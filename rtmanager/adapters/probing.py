@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from rtmanager.adapters.names import Address, Resolver
-from rtmanager.workers.watching import ProbeTarget
+from rtmanager.adapters.resolver import Address, Resolver
+from rtmanager.ports.watching import ProbeTarget
 
 #: Sockets at once when nothing else is said and the descriptors suffice.
 MOST_PARALLEL = 2000

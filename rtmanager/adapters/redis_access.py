@@ -27,9 +27,8 @@ from rtmanager.adapters.certificates import (
     why_unreadable,
 )
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
-from rtmanager.domain.messages import Stream
+from rtmanager.domain.messages import OUTBOX_PREFIX, Stream
 from rtmanager.domain.text import bounded
-from rtmanager.values import InvalidSetting
 
 #: Older servers lack what the ingest relies on: XAUTOCLAIM that drops deleted entries.
 OLDEST = (7, 0)
@@ -37,8 +36,6 @@ OLDEST = (7, 0)
 INPUTS = (Stream.START_JOBS, Stream.STOP_JOBS)
 OUTPUTS = (Stream.JOB_RESULTS, Stream.HEALTH_EVENTS, Stream.NOTIFICATION_INTENTS, Stream.DEAD_LETTERS)
 
-#: Keys beside the streams: which turn of the relay was the last, and what it has published.
-OUTBOX_PREFIX = "rtmanager:outbox:"
 
 _GROUP = "rtmanager"
 _ADDRESS, _USER, _PASSWORD = "RTMANAGER_REDIS_MASTER_ADDR", "RTMANAGER_REDIS_USERNAME", "RTMANAGER_REDIS_PASSWORD"
@@ -144,13 +141,6 @@ class RedisAway(Unavailable):
 
 class WritesRefused(RedisAway):
     """Redis answers, and takes no writes for now."""
-
-
-def stream_name(text: str) -> str:
-    """`text` itself, when the service has no key of its own by that name."""
-    if text.startswith(OUTBOX_PREFIX):
-        raise InvalidSetting(f"the name of a stream: keys that begin with {OUTBOX_PREFIX} are the service's own")
-    return text
 
 
 @dataclass(frozen=True, slots=True)

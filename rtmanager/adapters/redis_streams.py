@@ -21,12 +21,12 @@ from redis.retry import Retry
 
 from rtmanager import failpoints
 from rtmanager.adapters import redis_access, redis_reading, redis_trimming
-from rtmanager.adapters.redis_access import OUTBOX_PREFIX, CheckedTlsConnection, RedisAway, Tls
+from rtmanager.adapters.redis_access import CheckedTlsConnection, RedisAway, Tls
 from rtmanager.domain.errors import FinalAnswer, Unavailable
 from rtmanager.domain.jobs import Batch, Entry, EntryId
-from rtmanager.domain.messages import Stream
+from rtmanager.domain.messages import OUTBOX_PREFIX, Stream
 from rtmanager.domain.text import bounded
-from rtmanager.workers.ports import DueMessage, Published, StaleFencingToken, Trimmed
+from rtmanager.ports.streams import DueMessage, Published, StaleFencingToken, Trimmed
 
 GROUP = "rtmanager"
 CONSUMER = "ingest"

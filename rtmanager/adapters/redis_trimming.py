@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rtmanager.domain.jobs import EntryId
-from rtmanager.workers.ports import Trimmed
+from rtmanager.ports.streams import Trimmed
 
 #: An id before all entries: nothing is deleted.
 NOTHING = "0-0"

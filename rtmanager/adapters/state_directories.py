@@ -37,7 +37,7 @@ from rtmanager.domain.errors import (
 )
 from rtmanager.domain.game import check_game_id
 from rtmanager.domain.system_paths import system_directory
-from rtmanager.operations.ports import StateDirectoryInvalid
+from rtmanager.ports.runtime import StateDirectoryInvalid
 from rtmanager.resources import lacking
 from rtmanager.threads import Thread
 

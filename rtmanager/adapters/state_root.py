@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from rtmanager.adapters.free_space import Free
-from rtmanager.operations.ports import StateRootUnfit
+from rtmanager.ports.runtime import StateRootUnfit
 
 #: Free inodes that a root needs: a directory, and some files in it.
 MIN_INODES = 16

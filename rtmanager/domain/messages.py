@@ -19,6 +19,8 @@ PRODUCER = "runtime_manager"
 AUDIENCE = "admin_email"
 #: In the key of a summary, where those of other intents have a game.
 SUMMARY = "summary"
+#: Keys in Redis beside the streams: the last lease of the relay, and what it has published.
+OUTBOX_PREFIX = "rtmanager:outbox:"
 
 #: The longest text of foreign origin in a message, in characters; and how many of them one `details` has at most.
 TEXT_LENGTH = 4000

@@ -18,16 +18,16 @@ from functools import partial
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, Unavailable
 from rtmanager.domain.game import shown
 from rtmanager.domain.operation import OpKind, OpSource
-from rtmanager.http.asked import RequestContext
 from rtmanager.http.authority import foreign_origin, host_is_ours
 from rtmanager.http.bodies import check_json, read_query
 from rtmanager.http.commands import Commands, SyncRequests
 from rtmanager.http.limits import LaneLimits
 from rtmanager.http.messages import HttpError, Request, Response, failure, invalid
-from rtmanager.http.reads import Queries
+from rtmanager.http.queries import Queries
 from rtmanager.http.refusals import StoreRefusals
+from rtmanager.http.request_context import RequestContext
 from rtmanager.http.routes import Router
-from rtmanager.operations.store import GameBusy, Histories, Records
+from rtmanager.ports.store import GameBusy, Histories, Records
 
 RUNTIMES = "/api/v1/internal/runtimes"
 #: Operations that callers may wait for at once.

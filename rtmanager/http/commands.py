@@ -14,10 +14,10 @@ from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.game import MAX_READABLE_LENGTH, shown
 from rtmanager.domain.image_ref import MAX_LENGTH
 from rtmanager.domain.operation import OpKind, Outcome, StopReason
-from rtmanager.http.asked import RequestContext, checked_game_id
 from rtmanager.http.bodies import read_fields
 from rtmanager.http.messages import HttpError, Response, failure, invalid, passed_on
-from rtmanager.operations.store import PROBE, PROBE_IMAGE, OperationResult, Records, StoreRejected
+from rtmanager.http.request_context import RequestContext, checked_game_id
+from rtmanager.ports.store import PROBE, PROBE_IMAGE, OperationResult, Records, StoreRejected
 
 
 class SyncRequests(Protocol):

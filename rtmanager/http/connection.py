@@ -21,7 +21,7 @@ from http import HTTPStatus
 from rtmanager import failpoints
 from rtmanager.http.limits import HttpLimits
 from rtmanager.http.messages import Request, Response
-from rtmanager.http.reading import RequestReader
+from rtmanager.http.request_reader import RequestReader
 
 _REASON = {status.value: status.phrase for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 
 from rtmanager.domain.errors import FinalAnswer, Unavailable
-from rtmanager.operations.store import StoreRejected
+from rtmanager.ports.store import StoreRejected
 
 _REMEDY = "undo the constraint, trigger, right or change of a column that these words name"
 

@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from rtmanager.config.parsers import Address
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.http.connection import ClientLeft, Connection
 from rtmanager.http.lanes import Lane
 from rtmanager.http.limits import HttpLimits, LaneLimits
-from rtmanager.http.listening import listen
+from rtmanager.http.listener import listen
 from rtmanager.http.messages import Handler, HttpError, Request, Response, failure
 from rtmanager.http.poller import Poller
-from rtmanager.values import Address
 
 #: How long workers may take to notice that their connections were cut.
 _CUT_S = 1.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rtmanager.domain.errors import ErrorCode, OperationFailed
 from rtmanager.domain.operation import Completion
 from rtmanager.domain.record import Status
-from rtmanager.operations.ports import ContainerNotFound, StillRunning
 from rtmanager.operations.progress import Progress
 from rtmanager.operations.tools import Tools
+from rtmanager.ports.runtime import ContainerNotFound, StillRunning
 
 
 def cleanup(progress: Progress, tools: Tools) -> Completion:

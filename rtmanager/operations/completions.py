@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 
 from rtmanager.domain.errors import Unavailable
-from rtmanager.operations.store import OperationResult
+from rtmanager.ports.store import OperationResult
 
 #: An end may be announced before its waiter looks; so many are kept for that.
 KEPT = 1024

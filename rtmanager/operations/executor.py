@@ -20,11 +20,11 @@ from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError,
 from rtmanager.domain.operation import Completion, Operation, OpKind, Outcome
 from rtmanager.logs import about
 from rtmanager.operations.completions import CompletionNotifier
-from rtmanager.operations.operator import DEFECT_TRIES, OperationRunner, PartiallyApplied, Triage, Waiting, unforeseen
-from rtmanager.operations.store import ClaimLost, OperationQueue, OperationResult, RecordConflict, StoreRejected
+from rtmanager.operations.runner import DEFECT_TRIES, OperationRunner, PartiallyApplied, Triage, Waiting, unforeseen
 from rtmanager.operations.troubles import WAITS_FORGOTTEN_AFTER_S, Kind, StoreWaits, Troubles
 from rtmanager.operations.waiting import Parked, WaitingOperations
 from rtmanager.operations.wake import Wake
+from rtmanager.ports.store import ClaimLost, OperationQueue, OperationResult, RecordConflict, StoreRejected
 from rtmanager.resources import lacking, out_of
 from rtmanager.threads import Thread
 

@@ -24,7 +24,10 @@ from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.image_ref import parse_image_ref
 from rtmanager.domain.messages import epoch_ms
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.ports import (
+from rtmanager.operations.progress import Progress
+from rtmanager.operations.stop import end_container
+from rtmanager.operations.tools import Tools
+from rtmanager.ports.runtime import (
     ContainerNotFound,
     Image,
     ImageRefInvalid,
@@ -38,9 +41,6 @@ from rtmanager.operations.ports import (
     StateDirectoryInvalid,
     StillRunning,
 )
-from rtmanager.operations.progress import Progress
-from rtmanager.operations.stop import end_container
-from rtmanager.operations.tools import Tools
 
 #: The variable by which every engine of the platform is told where its state is, beside the configured one.
 STORAGE_PATH = "STORAGE_PATH"

@@ -24,7 +24,7 @@ from rtmanager.domain.daemon import Daemon, Match, SeenDaemon, difference
 from rtmanager.domain.errors import IN_MESSAGE, FinalAnswer, RuntimeManagerError, Unavailable
 from rtmanager.domain.game import shown
 from rtmanager.domain.outage import RuntimeRun
-from rtmanager.operations.ports import (
+from rtmanager.ports.runtime import (
     ContainerNotFound,
     ContainerRuntime,
     Image,
@@ -36,7 +36,7 @@ from rtmanager.operations.ports import (
     PullPolicy,
     unconditionally,
 )
-from rtmanager.operations.store import DaemonRecords
+from rtmanager.ports.store import DaemonRecords
 
 REMEDY = (
     "let RTMANAGER_DOCKER_HOST name the daemon on record; if the games were moved here on purpose, or its network was "

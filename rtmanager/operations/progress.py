@@ -17,8 +17,8 @@ from rtmanager.domain.messages import INTENT_OF, Message, Stream, intent, job_re
 from rtmanager.domain.operation import Completion, LogEntry, Operation, OpKind, Outcome
 from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import RecordChange, RuntimeRecord
-from rtmanager.operations.ports import ImagePull
-from rtmanager.operations.tools import Clock
+from rtmanager.ports.clock import Clock
+from rtmanager.ports.runtime import ImagePull
 
 #: As much of a message goes into log, stream and mail.
 LONGEST_MESSAGE = 4000

@@ -24,11 +24,11 @@ from rtmanager.operations.launch import (
     stays_taken,
     taken_by,
 )
-from rtmanager.operations.ports import ContainerNotFound, NameTaken, StillRunning
 from rtmanager.operations.progress import Progress
 from rtmanager.operations.stop import end_container, end_of
-from rtmanager.operations.store import ClaimLost
 from rtmanager.operations.tools import Tools
+from rtmanager.ports.runtime import ContainerNotFound, NameTaken, StillRunning
+from rtmanager.ports.store import ClaimLost
 
 
 def restart(progress: Progress, tools: Tools) -> Completion:

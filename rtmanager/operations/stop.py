@@ -11,9 +11,9 @@ from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.operation import Completion
 from rtmanager.domain.outage import LastExit, RequestedBy
 from rtmanager.domain.record import Status
-from rtmanager.operations.ports import ContainerNotFound
 from rtmanager.operations.progress import Progress, storable
 from rtmanager.operations.tools import Tools, end_of_log
+from rtmanager.ports.runtime import ContainerNotFound
 
 
 def nothing_to_stop(progress: Progress) -> Completion | None:

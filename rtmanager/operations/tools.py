@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from rtmanager.domain.container import Limits
 from rtmanager.domain.operation import Operation
 from rtmanager.domain.text import bounded
-from rtmanager.operations.ports import ContainerRuntime, PullPolicy, StateDirectories
-from rtmanager.operations.store import ClaimLost, Namesake
-
-Clock = Callable[[], datetime]
+from rtmanager.ports.clock import Clock
+from rtmanager.ports.runtime import ContainerRuntime, PullPolicy, StateDirectories
+from rtmanager.ports.store import ClaimLost, Namesake
 
 #: Characters of an error that stand in place of a log.
 LONGEST_ERROR = 500

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from rtmanager.domain.operation import Operation
-from rtmanager.operations.operator import Triage
-from rtmanager.operations.ports import ImagePull
+from rtmanager.operations.runner import Triage
+from rtmanager.ports.runtime import ImagePull
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from rtmanager.domain.container import ContainerSpec, Limits
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer
-from rtmanager.operations.ports import ContainerRuntime, ImageUnavailable, LaunchFailed, PullPolicy
-from rtmanager.testing import Meant
-from rtmanager.testing.runtime import CHANGING
+from rtmanager.fakes import Meant
+from rtmanager.fakes.runtime import CHANGING
+from rtmanager.ports.runtime import ContainerRuntime, ImageUnavailable, LaunchFailed, PullPolicy
 from rtmanager.tests.making import IMAGE, NETWORK
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from rtmanager.adapters import redis_streams
 from rtmanager.adapters.docker.answers import CALLS, OTHER_TEMPORARY, RULES, Call, Meaning, Rule
 from rtmanager.adapters.postgres import answers as postgres
 from rtmanager.adapters.state_directories import FINAL
-from rtmanager.operations.operator import DEFECT_TRIES
+from rtmanager.operations.runner import DEFECT_TRIES
 
 _HEAD = """\
 # Answers and outcomes

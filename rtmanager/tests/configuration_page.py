@@ -1,4 +1,4 @@
-"""Writes `docs/configuration.md` from the table in `rtmanager/variables.py`:
+"""Writes `docs/configuration.md` from the table in `rtmanager/config/variables.py`:
 
     python -m rtmanager.tests.configuration_page > docs/configuration.md
 
@@ -7,7 +7,7 @@ A unit test fails while the page in the repository is another.
 
 import sys
 
-from rtmanager.variables import VARIABLES, Variable
+from rtmanager.config.variables import VARIABLES, Variable
 
 _HEAD = """\
 # Configuration
@@ -21,7 +21,7 @@ Durations take `ms`, `s`, `m` or `h` (`500ms`, `1.5h`).
 """
 
 _TAIL = """
-This page is made from `rtmanager/variables.py`: `python -m rtmanager.tests.configuration_page > docs/configuration.md`.
+This page is made from `rtmanager/config/variables.py`: `python -m rtmanager.tests.configuration_page > docs/configuration.md`.
 """
 
 

@@ -18,10 +18,10 @@ from rtmanager.domain.messages import Stream, health_message
 from rtmanager.domain.operation import OpKind, OpSource, Outcome
 from rtmanager.domain.outage import LastExit, RequestedBy
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.store import Histories, RecordConflict, StoreRejected
+from rtmanager.ports.store import Histories, RecordConflict, StoreRejected
+from rtmanager.ports.watching import Findings, Leases, WriteResult
 from rtmanager.tests.making import NETWORK, NOW, ended, job, log_entry, record, request
 from rtmanager.tests.store_contract import YEAR_S, StoreContract, StoreUnderTest
-from rtmanager.workers.watching import Findings, Leases, WriteResult
 
 LATER = NOW + timedelta(minutes=5)
 RUNNING = record("g1")

@@ -24,8 +24,8 @@ from rtmanager.domain.jobs import Entry, EntryId, Job, read_job
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import Completion, LogEntry, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.ports import PullPolicy
 from rtmanager.operations.tools import EngineSettings
+from rtmanager.ports.runtime import PullPolicy
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 IMAGE = "galaxy/game:1.0.0"

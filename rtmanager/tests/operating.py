@@ -13,11 +13,11 @@ from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.domain.operation import Completion, Operation, OpKind, OpSource, Request
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.operator import OperationRunner
-from rtmanager.operations.ports import ContainerRuntime
+from rtmanager.fakes import FakeImage, FakeRuntime, FakeStateDirectories
+from rtmanager.fakes.store import CALL_POSITION, ManualClock, MemoryStore
+from rtmanager.operations.runner import OperationRunner
 from rtmanager.operations.tools import Tools
-from rtmanager.testing import FakeImage, FakeRuntime, FakeStateDirectories
-from rtmanager.testing.store import CALL_POSITION, ManualClock, MemoryStore
+from rtmanager.ports.runtime import ContainerRuntime
 from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, SETTINGS, Heard, request
 from rtmanager.workers.image_retention import PullNotes
 

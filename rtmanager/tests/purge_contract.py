@@ -8,10 +8,10 @@ from typing import Protocol
 from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.record import Status
+from rtmanager.ports.streams import InputTrimming, Place, PulledImage, PulledImages, PurgeStore, Trimmed
 from rtmanager.tests.making import ended, job, log_entry, record, request, start_fields
 from rtmanager.tests.store_contract import StoreContract, StoreUnderTest
 from rtmanager.tests.streams_contract import StreamsContract, StreamsUnderTest
-from rtmanager.workers.ports import InputTrimming, Place, PulledImage, PulledImages, PurgeStore, Trimmed
 
 START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
 HOUR_S = 3600.0

@@ -25,7 +25,7 @@ from rtmanager.domain.container import (
     parse_memory,
 )
 from rtmanager.domain.errors import Unavailable
-from rtmanager.operations.ports import (
+from rtmanager.ports.runtime import (
     ContainerNotFound,
     ContainerRuntime,
     Image,

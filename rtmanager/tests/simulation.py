@@ -33,24 +33,24 @@ from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import Operation, OpKind
 from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.record import Status
+from rtmanager.fakes import Meant
+from rtmanager.fakes.streams import MemoryStreams
 from rtmanager.operations import executor as executor_module
 from rtmanager.operations.completions import CompletionNotifier
 from rtmanager.operations.executor import Executor
 from rtmanager.operations.one_daemon import GuardedRuntime, OneDaemon
-from rtmanager.operations.ports import ContainerRuntime
-from rtmanager.operations.store import ClaimLost, GameBusy
 from rtmanager.operations.wake import Wake
-from rtmanager.testing import Meant
-from rtmanager.testing.streams import MemoryStreams
+from rtmanager.ports.runtime import ContainerRuntime
+from rtmanager.ports.store import ClaimLost, GameBusy
+from rtmanager.ports.watching import ContainerEvent, ContainerEventKind, ProbeBy
 from rtmanager.tests.making import IMAGE_2, NETWORK, quiet, request, start_fields, stop_fields, view
 from rtmanager.tests.watching import FakeProbes, Said, WatchedWorld
 from rtmanager.workers.clock import StoreClock
 from rtmanager.workers.crash_restarts import CrashRestarts
-from rtmanager.workers.events import EventListener
 from rtmanager.workers.ingest import Ingest
 from rtmanager.workers.inspector import Inspector
-from rtmanager.workers.prober import ProbeBy, Prober
-from rtmanager.workers.watching import ContainerEvent, ContainerEventKind
+from rtmanager.workers.prober import Prober
+from rtmanager.workers.reconcile.listener import EventListener
 
 GAMES = ("g1", "g2", "g3")
 STEPS = 40

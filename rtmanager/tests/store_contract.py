@@ -22,7 +22,8 @@ from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import INTENT_OF, Message, Stream, intent, limited_type
 from rtmanager.domain.operation import LogEntry, Operation, OpKind, Outcome
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
-from rtmanager.operations.store import (
+from rtmanager.fakes.answers import record_json
+from rtmanager.ports.store import (
     ClaimLost,
     DaemonRecords,
     GameBusy,
@@ -30,13 +31,12 @@ from rtmanager.operations.store import (
     OperationQueue,
     RecordConflict,
     Records,
+    SessionLock,
     StoreRejected,
     UnknownOperation,
 )
-from rtmanager.testing.answers import record_json
+from rtmanager.ports.streams import Inbox, IntentCount, Outbox, RelayLease
 from rtmanager.tests.making import NOW, ended, job, log_entry, record, request, start_fields, stop_fields
-from rtmanager.workers.lease import Presence
-from rtmanager.workers.ports import Inbox, IntentCount, Outbox, RelayLease
 
 #: By so much a clock was ahead.
 YEAR_S = 365 * 24 * 3600.0
@@ -44,7 +44,7 @@ YEAR_S = 365 * 24 * 3600.0
 START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
 
 
-class Session(Presence, Protocol):
+class Session(SessionLock, Protocol):
     """A presence and how it ends."""
 
     def close(self) -> None:

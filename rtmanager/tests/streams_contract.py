@@ -20,8 +20,8 @@ from rtmanager.domain.jobs import (
     EntryId,
 )
 from rtmanager.domain.messages import Message, Stream
+from rtmanager.ports.streams import DueMessage, InputStreams, OutputStreams, StaleFencingToken
 from rtmanager.tests.making import start_fields, stop_fields
-from rtmanager.workers.ports import DueMessage, InputStreams, OutputStreams, StaleFencingToken
 
 START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
 #: Real seconds in which what must happen at once has happened.

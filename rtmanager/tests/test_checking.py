@@ -7,8 +7,8 @@ import logging
 import unittest
 from collections.abc import Callable
 
+from rtmanager.bootstrap.dependencies import Check, NotTried
 from rtmanager.checking import Result, as_json, as_lines, passed, results
-from rtmanager.dependencies import Check, NotTried
 from rtmanager.domain.errors import IN_MESSAGE, RuntimeManagerError, Unavailable
 
 

@@ -21,11 +21,11 @@ from typing import IO, Any
 from unittest import mock
 
 from rtmanager import cli, resources
-from rtmanager.app import Runtime
-from rtmanager.config import Config
-from rtmanager.dependencies import Dependencies
-from rtmanager.startup import StartupFailed
-from rtmanager.testing.signals import as_in_a_terminal
+from rtmanager.bootstrap.app import Runtime
+from rtmanager.bootstrap.dependencies import Dependencies
+from rtmanager.bootstrap.startup import StartupFailed
+from rtmanager.config.settings import Config
+from rtmanager.fakes.signals import as_in_a_terminal
 from rtmanager.tests.fake_daemon import FakeDaemon
 
 #: Nothing listens at port 1.

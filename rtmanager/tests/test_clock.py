@@ -19,7 +19,7 @@ from rtmanager.workers.clock import ClockWatch, StoreClock
 PACKAGE = Path(rtmanager.__file__).parent
 #: Where this host's clock may be read, and why.
 HOST_CLOCK = {
-    "workers/clock.py": "to be compared with the store's",
+    "ports/clock.py": "to be compared with the store's",
     "workers/status.py": "for a text that a person reads beside the log",
     "http/connection.py": "for the header Date",
 }
@@ -79,7 +79,7 @@ class HostClockTest(unittest.TestCase):
         found = {}
         for path in PACKAGE.rglob("*.py"):
             place = path.relative_to(PACKAGE).as_posix()
-            if place.startswith(("tests/", "testing/")):
+            if place.startswith(("tests/", "fakes/")):
                 continue
             if lines := list(host_clock_reads(path)):
                 found[place] = lines

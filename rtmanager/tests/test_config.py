@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from rtmanager import values
-from rtmanager.adapters.postgres.dsn import described
-from rtmanager.config import Config, ConfigError, unknown_names
+from rtmanager.config import parsers
+from rtmanager.config.dsn import described
+from rtmanager.config.parsers import Address, InvalidSetting, RedisAddress
+from rtmanager.config.settings import Config, ConfigError, unknown_names
+from rtmanager.config.variables import VARIABLES
 from rtmanager.domain.container import Limits
 from rtmanager.domain.messages import Stream
-from rtmanager.operations.ports import PullPolicy
-from rtmanager.values import Address, InvalidSetting, RedisAddress
-from rtmanager.variables import VARIABLES
+from rtmanager.ports.runtime import PullPolicy
 
 REQUIRED = {
     "RTMANAGER_POSTGRES_PRIMARY_DSN": "postgres://rtmanagerservice:S3cret@db:5432/galaxy?search_path=rtmanager",
@@ -403,19 +403,19 @@ class ParserTest(unittest.TestCase):
             "2S",
             "0.9ms",
         )
-        self.check(values.duration, good, bad)
+        self.check(parsers.duration, good, bad)
 
     def test_durations_within_bounds(self) -> None:
         good = {"2s": 2.0, "2000ms": 2.0, "15s": 15.0, "0.25m": 15.0, "8.5s": 8.5}
         bad = ("", "8", "1999ms", "15001ms", "1h", "0s", "-2s", "soon")
-        self.check(values.duration_within("2s", "15s"), good, bad)
+        self.check(parsers.duration_within("2s", "15s"), good, bad)
 
     def test_periods_of_the_workers(self) -> None:
         for name in ("INSPECT", "PROBE", "RECONCILE", "CLEANUP"):
             fault = f"RTMANAGER_{name}_INTERVAL: '99ms' is not a duration from 100ms to 8784h"
             with self.subTest(name), self.assertRaisesRegex(ConfigError, fault):
                 config(**{f"{name}_INTERVAL": "99ms"})
-        self.check(values.period, {"100ms": 0.1, "8784h": 366 * 86400.0}, ("0.0000001ms", "8785h"))
+        self.check(parsers.period, {"100ms": 0.1, "8784h": 366 * 86400.0}, ("0.0000001ms", "8785h"))
 
     def test_a_duration_out_of_bounds_is_told_the_bounds(self) -> None:
         with self.assertRaises(ConfigError) as caught:
@@ -425,10 +425,10 @@ class ParserTest(unittest.TestCase):
 
     def test_whole_numbers(self) -> None:
         bad = ("", "0", "11", "1.0", "+1", "-1", "0x5", "\u0665", " 5", "9" * 30, "five")
-        self.check(values.whole(1, 10), {"1": 1, "10": 10, "05": 5}, bad)
+        self.check(parsers.whole(1, 10), {"1": 1, "10": 10, "05": 5}, bad)
 
     def test_choices(self) -> None:
-        self.check(values.one_of("a", "b"), {"a": "a"}, ("", "A", "c", "a,b"))
+        self.check(parsers.one_of("a", "b"), {"a": "a"}, ("", "A", "c", "a,b"))
 
     def test_listening_addresses(self) -> None:
         good = {
@@ -438,12 +438,12 @@ class ParserTest(unittest.TestCase):
             "0.0.0.0:65535": Address("0.0.0.0", 65535),
         }
         self.check(
-            values.address, good, ("", "8096", "h", "h:", "h:65536", "::1:80", "h:x", "h h:1", "u@h:1", "http://h:1")
+            parsers.address, good, ("", "8096", "h", "h:", "h:65536", "::1:80", "h:x", "h h:1", "u@h:1", "http://h:1")
         )
 
     def test_addresses_of_redis(self) -> None:
         self.check(
-            values.redis_address,
+            parsers.redis_address,
             {
                 "h:1": RedisAddress("h", 1),
                 "redis://h:1": RedisAddress("h", 1),
@@ -461,11 +461,11 @@ class ParserTest(unittest.TestCase):
             self.assertIn(f"RTMANAGER_REDIS_TLS_{name} is set", str(caught.exception))
 
     def test_remote_addresses(self) -> None:
-        self.check(values.remote_address, {"h:1": Address("h", 1)}, (":1", "h:0", "h"))
+        self.check(parsers.remote_address, {"h:1": Address("h", 1)}, (":1", "h:0", "h"))
 
     def test_an_address_is_shown_as_it_is_written(self) -> None:
         for text in (":8096", "h:1", "[::1]:80"):
-            self.assertEqual(str(values.address(text)), text)
+            self.assertEqual(str(parsers.address(text)), text)
 
     def test_urls(self) -> None:
         good = {
@@ -484,15 +484,15 @@ class ParserTest(unittest.TestCase):
             "http://l:0",
             "http://[l",
         )
-        self.check(values.http_url, good, bad)
+        self.check(parsers.http_url, good, bad)
 
     def test_urls_without_blanks_only(self) -> None:
-        self.check(values.http_url, {}, ("http://my lobby:8095", "http://lob\nby:8095", "http://l?", "http://l/#a"))
+        self.check(parsers.http_url, {}, ("http://my lobby:8095", "http://lob\nby:8095", "http://l?", "http://l/#a"))
 
     def test_docker_endpoints(self) -> None:
         good = {t: t for t in ("unix:///run/docker.sock", "tcp://h:2375", "tcp://[::1]:2375", "tcp://h")}
         self.check(
-            values.docker_host,
+            parsers.docker_host,
             good,
             (
                 "",
@@ -512,23 +512,23 @@ class ParserTest(unittest.TestCase):
             ),
         )
         longest = "unix:///" + "a" * 106
-        self.check(values.docker_host, {longest: longest, "tcp://é.test:1": "tcp://é.test:1"}, ())
+        self.check(parsers.docker_host, {longest: longest, "tcp://é.test:1": "tcp://é.test:1"}, ())
 
     def test_names_that_no_server_of_names_takes(self) -> None:
         for name in ("a..b", "a" * 64, "é" * 64, "a." + "b" * 64, "256.1.1.1", "1.2.3.4.5", "[::1::2]"):
-            self.check(values.address, {}, (f"{name}:1",))
-            self.check(values.docker_host, {}, (f"tcp://{name}:1",))
-            self.check(values.remote_address, {}, (f"{name}:1",))
-            self.check(values.redis_address, {}, (f"redis://{name}:1",))
-            self.check(values.http_url, {}, (f"http://{name}:1",))
+            self.check(parsers.address, {}, (f"{name}:1",))
+            self.check(parsers.docker_host, {}, (f"tcp://{name}:1",))
+            self.check(parsers.remote_address, {}, (f"{name}:1",))
+            self.check(parsers.redis_address, {}, (f"redis://{name}:1",))
+            self.check(parsers.http_url, {}, (f"http://{name}:1",))
 
     def test_paths(self) -> None:
         good = {"/a/b": "/a/b", "/a//b/": "/a/b", "/a/./b": "/a/b", "/a/..b": "/a/..b"}
-        self.check(values.absolute_path, good, ("", "/", "//", "a/b", "./a", "/a/../b", "/..", "/a\0b"))
+        self.check(parsers.absolute_path, good, ("", "/", "//", "a/b", "./a", "/a/../b", "/..", "/a\0b"))
 
     def test_the_state_of_a_game_is_not_kept_where_no_directory_can_be(self) -> None:
         good = {"/var/lib/g": "/var/lib/g", "/process": "/process", "/x/proc": "/x/proc"}
-        parse = values.path_outside("/proc", "/sys", "/dev")
+        parse = parsers.path_outside("/proc", "/sys", "/dev")
         self.check(parse, good, ("/proc", "//proc/1", "/sys/x", "/./dev", "/"))
         with self.assertRaisesRegex(ConfigError, "RTMANAGER_ENGINE_STATE_MOUNT_PATH: '/dev/x' is not an abs"):
             config(ENGINE_STATE_MOUNT_PATH="/dev/x")
@@ -549,7 +549,7 @@ class ParserTest(unittest.TestCase):
             "/dev/shm",
         )
         odd = ("//etc", "/etc/", "/./etc", "/etc/.", "/srv/../etc", "/srv/..", "//", "/var//lib/")
-        self.check(values.state_root, dict(zip(good, good, strict=True)), (*bad, *odd))
+        self.check(parsers.state_root, dict(zip(good, good, strict=True)), (*bad, *odd))
         with self.assertRaisesRegex(
             ConfigError, "RTMANAGER_GAME_STATE_ROOT: '/var/' is not a directory for games alone.*: /var is the system's"
         ):
@@ -565,9 +565,9 @@ class ParserTest(unittest.TestCase):
     def test_an_ipv6_zone_is_refused_with_the_reason(self) -> None:
         zone = "[fe80::1%eth0]:80"
         for parse, text in (
-            (values.address, zone),
-            (values.redis_address, f"redis://{zone}"),
-            (values.docker_host, f"tcp://{zone}"),
+            (parsers.address, zone),
+            (parsers.redis_address, f"redis://{zone}"),
+            (parsers.docker_host, f"tcp://{zone}"),
         ):
             with self.subTest(text), self.assertRaisesRegex(InvalidSetting, "IPv6 zone"):
                 parse(text)
@@ -580,21 +580,21 @@ class ParserTest(unittest.TestCase):
     def test_directory_modes(self) -> None:
         good = {"0750": 0o750, "750": 0o750, "0700": 0o700, "0777": 0o777, "00750": 0o750}
         special = ("1777", "2770", "02770", "4755", "7777", "01750")
-        self.check(values.directory_mode, good, ("", "0", "0650", "0050", "0o750", "758", "77777", "rwx", *special))
+        self.check(parsers.directory_mode, good, ("", "0", "0650", "0050", "0o750", "758", "77777", "rwx", *special))
 
     def test_names_of_variables(self) -> None:
-        self.check(values.environment_name, {"A_1": "A_1", "_x": "_x"}, ("", "1A", "A-B", "A=B", "A B", "\u00c4"))
+        self.check(parsers.environment_name, {"A_1": "A_1", "_x": "_x"}, ("", "1A", "A-B", "A=B", "A B", "\u00c4"))
         system = ("PATH", "HOME", "HOSTNAME", "LD_PRELOAD", "PYTHONHOME", "BASH_ENV")
-        self.check(values.environment_name, {"PATHS": "PATHS", "STORAGE_PATH": "STORAGE_PATH"}, system)
+        self.check(parsers.environment_name, {"PATHS": "PATHS", "STORAGE_PATH": "STORAGE_PATH"}, system)
 
     def test_names_of_networks(self) -> None:
         self.check(
-            values.docker_name, {"galaxy-net": "galaxy-net", "a.b_c": "a.b_c"}, ("", "-a", "a b", "a/b", "a" * 129)
+            parsers.docker_name, {"galaxy-net": "galaxy-net", "a.b_c": "a.b_c"}, ("", "-a", "a b", "a/b", "a" * 129)
         )
 
     def test_options(self) -> None:
         good = {"a=b": {"a": "b"}, "a=b, c = d ": {"a": "b", "c": "d"}, "a=": {"a": ""}, "a=b=c": {"a": "b=c"}, "": {}}
-        self.check(values.options, good, ("a", "=b", "a=b,", "a=b,,c=d", "a=1,a=2", "a=b, a =b"))
+        self.check(parsers.options, good, ("a", "=b", "a=b,", "a=b,,c=d", "a=1,a=2", "a=b, a =b"))
 
     def test_host_names(self) -> None:
         good = {
@@ -617,10 +617,10 @@ class ParserTest(unittest.TestCase):
             "a.b:x",
             "a.b:",
         )
-        self.check(values.host_names, good, (*bad, "-a.b", "a" * 64 + ".b", "[::1]", "u@a.b"))
+        self.check(parsers.host_names, good, (*bad, "-a.b", "a" * 64 + ".b", "[::1]", "u@a.b"))
 
     def test_exporters(self) -> None:
-        self.check(values.exporter, {"none": "none"}, ("", "otlp", "None"))
+        self.check(parsers.exporter, {"none": "none"}, ("", "otlp", "None"))
 
     def test_a_rule_of_the_domain_says_what_it_expects_once(self) -> None:
         with self.assertRaises(ConfigError) as caught:

@@ -4,8 +4,8 @@ import re
 import unittest
 from pathlib import Path
 
+from rtmanager.config.variables import VARIABLES
 from rtmanager.tests.configuration_page import page
-from rtmanager.variables import VARIABLES
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 

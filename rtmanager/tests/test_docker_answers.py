@@ -19,7 +19,8 @@ from rtmanager.adapters.docker.answers import CALLS, RULES, Meaning, meaning, sa
 from rtmanager.adapters.docker.errors import launch_refused, pull_refused
 from rtmanager.domain.errors import ErrorCode, RuntimeManagerError, TemporaryAnswer, Unavailable
 from rtmanager.domain.text import LONGEST
-from rtmanager.operations.ports import (
+from rtmanager.fakes import FakeRuntime, Meant
+from rtmanager.ports.runtime import (
     ContainerNotFound,
     ContainerRuntime,
     ImageRefInvalid,
@@ -28,7 +29,6 @@ from rtmanager.operations.ports import (
     LaunchInvalid,
     PullPolicy,
 )
-from rtmanager.testing import FakeRuntime, Meant
 from rtmanager.tests.answers_contract import METHODS, SPEC, AnswersContract
 from rtmanager.tests.fake_daemon import Exchange, FakeDaemon
 from rtmanager.tests.making import IMAGE, NETWORK, view

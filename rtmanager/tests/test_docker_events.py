@@ -15,8 +15,8 @@ from unittest import mock
 from rtmanager.adapters.docker import Deadlines, events, skim
 from rtmanager.adapters.docker.events import DockerEvents
 from rtmanager.domain.errors import DependencyError, FinalAnswer, TemporaryAnswer, Unavailable
+from rtmanager.ports.watching import ContainerEvent, ContainerEventKind, UnreadableEvent
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon, Feed, until
-from rtmanager.workers.watching import ContainerEvent, ContainerEventKind, UnreadableEvent
 
 EVENTS, PING = "GET /events", "GET /_ping"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

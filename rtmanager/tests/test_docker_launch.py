@@ -12,7 +12,7 @@ from rtmanager.adapters.docker import Deadlines, DockerRuntime, runtime
 from rtmanager.adapters.docker.hardening import create_request
 from rtmanager.domain.container import ContainerSpec, Limits
 from rtmanager.domain.errors import Unavailable
-from rtmanager.operations.ports import ContainerNotFound, LaunchFailed, NameTaken, StillRunning
+from rtmanager.ports.runtime import ContainerNotFound, LaunchFailed, NameTaken, StillRunning
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon
 
 SPEC = ContainerSpec(

@@ -21,7 +21,7 @@ from rtmanager.adapters.docker import Deadlines, DockerRuntime
 from rtmanager.adapters.docker.credentials import DockerConfig, HelperHangs
 from rtmanager.adapters.docker.pulling import Progress
 from rtmanager.domain.errors import TemporaryAnswer, Unavailable
-from rtmanager.operations.ports import ImageUnavailable, PullPolicy
+from rtmanager.ports.runtime import ImageUnavailable, PullPolicy
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon, until
 
 REF = "registry.test:5000/galaxy/game:1.0.0"

@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from rtmanager.adapters.docker import DockerRuntime
 from rtmanager.adapters.docker.events import DockerEvents
 from rtmanager.domain.errors import Unavailable
-from rtmanager.operations.ports import LaunchFailed
-from rtmanager.testing.docker_world import DockerWorld, docker_host, why_no_docker
+from rtmanager.fakes.docker_world import DockerWorld, docker_host, why_no_docker
+from rtmanager.ports.runtime import LaunchFailed
+from rtmanager.ports.watching import ContainerEvent, ContainerEventKind
 from rtmanager.tests.runtime_contract import PATIENT_S, RuntimeContract
-from rtmanager.workers.watching import ContainerEvent, ContainerEventKind
 
 
 class DockerRuntimeTest(RuntimeContract, unittest.TestCase):

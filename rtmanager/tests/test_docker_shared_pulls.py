@@ -12,11 +12,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
-from rtmanager.adapters.docker import pulls as module
-from rtmanager.adapters.docker.lines import Call
-from rtmanager.adapters.docker.pulls import PullLimits, SharedPulls, Waiter
+from rtmanager.adapters.docker import shared_pulls as module
+from rtmanager.adapters.docker.shared_pulls import PullLimits, SharedPulls, Waiter
+from rtmanager.adapters.docker.sockets import Call
 from rtmanager.domain.errors import Unavailable
-from rtmanager.operations.ports import Image, ImageUnavailable
+from rtmanager.ports.runtime import Image, ImageUnavailable
 from rtmanager.tests.fake_daemon import until
 
 PATIENCE_S = 20.0

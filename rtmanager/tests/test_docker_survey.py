@@ -10,7 +10,7 @@ from rtmanager.adapters.docker import DockerRuntime
 from rtmanager.adapters.docker.survey import has_log_driver
 from rtmanager.domain.container import KIND, KIND_TRIAL, LABEL_GAME_ID, LABEL_KIND, Limits, TrialSpec
 from rtmanager.domain.errors import FinalAnswer, TemporaryAnswer
-from rtmanager.operations.ports import ImageUnavailable, LaunchFailed
+from rtmanager.ports.runtime import ImageUnavailable, LaunchFailed
 from rtmanager.tests.fake_daemon import FakeDaemon
 
 SPEC = TrialSpec(

@@ -15,7 +15,7 @@ from rtmanager.adapters.docker import Deadlines, DockerRuntime
 from rtmanager.adapters.docker.events import DockerEvents
 from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.domain.errors import IN_MESSAGE, FinalAnswer, Unavailable
-from rtmanager.operations.ports import PullPolicy
+from rtmanager.ports.runtime import PullPolicy
 from rtmanager.tests.fake_daemon import AT_ONCE_S, Exchange, FakeDaemon, Feed, until
 from rtmanager.tests.tls_front import SHORT_KEY, Authority, TlsFront, openssl
 

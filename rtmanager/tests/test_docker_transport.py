@@ -13,7 +13,7 @@ import docker
 from docker.errors import APIError
 
 from rtmanager.adapters.docker import transport
-from rtmanager.adapters.docker.lines import Address, Deadline, SocketRegistry, _Limited
+from rtmanager.adapters.docker.sockets import Address, Deadline, SocketRegistry, _Limited
 from rtmanager.adapters.docker.transport import EngineAdapter, EngineClient
 from rtmanager.tests.fake_daemon import Exchange, FakeDaemon
 

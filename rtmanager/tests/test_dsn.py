@@ -7,7 +7,7 @@ import unittest
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
-from rtmanager.adapters.postgres.dsn import PLANNING, described, to_conninfo
+from rtmanager.config.dsn import PLANNING, described, to_conninfo
 
 SETTINGS = f"-cstatement_timeout=5000 -cidle_in_transaction_session_timeout=10000 {PLANNING}"
 

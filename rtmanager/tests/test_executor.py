@@ -13,14 +13,14 @@ from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import Completion, OpKind, Outcome
 from rtmanager.domain.record import Status
+from rtmanager.fakes import FakeImage
 from rtmanager.operations import executor as executor_module
 from rtmanager.operations import troubles as troubles_module
 from rtmanager.operations.completions import CompletionNotifier
 from rtmanager.operations.executor import MAX_RETRY_DELAYS, RETRY_DELAY_S, Executor
-from rtmanager.operations.operator import DEFECT_TRIES, OperationRunner
-from rtmanager.operations.store import ClaimLost, OperationQueue, OperationResult
+from rtmanager.operations.runner import DEFECT_TRIES, OperationRunner
 from rtmanager.operations.wake import Wake
-from rtmanager.testing import FakeImage
+from rtmanager.ports.store import ClaimLost, OperationQueue, OperationResult
 from rtmanager.tests.making import IMAGE, IMAGE_2, job, record, request, start_fields, stop_fields
 from rtmanager.tests.operating import PATIENCE_S, World, WorldTestCase, wait_until
 

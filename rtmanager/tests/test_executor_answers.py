@@ -12,12 +12,12 @@ from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind
 from rtmanager.domain.record import Status
-from rtmanager.operations.operator import DEFECT_TRIES
-from rtmanager.operations.ports import ImageRefInvalid, LaunchInvalid
-from rtmanager.operations.store import StoreRejected
+from rtmanager.fakes import Meant
+from rtmanager.fakes.store import CALL_POSITION
+from rtmanager.operations.runner import DEFECT_TRIES
 from rtmanager.operations.troubles import Kind
-from rtmanager.testing import Meant
-from rtmanager.testing.store import CALL_POSITION
+from rtmanager.ports.runtime import ImageRefInvalid, LaunchInvalid
+from rtmanager.ports.store import StoreRejected
 from rtmanager.tests.making import IMAGE_2, job, request, start_fields
 from rtmanager.tests.operating import World, job_request
 from rtmanager.tests.test_executor import START, STOP, ExecutorTestCase

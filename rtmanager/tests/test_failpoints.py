@@ -11,7 +11,7 @@ from pathlib import Path
 
 import rtmanager
 from rtmanager import failpoints
-from rtmanager.config import Config, ConfigError
+from rtmanager.config.settings import Config, ConfigError
 from rtmanager.domain.errors import InvalidValue, Unavailable
 
 PACKAGE = Path(rtmanager.__file__).parent

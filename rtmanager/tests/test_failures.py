@@ -5,7 +5,7 @@ from __future__ import annotations
 import unittest
 
 from rtmanager.domain.errors import ErrorCode, TemporaryAnswer, Unavailable
-from rtmanager.operations.store import StoreRejected
+from rtmanager.ports.store import StoreRejected
 from rtmanager.tests.making import Heard
 from rtmanager.workers import failures as failures_module
 from rtmanager.workers.failures import ALL_GAMES, GameFailures

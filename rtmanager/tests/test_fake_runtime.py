@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rtmanager.domain.container import ContainerState
 from rtmanager.domain.errors import Unavailable
-from rtmanager.operations.ports import ContainerNotFound, LaunchFailed, PullPolicy
-from rtmanager.testing import FakeImage, FakeRuntime
+from rtmanager.fakes import FakeImage, FakeRuntime
+from rtmanager.ports.runtime import ContainerNotFound, LaunchFailed, PullPolicy
 from rtmanager.tests.runtime_contract import RuntimeContract
 
 

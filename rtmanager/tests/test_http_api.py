@@ -16,12 +16,12 @@ from rtmanager.domain import operation
 from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.operation import OpKind, OpSource, Outcome
 from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.fakes.answers import record_json
+from rtmanager.fakes.store import ManualClock, MemoryHistories, MemoryStore
 from rtmanager.http.api import RUNTIMES, Api
 from rtmanager.http.messages import STATUS_OF, Request, Response
 from rtmanager.http.refusals import StoreRefusals
-from rtmanager.operations.store import PROBE, GameBusy, OperationResult, StoreRejected
-from rtmanager.testing.answers import record_json
-from rtmanager.testing.store import ManualClock, MemoryHistories, MemoryStore
+from rtmanager.ports.store import PROBE, GameBusy, OperationResult, StoreRejected
 
 NOW = datetime(2026, 3, 1, 12, 30, 5, 120000, UTC)
 SUCCESS = OperationResult(Outcome.SUCCESS, None, "")

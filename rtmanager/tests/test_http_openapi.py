@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rtmanager import http
+from rtmanager.config.parsers import Address
 from rtmanager.domain import operation
 from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.findings import RestartCause
@@ -20,14 +21,13 @@ from rtmanager.domain.operation import LogEntry, OpKind
 from rtmanager.domain.operation import Outcome as Ended
 from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import Status
+from rtmanager.fakes.store import ManualClock, MemoryHistories, MemoryStore
 from rtmanager.http.api import Api
 from rtmanager.http.server import HttpServer
 from rtmanager.metrics import Metrics
-from rtmanager.operations.store import OperationResult
-from rtmanager.testing.store import ManualClock, MemoryHistories, MemoryStore
+from rtmanager.ports.store import OperationResult
 from rtmanager.tests.making import log_entry
 from rtmanager.tests.test_http_api import NOW, RecordedCalls, StoredRecords, raiser, record_of
-from rtmanager.values import Address
 
 try:
     import yaml

@@ -19,13 +19,13 @@ from http.client import HTTPConnection, HTTPMessage, parse_headers
 from typing import Any, NamedTuple
 from unittest import mock
 
+from rtmanager.config.parsers import Address
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.http.limits import HttpLimits, LaneLimits
-from rtmanager.http.listening import listen
+from rtmanager.http.listener import listen
 from rtmanager.http.messages import Request, Response, failure, success
-from rtmanager.http.reading import RequestReader
+from rtmanager.http.request_reader import RequestReader
 from rtmanager.http.server import HttpServer
-from rtmanager.values import Address
 
 #: What must happen has happened by then, on a busy machine too; only a failing test waits so long.
 PATIENCE_S = 20.0

@@ -10,9 +10,9 @@ from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.operation import OpKind, Outcome, Request
 from rtmanager.domain.outage import UNKNOWN_EXIT_CODE, LastExit, RequestedBy
 from rtmanager.domain.record import Status
-from rtmanager.operations.ports import ContainerNotFound
-from rtmanager.testing import FakeImage
-from rtmanager.testing.runtime import Meant
+from rtmanager.fakes import FakeImage
+from rtmanager.fakes.runtime import Meant
+from rtmanager.ports.runtime import ContainerNotFound
 from rtmanager.tests.making import IMAGE, IMAGE_2, request
 from rtmanager.tests.operating import World, WorldTestCase
 

@@ -19,17 +19,16 @@ MEMBERS = {
         "resources",
         "standard_streams",
         "threads",
-        "values",
     ),
-    "ports": ("operations.ports", "operations.store", "workers.ports", "workers.watching"),
+    "ports": ("ports",),
+    "config": ("config",),
     "operations": ("operations",),
     "workers": ("workers",),
     "http": ("http",),
     "adapters": ("adapters",),
-    "config": ("config", "variables"),
-    "bootstrap": ("app", "dependencies", "readiness", "startup", "watch"),
+    "bootstrap": ("bootstrap",),
     "commands": ("__main__", "checking", "cli", "trials"),
-    "testing": ("testing",),
+    "fakes": ("fakes",),
 }
 
 #: What each layer may import besides itself.
@@ -37,14 +36,14 @@ ALLOWED = {
     "domain": (),
     "foundations": ("domain",),
     "ports": ("domain",),
+    "config": ("domain", "foundations", "ports"),
     "operations": ("domain", "foundations", "ports"),
     "workers": ("domain", "foundations", "ports", "operations"),
-    "http": ("domain", "foundations", "ports"),
-    "adapters": ("domain", "foundations", "ports"),
-    "config": ("domain", "foundations", "ports"),
-    "bootstrap": ("domain", "foundations", "ports", "operations", "workers", "http", "adapters", "config"),
-    "commands": ("domain", "foundations", "ports", "adapters", "config", "bootstrap"),
-    "testing": ("domain", "ports", "operations"),
+    "http": ("domain", "foundations", "ports", "config"),
+    "adapters": ("domain", "foundations", "ports", "config"),
+    "bootstrap": ("domain", "foundations", "ports", "config", "operations", "workers", "http", "adapters"),
+    "commands": ("domain", "foundations", "ports", "config", "adapters", "bootstrap"),
+    "fakes": ("domain", "ports"),
 }
 
 #: Imports that the table forbids and the code still has. This list only becomes shorter.

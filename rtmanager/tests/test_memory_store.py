@@ -12,22 +12,22 @@ from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import LogEntry
 from rtmanager.domain.record import RuntimeRecord
-from rtmanager.operations.store import ClaimLost, StoreRejected
-from rtmanager.testing.findings import MemoryFindings
-from rtmanager.testing.store import (
+from rtmanager.fakes.findings import MemoryFindings
+from rtmanager.fakes.store import (
     ManualClock,
     MemoryDaemons,
     MemoryHistories,
     MemoryImages,
     MemoryInbox,
     MemoryOutbox,
-    MemoryPresence,
     MemoryPurge,
     MemoryQueue,
     MemoryRecords,
+    MemorySessionLock,
     MemoryStore,
 )
-from rtmanager.testing.streams import MemoryStreams
+from rtmanager.fakes.streams import MemoryStreams
+from rtmanager.ports.store import ClaimLost, StoreRejected
 from rtmanager.tests import findings_contract, purge_contract, store_contract, streams_contract
 from rtmanager.tests.making import ended, job, request, start_fields
 
@@ -48,8 +48,8 @@ class StoreInMemory:
         self.store.present.discard(owner)
         return queue
 
-    def presence(self, owner: int) -> MemoryPresence:
-        return MemoryPresence(self.store, owner)
+    def presence(self, owner: int) -> MemorySessionLock:
+        return MemorySessionLock(self.store, owner)
 
     def inbox(self) -> MemoryInbox:
         return self.store.inbox

@@ -11,15 +11,15 @@ from rtmanager.domain.daemon import SeenDaemon
 from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.operation import OpKind, Outcome
 from rtmanager.domain.record import Status
+from rtmanager.fakes import FakeRuntime
+from rtmanager.fakes.store import ManualClock, MemoryStore
 from rtmanager.operations.one_daemon import GuardedRuntime, IdentityChanges, OneDaemon, OtherDaemon
-from rtmanager.operations.ports import (
+from rtmanager.ports.runtime import (
     ContainerNotFound,
     ImagePull,
     ImageUnavailable,
     PullPolicy,
 )
-from rtmanager.testing import FakeRuntime
-from rtmanager.testing.store import ManualClock, MemoryStore
 from rtmanager.tests.making import IMAGE, NETWORK, Heard, request
 from rtmanager.tests.watching import WatchedWorld
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.operation import Completion, Operation, OpKind, OpSource, Outcome
 from rtmanager.domain.record import Status
-from rtmanager.operations.operator import PartiallyApplied
+from rtmanager.operations.runner import PartiallyApplied
 from rtmanager.tests.making import IMAGE, IMAGE_2, request
 from rtmanager.tests.operating import World, WorldTestCase
 

@@ -21,8 +21,8 @@ from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import Completion, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import Status
-from rtmanager.operations.ports import ContainerNotFound, NameTaken
-from rtmanager.testing import FakeImage
+from rtmanager.fakes import FakeImage
+from rtmanager.ports.runtime import ContainerNotFound, NameTaken
 from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, SETTINGS, request, view
 from rtmanager.tests.operating import World, WorldTestCase, job_request
 

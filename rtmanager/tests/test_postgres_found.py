@@ -20,9 +20,8 @@ from psycopg.conninfo import conninfo_to_dict
 import rtmanager
 from rtmanager.adapters.postgres import refusals
 from rtmanager.adapters.postgres.database import Database
-from rtmanager.adapters.postgres.dsn import session_settings, to_conninfo, with_option, without_options
 from rtmanager.adapters.postgres.schema import Migration, _first_schema, known_migrations, primary_keys, relations
-from rtmanager.adapters.postgres.session import SETTINGS
+from rtmanager.config.dsn import SESSION_SETTINGS, session_settings, to_conninfo, with_option, without_options
 from rtmanager.domain.errors import Unavailable, with_remedy
 
 
@@ -34,7 +33,7 @@ class SettingsTest(unittest.TestCase):
         found = self.settings("postgres://h/g?options=-c%20work_mem%3D7MB%20--geqo%3Doff%20-cTimeZone%3DAsia/Tokyo")
         self.assertEqual((found["work_mem"], found["geqo"], found["search_path"]), ("7MB", "off", "rtmanager"))
         self.assertEqual((found["statement_timeout"], found["plan_cache_mode"]), ("5000", "force_generic_plan"))
-        self.assertLessEqual(SETTINGS.items(), found.items())
+        self.assertLessEqual(SESSION_SETTINGS.items(), found.items())
 
     def test_values_with_blanks_and_backslashes_arrive(self) -> None:
         self.assertEqual(self.settings("postgres://h/g?search_path=a,%20b%5Cc")["search_path"], r"a, b\c")

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from unittest import mock
 
 from rtmanager.adapters.probing import LONGEST_HEAD, RESOLVERS, EngineAnswer, EngineProbes
+from rtmanager.ports.watching import ProbeTarget
 from rtmanager.tests.operating import PATIENCE_S, wait_until
-from rtmanager.workers.watching import ProbeTarget
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 #: How long the silent ones are waited for; whoever answers does so sooner, or the test has PATIENCE_S.

@@ -10,21 +10,21 @@ from tempfile import TemporaryDirectory
 from unittest import mock
 
 from rtmanager.adapters.free_space import Free, FreeSpace
-from rtmanager.config import Config, ConfigError
+from rtmanager.bootstrap.watchers import _retentions
+from rtmanager.config.settings import Config, ConfigError
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.record import Status
+from rtmanager.fakes import FakeImage
+from rtmanager.fakes.findings import MemoryFindings
+from rtmanager.fakes.store import CALL_POSITION
 from rtmanager.metrics import Metrics
-from rtmanager.testing import FakeImage
-from rtmanager.testing.findings import MemoryFindings
-from rtmanager.testing.store import CALL_POSITION
+from rtmanager.ports.streams import Trimmed
 from rtmanager.tests.making import ended, record, request, start_fields
 from rtmanager.tests.operating import WorldTestCase
 from rtmanager.tests.test_workers_streams import StreamsTestCase
-from rtmanager.watch import _retentions
 from rtmanager.workers.free_space import FreeSpaceMeter
 from rtmanager.workers.image_retention import ImageRetention, PullNotes
-from rtmanager.workers.ports import Trimmed
 from rtmanager.workers.purge import Purge, Retentions
 
 START = Stream.START_JOBS

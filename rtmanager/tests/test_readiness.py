@@ -7,9 +7,9 @@ import threading
 import unittest
 from unittest import mock
 
-from rtmanager import readiness as readiness_module
+from rtmanager.bootstrap import readiness as readiness_module
+from rtmanager.bootstrap.readiness import Readiness
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
-from rtmanager.readiness import Readiness
 from rtmanager.tests.operating import PATIENCE_S
 
 

@@ -9,7 +9,7 @@ from unittest import mock
 from rtmanager.operations.one_daemon import GuardedRuntime
 from rtmanager.tests.simulate import count
 from rtmanager.tests.simulation import Violation, run
-from rtmanager.workers import settler
+from rtmanager.workers.reconcile import game as settler
 
 HISTORIES = 150
 #: What an unconfirmed answer of another daemon leads to: a game there, or games that are gone only there.

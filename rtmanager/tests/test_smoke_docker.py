@@ -6,8 +6,8 @@ import unittest
 
 from rtmanager.adapters.docker import DockerRuntime
 from rtmanager.domain.container import ContainerSpec, ContainerState, Limits
-from rtmanager.operations.ports import ContainerNotFound, PullPolicy
-from rtmanager.testing.docker_world import DockerWorld, docker_host, why_no_docker
+from rtmanager.fakes.docker_world import DockerWorld, docker_host, why_no_docker
+from rtmanager.ports.runtime import ContainerNotFound, PullPolicy
 
 
 class DockerSmokeTest(unittest.TestCase):

@@ -6,12 +6,12 @@ import unittest
 from collections.abc import Sequence
 from unittest import mock
 
-from rtmanager import startup
 from rtmanager.adapters.postgres.refusals import IS_IT_RUNNING, REMEDIES, Refusal
 from rtmanager.adapters.redis_access import WritesRefused
-from rtmanager.dependencies import Check
+from rtmanager.bootstrap import startup
+from rtmanager.bootstrap.dependencies import Check
+from rtmanager.bootstrap.startup import Startup, StartupFailed
 from rtmanager.domain.errors import RuntimeManagerError, TemporaryAnswer, Unavailable
-from rtmanager.startup import Startup, StartupFailed
 from rtmanager.tests.making import Heard
 
 SYSTEMS = {"postgres": "PostgreSQL", "redis": "Redis", "docker": "Docker", "state root": "file system"}

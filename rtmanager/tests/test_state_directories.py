@@ -22,7 +22,7 @@ from rtmanager.adapters.state_directories import FINAL, TRIAL, HostStateDirector
 from rtmanager.adapters.state_root import MIN_INODES
 from rtmanager.domain.errors import InvalidValue, TemporaryAnswer, Unavailable
 from rtmanager.domain.game import check_game_id
-from rtmanager.operations.ports import StateDirectoryInvalid, StateRootUnfit
+from rtmanager.ports.runtime import StateDirectoryInvalid, StateRootUnfit
 from rtmanager.tests.making import Heard
 from rtmanager.tests.operating import wait_until
 from rtmanager.workers.state_root import StateRootWatch

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
 
+from rtmanager.bootstrap.watchers import Watch
 from rtmanager.domain.container import ContainerState, ContainerView
 from rtmanager.domain.crash import RestartPolicy
 from rtmanager.domain.errors import DependencyError, ErrorCode, FinalAnswer, TemporaryAnswer, Unavailable
@@ -18,19 +19,25 @@ from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind, Request
 from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.store import StoreRejected
-from rtmanager.testing.findings import MemoryFindings
-from rtmanager.testing.store import MemoryHistories
+from rtmanager.fakes.findings import MemoryFindings
+from rtmanager.fakes.store import MemoryHistories
+from rtmanager.ports.store import StoreRejected
+from rtmanager.ports.watching import (
+    ContainerEvent,
+    ContainerEventKind,
+    ProbeBy,
+    ProbeTarget,
+    UnreadableEvent,
+    WriteResult,
+)
 from rtmanager.tests.making import NETWORK, Heard, quiet, record, request
 from rtmanager.tests.watching import FakeProbes, LooksAtOnce, Said, WatchedWorld
-from rtmanager.watch import Watch
-from rtmanager.workers import events as events_module
-from rtmanager.workers.attention import ReconcileHint
-from rtmanager.workers.events import RESTART_GRACE_S, EventListener
 from rtmanager.workers.inspector import Inspector
-from rtmanager.workers.prober import ProbeBy, Prober
+from rtmanager.workers.prober import Prober
+from rtmanager.workers.reconcile import listener as events_module
+from rtmanager.workers.reconcile.listener import RESTART_GRACE_S, EventListener
+from rtmanager.workers.reconcile.queue import ReconcileHint
 from rtmanager.workers.retention import Retention
-from rtmanager.workers.watching import ContainerEvent, ContainerEventKind, ProbeTarget, UnreadableEvent, WriteResult
 
 PERIOD_S = 15.0
 THRESHOLD = 3

@@ -11,8 +11,8 @@ from unittest import mock
 from rtmanager.domain.errors import DependencyError, FinalAnswer, Unavailable
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import Operation
+from rtmanager.fakes.store import MemorySessionLock
 from rtmanager.operations.wake import Wake
-from rtmanager.testing.store import MemoryPresence
 from rtmanager.tests.making import Heard, job, request
 from rtmanager.tests.operating import PATIENCE_S, WorldTestCase, wait_until
 from rtmanager.workers import lease
@@ -288,7 +288,7 @@ class LeaseKeeperTest(WorldTestCase):
         self.store = self.world.store
         self.live: list[Operation] = []
         self.found = mock.Mock()
-        self.presence = MemoryPresence(self.store, 1)
+        self.presence = MemorySessionLock(self.store, 1)
         self.keeper = self.keep(lambda: self.live)
 
     def keep(self, live: Callable[[], list[Operation]]) -> LeaseKeeper:
@@ -340,7 +340,7 @@ class LeaseKeeperTest(WorldTestCase):
             assert turn is not None
             turn.accept([job(Stream.START_JOBS, 1)])
         (operation,) = gone.claim(1)
-        MemoryPresence(self.store, 9).close()
+        MemorySessionLock(self.store, 9).close()
         self.world.clock.advance(self.store.grace_s + 1)
         self.keeper.step()
         self.found.assert_called_once_with()

@@ -11,9 +11,10 @@ from unittest import mock
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, Unavailable
 from rtmanager.domain.jobs import EntryId, Job
 from rtmanager.domain.messages import Message, Stream, intent
-from rtmanager.operations.store import StoreRejected
-from rtmanager.testing.store import MemoryIngestTurn, MemoryRelayTurn
-from rtmanager.testing.streams import MemoryStreams
+from rtmanager.fakes.store import MemoryIngestLock, MemoryRelayLease
+from rtmanager.fakes.streams import MemoryStreams
+from rtmanager.ports.store import StoreRejected
+from rtmanager.ports.streams import DueMessage, LeaseHolder, StaleFencingToken
 from rtmanager.tests.making import ended, request, start_fields, stop_fields
 from rtmanager.tests.operating import WorldTestCase
 from rtmanager.workers import ingest as ingest_module
@@ -22,8 +23,7 @@ from rtmanager.workers import turns as turns_module
 from rtmanager.workers.held import SILENCES
 from rtmanager.workers.ingest import Ingest
 from rtmanager.workers.outbox import Relay
-from rtmanager.workers.ports import DueMessage, LeaseHolder, StaleFencingToken
-from rtmanager.workers.turns import MissedTurns
+from rtmanager.workers.turns import MissedLeases
 
 START, STOP, RESULTS = Stream.START_JOBS, Stream.STOP_JOBS, Stream.JOB_RESULTS
 NAMES = {stream: f"prod:{stream}" for stream in Stream}
@@ -223,19 +223,19 @@ class RefusedEntriesTest(StreamsTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.refuses: Callable[[str], bool] = lambda _: False
-        accept = MemoryIngestTurn.accept
+        accept = MemoryIngestLock.accept
 
-        def refusing(turn: MemoryIngestTurn, jobs: Sequence[Job]) -> None:
+        def refusing(turn: MemoryIngestLock, jobs: Sequence[Job]) -> None:
             if any(not isinstance(each.becomes, Message) and self.refuses(each.becomes.game_id) for each in jobs):
                 raise StoreRejected("no such row")
             accept(turn, jobs)
 
-        def require_room(turn: MemoryIngestTurn, _: Job) -> None:
+        def require_room(turn: MemoryIngestLock, _: Job) -> None:
             if self.refuses("any other"):
                 raise StoreRejected("no row")
 
         for name, value in (("accept", refusing), ("require_room", require_room)):
-            patch = mock.patch.object(MemoryIngestTurn, name, value)
+            patch = mock.patch.object(MemoryIngestLock, name, value)
             patch.start()
             self.addCleanup(patch.stop)
         self.worker = self.ingest()
@@ -265,13 +265,13 @@ class RefusedEntriesTest(StreamsTestCase):
 
     def test_what_is_mended_while_it_is_examined_makes_no_dead_letter(self) -> None:
         self.refuses = lambda game_id: game_id != "any other"
-        require_room = MemoryIngestTurn.require_room
+        require_room = MemoryIngestLock.require_room
 
-        def mended(turn: MemoryIngestTurn, job: Job) -> None:
+        def mended(turn: MemoryIngestLock, job: Job) -> None:
             require_room(turn, job)
             self.refuses = lambda _: False
 
-        with mock.patch.object(MemoryIngestTurn, "require_room", mended):
+        with mock.patch.object(MemoryIngestLock, "require_room", mended):
             self.worker.step()
         self.assertEqual(len(self.refs()), 2)
         self.assertEqual(self.world.sent(Stream.DEAD_LETTERS), [])
@@ -283,14 +283,14 @@ class HeldEntriesTest(StreamsTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.poison: set[str] = set()
-        accept = MemoryIngestTurn.accept
+        accept = MemoryIngestLock.accept
 
-        def silent(turn: MemoryIngestTurn, jobs: Sequence[Job]) -> None:
+        def silent(turn: MemoryIngestLock, jobs: Sequence[Job]) -> None:
             if any(job.entry.fields["game_id"] in self.poison for job in jobs):
                 raise Unavailable("postgres", "statement timeout")
             accept(turn, jobs)
 
-        patch = mock.patch.object(MemoryIngestTurn, "accept", silent)
+        patch = mock.patch.object(MemoryIngestLock, "accept", silent)
         patch.start()
         self.addCleanup(patch.stop)
         self.worker = self.ingest()
@@ -386,7 +386,7 @@ class MissedTurnsTest(WorldTestCase):
         super().setUp()
         self.now_s = 0.0
         self.holder: LeaseHolder | None = None
-        self.turns = MissedTurns(lambda: self.holder, lambda: self.now_s)
+        self.turns = MissedLeases(lambda: self.holder, lambda: self.now_s)
 
     def hold(self, transaction: str, *, like_manager: bool) -> None:
         self.holder = LeaseHolder("session 7 (application 'psql')", transaction, like_manager, "SELECT end_it(7)")
@@ -566,13 +566,13 @@ class RelayTest(StreamsTestCase):
         self.assertEqual(self.published(), ["1"])
 
     def test_a_row_that_is_no_message_is_reported_once_and_until_it_is_gone(self) -> None:
-        due = MemoryRelayTurn.due
+        due = MemoryRelayLease.due
 
-        def leaves_out(turn: MemoryRelayTurn, limit: int, size: int) -> Sequence[DueMessage]:
+        def leaves_out(turn: MemoryRelayLease, limit: int, size: int) -> Sequence[DueMessage]:
             turn.unreadable = {7: "job_results"}
             return due(turn, limit, size)
 
-        with mock.patch.object(MemoryRelayTurn, "due", leaves_out):
+        with mock.patch.object(MemoryRelayLease, "due", leaves_out):
             self.promise(1)
             self.run_out()
             self.assertEqual(self.published(), ["1"])

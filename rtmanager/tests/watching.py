@@ -9,18 +9,18 @@ from rtmanager.domain.crash import RestartPolicy
 from rtmanager.domain.drift import Placement
 from rtmanager.domain.errors import FinalAnswer, TemporaryAnswer
 from rtmanager.domain.findings import Finding
-from rtmanager.testing.findings import MemoryFindings
+from rtmanager.fakes.findings import MemoryFindings
+from rtmanager.ports.watching import ProbeResult, ProbeTarget
 from rtmanager.tests.making import NETWORK
 from rtmanager.tests.operating import World
-from rtmanager.workers.attention import ReconcileHint
-from rtmanager.workers.reconcile import DriftScan
-from rtmanager.workers.settler import GameReconciler
-from rtmanager.workers.strays import StrayRegistry
-from rtmanager.workers.watching import ProbeResult, ProbeTarget
+from rtmanager.workers.reconcile.game import GameReconciler
+from rtmanager.workers.reconcile.queue import ReconcileHint
+from rtmanager.workers.reconcile.scan import DriftScan
+from rtmanager.workers.reconcile.strays import StrayRegistry
 
 
 class LooksAtOnce:
-    """`ReconcileQueue` without threads: what is named is looked at when the test says so, in the order of its naming."""
+    """`ReconcileQueue` without threads: what is named is compared when the test says so, in the order of naming."""
 
     def __init__(self, settle: Callable[[str, ReconcileHint], bool]) -> None:
         self._settle = settle

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from rtmanager.domain.clock import REMEDY, Anchor, Reading, anchored, described, is_far
-from rtmanager.operations.tools import Clock
+from rtmanager.ports.clock import Clock, host_clock
 
 #: Seconds between two readings. Clocks that run apart by 100 ppm differ by half a millisecond then.
 PERIOD_S = 5.0
@@ -21,11 +21,6 @@ PERIOD_S = 5.0
 def running_s() -> float:
     """Seconds since this host started, those that it was suspended included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def host_clock() -> datetime:
-    """What this host's clock shows."""
-    return datetime.now(UTC)
 
 
 class StoreClock:

@@ -12,8 +12,8 @@ from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.findings import Finding, RestartCause
 from rtmanager.domain.messages import Message, intent
 from rtmanager.domain.operation import Request
+from rtmanager.ports.watching import Findings, restart_ref
 from rtmanager.workers.failures import GameFailures
-from rtmanager.workers.watching import Findings, restart_ref
 
 #: A restart that could not be queued for so long is expected by nobody any more.
 EXPECTED_S = 3600.0

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterator
 
 from rtmanager.domain.errors import DependencyError, InvalidValue
 from rtmanager.domain.image_ref import ImageRef, parse_image_ref
-from rtmanager.operations.ports import ContainerRuntime
-from rtmanager.operations.store import StoreRejected
-from rtmanager.workers.ports import PulledImage, PulledImages
+from rtmanager.ports.runtime import ContainerRuntime
+from rtmanager.ports.store import StoreRejected
+from rtmanager.ports.streams import PulledImage, PulledImages
 
 
 class PullNotes:

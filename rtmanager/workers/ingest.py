@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from rtmanager.domain.errors import FinalAnswer, Unavailable
 from rtmanager.domain.jobs import STREAM_ORDER, Batch, Job, letter_of, read_job, ready_entries
 from rtmanager.domain.messages import Message, Stream
-from rtmanager.operations.store import StoreRejected
+from rtmanager.ports.store import StoreRejected
+from rtmanager.ports.streams import Inbox, IngestLock, InputStreams
 from rtmanager.workers.held import MOST_FAILED, HeldEntries, by_game
-from rtmanager.workers.ports import Inbox, IngestLock, InputStreams
-from rtmanager.workers.turns import MissedTurns
+from rtmanager.workers.turns import MissedLeases
 
 #: Entries of one stream that are taken over in one transaction.
 BATCH = 200
@@ -57,7 +57,7 @@ class Ingest:
     ) -> None:
         self._streams = streams
         self._inbox = inbox
-        self._turns = MissedTurns(inbox.holder)
+        self._turns = MissedLeases(inbox.holder)
         #: What one turn offered to the store; empty when that was taken.
         self._offered: list[Job] = []
         self.held = HeldEntries()

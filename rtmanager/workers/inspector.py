@@ -19,14 +19,14 @@ from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.record import RuntimeRecord
-from rtmanager.operations.ports import ContainerNotFound, ContainerRuntime
-from rtmanager.operations.store import Records
-from rtmanager.operations.tools import Clock
+from rtmanager.ports.clock import Clock
+from rtmanager.ports.runtime import ContainerNotFound, ContainerRuntime
+from rtmanager.ports.store import Records
+from rtmanager.ports.watching import Findings, Leases, WriteResult, lease
 from rtmanager.threads import side_by_side
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.running import running_records
 from rtmanager.workers.status import FAILURES_IN_A_ROW
-from rtmanager.workers.watching import Findings, Leases, WriteResult, lease
 
 #: Containers that are inspected side by side.
 THREADS = 8

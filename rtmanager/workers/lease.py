@@ -11,10 +11,9 @@ import logging
 import math
 from collections.abc import Callable, Collection, Sequence
 from time import monotonic
-from typing import Protocol
 
 from rtmanager.domain.operation import Operation
-from rtmanager.operations.store import OperationQueue
+from rtmanager.ports.store import OperationQueue, SessionLock
 
 #: Seconds between two signs of life.
 PERIOD_S = 1.0
@@ -27,21 +26,13 @@ TAKEN_OVER = "took over an operation of an instance that is gone"
 TAKEN_BACK = "took back an operation of this instance: nothing here works on it, or its heartbeats came too late"
 
 
-class Presence(Protocol):
-    """A sign of life that ends with the process. Raises `Unavailable`."""
-
-    def show(self) -> float:
-        """Make sure that it is there; for how many seconds it has been without a break."""
-        ...
-
-
 class LeaseKeeper:
     """One step gives the signs of life and looks for orphans; `waiting` is what of `live` needs them less often."""
 
     def __init__(
         self,
         queue: OperationQueue,
-        presence: Presence,
+        presence: SessionLock,
         *,
         live: Callable[[], Sequence[Operation]],
         waiting: Callable[[], Collection[Operation]] = tuple,

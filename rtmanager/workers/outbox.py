@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.messages import limited_type
-from rtmanager.workers.ports import DueMessage, IntentCount, Outbox, OutputStreams, RelayLease, StaleFencingToken
-from rtmanager.workers.turns import MissedTurns
+from rtmanager.ports.streams import DueMessage, IntentCount, Outbox, OutputStreams, RelayLease, StaleFencingToken
+from rtmanager.workers.turns import MissedLeases
 
 #: Messages of one stream that are published in one go, and their bytes; fewer over a slow connection.
 BATCH = 200
@@ -41,7 +41,7 @@ class Relay:
         refused: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._outbox = outbox
-        self._turns = MissedTurns(outbox.holder)
+        self._turns = MissedLeases(outbox.holder)
         self._streams = streams
         self._logger = logger
         self._intents_per_minute = intents_per_minute

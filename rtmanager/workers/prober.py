@@ -8,12 +8,10 @@ ended is not probed: how it ended says more.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from enum import StrEnum
 from functools import partial
 from time import monotonic
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from rtmanager.domain.crash import RestartPolicy
@@ -21,32 +19,17 @@ from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.game import ENGINE_PORT
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.record import RuntimeRecord
-from rtmanager.operations.ports import ContainerRuntime
-from rtmanager.operations.store import Records
-from rtmanager.operations.tools import Clock
+from rtmanager.ports.clock import Clock
+from rtmanager.ports.runtime import ContainerRuntime
+from rtmanager.ports.store import Records
+from rtmanager.ports.watching import Findings, Leases, ProbeBy, ProbeResult, Probes, ProbeTarget, WriteResult, lease
 from rtmanager.workers.crash_restarts import notification, planned
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.running import running_records
-from rtmanager.workers.watching import Findings, Leases, ProbeResult, ProbeTarget, WriteResult, lease
 
 WORK = "probe"
 #: What a record that names no endpoint is counted as.
 AIMING = "probe_target"
-
-
-class ProbeBy(StrEnum):
-    """How engines are reached."""
-
-    #: By the endpoint of the record, a name inside the Docker network.
-    ENDPOINT = "endpoint"
-    #: By the container's address, from the Docker host.
-    CONTAINER_IP = "container_ip"
-
-
-class Probes(Protocol):
-    """Asks many engines at once. A key that is missing from the answer was not asked."""
-
-    def probe(self, targets: Sequence[ProbeTarget], timeout_s: float) -> Mapping[str, ProbeResult]: ...
 
 
 class Prober:

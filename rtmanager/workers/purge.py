@@ -16,8 +16,8 @@ from functools import partial
 
 from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import Stream, epoch_ms
-from rtmanager.workers.ports import InputTrimming, Place, Purged, PurgeStore, Trimmed
-from rtmanager.workers.watching import Leases
+from rtmanager.ports.streams import InputTrimming, Place, Purged, PurgeStore, Trimmed
+from rtmanager.ports.watching import Leases
 
 WORK = "purge"
 #: Rows that one batch goes through, and entries that it deletes.

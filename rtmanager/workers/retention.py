@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from rtmanager.domain.operation import OpKind, OpSource, Request
-from rtmanager.operations.store import GameBusy, OperationQueue
+from rtmanager.ports.store import GameBusy, OperationQueue
+from rtmanager.ports.watching import Findings, Leases
 from rtmanager.workers.failures import GameFailures
-from rtmanager.workers.watching import Findings, Leases
 
 #: Clean-ups that are queued in one step; more follow with the next.
 BATCH = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rtmanager.domain.record import RuntimeRecord, Status
-from rtmanager.operations.store import Records
+from rtmanager.ports.store import Records
 
 #: Records that are read at once.
 PAGE = 1000

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from rtmanager.domain.errors import FinalAnswer
-from rtmanager.workers.ports import LeaseHolder
+from rtmanager.ports.streams import LeaseHolder
 
 #: Without the turn for so long, a worker finds out who holds it, and again after each such time.
 LOOK_S = 5.0
@@ -19,7 +19,7 @@ HELD_S = 10.0
 HELD_BY_MANAGER_S = 60.0
 
 
-class MissedTurns:
+class MissedLeases:
     """The turns that one worker did not get since it last had one. `holder` finds out who has it."""
 
     def __init__(self, holder: Callable[[], LeaseHolder | None], clock: Callable[[], float] = monotonic) -> None:

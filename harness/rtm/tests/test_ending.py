@@ -16,7 +16,7 @@ from harness import daemon
 from harness.runs import flag, runner
 from harness.runs.sweep import sweep
 from harness.waiting import wait_until
-from rtmanager.testing.signals import as_in_a_terminal
+from rtmanager.fakes.signals import as_in_a_terminal
 
 ROOT = Path(__file__).parents[3]
 

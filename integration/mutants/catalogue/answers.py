@@ -78,7 +78,7 @@ MUTANTS = (
     Mutant(
         name="ready-without-network",
         breaks="readiness says all is well though no game can be started for want of its network",
-        file="rtmanager/app.py",
+        file="rtmanager/bootstrap/app.py",
         old='READY = frozenset({"postgres", "redis", "docker", "network", "daemon", "state root"})',
         new='READY = frozenset({"postgres", "redis", "docker", "daemon", "state root"})',
         module="test_rest",

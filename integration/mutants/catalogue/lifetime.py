@@ -6,7 +6,7 @@ MUTANTS = (
     Mutant(
         name="defects-not-shown",
         breaks="a worker that fails each time by a defect does so with /readyz 200",
-        file="rtmanager/app.py",
+        file="rtmanager/bootstrap/app.py",
         old="        return {**self._workers.problems(), **away}\n",
         new="        return away\n",
         module="test_logging",
@@ -30,7 +30,7 @@ MUTANTS = (
     Mutant(
         name="listens-before-migrating",
         breaks="the service serves before its tables are there, and does not come up on an empty database",
-        file="rtmanager/app.py",
+        file="rtmanager/bootstrap/app.py",
         old="""        applied = migrate(parts.database, self._logger)
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
@@ -52,7 +52,7 @@ MUTANTS = (
     Mutant(
         name="network-not-checked",
         breaks="the service comes up without its network, and every start fails later",
-        file="rtmanager/app.py",
+        file="rtmanager/bootstrap/app.py",
         old="        Startup(self._config.startup_wait_s, self._logger).ask(parts.checks())\n",
         new="""        checks = [each for each in parts.checks() if each.name != "network"]
         Startup(self._config.startup_wait_s, self._logger).ask(checks)
@@ -62,7 +62,7 @@ MUTANTS = (
     Mutant(
         name="shutdown-stops-games",
         breaks="a new release of the service stops every game",
-        file="rtmanager/app.py",
+        file="rtmanager/bootstrap/app.py",
         # Only those of the network in use: the daemon may have games of others.
         old="        stack.callback(self._docker.close)\n",
         new="""        stack.callback(self._docker.close)

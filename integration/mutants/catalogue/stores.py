@@ -8,7 +8,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant(
         name="session-left-as-it-is",
         breaks="a setting of the database or the role changes what statements mean",
-        file="rtmanager/adapters/postgres/session.py",
+        file="rtmanager/config/dsn.py",
         old='    "default_transaction_read_only": "off",\n',
         new="",
         module="test_postgres_found",

@@ -14,7 +14,7 @@ MUTANTS = (
     Mutant(
         name="deaths-unheard",
         breaks="a crash is noticed with the next pass of the reconciler, minutes later",
-        file="rtmanager/workers/events.py",
+        file="rtmanager/workers/reconcile/listener.py",
         old="        which, none = frozenset({event.container_id}), frozenset[str]()\n",
         new="        which, none = frozenset({event.container_id}), frozenset[str]()\n"
         "        if event.what is ContainerEventKind.DIE:\n"
@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant(
         name="no-first-pass",
         breaks="jobs are done on records that were wrong when the service started",
-        file="rtmanager/watch.py",
+        file="rtmanager/bootstrap/watchers.py",
         old="        if not self.reconciler.first_pass():\n",
         new="        if False:\n",
         module="test_reconcile",

@@ -26,8 +26,8 @@ from rtmanager.domain.container import (
 )
 from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.text import BIDI_CONTROLS
-from rtmanager.operations.ports import Image
-from rtmanager.workers.watching import ContainerEvent, ContainerEventKind, UnreadableEvent
+from rtmanager.ports.runtime import Image
+from rtmanager.ports.watching import ContainerEvent, ContainerEventKind, UnreadableEvent
 
 #: Characters that are kept of a name, a label or a reference; of a word such as a state.
 NAME, WORD = 512, 64

@@ -27,15 +27,15 @@ from urllib3.exceptions import HTTPError
 
 from rtmanager.adapters.docker import decode, skim
 from rtmanager.adapters.docker.answers import Unreadable
-from rtmanager.adapters.docker.engine import DaemonClient, Deadlines
+from rtmanager.adapters.docker.daemon_client import DaemonClient, Deadlines
 from rtmanager.adapters.docker.errors import reason, timed_out
-from rtmanager.adapters.docker.lines import Deadline
+from rtmanager.adapters.docker.sockets import Deadline
 from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.adapters.docker.transport import get
 from rtmanager.adapters.docker.versions import Agreement
 from rtmanager.domain.container import KIND, LABEL_KIND, LABEL_OWNER, OWNER
+from rtmanager.ports.watching import ContainerEvent, ContainerEventKind, UnreadableEvent
 from rtmanager.threads import Thread
-from rtmanager.workers.watching import ContainerEvent, ContainerEventKind, UnreadableEvent
 
 #: How long the thread that takes what arrives may take to notice that its connection was cut.
 TAKEN_S = 5.0

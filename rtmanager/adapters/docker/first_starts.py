@@ -16,10 +16,10 @@ from docker.errors import APIError
 
 from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.answers import Says, says, words
-from rtmanager.adapters.docker.engine import DaemonClient
+from rtmanager.adapters.docker.daemon_client import DaemonClient
 from rtmanager.domain.container import LABEL_MEMORY, LABEL_PIDS_LIMIT, ContainerSpec, ContainerView
 from rtmanager.domain.errors import FinalAnswer, Unavailable
-from rtmanager.operations.ports import ContainerNotFound
+from rtmanager.ports.runtime import ContainerNotFound
 
 #: Seconds between two looks.
 LOOK_AGAIN_S = 0.025

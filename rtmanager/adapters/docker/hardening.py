@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from rtmanager.domain.container import ContainerSpec
-from rtmanager.operations.ports import LaunchFailed
+from rtmanager.ports.runtime import LaunchFailed
 
 #: The only place beside the state directory where an engine can write; gone with the container.
 TMPFS_OPTIONS = "rw,noexec,nosuid,nodev,size=16m,mode=1777"

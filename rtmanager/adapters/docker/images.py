@@ -11,13 +11,13 @@ from docker.errors import APIError
 
 from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.answers import Says, Unreadable, checked, says, words
-from rtmanager.adapters.docker.engine import DaemonClient
-from rtmanager.adapters.docker.lines import Call
+from rtmanager.adapters.docker.daemon_client import DaemonClient
 from rtmanager.adapters.docker.pulling import Puller
-from rtmanager.adapters.docker.pulls import PullLimits, SharedPulls
+from rtmanager.adapters.docker.shared_pulls import PullLimits, SharedPulls
+from rtmanager.adapters.docker.sockets import Call
 from rtmanager.domain.errors import InvalidValue
 from rtmanager.domain.image_ref import parse_image_ref
-from rtmanager.operations.ports import Image, ImagePull, ImageRefInvalid, ImageUnavailable, PullPolicy
+from rtmanager.ports.runtime import Image, ImagePull, ImageRefInvalid, ImageUnavailable, PullPolicy
 
 #: What the processors of a platform run beside their own.
 _ALSO_RUN = {"linux/amd64": ("linux/386",), "linux/arm64": ("linux/arm",)}

@@ -21,14 +21,14 @@ from requests.exceptions import RequestException
 from rtmanager.adapters.docker import skim
 from rtmanager.adapters.docker.answers import Says, Unreadable, checked, forbidden, says, words
 from rtmanager.adapters.docker.credentials import DockerConfig, HelperHangs
-from rtmanager.adapters.docker.engine import DaemonClient
+from rtmanager.adapters.docker.daemon_client import DaemonClient
 from rtmanager.adapters.docker.errors import pull_refused, timed_out
-from rtmanager.adapters.docker.lines import Call, Deadline
-from rtmanager.adapters.docker.pulls import PullLimits
+from rtmanager.adapters.docker.shared_pulls import PullLimits
+from rtmanager.adapters.docker.sockets import Call, Deadline
 from rtmanager.domain.game import shown
 from rtmanager.domain.image_ref import ImageRef, parse_image_ref
 from rtmanager.domain.text import bounded
-from rtmanager.operations.ports import ImageRefInvalid, ImageUnavailable
+from rtmanager.ports.runtime import ImageRefInvalid, ImageUnavailable
 
 #: Progress is logged at most this often, in seconds.
 LOG_EVERY_S = 5.0

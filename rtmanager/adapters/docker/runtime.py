@@ -21,12 +21,12 @@ from requests import Response
 
 from rtmanager.adapters.docker import decode, skim, survey
 from rtmanager.adapters.docker.answers import REMOVING, Says, Unreadable, answered, checked, says, words
-from rtmanager.adapters.docker.engine import DaemonClient, Deadlines
+from rtmanager.adapters.docker.daemon_client import DaemonClient, Deadlines
 from rtmanager.adapters.docker.errors import launch_refused, name_of_nobody
 from rtmanager.adapters.docker.first_starts import FirstStartCheck
 from rtmanager.adapters.docker.hardening import create_request
 from rtmanager.adapters.docker.images import Images, full_reference
-from rtmanager.adapters.docker.pulls import PullLimits
+from rtmanager.adapters.docker.shared_pulls import PullLimits
 from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.adapters.docker.transport import answer_about, arriving_entries, get
 from rtmanager.adapters.docker.versions import Agreement
@@ -43,7 +43,7 @@ from rtmanager.domain.daemon import SeenDaemon
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer
 from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.text import bounded
-from rtmanager.operations.ports import (
+from rtmanager.ports.runtime import (
     ContainerNotFound,
     Image,
     ImagePull,

@@ -6,7 +6,7 @@ import json
 
 from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.answers import UNREADABLE
-from rtmanager.adapters.docker.engine import DaemonClient
+from rtmanager.adapters.docker.daemon_client import DaemonClient
 from rtmanager.adapters.docker.transport import arriving_entries
 from rtmanager.domain.container import KIND_TRIAL, LABEL_KIND, LABEL_OWNER, OWNER, ContainerState
 from rtmanager.domain.errors import InvalidValue

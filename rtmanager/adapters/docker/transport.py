@@ -28,8 +28,8 @@ from urllib3.connection import HTTPConnection
 
 from rtmanager.adapters.docker import decode, skim
 from rtmanager.adapters.docker.answers import checked
-from rtmanager.adapters.docker.lines import CONNECT_S, Address, DeadlineSocket, EngineTlsSocket, SocketRegistry
-from rtmanager.operations.ports import ContainerNotFound
+from rtmanager.adapters.docker.sockets import CONNECT_S, Address, DeadlineSocket, EngineTlsSocket, SocketRegistry
+from rtmanager.ports.runtime import ContainerNotFound
 
 if TYPE_CHECKING:
     from requests import PreparedRequest

@@ -27,7 +27,9 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from rtmanager import failpoints
 from rtmanager.adapters.postgres import refusals, session
 from rtmanager.adapters.postgres.answers import is_silence, verb
-from rtmanager.adapters.postgres.dsn import (
+from rtmanager.adapters.postgres.pooled import PooledConnection, first_line, own_names
+from rtmanager.adapters.postgres.queries import dropped
+from rtmanager.config.dsn import (
     described,
     session_settings,
     taken_from_environment,
@@ -35,11 +37,9 @@ from rtmanager.adapters.postgres.dsn import (
     with_option,
     without_options,
 )
-from rtmanager.adapters.postgres.pooled import PooledConnection, first_line, own_names
-from rtmanager.adapters.postgres.queries import dropped
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.text import bounded
-from rtmanager.operations.store import StoreRejected
+from rtmanager.ports.store import StoreRejected
 from rtmanager.resources import lacking, lacking_by_words
 from rtmanager.threads import Thread
 

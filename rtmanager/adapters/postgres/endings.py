@@ -16,7 +16,7 @@ from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import Message, health_message
 from rtmanager.domain.operation import Completion, LogEntry, Operation
 from rtmanager.domain.record import RuntimeRecord
-from rtmanager.operations.store import ClaimLost, RecordConflict, StoreRejected
+from rtmanager.ports.store import ClaimLost, RecordConflict, StoreRejected
 
 #: An operation and its end.
 Ended = tuple[Operation, Completion]

@@ -13,15 +13,15 @@ import psycopg
 from rtmanager.adapters.postgres.answers import is_silence
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.endings import add_messages, write_event, write_log
-from rtmanager.adapters.postgres.presence import NAMES_CLASS
 from rtmanager.adapters.postgres.queries import SQL, require_kept, values_of, write_kept
 from rtmanager.adapters.postgres.records import read_record, write_change
+from rtmanager.adapters.postgres.session_lock import NAMES_CLASS
 from rtmanager.domain.drift import RunningGame
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord
-from rtmanager.operations.store import StoreRejected
-from rtmanager.workers.watching import (
+from rtmanager.ports.store import StoreRejected
+from rtmanager.ports.watching import (
     AHEAD_S,
     AHEAD_TIMES,
     MOST_AT_ONCE,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.queries import SQL
-from rtmanager.workers.ports import PulledImage
+from rtmanager.ports.streams import PulledImage
 
 
 class PostgresImages:

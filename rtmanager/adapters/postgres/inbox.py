@@ -21,13 +21,13 @@ from rtmanager.domain.errors import with_remedy
 from rtmanager.domain.jobs import DUPLICATE_ID_MARK, STREAM_ORDER, EntryId, Job
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.domain.operation import Request
-from rtmanager.operations.store import PROBE, PROBE_IMAGE, StoreRejected
-from rtmanager.workers.ports import LeaseHolder
+from rtmanager.ports.store import PROBE, PROBE_IMAGE, StoreRejected
+from rtmanager.ports.streams import LeaseHolder
 
 _Row = Mapping[str, object]
 
 
-class Turn:
+class PostgresIngestLock:
     """The right to take over entries, valid until its transaction ends."""
 
     def __init__(self, database: Database, connection: Connection, stream_names: Mapping[Stream, str]) -> None:
@@ -177,11 +177,11 @@ class PostgresInbox:
         return holder_of(self._database, "ingest")
 
     @contextmanager
-    def turn(self) -> Iterator[Turn | None]:
+    def turn(self) -> Iterator[PostgresIngestLock | None]:
         """The turn, or None while another instance has it; committed at the end. Raises `Unavailable`."""
         with self._database.transaction("ingest") as connection:
             row = connection.execute(SQL["take_ingest_turn"]).fetchone()
             mine = row is not None and row["pg_try_advisory_xact_lock"]
             # What is done with the turn is to read Redis: its time is not PostgreSQL's.
             with self._database.unwatched():
-                yield Turn(self._database, connection, self._stream_names) if mine else None
+                yield PostgresIngestLock(self._database, connection, self._stream_names) if mine else None

@@ -16,8 +16,8 @@ from rtmanager.adapters.postgres.endings import add_messages, as_json
 from rtmanager.adapters.postgres.inbox import holder_of
 from rtmanager.adapters.postgres.queries import SQL, require_kept, write_kept
 from rtmanager.domain.messages import Message, Stream, intents_summary
-from rtmanager.operations.store import StoreRejected
-from rtmanager.workers.ports import DueMessage, IntentCount, LeaseHolder
+from rtmanager.ports.store import StoreRejected
+from rtmanager.ports.streams import DueMessage, IntentCount, LeaseHolder
 
 #: The size of a message, as JSON, from which its texts are cut to so many characters. None of this release is as large.
 LARGEST_MESSAGE_BYTES = 1024 * 1024
@@ -26,7 +26,7 @@ LONGEST_TEXT = 64 * 1024
 UNREADABLE_ROUNDS = 20
 
 
-class RelayTurn:
+class PostgresRelayLease:
     """The right to publish, valid until its transaction ends."""
 
     def __init__(self, database: Database, connection: Connection, number: int, *, summary_due: bool) -> None:
@@ -138,7 +138,7 @@ class PostgresOutbox:
         return holder_of(self._database, "outbox")
 
     @contextmanager
-    def turn(self) -> Iterator[RelayTurn | None]:
+    def turn(self) -> Iterator[PostgresRelayLease | None]:
         """The turn, or None while another instance has it; committed at the end. Raises `Unavailable`."""
         with self._database.transaction("relay") as connection:
             row = connection.execute(SQL["take_relay_turn"]).fetchone()
@@ -147,4 +147,4 @@ class PostgresOutbox:
                 if row is None or row["number"] is None:
                     yield None
                 else:
-                    yield RelayTurn(self._database, connection, row["number"], summary_due=row["summary_due"])
+                    yield PostgresRelayLease(self._database, connection, row["number"], summary_due=row["summary_due"])

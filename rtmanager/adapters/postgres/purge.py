@@ -14,7 +14,7 @@ from rtmanager.adapters.postgres.inbox import latest_entries
 from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.domain.jobs import DUPLICATE_ID_MARK, EntryId
 from rtmanager.domain.messages import Stream
-from rtmanager.workers.ports import Place, Purged
+from rtmanager.ports.streams import Place, Purged
 
 #: What stands behind the name of a stream where the id of an entry was used before: `DUPLICATE_ID_MARK` and a digest.
 _MARK = DUPLICATE_ID_MARK + "([0-9a-f]{16}|[0-9a-f]{40})$"

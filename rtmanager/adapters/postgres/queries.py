@@ -13,7 +13,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from rtmanager.operations.store import StoreRejected
+from rtmanager.ports.store import StoreRejected
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

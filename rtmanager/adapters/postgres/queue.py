@@ -9,12 +9,12 @@ from typing import Any
 
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.endings import write_ending, write_endings
-from rtmanager.adapters.postgres.presence import NAMES_CLASS, PRESENCE_CLASS
 from rtmanager.adapters.postgres.queries import SQL, dropped, require_kept
+from rtmanager.adapters.postgres.session_lock import NAMES_CLASS, PRESENCE_CLASS
 from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.operation import QUEUED, Completion, Operation, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import Status
-from rtmanager.operations.store import (
+from rtmanager.ports.store import (
     LONGEST_DELAY_S,
     PROBE,
     ClaimLost,

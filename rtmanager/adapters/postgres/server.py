@@ -21,8 +21,8 @@ from rtmanager.adapters.postgres.schema import look, look_again
 from rtmanager.adapters.postgres.session import MORE_CONNECTIONS, SessionUnusable, as_login, is_pooled, who
 from rtmanager.domain.clock import REMEDY, described, is_far
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError, Unavailable
-from rtmanager.operations.store import StoreRejected
-from rtmanager.workers.clock import host_clock
+from rtmanager.ports.clock import host_clock
+from rtmanager.ports.store import StoreRejected
 
 #: The oldest server that is supported, as `server_version_num` has it.
 OLDEST = 130_000

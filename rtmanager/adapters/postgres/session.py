@@ -21,40 +21,6 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-#: By name, what the code relies on. A name that this server does not know (it is newer or older) is passed over.
-SETTINGS: Mapping[str, str] = {
-    # How values are written and read.
-    "client_encoding": "UTF8",
-    "DateStyle": "ISO, MDY",
-    "IntervalStyle": "postgres",
-    "TimeZone": "UTC",
-    "bytea_output": "hex",
-    "extra_float_digits": "1",
-    "array_nulls": "on",
-    "standard_conforming_strings": "on",
-    "backslash_quote": "safe_encoding",
-    "transform_null_equals": "off",
-    "quote_all_identifiers": "off",
-    # What a transaction is, and what it may do.
-    "default_transaction_isolation": "read committed",
-    "default_transaction_read_only": "off",
-    "default_transaction_deferrable": "off",
-    # A policy that would hide rows is an error and not a short answer.
-    "row_security": "off",
-    # What ends a statement or a session. The statement timeout is of the configuration, see `dsn.py`.
-    "lock_timeout": "0",
-    "transaction_timeout": "0",
-    "idle_session_timeout": "0",
-    "exit_on_error": "off",
-    "client_min_messages": "warning",
-    # How statements are planned, see `dsn.PLANNING`.
-    "enable_indexscan": "on",
-    "enable_indexonlyscan": "on",
-    "enable_bitmapscan": "on",
-    "enable_nestloop": "on",
-    "enable_sort": "on",
-}
-
 #: A setting of our own, by which a session recognises itself.
 _MARK = "rtmanager.session"
 

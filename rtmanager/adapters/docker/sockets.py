@@ -1,0 +1,302 @@
+"""The sockets to the engine: dialled, timed and cut by us, in plain or with TLS.
+
+The SDK counts a timeout from byte to byte, uses none at all for a pull, and offers no way to end a call from
+another thread. Here every answer has an `Deadline`, and every socket is known, so that `SocketRegistry.cut` ends all
+that wait.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import socket
+import ssl
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from rtmanager.adapters.docker.tls import ClientTls, explained, never_answered
+from rtmanager.config.parsers import can_be_looked_up
+from rtmanager.domain.errors import InvalidValue
+from rtmanager.domain.game import shown
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+#: Seconds to reach the engine; a socket on this host answers at once, a network in milliseconds.
+CONNECT_S = 5.0
+
+
+#: Where a daemon listens on TCP unless it is told otherwise: in plain, and with TLS.
+PORT = 2375
+TLS_PORT = 2376
+
+#: Bytes that are taken from a socket at once, if they are there.
+READ_AHEAD = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """How long one answer may take in seconds: as a whole, and without a single byte.
+
+    With `begin_s` its first byte may take that long, and the whole counts from there.
+    """
+
+    total_s: float
+    silence_s: float = math.inf
+    begin_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the engine listens: the path of a socket, or a host and a port."""
+
+    path: str | None
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str, default_port: int = PORT) -> Address:
+        """`unix:///path` or `tcp://host[:port]`; `InvalidValue` otherwise."""
+        try:
+            parts = urlsplit(text)
+            if parts.scheme == "unix" and parts.netloc + parts.path not in ("", "/"):
+                return cls(parts.netloc + parts.path, "localhost", 80)
+            port = default_port if parts.port is None else parts.port
+            is_plain = parts.scheme in ("tcp", "http") and parts.path in ("", "/")
+            if is_plain and port and parts.hostname and can_be_looked_up(parts.hostname):
+                return cls(None, parts.hostname, port)
+        except ValueError:
+            pass  # the words for a bad port or bracket say less than ours
+        raise InvalidValue(f"Docker host {shown(text)}: expected unix:///path/to/socket or tcp://host:port")
+
+    def candidates(self) -> list[tuple[int, Any]]:
+        """Socket families with the addresses to try, in order."""
+        if self.path is not None:
+            return [(socket.AF_UNIX, self.path)]
+        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        return [(family, target) for family, _, _, _, target in found]
+
+
+class _Limited(socket.socket):
+    """A socket whose answers are limited as a whole, not only from byte to byte."""
+
+    _until = math.inf
+    _silence_s = math.inf
+    _from_first_byte_s: float | None = None
+
+    def allow(self, allowance: Deadline) -> None:
+        """Start the time of one answer."""
+        self._until = monotonic() + (allowance.total_s if allowance.begin_s is None else allowance.begin_s)
+        self._from_first_byte_s = None if allowance.begin_s is None else allowance.total_s
+        self._silence_s = allowance.silence_s
+
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int | None = 0, flags: int = 0) -> int:
+        left = min(self._until - monotonic(), self._silence_s)
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self.settimeout(None if left == math.inf else left)
+        received = self._receive(buffer, nbytes or 0, flags)
+        if self._from_first_byte_s is not None:
+            self._until, self._from_first_byte_s = monotonic() + self._from_first_byte_s, None
+        return received
+
+    def _receive(self, buffer: WriteableBuffer, nbytes: int, flags: int) -> int:
+        return super().recv_into(buffer, nbytes, flags)
+
+    def makefile(self, *args: Any, **how: Any) -> Any:
+        """As every socket's, but much is taken at once, if it is there."""
+        return super().makefile(*args, **{"buffering": READ_AHEAD, **how})
+
+    def hang_up(self) -> None:
+        """End whatever another thread waits for on this socket; that thread closes it."""
+        with suppress(OSError):  # not connected, or closed in this moment: nobody waits
+            # Not a TLS socket's own `shutdown`, which takes the session away from under the thread that reads.
+            socket.socket.shutdown(self, socket.SHUT_RDWR)
+
+
+class DeadlineSocket(_Limited):
+    """A socket to the engine without TLS."""
+
+
+class EngineTlsSocket(_Limited, ssl.SSLSocket):
+    """A socket to the engine with TLS.
+
+    With TLS 1.3 our side of the handshake ends before the daemon has looked at our certificate. One that it refuses
+    shows as an alert or as the end of the connection, when we send or receive for the first time.
+    """
+
+    _was_answered = False
+
+    def _receive(self, buffer: WriteableBuffer, nbytes: int, flags: int) -> int:
+        try:
+            received = ssl.SSLSocket.recv_into(self, buffer, nbytes or None, flags)
+            self._was_answered = self._was_answered or received > 0
+            failure: OSError | None = None if self._was_answered else never_answered()
+        except ssl.SSLError as error:
+            failure = explained(error)
+        except ConnectionResetError as error:
+            failure = error if self._was_answered else never_answered()
+        if failure is not None:
+            raise failure
+        return received
+
+    def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
+        try:
+            ssl.SSLSocket.sendall(self, data, flags)
+            return
+        except (ssl.SSLError, BrokenPipeError, ConnectionResetError) as error:
+            if self._was_answered:
+                raise
+            failure = never_answered() if not isinstance(error, ssl.SSLError) else explained(error, handshake=False)
+        raise failure
+
+
+class Call:
+    """A call that another thread may break off."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._line: _Limited | None = None
+        self._broken_off = False
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether `break_off` was called."""
+        return self._broken_off
+
+    def took(self, line: _Limited) -> None:
+        """Its answer comes on this socket."""
+        with self._lock:
+            self._line = line
+            if self._broken_off:
+                line.hang_up()
+
+    def ended(self) -> None:
+        """Its socket may be another call's from now on."""
+        with self._lock:
+            self._line = None
+
+    def break_off(self) -> None:
+        """End it with an error, now or as soon as it waits for its answer."""
+        with self._lock:
+            self._broken_off = True
+            if self._line is not None:
+                self._line.hang_up()
+
+
+class SocketRegistry:
+    """All sockets to one daemon, and how long the calling thread lets the next answer take."""
+
+    def __init__(self, address: Address, tls: ClientTls | None = None) -> None:
+        self._address = address
+        self._tls = tls
+        self._lock = threading.Lock()
+        self._open: weakref.WeakSet[_Limited] = weakref.WeakSet()
+        self._is_cut = False
+        #: How many sockets there were in all.
+        self.begun = 0
+        self._thread = threading.local()
+
+    @contextmanager
+    def allowing(self, allowance: Deadline) -> Iterator[None]:
+        """Limit the answers that the calling thread waits for inside the block."""
+        before = getattr(self._thread, "allowance", None)
+        self._thread.allowance = allowance
+        try:
+            yield
+        finally:
+            self._thread.allowance = before
+
+    @property
+    def allowance(self) -> Deadline:
+        """The calling thread's allowance; a call without one is a mistake of ours."""
+        allowance: Deadline | None = getattr(self._thread, "allowance", None)
+        if allowance is None:
+            raise RuntimeError("a call to the daemon outside SocketRegistry.allowing would have no deadline")
+        return allowance
+
+    @contextmanager
+    def breakable(self, call: Call) -> Iterator[None]:
+        """Let `call` break off what the calling thread waits for inside the block."""
+        self._thread.call = call
+        try:
+            yield
+        finally:
+            self._thread.call = None
+            call.ended()
+
+    def begin_answer(self, line: _Limited) -> None:
+        """The calling thread waits for an answer on this socket from now on."""
+        line.allow(self.allowance)
+        call: Call | None = getattr(self._thread, "call", None)
+        if call is not None:
+            call.took(line)
+
+    def dial(self) -> _Limited:
+        """A connected socket; `OSError` when nobody answers, TLS fails or the lines are cut."""
+        failure = OSError(f"{self._address.host}: no address")
+        for family, target in self._address.candidates():
+            line: _Limited = DeadlineSocket(family, socket.SOCK_STREAM)
+            try:
+                self._register(line)
+                line.settimeout(CONNECT_S)
+                line.connect(target)
+                if family != socket.AF_UNIX:
+                    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return line if self._tls is None else self._secured(line, self._tls)
+            except TimeoutError:
+                line.close()
+                failure = OSError(errno.EHOSTUNREACH, f"no connection within {CONNECT_S:g} s")
+            except ssl.SSLError as error:
+                line.close()
+                failure = explained(error)
+            except OSError as error:
+                line.close()
+                failure = error
+        with self._lock:
+            self._check()  # a dial that was cut fails in ways that urllib3 takes for something else
+        raise failure
+
+    def _secured(self, line: _Limited, tls: ClientTls) -> _Limited:
+        """The same connection with TLS on it; the old socket is empty then."""
+        secured = tls.context(EngineTlsSocket).wrap_socket(
+            line, server_hostname=self._address.host, do_handshake_on_connect=False
+        )
+        if not isinstance(secured, EngineTlsSocket):
+            raise TypeError("the TLS context made a socket of another kind")
+        try:
+            self._register(secured)
+            secured.do_handshake()
+        except BaseException:
+            secured.close()
+            raise
+        return secured
+
+    def _register(self, line: _Limited) -> None:
+        with self._lock:
+            self._check()
+            self._open.add(line)
+            self.begun += 1
+
+    def _check(self) -> None:
+        if self._is_cut:
+            raise ConnectionAbortedError("the connections to Docker were closed by this process")
+
+    def cut(self) -> None:
+        """Hang up every socket, for good."""
+        with self._lock:
+            self._is_cut = True
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """End whatever is waited for on any socket: whoever waits gets an error at once."""
+        with self._lock:
+            lines = list(self._open)
+        for line in lines:
+            line.hang_up()

@@ -1,0 +1,1 @@
+"""Adapters made from the configuration, and all that is wired with them."""

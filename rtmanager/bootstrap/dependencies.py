@@ -1,0 +1,285 @@
+"""What the service depends on, made from the configuration, and how to ask each whether it is there.
+
+Start-up, readiness and `python -m rtmanager check` ask the same questions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rtmanager.adapters.docker import DockerRuntime
+from rtmanager.adapters.docker.events import DockerEvents
+from rtmanager.adapters.docker.survey import has_log_driver
+from rtmanager.adapters.docker.tls import TlsFiles
+from rtmanager.adapters.docker.versions import Agreement
+from rtmanager.adapters.postgres.daemon import PostgresDaemons
+from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.postgres.records import PostgresRecords
+from rtmanager.adapters.postgres.server import ask as ask_postgres
+from rtmanager.adapters.postgres.server import examine as examine_postgres
+from rtmanager.adapters.probing import EngineProbes
+from rtmanager.adapters.redis_access import Tls
+from rtmanager.adapters.redis_streams import RedisStreams
+from rtmanager.adapters.state_directories import HostStateDirectories
+from rtmanager.config.settings import Config
+from rtmanager.domain.daemon import Match
+from rtmanager.domain.errors import DependencyError, FinalAnswer, RuntimeManagerError, TemporaryAnswer, Unavailable
+from rtmanager.domain.game import is_game_id
+from rtmanager.domain.log_options import unbounded
+from rtmanager.domain.record import Status
+from rtmanager.operations.one_daemon import GuardedRuntime, OneDaemon, OtherDaemon, stable
+
+#: Games of each status whose directories are looked for under a root that was not seen before.
+KEPT_GAMES = 8
+
+
+class NetworkMissing(RuntimeManagerError):
+    """Docker answers, and has no such network."""
+
+    def __init__(self, network: str) -> None:
+        super().__init__(f"the Docker network {network!r} does not exist, and this service never creates it")
+        self.remedy = f"docker network create {network}"
+
+
+class NetworkUnknown(RuntimeManagerError):
+    """Docker does not tell whether the network exists."""
+
+    def __init__(self, network: str, cause: DependencyError) -> None:
+        super().__init__(f"whether the Docker network {network!r} exists is unknown: {cause}")
+        self.remedy = cause.remedy
+
+
+class LogDriverMissing(RuntimeManagerError):
+    """Docker has no such log driver. It would say so itself at each start, after 15 s."""
+
+    def __init__(self, name: str, drivers: Iterable[str]) -> None:
+        super().__init__(f"Docker has no log driver {name!r}; it has {', '.join(sorted(drivers))}")
+        self.remedy = (
+            "name one of these in RTMANAGER_DOCKER_LOG_DRIVER, or install and enable its plugin (docker plugin)"
+        )
+
+
+class NotTried(RuntimeManagerError):
+    """Something stands in the way of a check that is no fault; `remedy` says what to do."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A question to a dependency: `ask` answers with a few words or raises `RuntimeManagerError`."""
+
+    name: str
+    #: Which of the systems around this one it is about; those of one are asked in their order.
+    system: str
+    ask: Callable[[], str]
+    remedy: str
+    #: The same in short, for readiness, which asks again and again.
+    still: Callable[[], str] | None = None
+    #: The checks without which this one says nothing new.
+    needs: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """The adapters of one service; nothing is connected before it is used."""
+
+    database: Database
+    streams: RedisStreams
+    #: Whatever daemon answers; games are worked on by way of the next two.
+    docker: DockerRuntime
+    #: The daemon on record.
+    guarded_docker: GuardedRuntime
+    #: The same by connections of their own, so that the watch can be ended by closing them.
+    watched_docker: GuardedRuntime
+    docker_events: DockerEvents
+    probes: EngineProbes
+    state_directories: HostStateDirectories
+    daemons: PostgresDaemons
+    one_daemon: OneDaemon
+    pool_size: int
+    network: str
+    state_root: str
+    log_driver: str
+    log_options: Mapping[str, str]
+    #: What the last check of a dependency found that is no reason not to start, by its name.
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: Config, logger: logging.Logger) -> Dependencies:
+        """Build them all; contacts nobody."""
+        tls = TlsFiles(config.docker_tls_ca, config.docker_tls_certificate, config.docker_tls_key)
+        agreement = Agreement()
+        database = Database(
+            config.postgres_dsn, max_connections=config.postgres_pool_size, silence_s=config.silence_timeout_s
+        )
+        records = PostgresRecords(database)
+        docker = DockerRuntime(
+            config.docker_host,
+            tls=tls,
+            pulls_per_registry=config.pulls_per_registry,
+            pull_total_s=config.image_pull_timeout_s,
+            pull_no_progress_s=config.image_pull_progress_timeout_s,
+            first_start_watch_s=config.first_start_watch_s,
+            agreement=agreement,
+            logger=logger,
+        )
+        watched_docker = DockerRuntime(config.docker_host, tls=tls, agreement=agreement, logger=logger)
+        daemons = PostgresDaemons(database)
+        one_daemon = OneDaemon(daemons, config.docker_network, logger)
+        return cls(
+            database=database,
+            streams=RedisStreams(
+                config.redis_addr.host,
+                config.redis_addr.port,
+                username=config.redis_username,
+                password=config.redis_password,
+                tls=_redis_tls(config),
+                names=config.streams,
+                output_maxlen=config.output_stream_maxlen,
+                silence_s=config.silence_timeout_s,
+            ),
+            docker=docker,
+            guarded_docker=GuardedRuntime(docker, one_daemon, logger),
+            watched_docker=GuardedRuntime(watched_docker, one_daemon, logger),
+            docker_events=DockerEvents(config.docker_host, tls=tls, agreement=agreement),
+            probes=EngineProbes(),
+            state_directories=HostStateDirectories(
+                config.game_state_root,
+                config.game_state_dir_mode,
+                config.game_state_owner_uid,
+                config.game_state_owner_gid,
+                min_free_bytes=config.game_state_min_free_bytes,
+                kept_games=lambda: _kept_games(records),
+            ),
+            daemons=daemons,
+            one_daemon=one_daemon,
+            pool_size=config.postgres_pool_size,
+            network=config.docker_network,
+            state_root=config.game_state_root,
+            log_driver=config.docker_log_driver,
+            log_options=config.docker_log_options,
+        )
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self.streams.close()
+        self.docker_events.interrupt()
+        self.watched_docker.close()
+        self.probes.close()
+        self.docker.close()
+        self.database.close()
+
+    def checks(self) -> Sequence[Check]:
+        """The questions in the order in which a start asks them."""
+        return (
+            Check(
+                "postgres",
+                "PostgreSQL",
+                self._ask_postgres,
+                "is it running, and are host, port, role and password of RTMANAGER_POSTGRES_PRIMARY_DSN right?",
+                lambda: ask_postgres(self.database),
+            ),
+            Check(
+                "redis",
+                "Redis",
+                self._ask_redis,
+                "is it running, and is RTMANAGER_REDIS_MASTER_ADDR right? Its log says more",
+                self._ask_redis_shortly,
+            ),
+            Check("docker", "Docker", self.docker.ping, "read the log of the Docker daemon"),
+            Check("network", "Docker", self._ask_network, "read the log of the Docker daemon"),
+            Check("log driver", "Docker", self._ask_log_driver, "read the log of the Docker daemon", needs=("docker",)),
+            Check(
+                "state root",
+                "file system",
+                self._ask_state_root,
+                f"look at the file system of {self.state_root}: df, mount, dmesg",
+            ),
+        )
+
+    def daemon_check(self) -> Check:
+        """Whether the daemon is the one on record: asked by `check`, and by readiness."""
+        remedy, needs = "read the log of the Docker daemon", ("postgres", "docker")
+        return Check("daemon", "Docker", self._ask_daemon, remedy, self._ask_daemon_again, needs=needs)
+
+    def _ask_postgres(self) -> str:
+        told, self.warnings["postgres"] = examine_postgres(self.database, self.pool_size)
+        return told
+
+    def _ask_redis(self) -> str:
+        told = self._ask_redis_shortly()
+        self.warnings["redis"] = self.streams.warnings()
+        return told
+
+    def _ask_redis_shortly(self) -> str:
+        return f"Redis {self.streams.ping() or 'of an unknown version'}"
+
+    def _ask_network(self) -> str:
+        try:
+            exists = self.docker.network_exists(self.network)
+        except DependencyError as error:
+            raise NetworkUnknown(self.network, error) from error
+        if not exists:
+            raise NetworkMissing(self.network)
+        return self.network
+
+    def _ask_log_driver(self) -> str:
+        warnings = self.warnings["log driver"] = []
+        if unbounded(self.log_driver, self.log_options):
+            warnings.append(
+                "the logs of engines grow without a limit, unless daemon.json has log-opts; remedy: max-size=10m in "
+                "RTMANAGER_DOCKER_LOG_OPTS"
+            )
+        try:
+            drivers = self.docker.log_drivers()
+        except (TemporaryAnswer, FinalAnswer) as error:
+            warnings.append(f"whether Docker has the log driver {self.log_driver} is unknown: {error}")
+        else:
+            if not has_log_driver(self.log_driver, drivers):
+                raise LogDriverMissing(self.log_driver, drivers)
+        # Their values may be secrets.
+        return " ".join([self.log_driver, *([f"with {', '.join(self.log_options)}"] if self.log_options else [])])
+
+    def _ask_daemon(self) -> str:
+        recorded = self.daemons.recorded_before_migrations()
+        seen = stable(self.docker, recorded.network if recorded else self.network)
+        if recorded is None:
+            return f"{seen}; none is on record, a first start records it"
+        if recorded.compare(seen) is not Match.SAME:
+            raise OtherDaemon(recorded, seen)
+        return str(seen)
+
+    def _ask_daemon_again(self) -> str:
+        """What does not answer is named by the other checks."""
+        try:
+            self.guarded_docker.confirm()
+        except OtherDaemon:
+            raise
+        except Unavailable as error:
+            return str(error)
+        return "on record"
+
+    def _ask_state_root(self) -> str:
+        self.state_directories.check_root()
+        if warning := self.state_directories.warning():
+            self.warnings["state root"] = [
+                f"{warning}; remedy: `python -m rtmanager check` tries it, and says what to do"
+            ]
+        return self.state_root
+
+
+def _kept_games(records: PostgresRecords) -> Sequence[str]:
+    """Some games that have a container, and so must have a directory. Raises `DependencyError`."""
+    pages = (records.page(status=status, after=None, limit=KEPT_GAMES) for status in (Status.RUNNING, Status.STOPPED))
+    return [record.game_id for page in pages for record in page if is_game_id(record.game_id)]
+
+
+def _redis_tls(config: Config) -> Tls | None:
+    if not config.redis_addr.tls:
+        return None
+    return Tls(config.redis_tls_ca, config.redis_tls_cert, config.redis_tls_key)

@@ -1,0 +1,98 @@
+"""What a start asks of the dependencies, and how long it waits for those that do not answer yet.
+
+At boot the order of services is chance. PostgreSQL, Redis and Docker are waited for, side by side and up to one moment
+for all. An answer is never waited for: a wrong password, an unknown database, a missing network (Docker restores its
+networks before it answers) would be the same a minute later.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from threading import Event
+from time import monotonic
+
+from rtmanager.adapters.redis_access import WritesRefused
+from rtmanager.bootstrap.dependencies import Check
+from rtmanager.domain.errors import RuntimeManagerError, Unavailable, with_remedy
+from rtmanager.ports.runtime import StateRootUnfit
+from rtmanager.threads import side_by_side
+
+#: Seconds between two questions to a dependency that does not answer.
+PAUSE_S = 0.5
+#: The systems that are waited for.
+WAITED_FOR = frozenset({"PostgreSQL", "Redis", "Docker"})
+
+
+class StartupFailed(RuntimeManagerError):
+    """The service cannot start; the message is one line that says what is wrong and what to do."""
+
+
+class Startup:
+    """Asks every dependency; `wait_s` is how long it waits in all."""
+
+    def __init__(self, wait_s: float, logger: logging.Logger) -> None:
+        self._wait_s = wait_s
+        self._logger = logger
+        #: Set when a dependency has given an answer that no waiting mends.
+        self._hopeless = Event()
+
+    def ask(self, checks: Sequence[Check]) -> None:
+        """Ask the systems side by side, the checks of one in their order.
+
+        Raises `StartupFailed`: for the first answer that no waiting mends, else for the first that did not answer.
+        """
+        systems: dict[str, list[Check]] = {}
+        for check in checks:
+            systems.setdefault(check.system, []).append(check)
+        until = monotonic() + self._wait_s
+        failures = side_by_side(
+            lambda of_system: self._ask_in_turn(of_system, until), list(systems.values()), len(systems), "rtm-start"
+        )
+        failed = [failure for failure in failures if failure is not None]
+        for check, error in sorted(failed, key=lambda failure: isinstance(failure[1], Unavailable)):
+            raise StartupFailed(f"{check.name}: {with_remedy(error, check.remedy)}") from error
+
+    def _ask_in_turn(self, checks: Sequence[Check], until: float) -> tuple[Check, RuntimeManagerError] | None:
+        """The check that failed, and how."""
+        for check in checks:
+            try:
+                self._ask_patiently(check, until)
+            except WritesRefused as error:
+                # It passes, as a failover does; jobs wait for it.
+                self._logger.warning("redis takes no writes, waiting for it", extra={"error": with_remedy(error)})
+            except StateRootUnfit as error:
+                # Games run, and have to be watched and stopped, whether another one can be started or not.
+                self._logger.warning("the state root can take no games", extra={"error": with_remedy(error)})
+            except RuntimeManagerError as error:
+                if not isinstance(error, Unavailable):
+                    self._hopeless.set()
+                return check, error
+        return None
+
+    def _ask_patiently(self, check: Check, until: float) -> None:
+        """Ask until there is an answer, or no time for another question. Raises what the last one came to."""
+        began, waits = monotonic(), False
+        while True:
+            try:
+                check.ask()
+            except WritesRefused:
+                raise
+            except Unavailable as error:
+                if until - monotonic() < PAUSE_S or check.system not in WAITED_FOR:
+                    raise
+                if not waits:
+                    waits = True
+                    self._logger.warning(
+                        "dependency does not answer, the start waits for it",
+                        extra={"dependency": check.name, "error": with_remedy(error, check.remedy)},
+                    )
+                if self._hopeless.wait(PAUSE_S):
+                    raise
+            else:
+                if waits:
+                    self._logger.info(
+                        "dependency answers, the start goes on",
+                        extra={"dependency": check.name, "waited_s": round(monotonic() - began, 1)},
+                    )
+                return

@@ -1,0 +1,1 @@
+"""The environment, parsed into one frozen value."""

@@ -1,0 +1,274 @@
+"""From the DSN of the contract to what libpq takes.
+
+Neighbours of the platform write run-time parameters into the URL (`?search_path=rtmanager`), as their driver
+allows; libpq refuses them there and wants `options=-csearch_path=…`. A DSN that names no schema means
+`rtmanager`, the schema of the contract.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from psycopg import ProgrammingError, pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from rtmanager.config.parsers import LONGEST_SOCKET_PATH, InvalidSetting, can_be_looked_up, is_pipe_or_device
+
+SCHEMA = "rtmanager"
+
+#: Our transactions take milliseconds. An instance that freezes inside one loses it, and every lock and turn with it.
+IDLE_TRANSACTION_MS = 10_000
+#: A statement is planned once for each connection, and not five times with its values, which takes longer than to carry
+#: it out. Every statement has an index. To read a table whole is cheaper while it is small, but a plan that was made
+#: then is kept until the table is analysed, when it may have ten thousand rows. Nor is any worth being compiled.
+PLANNING = "-cplan_cache_mode=force_generic_plan -cenable_seqscan=off -cjit=off"
+
+#: By name, what the code relies on. A name that this server does not know (it is newer or older) is passed over.
+SESSION_SETTINGS: Mapping[str, str] = {
+    # How values are written and read.
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "array_nulls": "on",
+    "standard_conforming_strings": "on",
+    "backslash_quote": "safe_encoding",
+    "transform_null_equals": "off",
+    "quote_all_identifiers": "off",
+    # What a transaction is, and what it may do.
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    # A policy that would hide rows is an error and not a short answer.
+    "row_security": "off",
+    # What ends a statement or a session. The statement timeout is of the configuration.
+    "lock_timeout": "0",
+    "transaction_timeout": "0",
+    "idle_session_timeout": "0",
+    "exit_on_error": "off",
+    "client_min_messages": "warning",
+    # How statements are planned, see `PLANNING`.
+    "enable_indexscan": "on",
+    "enable_indexonlyscan": "on",
+    "enable_bitmapscan": "on",
+    "enable_nestloop": "on",
+    "enable_sort": "on",
+}
+
+#: A connection whose other end is gone without a word is given up after 11 to 15 seconds, not after hours.
+_NETWORK = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+
+#: What libpq and psycopg read as a whole number, and the largest that they or Linux take.
+_NUMBERS = {
+    "connect_timeout": (1 << 31) - 1,
+    "keepalives": (1 << 31) - 1,
+    "keepalives_idle": 32_767,
+    "keepalives_interval": 32_767,
+    "keepalives_count": 127,
+    "tcp_user_timeout": (1 << 31) - 1,
+}
+#: Files that libpq opens whatever they are, and the variables that name them too; it looks at the others first.
+_FILES = {
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslcrl": "PGSSLCRL",
+    "servicefile": "PGSERVICEFILE",
+}
+#: A directory of sockets that cannot exist.
+_NOWHERE = "/dev/null"
+_LONGEST_DIRECTORY = LONGEST_SOCKET_PATH - len("/.s.PGSQL.65535")
+
+_EXAMPLE = "postgres://rtmanagerservice:…@host:5432/galaxy?search_path=rtmanager"
+_PAIR = re.compile(r"(?:^|\s)search_path\s*=\s*(?:'(?P<quoted>(?:[^'\\]|\\.)*)'|(?P<bare>[^\s']+))")
+
+
+def postgres_dsn(text: str) -> str:
+    """`text` itself, when libpq can read it once it is translated; `InvalidSetting` otherwise, never with the text."""
+    if text[:1] in ("'", '"'):
+        raise InvalidSetting(f"a DSN such as {_EXAMPLE} (remove the quotes around it)")
+    if not re.match(r"postgres(ql)?://", text) and not re.match(r"\s*\w+\s*=", text):
+        raise InvalidSetting(f"a DSN such as {_EXAMPLE}")
+    try:
+        given = conninfo_to_dict(to_conninfo(text, statement_timeout_ms=0))
+    except (ProgrammingError, ValueError) as error:
+        # libpq quotes what it cannot read, and that may be a part of the password: only a plain word is passed on.
+        unknown = re.search(r'invalid (?:URI query parameter|connection option): "(\w+)"|"(\w+)"$', str(error))
+        told = f"libpq does not know {unknown[1] or unknown[2]}" if unknown else "libpq cannot read it"
+        raise InvalidSetting(f"a DSN such as {_EXAMPLE} ({told})") from error
+    if not re.fullmatch(r"[0-9]*(,[0-9]*)*", str(given.get("port") or "")):
+        raise InvalidSetting(
+            f"a DSN such as {_EXAMPLE} (the port is no number; is / or ? in the password written as %2F, %3F?)"
+        )
+    if told := _wrong_value(given):
+        raise InvalidSetting(f"a DSN by which a connection can be made ({told})")
+    return text
+
+
+def _wrong_value(given: Mapping[str, Any]) -> str:
+    """Why no connection can be made by these parameters, whatever the server; empty when nothing is known."""
+    hosts, addresses, ports = (str(given.get(name) or "").split(",") for name in ("host", "hostaddr", "port"))
+    if given.get("replication"):
+        return "replication is not supported: such a connection takes no transactions of the service"
+    for name, longest in _NUMBERS.items():
+        text = str(given.get(name) or "0")
+        if not re.fullmatch(r"[+-]?[0-9]{1,10}", text) or abs(int(text)) > longest:
+            return f"{name} is no whole number up to {longest}"
+    if any(port and not (len(port) < 6 and 0 < int(port) < 1 << 16) for port in ports):
+        return "a port is not from 1 to 65535"
+    if not all(map(_is_address, addresses)):
+        return "a hostaddr is no IP address"
+    if given.get("host") and given.get("hostaddr") and len(hosts) != len(addresses):
+        return f"libpq: could not match {len(hosts)} host names to {len(addresses)} hostaddr values"
+    if not all(map(_is_host, hosts)):
+        return f"a host is no name of a host, and no directory of at most {_LONGEST_DIRECTORY} bytes"
+    for name, variable in _FILES.items():
+        path = given.get(name) or os.environ.get(variable)
+        if path and _is_no_file(path):
+            return f"{name if given.get(name) else variable} is no regular file: opening it might never end"
+    return _libpq_says(given, len(hosts if given.get("host") else addresses))
+
+
+def _libpq_says(given: Mapping[str, Any], hosts: int) -> str:
+    """What libpq finds wrong with these parameters before it connects."""
+    # In place of the hosts: no name is looked up, and no connection begins.
+    parameters = {**given, "host": ",".join([_NOWHERE] * hosts), "hostaddr": ""}
+    elsewhere = given.get("service") or any(map(os.environ.get, ("PGHOST", "PGHOSTADDR", "PGSERVICE")))
+    if elsewhere and not given.get("host") and not given.get("hostaddr"):
+        parameters["port"] = ""  # it belongs to hosts whose number is not known here
+    attempt = pq.PGconn.connect_start(make_conninfo("", **parameters).encode())
+    try:
+        said = attempt.get_error_message()
+    finally:
+        attempt.finish()
+    lines = [line for line in said.splitlines() if _NOWHERE not in line and not line.startswith("\t")]
+    # A quoted value may be a part of the password: only a plain word is passed on.
+    if not lines:
+        return ""
+    changes = ", ".join(sorted(taken_from_environment(make_conninfo("", **given))))
+    hint = f"; {changes} of the environment counts too" if changes else ""
+    return re.sub(r'"([^"]*)"', _plain, f"libpq: {lines[0]}") + hint
+
+
+def _plain(quoted: re.Match[str]) -> str:
+    return quoted[0] if re.fullmatch(r"[\w.,-]*", quoted[1]) else '"…"'
+
+
+def _is_no_file(path: str) -> bool:
+    try:
+        return is_pipe_or_device(path)
+    except (OSError, ValueError):
+        return False  # it may come yet
+
+
+def _is_address(text: str) -> bool:
+    """Whether libpq reads this as a numeric address, or as none."""
+    try:
+        return not text or bool(socket.getaddrinfo(text, None, flags=socket.AI_NUMERICHOST))
+    except (OSError, UnicodeError):
+        return False
+
+
+def _is_host(text: str) -> bool:
+    if text.startswith(("/", "@")):
+        return len(text.encode()) <= _LONGEST_DIRECTORY
+    return can_be_looked_up(text)
+
+
+def to_conninfo(dsn: str, *, statement_timeout_ms: int, connect_timeout_s: int = 5) -> str:
+    """The connection string for psycopg; raises `psycopg.ProgrammingError` when the DSN cannot be read."""
+    dsn, search_path = _without_search_path(dsn)
+    given = conninfo_to_dict(dsn)
+    options = str(given.get("options") or "")
+    if search_path is None and "search_path" not in options:
+        search_path = SCHEMA
+    if search_path is not None:
+        options += f" -csearch_path={_escape(search_path)}"
+    options += f" -cstatement_timeout={statement_timeout_ms}"
+    options += f" -cidle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
+    options += f" {PLANNING}"
+    for name, value in {"connect_timeout": connect_timeout_s, **_NETWORK}.items():
+        given.setdefault(name, value)
+    given.setdefault("application_name", "rtmanager")
+    # Before the first statement: until then the session has what the role or the database is set to.
+    given["client_encoding"] = SESSION_SETTINGS["client_encoding"]
+    return make_conninfo("", **{**given, "options": options.strip()})
+
+
+def session_settings(conninfo: str) -> Mapping[str, str]:
+    """What each session is to be set to: what its `options` say, which a pooler may drop, and `SESSION_SETTINGS`."""
+    return {**_settings_of(str(conninfo_to_dict(conninfo).get("options") or "")), **SESSION_SETTINGS}
+
+
+def with_option(conninfo: str, setting: str) -> str:
+    """The same with one more setting, once, which is in force as soon as the session begins."""
+    given = conninfo_to_dict(conninfo)
+    options = str(given.get("options") or "")
+    return (
+        conninfo if setting in options else make_conninfo("", **{**given, "options": f"{options} -c{setting}".strip()})
+    )
+
+
+def without_options(conninfo: str) -> str:
+    """The same for a pooler that refuses `options`; the session is set to them when it is made."""
+    # Empty and not left out, for which libpq would take PGOPTIONS.
+    return make_conninfo("", **{**conninfo_to_dict(conninfo), "options": ""})
+
+
+def taken_from_environment(conninfo: str) -> dict[str, str]:
+    """The variables by which libpq completes this connection string, with their values but for a password."""
+    given = conninfo_to_dict(conninfo)
+    found = {}
+    for option in pq.Conninfo.get_defaults():
+        name = (option.envvar or b"").decode()
+        if name in os.environ and option.keyword.decode() not in given:
+            found[name] = "…" if option.dispchar == b"*" else os.environ[name]
+    return found
+
+
+def _settings_of(options: str) -> dict[str, str]:
+    """The settings among the server's options: `-c name=value`, `-cname=value`, `--name=value`; the last one wins."""
+    words = [re.sub(r"\\(.)", r"\1", word) for word in re.findall(r"(?:\\.|[^\s\\])+", options)]
+    found = {}
+    for before, word in zip(["", *words], words, strict=False):
+        pair = word if before == "-c" else word[2:] if word.startswith(("-c", "--")) else ""
+        name, equals, value = pair.partition("=")
+        if equals:
+            found[name.replace("-", "_")] = value
+    return found
+
+
+def described(dsn: str) -> str:
+    """The DSN without its password, for messages."""
+    given = conninfo_to_dict(to_conninfo(dsn, statement_timeout_ms=0))
+    return f"postgres at {given.get('host', 'the local socket')}:{given.get('port', 5432)}/{given.get('dbname', '')}"
+
+
+def _without_search_path(dsn: str) -> tuple[str, str | None]:
+    """The DSN as libpq takes it, and the search path that it named, in either form of a DSN."""
+    if "://" in dsn:
+        # From the right: libpq takes a ? in the password for what it is.
+        address, _, query = dsn.rpartition("?") if "?" in dsn else (dsn, "", "")
+        pairs = query.split("&")
+        named = [pair.partition("=")[2] for pair in pairs if pair.startswith("search_path=")]
+        rest = "&".join(pair for pair in pairs if not pair.startswith("search_path="))
+        return address + (f"?{rest}" if rest else ""), unquote(named[-1]) if named else None
+    found = _PAIR.search(dsn)
+    if found is None:
+        return dsn, None
+    return _PAIR.sub(" ", dsn), found["bare"] or re.sub(r"\\(.)", r"\1", found["quoted"])
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")

@@ -1,0 +1,211 @@
+"""From a claimed operation to its ending: read the record, do the work, put the outcome into words.
+
+Running an operation twice is the same as running it once: each step is bound to a container id or finds what
+an earlier try left. So whoever claims an operation after a crash just runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rtmanager.domain.errors import (
+    DependencyError,
+    ErrorCode,
+    FinalAnswer,
+    OperationFailed,
+    TemporaryAnswer,
+    Unavailable,
+)
+from rtmanager.domain.operation import Completion, Operation, OpKind
+from rtmanager.domain.record import Status
+from rtmanager.operations.cleanup import cleanup
+from rtmanager.operations.progress import Progress
+from rtmanager.operations.recreate import left_half_done, patch, restart
+from rtmanager.operations.start import nothing_to_start, start
+from rtmanager.operations.stop import nothing_to_stop, stop
+from rtmanager.operations.tools import Tools
+from rtmanager.ports.runtime import ContainerNotFound, ImagePull, PullPending
+from rtmanager.ports.store import ClaimLost, Records
+from rtmanager.resources import lacking, out_of
+
+#: So many tries of one operation may end by a defect of this service; the last one ends it with `internal_error`.
+DEFECT_TRIES = 3
+
+E = TypeVar("E", bound="Completion | None")
+
+_WORK: Mapping[OpKind, Callable[[Progress, Tools], Completion]] = {
+    OpKind.START: start,
+    OpKind.STOP: stop,
+    OpKind.RESTART: restart,
+    OpKind.PATCH: patch,
+    OpKind.CLEANUP: cleanup,
+}
+#: What the record alone may end: the game is what it is to become already, or must not become it.
+_AT_SIGHT: Mapping[OpKind, Callable[[Progress], Completion | None]] = {
+    OpKind.START: nothing_to_start,
+    OpKind.STOP: nothing_to_stop,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Triage:
+    """What an operation looks like by its game's record: `ending` if that is all it needs, else the work begins."""
+
+    progress: Progress
+    ending: Completion | None
+
+
+class Waiting(Exception):
+    """The operation goes on from `sight` when `pull` has ended."""
+
+    def __init__(self, sight: Triage, pull: ImagePull) -> None:
+        super().__init__("waits for a pull")
+        self.sight = sight
+        self.pull = pull
+
+
+class PartiallyApplied(Unavailable):
+    """A dependency went away when a part of the operation was done already: it has to be finished some time.
+
+    `answer` is that of the `TemporaryAnswer` that it was, else empty.
+    """
+
+    def __init__(self, cause: Unavailable) -> None:
+        super().__init__(cause.dependency, str(cause))
+        self.answer = cause.answer if isinstance(cause, TemporaryAnswer) else ""
+
+
+def _never(_: TemporaryAnswer) -> bool:
+    return False
+
+
+class OperationRunner:
+    """Does the work of operations; writes nothing to the store itself."""
+
+    def __init__(self, records: Records, tools: Tools) -> None:
+        self._records = records
+        self._tools = tools
+
+    def run(
+        self,
+        operation: Operation,
+        sight: Triage | None = None,
+        *,
+        again: bool = False,
+        may_wait: bool = False,
+        expired: Callable[[TemporaryAnswer], bool] = _never,
+    ) -> Completion:
+        """Do what the operation asks; `sight` if it was looked at just now, `again` if this claim has tried before.
+
+        A temporary answer that has `expired` ends it, unless it is a restart or a patch that is half done. Raises
+        `ClaimLost`, `Unavailable` or `PartiallyApplied`, and whatever a defect raises before the last try; with
+        `may_wait` also `Waiting`, in place of a thread that waits for a pull.
+        """
+        sight = sight or self._sight(self._progress(operation))
+        if sight.ending is not None:
+            return sight.ending
+        progress = sight.progress
+        progress.again = progress.again or again
+        progress.may_wait = may_wait
+        try:
+            return self._in_words(progress, lambda: self._work(progress))
+        except PullPending as pending:
+            raise Waiting(sight, pending.pull) from pending
+        except Unavailable as error:
+            half_done = progress.record is not progress.seen or (progress.committed and not error.untouched)
+            if isinstance(error, TemporaryAnswer) and expired(error):
+                if not self._has_to_go_on(progress, half_done):
+                    return progress.failed(error.code, f"{error}; such answers have come for too long to try again")
+                half_done = True
+            if half_done:
+                raise PartiallyApplied(error) from error
+            raise
+
+    def look(self, operations: Sequence[Operation]) -> Mapping[int, Triage]:
+        """By id: a game that runs already, say, is not started. Raises `Unavailable`."""
+        if not operations:
+            return {}
+        records = self._records.of({operation.game_id for operation in operations})
+        seen = (Progress(each, records.get(each.game_id), self._tools.clock) for each in operations)
+        return {progress.operation.operation_id: self._sight(progress) for progress in seen}
+
+    def _has_to_go_on(self, progress: Progress, half_done: bool) -> bool:
+        """Whether a game would be left without its container that ran before."""
+        if progress.operation.request.kind not in (OpKind.RESTART, OpKind.PATCH):
+            return False
+        try:
+            return half_done or left_half_done(progress, self._tools)
+        except DependencyError as error:
+            self._tools.logger.debug("what is left cannot be seen", extra={"error": str(error)})
+            return True
+
+    def end_plainly(self, operation: Operation, code: ErrorCode, message: str) -> Sequence[Completion]:
+        """Ends that rest on nothing, and change nothing but that the operation is over; each plainer than the last."""
+        plain = Progress(operation, None, self._tools.clock).failed(code, message)
+        return plain, Progress(operation, None, self._tools.clock).failed_barely(code, message)
+
+    def gave_up(self, operation: Operation, code: ErrorCode, message: str) -> Completion:
+        """The end of an operation that was not, or could not be, worked on."""
+        return self._progress(operation).failed(code, message)
+
+    def take_back(self, operation: Operation, launched: str, why: str) -> Completion:
+        """The end of a start whose record the store refuses for good: without a record no container may live.
+
+        Raises `Unavailable` when a dependency does not answer.
+        """
+        runtime = self._tools.runtime
+        try:
+            runtime.stop(launched, 0)
+            runtime.remove(launched)
+        except ContainerNotFound:
+            self._tools.logger.info("container was gone already", extra={"container_id": launched})
+        progress = self._progress(operation)
+        record = progress.seen
+        if record is not None and record.status is Status.RUNNING:
+            progress.set_record(record.stopped_without_container(progress.now()))
+        return progress.failed(
+            ErrorCode.CONTAINER_START_FAILED, f"the container ran, but its record could not be written: {why}"
+        )
+
+    def _sight(self, progress: Progress) -> Triage:
+        request = progress.operation.request
+
+        def look() -> Completion | None:
+            if request.problem is not None:
+                raise OperationFailed(*request.problem)
+            looked_at = _AT_SIGHT.get(request.kind)
+            return looked_at(progress) if looked_at else None
+
+        return Triage(progress, self._in_words(progress, look))
+
+    def _work(self, progress: Progress) -> Completion:
+        return _WORK[progress.operation.request.kind](progress, self._tools)
+
+    def _in_words(self, progress: Progress, work: Callable[[], E]) -> E | Completion:
+        """What `work` returns, or the ending that its failure is."""
+        try:
+            return work()
+        except OperationFailed as error:
+            return progress.failed(error.code, error.message)
+        except FinalAnswer as error:
+            return progress.failed(ErrorCode.INTERNAL_ERROR, str(error))
+        except (Unavailable, ClaimLost, PullPending):
+            raise
+        except Exception as error:
+            if lack := lacking(error):
+                raise out_of(lack) from error
+            # A defect: who waits for it gets an answer, the log the traceback, what was done is kept
+            if progress.operation.defects + 1 < DEFECT_TRIES:
+                raise
+            self._tools.logger.exception("operation failed in an unforeseen way")
+            return progress.failed(ErrorCode.INTERNAL_ERROR, unforeseen(progress.operation, error))
+
+    def _progress(self, operation: Operation) -> Progress:
+        return Progress(operation, self._records.get(operation.game_id), self._tools.clock)
+
+
+def unforeseen(operation: Operation, error: BaseException) -> str:
+    """The message of an operation that ends by a defect of this service."""
+    return f"unforeseen {type(error).__name__}; operation {operation.operation_id} in the log has more"

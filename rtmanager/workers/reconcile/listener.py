@@ -1,0 +1,210 @@
+"""The listener to the runtime's events: names games to look at, and does nothing slow.
+
+An event is a hint that something happened; what is true is found by looking, the exit code of a death included: a
+label of the container may have the name of what Docker tells. Starts are not asked for. After a break, and after
+events that cannot be read, the reconciler makes a pass.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from time import monotonic
+
+from rtmanager.domain.errors import DependencyError
+from rtmanager.domain.game import is_game_id
+from rtmanager.domain.health import HealthSource
+from rtmanager.domain.outage import RuntimeRun
+from rtmanager.ports.watching import OOM_PAUSE_S, ContainerEvent, ContainerEventKind, EventFeed, UnreadableEvent
+from rtmanager.workers.reconcile.queue import ReconcileHint, ReconcileQueue
+
+#: A container that was asked to end may be about to start again (`docker restart`): so long nobody is told.
+RESTART_GRACE_S = 3.0
+#: Containers that were asked to end and have not done so; an engine may ignore it for ever.
+ASKED_REMEMBERED = 4096
+#: A death so much later has nothing to do with it: the engine did not end then.
+ASKED_FOR_NS = 5 * 60 * 10**9
+#: Signals that do not ask to end: KILL, USR1, USR2, CONT, URG, WINCH.
+ASKING_NOTHING = frozenset({"9", "10", "12", "18", "23", "28"})
+_SIGKILL = "9"
+#: Exits without an event, and no event at all between them, after which none seem to arrive; and how long one may take.
+UNHEARD_EXITS, UNHEARD_AFTER_S = 3, 5.0
+#: Seconds between two passes that events ask for which cannot be read.
+UNREADABLE_PAUSE_S = 15.0
+
+
+class EventListener:
+    """One step listens for a while."""
+
+    def __init__(
+        self,
+        feed: EventFeed,
+        attention: ReconcileQueue,
+        *,
+        missed: Callable[[], None],
+        logger: logging.Logger,
+        present_run: Callable[[], RuntimeRun] = RuntimeRun,
+    ) -> None:
+        """`present_run` raises `DependencyError` while the runtime accepts no calls: it is shutting down."""
+        self._present_run = present_run
+        #: Whether it accepted none since the events began; asked no more until they begin anew.
+        self._goes_down = False
+        #: By container, when a person sent it a signal to end.
+        self._by_person: OrderedDict[str, int] = OrderedDict()
+        self._feed = feed
+        self._attention = attention
+        self._missed = missed
+        self._logger = logger
+        self._broken = False
+        #: Since when it is connected without a break; None while it is not.
+        self._connected_at: float | None = None
+        #: Containers of which an event came lately; exits since the last event of which none came.
+        self._heard_of: OrderedDict[str, int] = OrderedDict()
+        self._unheard = 0
+        #: By container, when it was sent what, by nanoseconds of the runtime's clock: a signal to end, KILL, any.
+        self._asked: OrderedDict[str, int] = OrderedDict()
+        self._killed: OrderedDict[str, int] = OrderedDict()
+        self._signalled: OrderedDict[str, int] = OrderedDict()
+        #: By container, when counting began and how often its memory ran out since.
+        self._ooms: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        #: Events that could not be read and that no pass has followed yet; when the last such pass was asked for.
+        self._unreadable = 0
+        self._passed_at: float | None = None
+
+    def step(self) -> bool:
+        """Always True. Raises `Unavailable` when the connection is lost."""
+        try:
+            self._feed.connect()
+            self._goes_down = False
+            if self._connected_at is None:
+                self._connected_at = monotonic()
+            if self._broken:
+                self._broken = False
+                self._missed()
+            for event in self._feed.listen():
+                self._unheard = 0
+                if isinstance(event, UnreadableEvent):
+                    self._note_unreadable(event)
+                else:
+                    self._take(event)
+                self._pass_for_unreadable()
+            self._pass_for_unreadable()
+        except DependencyError:
+            self._broken, self._connected_at = True, None
+            raise
+        return True
+
+    def exit_found(self, container_id: str, ended_ago_s: float) -> None:
+        """A pass found an exit. It counts as unheard when an event of it should have come, and none did."""
+        connected_at = self._connected_at
+        if connected_at is None or not UNHEARD_AFTER_S < ended_ago_s < monotonic() - connected_at:
+            return
+        if container_id in self._heard_of:
+            return
+        self._unheard += 1
+        if self._unheard == UNHEARD_EXITS:
+            self._logger.warning("no events arrive", extra={"why": self.problem()})
+
+    def problem(self) -> str:
+        """What is wrong with the events though they are connected; empty when nothing is known to be."""
+        if self._unheard < UNHEARD_EXITS:
+            return ""
+        return (
+            f"no events arrive, {self._unheard} exits were found by passes alone: a proxy holds `GET /events` back, "
+            "let it pass each piece at once"
+        )
+
+    def _note_unreadable(self, event: UnreadableEvent) -> None:
+        if not self._unreadable:
+            self._logger.warning("container event cannot be read, a pass follows", extra={"why": event.why})
+        self._unreadable += 1
+
+    def _pass_for_unreadable(self) -> None:
+        """What they were about is found by a pass: one at once, the next not before a pause is over."""
+        now = monotonic()
+        if self._unreadable and (self._passed_at is None or now - self._passed_at >= UNREADABLE_PAUSE_S):
+            self._unreadable, self._passed_at = 0, now
+            self._missed()
+
+    def _take(self, event: ContainerEvent) -> None:
+        if not is_game_id(event.game_id):
+            return  # no record can have it; a pass reports its container
+        self._logger.debug(
+            "container event",
+            extra={"game_id": event.game_id, "event": event.what.value, "container_id": event.container_id},
+        )
+        _remember(self._heard_of, event)
+        if event.what is ContainerEventKind.KILL:
+            _remember(self._signalled, event)
+            if self._is_person(event):
+                _remember(self._by_person, event)
+            if event.signal == _SIGKILL:
+                _remember(self._killed, event)
+            elif event.signal not in ASKING_NOTHING:
+                _remember(self._asked, event)
+            return
+        if event.what is ContainerEventKind.OOM:
+            self._count_oom(event)
+            self._look(event, ReconcileHint(HealthSource.DOCKER_EVENT, oom={event.container_id: event.time_ns}))
+            return
+        asked, killed = _recently(self._asked, event), _recently(self._killed, event)
+        if _recently(self._signalled, event) and event.signal_is_label:
+            asked = True  # by whatever signal: a person's stop is not undone, and the end is told all the same
+        by_person = _recently(self._by_person, event)
+        which, none = frozenset({event.container_id}), frozenset[str]()
+        unexplained = event.what is ContainerEventKind.DIE and not asked and not killed
+        hint = ReconcileHint(
+            HealthSource.DOCKER_EVENT,
+            containers=which,
+            asked=which if asked or killed else none,
+            by_person=which if by_person else none,
+            died=which if event.what is ContainerEventKind.DIE else none,
+            unexplained=which if unexplained else none,
+        )
+        self._look(event, hint, delay_s=RESTART_GRACE_S if asked else 0.0)
+
+    def _is_person(self, event: ContainerEvent) -> bool:
+        """Whether a person sent this signal, and not a runtime that shuts down, or that ends containers as it starts.
+
+        A runtime stops accepting calls before it ends its containers, and ends those of its last run before it begins.
+        """
+        if self._goes_down or (event.signal in ASKING_NOTHING - {_SIGKILL} and not event.signal_is_label):
+            return False
+        try:
+            run = self._present_run()
+        except DependencyError as error:
+            self._goes_down = True
+            self._logger.debug("the runtime accepts no calls after a signal", extra={"error": str(error)})
+            return False
+        return run.began_at is not None and event.time_ns >= round(run.began_at.timestamp() * 10**9)
+
+    def _count_oom(self, event: ContainerEvent) -> None:
+        """Log the number of those that are not told one by one."""
+        now = monotonic()
+        since, number = self._ooms.setdefault(event.container_id, (now, -1))
+        number += 1
+        if number and now - since >= OOM_PAUSE_S:
+            self._logger.warning(
+                "container ran out of memory again",
+                extra={"game_id": event.game_id, "container_id": event.container_id, "times": number},
+            )
+            since, number = now, 0
+        self._ooms[event.container_id] = since, number
+        if len(self._ooms) > ASKED_REMEMBERED:
+            self._ooms.popitem(last=False)
+
+    def _look(self, event: ContainerEvent, hint: ReconcileHint, delay_s: float = 0.0) -> None:
+        self._attention.look(event.game_id, hint, delay_s=delay_s)
+
+
+def _remember(told: OrderedDict[str, int], event: ContainerEvent) -> None:
+    told[event.container_id] = event.time_ns
+    if len(told) > ASKED_REMEMBERED:
+        told.popitem(last=False)
+
+
+def _recently(told: OrderedDict[str, int], event: ContainerEvent) -> bool:
+    """Whether its container was told so not long before; it is forgotten."""
+    told_ns = told.pop(event.container_id, None)
+    return told_ns is not None and event.time_ns - told_ns <= ASKED_FOR_NS

@@ -1,0 +1,164 @@
+"""The reconciler: one call that lists all containers, compared with the records; what differs gets a look.
+
+The pass decides nothing for good: between the list and now an operation may have changed everything. So every
+suspect is looked at once more by itself (`settler`), by the same rules (`domain.drift`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from threading import Event
+
+from rtmanager.domain.container import ContainerView
+from rtmanager.domain.drift import Observation, Placement, decide, not_as_recorded
+from rtmanager.domain.errors import DependencyError, RuntimeManagerError
+from rtmanager.domain.findings import Finding, Stray
+from rtmanager.domain.game import is_game_id
+from rtmanager.domain.record import RuntimeRecord, has_no_name
+from rtmanager.ports.clock import Clock
+from rtmanager.ports.runtime import ContainerRuntime
+from rtmanager.ports.watching import Findings
+from rtmanager.workers.failures import ALL_GAMES, GameFailures
+from rtmanager.workers.reconcile.queue import ReconcileHint, ReconcileQueue
+from rtmanager.workers.reconcile.strays import StrayRegistry
+
+#: What failures here are counted as.
+WORK, READING, REPORTING = "reconcile", "read_record", "report_stray"
+#: How long a start waits for the next of the suspects of its first pass to be looked at.
+STUCK_S = 10.0
+
+
+class NotReconciled(RuntimeManagerError):
+    """The first pass has not finished: what the records say may be old."""
+
+
+class DriftScan:
+    """One step is one pass."""
+
+    def __init__(
+        self,
+        *,
+        findings: Findings,
+        runtime: ContainerRuntime,
+        attention: ReconcileQueue,
+        strays: StrayRegistry,
+        house: Placement,
+        clock: Clock,
+        logger: logging.Logger,
+        failures: GameFailures | None = None,
+    ) -> None:
+        self._findings = findings
+        self._runtime = runtime
+        self._attention = attention
+        self._strays = strays
+        self._house = house
+        self._clock = clock
+        self._logger = logger
+        self._failures = failures or GameFailures(logger)
+        self._finished_one = Event()
+
+    def first_pass(self) -> bool:
+        """The pass before anything else works; False when something does not answer: then a later one is the first."""
+        try:
+            self.step()
+        except DependencyError as error:
+            self._logger.warning("first reconcile put off", extra={"error": str(error)})
+            return False
+        except Exception:  # a defect: jobs and calls are served all the same, and the next pass tries again
+            self._logger.exception("first reconcile failed")
+            return False
+        if not self._attention.wait_until_looked(STUCK_S):
+            self._logger.warning("some games of the first reconcile are stuck; they are looked at further on")
+        return True
+
+    def step(self) -> bool:
+        """Always False: once a period is enough. Raises `Unavailable`."""
+        suspects = self._suspects()
+        for game_id, hint in suspects.items():
+            self._attention.look(game_id, hint)
+        self._logger.debug("reconcile pass", extra={"suspects": len(suspects)})
+        self._finished_one.set()
+        return False
+
+    def check_finished(self) -> None:
+        """Raises `NotReconciled` before the first pass is over."""
+        if not self._finished_one.is_set():
+            raise NotReconciled("the first reconcile has not finished")
+
+    def _suspects(self) -> dict[str, ReconcileHint]:
+        """Games that differ, with the containers that do."""
+        running = self._findings.running()
+        listed, unstarted = _without_unstarted(self._runtime.list_games())
+        differing = not_as_recorded(running, listed)
+        known, unread = self._records_of([game_id for game_id in differing if is_game_id(game_id)])
+        views = [view for view in listed if view.game_id in differing and view.game_id not in unread]
+        decisions = self._decisions(known, views)
+        strays = {each.container_id: each for each in decisions if isinstance(each, Stray)}
+        self._strays.keep_only(strays)
+        alive: defaultdict[str, set[str]] = defaultdict(set)
+        for view in views:
+            if not view.ended:
+                alive[view.game_id].add(view.container_id)
+        suspects: set[str] = set()
+        for decision in decisions:
+            if isinstance(decision, Stray) and decision.game_id not in known:
+                self._failures.guarded(REPORTING, decision.game_id, partial(self._report, decision))
+            else:
+                suspects.add(decision.game_id)
+        return {
+            game_id: ReconcileHint(
+                containers=frozenset(alive[game_id]), unstarted=frozenset(unstarted.get(game_id, ())), listed=True
+            )
+            for game_id in suspects | unstarted.keys()
+        }
+
+    def _records_of(self, game_ids: Sequence[str]) -> tuple[dict[str, RuntimeRecord], set[str]]:
+        """The records by game, and the games whose record cannot be read: one of these hides no other."""
+        found = self._failures.guarded(READING, ALL_GAMES, lambda: self._findings.records_of(game_ids))
+        if found is not None:
+            return {record.game_id: record for record in found}, set()
+        known: dict[str, RuntimeRecord] = {}
+        unread = set()
+        for game_id in game_ids:
+            one = self._failures.guarded(READING, game_id, partial(self._findings.records_of, [game_id]))
+            if one is None:
+                unread.add(game_id)
+            else:
+                known |= {record.game_id: record for record in one}
+        return known, unread
+
+    def _decisions(self, known: Mapping[str, RuntimeRecord], views: Sequence[ContainerView]) -> list[Finding | Stray]:
+        """What follows for each game; one about which nothing can be decided hides no other."""
+        recorded = {record.current_container_id: record.game_id for record in known.values()}
+        by_game: dict[str, list[ContainerView]] = {game_id: [] for game_id in known}
+        for view in views:
+            by_game.setdefault(recorded.get(view.container_id, view.game_id), []).append(view)
+        without_name = [game_id for game_id in by_game if has_no_name(known.get(game_id)) and is_game_id(game_id)]
+        # Without an answer nothing is lost: a name is looked up again when an adoption is written.
+        asked = partial(self._findings.namesakes, without_name)
+        namesakes = (self._failures.guarded(READING, ALL_GAMES, asked) if without_name else None) or {}
+        looked, found = Observation(self._clock()), list[Finding | Stray]()
+        for game_id, of_game in sorted(by_game.items()):
+            records = [known[game_id]] if game_id in known else []
+            what_follows = partial(decide, records, of_game, looked, self._house, namesakes)
+            found.extend(self._failures.guarded(WORK, game_id, what_follows) or ())
+        return found
+
+    def _report(self, stray: Stray) -> None:
+        """A stray of a game that nothing is known of needs no second look: no operation makes one."""
+        if self._strays.known.get(stray.container_id) != stray and not self._findings.busy(stray.game_id):
+            self._strays.report(stray)
+
+
+def _without_unstarted(listed: Sequence[ContainerView]) -> tuple[Sequence[ContainerView], Mapping[str, set[str]]]:
+    """The containers that may be their game's, and by game those that were created to replace one and not started."""
+    unstarted: defaultdict[str, set[str]] = defaultdict(set)
+    for view in listed:
+        if view.is_unstarted_next:
+            unstarted[view.game_id].add(view.container_id)
+    if not unstarted:
+        return listed, unstarted
+    return [view for view in listed if not view.is_unstarted_next], unstarted

@@ -87,7 +87,7 @@ class StoreInPostgres:
     def queue(self, owner: int) -> PostgresQueue:
         return PostgresQueue(self._database, owner=owner, lease_s=self.lease_s)
 
-    def presence(self, owner: int) -> PostgresSessionLock:
+    def session_lock(self, owner: int) -> PostgresSessionLock:
         return _NoticedLock(self._database, owner)
 
     def inbox(self) -> PostgresInbox:

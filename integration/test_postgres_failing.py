@@ -194,7 +194,7 @@ class Refusing(FailingPostgresTestCase):
             with self.subTest(turn), self.database.connect() as other:
                 other.execute("SELECT pg_advisory_lock(hashtext(%s))", (f"rtmanager.{turn}",))
                 waits = self.ask(f"waits-for-{turn}")
-                words = f"session {other.info.backend_pid} ", "holds the turn", "pg_terminate_backend"
+                words = f"session {other.info.backend_pid} ", "holds the lease", "pg_terminate_backend"
                 self.wait_until_said("dependency does not answer", f"worker={turn}", *words)
                 self.wait_until_readyz_says("postgres", *words)
                 self.assertEqual(self.answers(waits), [0])
@@ -524,7 +524,7 @@ class Restored(FailingPostgresTestCase):
 
         self.wait_until("the record of the stopped game", lambda: self.record()["status"] == "stopped")
         self.wait_until("the forgotten jobs", lambda: self.answers(other, *told) == [2] * 11)
-        self.wait_until_said("outbox turn was behind")
+        self.wait_until_said("outbox lease was behind")
         self.assert_serves()
         self.assertEqual(self.answers(known), [1])
         record = self.record(other)

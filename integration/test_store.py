@@ -100,11 +100,11 @@ class PostgresEndingTest(InPostgres, store_contract.EndingContract):
 class PostgresInboxTest(InPostgres, store_contract.InboxContract):
     def test_a_foreign_session_that_holds_a_turn_is_named(self) -> None:
         inbox, outbox = self.store.inbox(), self.store.outbox()
-        for turn, port in (("ingest", inbox), ("outbox", outbox)):
-            with self.subTest(turn), self.database.connect() as foreign:
+        for name, port, take in (("ingest", inbox, inbox.lock), ("outbox", outbox, outbox.lease)):
+            with self.subTest(name), self.database.connect() as foreign:
                 foreign.execute("SET application_name = 'a tool'")
-                foreign.execute("SELECT pg_advisory_lock(hashtext(current_schema() || %s))", (f".{turn}",))
-                with port.turn() as mine:
+                foreign.execute("SELECT pg_advisory_lock(hashtext(current_schema() || %s))", (f".{name}",))
+                with take() as mine:
                     self.assertIsNone(mine)
                 holder = port.holder()
                 assert holder is not None
@@ -266,9 +266,9 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
         together = Barrier(2, timeout=10)
 
         def take(owner: int) -> bool:
-            turns = self.store.findings(owner)
+            leases = self.store.findings(owner)
             together.wait()
-            return turns.mine("probe", 30)
+            return leases.mine("probe", 30)
 
         with ThreadPoolExecutor(2) as threads:
             self.assertEqual(sorted(threads.map(take, (1, 2))), [False, True])
@@ -322,15 +322,15 @@ class OddRowsTest(InPostgres):
         store = self.make()
         jobs = [job(Stream.START_JOBS, number, start_fields(f"g{number}")) for number in (1, 2, 3)]
         with refused_at_commit(self.database, "INSERT"):
-            with self.assertRaisesRegex(StoreRejected, "odd"), store.inbox().turn() as turn:
-                assert turn is not None
-                turn.accept(jobs)
-            with store.inbox().turn() as turn:
-                assert turn is not None
-                turn.accept_alone(jobs[0])
+            with self.assertRaisesRegex(StoreRejected, "odd"), store.inbox().lock() as lock:
+                assert lock is not None
+                lock.accept(jobs)
+            with store.inbox().lock() as lock:
+                assert lock is not None
+                lock.accept_alone(jobs[0])
                 with self.assertRaisesRegex(StoreRejected, "odd"):
-                    turn.accept_alone(jobs[1])
-                turn.accept_alone(jobs[2])
+                    lock.accept_alone(jobs[1])
+                lock.accept_alone(jobs[2])
             self.assertCountEqual([each.game_id for each in store.queue(1).claim(9)], ["g1", "g3"])
 
     def test_what_stands_against_each_operation_is_told_from_what_stands_against_one(self) -> None:
@@ -351,18 +351,18 @@ class OddRowsTest(InPostgres):
             ),
         )
         odd = job(Stream.START_JOBS, 9, start_fields("odd"))
-        with store.inbox().turn() as turn:
-            assert turn is not None
-            turn.accept([job(Stream.START_JOBS, number, start_fields(f"g{number}")) for number in range(3)])
+        with store.inbox().lock() as lock:
+            assert lock is not None
+            lock.accept([job(Stream.START_JOBS, number, start_fields(f"g{number}")) for number in range(3)])
         for change, undo, why in changes:
             with self.subTest(change):
                 self.alter(change)
                 try:
                     before = self.database.read("test", b"SELECT count(*) FROM operations", {})
                     refused = self.assertRaisesRegex(StoreRejected, why) if why else nullcontext()
-                    with refused, store.inbox().turn() as turn:
-                        assert turn is not None
-                        turn.require_room(odd)
+                    with refused, store.inbox().lock() as lock:
+                        assert lock is not None
+                        lock.require_room(odd)
                     self.assertEqual(self.database.read("test", b"SELECT count(*) FROM operations", {}), before)
                 finally:
                     self.alter(undo)
@@ -501,9 +501,9 @@ class DroppingTest(InPostgres, WatchedStoreContract):
             act()
 
     def accept(self, *jobs: Job) -> None:
-        with self.store.inbox().turn() as turn:
-            assert turn is not None
-            turn.accept(jobs)
+        with self.store.inbox().lock() as lock:
+            assert lock is not None
+            lock.accept(jobs)
 
     def test_no_entry_is_taken_for_accepted(self) -> None:
         one, two, letter = job(Stream.START_JOBS, 1), job(Stream.STOP_JOBS, 2), job(Stream.STOP_JOBS, 3, {"a": "b"})
@@ -574,12 +574,12 @@ class DroppingTest(InPostgres, WatchedStoreContract):
 
     def test_a_message_that_cannot_be_deleted_is_not_taken_for_gone(self) -> None:
         self.accept(job(Stream.STOP_JOBS, 3, {"a": "b"}))
-        with self.dropping("outbox"), self.store.outbox().turn() as turn:
-            assert turn is not None
-            [due] = turn.due(10, 1 << 20)
+        with self.dropping("outbox"), self.store.outbox().lease() as lease:
+            assert lease is not None
+            [due] = lease.due(10, 1 << 20)
             with self.assertRaisesRegex(StoreRejected, "outbox: 0 of 1"):
-                turn.delete([due.message_id])
-            turn.delete([due.message_id + 1])  # one that is not there, as after a restore
+                lease.delete([due.message_id])
+            lease.delete([due.message_id + 1])  # one that is not there, as after a restore
 
 
 class LostAnswerTest(unittest.TestCase):
@@ -791,14 +791,14 @@ class LargeMessageTest(InPostgres, store_contract.StoreContract):
         self.queue.submit(request("g1"))
         messages = (Message(Stream.DEAD_LETTERS, large), small, Message(Stream.JOB_RESULTS, {"game_id": "g1"}))
         self.queue.finish(self.claim_one(), ended(messages=messages))
-        with self.store.outbox().turn() as turn:
-            assert turn is not None
-            first, result = turn.due(100, 128 * 1024)
+        with self.store.outbox().lease() as lease:
+            assert lease is not None
+            first, result = lease.due(100, 128 * 1024)
             self.assertEqual([*first.message.fields], [*large])
             self.assertEqual(first.message.fields["fields"], "x" * 65_536)
             self.assertIs(result.message.stream, Stream.JOB_RESULTS)
-            turn.delete([first.message_id])
-            self.assertEqual(turn.due(100, 128 * 1024)[0].message, small)
+            lease.delete([first.message_id])
+            self.assertEqual(lease.due(100, 128 * 1024)[0].message, small)
 
 
 class UnreadableMessageTest(InPostgres, store_contract.StoreContract):
@@ -817,9 +817,9 @@ class UnreadableMessageTest(InPostgres, store_contract.StoreContract):
         return {row["id"] for row in rows if row}
 
     def look(self, limit: int = 100, size: int = 1 << 20) -> tuple[list[Message], dict[int, str]]:
-        with self.store.outbox().turn() as turn:
-            assert turn is not None
-            return [each.message for each in turn.due(limit, size)], dict(turn.unreadable)
+        with self.store.outbox().lease() as lease:
+            assert lease is not None
+            return [each.message for each in lease.due(limit, size)], dict(lease.unreadable)
 
     def test_whatever_a_row_holds_it_is_named_and_the_others_are_due(self) -> None:
         digits, deep, large = "1" * 5000, "[" * 5000 + "]" * 5000, "x" * 2_000_000
@@ -854,9 +854,9 @@ class UnreadableMessageTest(InPostgres, store_contract.StoreContract):
                 connection.execute(
                     b"INSERT INTO intent_windows VALUES ('odd', now() - interval '1 hour', 1, 1, %s)", (example,)
                 )
-            with self.store.outbox().turn() as turn:
-                assert turn is not None
-                self.assertEqual(turn.intents_sent(), {})
+            with self.store.outbox().lease() as lease:
+                assert lease is not None
+                self.assertEqual(lease.intents_sent(), {})
         self.assertEqual(len(self.look()[0]), 4)
 
 

@@ -144,7 +144,7 @@ class Year(WatchedTestCase):
             purge = Purge(
                 streams=streams,
                 store=PostgresPurge(pool, names),
-                turns=PostgresFindings(pool, 1),
+                leases=PostgresFindings(pool, 1),
                 keep=keep,
                 period_s=3600.0,
                 deleted=lambda _what, _rows: None,

@@ -19,7 +19,7 @@ from bench.errors import BenchError
 from bench.growth import asked, statements
 from bench.measure import Measure
 from bench.watch.probing import DESCRIPTORS, PATIENT_S, WIDTH, allow_descriptors
-from bench.watch.reconciling import reconciler
+from bench.watch.reconciling import drift_scan
 from rtmanager.adapters.docker.runtime import DockerRuntime
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.findings import PostgresFindings
@@ -95,7 +95,7 @@ def _of_a_worker(here: Platform, size: int) -> Iterator[Measure]:
         closing(EngineProbes(parallel=WIDTH)) as probes,
     ):
         database.open()
-        one_pass = reconciler(PostgresFindings(database, 1), runtime).step
+        one_pass = drift_scan(PostgresFindings(database, 1), runtime).step
         targets = here.engines.healthy(size)
 
         def cycle() -> None:

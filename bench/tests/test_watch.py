@@ -97,13 +97,13 @@ class ReconcilingTest(unittest.TestCase):
         for record in games.records(20):
             store.put_record(record)
         with child.running("bench.crowd.daemon", "20") as host, closing(DockerRuntime(host)) as runtime:
-            reconciler = reconciling.reconciler(MemoryFindings(store), runtime)
-            self.assertFalse(reconciler.step())
+            drift_scan = reconciling.drift_scan(MemoryFindings(store), runtime)
+            self.assertFalse(drift_scan.step())
 
             *_, one_more = games.records(21)
             store.put_record(one_more)
             with self.assertRaisesRegex(BenchError, "game-00020 differs"):
-                reconciler.step()
+                drift_scan.step()
 
     def test_a_pass_that_asks_for_more_than_one_list_is_no_figure(self) -> None:
         asked = [0, 1, 1, 3]

@@ -51,7 +51,7 @@ def contests() -> Iterator[Contest]:
 class Pass:
     """A pass, and what it is compared with."""
 
-    reconciler: DriftScan
+    drift_scan: DriftScan
     runtime: DockerRuntime
     sdk: APIClient
 
@@ -63,12 +63,12 @@ class Pass:
             database = cleanup.enter_context(stored(records))
             runtime = cleanup.enter_context(closing(DockerRuntime(docker_host)))
             sdk = cleanup.enter_context(closing(APIClient(base_url=docker_host, version="auto")))
-            made = reconciler(PostgresFindings(database, 1), runtime)
+            made = drift_scan(PostgresFindings(database, 1), runtime)
             yield cls(made, runtime, sdk)
 
     def contest(self, title: str, containers: int, lists: Callable[[], int] | None = None) -> Contest:
         """Against the list call alone; `lists` tells how often Docker was asked for a list."""
-        one_pass = self.reconciler.step
+        one_pass = self.drift_scan.step
         return Contest(
             title,
             Side("the reconciler", counted(one_pass, lists) if lists else lambda: on_both_clocks(one_pass)[0]),
@@ -95,7 +95,7 @@ def counted(one_pass: Callable[[], object], lists: Callable[[], int]) -> Callabl
     return run
 
 
-def reconciler(findings: Findings, runtime: ContainerRuntime) -> DriftScan:
+def drift_scan(findings: Findings, runtime: ContainerRuntime) -> DriftScan:
     """One that wants no second look at any game; what others have on a real Docker is reported to nobody."""
     logger = logging.getLogger("bench")
     logger.addHandler(logging.NullHandler())
@@ -103,9 +103,9 @@ def reconciler(findings: Findings, runtime: ContainerRuntime) -> DriftScan:
     return DriftScan(
         findings=findings,
         runtime=runtime,
-        attention=_Nobody(logger),
+        reconcile_queue=_Nobody(logger),
         strays=StrayRegistry(logger),
-        house=games.HOUSE,
+        placement=games.HOUSE,
         clock=lambda: datetime.now(UTC),
         logger=logger,
     )

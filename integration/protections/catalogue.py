@@ -15,19 +15,19 @@ _TOLD_AT_ONCE = """\
 _TOLD_LATER = """\
         ended = {row["id"]: row["ended"] for row in database.write("finish", SQL["end_operations"], values)}
         with database.transaction("finish") as connection:
-            add_messages(connection, [message for _, ending in endings for message in ending.messages])
+            add_messages(connection, [message for _, completion in endings for message in completion.messages])
         return ended
 """
 #: The begin of the relay's step, and what deletes the messages before Redis has them.
 _TURN = """\
-        with self._outbox.turn() as turn:
-            if turn is not None:
-                self._turns.had()
+        with self._outbox.lease() as lease:
+            if lease is not None:
+                self._leases.had()
 """
 _FORGET_FIRST = """\
-                first = turn.due(BATCH, BATCH_BYTES)
-                turn.delete([each.message_id for each in first])
-        self._streams.publish(1 << 40, first) if turn is not None and first else None
+                first = lease.due(BATCH, BATCH_BYTES)
+                lease.delete([each.message_id for each in first])
+        self._streams.publish(1 << 40, first) if lease is not None and first else None
 """
 _NOTHING_LISTED = """\
     def list_games(self) -> Sequence[ContainerView]:
@@ -298,8 +298,8 @@ PROTECTIONS: Sequence[Protection] = (
         edits=[
             Edit(
                 "rtmanager/adapters/postgres/endings.py",
-                "if ending.change else (ending.rests_on, None)\n",
-                "if ending.change else (None, None)\n",
+                "if completion.change else (completion.rests_on, None)\n",
+                "if completion.change else (None, None)\n",
             )
         ],
         noticed_by=test("integration.test_store.AtOnceTest"),

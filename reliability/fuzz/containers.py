@@ -139,27 +139,27 @@ class World:
 
     def _watch(self) -> None:
         logger, failures = self.heard.logger, GameFailures(self.heard.logger)
-        strays, house = StrayRegistry(logger), Placement(NETWORK, lambda game_id: f"/games/{game_id}")
-        settler = GameReconciler(
+        strays, placement = StrayRegistry(logger), Placement(NETWORK, lambda game_id: f"/games/{game_id}")
+        game_reconciler = GameReconciler(
             records=self.records,
             findings=self.findings,
             runtime=self.runtime,
-            house=house,
+            placement=placement,
             strays=strays,
             clock=lambda: NOW,
             written=lambda _: None,
-            later=lambda game_id, hint, delay_s: self.attention.look(game_id, hint, delay_s=delay_s),
+            later=lambda game_id, hint, delay_s: self.reconcile_queue.look(game_id, hint, delay_s=delay_s),
             logger=logger,
         )
-        self.attention = LooksAtOnce(settler.settle)
-        attention = cast(Any, self.attention)
-        self.listener = EventListener(self.feed, attention, missed=self._count_pass, logger=logger)
-        self.reconciler = DriftScan(
+        self.reconcile_queue = LooksAtOnce(game_reconciler.settle)
+        reconcile_queue = cast(Any, self.reconcile_queue)
+        self.listener = EventListener(self.feed, reconcile_queue, missed=self._count_pass, logger=logger)
+        self.drift_scan = DriftScan(
             findings=self.findings,
             runtime=self.runtime,
-            attention=attention,
+            reconcile_queue=reconcile_queue,
             strays=strays,
-            house=house,
+            placement=placement,
             clock=lambda: NOW,
             logger=logger,
             failures=failures,
@@ -192,9 +192,9 @@ class World:
     def look(self) -> None:
         """Look at what was named, as often as it takes."""
         for _ in range(ROUNDS):
-            if not self.attention.run():
+            if not self.reconcile_queue.run():
                 return
-        self.attention.named.clear()
+        self.reconcile_queue.named.clear()
 
     def record(self, game_id: str) -> RuntimeRecord | None:
         return self.records.get(game_id)
@@ -342,7 +342,7 @@ def _check(world: World, made: Input) -> list[str]:
     world.look()
     found += _wrong(world, made, "events")
     try:
-        world.reconciler.step()
+        world.drift_scan.step()
         world.look()
         world.inspector.step()
         world.prober.step()

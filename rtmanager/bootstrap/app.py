@@ -170,7 +170,7 @@ class _Store:
 
     def __init__(self, config: Config, database: Database, refused: Callable[[str, StoreRejected], object]) -> None:
         self.owner = new_owner()
-        self.presence = PostgresSessionLock(database, self.owner)
+        self.session_lock = PostgresSessionLock(database, self.owner)
         self.queue = PostgresQueue(database, owner=self.owner, lease_s=config.game_lease_ttl_s, refused=refused)
         self.records = PostgresRecords(database)
         self.histories = PostgresHistories(database)
@@ -267,7 +267,7 @@ class _Service:
         stack.callback(self._executor.join)
         # From here on nothing needs Docker: calls that still wait for it end, and with them their threads.
         stack.callback(self._docker.close)
-        stack.callback(self._store.presence.close)
+        stack.callback(self._store.session_lock.close)
         self._start_loop(stack, self._loop("clock", self._clock_watch.step, period_s=clock.PERIOD_S))
         self._start_loop(stack, self._lease_loop())
         stack.callback(self._last_messages)
@@ -313,7 +313,7 @@ class _Service:
         # Not among the workers: a check that fails is itself a reason not to be ready, until it fails no more.
         status = WorkerStatus("readiness", self._logger, counted=self._workers.count)
         return Readiness(
-            {**checks, "reconcile": self._watch.reconciler.check_finished, "requests": self._refusals.check},
+            {**checks, "reconcile": self._watch.drift_scan.check_finished, "requests": self._refusals.check},
             self._met,
             defect=lambda error: status.failed(error, message="readiness check failed by a defect"),
         )
@@ -363,7 +363,7 @@ class _Service:
     def _lease_loop(self) -> Loop:
         keeper = lease.LeaseKeeper(
             self._store.queue,
-            self._store.presence,
+            self._store.session_lock,
             live=self._executor.live,
             waiting=self._executor.waiting,
             lease_s=self._config.game_lease_ttl_s,

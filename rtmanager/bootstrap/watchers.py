@@ -147,9 +147,9 @@ class Watch:
             self._metrics.game_failures.inc,
             lambda work: workers.status(work) if work == ATTENTION else workers.of_games(work),
         )
-        house = Placement(config.docker_network, parts.state_directories.path_of)
-        self._attention = ReconcileQueue(
-            self._settler(house, works_on).settle,
+        placement = Placement(config.docker_network, parts.state_directories.path_of)
+        self._reconcile_queue = ReconcileQueue(
+            self._game_reconciler(placement, works_on).settle,
             logger=logger,
             failures=self._failures,
             status=workers.status(ATTENTION, stuck_s=LOOK_STUCK_S),
@@ -157,17 +157,17 @@ class Watch:
         )
         self._listener = EventListener(
             self._feed,
-            self._attention,
+            self._reconcile_queue,
             missed=self._missed.set,
             logger=logger,
             present_run=self._runtime.present_run,
         )
-        self.reconciler = DriftScan(
+        self.drift_scan = DriftScan(
             findings=self._findings,
             runtime=self._runtime,
-            attention=self._attention,
+            reconcile_queue=self._reconcile_queue,
             strays=self._strays,
-            house=house,
+            placement=placement,
             clock=self._clock,
             logger=logger,
             failures=self._failures,
@@ -175,8 +175,8 @@ class Watch:
 
     def begin(self, stack: ExitStack) -> None:
         """Listen, and make the first pass. Nothing that does not answer keeps the service from starting."""
-        self._attention.start()
-        stack.callback(self._attention.close)
+        self._reconcile_queue.start()
+        stack.callback(self._reconcile_queue.close)
         events = Loop(
             "events",
             self._listener.step,
@@ -187,14 +187,14 @@ class Watch:
         )
         self._start(stack, events)
         stack.callback(self._runtime.close)
-        if not self.reconciler.first_pass():
+        if not self.drift_scan.first_pass():
             self._missed.set()
 
     def work(self, stack: ExitStack) -> None:
         """Start the workers that come round."""
         config = self._config
         reconcile = self._loop(
-            "reconcile", self.reconciler.step, config.reconcile_interval_s, wake=self._missed, delayed=True
+            "reconcile", self.drift_scan.step, config.reconcile_interval_s, wake=self._missed, delayed=True
         )
         self._start(stack, reconcile)
         self._start(stack, self._loop("inspect", self._inspector().step, config.inspect_interval_s))
@@ -227,12 +227,12 @@ class Watch:
             self._metrics.findings.inc(event.event_type.value)
         self._messages_due()
 
-    def _settler(self, house: Placement, works_on: Callable[[str], bool]) -> GameReconciler:
+    def _game_reconciler(self, placement: Placement, works_on: Callable[[str], bool]) -> GameReconciler:
         return GameReconciler(
             records=self._records,
             findings=self._findings,
             runtime=self._runtime,
-            house=house,
+            placement=placement,
             strays=self._strays,
             clock=self._clock,
             written=self._written,
@@ -245,13 +245,13 @@ class Watch:
         )
 
     def _look_later(self, game_id: str, hint: ReconcileHint, delay_s: float) -> None:
-        self._attention.look(game_id, hint, delay_s=delay_s)
+        self._reconcile_queue.look(game_id, hint, delay_s=delay_s)
 
     def _inspector(self) -> Inspector:
         return Inspector(
             records=self._records,
             findings=self._findings,
-            turns=self._findings,
+            leases=self._findings,
             runtime=self._runtime,
             clock=self._clock,
             written=self._written,
@@ -265,7 +265,7 @@ class Watch:
         return Prober(
             records=self._records,
             findings=self._findings,
-            turns=self._findings,
+            leases=self._findings,
             runtime=self._runtime,
             probes=self._probes,
             by=ProbeRoute(config.probe_target, config.docker_network, self._runtime),
@@ -292,7 +292,7 @@ class Watch:
     def _retention(self) -> Retention:
         return Retention(
             findings=self._findings,
-            turns=self._findings,
+            leases=self._findings,
             queue=self._queue,
             queued=self._queued,
             keep=timedelta(days=self._config.container_retention_days),
@@ -306,7 +306,7 @@ class Watch:
         return Purge(
             streams=self._streams,
             store=self._purge_store,
-            turns=self._findings,
+            leases=self._findings,
             keep=_retentions(config),
             period_s=config.cleanup_interval_s,
             deleted=lambda what, rows: self._metrics.deleted.inc(what, by=rows),
@@ -358,11 +358,11 @@ class Watch:
     @property
     def store_waits(self) -> StoreWaits:
         """The games whose look waits for PostgreSQL."""
-        return self._attention.store_waits
+        return self._reconcile_queue.store_waits
 
     def problem(self) -> str:
         """Which container holds up the looks at other games, or that no events arrive; empty when neither is so."""
-        return self._attention.problem() or self._listener.problem()
+        return self._reconcile_queue.problem() or self._listener.problem()
 
     def away(self) -> list[DependencyError]:
         """What the workers of the watch met in their last steps; Docker's silence only when it goes on.

@@ -89,7 +89,7 @@ def decide(
     records: Iterable[RuntimeRecord],
     containers: Sequence[ContainerView],
     looked: Observation,
-    house: Placement,
+    placement: Placement,
     namesakes: Mapping[str, str] = NONE,
 ) -> list[Finding | Stray]:
     """All that follows from the records and the containers that carry RTM's labels; game by game.
@@ -105,7 +105,7 @@ def decide(
     found: list[Finding | Stray] = []
     for game_id in sorted(known.keys() | by_game.keys()):
         record, views = known.get(game_id), by_game[game_id]
-        found.extend(_decide_game(record, game_id, views, looked, house, namesakes.get(game_id)))
+        found.extend(_decide_game(record, game_id, views, looked, placement, namesakes.get(game_id)))
     return found
 
 
@@ -114,11 +114,11 @@ def _decide_game(
     game_id: str,
     views: Sequence[ContainerView],
     looked: Observation,
-    house: Placement,
+    placement: Placement,
     namesake: str | None,
 ) -> Iterator[Finding | Stray]:
     if record is None or record.status is not Status.RUNNING:
-        yield from _unrecorded(record, game_id, views, looked, house, namesake if has_no_name(record) else None)
+        yield from _unrecorded(record, game_id, views, looked, placement, namesake if has_no_name(record) else None)
         return
     own = next((view for view in views if view.container_id == record.current_container_id), None)
     if own is None:
@@ -147,7 +147,7 @@ def _unrecorded(
     game_id: str,
     views: Sequence[ContainerView],
     looked: Observation,
-    house: Placement,
+    placement: Placement,
     namesake: str | None,
 ) -> Iterator[Finding | Stray]:
     """Live containers of a game that is not recorded as running: the one that agrees is adopted."""
@@ -155,10 +155,10 @@ def _unrecorded(
     for view in views:
         if view.ended:
             continue
-        reason = _why_not_adopted(view, game_id, house) or _why_ambiguous(namesake)
+        reason = _why_not_adopted(view, game_id, placement) or _why_ambiguous(namesake)
         if reason is None and not adopted:
             adopted = True
-            yield adopt(record, view, looked, house)
+            yield adopt(record, view, looked, placement)
         else:
             yield _stray(game_id, view, reason or "another container of the game was adopted")
 
@@ -204,7 +204,7 @@ def observed_exited(record: RuntimeRecord, view: ContainerView, looked: Observat
     )
 
 
-def adopt(record: RuntimeRecord | None, view: ContainerView, looked: Observation, house: Placement) -> Finding:
+def adopt(record: RuntimeRecord | None, view: ContainerView, looked: Observation, placement: Placement) -> Finding:
     """A container runs that agrees with everything and has no running record.
 
     The neighbours are told when the game was known to them, as one that does not run; of a new one they hear by
@@ -217,8 +217,8 @@ def adopt(record: RuntimeRecord | None, view: ContainerView, looked: Observation
         current_container_id=view.container_id,
         current_image_ref=image_ref,
         engine_endpoint=engine_endpoint(game_id),
-        state_path=house.state_path(game_id),
-        docker_network=house.network,
+        state_path=placement.state_path(game_id),
+        docker_network=placement.network,
         started_at=_not_later(view.started_at, looked),
         stopped_at=None,
         removed_at=None,
@@ -245,7 +245,7 @@ def adopt(record: RuntimeRecord | None, view: ContainerView, looked: Observation
     )
 
 
-def _why_not_adopted(view: ContainerView, game_id: str, house: Placement) -> str | None:
+def _why_not_adopted(view: ContainerView, game_id: str, placement: Placement) -> str | None:
     """What keeps a container from being adopted; None when all agrees."""
     if not is_game_id(game_id):
         return f"its label names game {shown(game_id)}, which cannot be a game's id"
@@ -255,7 +255,7 @@ def _why_not_adopted(view: ContainerView, game_id: str, house: Placement) -> str
         return _unknown(view)
     if view.state is not ContainerState.RUNNING:
         return f"is {view.state} and has no running record"
-    return _why_astray(view, game_id, house.network) or _why_wrong_image(view)
+    return _why_astray(view, game_id, placement.network) or _why_wrong_image(view)
 
 
 def _why_ambiguous(namesake: str | None) -> str | None:

@@ -103,7 +103,7 @@ class MemoryStore:
         self.messages: dict[int, Message] = {}
         self.present: set[int] = set()
         self.relay_number = 0
-        self.turns: dict[str, _Transaction] = {}
+        self.leases: dict[str, _Transaction] = {}
         self.transactions = itertools.count(1)
         self.live: dict[str, list[Row]] = {}
         self.alarms: dict[tuple[str, AlarmKind], Alarm] = {}
@@ -142,16 +142,16 @@ class MemoryStore:
         self._refusals = count
 
     def break_turns(self) -> None:
-        """End the transactions of all turns, as PostgreSQL does when their holder is silent for too long."""
+        """End the transactions of all locks, as PostgreSQL does when their holder is silent for too long."""
         with self.trouble.lock:
-            self.turns.clear()
+            self.leases.clear()
 
     def turn_holder(self, kind: str) -> LeaseHolder | None:
-        """Who holds the turn of this kind: always a manager."""
+        """Who holds the lock of this kind: always a manager."""
         with self.trouble.lock:
-            turn = self.turns.get(kind)
+            lock = self.leases.get(kind)
         return (
-            None if turn is None else LeaseHolder("session 1", str(turn.transaction), like_manager=True, remedy="none")
+            None if lock is None else LeaseHolder("session 1", str(lock.transaction), like_manager=True, remedy="none")
         )
 
     def add_row(self, request: Request, position: tuple[EntryId, int]) -> Row:
@@ -224,25 +224,25 @@ class MemoryStore:
         self.messages[self._next_message] = message
         self._next_message += 1
 
-    def end(self, row: Row, ending: Completion) -> None:
+    def end(self, row: Row, completion: Completion) -> None:
         """Write an ending, all of it or nothing. Raises `RecordConflict` or `StoreRejected`."""
-        self.check_endurable(row, ending)
-        if ending.change is not None:
-            self.write_change(ending.change)
-        elif ending.rests_on is not None:
-            self.compare(ending.rests_on.game_id, ending.rests_on)
+        self.check_endurable(row, completion)
+        if completion.change is not None:
+            self.write_change(completion.change)
+        elif completion.rests_on is not None:
+            self.compare(completion.rests_on.game_id, completion.rests_on)
         row.state, row.finished_at = "done", self.clock()
-        row.verdict = OperationResult(ending.outcome, ending.error_code, ending.error_message)
+        row.verdict = OperationResult(completion.outcome, completion.error_code, completion.error_message)
         game = self.live[row.request.game_id]
         game.remove(row)
         if not game:
             del self.live[row.request.game_id]
-        self.log.extend(ending.log)
-        for event in ending.health:
+        self.log.extend(completion.log)
+        for event in completion.health:
             self.write_event(event)
-        if ending.last_exit is not None:
-            self.last_exits[row.request.game_id] = ending.last_exit
-        for message in ending.messages:
+        if completion.last_exit is not None:
+            self.last_exits[row.request.game_id] = completion.last_exit
+        for message in completion.messages:
             self.add_message(message)
         self.planned_restarts.pop(row.request.game_id, None)
 
@@ -252,14 +252,14 @@ class MemoryStore:
         if event.told:
             self.add_message(health_message(event))
 
-    def check_endurable(self, row: Row, ending: Completion) -> None:
+    def check_endurable(self, row: Row, completion: Completion) -> None:
         """Raises `StoreRejected` for what PostgreSQL would not take."""
         if self._refusals:
             self._refusals -= 1
             raise StoreRejected(f"the store in memory was told to refuse the end of operation {row.operation_id}")
-        values = itertools.chain.from_iterable(message.fields.values() for message in ending.messages)
-        texts = [ending.error_message, *(entry.error_message or "" for entry in ending.log)]
-        texts += [ending.last_exit.log if ending.last_exit else ""]
+        values = itertools.chain.from_iterable(message.fields.values() for message in completion.messages)
+        texts = [completion.error_message, *(entry.error_message or "" for entry in completion.log)]
+        texts += [completion.last_exit.log if completion.last_exit else ""]
         for text in itertools.chain(texts, values):
             if not text.isascii():
                 text.encode()  # raises for what is no Unicode text, as psycopg does
@@ -506,23 +506,23 @@ class MemoryQueue:
         return holder
 
     @call
-    def finish(self, operation: Operation, ending: Completion) -> None:
+    def finish(self, operation: Operation, completion: Completion) -> None:
         """See the port."""
         row = self._mine(operation)
         if row is None:
             raise ClaimLost(f"operation {operation.operation_id} was taken over by another claim")
-        self._store.end(row, ending)
+        self._store.end(row, completion)
 
     @call
     def finish_together(self, endings: Sequence[tuple[Operation, Completion]]) -> set[int]:
         """See the port."""
-        ours = [(row, ending) for operation, ending in endings if (row := self._mine(operation)) is not None]
-        for row, ending in ours:
-            self._store.check_endurable(row, ending)
+        ours = [(row, completion) for operation, completion in endings if (row := self._mine(operation)) is not None]
+        for row, completion in ours:
+            self._store.check_endurable(row, completion)
         ended = set()
-        for row, ending in ours:
+        for row, completion in ours:
             with suppress(RecordConflict):
-                self._store.end(row, ending)
+                self._store.end(row, completion)
                 ended.add(row.operation_id)
         return ended
 
@@ -574,7 +574,7 @@ class MemorySessionLock:
 
 
 class _Transaction:
-    """One turn: what it writes is there for others when it is committed."""
+    """One lock: what it writes is there for others when it is committed."""
 
     def __init__(self, store: MemoryStore, kind: str) -> None:
         self._store = store
@@ -583,10 +583,10 @@ class _Transaction:
         self.trouble = store.trouble
 
     def begin(self) -> bool:
-        """Take the turn; False while another has it."""
+        """Take the lock; False while another has it."""
         with self.trouble.lock:
             lost = self.trouble.enter(f"{self._kind}.begin")
-            mine = self._store.turns.setdefault(self._kind, self) is self
+            mine = self._store.leases.setdefault(self._kind, self) is self
             if lost:
                 self.end()
                 raise self.trouble.unavailable(f"{self._kind}.begin")
@@ -594,14 +594,14 @@ class _Transaction:
 
     def check(self) -> None:
         """Raises `Unavailable` when the database ended this transaction."""
-        if self._store.turns.get(self._kind) is not self:
-            raise self.trouble.unavailable(f"a statement of a {self._kind} turn that was ended")
+        if self._store.leases.get(self._kind) is not self:
+            raise self.trouble.unavailable(f"a statement of a {self._kind} lock that was ended")
 
     def end(self) -> None:
-        """Let the turn go."""
+        """Let the lock go."""
         with self.trouble.lock:
-            if self._store.turns.get(self._kind) is self:
-                del self._store.turns[self._kind]
+            if self._store.leases.get(self._kind) is self:
+                del self._store.leases[self._kind]
 
 
 class MemoryIngestLock(_Transaction):
@@ -657,17 +657,17 @@ class MemoryInbox:
         return self._store.turn_holder("ingest")
 
     @contextmanager
-    def turn(self) -> Iterator[MemoryIngestLock | None]:
+    def lock(self) -> Iterator[MemoryIngestLock | None]:
         """See the port."""
-        turn = MemoryIngestLock(self._store)
-        if not turn.begin():
+        lock = MemoryIngestLock(self._store)
+        if not lock.begin():
             yield None
             return
         try:
-            yield turn
-            turn.commit()
+            yield lock
+            lock.commit()
         finally:
-            turn.end()
+            lock.end()
 
 
 class MemoryRelayLease(_Transaction):
@@ -683,7 +683,7 @@ class MemoryRelayLease(_Transaction):
         self._summaries: list[Message] = []
 
     def begin(self) -> bool:
-        """Take the turn and its number."""
+        """Take the lease and its number."""
         if not super().begin():
             return False
         with self.trouble.lock:
@@ -784,17 +784,17 @@ class MemoryOutbox:
         return self._store.turn_holder("outbox")
 
     @contextmanager
-    def turn(self) -> Iterator[MemoryRelayLease | None]:
+    def lease(self) -> Iterator[MemoryRelayLease | None]:
         """See the port."""
-        turn = MemoryRelayLease(self._store)
-        if not turn.begin():
+        lease = MemoryRelayLease(self._store)
+        if not lease.begin():
             yield None
             return
         try:
-            yield turn
-            turn.commit()
+            yield lease
+            lease.commit()
         finally:
-            turn.end()
+            lease.end()
 
 
 class MemoryPurge:
@@ -817,7 +817,7 @@ class MemoryPurge:
     @call
     def purge_operations(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:
         """See the port."""
-        if "ingest" in self._store.turns:
+        if "ingest" in self._store.leases:
             return Purged(0, place)
         moment, deleted = self._before(keep_s), 0
         for row in list(self._store.operations.values()):
@@ -836,7 +836,7 @@ class MemoryPurge:
     @call
     def purge_dead_letters(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:
         """See the port."""
-        if "ingest" in self._store.turns:
+        if "ingest" in self._store.leases:
             return Purged(0, place)
         moment = self._before(keep_s)
         old = [each for each in self._store.letters_before(moment) if self._is_gone(*each, below, moment)]

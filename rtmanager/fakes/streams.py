@@ -75,7 +75,7 @@ class MemoryStreams:
         with self.trouble.lock:
             self._streams = {stream: _Stream() for stream in Stream}
             self._remembered: set[str] = set()
-            self._latest_turn = 0
+            self._latest_lease = 0
 
     def add(self, stream: Stream, fields: Mapping[str, str], entry_id: EntryId | None = None) -> EntryId:
         """Add an entry as `XADD` does; an explicit id must be greater than every id before it."""
@@ -239,11 +239,11 @@ class MemoryStreams:
     # --- writing
 
     @call
-    def publish(self, turn: int, messages: Sequence[DueMessage], by_id: Collection[int] = ()) -> Published:
+    def publish(self, lease: int, messages: Sequence[DueMessage], by_id: Collection[int] = ()) -> Published:
         """See the port."""
-        if turn < self._latest_turn:
-            raise StaleFencingToken(self._latest_turn)
-        self._latest_turn = turn
+        if lease < self._latest_lease:
+            raise StaleFencingToken(self._latest_lease)
+        self._latest_lease = lease
         ids, refused = [], {}
         for due in messages:
             stream = due.message.stream

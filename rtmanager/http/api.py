@@ -90,25 +90,25 @@ class Api:
         # A random part for each start of the service and a number: unique, and cheaper than a UUID each time.
         self._id_prefix = uuid.uuid4().hex[:16]
         self._id_numbers = itertools.count(1)
-        reads = Queries(records, histories, readiness, metrics)
+        queries = Queries(records, histories, readiness, metrics)
         commands = Commands(calls, records, waiting=waiting_calls)
         game = f"{RUNTIMES}/{{game_id}}"
 
         def read(answer: Callable[[RequestContext], Response], *query: str) -> Endpoint:
-            return Endpoint(answer, partial(reads.probe, answer.__name__), query, kind=f"read of {answer.__name__}")
+            return Endpoint(answer, partial(queries.probe, answer.__name__), query, kind=f"read of {answer.__name__}")
 
         def command(answer: Callable[[RequestContext], Response], kind: OpKind, *, body: bool = True) -> Endpoint:
             return Endpoint(answer, partial(commands.probe, kind), body=body, kind=answer.__name__)
 
         self._router = Router(
             {
-                ("GET", LIVENESS): Endpoint(reads.healthz, query=None),
-                ("GET", READINESS): Endpoint(reads.readyz, query=None),
-                ("GET", METRICS): Endpoint(reads.metrics),
-                ("GET", RUNTIMES): read(reads.runtimes, "status", "limit", "cursor"),
-                ("GET", game): read(reads.runtime),
-                ("GET", f"{game}/health"): read(reads.health),
-                ("GET", f"{game}/operations"): read(reads.operations, "limit", "cursor"),
+                ("GET", LIVENESS): Endpoint(queries.healthz, query=None),
+                ("GET", READINESS): Endpoint(queries.readyz, query=None),
+                ("GET", METRICS): Endpoint(queries.metrics),
+                ("GET", RUNTIMES): read(queries.runtimes, "status", "limit", "cursor"),
+                ("GET", game): read(queries.runtime),
+                ("GET", f"{game}/health"): read(queries.health),
+                ("GET", f"{game}/operations"): read(queries.operations, "limit", "cursor"),
                 ("POST", f"{game}/start"): command(commands.start, OpKind.START),
                 ("POST", f"{game}/stop"): command(commands.stop, OpKind.STOP),
                 ("POST", f"{game}/restart"): command(commands.restart, OpKind.RESTART),
@@ -165,12 +165,12 @@ class Api:
                 f"the request failed by a defect of the Runtime Manager; its log has the cause under {request_id}",
             )
 
-    def _answer_of(self, endpoint: Endpoint, asked: RequestContext) -> Response:
+    def _answer_of(self, endpoint: Endpoint, context: RequestContext) -> Response:
         """Its answer. Raises `Unavailable` when the store refuses every such request."""
         try:
-            response = endpoint.answer(asked)
+            response = endpoint.answer(context)
         except FinalAnswer as error:
-            probe = partial(endpoint.probe, asked)
+            probe = partial(endpoint.probe, context)
             if error.dependency == "postgres" and self._refusals.met(endpoint.kind, error, probe):
                 raise Unavailable("postgres", f"{error}; it refuses every {endpoint.kind}") from error
             raise

@@ -41,37 +41,37 @@ class Commands:
         self._waiting = waiting
         self._places = threading.BoundedSemaphore(waiting)
 
-    def start(self, asked: RequestContext) -> Response:
-        if len(asked.game_id) > MAX_READABLE_LENGTH or not asked.game_id.isprintable():
-            checked_game_id(asked)
-        return self._perform(asked, OpKind.START, image_ref=_image_ref(asked))
+    def start(self, context: RequestContext) -> Response:
+        if len(context.game_id) > MAX_READABLE_LENGTH or not context.game_id.isprintable():
+            checked_game_id(context)
+        return self._perform(context, OpKind.START, image_ref=_image_ref(context))
 
-    def stop(self, asked: RequestContext) -> Response:
-        checked_game_id(asked)
-        reason = read_fields(asked.body, ("reason",))["reason"]
+    def stop(self, context: RequestContext) -> Response:
+        checked_game_id(context)
+        reason = read_fields(context.body, ("reason",))["reason"]
         if reason not in set(StopReason):
             raise invalid(f"reason {shown(reason)}: expected one of {', '.join(StopReason)}")
-        return self._perform(asked, OpKind.STOP, reason=reason)
+        return self._perform(context, OpKind.STOP, reason=reason)
 
-    def restart(self, asked: RequestContext) -> Response:
-        checked_game_id(asked)
-        read_fields(asked.body, ())
-        return self._perform(asked, OpKind.RESTART)
+    def restart(self, context: RequestContext) -> Response:
+        checked_game_id(context)
+        read_fields(context.body, ())
+        return self._perform(context, OpKind.RESTART)
 
-    def patch(self, asked: RequestContext) -> Response:
-        checked_game_id(asked)
-        return self._perform(asked, OpKind.PATCH, image_ref=_image_ref(asked))
+    def patch(self, context: RequestContext) -> Response:
+        checked_game_id(context)
+        return self._perform(context, OpKind.PATCH, image_ref=_image_ref(context))
 
-    def cleanup(self, asked: RequestContext) -> Response:
-        checked_game_id(asked)
-        return self._perform(asked, OpKind.CLEANUP)
+    def cleanup(self, context: RequestContext) -> Response:
+        checked_game_id(context)
+        return self._perform(context, OpKind.CLEANUP)
 
-    def probe(self, kind: OpKind, asked: RequestContext) -> None:
+    def probe(self, kind: OpKind, context: RequestContext) -> None:
         """Raise `StoreRejected` when the store refuses operations of this kind for every game; changes nothing."""
         request = operation.Request(
             game_id=PROBE,
             kind=kind,
-            source=asked.source,
+            source=context.source,
             source_ref=f"rest:{PROBE}",
             image_ref=PROBE_IMAGE if kind in (OpKind.START, OpKind.PATCH) else "",
             reason=StopReason.FINISHED if kind is OpKind.STOP else "",
@@ -79,12 +79,12 @@ class Commands:
         self._calls.require_room(request)
         self._records.get_as_json(PROBE)
 
-    def _perform(self, asked: RequestContext, kind: OpKind, *, image_ref: str = "", reason: str = "") -> Response:
+    def _perform(self, context: RequestContext, kind: OpKind, *, image_ref: str = "", reason: str = "") -> Response:
         request = operation.Request(
-            game_id=asked.game_id,
+            game_id=context.game_id,
             kind=kind,
-            source=asked.source,
-            source_ref=f"rest:{asked.request_id}",
+            source=context.source,
+            source_ref=f"rest:{context.request_id}",
             image_ref=image_ref,
             reason=reason,
         )
@@ -114,6 +114,6 @@ class Commands:
         return passed_on(record)
 
 
-def _image_ref(asked: RequestContext) -> str:
+def _image_ref(context: RequestContext) -> str:
     """The body's image_ref. Whether it is a good one is for the operation to say; too long, it stays too long."""
-    return read_fields(asked.body, ("image_ref",))["image_ref"][: MAX_LENGTH + 1]
+    return read_fields(context.body, ("image_ref",))["image_ref"][: MAX_LENGTH + 1]

@@ -30,38 +30,38 @@ class Queries:
         self._readiness = readiness
         self._metrics = metrics
 
-    def healthz(self, _asked: RequestContext) -> Response:
+    def healthz(self, _context: RequestContext) -> Response:
         return success({"status": "ok"})
 
-    def readyz(self, _asked: RequestContext) -> Response:
+    def readyz(self, _context: RequestContext) -> Response:
         missing = self._readiness()
         if not missing:
             return success({"status": "ready"})
         reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
         return failure(ErrorCode.SERVICE_UNAVAILABLE, f"not ready: {reasons}")
 
-    def metrics(self, _asked: RequestContext) -> Response:
+    def metrics(self, _context: RequestContext) -> Response:
         return exposition(self._metrics())
 
-    def runtimes(self, asked: RequestContext) -> Response:
-        limit, cursor = page_size(asked.query.get("limit")), asked.query.get("cursor")
+    def runtimes(self, context: RequestContext) -> Response:
+        limit, cursor = page_size(context.query.get("limit")), context.query.get("cursor")
         after = None if cursor is None else decode_cursor(cursor)
         # One more than asked for tells whether there is a further page.
-        found = self._records.page_as_json(status=_status(asked.query.get("status")), after=after, limit=limit + 1)
+        found = self._records.page_as_json(status=_status(context.query.get("status")), after=after, limit=limit + 1)
         page = found[:limit]
         next_cursor = encode_cursor(json.loads(page[-1])["game_id"]) if len(found) > limit else None
         return listing(page, next_cursor)
 
-    def runtime(self, asked: RequestContext) -> Response:
-        return passed_on(self._record(asked))
+    def runtime(self, context: RequestContext) -> Response:
+        return passed_on(self._record(context))
 
-    def health(self, asked: RequestContext) -> Response:
-        self._record(asked)  # a game without one has no health either
-        return success(encode_health(asked.game_id, self._histories.health(asked.game_id)))
+    def health(self, context: RequestContext) -> Response:
+        self._record(context)  # a game without one has no health either
+        return success(encode_health(context.game_id, self._histories.health(context.game_id)))
 
-    def operations(self, asked: RequestContext) -> Response:
-        game_id = checked_game_id(asked)
-        limit, cursor = page_size(asked.query.get("limit")), asked.query.get("cursor")
+    def operations(self, context: RequestContext) -> Response:
+        game_id = checked_game_id(context)
+        limit, cursor = page_size(context.query.get("limit")), context.query.get("cursor")
         before = None if cursor is None else decode_log_cursor(cursor)
         found = self._histories.log(game_id, before=before, limit=limit + 1)
         if not found:
@@ -70,7 +70,7 @@ class Queries:
         next_cursor = encode_log_cursor(page[-1][0]) if len(found) > limit else None
         return success({"items": [encode_logged(*row) for row in page], "next_cursor": next_cursor})
 
-    def probe(self, kind: str, _asked: RequestContext) -> None:
+    def probe(self, kind: str, _context: RequestContext) -> None:
         """Raise `StoreRejected` when the store refuses this kind of reads for every game."""
         if kind == "runtimes":
             self._records.page_as_json(status=None, after=None, limit=0)
@@ -82,11 +82,11 @@ class Queries:
             self._histories.log(PROBE, before=None, limit=1)
             self._records.get(PROBE)
 
-    def _record(self, asked: RequestContext) -> bytes:
+    def _record(self, context: RequestContext) -> bytes:
         """The game's record as JSON. Raises `HttpError` when it has none."""
-        record = self._records.get_as_json(checked_game_id(asked))
+        record = self._records.get_as_json(checked_game_id(context))
         if record is None:
-            raise HttpError(ErrorCode.NOT_FOUND, f"game {asked.game_id} has no record: it was never started here")
+            raise HttpError(ErrorCode.NOT_FOUND, f"game {context.game_id} has no record: it was never started here")
         return record
 
     def _require_known(self, game_id: str) -> None:

@@ -22,9 +22,9 @@ class RequestContext:
     request_id: str = ""
 
 
-def checked_game_id(asked: RequestContext) -> str:
+def checked_game_id(context: RequestContext) -> str:
     """The path's game id. Raises `HttpError` when it cannot be one."""
     try:
-        return check_game_id(asked.game_id)
+        return check_game_id(context.game_id)
     except InvalidValue as error:
         raise invalid(str(error)) from error

@@ -164,7 +164,7 @@ class Executor:
     def resume(self) -> None:
         """Go on with what waited for a pull that has ended; before anything new, and in slots like that."""
         while self._free_slots()[1] > 0 and (parked := self._waiting.next_ready()) is not None:
-            self._begin(parked.operation, parked.sight, again=parked.again)
+            self._begin(parked.operation, parked.triage, again=parked.again)
 
     def _some_are_ready(self) -> None:
         self._wake.set()
@@ -273,21 +273,21 @@ class Executor:
 
     def _end_at_sight(self, claimed: Sequence[Operation], sights: Mapping[int, Triage]) -> Collection[int]:
         """End all that need no container, in one transaction; the ids of those that were."""
-        seen = ((operation, sights[operation.operation_id].ending) for operation in claimed)
-        endings = [(operation, ending) for operation, ending in seen if ending is not None]
+        seen = ((operation, sights[operation.operation_id].completion) for operation in claimed)
+        endings = [(operation, completion) for operation, completion in seen if completion is not None]
         ended = self._queue.finish_together(endings) if endings else set()
         if ended:
             self._taken()
         self._keep_claimed(operation for operation in claimed if operation.operation_id not in ended)
-        for operation, ending in endings:
+        for operation, completion in endings:
             with about_operation(operation):
                 if operation.operation_id in ended:
-                    self._report(operation, ending)
+                    self._report(operation, completion)
         return ended
 
-    def _begin(self, operation: Operation, sight: Triage | None, *, again: bool = False) -> None:
+    def _begin(self, operation: Operation, triage: Triage | None, *, again: bool = False) -> None:
         name = f"rtm-operation-{operation.operation_id}"
-        thread = Thread(self._work, name, (operation, sight, again))
+        thread = Thread(self._work, name, (operation, triage, again))
         with self._idle:
             self._live[thread] = operation
         try:
@@ -298,20 +298,20 @@ class Executor:
             with self._idle:
                 del self._live[thread]
 
-    def _work(self, operation: Operation, sight: Triage | None, again: bool) -> None:
+    def _work(self, operation: Operation, triage: Triage | None, again: bool) -> None:
         try:
-            self._work_about(operation, sight, again)
+            self._work_about(operation, triage, again)
         finally:
             with self._idle:
                 del self._live[threading.current_thread()]
                 self._idle.notify_all()
             self._wake.set()
 
-    def _work_about(self, operation: Operation, sight: Triage | None, again: bool) -> None:
+    def _work_about(self, operation: Operation, triage: Triage | None, again: bool) -> None:
         with about_operation(operation):
             try:
                 self._logger.info("operation begins", extra={"op_kind": operation.request.kind.value})
-                self._run_to_end(operation, sight, again=again)
+                self._run_to_end(operation, triage, again=again)
             except ClaimLost:
                 self._logger.warning("operation was taken over, it ends here")
             except HandedBack:
@@ -326,30 +326,30 @@ class Executor:
         left = f"this instance stops; operation {operation.operation_id} goes on with the next one"
         self._completions.announce(operation.operation_id, Unavailable("rtmanager", left))
 
-    def _run_to_end(self, operation: Operation, sight: Triage | None = None, *, again: bool = False) -> None:
+    def _run_to_end(self, operation: Operation, triage: Triage | None = None, *, again: bool = False) -> None:
         # What an earlier try did may be half of it; that has to be finished, whatever this one finds.
         again = again or operation.generation > 1
         while True:
             try:
-                ending = self._decide(operation, sight, again=again)
-                if ending is not None:
-                    self._write(operation, ending)
+                completion = self._decide(operation, triage, again=again)
+                if completion is not None:
+                    self._write(operation, completion)
                 return
             except Waiting as waiting:
                 self._put_aside(operation, waiting, again=again)
                 return
             except RecordConflict as error:
                 self._logger.info("record changed, deciding again", extra={"error": str(error)})
-                again, sight = True, None
+                again, triage = True, None
                 self._pause(operation, error)
             except Unavailable as error:
                 if error.dependency != "postgres":  # a container could not be taken back: it has to be, some time
                     self._put_off(operation, error)
                     return
-                again, sight = again or isinstance(error, PartiallyApplied), None
+                again, triage = again or isinstance(error, PartiallyApplied), None
                 self._pause(operation, error)
 
-    def _decide(self, operation: Operation, sight: Triage | None, *, again: bool) -> Completion | None:
+    def _decide(self, operation: Operation, triage: Triage | None, *, again: bool) -> Completion | None:
         """The ending; None when the operation was put off. Raises `Unavailable` for PostgreSQL only."""
         began = monotonic()
 
@@ -358,7 +358,7 @@ class Executor:
             return error.answer != "" and operation.answer_s > 0 and for_s >= self._deferral_limit_s
 
         try:
-            return self._operator.run(operation, sight, again=again, may_wait=True, expired=expired)
+            return self._operator.run(operation, triage, again=again, may_wait=True, expired=expired)
         except Unavailable as error:
             if self._stopping.is_set():
                 raise HandedBack from error
@@ -381,14 +381,14 @@ class Executor:
             self._completions.announce(operation.operation_id, Unavailable("docker", left))
             return
         self._logger.info("operation waits for a pull")
-        if not self._waiting.add(Parked(operation, waiting.sight, waiting.pull, again)):
+        if not self._waiting.add(Parked(operation, waiting.triage, waiting.pull, again)):
             waiting.pull.leave()
             raise HandedBack
 
-    def _write(self, operation: Operation, ending: Completion) -> None:
+    def _write(self, operation: Operation, completion: Completion) -> None:
         """Write the ending, or a plainer one. Raises `ClaimLost`, `RecordConflict` or `StoreRejected`."""
         refusals: list[StoreRejected] = []
-        for offered in self._plainer_and_plainer(operation, ending, refusals):
+        for offered in self._plainer_and_plainer(operation, completion, refusals):
             try:
                 self._offer(operation, offered)
             except StoreRejected as error:
@@ -406,15 +406,15 @@ class Executor:
         raise refusals[0]
 
     def _plainer_and_plainer(
-        self, operation: Operation, ending: Completion, refusals: Sequence[StoreRejected]
+        self, operation: Operation, completion: Completion, refusals: Sequence[StoreRejected]
     ) -> Iterator[Completion]:
         """The end that is to be written, and what says less of it when the store refuses that."""
-        yield ending
+        yield completion
         code = ErrorCode.INTERNAL_ERROR
         try:
-            if ending.launched is not None:
+            if completion.launched is not None:
                 code = ErrorCode.CONTAINER_START_FAILED
-                yield self._operator.take_back(operation, ending.launched, str(refusals[-1]))
+                yield self._operator.take_back(operation, completion.launched, str(refusals[-1]))
             else:
                 yield self._operator.gave_up(operation, code, str(refusals[-1]))
         except FinalAnswer as error:
@@ -450,14 +450,14 @@ class Executor:
 
     def _end_plainly(self, operation: Operation, error: Exception) -> bool:
         """Whether the store has taken one of the plain ends."""
-        for ending in self._operator.end_plainly(operation, ErrorCode.INTERNAL_ERROR, unforeseen(operation, error)):
+        for completion in self._operator.end_plainly(operation, ErrorCode.INTERNAL_ERROR, unforeseen(operation, error)):
             try:
-                self._offer(operation, ending)
+                self._offer(operation, completion)
             except StoreRejected as refusal:
                 self._logger.error("the store refuses a plain end of the operation", extra={"error": str(refusal)})
                 self._sound_alarm(operation, Kind.STORE_REFUSES, refusal)
                 continue
-            self._report(operation, ending)
+            self._report(operation, completion)
             return True
         return False
 
@@ -471,10 +471,10 @@ class Executor:
             extra = {"trouble": kind.value, "op_kind": operation.request.kind.value, "error": str(error)}
             self._logger.error("operation needs a person: it is retried, and gets no further", extra=extra)
 
-    def _offer(self, operation: Operation, ending: Completion) -> None:
+    def _offer(self, operation: Operation, completion: Completion) -> None:
         def finish() -> None:
             try:
-                self._queue.finish(operation, ending)
+                self._queue.finish(operation, completion)
             except RuntimeManagerError:
                 raise
             except Exception as error:  # a defect on the way to the store: another end may go through
@@ -495,18 +495,18 @@ class Executor:
                 self.store_waits.over(_named(operation))
                 return
 
-    def _report(self, operation: Operation, ending: Completion) -> None:
+    def _report(self, operation: Operation, completion: Completion) -> None:
         self.troubles.over(operation)
-        if ending.launched is not None and ending.outcome is Outcome.SUCCESS and operation.request.image_ref:
+        if completion.launched is not None and completion.outcome is Outcome.SUCCESS and operation.request.image_ref:
             self._remember_image(operation.request.image_ref)
-        level = logging.INFO if ending.outcome is Outcome.SUCCESS else logging.WARNING
-        extra = {"op_kind": operation.request.kind.value, "outcome": ending.outcome.value}
-        if ending.error_code:
-            extra |= {"error_code": ending.error_code.value, "error": ending.error_message}
+        level = logging.INFO if completion.outcome is Outcome.SUCCESS else logging.WARNING
+        extra = {"op_kind": operation.request.kind.value, "outcome": completion.outcome.value}
+        if completion.error_code:
+            extra |= {"error_code": completion.error_code.value, "error": completion.error_message}
         self._logger.log(level, "operation ended", extra=extra)
-        verdict = OperationResult(ending.outcome, ending.error_code, ending.error_message)
+        verdict = OperationResult(completion.outcome, completion.error_code, completion.error_message)
         self._completions.announce(operation.operation_id, verdict)
-        if ending.messages or ending.health:
+        if completion.messages or completion.health:
             self._told.set()
 
     def _images_to_prefer(self) -> Sequence[str]:

@@ -105,9 +105,9 @@ class Progress:
 
     def failed_barely(self, code: ErrorCode, message: str) -> Completion:
         """The same with nothing but the answer to a job: for a store that refuses all else."""
-        ending = self.failed(code, message)
-        results = tuple(each for each in ending.messages if each.stream is Stream.JOB_RESULTS)
-        return Completion(Outcome.FAILURE, code, ending.error_message, messages=results)
+        completion = self.failed(code, message)
+        results = tuple(each for each in completion.messages if each.stream is Stream.JOB_RESULTS)
+        return Completion(Outcome.FAILURE, code, completion.error_message, messages=results)
 
     def _end(self, outcome: Outcome, code: ErrorCode | None, message: str) -> Completion:
         text = "; ".join([*([message] if message else []), *self._warnings])

@@ -51,18 +51,18 @@ _AT_SIGHT: Mapping[OpKind, Callable[[Progress], Completion | None]] = {
 
 @dataclass(frozen=True, slots=True)
 class Triage:
-    """What an operation looks like by its game's record: `ending` if that is all it needs, else the work begins."""
+    """What an operation looks like by its game's record: `completion` if that is all it needs, else the work begins."""
 
     progress: Progress
-    ending: Completion | None
+    completion: Completion | None
 
 
 class Waiting(Exception):
-    """The operation goes on from `sight` when `pull` has ended."""
+    """The operation goes on from `triage` when `pull` has ended."""
 
-    def __init__(self, sight: Triage, pull: ImagePull) -> None:
+    def __init__(self, triage: Triage, pull: ImagePull) -> None:
         super().__init__("waits for a pull")
-        self.sight = sight
+        self.triage = triage
         self.pull = pull
 
 
@@ -91,28 +91,28 @@ class OperationRunner:
     def run(
         self,
         operation: Operation,
-        sight: Triage | None = None,
+        triage: Triage | None = None,
         *,
         again: bool = False,
         may_wait: bool = False,
         expired: Callable[[TemporaryAnswer], bool] = _never,
     ) -> Completion:
-        """Do what the operation asks; `sight` if it was looked at just now, `again` if this claim has tried before.
+        """Do what the operation asks; `triage` if it was looked at just now, `again` if this claim has tried before.
 
         A temporary answer that has `expired` ends it, unless it is a restart or a patch that is half done. Raises
         `ClaimLost`, `Unavailable` or `PartiallyApplied`, and whatever a defect raises before the last try; with
         `may_wait` also `Waiting`, in place of a thread that waits for a pull.
         """
-        sight = sight or self._sight(self._progress(operation))
-        if sight.ending is not None:
-            return sight.ending
-        progress = sight.progress
+        triage = triage or self._triage(self._progress(operation))
+        if triage.completion is not None:
+            return triage.completion
+        progress = triage.progress
         progress.again = progress.again or again
         progress.may_wait = may_wait
         try:
             return self._in_words(progress, lambda: self._work(progress))
         except PullPending as pending:
-            raise Waiting(sight, pending.pull) from pending
+            raise Waiting(triage, pending.pull) from pending
         except Unavailable as error:
             half_done = progress.record is not progress.seen or (progress.committed and not error.untouched)
             if isinstance(error, TemporaryAnswer) and expired(error):
@@ -129,7 +129,7 @@ class OperationRunner:
             return {}
         records = self._records.of({operation.game_id for operation in operations})
         seen = (Progress(each, records.get(each.game_id), self._tools.clock) for each in operations)
-        return {progress.operation.operation_id: self._sight(progress) for progress in seen}
+        return {progress.operation.operation_id: self._triage(progress) for progress in seen}
 
     def _has_to_go_on(self, progress: Progress, half_done: bool) -> bool:
         """Whether a game would be left without its container that ran before."""
@@ -169,7 +169,7 @@ class OperationRunner:
             ErrorCode.CONTAINER_START_FAILED, f"the container ran, but its record could not be written: {why}"
         )
 
-    def _sight(self, progress: Progress) -> Triage:
+    def _triage(self, progress: Progress) -> Triage:
         request = progress.operation.request
 
         def look() -> Completion | None:

@@ -18,7 +18,7 @@ class Parked:
     """One operation: how far it got, what it waits for, and whether an earlier try may have done half of it."""
 
     operation: Operation
-    sight: Triage
+    triage: Triage
     pull: ImagePull
     again: bool
 

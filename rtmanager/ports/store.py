@@ -188,7 +188,7 @@ class OperationQueue(Protocol):
         """
         ...
 
-    def finish(self, operation: Operation, ending: Completion) -> None:
+    def finish(self, operation: Operation, completion: Completion) -> None:
         """Write the end, in one transaction. Raises `ClaimLost`, `RecordConflict` or `StoreRejected`."""
         ...
 

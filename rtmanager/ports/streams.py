@@ -104,7 +104,7 @@ class PurgeStore(Protocol):
         """Delete operations that ended so long ago; one of an entry only when that is below its stream's `below`.
 
         Entries whose operation is deleted are forgotten: they are known when they come again. Waits for no ingest
-        turn: while one is held, nothing is done and `next` is `place`.
+        lock: while it is held, nothing is done and `next` is `place`.
         """
         ...
 
@@ -154,7 +154,7 @@ class IngestLock(Protocol):
 
     @property
     def forgotten(self) -> int:
-        """How many of the jobs of this turn are known and forgotten: they came again, and change nothing."""
+        """How many jobs accepted under this lock are known and forgotten: they came again, and change nothing."""
         ...
 
     def latest(self) -> Mapping[Stream, EntryId]:
@@ -165,12 +165,12 @@ class IngestLock(Protocol):
         """Make each job durable; a job that is known already, or forgotten, changes nothing.
 
         Another job under the id of a known one is not known: it becomes an operation of its own. Raises `StoreRejected`
-        when the store will never take one of them; then nothing more can be done with this turn.
+        when the store will never take one of them; then nothing more can be done under this lock.
         """
         ...
 
     def accept_alone(self, job: Job) -> None:
-        """The same for one job, after whose refusal the turn goes on."""
+        """The same for one job, after whose refusal the lock can still be used."""
         ...
 
     def require_room(self, job: Job) -> None:
@@ -180,7 +180,7 @@ class IngestLock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LeaseHolder:
-    """A session that holds a turn: two that are equal are one session in one transaction, or without any."""
+    """A session that holds a lock: two that are equal are one session in one transaction, or without any."""
 
     session: str
     transaction: str
@@ -192,11 +192,11 @@ class Inbox(Protocol):
     """Where jobs become durable. Raises `Unavailable("postgres", …)`."""
 
     def holder(self) -> LeaseHolder | None:
-        """Who holds the turn just now."""
+        """Who holds the lock just now."""
         ...
 
-    def turn(self) -> AbstractContextManager[IngestLock | None]:
-        """The turn, or None while another instance has it; what was accepted is durable after the block."""
+    def lock(self) -> AbstractContextManager[IngestLock | None]:
+        """The lock, or None while another instance has it; what was accepted is durable after the block."""
         ...
 
 
@@ -223,10 +223,10 @@ class IntentCount:
 
 
 class StaleFencingToken(RuntimeManagerError):
-    """Redis knows of a later turn of the relay than the one that wanted to publish."""
+    """Redis knows of a later lease of the relay than the one that wanted to publish."""
 
     def __init__(self, latest: int) -> None:
-        super().__init__(f"Redis has seen turn {latest} of the outbox relay already")
+        super().__init__(f"Redis has seen lease {latest} of the outbox relay already")
         self.latest = latest
 
 
@@ -241,7 +241,7 @@ class Published:
 class OutputStreams(Protocol):
     """The streams that RTM writes. Every method may raise `Unavailable("redis", …)`."""
 
-    def publish(self, turn: int, messages: Sequence[DueMessage], by_id: Collection[int] = ()) -> Published:
+    def publish(self, lease: int, messages: Sequence[DueMessage], by_id: Collection[int] = ()) -> Published:
         """Add each message once, in order; one that was added before is not added again. Raises `StaleFencingToken`.
 
         Releases before this one remember an id alone. It counts for the messages of `by_id`.
@@ -286,7 +286,7 @@ class RelayLease(Protocol):
         ...
 
     def raise_number(self, above: int) -> None:
-        """Let the next turn's number be greater than `above`."""
+        """Let the next lease's number be greater than `above`."""
         ...
 
     def intents_sent(self) -> Mapping[str, int]:
@@ -305,9 +305,9 @@ class Outbox(Protocol):
     """Messages that a transaction promised. Raises `Unavailable("postgres", …)`."""
 
     def holder(self) -> LeaseHolder | None:
-        """Who holds the turn just now."""
+        """Who holds the lease just now."""
         ...
 
-    def turn(self) -> AbstractContextManager[RelayLease | None]:
-        """The turn, or None while another instance has it; what it deleted is gone after the block."""
+    def lease(self) -> AbstractContextManager[RelayLease | None]:
+        """The lease, or None while another instance has it; what it deleted is gone after the block."""
         ...

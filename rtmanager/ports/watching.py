@@ -118,7 +118,7 @@ class Findings(Protocol):
         ...
 
 
-#: A turn of another instance, whose periods may be longer, lasts no longer than so many of ours.
+#: A lease of another instance, whose periods may be longer, lasts no longer than so many of ours.
 AHEAD_TIMES = 2.0
 #: What was raised so many seconds after now, was by a clock that was ahead.
 AHEAD_S = 60.0
@@ -133,28 +133,28 @@ class Leases(Protocol):
     def mine(self, work: str, for_s: float) -> bool:
         """Whether this instance does it, for as many seconds from now; one that says nothing more loses it.
 
-        A turn that would last longer than `AHEAD_TIMES` as long is taken over: it was taken by a clock that was ahead.
+        A lease that would last longer than `AHEAD_TIMES` as long is taken over: it was taken by a clock that was ahead.
         """
         ...
 
 
-#: A turn is kept for so many periods: another instance takes over when ours says nothing for that long.
+#: A lease is kept for so many periods: another instance takes over when ours says nothing for that long.
 LEASE_PERIODS = 3.0
 
 
 @contextmanager
-def lease(turns: Leases, work: str, period_s: float) -> Iterator[bool]:
+def lease(leases: Leases, work: str, period_s: float) -> Iterator[bool]:
     """Whether this instance does the work of this period, and of those that follow as long as it comes back.
 
     One that cannot, since something does not answer it, lets others.
     """
-    mine = turns.mine(work, period_s * LEASE_PERIODS)
+    mine = leases.mine(work, period_s * LEASE_PERIODS)
     try:
         yield mine
     except DependencyError:
         if mine:
             with suppress(DependencyError):
-                turns.mine(work, 0.0)
+                leases.mine(work, 0.0)
         raise
 
 

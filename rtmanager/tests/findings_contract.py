@@ -521,9 +521,9 @@ class RestartsContract(WatchedStoreContract):
         self.assert_dropped()
 
     def test_a_stop_that_was_being_accepted_during_the_crash_overtakes_it(self) -> None:
-        with self.store.inbox().turn() as turn:
-            assert turn is not None
-            turn.accept([job(Stream.STOP_JOBS, 1)])
+        with self.store.inbox().lock() as lock:
+            assert lock is not None
+            lock.accept([job(Stream.STOP_JOBS, 1)])
             self.crash()
         self.queue.finish(self.claim_one(), ended())
         self.assert_dropped()

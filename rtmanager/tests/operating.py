@@ -121,9 +121,9 @@ class World:
     def do(self, wanted: Request) -> Completion:
         """Run a request to its written end."""
         operation = self.claim(wanted)
-        ending = self.operator.run(operation)
-        self.queue.finish(operation, ending)
-        return ending
+        completion = self.operator.run(operation)
+        self.queue.finish(operation, completion)
+        return completion
 
     def bring(self, status: Status | None, game_id: str = "g1") -> None:
         """Bring a game into a status by the operations that lead there, and forget what they left."""

@@ -88,10 +88,10 @@ class RowsContract(StoreContract):
         self.finish_all()
         self.store.pass_time(2 * HOUR_S)
         self.assertEqual(self.purge_operations(), 2)
-        with self.store.inbox().turn() as turn:
-            assert turn is not None
-            turn.accept([job(START, 7), job(STOP, 8), job(STOP, 9)])
-            self.assertEqual(turn.forgotten, 2)
+        with self.store.inbox().lock() as lock:
+            assert lock is not None
+            lock.accept([job(START, 7), job(STOP, 8), job(STOP, 9)])
+            self.assertEqual(lock.forgotten, 2)
         self.assertEqual(len(self.queue.claim(10)), 1)
 
     def test_neither_are_those_before_it_nor_another_one_under_its_id(self) -> None:
@@ -116,9 +116,9 @@ class RowsContract(StoreContract):
         self.store.pass_time(2 * HOUR_S)
         self.assertEqual((self.purge_operations(), self.purge_letters({START: LATE})), (2, 1))
         self.assertEqual(self.purge.latest(), {START: EntryId(10, 0)})
-        with self.store.inbox().turn() as turn:
-            assert turn is not None
-            self.assertEqual(turn.latest(), {START: EntryId(10, 0)})
+        with self.store.inbox().lock() as lock:
+            assert lock is not None
+            self.assertEqual(lock.latest(), {START: EntryId(10, 0)})
 
     def test_the_latest_entry_is_the_highest_also_beside_an_old_operation_that_waits(self) -> None:
         self.accept(job(START, 7), job(START, 8, start_fields("g2")))
@@ -154,7 +154,7 @@ class RowsContract(StoreContract):
         self.finish_all()
         self.store.pass_time(2 * HOUR_S)
         place: Place = ()
-        with self.store.inbox().turn():
+        with self.store.inbox().lock():
             for purge in (self.purge.purge_operations, self.purge.purge_dead_letters):
                 purged = purge(HOUR_S, {START: LATE}, place=place, limit=10)
                 self.assertEqual((purged.deleted, purged.next), (0, place))

@@ -128,7 +128,9 @@ class Instance:
             told=Wake(),
             logger=quiet(),
         )
-        self.listener = EventListener(self, cast(Any, self.world.attention), missed=self.reconcile_soon, logger=quiet())
+        self.listener = EventListener(
+            self, cast(Any, self.world.reconcile_queue), missed=self.reconcile_soon, logger=quiet()
+        )
         self.probes = FakeProbes()
         parts: dict[str, Any] = {
             "records": simulation.store.records,
@@ -185,12 +187,12 @@ class Instance:
 
     def hear(self) -> None:
         self.listener.step()
-        self.world.attention.run()
+        self.world.reconcile_queue.run()
 
     def reconcile(self) -> None:
-        self.world.reconciler.step()
+        self.world.drift_scan.step()
         self.must_reconcile = False
-        self.world.attention.run()
+        self.world.reconcile_queue.run()
 
     def probe(self) -> None:
         random = self.simulation.random

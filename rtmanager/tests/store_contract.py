@@ -64,7 +64,7 @@ class StoreUnderTest(Protocol):
         """The queue as one of several instances uses it; with no presence yet."""
         ...
 
-    def presence(self, owner: int) -> Session:
+    def session_lock(self, owner: int) -> Session:
         """That instance's sign of life."""
         ...
 
@@ -105,23 +105,23 @@ class StoreContract(unittest.TestCase):
         self.queue = self.store.queue(1)
         self.other = self.store.queue(2)
         for owner in (1, 2):
-            presence = self.store.presence(owner)
-            presence.show()
-            self.addCleanup(presence.close)
+            session_lock = self.store.session_lock(owner)
+            session_lock.show()
+            self.addCleanup(session_lock.close)
 
     def accept(self, *jobs: Any) -> None:
-        with self.store.inbox().turn() as turn:
-            assert turn is not None
-            turn.accept(jobs)
+        with self.store.inbox().lock() as lock:
+            assert lock is not None
+            lock.accept(jobs)
 
     def claim_one(self, queue: OperationQueue | None = None) -> Operation:
         (operation,) = (queue or self.queue).claim(10)
         return operation
 
     def due(self) -> list[Message]:
-        with self.store.outbox().turn() as turn:
-            assert turn is not None
-            return [due.message for due in turn.due(1000, 1 << 20)]
+        with self.store.outbox().lease() as lease:
+            assert lease is not None
+            return [due.message for due in lease.due(1000, 1 << 20)]
 
     def drain(self) -> list[tuple[str, int]]:
         """Claim and end everything, one at a time; game and order of the entries."""
@@ -196,9 +196,9 @@ class RecordsContract(StoreContract):
         self.queue.submit(request("g1", OpKind.STOP))
         operation = self.claim_one()
         seen = record("g1", current_container_id="c-then")
-        ending = ended(change=RecordChange(seen, seen.stopped(NOW)), log=(log_entry(),))
+        completion = ended(change=RecordChange(seen, seen.stopped(NOW)), log=(log_entry(),))
         with self.assertRaises(RecordConflict):
-            self.queue.finish(operation, ending)
+            self.queue.finish(operation, completion)
         self.assertEqual(self.store.records().get("g1"), record("g1", current_container_id="c-now"))
         self.assertEqual(list(self.store.log_rows()), [])
         self.assertIsNone(self.queue.verdict(operation.operation_id))
@@ -622,7 +622,7 @@ class OwnershipContract(StoreContract):
 
     def test_an_instance_whose_session_is_gone_loses_them_after_the_grace_time(self) -> None:
         third = self.store.queue(3)
-        session = self.store.presence(3)
+        session = self.store.session_lock(3)
         session.show()
         third.submit(request("g1"))
         self.claim_one(third)
@@ -718,8 +718,8 @@ class EndingContract(StoreContract):
 
     def test_the_verdict_tells_how_it_ended(self) -> None:
         operation = self.operation()
-        ending = ended(Outcome.FAILURE, error_code=ErrorCode.CONFLICT, error_message="no")
-        self.queue.finish(operation, ending)
+        completion = ended(Outcome.FAILURE, error_code=ErrorCode.CONFLICT, error_message="no")
+        self.queue.finish(operation, completion)
         verdict = self.other.verdict(operation.operation_id)
         assert verdict is not None
         self.assertEqual(
@@ -828,7 +828,7 @@ class InboxContract(StoreContract):
         held = []
         for _ in range(2):
             self.assertIsNone(self.store.inbox().holder())
-            with self.store.inbox().turn():
+            with self.store.inbox().lock():
                 held.append(self.store.inbox().holder())
                 self.assertEqual(self.store.inbox().holder(), held[-1])
                 self.assertIsNone(self.store.outbox().holder())
@@ -850,9 +850,9 @@ class InboxContract(StoreContract):
         self.assertEqual(self.latest(), {START: EntryId(10, 0), STOP: EntryId(3, 0)})
 
     def latest(self) -> dict[Stream, EntryId]:
-        with self.store.inbox().turn() as turn:
-            assert turn is not None
-            return dict(turn.latest())
+        with self.store.inbox().lock() as lock:
+            assert lock is not None
+            return dict(lock.latest())
 
     def test_equal_ids_on_the_two_streams_are_two_operations(self) -> None:
         self.accept(job(START, 7), job(STOP, 7))
@@ -868,25 +868,25 @@ class InboxContract(StoreContract):
         self.assertEqual(list(self.queue.claim(10)), [])
 
     def test_only_one_instance_has_the_turn(self) -> None:
-        with self.store.inbox().turn() as mine, self.store.inbox().turn() as theirs:
+        with self.store.inbox().lock() as mine, self.store.inbox().lock() as theirs:
             self.assertIsNotNone(mine)
             self.assertIsNone(theirs)
-        with self.store.inbox().turn() as mine:
+        with self.store.inbox().lock() as mine:
             self.assertIsNotNone(mine)
 
     def test_a_turn_that_ends_in_an_error_takes_nothing_over(self) -> None:
-        with self.assertRaises(ZeroDivisionError), self.store.inbox().turn() as turn:
-            assert turn is not None
-            turn.accept([job(START, 7), job(START, 8, {"who": "nobody"})])
+        with self.assertRaises(ZeroDivisionError), self.store.inbox().lock() as lock:
+            assert lock is not None
+            lock.accept([job(START, 7), job(START, 8, {"who": "nobody"})])
             raise ZeroDivisionError
         self.assertEqual((list(self.queue.claim(10)), self.due()), ([], []))
         self.accept(job(START, 7))
         self.claim_one()
 
     def test_nothing_is_durable_before_the_turn_ends(self) -> None:
-        with self.store.inbox().turn() as turn:
-            assert turn is not None
-            turn.accept([job(START, 7)])
+        with self.store.inbox().lock() as lock:
+            assert lock is not None
+            lock.accept([job(START, 7)])
             self.assertEqual(list(self.queue.claim(10)), [])
         self.claim_one()
 
@@ -918,72 +918,72 @@ class OutboxContract(StoreContract):
             for message in pair
         ]
         self.promise(*messages)
-        with self.store.outbox().turn() as turn:
-            assert turn is not None
-            due = turn.due(100, 1 << 20)
+        with self.store.outbox().lease() as lease:
+            assert lease is not None
+            due = lease.due(100, 1 << 20)
         self.assertEqual([d.message for d in due], messages)
         self.assertEqual([d.message_id for d in due], sorted({d.message_id for d in due}))
 
     def test_the_limit_holds_for_each_stream_by_itself(self) -> None:
         self.promise(*self.numbered(Stream.JOB_RESULTS, 5), *self.numbered(Stream.HEALTH_EVENTS, 2))
-        with self.store.outbox().turn() as turn:
-            assert turn is not None
-            due = [(d.message.stream, d.message.fields["n"]) for d in turn.due(3, 1 << 20)]
+        with self.store.outbox().lease() as lease:
+            assert lease is not None
+            due = [(d.message.stream, d.message.fields["n"]) for d in lease.due(3, 1 << 20)]
         results = [(Stream.JOB_RESULTS, str(n)) for n in range(3)]
         self.assertEqual(due, [*results, (Stream.HEALTH_EVENTS, "0"), (Stream.HEALTH_EVENTS, "1")])
 
     def test_a_batch_is_bounded_in_bytes_for_each_stream_and_has_one_message_of_each_in_any_case(self) -> None:
         large = [Message(Stream.DEAD_LETTERS, {"n": str(n), "fields": "x" * 10_000}) for n in range(3)]
         self.promise(*large, *self.numbered(Stream.JOB_RESULTS, 2))
-        with self.store.outbox().turn() as turn:
-            assert turn is not None
+        with self.store.outbox().lease() as lease:
+            assert lease is not None
             for size, letters, results in ((1, 1, 1), (9_000, 1, 2), (11_000, 2, 2), (1 << 20, 3, 2)):
-                streams = [due.message.stream for due in turn.due(100, size)]
+                streams = [due.message.stream for due in lease.due(100, size)]
                 found = streams.count(Stream.DEAD_LETTERS), streams.count(Stream.JOB_RESULTS)
                 self.assertEqual(found, (letters, results), size)
 
     def test_what_is_deleted_is_gone_after_the_turn(self) -> None:
         self.promise(*self.numbered(Stream.JOB_RESULTS, 3))
-        with self.store.outbox().turn() as turn:
-            assert turn is not None
-            ids = [d.message_id for d in turn.due(100, 1 << 20)]
-            turn.delete(ids[:2])
-            self.assertEqual(turn.still_waiting([*ids, ids[-1] + 100]), {ids[2]})
+        with self.store.outbox().lease() as lease:
+            assert lease is not None
+            ids = [d.message_id for d in lease.due(100, 1 << 20)]
+            lease.delete(ids[:2])
+            self.assertEqual(lease.still_waiting([*ids, ids[-1] + 100]), {ids[2]})
         self.assertEqual([message.fields["n"] for message in self.due()], ["2"])
 
     def test_a_turn_that_ends_in_an_error_deletes_nothing(self) -> None:
         self.promise(*self.numbered(Stream.JOB_RESULTS, 2))
-        with self.assertRaises(ZeroDivisionError), self.store.outbox().turn() as turn:
-            assert turn is not None
-            turn.delete([d.message_id for d in turn.due(100, 1 << 20)])
+        with self.assertRaises(ZeroDivisionError), self.store.outbox().lease() as lease:
+            assert lease is not None
+            lease.delete([d.message_id for d in lease.due(100, 1 << 20)])
             raise ZeroDivisionError
         self.assertEqual(len(self.due()), 2)
 
     def test_only_one_instance_has_the_turn(self) -> None:
-        with self.store.outbox().turn() as mine, self.store.outbox().turn() as theirs:
+        with self.store.outbox().lease() as mine, self.store.outbox().lease() as theirs:
             self.assertIsNotNone(mine)
             self.assertIsNone(theirs)
 
     def test_the_turns_of_inbox_and_outbox_do_not_stand_in_each_others_way(self) -> None:
-        with self.store.inbox().turn() as reading, self.store.outbox().turn() as publishing:
+        with self.store.inbox().lock() as reading, self.store.outbox().lease() as publishing:
             self.assertIsNotNone(reading)
             self.assertIsNotNone(publishing)
 
     def number(self) -> int:
-        with self.store.outbox().turn() as turn:
-            assert turn is not None
-            return turn.number
+        with self.store.outbox().lease() as lease:
+            assert lease is not None
+            return lease.number
 
     def test_the_number_of_a_turn_grows_even_over_one_that_ended_in_an_error(self) -> None:
         first = self.number()
-        with self.assertRaises(ZeroDivisionError), self.store.outbox().turn():
+        with self.assertRaises(ZeroDivisionError), self.store.outbox().lease():
             raise ZeroDivisionError
         self.assertGreater(self.number(), first + 1)
 
     def test_the_number_can_be_raised_above_what_redis_has_seen(self) -> None:
-        with self.store.outbox().turn() as turn:
-            assert turn is not None
-            turn.raise_number(1_000_000)
+        with self.store.outbox().lease() as lease:
+            assert lease is not None
+            lease.raise_number(1_000_000)
         self.assertGreater(self.number(), 1_000_000)
 
 
@@ -997,19 +997,19 @@ class IntentsContract(StoreContract):
         )
 
     @contextmanager
-    def turn(self) -> Iterator[RelayLease]:
-        with self.store.outbox().turn() as turn:
-            assert turn is not None
-            yield turn
+    def lease(self) -> Iterator[RelayLease]:
+        with self.store.outbox().lease() as lease:
+            assert lease is not None
+            yield lease
 
     def count(self, sent: int, *left_out: str, code: ErrorCode = ErrorCode.IMAGE_PULL_FAILED) -> None:
         count = IntentCount(sent, [self.message(game_id, code) for game_id in left_out])
-        with self.turn() as turn:
-            turn.count_intents({INTENT_OF[code]: count})
+        with self.lease() as lease:
+            lease.count_intents({INTENT_OF[code]: count})
 
     def sent(self) -> Mapping[str, int]:
-        with self.turn() as turn:
-            return turn.intents_sent()
+        with self.lease() as lease:
+            return lease.intents_sent()
 
     def test_at_first_nothing_was_sent(self) -> None:
         self.assertEqual(self.sent(), {})
@@ -1021,25 +1021,25 @@ class IntentsContract(StoreContract):
         self.assertEqual(self.sent(), {"runtime.image_pull_failed": 5, "runtime.start_config_invalid": 1})
 
     def test_a_turn_that_ends_in_an_error_counts_nothing(self) -> None:
-        with self.assertRaises(ZeroDivisionError), self.turn() as turn:
-            turn.count_intents({"runtime.image_pull_failed": IntentCount(3)})
+        with self.assertRaises(ZeroDivisionError), self.lease() as lease:
+            lease.count_intents({"runtime.image_pull_failed": IntentCount(3)})
             raise ZeroDivisionError
         self.assertEqual(self.sent(), {})
 
     def test_a_minute_that_left_nothing_out_ends_in_silence(self) -> None:
         self.count(60)
         self.store.pass_time(61)
-        with self.turn() as turn:
-            self.assertFalse(turn.summary_due)
-            self.assertEqual(turn.intents_sent(), {})
+        with self.lease() as lease:
+            self.assertFalse(lease.summary_due)
+            self.assertEqual(lease.intents_sent(), {})
         self.assertEqual(self.due(), [])
 
     def test_within_the_minute_no_summary_is_due(self) -> None:
         self.count(60, "g1")
         self.store.pass_time(50)
-        with self.turn() as turn:
-            self.assertFalse(turn.summary_due)
-            self.assertEqual(turn.intents_sent(), {"runtime.image_pull_failed": 60})
+        with self.lease() as lease:
+            self.assertFalse(lease.summary_due)
+            self.assertEqual(lease.intents_sent(), {"runtime.image_pull_failed": 60})
         self.assertEqual(self.due(), [])
 
     def test_after_the_minute_one_summary_stands_for_what_it_left_out(self) -> None:
@@ -1048,9 +1048,9 @@ class IntentsContract(StoreContract):
         self.count(0, "g3", code=ErrorCode.START_CONFIG_INVALID)
         self.count(0, "g4")
         self.store.pass_time(61)
-        with self.turn() as turn:
-            self.assertTrue(turn.summary_due)
-            self.assertEqual(turn.intents_sent(), {})
+        with self.lease() as lease:
+            self.assertTrue(lease.summary_due)
+            self.assertEqual(lease.intents_sent(), {})
         summaries = {each.fields["notification_type"]: each for each in self.due()}
         self.assertEqual(len(self.due()), 2)
         payload = json.loads(summaries["runtime.image_pull_failed"].fields["payload_json"])
@@ -1058,9 +1058,9 @@ class IntentsContract(StoreContract):
         self.assertRegex(payload["error_message"], "^3 more failures .* the first was game g1: why$")
         payload = json.loads(summaries["runtime.start_config_invalid"].fields["payload_json"])
         self.assertRegex(payload["error_message"], "^1 more failure ")
-        with self.turn() as turn:
-            self.assertFalse(turn.summary_due)
-            turn.intents_sent()
+        with self.lease() as lease:
+            self.assertFalse(lease.summary_due)
+            lease.intents_sent()
         self.assertEqual(len(self.due()), 2)
 
     def test_a_summary_is_itself_not_limited_and_has_a_key_of_its_minute(self) -> None:
@@ -1076,8 +1076,8 @@ class IntentsContract(StoreContract):
     def test_a_turn_that_ends_in_an_error_makes_no_summary_and_the_next_one_does(self) -> None:
         self.count(60, "g1")
         self.store.pass_time(61)
-        with self.assertRaises(ZeroDivisionError), self.turn() as turn:
-            turn.intents_sent()
+        with self.assertRaises(ZeroDivisionError), self.lease() as lease:
+            lease.intents_sent()
             raise ZeroDivisionError
         self.assertEqual(self.due(), [])
         self.sent()

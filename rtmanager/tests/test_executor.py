@@ -86,9 +86,9 @@ class ExecutorTestCase(WorldTestCase):
         return made
 
     def accept(self, *jobs: object) -> None:
-        with self.world.store.inbox.turn() as turn:
-            assert turn is not None
-            turn.accept(jobs)  # type: ignore[arg-type]
+        with self.world.store.inbox.lock() as lock:
+            assert lock is not None
+            lock.accept(jobs)  # type: ignore[arg-type]
 
     def states(self) -> list[str]:
         return [row.state for row in self.world.store.operations.values()]

@@ -110,8 +110,8 @@ class RequestedByManagerTest(LastExitTest):
 
     def test_an_operation_that_fails_after_its_stop_has_ended_the_container_all_the_same(self) -> None:
         self.world.docker.fail_launch("g1", "no address left")
-        ending = self.world.do(asked(OpKind.RESTART))
-        self.assertIs(ending.outcome, Outcome.FAILURE)
+        completion = self.world.do(asked(OpKind.RESTART))
+        self.assertIs(completion.outcome, Outcome.FAILURE)
         self.assertIs(self.ended_by(), RequestedBy.MANAGER)
 
 
@@ -139,8 +139,8 @@ class EndedByItselfTest(LastExitTest):
     def test_a_log_that_cannot_be_read_says_so_and_the_stop_succeeds(self) -> None:
         self.world.docker.exit(self.container_id, 139)
         self.world.runtime.raises["log_tail"] = Unavailable("docker", "away")
-        ending = self.world.do(asked(OpKind.STOP))
-        self.assertIs(ending.outcome, Outcome.SUCCESS)
+        completion = self.world.do(asked(OpKind.STOP))
+        self.assertIs(completion.outcome, Outcome.SUCCESS)
         last_exit = self.last_exit()
         assert last_exit is not None
         self.assertIn("could not be read", last_exit.log)
@@ -192,9 +192,9 @@ class AgainTest(LastExitTest):
         self.world.queue.defer(operation, delay_s=0, why="it crashed")
         self.world.docker.networks.clear()
         [again] = self.world.queue.claim(1)
-        ending = self.world.operator.run(again)
-        self.world.queue.finish(again, ending)
-        self.assertEqual((ending.outcome, self.world.known().status), (Outcome.FAILURE, Status.STOPPED))
+        completion = self.world.operator.run(again)
+        self.world.queue.finish(again, completion)
+        self.assertEqual((completion.outcome, self.world.known().status), (Outcome.FAILURE, Status.STOPPED))
         self.assertIs(self.ended_by(), RequestedBy.MANAGER)
 
 
@@ -207,20 +207,20 @@ class UnreadableTest(LastExitTest):
                 self.begin()
                 self.world.store.last_exits["g1"] = CRASH
                 self.world.docker.refuse("inspect", meant)
-                ending = self.world.do(asked(OpKind.STOP))
-                self.assertEqual((ending.outcome, self.world.known().status), (Outcome.SUCCESS, Status.STOPPED))
+                completion = self.world.do(asked(OpKind.STOP))
+                self.assertEqual((completion.outcome, self.world.known().status), (Outcome.SUCCESS, Status.STOPPED))
                 self.assertEqual(self.last_exit(), CRASH)
                 self.assertIn("how the stopped container ended cannot be read", self.world.heard.messages)
 
     def test_an_inspect_without_an_answer_is_no_reason_to_stop_again(self) -> None:
         self.world.runtime.raises["inspect"] = Unavailable("docker", "away")
-        ending = self.world.do(asked(OpKind.STOP))
-        self.assertEqual((ending.outcome, self.last_exit()), (Outcome.SUCCESS, None))
+        completion = self.world.do(asked(OpKind.STOP))
+        self.assertEqual((completion.outcome, self.last_exit()), (Outcome.SUCCESS, None))
 
     def test_a_container_that_is_gone_by_then_leaves_no_last_exit(self) -> None:
         self.world.runtime.raises["inspect"] = ContainerNotFound("gone")
-        ending = self.world.do(asked(OpKind.STOP))
-        self.assertEqual((ending.outcome, self.world.known().status), (Outcome.SUCCESS, Status.STOPPED))
+        completion = self.world.do(asked(OpKind.STOP))
+        self.assertEqual((completion.outcome, self.world.known().status), (Outcome.SUCCESS, Status.STOPPED))
         self.assertIsNone(self.last_exit())
 
     def test_a_container_that_somebody_starts_at_once_has_not_ended(self) -> None:

@@ -48,7 +48,7 @@ class StoreInMemory:
         self.store.present.discard(owner)
         return queue
 
-    def presence(self, owner: int) -> MemorySessionLock:
+    def session_lock(self, owner: int) -> MemorySessionLock:
         return MemorySessionLock(self.store, owner)
 
     def inbox(self) -> MemoryInbox:
@@ -237,8 +237,8 @@ class TroubleTest(unittest.TestCase):
             lambda: self.store.records.get("g1"),
             lambda: self.queue.submit(request()),
             lambda: self.queue.claim(1),
-            lambda: self.store.inbox.turn().__enter__(),
-            lambda: self.store.outbox.turn().__enter__(),
+            lambda: self.store.inbox.lock().__enter__(),
+            lambda: self.store.outbox.lease().__enter__(),
         ):
             with self.assertRaises(Unavailable) as caught:
                 ask()
@@ -270,19 +270,19 @@ class TroubleTest(unittest.TestCase):
 
     def test_a_commit_whose_answer_is_lost_is_durable(self) -> None:
         self.store.trouble.fail_call(3, done=True)  # begin, accept, commit
-        with self.assertRaises(Unavailable), self.store.inbox.turn() as turn:
-            assert turn is not None
-            turn.accept([job(Stream.START_JOBS, 1)])
+        with self.assertRaises(Unavailable), self.store.inbox.lock() as lock:
+            assert lock is not None
+            lock.accept([job(Stream.START_JOBS, 1)])
         self.assertEqual(len(self.queue.claim(9)), 1)
-        with self.store.inbox.turn() as turn:
-            self.assertIsNotNone(turn)
+        with self.store.inbox.lock() as lock:
+            self.assertIsNotNone(lock)
 
     def test_a_turn_that_the_database_ended_takes_nothing_over(self) -> None:
-        with self.assertRaises(Unavailable), self.store.inbox.turn() as frozen:
+        with self.assertRaises(Unavailable), self.store.inbox.lock() as frozen:
             assert frozen is not None
             self.store.break_turns()
-            with self.store.inbox.turn() as next_turn:
-                self.assertIsNotNone(next_turn)
+            with self.store.inbox.lock() as next_lock:
+                self.assertIsNotNone(next_lock)
             frozen.accept([job(Stream.START_JOBS, 1)])
         self.assertEqual(list(self.queue.claim(9)), [])
 
@@ -299,9 +299,9 @@ class TroubleTest(unittest.TestCase):
     def test_a_hook_sees_every_call_and_may_end_it(self) -> None:
         seen: list[str] = []
         self.store.trouble.before = seen.append
-        with self.store.inbox.turn() as turn:
-            assert turn is not None
-            turn.accept([])
+        with self.store.inbox.lock() as lock:
+            assert lock is not None
+            lock.accept([])
         self.queue.claim(1)
         self.assertEqual(seen, ["ingest.begin", "accept", "commit", "claim"])
 

@@ -228,8 +228,8 @@ class NetworkGoneTest(unittest.TestCase):
         self.guarded.docker.networks.clear()
 
     def test_a_start_is_told_that_the_network_is_missing(self) -> None:
-        ending = self.guarded.world.do(request("g2", OpKind.START))
-        self.assertIs(ending.error_code, ErrorCode.START_CONFIG_INVALID)
+        completion = self.guarded.world.do(request("g2", OpKind.START))
+        self.assertIs(completion.error_code, ErrorCode.START_CONFIG_INVALID)
 
     def test_an_absence_is_not_believed(self) -> None:
         self.guarded.docker.vanish(self.guarded.world.container())
@@ -304,9 +304,9 @@ class OtherDeploymentTest(unittest.TestCase):
             self.without_record()
             if ended:
                 self.docker.exit(view.container_id, 0)
-            ending = self.world.do(request("g1", OpKind.START))
-            self.assertIs(ending.error_code, ErrorCode.CONTAINER_START_FAILED)
-            self.assertRegex(ending.error_message, "'deployment-2', and this is deployment 'deployment-1'")
+            completion = self.world.do(request("g1", OpKind.START))
+            self.assertIs(completion.error_code, ErrorCode.CONTAINER_START_FAILED)
+            self.assertRegex(completion.error_message, "'deployment-2', and this is deployment 'deployment-1'")
             self.assertEqual([each.container_id for each in self.docker.containers], [view.container_id])
             self.docker.vanish(view.container_id)
 
@@ -318,8 +318,8 @@ class OtherDeploymentTest(unittest.TestCase):
 
     def test_a_stop_and_a_removal_leave_it_alone(self) -> None:
         view = self.foreign()
-        ending = self.world.do(request("g1", OpKind.STOP))
-        self.assertIs(ending.outcome, Outcome.SUCCESS)
+        completion = self.world.do(request("g1", OpKind.STOP))
+        self.assertIs(completion.outcome, Outcome.SUCCESS)
         self.assertTrue(self.docker.inspect(view.container_id).alive)
         self.docker.exit(view.container_id, 0)
         with self.assertRaises(ContainerNotFound):

@@ -67,8 +67,8 @@ class AgainTest(WorldTestCase):
             world.queue.defer(operation, delay_s=0, why="it crashed")
             [operation] = world.queue.claim(1)
         world.runtime.fail(0, done=False)
-        ending: Completion = world.operator.run(operation)
-        world.queue.finish(operation, ending)
+        completion: Completion = world.operator.run(operation)
+        world.queue.finish(operation, completion)
         return world.runtime.calls
 
     def test_a_crash_before_or_after_any_call_of_the_runtime_changes_nothing_in_the_end(self) -> None:
@@ -171,9 +171,9 @@ class SecondTryTest(WorldTestCase):
         return again
 
     def end(self, operation: Operation) -> Completion:
-        ending = self.world.operator.run(operation)
-        self.world.queue.finish(operation, ending)
-        return ending
+        completion = self.world.operator.run(operation)
+        self.world.queue.finish(operation, completion)
+        return completion
 
     def test_a_start_that_got_its_container_needs_no_registry_any_more(self) -> None:
         again = self.first_try(OpKind.START, "launch")
@@ -203,6 +203,6 @@ class SecondTryTest(WorldTestCase):
     def test_a_start_that_took_the_old_container_away_and_failed_names_it_no_more(self) -> None:
         self.world.bring(Status.STOPPED)
         self.world.docker.fail_launch("g1", "no")
-        ending = self.world.do(request(kind=OpKind.START, image_ref=IMAGE))
-        self.assertEqual(ending.error_code, ErrorCode.CONTAINER_START_FAILED)
+        completion = self.world.do(request(kind=OpKind.START, image_ref=IMAGE))
+        self.assertEqual(completion.error_code, ErrorCode.CONTAINER_START_FAILED)
         self.assertIsNone(self.world.known().current_container_id)

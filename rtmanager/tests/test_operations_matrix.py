@@ -86,10 +86,10 @@ class MatrixTest(WorldTestCase):
                 self.world = World()
                 self.world.bring(case.before)
                 before, containers = self.world.record(), self.world.docker.containers
-                ending = self.world.do(asked(case))
-                self.assertEqual(ending.error_code, case.code)
-                self.assertIs(ending.outcome, Outcome.FAILURE if case.failed else Outcome.SUCCESS)
-                self.assertEqual(bool(ending.error_message), case.code is not None)
+                completion = self.world.do(asked(case))
+                self.assertEqual(completion.error_code, case.code)
+                self.assertIs(completion.outcome, Outcome.FAILURE if case.failed else Outcome.SUCCESS)
+                self.assertEqual(bool(completion.error_message), case.code is not None)
                 after = self.world.record()
                 self.assertEqual(after.status if after else None, case.after)
                 self.assertEqual(
@@ -100,7 +100,7 @@ class MatrixTest(WorldTestCase):
                 self.assert_consistent()
                 if case.code is not None:
                     self.assertEqual((after, self.world.docker.containers), (before, containers))
-                    self.assertIsNone(ending.change)
+                    self.assertIsNone(completion.change)
 
     def test_only_one_container_of_the_game_is_left(self) -> None:
         for case in MATRIX:
@@ -154,9 +154,9 @@ class StartTest(WorldTestCase):
                 self.world = World()
                 self.world.bring(status)
                 created = self.world.known().created_at
-                ending = self.world.do(request(image_ref=IMAGE_2))
-                assert ending.change is not None
-                self.assertEqual(ending.change.new.created_at, created)
+                completion = self.world.do(request(image_ref=IMAGE_2))
+                assert completion.change is not None
+                self.assertEqual(completion.change.new.created_at, created)
                 record = self.world.known()
                 self.assertEqual((record.created_at, record.current_image_ref), (created, IMAGE_2))
                 self.assertGreater(record.last_op_at, created)
@@ -164,9 +164,9 @@ class StartTest(WorldTestCase):
 
     def test_another_image_on_a_running_game_is_a_conflict(self) -> None:
         self.world.bring(Status.RUNNING)
-        ending = self.world.do(request(image_ref=IMAGE_2))
-        self.assertIs(ending.error_code, ErrorCode.CONFLICT)
-        self.assertIn(IMAGE, ending.error_message)
+        completion = self.world.do(request(image_ref=IMAGE_2))
+        self.assertIs(completion.error_code, ErrorCode.CONFLICT)
+        self.assertIn(IMAGE, completion.error_message)
         self.assertEqual(self.world.docker.called("stop"), [])
 
     def test_a_replay_asks_nobody(self) -> None:
@@ -186,8 +186,8 @@ class StartTest(WorldTestCase):
 
     def test_a_limit_that_cannot_be_read_is_said_and_does_not_keep_the_game_from_running(self) -> None:
         self.world.docker.present[IMAGE] = FakeImage(labels={"com.galaxy.memory": "9" * 400})
-        ending = self.world.do(request())
-        self.assertIsNone(ending.error_code)
+        completion = self.world.do(request())
+        self.assertIsNone(completion.error_code)
         self.assertIn("image asks for limits that cannot be read", self.world.heard.messages)
 
     def test_what_an_earlier_try_left_dead_is_removed(self) -> None:
@@ -226,10 +226,10 @@ class StartFailureTest(WorldTestCase):
         before = self.world.record()
         left = [c for c in self.world.docker.containers if before and c.container_id != before.current_container_id]
         wanted = wanted or job_request()
-        ending = self.world.do(wanted)
-        self.assertEqual((ending.outcome, ending.error_code), (Outcome.FAILURE, code))
+        completion = self.world.do(wanted)
+        self.assertEqual((completion.outcome, completion.error_code), (Outcome.FAILURE, code))
         for part in parts:
-            self.assertIn(part, ending.error_message)
+            self.assertIn(part, completion.error_message)
         self.assertEqual(self.world.record(), before)
         self.assertEqual(self.world.rows(), [("start", "failure", code)])
         self.assertEqual(self.world.events(), [])
@@ -242,7 +242,7 @@ class StartFailureTest(WorldTestCase):
         self.assertEqual(intent.fields["idempotency_key"], key)
         payload = json.loads(intent.fields["payload_json"])
         self.assertEqual((payload["image_ref"], payload["error_code"]), (wanted.image_ref, code.value))
-        self.assertEqual(payload["error_message"], ending.error_message)
+        self.assertEqual(payload["error_message"], completion.error_message)
         self.assertEqual([c for c in self.world.docker.containers if c.name == "galaxy-game-g1" and c.alive], left)
 
     def test_two_networks_of_one_name(self) -> None:
@@ -285,9 +285,9 @@ class StartFailureTest(WorldTestCase):
     def test_a_name_that_a_stranger_has(self) -> None:
         stranger = view(container_id="stranger", labels={"com.galaxy.owner": "somebody"})
         self.world.docker.add_foreign(stranger)
-        ending = self.world.do(job_request())
-        self.assertIs(ending.error_code, ErrorCode.CONTAINER_START_FAILED)
-        self.assertIn("stranger", ending.error_message)
+        completion = self.world.do(job_request())
+        self.assertIs(completion.error_code, ErrorCode.CONTAINER_START_FAILED)
+        self.assertIn("stranger", completion.error_message)
         self.assertEqual(self.world.docker.containers, [stranger])
         self.assertEqual(self.world.docker.called("stop") + self.world.docker.called("remove"), [])
 
@@ -337,8 +337,8 @@ class ResultTest(WorldTestCase):
     def test_a_problem_of_the_request_is_its_answer_and_nothing_is_done(self) -> None:
         self.world.bring(Status.RUNNING)
         problem = (ErrorCode.INVALID_REQUEST, "reason 'bored': expected one of …")
-        ending = self.world.do(job_request(kind=OpKind.STOP, problem=problem))
-        self.assertEqual((ending.error_code, ending.error_message), problem)
+        completion = self.world.do(job_request(kind=OpKind.STOP, problem=problem))
+        self.assertEqual((completion.error_code, completion.error_message), problem)
         self.assertEqual(self.world.results(), [("failure", "invalid_request")])
         self.assertEqual(self.world.docker.calls, [])
         self.assert_consistent()
@@ -363,8 +363,8 @@ class StopTest(WorldTestCase):
         self.world.bring(Status.RUNNING)
         container_id = str(self.world.known().current_container_id)
         self.world.docker.vanish(container_id)
-        ending = self.world.do(job_request(kind=OpKind.STOP, reason="finished"))
-        self.assertIsNone(ending.error_code)
+        completion = self.world.do(job_request(kind=OpKind.STOP, reason="finished"))
+        self.assertIsNone(completion.error_code)
         self.assertIs(self.world.known().status, Status.REMOVED)
         self.assertEqual(self.world.events(), ["container_disappeared"])
         self.assertEqual(self.world.store.snapshots["g1"].container_id, container_id)
@@ -438,8 +438,8 @@ class RecreateTest(WorldTestCase):
         self.world.bring(Status.RUNNING)
         before = self.world.known()
         del self.world.docker.present[IMAGE_2]
-        ending = self.world.do(request(kind=OpKind.PATCH, image_ref=IMAGE_2))
-        self.assertIs(ending.error_code, ErrorCode.IMAGE_PULL_FAILED)
+        completion = self.world.do(request(kind=OpKind.PATCH, image_ref=IMAGE_2))
+        self.assertIs(completion.error_code, ErrorCode.IMAGE_PULL_FAILED)
         self.assertEqual(self.world.known(), before)
         self.assertEqual(self.world.docker.called("stop"), [])
         self.assertEqual(self.world.rows(), [("patch", "failure", "image_pull_failed")])
@@ -454,18 +454,18 @@ class RecreateTest(WorldTestCase):
                     self.world.docker.networks.clear()
                 else:
                     self.world.directories.invalid["g1"] = "read-only"
-                ending = self.world.do(request(kind=OpKind.RESTART))
-                self.assertIs(ending.error_code, ErrorCode.START_CONFIG_INVALID)
+                completion = self.world.do(request(kind=OpKind.RESTART))
+                self.assertIs(completion.error_code, ErrorCode.START_CONFIG_INVALID)
                 self.assertEqual(len(self.world.running()), 1)
                 self.assert_consistent()
 
     def assert_left_as_it_was(self, wanted: Request, code: ErrorCode, *parts: str) -> None:
         """The operation fails, and neither the game nor any other container was touched."""
         record, containers = self.world.known(), self.world.docker.containers
-        ending = self.world.do(wanted)
-        self.assertIs(ending.error_code, code)
+        completion = self.world.do(wanted)
+        self.assertIs(completion.error_code, code)
         for part in parts:
-            self.assertIn(part, ending.error_message)
+            self.assertIn(part, completion.error_message)
         self.assertEqual((self.world.known(), self.world.docker.containers), (record, containers))
         self.assertEqual(self.world.docker.called("stop"), [])
         self.assertEqual(self.world.rows(), [(wanted.kind.value, "failure", code)])
@@ -560,8 +560,8 @@ class RecreateTest(WorldTestCase):
                     self.world = World()
                     self.world.bring(status)
                     self.world.docker.fail_launch("g1", "no space left")
-                    ending = self.world.do(wanted)
-                    self.assertIs(ending.error_code, ErrorCode.CONTAINER_START_FAILED)
+                    completion = self.world.do(wanted)
+                    self.assertIs(completion.error_code, ErrorCode.CONTAINER_START_FAILED)
                     record = self.world.known()
                     self.assertEqual((record.status, record.current_container_id), (Status.STOPPED, None))
                     self.assertEqual(record.current_image_ref, IMAGE)
@@ -598,8 +598,8 @@ class RecreateTest(WorldTestCase):
     def test_a_nul_in_the_reason_of_a_failure_does_not_keep_its_end_from_being_written(self) -> None:
         self.world.bring(Status.RUNNING)
         self.world.docker.fail_launch("g1", "exec: \0 not found")
-        ending = self.world.do(request(kind=OpKind.RESTART))
-        self.assertIs(ending.error_code, ErrorCode.CONTAINER_START_FAILED)
+        completion = self.world.do(request(kind=OpKind.RESTART))
+        self.assertIs(completion.error_code, ErrorCode.CONTAINER_START_FAILED)
         self.assertIs(self.world.known().status, Status.STOPPED)
 
     def test_text_that_is_no_unicode_does_not_keep_an_end_from_being_written(self) -> None:
@@ -618,10 +618,10 @@ class NamesakeTest(WorldTestCase):
                     self.world = World()
                     self.world.bring(before, "match7")
                     self.world.bring(status, "Match7")
-                    ending = self.world.do(job_request("match7"))
-                    self.assertIs(ending.error_code, ErrorCode.CONFLICT)
+                    completion = self.world.do(job_request("match7"))
+                    self.assertIs(completion.error_code, ErrorCode.CONFLICT)
                     self.assertRegex(
-                        ending.error_message, f"game Match7 is {status}, .* of game match7 but for the case"
+                        completion.error_message, f"game Match7 is {status}, .* of game match7 but for the case"
                     )
                     self.assertEqual(self.world.results(), [("failure", "conflict")])
                     self.assertEqual(self.world.sent(Stream.NOTIFICATION_INTENTS), [])
@@ -669,11 +669,11 @@ class LostDirectoryTest(WorldTestCase):
         """Run a request on a game whose directory is lost; the text of its own row."""
         self.world.forget()
         self.world.directories.lost.add("g1")
-        ending = self.world.do(wanted)
+        completion = self.world.do(wanted)
         row = self.world.store.log[-1]
-        self.assertEqual((row.kind, row.outcome), (wanted.kind, ending.outcome))
-        self.assertEqual(ending.error_message, row.error_message or "")
-        return ending.error_message
+        self.assertEqual((row.kind, row.outcome), (wanted.kind, completion.outcome))
+        self.assertEqual(completion.error_message, row.error_message or "")
+        return completion.error_message
 
     def test_a_start_restart_or_patch_says_so_in_its_row_and_succeeds(self) -> None:
         cases = (
@@ -775,11 +775,11 @@ class PatchRuleTest(WorldTestCase):
         self.world.bring(Status.RUNNING)
         for image_ref in ("galaxy/game", f"galaxy/game@sha256:{'a' * 64}"):
             with self.subTest(image_ref):
-                ending = self.world.do(request(kind=OpKind.PATCH, image_ref=image_ref))
-                self.assertIs(ending.error_code, ErrorCode.IMAGE_REF_NOT_SEMVER)
+                completion = self.world.do(request(kind=OpKind.PATCH, image_ref=image_ref))
+                self.assertIs(completion.error_code, ErrorCode.IMAGE_REF_NOT_SEMVER)
 
     def test_a_malformed_image_is_a_bad_configuration(self) -> None:
         self.world.bring(Status.RUNNING)
-        ending = self.world.do(request(kind=OpKind.PATCH, image_ref="NOT GOOD"))
-        self.assertIs(ending.error_code, ErrorCode.START_CONFIG_INVALID)
+        completion = self.world.do(request(kind=OpKind.PATCH, image_ref="NOT GOOD"))
+        self.assertIs(completion.error_code, ErrorCode.START_CONFIG_INVALID)
         self.assert_consistent()

@@ -44,7 +44,7 @@ class PurgeTest(StreamsTestCase):
         return Purge(
             streams=self.streams,
             store=self.store.purge,
-            turns=MemoryFindings(self.store, owner),
+            leases=MemoryFindings(self.store, owner),
             keep=keep,
             period_s=3600.0,
             deleted=lambda what, rows: self.deleted.update({what: rows}),
@@ -203,7 +203,7 @@ class PurgeTest(StreamsTestCase):
         purge = Purge(
             streams=self.streams,
             store=self.store.purge,
-            turns=MemoryFindings(self.store),
+            leases=MemoryFindings(self.store),
             keep=ALL,
             period_s=1.0,
             deleted=lambda *_: None,

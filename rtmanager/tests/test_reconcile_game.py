@@ -50,7 +50,7 @@ class SettlerTestCase(unittest.TestCase):
         self.container_id = self.world.container()
 
     def settle(self, hint: ReconcileHint = EVENT) -> bool:
-        return self.world.settler.settle("g1", hint)
+        return self.world.game_reconciler.settle("g1", hint)
 
 
 class OneLook(SettlerTestCase):
@@ -144,8 +144,8 @@ class Unstarted(SettlerTestCase):
     def test_a_pass_finds_it_and_nothing_else_to_look_at(self) -> None:
         self.world.reconcile()
         self.assertEqual(self.left(), {self.container_id})
-        self.world.reconciler.step()
-        self.assertEqual(self.world.attention.named, {})
+        self.world.drift_scan.step()
+        self.assertEqual(self.world.reconcile_queue.named, {})
 
     def test_so_is_that_of_a_game_that_does_not_run(self) -> None:
         self.world.bring(Status.STOPPED)
@@ -167,7 +167,7 @@ class Unstarted(SettlerTestCase):
 
     def test_that_of_a_game_without_a_record_is_not_ours(self) -> None:
         self.world.docker.add_foreign(self.next(container_id="foreign", game_id="g9", name="galaxy-game-g9.next"))
-        self.world.settler.settle("g9", ReconcileHint(unstarted=frozenset({"foreign"}), listed=True))
+        self.world.game_reconciler.settle("g9", ReconcileHint(unstarted=frozenset({"foreign"}), listed=True))
         self.assertIn("foreign", self.left())
 
     def test_one_on_a_network_of_another_deployment_is_left_alone(self) -> None:
@@ -196,32 +196,32 @@ class Unstarted(SettlerTestCase):
 class BesideOperations(SettlerTestCase):
     def test_an_intended_stop_is_never_told_as_a_crash(self) -> None:
         operation = self.world.claim(request(kind=OpKind.STOP))
-        ending = self.world.operator.run(operation)
+        completion = self.world.operator.run(operation)
         self.assertFalse(self.settle(), "looked at while the stop is under way: its container has ended")
-        self.world.queue.finish(operation, ending)
+        self.world.queue.finish(operation, completion)
         self.assertTrue(self.settle(), "and once more behind it")
         self.assertEqual(self.world.events(), [])
         self.assertEqual(self.world.known().status, Status.STOPPED)
 
     def test_a_game_that_this_instance_works_on_is_looked_at_when_that_is_over(self) -> None:
         worked_on = {"g1"}
-        settler = replace(self.world.settler, works_on=worked_on.__contains__)
+        game_reconciler = replace(self.world.game_reconciler, works_on=worked_on.__contains__)
         self.world.docker.vanish(self.container_id)
         self.world.docker.calls.clear()
 
-        self.assertFalse(settler.settle("g1", ReconcileHint()))
+        self.assertFalse(game_reconciler.settle("g1", ReconcileHint()))
         self.assertEqual(self.world.docker.calls, [])
 
         worked_on.clear()
-        self.assertTrue(settler.settle("g1", ReconcileHint()))
+        self.assertTrue(game_reconciler.settle("g1", ReconcileHint()))
         self.assertEqual(self.world.known().status, Status.REMOVED)
 
     def test_a_start_under_way_is_not_adopted(self) -> None:
         self.world.bring(Status.STOPPED)
         operation = self.world.claim(request(kind=OpKind.START))
-        ending = self.world.operator.run(operation)
+        completion = self.world.operator.run(operation)
         self.assertFalse(self.settle(ReconcileHint(listed=True)))
-        self.world.queue.finish(operation, ending)
+        self.world.queue.finish(operation, completion)
         self.assertTrue(self.settle(ReconcileHint(listed=True)))
         self.assertEqual([row[0] for row in self.world.rows()], ["start"])
 
@@ -229,7 +229,7 @@ class BesideOperations(SettlerTestCase):
         operation = self.world.claim(request(kind=OpKind.STOP))
         self.world.operator.run(operation)
         other = WatchedWorld(owner=2)
-        other.settler = self.world.settler
+        other.game_reconciler = self.world.game_reconciler
         self.world.store.present.discard(1)
         self.world.clock.advance(100)
         self.world.store.queue(2).reclaim_orphans()
@@ -245,11 +245,11 @@ class BesideOperations(SettlerTestCase):
     def test_a_crash_right_after_the_start_is_told_when_the_start_has_been_written(self) -> None:
         world = WatchedWorld()
         operation = world.claim(request())
-        ending = world.operator.run(operation)
-        world.docker.exit(ending.launched or "", 3)
-        self.assertFalse(world.settler.settle("g1", EVENT))
-        world.queue.finish(operation, ending)
-        self.assertTrue(world.settler.settle("g1", EVENT))
+        completion = world.operator.run(operation)
+        world.docker.exit(completion.launched or "", 3)
+        self.assertFalse(world.game_reconciler.settle("g1", EVENT))
+        world.queue.finish(operation, completion)
+        self.assertTrue(world.game_reconciler.settle("g1", EVENT))
         self.assertEqual(world.events(), ["container_started", "container_exited"])
 
     def test_an_event_of_an_earlier_container_says_nothing_about_the_present_one(self) -> None:
@@ -275,10 +275,10 @@ class Ends(SettlerTestCase):
         self.world.docker.exit(self.container_id, 137)
         self.assertTrue(self.settle(hint))
         self.assertEqual(self.world.events(), [])
-        ((later, delay_s),) = self.world.attention.named.values()
+        ((later, delay_s),) = self.world.reconcile_queue.named.values()
         self.assertEqual((later.unexplained, delay_s), (frozenset(), OOM_GRACE_S))
-        self.world.attention.look("g1", ReconcileHint(HealthSource.DOCKER_EVENT, oom={self.container_id: 7}))
-        self.world.attention.run()
+        self.world.reconcile_queue.look("g1", ReconcileHint(HealthSource.DOCKER_EVENT, oom={self.container_id: 7}))
+        self.world.reconcile_queue.run()
         self.assertEqual(self.world.events(), ["container_oom", "container_exited"])
 
     def test_any_other_code_is_told_at_once(self) -> None:
@@ -294,8 +294,8 @@ class Ends(SettlerTestCase):
 
         self.world.docker.log_tail = broken  # type: ignore[method-assign]
         self.world.docker.exit(self.container_id, 3)
-        settler = replace(self.world.settler, runtime=self.world.docker)
-        self.assertTrue(settler.settle("g1", EVENT))
+        game_reconciler = replace(self.world.game_reconciler, runtime=self.world.docker)
+        self.assertTrue(game_reconciler.settle("g1", EVENT))
         log = self.world.store.last_exits["g1"].log
         self.assertIn("could not be read: a frame of a log", log)
         self.assertLess(len(log), 700)
@@ -343,7 +343,7 @@ class FoundByAPass(SettlerTestCase):
             self.setUp()
             found = mock.Mock()
             self.world.docker.exit(self.container_id, 137)
-            replace(self.world.settler, exit_found=found).settle("g1", hint)
+            replace(self.world.game_reconciler, exit_found=found).settle("g1", hint)
             self.assertEqual([call.args[0] for call in found.call_args_list], [self.container_id] * noted)
 
 
@@ -434,7 +434,7 @@ class StartedAgain(SettlerTestCase):
 
     def test_not_when_it_ended_by_its_own_will_or_was_asked_to(self) -> None:
         self.crash(code=0, hint=ReconcileHint(listed=True))
-        self.world.attention.run()
+        self.world.reconcile_queue.run()
         self.assertEqual(self.world.known().status, Status.STOPPED)
         self.assertEqual(self.queued(60), [])
         self.world.do(request())
@@ -446,8 +446,8 @@ class StartedAgain(SettlerTestCase):
         container = self.world.container()
         self.crash(code=137, hint=ReconcileHint(listed=True))
         self.assertEqual(self.world.known().status, Status.RUNNING, "the event is waited for")
-        self.world.attention.look("g1", ReconcileHint(HealthSource.DOCKER_EVENT, died=frozenset({container})))
-        self.world.attention.run()
+        self.world.reconcile_queue.look("g1", ReconcileHint(HealthSource.DOCKER_EVENT, died=frozenset({container})))
+        self.world.reconcile_queue.run()
         self.restart(6)
 
     def test_the_event_of_an_earlier_container_is_not_the_one_that_is_waited_for(self) -> None:
@@ -458,9 +458,9 @@ class StartedAgain(SettlerTestCase):
 
     def test_a_kill_without_an_event_is_none(self) -> None:
         self.crash(code=137, hint=ReconcileHint(listed=True))
-        ((later, delay_s),) = self.world.attention.named.values()
+        ((later, delay_s),) = self.world.reconcile_queue.named.values()
         self.assertEqual((later.waited_for, delay_s), ({self.world.container()}, EVENT_GRACE_S))
-        self.world.attention.run()
+        self.world.reconcile_queue.run()
         self.assertEqual(self.world.known().status, Status.STOPPED)
         self.assertEqual(self.queued(60), [])
 
@@ -500,7 +500,7 @@ class Outages(SettlerTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.settler = replace(self.world.settler, after_outages=True)
+        self.game_reconciler = replace(self.world.game_reconciler, after_outages=True)
         self.worker = CrashRestarts(
             self.world.findings,
             queued=lambda: None,
@@ -516,7 +516,7 @@ class Outages(SettlerTestCase):
         self.world.docker.alter(self.world.container(game_id), started_at=self.before)
         self.world.docker.exit(self.world.container(game_id), code)
         self.world.docker.run = RuntimeRun(self.world.clock())
-        self.settler.settle(game_id, hint)
+        self.game_reconciler.settle(game_id, hint)
 
     def queued(self) -> list[str]:
         self.worker.step()
@@ -554,7 +554,7 @@ class Outages(SettlerTestCase):
         self.world.docker.run = RuntimeRun(self.before)
         self.world.docker.alter(self.container_id, started_at=self.world.clock())
         self.world.docker.exit(self.container_id, 255)
-        self.settler.settle("g1", ReconcileHint(listed=True))
+        self.game_reconciler.settle("g1", ReconcileHint(listed=True))
         self.assertEqual(self.queued(), [])
 
     def test_with_live_restore_only_what_vanished_with_the_host(self) -> None:
@@ -563,11 +563,11 @@ class Outages(SettlerTestCase):
             self.world.docker.alter(self.container_id, started_at=self.before)
             self.world.docker.exit(self.container_id, code)
             self.world.docker.run = RuntimeRun(self.world.clock(), keeps_containers=True)
-            self.settler.settle("g1", ReconcileHint(listed=True))
+            self.game_reconciler.settle("g1", ReconcileHint(listed=True))
             self.assertEqual(self.queued(), expected, code)
 
     def test_not_when_it_is_switched_off(self) -> None:
-        self.settler = self.world.settler
+        self.game_reconciler = self.world.game_reconciler
         self.outage()
         self.assertEqual((self.world.known().status, self.queued()), (Status.STOPPED, []))
 
@@ -621,7 +621,7 @@ class Passes(SettlerTestCase):
             self.world.reconcile()
         self.assertEqual([self.world.known(each).status for each in ("g1", "g3")], [Status.STOPPED] * 2)
         self.assertEqual(self.world.heard.messages.count("work on a game failed, the others go on"), 2)
-        self.world.reconciler.check_finished()
+        self.world.drift_scan.check_finished()
 
     def test_containers_with_odd_labels_are_strays_of_bounded_length_and_the_pass_goes_on(self) -> None:
         odd = ("a\0b", "x" * 1_000_000, "\ud800", "\U0001f3ae", "'; DROP TABLE runtime_records; --", "../../etc", "")
@@ -647,12 +647,12 @@ class Passes(SettlerTestCase):
 
     def test_the_first_pass_that_finds_docker_away_is_made_up_for(self) -> None:
         self.world.docker.available = False
-        self.assertFalse(self.world.reconciler.first_pass())
+        self.assertFalse(self.world.drift_scan.first_pass())
         with self.assertRaisesRegex(Exception, "first reconcile"):
-            self.world.reconciler.check_finished()
+            self.world.drift_scan.check_finished()
         self.world.docker.available = True
         self.world.reconcile()
-        self.world.reconciler.check_finished()
+        self.world.drift_scan.check_finished()
 
     def test_a_stray_that_agrees_again_is_forgotten(self) -> None:
         self.world.docker.add_foreign(view("g9", container_id="odd", name="odd"))

@@ -9,7 +9,7 @@ from unittest import mock
 from rtmanager.operations.one_daemon import GuardedRuntime
 from rtmanager.tests.simulate import count
 from rtmanager.tests.simulation import Violation, run
-from rtmanager.workers.reconcile import game as settler
+from rtmanager.workers.reconcile import game as game_module
 
 HISTORIES = 150
 #: What an unconfirmed answer of another daemon leads to: a game there, or games that are gone only there.
@@ -28,7 +28,7 @@ class Histories(unittest.TestCase):
         self.assert_noticed(mock.patch.object(GuardedRuntime, "confirm"), ABOUT_ANOTHER_DAEMON)
 
     def test_a_game_that_does_not_come_back_after_an_outage_is_noticed(self) -> None:
-        self.assert_noticed(mock.patch.object(settler, "OUTAGES", frozenset()), "outage: g. ran in .* is not back")
+        self.assert_noticed(mock.patch.object(game_module, "OUTAGES", frozenset()), "outage: g. ran in .* is not back")
 
     def assert_noticed(self, taken_out: AbstractContextManager[object], violation: str) -> None:
         with taken_out, self.assertRaisesRegex(Violation, violation) as caught:

@@ -68,12 +68,12 @@ class Feed:
 class ListenerTest(unittest.TestCase):
     def setUp(self) -> None:
         self.feed = Feed()
-        self.attention = LooksAtOnce(lambda _game_id, _hint: True)
+        self.reconcile_queue = LooksAtOnce(lambda _game_id, _hint: True)
         self.passes: list[str] = []
         self.heard = Heard()
         self.listener = EventListener(
             self.feed,
-            self.attention,  # type: ignore[arg-type]  # the same, without threads
+            self.reconcile_queue,  # type: ignore[arg-type]  # the same, without threads
             missed=lambda: self.passes.append("pass"),
             logger=self.heard.logger,
             present_run=self.present_run,
@@ -92,7 +92,7 @@ class ListenerTest(unittest.TestCase):
         """The games that are looked at after these events, why and in how many seconds."""
         self.feed.events = list(events)
         self.listener.step()
-        return self.attention.named
+        return self.reconcile_queue.named
 
     def test_a_death_is_looked_at_at_once(self) -> None:
         hint, delay_s = self.hear(_event(ContainerEventKind.DIE))["g1"]
@@ -111,7 +111,7 @@ class ListenerTest(unittest.TestCase):
             (None, 2 * 10**9, frozenset()),
         ):
             self.began = run
-            self.attention.named.clear()
+            self.reconcile_queue.named.clear()
             named = self.hear(
                 _event(ContainerEventKind.KILL, signal="15", time_ns=time_ns),
                 _event(ContainerEventKind.DIE, time_ns=time_ns),
@@ -129,7 +129,7 @@ class ListenerTest(unittest.TestCase):
 
     def test_a_signal_that_asks_for_something_else_is_forgotten_and_so_is_one_of_long_ago(self) -> None:
         for signal, died_ns in (("10", 5), ("15", 10**9 * 3600)):
-            self.attention.named.clear()
+            self.reconcile_queue.named.clear()
             self.hear(_event(ContainerEventKind.KILL, signal=signal, time_ns=1))
             named = self.hear(_event(ContainerEventKind.DIE, time_ns=died_ns))
             self.assertEqual((named["g1"][1], named["g1"][0].asked), (0, frozenset()), signal)
@@ -174,17 +174,17 @@ class ListenerTest(unittest.TestCase):
     def test_a_death_that_no_signal_explains_is_told_as_such(self) -> None:
         hint, delay_s = self.hear(_event(ContainerEventKind.DIE))["g1"]
         self.assertEqual((hint.unexplained, delay_s), ({"c-1"}, 0))
-        self.attention.named.clear()
+        self.reconcile_queue.named.clear()
         hint, _ = self.hear(_event(ContainerEventKind.KILL, signal="9"), _event(ContainerEventKind.DIE))["g1"]
         self.assertEqual(hint.unexplained, frozenset())
 
     def test_a_label_that_hides_the_signal_makes_every_signal_one_to_end(self) -> None:
         for signal in ("28", "9", "15", "no signal at all"):
-            self.attention.named.clear()
+            self.reconcile_queue.named.clear()
             died = _event(ContainerEventKind.DIE, signal_is_label=True)
             named = self.hear(_event(ContainerEventKind.KILL, signal=signal), died)
             self.assertEqual((named["g1"][1], named["g1"][0].asked), (RESTART_GRACE_S, {"c-1"}), signal)
-        self.attention.named.clear()
+        self.reconcile_queue.named.clear()
         self.assertEqual(self.hear(_event(ContainerEventKind.DIE, signal_is_label=True))["g1"][0].asked, frozenset())
 
     def test_what_cannot_be_a_games_id_is_left_to_a_pass(self) -> None:
@@ -256,7 +256,7 @@ class InspectorTest(WatcherTestCase):
         return Inspector(
             records=self.world.store.records,
             findings=findings,
-            turns=findings,
+            leases=findings,
             runtime=self.world.docker,
             clock=self.world.clock,
             written=self.world.told.append,
@@ -428,7 +428,7 @@ class ProberTest(WatcherTestCase):
         return Prober(
             records=self.world.store.records,
             findings=findings,
-            turns=findings,
+            leases=findings,
             runtime=self.world.docker,
             probes=self.probes,
             by=lambda: self.by,
@@ -585,7 +585,7 @@ class RetentionTest(WatcherTestCase):
         self.queued: list[str] = []
         self.retention = Retention(
             findings=self.world.findings,
-            turns=self.world.findings,
+            leases=self.world.findings,
             queue=self.world.queue,
             queued=lambda: self.queued.append("due"),
             keep=timedelta(days=30),

@@ -288,12 +288,12 @@ class LeaseKeeperTest(WorldTestCase):
         self.store = self.world.store
         self.live: list[Operation] = []
         self.found = mock.Mock()
-        self.presence = MemorySessionLock(self.store, 1)
+        self.session_lock = MemorySessionLock(self.store, 1)
         self.keeper = self.keep(lambda: self.live)
 
     def keep(self, live: Callable[[], list[Operation]]) -> LeaseKeeper:
         queue = self.world.queue
-        return LeaseKeeper(queue, self.presence, live=live, found=self.found, logger=self.world.heard.logger)
+        return LeaseKeeper(queue, self.session_lock, live=live, found=self.found, logger=self.world.heard.logger)
 
     def test_what_is_worked_on_is_kept_alive_for_any_number_of_leases(self) -> None:
         self.live = [self.world.claim(request())]
@@ -308,7 +308,7 @@ class LeaseKeeperTest(WorldTestCase):
         queue = mock.Mock(wraps=self.world.queue)
         keeper = LeaseKeeper(
             queue,
-            self.presence,
+            self.session_lock,
             live=lambda: [works, waits],
             waiting=lambda: [waits],
             lease_s=20.0,
@@ -336,9 +336,9 @@ class LeaseKeeperTest(WorldTestCase):
 
     def test_operations_of_an_instance_that_is_gone_are_taken_over_with_a_word(self) -> None:
         gone = self.store.queue(9)
-        with self.store.inbox.turn() as turn:
-            assert turn is not None
-            turn.accept([job(Stream.START_JOBS, 1)])
+        with self.store.inbox.lock() as lock:
+            assert lock is not None
+            lock.accept([job(Stream.START_JOBS, 1)])
         (operation,) = gone.claim(1)
         MemorySessionLock(self.store, 9).close()
         self.world.clock.advance(self.store.grace_s + 1)
@@ -367,7 +367,7 @@ class LeaseKeeperTest(WorldTestCase):
 
         queue.heartbeat.side_effect = slow
         keeper = LeaseKeeper(
-            queue, self.presence, live=lambda: self.live, found=self.found, logger=self.world.heard.logger
+            queue, self.session_lock, live=lambda: self.live, found=self.found, logger=self.world.heard.logger
         )
         keeper.step()
         self.found.assert_not_called()

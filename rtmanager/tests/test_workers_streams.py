@@ -18,12 +18,12 @@ from rtmanager.ports.streams import DueMessage, LeaseHolder, StaleFencingToken
 from rtmanager.tests.making import ended, request, start_fields, stop_fields
 from rtmanager.tests.operating import WorldTestCase
 from rtmanager.workers import ingest as ingest_module
+from rtmanager.workers import missed_leases as missed_leases_module
 from rtmanager.workers import outbox as outbox_module
-from rtmanager.workers import turns as turns_module
 from rtmanager.workers.held import SILENCES
 from rtmanager.workers.ingest import Ingest
+from rtmanager.workers.missed_leases import MissedLeases
 from rtmanager.workers.outbox import Relay
-from rtmanager.workers.turns import MissedLeases
 
 START, STOP, RESULTS = Stream.START_JOBS, Stream.STOP_JOBS, Stream.JOB_RESULTS
 NAMES = {stream: f"prod:{stream}" for stream in Stream}
@@ -90,7 +90,7 @@ class IngestTest(StreamsTestCase):
 
     def test_while_another_instance_has_the_turn_nothing_is_read(self) -> None:
         self.streams.add(START, start_fields())
-        with self.store.inbox.turn():
+        with self.store.inbox.lock():
             self.ingest().step()
             self.assertEqual(self.refs(), [])
         self.ingest().step()
@@ -214,7 +214,7 @@ class IngestTest(StreamsTestCase):
         try:
             ingest.step()
         except Unavailable:
-            self.assertEqual(self.store.turns, {})
+            self.assertEqual(self.store.leases, {})
 
 
 class RefusedEntriesTest(StreamsTestCase):
@@ -225,12 +225,12 @@ class RefusedEntriesTest(StreamsTestCase):
         self.refuses: Callable[[str], bool] = lambda _: False
         accept = MemoryIngestLock.accept
 
-        def refusing(turn: MemoryIngestLock, jobs: Sequence[Job]) -> None:
+        def refusing(lock: MemoryIngestLock, jobs: Sequence[Job]) -> None:
             if any(not isinstance(each.becomes, Message) and self.refuses(each.becomes.game_id) for each in jobs):
                 raise StoreRejected("no such row")
-            accept(turn, jobs)
+            accept(lock, jobs)
 
-        def require_room(turn: MemoryIngestLock, _: Job) -> None:
+        def require_room(lock: MemoryIngestLock, _: Job) -> None:
             if self.refuses("any other"):
                 raise StoreRejected("no row")
 
@@ -267,8 +267,8 @@ class RefusedEntriesTest(StreamsTestCase):
         self.refuses = lambda game_id: game_id != "any other"
         require_room = MemoryIngestLock.require_room
 
-        def mended(turn: MemoryIngestLock, job: Job) -> None:
-            require_room(turn, job)
+        def mended(lock: MemoryIngestLock, job: Job) -> None:
+            require_room(lock, job)
             self.refuses = lambda _: False
 
         with mock.patch.object(MemoryIngestLock, "require_room", mended):
@@ -285,10 +285,10 @@ class HeldEntriesTest(StreamsTestCase):
         self.poison: set[str] = set()
         accept = MemoryIngestLock.accept
 
-        def silent(turn: MemoryIngestLock, jobs: Sequence[Job]) -> None:
+        def silent(lock: MemoryIngestLock, jobs: Sequence[Job]) -> None:
             if any(job.entry.fields["game_id"] in self.poison for job in jobs):
                 raise Unavailable("postgres", "statement timeout")
-            accept(turn, jobs)
+            accept(lock, jobs)
 
         patch = mock.patch.object(MemoryIngestLock, "accept", silent)
         patch.start()
@@ -386,7 +386,7 @@ class MissedTurnsTest(WorldTestCase):
         super().setUp()
         self.now_s = 0.0
         self.holder: LeaseHolder | None = None
-        self.turns = MissedLeases(lambda: self.holder, lambda: self.now_s)
+        self.leases = MissedLeases(lambda: self.holder, lambda: self.now_s)
 
     def hold(self, transaction: str, *, like_manager: bool) -> None:
         self.holder = LeaseHolder("session 7 (application 'psql')", transaction, like_manager, "SELECT end_it(7)")
@@ -396,9 +396,9 @@ class MissedTurnsTest(WorldTestCase):
         for _ in range(seconds):
             self.now_s += 1
             try:
-                self.turns.missed()
+                self.leases.missed()
             except FinalAnswer as error:
-                self.assertRegex(str(error), r"session 7 \(application 'psql'\) holds the turn .* SELECT end_it\(7\)")
+                self.assertRegex(str(error), r"session 7 \(application 'psql'\) holds the lease .* SELECT end_it\(7\)")
                 return True
         return False
 
@@ -406,7 +406,7 @@ class MissedTurnsTest(WorldTestCase):
         self.hold("3/0", like_manager=False)
         self.assertTrue(self.miss(20))
         self.assertTrue(self.miss(1), "as long as it lasts")
-        self.turns.had()
+        self.leases.had()
         self.assertFalse(self.miss(10))
 
     def test_an_instance_that_keeps_the_turn_in_one_transaction_is_reported_after_a_minute(self) -> None:
@@ -425,13 +425,13 @@ class MissedTurnsTest(WorldTestCase):
 class HeldTurnTest(StreamsTestCase):
     def test_a_turn_that_is_held_for_too_long_fails_the_step_until_it_is_free(self) -> None:
         relay = Relay(self.store.outbox, self.streams, self.world.heard.logger)
-        for step, port in ((self.ingest().step, self.store.inbox), (relay.step, self.store.outbox)):
+        for step, take in ((self.ingest().step, self.store.inbox.lock), (relay.step, self.store.outbox.lease)):
             with (
-                self.subTest(port),
-                mock.patch.object(turns_module, "LOOK_S", 0.0),
-                mock.patch.object(turns_module, "HELD_BY_MANAGER_S", 0.0),
+                self.subTest(take),
+                mock.patch.object(missed_leases_module, "LOOK_S", 0.0),
+                mock.patch.object(missed_leases_module, "HELD_BY_MANAGER_S", 0.0),
             ):
-                with port.turn(), self.assertRaisesRegex(FinalAnswer, "session 1 holds the turn"):
+                with take(), self.assertRaisesRegex(FinalAnswer, "session 1 holds the lease"):
                     step()
                 step()
 
@@ -484,7 +484,7 @@ class RelayTest(StreamsTestCase):
                             try:
                                 self.relay.step()
                             except Unavailable:
-                                self.assertEqual(self.store.turns, {})
+                                self.assertEqual(self.store.leases, {})
                         self.promise(4)
                         self.run_out(self.make_relay())
                         self.assertEqual(self.published(), ["1", "2", "3", "4"])
@@ -492,9 +492,9 @@ class RelayTest(StreamsTestCase):
 
     def test_what_a_dead_relay_published_and_did_not_delete_is_not_published_again(self) -> None:
         self.promise(1, 2)
-        with self.store.outbox.turn() as turn:
-            assert turn is not None
-            self.streams.publish(turn.number, turn.due(1, 1 << 20))
+        with self.store.outbox.lease() as lease:
+            assert lease is not None
+            self.streams.publish(lease.number, lease.due(1, 1 << 20))
         self.run_out()
         self.assertEqual(self.published(), ["1", "2"])
 
@@ -505,9 +505,9 @@ class RelayTest(StreamsTestCase):
         self.run_out()
         self.assertEqual(self.published(), ["2"])
         self.promise(3, 4)
-        with self.store.outbox.turn() as turn:
-            assert turn is not None
-            self.streams.remember(str(turn.due(1, 1 << 20)[0].message_id))
+        with self.store.outbox.lease() as lease:
+            assert lease is not None
+            self.streams.remember(str(lease.due(1, 1 << 20)[0].message_id))
         self.run_out()
         self.assertEqual((self.published(), self.streams.remembered()), (["2", "4"], set()))
 
@@ -530,7 +530,7 @@ class RelayTest(StreamsTestCase):
 
     def test_without_the_turn_nothing_is_published(self) -> None:
         self.promise(1)
-        with self.store.outbox.turn():
+        with self.store.outbox.lease():
             self.assertFalse(self.relay.step())
         self.assertEqual(self.published(), [])
 
@@ -540,7 +540,7 @@ class RelayTest(StreamsTestCase):
         self.streams.publish(1000, [])
         self.assertFalse(self.relay.step())
         self.assertEqual(self.published(), [])
-        self.assertIn("outbox turn was behind", self.world.heard.messages)
+        self.assertIn("outbox lease was behind", self.world.heard.messages)
         self.run_out()
         self.assertEqual(self.published(), ["1"])
 
@@ -556,7 +556,7 @@ class RelayTest(StreamsTestCase):
 
     def test_a_frozen_relay_that_wakes_up_adds_nothing(self) -> None:
         self.promise(1)
-        with self.assertRaises(Unavailable), self.store.outbox.turn() as frozen:
+        with self.assertRaises(Unavailable), self.store.outbox.lease() as frozen:
             assert frozen is not None
             due = frozen.due(10, 1 << 20)
             self.store.break_turns()
@@ -568,9 +568,9 @@ class RelayTest(StreamsTestCase):
     def test_a_row_that_is_no_message_is_reported_once_and_until_it_is_gone(self) -> None:
         due = MemoryRelayLease.due
 
-        def leaves_out(turn: MemoryRelayLease, limit: int, size: int) -> Sequence[DueMessage]:
-            turn.unreadable = {7: "job_results"}
-            return due(turn, limit, size)
+        def leaves_out(lease: MemoryRelayLease, limit: int, size: int) -> Sequence[DueMessage]:
+            lease.unreadable = {7: "job_results"}
+            return due(lease, limit, size)
 
         with mock.patch.object(MemoryRelayLease, "due", leaves_out):
             self.promise(1)
@@ -594,7 +594,7 @@ class RelayTest(StreamsTestCase):
         self.assertEqual(self.world.heard.records[-1].__dict__["stream"], "prod:job_results")
         self.assertEqual(self.relay.refused, {"prod:job_results": "WRONGTYPE"})
         self.assertGreaterEqual(self.refusals.count("prod:job_results"), 2)
-        with self.store.outbox.turn():
+        with self.store.outbox.lease():
             self.relay.step()
         self.assertEqual(self.relay.refused, {}, "another instance has the turn")
         self.run_out()

@@ -67,37 +67,37 @@ class WatchedWorld(World):
 
     def watch(self) -> None:
         """Make the watch anew, over what the world has by now."""
-        self.house = Placement(NETWORK, self.directories.path_of)
+        self.placement = Placement(NETWORK, self.directories.path_of)
         self.strays = StrayRegistry(self.heard.logger)
         self.findings = MemoryFindings(self.store, self.owner)
-        self.settler = GameReconciler(
+        self.game_reconciler = GameReconciler(
             records=self.store.records,
             findings=self.findings,
             runtime=self.runtime.port,
-            house=self.house,
+            placement=self.placement,
             strays=self.strays,
             clock=self.clock,
             written=self.told.append,
-            later=lambda game_id, hint, delay_s: self.attention.look(game_id, hint, delay_s=delay_s),
+            later=lambda game_id, hint, delay_s: self.reconcile_queue.look(game_id, hint, delay_s=delay_s),
             logger=self.heard.logger,
             restarts=self.restarts,
             after_outages=self.after_outages,
         )
-        self.attention = LooksAtOnce(self.settler.settle)
-        self.reconciler = DriftScan(
+        self.reconcile_queue = LooksAtOnce(self.game_reconciler.settle)
+        self.drift_scan = DriftScan(
             findings=self.findings,
             runtime=self.runtime.port,
-            attention=self.attention,  # type: ignore[arg-type]  # the same, without threads
+            reconcile_queue=self.reconcile_queue,  # type: ignore[arg-type]  # the same, without threads
             strays=self.strays,
-            house=self.house,
+            placement=self.placement,
             clock=self.clock,
             logger=self.heard.logger,
         )
 
     def reconcile(self) -> None:
         """One pass and its looks."""
-        self.reconciler.step()
-        self.attention.run()
+        self.drift_scan.step()
+        self.reconcile_queue.run()
 
     def container(self, game_id: str = "g1") -> str:
         """The container of a game's record."""

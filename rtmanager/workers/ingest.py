@@ -18,7 +18,7 @@ from rtmanager.domain.messages import Message, Stream
 from rtmanager.ports.store import StoreRejected
 from rtmanager.ports.streams import Inbox, IngestLock, InputStreams
 from rtmanager.workers.held import MOST_FAILED, HeldEntries, by_game
-from rtmanager.workers.turns import MissedLeases
+from rtmanager.workers.missed_leases import MissedLeases
 
 #: Entries of one stream that are taken over in one transaction.
 BATCH = 200
@@ -26,7 +26,7 @@ BATCH = 200
 WAIT_S = 5.0
 #: Dead letters of one batch that have a line of the log each; one more line counts the others.
 LOGGED_LETTERS = 10
-#: How long to leave the turn to the instance that has it.
+#: How long to leave the lock to the instance that has it.
 OTHER_TURN_PAUSE_S = 0.02
 #: How long to wait when all that was read waits for held entries, and there is more.
 HELD_PAUSE_S = 1.0
@@ -36,7 +36,7 @@ _REFUSED = "the store refuses its operation"
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """What one turn read, and took over of it."""
+    """What was read under one lock, and taken over of it."""
 
     batches: Sequence[Batch]
     jobs: list[Job]
@@ -57,8 +57,8 @@ class Ingest:
     ) -> None:
         self._streams = streams
         self._inbox = inbox
-        self._turns = MissedLeases(inbox.holder)
-        #: What one turn offered to the store; empty when that was taken.
+        self._leases = MissedLeases(inbox.holder)
+        #: What was offered to the store under one lock; empty when that was taken.
         self._offered: list[Job] = []
         self.held = HeldEntries()
         self._names = names
@@ -93,36 +93,36 @@ class Ingest:
     def _take_over(self, *, one_by_one: bool = False) -> bool:
         """Whether there may be more to take over right now."""
         self._offered = []
-        with self._inbox.turn() as turn:
-            if turn is not None:
-                self._turns.had()
-                taken = self._accept(turn, one_by_one=one_by_one)
-        if turn is None:
-            self._turns.missed()
+        with self._inbox.lock() as lock:
+            if lock is not None:
+                self._leases.had()
+                taken = self._accept(lock, one_by_one=one_by_one)
+        if lock is None:
+            self._leases.missed()
             time.sleep(OTHER_TURN_PAUSE_S)
             return False
-        self._report_forgotten(turn)
+        self._report_forgotten(lock)
         self._offered = []
         if taken.jobs:
             self._finish(taken.jobs)
         self._check_refused(taken.batches)
         return taken.more
 
-    def _accept(self, turn: IngestLock, *, one_by_one: bool) -> _Taken:
-        """What is durable when the turn ends."""
+    def _accept(self, lock: IngestLock, *, one_by_one: bool) -> _Taken:
+        """What is durable when the lock ends."""
         batches = self._streams.read(BATCH + self.held.waiting)
         more = any(not batch.drained for batch in batches)
         if not any(batch.entries for batch in batches):
             self._check_refused(batches)
             # Redis may have had only entries to look at that were deleted; there may be more.
             self.held.others([])
-            return _Taken(batches, [], more=more or self._give_again(turn))
+            return _Taken(batches, [], more=more or self._give_again(lock))
         jobs = [read_job(entry, self._names[entry.stream]) for entry in ready_entries(batches)]
         self._offered = jobs = self.held.others(jobs)
         if one_by_one:
-            jobs = [self._accepted_alone(turn, job) for job in jobs]
+            jobs = [self._accepted_alone(lock, job) for job in jobs]
         elif jobs:
-            turn.accept(jobs)
+            lock.accept(jobs)
         if more and not jobs:
             time.sleep(HELD_PAUSE_S)  # all that was read waits for held entries
         return _Taken(batches, jobs, more=more)
@@ -137,7 +137,7 @@ class Ingest:
         for game in by_game(jobs):
             for job in game:
                 try:
-                    accepted = self._accepted_in_own_turn(job)
+                    accepted = self._accepted_under_own_lock(job)
                 except Unavailable as error:
                     failed.append((job, error))
                     break
@@ -159,7 +159,7 @@ class Ingest:
         if job is None:
             return False
         try:
-            accepted = self._accepted_in_own_turn(job)
+            accepted = self._accepted_under_own_lock(job)
         except Unavailable as error:
             self._hold(job, error)
             return False
@@ -176,38 +176,38 @@ class Ingest:
                 entry["game_id"] = job.becomes.game_id
             self._logger.error("entry waits, the store does not take it over", extra={**entry, "error": str(error)})
 
-    def _accepted_in_own_turn(self, job: Job) -> Job | None:
-        """As `_accepted_alone`; None when another instance has the turn."""
-        with self._inbox.turn() as turn:
-            accepted = None if turn is None else self._accepted_alone(turn, job)
-        if turn is not None:
-            self._report_forgotten(turn)
+    def _accepted_under_own_lock(self, job: Job) -> Job | None:
+        """As `_accepted_alone`; None when another instance has the lock."""
+        with self._inbox.lock() as lock:
+            accepted = None if lock is None else self._accepted_alone(lock, job)
+        if lock is not None:
+            self._report_forgotten(lock)
         return accepted
 
-    def _report_forgotten(self, turn: IngestLock) -> None:
-        if turn.forgotten:
+    def _report_forgotten(self, lock: IngestLock) -> None:
+        if lock.forgotten:
             self._logger.warning(
                 "entries came again whose operations were deleted, they are not done again",
-                extra={"count": turn.forgotten},
+                extra={"count": lock.forgotten},
             )
 
-    def _accepted_alone(self, turn: IngestLock, job: Job) -> Job:
+    def _accepted_alone(self, lock: IngestLock, job: Job) -> Job:
         """The job, or the dead letter that it became. Raises `StoreRejected` when that is refused, too.
 
         Raises `FinalAnswer` when the store refuses operations of any game: a dead letter is for what is wrong with one.
         """
-        refusal = _refusal_of(turn, job)
+        refusal = _refusal_of(lock, job)
         if refusal is not None and not isinstance(job.becomes, Message):
             try:
-                turn.require_room(job)
+                lock.require_room(job)
             except StoreRejected as error:
                 raise FinalAnswer("postgres", f"it takes over no job, so all of them wait: {error}") from error
             # What stood against every job may have been mended between the two.
-            refusal = _refusal_of(turn, job)
+            refusal = _refusal_of(lock, job)
         if refusal is not None:
             reason = f"{_REFUSED}, so it cannot be answered: {refusal}"
             job = Job(job.entry, letter_of(job.entry, self._names[job.entry.stream], reason))
-            turn.accept_alone(job)
+            lock.accept_alone(job)
         return job
 
     def _check_refused(self, batches: Sequence[Batch]) -> None:
@@ -220,14 +220,14 @@ class Ingest:
                     f"{batch.refused}",
                 )
 
-    def _give_again(self, turn: IngestLock) -> bool:
+    def _give_again(self, lock: IngestLock) -> bool:
         """Whether something is read again. All that was given is acknowledged: so all of it should be durable."""
         for stream, last in self._streams.give_all_again().items():
             self._logger.warning(
                 "the last id of a stream is below what was read, reading all its entries again",
                 extra={"stream": self._names[stream], "up_to": str(last)},
             )
-        known = turn.latest()
+        known = lock.latest()
         given = self._streams.give_again(known)
         for stream, last in given.items():
             self._logger.warning(
@@ -251,10 +251,10 @@ class Ingest:
             self._logger.warning("more entries moved to the dead letters", extra=more)
 
 
-def _refusal_of(turn: IngestLock, job: Job) -> StoreRejected | None:
+def _refusal_of(lock: IngestLock, job: Job) -> StoreRejected | None:
     """Offer the job by itself; why the store refuses it, None when it is taken."""
     try:
-        turn.accept_alone(job)
+        lock.accept_alone(job)
     except StoreRejected as error:
         return error
     return None

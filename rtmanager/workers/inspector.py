@@ -44,7 +44,7 @@ class Inspector:
         *,
         records: Records,
         findings: Findings,
-        turns: Leases,
+        leases: Leases,
         runtime: ContainerRuntime,
         clock: Clock,
         written: Callable[[Finding], None],
@@ -55,7 +55,7 @@ class Inspector:
     ) -> None:
         self._records = records
         self._findings = findings
-        self._turns = turns
+        self._leases = leases
         self._runtime = runtime
         self._clock = clock
         self._written = written
@@ -68,7 +68,7 @@ class Inspector:
 
     def step(self) -> bool:
         """Always False: once a period is enough. Raises `Unavailable`."""
-        with lease(self._turns, WORK, self._period_s) as mine:
+        with lease(self._leases, WORK, self._period_s) as mine:
             if mine:
                 self._look_at_all()
             else:

@@ -32,7 +32,7 @@ class LeaseKeeper:
     def __init__(
         self,
         queue: OperationQueue,
-        presence: SessionLock,
+        session_lock: SessionLock,
         *,
         live: Callable[[], Sequence[Operation]],
         waiting: Callable[[], Collection[Operation]] = tuple,
@@ -42,7 +42,7 @@ class LeaseKeeper:
         logger: logging.Logger,
     ) -> None:
         self._queue = queue
-        self._presence = presence
+        self._session_lock = session_lock
         self._live = live
         self._waiting = waiting
         self._waiting_every_s = lease_s * WAITING_SHARE
@@ -64,7 +64,7 @@ class LeaseKeeper:
             self._waiting_beat_at = began
         # After an outage every instance has to show itself again. Who has only just done so itself gives the others
         # the same time, and does not take them for dead.
-        by_presence = self._presence.show() > SETTLED_S
+        by_presence = self._session_lock.show() > SETTLED_S
         # Live by now: what was claimed while a heartbeat waited for a lock is worked on, too.
         live_ids = [operation.operation_id for operation in self._live()]
         orphans = self._queue.reclaim_orphans(live_ids, by_presence=by_presence)

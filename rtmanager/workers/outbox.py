@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.messages import limited_type
 from rtmanager.ports.streams import DueMessage, IntentCount, Outbox, OutputStreams, RelayLease, StaleFencingToken
-from rtmanager.workers.turns import MissedLeases
+from rtmanager.workers.missed_leases import MissedLeases
 
 #: Messages of one stream that are published in one go, and their bytes; fewer over a slow connection.
 BATCH = 200
@@ -41,7 +41,7 @@ class Relay:
         refused: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._outbox = outbox
-        self._turns = MissedLeases(outbox.holder)
+        self._leases = MissedLeases(outbox.holder)
         self._streams = streams
         self._logger = logger
         self._intents_per_minute = intents_per_minute
@@ -50,7 +50,7 @@ class Relay:
         self._tidy = False
         #: Messages that Redis may remember by the id alone, as releases before this one do.
         self._by_id: Collection[int] = ()
-        self._last_turn = 0
+        self._last_lease = 0
         self._count_refusal = refused
         #: Why Redis refuses an output stream, by its name.
         self.refused: Mapping[str, str] = {}
@@ -59,48 +59,48 @@ class Relay:
 
     def step(self) -> bool:
         """Whether more is due right now."""
-        with self._outbox.turn() as turn:
-            if turn is not None:
-                self._turns.had()
-                done = self._work(turn)
-        if turn is None:
+        with self._outbox.lease() as lease:
+            if lease is not None:
+                self._leases.had()
+                done = self._work(lease)
+        if lease is None:
             self._report({}, {})  # whoever has it reports
-            self._turns.missed()
+            self._leases.missed()
             return False
         self._streams.forget(done)
         self._tidy = True
-        return bool(done) or turn.summary_due
+        return bool(done) or lease.summary_due
 
-    def _work(self, turn: RelayLease) -> list[int]:
-        """Returns the ids of what is out of the outbox when the turn ends."""
-        # Another instance that had the turn since may be of an older release, and may have died with it.
-        unknown = self._tidy and turn.number != self._last_turn + 1
+    def _work(self, lease: RelayLease) -> list[int]:
+        """Returns the ids of what is out of the outbox when the lease ends."""
+        # Another instance that had the lease since may be of an older release, and may have died with it.
+        unknown = self._tidy and lease.number != self._last_lease + 1
         if not self._tidy:
-            self._forget_leftovers(turn)
-        self._last_turn = turn.number
+            self._forget_leftovers(lease)
+        self._last_lease = lease.number
         # Until the rows are deleted for good and their ids forgotten, whatever comes between.
         self._tidy = False
-        if turn.summary_due:
-            turn.intents_sent()
-        return self._publish(turn, unknown=unknown)
+        if lease.summary_due:
+            lease.intents_sent()
+        return self._publish(lease, unknown=unknown)
 
-    def _publish(self, turn: RelayLease, *, unknown: bool) -> list[int]:
+    def _publish(self, lease: RelayLease, *, unknown: bool) -> list[int]:
         """Returns the ids of what is out of the outbox."""
-        due = turn.due(BATCH, self._batch_bytes)
+        due = lease.due(BATCH, self._batch_bytes)
         if not due:
-            self._report({}, turn.unreadable)
+            self._report({}, lease.unreadable)
             return []
         if unknown:
-            self._forget_leftovers(turn)
-        above = self._above_limit(turn, due)
+            self._forget_leftovers(lease)
+        above = self._above_limit(lease, due)
         try:
             messages = [each for each in due if each.message_id not in above]
-            result = self._streams.publish(turn.number, messages, self._by_id)
+            result = self._streams.publish(lease.number, messages, self._by_id)
         except StaleFencingToken as error:
-            # Ours is the turn that PostgreSQL gave out last, so its counter was set back: by a restore. It gives ids of
-            # messages again, too, and what Redis remembers of them is about others.
-            self._logger.warning("outbox turn was behind", extra={"turn": turn.number, "latest": error.latest})
-            turn.raise_number(error.latest)
+            # Ours is the lease that PostgreSQL gave out last, so its counter was set back: by a restore. It gives ids
+            # of messages again, too, and what Redis remembers of them is about others.
+            self._logger.warning("outbox lease was behind", extra={"turn": lease.number, "latest": error.latest})
+            lease.raise_number(error.latest)
             self._streams.forget(sorted(self._streams.remembered()))
             self._by_id = ()
             return []
@@ -108,16 +108,16 @@ class Relay:
             self._batch_bytes = LEAST_BATCH_BYTES  # if it was a slow connection
             raise
         self._batch_bytes = min(self._batch_bytes * 4, BATCH_BYTES)
-        self._report(dict(result.refused), turn.unreadable)
-        done = [*result.ids, *self._count(turn, due, above, result.ids)]
-        turn.delete(done)
+        self._report(dict(result.refused), lease.unreadable)
+        done = [*result.ids, *self._count(lease, due, above, result.ids)]
+        lease.delete(done)
         return done
 
-    def _above_limit(self, turn: RelayLease, due: Sequence[DueMessage]) -> set[int]:
+    def _above_limit(self, lease: RelayLease, due: Sequence[DueMessage]) -> set[int]:
         """The intents that are not published in this minute; never one that Redis has already."""
         if not self._intents_per_minute or not any(limited_type(each.message) is not None for each in due):
             return set()
-        sent = dict(turn.intents_sent())
+        sent = dict(lease.intents_sent())
         above = set()
         for each in due:
             notification_type = limited_type(each.message)
@@ -129,7 +129,7 @@ class Relay:
         return above - self._streams.remembered() if above else above
 
     def _count(
-        self, turn: RelayLease, due: Sequence[DueMessage], above: set[int], published: Collection[int]
+        self, lease: RelayLease, due: Sequence[DueMessage], above: set[int], published: Collection[int]
     ) -> Sequence[int]:
         """Count intents as sent or left out; the ids of the latter. None is left out while the others are refused."""
         if not self._intents_per_minute:
@@ -151,17 +151,17 @@ class Relay:
             else:
                 refused = True
         if counts:
-            turn.count_intents(counts)
+            lease.count_intents(counts)
             if left_out and not self._limited:
                 limit = self._intents_per_minute
                 self._logger.warning("more intents than may be sent, the others are counted", extra={"limit": limit})
             self._limited = bool(left_out)
         return left_out
 
-    def _forget_leftovers(self, turn: RelayLease) -> None:
+    def _forget_leftovers(self, lease: RelayLease) -> None:
         """Ids whose rows were deleted by a relay that died before it could say so."""
         remembered = self._streams.remembered()
-        self._by_id = turn.still_waiting(sorted(remembered)) if remembered else set()
+        self._by_id = lease.still_waiting(sorted(remembered)) if remembered else set()
         self._streams.forget(sorted(remembered - self._by_id))
 
     def _report(self, refused: Mapping[str, str], unreadable: Mapping[int, str]) -> None:

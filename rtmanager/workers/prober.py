@@ -40,7 +40,7 @@ class Prober:
         *,
         records: Records,
         findings: Findings,
-        turns: Leases,
+        leases: Leases,
         runtime: ContainerRuntime,
         probes: Probes,
         by: Callable[[], ProbeBy],
@@ -57,7 +57,7 @@ class Prober:
         self._restarts = restarts
         self._records = records
         self._findings = findings
-        self._turns = turns
+        self._leases = leases
         self._runtime = runtime
         self._probes = probes
         self._by = by
@@ -72,7 +72,7 @@ class Prober:
 
     def step(self) -> bool:
         """Always False: once a period is enough. Raises `Unavailable`."""
-        with lease(self._turns, WORK, self._period_s) as mine:
+        with lease(self._leases, WORK, self._period_s) as mine:
             if mine:
                 self._probe_all()
             else:

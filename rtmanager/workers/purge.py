@@ -44,7 +44,7 @@ class Purge:
         *,
         streams: InputTrimming,
         store: PurgeStore,
-        turns: Leases,
+        leases: Leases,
         keep: Retentions,
         period_s: float,
         deleted: Callable[[str, int], None],
@@ -54,7 +54,7 @@ class Purge:
     ) -> None:
         self._streams = streams
         self._store = store
-        self._turns = turns
+        self._leases = leases
         self._keep = keep
         self._period_s = period_s
         self._count = deleted
@@ -68,7 +68,7 @@ class Purge:
 
     def step(self) -> bool:
         """Whether there is more to do in this pass. Raises `Unavailable`; then the next step begins a new pass."""
-        if not self._turns.mine(WORK, self._period_s):
+        if not self._leases.mine(WORK, self._period_s):
             self._pass = None
             return False
         going_on, self._pass = self._pass or self._whole_pass(), None

@@ -24,7 +24,7 @@ class Retention:
         self,
         *,
         findings: Findings,
-        turns: Leases,
+        leases: Leases,
         queue: OperationQueue,
         queued: Callable[[], None],
         keep: timedelta,
@@ -33,7 +33,7 @@ class Retention:
         failures: GameFailures | None = None,
     ) -> None:
         self._findings = findings
-        self._turns = turns
+        self._leases = leases
         self._queue = queue
         self._queued = queued
         self._keep = keep
@@ -43,7 +43,7 @@ class Retention:
 
     def step(self) -> bool:
         """Always False: once a period is enough. Raises `Unavailable`."""
-        if not self._turns.mine(WORK, self._period_s):
+        if not self._leases.mine(WORK, self._period_s):
             return False
         self._findings.forget_old_alarms()
         queued = 0

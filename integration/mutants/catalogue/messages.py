@@ -47,8 +47,9 @@ MUTANTS = (
         name="event-missing",
         breaks="no health event tells of a container that was started",
         file="rtmanager/adapters/postgres/endings.py",
-        old="    messages = [*(health_message(event) for event in ending.health if event.told), *ending.messages]\n",
-        new="    messages = [*ending.messages]\n",
+        old="    messages = [*(health_message(event) for event in completion.health if event.told), "
+        "*completion.messages]\n",
+        new="    messages = [*completion.messages]\n",
         module="test_jobs",
     ),
     Mutant(
@@ -63,7 +64,7 @@ MUTANTS = (
         name="snapshot-missing",
         breaks="the health of a game is what it was before its last event",
         file="rtmanager/adapters/postgres/endings.py",
-        old='        "snapshot": _snapshot(ending.health[-1]) if ending.health else None,\n',
+        old='        "snapshot": _snapshot(completion.health[-1]) if completion.health else None,\n',
         new='        "snapshot": None,\n',
         module="test_jobs",
     ),

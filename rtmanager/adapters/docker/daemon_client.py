@@ -90,7 +90,7 @@ class DaemonClient:
         self._client: docker.APIClient | None = None
         self._closed = threading.Event()
 
-    def ask(self, name: str, allowance: Deadline | float, question: Callable[[docker.APIClient], T]) -> T:
+    def ask(self, name: str, deadline: Deadline | float, question: Callable[[docker.APIClient], T]) -> T:
         """What the engine answers within the allowance (seconds).
 
         `name` is what is asked for, a key of `CALLS`. `question` also reads the answer: what it raises for content that
@@ -98,14 +98,14 @@ class DaemonClient:
         `FinalAnswer` when the engine does not tell its version, and docker's `APIError` for a final answer, which the
         caller reads.
         """
-        allowed = allowance if isinstance(allowance, Deadline) else Deadline(allowance)
+        allowed = deadline if isinstance(deadline, Deadline) else Deadline(deadline)
         client = self._agreed_client()
         return self._answer(name, allowed, lambda: question(client))
 
-    def answer(self, name: str, allowance: Deadline | float, question: Callable[[docker.APIClient], T]) -> T:
+    def answer(self, name: str, deadline: Deadline | float, question: Callable[[docker.APIClient], T]) -> T:
         """As `ask`, of something that the engine has no reason to refuse: `FinalAnswer` for a final answer."""
         try:
-            return self.ask(name, allowance, question)
+            return self.ask(name, deadline, question)
         except APIError as error:
             raise self.refused(name, error) from error
 

@@ -135,9 +135,7 @@ class DockerEvents:
         self._interrupted = True
         self._engine.close()
 
-    def _ask(
-        self, allowance: Deadline | float, path: str, params: dict[str, str] | None = None
-    ) -> tuple[Response, int]:
+    def _ask(self, deadline: Deadline | float, path: str, params: dict[str, str] | None = None) -> tuple[Response, int]:
         """An answer, its body not yet read, and the daemon's clock when it was given."""
 
         def question(client: docker.APIClient) -> tuple[Response, int]:
@@ -149,7 +147,7 @@ class DockerEvents:
                 raise Unreadable(f"its answer to {path} has no date: {error}") from error
 
         try:
-            return self._engine.ask("events", allowance, question)
+            return self._engine.ask("events", deadline, question)
         except APIError as error:
             raise self._engine.refused("events", error, request=f"GET {path}") from error
 

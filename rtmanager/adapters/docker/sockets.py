@@ -90,11 +90,11 @@ class _Limited(socket.socket):
     _silence_s = math.inf
     _from_first_byte_s: float | None = None
 
-    def allow(self, allowance: Deadline) -> None:
+    def allow(self, deadline: Deadline) -> None:
         """Start the time of one answer."""
-        self._until = monotonic() + (allowance.total_s if allowance.begin_s is None else allowance.begin_s)
-        self._from_first_byte_s = None if allowance.begin_s is None else allowance.total_s
-        self._silence_s = allowance.silence_s
+        self._until = monotonic() + (deadline.total_s if deadline.begin_s is None else deadline.begin_s)
+        self._from_first_byte_s = None if deadline.begin_s is None else deadline.total_s
+        self._silence_s = deadline.silence_s
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int | None = 0, flags: int = 0) -> int:
         left = min(self._until - monotonic(), self._silence_s)
@@ -204,22 +204,22 @@ class SocketRegistry:
         self._thread = threading.local()
 
     @contextmanager
-    def allowing(self, allowance: Deadline) -> Iterator[None]:
+    def allowing(self, deadline: Deadline) -> Iterator[None]:
         """Limit the answers that the calling thread waits for inside the block."""
         before = getattr(self._thread, "allowance", None)
-        self._thread.allowance = allowance
+        self._thread.deadline = deadline
         try:
             yield
         finally:
-            self._thread.allowance = before
+            self._thread.deadline = before
 
     @property
-    def allowance(self) -> Deadline:
+    def deadline(self) -> Deadline:
         """The calling thread's allowance; a call without one is a mistake of ours."""
-        allowance: Deadline | None = getattr(self._thread, "allowance", None)
-        if allowance is None:
+        deadline: Deadline | None = getattr(self._thread, "allowance", None)
+        if deadline is None:
             raise RuntimeError("a call to the daemon outside SocketRegistry.allowing would have no deadline")
-        return allowance
+        return deadline
 
     @contextmanager
     def breakable(self, call: Call) -> Iterator[None]:
@@ -233,7 +233,7 @@ class SocketRegistry:
 
     def begin_answer(self, line: _Limited) -> None:
         """The calling thread waits for an answer on this socket from now on."""
-        line.allow(self.allowance)
+        line.allow(self.deadline)
         call: Call | None = getattr(self._thread, "call", None)
         if call is not None:
             call.took(line)

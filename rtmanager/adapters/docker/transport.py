@@ -75,12 +75,12 @@ class EngineAdapter(HTTPAdapter):
 
     def send(self, request: PreparedRequest, *_: Any, stream: bool = False, **__: Any) -> Response:
         """Send with the thread's allowance; the timeout that the SDK chose does not count."""
-        timeout = (CONNECT_S, self._lines.allowance.total_s)
+        timeout = (CONNECT_S, self._lines.deadline.total_s)
         return super().send(request, stream=stream, timeout=timeout, verify=False)
 
     def exchange(self, method: str, target: str, body: str | None, headers: Mapping[str, str]) -> Response:
         """Ask, and read the whole answer. Raises urllib3's `HTTPError`."""
-        timeout = Timeout(connect=CONNECT_S, read=self._lines.allowance.total_s)
+        timeout = Timeout(connect=CONNECT_S, read=self._lines.deadline.total_s)
         answer = self._pool.urlopen(
             method, target, body, headers, retries=False, redirect=False, timeout=timeout, preload_content=False
         )

@@ -22,17 +22,17 @@ from rtmanager.ports.store import ClaimLost, RecordConflict, StoreRejected
 Ended = tuple[Operation, Completion]
 
 
-def write_ending(database: Database, operation: Operation, ending: Completion) -> None:
+def write_ending(database: Database, operation: Operation, completion: Completion) -> None:
     """End a claimed operation.
 
     Raises `ClaimLost` when another claim has it, `RecordConflict` when the record is not what the ending
     was decided on, `StoreRejected` for what PostgreSQL will never take; then nothing is written.
     """
-    ended = _write(database, [(operation, ending)])
+    ended = _write(database, [(operation, completion)])
     if operation.operation_id not in ended:
         raise ClaimLost(f"operation {operation.operation_id} was taken over by another claim")
     if not ended[operation.operation_id]:
-        if ending.change is not None and _still_there(database, operation.game_id, ending.change.seen):
+        if completion.change is not None and _still_there(database, operation.game_id, completion.change.seen):
             raise dropped(f"runtime_records: 0 of 1, of game {operation.game_id}")
         raise RecordConflict(f"the record of game {operation.game_id} changed while it was worked on")
 
@@ -63,23 +63,23 @@ def _write(database: Database, endings: Sequence[Ended]) -> Mapping[int, bool]:
         raise StoreRejected(f"operation {which} cannot be ended: {error}", sqlstate=error.sqlstate) from error
 
 
-def _end(operation: Operation, ending: Completion) -> Mapping[str, object]:
-    seen, record = (ending.change.seen, ending.change.new) if ending.change else (ending.rests_on, None)
-    messages = [*(health_message(event) for event in ending.health if event.told), *ending.messages]
+def _end(operation: Operation, completion: Completion) -> Mapping[str, object]:
+    seen, record = (completion.change.seen, completion.change.new) if completion.change else (completion.rests_on, None)
+    messages = [*(health_message(event) for event in completion.health if event.told), *completion.messages]
     return {
         "id": operation.operation_id,
         "generation": operation.generation,
         "game_id": operation.game_id,
         "source_ref": operation.request.source_ref,
-        "outcome": ending.outcome,
-        "error_code": ending.error_code,
-        "error_message": ending.error_message,
+        "outcome": completion.outcome,
+        "error_code": completion.error_code,
+        "error_message": completion.error_message,
         "seen": seen and values_of(seen),
         "record": record and values_of(record),
-        "snapshot": _snapshot(ending.health[-1]) if ending.health else None,
-        "log": [values_of(entry) for entry in ending.log],
+        "snapshot": _snapshot(completion.health[-1]) if completion.health else None,
+        "log": [values_of(entry) for entry in completion.log],
         "messages": [_message(message) for message in messages],
-        "last_exit": ending.last_exit and {"game_id": operation.game_id, **values_of(ending.last_exit)},
+        "last_exit": completion.last_exit and {"game_id": operation.game_id, **values_of(completion.last_exit)},
     }
 
 

@@ -1,7 +1,7 @@
 """Taking over stream entries, one instance at a time.
 
 Two instances that read the input streams at once could take over a later job of a game before an earlier one.
-So reading is done in turns: whoever holds the turn (a lock of its transaction) reads, writes and commits; a
+So reading is done under a lock: whoever holds it (for a transaction) reads, writes and commits; a
 holder that freezes loses its transaction (`IDLE_TRANSACTION_MS`), and what it then tries to write is refused by
 PostgreSQL itself.
 """
@@ -147,9 +147,9 @@ def _told_apart(rows: Iterable[_Row]) -> list[list[_Row]]:
     return [list(each.values()) for each in lists]
 
 
-def holder_of(database: Database, turn: str) -> LeaseHolder | None:
-    """The session or the prepared transaction that holds a turn, by the name in its lock."""
-    rows = database.read("turn_holder", SQL["turn_holder"], {"turn": turn})
+def holder_of(database: Database, lock: str) -> LeaseHolder | None:
+    """The session or the prepared transaction that holds a lock, by its name."""
+    rows = database.read("turn_holder", SQL["turn_holder"], {"turn": lock})
     if not rows:
         return None
     [row] = rows
@@ -177,11 +177,11 @@ class PostgresInbox:
         return holder_of(self._database, "ingest")
 
     @contextmanager
-    def turn(self) -> Iterator[PostgresIngestLock | None]:
-        """The turn, or None while another instance has it; committed at the end. Raises `Unavailable`."""
+    def lock(self) -> Iterator[PostgresIngestLock | None]:
+        """The lock, or None while another instance has it; committed at the end. Raises `Unavailable`."""
         with self._database.transaction("ingest") as connection:
             row = connection.execute(SQL["take_ingest_turn"]).fetchone()
             mine = row is not None and row["pg_try_advisory_xact_lock"]
-            # What is done with the turn is to read Redis: its time is not PostgreSQL's.
+            # What is done with the lock is to read Redis: its time is not PostgreSQL's.
             with self._database.unwatched():
                 yield PostgresIngestLock(self._database, connection, self._stream_names) if mine else None

@@ -1,7 +1,7 @@
 """The outbox: messages that a transaction promised and Redis does not have yet.
 
-As with the inbox one instance publishes at a time, in turns; each turn has a number that only grows, and Redis
-refuses the entries of an older turn, so that a frozen publisher that wakes up adds nothing twice.
+As with the inbox one instance publishes at a time, under a lease; each lease has a number that only grows, and Redis
+refuses the entries of an older lease, so that a frozen publisher that wakes up adds nothing twice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rtmanager.ports.streams import DueMessage, IntentCount, LeaseHolder
 #: The size of a message, as JSON, from which its texts are cut to so many characters. None of this release is as large.
 LARGEST_MESSAGE_BYTES = 1024 * 1024
 LONGEST_TEXT = 64 * 1024
-#: How often a turn looks again for what stands behind rows that cannot be read.
+#: How often a lease looks again for what stands behind rows that cannot be read.
 UNREADABLE_ROUNDS = 20
 
 
@@ -90,7 +90,7 @@ class PostgresRelayLease:
             return {row["id"] for row in self._connection.execute(SQL["waiting_messages"], {"ids": list(ids)})}
 
     def raise_number(self, above: int) -> None:
-        """Let the next turn's number be greater than `above`."""
+        """Let the next lease's number be greater than `above`."""
         with self._database.watched():
             self._connection.execute(SQL["raise_relay_turn"], {"turn": above})
 
@@ -138,11 +138,11 @@ class PostgresOutbox:
         return holder_of(self._database, "outbox")
 
     @contextmanager
-    def turn(self) -> Iterator[PostgresRelayLease | None]:
-        """The turn, or None while another instance has it; committed at the end. Raises `Unavailable`."""
+    def lease(self) -> Iterator[PostgresRelayLease | None]:
+        """The lease, or None while another instance has it; committed at the end. Raises `Unavailable`."""
         with self._database.transaction("relay") as connection:
             row = connection.execute(SQL["take_relay_turn"]).fetchone()
-            # What is done with the turn is to ask Redis: its time is not PostgreSQL's.
+            # What is done with the lease is to ask Redis: its time is not PostgreSQL's.
             with self._database.unwatched():
                 if row is None or row["number"] is None:
                     yield None

@@ -42,7 +42,7 @@ class PostgresPurge:
         """See the port."""
         (after,) = place or (0,)
         values = self._bounds(keep_s, below) | {"after": after, "limit": limit}
-        row = self._under_ingest_turn("purge_operations", values)
+        row = self._under_ingest_lock("purge_operations", values)
         if row is None:
             return Purged(0, place)
         return Purged(row["deleted"], (row["after"],) if row["more"] else None)
@@ -52,7 +52,7 @@ class PostgresPurge:
         stream, ms, seq = place or ("", -1, -1)
         values = self._bounds(keep_s, below) | {"limit": limit}
         values |= {"after_stream": stream, "after_ms": ms, "after_seq": seq}
-        row = self._under_ingest_turn("purge_dead_letters", values)
+        row = self._under_ingest_lock("purge_dead_letters", values)
         if row is None:
             return Purged(0, place)
         next_place = (row["stream"], int(row["entry_ms"]), int(row["entry_seq"])) if row["more"] else None
@@ -73,7 +73,7 @@ class PostgresPurge:
             "mark": _MARK,
         }
 
-    def _under_ingest_turn(self, statement: str, values: Mapping[str, object]) -> Mapping[str, int] | None:
+    def _under_ingest_lock(self, statement: str, values: Mapping[str, object]) -> Mapping[str, int] | None:
         """The row of the statement; None, and nothing is done, while another session has the turn."""
         with self._database.transaction("purge") as connection:
             turn = connection.execute(SQL["take_ingest_turn"]).fetchone()

@@ -260,9 +260,9 @@ class PostgresQueue:
             raise ClaimLost(f"operation {values['id']} was taken over by another claim")
         return True
 
-    def finish(self, operation: Operation, ending: Completion) -> None:
+    def finish(self, operation: Operation, completion: Completion) -> None:
         """Write the end of an operation; see `write_ending`."""
-        write_ending(self._database, operation, ending)
+        write_ending(self._database, operation, completion)
 
     def finish_together(self, endings: Sequence[tuple[Operation, Completion]]) -> set[int]:
         """See `write_endings`."""

@@ -49,7 +49,7 @@ class GameReconciler:
     records: Records
     findings: Findings
     runtime: ContainerRuntime
-    house: Placement
+    placement: Placement
     strays: StrayRegistry
     clock: Clock
     #: Called when a finding was written: its messages are due.
@@ -84,7 +84,7 @@ class GameReconciler:
         record = self.records.get(game_id)
         if record is None or self.findings.busy(game_id):
             return
-        ours = {record.docker_network, self.house.network}
+        ours = {record.docker_network, self.placement.network}
         for container_id in containers:
             try:
                 found = self.runtime.inspect(container_id)
@@ -121,7 +121,7 @@ class GameReconciler:
                 return True
             results = [self._write(finding, failed) for finding in self._out_of_memory(record, own, hint)]
             looked, namesakes = Observation(self.clock(), hint.source), self._namesakes(game_id, record, views)
-            for decision in decide([record] if record else [], views, looked, self.house, namesakes):
+            for decision in decide([record] if record else [], views, looked, self.placement, namesakes):
                 if isinstance(decision, Stray):
                     self._report(decision)
                 elif hint.listed or not _of_its_own_accord(decision):

@@ -40,7 +40,7 @@ class EventListener:
     def __init__(
         self,
         feed: EventFeed,
-        attention: ReconcileQueue,
+        reconcile_queue: ReconcileQueue,
         *,
         missed: Callable[[], None],
         logger: logging.Logger,
@@ -53,7 +53,7 @@ class EventListener:
         #: By container, when a person sent it a signal to end.
         self._by_person: OrderedDict[str, int] = OrderedDict()
         self._feed = feed
-        self._attention = attention
+        self._reconcile_queue = reconcile_queue
         self._missed = missed
         self._logger = logger
         self._broken = False
@@ -195,7 +195,7 @@ class EventListener:
             self._ooms.popitem(last=False)
 
     def _look(self, event: ContainerEvent, hint: ReconcileHint, delay_s: float = 0.0) -> None:
-        self._attention.look(event.game_id, hint, delay_s=delay_s)
+        self._reconcile_queue.look(event.game_id, hint, delay_s=delay_s)
 
 
 def _remember(told: OrderedDict[str, int], event: ContainerEvent) -> None:

@@ -43,18 +43,18 @@ class DriftScan:
         *,
         findings: Findings,
         runtime: ContainerRuntime,
-        attention: ReconcileQueue,
+        reconcile_queue: ReconcileQueue,
         strays: StrayRegistry,
-        house: Placement,
+        placement: Placement,
         clock: Clock,
         logger: logging.Logger,
         failures: GameFailures | None = None,
     ) -> None:
         self._findings = findings
         self._runtime = runtime
-        self._attention = attention
+        self._reconcile_queue = reconcile_queue
         self._strays = strays
-        self._house = house
+        self._placement = placement
         self._clock = clock
         self._logger = logger
         self._failures = failures or GameFailures(logger)
@@ -70,7 +70,7 @@ class DriftScan:
         except Exception:  # a defect: jobs and calls are served all the same, and the next pass tries again
             self._logger.exception("first reconcile failed")
             return False
-        if not self._attention.wait_until_looked(STUCK_S):
+        if not self._reconcile_queue.wait_until_looked(STUCK_S):
             self._logger.warning("some games of the first reconcile are stuck; they are looked at further on")
         return True
 
@@ -78,7 +78,7 @@ class DriftScan:
         """Always False: once a period is enough. Raises `Unavailable`."""
         suspects = self._suspects()
         for game_id, hint in suspects.items():
-            self._attention.look(game_id, hint)
+            self._reconcile_queue.look(game_id, hint)
         self._logger.debug("reconcile pass", extra={"suspects": len(suspects)})
         self._finished_one.set()
         return False
@@ -143,7 +143,7 @@ class DriftScan:
         looked, found = Observation(self._clock()), list[Finding | Stray]()
         for game_id, of_game in sorted(by_game.items()):
             records = [known[game_id]] if game_id in known else []
-            what_follows = partial(decide, records, of_game, looked, self._house, namesakes)
+            what_follows = partial(decide, records, of_game, looked, self._placement, namesakes)
             found.extend(self._failures.guarded(WORK, game_id, what_follows) or ())
         return found
 

@@ -1,6 +1,6 @@
-"""How long a worker has been without its turn, and who holds it.
+"""How long a worker has been without its lease, and who holds it.
 
-A turn passes between instances within seconds, and whoever has it reports what is wrong. A session that is no manager
+A lease passes between instances within seconds, and whoever has it reports what is wrong. A session that is no manager
 holds it for as long as it likes, and then nobody reports anything.
 """
 
@@ -12,15 +12,15 @@ from time import monotonic
 from rtmanager.domain.errors import FinalAnswer
 from rtmanager.ports.streams import LeaseHolder
 
-#: Without the turn for so long, a worker finds out who holds it, and again after each such time.
+#: Without the lease for so long, a worker finds out who holds it, and again after each such time.
 LOOK_S = 5.0
-#: A session that holds a turn for so long is reported; one with the name of a manager's session after a longer time.
+#: A session that holds a lease for so long is reported; one with the name of a manager's session after a longer time.
 HELD_S = 10.0
 HELD_BY_MANAGER_S = 60.0
 
 
 class MissedLeases:
-    """The turns that one worker did not get since it last had one. `holder` finds out who has it."""
+    """The leases that one worker did not get since it last had one. `holder` finds out who has it."""
 
     def __init__(self, holder: Callable[[], LeaseHolder | None], clock: Callable[[], float] = monotonic) -> None:
         self._holder = holder
@@ -30,11 +30,11 @@ class MissedLeases:
         self._seen_since = 0.0
 
     def had(self) -> None:
-        """The worker had its turn."""
+        """The worker had its lease."""
         self._look_at = self._seen = None
 
     def missed(self) -> None:
-        """Somebody else has the turn. Raises `FinalAnswer` when it is held for too long."""
+        """Somebody else has the lease. Raises `FinalAnswer` when it is held for too long."""
         now = self._clock()
         if self._look_at is None:
             self._look_at = now + LOOK_S
@@ -45,4 +45,4 @@ class MissedLeases:
                 self._seen, self._seen_since = holder, now
         seen = self._seen
         if seen is not None and now - self._seen_since >= (HELD_BY_MANAGER_S if seen.like_manager else HELD_S):
-            raise FinalAnswer("postgres", f"{seen.session} holds the turn of this work for too long; {seen.remedy}")
+            raise FinalAnswer("postgres", f"{seen.session} holds the lease of this work for too long; {seen.remedy}")

@@ -83,6 +83,7 @@ run: $(STAMP) ## a Runtime Manager with everything it needs, until Ctrl-C
 unit: $(STAMP) ## quick tests, no Docker needed
 	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s rtmanager/tests
 	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s harness
+	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s reliability/tests
 	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s bench/tests
 
 integration: $(STAMP) integration-harness ## the suite, and the harness's own tests, on real services
@@ -105,10 +106,10 @@ module-%:
 	@echo "== $*"; RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest integration.$*
 
 integration-not-root: $(STAMP) ## the suite as a user who has CAP_CHOWN alone; TESTS=integration.test_lifecycle for some of it
-	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m integration.not_root $(TESTS)
+	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m integration.support.not_root $(TESTS)
 
 stress: $(STAMP) ## the suite ten times in random order, then twice at once; nothing may be left (50 minutes)
-	@$(PY) -m integration.stress
+	@$(PY) -m reliability.stress
 
 soak: $(STAMP) ## an hour of thirty games, two managers and random interference; SEED= repeats one
 	@RTM_INTEGRATION=require RTM_SOAK_MINUTES=$(or $(MINUTES),60) RTM_SOAK_GAMES=$(or $(GAMES),30) RTM_SOAK_SEED=$(SEED) \
@@ -119,17 +120,17 @@ year: $(STAMP) ## a year of two million operations with retention: what grows, a
 	  $(PY) -m unittest integration.test_year
 
 chaos: $(STAMP) ## seeded trouble for three managers and all that they need, judged by its history (MINUTES=6); SEED="1 2"
-	@RTM_INTEGRATION=require $(PY) -m integration.chaos $(SEED:%=--seed %) --minutes $(or $(MINUTES),6)
+	@RTM_INTEGRATION=require $(PY) -m reliability.chaos $(SEED:%=--seed %) --minutes $(or $(MINUTES),6)
 
 crashes: $(STAMP) ## the crash matrix: killed, or failed, at every point of every operation (half an hour)
-	@RTM_INTEGRATION=require $(PY) -m integration.crashes
+	@RTM_INTEGRATION=require $(PY) -m reliability.crashes
 
 recovery: $(STAMP) ## how soon all that is due is done after kills and after outages of a minute (20 minutes)
 	@$(PY) -m bench recovery
 	@RTM_INTEGRATION=require RTM_OUTAGE_GAMES=50 $(PY) -m unittest integration.test_docker_outage
 
 simulate: $(STAMP) ## ten thousand seeded histories of a platform in trouble, in memory (4 minutes); SEED= shows one
-	@$(PY) -m rtmanager.tests.simulate $(if $(SEED),--seed $(SEED),--histories 10000)
+	@$(PY) -m reliability.simulate $(if $(SEED),--seed $(SEED),--histories 10000)
 
 fuzz: $(STAMP) ## seeded hostile input on real services; FUZZ="references entries" for some, SEED= repeats one, COUNT= shortens it
 	@RTM_INTEGRATION=require $(PY) -m reliability.fuzz $(FUZZ) $(SEED:%=--seed %) $(COUNT:%=--count %)
@@ -156,10 +157,10 @@ bench: $(BENCHES) ## ours side by side with other ways, into docs/performance.md
 	@$(PY) -m bench page
 
 mutants: $(STAMP) ## the manager broken on purpose in one place at a time: the suite has to notice
-	@$(PY) -m integration.mutants --quick
+	@$(PY) -m reliability.mutants --quick
 
 protections: $(STAMP) ## what keeps things from being lost taken out, one at a time: something has to notice (15 minutes)
-	@$(PY) -m integration.protections
+	@$(PY) -m reliability.protections
 
 clean: ## the virtual environment and every cache; images and the daemon stay (python -m harness down)
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .coverage .coverage.* htmlcov

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 
-from bench.contest import Contest
+from bench.comparison import Contest
 from bench.errors import BenchError
 from bench.measure import Measure
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.contest import Contest, Goal, Samples
+from bench.comparison import Contest, Goal, Samples
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench import history
 from bench.calibration import Speed, apart
-from bench.contest import Contest, Goal, Samples, hold
+from bench.comparison import Contest, Goal, Samples, hold
 from bench.figures import Figure, Spread, figures
 from bench.measure import Measure
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from harness import packages, timing
 from harness.errors import DaemonUnavailable
-from harness.runs import runner
+from harness.runs import identity as runner
 
 if TYPE_CHECKING:
     from docker import APIClient

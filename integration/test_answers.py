@@ -5,7 +5,7 @@ What the daemon does not say by itself, a scripted one says in front of it (`har
 
 from harness import Reply, ScriptedDaemon, daemon, start_scripted_daemon, start_services, web
 from harness.rtm import RuntimeTestCase
-from integration import images
+from integration.support import images
 
 #: Much longer than a process that ends at once takes to be gone; the watch is over when it is.
 WATCH = "10s"

@@ -6,10 +6,11 @@ import unittest
 import warnings
 
 from harness.fixtures import dockerd
-from harness.runs import ending, flag
-from integration.chaos import report
-from integration.chaos.plan import Size
-from integration.chaos.run import run
+from harness.runs import cleanup as ending
+from harness.runs import flag
+from reliability.chaos import report
+from reliability.chaos.plan import Size
+from reliability.chaos.run import run
 
 #: Of the trouble; to bring up the servers, to come to rest and to judge takes as long again.
 SECONDS = 20.0

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness import images, start_services
 from harness.rtm import manager
-from integration.commands import CommandTestCase
+from integration.support.commands import CommandTestCase
 
 TRIALS = {"label": "com.galaxy.kind=trial"}
 

@@ -8,7 +8,7 @@ from typing import Any
 from harness import start_services
 from harness.images.recipe import inspect
 from harness.rtm import RuntimeTestCase
-from integration import images
+from integration.support import images
 
 LABELS = ("owner", "kind", "game_id", "engine_image_ref", "started_at_ms")
 

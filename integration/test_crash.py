@@ -6,8 +6,8 @@ from typing import Any
 
 from harness import start_services
 from harness.rtm import unique_game_id
-from integration.gate import Kept
-from integration.gated import GatedTestCase
+from integration.support.gate import Kept
+from integration.support.gated import GatedTestCase
 
 #: The consumer group of the input streams.
 GROUP = "rtmanager"

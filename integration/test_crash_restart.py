@@ -4,7 +4,7 @@ import time
 
 from harness import start_services
 from harness.fixtures.container import Container
-from integration.watched import WatchedTestCase
+from integration.support.watched import WatchedTestCase
 
 QUICK = {
     "CRASH_RESTART": "on",

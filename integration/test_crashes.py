@@ -13,9 +13,9 @@ from contextlib import ExitStack
 from harness import start_services
 from harness.fixtures import dockerd, services
 from harness.runs import flag
-from integration.crashes.cells import FAILED
-from integration.crashes.matrix import Matrix, sample
-from integration.crashes.scenarios import SCENARIOS
+from reliability.crashes.cells import FAILED
+from reliability.crashes.matrix import Matrix, sample
+from reliability.crashes.scenarios import SCENARIOS
 
 #: So many operations are looked at, and so many cells tried, as many at a time as mostly wait.
 OPERATIONS, CELLS, SIDE_BY_SIDE = 4, 14, 6

@@ -11,8 +11,8 @@ from harness import check_docker_daemon, daemon, start_docker_daemon, start_serv
 from harness.fixtures import faults, network
 from harness.fixtures.dockerd import OwnDaemon
 from harness.rtm import unique_game_id
-from integration import images
-from integration.commands import CommandTestCase
+from integration.support import images
+from integration.support.commands import CommandTestCase
 from integration.test_startup import taken_address
 
 #: Periods so short that many passes fall into a test.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from harness import start_services
 from harness.fixtures import dockerd
 from harness.fixtures.container import Container
-from integration.watched import WatchedTestCase
+from integration.support.watched import WatchedTestCase
 
 #: Games that run as Docker ends; `make recovery` has fifty.
 GAMES = int(os.environ.get("RTM_OUTAGE_GAMES") or 6)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness import check_docker_daemon, start_docker_daemon, start_services
 from harness.rtm import RuntimeTestCase
-from integration import images
+from integration.support import images
 from rtmanager.adapters.docker import DockerRuntime
 from rtmanager.adapters.docker.tls import TlsFiles
 from rtmanager.domain.errors import Unavailable

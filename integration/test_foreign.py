@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness import HOSTILE_LABELS, label_image, labels_of_size, start_services
 from harness.fixtures.container import Container
-from integration.watched import WatchedTestCase
+from integration.support.watched import WatchedTestCase
 
 #: Labels by which a container is one of ours, whoever made it.
 OURS = {"com.galaxy.owner": "rtmanager", "com.galaxy.kind": "game-engine"}

@@ -3,9 +3,9 @@
 import time
 
 from harness import start_services, web
-from integration import images
-from integration.gated import GatedTestCase
-from integration.watched import WatchedTestCase
+from integration.support import images
+from integration.support.gated import GatedTestCase
+from integration.support.watched import WatchedTestCase
 
 #: A container that was asked to end is given so long to start again before its end is told.
 RESTART_GRACE_S = 3.0

@@ -7,8 +7,8 @@ from pathlib import Path
 from harness import daemon, start_services
 from harness.rtm import unique_game_id
 from harness.rtm.manager import ManagerProcess
-from integration.gate import Kept
-from integration.gated import GatedTestCase
+from integration.support.gate import Kept
+from integration.support.gated import GatedTestCase
 
 #: The shortest that the configuration takes, in seconds.
 LEASE = "5"

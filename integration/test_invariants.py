@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness import start_services
 from harness.rtm import RuntimeTestCase
-from integration.invariants import Bystander, Job, World, bystander, is_quiet, unquiet, violations
+from reliability.invariants import Bystander, Job, World, bystander, is_quiet, unquiet, violations
 
 START, STOP = "runtime:start_jobs", "runtime:stop_jobs"
 

@@ -2,7 +2,7 @@
 
 from harness import start_services
 from harness.rtm import RuntimeTestCase
-from integration.gated import GatedTestCase
+from integration.support.gated import GatedTestCase
 
 OTHER_NAMES = {
     "START_JOBS": "other:starts",

@@ -6,8 +6,8 @@ from typing import Any
 
 from harness import start_services
 from harness.rtm import RuntimeTestCase, unique_game_id
-from integration import gate, images
-from integration.gated import GatedTestCase
+from integration.support import gate, images
+from integration.support.gated import GatedTestCase
 
 #: A stop takes as long as the engine wants. One is asked of a container only when its program, which then ignores it,
 #: is surely there: until it is, a signal ends it.

@@ -4,8 +4,8 @@ from typing import Any
 
 from harness import start_services
 from harness.fixtures.container import Container
-from integration.gated import GatedTestCase
-from integration.watched import WatchedTestCase
+from integration.support.gated import GatedTestCase
+from integration.support.watched import WatchedTestCase
 
 
 def setUpModule() -> None:

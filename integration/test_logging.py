@@ -194,7 +194,7 @@ class Defects(LogTestCase):
     def test_a_worker_that_fails_each_time_is_told_until_it_works_again(self) -> None:
         broken = self.state_root.directory / "broken"
         broken.touch()
-        command = (sys.executable, "-m", "integration.defective", str(broken))
+        command = (sys.executable, "-m", "integration.support.defective", str(broken))
         process = self.serve(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), *command)
         url = f"{process.base_url}/readyz"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.rtm.stack import ENGINE_USER
 from harness.runs import flag
 from harness.tests import plain_user
-from integration.lives import STRANGER
+from integration.support.lives import STRANGER
 
 #: Prepares each directory of `games` in `root` for an owner, and says what became of it.
 PREPARE = """
@@ -122,7 +122,7 @@ class Directories(PlainUserTestCase):
 
 class Lives(PlainUserTestCase):
     def test_with_cap_chown_alone_a_game_of_another_owner_lives_through_every_operation(self) -> None:
-        self.run_python("-m", "unittest", "integration.lives.WithCapChown")
+        self.run_python("-m", "unittest", "integration.support.lives.WithCapChown")
 
     def test_without_a_capability_a_game_of_the_own_user_does_and_a_check_says_that_no_other_can(self) -> None:
-        self.run_python("-m", "unittest", "integration.lives.WithNothing", capabilities=())
+        self.run_python("-m", "unittest", "integration.support.lives.WithNothing", capabilities=())

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness import start_services, web
 from harness.rtm import RuntimeTestCase
-from integration import images
+from integration.support import images
 
 UNRESOLVABLE = "registry.invalid/galaxy/game:1.0.0"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import start_services, web
 from harness.rtm import RuntimeTestCase
-from integration.gated import SILENCE, GatedTestCase, keep_pool_quiet
+from integration.support.gated import SILENCE, GatedTestCase, keep_pool_quiet
 
 #: With the default of eight seconds the first answer would come later than this.
 TOLD_WITHIN_S = 8.0

@@ -4,7 +4,7 @@ from typing import Any
 
 from harness import start_services
 from harness.rtm import RuntimeTestCase
-from integration import gate, images
+from integration.support import gate, images
 
 
 def setUpModule() -> None:

@@ -13,9 +13,9 @@ from contextlib import ExitStack
 
 from harness import Database, Postgres, faults, start_postgres, start_services, web
 from harness.rtm import RUNTIME_MANAGER
-from integration import gate, servers
-from integration.failing import FailingPostgresTestCase
-from integration.found import FoundTestCase
+from integration.support import gate, servers
+from integration.support.failing import FailingPostgresTestCase
+from integration.support.found import FoundTestCase
 
 OURS = "SELECT FROM pg_stat_activity WHERE application_name = 'rtmanager'"
 

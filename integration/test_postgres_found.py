@@ -6,8 +6,8 @@ from unittest import mock
 
 from harness import PgBouncer, faults, start_pgbouncer, start_services, web
 from harness.fixtures.listening import free_port
-from integration.failing import FailingPostgresTestCase
-from integration.found import FoundTestCase
+from integration.support.failing import FailingPostgresTestCase
+from integration.support.found import FoundTestCase
 
 #: What makes a session mean something else, by setting.
 POISON = {

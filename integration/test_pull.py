@@ -15,8 +15,8 @@ from harness.fixtures.stalling import Stalling
 from harness.images.recipe import inspect
 from harness.images.variant import variant
 from harness.rtm import RuntimeTestCase, unique_game_id
-from harness.runs import runner
-from integration import images
+from harness.runs import identity as runner
+from integration.support import images
 
 #: A pull that may be idle for a second is given up within this many, on a busy machine; by default it may for a minute.
 GIVEN_UP_WITHIN_S = 30.0

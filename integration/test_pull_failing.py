@@ -14,7 +14,7 @@ from harness.fixtures import listening
 from harness.fixtures.scripted_registry import Answer
 from harness.images.recipe import inspect
 from harness.rtm import RuntimeTestCase, unique_game_id
-from integration import images
+from integration.support import images
 from rtmanager.fakes import tiny_image
 
 #: Starts that wait for a silent registry.

@@ -5,7 +5,7 @@ from functools import partial
 
 from harness import start_services, web
 from harness.fixtures.container import Container
-from integration.watched import WatchedTestCase
+from integration.support.watched import WatchedTestCase
 
 
 def setUpModule() -> None:

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from harness import faults, start_redis, start_services, web
 from harness.rtm.case import RESULT_TIMEOUT_S
-from integration import gate
-from integration.failing import FailingRedisTestCase
+from integration.support import gate
+from integration.support.failing import FailingRedisTestCase
 
 RESULTS = "runtime:job_results"
 STOP_JOBS = "runtime:stop_jobs"

@@ -18,7 +18,7 @@ from harness import (
     start_services,
 )
 from harness.fixtures import listening
-from integration.found import FoundTestCase
+from integration.support.found import FoundTestCase
 from rtmanager.adapters.redis_access import RedisUnfit, acl_rules
 from rtmanager.adapters.redis_streams import RedisStreams
 from rtmanager.config.settings import Config

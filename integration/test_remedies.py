@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from harness import start_redis, start_services
 from harness.fixtures.listening import free_port
 from harness.tests import plain_user
-from integration.commands import CommandTestCase
+from integration.support.commands import CommandTestCase
 from integration.test_postgres_found import PostgresFoundTestCase
 
 #: A name that no resolver has, by RFC 2606.

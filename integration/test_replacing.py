@@ -10,7 +10,7 @@ from docker.errors import NotFound
 
 from harness import start_services
 from harness.rtm import RuntimeTestCase
-from integration import images
+from integration.support import images
 from rtmanager.fakes import tiny_image
 
 OURS = {"com.galaxy.owner": "rtmanager", "com.galaxy.kind": "game-engine"}

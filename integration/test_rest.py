@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from harness import start_services, web
 from harness.rtm import RuntimeTestCase
-from integration.gated import GatedTestCase
+from integration.support.gated import GatedTestCase
 
 JSON = "application/json; charset=utf-8"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from harness import start_services, web
 from harness.rtm import unique_game_id
-from integration.gated import GatedTestCase
+from integration.support.gated import GatedTestCase
 
 Answer = tuple[int, Any]
 

@@ -9,8 +9,8 @@ from bench.growth.statements import plan_of
 from harness import start_services, web
 from harness.rtm import manager, unique_game_id
 from harness.rtm.manager import ManagerProcess
-from integration import shifted
-from integration.watched import WatchedTestCase
+from integration.support import shifted
+from integration.support.watched import WatchedTestCase
 from rtmanager.adapters.postgres.queries import SQL
 
 JOBS = "runtime:start_jobs"

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from harness import start_services, web
-from integration.commands import CommandTestCase
+from integration.support.commands import CommandTestCase
 from rtmanager.domain.errors import RuntimeManagerError
 
 TEXT, TIME = ("text", "NO"), ("timestamp with time zone", "NO")

@@ -10,8 +10,8 @@ from typing import Any
 
 from harness import daemon, start_services, web
 from harness.rtm import RuntimeTestCase
-from harness.rtm.live import LiveRuntime
-from integration import images
+from harness.rtm.in_process import LiveRuntime
+from integration.support import images
 from rtmanager.fakes.signals import as_in_a_terminal
 
 #: Cycles of start and stop; RTM_IT_CYCLES=200 for the long form.

@@ -16,9 +16,9 @@ from typing import Any
 from harness import start_services
 from harness.rtm import unique_game_id
 from harness.rtm.manager import ManagerProcess
-from integration.gated import GatedTestCase
-from integration.interference import Interference
-from integration.watched import WatchedTestCase
+from integration.support.gated import GatedTestCase
+from integration.support.interference import Interference
+from integration.support.watched import WatchedTestCase
 
 #: Minutes and games of the short form.
 MINUTES, GAMES = "0.4", "6"

@@ -12,8 +12,8 @@ from pathlib import Path
 import rtmanager
 from harness import start_services, web
 from harness.rtm import RuntimeTestCase, manager
-from harness.runs import runner
-from integration.commands import CommandTestCase
+from harness.runs import identity as runner
+from integration.support.commands import CommandTestCase
 from rtmanager.domain.errors import RuntimeManagerError
 
 REQUIRED = ("POSTGRES_PRIMARY_DSN", "REDIS_MASTER_ADDR", "GAME_STATE_ROOT", "LOBBY_INTERNAL_BASE_URL")

@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 from harness import start_services, web
-from integration.commands import CommandTestCase
+from integration.support.commands import CommandTestCase
 from rtmanager.workers import state_root
 
 #: The file system of a test's games: room for some games, and for no more than some files.

@@ -30,7 +30,7 @@ from rtmanager.tests.findings_contract import LATER, RUNNING, WatchedStoreContra
 from rtmanager.tests.making import ended, job, log_entry, record, request, start_fields  # noqa: E402
 
 if TYPE_CHECKING:
-    from integration.stores import StoreInPostgres, StreamsInRedis
+    from integration.support.stores import StoreInPostgres, StreamsInRedis
     from rtmanager.adapters.postgres.database import Database
 
 
@@ -46,7 +46,7 @@ class InPostgres(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        from integration.stores import migrated
+        from integration.support.stores import migrated
 
         super().setUpClass()
         cls.services = services.shared(RUNTIME_MANAGER)
@@ -54,7 +54,7 @@ class InPostgres(unittest.TestCase):
         cls.addClassCleanup(cls.database.close)
 
     def make(self) -> "StoreInPostgres":
-        from integration.stores import StoreInPostgres
+        from integration.support.stores import StoreInPostgres
 
         self.services.empty(keep=[MIGRATIONS])
         return StoreInPostgres(self.database, {stream: f"test:{stream}" for stream in Stream})
@@ -893,7 +893,7 @@ class InRedis(unittest.TestCase):
     """Makes the streams of a contract's test."""
 
     def make(self) -> "StreamsInRedis":
-        from integration.stores import StreamsInRedis
+        from integration.support.stores import StreamsInRedis
 
         shared = services.shared(RUNTIME_MANAGER)
         shared.redis.flush()

@@ -12,8 +12,8 @@ from typing import Any
 
 from harness import start_services
 from harness.rtm import unique_game_id
-from integration.stores import SILENCE_S, migrated
-from integration.watched import WatchedTestCase
+from integration.support.stores import SILENCE_S, migrated
+from integration.support.watched import WatchedTestCase
 from rtmanager.adapters.postgres.findings import PostgresFindings
 from rtmanager.adapters.postgres.purge import PostgresPurge
 from rtmanager.adapters.redis_streams import RedisStreams

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
-from bench.crowd import published
 from bench.docker import prepared_docker
 from bench.events import hearing, telling
 from bench.events.hearing import Hearing
 from bench.measure import Measure
+from bench.synthetic import published
 
 
 def bench() -> Bench:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from docker import APIClient
 
 from bench import child
-from bench.contest import Contest, Sample, Side
-from bench.crowd import games
+from bench.comparison import Contest, Sample, Side
 from bench.errors import BenchError
 from bench.figures import percentile
 from bench.measure import Measure
+from bench.synthetic import games
 from bench.watch.clocks import on_both_clocks
 from harness.errors import WaitFailed
 from harness.waiting import wait_until
@@ -46,7 +46,7 @@ class Hearing:
 
     def contests(self) -> Iterator[Contest]:
         """As many games, each of which crashes."""
-        with child.running("bench.crowd.daemon", str(EVENTS)) as host:
+        with child.running("bench.synthetic.daemon", str(EVENTS)) as host:
             yield Contest(
                 f"{EVENTS:,} events at once",
                 Side("heard, each game queued for a look", lambda: self._ours(host)),

@@ -11,11 +11,11 @@ from typing import Any
 from docker import APIClient
 
 from bench import processes
-from bench.crowd import games, platform
-from bench.crowd.platform import Platform
 from bench.errors import BenchError
 from bench.figures import percentile
 from bench.measure import Measure
+from bench.synthetic import games, platform
+from bench.synthetic.platform import Platform
 from harness.errors import WaitFailed
 from harness.waiting import wait_until
 

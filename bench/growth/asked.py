@@ -8,9 +8,9 @@ from contextlib import closing
 from statistics import median
 from typing import Any
 
-from bench.crowd import games
-from bench.crowd.platform import Platform
 from bench.errors import BenchError
+from bench.synthetic import games
+from bench.synthetic.platform import Platform
 from harness.errors import WaitFailed
 from harness.waiting import wait_until
 

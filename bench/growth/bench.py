@@ -12,12 +12,12 @@ from dataclasses import replace
 from bench import processes
 from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
-from bench.crowd import games, platform
-from bench.crowd.platform import Platform
 from bench.docker import prepared_docker
 from bench.errors import BenchError
 from bench.growth import asked, statements
 from bench.measure import Measure
+from bench.synthetic import games, platform
+from bench.synthetic.platform import Platform
 from bench.watch.probing import DESCRIPTORS, PATIENT_S, WIDTH, allow_descriptors
 from bench.watch.reconciling import drift_scan
 from rtmanager.adapters.docker.runtime import DockerRuntime

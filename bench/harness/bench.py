@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from bench.calibration import DOCKER
 from bench.catalogue import Bench
-from bench.contest import Contest
+from bench.comparison import Contest
 from bench.docker import prepared_docker
 from bench.harness import services, testcontainers, whole_test
 from bench.harness.filled import Filled

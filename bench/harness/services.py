@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from bench.contest import WHOLE, Contest, Goal, Sample, Side, timed
+from bench.comparison import WHOLE, Contest, Goal, Sample, Side, timed
 from bench.figures import percentile
 from bench.harness import testcontainers
 from bench.harness.filled import Filled

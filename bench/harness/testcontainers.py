@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from bench.contest import Sample, Side
+from bench.comparison import Sample, Side
 from harness import daemon, images
-from harness.runs import runner
+from harness.runs import identity as runner
 from harness.waiting import INTERVAL_S
 
 T = TypeVar("T")

@@ -5,11 +5,12 @@ import secrets
 import time
 import unittest
 
-from bench.contest import WHOLE, Contest, Sample, Side, timed
+from bench.comparison import WHOLE, Contest, Sample, Side, timed
 from bench.errors import BenchError
 from harness import daemon
 from harness.rtm.case import RuntimeTestCase
-from harness.runs import flag, runner
+from harness.runs import flag
+from harness.runs import identity as runner
 
 ROUNDS = 8
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from bench import processes
 from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
-from bench.crowd import platform
 from bench.docker import prepared_docker
 from bench.errors import BenchError
 from bench.measure import Measure
+from bench.synthetic import platform
 from harness.rtm.manager import ManagerProcess
 
 GAMES = 1000

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
-from bench.contest import WHOLE, Contest, Goal, Sample, Side
+from bench.comparison import WHOLE, Contest, Goal, Sample, Side
 from bench.docker import prepared_docker
 from bench.path.bare_loop import BareLoop
 from bench.path.jobs import Jobs

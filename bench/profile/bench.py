@@ -15,7 +15,7 @@ from bench.catalogue import Bench
 from bench.docker import prepared_docker
 from bench.measure import Measure
 from bench.profile import notes
-from bench.profile.way import ANSWER, PYTHON, Job, Part, parts, parts_of_call
+from bench.profile.critical_path import ANSWER, PYTHON, Job, Part, parts, parts_of_call
 from bench.work import ours
 from bench.work.ours import Ours
 from harness.rtm import manager

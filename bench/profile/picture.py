@@ -14,8 +14,8 @@ matplotlib.use("svg")
 from matplotlib import pyplot  # after the backend is chosen
 from matplotlib.patches import Patch
 
+from bench.profile.critical_path import EXECUTOR, INGEST, OPERATION, RELAY, Job, Part
 from bench.profile.notes import Span
-from bench.profile.way import EXECUTOR, INGEST, OPERATION, RELAY, Job, Part
 
 LANES = (INGEST, EXECUTOR, OPERATION, RELAY)
 START = "docker.start"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from bench.calibration import DOCKER
 from bench.catalogue import Bench
-from bench.contest import WHOLE, Contest, Sample, Side
+from bench.comparison import WHOLE, Contest, Sample, Side
 from bench.docker import prepared_docker
 from bench.recovery import fleet
 from bench.recovery.fleet import JOBS, Fleet

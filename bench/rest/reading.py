@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from bench import child
-from bench.contest import WHOLE, Contest, Goal, Sample, Side
+from bench.comparison import WHOLE, Contest, Goal, Sample, Side
 from bench.errors import BenchError
 from bench.figures import percentile
 from bench.rest import games, pages, readers

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.contest import Sample
+from bench.comparison import Sample
 
 #: The phase that is no time that passed.
 CPU = "the server's CPU"

@@ -16,11 +16,11 @@ from functools import partial
 
 from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
-from bench.contest import Contest, Goal, Sample, Side
-from bench.crowd import platform
-from bench.crowd.platform import Platform
+from bench.comparison import Contest, Goal, Sample, Side
 from bench.docker import prepared_docker
 from bench.errors import BenchError
+from bench.synthetic import platform
+from bench.synthetic.platform import Platform
 from harness.rtm.manager import ManagerProcess
 
 ROUNDS = 8

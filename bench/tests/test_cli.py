@@ -14,7 +14,7 @@ from unittest import mock
 from bench import calibration, catalogue
 from bench.catalogue import Bench
 from bench.cli import main
-from bench.contest import Contest, Side, timed
+from bench.comparison import Contest, Side, timed
 from bench.errors import BenchError
 from bench.measure import Measure
 from bench.report import MOST_HELD

@@ -3,7 +3,7 @@
 import unittest
 from collections import Counter
 
-from bench.contest import WHOLE, Contest, Side, hold, rotated, timed
+from bench.comparison import WHOLE, Contest, Side, hold, rotated, timed
 
 
 def noting(name: str, done: list[str], seconds: float = 1.0) -> Side:

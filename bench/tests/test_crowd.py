@@ -11,8 +11,8 @@ from unittest import mock
 from docker import APIClient
 
 from bench import child
-from bench.crowd import games, published
-from bench.crowd.published import Published
+from bench.synthetic import games, published
+from bench.synthetic.published import Published
 from rtmanager.adapters.docker import decode
 from rtmanager.adapters.docker.runtime import DockerRuntime
 from rtmanager.domain.container import ContainerState
@@ -45,7 +45,7 @@ class GamesTest(unittest.TestCase):
 class DaemonTest(unittest.TestCase):
     def test_it_answers_what_a_manager_asks_and_lets_games_crash(self) -> None:
         with (
-            child.running("bench.crowd.daemon", "5") as host,
+            child.running("bench.synthetic.daemon", "5") as host,
             closing(DockerRuntime(host)) as runtime,
             closing(APIClient(base_url=host, version="auto")) as client,
         ):

@@ -3,7 +3,7 @@
 import unittest
 from dataclasses import replace
 
-from bench.contest import Contest, Goal, Side
+from bench.comparison import Contest, Goal, Side
 from bench.figures import Spread, figures, percentile
 
 

@@ -4,7 +4,7 @@ import time
 import unittest
 from unittest import mock
 
-from bench.contest import hold
+from bench.comparison import hold
 from bench.harness.services import RESET_MS, Emptying
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench import history
 from bench.calibration import CPU
-from bench.contest import Contest, Side, timed
+from bench.comparison import Contest, Side, timed
 from bench.measure import Measure
 from bench.report import Result, write_json
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.profile.bench import measures
+from bench.profile.critical_path import Job, Part, parts, parts_of_call
 from bench.profile.notes import Note, Span, Turn, read, spans, written
 from bench.profile.traced import Recorder
-from bench.profile.way import Job, Part, parts, parts_of_call
 
 INGEST, EXECUTOR, OPERATION, RELAY = "rtm-ingest", "rtm-executor", "rtm-operation-7", "rtm-outbox"
 

@@ -6,7 +6,7 @@ import unittest
 from pathlib import Path
 
 from bench.calibration import CPU
-from bench.contest import Contest, Side, timed
+from bench.comparison import Contest, Side, timed
 from bench.measure import Measure
 from bench.report import Result, measures_table, table, write_json
 

@@ -8,8 +8,8 @@ from contextlib import closing
 from unittest import mock
 
 from bench import child
-from bench.crowd import engines, games
 from bench.errors import BenchError
+from bench.synthetic import engines, games
 from bench.watch import probing, reconciling
 from bench.watch.exits import Shared
 from rtmanager.adapters.docker import decode
@@ -22,7 +22,7 @@ from rtmanager.fakes.store import MemoryStore
 
 class ChildTest(unittest.TestCase):
     def test_it_is_there_for_as_long_as_it_is_wanted(self) -> None:
-        with child.running("bench.crowd.daemon", "1") as host:
+        with child.running("bench.synthetic.daemon", "1") as host:
             path = host.removeprefix("unix://")
             self.assertTrue(os.path.exists(path))
 
@@ -32,7 +32,7 @@ class ChildTest(unittest.TestCase):
         with (
             mock.patch("bench.child.sys.executable", "/bin/true"),
             self.assertRaisesRegex(BenchError, "did not come up"),
-            child.running("bench.crowd.engines"),
+            child.running("bench.synthetic.engines"),
         ):
             self.fail("it came up")
 
@@ -96,7 +96,7 @@ class ReconcilingTest(unittest.TestCase):
         store = MemoryStore(lambda: games.STARTED)
         for record in games.records(20):
             store.put_record(record)
-        with child.running("bench.crowd.daemon", "20") as host, closing(DockerRuntime(host)) as runtime:
+        with child.running("bench.synthetic.daemon", "20") as host, closing(DockerRuntime(host)) as runtime:
             drift_scan = reconciling.drift_scan(MemoryFindings(store), runtime)
             self.assertFalse(drift_scan.step())
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
-from bench.contest import Contest
+from bench.comparison import Contest
 from bench.docker import prepared_docker
 from bench.watch import exits, probing, real, reconciling
 from bench.watch.probing import Probing

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from bench.contest import Sample
+from bench.comparison import Sample
 
 T = TypeVar("T")
 

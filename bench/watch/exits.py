@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from bench.contest import WHOLE, Contest, Sample, Side
+from bench.comparison import WHOLE, Contest, Sample, Side
 from bench.errors import BenchError
 from harness import daemon, web
 from harness.fixtures.container import Container

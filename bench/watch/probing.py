@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from bench.contest import Contest, Goal, Sample, Side
-from bench.crowd import engines
+from bench.comparison import Contest, Goal, Sample, Side
 from bench.errors import BenchError
 from bench.measure import Measure
+from bench.synthetic import engines
 from bench.watch.clocks import on_both_clocks
 from rtmanager.adapters.probing import MOST_PARALLEL, EngineProbes
 from rtmanager.ports.watching import ProbeTarget

@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
-from bench.contest import Contest
-from bench.crowd import games
+from bench.comparison import Contest
+from bench.synthetic import games
 from bench.watch.reconciling import Pass
 from harness import daemon
 from harness.fixtures import network
 from harness.fixtures.network import Network
 from harness.rtm import engine_image
-from harness.runs import runner
+from harness.runs import identity as runner
 from rtmanager.domain.container import KIND, LABEL_GAME_ID, LABEL_IMAGE_REF, LABEL_KIND, LABEL_OWNER, OWNER
 from rtmanager.domain.game import container_name
 from rtmanager.domain.record import RuntimeRecord, Status

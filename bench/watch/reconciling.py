@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from docker import APIClient
 
 from bench import child
-from bench.contest import Contest, Goal, Sample, Side
-from bench.crowd import games
+from bench.comparison import Contest, Goal, Sample, Side
 from bench.errors import BenchError
+from bench.synthetic import games
 from bench.watch.clocks import on_both_clocks
 from harness.fixtures import services
 from harness.rtm import RUNTIME_MANAGER
@@ -42,7 +42,7 @@ SILENCE_S, CONNECTIONS = 8.0, 16
 
 def contests() -> Iterator[Contest]:
     """A pass in which everything agrees, as nearly every pass finds it."""
-    with child.running("bench.crowd.daemon", str(GAMES)) as host, Pass.over(games.records(GAMES), host) as made:
+    with child.running("bench.synthetic.daemon", str(GAMES)) as host, Pass.over(games.records(GAMES), host) as made:
         title = f"one pass over {GAMES:,} records and containers"
         yield made.contest(title, GAMES, lambda: int(made.sdk.info()["Lists"]))
 

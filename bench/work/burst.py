@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from bench.calibration import DOCKER
 from bench.catalogue import Bench
-from bench.contest import WHOLE, Contest, Goal, Sample, Side, timed
+from bench.comparison import WHOLE, Contest, Goal, Sample, Side, timed
 from bench.docker import prepared_docker
 from bench.errors import BenchError
 from bench.work import ours

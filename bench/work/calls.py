@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.calibration import DOCKER
 from bench.catalogue import Bench
-from bench.contest import Contest, Goal, Sample, Side
+from bench.comparison import Contest, Goal, Sample, Side
 from bench.docker import prepared_docker
 from bench.errors import BenchError
 from bench.work import bare, ours

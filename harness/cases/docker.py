@@ -34,8 +34,10 @@ from harness.fixtures.reachable import Reachable
 from harness.fixtures.services import Services
 from harness.fixtures.stateroot import StateRoot
 from harness.fixtures.volume import Volume
-from harness.runs import ending, flag, runner
-from harness.runs.runner import PREFIX
+from harness.runs import cleanup as ending
+from harness.runs import flag
+from harness.runs import identity as runner
+from harness.runs.identity import PREFIX
 from harness.runs.sweep import sweep
 from harness.waiting import TIMEOUT_S, Watched, wait_until
 

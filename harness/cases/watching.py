@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from types import FrameType
 from typing import Any
 
-from harness.runs import ending
+from harness.runs import cleanup as ending
 
 #: What a result is told when a test fails.
 _TROUBLES = ("addError", "addFailure", "addSubTest", "addUnexpectedSuccess")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ImageUnavailable
 from harness.progress import step
-from harness.runs.runner import PREFIX
+from harness.runs.identity import PREFIX
 
 if TYPE_CHECKING:
     from tarfile import TarInfo

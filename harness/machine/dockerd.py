@@ -18,7 +18,7 @@ from pathlib import Path
 from harness import daemon
 from harness.errors import DaemonUnavailable, MachineNotReady
 from harness.progress import say
-from harness.runs.runner import process_start_time
+from harness.runs.identity import process_start_time
 
 #: A daemon that was just started answers within this many seconds, or its log says why not.
 START_TIMEOUT_S = 40.0

@@ -22,7 +22,7 @@ from harness.images.catalogue import Service
 from harness.machine import apt
 from harness.machine.asking import TIMEOUT_S, NoAnswer, ask
 from harness.machine.up import missing_programs, remedy
-from harness.runs import runner
+from harness.runs import identity as runner
 
 #: Images and containers of a run take about 1 GB.
 FREE_DISK_BYTES = 2 << 30

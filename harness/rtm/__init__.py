@@ -10,7 +10,7 @@ from harness import daemon
 from harness.rtm.case import RuntimeTestCase, unique_game_id
 from harness.rtm.database import MIGRATIONS, RUNTIME_MANAGER
 from harness.rtm.images import ENGINE_ALIASES, EngineImage, engine_image
-from harness.rtm.live import LiveRuntime
+from harness.rtm.in_process import LiveRuntime
 from harness.rtm.lobby import Lobby
 from harness.rtm.manager import ManagerProcess
 

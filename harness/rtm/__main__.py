@@ -28,7 +28,7 @@ def run(_arguments: argparse.Namespace) -> int:
 
 def _end_in_order() -> None:
     """Let SIGTERM and SIGHUP unwind, like Ctrl-C: what was started is taken down."""
-    from harness.runs.ending import unwind_on_sigterm
+    from harness.runs.cleanup import unwind_on_sigterm
 
     unwind_on_sigterm()
 

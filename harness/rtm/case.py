@@ -27,7 +27,7 @@ from harness.fixtures.log_tail import log_tail
 from harness.rtm import manager
 from harness.rtm.database import MIGRATIONS, RUNTIME_MANAGER
 from harness.rtm.images import EngineImage, engine_image
-from harness.rtm.live import LiveRuntime
+from harness.rtm.in_process import LiveRuntime
 from harness.rtm.lobby import Lobby
 from harness.rtm.stack import ownership
 from harness.waiting import wait_until

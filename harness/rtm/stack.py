@@ -22,7 +22,7 @@ from harness.rtm import manager
 from harness.rtm.database import RUNTIME_MANAGER
 from harness.rtm.images import EngineImage, engine_image
 from harness.rtm.lobby import Lobby
-from harness.runs import ending
+from harness.runs import cleanup as ending
 
 #: The user that the reference engine runs as, and so the owner of its games' directories.
 ENGINE_USER = 10001

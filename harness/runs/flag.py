@@ -14,7 +14,7 @@ from functools import cache
 
 from harness import daemon, packages
 from harness.errors import DaemonUnavailable, HarnessError
-from harness.runs import ending
+from harness.runs import cleanup as ending
 
 VARIABLE = "RTM_INTEGRATION"
 

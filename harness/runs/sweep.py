@@ -21,8 +21,8 @@ from harness import daemon
 from harness.errors import WaitFailed
 from harness.fixtures import container, labelled, network, registry, stateroot, volume
 from harness.fixtures.dockerd import cgroups
-from harness.runs import runner
-from harness.runs.runner import PREFIX, Runner
+from harness.runs import identity as runner
+from harness.runs.identity import PREFIX, Runner
 from harness.waiting import wait_until
 
 if TYPE_CHECKING:

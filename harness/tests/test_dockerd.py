@@ -15,8 +15,9 @@ from harness.errors import HarnessError, ImageUnavailable, WaitFailed
 from harness.fixtures import dockerd
 from harness.fixtures.container import HTTP_NOT_YET, Container, http_ok
 from harness.images import base_image
-from harness.runs import flag, runner
-from harness.runs.runner import process_start_time
+from harness.runs import flag
+from harness.runs import identity as runner
+from harness.runs.identity import process_start_time
 from harness.runs.sweep import sweep
 from harness.waiting import wait_until
 

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 from unittest import mock
 
-from harness.fixtures import kept, listening, services
+from harness.fixtures import connection_cache as kept
+from harness.fixtures import listening, services
 from harness.fixtures.postgres import EMPTYING, PLAIN, Database, Layout, Postgres
 from harness.fixtures.redis import Redis
 from harness.runs import flag
@@ -102,7 +103,10 @@ class EmptyingTest(unittest.TestCase):
         self.postgres.container.pause()
         began = time.monotonic()
         try:
-            with mock.patch("harness.fixtures.kept.SILENCE_S", 0.3), self.assertRaises(psycopg.OperationalError):
+            with (
+                mock.patch("harness.fixtures.connection_cache.SILENCE_S", 0.3),
+                self.assertRaises(psycopg.OperationalError),
+            ):
                 self.database.empty()
         finally:
             self.postgres.container.unpause()

@@ -24,7 +24,7 @@ from harness.errors import HarnessError
 from harness.fixtures import faults, listening, stateroot
 from harness.fixtures.faults import Proxy
 from harness.fixtures.faults.dialling import Dial
-from harness.runs import runner
+from harness.runs import identity as runner
 from harness.waiting import wait_until
 
 TIMEOUT_S = 20.0

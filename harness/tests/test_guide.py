@@ -9,12 +9,13 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from harness.runs import flag, runner
+from harness.runs import flag
+from harness.runs import identity as runner
 
 ROOT = Path(__file__).parents[2]
 
 #: The folders that hold tests.
-TOPS = ("rtmanager", "harness", "integration", "bench")
+TOPS = ("rtmanager", "harness", "integration", "reliability", "bench")
 
 _EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import harness
-from harness.runs import runner
+from harness.runs import identity as runner
 
 ROOT = Path(__file__).parents[2]
 

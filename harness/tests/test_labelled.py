@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from harness import HOSTILE_LABELS, HarnessError, base_image, check_flag, daemon, images, label_image, labels_of_size
-from harness.runs import runner, sweep
+from harness.runs import identity as runner
+from harness.runs import sweep
 
 
 class LabelledImageTest(unittest.TestCase):

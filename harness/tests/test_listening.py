@@ -21,7 +21,7 @@ def _containers() -> int:
 
 
 def _pid() -> int:
-    from harness.runs import runner
+    from harness.runs import identity as runner
 
     return runner.current().pid
 

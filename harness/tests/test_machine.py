@@ -16,7 +16,7 @@ from harness.fixtures import dockerd as own_dockerd
 from harness.fixtures.dockerd import needs
 from harness.images.catalogue import USUAL
 from harness.machine import apt, dockerd, doctor, up
-from harness.runs.runner import process_start_time
+from harness.runs.identity import process_start_time
 
 #: Answers the request for the API's version on the socket that DOCKER_HOST names.
 FAKE_DOCKERD = """#!{python}

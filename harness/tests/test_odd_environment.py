@@ -23,9 +23,10 @@ from harness import daemon, packages
 from harness.errors import DaemonUnavailable
 from harness.fixtures.closing import Closing
 from harness.fixtures.faults.dialling import targets_of
-from harness.fixtures.faults.doors import TcpDoor
+from harness.fixtures.faults.listener import TcpDoor
 from harness.fixtures.faults.proxy import TcpProxy
-from harness.runs import flag, runner
+from harness.runs import flag
+from harness.runs import identity as runner
 
 ROOT = Path(__file__).parents[2]
 

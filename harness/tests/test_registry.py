@@ -11,7 +11,8 @@ from harness.fixtures.registry import NAMESPACE, Registry
 from harness.fixtures.stalling import Stalling
 from harness.images.recipe import inspect
 from harness.images.variant import variant
-from harness.runs import flag, runner
+from harness.runs import flag
+from harness.runs import identity as runner
 
 SHOP: Registry
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
-from harness.runs import runner
+from harness.runs import identity as runner
 
 ROOT = Path(__file__).parents[2]
 #: What gives a child process its environment.

@@ -14,7 +14,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from harness.runs import flag, runner
+from harness.runs import flag
+from harness.runs import identity as runner
 
 ROOT = Path(__file__).parents[2]
 
@@ -261,7 +262,7 @@ class Two(DockerTestCase):
 FORKS = """
 import os, sys
 from harness import DockerTestCase, base_image, check_flag, start_container
-from harness.runs import runner
+from harness.runs import identity as runner
 
 def setUpModule():
     check_flag()

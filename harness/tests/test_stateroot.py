@@ -6,7 +6,7 @@ import unittest
 from unittest import mock
 
 from harness.fixtures import certificates, stateroot
-from harness.runs import runner
+from harness.runs import identity as runner
 
 
 class StateRootTest(unittest.TestCase):

@@ -6,7 +6,7 @@ import unittest
 from unittest import mock
 
 from harness import DockerTestCase
-from harness.runs import ending
+from harness.runs import cleanup as ending
 
 
 class TerminatedTest(unittest.TestCase):

@@ -78,7 +78,7 @@ def _relay(daemon: str) -> _Relay:
 
 @cache
 def _spans() -> Spans:
-    from harness.runs.runner import process_start_time
+    from harness.runs.identity import process_start_time
 
     ticks = process_start_time(os.getpid()) or 0
     return Spans(ticks / os.sysconf("SC_CLK_TCK"), "tests, unittest and imports")
@@ -86,7 +86,7 @@ def _spans() -> Spans:
 
 def report_at_exit(daemon: str) -> None:
     """Print the report when the process ends, after what is registered later than this."""
-    from harness.runs.runner import at_exit
+    from harness.runs.identity import at_exit
 
     if enabled():
         at_exit(partial(_report, _relay(daemon)))

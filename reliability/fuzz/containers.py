@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from harness import start_postgres
 from harness.rtm import RUNTIME_MANAGER
-from integration.stores import migrated
+from integration.support.stores import migrated
 from rtmanager.adapters.docker import Deadlines, DockerRuntime
 from rtmanager.adapters.docker.events import DockerEvents
 from rtmanager.adapters.postgres.database import Database

@@ -163,7 +163,7 @@ def _sources() -> dict[str, ast.Module]:
     return {
         str(path.relative_to(PACKAGE)): ast.parse(path.read_text())
         for path in PACKAGE.rglob("*.py")
-        if not {"tests", "testing"} & set(path.relative_to(PACKAGE).parts) and path.name != "failpoints.py"
+        if not {"tests", "fakes"} & set(path.relative_to(PACKAGE).parts) and path.name != "failpoints.py"
     }
 
 

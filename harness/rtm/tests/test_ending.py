@@ -13,7 +13,8 @@ from pathlib import Path
 from unittest import mock
 
 from harness import daemon
-from harness.runs import flag, runner
+from harness.runs import flag
+from harness.runs import identity as runner
 from harness.runs.sweep import sweep
 from harness.waiting import wait_until
 from rtmanager.fakes.signals import as_in_a_terminal
@@ -28,7 +29,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from harness import start_container, start_services
 from harness.rtm import RuntimeTestCase
 from harness.rtm.manager import ADDRESS_VARIABLE, start
-from harness.runs.runner import current
+from harness.runs.identity import current
 
 def setUpModule():
     start_services()

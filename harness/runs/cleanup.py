@@ -1,0 +1,99 @@
+"""How a run ends: after a pass, a failure, Ctrl-C, SIGTERM and SIGHUP nothing of it is left.
+
+unittest runs no clean-up after a KeyboardInterrupt, and the signals end Python without any. So each is made an
+interrupt, `DockerTestCase` runs its own clean-ups then, and what is still there when the process ends is found
+by its labels and taken away. Only SIGKILL leaves something, for the next run to sweep.
+"""
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import traceback
+from functools import cache
+from types import FrameType
+from typing import NoReturn
+
+from harness.errors import HarnessError
+from harness.runs import identity as runner
+from harness.runs.sweep import sweep_own
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came. A KeyboardInterrupt, since that is what unittest lets through."""
+
+
+@cache
+def leave_nothing() -> None:
+    """From now on, take away what this process still has when it ends; with RTM_IT_KEEP=1 say how to find it."""
+    atexit.register(_at_exit)
+
+
+def unwind_on_sigterm() -> None:
+    """Let SIGTERM unwind as Ctrl-C does, unless somebody handles it already; a second one ends at once.
+
+    SIGHUP, of a terminal that was closed, does the same, and may come again.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _unwind)
+
+
+def end_if_told() -> None:
+    """Raise Terminated when a signal came and its exception was lost.
+
+    Python drops what is raised while it calls a destructor or a weak reference's callback.
+    """
+    if _told:
+        raise Terminated
+
+
+#: Not empty once a signal came.
+_told: list[int] = []
+
+
+def _unwind(number: int, _frame: FrameType | None) -> None:
+    _told.append(number)
+    if signal.getsignal(signal.SIGTERM) is _unwind:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGHUP) is _unwind:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the shell and the kernel send one each
+    raise Terminated(number)
+
+
+def end_child(error: BaseException | None = None) -> NoReturn:
+    """End a forked child as sys.exit or `error` would, without the exit hooks of its parent.
+
+    What the child itself made is taken away.
+    """
+    code = 0
+    if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+        code = error.code or 0
+    elif isinstance(error, SystemExit):
+        sys.stderr.write(f"{error.code}\n")
+        code = 1
+    elif error is not None:
+        traceback.print_exception(error)
+        code = 1
+    _at_exit()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
+
+
+def _at_exit() -> None:
+    # In a forked child, too: there the run is the child's own.
+    if runner.keeps():
+        run = runner.current().run
+        sys.stderr.write(
+            f"\n{runner.KEEP_VARIABLE}=1: `docker ps -a --filter label={runner.PREFIX}run={run}` shows what this run"
+            f" kept; `python -m harness sweep --kept {run}` takes it away\n"
+        )
+        return
+    try:
+        sweep_own()
+    except HarnessError as error:
+        sys.stderr.write(f"\nharness: something of this run may be left, the next run sweeps it: {error}\n")

@@ -1,8 +1,0 @@
-"""See `cli`."""
-
-import sys
-
-from integration.protections.cli import main
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,42 @@
+"""Running the program's commands as a person does: each in a process that ends by itself."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from harness.rtm import RuntimeTestCase, manager
+
+#: None of the commands waits for anything that takes longer.
+LIMIT_S = 60
+
+
+class CommandTestCase(RuntimeTestCase):
+    def command(
+        self,
+        command: str,
+        environment: dict[str, str],
+        *options: str,
+        only_stdout: bool = False,
+        before: Sequence[str] = (),
+    ) -> tuple[int, str]:
+        """Run a command that has to end by itself, with no other settings than these; exit code and output.
+
+        `command` may have its options; `before` is a program that runs it.
+        """
+        ended = subprocess.run(
+            [*before, sys.executable, "-m", "rtmanager", *command.split(), *options],
+            env=manager.whole_environment(environment),
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        return ended.returncode, ended.stdout + ("" if only_stdout else ended.stderr)
+
+    def commands(self, command: str, *environments: dict[str, str]) -> list[tuple[int, str]]:
+        """As `command`, one beside the other."""
+        with ThreadPoolExecutor(len(environments)) as threads:
+            return list(threads.map(lambda each: self.command(command, each), environments))

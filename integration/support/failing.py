@@ -1,0 +1,184 @@
+"""A manager on a Redis or a PostgreSQL of the test's own, which may be broken for good.
+
+Between the two stands a fault proxy, `self.way`, so that the address that the manager knows can go away, come back
+and lead to another server. A server that is slow to answer is given up quickly, since `SILENCE_TIMEOUT` is small.
+Questions that need no engine are asked by stop jobs for games that do not exist: each is a job as any other, and is
+answered at once.
+"""
+
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from harness import Database, Postgres, Redis, faults, start_postgres, start_redis, web
+from harness.fixtures.closing import Closing
+from harness.rtm import RUNTIME_MANAGER, RuntimeTestCase
+from integration.support.gated import SILENCE, keep_pool_quiet
+from integration.support.servers import PROGRAMS
+
+T = TypeVar("T", bound=Closing)
+
+
+class FailingTestCase(RuntimeTestCase):
+    """What both kinds have in common."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        keep_pool_quiet(self)
+
+    def own(self, made: T) -> T:
+        """Close it at the end of the test."""
+        self.addCleanup(made.close)
+        return made
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        return super().environment(**{"SILENCE_TIMEOUT": SILENCE, "RECONCILE_INTERVAL": "1s", **changes})
+
+    # --- asking
+
+    def ask(self, name: str = "nobody", *, at: str = "") -> str:
+        """Add a job that needs no engine, with the entry id `at` if given; the game that it is about and no other."""
+        game_id = f"{name}-{self.game_id[-10:]}"
+        if at:
+            job = {"game_id": game_id, "reason": "finished", "requested_at_ms": "1"}
+            self.redis.xadd("runtime:stop_jobs", job, id=at)
+        else:
+            self.add_job("stop", game_id=game_id, reason="finished")
+        return game_id
+
+    def answers(self, *games: str) -> list[int]:
+        """How many results there are for each of these games."""
+        told = [entry["game_id"] for entry in self.entries("runtime:job_results")]
+        return [told.count(game_id) for game_id in games]
+
+    def wait_for_answers(self, *games: str) -> None:
+        """Wait until each has one, and see that none has two."""
+        self.wait_until("an answer for each job", lambda: all(self.answers(*games)))
+        self.assertEqual(self.answers(*games), [1] * len(games))
+
+    def assert_serves(self) -> None:
+        """A job that comes now gets its one answer, and whoever asks hears that all is well."""
+        self.wait_for_answers(self.ask(f"after-{self.unique()}"))
+        self.wait_until_ready()
+
+    def unique(self) -> int:
+        """A number that was not given before."""
+        self._numbers = getattr(self, "_numbers", 0) + 1
+        return self._numbers
+
+    # --- seeing
+
+    def readyz(self) -> str:
+        """What /readyz says: `ready`, or what is wrong."""
+        status, answer = web.call("GET", f"{self.base_url}/readyz")
+        return str(answer["status"] if status == 200 else answer["error"]["message"])
+
+    def wait_until_said(self, *words: str, since: int = 0) -> None:
+        """Wait until one line of the manager's log has all of these."""
+        self.wait_until(f"{words} in one line of the log", lambda: self.said(*words, since=since))
+
+    def wait_until_readyz_says(self, *words: str) -> None:
+        """Wait until it has all of these: for a moment it may have another reason, as of an answer that was late."""
+
+        def says() -> bool:
+            told = self.readyz()
+            return all(word in told for word in words)
+
+        self.wait_until(f"readiness to say {words}", says, describe=lambda _: self.readyz())
+
+    def said(self, *words: str, since: int = 0) -> list[str]:
+        """The lines of the manager's log that have all of these, those after the first `since` bytes."""
+        lines = self.log.read_text()[since:].splitlines()
+        return [line for line in lines if all(word in line for word in words)]
+
+    def start_game(self) -> str:
+        """Start the test's game by a call; its container's id."""
+        return str(self.post("start", {"image_ref": self.engine.ref})["current_container_id"])
+
+    def assert_runs(self, container_id: str) -> None:
+        """The game runs in this container and in no other, and its record says so."""
+        self.assertEqual([each["Id"] for each in self.containers()], [container_id])
+        self.assertTrue(self.containers()[0]["State"]["Running"])
+        record = self.record()
+        self.assertEqual((record["status"], record["current_container_id"]), ("running", container_id))
+
+    def operations(self, *games: str) -> list[dict[str, Any]]:
+        """Every operation of these games, in the order of acceptance."""
+        return self.rows("SELECT * FROM operations WHERE game_id = ANY (%s) ORDER BY id", list(games))
+
+
+class FailingRedisTestCase(FailingTestCase):
+    """`self.services.redis`, and with it `self.redis` and `self.entries`, are of the test's own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.use(self.own(start_redis()))
+        redis = self.services.redis
+        self.way = self.own(faults.before((redis.host, redis.port)))
+
+    def use(self, server: Redis) -> None:
+        """Let the test itself look at this server."""
+        self.services = replace(self.services, redis=server)
+        self.redis = server.client()
+        self.addCleanup(self.redis.close)
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        return super().environment(**{"REDIS_MASTER_ADDR": f"{self.way.host}:{self.way.port}", **changes})
+
+
+class FailingPostgresTestCase(FailingTestCase):
+    """`self.services.postgres` and its database are of the test's own, and so is what `self.rows` asks."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        server = self.own(self.start_server())
+        self.use(server, server.create_database(RUNTIME_MANAGER))
+        self.way = self.own(faults.before((server.host, server.port)))
+
+    def start_server(self) -> Postgres:
+        """The server that the test is about."""
+        return start_postgres()
+
+    def use(self, server: Postgres, database: Database) -> None:
+        """Let the test itself look at this database."""
+        self.services = replace(self.services, postgres=server, database=database)
+        self.database = database
+
+    def answers_again(self) -> bool:
+        """Whether the server takes questions."""
+        import psycopg
+
+        try:
+            return bool(self.rows("SELECT 1"))
+        except psycopg.OperationalError:
+            return False
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        dsn = self.database.dsn_by_way_of(self.way.host, self.way.port)
+        return super().environment(**{"POSTGRES_PRIMARY_DSN": dsn, **changes})
+
+    def wait_until_all_is_told(self) -> None:
+        """Wait until the outbox is empty: a message is in Redis a moment before PostgreSQL knows that it is."""
+        self.wait_until("the outbox to be empty", lambda: not self.rows("SELECT FROM outbox"))
+
+    def administer(self, *statements: str) -> None:
+        """Run these as the superuser, each by itself, in the test's database."""
+        with self.database.connect() as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def set_for_all(self, **settings: str) -> None:
+        """Change settings of the server, for sessions that are there, too."""
+        changes = [f"ALTER SYSTEM SET {name} = '{value}'" for name, value in settings.items()]
+        self.administer(*changes, "SELECT pg_reload_conf()")
+
+    def end_sessions(self) -> None:
+        """Terminate every session of the manager."""
+        self.administer("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rtmanager'")
+
+    def program(self, name: str, *arguments: str) -> str:
+        """Run one of PostgreSQL's own programs beside the server, on the test's database; what it says."""
+        server = self.services.postgres
+        where = f"-h {server.host} -p {server.port} -U postgres"
+        code, said = server.container.exec(["sh", "-c", f"{PROGRAMS}/{name} {where} {' '.join(arguments)}"])
+        self.assertEqual(code, 0, said)
+        return str(said)

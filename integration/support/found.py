@@ -1,0 +1,43 @@
+"""Asking `check` and `serve` about a dependency as it is found: both have to say the same."""
+
+import contextlib
+import io
+import logging
+import threading
+
+from integration.support.failing import FailingTestCase
+from rtmanager import cli
+from rtmanager.config.settings import Config
+from rtmanager.domain.errors import RuntimeManagerError
+
+
+class FoundTestCase(FailingTestCase):
+    """A dependency that is not as it should be is refused in one line, with the remedy, before anything listens."""
+
+    def check(self, **changes: str) -> tuple[int, str]:
+        """What `python -m rtmanager check` says, and its exit code."""
+        config = Config.from_environment(self.environment(**changes))
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            code = cli.check(config, logging.Logger("check"))
+        return code, said.getvalue()
+
+    def assert_fit(self, name: str, **changes: str) -> None:
+        """`check` has nothing against the dependency."""
+        code, said = self.check(**changes)
+        self.assertEqual(code, 0, said)
+        self.assertRegex(said, rf"ok +{name} ")
+
+    def assert_unfit(self, *words: str, **changes: str) -> None:
+        """`check` and `serve` refuse it, and both say these words; nothing is left of the one that did not start."""
+        code, said = self.check(**changes)
+        self.assertEqual((code, said.count("FAILED")), (1, 1), said)
+        before = set(threading.enumerate())
+        with self.assertRaises(RuntimeManagerError) as caught:
+            self.start_runtime(**changes)
+        message = str(caught.exception)
+        self.assertEqual(message.splitlines(), [message])
+        self.assertIn("remedy: ", said)
+        for word in words:
+            self.assertIn(word, said)
+            self.assertIn(word, message)
+        self.assertEqual(set(threading.enumerate()) - before, set())

@@ -1,0 +1,183 @@
+"""The managers of a run: each with ways of its own to the servers, kept running as a service manager would.
+
+One that ends by itself after it was well is a defect, and is remembered as a complaint; one that cannot come up
+because a server is away is started again until it can.
+"""
+
+import http.client
+import subprocess
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from harness.errors import WaitFailed
+from harness.fixtures.closing import Closing
+from harness.fixtures.faults import Proxy, before
+from harness.fixtures.listening import LOOPBACK
+from harness.fixtures.postgres import Database
+from harness.fixtures.redis import Redis
+from harness.rtm import manager
+from harness.rtm.manager import ManagerProcess
+from integration.support import shifted
+from reliability.chaos.history import History
+
+#: Seconds between two looks at the processes.
+LOOK_S = 0.2
+
+#: How long an orderly end may take: the manager's own limit, and the silence of servers on top of it.
+END_TIMEOUT_S = 60.0
+
+
+class Instance(Closing):
+    """One manager: `lines` are its ways to the servers."""
+
+    def __init__(
+        self, number: int, environment: Mapping[str, str], database: Database, redis: Redis, docker: Path, log: Path
+    ) -> None:
+        self.number = number
+        self.log = log
+        self.complaints: list[str] = []
+        self.starts = 0
+        #: Seconds by which its host's clock is off, from its next start on.
+        self.clock_off_s = 0
+        self._ends = ExitStack()
+        postgres = self._ends.enter_context(before((database.server.host, database.server.port)))
+        store = self._ends.enter_context(before((redis.host, redis.port)))
+        daemon = self._ends.enter_context(before(docker))
+        self.lines: dict[str, Proxy] = {"postgres": postgres, "redis": store, "docker": daemon}
+        self._environment = {
+            **environment,
+            "RTMANAGER_POSTGRES_PRIMARY_DSN": database.dsn_by_way_of(LOOPBACK, postgres.port),
+            "RTMANAGER_REDIS_MASTER_ADDR": f"{LOOPBACK}:{store.port}",
+            "RTMANAGER_DOCKER_HOST": f"unix://{daemon.path}",
+        }
+        self._lock = threading.RLock()
+        self._wanted = self._frozen = self._was_well = False
+        self._process: ManagerProcess | None = None
+
+    @property
+    def base_url(self) -> str:
+        """Where its REST interface is, or was."""
+        process = self._process
+        return process.base_url if process else "http://127.0.0.1:9"
+
+    def start(self) -> None:
+        """From now on it is to run."""
+        with self._lock:
+            self._wanted = True
+            self._begin()
+
+    def kill(self) -> None:
+        """kill -9; it stays down until `start`."""
+        with self._lock:
+            self._wanted = self._frozen = False
+            if self._process:
+                self._process.kill()
+
+    def terminate(self) -> int:
+        """SIGTERM, and its exit code; it stays down until `start`."""
+        with self._lock:
+            self._wanted = False
+            process = self._process
+            if process is None or process.exit_code is not None:
+                return 0
+            was_well = self._was_well
+            try:
+                code = process.terminate(END_TIMEOUT_S)
+            except WaitFailed as failure:
+                self.complaints.append(f"instance {self.number}: {failure}")
+                return -9
+            if was_well and code != 0:
+                self.complaints.append(f"instance {self.number} ended with exit code {code} after SIGTERM")
+            return code
+
+    def freeze(self) -> None:
+        """SIGSTOP: it holds all that it has, and does nothing, until `thaw`."""
+        with self._lock:
+            if self._process:
+                self._frozen = True
+                self._process.send("STOP")
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        with self._lock:
+            self._frozen = False
+            if self._process:
+                self._process.send("CONT")
+
+    @property
+    def seems_well(self) -> bool:
+        """Whether it runs and has answered since it was started; it may be frozen, or about to end."""
+        return self._wanted and self._was_well and self._process is not None and self._process.exit_code is None
+
+    def tend(self) -> None:
+        """Look after it: note that it is well, or start it again when it has ended."""
+        if not self._lock.acquire(blocking=False):
+            return  # somebody is at it
+        try:
+            process = self._process
+            if not self._wanted or process is None:
+                return
+            if process.exit_code is None:
+                self._was_well = self._was_well or (not self._frozen and _answers(process))
+                return
+            if self._was_well:
+                self.complaints.append(f"instance {self.number} ended by itself with exit code {process.exit_code}")
+            self._begin()
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """End it, and its ways."""
+        self.kill()
+        self._ends.close()
+
+    def _begin(self) -> None:
+        if self._process and self._process.exit_code is None:
+            return
+        self.starts += 1
+        self._was_well = self._frozen = False
+        address = manager.free_address()
+        environment = {**self._environment, manager.ADDRESS_VARIABLE: address}
+        command = shifted.command(self.clock_off_s, "serve") if self.clock_off_s else manager.COMMAND
+        self._process = manager.start(environment, self.log, command, echo=False)
+
+
+def _answers(process: ManagerProcess) -> bool:
+    host, _, port = process.address.rpartition(":")
+    try:
+        connection = http.client.HTTPConnection(host, int(port), timeout=1)
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+class Supervisor(Closing):
+    """Tends the instances from a thread until `close`."""
+
+    def __init__(self, instances: list[Instance], history: History) -> None:
+        self._instances = instances
+        self._history = history
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Tend no more."""
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ending.wait(LOOK_S):
+            for each in self._instances:
+                before_it = each.starts
+                try:
+                    each.tend()
+                except subprocess.SubprocessError as error:
+                    each.complaints.append(f"instance {each.number} could not be started: {error}")
+                if each.starts != before_it:
+                    self._history.note("supervisor", "started again", instance=each.number)

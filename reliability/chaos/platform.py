@@ -1,0 +1,237 @@
+"""The world of a run: PostgreSQL and Redis that keep what they acknowledged, a Docker daemon, games, managers.
+
+The servers are the run's own, so that they may be killed. With a daemon of its own the games live there; without one
+on the machine's, which nobody takes down.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from integration.invariants.snapshot import GAME_LABEL, OWNER_LABELS
+
+from harness import daemon
+from harness.fixtures import dockerd, network, postgres, redis, stateroot
+from harness.fixtures.container import Container
+from harness.fixtures.dockerd import OwnDaemon
+from harness.fixtures.postgres import Database
+from harness.fixtures.redis import Redis
+from harness.fixtures.stateroot import StateRoot
+from harness.rtm import RUNTIME_MANAGER, EngineImage, engine_image
+from harness.rtm.case import unique_game_id
+from harness.rtm.lobby import Lobby
+from harness.rtm.stack import ownership
+from harness.runs import identity as runner
+from integration.support import images as suite_images
+from reliability.chaos.history import History
+from reliability.chaos.instances import Instance
+from reliability.chaos.plan import Size
+from reliability.invariants import Bystander, World, bystander
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+#: Short, so that what a manager repeats comes often.
+SETTINGS = {
+    "GAME_LEASE_TTL_SECONDS": "5",
+    "RECONCILE_INTERVAL": "3s",
+    "INSPECT_INTERVAL": "4s",
+    "PROBE_INTERVAL": "2s",
+    "PROBE_TIMEOUT": "1s",
+    "CONTAINER_STOP_TIMEOUT_SECONDS": "6",
+    "SILENCE_TIMEOUT": "4s",
+    "SHUTDOWN_TIMEOUT": "3s",
+    "CRASH_RESTART": "on",
+    "CRASH_RESTART_FIRST_PAUSE": "1s",
+    "CRASH_RESTART_BUDGET": "50",
+    # Each failure of the log is looked for among the intents.
+    "INTENTS_PER_MINUTE": "0",
+}
+
+#: Games that trouble leaves alone.
+CANARIES = 2
+#: The file that is put into each game's directory before its first start.
+MARK = "mark"
+
+#: Says that the directory of a run is kept for a look.
+KEPT = "kept"
+
+#: Seconds that a question to a server of the run may take.
+ASK_S = 20
+#: What is written may be by a reading of PostgreSQL's clock that took so many seconds.
+CLOCK_S = 6.0
+
+
+@dataclass
+class Platform:
+    """What the parts of a run work with."""
+
+    size: Size
+    database: Database
+    store: Redis
+    own_daemon: OwnDaemon | None
+    #: What managers meet when their daemon is exchanged; with one of the run's own only.
+    other_daemon: OwnDaemon | None
+    docker: "APIClient"
+    network: str
+    root: StateRoot
+    engine: EngineImage
+    stubborn_image: str
+    history: History
+    instances: Sequence[Instance] = ()
+    games: list[str] = field(default_factory=list)
+    canaries: list[str] = field(default_factory=list)
+    #: A game whose engine does not end when it is asked to, and one whose container's name is a stranger's.
+    stubborn: str = ""
+    taken: str = ""
+    markers: dict[Path, str] = field(default_factory=dict)
+    bystanders: dict[str, Bystander] = field(default_factory=dict)
+    #: Containers to which somebody else than a manager did something.
+    touched: set[str] = field(default_factory=set)
+    #: Those of them to which a person did it.
+    by_hand: set[str] = field(default_factory=set)
+    #: Games that ran when the daemon ended: in which container, and when that was.
+    outages: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def world(self) -> World:
+        """For the judge."""
+        return World(self.database, self.store.client(ASK_S), self.docker, self.network, self.root.folder("games"))
+
+    @cached_property
+    def elsewhere(self) -> "APIClient | None":
+        """A client of the other daemon, for the judge."""
+        return self.other_daemon.client(ASK_S) if self.other_daemon else None
+
+    def name_games(self) -> None:
+        """Make up the games; each that may run has a directory with a mark in it."""
+        self.games = [unique_game_id(f"chaos{number}") for number in range(self.size.games)]
+        self.canaries = [unique_game_id(f"canary{number}") for number in range(CANARIES)]
+        self.stubborn, self.taken = unique_game_id("stubborn"), unique_game_id("taken")
+        for game_id in [*self.games, *self.canaries, self.stubborn]:
+            directory = self.root.folder("games") / game_id
+            directory.mkdir()
+            mark = directory / MARK
+            mark.write_text(f"written for {game_id}")
+            self.markers[mark] = mark.read_text()
+
+    def of_game(self, game_id: str, **filters: Any) -> list[dict[str, Any]]:
+        """The containers of a game that are no bystanders, as Docker lists them."""
+        wanted = {"label": f"{GAME_LABEL}={game_id}", **filters}
+        found: list[dict[str, Any]] = self.docker.containers(all=True, filters=wanted)
+        return [each for each in found if each["Id"] not in self.bystanders]
+
+    def ours(self) -> list[dict[str, Any]]:
+        """Every container of a game of this run, bystanders excepted, as Docker lists them."""
+        labels = [f"{name}={value}" for name, value in OWNER_LABELS.items()]
+        found: list[dict[str, Any]] = self.docker.containers(all=True, filters={"label": labels})
+        of_run = {*self.games, *self.canaries, self.stubborn, self.taken}
+        ours = (each for each in found if each["Labels"].get(GAME_LABEL) in of_run)
+        return [each for each in ours if each["Id"] not in self.bystanders]
+
+    def touch(self, *container_ids: str) -> None:
+        """Remember that whatever becomes of these may be somebody else's doing."""
+        with self.lock:
+            self.touched.update(container_ids)
+
+    def note_outage(self) -> None:
+        """Remember which games run, since the daemon is about to end with its containers."""
+        now = datetime.now(UTC) - timedelta(seconds=CLOCK_S)
+        for each in self.ours():
+            if each["State"] == "running" and each["Id"] not in self.by_hand:
+                self.outages[each["Labels"][GAME_LABEL]] = each["Id"], now
+
+    def add_stranger(self, name: str, labels: dict[str, str]) -> str:
+        """Run a container that no manager made and none may touch; its id."""
+        made = self.docker.create_container(
+            self.engine.ref,
+            entrypoint=["sleep", "infinity"],
+            name=name,
+            labels={**runner.current().labels(), **labels},
+            host_config=self.docker.create_host_config(network_mode=self.network),
+        )
+        container_id = str(made["Id"])
+        # Known before it lives, so that nobody takes it for an engine.
+        self.bystanders[container_id] = Bystander(container_id, "")
+        self.docker.start(container_id)
+        self.bystanders[container_id] = bystander(self.docker, container_id)
+        return container_id
+
+    def revive_strangers(self) -> None:
+        """After the daemon has taken its containers down: start the bystanders again, as they were."""
+        for container_id in list(self.bystanders):
+            self.docker.start(container_id)
+            self.bystanders[container_id] = bystander(self.docker, container_id)
+
+    def servers(self) -> dict[str, Container]:
+        """The servers that may be killed, by the names that faults have for them."""
+        return {"postgres": self.database.server.container, "redis": self.store.container}
+
+
+@contextmanager
+def running(size: Size, name: str = "chaos") -> Iterator[Platform]:
+    """A platform with its managers up; everything is taken away at the end, but for the directory of a failed run."""
+    with ExitStack() as ends:
+        root = stateroot.create(name)
+        ends.callback(_leave, root)
+        history = History(root.directory / "history.jsonl")
+        ends.callback(history.close)
+        server = ends.enter_context(postgres.start(settings=postgres.DURABLE))
+        store = ends.enter_context(redis.start(settings=redis.DURABLE))
+        engine, stubborn_image = engine_image(), suite_images.tiny("ignores-signals")
+        own = ends.enter_context(dockerd.start(log=root.logs / "dockerd.log")) if size.own_daemon else None
+        other = ends.enter_context(dockerd.start(log=root.logs / "other.log")) if size.own_daemon else None
+        docker = own.client(ASK_S) if own else daemon.connect(ASK_S)
+        ends.callback(docker.close)
+        if own:
+            own.copy_image(engine.ref, engine.patched_ref, stubborn_image)
+        games = network.create(client=docker)
+        if other:
+            other.copy_image(engine.ref, engine.patched_ref)
+            other.create_network(games.name)
+        if not own:  # which takes everything away with it
+            ends.callback(games.remove)
+        lobby = ends.enter_context(Lobby())
+        made = Platform(
+            size,
+            server.create_database(RUNTIME_MANAGER),
+            store,
+            own,
+            other,
+            docker,
+            games.name,
+            root,
+            engine,
+            stubborn_image,
+            history,
+        )
+        made.name_games()
+        labels = {"com.galaxy.game_id": made.taken}
+        made.add_stranger(f"galaxy-game-{made.taken}", labels)
+        made.instances = [ends.enter_context(_instance(made, number, lobby)) for number in range(size.managers)]
+        yield made
+
+
+def _instance(made: Platform, number: int, lobby: Lobby) -> Instance:
+    settings = {
+        "DOCKER_NETWORK": made.network,
+        "GAME_STATE_ROOT": str(made.root.folder("games")),
+        "LOBBY_INTERNAL_BASE_URL": lobby.base_url,
+        **SETTINGS,
+    }
+    environment = {**ownership(), **{f"RTMANAGER_{name}": value for name, value in settings.items()}}
+    socket = Path((made.own_daemon.url if made.own_daemon else daemon.host()).removeprefix("unix://"))
+    log = made.root.logs / f"manager-{number}.log"
+    return Instance(number, environment, made.database, made.store, socket, log)
+
+
+def _leave(root: StateRoot) -> None:
+    """A run that went well leaves nothing; `run.keep` marks the directory of one that did not."""
+    if not (root.directory / KEPT).exists() and not runner.keeps():
+        root.remove()

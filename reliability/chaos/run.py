@@ -1,0 +1,204 @@
+"""One seed from its begin to its verdict: rounds of trouble, each healed, brought to rest and judged.
+
+What is judged after a round is everything since the begin; a run ends with the first round that is judged badly.
+"""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from integration.chaos.isolation_check import Canary
+
+from harness.cases.artefacts import Artefacts
+from harness.errors import WaitFailed
+from harness.waiting import wait_until
+from reliability.chaos import checker as verdict
+from reliability.chaos import servers
+from reliability.chaos.clients import Caller, Client, JobClient
+from reliability.chaos.instances import Supervisor
+from reliability.chaos.nemesis import Nemesis, heal
+from reliability.chaos.plan import Round, Size, plan
+from reliability.chaos.platform import KEPT, Platform, running
+from reliability.chaos.watcher import Watcher
+from reliability.invariants import is_quiet, unquiet
+
+#: Seconds of trouble in one round.
+ROUND_S = 45.0
+
+#: When all is healed, everything that is due has to be done within this many seconds.
+QUIET_TIMEOUT_S = 90.0
+#: What a reconcile period may still mend when nothing is due any more.
+SETTLE_TIMEOUT_S = 20.0
+
+
+@dataclass
+class Report:
+    """What a run did and saw."""
+
+    seed: int
+    asked_s: float
+    own_daemon: bool
+    rounds: int = 0
+    lasted_s: float = 0.0
+    jobs: int = 0
+    results: int = 0
+    health_events: int = 0
+    log_rows: int = 0
+    deeds: Counter[str] = field(default_factory=Counter)
+    manager_starts: int = 0
+    #: From the end of the last fault to nothing being due, for each round.
+    recoveries_s: list[float] = field(default_factory=list)
+    #: How long the jobs of canaries took beside a stuck game.
+    canaries_s: list[float] = field(default_factory=list)
+    #: What Docker could not do before it was restarted in order, as an operator would do.
+    remedies: list[str] = field(default_factory=list)
+    lists: int = 0
+    events: int = 0
+    problems: list[str] = field(default_factory=list)
+    #: Where the history and the rest of a bad run are.
+    kept: str = ""
+
+
+def run(seed: int, seconds: float, size: Size, *, keep: bool = False) -> Report:
+    """Run a seed for about so long; what it leaves for a look it leaves when it found something, or with `keep`."""
+    report = Report(seed, seconds, size.own_daemon)
+    began = time.monotonic()
+    with running(size, f"chaos-{seed}") as platform:
+        try:
+            _run(platform, report, began)
+        except BaseException as error:
+            report.problems.append(f"run: {type(error).__name__}: {error}")
+            raise
+        finally:
+            report.lasted_s = time.monotonic() - began
+            if report.problems or keep:
+                report.kept = str(_keep(platform, report))
+    return report
+
+
+def _run(platform: Platform, report: Report, began: float) -> None:
+    supervisor, watcher = Supervisor(list(platform.instances), platform.history), Watcher(platform)
+    canary = Canary(platform)
+    try:
+        heal(platform)
+        canary.prepare()
+        while not report.problems and (report.rounds == 0 or time.monotonic() - began < report.asked_s - ROUND_S):
+            _round(platform, report, canary)
+            report.problems += watcher.violations
+            report.problems += [each for instance in platform.instances for each in instance.complaints]
+        _count(platform, report)
+    finally:
+        watcher.stop()
+        supervisor.close()
+        report.lists, report.events, report.canaries_s = watcher.lists, watcher.events, canary.waits_s
+
+
+def _round(platform: Platform, report: Report, canary: Canary) -> None:
+    lasts_s = min(ROUND_S, report.asked_s)
+    coming = plan(report.seed, report.rounds, lasts_s, platform.size)
+    platform.history.note("run", "round", number=report.rounds, faults=len(coming.faults))
+    report.rounds += 1
+    _trouble(platform, coming)
+    heal(platform)
+    healed = time.monotonic()
+    if not _quiet(platform, report):
+        return
+    report.recoveries_s.append(time.monotonic() - healed)
+    report.problems += _judged(platform)
+    if not report.problems:
+        canary.prepare()
+        report.problems += canary.sing()
+
+
+def _trouble(platform: Platform, coming: Round) -> None:
+    """Clients and nemesis at once, until the round's time is over."""
+    nemesis = Nemesis(platform, coming.faults)
+    clients: list[Client] = [
+        *(JobClient(platform, f"lobby {number}", script) for number, script in enumerate(coming.jobs)),
+        *(
+            Caller(platform, f"caller {number}", script, ("gm", "admin")[number % 2])
+            for number, script in enumerate(coming.calls)
+        ),
+    ]
+    until = time.monotonic() + coming.lasts_s
+    nemesis.start()
+    for each in clients:
+        each.start()
+    nemesis.join()
+    time.sleep(max(0.0, until - time.monotonic()))
+    for each in clients:
+        each.stop()
+
+
+def _quiet(platform: Platform, report: Report) -> bool:
+    """Whether it comes to rest, if need be after what an operator would do about Docker."""
+    failure = _wait_until_quiet(platform)
+    if failure and servers.STUCK in failure and platform.own_daemon:
+        report.remedies.append(failure)
+        platform.history.note("run", "Docker cannot remove a container", why=failure)
+        servers.restart_daemon_twice(platform)
+        heal(platform)
+        failure = _wait_until_quiet(platform)
+    if failure:
+        report.problems.append(f"recovery: {failure}")
+    return not failure
+
+
+def _wait_until_quiet(platform: Platform) -> str:
+    """What kept it from that; empty when nothing did."""
+    try:
+        wait_until(
+            "nothing to be on its way",
+            lambda: is_quiet(platform.world),
+            timeout_s=QUIET_TIMEOUT_S,
+            interval_s=0.2,
+            describe=lambda _: "; ".join(unquiet(platform.world)),
+        )
+    except WaitFailed as failure:
+        return str(failure)
+    return ""
+
+
+def _judged(platform: Platform) -> Sequence[str]:
+    """What is wrong and does not mend itself; a restart of a crashed game may come in between two looks."""
+    until = time.monotonic() + SETTLE_TIMEOUT_S
+    while True:
+        found = verdict.everything(platform) if is_quiet(platform.world) else ["run: it is not quiet any more"]
+        if not found or time.monotonic() > until:
+            return found
+        time.sleep(0.5)
+
+
+def _count(platform: Platform, report: Report) -> None:
+    world = platform.world
+    report.jobs = len(verdict.jobs(platform))
+    report.results = len(world.entries("job_results"))
+    report.health_events = len(world.entries("health_events"))
+    report.log_rows = len(world.rows("SELECT FROM operation_log"))
+    report.deeds = platform.history.counted
+    report.manager_starts = sum(each.starts for each in platform.instances)
+
+
+def _keep(platform: Platform, report: Report) -> Path:
+    """Leave everything for a look: history, logs, tables, streams, containers."""
+    directory = platform.root.keep()
+    sys.stderr.write(f"see {directory}\n")
+    (directory / KEPT).touch()
+    artefacts = Artefacts(directory)
+    artefacts.tables(platform.database)
+    artefacts.redis(platform.store)
+    artefacts.attempt(
+        "containers", lambda: artefacts.containers(platform.docker, [each["Id"] for each in platform.ours()])
+    )
+    (directory / "report.json").write_text(json.dumps(as_json(report), indent=1))
+    return directory
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report as plain values."""
+    return {name: getattr(report, name) for name in report.__dataclass_fields__}

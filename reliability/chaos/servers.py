@@ -1,0 +1,125 @@
+"""PostgreSQL, Redis and the Docker daemon of a run: taken down in order or by kill -9, and brought up again."""
+
+from collections.abc import Callable
+
+from harness.fixtures.dockerd import OwnDaemon
+from harness.waiting import wait_until
+from reliability.chaos.plan import Fault
+from reliability.chaos.platform import Platform
+
+#: On a busy machine, with a log to go through.
+UP_TIMEOUT_S = 60.0
+#: A server that is asked to end has so long before it is killed.
+GRACE_S = 5
+
+
+def kill(platform: Platform, fault: Fault) -> Callable[[], object]:
+    """kill -9 of the whole server."""
+    container = platform.servers()[fault.target]
+    container.kill()
+    container.wait_for_exit()
+    return lambda: _start(platform, fault.target)
+
+
+def stop(platform: Platform, fault: Fault) -> Callable[[], object]:
+    """An orderly end."""
+    platform.servers()[fault.target].stop(GRACE_S)
+    return lambda: _start(platform, fault.target)
+
+
+def _start(platform: Platform, name: str) -> None:
+    container = platform.servers()[name]
+    container.client.start(container.container_id)
+    wait_until(f"{name} to answer again", lambda: answers(platform, name), timeout_s=UP_TIMEOUT_S)
+
+
+def answers(platform: Platform, name: str) -> bool:
+    """Whether the server answers now."""
+    import psycopg
+    from redis.exceptions import RedisError
+
+    try:
+        if name == "postgres":
+            platform.database.connect().close()
+        else:
+            with platform.store.client(1) as client:
+                client.ping()
+    except (psycopg.OperationalError, RedisError):
+        return False
+    return True
+
+
+def stop_daemon(platform: Platform, fault: Fault) -> Callable[[], object]:
+    """SIGTERM; without live-restore it takes its containers down with it."""
+    own = _own(platform)
+    _expect_ends(platform, own)
+    own.stop()
+    return lambda: _start_daemon(platform, own, fault)
+
+
+def kill_daemon(platform: Platform, fault: Fault) -> Callable[[], object]:
+    """kill -9; containers live on until it comes back, and without live-restore it ends them then."""
+    own = _own(platform)
+    _expect_ends(platform, own)
+    own.kill()
+    return lambda: _start_daemon(platform, own, fault)
+
+
+#: What Docker says of a container that it could not remove, however often it is asked: killed in the middle of a
+#: start, it leaves the container's root mounted and does not know of it any more.
+STUCK = "device or resource busy"
+
+
+def restart_daemon_twice(platform: Platform) -> None:
+    """What an operator does about that: without live-restore a daemon unmounts everything when it ends."""
+    own = _own(platform)
+    live_restore = own.live_restore
+    platform.touch(*(each["Id"] for each in platform.ours()))
+    own.restart(live_restore=False)
+    own.restart(live_restore=live_restore)
+    platform.touch(*(each["Id"] for each in platform.ours()))
+    platform.revive_strangers()
+
+
+def freeze_daemon(platform: Platform, _fault: Fault) -> Callable[[], object]:
+    """It takes connections and answers nothing, and its containers run on."""
+    own = _own(platform)
+    own.freeze()
+    return own.thaw
+
+
+def exchange_daemon(platform: Platform, _fault: Fault) -> Callable[[], object]:
+    """Every manager's address leads to another daemon, with a network of the same name and the same image."""
+    own, other = _own(platform), platform.other_daemon
+    assert other is not None
+
+    def lead_to(daemon: OwnDaemon) -> None:
+        for instance in platform.instances:
+            line = instance.lines["docker"]
+            line.lead_to(daemon.url.removeprefix("unix://"))
+            line.cut()
+
+    lead_to(other)
+    return lambda: lead_to(own)
+
+
+def _own(platform: Platform) -> OwnDaemon:
+    if platform.own_daemon is None:
+        raise AssertionError("a plan without a daemon of its own takes none down")
+    return platform.own_daemon
+
+
+def _expect_ends(platform: Platform, own: OwnDaemon) -> None:
+    """Without live-restore no container outlasts this, and the games come back."""
+    if not own.live_restore:
+        platform.note_outage()
+        platform.touch(*(each["Id"] for each in platform.ours()))
+
+
+def _start_daemon(platform: Platform, own: OwnDaemon, fault: Fault) -> None:
+    """Start it, from now on with or without live-restore as the fault says."""
+    survive = own.live_restore and fault.how == "live-restore"
+    own.start_again(live_restore=fault.how == "live-restore")
+    if not survive:
+        platform.touch(*(each["Id"] for each in platform.ours()))
+        platform.revive_strangers()

@@ -1,0 +1,362 @@
+"""What a cell runs on: a database, a Redis, a network and a directory of its own, and one manager at a time.
+
+Cells on one platform run one after the other, each on games of its own; what earlier games left stays, and is
+judged again with every cell.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from integration.crashes.prefork import Manager
+
+from harness import daemon, wait_until, web
+from harness.fixtures import container, dockerd, faults, network, redis, stateroot
+from harness.fixtures.closing import Closing
+from harness.fixtures.container import HTTP_NOT_YET
+from harness.fixtures.dockerd import OwnDaemon
+from harness.fixtures.listening import LOOPBACK, free_port
+from harness.fixtures.log_tail import log_tail
+from harness.fixtures.postgres import Postgres
+from harness.fixtures.registry import Registry
+from harness.rtm import RUNTIME_MANAGER, engine_image, manager, unique_game_id
+from harness.rtm.lobby import Lobby
+from harness.rtm.manager import ManagerProcess
+from harness.rtm.stack import ownership
+from integration.support import shifted
+from reliability.invariants import Job, World, unquiet, violations
+
+if TYPE_CHECKING:
+    import psycopg
+    from docker import APIClient
+
+#: Periods short enough that every worker comes by within a cell.
+SETTINGS = {
+    "RTMANAGER_CONTAINER_STOP_TIMEOUT_SECONDS": "5",
+    "RTMANAGER_FIRST_START_WATCH": "1ms",
+    "RTMANAGER_RECONCILE_INTERVAL": "2s",
+    "RTMANAGER_PROBE_INTERVAL": "2s",
+    "RTMANAGER_INSPECT_INTERVAL": "2s",
+    "RTMANAGER_CLEANUP_INTERVAL": "2s",
+    "RTMANAGER_IMAGE_RETENTION": "1h",
+    "RTMANAGER_CRASH_RESTART": "on",
+    "RTMANAGER_CRASH_RESTART_FIRST_PAUSE": "100ms",
+    "RTMANAGER_SHUTDOWN_TIMEOUT": "1s",
+    # Each failure of the log is looked for among the intents.
+    "RTMANAGER_INTENTS_PER_MINUTE": "0",
+}
+#: A platform is at rest again after so many seconds, whatever happened to its manager.
+REST_TIMEOUT_S = 60.0
+#: How long what was seen at rest has to stay so: a worker of the watch may be about to find something.
+STEADY_S = 0.3
+#: The first push sends the layers, those after it only say that they are there.
+_ONE_PUSH = threading.Lock()
+
+
+@dataclass(frozen=True)
+class KeptWorld(World):
+    """A world whose PostgreSQL is asked over one connection: it stays, and is asked a hundred times in a cell."""
+
+    connection: "psycopg.Connection[Any] | None" = None
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        from psycopg.rows import dict_row
+
+        assert self.connection is not None
+        with self.connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query.encode()).fetchall()
+
+    def has_tables(self) -> bool:
+        """Whether a manager was there before."""
+        return bool(self.rows("SELECT WHERE to_regclass('operations') IS NOT NULL"))
+
+
+class Platform(Closing):
+    """Started when it is made. Its games' images are in `shop` until they are pulled.
+
+    With `own_daemon` its games are on a Docker daemon of its own, which its managers reach by way of a proxy.
+    """
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        shop: Registry,
+        name: str,
+        patience_s: float = REST_TIMEOUT_S,
+        *,
+        own_daemon: bool = False,
+    ) -> None:
+        self._patience_s = patience_s
+        self._shop = shop
+        self.jobs: list[Job] = []
+        self.manager: Manager | ManagerProcess | None = None
+        self._clock_off_s = 0
+        self._own: OwnDaemon | None = None
+        self._way: faults.UnixProxy | None = None
+        self._last_job_ms = 0
+        with ExitStack() as stack:
+            self.engine = engine_image()
+            self.docker, docker_host = daemon.client(), daemon.host()
+            if own_daemon:
+                self.docker, docker_host = self._start_daemon(stack)
+            self.database = postgres.create_database(RUNTIME_MANAGER)
+            stack.callback(self.database.drop)
+            store = stack.enter_context(redis.start())
+            self.redis: Any = stack.enter_context(store.client())
+            self.root = stateroot.create(name)
+            stack.callback(self.root.remove)
+            self.network = network.create(client=self.docker)
+            if own_daemon:  # which takes everything away with it; the machine's is the other one
+                stack.callback(network.create(self.network.name).remove)
+            else:
+                stack.callback(self.network.remove)
+            lobby = stack.enter_context(Lobby())
+            stack.callback(self.kill)
+            #: Where points are armed, see `rtmanager.failpoints`.
+            self.points = self.root.directory / "failpoints"
+            self.log = self.root.logs / "manager.log"
+            self._sql = stack.enter_context(closing(self.database.connect()))
+            self.world = KeptWorld(
+                self.database,
+                self.redis,
+                self.docker,
+                self.network.name,
+                self.root.folder("games"),
+                connection=self._sql,
+            )
+            self._address = (LOOPBACK, free_port())
+            self._environment = {
+                manager.ADDRESS_VARIABLE: "{}:{}".format(*self._address),
+                "RTMANAGER_POSTGRES_PRIMARY_DSN": self.database.dsn,
+                "RTMANAGER_REDIS_MASTER_ADDR": store.address,
+                "RTMANAGER_DOCKER_HOST": docker_host,
+                "RTMANAGER_DOCKER_NETWORK": self.network.name,
+                "RTMANAGER_GAME_STATE_ROOT": str(self.root.folder("games")),
+                "RTMANAGER_LOBBY_INTERNAL_BASE_URL": lobby.base_url,
+                "RTMANAGER_FAILPOINTS": f"file:{self.points}",
+                **SETTINGS,
+                **ownership(),
+            }
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        """Take all of it away, with every game."""
+        self._stack.close()
+
+    def _start_daemon(self, stack: ExitStack) -> "tuple[APIClient, str]":
+        """Start a daemon of its own with the engine's images: a client of it, and the managers' address for it."""
+        self._own = stack.enter_context(dockerd.start())
+        self._own.copy_image(self.engine.ref, self.engine.patched_ref)
+        self._way = stack.enter_context(faults.before(_socket(self._own.url)))
+        return self._own.client(), self._way.url
+
+    # --- the manager
+
+    def start(self) -> None:
+        """Start a manager, without waiting for it; does nothing when one lives."""
+        if self.manager is not None and self.manager.exit_code is None:
+            return
+        if self._clock_off_s:  # a process of its own: those that are forked have read what is to be shifted
+            command = shifted.command(self._clock_off_s, "serve")
+            self.manager = manager.start(self._environment, self.log, command, echo=False)
+        else:
+            self.manager = Manager(self._environment, self._address, self.log)
+
+    def serve(self) -> Self:
+        """Have a manager that serves."""
+        self.start()
+        assert self.manager is not None
+        self.manager.wait_until_ready()
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL, if a manager lives."""
+        if self.manager is not None:
+            self.manager.close()
+
+    def send(self, signal: str) -> None:
+        """Send the manager SIG`signal`."""
+        assert self.manager is not None
+        self.manager.send(signal)
+
+    def exit_code(self) -> int | None:
+        """How the manager ended; None while it lives."""
+        return self.manager.exit_code if self.manager is not None else None
+
+    def set_clock(self, off_s: int) -> None:
+        """Let the clock of the manager's host be off by so many seconds; one that lives with another is killed."""
+        if off_s != self._clock_off_s:
+            self.kill()
+            self._clock_off_s = off_s
+
+    # --- its Docker daemon
+
+    def own_daemon(self) -> OwnDaemon:
+        """The daemon of its own."""
+        assert self._own is not None
+        return self._own
+
+    @contextmanager
+    def another_daemon(self) -> Iterator[None]:
+        """Inside the block the managers' address leads to the machine's daemon, where a network has the same name."""
+        self._lead_to(daemon.host())
+        try:
+            yield
+        finally:
+            self._lead_to(self.own_daemon().url)
+
+    def _lead_to(self, url: str) -> None:
+        assert self._way is not None
+        self._way.lead_to(_socket(url))
+        self._way.cut()
+
+    # --- points
+
+    def arm(self, points: str) -> None:
+        """Arm these points, and note from now on which are reached."""
+        self._notes().unlink(missing_ok=True)
+        draft = self.points.with_name("draft")
+        draft.write_text(points)
+        os.replace(draft, self.points)
+
+    def disarm(self) -> None:
+        """Nothing is armed any more."""
+        self.points.unlink(missing_ok=True)
+
+    def reached(self) -> list[str]:
+        """The points that were reached since, in order."""
+        with suppress(FileNotFoundError):
+            return self._notes().read_text().splitlines()
+        return []
+
+    def wait_for_point(self, point: str, game_id: str) -> None:
+        """Wait until it was reached, or never will be: the game's job has an end, or the manager has ended."""
+
+        def over() -> bool:
+            return point in self.reached() or self.exit_code() is not None or bool(self.outcome(game_id))
+
+        wait_until(point, over, timeout_s=self._patience_s)
+
+    def _notes(self) -> Path:
+        return self.points.with_name(self.points.name + ".reached")
+
+    # --- asking
+
+    def new_game(self, scenario: str) -> str:
+        """An id that no game had."""
+        return unique_game_id(scenario)
+
+    def call(self, method: str, game_id: str, path: str, body: object = None) -> int | None:
+        """A REST call's status; None when there was no answer."""
+        assert self.manager is not None
+        url = f"{self.manager.base_url}/api/v1/internal/runtimes/{game_id}{path}"
+        with suppress(*HTTP_NOT_YET):
+            return web.call(method, url, body, {"X-Galaxy-Caller": "gm"}, timeout_s=REST_TIMEOUT_S)[0]
+        return None
+
+    def start_game(self, game_id: str) -> dict[str, Any]:
+        """Start it, as the ground for what is tried; its record."""
+        status = self.serve().call("POST", game_id, "/start", {"image_ref": self.engine.ref})
+        assert status == 200, f"{game_id} could not be started: {status}\n{log_tail(self.log)}"
+        return self.record(game_id)
+
+    def published(self, game_id: str) -> str:
+        """The engine's image under a name that only a registry has; a reference to it."""
+        with _ONE_PUSH:
+            return self._shop.push(self.engine.ref, f"{game_id}:1.0.0")
+
+    def add_job(self, stream: str, game_id: str, **fields: str) -> None:
+        """Add an entry to `runtime:<stream>`; its id is greater than those of all jobs before, on any stream."""
+        name = f"runtime:{stream}"
+        self._last_job_ms = max(self._last_job_ms + 1, round(time.time() * 1000))
+        now_ms = str(self._last_job_ms)
+        fields = {"game_id": game_id, **fields, "requested_at_ms": now_ms}
+        entry_id = self.redis.xadd(name, {key: value for key, value in fields.items() if value}, id=f"{now_ms}-0")
+        self.jobs.append(Job(name, str(entry_id), game_id or None))
+
+    def record(self, game_id: str) -> dict[str, Any]:
+        """The game's record; empty when there is none."""
+        if not self.world.has_tables():
+            return {}
+        from psycopg.rows import dict_row
+
+        with self._sql.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute("SELECT * FROM runtime_records WHERE game_id = %s", (game_id,)).fetchone() or {}
+
+    def outcome(self, game_id: str) -> str:
+        """How the game's last job ended; empty when it had none."""
+        with self._sql.cursor() as cursor:
+            last = cursor.execute(
+                "SELECT outcome FROM operation_log WHERE game_id = %s AND op_source = 'lobby_stream'"
+                " ORDER BY id DESC LIMIT 1",
+                (game_id,),
+            ).fetchone()
+        return last[0] if last else ""
+
+    def sql(self, statement: str, *values: object) -> None:
+        """What an administrator does."""
+        self._sql.execute(statement.encode(), values)
+
+    def count(self, rows: str, *values: object) -> int:
+        """How many rows `FROM <rows>` has."""
+        found = self._sql.execute(f"SELECT count(*) FROM {rows}".encode(), values).fetchone()
+        return int(found[0]) if found else 0
+
+    def forget(self) -> None:
+        """A new database without a table, an empty Redis, no game; the manager must not live."""
+        for container_id in self.network.containers():
+            container.remove(self.docker, container_id)
+        self.jobs.clear()
+        self.redis.flushall()
+        schema, role = self.database.layout.schema, self.database.layout.role
+        # What a killed one had asked last may still be under way, and the two would wait for each other's tables.
+        self.sql(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'rtmanager'"
+        )
+        self.sql(f"DROP SCHEMA {schema} CASCADE")
+        self.sql(f"CREATE SCHEMA {schema} AUTHORIZATION {role}")
+
+    def drop_game(self, game_id: str) -> None:
+        """As a person with `docker rm -f`; the manager finds out."""
+        for container_id in self.containers(game_id):
+            container.remove(self.docker, container_id)
+
+    def containers(self, game_id: str) -> list[str]:
+        """The ids of the game's containers, running or not."""
+        found = self.docker.containers(all=True, filters={"label": [f"com.galaxy.game_id={game_id}"]})
+        return [each["Id"] for each in found]
+
+    # --- judging
+
+    def wait_for_rest(self, fits: Callable[[], bool]) -> None:
+        """Wait until nothing is on its way, nothing is violated, and `fits`; raises WaitFailed with what is not so."""
+        wait_until(
+            "the platform to be at rest as it should be",
+            lambda: self._is_at_rest(fits),
+            timeout_s=self._patience_s,
+            interval_s=0.2,
+            describe=lambda _: "; ".join(self._wrong(fits)),
+        )
+
+    def _is_at_rest(self, fits: Callable[[], bool]) -> bool:
+        if self._wrong(fits):
+            return False
+        time.sleep(STEADY_S)
+        return not self._wrong(fits)
+
+    def _wrong(self, fits: Callable[[], bool]) -> list[str]:
+        fitting = fits()
+        wrong = unquiet(self.world) if self.world.has_tables() else ["there is no table"]
+        if not wrong and not fitting:
+            wrong = ["the game is not as it should be"]
+        return wrong or violations(self.world, self.jobs)
+
+
+def _socket(url: str) -> str:
+    return url.removeprefix("unix://")

@@ -1,0 +1,82 @@
+"""I1: each accepted job gets exactly one result, in the order of the jobs.
+
+Of each job there is one row in the operation log; the results of a game are those rows, one by one. A job that names
+no game has neither, and one dead letter instead.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from integration.invariants.snapshot import Job, Row, Seen
+
+
+def violations(seen: Seen, jobs: Sequence[Job]) -> Iterator[str]:
+    """What is wrong with results, log rows and dead letters."""
+    answered = [job for job in jobs if job.game_id is not None]
+    lobby = [row for row in seen.log if row["op_source"] == "lobby_stream"]
+    yield from _rows_of_jobs(answered, lobby)
+    yield from _dead_letters(seen, [job for job in jobs if job.game_id is None])
+    told = _by_game(seen.results)
+    logged = _by_game(lobby)
+    for game_id in sorted(told.keys() | logged.keys()):
+        yield from _results(game_id, told.get(game_id, []), logged.get(game_id, []))
+        yield from _order(game_id, [row["source_ref"] for row in logged.get(game_id, [])], answered)
+
+
+def _rows_of_jobs(jobs: Sequence[Job], lobby: Sequence[Row]) -> Iterator[str]:
+    rows = Counter((row["game_id"], row["source_ref"]) for row in lobby)
+    for job in jobs:
+        count = rows.pop((str(job.game_id), job.source_ref), 0)
+        if count != 1:
+            yield f"I1: job {job.source_ref} of game {job.game_id} has {count} rows in the operation log"
+    for (game_id, source_ref), count in rows.items():
+        yield f"I1: the log has {count} rows of job {source_ref} of game {game_id}, which nobody added"
+
+
+def _dead_letters(seen: Seen, jobs: Sequence[Job]) -> Iterator[str]:
+    letters = Counter(f"{row['stream']}:{row['entry_id']}" for row in seen.dead_letters)
+    for job in jobs:
+        count = letters.pop(job.source_ref, 0)
+        if count != 1:
+            yield f"I1: entry {job.source_ref} names no game and has {count} dead letters"
+    for source_ref, count in letters.items():
+        yield f"I1: {count} dead letters for {source_ref}, which is no entry without a game"
+
+
+def _results(game_id: str, told: Sequence[Row], logged: Sequence[Row]) -> Iterator[str]:
+    for index in range(max(len(told), len(logged))):
+        if index >= len(logged):
+            yield f"I1: game {game_id} has {len(told)} results of {len(logged)} jobs; one too many is {told[index]}"
+            return
+        if index >= len(told):
+            yield f"I1: job {logged[index]['source_ref']} of game {game_id} has no result"
+        elif _of_result(told[index]) != _of_row(logged[index]):
+            yield (
+                f"I1: result {index} of game {game_id} is {_of_result(told[index])}, "
+                f"the log says {_of_row(logged[index])} for {logged[index]['source_ref']}"
+            )
+            return
+
+
+def _of_result(result: Row) -> tuple[str, str]:
+    return result["outcome"], result["error_code"]
+
+
+def _of_row(row: Row) -> tuple[str, str]:
+    return row["outcome"], row["error_code"] or ""
+
+
+def _order(game_id: str, done: Sequence[str], jobs: Sequence[Job]) -> Iterator[str]:
+    positions = {job.source_ref: job.position for job in jobs}
+    known = [each for each in done if each in positions]
+    for before, after in pairwise(known):
+        if positions[before] > positions[after]:
+            yield f"I1: game {game_id}: {before} was done before {after}, which came earlier"
+
+
+def _by_game(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["game_id"], []).append(row)
+    return found

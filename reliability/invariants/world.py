@@ -1,0 +1,160 @@
+"""Where the truth about a platform is, and reading all of it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from integration.invariants.snapshot import OWNER_LABELS, Bystander, Row, Seen
+
+from harness.fixtures.postgres import Database
+from harness.waiting import wait_until
+
+if TYPE_CHECKING:
+    from docker import APIClient
+    from psycopg import Connection
+    from redis import Redis
+
+GROUP = "rtmanager"
+INPUTS = ("start_jobs", "stop_jobs")
+
+#: For somebody who looks at a platform that has come to rest.
+CONNECT_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class World:
+    """PostgreSQL, Redis, Docker, and the directory of all games' state, as the managers of a test use them."""
+
+    database: Database
+    redis: "Redis"
+    docker: "APIClient"
+    network: str
+    games: Path
+    #: What the names of all streams begin with.
+    streams: str = "runtime:"
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """The rows of a query, over a connection of its own: the server may have been restarted since the last."""
+        from psycopg.rows import dict_row
+
+        with self._connected() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query.encode()).fetchall()
+
+    def _connected(self) -> "Connection[Any]":
+        """A connection, on a busy machine too."""
+        import psycopg
+
+        return wait_until(
+            "a connection to PostgreSQL",
+            self.database.connect,
+            timeout_s=CONNECT_TIMEOUT_S,
+            retry_on=(psycopg.OperationalError,),
+        )
+
+    def entries(self, stream: str) -> list[dict[str, str]]:
+        """The entries of a stream by its role, oldest first."""
+        found: Any = self.redis.xrange(f"{self.streams}{stream}")
+        return [fields for _, fields in found]
+
+
+def is_quiet(world: World) -> bool:
+    """Whether nothing is on its way: no entry unread, no operation due, no message waiting."""
+    return not unquiet(world)
+
+
+def unquiet(world: World) -> list[str]:
+    """What is still on its way, for a person."""
+    return [*_unread(world), *_due(world)]
+
+
+def _unread(world: World) -> Iterator[str]:
+    from redis.exceptions import ResponseError
+
+    for stream in (f"{world.streams}{each}" for each in INPUTS):
+        client: Any = world.redis
+        if not client.exists(stream):
+            continue
+        try:
+            groups = {each["name"]: each for each in client.xinfo_groups(stream)}
+            last = client.xinfo_stream(stream)["last-generated-id"]
+        except ResponseError:  # taken away since
+            groups, last = {}, ""
+        group = groups.get(GROUP)
+        if group is None:
+            yield f"{stream} has no group"
+        elif group["pending"] or group["last-delivered-id"] != last:
+            yield f"{stream}: {group['pending']} entries pending, read up to {group['last-delivered-id']} of {last}"
+
+
+def _due(world: World) -> Iterator[str]:
+    for row in world.rows(
+        "SELECT id, game_id, kind, source_ref, state, generation, deferrals, deferred_why, heartbeat_at"
+        " FROM operations WHERE state <> 'done' ORDER BY id"
+    ):
+        why = f", put off {row['deferrals']} times, {row['deferred_why']}" if row["deferrals"] else ""
+        claim = f"claim {row['generation']}, last heartbeat {row['heartbeat_at']}"
+        yield (
+            f"operation {row['id']} ({row['kind']} of {row['game_id']} by {row['source_ref']}) is {row['state']}, "
+            + (claim + why)
+        )
+    for row in world.rows("SELECT stream, count(*) FROM outbox GROUP BY stream"):
+        yield f"{row['count']} messages for {row['stream']} in the outbox"
+
+
+def read(world: World, bystanders: Sequence[Bystander], markers: Mapping[Path, str]) -> Seen:
+    """Everything that the judges want to know."""
+    return Seen(
+        records={row["game_id"]: row for row in world.rows("SELECT * FROM runtime_records")},
+        log=world.rows("SELECT * FROM operation_log ORDER BY id"),
+        snapshots={row["game_id"]: row for row in world.rows("SELECT * FROM health_snapshots")},
+        results=world.entries("job_results"),
+        health=world.entries("health_events"),
+        intents=_intents(world),
+        dead_letters=world.entries("dead_letters"),
+        containers=_containers(world, {each.container_id for each in bystanders}),
+        bystanders=[(each, _inspect(world.docker, each.container_id)) for each in bystanders],
+        directories={each.name for each in world.games.iterdir() if each.is_dir()},
+        markers={path: (text, _text(path)) for path, text in markers.items()},
+    )
+
+
+def _intents(world: World) -> list[dict[str, str]]:
+    found: Any = world.redis.xrange("notification:intents")
+    return [fields for _, fields in found]
+
+
+def _containers(world: World, but: set[str]) -> list[Row]:
+    """Ours, by labels and network; one that goes between the list and the look was not there."""
+    labels = [f"{name}={value}" for name, value in OWNER_LABELS.items()]
+    found = world.docker.containers(all=True, filters={"label": labels})
+    looked = [_inspect(world.docker, each["Id"]) for each in found if each["Id"] not in but]
+    return [each for each in looked if each is not None and _is_on(each, world.network)]
+
+
+def _is_on(container: Row, network: str) -> bool:
+    """Also one that was taken off it by hand."""
+    joined = container["NetworkSettings"]["Networks"] or {}
+    return network in joined or container["HostConfig"]["NetworkMode"] == network
+
+
+def _inspect(docker: "APIClient", container_id: str) -> Row | None:
+    from docker.errors import NotFound
+
+    try:
+        found: Row = docker.inspect_container(container_id)
+    except NotFound:
+        return None
+    return found
+
+
+def bystander(docker: "APIClient", container_id: str) -> Bystander:
+    """A container as it is now, which nobody may touch from here on."""
+    return Bystander(container_id, docker.inspect_container(container_id)["State"]["StartedAt"])
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,6 @@
+"""`python -m reliability.mutants`."""
+
+from reliability.mutants.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,16 @@
+"""The list of mutants, by what a user relies on."""
+
+from collections.abc import Sequence
+
+from reliability.mutants.catalogue import answers, containers, lifetime, messages, operations, stores, watching
+from reliability.mutants.mutant import Mutant
+
+MUTANTS: Sequence[Mutant] = (
+    *answers.MUTANTS,
+    *messages.MUTANTS,
+    *operations.MUTANTS,
+    *containers.MUTANTS,
+    *lifetime.MUTANTS,
+    *stores.MUTANTS,
+    *watching.MUTANTS,
+)

@@ -1,0 +1,86 @@
+"""What a caller of the REST interface is told, and what the log keeps of it."""
+
+from reliability.mutants.mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        name="wrong-code",
+        breaks="a patch to another minor version is refused with the code of a malformed version",
+        file="rtmanager/operations/recreate.py",
+        old="            ErrorCode.SEMVER_PATCH_ONLY,\n",
+        new="            ErrorCode.IMAGE_REF_NOT_SEMVER,\n",
+        module="test_patch",
+    ),
+    Mutant(
+        name="wrong-status",
+        breaks="a conflict is answered with 400, so that a caller takes it for his own mistake",
+        file="rtmanager/http/messages.py",
+        old="    ErrorCode.CONFLICT: 409,\n",
+        new="    ErrorCode.CONFLICT: 400,\n",
+        module="test_rest",
+    ),
+    Mutant(
+        name="lax-bodies",
+        breaks="a misspelt field of a request is ignored",
+        file="rtmanager/http/bodies.py",
+        old="    if unknown:\n",
+        new="    if unknown and not names:\n",
+        module="test_rest_bodies",
+    ),
+    Mutant(
+        name="any-origin",
+        breaks="a page in somebody's browser may restart games",
+        file="rtmanager/http/authority.py",
+        old="    if origin is not None and not _same_origin(",
+        new='    if origin == "" and not _same_origin(',
+        module="test_rest_bodies",
+    ),
+    Mutant(
+        name="any-host",
+        breaks="a page whose name was rebound to the manager's address may restart games",
+        file="rtmanager/http/authority.py",
+        old='"." not in host or host in listed',
+        new='"." in host or host in listed',
+        module="test_rest_bodies",
+    ),
+    Mutant(
+        name="any-type",
+        breaks="a body is taken for JSON whatever it is called, so that a form may send it",
+        file="rtmanager/http/bodies.py",
+        old="    if not _says_json(given):\n",
+        new="    if not given and not _says_json(given):\n",
+        module="test_rest_bodies",
+    ),
+    Mutant(
+        name="caller-ignored",
+        breaks="what the Game Master did stands in the log as the administrator's doing",
+        file="rtmanager/http/api.py",
+        old="OpSource.GM_REST if request.headers",
+        new="OpSource.ADMIN_REST if request.headers",
+        module="test_rest",
+    ),
+    Mutant(
+        name="parts-not-logged",
+        breaks="a restart leaves one row in the log, its stop and its start are missing",
+        file="rtmanager/adapters/postgres/endings.py",
+        old="for entry in completion.log]",
+        new="for entry in completion.log[-1:]]",
+        module="test_lifecycle",
+    ),
+    Mutant(
+        name="failures-not-logged",
+        breaks="an operation that failed leaves no row in the log",
+        file="rtmanager/adapters/postgres/endings.py",
+        old="for entry in completion.log]",
+        new='for entry in completion.log if entry.outcome == "success"]',
+        module="test_notification",
+    ),
+    Mutant(
+        name="ready-without-network",
+        breaks="readiness says all is well though no game can be started for want of its network",
+        file="rtmanager/bootstrap/app.py",
+        old='READY = frozenset({"postgres", "redis", "docker", "network", "daemon", "state root"})',
+        new='READY = frozenset({"postgres", "redis", "docker", "daemon", "state root"})',
+        module="test_rest",
+    ),
+)

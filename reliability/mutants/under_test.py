@@ -1,0 +1,76 @@
+"""The suite in a copy of the tree, up to its first failure: `python -m reliability.mutants.under_test FILE MODULE…`.
+
+Runs in a process of its own, whose working directory is the copy. What happened is written to FILE.
+"""
+
+import json
+import re
+import sys
+import unittest
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness.runs import identity as runner
+from reliability.mutants.mutant import MutantError
+
+#: `AssertionError: …`, `subprocess.TimeoutExpired: …`, `KeyboardInterrupt`
+_NAMES_ERROR = re.compile(r"([A-Za-z_]\w*\.)*[A-Z]\w*(:|$)")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of the suite ended; `failed` is the test that failed, or empty, `why` its last word."""
+
+    tests: int
+    failed: str
+    why: str
+    skipped: int
+    #: The run's id, under which everything that it made stands on the daemon.
+    run: str
+
+    @classmethod
+    def read(cls, path: Path) -> "Outcome":
+        """What `main` wrote."""
+        return cls(**json.loads(path.read_text()))
+
+
+def check_copy(tree: Path) -> None:
+    """Raises MutantError when Python takes the packages from elsewhere, an installed project for one."""
+    import harness
+    import rtmanager
+
+    for package in (rtmanager, harness):
+        if tree.resolve() not in Path(str(package.__file__)).resolve().parents:
+            raise MutantError(f"{package.__name__} is imported from {package.__file__} and not from the copy")
+
+
+def run(modules: list[str]) -> Outcome:
+    """Run the modules, up to the first failure."""
+    suite = unittest.defaultTestLoader.loadTestsFromNames(modules)
+    result = unittest.TextTestRunner(stream=sys.stderr, verbosity=2, failfast=True).run(suite)
+    unexpected = [(test, "an unexpected success") for test in result.unexpectedSuccesses]
+    failed, trace = next(iter([*result.failures, *result.errors, *unexpected]), (None, ""))
+    return Outcome(
+        tests=result.testsRun,
+        failed=failed.id() if failed else "",
+        why=last_word(trace),
+        skipped=len(result.skipped),
+        run=runner.current().run,
+    )
+
+
+def last_word(trace: str) -> str:
+    """The line of a traceback that names the error: it follows the lines of the last place in the code."""
+    _, _, after = trace.rpartition('\n  File "')
+    return next((line for line in after.splitlines() if _NAMES_ERROR.match(line)), trace)[:200]
+
+
+def main(arguments: list[str]) -> None:
+    """Run and write."""
+    path, *modules = arguments
+    check_copy(Path.cwd())
+    Path(path).write_text(json.dumps(asdict(run(modules))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

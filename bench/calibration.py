@@ -113,14 +113,14 @@ def _docker(cleanup: ExitStack) -> Callable[[], float]:
 
 def _start_s(client: "APIClient", image: str) -> float:
     """Seconds for the create and the start of a container that does nothing."""
-    from harness.runs import identity as runner
+    from harness.runs import identity
 
     began = time.perf_counter()
     made = client.create_container(
         image,
         entrypoint=["sleep", "60"],
         command=[],
-        labels=runner.current().labels(),
+        labels=identity.current().labels(),
         host_config=client.create_host_config(network_mode="none"),
     )
     try:

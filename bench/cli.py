@@ -15,7 +15,7 @@ from bench.errors import BenchError
 from bench.measure import Measure
 from bench.report import Result, tables, write_json
 from harness.errors import HarnessError
-from harness.runs import completion
+from harness.runs import cleanup
 
 #: Where the files of the benches are, unless a run says otherwise.
 FOLDER = Path("artifacts")
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.bench != "page" and arguments.runs is not None and arguments.runs < 1:
         parser.error(f"--runs is {arguments.runs}, but there has to be at least one")
-    completion.unwind_on_sigterm()
+    cleanup.unwind_on_sigterm()
     try:
         if arguments.bench == "page":
             page.write(FOLDER)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from harness import packages, timing
 from harness.errors import DaemonUnavailable
-from harness.runs import identity as runner
+from harness.runs import identity
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -142,7 +142,7 @@ def client() -> "APIClient":
     _knock(_own_host())
     timing.report_at_exit(_own_host())
     shared = connect()
-    runner.at_exit(shared.close)
+    identity.at_exit(shared.close)
     return shared
 
 

@@ -6,8 +6,7 @@ import unittest
 import warnings
 
 from harness.fixtures import dockerd
-from harness.runs import cleanup as ending
-from harness.runs import flag
+from harness.runs import cleanup, flag
 from reliability.chaos import report
 from reliability.chaos.plan import Size
 from reliability.chaos.run import run
@@ -19,7 +18,7 @@ SEED = "7"
 
 def setUpModule() -> None:
     flag.check()
-    ending.leave_nothing()
+    cleanup.leave_nothing()
 
 
 class Chaos(unittest.TestCase):

@@ -15,7 +15,7 @@ from harness.fixtures.stalling import Stalling
 from harness.images.recipe import inspect
 from harness.images.variant import variant
 from harness.rtm import RuntimeTestCase, unique_game_id
-from harness.runs import identity as runner
+from harness.runs import identity
 from integration.support import images
 
 #: A pull that may be idle for a second is given up within this many, on a busy machine; by default it may for a minute.
@@ -31,7 +31,7 @@ def setUpModule() -> None:
     global SHOP
     start_services()
     SHOP = registry.start()
-    if not runner.keeps():
+    if not identity.keeps():
         unittest.addModuleCleanup(SHOP.close)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import rtmanager
 from harness import start_services, web
 from harness.rtm import RuntimeTestCase, manager
-from harness.runs import identity as runner
+from harness.runs import identity
 from integration.support.commands import CommandTestCase
 from rtmanager.domain.errors import RuntimeManagerError
 
@@ -151,7 +151,7 @@ class Replaced(RuntimeTestCase):
         installed = Path(rtmanager.__file__).parent
         shutil.copytree(installed, folder / "rtmanager", ignore=shutil.ignore_patterns("tests", "__pycache__"))
         address = manager.free_address()
-        environment = self.environment(INTERNAL_HTTP_ADDR=address) | runner.python_path(folder)
+        environment = self.environment(INTERNAL_HTTP_ADDR=address) | identity.python_path(folder)
         # -P: without it the package in the working directory comes first.
         command = [sys.executable, "-P", "-m", "rtmanager", "serve"]
         process = manager.start(environment, self.log, command)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import daemon
-from harness.runs import identity as runner
+from harness.runs import identity
 from integration.support.shuffled import SEEDS
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +54,7 @@ def start(seed: int, temporary: Path) -> Run:
     """Start the suite in the order of `seed`."""
     process = subprocess.Popen(
         [sys.executable, "-m", "integration.support.shuffled", str(seed)],
-        env=runner.child_environment({"RTM_INTEGRATION": "require", "TMPDIR": str(temporary)}),
+        env=identity.child_environment({"RTM_INTEGRATION": "require", "TMPDIR": str(temporary)}),
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

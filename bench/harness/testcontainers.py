@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from bench.comparison import Sample, Side
 from harness import daemon, images
-from harness.runs import identity as runner
+from harness.runs import identity
 from harness.waiting import INTERVAL_S
 
 T = TypeVar("T")
@@ -108,7 +108,7 @@ def _redis() -> Any:
 def _started(container: Any) -> Any:
     """Start it; what is raised takes it away, which testcontainers leaves to its reaper."""
     try:
-        return container.with_kwargs(labels=runner.current().labels()).start()
+        return container.with_kwargs(labels=identity.current().labels()).start()
     except BaseException:
         container.stop()
         raise

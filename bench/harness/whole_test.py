@@ -9,8 +9,7 @@ from bench.comparison import WHOLE, Contest, Sample, Side, timed
 from bench.errors import BenchError
 from harness import daemon
 from harness.rtm.case import RuntimeTestCase
-from harness.runs import flag
-from harness.runs import identity as runner
+from harness.runs import flag, identity
 
 ROUNDS = 8
 
@@ -54,5 +53,5 @@ def _tested(test: unittest.TestCase) -> Sample:
 def _bare_network() -> None:
     client = daemon.client()
     name = f"rtm-bench-{secrets.token_hex(5)}"
-    made = client.create_network(name, driver="bridge", labels=runner.current().labels())
+    made = client.create_network(name, driver="bridge", labels=identity.current().labels())
     client.remove_network(made["Id"])

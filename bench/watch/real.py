@@ -17,7 +17,7 @@ from harness import daemon
 from harness.fixtures import network
 from harness.fixtures.network import Network
 from harness.rtm import engine_image
-from harness.runs import identity as runner
+from harness.runs import identity
 from rtmanager.domain.container import KIND, LABEL_GAME_ID, LABEL_IMAGE_REF, LABEL_KIND, LABEL_OWNER, OWNER
 from rtmanager.domain.game import container_name
 from rtmanager.domain.record import RuntimeRecord, Status
@@ -53,7 +53,7 @@ def _made(record: RuntimeRecord, run: str, on: Network) -> RuntimeRecord:
         LABEL_KIND: KIND,
         LABEL_GAME_ID: record.game_id,
         LABEL_IMAGE_REF: engine_image().ref,
-        **runner.current().labels(),
+        **identity.current().labels(),
     }
     made = on.client.create_container(
         engine_image().ref,

@@ -34,9 +34,7 @@ from harness.fixtures.reachable import Reachable
 from harness.fixtures.services import Services
 from harness.fixtures.stateroot import StateRoot
 from harness.fixtures.volume import Volume
-from harness.runs import cleanup as ending
-from harness.runs import flag
-from harness.runs import identity as runner
+from harness.runs import cleanup, flag, identity
 from harness.runs.identity import PREFIX
 from harness.runs.sweep import sweep
 from harness.waiting import TIMEOUT_S, Watched, wait_until
@@ -168,7 +166,7 @@ class DockerTestCase(unittest.TestCase):
 
     def at_end(self, action: Callable[[], object]) -> None:
         """As `addCleanup`, for what RTM_IT_KEEP=1 keeps."""
-        if not runner.keeps():
+        if not identity.keeps():
             self.addCleanup(action)
 
     def failed(self) -> bool:
@@ -178,14 +176,14 @@ class DockerTestCase(unittest.TestCase):
     def leave(self, artefacts: Artefacts) -> None:
         """Write what tells how the test ended; a class that has more to tell adds it."""
         # Those of its class and its module, too, which they start by themselves.
-        of_run = {"label": f"{PREFIX}run={runner.current().run}"}
+        of_run = {"label": f"{PREFIX}run={identity.current().run}"}
         ids = {each["Id"] for each in self.docker.containers(all=True, filters=of_run)}
         for made in self._networks:
             ids.update(made.containers())
         artefacts.containers(self.docker, sorted(ids))
 
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
-        ending.end_if_told()
+        cleanup.end_if_told()
         if result is None:
             result = self.defaultTestResult()
             result.startTestRun()
@@ -230,7 +228,7 @@ class DockerTestCase(unittest.TestCase):
 
     def doCleanups(self) -> None:
         self._end_child()
-        if self.failed() or runner.keeps():
+        if self.failed() or identity.keeps():
             self._tell_artefacts()
         elif self._expects_failure():
             self._leave_artefacts()  # whether that came is told when all is gone
@@ -243,7 +241,7 @@ class DockerTestCase(unittest.TestCase):
     def _end_child(self, error: BaseException | None = None) -> None:
         """End a child that the test forked, when it comes out of the test: what there is is its parent's."""
         if self._process not in (None, os.getpid()):
-            ending.end_child(error)
+            cleanup.end_child(error)
 
     def _on_trouble(self) -> None:
         self._failed = True
@@ -285,7 +283,7 @@ class DockerTestCase(unittest.TestCase):
             return
         if self.failed():
             self.state_root.keep(self.id())
-        elif not runner.keeps():
+        elif not identity.keeps():
             self.state_root.remove()
 
 
@@ -407,7 +405,7 @@ def leave_of_run(name: str) -> str:
 
     def containers() -> None:
         client = daemon.client()
-        mine = {"label": f"{PREFIX}run={runner.current().run}"}
+        mine = {"label": f"{PREFIX}run={identity.current().run}"}
         artefacts.containers(client, [each["Id"] for each in client.containers(all=True, filters=mine)])
 
     artefacts.attempt("containers", containers)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from types import FrameType
 from typing import Any
 
-from harness.runs import cleanup as ending
+from harness.runs import cleanup
 
 #: What a result is told when a test fails.
 _TROUBLES = ("addError", "addFailure", "addSubTest", "addUnexpectedSuccess")
@@ -48,7 +48,7 @@ class WatchedResult:
         def told(*arguments: Any) -> object:
             if os.getpid() != self._process and arguments[-1] is not None:
                 # The runner is the parent's. sys.exit and an error end the child here, before the test's tearDown.
-                ending.end_child(arguments[-1][1])
+                cleanup.end_child(arguments[-1][1])
             if name == "addSubTest":
                 if arguments[-1] is None:
                     return method(*arguments)

@@ -22,7 +22,7 @@ from harness.images.catalogue import Service
 from harness.machine import apt
 from harness.machine.asking import TIMEOUT_S, NoAnswer, ask
 from harness.machine.up import missing_programs, remedy
-from harness.runs import identity as runner
+from harness.runs import identity
 
 #: Images and containers of a run take about 1 GB.
 FREE_DISK_BYTES = 2 << 30
@@ -124,7 +124,7 @@ def _api_version() -> Check:
 
 
 def _bridge_network() -> Check:
-    labels = runner.current().labels()  # a run that is killed here leaves it for the next to sweep
+    labels = identity.current().labels()  # a run that is killed here leaves it for the next to sweep
     try:
         made = _ask("POST", "/networks/create", {"Name": f"rtm-it-{secrets.token_hex(5)}", "Labels": labels})
         _ask("DELETE", f"/networks/{made['Id']}")

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import NoReturn
 
 from harness.errors import HarnessError
-from harness.runs import identity as runner
+from harness.runs import identity
 from harness.runs.sweep import sweep_own
 
 
@@ -86,11 +86,11 @@ def end_child(error: BaseException | None = None) -> NoReturn:
 
 def _at_exit() -> None:
     # In a forked child, too: there the run is the child's own.
-    if runner.keeps():
-        run = runner.current().run
+    if identity.keeps():
+        run = identity.current().run
         sys.stderr.write(
-            f"\n{runner.KEEP_VARIABLE}=1: `docker ps -a --filter label={runner.PREFIX}run={run}` shows what this run"
-            f" kept; `python -m harness sweep --kept {run}` takes it away\n"
+            f"\n{identity.KEEP_VARIABLE}=1: `docker ps -a --filter label={identity.PREFIX}run={run}` shows what this"
+            f" run kept; `python -m harness sweep --kept {run}` takes it away\n"
         )
         return
     try:

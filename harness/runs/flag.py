@@ -14,7 +14,7 @@ from functools import cache
 
 from harness import daemon, packages
 from harness.errors import DaemonUnavailable, HarnessError
-from harness.runs import cleanup as ending
+from harness.runs import cleanup
 
 VARIABLE = "RTM_INTEGRATION"
 
@@ -30,8 +30,8 @@ def check() -> None:
         _skip(_NOT_WANTED)
     reason = daemon.why_unavailable() or packages.why_unusable("psycopg", "redis")
     if reason is None:
-        ending.leave_nothing()
-        ending.unwind_on_sigterm()
+        cleanup.leave_nothing()
+        cleanup.unwind_on_sigterm()
     elif _value() == "require":
         raise DaemonUnavailable(f"{reason} ({VARIABLE}=require)")
     else:

@@ -21,7 +21,7 @@ from harness import daemon
 from harness.errors import WaitFailed
 from harness.fixtures import container, labelled, network, registry, stateroot, volume
 from harness.fixtures.dockerd import cgroups
-from harness.runs import identity as runner
+from harness.runs import identity
 from harness.runs.identity import PREFIX, Runner
 from harness.waiting import wait_until
 
@@ -87,7 +87,7 @@ def _note(found: dict[str, list[str]], by: Runner | None, name: str) -> None:
 
 def sweep_own() -> Swept:
     """Take away what this run still has."""
-    mine = runner.current()
+    mine = identity.current()
     # A client of its own: at the end of a process the shared one may be closed already.
     client = daemon.connect()
     try:
@@ -152,7 +152,7 @@ def _processes(is_left: Callable[[Runner], bool]) -> list[tuple[int, int, Runner
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
         by = Runner.of_process(int(entry.name))
-        started = runner.process_start_time(int(entry.name))
+        started = identity.process_start_time(int(entry.name))
         if by is not None and started is not None and is_left(by):
             found.append((int(entry.name), started, by))
     return found
@@ -168,4 +168,4 @@ def _kill(processes: Sequence[tuple[int, int, Runner]]) -> None:
 
 
 def _ended(pid: int, started: int) -> bool:
-    return runner.process_start_time(pid) != started
+    return identity.process_start_time(pid) != started

@@ -15,8 +15,7 @@ from harness.errors import HarnessError, ImageUnavailable, WaitFailed
 from harness.fixtures import dockerd
 from harness.fixtures.container import HTTP_NOT_YET, Container, http_ok
 from harness.images import base_image
-from harness.runs import flag
-from harness.runs import identity as runner
+from harness.runs import flag, identity
 from harness.runs.identity import process_start_time
 from harness.runs.sweep import sweep
 from harness.waiting import wait_until
@@ -90,7 +89,7 @@ def inside(pid: int, cgroup: str) -> dict[int, int]:
 def ip(*arguments: str) -> list[str]:
     """The lines that iproute2 answers."""
     command = ["ip", *arguments]
-    environment = runner.child_environment({"PATH": dockerd.needs.search_path()})
+    environment = identity.child_environment({"PATH": dockerd.needs.search_path()})
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
@@ -282,7 +281,7 @@ class EndTest(unittest.TestCase):
 
 class SweepTest(unittest.TestCase):
     def run_of_its_own(self, *arguments: str) -> "subprocess.Popen[str]":
-        variables = {**runner.python_path(ROOT), "RTM_IT_STATE_DIR": self.states}
+        variables = {**identity.python_path(ROOT), "RTM_IT_STATE_DIR": self.states}
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, *arguments],
             env={**os.environ, **variables},

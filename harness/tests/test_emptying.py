@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 from unittest import mock
 
-from harness.fixtures import connection_cache as kept
-from harness.fixtures import listening, services
+from harness.fixtures import connection_cache, listening, services
 from harness.fixtures.postgres import EMPTYING, PLAIN, Database, Layout, Postgres
 from harness.fixtures.redis import Redis
 from harness.runs import flag
@@ -110,7 +109,7 @@ class EmptyingTest(unittest.TestCase):
                 self.database.empty()
         finally:
             self.postgres.container.unpause()
-        self.assertLess(time.monotonic() - began, kept.SILENCE_S)
+        self.assertLess(time.monotonic() - began, connection_cache.SILENCE_S)
 
         self.assert_empties()
 

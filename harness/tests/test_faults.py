@@ -24,7 +24,7 @@ from harness.errors import HarnessError
 from harness.fixtures import faults, listening, stateroot
 from harness.fixtures.faults import Proxy
 from harness.fixtures.faults.dialling import Dial
-from harness.runs import identity as runner
+from harness.runs import identity
 from harness.waiting import wait_until
 
 TIMEOUT_S = 20.0
@@ -601,5 +601,5 @@ def digest(said: bytes | bytearray) -> str:
 
 def left() -> tuple[int, int, list[Path]]:
     """This process's threads, descriptors and directories."""
-    directories = [each for each in stateroot.directories() if stateroot.owner(each) == runner.current()]
+    directories = [each for each in stateroot.directories() if stateroot.owner(each) == identity.current()]
     return threading.active_count(), len(os.listdir("/proc/self/fd")), directories

@@ -9,8 +9,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from harness.runs import flag
-from harness.runs import identity as runner
+from harness.runs import flag, identity
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,7 +82,7 @@ class GuideTest(unittest.TestCase):
             (project / f"test_example_{number}.py").write_text(example)
         run = subprocess.run(
             [sys.executable, "-m", "unittest"],
-            env={**os.environ, **runner.python_path(ROOT), "RTM_INTEGRATION": "require"},
+            env={**os.environ, **identity.python_path(ROOT), "RTM_INTEGRATION": "require"},
             cwd=project,
             capture_output=True,
             text=True,
@@ -93,7 +92,7 @@ class GuideTest(unittest.TestCase):
         self.assertIn(f"Ran {tests} tests", run.stderr)
         again = subprocess.run(
             [sys.executable, "-m", "unittest", "test_example_0", "test_example_0"],
-            env={**os.environ, **runner.python_path(ROOT), "RTM_INTEGRATION": "require"},
+            env={**os.environ, **identity.python_path(ROOT), "RTM_INTEGRATION": "require"},
             cwd=project,
             capture_output=True,
             text=True,

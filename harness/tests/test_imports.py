@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import harness
-from harness.runs import identity as runner
+from harness.runs import identity
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,7 +97,7 @@ class SeparationTest(unittest.TestCase):
         names = [".".join(each.parts).removesuffix(".__init__") for each in modules if each.name != "__main__"]
         self.assertGreater(len(names), 60)
         script = _SCRIPT.format(names=names) + "from harness.cli import main; main(['--help'])"
-        environment = runner.child_environment(runner.python_path(copy))
+        environment = identity.child_environment(identity.python_path(copy))
         command = [sys.executable, "-c", script]
         run = subprocess.run(command, env=environment, cwd=copy, capture_output=True, text=True, check=False)
         self.assertEqual((run.returncode, run.stderr), (0, ""))

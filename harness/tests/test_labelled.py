@@ -5,8 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness import HOSTILE_LABELS, HarnessError, base_image, check_flag, daemon, images, label_image, labels_of_size
-from harness.runs import identity as runner
-from harness.runs import sweep
+from harness.runs import identity, sweep
 
 
 class LabelledImageTest(unittest.TestCase):
@@ -43,7 +42,7 @@ class LabelledImageTest(unittest.TestCase):
 
     def test_one_in_use_is_named(self) -> None:
         with label_image(self.base, {}) as odd:
-            container = self.client.create_container(odd.reference, ["true"], labels=runner.current().labels())
+            container = self.client.create_container(odd.reference, ["true"], labels=identity.current().labels())
             try:
                 with self.assertRaisesRegex(HarnessError, "in use"):
                     odd.close()
@@ -52,7 +51,7 @@ class LabelledImageTest(unittest.TestCase):
 
     def test_that_of_a_killed_run_is_swept_and_that_of_a_live_one_is_not(self) -> None:
         with label_image(self.base, {}) as mine, label_image(self.base, {}) as theirs:
-            dead = replace(runner.current(), run="dead", pid=2**22 + 1)
+            dead = replace(identity.current(), run="dead", pid=2**22 + 1)
             found = {each["RepoTags"][0]: each for each in self.client.images("rtm-harness/labelled")}
             found[theirs.reference]["Labels"] |= dead.labels()
             left = sweep._left(list(found.values()), lambda by: by == dead)

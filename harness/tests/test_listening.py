@@ -21,9 +21,9 @@ def _containers() -> int:
 
 
 def _pid() -> int:
-    from harness.runs import identity as runner
+    from harness.runs import identity
 
-    return runner.current().pid
+    return identity.current().pid
 
 
 class FreePortTest(unittest.TestCase):

@@ -25,8 +25,7 @@ from harness.fixtures.closing import Closing
 from harness.fixtures.faults.dialling import targets_of
 from harness.fixtures.faults.listener import TcpDoor
 from harness.fixtures.faults.proxy import TcpProxy
-from harness.runs import flag
-from harness.runs import identity as runner
+from harness.runs import flag, identity
 
 ROOT = Path(__file__).parents[2]
 
@@ -162,7 +161,7 @@ class PackagesTest(unittest.TestCase):
                 with self.subTest(name=name, value=value):
                     run = subprocess.run(
                         [sys.executable, "-m", "unittest"],
-                        env={**os.environ, **runner.python_path(ROOT), "MISSING": name, flag.VARIABLE: value},
+                        env={**os.environ, **identity.python_path(ROOT), "MISSING": name, flag.VARIABLE: value},
                         cwd=folder,
                         capture_output=True,
                         text=True,
@@ -209,7 +208,7 @@ class RemoteTest(unittest.TestCase):
     def run_tests(self, **variables: str) -> None:
         run = subprocess.run(
             [sys.executable, "-m", "unittest"],
-            env={**os.environ, **runner.python_path(ROOT), "RTM_INTEGRATION": "require", **variables},
+            env={**os.environ, **identity.python_path(ROOT), "RTM_INTEGRATION": "require", **variables},
             cwd=self.folder,
             capture_output=True,
             text=True,

@@ -11,8 +11,7 @@ from harness.fixtures.registry import NAMESPACE, Registry
 from harness.fixtures.stalling import Stalling
 from harness.images.recipe import inspect
 from harness.images.variant import variant
-from harness.runs import flag
-from harness.runs import identity as runner
+from harness.runs import flag, identity
 
 SHOP: Registry
 
@@ -142,7 +141,7 @@ class RegistryTest(unittest.TestCase):
         name = self.named()
         repositories = [
             f"{host}:1/{NAMESPACE}{run}/game"
-            for host, run in (("127.0.0.1", "0dead0"), ("localhost", "0dead0"), ("127.0.0.1", runner.current().run))
+            for host, run in (("127.0.0.1", "0dead0"), ("localhost", "0dead0"), ("127.0.0.1", identity.current().run))
         ]
         for repository in repositories:
             daemon.client().tag(name, repository, "1.0.0")
@@ -165,7 +164,7 @@ class RegistryTest(unittest.TestCase):
 
     def use(self, ref: str) -> str:
         """Have a container of an image, both to be taken away at the end; its id."""
-        made = daemon.client().create_container(ref, command=["x"], labels=runner.current().labels())
+        made = daemon.client().create_container(ref, command=["x"], labels=identity.current().labels())
         self.addCleanup(registry.forget_images, daemon.client(), ref)
         self.addCleanup(container.remove, daemon.client(), made["Id"])
         return str(made["Id"])

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
-from harness.runs import identity as runner
+from harness.runs import identity
 
 ROOT = Path(__file__).parents[2]
 #: What gives a child process its environment.
@@ -20,10 +20,10 @@ GIVERS = {"child_environment", "whole_environment", "environment"}
 class ChildrenTest(unittest.TestCase):
     def test_a_child_has_all_variables_but_those_that_are_left_out(self) -> None:
         with mock.patch.dict(os.environ, {"HOME": "/h", "LD_LIBRARY_PATH": "/l", "SHOP_A": "1", "SHOP": "2"}):
-            made = runner.child_environment({"HOME": "/other"}, without=("SHOP_",))
+            made = identity.child_environment({"HOME": "/other"}, without=("SHOP_",))
         self.assertEqual((made["HOME"], made["LD_LIBRARY_PATH"], made["SHOP"]), ("/other", "/l", "2"))
         self.assertNotIn("SHOP_A", made)
-        self.assertEqual(json.loads(made[runner.PROCESS_VARIABLE]), runner.current().labels())
+        self.assertEqual(json.loads(made[identity.PROCESS_VARIABLE]), identity.current().labels())
 
     def test_no_process_is_started_with_an_environment_of_its_own_making(self) -> None:
         found = []
@@ -37,7 +37,7 @@ class ChildrenTest(unittest.TestCase):
     def test_one_that_does_is_found(self) -> None:
         odd = 'subprocess.run([], env={"PATH": path})\nPopen([], env=os.environ)\nrun([], env=made)\n'
         self.assertEqual(odd_environments(odd), [1, 2, 3])
-        self.assertEqual(odd_environments("made = runner.child_environment()\nrun([], env=made)\nPopen([])\n"), [])
+        self.assertEqual(odd_environments("made = identity.child_environment()\nrun([], env=made)\nPopen([])\n"), [])
 
 
 def odd_environments(source: str) -> list[int]:
@@ -69,22 +69,22 @@ def _name(value: ast.expr) -> str:
 
 class RunnerTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.here = runner.current()
+        self.here = identity.current()
 
     def test_labels_name_the_runner_again(self) -> None:
-        self.assertEqual(runner.Runner.from_labels(self.here.labels()), self.here)
+        self.assertEqual(identity.Runner.from_labels(self.here.labels()), self.here)
 
     def test_foreign_or_damaged_labels_name_nobody(self) -> None:
-        self.assertIsNone(runner.Runner.from_labels({"com.example": "x"}))
-        damaged = self.here.labels() | {f"{runner.PREFIX}pid": "not a number"}
-        self.assertIsNone(runner.Runner.from_labels(damaged))
+        self.assertIsNone(identity.Runner.from_labels({"com.example": "x"}))
+        damaged = self.here.labels() | {f"{identity.PREFIX}pid": "not a number"}
+        self.assertIsNone(identity.Runner.from_labels(damaged))
 
     def test_a_live_process_is_not_gone(self) -> None:
         self.assertFalse(self.here.is_gone())
 
     def test_an_ended_process_is_gone(self) -> None:
         process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
-        started = runner.process_start_time(process.pid)
+        started = identity.process_start_time(process.pid)
         assert started is not None
         other = replace(self.here, pid=process.pid, start_time=started)
         self.assertFalse(other.is_gone())
@@ -113,7 +113,7 @@ class RunnerTest(unittest.TestCase):
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
-            os.write(write, runner.current().run.encode())
+            os.write(write, identity.current().run.encode())
             os._exit(0)
         os.waitpid(child, 0)
         self.assertNotEqual(os.read(read, 100).decode(), self.here.run)
@@ -125,12 +125,12 @@ class RunnerTest(unittest.TestCase):
             "from concurrent.futures import ThreadPoolExecutor as T; from threading import Barrier\n"
             "from harness.runs import runner\n"
             "b = Barrier(8)\n"
-            "print(len({each.run for each in T(8).map(lambda _: (b.wait(), runner.current())[1], range(8))}))"
+            "print(len({each.run for each in T(8).map(lambda _: (b.wait(), identity.current())[1], range(8))}))"
         )
         for _ in range(5):
             told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
             self.assertEqual(told.stdout, "1\n")
 
     def test_a_program_name_with_brackets_does_not_mislead(self) -> None:
-        self.assertIsInstance(runner.process_start_time(1), int)
-        self.assertIsNone(runner.process_start_time(2**22 + 1))
+        self.assertIsInstance(identity.process_start_time(1), int)
+        self.assertIsNone(identity.process_start_time(2**22 + 1))

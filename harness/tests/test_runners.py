@@ -14,8 +14,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from harness.runs import flag
-from harness.runs import identity as runner
+from harness.runs import flag, identity
 
 ROOT = Path(__file__).parents[2]
 
@@ -108,7 +107,7 @@ class RunnersTest(unittest.TestCase):
         shutil.rmtree(self.states, ignore_errors=True)
         environment = {
             **os.environ,
-            **runner.python_path(ROOT),
+            **identity.python_path(ROOT),
             "RTM_INTEGRATION": "require",
             "RTM_IT_STATE_DIR": str(self.states),
             "FAILS": fails,
@@ -262,7 +261,7 @@ class Two(DockerTestCase):
 FORKS = """
 import os, sys
 from harness import DockerTestCase, base_image, check_flag, start_container
-from harness.runs import identity as runner
+from harness.runs import identity
 
 def setUpModule():
     check_flag()
@@ -282,7 +281,7 @@ class Forks(DockerTestCase):
             self.assertEqual([mine.exec(["true"])[0], other.exec(["true"])[0]], [0, 0])
             self.docker.inspect_volume(volume.name)
         self.assertTrue(self.state_root.directory.is_dir())
-        by = {"label": [f"{runner.PREFIX}pid={pid}"]}
+        by = {"label": [f"{identity.PREFIX}pid={pid}"]}
         self.assertEqual(self.docker.containers(all=True, filters=by), [])
 
     def test_return(self): self.fork(lambda: None, 0)

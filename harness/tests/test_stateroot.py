@@ -6,7 +6,7 @@ import unittest
 from unittest import mock
 
 from harness.fixtures import certificates, stateroot
-from harness.runs import identity as runner
+from harness.runs import identity
 
 
 class StateRootTest(unittest.TestCase):
@@ -16,7 +16,7 @@ class StateRootTest(unittest.TestCase):
 
     def test_it_names_its_runner_until_it_is_kept(self) -> None:
         root = stateroot.create("mine")
-        self.assertEqual(stateroot.owner(root.directory), runner.current())
+        self.assertEqual(stateroot.owner(root.directory), identity.current())
         self.assertTrue(root.keep().is_dir())
         self.assertIsNone(stateroot.owner(root.directory))
 

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from harness.fixtures import dockerd
-from harness.runs import cleanup as ending
-from harness.runs import flag
+from harness.runs import cleanup, flag
 from harness.runs.sweep import sweep
 from reliability.chaos import report
 from reliability.chaos.plan import Size
@@ -26,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     flag.check()
     sweep()
-    ending.leave_nothing()
-    ending.unwind_on_sigterm()
+    cleanup.leave_nothing()
+    cleanup.unwind_on_sigterm()
     reason = dockerd.why_unavailable()
     if reason and not asked.main_daemon:
         print(f"Docker itself is left alone: {reason}", file=sys.stderr)

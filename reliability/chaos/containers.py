@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from integration.invariants.snapshot import GAME_LABEL, OWNER_LABELS
-
 from harness.fixtures.container import Container
 from reliability.chaos.plan import Fault
 from reliability.chaos.platform import Platform
+from reliability.invariants.snapshot import GAME_LABEL, OWNER_LABELS
 
 #: Seconds that an engine has to end, by hand.
 GRACE_S = 1

@@ -17,7 +17,7 @@ CALM_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 60.0
 
 
-class Canary:
+class IsolationCheck:
     """Jobs of the canary games beside a game that is stuck; `waits_s` is how long each took."""
 
     def __init__(self, platform: Platform) -> None:

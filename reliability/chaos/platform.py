@@ -13,8 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from integration.invariants.snapshot import GAME_LABEL, OWNER_LABELS
-
 from harness import daemon
 from harness.fixtures import dockerd, network, postgres, redis, stateroot
 from harness.fixtures.container import Container
@@ -26,12 +24,13 @@ from harness.rtm import RUNTIME_MANAGER, EngineImage, engine_image
 from harness.rtm.case import unique_game_id
 from harness.rtm.lobby import Lobby
 from harness.rtm.stack import ownership
-from harness.runs import identity as runner
+from harness.runs import identity
 from integration.support import images as suite_images
 from reliability.chaos.history import History
 from reliability.chaos.instances import Instance
 from reliability.chaos.plan import Size
 from reliability.invariants import Bystander, World, bystander
+from reliability.invariants.snapshot import GAME_LABEL, OWNER_LABELS
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -153,7 +152,7 @@ class Platform:
             self.engine.ref,
             entrypoint=["sleep", "infinity"],
             name=name,
-            labels={**runner.current().labels(), **labels},
+            labels={**identity.current().labels(), **labels},
             host_config=self.docker.create_host_config(network_mode=self.network),
         )
         container_id = str(made["Id"])
@@ -233,5 +232,5 @@ def _instance(made: Platform, number: int, lobby: Lobby) -> Instance:
 
 def _leave(root: StateRoot) -> None:
     """A run that went well leaves nothing; `run.keep` marks the directory of one that did not."""
-    if not (root.directory / KEPT).exists() and not runner.keeps():
+    if not (root.directory / KEPT).exists() and not identity.keeps():
         root.remove()

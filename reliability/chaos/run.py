@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from integration.chaos.isolation_check import Canary
-
 from harness.cases.artefacts import Artefacts
 from harness.errors import WaitFailed
 from harness.waiting import wait_until
-from reliability.chaos import checker as verdict
-from reliability.chaos import servers
+from reliability.chaos import checker, servers
 from reliability.chaos.clients import Caller, Client, JobClient
 from reliability.chaos.instances import Supervisor
+from reliability.chaos.isolation_check import IsolationCheck
 from reliability.chaos.nemesis import Nemesis, heal
 from reliability.chaos.plan import Round, Size, plan
 from reliability.chaos.platform import KEPT, Platform, running
@@ -83,7 +81,7 @@ def run(seed: int, seconds: float, size: Size, *, keep: bool = False) -> Report:
 
 def _run(platform: Platform, report: Report, began: float) -> None:
     supervisor, watcher = Supervisor(list(platform.instances), platform.history), Watcher(platform)
-    canary = Canary(platform)
+    canary = IsolationCheck(platform)
     try:
         heal(platform)
         canary.prepare()
@@ -98,7 +96,7 @@ def _run(platform: Platform, report: Report, began: float) -> None:
         report.lists, report.events, report.canaries_s = watcher.lists, watcher.events, canary.waits_s
 
 
-def _round(platform: Platform, report: Report, canary: Canary) -> None:
+def _round(platform: Platform, report: Report, canary: IsolationCheck) -> None:
     lasts_s = min(ROUND_S, report.asked_s)
     coming = plan(report.seed, report.rounds, lasts_s, platform.size)
     platform.history.note("run", "round", number=report.rounds, faults=len(coming.faults))
@@ -168,7 +166,7 @@ def _judged(platform: Platform) -> Sequence[str]:
     """What is wrong and does not mend itself; a restart of a crashed game may come in between two looks."""
     until = time.monotonic() + SETTLE_TIMEOUT_S
     while True:
-        found = verdict.everything(platform) if is_quiet(platform.world) else ["run: it is not quiet any more"]
+        found = checker.everything(platform) if is_quiet(platform.world) else ["run: it is not quiet any more"]
         if not found or time.monotonic() > until:
             return found
         time.sleep(0.5)
@@ -176,7 +174,7 @@ def _judged(platform: Platform) -> Sequence[str]:
 
 def _count(platform: Platform, report: Report) -> None:
     world = platform.world
-    report.jobs = len(verdict.jobs(platform))
+    report.jobs = len(checker.jobs(platform))
     report.results = len(world.entries("job_results"))
     report.health_events = len(world.entries("health_events"))
     report.log_rows = len(world.rows("SELECT FROM operation_log"))

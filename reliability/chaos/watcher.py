@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from integration.invariants.snapshot import GAME_LABEL, is_alive, short
-
 from reliability.chaos.platform import Platform
+from reliability.invariants.snapshot import GAME_LABEL, is_alive, short
 
 #: Seconds between two lists, and before a daemon that is away is asked again.
 LOOK_S, AGAIN_S = 0.25, 0.5

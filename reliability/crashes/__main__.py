@@ -11,8 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.fixtures import postgres
-from harness.runs import cleanup as ending
-from harness.runs import flag
+from harness.runs import cleanup, flag
 from harness.runs.sweep import sweep
 from reliability.crashes.cells import FAILED, Verdict
 from reliability.crashes.matrix import ACTIONS, Matrix, Reached
@@ -34,8 +33,8 @@ def main() -> bool:
     arguments = parser.parse_args()
     flag.check()
     sweep()
-    ending.leave_nothing()
-    ending.unwind_on_sigterm()
+    cleanup.leave_nothing()
+    cleanup.unwind_on_sigterm()
     began = time.monotonic()
     with ExitStack() as stack:
         matrix = Matrix(stack.enter_context(postgres.start()), arguments.jobs, stack, arguments.patience)

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from integration.crashes.prefork import Manager
-
 from harness import daemon, wait_until, web
 from harness.fixtures import container, dockerd, faults, network, redis, stateroot
 from harness.fixtures.closing import Closing
@@ -29,6 +27,7 @@ from harness.rtm.lobby import Lobby
 from harness.rtm.manager import ManagerProcess
 from harness.rtm.stack import ownership
 from integration.support import shifted
+from reliability.crashes.prefork import Manager
 from reliability.invariants import Job, World, unquiet, violations
 
 if TYPE_CHECKING:

@@ -13,13 +13,12 @@ fault, wait for an empty list and not for the first one.
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from integration.invariants.snapshot import Bystander, Job, Seen
-
 from reliability.invariants import containers, games, messages
 from reliability.invariants import jobs as job_rules
+from reliability.invariants.snapshot import Bystander, Job, Snapshot
 from reliability.invariants.world import World, bystander, is_quiet, read, unquiet
 
-__all__ = ["Bystander", "Job", "Seen", "World", "bystander", "is_quiet", "judge", "read", "unquiet", "violations"]
+__all__ = ["Bystander", "Job", "Snapshot", "World", "bystander", "is_quiet", "judge", "read", "unquiet", "violations"]
 
 
 def violations(
@@ -39,7 +38,7 @@ def violations(
     return judge(read(world, bystanders, markers or {}), jobs, deaths)
 
 
-def judge(seen: Seen, jobs: Sequence[Job], deaths: Collection[str] | None = None) -> list[str]:
+def judge(seen: Snapshot, jobs: Sequence[Job], deaths: Collection[str] | None = None) -> list[str]:
     """As `violations`, of what was read."""
     return [
         *job_rules.violations(seen, jobs),

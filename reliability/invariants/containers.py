@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from integration.invariants.snapshot import Bystander, Row, Seen, game_of, is_alive, named, short
+from reliability.invariants.snapshot import Bystander, Row, Snapshot, game_of, is_alive, named, short
 
 
-def violations(seen: Seen) -> Iterator[str]:
+def violations(seen: Snapshot) -> Iterator[str]:
     """What is wrong with containers."""
     yield from _one_each(seen)
     yield from _recorded(seen)
@@ -16,7 +16,7 @@ def violations(seen: Seen) -> Iterator[str]:
         yield from _touched(bystander, now)
 
 
-def _one_each(seen: Seen) -> Iterator[str]:
+def _one_each(seen: Snapshot) -> Iterator[str]:
     by_game = defaultdict(list)
     for each in seen.alive():
         by_game[game_of(each)].append(named(each))
@@ -25,7 +25,7 @@ def _one_each(seen: Seen) -> Iterator[str]:
             yield f"I2: game {game_id} lives in {len(several)} containers: {', '.join(several)}"
 
 
-def _recorded(seen: Seen) -> Iterator[str]:
+def _recorded(seen: Snapshot) -> Iterator[str]:
     for each in seen.alive():
         record = seen.records.get(game_of(each))
         if record is None:
@@ -34,14 +34,14 @@ def _recorded(seen: Seen) -> Iterator[str]:
             yield f"I3: container {named(each)} lives, its game is recorded as {_recorded_as(record)}"
 
 
-def _running(seen: Seen) -> Iterator[str]:
+def _running(seen: Snapshot) -> Iterator[str]:
     alive = {each["Id"] for each in seen.alive()}
     for game_id, record in seen.records.items():
         if record["status"] == "running" and record["current_container_id"] not in alive:
             yield f"I4: game {game_id} is recorded as {_recorded_as(record)}, and that container does not live"
 
 
-def _leftovers(seen: Seen) -> Iterator[str]:
+def _leftovers(seen: Snapshot) -> Iterator[str]:
     """What was created and never started: its start has failed, or was done by somebody else since."""
     for each in seen.containers:
         record = seen.records.get(game_of(each), {})

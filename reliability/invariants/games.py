@@ -7,7 +7,7 @@ at any later row. A story is followed as the set of states that the game can be 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from integration.invariants.snapshot import Row, Seen, short
+from reliability.invariants.snapshot import Row, Snapshot, short
 
 States = frozenset[str]
 
@@ -45,7 +45,7 @@ _PARTS = ("stop", "start")
 _COME_AGAIN = ("reconcile:", "crash:")
 
 
-def violations(seen: Seen) -> Iterator[str]:
+def violations(seen: Snapshot) -> Iterator[str]:
     """What is wrong with the log, with the records that follow from it, and with directories."""
     stories = seen.stories()
     for game_id, rows in stories.items():
@@ -145,7 +145,7 @@ def _told(row: Row) -> str:
     return f"{row['op_kind']} by {row['source_ref']}: {row['outcome']}{code}"
 
 
-def _state(seen: Seen, stories: Mapping[str, Sequence[Row]]) -> Iterator[str]:
+def _state(seen: Snapshot, stories: Mapping[str, Sequence[Row]]) -> Iterator[str]:
     for game_id, rows in stories.items():
         ran = any(row["op_kind"] == "start" and runs_since(row) for row in rows)
         if ran and game_id not in seen.directories:

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from integration.invariants.snapshot import Job, Row, Seen
+from reliability.invariants.snapshot import Job, Row, Snapshot
 
 
-def violations(seen: Seen, jobs: Sequence[Job]) -> Iterator[str]:
+def violations(seen: Snapshot, jobs: Sequence[Job]) -> Iterator[str]:
     """What is wrong with results, log rows and dead letters."""
     answered = [job for job in jobs if job.game_id is not None]
     lobby = [row for row in seen.log if row["op_source"] == "lobby_stream"]
@@ -34,7 +34,7 @@ def _rows_of_jobs(jobs: Sequence[Job], lobby: Sequence[Row]) -> Iterator[str]:
         yield f"I1: the log has {count} rows of job {source_ref} of game {game_id}, which nobody added"
 
 
-def _dead_letters(seen: Seen, jobs: Sequence[Job]) -> Iterator[str]:
+def _dead_letters(seen: Snapshot, jobs: Sequence[Job]) -> Iterator[str]:
     letters = Counter(f"{row['stream']}:{row['entry_id']}" for row in seen.dead_letters)
     for job in jobs:
         count = letters.pop(job.source_ref, 0)

@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
-from integration.invariants.snapshot import Job, Row, Seen, short
-
 from reliability.invariants import games
+from reliability.invariants.snapshot import Job, Row, Snapshot, short
 
 #: Failures that a person is told of.
 _INTENTS = ("image_pull_failed", "container_start_failed", "start_config_invalid")
@@ -15,7 +14,7 @@ _ENDS = ("container_exited", "container_disappeared")
 _ENDED = ("exited", "container_disappeared")
 
 
-def violations(seen: Seen, _jobs: Sequence[Job], deaths: Collection[str] | None) -> Iterator[str]:
+def violations(seen: Snapshot, _jobs: Sequence[Job], deaths: Collection[str] | None) -> Iterator[str]:
     """What is wrong with intents, health events and snapshots."""
     yield from _intents(seen)
     yield from _starts(seen)
@@ -24,7 +23,7 @@ def violations(seen: Seen, _jobs: Sequence[Job], deaths: Collection[str] | None)
         yield from _ends(seen, deaths)
 
 
-def _intents(seen: Seen) -> Iterator[str]:
+def _intents(seen: Snapshot) -> Iterator[str]:
     told = Counter(each["idempotency_key"] for each in seen.intents)
     due = {key for row in seen.log if (key := _key(row))}
     for key, count in told.items():
@@ -42,7 +41,7 @@ def _key(row: Row) -> str | None:
     return f"runtime_manager:runtime.{row['error_code']}:{row['game_id']}:{row['source_ref']}"
 
 
-def _starts(seen: Seen) -> Iterator[str]:
+def _starts(seen: Snapshot) -> Iterator[str]:
     told = Counter(each["container_id"] for each in seen.health if each["event_type"] == "container_started")
     due: Counter[str] = Counter()
     for rows in seen.stories().values():
@@ -53,7 +52,7 @@ def _starts(seen: Seen) -> Iterator[str]:
             yield f"health: container_started was told of {short(container_id)} {times}"
 
 
-def _snapshots(seen: Seen) -> Iterator[str]:
+def _snapshots(seen: Snapshot) -> Iterator[str]:
     for game_id, record in seen.records.items():
         snapshot = seen.snapshots.get(game_id)
         if snapshot is None:
@@ -67,7 +66,7 @@ def _snapshots(seen: Seen) -> Iterator[str]:
         yield f"health: game {game_id} has a snapshot and no record"
 
 
-def _ends(seen: Seen, deaths: Collection[str]) -> Iterator[str]:
+def _ends(seen: Snapshot, deaths: Collection[str]) -> Iterator[str]:
     for event in seen.health:
         if event["event_type"] in _ENDS and event["container_id"] not in deaths:
             yield f"I7: {event['event_type']} was told of {short(event['container_id'])}, to which nobody did anything"

@@ -41,7 +41,7 @@ class Bystander:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Snapshot:
     """Everything that a verdict is made of."""
 
     records: Mapping[str, Row] = field(default_factory=dict)

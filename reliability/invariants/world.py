@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from integration.invariants.snapshot import OWNER_LABELS, Bystander, Row, Seen
-
 from harness.fixtures.postgres import Database
 from harness.waiting import wait_until
+from reliability.invariants.snapshot import OWNER_LABELS, Bystander, Row, Snapshot
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -102,9 +101,9 @@ def _due(world: World) -> Iterator[str]:
         yield f"{row['count']} messages for {row['stream']} in the outbox"
 
 
-def read(world: World, bystanders: Sequence[Bystander], markers: Mapping[Path, str]) -> Seen:
+def read(world: World, bystanders: Sequence[Bystander], markers: Mapping[Path, str]) -> Snapshot:
     """Everything that the judges want to know."""
-    return Seen(
+    return Snapshot(
         records={row["game_id"]: row for row in world.rows("SELECT * FROM runtime_records")},
         log=world.rows("SELECT * FROM operation_log ORDER BY id"),
         snapshots={row["game_id"]: row for row in world.rows("SELECT * FROM health_snapshots")},

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from harness.errors import HarnessError
-from harness.runs import completion
+from harness.runs import cleanup
 from reliability.mutants.catalogue import MUTANTS
 from reliability.mutants.mutant import Mutant, MutantError
 from reliability.mutants.report import Trial, table
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these; all by default")
     parser.add_argument("--quick", action="store_true", help="run the module that should catch it, not the suite")
     arguments = parser.parse_args(argv)
-    completion.unwind_on_sigterm()  # or the suite would go on without us, in a copy that nobody removes
+    cleanup.unwind_on_sigterm()  # or the suite would go on without us, in a copy that nobody removes
     try:
         trials = run(chosen(arguments.names), arguments.quick)
     except (MutantError, HarnessError) as error:

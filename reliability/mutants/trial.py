@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness import daemon
 from harness.fixtures import stateroot
-from harness.runs import identity as runner
+from harness.runs import identity
 from reliability.mutants.mutant import Mutant, MutantError
 from reliability.mutants.under_test import Outcome
 
@@ -74,13 +74,13 @@ def environment(folder: Path) -> Mapping[str, str]:
     changes = {"RTM_INTEGRATION": "require", "RTM_IT_STATE_DIR": str(folder / "state")}
     if elsewhere:
         changes["PYTHONPATH"] = os.pathsep.join(elsewhere)
-    return runner.child_environment(changes, without=_DROPPED)
+    return identity.child_environment(changes, without=_DROPPED)
 
 
 def left_by(run: str) -> list[str]:
     """What stands on the daemon under a run's id."""
     client = daemon.client()
-    mine = {"label": f"{runner.PREFIX}run={run}"}
+    mine = {"label": f"{identity.PREFIX}run={run}"}
     containers = [f"container {each['Id'][:12]}" for each in client.containers(all=True, filters=mine)]
     return containers + [f"network {each['Name']}" for each in client.networks(filters=mine)]
 

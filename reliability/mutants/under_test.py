@@ -10,7 +10,7 @@ import unittest
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.runs import identity as runner
+from harness.runs import identity
 from reliability.mutants.mutant import MutantError
 
 #: `AssertionError: …`, `subprocess.TimeoutExpired: …`, `KeyboardInterrupt`
@@ -55,7 +55,7 @@ def run(modules: list[str]) -> Outcome:
         failed=failed.id() if failed else "",
         why=last_word(trace),
         skipped=len(result.skipped),
-        run=runner.current().run,
+        run=identity.current().run,
     )
 
 

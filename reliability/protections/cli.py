@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.runs import completion
+from harness.runs import cleanup
 from reliability.mutants.mutant import MutantError
 from reliability.mutants.trial import ROOT, copied, environment
 from reliability.protections.catalogue import PROTECTIONS
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these; all by default")
     parser.add_argument("--jobs", type=int, default=3, help="side by side (3)")
     arguments = parser.parse_args(argv)
-    completion.unwind_on_sigterm()
+    cleanup.unwind_on_sigterm()
     chosen = [each for each in PROTECTIONS if not arguments.names or each.name in arguments.names]
     trials = []
     try:

@@ -8,9 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from integration.chaos.checker import binds
-
 from reliability.chaos import report
+from reliability.chaos.checker import binds
 from reliability.chaos.history import History
 from reliability.chaos.nemesis import ACTS
 from reliability.chaos.plan import AT_ONCE, DEPENDENCIES, LAST_S, LINES, MOST_AT_ONCE, Fault, Round, Size, plan

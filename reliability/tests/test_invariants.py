@@ -1,4 +1,4 @@
-"""The judge of a platform reports each kind of violation, and nothing where all is well; see integration/invariants.
+"""The judge of a platform reports each kind of violation, and nothing where all is well; see reliability/invariants.
 
 A platform with three games is made up of plain values, and broken in one place at a time.
 """
@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reliability.invariants import Bystander, Job, Seen, judge
+from reliability.invariants import Bystander, Job, Snapshot, judge
 
 ONE, TWO, THREE, OLD, GONE = (letter * 64 for letter in "abcde")
 STRANGER, MARKER = Bystander("f" * 64, "at noon"), Path("/games/plain/mark")
@@ -78,7 +78,7 @@ LOG = [
     row("busy", "start", "rest:4", TWO, "replay_no_op"),
 ]
 
-WELL = Seen(
+WELL = Snapshot(
     records={"plain": record("running", ONE), "busy": record("running", TWO)},
     log=LOG,
     snapshots={
@@ -101,7 +101,7 @@ def without(rows: Any, index: int) -> list[Any]:
     return [*rows[:index], *rows[index + 1 :]]
 
 
-def broken() -> Iterator[tuple[str, str, Seen]]:
+def broken() -> Iterator[tuple[str, str, Snapshot]]:
     """What is broken, how the first complaint begins, and the platform."""
     yield "a job without a row", "I1: job runtime:start_jobs:1-0", replace(WELL, log=LOG[1:])
     yield "a job done twice", "I1: job runtime:start_jobs:3-0", replace(WELL, log=[*LOG, LOG[3]])
@@ -121,7 +121,7 @@ def broken() -> Iterator[tuple[str, str, Seen]]:
     yield from broken_messages()
 
 
-def broken_containers() -> Iterator[tuple[str, str, Seen]]:
+def broken_containers() -> Iterator[tuple[str, str, Snapshot]]:
     second = container("plain", OLD)
     yield "a second engine", "I2: game plain lives in 2", replace(WELL, containers=[*WELL.containers, second])
     nobody = container("new", GONE)
@@ -140,7 +140,7 @@ def broken_containers() -> Iterator[tuple[str, str, Seen]]:
     yield "a stranger gone", "I6: container ffffffffffff", replace(WELL, bystanders=[(STRANGER, None)])
 
 
-def broken_stories() -> Iterator[tuple[str, str, Seen]]:
+def broken_stories() -> Iterator[tuple[str, str, Snapshot]]:
     yield "no directory", "I5: game plain has run", replace(WELL, directories={"busy"})
     yield "no marker", f"I5: {MARKER}", replace(WELL, markers={MARKER: ("kept", None)})
     yield "another marker", f"I5: {MARKER}", replace(WELL, markers={MARKER: ("kept", "lost")})
@@ -156,7 +156,7 @@ def broken_stories() -> Iterator[tuple[str, str, Seen]]:
     yield "a container that the log left", "log: game busy is recorded in", replace(WELL, log=elsewhere)
 
 
-def broken_messages() -> Iterator[tuple[str, str, Seen]]:
+def broken_messages() -> Iterator[tuple[str, str, Snapshot]]:
     yield "no intent", "intents: runtime_manager", replace(WELL, intents=[])
     yield "two mails", "intents: runtime_manager", replace(WELL, intents=[*WELL.intents] * 2)
     more = [*WELL.intents, intent("image_pull_failed", "plain", "runtime:start_jobs:1-0")]
@@ -197,7 +197,7 @@ class StoryTest(unittest.TestCase):
 
     def complaints(self, *rows: dict[str, Any], then: str | None) -> list[str]:
         records = {"g": record(then, ONE)} if then else {}
-        seen = Seen(log=rows, records=records)
+        seen = Snapshot(log=rows, records=records)
         return [each for each in judge(seen, []) if each.startswith("log")]
 
     def test_a_game_may_end_by_itself_without_a_row(self) -> None:

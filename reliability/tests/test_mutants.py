@@ -1,4 +1,4 @@
-"""The mutants that the integration suite is tried with can still be made of this source; see integration/mutants."""
+"""The mutants that the integration suite is tried with can still be made of this source; see reliability/mutants."""
 
 import ast
 import io

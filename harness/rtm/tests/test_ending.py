@@ -13,8 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 from harness import daemon
-from harness.runs import flag
-from harness.runs import identity as runner
+from harness.runs import flag, identity
 from harness.runs.sweep import sweep
 from harness.waiting import wait_until
 from rtmanager.fakes.signals import as_in_a_terminal
@@ -65,7 +64,7 @@ class Run:
         with (folder / "errors").open("w") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "unittest", "test_everything"],
-                env={**variables, **runner.python_path(ROOT, folder)},
+                env={**variables, **identity.python_path(ROOT, folder)},
                 cwd=folder,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -86,11 +85,11 @@ class Run:
     def left(self) -> list[str]:
         """What Docker, the file system and the process table still have of it."""
         client = daemon.client()
-        label = {"label": f"{runner.PREFIX}run={self.run}"}
+        label = {"label": f"{identity.PREFIX}run={self.run}"}
         found = client.containers(all=True, filters=label) + client.networks(filters=label)
         found += client.containers(all=True, filters={"network": self.network})
         states = self.states.iterdir() if self.states.exists() else ()
-        alive = [self.manager] if runner.process_start_time(int(self.manager)) else []
+        alive = [self.manager] if identity.process_start_time(int(self.manager)) else []
         return [each["Id"] for each in found] + [str(each) for each in states] + alive
 
     def errors(self) -> str:
@@ -162,7 +161,7 @@ class EndingTest(unittest.TestCase):
         process.send_signal(number)
         self.assertNotIn("Traceback", process.communicate(timeout=60)[0])
         self.assertEqual(process.returncode, 128 + number)
-        mine = {"label": f"{runner.PREFIX}pid={process.pid}"}
+        mine = {"label": f"{identity.PREFIX}pid={process.pid}"}
         left = daemon.client().containers(all=True, filters=mine) + daemon.client().networks(filters=mine)
         self.assertEqual(left, [])
 

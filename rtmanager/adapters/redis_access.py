@@ -27,14 +27,14 @@ from rtmanager.adapters.certificates import (
     why_unreadable,
 )
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
+from rtmanager.domain.jobs import INPUTS
 from rtmanager.domain.messages import OUTBOX_PREFIX, Stream
 from rtmanager.domain.text import bounded
 
 #: Older servers lack what the ingest relies on: XAUTOCLAIM that drops deleted entries.
 OLDEST = (7, 0)
 
-INPUTS = (Stream.START_JOBS, Stream.STOP_JOBS)
-OUTPUTS = (Stream.JOB_RESULTS, Stream.HEALTH_EVENTS, Stream.NOTIFICATION_INTENTS, Stream.DEAD_LETTERS)
+OUTPUTS = tuple(each for each in Stream if each not in INPUTS)
 
 
 _GROUP = "rtmanager"

@@ -23,14 +23,13 @@ from rtmanager import failpoints
 from rtmanager.adapters import redis_access, redis_reading, redis_trimming
 from rtmanager.adapters.redis_access import CheckedTlsConnection, RedisAway, Tls
 from rtmanager.domain.errors import FinalAnswer, Unavailable
-from rtmanager.domain.jobs import Batch, Entry, EntryId
+from rtmanager.domain.jobs import INPUTS, Batch, Entry, EntryId
 from rtmanager.domain.messages import OUTBOX_PREFIX, Stream
 from rtmanager.domain.text import bounded
 from rtmanager.ports.streams import DueMessage, Published, StaleFencingToken, Trimmed
 
 GROUP = "rtmanager"
 CONSUMER = "ingest"
-INPUTS = (Stream.START_JOBS, Stream.STOP_JOBS)
 
 #: Errors by which a whole server says that it cannot serve now, or does not answer.
 SILENT_ERRORS = (

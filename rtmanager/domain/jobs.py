@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,9 +17,6 @@ from rtmanager.domain.game import MAX_READABLE_LENGTH, check_game_id, shown
 from rtmanager.domain.image_ref import MAX_LENGTH, parse_image_ref
 from rtmanager.domain.messages import Message, Stream, dead_letter
 from rtmanager.domain.operation import OpKind, OpSource, Request, StopReason
-
-#: Of two entries with the same id on both streams, the start comes first.
-STREAM_ORDER = {Stream.START_JOBS: 0, Stream.STOP_JOBS: 1}
 
 #: Between the name of a request and what tells it from an earlier one whose entry had the same id.
 DUPLICATE_ID_MARK = "#"
@@ -30,13 +27,40 @@ _MAX_DIGITS = 18
 #: A larger entry is malformed: the bytes of all its names and values, and the number of its fields.
 ENTRY_BYTES = 64 * 1024
 ENTRY_FIELDS = 128
-#: The fields of the contract, which are found in an entry of any size.
-KNOWN_FIELDS = ("game_id", "image_ref", "reason", "requested_at_ms")
 #: What is read of an entry that is too large: the beginnings of the known fields and of so many others. No valid value
 #: is as long as the beginning of one, so that nothing becomes valid by being cut off.
 CUT_VALUE_BYTES = 1024
 CUT_NAME_BYTES = 128
 CUT_FIELDS = 32
+
+
+def check_reason(text: str) -> StopReason:
+    """The reason of a stop. Raises `InvalidValue`."""
+    try:
+        return StopReason(text)
+    except ValueError:
+        raise InvalidValue(f"reason {shown(text)}: expected one of {', '.join(StopReason)}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class JobStream:
+    """What the entries of one input stream ask for: `checks` are those of its fields, each raises `InvalidValue`."""
+
+    kind: OpKind
+    checks: Mapping[str, Callable[[str], object]]
+    #: What a job is answered whose game or field is malformed.
+    malformed: ErrorCode
+
+
+#: The input streams, in the order of entries that have one id: of two, the start comes first.
+JOB_STREAMS: Mapping[Stream, JobStream] = {
+    Stream.START_JOBS: JobStream(OpKind.START, {"image_ref": parse_image_ref}, ErrorCode.START_CONFIG_INVALID),
+    Stream.STOP_JOBS: JobStream(OpKind.STOP, {"reason": check_reason}, ErrorCode.INVALID_REQUEST),
+}
+INPUTS = tuple(JOB_STREAMS)
+STREAM_ORDER = {stream: rank for rank, stream in enumerate(JOB_STREAMS)}
+#: The fields of the contract, which are found in an entry of any size.
+KNOWN_FIELDS = ("game_id", *(name for each in JOB_STREAMS.values() for name in each.checks), "requested_at_ms")
 
 
 class EntryId(NamedTuple):
@@ -147,15 +171,18 @@ def read_job(entry: Entry, stream_name: str) -> Job:
     if unreadable:
         letter = letter_of(entry, stream_name, unreadable)
         return Job(entry, letter)
-    kind = OpKind.START if entry.stream is Stream.START_JOBS else OpKind.STOP
+    asked = JOB_STREAMS[entry.stream]
+    image_ref, reason = (
+        _bounded(entry.fields.get(name, "")) if name in asked.checks else "" for name in ("image_ref", "reason")
+    )
     request = Request(
         game_id=game_id,
-        kind=kind,
+        kind=asked.kind,
         source=OpSource.LOBBY_STREAM,
         source_ref=f"{stream_name}:{entry.entry_id}",
-        image_ref=_bounded(entry.fields.get("image_ref", "")) if kind is OpKind.START else "",
-        reason=_bounded(entry.fields.get("reason", "")) if kind is OpKind.STOP else "",
-        problem=_problem(kind, entry),
+        image_ref=image_ref,
+        reason=reason,
+        problem=_problem(asked, entry),
     )
     return Job(entry, request)
 
@@ -175,7 +202,7 @@ def _why_unreadable(game_id: str, repeated: Sequence[str]) -> str:
     return ""
 
 
-def _problem(kind: OpKind, entry: Entry) -> tuple[ErrorCode, str] | None:
+def _problem(asked: JobStream, entry: Entry) -> tuple[ErrorCode, str] | None:
     """The first thing wrong with a job that names a game; None for a good one."""
     fields = entry.fields
     if entry.repeated:
@@ -186,17 +213,10 @@ def _problem(kind: OpKind, entry: Entry) -> tuple[ErrorCode, str] | None:
     requested_at = fields.get("requested_at_ms", "")
     try:
         check_game_id(fields["game_id"])
-        if kind is OpKind.START:
-            parse_image_ref(fields.get("image_ref", ""))
+        for name, check in asked.checks.items():
+            check(fields.get(name, ""))
     except InvalidValue as error:
-        code = ErrorCode.START_CONFIG_INVALID if kind is OpKind.START else ErrorCode.INVALID_REQUEST
-        return code, str(error)
-    if kind is OpKind.STOP and fields.get("reason", "") not in set(StopReason):
-        expected = ", ".join(StopReason)
-        return (
-            ErrorCode.INVALID_REQUEST,
-            f"reason {shown(fields.get('reason', ''))}: expected one of {expected}",
-        )
+        return asked.malformed, str(error)
     if not (requested_at.isascii() and requested_at.isdigit() and len(requested_at) <= _MAX_DIGITS):
         return (
             ErrorCode.INVALID_REQUEST,

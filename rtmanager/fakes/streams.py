@@ -18,6 +18,7 @@ from rtmanager.domain.jobs import (
     CUT_VALUE_BYTES,
     ENTRY_BYTES,
     ENTRY_FIELDS,
+    INPUTS,
     KNOWN_FIELDS,
     STREAM_ORDER,
     Batch,
@@ -31,7 +32,6 @@ from rtmanager.ports.clock import Clock
 from rtmanager.ports.streams import DueMessage, Published, StaleFencingToken, Trimmed
 
 START = EntryId(0, 0)
-INPUTS = tuple(STREAM_ORDER)
 #: The bytes of one read; one entry more may be in it.
 BUDGET_BYTES = 256 * 1024
 

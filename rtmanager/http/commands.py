@@ -10,9 +10,10 @@ import threading
 from typing import Protocol
 
 from rtmanager.domain import operation
-from rtmanager.domain.errors import ErrorCode, Unavailable
-from rtmanager.domain.game import MAX_READABLE_LENGTH, shown
+from rtmanager.domain.errors import ErrorCode, InvalidValue, Unavailable
+from rtmanager.domain.game import MAX_READABLE_LENGTH
 from rtmanager.domain.image_ref import MAX_LENGTH
+from rtmanager.domain.jobs import check_reason
 from rtmanager.domain.operation import OpKind, Outcome, StopReason
 from rtmanager.http.bodies import read_fields
 from rtmanager.http.messages import HttpError, Response, failure, invalid, passed_on
@@ -21,7 +22,7 @@ from rtmanager.ports.store import PROBE, PROBE_IMAGE, OperationResult, Records, 
 
 
 class SyncRequests(Protocol):
-    """Runs operations on behalf of waiting callers (`operations.calls`)."""
+    """Runs operations on behalf of waiting callers (`operations.sync_requests`)."""
 
     def perform(self, request: operation.Request) -> OperationResult:
         """Queue and wait for the end. Raises `GameBusy` or `Unavailable`."""
@@ -49,8 +50,10 @@ class Commands:
     def stop(self, context: RequestContext) -> Response:
         checked_game_id(context)
         reason = read_fields(context.body, ("reason",))["reason"]
-        if reason not in set(StopReason):
-            raise invalid(f"reason {shown(reason)}: expected one of {', '.join(StopReason)}")
+        try:
+            check_reason(reason)
+        except InvalidValue as error:
+            raise invalid(str(error)) from None
         return self._perform(context, OpKind.STOP, reason=reason)
 
     def restart(self, context: RequestContext) -> Response:

@@ -12,6 +12,7 @@ from rtmanager.domain.jobs import (
     CUT_NAME_BYTES,
     CUT_VALUE_BYTES,
     ENTRY_BYTES,
+    JOB_STREAMS,
     Batch,
     Entry,
     EntryId,
@@ -76,6 +77,21 @@ class GoodJobTest(JobTestCase):
 
     def test_a_stop_does_not_care_for_an_image(self) -> None:
         self.assertEqual(self.request(STOP, stop_fields(image_ref="NOT GOOD")).image_ref, "")
+
+
+class JobStreamsTest(unittest.TestCase):
+    def test_every_stream_of_jobs_is_read_as_a_kind_of_its_own(self) -> None:
+        self.assertEqual(set(JOB_STREAMS), {each for each in Stream if each.endswith("_jobs")})
+        kinds = [each.kind for each in JOB_STREAMS.values()]
+        self.assertEqual(len(kinds), len(set(kinds)), "two streams of one kind")
+
+    def test_what_a_stream_asks_for_beside_the_game_is_kept_by_the_request(self) -> None:
+        for stream, asked in JOB_STREAMS.items():
+            for name in asked.checks:
+                with self.subTest(stream=stream, field=name):
+                    becomes = read(stream, {"game_id": "g1", name: "kept"})
+                    assert isinstance(becomes, Request)
+                    self.assertEqual(getattr(becomes, name), "kept")
 
 
 class MalformedJobTest(JobTestCase):

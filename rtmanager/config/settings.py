@@ -12,7 +12,7 @@ from typing import Any
 
 from rtmanager.config import parsers
 from rtmanager.config.parsers import Address, InvalidSetting, RedisAddress
-from rtmanager.config.variables import VARIABLES, Variable
+from rtmanager.config.variables import STREAMS, VARIABLES, Variable
 from rtmanager.domain import log_options
 from rtmanager.domain.container import Limits
 from rtmanager.domain.errors import RuntimeManagerError
@@ -101,14 +101,7 @@ class Config:
     otel_traces_exporter: str = "none"
     otel_metrics_exporter: str = "none"
     streams: Mapping[Stream, str] = field(
-        default_factory=lambda: {
-            Stream.START_JOBS: "runtime:start_jobs",
-            Stream.STOP_JOBS: "runtime:stop_jobs",
-            Stream.JOB_RESULTS: "runtime:job_results",
-            Stream.HEALTH_EVENTS: "runtime:health_events",
-            Stream.NOTIFICATION_INTENTS: "notification:intents",
-            Stream.DEAD_LETTERS: "runtime:dead_letters",
-        }
+        default_factory=lambda: {stream: default for stream, (default, _) in STREAMS.items()}
     )
 
     @classmethod

@@ -5,7 +5,7 @@ The service reads nothing else. `docs/configuration.md` is checked against this 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,16 @@ class Variable:
     #: Whether it may be set to nothing; any other variable then counts as not set.
     may_be_empty: bool = False
 
+
+#: What each stream is called in Redis if nothing else is set, and what it has.
+STREAMS: Mapping[Stream, tuple[str, str]] = {
+    Stream.START_JOBS: ("runtime:start_jobs", "start jobs"),
+    Stream.STOP_JOBS: ("runtime:stop_jobs", "stop jobs"),
+    Stream.JOB_RESULTS: ("runtime:job_results", "job results"),
+    Stream.HEALTH_EVENTS: ("runtime:health_events", "health events"),
+    Stream.NOTIFICATION_INTENTS: ("notification:intents", "notification intents"),
+    Stream.DEAD_LETTERS: ("runtime:dead_letters", "entries that name no game"),
+}
 
 #: Every variable that the service reads. A default of None: the variable is required.
 VARIABLES: tuple[Variable, ...] = (
@@ -529,13 +539,6 @@ VARIABLES: tuple[Variable, ...] = (
             default,
             f"the stream of {meaning}",
         )
-        for stream, default, meaning in (
-            (Stream.START_JOBS, "runtime:start_jobs", "start jobs"),
-            (Stream.STOP_JOBS, "runtime:stop_jobs", "stop jobs"),
-            (Stream.JOB_RESULTS, "runtime:job_results", "job results"),
-            (Stream.HEALTH_EVENTS, "runtime:health_events", "health events"),
-            (Stream.NOTIFICATION_INTENTS, "notification:intents", "notification intents"),
-            (Stream.DEAD_LETTERS, "runtime:dead_letters", "entries that name no game"),
-        )
+        for stream, (default, meaning) in STREAMS.items()
     ),
 )

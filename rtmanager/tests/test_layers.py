@@ -1,6 +1,7 @@
 """Imports between the layers of the product: those of the table, and no other."""
 
 import ast
+import re
 import unittest
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,11 +111,15 @@ class Layers(unittest.TestCase):
             done |= ready
         self.assertEqual(done, set(ALLOWED))
 
+    def test_the_guide_has_the_same_table(self) -> None:
+        page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+        rows = re.findall(r"^\| (\w+) \| `.*\| ([\w, ]+) \|$", page, re.M)
+        self.assertEqual(dict(rows), {layer: ", ".join(below) or "nothing" for layer, below in ALLOWED.items()})
+
     def test_the_product_imports_neither_harness_nor_tests(self) -> None:
-        tests = [
-            (module, target) for module, path in modules() for target in imported(path) if target.startswith("tests")
-        ]
-        self.assertEqual(tests, [])
+        foreign = re.compile(r"\s*(from|import) (harness|integration|reliability|bench|rtmanager\.tests)\b")
+        found = [module for module, path in modules() if any(map(foreign.match, path.read_text().splitlines()))]
+        self.assertEqual(found, [])
 
 
 if __name__ == "__main__":

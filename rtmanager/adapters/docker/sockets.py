@@ -206,7 +206,7 @@ class SocketRegistry:
     @contextmanager
     def allowing(self, deadline: Deadline) -> Iterator[None]:
         """Limit the answers that the calling thread waits for inside the block."""
-        before = getattr(self._thread, "allowance", None)
+        before = getattr(self._thread, "deadline", None)
         self._thread.deadline = deadline
         try:
             yield
@@ -216,7 +216,7 @@ class SocketRegistry:
     @property
     def deadline(self) -> Deadline:
         """The calling thread's allowance; a call without one is a mistake of ours."""
-        deadline: Deadline | None = getattr(self._thread, "allowance", None)
+        deadline: Deadline | None = getattr(self._thread, "deadline", None)
         if deadline is None:
             raise RuntimeError("a call to the daemon outside SocketRegistry.allowing would have no deadline")
         return deadline

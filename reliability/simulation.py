@@ -135,7 +135,7 @@ class Instance:
         parts: dict[str, Any] = {
             "records": simulation.store.records,
             "findings": self.world.findings,
-            "turns": self.world.findings,
+            "leases": self.world.findings,
             "runtime": self.world.runtime.port,
             "clock": self.clock,
             "written": simulation.found,

@@ -123,7 +123,7 @@ class RunnerTest(unittest.TestCase):
     def test_threads_that_ask_first_at_the_same_time_are_one_runner(self) -> None:
         script = (
             "from concurrent.futures import ThreadPoolExecutor as T; from threading import Barrier\n"
-            "from harness.runs import runner\n"
+            "from harness.runs import identity\n"
             "b = Barrier(8)\n"
             "print(len({each.run for each in T(8).map(lambda _: (b.wait(), identity.current())[1], range(8))}))"
         )

@@ -167,7 +167,7 @@ class World:
         shared: dict[str, Any] = {
             "records": self.records,
             "findings": self.findings,
-            "turns": self.findings,
+            "leases": self.findings,
             "runtime": self.runtime,
             "clock": lambda: NOW,
             "written": lambda _: None,

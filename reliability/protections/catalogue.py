@@ -46,8 +46,8 @@ PROTECTIONS: Sequence[Protection] = (
         edits=[
             Edit(
                 "rtmanager/workers/ingest.py",
-                "            turn.accept(jobs)\n",
-                "            self._streams.acknowledge(ready)\n            turn.accept(jobs)\n",
+                "            lock.accept(jobs)\n",
+                "            self._streams.acknowledge(ready)\n            lock.accept(jobs)\n",
             )
         ],
         noticed_by=cells("start-up", "postgres.ingest.before"),
@@ -101,7 +101,7 @@ PROTECTIONS: Sequence[Protection] = (
         edits=[
             Edit(
                 "rtmanager/workers/ingest.py",
-                "more=more or self._give_again(turn))\n",
+                "more=more or self._give_again(lock))\n",
                 "more=more)\n",
             )
         ],
@@ -248,7 +248,7 @@ PROTECTIONS: Sequence[Protection] = (
         noticed_by=cells("stop job", "redis.publish.after"),
     ),
     Protection(
-        "the outbox's turn is numbered",
+        "the outbox's lease is numbered",
         without="an instance that was frozen while it published adds old messages again",
         edits=[Edit(_REDIS, "if tonumber(ARGV[1]) < latest then", "if false then")],
         noticed_by=test("integration.test_store.RedisWritingTest"),

@@ -88,8 +88,8 @@ MUTANTS = (
         name="stop-before-start",
         breaks="of two jobs with one id the stop is done first, and the game runs on for ever",
         file="rtmanager/domain/jobs.py",
-        old="STREAM_ORDER = {Stream.START_JOBS: 0, Stream.STOP_JOBS: 1}",
-        new="STREAM_ORDER = {Stream.START_JOBS: 1, Stream.STOP_JOBS: 0}",
+        old="for rank, stream in enumerate(JOB_STREAMS)}",
+        new="for rank, stream in enumerate(reversed(JOB_STREAMS))}",
         module="test_jobs_order",
     ),
     Mutant(
@@ -104,8 +104,8 @@ MUTANTS = (
         name="acknowledged-too-early",
         breaks="a job that is read and not yet stored when PostgreSQL fails is lost",
         file="rtmanager/workers/ingest.py",
-        old="            turn.accept(jobs)\n",
-        new="            self._streams.acknowledge(ready)\n            turn.accept(jobs)\n",
+        old="            lock.accept(jobs)\n",
+        new="            self._streams.acknowledge(ready)\n            lock.accept(jobs)\n",
         module="test_crash",
     ),
     Mutant(
@@ -128,8 +128,8 @@ MUTANTS = (
         name="intent-left-out-uncounted",
         breaks="failures above the limit of intents are told by nobody",
         file="rtmanager/workers/outbox.py",
-        old="        if counts:\n            turn.count_intents(counts)\n",
-        new="        if counts and not left_out:\n            turn.count_intents(counts)\n",
+        old="        if counts:\n            lease.count_intents(counts)\n",
+        new="        if counts and not left_out:\n            lease.count_intents(counts)\n",
         module="test_jobs_large",
     ),
 )

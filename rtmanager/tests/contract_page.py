@@ -5,23 +5,21 @@
 A unit test fails while the page in the repository is another.
 """
 
+import ast
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
+import rtmanager
 from rtmanager import http
 from rtmanager.domain import game, image_ref, jobs, messages
 from rtmanager.domain.errors import ErrorCode
-from rtmanager.domain.health import SNAPSHOT_STATUS, HealthSource, HealthStatus
+from rtmanager.domain.health import SNAPSHOT_STATUS
 from rtmanager.domain.messages import INTENT_OF
-from rtmanager.domain.operation import OpKind, OpSource, Outcome, StopReason
-from rtmanager.domain.outage import RequestedBy
-from rtmanager.domain.record import Status
 from rtmanager.http.limits import HttpLimits
 from rtmanager.http.messages import STATUS_OF
 
@@ -37,8 +35,13 @@ The reference tables of the [contract](../contract.md).
 """
 
 _TAIL = """
-This page is made from `rtmanager/http/openapi.yaml` and `rtmanager/domain`: \
+This page is made from `rtmanager/http/openapi.yaml` and the code: \
 `python -m rtmanager.tests.contract_page > docs/generated/contract.md`.
+"""
+
+_REFUSALS = """
+Every call can also get a refusal by HTTP itself: `invalid_request` with 400, 408, 413, 417, 431, 501 or 505. A path \
+without this method gets 405. A time is RFC 3339 in UTC.
 """
 
 #: The schemas whose fields have a table, by heading.
@@ -49,18 +52,43 @@ _OBJECTS = {
     "A row of the operation log": "LoggedOperation",
 }
 
-_VALUES: Mapping[str, type[StrEnum]] = {
-    "status of a record": Status,
-    "`op_kind`": OpKind,
-    "`op_source`": OpSource,
-    "`outcome`": Outcome,
-    "`reason` of a stop": StopReason,
-    "status of a snapshot": HealthStatus,
-    "source of a snapshot": HealthSource,
-    "`requested_by` of a last exit": RequestedBy,
+_HTTP = HttpLimits()
+
+#: What each code means to whoever gets it.
+_MEANINGS: Mapping[ErrorCode, str] = {
+    ErrorCode.INVALID_REQUEST: "The request is wrong; nothing was done. HTTP itself refuses with other statuses, too.",
+    ErrorCode.START_CONFIG_INVALID: "Malformed `image_ref` or `game_id`; the network is missing, or several have its "
+    "name; the state root or the game's directory is unusable, or its file system failed for "
+    "`RTMANAGER_DEFERRAL_LIMIT`.",
+    ErrorCode.IMAGE_REF_NOT_SEMVER: "A patch: one of the two tags is no semantic version.",
+    ErrorCode.NOT_FOUND: "The game has no record (its log: neither record nor log), or the path does not exist.",
+    ErrorCode.CONFLICT: "Another operation of the game is live, the state of the game forbids this one, or a game "
+    "whose id differs in case only holds the name.",
+    ErrorCode.SEMVER_PATCH_ONLY: "A patch: the major or the minor number differs.",
+    ErrorCode.SERVICE_UNAVAILABLE: "PostgreSQL, Redis or Docker is away, PostgreSQL refuses every such request, the "
+    "service stops, or too many requests wait. Retry later; the message has the state of the operation.",
+    ErrorCode.DOCKER_UNAVAILABLE: "Reserved, never sent.",
+    ErrorCode.INTERNAL_ERROR: "PostgreSQL refuses the request of this game, an operation met three unforeseen errors, "
+    "Docker refuses a stop or a removal, or a defect.",
+    ErrorCode.IMAGE_PULL_FAILED: "The image cannot be pulled, or is absent under the policy `never`; or the start "
+    "waited `RTMANAGER_IMAGE_PULL_TIMEOUT` behind other pulls from the registry.",
+    ErrorCode.CONTAINER_START_FAILED: "Create or start failed; the first container of an image ended at once; a "
+    "container without a record or of another deployment, which the message names, has the name; or PostgreSQL refused "
+    "the record of a started container, and the container was removed.",
+    ErrorCode.REPLAY_NO_OP: "No error: there was nothing to do. A REST call returns the record.",
 }
 
-_HTTP = HttpLimits()
+#: Beside the help text of a metric.
+_METRIC_NOTES: Mapping[str, str] = {
+    "rtmanager_deleted_total": "`what`: `start_jobs`, `stop_jobs`, `operations`, `dead_letters`, `operation_log`, "
+    "`images`.",
+    "rtmanager_failing_games": "At most 1,000 games.",
+    "rtmanager_free_bytes": "`place`: `state_root`, `docker_root`. No value while the file system does not answer.",
+    "rtmanager_free_inodes": "As `rtmanager_free_bytes`.",
+    "rtmanager_clock_offset_seconds": "Below 0: behind.",
+    "rtmanager_other_daemon": "1 or 0.",
+    "rtmanager_state_root_usable": "Checked every 15 s.",
+}
 
 _LIMITS: Mapping[str, object] = {
     "`game_id`": f"`{game.GAME_ID_PATTERN}`",
@@ -90,6 +118,30 @@ def _document() -> dict[str, Any]:
     return content
 
 
+class Metric(NamedTuple):
+    """How the code makes a metric."""
+
+    kind: str
+    help_text: str
+    labels: tuple[str, ...]
+
+
+_KINDS = {"counter": "counter", "read_counter": "counter", "gauge": "gauge"}
+
+
+def metrics() -> Mapping[str, Metric]:
+    """All metrics by name, from the calls that make them; the name, the help text and the labels are literals."""
+    found = {}
+    for path in Path(rtmanager.__file__).parent.rglob("*.py"):
+        if {"tests", "testing"} & set(path.parts):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _KINDS:
+                name, help_text, *labels = (each.value for each in node.args if isinstance(each, ast.Constant))
+                found[str(name)] = Metric(_KINDS[node.func.attr], str(help_text), tuple(map(str, labels)))
+    return found
+
+
 def page() -> str:
     """The whole page."""
     return "".join(_parts())
@@ -99,22 +151,25 @@ def _parts() -> Iterator[str]:
     yield _HEAD
     for path, operations in _document()["paths"].items():
         for method, operation in operations.items():
-            yield _row(f"{method.upper()} `{path}`", operation["operationId"], operation["summary"], _answers(operation))
-    yield "\nEvery call can also get a refusal by HTTP itself, `invalid_request` with 400, 408, 413, 417, 431, 501 or 505.\n"
+            yield _row(
+                f"{method.upper()} `{path}`", operation["operationId"], operation["summary"], _answers(operation)
+            )
+    yield _REFUSALS
     for heading, name in _OBJECTS.items():
         yield f"\n## {heading}\n\n| field | type | meaning |\n|---|---|---|\n"
         for field, schema in _document()["components"]["schemas"][name]["properties"].items():
-            yield _row(f"`{field}`", _type(schema), schema.get("description", _resolved(schema).get("description", "")))
-    yield "\n## Error codes\n\n| code | HTTP status | intent |\n|---|---|---|\n"
+            yield _row(f"`{field}`", _type(schema), schema.get("description", ""))
+    yield "\n## Error codes\n\n| code | HTTP status | meaning | intent |\n|---|---|---|---|\n"
     for code in ErrorCode:
         intent = f"`{INTENT_OF[code]}`" if code in INTENT_OF else ""
-        yield _row(f"`{code}`", str(STATUS_OF.get(code, 200)), intent)
+        yield _row(f"`{code}`", str(STATUS_OF.get(code, 200)), _MEANINGS[code], intent)
     yield "\n## Health events\n\n| event | status of the snapshot |\n|---|---|\n"
     for event, status in SNAPSHOT_STATUS.items():
         yield _row(f"`{event}`", f"`{status}`")
-    yield "\n## Values\n\n| field | values |\n|---|---|\n"
-    for field, values in _VALUES.items():
-        yield _row(field, _listed(list(values)))
+    yield "\n## Metrics\n\n| metric | kind | value |\n|---|---|---|\n"
+    for name, metric in sorted(metrics().items()):
+        labels = f"{{{','.join(metric.labels)}}}" if metric.labels else ""
+        yield _row(f"`{name}{labels}`", metric.kind, f"{metric.help_text} {_METRIC_NOTES.get(name, '')}")
     yield "\n## Limits\n\n| what | limit |\n|---|---|\n"
     for what, limit in _LIMITS.items():
         yield _row(what, f"{limit:g}" if isinstance(limit, float) else str(limit))

@@ -99,7 +99,8 @@ def _draw(contents: Sequence[Content]) -> None:
 
     figures = [each for content in contents for each in content["figures"] if not each.get("unmeasured")]
     plot.draw(figures, PLOT)
-    plot.draw_growth(growing([each for content in contents for each in content["measures"]]), GROWTH)
+    if costs := growing([each for content in contents for each in content["measures"]]):
+        plot.draw_growth(costs, GROWTH)
 
 
 def growing(measures: Sequence[Any]) -> dict[str, dict[int, float]]:

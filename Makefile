@@ -152,7 +152,7 @@ test: ## all of it, from a bare machine: what .ci/run runs; what mostly waits ru
 # connections the kernel remembers for two minutes, and Docker goes through them.
 BENCH = start profile burst calls harness path rest startup events watch idle growth
 
-bench: $(BENCHES) ## ours side by side with other ways, into docs/performance.md (under ten minutes); BENCH="start path" for some
+bench: $(BENCHES) ## ours side by side with other ways, into docs/generated/performance.md (ten minutes); BENCH="start path" for some
 	@set -e; for each in $(BENCH); do $(PY) -m bench $$each; done
 	@$(PY) -m bench page
 

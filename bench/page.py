@@ -1,60 +1,97 @@
-"""`python -m bench page`: the tables of the last runs put into docs/performance.md, its plots drawn, the history kept.
+"""`python -m bench page`: writes docs/generated/performance.md from the files of the last runs, and draws its plots.
 
-The page's sentences are written by hand, its figures are not: what stands between the marks `<!-- bench NAME -->` and
-`<!-- end -->` is replaced by what the bench of that name wrote to its file.
+The page has a part for each bench, between the marks `<!-- bench NAME -->` and `<!-- end -->`. A bench that left no
+file keeps the part that it has. The results are also added to the history. docs/performance.md is written by hand.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import history
+from bench.catalogue import BENCHES
 from bench.errors import BenchError
 from bench.history import HISTORY
 
-PAGE = Path("docs", "performance.md")
+PAGE = Path("docs", "generated", "performance.md")
 PLOT = Path("docs", "performance.svg")
 GROWTH = Path("docs", "performance-growth.svg")
 
-_PART = re.compile(r"(<!-- bench (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PART = re.compile(r"<!-- bench (?P<name>[a-z-]+) -->\n(?P<body>.*?)<!-- end -->", re.DOTALL)
+
+_HEAD = """\
+# Performance: the latest tables
+
+This page is made by `python -m bench page`. [Performance](../performance.md) explains how to read it.
+"""
 
 #: What a bench wrote to its file.
 Content = Mapping[str, Any]
 
 
 def write(folder: Path) -> None:
-    """Renew page and plots from the files in `folder`; the part of a bench that was not run stays as it is.
+    """Renew page, plots and history from the files in `folder`.
 
-    Raises BenchError when none was.
+    Raises BenchError when it has none.
     """
-    text = PAGE.read_text()
-    files = {name: folder / f"bench-{name}.json" for name in names(text)}
+    files = {name: folder / f"bench-{name}.json" for name in BENCHES}
     contents = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
     if not contents:
-        raise BenchError(f"no bench has left a file in {folder}: run python -m bench {names(text)[0]} first")
-    PAGE.write_text(filled(text, contents))
+        raise BenchError(f"no bench has left a file in {folder}: run python -m bench {next(iter(BENCHES))} first")
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(page(parts(PAGE.read_text()) if PAGE.exists() else {}, contents))
     history.update(HISTORY, contents.values())
     _draw(list(contents.values()))
 
 
-def names(text: str) -> list[str]:
-    """The benches whose tables a page shows."""
-    return [part["name"] for part in _PART.finditer(text)]
+def parts(text: str) -> dict[str, str]:
+    """What a page has between the marks, by the bench."""
+    return {part["name"]: part["body"] for part in _PART.finditer(text)}
 
 
-def filled(text: str, contents: Mapping[str, Content]) -> str:
-    """The page with the tables of these benches."""
+def page(earlier: Mapping[str, str], contents: Mapping[str, Content]) -> str:
+    """The page with the tables of these benches, and of others the parts that they had."""
+    bodies = {**earlier, **{name: _body(content) for name, content in contents.items()}}
+    shown = {name: bodies[name] for name in BENCHES if name in bodies}
+    sections = (
+        f"\n## {name}\n\n{about(name)}\n\n<!-- bench {name} -->\n{body}<!-- end -->\n" for name, body in shown.items()
+    )
+    return "".join([_HEAD, f"\n{goals(shown)}", *sections])
 
-    def part(found: "re.Match[str]") -> str:
-        content = contents.get(found["name"])
-        if content is None:
-            return found[0]
-        notes = "".join(f"- {what}: {note}\n" for what, note in content["notes"].items())
-        return f"{found[1]}\n{content['markdown']}\n\n{notes}\n{found[3]}"
 
-    return _PART.sub(part, text)
+def about(name: str) -> str:
+    """What a bench is about, as a sentence."""
+    words = BENCHES[name][1]
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def _body(content: Content) -> str:
+    notes = "".join(f"- {what}: {note}\n" for what, note in content["notes"].items())
+    return f"\n{content['markdown']}\n\n{notes}\n"
+
+
+def goals(bodies: Mapping[str, str]) -> str:
+    """How many goals are reached, and a line for each row that misses one or was not measured."""
+    verdicts = [(name, what, verdict) for name, body in bodies.items() for what, verdict in _verdicts(body)]
+    count = Counter(verdict for _, _, verdict in verdicts)
+    summary = f"Goals reached: {count['reached']} of {count['reached'] + count['missed']}.\n"
+    others = "".join(f"- `{name}`: {what}: {verdict}\n" for name, what, verdict in verdicts if verdict != "reached")
+    return summary + (f"\n{others}" if others else "")
+
+
+def _verdicts(body: str) -> Iterator[tuple[str, str]]:
+    """Each row that has a verdict, by its first cells, and the verdict."""
+    for line in body.splitlines():
+        if not line.startswith("| "):
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        found = re.search(r": (?:\*\*)?(reached|missed)(?:\*\*)?$|^(not measured)", "\n".join(cells), re.MULTILINE)
+        if found:
+            games = f", {cells[1]} games" if re.fullmatch(r"[\d,]+", cells[1]) else ""
+            yield f"{cells[0]}{games}", found[1] or found[2]
 
 
 def _draw(contents: Sequence[Content]) -> None:
@@ -62,7 +99,8 @@ def _draw(contents: Sequence[Content]) -> None:
 
     figures = [each for content in contents for each in content["figures"] if not each.get("unmeasured")]
     plot.draw(figures, PLOT)
-    plot.draw_growth(growing([each for content in contents for each in content["measures"]]), GROWTH)
+    if costs := growing([each for content in contents for each in content["measures"]]):
+        plot.draw_growth(costs, GROWTH)
 
 
 def growing(measures: Sequence[Any]) -> dict[str, dict[int, float]]:

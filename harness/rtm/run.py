@@ -16,28 +16,31 @@ from harness.rtm.manager import ADDRESS_VARIABLE
 from harness.rtm.stack import Stack
 
 _HELP = """
-The Runtime Manager serves at http://{address}. Things to try from another terminal:
+The Runtime Manager serves at http://{address}. Paste these lines into another terminal:
+
+  export RTM=http://{address}/api/v1/internal/runtimes REDIS={redis_address}
+  redis_cli() {{ {redis_cli} "$@"; }}
+  sql() {{ {psql} "$@"; }}
+
+Things to try there:
 
   a start job
-    {redis_cli} XADD runtime:start_jobs '*' \\
-      game_id first image_ref {image} requested_at_ms {now}
+    redis_cli XADD runtime:start_jobs '*' game_id first image_ref {image} requested_at_ms {now}
   its result
-    {redis_cli} XREVRANGE runtime:job_results + - COUNT 1
+    redis_cli XREVRANGE runtime:job_results + - COUNT 1
   its record
-    curl -s http://{address}/api/v1/internal/runtimes/first
-    {psql} -x -c 'SELECT * FROM rtmanager.runtime_records'
+    curl -s $RTM/first
+    sql -x -c 'SELECT * FROM rtmanager.runtime_records'
   its log of operations
-    {psql} -c \\
-      'SELECT op_kind, op_source, outcome, error_code, finished_at FROM rtmanager.operation_log ORDER BY id'
+    sql -c 'SELECT op_kind, op_source, outcome, error_code, finished_at FROM rtmanager.operation_log ORDER BY id'
   its container
     docker ps --filter label=com.galaxy.owner=rtmanager
   a patch
-    curl -s -X POST -H 'X-Galaxy-Caller: gm' -H 'Content-Type: application/json' -d '{{"image_ref":"{patched}"}}' \\
-      http://{address}/api/v1/internal/runtimes/first/patch
+    curl -s -H 'X-Galaxy-Caller: gm' -H 'Content-Type: application/json' -d '{{"image_ref":"{patched}"}}' \\
+      $RTM/first/patch
   a stop job, then its container's removal, which answers 409 until the game has stopped
-    {redis_cli} XADD runtime:stop_jobs '*' game_id first reason finished requested_at_ms {now}
-    curl -sf --retry 30 --retry-delay 1 --retry-all-errors -X DELETE \
-      http://{address}/api/v1/internal/runtimes/first/container
+    redis_cli XADD runtime:stop_jobs '*' game_id first reason finished requested_at_ms {now}
+    curl -sf --retry 30 --retry-delay 1 --retry-all-errors -X DELETE $RTM/first/container
 
 The games' directories are under {state_root}.
 Ctrl-C stops the manager and takes all of this down, the games included.
@@ -69,6 +72,7 @@ def run() -> None:
 def _instructions(here: Stack) -> str:
     return _HELP.format(
         address=here.environment[ADDRESS_VARIABLE],
+        redis_address=here.redis.address,
         redis_cli=f"docker exec {here.redis.container.name} redis-cli -p {_port_inside(here.redis)}",
         psql=f"docker exec {here.postgres.container.name} psql -h 127.0.0.1 -p {_port_inside(here.postgres)} "
         f"-U postgres {here.database.name}",

@@ -1,0 +1,100 @@
+"""`make run`, and the commands of docs/quickstart.md and README.md, pasted as a reader would paste them."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from harness.runs import flag, runner
+from rtmanager.testing.signals import as_in_a_terminal
+
+ROOT = Path(__file__).parents[3]
+
+#: What `make run` prints last.
+LAST = "Ctrl-C stops the manager"
+TIMEOUT_S = 120.0
+
+#: What a reader sees of a game's record, in this order.
+STATES = ('"status" ?: ?"running"', '"status" ?: ?"removed"')
+
+_SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def setUpModule() -> None:
+    flag.check()
+
+
+def commands(page: str, begin: str, end: str) -> str:
+    """The shell commands of a page between two headings, with game ids that no other run on this daemon uses."""
+    text = (ROOT / page).read_text()
+    found = "".join(_SHELL.findall(text[text.index(begin) : text.index(end)]))
+    return re.sub(r"\b(first|second|readme)\b", rf"\1-{runner.current().run}", found)
+
+
+class QuickstartTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        as_in_a_terminal(cls)
+        if missing := [name for name in ("bash", "curl", "docker") if shutil.which(name) is None]:
+            raise unittest.SkipTest(f"a reader needs {', '.join(missing)}")
+
+    def setUp(self) -> None:
+        self.errors = self.enterContext(tempfile.TemporaryFile("w+"))
+        self.manager = subprocess.Popen(
+            [sys.executable, "-m", "harness.rtm", "run"],
+            cwd=ROOT,
+            env=runner.child_environment({}),
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+        )
+        self.addCleanup(self.manager.communicate)
+        self.addCleanup(self.manager.kill)
+        self.definitions = self.printed_by(self.manager)
+
+    def tearDown(self) -> None:
+        self.manager.send_signal(signal.SIGINT)
+        self.assertEqual(self.manager.wait(TIMEOUT_S), 0)
+
+    def test_every_command_of_the_quickstart_works_as_it_stands(self) -> None:
+        found = commands("docs/quickstart.md", "## 2.", "## Run it on")
+        self.assertIn(".venv/bin/python", found)
+        printed = self.pasted(self.definitions, found.replace(".venv/bin/python", sys.executable))
+        for wanted in (*STATES, "galaxy-game-first", r"second-\w+ success http://galaxy-game-second-\w+:8080"):
+            self.assertRegex(printed, wanted)
+
+    def test_the_job_of_the_readme_gets_its_result(self) -> None:
+        printed = self.pasted(self.definitions, commands("README.md", "## Send a job", "## Where"))
+        for wanted in (r"http://galaxy-game-readme-\w+:8080", STATES[0]):
+            self.assertRegex(printed, wanted)
+
+    def printed_by(self, run: "subprocess.Popen[str]") -> str:
+        """The definitions that it prints for another terminal, once it serves."""
+        assert run.stdout is not None
+        lines: list[str] = []
+        while not (lines and lines[-1].startswith(LAST)):
+            line = run.stdout.readline()
+            if not line:
+                self.errors.seek(0)
+                self.fail("".join(lines) + self.errors.read())
+            lines.append(line)
+        return "".join(line for line in lines if re.match(r"  (export RTM=|redis_cli\(\)|sql\(\))", line))
+
+    def pasted(self, *script: str) -> str:
+        """What a shell prints that ends with the first command that fails."""
+        done = subprocess.run(
+            ["bash", "-e"],
+            input="".join(script),
+            cwd=ROOT,
+            env=runner.child_environment({}),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return done.stdout

@@ -341,7 +341,7 @@ class _Call:
     def _run(self) -> None:
         try:
             result = self._work()
-        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+        except BaseException as error:  # noqa: BLE001 - the waiting thread raises it
             self._over()
             self.outcome.set_exception(error)
         else:

@@ -320,7 +320,7 @@ class DockerRuntime:
     def remove_trials(self, network: str) -> None:
         """Remove the containers that a killed `try_create` left on this network."""
         for container_id in survey.trials(self._engine, network):
-            with suppress(ContainerNotFound, StillRunning):  # another instance removed it; somebody started it
+            with suppress(ContainerNotFound, StillRunning):  # another instance removed it; another client started it
                 self.remove(container_id)
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ class PostgresFindings:
         self._owner = owner
 
     def write(self, finding: Finding) -> WriteResult:
-        """See the port. Raises `StoreRejected` for what PostgreSQL will never take; then nothing is written."""
+        """See the port. Raises `StoreRejected` for what PostgreSQL will never accept; nothing is written then."""
         try:
             with self._database.transaction("finding") as connection:
                 _write(connection, finding)

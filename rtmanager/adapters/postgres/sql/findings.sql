@@ -132,8 +132,8 @@ ORDER BY last_op_at
 LIMIT %(limit)s;
 
 -- name: take_watch_turn
--- Returns one row when the lease is ours from now on: it was before, was free, or had expired. A lease that lasts far
--- longer than ours would was taken while the clock was ahead, and its holder may be gone.
+-- Returns one row when the caller has the lease: it had it before, or it was free or expired. A lease that lasts far
+-- longer than the caller's would was taken while the clock was ahead, and its holder may be gone.
 INSERT INTO watch_turns (work, owner, until)
 VALUES (%(work)s, %(owner)s, clock_timestamp() + make_interval(secs => %(for_s)s))
 ON CONFLICT (work) DO UPDATE

@@ -242,7 +242,7 @@ renewed AS (
 
 -- name: reclaim_orphans
 -- Makes claimed operations due again: those silent for a whole lease; those of an instance whose session, and with it
--- its lock, has ended; our own that we do not work on, since the answer to the claim was lost. Skips locked rows.
+-- its lock, has ended; this instance's that it does not work on (a claim's answer was lost). Skips locked rows.
 -- A heartbeat more than a lease ahead of the clock, which was ahead then, is set to now, so that its silence counts.
 WITH ahead AS (
     UPDATE operations SET heartbeat_at = clock_timestamp()

@@ -1,1 +1,1 @@
-"""One place each where a library or the operating system is touched."""
+"""Adapters to libraries and the operating system: one place for each."""

@@ -1,4 +1,4 @@
-"""Free space of a file system, measured on a thread of its own: no timeout ends a call to one that hangs."""
+"""Measures a file system's free space on a thread of its own, since no timeout ends a call to one that hangs."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 
 from rtmanager.threads import Thread
 
-#: Seconds that a measurement may take; nothing is known of a file system that takes longer.
+#: Seconds that a measurement may take; a slower file system counts as unknown.
 LIMIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """What is left for a process that is not root. `inodes` is None where the file system does not count them."""
+    """Free space for a process that is not root. `inodes` is None where the file system does not count them."""
 
     bytes: int
     inodes: int | None
 
     @classmethod
     def of(cls, found: os.statvfs_result) -> Free:
-        """From the system's answer about a file system."""
+        """Convert the system's answer about a file system."""
         return cls(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
 
 
 class FreeSpace:
-    """The file system of one directory, of which `path` knows the path; None: it is not visible from here."""
+    """Measures the file system of the directory that `path` returns; None means that it is not visible here."""
 
     def __init__(self, path: Callable[[], str | None]) -> None:
         self._path = path
@@ -36,7 +36,7 @@ class FreeSpace:
         self._found: Free | None = None
 
     def measure(self) -> Free | None:
-        """None when nothing is known: no such directory, or its file system does not answer. Used by one thread."""
+        """Return the free space; None when the directory is missing or its file system is silent. For one thread."""
         if self._ended.is_set():
             self._found = None
             path = self._path()

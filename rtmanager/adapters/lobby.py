@@ -1,7 +1,7 @@
-"""The Game Lobby's internal API, asked once per start and for the log only.
+"""Requests each started game from the Game Lobby's internal API, for the log only.
 
-The answer decides nothing (the job carries all that a start needs), so asking must cost a start no time and no
-certainty: it happens on a thread of its own, and when the Lobby is slow, questions are dropped and not queued.
+The answer decides nothing, since the job has all that a start needs. So a thread of its own sends the requests, and
+requests are dropped while the Lobby is slow.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 from rtmanager.threads import Thread
 
-#: Questions that may wait while the Lobby thinks about an earlier one.
+#: Requests that may wait behind one in progress; further ones are dropped.
 WAITING = 16
 
 
 class LobbyDiagnostics:
-    """Asks `GET /api/v1/internal/games/{game_id}` and logs what came back."""
+    """Sends `GET /api/v1/internal/games/{game_id}` and logs the status."""
 
     def __init__(self, base_url: str, timeout_s: float, logger: logging.Logger) -> None:
         self._base_url = base_url
         self._timeout_s = timeout_s
         self._logger = logger
         self._questions: queue.Queue[str | None] = queue.Queue(WAITING)
-        # No proxy from the environment: the Lobby is next door.
+        # No proxy from the environment: the Lobby is in the same network.
         self._opener: OpenerDirector = build_opener(ProxyHandler({}))
         self._thread = Thread(self._run, "rtm-lobby", lasting=True)
 
@@ -36,14 +36,14 @@ class LobbyDiagnostics:
         self._thread.start()
 
     def ask(self, game_id: str) -> None:
-        """Ask about a game; returns at once."""
+        """Queue a request about a game; returns at once."""
         try:
             self._questions.put_nowait(game_id)
         except queue.Full:
             self._logger.debug("lobby is slow, question dropped", extra={"asked_about": game_id})
 
     def close(self) -> None:
-        """Drop what waits; returns when a question under way is answered or has timed out."""
+        """Drop queued requests; waits at most `timeout_s` for one in progress."""
         try:
             while True:
                 self._questions.get_nowait()

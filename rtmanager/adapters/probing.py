@@ -1,9 +1,9 @@
-"""Asks the health endpoints of many engines at once, on the calling thread.
+"""Probes the health endpoints of many engines at once, on the calling thread.
 
-The rule it keeps: an engine's fault becomes that engine's answer and never an exception; a fault of our own (no
-descriptor left, an interruption) is nobody's answer: a key that is missing was not asked. Sockets are driven with
-the loop's `sock_*` calls and not with transports: that costs less for thousands every few seconds, and a socket is
-closed before its task opens the next, so that there are never more of them than allowed.
+An engine's fault becomes its result, never an exception. A local fault, such as a lack of descriptors or an
+interruption, gives no result: a missing key was not probed. Sockets use the loop's `sock_*` calls instead of
+transports. That costs less for thousands of probes every few seconds. And each socket is closed before its task opens
+the next, so their number stays within the limit.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from dataclasses import dataclass
 from rtmanager.adapters.resolver import Address, Resolver
 from rtmanager.ports.watching import ProbeTarget
 
-#: Sockets at once when nothing else is said and the descriptors suffice.
+#: Sockets at once by default, if the descriptors suffice.
 MOST_PARALLEL = 2000
-#: What is read of an answer at most: its head, and what of the body came with it.
+#: Bytes read of an answer: its head, and what arrived of the body with it.
 LONGEST_HEAD = 4096
-#: Threads that resolve names. They mostly wait, and a few names that nobody knows must not hold up the others.
+#: Threads that resolve names. They mostly wait, and a few names without an answer must not delay the others.
 RESOLVERS = 32
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.\d ([1-9]\d\d)(?: [^\r\n]*)?\r?\n")
 _STATUS_LINE_BEGINS = b"HTTP/1."
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
-#: What opening a socket fails with when it is we who lack something.
+#: Errors of opening a socket that mean a lack of local resources.
 _OUR_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
 
 
 @dataclass(frozen=True, slots=True)
 class EngineAnswer:
-    """What one engine said: `status` is the HTTP status (None: no complete answer), `error` why it is not good."""
+    """The result of one probe: `status` is the HTTP status, None without a complete answer; `error` is the fault."""
 
     status: int | None
     error: str
@@ -51,9 +51,9 @@ class EngineAnswer:
 
 
 class EngineProbes:
-    """Asks `GET {path}` of engines, at most `parallel` of them at once; one `probe` at a time.
+    """Sends `GET {path}` to engines, at most `parallel` at once; one `probe` at a time.
 
-    The event loop is kept: it costs three descriptors, and no probe fails for want of them.
+    The event loop is kept open: it takes three descriptors, and so no probe fails for lack of them.
     """
 
     def __init__(self, *, path: str = "/healthz", parallel: int | None = None) -> None:
@@ -62,24 +62,24 @@ class EngineProbes:
         self._asking: list[asyncio.Task[None]] = []
         self._loop = asyncio.new_event_loop()
         self._names = Resolver(RESOLVERS)
-        # Also for one that is dropped without a close.
+        # Also for an object that is dropped without `close`.
         self._give_back = weakref.finalize(self, _give_back, self._loop, self._names)
         self._give_back.atexit = False
 
     def probe(self, targets: Sequence[ProbeTarget], timeout_s: float) -> Mapping[str, EngineAnswer]:
-        """Ask all of them, each for at most `timeout_s` from its turn on; a key that is missing was not asked."""
+        """Probe all targets, each for at most `timeout_s` from its start; a missing key was not probed."""
         answers: dict[str, EngineAnswer] = {}
         if targets:
             self._loop.run_until_complete(self._ask_all(deque(targets), timeout_s, answers))
         return answers
 
     def interrupt(self) -> None:
-        """Make a probe that runs on another thread return at once, with the answers it has; no later one."""
+        """End a `probe` on another thread at once with its results so far; later probes are unaffected."""
         with suppress(RuntimeError):  # closed
             self._loop.call_soon_threadsafe(self._stop_asking)
 
     def close(self) -> None:
-        """Give back what is kept; when no probe runs."""
+        """Close the loop and the resolver; only while no probe runs."""
         self._give_back()
 
     async def _ask_all(self, waiting: deque[ProbeTarget], timeout_s: float, answers: dict[str, EngineAnswer]) -> None:
@@ -92,7 +92,7 @@ class EngineProbes:
             self._stop_asking()
         for task in asking:
             if not task.cancelled():
-                task.result()  # a defect is the caller's to know
+                task.result()  # raises a defect to the caller
 
     def _stop_asking(self) -> None:
         for task in self._asking:
@@ -108,16 +108,16 @@ class EngineProbes:
             if answer is not None:
                 answers[target.key] = answer
             elif waiting:
-                # Others close theirs meanwhile, and it takes no longer than an engine that is silent.
+                # Meanwhile others close their sockets; the pause is as long as a silent engine's probe.
                 await asyncio.sleep(timeout_s)
 
     async def _answer_of(self, target: ProbeTarget, timeout_s: float) -> EngineAnswer | None:
-        """What the engine says or does wrong; None: we could not ask."""
+        """Return the probe's result; None when a local fault prevented it."""
         late = "name not resolved"
         addresses = _literal(target)
         lookup = None if addresses else self._names.look_up(self._loop, target.host, target.port)
         if lookup is not None and not await lookup.has_begun_within(timeout_s):
-            return None  # names that hang have all the threads: that says nothing of this one
+            return None  # names that hang occupy all threads, which says nothing about this one
         try:
             async with asyncio.timeout(timeout_s):
                 if lookup is not None:
@@ -148,7 +148,7 @@ class EngineProbes:
             failure = connection.connect_ex(address[1])
             if failure not in (0, errno.EINPROGRESS):
                 raise OSError(failure, os.strerror(failure))
-            # Sent when connected, which on a network as near as this is mostly so by now: one wait less.
+            # Also waits for the connection, which on a near network is mostly made by now: one wait less.
             await self._loop.sock_sendall(connection, question)
             received = b""
             while True:
@@ -173,7 +173,7 @@ def _question(target: ProbeTarget, path: str) -> bytes:
 
 
 def _answer_in(received: bytes, *, ended: bool) -> EngineAnswer | None:
-    """What the bytes amount to; None: more are needed."""
+    """Parse the bytes so far; None while more are needed."""
     begin = 0
     while line := _STATUS_LINE.match(received, begin):
         end = _EMPTY_LINE.search(received, line.end() - 1)
@@ -182,7 +182,7 @@ def _answer_in(received: bytes, *, ended: bool) -> EngineAnswer | None:
         status = int(line[1])
         if status >= 200 or status == 101:
             return EngineAnswer(status, "" if status == 200 else f"status {status}")
-        begin = end.end()  # an interim answer: the one that counts follows
+        begin = end.end()  # an interim answer: the final one follows
     rest = received[begin:]
     if line is None and (b"\n" in rest or not rest.startswith(_STATUS_LINE_BEGINS[: len(rest)])):
         return EngineAnswer(None, "not an HTTP answer")
@@ -194,7 +194,7 @@ def _answer_in(received: bytes, *, ended: bool) -> EngineAnswer | None:
 
 
 def _literal(target: ProbeTarget) -> list[Address]:
-    """The address when the host is one: nobody is asked for it then."""
+    """Return the address when the host is a literal one, which needs no look-up; else empty."""
     family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
     try:
         socket.inet_pton(family, target.host)
@@ -204,7 +204,7 @@ def _literal(target: ProbeTarget) -> list[Address]:
 
 
 def _descriptor_left() -> bool:
-    """Whether a socket could be opened: without one no name is found either, which says nothing of the name."""
+    """Return whether a socket can be opened: without a descriptor, a failed look-up says nothing about the name."""
     try:
         socket.socket().close()
     except OSError:
@@ -213,12 +213,12 @@ def _descriptor_left() -> bool:
 
 
 def _affordable() -> int:
-    """Half of the descriptors that the limit leaves: the other half is for the rest of the service."""
+    """Return half of the free descriptors, at most `MOST_PARALLEL`; the other half is for the rest of the manager."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return MOST_PARALLEL
     try:
         left = limit - len(os.listdir("/proc/self/fd"))
-    except OSError:  # not even one for the directory
+    except OSError:  # no descriptor is left for the directory
         left = 0
     return max(1, min(MOST_PARALLEL, left // 2))

@@ -1,8 +1,7 @@
-"""Redis as it is found: what this user may do there, what kind of server it is, and why it takes no connection.
+"""Checks a Redis server: the user's rights, the kind of server, and why it refuses a connection.
 
-Every command that the service uses is tried on the keys it is used on, inside of a `MULTI` that is discarded: Redis
-decides as it queues a command whether the user may use it on that key, and changes nothing. Whether it takes writes
-is tried by a small one.
+Every command of the manager is queued with its keys inside a `MULTI` that is discarded: Redis checks the user's rights
+when it queues a command, and changes nothing. A small write shows whether the server takes writes.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from rtmanager.domain.jobs import INPUTS
 from rtmanager.domain.messages import OUTBOX_PREFIX, Stream
 from rtmanager.domain.text import bounded
 
-#: Older servers lack what the ingest relies on: XAUTOCLAIM that drops deleted entries.
+#: Older servers lack what the ingest relies on: an XAUTOCLAIM that drops deleted entries.
 OLDEST = (7, 0)
 
 OUTPUTS = tuple(each for each in Stream if each not in INPUTS)
@@ -39,11 +38,11 @@ OUTPUTS = tuple(each for each in Stream if each not in INPUTS)
 
 _GROUP = "rtmanager"
 _ADDRESS, _USER, _PASSWORD = "RTMANAGER_REDIS_MASTER_ADDR", "RTMANAGER_REDIS_USERNAME", "RTMANAGER_REDIS_PASSWORD"
-#: An encrypted key would otherwise ask for its password on the terminal.
+#: Without a password OpenSSL would prompt on the terminal for that of an encrypted key.
 _NO_PASSWORD = ""
 _CA, _CERT, _KEY = "RTMANAGER_REDIS_TLS_CA", "RTMANAGER_REDIS_TLS_CERT", "RTMANAGER_REDIS_TLS_KEY"
 
-#: Before an error of a command in a pipeline.
+#: The prefix that redis-py puts before the error of a command in a pipeline.
 IN_PIPELINE = r"^Command # [0-9]+ \(.*?\) of pipeline caused error: "
 
 #: Commands without a key.
@@ -55,11 +54,11 @@ _KEYLESS = (
     ("CLIENT", "REPLY", "SKIP"),
 )
 _SUBCOMMANDS = frozenset({"XGROUP", "XINFO", "SCRIPT", "CLIENT"})
-#: What the service can do without: to end a read under way when it stops; the version of a server that has no HELLO,
-#: what a full server does; the last id of a stream; to delete its old entries.
+#: Commands that the manager can do without. They end a read in progress at a stop, read the version of a server without
+#: HELLO and the last id of a stream, and trim old entries.
 _OPTIONAL = ("client|unblock", "info", "xinfo|stream", "xpending", "xtrim")
 
-#: What kinds of server call themselves, and why each is refused.
+#: Rejected modes of a server: why, and the remedy.
 _MODES = {
     "cluster": (
         "is a node of a Redis Cluster, which cannot hold the streams of one step in one place",
@@ -70,7 +69,7 @@ _MODES = {
         f"name the master itself in {_ADDRESS}, or an address that follows it",
     ),
 }
-#: Refusals of every write: how the reply begins, what is the matter, and the remedy. They pass, so they are silence.
+#: Refusals of every write, by the reply's first word: cause and remedy. They may pass, so they count as silence.
 _REFUSED_WRITES = {
     "OOM": (
         "its memory is full",
@@ -86,14 +85,14 @@ _REFUSED_WRITES = {
         "see its log, most often its disk is full; then BGSAVE, or CONFIG SET stop-writes-on-bgsave-error no",
     ),
 }
-#: redis-py takes the code away from the replies for which it has a class.
+#: redis-py removes the code from replies for which it has a class.
 _CLASSES: dict[type[redis.RedisError], str] = {
     redis.exceptions.OutOfMemoryError: "OOM",
     redis.ReadOnlyError: "READONLY",
 }
 
-#: KEYS: a stream. Its last id, its entries, its nodes; nothing if it is no stream, or the user may not know.
-#: XINFO answers with two whole entries, of any size; they stay in Redis.
+#: KEYS: a stream. Returns its last id, its entries and its nodes; nothing when it is no stream or XINFO is refused.
+#: XINFO's reply contains two whole entries of any size; the script keeps them in Redis.
 SHAPE = """#!lua flags=no-writes
 local reply = redis.pcall('XINFO', 'STREAM', KEYS[1])
 if reply.err then return {} end
@@ -101,16 +100,16 @@ local told = {}
 for i = 1, #reply, 2 do told[reply[i]] = reply[i + 1] end
 return {told['last-generated-id'], told['length'], told['radix-tree-keys']}
 """
-#: More entries in a node on average than this are a setting: by default there are 100 at most.
+#: Average entries per node above which a warning is due; by default a node has at most 100.
 _MOST_NODE_ENTRIES = 1000
 
-#: An HTTP request: Redis answers it with an error, as a command with too many words.
+#: An HTTP request, to which Redis answers with an error.
 _REQUEST = b"GET / HTTP/1.0\r\n\r\n"
-#: PostgreSQL answers S or N to this request for TLS, and nothing to what it does not know.
+#: A request for TLS, to which PostgreSQL answers S or N; it answers nothing to unknown bytes.
 _POSTGRES_TLS_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
 #: How other servers answer `_REQUEST`.
 _STRANGERS = {b"HTTP/": "an HTTP server", b"ERROR\r\n": "memcached, most likely,"}
-#: So much of an answer is shown.
+#: Bytes of an answer that a message shows.
 _SAID_BYTES = 48
 _WRONG_SERVER = f"correct {_ADDRESS}: another program than Redis has this port"
 
@@ -124,7 +123,7 @@ _CLUSTER_ERRORS = (
 
 
 class RedisUnfit(RuntimeManagerError):
-    """Redis answers, and cannot be used; `remedy` says what to do."""
+    """Redis answers but cannot be used; `remedy` says what to do."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
@@ -132,7 +131,7 @@ class RedisUnfit(RuntimeManagerError):
 
 
 class RedisAway(Unavailable):
-    """Redis cannot be used now, and it is known why; `remedy` says what to do."""
+    """Redis cannot be used now, for a known reason; `remedy` says what to do."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__("redis", message)
@@ -140,26 +139,26 @@ class RedisAway(Unavailable):
 
 
 class WritesRefused(RedisAway):
-    """Redis answers, and takes no writes for now."""
+    """Redis answers but takes no writes now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """TLS towards Redis: files in PEM, empty where the system's own, or none, is used."""
+    """TLS to Redis: PEM files; empty for the system's CAs, or for no certificate."""
 
     ca: str = ""
     cert: str = ""
     key: str = ""
 
     def context(self) -> ssl.SSLContext:
-        """Raises `OSError` (an `ssl.SSLError` is one) when a file cannot be used."""
+        """Create the context. Raises `OSError` (also `ssl.SSLError`) when a file cannot be used."""
         made = ssl.create_default_context(cafile=self.ca or None)
         if self.cert:
             made.load_cert_chain(self.cert, self.key or None, password=_NO_PASSWORD)
         return made
 
     def unusable(self) -> tuple[str, str] | None:
-        """The variable whose file cannot be used, and why; None when all can."""
+        """Return the variable whose file cannot be used, and why; None when all can."""
         for variable, path in ((_CA, self.ca), (_CERT, self.cert), (_KEY, self.key)):
             if path and (why := why_unreadable(path)):
                 return variable, f"{path} cannot be read: {why}"
@@ -170,7 +169,7 @@ class Tls:
         return None
 
     def settings(self) -> dict[str, Any]:
-        """The same for redis-py."""
+        """Return the settings for redis-py."""
         files = {"ssl_ca_certs": self.ca, "ssl_certfile": self.cert, "ssl_keyfile": self.key or self.cert}
         named = {name: value for name, value in files.items() if value}
         demands = {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_password": _NO_PASSWORD}
@@ -178,7 +177,7 @@ class Tls:
 
 
 class CheckedTlsConnection(redis.SSLConnection):
-    """Reads none of the files for TLS whose reading might not end, however often they are replaced."""
+    """Checks the TLS files before each connection, so that it never blocks on a pipe or device in their place."""
 
     def _connect(self) -> Any:
         if found := Tls(self.ca_certs or "", self.certfile or "", self.keyfile or "").unusable():
@@ -187,7 +186,7 @@ class CheckedTlsConnection(redis.SSLConnection):
 
 
 def commands(names: Mapping[Stream, str], deployment: str = "check") -> Iterator[tuple[str | int, ...]]:
-    """Every command of the service, on each key it is used on."""
+    """Yield every command of the manager, for each key that it uses."""
     inputs, outputs = [names[each] for each in INPUTS], [names[each] for each in OUTPUTS]
     fence, published = f"{OUTBOX_PREFIX}{deployment}:turn", f"{OUTBOX_PREFIX}{deployment}:published"
     yield from _KEYLESS
@@ -208,13 +207,13 @@ def commands(names: Mapping[Stream, str], deployment: str = "check") -> Iterator
     for command in ("SISMEMBER", "SADD", "SREM"):
         yield (command, published, 1)
     yield ("SMEMBERS", published)
-    # In one step on all, as the scripts do it: on a cluster they are on several nodes.
+    # One step with all keys, as the scripts do: on a cluster the keys are on several nodes.
     yield ("EVALSHA", "0" * 40, len(inputs), *inputs)
     yield ("EVALSHA", "0" * 40, 2 + len(outputs), fence, published, *outputs)
 
 
 def acl_rules(names: Mapping[Stream, str]) -> str:
-    """The rules of an ACL user that may do what the service does, and nothing else."""
+    """Return the ACL rules of a user with exactly the manager's rights."""
     used = {_command(each) for each in commands(names)} | set(_OPTIONAL)
     allowed = sorted({"hello", "multi", "exec", "discard", *used})
     keys = [*sorted(names.values()), f"{OUTBOX_PREFIX}*"]
@@ -225,12 +224,15 @@ def acl_rules(names: Mapping[Stream, str]) -> str:
 
 @cache
 def sha_of(script: str) -> str:
-    """The name under which Redis keeps a script."""
+    """Return the SHA-1 digest by which Redis stores a script."""
     return hashlib.sha1(script.encode()).hexdigest()
 
 
 def examine(connection: Any, names: Mapping[Stream, str], where: str) -> str:
-    """The server's version; raises `RedisUnfit`, `WritesRefused`, and `redis.RedisError` for other silence."""
+    """Check the server and return its version.
+
+    Raises `RedisUnfit`, `WritesRefused`, and `redis.RedisError` for other silence.
+    """
     version, mode, role = _hello(connection)
     if mode in _MODES:
         what, remedy = _MODES[mode]
@@ -244,7 +246,7 @@ def examine(connection: Any, names: Mapping[Stream, str], where: str) -> str:
         _require_primary(role)
         _require_written(connection)
     except redis.TimeoutError as error:
-        # HELLO was answered, and commands that write are kept back.
+        # HELLO was answered, so only commands that write are held up.
         raise WritesRefused(
             f"{where} answers, and to no write: {error}",
             "if its clients are paused, CLIENT UNPAUSE; if a script does not end, SCRIPT KILL",
@@ -253,11 +255,11 @@ def examine(connection: Any, names: Mapping[Stream, str], where: str) -> str:
 
 
 def warnings(connection: Any, names: Mapping[Stream, str]) -> list[str]:
-    """What is no reason not to use the server, with the remedy; nothing where this user may not know it."""
+    """Return problems that do not prevent use, with remedies; nothing where the user lacks the right to see them."""
     [info] = _ask(connection, [("INFO", "memory")])
     policy = _fields(info).get("maxmemory_policy", "")
     found = []
-    if policy.startswith("allkeys"):  # the others remove only keys that expire, and ours do not
+    if policy.startswith("allkeys"):  # the other policies remove only keys that expire; the manager's do not
         what = f"maxmemory-policy is {policy}: when its memory is full, it removes streams with the jobs and results"
         remedy = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"
         found.append(f"{what} in them; remedy: {remedy}")
@@ -272,7 +274,7 @@ def warnings(connection: Any, names: Mapping[Stream, str]) -> list[str]:
 
 
 def refused_write(error: redis.RedisError, where: str) -> WritesRefused | None:
-    """What a refusal of every write means; None for any other error."""
+    """Return the error for a refusal of every write; None for any other error."""
     words = re.sub(IN_PIPELINE, "", str(error), flags=re.DOTALL)
     code = _CLASSES.get(type(error), words.partition(" ")[0])
     if code not in _REFUSED_WRITES:
@@ -282,24 +284,24 @@ def refused_write(error: redis.RedisError, where: str) -> WritesRefused | None:
 
 
 def _require_written(connection: Any) -> None:
-    """Raises `redis.RedisError` that a small write is refused by; nothing of it is left."""
+    """Write and remove a small value. Raises the `redis.RedisError` that refuses it."""
     key = f"{OUTBOX_PREFIX}check:published"
     for answer in _ask(connection, [("SADD", key, 1), ("SREM", key, 1)]):
-        # What somebody put in its place harms nothing, and all else was looked at before that.
+        # A foreign value in the key's place does no harm; rights and role were checked before.
         if isinstance(answer, redis.RedisError) and not str(answer).startswith("WRONGTYPE"):
             raise answer
 
 
 def require_allowed(connection: Any, names: Mapping[Stream, str], where: str) -> None:
-    """Raise `RedisUnfit` that names every command and key which Redis refuses to this user."""
-    # Alone: without a MULTI the commands behind it would be done.
+    """Raise `RedisUnfit` with every command and key that Redis refuses to this user."""
+    # Sent alone: without MULTI the later commands would be executed.
     [opened] = _ask(connection, [("MULTI",)])
     answers: list[tuple[tuple[str | int, ...], Any]] = [(("MULTI",), opened)]
     if not isinstance(opened, Exception):
         every = [*commands(names), ("DISCARD",)]
         answers += zip(every, _ask(connection, every), strict=True)
         if isinstance(answers[-1][1], Exception):
-            connection.disconnect()  # or the next command of whoever is given it would be queued
+            connection.disconnect()  # else the connection's next user would have its commands queued
     for _, answer in answers:
         if isinstance(answer, _CLUSTER_ERRORS):
             what, remedy = _MODES["cluster"]
@@ -318,7 +320,7 @@ def require_allowed(connection: Any, names: Mapping[Stream, str], where: str) ->
 def why_unusable(
     error: redis.RedisError, where: str, address: tuple[str, int], tls: Tls | None, limit_s: float, rules: str
 ) -> RedisUnfit | RedisAway | None:
-    """What a connection that could not be made means, if that can be found out; None leaves it as it is."""
+    """Diagnose a connection that could not be made; None when no cause is found."""
     if isinstance(error, redis.AuthenticationError):
         return RedisUnfit(f"{where} refuses the login: {error}", f"are {_USER} and {_PASSWORD} right?")
     if isinstance(error, redis.exceptions.NoPermissionError):
@@ -351,7 +353,7 @@ def why_unusable(
 
 
 def _remedy_of_silence(error: redis.RedisError) -> str:
-    """What to do about a server that says itself why it does not serve, or that is not there; empty for all else."""
+    """Return the remedy when the server says why it does not serve, or is not there; else empty."""
     if isinstance(error, redis.BusyLoadingError):
         return "wait: it reads what it has saved, and its log says how far it is"
     if isinstance(error, redis.exceptions.MasterDownError):
@@ -407,7 +409,7 @@ def _encrypted(host: str, port: int, tls: Tls, limit_s: float) -> tuple[str, str
 
 
 def _certificate_remedy(error: ssl.SSLCertVerificationError) -> str:
-    """By OpenSSL's X509_V_ERR_…"""
+    """Return the remedy, by OpenSSL's X509_V_ERR_… code."""
     if error.verify_code in (9, 10):
         return "renew the certificate of Redis, or its authority's, or set the clock right"
     if error.verify_code in (62, 64):
@@ -419,11 +421,11 @@ def _certificate_remedy(error: ssl.SSLCertVerificationError) -> str:
 
 
 class _Unreachable(Exception):
-    """There is no connection, so nothing can be found out."""
+    """There is no connection, so no diagnosis is possible."""
 
 
 def _said(host: str, port: int, sent: bytes, limit_s: float) -> bytes:
-    """The first bytes of the answer to this; raises `TimeoutError` when none come, and `_Unreachable`."""
+    """Return the first bytes of the answer to `sent`; raises `TimeoutError` without one, or `_Unreachable`."""
     try:
         line = socket.create_connection((host, port), limit_s)
     except OSError as error:
@@ -437,7 +439,7 @@ def _said(host: str, port: int, sent: bytes, limit_s: float) -> bytes:
 
 
 def _stranger(said: bytes) -> str:
-    """Who answers with these bytes, if it is neither Redis nor a server that wants TLS."""
+    """Describe the server that answers with these bytes; empty for Redis, or for a server that expects TLS."""
     if not said or said.startswith((b"+", b"-", b"\x15\x03")):
         return ""
     known = (name for start, name in _STRANGERS.items() if said.startswith(start))
@@ -467,18 +469,18 @@ def _plain(host: str, port: int, limit_s: float) -> tuple[str, str] | None:
 
 
 def require_primary(hello: object) -> None:
-    """Raise `redis.ReadOnlyError` when the answer to HELLO is a replica's; another answer says nothing."""
+    """Raise `redis.ReadOnlyError` when the answer to HELLO is a replica's; ignores any other answer."""
     _require_primary(_text(_pairs(hello).get("role", "")))
 
 
 def _require_primary(role: str) -> None:
-    # A replica may take writes (replica-read-only no), and loses them when it copies its primary again.
+    # A replica may take writes (replica-read-only no), and loses them at its next full copy from the primary.
     if role in ("replica", "slave"):
         raise redis.ReadOnlyError(f"READONLY its role is {role}")
 
 
 def _pairs(hello: object) -> Mapping[str, object]:
-    """What an answer to HELLO says; nothing when there is no HELLO."""
+    """Return the fields of an answer to HELLO; empty when there is no HELLO."""
     if isinstance(hello, dict):
         return {_text(name): value for name, value in hello.items()}
     if isinstance(hello, list):
@@ -487,7 +489,7 @@ def _pairs(hello: object) -> Mapping[str, object]:
 
 
 def _hello(connection: Any) -> tuple[str, str, str]:
-    """Version, mode and role. HELLO needs no right; where it does not exist, INFO may."""
+    """Return version, mode and role. HELLO needs no right; INFO is the fallback where HELLO does not exist."""
     [hello] = _ask(connection, [("HELLO",)])
     if told := _pairs(hello):
         version, mode, role = (_text(told.get(name, "")) for name in ("version", "mode", "role"))
@@ -499,14 +501,14 @@ def _hello(connection: Any) -> tuple[str, str, str]:
 
 
 def _fields(info: object) -> dict[str, str]:
-    """What an answer to INFO says; nothing when it was refused."""
+    """Return the fields of an answer to INFO; empty when it was refused."""
     if not isinstance(info, bytes | str):
         return {}
     return dict(line.partition(":")[::2] for line in _text(info).splitlines())
 
 
 def _ask(connection: Any, asked: Sequence[Sequence[str | int]]) -> list[Any]:
-    """The answers to these commands, sent at once; errors as answers."""
+    """Send commands at once and return their answers, with errors as answers."""
     connection.send_packed_command(connection.pack_commands(asked))
     answers: list[Any] = []
     for _ in asked:
@@ -523,7 +525,7 @@ def _ask(connection: Any, asked: Sequence[Sequence[str | int]]) -> list[Any]:
 
 
 def _is_refusal(answer: object) -> bool:
-    """Whether it was not queued because of the user's rights, or as the server does not have it (`rename-command`)."""
+    """Return whether the user lacks the right, or the server lacks the command (`rename-command`)."""
     if isinstance(answer, redis.exceptions.NoPermissionError):
         return True
     return _is_unknown(answer)
@@ -539,7 +541,7 @@ def _command(parts: Sequence[str | int]) -> str:
 
 
 def _listed(refused: Sequence[Sequence[str | int]]) -> str:
-    """The commands, each with the keys that it is refused on."""
+    """List the commands, each with the keys on which it is refused."""
     found: dict[str, list[str]] = {}
     for parts in refused:
         keys = [str(each) for each in parts if ":" in str(each)]

@@ -1,15 +1,15 @@
-"""How entries are read without receiving what is too large: a script that runs in Redis, and its answer.
+"""Reads entries without receiving those that are too large: a Redis script, and the decoding of its answer.
 
-Redis's own commands bound a read by the number of entries only. The script takes the entries one by one, in their
-order over all streams, until a number of bytes is reached, and answers an entry that is too large with the beginnings
-of its fields, its size and a digest. So a batch is bounded on both sides: here by `BUDGET_BYTES`, in Redis by
-`WORK_BYTES` and one entry more.
+Redis's own commands limit a read by the number of entries only. The script takes entries one by one, in their order
+over all streams, up to a number of bytes. For an entry that is too large it returns the beginnings of its fields, its
+size and a digest. So a batch is bounded on both sides: here by `BUDGET_BYTES`, in Redis by `WORK_BYTES` and one entry.
 
-Each command searches the node of the stream that it reads from its beginning. Where nodes are not bounded
-(`stream-node-max-entries 0`) that takes milliseconds, and the script takes `CHUNK` entries with each: see `Pace`.
+Each command scans the stream's node from its beginning. Where nodes are unbounded (`stream-node-max-entries 0`) that
+takes milliseconds, and the script takes `CHUNK` entries with each command: see `Pace`.
 
-It is one step. Reading changes what Redis gives next: when an answer is lost and the question is sent again, or a
-frozen instance wakes up and asks, the step as a whole shows what was given before, and its parts would not.
+The read is one step, because reading changes what Redis delivers next. A lost answer may be requested again, and a
+frozen instance may continue with a stale request. The whole step then returns what was delivered before; parts of it
+would not.
 """
 
 from __future__ import annotations
@@ -31,40 +31,41 @@ from rtmanager.domain.jobs import (
 )
 from rtmanager.domain.messages import Stream
 
-#: What one answer may carry; reached, it ends, so that one entry more may be in it. The least is for a slow connection.
+#: Bytes of one answer; the answer ends when they are reached, with the entry that reached them. The least is for a slow
+#: connection.
 BUDGET_BYTES = 256 * 1024
 LEAST_BUDGET_BYTES = 1
-#: What Redis may look at for one answer: a tenth of a second, in which it does nothing else.
+#: Bytes that Redis may process for one answer: a tenth of a second, in which it does nothing else.
 WORK_BYTES = 16 * 1024 * 1024
-#: Counted for each name and value beside its bytes: what an empty one costs in the answer, and what it costs Redis.
+#: Added for each name and value: its overhead in the answer, and its cost in Redis.
 _OVERHEAD = 16
 _PART_WORK = 64
-#: The seconds in which Redis looks at `WORK_BYTES`.
+#: Seconds in which Redis processes `WORK_BYTES`.
 _WORK_S = 0.1
-#: For the digest, a longer name or value is hashed by itself, and so many are then hashed together: strings of Lua cost
-#: more than what is in them, and no long one is copied.
+#: For the digest, a longer name or value is hashed on its own, and that many parts are hashed together. Lua's strings
+#: cost more than their content, and no long one is copied.
 _LONG_BYTES = 1024
 _TOGETHER = 1000
 
-#: So often a read looks for entries that were given and are still there; each time it forgets up to `limit` of others.
+#: XAUTOCLAIM calls per read that look for pending entries; each drops up to `limit` deleted ones.
 _MOST_CLAIMS = 50
 
-#: Entries that one command takes where finding them costs more than `SEARCH_S`. Eight of 10 MB keep Redis busy for
-#: 0.3 s; none of them is copied into the answer.
+#: Entries that one command takes where finding them costs more than `SEARCH_S` seconds. Eight of 10 MB keep Redis busy
+#: for 0.3 s; none of them is copied into the answer.
 CHUNK = 8
 SEARCH_S = 0.00025
-#: The most that a search counts, so that a read makes some progress, and what it counts before anything is known.
+#: The largest cost of a search, so that a read makes progress, and the cost before any measurement.
 _MOST_SEARCH_S = _WORK_S / 10
 _FIRST_SEARCH_S = _WORK_S / 20
-#: A read of fewer entries says little about a search: most of its time may be the network's.
+#: Reads of fewer entries say little about a search: most of their time may be the network's.
 _TELLING_ENTRIES = 8
 
-#: KEYS: the streams. ARGV: group, consumer, entries of one stream, bytes of the answer, bytes to be looked at, entries
+#: KEYS: the streams. ARGV: group, consumer, entries of one stream, bytes of the answer, bytes to process, entries
 #: that one command takes, and the bytes that a command counts as.
-#: Answers for each stream: 1 if it had no more, its entries, and why it could not be read. An entry is its id and its
-#: fields; one that is cut has size, number of fields, digest and repeated names behind them.
-#: First come the entries that were given before and not acknowledged; XAUTOCLAIM also forgets those that were deleted.
-#: By its first line a server that takes no writes now (a replica, one whose memory is full) refuses it at once.
+#: Returns for each stream: 1 if it had no more, its entries, and why it could not be read. An entry is its id and its
+#: fields; one that is cut also has its size, number of fields, digest and repeated names.
+#: Pending entries, delivered before and not acknowledged, come first; XAUTOCLAIM also drops those that were deleted.
+#: The first line lets a server that takes no writes now (a replica, or a full memory) refuse the script at once.
 READ = f"""#!lua
 local group, consumer, limit, budget, work = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local chunk, search = tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -181,9 +182,9 @@ return answer
 
 
 class Pace:
-    """How many entries one command takes, learned from the time that reads take.
+    """Chooses how many entries one command takes, from the time of earlier reads.
 
-    Large entries are taken one by one, as are those that are quick to find.
+    Large entries, and entries that are quick to find, are taken one by one.
     """
 
     def __init__(self) -> None:
@@ -191,11 +192,11 @@ class Pace:
         self._search_s = _FIRST_SEARCH_S
 
     def arguments(self, *, least: bool) -> tuple[int, int]:
-        """The last two of the script; `least` is for a read of one entry."""
+        """Return the script's last two arguments; `least` is for a read of one entry."""
         return 1 if least else self._chunk, round(min(self._search_s, _MOST_SEARCH_S) / _WORK_S * WORK_BYTES)
 
     def learn(self, seconds: float, entries: Sequence[Entry]) -> None:
-        """Take in how long a read of these took."""
+        """Record how long a read of these entries took."""
         if any(entry.excess for entry in entries):
             self._chunk = 1
             return
@@ -206,7 +207,7 @@ class Pace:
 
 
 def batches(streams: Sequence[Stream], answer: Sequence[Any]) -> list[Batch]:
-    """What the script answered, one batch for each of these streams."""
+    """Decode the script's answer, one batch per stream."""
     return [
         Batch([_entry(stream, row) for row in rows], drained=bool(drained), refused=refused.decode())
         for stream, (drained, rows, refused) in zip(streams, answer, strict=True)

@@ -1,10 +1,10 @@
-"""Redis Streams: two to read as one consumer group, four to write exactly once.
+"""Redis Streams: reads two as one consumer group, and writes four exactly once.
 
-*Reading.* Only the instance whose turn it is reads (see `adapters/postgres/inbox.py`), so one consumer name
-serves all instances, and every entry that was given out and not acknowledged is an orphan: it is taken first.
+*Reading.* Only the holder of the ingest lock reads (see `adapters/postgres/inbox.py`). So one consumer name serves all
+instances, and every pending entry is an orphan, which is read first.
 
-*Writing.* A script adds a message and remembers its key in one step; while the key is remembered, the message is
-not added again. The script also refuses an older turn than it has seen.
+*Writing.* A script adds a message and records its key in one step; while the key is recorded, the message is not added
+again. The script also rejects an older fencing token than it has seen.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rtmanager.ports.streams import DueMessage, Published, StaleFencingToken, Tr
 GROUP = "rtmanager"
 CONSUMER = "ingest"
 
-#: Errors by which a whole server says that it cannot serve now, or does not answer.
+#: Errors that mean that the whole server cannot serve now, or does not answer.
 SILENT_ERRORS = (
     redis.ConnectionError,
     redis.TimeoutError,
@@ -41,39 +41,39 @@ SILENT_ERRORS = (
     redis.exceptions.TryAgainError,
     redis.exceptions.ClusterDownError,
 )
-#: How replies begin by which it does, and for which redis-py has no class.
+#: Beginnings of such replies for which redis-py has no class.
 SILENT_REPLIES = ("BUSY", "MISCONF", "NOREPLICAS", "NOMASTERLINK")
 
-#: The part of the time for which PostgreSQL may be silent that one command may take here, and one connection to be
-#: made. Twice this, since each command is tried twice, has to stay below the whole: ingest and relay ask Redis inside
-#: a transaction, and PostgreSQL would be blamed for the wait.
+#: The part of PostgreSQL's silence limit that one command, or one connection attempt, may take. Each command is tried
+#: twice, and twice this must stay below the limit: ingest and relay call Redis inside a transaction, and a longer wait
+#: would count as PostgreSQL's.
 COMMAND_PART = 1 / 4
-#: The longest time that one blocking read waits, in parts of the same.
+#: The longest blocking read, as a part of the same limit.
 WAIT_PART = 5 / 8
-#: A read of entries may take the whole of that time: it is sent once only, and Redis may have to look at a large entry.
-#: When it takes longer, and Redis answers otherwise, the next read has this many seconds, which is a little less than
-#: the time after which PostgreSQL takes the holder of a turn for frozen.
+#: A read of entries may take the whole limit: it is not repeated after a timeout, and an entry may be large.
+#: When it takes longer while Redis answers other commands, the next read may take this many seconds. That is slightly
+#: less than the time after which PostgreSQL ends the transaction of a frozen lock holder.
 PATIENT_S = 9.0
-#: A read that takes longer than this many seconds is followed by one of fewer bytes, but no fewer than these, unless it
-#: failed; a quicker one by one of more. After a failure, what failed is not tried again for some time.
+#: A read that takes more seconds than this is followed by one of fewer bytes, at least `SLOW_BUDGET_BYTES` unless it
+#: failed; a faster one by one of more. A failed size is not tried again for `CAUTIOUS_S` seconds.
 SLOW_READ_S = 1.0
 SLOW_BUDGET_BYTES = 16 * 1024
 CAUTIOUS_S = 60.0
-#: Twice that long after each such failure, and no longer than this: a bound of the server stays.
+#: That time doubles with each such failure, up to this bound: a limit of the server stays.
 MOST_CAUTIOUS_S = 3600.0
-#: So many reads of the fewest bytes in a row, ended by Redis while it answers otherwise, are no accident.
+#: Consecutive smallest reads that Redis may end, while it answers other commands, before a limit is reported.
 LEAST_FAILURES = 2
 _CUT_OFF = "answers, and ends the connection at each read, of one entry, too"
 _CUT_OFF_REMEDY = "raise client-output-buffer-limit normal to 256kb or more, or set it to 0 0 0"
 
-#: An id that no entry comes after.
+#: The largest id: no entry follows it.
 _LAST_ID = f"{2**64 - 1}-{2**64 - 1}"
 
-#: What a message is remembered by: the id alone in older releases.
+#: The key of a recorded message; in older releases the id alone.
 _KEY = re.compile(rb"[0-9]{1,18}(:[0-9a-f]{16})?")
 
-#: KEYS: fence, remembered messages, then the streams. ARGV: turn, maximal length, then for each message its key, what
-#: else it may be remembered by, the index of its stream in KEYS, the number of its fields and values, and these.
+#: KEYS: fence, recorded messages, then the streams. ARGV: fencing token, maximal length, then for each message its key,
+#: its older key, the index of its stream in KEYS, the number of its fields and values, and these.
 _PUBLISH = """
 local found = redis.pcall('GET', KEYS[1])
 -- Anybody may have written there: what can be no turn is none, and SET puts one in the place of any type.
@@ -113,7 +113,7 @@ return {added, why}
 
 
 class RedisStreams:
-    """One Redis, both directions. Each worker uses its half from one thread; the others are for any thread."""
+    """One Redis, both directions. Each worker uses its half from one thread; other methods are thread-safe."""
 
     def __init__(
         self,
@@ -143,15 +143,16 @@ class RedisStreams:
             "protocol": 2,
             **(tls.settings() if tls else {}),
         }
-        # One more try, on a fresh connection, when a pooled one turns out to be dead; the workers do the rest.
+        # Retried once on a fresh connection, for a dead pooled one; the workers retry further.
         # `Any`: redis-py annotates replies as unions of everything, differently in each release.
         self._client: Any = redis.Redis(**common, socket_timeout=command_s, retry=Retry(NoBackoff(), 1))
-        # A blocking read is answered late on purpose. It has a connection of its own and no second try, since
-        # that would block once more.
+        # A blocking read is answered late on purpose. It has a connection of its own and no retry, which would block
+        # once more.
         self._waiter: Any = redis.Redis(
             **common, socket_timeout=self._longest_wait_s + command_s, retry=Retry(NoBackoff(), 0)
         )
-        # Entries are read by connections of their own, which are sent nothing again that Redis may be at work on.
+        # Entries are read on connections of their own, without a retry after a timeout: Redis may still process the
+        # read.
         read_again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
         self._reader: Any = redis.Redis(**common, socket_timeout=min(silence_s, PATIENT_S), retry=read_again)
         self._patient_reader: Any = redis.Redis(**common, socket_timeout=PATIENT_S, retry=Retry(NoBackoff(), 0))
@@ -170,11 +171,11 @@ class RedisStreams:
         self._interrupted = False
         self._fence = ""
         self._remembered = ""
-        #: What messages are remembered by, by their ids.
+        #: The recorded keys of messages, by message id.
         self._keys: dict[int, set[str]] = {}
 
     def use_deployment(self, deployment_id: str) -> None:
-        """Say which database the messages come from: several may use one Redis, each with ids of its own."""
+        """Set the database that the messages come from: several may share one Redis, each with its own ids."""
         self._fence = f"{OUTBOX_PREFIX}{deployment_id}:turn"
         self._remembered = f"{OUTBOX_PREFIX}{deployment_id}:published"
 
@@ -184,7 +185,7 @@ class RedisStreams:
             client.close()
 
     def ping(self) -> str:
-        """The server's version. Raises `Unavailable`, or `RedisUnfit` when it answers and cannot be used."""
+        """Return the server's version. Raises `Unavailable`, or `RedisUnfit` when it answers but cannot be used."""
         with self._command("ping"):
             try:
                 with self._client.client() as client:
@@ -197,14 +198,14 @@ class RedisStreams:
                 raise known from error
 
     def warnings(self) -> list[str]:
-        """What is wrong with the server though it can be used, with the remedy. Raises `Unavailable`."""
+        """Return problems that do not prevent use, with remedies. Raises `Unavailable`."""
         with self._command("ping"), self._client.client() as client:
             return redis_access.warnings(client.connection, self._names)
 
     def require(self) -> None:
-        """Raises `Unavailable` unless it serves: not while it loads its data, or a script does not end.
+        """Raise `Unavailable` unless the server serves: not while it loads its data, or a script does not end.
 
-        It takes less than `ping`, and Redis would refuse PING when a snapshot has failed: calls are done then.
+        This is cheaper than `ping`. Redis refuses PING after a failed snapshot, though it then executes other commands.
         """
         with self._command("ping"):
             self._client.exists(self._names[Stream.JOB_RESULTS])
@@ -212,11 +213,11 @@ class RedisStreams:
     # --- reading
 
     def wait(self, timeout_s: float) -> bool:
-        """Block until the group can be given a new entry on either stream, or the time is over.
+        """Block until the group can receive a new entry on either stream, or the time is over.
 
-        `XREAD` and not `XREADGROUP`: waiting needs no turn and takes nothing. It would answer with an entry, however
-        large, so its answer is skipped; what follows tells that it is over, and whatever Redis has against it. Whether
-        there is an entry is known by the time.
+        Uses `XREAD` and not `XREADGROUP`: waiting needs no lock and takes nothing. Its answer would contain an entry of
+        any size, so it is skipped. The commands behind it show its end and any refusal; the elapsed time shows whether
+        there is an entry.
         """
         timeout_ms = max(1, round(min(timeout_s, self._longest_wait_s) * 1000))
         with self._command("wait"), self._waiter.client() as waiter:
@@ -231,18 +232,18 @@ class RedisStreams:
                 connection.send_packed_command(connection.pack_commands(commands))
                 _read_to_the_number(connection)
             except BaseException:
-                connection.disconnect()  # what it would still answer is not for the next command
+                connection.disconnect()  # pending answers must not reach the next command
                 raise
             finally:
                 self._waiting_client = None
             return monotonic() - began < timeout_ms / 1000 and not self._interrupted
 
     def interrupt(self) -> None:
-        """End a `wait` on another thread now. One that is about to begin is not seen: ask again."""
+        """End a `wait` on another thread now. A `wait` that is about to begin is missed: call again."""
         waiting = self._waiting_client
         if waiting is not None:
             self._interrupted = True
-            # A user who may not do that has to wait: no longer than `WAIT_PART`.
+            # Without the right to unblock, the wait lasts at most `WAIT_PART`.
             with self._command("interrupt"), suppress(redis.exceptions.NoPermissionError):
                 self._client.client_unblock(waiting)
 
@@ -269,12 +270,12 @@ class RedisStreams:
         except redis.ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
-        # The first read of all; or Redis came back empty, or somebody deleted the group.
+        # The first read of all; or Redis lost its data, or the group was deleted.
         self._make_groups()
         return self._take(limit)
 
     def _take(self, limit: int) -> list[Batch]:
-        """Everything in one step: what was given and not acknowledged of each stream, then what is new of both."""
+        """Read in one step: the pending entries of each stream, then the new ones of both."""
         least = self._budget <= redis_reading.LEAST_BUDGET_BYTES
         work = redis_reading.LEAST_BUDGET_BYTES if least else redis_reading.WORK_BYTES
         pace = self._pace.arguments(least=least)
@@ -287,12 +288,12 @@ class RedisStreams:
         return redis_reading.batches(INPUTS, answer)
 
     def _learn(self, seconds: float, batches: Sequence[Batch]) -> None:
-        """How many bytes the next read may bring over this connection."""
+        """Set how many bytes the next read may return over this connection."""
         entries = [entry for batch in batches for entry in batch.entries]
         self._pace.learn(seconds, entries)
         brought = sum(len(value) for entry in entries for value in entry.fields.values())
         if seconds > SLOW_READ_S:
-            # One that brought little took its time in Redis.
+            # A slow read of few bytes took its time in Redis.
             if brought > self._budget // 2:
                 self._budget = max(self._budget // 4, SLOW_BUDGET_BYTES)
             return
@@ -300,9 +301,10 @@ class RedisStreams:
         self._budget = min(max(self._budget, SLOW_BUDGET_BYTES // 4) * 4, most)
 
     def _ask_for_less(self, failed: redis.RedisError) -> None:
-        """A read had no answer: if Redis answers otherwise, it was the size. Raises `redis.RedisError` if it does not.
+        """Reduce the size of reads after one without an answer, if Redis answers another command.
 
-        A server that bounds what it has to send (client-output-buffer-limit) ends the connection of a large answer.
+        Raises `redis.RedisError` when it does not. A server with a limit on its output (client-output-buffer-limit)
+        ends the connection of a large answer.
         """
         self._client.exists(self._names[Stream.JOB_RESULTS])
         self._failed = None
@@ -324,7 +326,7 @@ class RedisStreams:
         return beyond
 
     def give_all_again(self) -> Mapping[Stream, EntryId]:
-        """See `InputStreams.give_all_again`. A user who may not ask for the last id gets nothing again."""
+        """See `InputStreams.give_all_again`. Without the right to read the last id, nothing is given again."""
         beyond: dict[Stream, EntryId] = {}
         with self._command("give_again"):
             for stream in INPUTS:
@@ -356,16 +358,16 @@ class RedisStreams:
             return redis_trimming.trimmed(answer)
 
     def _make_groups(self) -> None:
-        """Create the consumer groups that are missing, from the beginning of their streams.
+        """Create the missing consumer groups, from the beginning of their streams.
 
-        Jobs that came before the first start are done; entries of a stream whose group was deleted are read
-        again, and found to be known already.
+        So jobs published before the first start are executed. Entries of a stream whose group was deleted are read
+        again and recognised as known.
         """
         for stream in INPUTS:
             try:
                 self._client.xgroup_create(self._names[stream], GROUP, id="0", mkstream=True)
             except redis.ResponseError as error:
-                # What is no stream is no reason to leave the other one unread; reading tells of it.
+                # A key that is no stream must not leave the other one unread; the read reports it.
                 if not str(error).startswith(("BUSYGROUP", "WRONGTYPE")):
                     raise
 
@@ -388,7 +390,7 @@ class RedisStreams:
         for due in messages:
             flat = [part for pair in due.message.fields.items() for part in pair]
             index = keys.index(self._names[due.message.stream]) + 1
-            # The empty one is never remembered.
+            # The empty key is never recorded.
             older = str(due.message_id) if due.message_id in by_id else ""
             arguments += [due.key, older, index, len(flat), *flat]
             self._keys.setdefault(due.message_id, set()).add(due.key)
@@ -426,17 +428,17 @@ class RedisStreams:
 
     @contextmanager
     def _command(self, name: str) -> Iterator[None]:
-        """Turns what Redis does not answer, and what says that it cannot serve now, into `Unavailable`.
+        """Map silence, and replies that Redis cannot serve now, to `Unavailable`; other errors to `FinalAnswer`.
 
-        All else that it has against a command is a `FinalAnswer`: no operation rests on it, but who reads the log
-        should not look for an outage. `name` is what is asked for, as `failpoints.EFFECTS` has it behind `redis.`.
+        No operation depends on a `FinalAnswer`, but the log must not suggest an outage. `name` is the command's name in
+        `failpoints.EFFECTS`, without `redis.`.
         """
         try:
             with failpoints.around(f"redis.{name}"):
                 yield
         except redis.RedisError as error:
             if isinstance(error, redis.ReadOnlyError):
-                # The server was demoted: the next command, and the next wait, have to find the new master.
+                # The server was demoted: the next command and the next wait must connect to the new master.
                 self._client.connection_pool.disconnect()
                 self._waiter.connection_pool.disconnect(inuse_connections=False)
                 self._reader.connection_pool.disconnect()
@@ -456,11 +458,11 @@ def _message_id(key: bytes) -> int:
 
 
 def _on_primary(client: Any, script: str, *, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-    """What the script answers. Raises `redis.RedisError`, also when the server turns out to be a replica.
+    """Run a script and return its answer. Raises `redis.RedisError`, also when the server is a replica.
 
-    A replica may take writes, which it loses. It is asked behind the script, on the same connection and in the same
-    round trip, so that a demotion between the two is noticed: what was written then is written again elsewhere, and
-    not twice where it was.
+    A replica may take writes, which it loses. HELLO follows the script on the same connection and in the same round
+    trip, which also detects a demotion between the two. The write is then repeated elsewhere, and not twice where it
+    was.
     """
     sha = redis_access.sha_of(script)
     for attempt in range(2):
@@ -478,16 +480,16 @@ def _on_primary(client: Any, script: str, *, keys: Sequence[str], args: Sequence
 
 
 def is_silence(error: redis.RedisError) -> bool:
-    """Whether an error says nothing about the command; see `SILENT_ERRORS` and `SILENT_REPLIES`."""
+    """Return whether an error says nothing about the command; see `SILENT_ERRORS` and `SILENT_REPLIES`."""
     text = re.sub(redis_access.IN_PIPELINE, "", str(error), flags=re.DOTALL)
     return isinstance(error, SILENT_ERRORS) or text.startswith(SILENT_REPLIES)
 
 
 def _read_to_the_number(connection: Any) -> None:
-    """Read the answers to the commands of a wait, of which the last is a number and no other is.
+    """Read the answers of a wait, of which only the last is a number.
 
-    One error more than the others is that skipping is refused, by an ACL or a proxy: then the answer comes and is
-    dropped here. Raises any other.
+    One error is allowed: the refusal to skip, by an ACL or a proxy. The answer of the blocking read then arrives and is
+    dropped here. Raises any other error.
     """
     refused: redis.ResponseError | None = None
     answers = 0

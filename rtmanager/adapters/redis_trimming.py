@@ -1,7 +1,7 @@
-"""Deletion of the oldest entries of an input stream, in one step with the question how far every group is.
+"""Trims the oldest entries of an input stream up to what every group has acknowledged, in one step.
 
-Redis has no command that trims up to what all groups have acknowledged. Between two commands somebody may set a group
-back (`XGROUP SETID`) or create one, so a script does both.
+Redis has no such command. Between two commands another client may set a group back (`XGROUP SETID`) or create one, so
+a script reads the groups and trims.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from rtmanager.ports.streams import Trimmed
 #: An id before all entries: nothing is deleted.
 NOTHING = "0-0"
 
-#: KEYS: a stream. ARGV: our group, the id from which on entries are too young, the last durable one, about how many
-#: entries to delete. What each group was given last stays: so the bound needs no arithmetic with 64 bits.
-#: Whole nodes are deleted at first, which takes least; a last incomplete one entry by entry.
+#: KEYS: a stream. ARGV: our group, the first id that is too young, the last durable id, and about how many entries to
+#: delete. The last entry delivered to each group stays, so the bound needs no 64-bit arithmetic.
+#: Whole nodes are deleted first, which is cheapest; the last, partly deletable node entry by entry.
 TRIM = """
 local key, ours, young, durable, limit = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
@@ -76,12 +76,12 @@ return {deleted, from, held and holder or '', ''}
 
 
 def bound(older_than: EntryId | None) -> str:
-    """`young` for the script."""
+    """Format the argument `young` of the script."""
     return NOTHING if older_than is None else str(older_than)
 
 
 def trimmed(answer: Sequence[Any]) -> Trimmed:
-    """What the script answered."""
+    """Decode the script's answer."""
     if not answer:
         return Trimmed()
     deleted, first, held_by, refused = answer

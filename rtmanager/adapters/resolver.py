@@ -1,7 +1,7 @@
-"""Host names looked up on threads of their own, for an event loop.
+"""Resolves host names on threads of its own, for an event loop.
 
-A look-up cannot be ended: one that hangs holds its thread for as long as the system's resolver likes. So the threads
-are daemons, which hold up no exit, and who asks can tell a name that is slow from one whose turn never came.
+A look-up cannot be cancelled: it may occupy its thread as long as the system's resolver takes. So the threads are
+daemons, which do not delay an exit, and a caller can tell a slow name from one that no thread has begun.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int
 
 
 class Lookup:
-    """One name. `found` fails with what `getaddrinfo` raises."""
+    """The look-up of one name. `found` fails with the exceptions of `getaddrinfo`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
         self._loop = loop
@@ -29,14 +29,14 @@ class Lookup:
         self.found: asyncio.Future[list[Address]] = loop.create_future()
 
     async def has_begun_within(self, timeout_s: float) -> bool:
-        """Whether a thread has taken it; afterwards none will."""
+        """Wait until a thread has begun; after `timeout_s` cancel and return False."""
         await asyncio.wait([self._begun], timeout=timeout_s)
         if not self._begun.done():
             self._begun.cancel()
         return not self._begun.cancelled()
 
     def run(self) -> None:
-        """On a thread: look it up, unless nobody waits any more."""
+        """Resolve the name on a worker thread, unless it was cancelled."""
         if self._begun.cancelled() or self._loop.is_closed():
             return
         self._tell(self._begun, None)
@@ -49,12 +49,12 @@ class Lookup:
             self._tell(self.found, OSError(f"the name cannot be looked up: {error}"))
 
     def _tell(self, future: asyncio.Future[Any], outcome: object) -> None:
-        with suppress(RuntimeError):  # the loop was closed meanwhile
+        with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(_end, future, outcome)
 
 
 class Resolver:
-    """As many threads as names are looked up at once, started when they are needed."""
+    """A pool of resolver threads, started on demand up to `threads`."""
 
     def __init__(self, threads: int) -> None:
         self._most = threads
@@ -63,17 +63,17 @@ class Resolver:
         self._wanted: queue.SimpleQueue[Lookup | None] = queue.SimpleQueue()
 
     def look_up(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> Lookup:
-        """Look a name up as soon as a thread is free; called on the loop's own thread."""
+        """Queue a look-up; called on the loop's thread."""
         lookup = Lookup(loop, host, port)
         if not self._idle.acquire(blocking=False) and self._started < self._most:
-            with suppress(RuntimeError):  # no thread is to be had: the name counts as not asked for
+            with suppress(RuntimeError):  # no thread can be started: the name stays queued and counts as not begun
                 Thread(self._work, "rtm-probe-names", lasting=True).start()
                 self._started += 1
         self._wanted.put(lookup)
         return lookup
 
     def close(self) -> None:
-        """Let the threads end; those that hang do so when they can."""
+        """End the threads; one that hangs ends after its look-up."""
         for _ in range(self._started):
             self._wanted.put(None)
 
@@ -87,7 +87,7 @@ class Resolver:
 
 def _end(future: asyncio.Future[Any], outcome: object) -> None:
     if future.done():
-        return  # given up
+        return  # cancelled
     if isinstance(outcome, Exception):
         future.set_exception(outcome)
     else:

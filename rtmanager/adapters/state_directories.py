@@ -1,14 +1,14 @@
-"""The games' directories on this host: made, given their owner and mode, and never taken away.
+"""The games' directories on this host: created, and given owner and mode; never deleted.
 
-A directory is reached step by step through open descriptors that follow no link, so that a link planted under
-the root cannot send us elsewhere. Nothing here deletes a game's directory, and nothing looks at what one holds. (A
-trial removes its own, which is empty and has a name that no game can have.)
+A directory is opened step by step through descriptors that follow no link, so a link planted under the root cannot
+redirect the path. Nothing here deletes a game's directory or reads its content. (A trial removes its own, which is
+empty and has a name that no game can have.)
 
-The process needs CAP_CHOWN at most, and none where it is itself the owner that is configured. It opens a directory as
-a place only (`O_PATH`), which needs no right on it, and changes it through that descriptor. Its mode is set before its
+The process needs CAP_CHOWN at most, and no capability where it is the configured owner itself. It opens a directory as
+a path only (`O_PATH`), which needs no right on it, and changes it through that descriptor. The mode is set before the
 owner, since only an owner may set a mode.
 
-No timeout ends a call to a file system that hangs, so each call has a thread of its own, which is left behind then.
+No timeout ends a call to a file system that hangs. So each call has a thread of its own, which may be left behind.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from rtmanager.ports.runtime import StateDirectoryInvalid
 from rtmanager.resources import lacking
 from rtmanager.threads import Thread
 
-#: The effect, by its name in `failpoints`.
+#: The effect's name in `failpoints`.
 _PREPARE = "directory.prepare"
 
 _OPEN = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-#: What the system says, in words, with what a person can do about it.
+#: Error codes with a message and a remedy.
 _EXPLAINED = {
     errno.ENOENT: "it does not exist; create it, or correct RTMANAGER_GAME_STATE_ROOT",
     errno.ENOTDIR: "it is not a directory; move away what stands there",
@@ -61,30 +61,30 @@ _EXPLAINED = {
     errno.EIO: "its file system or disk fails; see the kernel's log",
     errno.ESTALE: "its file server does not know it any more; mount it again",
 }
-#: The same of the root, in which a directory is to be made.
+#: The same for the root, in which a directory is to be created.
 _EXPLAINED_OF_ROOT = _EXPLAINED | {errno.EPERM: "no directory may be made in it; is it immutable (`lsattr -d`)?"}
 #: The number of the capability to change owners.
 _CAP_CHOWN = 0
-#: An owner or a group that stays as it is.
+#: The id by which `chown` leaves an owner or a group unchanged.
 _SAME = -1
-#: What a person has to mend. Everything else says something of the moment, and is tried again.
+#: Errors that a person has to mend. Every other error is temporary and retried.
 FINAL = frozenset(_EXPLAINED) - {errno.EIO, errno.ESTALE} | {errno.EINVAL}
 _DEPENDENCY = "state root"
-#: What `check_root` cannot see, since it makes nothing; and for how many seconds after the last of them the root counts
-#: as full.
+#: Errors that `check_root` cannot find, since it creates nothing. The root counts as full for `FULL_FOR_S` seconds
+#: after the last of them.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 FULL_FOR_S = 30.0
-#: The directory of a trial. No game has it: an id does not begin with a dot.
+#: The directory of a trial. No game has this name: a game id does not begin with a dot.
 TRIAL = ".rtmanager-trial"
 _LOCK_AGAIN_S = 0.1
 #: Seconds that a call may take; one that takes longer hangs.
 LIMIT_S = 15.0
-#: Calls that may hang at once; with so many the whole file system hangs, and no further call begins.
+#: Calls that may hang at once; at this number the whole file system hangs, and no further call begins.
 MOST_HANGING = 16
 
 
 class LeadsToSystem(StateDirectoryInvalid):
-    """The root is a directory of the system, by links on the way to it."""
+    """The root resolves, by links on its path, to a directory of the system."""
 
     remedy = IN_MESSAGE
 
@@ -96,7 +96,7 @@ class LeadsToSystem(StateDirectoryInvalid):
 
 
 class HostStateDirectories:
-    """One directory for each game under `root`, with `mode` (permission bits) and the owner `uid`, `gid`."""
+    """One directory per game under `root`, with `mode` (permission bits) and the owner `uid`, `gid`."""
 
     def __init__(
         self,
@@ -108,27 +108,27 @@ class HostStateDirectories:
         min_free_bytes: int = 0,
         kept_games: KeptGames = tuple,
     ) -> None:
-        """`kept_games` names some games on record that must have a directory."""
+        """Configure the root; `kept_games` returns some games on record that must have a directory."""
         self._root = root
         self._fitness = StateRoot(root, min_free_bytes, kept_games)
         self._mode = mode
         self._uid = uid
         self._gid = gid
         self._lock = threading.Lock()
-        #: The calls under way, by game; that of `check_root` by no game.
+        #: The calls in progress by game; the key of `check_root` is empty.
         self._calls: dict[str, _Call] = {}
-        #: When a game last found the root full, and the message.
+        #: Time and message of the last `prepare` that found the root full; None after a success.
         self._full: tuple[float, str] | None = None
 
     def check_root(self) -> None:
-        """Raise unless directories can be made under the root, as `prepare` does; changes nothing.
+        """Raise unless directories can be created under the root, as `prepare` does; changes nothing.
 
-        What PostgreSQL does not tell is no fault of the root.
+        Unreadable records count as no fault of the root.
         """
         self._bounded("", self._check_root)
 
     def problem(self) -> str:
-        """Which call has hung for longest, or that the root is full; empty when neither is so."""
+        """Return which call has hung for longest, or that the root is full; empty without a problem."""
         found_at, full = self._full or (0.0, "")
         return self._longest_hang() or (full if monotonic() - found_at < FULL_FOR_S else "")
 
@@ -145,7 +145,7 @@ class HostStateDirectories:
         return {game_id: call for game_id, call in self._calls.items() if call.age_s >= LIMIT_S}
 
     def _bounded(self, game_id: str, work: Callable[[], object]) -> object:
-        """What the work returns within `LIMIT_S`. While a call for the same game hangs, that one is waited for."""
+        """Run the work within `LIMIT_S`. While a call for the same game is in progress, wait for that one instead."""
         with self._lock:
             call = self._calls.get(game_id)
             if call is None and len(self._hanging()) < MOST_HANGING:
@@ -170,9 +170,10 @@ class HostStateDirectories:
                 self._fitness.require_games(root)
 
     def warning(self) -> str:
-        """Why a new directory can probably not be given to its owner; empty when it can.
+        """Return why a new directory can probably not be given to its owner; empty when it can.
 
-        Directories that are right can be used all the same. Only a trial is sure: a file server has rules of its own.
+        Directories that are already right can be used all the same. Only a trial is certain: a file server has its own
+        rules.
         """
         mine = self._uid == os.geteuid() and self._gid in {os.getegid(), *os.getgroups()}
         if mine or _may_change_owners():
@@ -182,9 +183,9 @@ class HostStateDirectories:
 
     @contextmanager
     def trial(self) -> Iterator[str]:
-        """Make a directory as a game's, whose path the block gets, and remove it. Raises as `prepare`.
+        """Create a directory like a game's, yield its path, and remove it. Raises as `prepare`.
 
-        What a killed trial left behind is taken over; a trial that goes on elsewhere is waited for.
+        It reuses what a killed trial left behind, and waits for a concurrent trial.
         """
         with self._only_trial():
             self._bounded(TRIAL, lambda: self._prepare(TRIAL))
@@ -195,7 +196,7 @@ class HostStateDirectories:
 
     @contextmanager
     def _only_trial(self) -> Iterator[None]:
-        """No other trial in this root meanwhile; where it cannot be locked (no right to read it), there may be one."""
+        """Lock the root against concurrent trials; without the right to read it, there is no lock."""
         try:
             locked = os.open(self._root, _OPEN & ~os.O_PATH)
         except OSError:
@@ -222,16 +223,16 @@ class HostStateDirectories:
                 return
 
     def _discard(self) -> None:
-        """Remove the directory of a trial, which is empty."""
+        """Remove the trial's directory, which is empty."""
         with _explained(self.path_of(TRIAL)), self._open_root() as root, failpoints.around("directory.discard"):
             try:
                 os.rmdir(TRIAL, dir_fd=root)
-            except PermissionError:  # in a root with the sticky bit only an owner removes
+            except PermissionError:  # in a root with the sticky bit only an owner may remove it
                 os.chown(TRIAL, os.geteuid(), _SAME, dir_fd=root, follow_symlinks=False)
                 os.rmdir(TRIAL, dir_fd=root)
 
     def room(self) -> Free:
-        """How much is free in the root's file system. Raises as `check_root`."""
+        """Return the free space of the root's file system. Raises as `check_root`."""
         found: list[Free] = []
         self._bounded("", lambda: found.append(self._room()))
         return found[0]
@@ -242,7 +243,7 @@ class HostStateDirectories:
 
     @contextmanager
     def _open_root(self) -> Iterator[int]:
-        """The root; raises `StateDirectoryInvalid` where links lead to a directory of the system."""
+        """Open the root; raises `StateDirectoryInvalid` when links lead to a directory of the system."""
         with _directory(self._root) as root:
             if system := system_directory(os.readlink(_through(root))):
                 raise LeadsToSystem(self._root, system)
@@ -255,7 +256,7 @@ class HostStateDirectories:
     def is_missing(self, game_id: str) -> bool:
         """See the port."""
         _check_name(game_id)
-        # A call of `prepare` that hung may be waited for instead, and has made the directory.
+        # May wait for a hanging `prepare` instead, which has then created the directory.
         return self._bounded(game_id, lambda: self._is_missing(game_id)) is True
 
     def _is_missing(self, game_id: str) -> bool:
@@ -269,7 +270,7 @@ class HostStateDirectories:
     def prepare(self, game_id: str) -> str:
         """Create the game's directory, or correct its owner and mode; returns its path.
 
-        Whatever the directory holds stays as it is. Raises as the port says.
+        Its content stays unchanged. Raises as the port says.
         """
         _check_name(game_id)
         try:
@@ -285,16 +286,16 @@ class HostStateDirectories:
         path = self.path_of(game_id)
         with _explained(self._root), self._open_root() as root, failpoints.around(_PREPARE):
             self._fitness.require_room(root)
-            if game_id != TRIAL:  # a trial may come before the records can be read
+            if game_id != TRIAL:  # a trial may precede the time when the records can be read
                 self._fitness.require_games(root)
             with suppress(FileExistsError):
-                os.mkdir(game_id, 0o700, dir_fd=root)  # nobody else may enter before it is adjusted
+                os.mkdir(game_id, 0o700, dir_fd=root)  # no other user may enter before owner and mode are set
             with _explained(path, _EXPLAINED, FINAL - {errno.ENOENT}), _directory(game_id, root) as directory:
                 _refuse_read_only(directory)
                 self._adjust(directory)
 
     def _adjust(self, directory: int) -> None:
-        """Set what differs and nothing else, so that a directory that is right needs no privilege."""
+        """Change only what differs, so that a directory that is right needs no privilege."""
         if stat.S_IMODE(os.fstat(directory).st_mode) != self._mode:
             self._set_mode(directory)
         found = os.fstat(directory)
@@ -306,7 +307,8 @@ class HostStateDirectories:
         try:
             os.chmod(_through(directory), self._mode)
         except PermissionError:
-            # With CAP_CHOWN alone only an owner may. Whoever dies here leaves a directory that the next try corrects.
+            # With CAP_CHOWN alone only an owner may. A process killed here leaves a directory that the next try
+            # corrects.
             os.chown(_through(directory), os.geteuid(), _SAME)
             os.chmod(_through(directory), self._mode)
 
@@ -319,7 +321,7 @@ def _check_name(game_id: str) -> None:
 
 
 class _Call:
-    """Work on a thread of its own; `over` is called when it has ended."""
+    """Work on a thread of its own; `over` is called at its end."""
 
     def __init__(self, work: Callable[[], object], over: Callable[[], None]) -> None:
         self._work = work
@@ -333,13 +335,13 @@ class _Call:
         return monotonic() - self.began
 
     def ends_in_time(self) -> bool:
-        """Wait until it has ended, or has taken `LIMIT_S`."""
+        """Wait until the work has ended, or has taken `LIMIT_S`; returns whether it has ended."""
         return bool(wait([self.outcome], max(0.0, LIMIT_S - self.age_s)).done)
 
     def _run(self) -> None:
         try:
             result = self._work()
-        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+        except BaseException as error:  # noqa: BLE001 - the waiting thread raises it
             self._over()
             self.outcome.set_exception(error)
         else:
@@ -348,19 +350,19 @@ class _Call:
 
 
 def _may_change_owners() -> bool:
-    """Whether this process has CAP_CHOWN."""
+    """Return whether this process has CAP_CHOWN."""
     with open("/proc/self/status", "rb") as status:
         [effective] = [line.split()[1] for line in status if line.startswith(b"CapEff:")]
     return bool(int(effective, 16) >> _CAP_CHOWN & 1)
 
 
 def _through(directory: int) -> str:
-    """A path to exactly this open directory, for calls that take no descriptor of `O_PATH`."""
+    """Return a path to exactly this open directory, for calls that accept no descriptor of `O_PATH`."""
     return f"/proc/self/fd/{directory}"
 
 
 def _changed(found: int, wanted: int) -> int:
-    """An id for `chown`: a group alone may be set without a privilege, an owner may not."""
+    """Return an id for `chown`: setting a group alone may need no privilege, setting an owner does."""
     return _SAME if found == wanted else wanted
 
 
@@ -368,7 +370,7 @@ def _changed(found: int, wanted: int) -> int:
 def _directory(path: str, parent: int | None = None) -> Iterator[int]:
     try:
         descriptor = os.open(path, _OPEN, dir_fd=parent)
-    except NotADirectoryError as error:  # so Linux says of a link as well, which would mislead
+    except NotADirectoryError as error:  # Linux reports this for a link too, which would mislead
         if stat.S_ISLNK(os.stat(path, dir_fd=parent, follow_symlinks=False).st_mode):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
         raise
@@ -387,7 +389,7 @@ def _refuse_read_only(directory: int) -> None:
 def _explained(
     path: str, explained: Mapping[int, str] = _EXPLAINED_OF_ROOT, final: frozenset[int] = FINAL
 ) -> Iterator[None]:
-    """Errors of the system about `path`, as a message with a remedy; those in `final` would be the same again."""
+    """Map system errors about `path` to a message with a remedy; errors in `final` are not retried."""
     try:
         yield
     except (OSError, MemoryError) as error:
@@ -397,7 +399,7 @@ def _explained(
 def _outcome(
     path: str, error: OSError | MemoryError, explained: Mapping[int, str], final: frozenset[int]
 ) -> RuntimeManagerError:
-    """What an error about `path` means for an operation."""
+    """Return the error of an operation for a system error about `path`."""
     where = f"state directory {path}"
     if lack := lacking(error):
         silence = Unavailable(_DEPENDENCY, f"{where}: {lack}; {lack.remedy}", untouched=True)

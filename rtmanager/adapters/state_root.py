@@ -1,6 +1,7 @@
-"""Whether the root of the games' directories may take a game: it has room, and it is the file system that held them.
+"""Checks whether the root of the games' directories has room, and is the file system that held them.
 
-A root whose file system is not mounted is an empty directory of another one: a game that is started there begins anew.
+A root whose file system is not mounted is an empty directory of another one: a game would start there without its
+state.
 """
 
 from __future__ import annotations
@@ -12,29 +13,29 @@ from contextlib import suppress
 from rtmanager.adapters.free_space import Free
 from rtmanager.ports.runtime import StateRootUnfit
 
-#: Free inodes that a root needs: a directory, and some files in it.
+#: Free inodes that a root needs: for a directory and some files in it.
 MIN_INODES = 16
 #: Games that a message names.
 NAMED = 3
 
-#: Some of the games on record that have a directory.
+#: Returns some games on record that must have a directory.
 KeptGames = Callable[[], Sequence[str]]
 
 
 class StateRoot:
-    """The judge of one root, by a descriptor of it; safe for many threads."""
+    """Checks one root through a descriptor of it. Thread-safe."""
 
     def __init__(self, path: str, min_free_bytes: int, kept_games: KeptGames) -> None:
         self._path = path
         self._min_free_bytes = min_free_bytes
         self._kept_games = kept_games
-        #: Device and inode of the root that was found to hold the games.
+        #: Device and inode of the root in which the games' directories were found.
         self._known: tuple[int, int] | None = None
 
     def require_room(self, root: int) -> None:
         """Raise `StateRootUnfit` for a file system that is full, or nearly.
 
-        Some file systems do not tell how many bytes they have, or make inodes as they are needed: 0 in all.
+        Zero blocks or inodes in all mean unknown: some file systems report no size, or create inodes on demand.
         """
         if not self._min_free_bytes:
             return
@@ -49,9 +50,9 @@ class StateRoot:
         )
 
     def require_games(self, root: int) -> None:
-        """Raise `StateRootUnfit` when games are on record and none of them has its directory here.
+        """Raise `StateRootUnfit` when games are on record and none of the named ones has its directory here.
 
-        The records are read once for each file system that is met under the path. Raises what reading them raises.
+        Reads the records once per file system found under the path, and raises what reading them raises.
         """
         found = os.fstat(root)
         identity = (found.st_dev, found.st_ino)

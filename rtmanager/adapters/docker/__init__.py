@@ -1,4 +1,4 @@
-"""Docker behind the port `ContainerRuntime`: the only package of ours that touches the Docker SDK."""
+"""Docker behind the port `ContainerRuntime`; no other package imports the Docker SDK."""
 
 from rtmanager.adapters.docker.daemon_client import Deadlines
 from rtmanager.adapters.docker.runtime import DockerRuntime

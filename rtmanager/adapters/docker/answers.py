@@ -1,8 +1,8 @@
-"""What an answer of Docker means: the tables that decide, and that `docs/generated/answers.md` is made from.
+"""Tables that map Docker's answers to meanings; `docs/generated/answers.md` is generated from them.
 
-Three meanings. *Silence* says something about the whole daemon, or about a gateway before it: nothing is decided.
-*Temporary* answers are listed one by one, and end an operation after a while. Everything else is *final*
-and ends it at once. Some final answers say more than "no"; `CALLS` lists these for each call.
+There are three meanings. *Silence* concerns the whole daemon or a gateway before it and decides nothing.
+*Temporary* answers are listed one by one; they fail an operation after some time.
+Every other answer is *final* and fails it at once. `CALLS` lists the final answers with a special meaning.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rtmanager.domain.text import bounded
 
 
 class Meaning(StrEnum):
-    """What follows from an answer."""
+    """What an answer implies."""
 
     SILENCE = "silence"
     TEMPORARY = "temporary"
@@ -33,7 +33,7 @@ class Meaning(StrEnum):
 
 
 class Says(StrEnum):
-    """Final answers that say more than no."""
+    """Special meanings of final answers."""
 
     ABSENT = "it does not exist"
     NAME_TAKEN = "its name is taken"
@@ -44,47 +44,47 @@ class Says(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Special:
-    """A final answer with a meaning of its own: one of these statuses, and one of these words (lower case) in it."""
+    """A final answer with a special meaning, matched by status and by one of `marks` (lower case)."""
 
     says: Says
     statuses: frozenset[int]
     marks: tuple[str, ...]
-    #: For the page: what then happens.
+    #: Its consequence, as the generated page words it.
     outcome: str
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of the daemon: the request, what an operation ends with when it is refused, and answers with a meaning."""
+    """A call to the daemon: the request, the error code of a refusal, and the answers with a special meaning."""
 
     request: str
     code: ErrorCode | None
     specials: tuple[Special, ...] = ()
-    #: Whether it may have been done in part though the answer is bad.
+    #: Whether a failed call may have been applied in part.
     changes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Answers that are not final, or are so whatever else stands in them. Empty sets and tuples fit everything."""
+    """Matches answers to a meaning. Empty sets and tuples match everything."""
 
     name: str
     meaning: Meaning
-    #: How the page describes it.
+    #: Its description in the generated page.
     answers: str
     statuses: frozenset[int] = frozenset()
-    #: Words, in lower case, of which one is in it.
+    #: Lower-case phrases; the answer contains at least one.
     marks: tuple[str, ...] = ()
-    #: Words that are in it beside one of `marks`.
+    #: A phrase that the answer contains beside one of `marks`.
     with_mark: str = ""
-    #: The calls that it is about; empty: all but `not_calls`.
+    #: The calls to which it applies; when empty, all but `not_calls`.
     calls: frozenset[str] = frozenset()
     not_calls: frozenset[str] = frozenset()
-    #: Whether it has Docker's form, `{"message": …}`; None: either.
+    #: Whether the answer has Docker's form, `{"message": …}`; None matches both.
     from_docker: bool | None = True
 
     def fits(self, call: str, status: int, said: str, from_docker: bool) -> bool:
-        """Whether an answer to `call` is one of these; `said` is in lower case."""
+        """Return whether the rule matches an answer to `call`; `said` is in lower case."""
         return (
             (not self.calls or call in self.calls)
             and call not in self.not_calls
@@ -98,12 +98,12 @@ class Rule:
 _SERVER_ERRORS = frozenset(range(500, 600))
 _PULL = frozenset({"pull"})
 _NOT_NOW = frozenset({408, 425, 429, 502, 503, 504})
-#: About the request as it is sent, whoever says so: too large, or without credentials.
+#: Statuses about the request itself, from whichever server: too large, or without credentials.
 _ABOUT_THE_REQUEST = frozenset({401, 403, 407, 413, 414, 431})
 _FULL = ("no space left on device", "disk quota exceeded", "read-only file system")
 _NO_CONTAINER = ("no such container", "no container with name or id")
 
-#: The first rule that fits decides; an answer that fits none is final.
+#: The first rule that matches decides; an answer without a match is final.
 RULES: tuple[Rule, ...] = (
     Rule(
         "gateway",
@@ -146,7 +146,7 @@ RULES: tuple[Rule, ...] = (
             "error reading from server",
             "ttrpc: closed",
             "context canceled",
-            "failed to update store",  # its network database is closed while the last seconds of its API run
+            "failed to update store",  # the daemon closes its network database some seconds before its API
             "database not open",
         ),
         not_calls=_PULL,
@@ -231,13 +231,13 @@ RULES: tuple[Rule, ...] = (
     ),
 )
 
-#: The rules for answers that are not Docker's.
+#: Rules for answers that do not have Docker's form.
 NOT_DOCKERS = frozenset({"gateway", "not_docker"})
-#: The name of the rule for an answer whose content cannot be read: no JSON, other types than Docker's, no HTTP.
+#: Rule name for an unreadable answer: no JSON, unexpected types, or no HTTP.
 UNREADABLE = "unreadable"
-#: The name of the rule for a container that is being removed for longer than a removal may take.
+#: Rule name for a removal that takes longer than its deadline.
 REMOVING = "removing"
-#: Temporary answers that no rule of `RULES` can describe.
+#: Temporary answers that `RULES` cannot describe.
 OTHER_TEMPORARY = {
     UNREADABLE: "content that cannot be read: no JSON, cut short after a complete head, of other types than Docker's; "
     "or no HTTP at all",
@@ -254,7 +254,7 @@ def _malformed(outcome: str) -> Special:
     return Special(Says.MALFORMED, frozenset({400, 404, 500}), marks, outcome)
 
 
-#: Every call of the daemon by its name in `failpoints`.
+#: Every call to the daemon, by its name in `failpoints`.
 CALLS: dict[str, Call] = {
     "version": Call("GET /version", ErrorCode.INTERNAL_ERROR),
     "info": Call("GET /info", ErrorCode.INTERNAL_ERROR),
@@ -263,7 +263,7 @@ CALLS: dict[str, Call] = {
         "GET /images/{name}/json",
         ErrorCode.IMAGE_PULL_FAILED,
         (
-            # Whatever the words: that it is pulled then does no harm, and the pull has an answer of its own.
+            # Without marks: a needless pull does no harm, and the pull has an answer of its own.
             _absent("pulled, by policy"),
             _malformed("`start_config_invalid`"),
         ),
@@ -334,15 +334,15 @@ CALLS: dict[str, Call] = {
 }
 
 
-#: Bytes of a refusal that are read. What is JSON was reduced before.
+#: Bytes of a refusal that are read. JSON is already reduced at this point.
 LONGEST_REFUSAL = 1 << 16
 
 
 def explanation(response: Response | None) -> tuple[str, bool]:
-    """What an answer says, and whether it says so in Docker's form. Never raises for what it may contain."""
+    """Return the text of an answer, and whether it has Docker's form. Raises nothing for unexpected content."""
     if response is None:
         return "", False
-    # Not `Response.text`, which guesses the encoding: seconds for megabytes. Docker writes UTF-8 and is brief.
+    # `Response.text` guesses the encoding, which takes seconds for megabytes. Docker writes short UTF-8.
     said = response.content[:LONGEST_REFUSAL].decode(errors="replace")
     try:
         found = json.loads(said)
@@ -354,40 +354,40 @@ def explanation(response: Response | None) -> tuple[str, bool]:
 
 
 def checked(response: Response) -> None:
-    """Raise docker's `APIError` for whatever is neither a success nor "not modified".
+    """Raise docker's `APIError` for every status except 2xx and 304.
 
-    Not the SDK's own way: it takes a redirect for a success, and an error without a message for a `KeyError`.
+    The SDK's own check accepts redirects, and raises `KeyError` for an error without a message.
     """
     if 200 <= response.status_code < 300 or response.status_code == 304:
         return
     said, _ = explanation(response)
     kind = NotFound if response.status_code == 404 else APIError
-    # Bounded here, too: the error of a registry's text would stand whole in every traceback.
+    # Bounded here too: a traceback would contain the registry's whole text.
     status = bounded(f"{response.status_code} {response.reason}", 100)
     raise kind(status, response=response, explanation=bounded(said))
 
 
-#: What Docker repeats of an image or a user: in quotes, a path, or a name of a user or a group. An image must not
-#: choose its answer's meaning by a program or a directory that is called "no space left on device".
-#: What Docker says of containerd, which it dials, and of its own init is kept.
+#: Text that an image or a user can choose: quoted text, paths, names of users and groups.
+#: An image must not choose the meaning of its answer, for example by a directory "no space left on device".
+#: Docker's own text about containerd and its init process is kept.
 _KEPT = r"""(dial unix(?:://| )[^ :"]+|desc = "transport: [^"]*"|"docker-init")"""
 _QUOTED = r"""\\"[^"]*"|"(?:[^"\\]|\\.)*"|'[^']*'|unable to find (?:user|group) [^:]*:"""
-#: Behind the last colon is what the kernel says of a path; the path itself may have colons, too. What was cut
-#: (`skim`) has no cause.
+#: The kernel's reason follows the last colon; the path before it may contain colons too.
+#: Text that `skim` cut off has no reason.
 _TO_THE_CAUSE = r".*?(?=: (?:ttrpc: closed|error reading from server: eof|[^:…]*)$)"
-#: Paths in a container's own files, which are an image's to choose, also behind the words that no cause follows.
+#: Paths inside a container, which the image chooses. No reason follows the phrases of `_NO_CAUSE`.
 _NO_CAUSE = "(?:(?<=file exists )|(?<=cannot mkdir: )|(?<=too many links in ))/.*"
 _INSIDE = rf"""{_NO_CAUSE}|/[^:"' ]*/[0-9a-f]{{64}}[^/:]*/(?:{_TO_THE_CAUSE}|.*)"""
 _NOT_DOCKERS = re.compile(rf"{_KEPT}|{_QUOTED}|{_INSIDE}|/[^:]*", re.DOTALL)
 _SURELY_NOT_DOCKERS = re.compile(rf"{_KEPT}|{_QUOTED}|{_INSIDE}|/(?:{_TO_THE_CAUSE}|.*)", re.DOTALL)
-#: What containerd's errors end with.
+#: Status codes with which containerd's errors end.
 _CODE_OF_GRPC = re.compile(r"(?:: (?:unknown|unavailable|internal|aborted|canceled))+\s*$")
-#: As much of an answer is looked at for its words: the begin and the end, where the cause stands.
+#: Characters of an answer that are searched: half from the beginning, half from the end, where the reason is.
 LONGEST_READ = 20_000
 
 
 def own_words(said: str, pattern: re.Pattern[str] = _NOT_DOCKERS) -> str:
-    """What Docker says in words of its own, in lower case."""
+    """Return Docker's own text in lower case, without the parts that images and users choose."""
     if len(said) > LONGEST_READ:
         said = said[: LONGEST_READ // 2] + said[-LONGEST_READ // 2 :]
     said = _CODE_OF_GRPC.sub("", said.lower())
@@ -395,9 +395,9 @@ def own_words(said: str, pattern: re.Pattern[str] = _NOT_DOCKERS) -> str:
 
 
 def meaning(call: str, error: APIError) -> tuple[Meaning, str]:
-    """What a refusal of `call` means, and the name of the rule that says so; empty when it is final.
+    """Return the meaning of a refusal of `call` and the name of its rule; the name is empty for a final answer.
 
-    Silence needs words at a place that no image chooses: elsewhere they are temporary, which ends some time.
+    Silence needs a phrase at a place that no image can choose; elsewhere the answer is temporary, which ends in time.
     """
     said, from_docker = explanation(error.response)
     status, own = error.status_code or 0, own_words(said)
@@ -411,9 +411,9 @@ def meaning(call: str, error: APIError) -> tuple[Meaning, str]:
 
 
 def says(call: str, error: APIError) -> Says | None:
-    """What a final answer to `call` says beyond no."""
+    """Return the special meaning of a final answer to `call`; None when it has none."""
     said = own_words(explanation(error.response)[0] or words(error)).lstrip()
-    # Of a pull, what the registry says comes behind words of Docker.
+    # In a pull the registry's text follows Docker's own prefix.
     fits = said.startswith if call == "pull" else said.__contains__
     for special in CALLS[call].specials:
         if error.status_code in special.statuses and (not special.marks or any(map(fits, special.marks))):
@@ -422,30 +422,30 @@ def says(call: str, error: APIError) -> Says | None:
 
 
 def words(error: APIError) -> str:
-    """What Docker said, on one line of bounded length; the status where it said nothing."""
+    """Return Docker's message on one bounded line; the status when there is no message."""
     line = bounded(str(error.explanation or ""))
-    if line.startswith("<"):  # a page for a browser
+    if line.startswith("<"):  # an HTML page
         line = ""
     return line or bounded(str(error.args[0] if error.args else error)) or type(error).__name__
 
 
 def answered(call: str, error: APIError, request: str = "") -> str:
-    """A refusal of `call` as a message has it: its status, the request, and what it says."""
+    """Format a refusal of `call` for a message: status, request and Docker's text."""
     return f"answered {error.status_code} to `{request or CALLS[call].request}`: {words(error)}"
 
 
 def forbidden(call: str, error: APIError, request: str = "") -> str:
-    """What to do about a refusal that is a proxy's or an authorization plugin's; empty for any other."""
+    """Return the remedy for a refusal by a proxy or an authorization plugin; empty for any other refusal."""
     if error.status_code not in {401, 403} or (call == "pull" and explanation(error.response)[1]):
-        return ""  # in Docker's form, a pull has the words of the registry
+        return ""  # in Docker's form, the text of a pull is the registry's
     return f"let the proxy or the authorization plugin before Docker pass `{request or CALLS[call].request}`"
 
 
 class Unreadable(ValueError):
-    """An answer that is none of Docker's API."""
+    """An answer that does not follow Docker's API."""
 
 
-#: What reading an answer of other content than Docker's raises, in the SDK or here.
+#: Exceptions that the SDK or this package raises for unexpected content.
 UNREADABLE_ERRORS = (
     KeyError,
     TypeError,
@@ -460,14 +460,14 @@ UNREADABLE_ERRORS = (
 
 
 def is_unreadable(error: BaseException) -> bool:
-    """Whether something was answered that cannot be read, or ended too early, rather than nothing.
+    """Return whether the error is about an unreadable or truncated answer, and not about silence.
 
-    Silence is what the connection or the clock is the cause of; every other error of the libraries is about an answer.
+    Errors of the connection and timeouts are silence; every other library error is about an answer.
     """
     for cause in causes(error):
         if isinstance(cause, (InvalidJSONError, ContentDecodingError, DecodeError)):
             return True
-        if isinstance(cause, RequestException):  # an OSError, whatever it is about
+        if isinstance(cause, RequestException):  # a subclass of OSError, whatever its cause
             continue
         if isinstance(cause, (OSError, Urllib3Timeout)):
             return False
@@ -475,7 +475,7 @@ def is_unreadable(error: BaseException) -> bool:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what led to it, outermost first."""
+    """Yield an error and its causes, outermost first, each once."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

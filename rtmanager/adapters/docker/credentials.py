@@ -1,8 +1,8 @@
-"""The credentials for a registry, found as the docker CLI finds them: its config.json and its credential helpers.
+"""Finds registry credentials as the docker CLI does: in config.json and by credential helpers.
 
-Tried with the CLI 28.2: whatever is wrong with the file or with a helper is a warning there, and the pull goes on with
-what is left, mostly anonymously. So it is here, with two exceptions. A helper that hangs would hang the CLI; here it
-is killed and the pull fails. And a value of a wrong type costs that value only, not the whole file.
+Verified with CLI 28.2: a fault in the file or in a helper is a warning, and the pull continues with what is left,
+mostly anonymously. This module does the same, with two exceptions. It kills a helper that hangs and fails the pull,
+where the CLI hangs. And a value of a wrong type invalidates that value only, not the whole file.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from rtmanager.domain.image_ref import DEFAULT_REGISTRY
 from rtmanager.domain.text import bounded
 from rtmanager.resources import lacking, lacking_for_program, out_of
 
-#: Under which key the CLI keeps the credentials of the default registry.
+#: The CLI's key for the credentials of the default registry.
 DEFAULT_REGISTRY_KEY = "https://index.docker.io/v1/"
-#: A configuration file with more bytes is not read.
+#: A larger configuration file is not read.
 MAX_CONFIG_BYTES = 1 << 20
-#: A helper's answer with more bytes is not read.
+#: A larger helper answer is not read.
 MAX_ANSWER_BYTES = 1 << 18
-#: Credentials that make a longer header are not used. Docker reads 1 MiB of all headers and breaks off beyond that; the
-#: header may have an entry of the file and a helper's answer in it.
+#: Credentials with a longer header are ignored. Docker accepts 1 MiB for all headers together; one header may combine
+#: an entry of the file with a helper's answer.
 MAX_HEADER_BYTES = 1 << 16
-#: Seconds between two looks at whether a helper has ended or is wanted no more.
+#: Poll interval, in seconds, for the end of a helper and for an abort.
 LOOK_AGAIN_S = 0.05
-#: Seconds for what a helper wrote to arrive when it has ended and one of its children keeps its output open.
+#: Seconds to wait for remaining output when a helper has ended but one of its children keeps its output open.
 LAST_OUTPUT_S = 0.2
 
 _PROGRAM_PREFIX = "docker-credential-"
 _NOT_FOUND = "credentials not found in native keychain"
-#: The user name with which a helper marks its secret as an identity token.
+#: The user name by which a helper marks its secret as an identity token.
 _TOKEN_USER = "<token>"
-#: Never handed on to a helper: our own settings hold secrets.
+#: Prefix of variables that a helper does not inherit: the manager's settings hold secrets.
 _OWN_SETTINGS = "RTMANAGER_"
 
-#: Numbers mean nothing here, and Python refuses to read an integer of thousands of digits.
+#: Numbers are ignored here, and Python rejects an integer of thousands of digits.
 _DECODER = json.JSONDecoder(parse_int=float)
 
-#: The parts of the header, by the field of an entry in the file.
+#: Header fields, by the field of a file entry.
 _FIELDS = {
     "username": "username",
     "password": "password",
@@ -70,12 +70,12 @@ class HelperHangs(Exception):
 
 
 class HelperFailed(Exception):
-    """A credential helper gave no usable answer; the message says why and holds no secret."""
+    """A credential helper gave no usable answer; the message says why and contains no secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What to log in with; `header` is empty when there is nothing, and `note` says why something was left out."""
+    """Credentials for one registry; `header` is empty when there are none, `note` says what was ignored and why."""
 
     header: str = ""
     note: str = ""
@@ -83,7 +83,7 @@ class Credentials:
 
 @dataclass(slots=True)
 class _Config:
-    """What of config.json matters here, and what could not be read."""
+    """The relevant content of config.json, and the parts that could not be read."""
 
     auths: dict[str, dict[str, str]] = field(default_factory=dict)
     helpers: dict[str, str] = field(default_factory=dict)
@@ -92,14 +92,14 @@ class _Config:
 
 
 class DockerConfig:
-    """The docker CLI's configuration of the user that this process runs as, read anew for each pull."""
+    """The docker CLI's configuration of this process's user, read anew for each pull."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
         self._warned_of: list[str] = []
 
     def credentials(self, registry: str, limit_s: float, unwanted: Callable[[], bool]) -> Credentials:
-        """For one registry. Raises `HelperHangs` after `limit_s`, and ends early once `unwanted()`."""
+        """Find the credentials for one registry. Raises `HelperHangs` after `limit_s`, or once `unwanted()` is true."""
         path = config_path()
         config = read_config(path)
         self._warn(path, config.problems)
@@ -117,7 +117,7 @@ class DockerConfig:
         return Credentials(_header(entry), bounded(note))
 
     def _warn(self, path: Path, problems: list[str]) -> None:
-        """Once for each problem, not for each pull."""
+        """Log each problem once, not once per pull."""
         for problem in problems:
             if problem not in self._warned_of:
                 self._logger.warning("docker's configuration cannot be read in full: %s: %s", path, problem)
@@ -125,19 +125,19 @@ class DockerConfig:
 
 
 def config_path() -> Path:
-    """Where the CLI has its configuration."""
+    """Return the path of the CLI's configuration file."""
     directory = os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
     return Path(directory) / "config.json"
 
 
 def read_config(path: Path) -> _Config:
-    """What can be read of the file; nothing of one that is not there. Raises nothing."""
+    """Read the readable parts of the file; empty when it does not exist. Raises only for lack of a local resource."""
     config = _Config()
     try:
         content = _content(path)
         if not content.strip():
             return config
-        # As the CLI: the first JSON value counts, and what stands behind it does not.
+        # Like the CLI: only the first JSON value counts.
         document, _ = _DECODER.raw_decode(content.decode("utf-8", "replace").lstrip(" \t\r\n"))
     except FileNotFoundError:
         return config
@@ -154,7 +154,7 @@ def read_config(path: Path) -> _Config:
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a file; a pipe or a device is refused, not waited for."""
+    """Read a file; rejects a pipe, device or directory, and a file above `MAX_CONFIG_BYTES`, with `OSError`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         mode = os.fstat(descriptor).st_mode
@@ -167,7 +167,7 @@ def _content(path: Path) -> bytes:
 
 
 def _without_content(error: Exception) -> str:
-    """What is wrong with the JSON, without a word of it."""
+    """Describe a JSON error without quoting the content."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg}, line {error.lineno} column {error.colno}"
     return "it is nested too deeply" if isinstance(error, RecursionError) else "it cannot be read"
@@ -229,7 +229,7 @@ def _decoded(auth: str) -> tuple[str, str] | None:
 
 
 def _member(document: Mapping[str, Any], name: str) -> object:
-    """A member by its name, however it is capitalized: the CLI does not mind."""
+    """Return a member by its lower-case name, in any capitalization, as the CLI does."""
     found: object = None
     for key, value in document.items():
         if key.lower() == name and value is not None:
@@ -246,7 +246,7 @@ def _object(document: Mapping[str, Any], name: str, config: _Config) -> dict[str
 
 
 def _entry(auths: Mapping[str, dict[str, str]], key: str) -> dict[str, str]:
-    """The entry of a registry: under its own name, else under an address of it, as older CLIs wrote it."""
+    """Return the entry of a registry: by its name, else by an address with this host, as older CLIs wrote it."""
     if key in auths:
         return auths[key]
     return next((entry for name, entry in auths.items() if _host_of(name) == key), {})
@@ -260,20 +260,20 @@ def _host_of(address: str) -> str:
         except ValueError:
             host, port = None, None
         if host:
-            # urlsplit lowers the case of a host, and the CLI does not.
+            # urlsplit lowers the case of a host; the CLI does not.
             written = parts.netloc.rpartition("@")[2]
             return written if port is not None else written.rstrip(":")
     return address.partition("/")[0]
 
 
 def _default_store() -> str:
-    """The helper that the CLI uses on Linux when its configuration names none and holds no credentials."""
+    """Return the helper that the CLI uses on Linux without configuration; empty when none is installed."""
     name = "pass" if shutil.which("pass") else "secretservice"
     return name if shutil.which(_PROGRAM_PREFIX + name) else ""
 
 
 def _header(entry: Mapping[str, str]) -> str:
-    """`X-Registry-Auth`; empty when there is nothing to log in with."""
+    """Return the value of `X-Registry-Auth`; empty without credentials."""
     if not any(entry.get(part) for part in ("username", "password", "identitytoken", "registrytoken")):
         return ""
     filled = {part: value for part, value in entry.items() if value}
@@ -281,7 +281,7 @@ def _header(entry: Mapping[str, str]) -> str:
 
 
 def ask_helper(helper: str, key: str, limit_s: float, unwanted: Callable[[], bool]) -> dict[str, str]:
-    """What a credential helper knows of a registry; all empty when it knows nothing.
+    """Request the credentials of a registry from a helper; all values are empty when it has none.
 
     Raises `HelperFailed`, or `HelperHangs` when it was killed.
     """
@@ -315,7 +315,7 @@ def ask_helper(helper: str, key: str, limit_s: float, unwanted: Callable[[], boo
 
 
 def _run(program: str, key: str, limit_s: float, unwanted: Callable[[], bool]) -> tuple[bytes, int]:
-    """The output and the exit code of a helper that was asked for `key`."""
+    """Run a helper with `key` as input; returns its output and exit code."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_SETTINGS)}
     try:
         process = subprocess.Popen(
@@ -341,17 +341,17 @@ def _run(program: str, key: str, limit_s: float, unwanted: Callable[[], bool]) -
             _kill(process)
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                pipe.close()  # a child of it may keep the other end
+                pipe.close()  # a child of the helper may keep the other end open
     return output, -signal.SIGKILL if code is None else code
 
 
 def _output(
     process: subprocess.Popen[bytes], program: str, key: str, limit_s: float, unwanted: Callable[[], bool]
 ) -> Iterator[bytes]:
-    """What a helper writes, until it has ended. Raises `HelperHangs`, `HelperFailed`."""
+    """Yield the helper's output until it ends. Raises `HelperHangs` or `HelperFailed`."""
     if process.stdin is None or process.stdout is None:
         raise HelperFailed(f"the credential helper {program} has no input and output")
-    with suppress(BrokenPipeError):  # it does not want to know; what it says counts
+    with suppress(BrokenPipeError):  # it may ignore its input; only its output counts
         process.stdin.write(key.encode())
     process.stdin.close()
     source, until, taken = process.stdout.fileno(), monotonic() + limit_s, 0
@@ -385,10 +385,10 @@ def _output(
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End it with all that it started; one that nothing can end is left."""
+    """Kill a helper and its process group; a process that does not die is left behind."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         process.kill()
-    with suppress(subprocess.TimeoutExpired):  # in uninterruptible sleep; it ends when that does
+    with suppress(subprocess.TimeoutExpired):  # in uninterruptible sleep
         process.wait(1.0)

@@ -1,7 +1,7 @@
-"""One Docker engine that may be away: every call has a deadline, and every answer is read by the tables of `answers`.
+"""Client for one Docker daemon: gives every call a deadline and maps every answer by the tables of `answers`.
 
-Nothing is connected before the first call, and nothing is kept that an engine's restart would spoil: after a
-call without an answer the API version is agreed on again, since another engine may answer next.
+It connects at the first call. After a call without an answer it negotiates the API version again, since another
+daemon may answer next.
 """
 
 from __future__ import annotations
@@ -49,32 +49,32 @@ from rtmanager.domain.text import bounded
 
 T = TypeVar("T")
 
-#: Connections kept open between calls; more callers than that open their own and close them again.
+#: Connections kept open between calls; further callers open and close their own.
 POOLED_CONNECTIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Seconds that the engine has for an answer; a small host starts no more than 7 containers a second."""
+    """Deadlines for the daemon's answers, in seconds; a small host starts at most 7 containers a second."""
 
-    #: `ping`, and agreeing on the API version: small, since readiness asks.
+    #: `ping` and the negotiation of the API version; short because readiness waits for it.
     ping_s: float = 5.0
-    #: Reading one thing: a container, an image, the networks. A container's lock is held while it starts.
+    #: Reading one container, image or network list. The daemon holds a container's lock while it starts.
     query_s: float = 20.0
-    #: Reading the end of a log: a crash is told without it when it takes longer.
+    #: Reading the end of a log; a crash is reported without its log after this time.
     log_s: float = 3.0
     #: Listing all containers.
     list_s: float = 30.0
     create_s: float = 60.0
     start_s: float = 90.0
-    #: Beyond the grace time of a stop: the kill, and the engine's own wait of 10 s for its effect.
+    #: Added to the grace period of a stop: the kill, and the daemon's own wait of 10 s for its effect.
     stop_margin_s: float = 20.0
-    #: Removing a container, and waiting while somebody else does.
+    #: Removing a container, including the wait for another client's removal.
     remove_s: float = 60.0
 
 
 class DaemonClient:
-    """The SDK's client for one Docker host; safe for many threads."""
+    """The SDK's client for one Docker host. Thread-safe."""
 
     def __init__(
         self, host: str, deadlines: Deadlines, tls: TlsFiles | None = None, agreement: Agreement | None = None
@@ -91,26 +91,28 @@ class DaemonClient:
         self._closed = threading.Event()
 
     def ask(self, name: str, deadline: Deadline | float, question: Callable[[docker.APIClient], T]) -> T:
-        """What the engine answers within the allowance (seconds).
+        """Run `question` within the deadline (seconds) and return its result.
 
-        `name` is what is asked for, a key of `CALLS`. `question` also reads the answer: what it raises for content that
-        is not Docker's counts as an answer that cannot be read. Raises `Unavailable` for silence, `TemporaryAnswer`,
-        `FinalAnswer` when the engine does not tell its version, and docker's `APIError` for a final answer, which the
-        caller reads.
+        `name` is a key of `CALLS`. `question` sends the request and reads the answer; an error of `UNREADABLE_ERRORS`
+        in it counts as an unreadable answer. Raises `Unavailable` for silence, `TemporaryAnswer`, `FinalAnswer` when
+        the daemon refuses `GET /version`, and docker's `APIError` for a final answer, which the caller maps.
         """
         allowed = deadline if isinstance(deadline, Deadline) else Deadline(deadline)
         client = self._agreed_client()
         return self._answer(name, allowed, lambda: question(client))
 
     def answer(self, name: str, deadline: Deadline | float, question: Callable[[docker.APIClient], T]) -> T:
-        """As `ask`, of something that the engine has no reason to refuse: `FinalAnswer` for a final answer."""
+        """Like `ask`, but raises `FinalAnswer` for every final answer."""
         try:
             return self.ask(name, deadline, question)
         except APIError as error:
             raise self.refused(name, error) from error
 
     def version(self) -> Mapping[str, Any]:
-        """The engine's own description, asked for anew. Raises as `ask`, but `FinalAnswer` for a final answer."""
+        """Fetch the daemon's version document and update the agreed API version.
+
+        Raises as `ask`, but `FinalAnswer` for a final answer.
+        """
         allowed = Deadline(self.deadlines.ping_s)
         try:
             found = self._answer("version", allowed, lambda: _version(self._new_client(NEWEST)))
@@ -121,11 +123,11 @@ class DaemonClient:
 
     @property
     def connections_made(self) -> int:
-        """How many connections were begun so far; the same number means that the same engine answers."""
+        """Number of sockets created so far; while it is unchanged, the same daemon answers."""
         return self._lines.begun
 
     def refused(self, name: str, error: APIError, *, request: str = "") -> FinalAnswer:
-        """The error for a final answer to the call `name`; `request` where it was another one than the table's."""
+        """Return the error for a final answer to `name`; `request` replaces the request of the table in the message."""
         message = f"Docker at {self.host} {answered(name, error, request)}"
         if not (remedy := forbidden(name, error, request)):
             return FinalAnswer("docker", message)
@@ -134,7 +136,7 @@ class DaemonClient:
         return found
 
     def temporary(self, name: str, rule: str, said: str) -> TemporaryAnswer:
-        """The error for a temporary answer to the call `name`, as `answered` words it."""
+        """Return the error for a temporary answer to `name`; `said` is text from `answered`."""
         call = CALLS[name]
         found = TemporaryAnswer(
             "docker",
@@ -146,12 +148,12 @@ class DaemonClient:
         return found
 
     def _answer(self, name: str, allowed: Deadline, ask: Callable[[], T]) -> T:
-        """What `ask` returns, or the error that its answer, or none, is."""
+        """Run `ask` and map its exceptions by the tables of `answers`."""
         try:
             with failpoints.around(f"docker.{name}"), self._lines.allowing(allowed):
                 return ask()
         except APIError as error:
-            # In Docker's form the words may be a registry's or an image's.
+            # In Docker's form the text may be a registry's or an image's.
             if self._may_expect_tls and not explanation(error.response)[1] and (hint := expects_tls(causes(error))):
                 self._forget()
                 raise self.unavailable(hint, has_remedy=True) from error
@@ -169,7 +171,7 @@ class DaemonClient:
             raise found from error
         except (RequestException, HTTPError) as error:
             self._forget()
-            if is_unreadable(error) and not self._closed.is_set():  # closing cuts answers short
+            if is_unreadable(error) and not self._closed.is_set():  # closing truncates answers
                 raise self._unreadable(name, error) from error
             raise self._no_answer(name, error, allowed) from error
         except RuntimeManagerError:
@@ -179,7 +181,7 @@ class DaemonClient:
             raise self._unreadable(name, error) from error
 
     def breakable(self, call: Call) -> AbstractContextManager[None]:
-        """Let another thread break off, by `call`, what this one asks inside the block."""
+        """Let `call` abort, from another thread, the requests that this thread sends inside the block."""
         return self._lines.breakable(call)
 
     def _unreadable(self, name: str, error: Exception) -> TemporaryAnswer:
@@ -192,22 +194,22 @@ class DaemonClient:
         return found
 
     def pause(self, seconds: float) -> None:
-        """Let the engine do its work before asking again; `Unavailable` at once when closed."""
+        """Wait before the next poll of the daemon; raises `Unavailable` at once when the client is closed."""
         if self._closed.wait(seconds):
             raise self.unavailable("this client was closed")
 
     def hang_up(self) -> None:
-        """End the calls in flight; the next one dials anew."""
+        """Abort the calls in flight; later calls dial anew."""
         self._lines.hang_up()
 
     def close(self) -> None:
-        """End the calls in flight with `Unavailable`, refuse new ones, give back every connection."""
+        """Abort the calls in flight with `Unavailable`, reject new ones, and close every connection."""
         self._closed.set()
         self._lines.cut()
         self._adapter.close()
 
     def unavailable(self, why: str, *, has_remedy: bool = False, untouched: bool = False) -> Unavailable:
-        """The error for no answer; `why` names the cause, and with `has_remedy` what to do."""
+        """Return the error for silence; `why` names the cause, and with `has_remedy` the remedy too."""
         if self._closed.is_set():
             why = f"Docker at {self.host}: the call was ended, this service is stopping"
         else:
@@ -222,7 +224,7 @@ class DaemonClient:
         return Unavailable("docker", f"Docker at {self.host} cannot serve now, it {said}")
 
     def _agreed_client(self) -> docker.APIClient:
-        """The client for the API version that both sides know. Two threads may find it at once; no harm."""
+        """Return the client for the agreed API version. Two threads may both create one, which does no harm."""
         client = self._client
         if client is None:
             try:
@@ -241,7 +243,7 @@ class DaemonClient:
         return client
 
     def _forget(self) -> None:
-        """Agree anew before the next call: another engine may answer there."""
+        """Drop the agreed API version: another daemon may answer the next call."""
         self._client = self._agreement.version = None
 
     def _new_client(self, api_version: str) -> docker.APIClient:

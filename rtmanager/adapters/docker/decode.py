@@ -1,8 +1,8 @@
-"""Docker's answers decoded into our own values: one function per source, and none of them raises.
+"""Decodes Docker's answers into domain values: one function per source; none raises.
 
-What others wrote is cleaned (what cannot be printed, among it NUL and halves of surrogate pairs, becomes U+FFFD), cut
-to a length, and checked for its type. What cannot be read is unknown: an empty text, None, `ContainerState.UNKNOWN`.
-A text that was cleaned or cut can never be taken for a game id, an image reference or an address.
+Text from outside is cleaned, cut to a length, and checked for its type. Unprintable characters, NUL and lone surrogates
+become U+FFFD. An unreadable value becomes unknown: an empty text, None, or `ContainerState.UNKNOWN`.
+Text that was cleaned or cut never passes for a game id, an image reference or an address.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from rtmanager.domain.text import BIDI_CONTROLS
 from rtmanager.ports.runtime import Image
 from rtmanager.ports.watching import ContainerEvent, ContainerEventKind, UnreadableEvent
 
-#: Characters that are kept of a name, a label or a reference; of a word such as a state.
+#: Characters kept of a name, a label or a reference, and of a word such as a state.
 NAME, WORD = 512, 64
-#: Networks that are read of one container.
+#: Networks read per container.
 MOST_NETWORKS = 256
-#: Years of which a time is believed: no program of the world had nanoseconds before, or will have them after.
+#: Years of a plausible time; nanoseconds since 1970 fit into 64 bits until then.
 FIRST_YEAR, LAST_YEAR = 1970, 2261
-#: Exit codes and counts that the database can hold.
+#: Largest exit code or count that the database can store.
 _MOST = 2**31 - 1
 _LATEST_NS = 2**63 - 1
 
-#: States in which the exit code says something; before, Docker reports 0.
+#: States with a meaningful exit code; before them Docker reports 0.
 _ENDED = frozenset({ContainerState.EXITED, ContainerState.DEAD})
 
-#: Less than an hour is told in seconds and minutes (`HumanDuration` of docker/go-units).
+#: Below an hour Docker's uptime is in seconds and minutes (`HumanDuration` of docker/go-units).
 _UP_FOR_AN_HOUR = re.compile(r"Up (?:About an hour|[0-9]+ (?:hour|day|week|month|year)s)\b")
 
-#: By Docker's word: of the thousands in a list, asking the enumeration would take as long as all the rest.
+#: By Docker's word: for lists of thousands the enum's constructor would double the time.
 _STATES = {state.value: state for state in ContainerState}
 _HAPPENINGS = {happening.value: happening for happening in ContainerEventKind}
 
@@ -56,18 +56,18 @@ _ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}")
 _TIME = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,12}))?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
-#: What neither a log line nor PostgreSQL should be given. Line ends and tabs are left in logs of engines.
+#: Characters that neither a log line nor PostgreSQL should receive. Logs of engines keep line ends and tabs.
 _UNPRINTABLE_IN_LOG = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{BIDI_CONTROLS}]")
 
 _CONTAINER_LABELS = (LABEL_OWNER, LABEL_KIND, LABEL_DEPLOYMENT, LABEL_GAME_ID, LABEL_IMAGE_REF)
 _IMAGE_LABELS = (LABEL_CPU_QUOTA, LABEL_MEMORY, LABEL_PIDS_LIMIT)
 
-#: What stands for a character that cannot be kept, and for the end of a text that was cut.
+#: Marks a replaced character, and the end of a text that was cut.
 REPLACED, CUT = "\ufffd", "…"
 
 
 def text(found: object, limit: int = NAME) -> str:
-    """A text as our own: printable, on one line, of bounded length; empty for what is no text."""
+    """Return a printable text on one line, cut to `limit` characters; empty when the value is no text."""
     if not isinstance(found, str):
         return ""
     if len(found) <= limit and found.isprintable():
@@ -77,19 +77,19 @@ def text(found: object, limit: int = NAME) -> str:
 
 
 def is_whole_id(text: str) -> bool:
-    """Whether it is a container's id as Docker makes them, uncut."""
+    """Return whether the text is a full container id in Docker's form."""
     return _DOCKER_ID.fullmatch(text) is not None
 
 
 def inspected(found: object, asked_for: str = "") -> ContainerView:
-    """The answer of `GET /containers/{id}/json`; `asked_for` is the id or name that the question had."""
+    """Decode the answer of `GET /containers/{id}/json`; `asked_for` is the requested id or name."""
     answer = _members(found)
     said, config = _members(answer.get("State")), _members(answer.get("Config"))
     state, word = _state(said.get("Status"))
     networks = _networks(answer)
     ended = state in _ENDED
     return ContainerView(
-        # Who was asked for by a whole id is who is told of, whatever else the answer says.
+        # A requested full id is the container's id, whatever the answer contains.
         container_id=asked_for if is_whole_id(asked_for) else _container_id(answer.get("Id")),
         name=text(answer.get("Name")).removeprefix("/"),
         image_ref=text(config.get("Image")),
@@ -110,10 +110,10 @@ def inspected(found: object, asked_for: str = "") -> ContainerView:
 
 
 def listed(found: object) -> ContainerView | None:
-    """One entry of `GET /containers/json`; None for one without an id.
+    """Decode one entry of `GET /containers/json`; None for an entry without an id.
 
-    A list knows neither exit code nor OOM nor restarts, and gives the image's id instead of its name once the tag
-    points elsewhere. Since when a container runs, it says in words.
+    A list has no exit code, OOM flag or restart count. It shows the image's id once the tag points elsewhere.
+    The start time is available as words only.
     """
     entry = _members(found)
     container_id = _container_id(entry.get("Id"))
@@ -138,11 +138,11 @@ def listed(found: object) -> ContainerView | None:
 
 
 def event(found: object) -> ContainerEvent | UnreadableEvent | None:
-    """One event of `GET /events`; None for what does not matter here.
+    """Decode one event of `GET /events`; None for an irrelevant event.
 
-    The attributes are one map of labels and of what Docker adds, and labels win: of `die` the `exitCode`, of `kill`
-    the `signal`. So the first is not read at all, inspect tells it; of the second it is known whether a label has
-    its name, since Docker sets it with no other event.
+    Attributes merge the labels with Docker's own keys, and labels win: over `exitCode` of `die` and `signal` of `kill`.
+    So `exitCode` is not read; an inspect gives it. Docker sets `signal` on `kill` only; on any other event it is a
+    label.
     """
     members = _members(found)
     if not members:
@@ -174,79 +174,79 @@ def event(found: object) -> ContainerEvent | UnreadableEvent | None:
 
 
 def image(found: object) -> Image:
-    """The answer of `GET /images/{name}/json`."""
+    """Decode the answer of `GET /images/{name}/json`."""
     answer = _members(found)
     config = _members(answer.get("Config"))
     return Image(_image_id(answer.get("Id")), _labels(config.get("Labels"), _IMAGE_LABELS))
 
 
 def image_listed(found: object) -> tuple[list[str], Mapping[str, str]]:
-    """One entry of `GET /images/json`: the references by which it is known, and its labels of an engine's."""
+    """Decode one entry of `GET /images/json`: its references, and its labels for engines."""
     entry = _members(found)
     names = [*_texts(entry.get("RepoTags")), *_texts(entry.get("RepoDigests"))]
     return names, _labels(entry.get("Labels"), _IMAGE_LABELS)
 
 
 def log_drivers(found: object) -> frozenset[str]:
-    """The log drivers that the answer of `GET /info` has; empty when it cannot be read."""
+    """Return the log drivers from the answer of `GET /info`; empty when it cannot be read."""
     return frozenset(_texts(_members(_members(found).get("Plugins")).get("Log")))
 
 
 def plugin_name(found: object) -> str:
-    """The name, with its tag, of one entry of `GET /plugins`."""
+    """Return the name, with its tag, of one entry of `GET /plugins`."""
     return text(_members(found).get("Name"))
 
 
 def platform_of_image(found: object) -> str:
-    """For which system and processor an image was made, such as `linux/amd64`; empty when it does not say both."""
+    """Return an image's platform, such as `linux/amd64`; empty unless system and processor are both given."""
     return _platform(found, "Os", "Architecture")
 
 
 def platform_of_host(found: object) -> str:
-    """The same of the daemon, from the answer of `GET /version`."""
+    """Return the daemon's platform from the answer of `GET /version`; empty unless complete."""
     return _platform(found, "Os", "Arch")
 
 
 def image_run_by(found: object) -> str:
-    """The id of the image that a container runs, from the answer about the container; empty when it has none."""
+    """Return the id of the image that a container runs; empty when the answer has none."""
     return _image_id(_members(found).get("Image"))
 
 
 def networks_called(found: object, name: str) -> frozenset[str]:
-    """The ids of the networks of this very name in the answer of `GET /networks`."""
+    """Return the ids of the networks with exactly this name in the answer of `GET /networks`."""
     networks = map(_members, _list_of(found))
     return frozenset(str(network.get("Id")) for network in networks if network.get("Name") == name)
 
 
 def daemon(found: object) -> tuple[str, str]:
-    """The id and the host's name of a daemon, from the answer of `GET /info`; empty what it does not give."""
+    """Return a daemon's id and host name from the answer of `GET /info`; empty where missing."""
     answer = _members(found)
     return text(answer.get("ID")), text(answer.get("Name"))
 
 
 def root_directory(found: object) -> str:
-    """Where a daemon keeps its data on its host, from the answer of `GET /info`; empty when it does not say."""
+    """Return the daemon's data directory from the answer of `GET /info`; empty when missing."""
     return text(_members(found).get("DockerRootDir"))
 
 
 def present_run(info: object, networks: object) -> RuntimeRun:
-    """The daemon's present run, from `GET /info` and from its default bridge, which each start makes anew."""
+    """Decode the daemon's current run from `GET /info` and its default bridge, which each start creates anew."""
     bridges = [each for each in map(_members, _list_of(networks)) if each.get("Name") == "bridge"]
     began_at = _moment(bridges[0].get("Created")) if len(bridges) == 1 else None
     return RuntimeRun(began_at, _members(info).get("LiveRestoreEnabled") is True)
 
 
 def log(found: object, limit: int) -> str:
-    """The end of what a process wrote, at most `limit` characters."""
+    """Return the end of a process's output, at most `limit` characters."""
     if not isinstance(found, bytes | bytearray):
         return ""
-    # A character has at most four bytes, so this leaves enough.
+    # A character has at most four bytes.
     end = bytes(found[-4 * limit - 4 :]).decode(errors="replace")
     return _UNPRINTABLE_IN_LOG.sub(REPLACED, end)[-limit:].strip("\n")
 
 
 def _members(found: object) -> Mapping[str, Any]:
-    """The members of a JSON object; none of anything else."""
+    """Return the members of a JSON object; empty for anything else."""
     return found if isinstance(found, dict) else {}
 
 
@@ -255,7 +255,7 @@ def _list_of(found: object) -> list[object]:
 
 
 def _whole(found: object, lowest: int, highest: int) -> int | None:
-    """A whole number within bounds; a truth value is none."""
+    """Return an integer within the bounds; None for anything else, including a boolean."""
     return found if type(found) is int and lowest <= found <= highest else None
 
 
@@ -273,7 +273,7 @@ def _container_id(found: object) -> str:
 
 
 def _state(found: object) -> tuple[ContainerState, str]:
-    """The state; with Docker's own word when we do not know it."""
+    """Return the state, and Docker's own word for a state that is unknown here."""
     state = _STATES.get(found) if isinstance(found, str) else None
     if state is None or state is ContainerState.UNKNOWN:
         return ContainerState.UNKNOWN, text(found, WORD)
@@ -281,13 +281,13 @@ def _state(found: object) -> tuple[ContainerState, str]:
 
 
 def _labels(found: object, wanted: tuple[str, ...]) -> dict[str, str]:
-    """The labels that are read here, and never the whole mapping: it has no upper bound."""
+    """Return the wanted labels only: the whole mapping has no upper bound."""
     labels = _members(found)
     return {name: text(label) for name in wanted if isinstance(label := labels.get(name), str)}
 
 
 def _texts(found: object) -> list[str]:
-    """The texts of a list, at most so many as are read of one container's networks."""
+    """Return the texts of a list, at most `MOST_NETWORKS`."""
     return [text(each) for each in _list_of(found)[:MOST_NETWORKS]]
 
 
@@ -296,7 +296,7 @@ def _made_for(found: Mapping[str, Any]) -> str:
 
 
 def _own_name(names: object) -> str:
-    """The container's name among those by which links from other containers (`/other/alias`) know it."""
+    """Return the container's own name; names by links from other containers have the form `/other/alias`."""
     for name in names if isinstance(names, list) else ():
         if isinstance(name, str) and name.count("/") == 1:
             return text(name[1:])
@@ -311,7 +311,7 @@ def _networks(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _addresses(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The container's address by network; IPv4 where it has both."""
+    """Return the container's address by network; IPv4 where it has both."""
     addresses = {}
     for name, network in networks.items():
         address = _address(network.get("IPAddress")) or _address(network.get("GlobalIPv6Address"))
@@ -325,13 +325,13 @@ def _address(found: object) -> str:
 
 
 def _health(state: Mapping[str, Any]) -> str:
-    """What the image's health check says; `none` is Docker's word for an image without one."""
+    """Return the status of the health check; empty for `none`, Docker's word for an image without one."""
     status = text(_members(state.get("Health")).get("Status"), WORD)
     return "" if status == "none" else status
 
 
 def _moment(found: object) -> datetime | None:
-    """Docker's time, which has nanoseconds; the year 1 stands for never."""
+    """Parse Docker's time, which has nanoseconds; None for the year 1, which means never."""
     parts = _TIME.fullmatch(found) if isinstance(found, str) and len(found) <= WORD else None
     if parts is None:
         return None
@@ -344,6 +344,6 @@ def _moment(found: object) -> datetime | None:
 
 
 def _time_ns(found: Mapping[str, Any]) -> int:
-    """When it happened; 0 when that is not known."""
+    """Return the time of an event in nanoseconds; 0 when unknown."""
     exactly = _whole(found.get("timeNano"), 1, _LATEST_NS)
     return exactly or (_whole(found.get("time"), 1, _LATEST_NS // 10**9) or 0) * 10**9

@@ -1,6 +1,6 @@
-"""What errors of the Docker SDK say to a person: the cause in a few words, and what can be done about it.
+"""Messages for errors of the Docker SDK: a short cause and a remedy.
 
-What an answer means is decided by the tables in `answers`.
+The tables in `answers` decide what an answer means.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
     "words",
 ]
 
-#: Docker's words in a refused pull (lower case), and what a person can do about it.
+#: Phrases of a refused pull (lower case), and the remedy.
 _PULL_REMEDIES = (
     (("toomanyrequests", "rate limit"), "the registry limits pulls: log in there, or wait"),
     (("dial tcp", "timeout", "deadline exceeded", "eof"), "check that the Docker host reaches the registry"),
@@ -42,7 +42,7 @@ _PULL_REMEDIES = (
     (("no space left",), "free disk space on the Docker host"),
 )
 
-#: Docker's words in a refused create or start (lower case), and what a person can do about it.
+#: Phrases of a refused create or start (lower case), and the remedy.
 _LAUNCH_REMEDIES = (
     (("no such image",), "the image was removed after it was found: start again"),
     (("bind source path does not exist",), "the Docker host must see the state directory at the same path"),
@@ -56,23 +56,23 @@ _LAUNCH_REMEDIES = (
     (("no space left",), "free disk space on the Docker host"),
 )
 
-#: Options of log drivers whose values are shown in a message.
+#: Options of log drivers whose values may appear in a message.
 _PUBLIC_LOG_OPTION = re.compile(r"(?:max-|cache-)|(?:mode|compress)$")
 
 
 def timed_out(error: BaseException) -> bool:
-    """Whether the time of an answer ran out, however many layers wrapped it."""
+    """Return whether a timeout caused the error, at any depth."""
     return any(isinstance(cause, TimeoutError) for cause in causes(error))
 
 
 def never_connected(error: BaseException) -> bool:
-    """Whether there was no connection, so that the engine cannot have heard the question."""
+    """Return whether no connection was made, so that the daemon received nothing."""
     refused = (ConnectionRefusedError, FileNotFoundError, PermissionError)
     return any(isinstance(cause, refused) for cause in causes(error))
 
 
 def reason(error: BaseException) -> str:
-    """The innermost cause in a few words: `Connection refused` rather than four nested class names."""
+    """Return the innermost cause in a few words, for example `Connection refused`."""
     chain = list(causes(error))
     for cause in reversed(chain):
         if isinstance(cause, OSError) and cause.strerror:
@@ -83,7 +83,7 @@ def reason(error: BaseException) -> str:
 
 
 def remedy(error: BaseException) -> str:
-    """What to do when there was no connection, or it broke off."""
+    """Return what to do when there is no connection, or it broke off."""
     for cause in causes(error):
         if isinstance(cause, PermissionError):
             return "let this user use it: add the user to the group of the socket (`docker`), or run as root"
@@ -95,15 +95,15 @@ def remedy(error: BaseException) -> str:
 
 
 def pull_refused(image_ref: str, said: str) -> str:
-    """The message of a pull that failed with Docker's words `said`, which the caller has bounded."""
-    # Docker writes it in its own way: with or without the registry, the tag, `library/`.
+    """Format a failed pull with its remedy; `said` is Docker's text, bounded by the caller."""
+    # Docker varies the name: with or without registry, tag and `library/`.
     named = sorted(filter(None, re.split(r"[/:@]", image_ref.lower())), key=len, reverse=True)
     meant = re.sub(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, named))})(?![\w.-])", " ", said.lower())
     return _with_remedy(f"image {image_ref} cannot be pulled: {said}", meant, _PULL_REMEDIES)
 
 
 def launch_refused(spec: ContainerSpec, step: str, error: APIError) -> str:
-    """The message of a container that Docker refused to `create` or `start`."""
+    """Format a refused `create`, `rename` or `start` (`step`) with its remedy."""
     said = words(error)
     message = f"container {spec.name}: Docker refused to {step} it: {said}"
     if remedy := forbidden(step, error):
@@ -114,7 +114,7 @@ def launch_refused(spec: ContainerSpec, step: str, error: APIError) -> str:
 
 
 def _filled(remedy: str, spec: ContainerSpec) -> str:
-    """A remedy with the values of the settings that it names."""
+    """Fill in the values of the settings that a remedy names."""
     settings = {"{log}": _log_settings(spec), "{mount}": spec.mount_path, "{network}": spec.network}
     for place, value in settings.items():
         remedy = remedy.replace(place, value)
@@ -122,7 +122,7 @@ def _filled(remedy: str, spec: ContainerSpec) -> str:
 
 
 def _log_settings(spec: ContainerSpec) -> str:
-    """The variables of the log driver with their values; options of a remote driver may hold a token."""
+    """List the log driver's variables with their values, masked where an option may hold a token."""
     options = ",".join(
         f"{name}={value if _PUBLIC_LOG_OPTION.match(name) else '…'}" for name, value in spec.log_options.items()
     )
@@ -130,7 +130,7 @@ def _log_settings(spec: ContainerSpec) -> str:
 
 
 def name_of_nobody(name: str, seconds: float, error: APIError) -> str:
-    """The message of a name that Docker calls taken for `seconds` though it shows no container of this name."""
+    """Format a create that Docker refuses for a taken name though no container has this name."""
     said = words(error).rstrip(".")
     return (
         f"container {name}: Docker refused to create it for {seconds:g} s: {said}; but no container has this name: if "
@@ -139,7 +139,7 @@ def name_of_nobody(name: str, seconds: float, error: APIError) -> str:
 
 
 def _with_remedy(message: str, said: str, remedies: Iterable[tuple[tuple[str, ...], str]]) -> str:
-    """The message with the first remedy of which a mark is in `said` (lower case)."""
+    """Append the first remedy that has a mark in `said` (lower case)."""
     for marks, remedy in remedies:
         if any(mark in said for mark in marks):
             return f"{message}; {remedy}"

@@ -1,13 +1,12 @@
-"""Docker's events as a feed: hints that something happened, without a gap while the daemon lives.
+"""Reads Docker's event stream as hints for reconciling, without a gap while the daemon lives.
 
-What is known of `GET /events` (tried on 20.10): the daemon keeps the last 256 events and drops what a slow
-listener does not take; it answers before it has subscribed us; a stream that is cut looks like one that ended; and
-one whose other end is gone says nothing for ever, like one on which nothing happens. So a stream is listened to for
-some seconds only, and the next one begins where this one was, by the daemon's own clock: a dead line is found
-out by dialling, and what comes twice is left out.
+Facts about `GET /events` (verified on 20.10): the daemon keeps the last 256 events and drops what a slow client does
+not read. It answers before it has subscribed the client. A stream that is cut looks like one that ended. A stream
+whose peer is gone stays silent, like one without events. So each stream is read for some seconds only, and the next
+begins where it began, by the daemon's clock. Dialling detects a dead connection; repeated events are dropped.
 
-No event ends a stream: one that cannot be read is told as that, and so is what had to be dropped because it came
-faster than it was seen to. A pass of the reconciler finds what they were about.
+No event ends a stream. An unreadable event, and events dropped because they arrived too fast, are reported as
+`UnreadableEvent`. A reconcile pass finds what they were about.
 """
 
 from __future__ import annotations
@@ -37,20 +36,19 @@ from rtmanager.domain.container import KIND, LABEL_KIND, LABEL_OWNER, OWNER
 from rtmanager.ports.watching import ContainerEvent, ContainerEventKind, UnreadableEvent
 from rtmanager.threads import Thread
 
-#: How long the thread that takes what arrives may take to notice that its connection was cut.
+#: Seconds that the reading thread may take to end once its connection is cut.
 TAKEN_S = 5.0
-#: How long one stream is listened to; a daemon that vanished without a word is noticed after so many seconds.
+#: Seconds for which one stream is read; a daemon that vanished silently is detected after this time.
 WINDOW_S = 15.0
-#: The same for the first one after a failure: until it is over, its worker counts as failing.
+#: The same for the first stream after a failure: until it is over, the worker counts as failing.
 FIRST_WINDOW_S = 1.0
-#: How far back the first stream begins: the daemon's `Date` has whole seconds.
+#: How far back the first stream begins, since the daemon's `Date` has whole seconds.
 BEGIN_BEFORE_NS = 1_000_000_000
-#: As many events as are told apart from those that come again; the daemon keeps 256.
+#: Events remembered to drop repeated ones; the daemon keeps 256.
 REMEMBERED = 2048
-#: How far ahead of the daemon's clock an event may be for the next stream to begin there.
+#: Largest lead over the daemon's clock that an event may have to move the start of the next stream.
 AHEAD_NS = 60 * 10**9
-#: Bytes of lines that wait to be seen to, and what each line takes beside its bytes; more are dropped, as Docker would
-#: drop them.
+#: Bytes of unprocessed lines, and the overhead counted per line; further lines are dropped, as Docker drops them.
 MOST_WAITING, LINE_BYTES = 16 << 20, 100
 
 _FILTERS = json.dumps(
@@ -63,7 +61,7 @@ _FILTERS = json.dumps(
 
 
 class DockerEvents:
-    """`EventFeed` of one Docker host; used by one thread, `interrupt` by another."""
+    """`EventFeed` of one Docker host; used by one thread, except `interrupt`."""
 
     def __init__(
         self,
@@ -114,7 +112,7 @@ class DockerEvents:
                     return
                 if not timed_out(error):
                     raise self._engine.unavailable(f"its events broke off: {reason(error)}") from error
-                # The window is over, as it should be: all that happened since it began has been heard.
+                # The window is over as planned: every event since it began was read.
                 self._since_ns = max(self._since_ns or 0, began_ns)
                 self._failed = False
                 return
@@ -123,7 +121,7 @@ class DockerEvents:
 
     @contextmanager
     def _hanging_up(self, arriving: _Arriving) -> Iterator[None]:
-        """Let the thread that takes what arrives end, before its stream is closed and its connection used again."""
+        """End the reading thread before the stream is closed and its connection reused."""
         try:
             yield
         finally:
@@ -136,7 +134,7 @@ class DockerEvents:
         self._engine.close()
 
     def _ask(self, deadline: Deadline | float, path: str, params: dict[str, str] | None = None) -> tuple[Response, int]:
-        """An answer, its body not yet read, and the daemon's clock when it was given."""
+        """Return an answer with its body unread, and the daemon's clock at that time."""
 
         def question(client: docker.APIClient) -> tuple[Response, int]:
             answer = get(client, path, params, stream=True)
@@ -153,7 +151,7 @@ class DockerEvents:
 
     def _is_new(self, event: ContainerEvent, began_ns: int) -> bool:
         if event.time_ns % 10**9 == 0:
-            return True  # its time is not known exactly: two of the same second look alike, and neither may be missed
+            return True  # its time is in whole seconds: two events of one second look alike, and neither may be lost
         if event.time_ns <= began_ns + round(self._window_s * 10**9) + AHEAD_NS:
             self._since_ns = max(self._since_ns or 0, event.time_ns)
         if event in self._heard:
@@ -174,9 +172,9 @@ def _read(line: bytes | None) -> ContainerEvent | UnreadableEvent | None:
 
 
 class _Arriving:
-    """The lines of a stream, each of bounded length, None for one that was lost.
+    """The lines of a stream, each of bounded length; None for a lost line.
 
-    They are taken by a thread that does nothing else: Docker drops what is not taken within 100 ms.
+    A thread of its own reads them: Docker drops what is not read within 100 ms.
     """
 
     def __init__(self, stream: Response) -> None:
@@ -189,7 +187,7 @@ class _Arriving:
         self._thread = Thread(self._take, "rtm-events-taken")
 
     def join(self) -> None:
-        """Wait for the thread, whose connection is cut by now; one that hangs all the same is left."""
+        """Wait for the thread, whose connection is cut by now; one that hangs is left behind."""
         if self._thread.ident is not None:
             self._thread.join(TAKEN_S)
 
@@ -212,7 +210,7 @@ class _Arriving:
             lines = skim.Lines()
             for piece in self._stream.iter_content(skim.PIECE):
                 self._put(lines.feed(piece))
-        except (RequestException, HTTPError, OSError, ValueError) as error:  # raised where the lines are taken from
+        except (RequestException, HTTPError, OSError, ValueError) as error:  # `__iter__` raises it
             self._error = error
         finally:
             with self._changed:
@@ -225,12 +223,12 @@ class _Arriving:
                 if line is not None and self._bytes + len(line) + LINE_BYTES > MOST_WAITING:
                     line = None
                 if line is None and self._waiting and self._waiting[-1] is None:
-                    continue  # one mark tells of any number
+                    continue  # one None stands for any number of lost lines
                 self._waiting.append(line)
                 self._bytes += len(line or b"") + LINE_BYTES
             self._changed.notify()
 
 
 def _daemon_time_ns(answer: Response) -> int:
-    """What the daemon's clock said when it answered, in whole seconds."""
+    """Return the daemon's clock from the answer's `Date`, in whole seconds."""
     return int(parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()) * 10**9

@@ -1,8 +1,7 @@
-"""The first container of an image is watched for a moment: does its process live?
+"""Watches the first container of each image for a moment, to detect a process that ends at once.
 
-A game runs under an init process, and with one Docker calls every start good: that the image's program does
-not exist, or ends at once, shows only afterwards, as an exit. So the first container of each image is looked
-at a little longer; an image whose process has lived is not watched again, and its starts cost nothing more.
+A game runs under an init process, so Docker reports every start as a success. A missing or failing program
+shows only afterwards, as an exit. An image whose process survived the watch is not watched again.
 """
 
 from __future__ import annotations
@@ -21,26 +20,26 @@ from rtmanager.domain.container import LABEL_MEMORY, LABEL_PIDS_LIMIT, Container
 from rtmanager.domain.errors import FinalAnswer, Unavailable
 from rtmanager.ports.runtime import ContainerNotFound
 
-#: Seconds between two looks.
+#: Poll interval in seconds.
 LOOK_AGAIN_S = 0.025
 
-#: Images that are known to live; with more they are watched anew.
+#: Images remembered as good; above this number the set is cleared, and images are watched again.
 MOST_LIVING = 10_000
 
-#: As much of the container's log as says why it ended.
+#: The part of the container's log that a message quotes.
 LOG_LINES = 5
 LOG_CHARACTERS = 600
 
-#: Exit code of a process that was killed.
+#: Exit code of a killed process.
 KILLED = 128 + SIGKILL
-#: The system's words (lower case) for a process or a thread too many.
+#: The system's error text (lower case) at the process limit.
 NO_PROCESS = "resource temporarily unavailable"
 
 
 class FirstStartCheck:
-    """Which images are known to live: their process did for `watch_s` seconds. Safe for many threads.
+    """Remembers which images start well: their process survived `watch_s` seconds. Thread-safe.
 
-    What fails at once is gone after some 70 ms, on two busy cores.
+    A process that fails at once has ended after some 70 ms, on two busy cores.
     """
 
     def __init__(self, engine: DaemonClient, watch_s: float) -> None:
@@ -50,9 +49,10 @@ class FirstStartCheck:
         self._living: set[str] = set()
 
     def why_ended(self, container_id: str, image_id: str | None, spec: ContainerSpec) -> str | None:
-        """Why the process of a container that was just started has ended, and what to do; None when it lives.
+        """Return why the process of a container just started has ended, and the remedy; None when it lives.
 
-        `image_id` tells which image it is of; without it the container is asked. Raises `Unavailable`.
+        `image_id` skips the watch for an image that is known as good.
+        Raises `Unavailable`, `TemporaryAnswer` or `FinalAnswer`.
         """
         with self._lock:
             if image_id and image_id in self._living:
@@ -75,7 +75,7 @@ class FirstStartCheck:
         return None
 
     def _look(self, container_id: str) -> tuple[ContainerView, str] | None:
-        """The container and the id of its image; None when it does not exist."""
+        """Return the container and the id of its image; None when it does not exist."""
 
         def read(client: APIClient) -> tuple[ContainerView, str]:
             found = client.inspect_container(container_id)
@@ -91,10 +91,10 @@ class FirstStartCheck:
             raise self._engine.refused("first_start", error) from error
 
     def _describe(self, ended: ContainerView, spec: ContainerSpec) -> str:
-        """Why it ended; a log that cannot be read keeps nobody without an answer."""
+        """Describe why it ended; an unreadable log does not hide the reason."""
         log, limits = self._log_of(ended.container_id), spec.limits
         remedy = f"check the image: docker run --rm {spec.image_ref}"
-        # The kernel may kill a child of the init process, and Docker then does not call it a lack of memory.
+        # The kernel may kill a child of the init process; Docker then does not report OOM.
         if ended.oom_killed or ended.exit_code == KILLED:
             ran = "it ran" if ended.oom_killed else "it was killed: perhaps it ran"
             memory = f"{limits.memory_bytes / (1 << 20):g} MB"

@@ -1,8 +1,8 @@
-"""The shape of a game's container: a pure function from what RTM wants to what Docker is asked for.
+"""Builds the request for a game's container: a pure function from `ContainerSpec` to Docker's API.
 
-Every field of the request is written here and none is passed through, so that this module *is* the answer to
-"what may a game do on the host" (contract, "The container"). It speaks the Engine API's own words instead of
-the SDK's helpers, which add to a request from the user's docker configuration (proxies into the environment).
+This module sets every field and passes none through, so it defines what a game may do on the host (contract, "The
+container"). It uses the API's own fields instead of the SDK's helpers. Those add proxy variables from the user's
+docker configuration to the environment.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Any
 from rtmanager.domain.container import ContainerSpec
 from rtmanager.ports.runtime import LaunchFailed
 
-#: The only place beside the state directory where an engine can write; gone with the container.
+#: The only place beside the state directory to which an engine can write; removed with the container.
 TMPFS_OPTIONS = "rw,noexec,nosuid,nodev,size=16m,mode=1777"
 
-#: Open files per process; an engine serves HTTP and keeps a handful of files.
+#: Open files per process; an engine serves HTTP and keeps a few files open.
 MAX_OPEN_FILES = 16384
 
-#: Network names that Docker reads as a mode, not as a network: they would share the host's network or cut it.
+#: Network names that Docker reads as a mode: they share the host's network or disable networking.
 _NETWORK_MODES = frozenset({"host", "none", "default"})
 
 _NANO = 1_000_000_000
 
 
 def create_request(spec: ContainerSpec, image: str) -> dict[str, Any]:
-    """The body of `POST /containers/create`; entry point, command and user stay the image's own.
+    """Return the body of `POST /containers/create`; entry point, command and user remain the image's.
 
-    Raises `LaunchFailed` for a network name that is none.
+    Raises `LaunchFailed` when the network name is a network mode.
     """
     if spec.network in _NETWORK_MODES or spec.network.startswith("container:"):
         raise LaunchFailed(
@@ -60,7 +60,7 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         "LogConfig": {"Type": spec.log_driver, "Config": dict(spec.log_options)},
         **_limits(spec),
         **_walls(),
-        # a mount, not a "bind": Docker creates the missing source of a bind, as root and where nobody asked
+        # a mount, not a "bind": Docker creates the missing source of a bind, as root
         "Mounts": [
             {
                 "Type": "bind",
@@ -99,6 +99,6 @@ def _walls() -> dict[str, Any]:
         "CgroupnsMode": "private",
         "PidMode": "",
         "UTSMode": "",
-        "UsernsMode": "",  # what the engine is configured with
+        "UsernsMode": "",  # the daemon's own setting
         "Init": True,
     }

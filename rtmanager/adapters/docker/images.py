@@ -1,4 +1,4 @@
-"""Images on the Docker host: found there, or pulled by policy."""
+"""Finds images on the Docker host, pulls them by policy, and removes them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from rtmanager.domain.errors import InvalidValue
 from rtmanager.domain.image_ref import parse_image_ref
 from rtmanager.ports.runtime import Image, ImagePull, ImageRefInvalid, ImageUnavailable, PullPolicy
 
-#: What the processors of a platform run beside their own.
+#: Further platforms that the processors of a platform run natively.
 _ALSO_RUN = {"linux/amd64": ("linux/386",), "linux/arm64": ("linux/arm",)}
 
 
 class Images:
-    """The images of one engine, pulled within limits."""
+    """The images of one daemon, pulled within limits."""
 
     def __init__(self, engine: DaemonClient, limits: PullLimits, logger: logging.Logger) -> None:
         self._engine = engine
         self._puller = Puller(engine, limits, logger)
         self._pulls = SharedPulls(self._pull, limits, logger)
         self._ids: dict[str, str] = {}
-        #: The platform of the Docker host, once it was asked for.
+        #: The Docker host's platform, once known.
         self._platform = ""
 
     def ensure(self, image_ref: str, policy: PullPolicy) -> Image:
@@ -53,11 +53,11 @@ class Images:
         return self._pulls.join(full)
 
     def local(self, image_ref: str) -> Image | None:
-        """The image, if it is on the Docker host. Raises `ImageUnavailable` when that cannot be found out."""
+        """Return the image if it is on the Docker host, else None. Raises `ImageUnavailable` when Docker refuses."""
         return self._find(_checked(image_ref))
 
     def close(self) -> None:
-        """Let go who waits for a pull."""
+        """End every wait for a pull."""
         self._pulls.close()
 
     def _find(self, full: str) -> Image | None:
@@ -76,7 +76,7 @@ class Images:
         return replace(image, foreign=self._foreign(platform))
 
     def _foreign(self, platform: str) -> str:
-        """Both platforms when the host runs images of this one by emulation at best; empty when it may run them."""
+        """Return a message with both platforms when the host runs this one by emulation at best; else empty."""
         if not platform or runs_on(platform, self._platform):
             return ""
         self._platform = decode.platform_of_host(self._engine.version())  # another host may answer by now
@@ -85,7 +85,7 @@ class Images:
         return f"it is made for {platform}, and the Docker host is {self._platform}"
 
     def remove(self, image_ref: str, image_id: str) -> bool:
-        """See the port. Docker itself refuses the last reference of an image that a container was made of since."""
+        """See the port. Docker itself refuses to remove an image of which a container was created meanwhile."""
         full = full_reference(image_ref)
         found = self._find(full)
         if found is None or found.image_id != image_id:
@@ -105,7 +105,7 @@ class Images:
         return True
 
     def known_id(self, full: str) -> str | None:
-        """The id of the image that `full` named when it was last looked for."""
+        """Return the image id that `full` had at the last look-up."""
         return self._ids.get(full)
 
     def _pull(self, full: str, call: Call) -> Image:
@@ -117,7 +117,7 @@ class Images:
 
 
 def _checked(image_ref: str) -> str:
-    """As `full_reference`; raises `ImageRefInvalid`."""
+    """Like `full_reference`; raises `ImageRefInvalid`."""
     try:
         return full_reference(image_ref)
     except InvalidValue as error:
@@ -125,20 +125,20 @@ def _checked(image_ref: str) -> str:
 
 
 def runs_on(platform: str, host: str) -> bool:
-    """Whether a host runs images of a platform by itself."""
+    """Return whether a host runs images of a platform natively."""
     return platform == host or platform in _ALSO_RUN.get(host, ())
 
 
 def full_reference(image_ref: str) -> str:
-    """The reference as every Docker finds the image by it: with a tag, or with a digest and no tag.
+    """Return the reference with a tag, or with a digest and no tag, as every Docker finds it.
 
-    Docker would take a bare name of hex digits for the beginning of an id.
+    Docker would read a bare name of hex digits as the prefix of an id.
     """
     return parse_image_ref(image_ref).pulled_as
 
 
 def _is_used(client: docker.APIClient, image_id: str) -> bool:
-    """Whether any container, ours or not, running or not, was made of the image or of one that is built on it."""
+    """Return whether any container uses the image, or an image built on it."""
     found: object = client.containers(all=True, limit=1, filters={"ancestor": image_id})
     if not isinstance(found, list):
         raise Unreadable(f"a {type(found).__name__} for a list of containers")
@@ -151,7 +151,7 @@ def _remove(client: docker.APIClient, full: str) -> None:
 
 
 def _inspect(client: docker.APIClient, reference: str) -> tuple[Image, str]:
-    """The image, and its platform."""
+    """Return the image and its platform."""
     found = client.inspect_image(reference)  # type: ignore[no-untyped-call]
     if not isinstance(found, dict) or not isinstance(found.get("Id"), str):
         raise Unreadable("an image without an id")

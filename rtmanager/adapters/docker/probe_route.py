@@ -1,4 +1,4 @@
-"""From where this process sees the engines: from inside their Docker network, or from outside."""
+"""Decides how this process reaches engines: from inside their Docker network, or from outside."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from rtmanager.domain.errors import FinalAnswer, TemporaryAnswer
 from rtmanager.ports.runtime import ContainerNotFound, ContainerRuntime
 from rtmanager.ports.watching import ProbeBy
 
-#: What Docker and its likes give a container as its host name. A shorter one, `fb6`, may begin the id of any container.
+#: Host names that Docker gives to a container. A shorter one, `fb6`, may be the prefix of any container's id.
 _BY_DOCKER = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
 
 
 class ProbeRoute:
-    """How to reach engines; looked up once, when Docker answers.
+    """Decides whether probes use endpoints or container addresses; resolved once, when Docker answers.
 
-    A container's host name is the beginning of its id unless somebody chose another one; then the engines are
-    reached by their addresses, which works inside the network as well.
+    A container's host name is the prefix of its id unless it was configured. With a configured name, probes use
+    addresses, which also work inside the network.
     """
 
     def __init__(self, setting: str, network: str, runtime: ContainerRuntime) -> None:
@@ -26,12 +26,12 @@ class ProbeRoute:
         self._known = None if setting == "auto" else ProbeBy(setting)
 
     def __call__(self) -> ProbeBy:
-        """Raises `Unavailable`."""
+        """Return the route. Raises `Unavailable`."""
         if self._known is None:
             try:
                 self._known = ProbeBy.ENDPOINT if self._is_inside() else ProbeBy.CONTAINER_IP
             except TemporaryAnswer:
-                return ProbeBy.CONTAINER_IP  # for now: addresses work from either side
+                return ProbeBy.CONTAINER_IP  # for now: addresses work from both sides
         return self._known
 
     def _is_inside(self) -> bool:

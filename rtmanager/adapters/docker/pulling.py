@@ -1,8 +1,8 @@
-"""One pull, from the request to the last line of its answer.
+"""Runs one pull, from the request to the last line of its answer.
 
-The engine answers 200 before it knows, and tells the outcome in a stream of JSON lines; a pull has failed
-when a line says so. Bytes alone are no progress: an engine that cannot reach a layer counts down to its next
-try in the stream.
+The daemon answers 200 before it knows the outcome and reports it in a stream of JSON lines; a line with an error means
+that the pull failed. Bytes alone are no progress: while the daemon cannot reach a layer, it streams a countdown to
+its next try.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from rtmanager.domain.image_ref import ImageRef, parse_image_ref
 from rtmanager.domain.text import bounded
 from rtmanager.ports.runtime import ImageRefInvalid, ImageUnavailable
 
-#: Progress is logged at most this often, in seconds.
+#: Interval between two log lines about progress, in seconds.
 LOG_EVERY_S = 5.0
 
-#: Seconds that a credential helper has for its answer, and no more than a pull may be without progress.
+#: Seconds for a credential helper, but at most the limit of a pull without progress.
 HELPER_S = 30.0
 
-#: Layers that are counted, and characters of the id of one.
+#: Layers that are counted, and characters kept of a layer's id.
 MAX_LAYERS = 1000
 LONGEST_ID = 128
 
@@ -44,19 +44,19 @@ _LAYER_DONE = frozenset({"Pull complete", "Already exists", "Download complete"}
 
 
 class Progress:
-    """What the lines of a pull add up to. Time enters as an argument, in seconds of any one clock."""
+    """Accumulates the lines of a pull. Times are arguments, in seconds of any one clock."""
 
     def __init__(self, now: float) -> None:
-        #: The last line about each layer, and about none: the same once more is no progress.
+        #: The last line about each layer, and about none: a repeated line is no progress.
         self._said: dict[str, tuple[str, int | None]] = {}
         self._layers: dict[str, str] = {}
         self._bytes: dict[str, tuple[int, int]] = {}
         self._advanced_at = now
 
     def read(self, line: dict[str, Any], now: float) -> None:
-        """Take one line in; `ImageUnavailable` with Docker's words when it reports an error.
+        """Process one line. Raises `ImageUnavailable` with Docker's text when the line reports an error.
 
-        What is of another type than it should be is passed over: progress is for the log.
+        Values of unexpected types are ignored: progress is for the log.
         """
         detail, error = line.get("errorDetail"), line.get("error")
         if detail or error:
@@ -80,7 +80,7 @@ class Progress:
             self._bytes[layer] = (current, total)
 
     def idle_s(self, now: float) -> float:
-        """Seconds since something moved."""
+        """Return the seconds since the last progress."""
         return now - self._advanced_at
 
     def __str__(self) -> str:
@@ -90,7 +90,7 @@ class Progress:
 
 
 class Puller:
-    """Pulls images through one engine, within limits."""
+    """Pulls images through one daemon, within limits."""
 
     def __init__(self, engine: DaemonClient, limits: PullLimits, logger: logging.Logger) -> None:
         self._engine = engine
@@ -100,9 +100,9 @@ class Puller:
         self._logger = logger
 
     def pull(self, image_ref: str, call: Call) -> None:
-        """Bring the image to the engine; `ImageUnavailable` or `Unavailable`, with words to act on.
+        """Pull the image. Raises `ImageRefInvalid`, `ImageUnavailable`, `Unavailable` or `TemporaryAnswer`.
 
-        `call` breaks it off, a credential helper included.
+        `call` aborts the pull, including its credential helper.
         """
         started = monotonic()
         self._logger.info("pull of image %s started", image_ref)
@@ -145,7 +145,7 @@ class Puller:
             raise self._out_of_time(monotonic() - started, progress) from error
 
     def _out_of_time(self, elapsed_s: float, progress: Progress) -> ImageUnavailable:
-        """Which limit was passed; `Unavailable` instead when the engine itself has stopped answering."""
+        """Return the error for the exceeded limit. Raises `Unavailable` when the daemon itself does not answer."""
         self._engine.version()
         if elapsed_s >= self._total_s:
             return ImageUnavailable(
@@ -157,10 +157,10 @@ class Puller:
 
 
 def _request(client: docker.APIClient, ref: ImageRef, credentials: str) -> Response:
-    """The answer of `POST /images/create`, not yet read; docker's `APIError` when it is a refusal.
+    """Send `POST /images/create` and return the unread answer; raises docker's `APIError` for a refusal.
 
-    Not the SDK's own `pull`, which gives no hold on its answer: closing that is what ends a pull. Its connection is
-    no other call's afterwards, so that breaking off a pull that has just ended does no harm.
+    The SDK's own `pull` does not expose its answer, which must be closed to end a pull. The connection is not reused,
+    so aborting a pull that has just ended affects no other call.
     """
     parameters = {"fromImage": ref.name, "tag": ref.digest or ref.tag or "latest"}
     url = f"{client.base_url}/v{client.api_version}/images/create"
@@ -175,9 +175,9 @@ def _request(client: docker.APIClient, ref: ImageRef, credentials: str) -> Respo
 
 
 def _lines(response: Response) -> Iterator[dict[str, Any]]:
-    """The JSON objects of the stream as they come, others passed over; an end in the middle is an error of `requests`.
+    """Yield the JSON objects of the stream as they arrive; other JSON values are skipped.
 
-    Raises `Unreadable` for what is no stream of JSON lines.
+    Raises `Unreadable` when a line is too long or no JSON, and an error of `requests` when the stream breaks off.
     """
     lines = skim.Lines()
     for piece in chain(response.iter_content(skim.PIECE), [b"\n"]):

@@ -1,7 +1,7 @@
-"""`ContainerRuntime` on one Docker engine: the port's calls in the port's words.
+"""`ContainerRuntime` on one Docker daemon.
 
-What Docker answers becomes a value or an error of the port, by the tables of `answers`; what it does not answer is
-`Unavailable`. A final answer that fits no error of a method is `FinalAnswer`.
+The tables of `answers` map Docker's answers to values and errors of the port; silence is `Unavailable`. A final answer
+without an error of its own is `FinalAnswer`.
 """
 
 from __future__ import annotations
@@ -58,28 +58,28 @@ from rtmanager.ports.runtime import (
 
 T = TypeVar("T")
 
-#: Seconds between two looks at something that Docker is still doing.
+#: Interval between two polls of an operation in progress, in seconds.
 LOOK_AGAIN_S = 0.05
 
-#: Entries of a list of containers, and characters of what is read of them; a list with more cannot be read.
+#: Largest list of containers: its entries, and the characters of what is read. A larger list is unreadable.
 MOST_LISTED, MOST_LISTED_TEXT = 30_000, 32_000_000
 
-#: As much of an engine's log as is kept of how it ended.
+#: The part of an engine's log that is kept with its exit.
 LOG_LINES = 20
 LOG_CHARACTERS = 4000
 
-#: Seconds that a name may stay taken by nobody: a removal frees it last, a create takes it first. After a crash inside
-#: of either, dockerd keeps it until it is restarted.
+#: Seconds for which a name may be taken without a container: a removal frees it last, a create reserves it first.
+#: After a crash inside either, dockerd keeps the name until it is restarted.
 PHANTOM_NAME_S = 15.0
-#: The longest pause between two creates meanwhile; each is a line in the daemon's log.
+#: The longest pause between two creates in that time; each is a line in the daemon's log.
 PHANTOM_PAUSE_S = 1.0
 
 
 class DockerRuntime:
-    """The containers of one Docker host (`unix:///path` or `tcp://host:port`); safe for many threads.
+    """The containers of one Docker host (`unix:///path` or `tcp://host:port`). Thread-safe.
 
-    Connects at the first call, and again by itself. `pull_total_s` and `pull_no_progress_s` limit each pull,
-    `pulls_per_registry` how many go on at once. Clients of one host may share an `agreement` on the API's version.
+    It connects at the first call and reconnects by itself. `pull_total_s` and `pull_no_progress_s` limit each pull,
+    `pulls_per_registry` limits concurrent pulls. Clients of one host may share an `agreement` on the API version.
     """
 
     def __init__(
@@ -98,21 +98,21 @@ class DockerRuntime:
         self._logger = logger or logging.getLogger("rtmanager.docker")
         self._deadlines = deadlines or Deadlines()
         self._engine = DaemonClient(host, self._deadlines, tls, agreement)
-        #: Has no open connections: its calls ask the daemon to close theirs.
+        #: For `present_run`: holds no open connections, since its calls send `Connection: close`.
         self._runs = DaemonClient(host, self._deadlines, tls, agreement)
         self._first_starts = FirstStartCheck(self._engine, first_start_watch_s)
-        #: Entries of the last list that could not be read.
+        #: Unreadable entries of the last list.
         self._unreadable = 0
         limits = PullLimits(pull_total_s, pull_no_progress_s, pulls_per_registry)
         self._images = Images(self._engine, limits, self._logger)
 
     def ping(self) -> str:
-        """The engine's and its API's version."""
+        """Return the versions of the daemon and of its API."""
         found = self._engine.version()
         return f"Docker {found.get('Version')} (API {found.get('ApiVersion')})"
 
     def local_root(self) -> str | None:
-        """Docker's root directory as it is called here; None for a daemon of another host, or if it is not visible."""
+        """Return Docker's root directory; None for a daemon of another host, or when it is not visible here."""
         if not self._engine.host.startswith("unix:"):
             return None
         root = self._engine.answer("info", self._deadlines.query_s, lambda client: decode.root_directory(client.info()))
@@ -128,7 +128,7 @@ class DockerRuntime:
         return self._images.remove(image_ref, image_id)
 
     def network_exists(self, name: str) -> bool:
-        """Docker's own filter takes the name as a pattern, so what it found is compared again."""
+        """See the port. Docker's filter treats the name as a pattern, so its result is compared again."""
         return self._engine.answer(
             "network",
             self._deadlines.query_s,
@@ -136,12 +136,12 @@ class DockerRuntime:
         )
 
     def identify(self, network: str) -> SeenDaemon:
-        """See the port; why Docker's own id is not enough stands in `domain.daemon`."""
+        """See the port; `domain.daemon` explains why Docker's own id is not enough."""
         daemon_id, name = self._daemon()
         return SeenDaemon(daemon_id, name, self.network_ids(network))
 
     def network_ids(self, name: str) -> frozenset[str]:
-        """See the port. `GET /info` takes 9 ms, since Docker counts what it has, and `GET /networks` 2 ms."""
+        """See the port. `GET /networks` takes 2 ms, `GET /info` 9 ms, since Docker counts its objects."""
         return self._engine.answer(
             "network",
             self._deadlines.query_s,
@@ -149,7 +149,7 @@ class DockerRuntime:
         )
 
     def _daemon(self) -> tuple[str, str]:
-        """Docker's id and the name of its host."""
+        """Return the daemon's id and the name of its host."""
         return self._engine.answer("info", self._deadlines.query_s, _daemon)
 
     def connections_made(self) -> int:
@@ -165,7 +165,7 @@ class DockerRuntime:
         return self._images.request(image_ref, policy)
 
     def launch(self, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> str:
-        """See the port; how the container is walled in stands in `hardening`."""
+        """See the port; `hardening` defines the container's isolation."""
         container_id = self._create(spec, _request(spec), spec.name)
         self._run(container_id, spec, confirm)
         return container_id
@@ -175,12 +175,12 @@ class DockerRuntime:
         return self._create(spec, _request(spec), spec.next_name)
 
     def promote(self, container_id: str, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> None:
-        """See the port; Docker's DNS knows a container by the name that it has when it is started."""
+        """See the port; Docker's DNS knows a container by its name at the start."""
         self._rename(container_id, spec)
         self._run(container_id, spec, confirm)
 
     def _run(self, container_id: str, spec: ContainerSpec, confirm: Callable[[], None]) -> None:
-        """Start what was created, if that may still be, and watch the first start of an image."""
+        """Start a created container after `confirm`, and watch the first start of an image."""
         try:
             confirm()
         except RuntimeManagerError:
@@ -190,13 +190,13 @@ class DockerRuntime:
         image_id = self._images.known_id(full_reference(spec.image_ref))
         ended = self._first_starts.why_ended(container_id, image_id, spec)
         if ended is not None:
-            confirm()  # somebody else may have taken the container for his own, and stopped it
+            confirm()  # another instance may have adopted the container and stopped it
             message = f"container {spec.name}: {ended}"
             self._discard(container_id, message)
             raise LaunchFailed(message)
 
     def _start(self, spec: ContainerSpec, container_id: str) -> None:
-        """Start what was created, or take it away again."""
+        """Start a created container; remove it when the start fails."""
         try:
             self._engine.ask(
                 "start", self._deadlines.start_s, lambda client: _done(_post(client, container_id, "start"))
@@ -210,7 +210,7 @@ class DockerRuntime:
             raise
 
     def stop(self, container_id: str, grace_seconds: int) -> bool:
-        """See the port; a paused container is continued by Docker so that it can end."""
+        """See the port; Docker unpauses a paused container so that it can end."""
         try:
             return self._of_container(
                 "stop",
@@ -219,13 +219,13 @@ class DockerRuntime:
                 lambda client: _done(_post(client, container_id, "stop", {"t": str(grace_seconds)})),
             )
         except (FinalAnswer, TemporaryAnswer):
-            # Docker refuses to stop what has no process, too, when it has not noticed yet ("no such process").
+            # Docker also refuses to stop a container whose exit it has not noticed yet ("no such process").
             if self.inspect(container_id).alive:
                 raise
             return False
 
     def remove(self, container_id: str) -> None:
-        """See the port; anonymous volumes go with the container, a process never does."""
+        """See the port; removes anonymous volumes with the container, and never kills a process."""
         until = monotonic() + self._deadlines.remove_s
         refused = False
         while True:
@@ -247,9 +247,9 @@ class DockerRuntime:
                 return
 
     def present_run(self) -> RuntimeRun:
-        """See the port. Docker makes its default bridge anew at each start, unless live-restore kept containers.
+        """See the port. Docker recreates its default bridge at each start, unless live-restore kept containers.
 
-        A proxy that refuses these questions leaves the run unknown.
+        When a proxy refuses these requests, the run is unknown.
         """
         try:
             return self._runs.ask("run", self._deadlines.ping_s, _present_run)
@@ -268,7 +268,7 @@ class DockerRuntime:
         )
 
     def list_games(self) -> Sequence[ContainerView]:
-        """See the port; exit codes are not known here, `inspect` tells them."""
+        """See the port; exit codes are unknown here, `inspect` returns them."""
         labels = [f"{LABEL_OWNER}={OWNER}", f"{LABEL_KIND}={KIND}"]
         query = {"all": "1", "filters": json.dumps({"label": labels})}
         entries = self._engine.answer(
@@ -284,7 +284,7 @@ class DockerRuntime:
         return listed
 
     def log_tail(self, container_id: str) -> str:
-        """See the port; a log that cannot be read says why instead, in brackets."""
+        """See the port; for an unreadable log, returns the reason in brackets."""
         try:
             raw = self._engine.ask(
                 "logs",
@@ -298,29 +298,29 @@ class DockerRuntime:
         return decode.log(raw, LOG_CHARACTERS)
 
     def log_drivers(self) -> frozenset[str]:
-        """The log drivers that Docker has, and those of its plugins; see `survey`."""
+        """Return the log drivers of Docker and of its plugins; see `survey`."""
         return survey.log_drivers(self._engine)
 
     def some_image(self) -> str:
-        """The reference of an image on the Docker host, of an engine if there is one; empty if there is none."""
+        """Return the reference of an image on the Docker host, preferably of an engine; empty when there is none."""
         return survey.some_image(self._engine)
 
     def local_image(self, image_ref: str) -> Image | None:
-        """The image, if it is on the Docker host. Raises `ImageUnavailable` for a malformed reference."""
+        """Return the image if it is on the Docker host, else None. Raises `ImageUnavailable` when Docker refuses."""
         return self._images.local(image_ref)
 
     def try_create(self, spec: TrialSpec, *, any_command: bool) -> None:
-        """Create a container and remove it; it is never started. Raises as `launch`.
+        """Create a container and remove it without starting it. Raises as `launch`.
 
-        With `any_command` the image need not have one.
+        With `any_command` the image may lack a command.
         """
         request = _request(spec) | ({"Cmd": ["true"]} if any_command else {})
         self._discard(self._create(spec, request, spec.name), f"container {spec.name} was created to try it")
 
     def remove_trials(self, network: str) -> None:
-        """Remove what a `try_create` on this network left behind that was killed."""
+        """Remove the containers that a killed `try_create` left on this network."""
         for container_id in survey.trials(self._engine, network):
-            with suppress(ContainerNotFound, StillRunning):  # another one removed it; somebody started it
+            with suppress(ContainerNotFound, StillRunning):  # another instance removed it; another client started it
                 self.remove(container_id)
 
     def close(self) -> None:
@@ -332,7 +332,7 @@ class DockerRuntime:
     def _of_container(
         self, name: str, container_id: str, seconds: float, question: Callable[[docker.APIClient], T]
     ) -> T:
-        """As `DaemonClient.answer`, about one container, which may not exist."""
+        """Like `DaemonClient.answer`, for one container; raises `ContainerNotFound` when it does not exist."""
         try:
             return self._engine.ask(name, seconds, question)
         except APIError as error:
@@ -354,7 +354,7 @@ class DockerRuntime:
         return container_id
 
     def _rename(self, container_id: str, spec: ContainerSpec) -> None:
-        """Give it the game's name. Raises `ContainerNotFound`, `NameTaken` or `LaunchFailed`."""
+        """Rename to the game's name. Raises `ContainerNotFound`, `NameTaken` or `LaunchFailed`."""
 
         def rename() -> None:
             self._engine.ask(
@@ -373,9 +373,10 @@ class DockerRuntime:
             raise LaunchFailed(message) from error
 
     def _naming(self, call: str, spec: ContainerSpec, name: str, ask: Callable[[], T]) -> T:
-        """What `ask`, which takes a name, returns; `NameTaken` only for a name behind which a container is.
+        """Run `ask`, which reserves a name; raises `NameTaken` only when a container has the name.
 
-        See `PHANTOM_NAME_S`. Raises docker's `APIError` for any other final answer.
+        Retries for `PHANTOM_NAME_S` while no container has it, then raises `LaunchFailed`.
+        Raises docker's `APIError` for any other final answer.
         """
         until, pause_s = monotonic() + PHANTOM_NAME_S, LOOK_AGAIN_S
         while True:
@@ -392,11 +393,11 @@ class DockerRuntime:
                 pause_s = min(2 * pause_s, PHANTOM_PAUSE_S)
 
     def _discard(self, container_id: str, why: str) -> None:
-        """Take away what could not be started, and `why`, so that its name is free again."""
+        """Remove a container that could not be started, to free its name; `why` is for the error message."""
         try:
             self.remove(container_id)
         except ContainerNotFound:
-            return  # somebody else was faster; the name is free either way
+            return  # another instance removed it; the name is free
         except StillRunning as error:
             raise self._engine.unavailable(f"a start was refused, yet the process lives: {error}") from error
         except (TemporaryAnswer, FinalAnswer) as error:
@@ -409,7 +410,10 @@ class DockerRuntime:
             ) from error
 
     def _is_removing(self, container_id: str, refusal: APIError, until: float) -> bool:
-        """After a refused removal: False when it is gone; while Docker removes, wait; else say what is against it."""
+        """After a refused removal, return False when the container is gone, True after a pause while Docker removes it.
+
+        Raises `StillRunning`, `FinalAnswer` or `TemporaryAnswer` otherwise.
+        """
         try:
             state = self.inspect(container_id)
         except ContainerNotFound:
@@ -445,7 +449,7 @@ def _present_run(client: docker.APIClient) -> RuntimeRun:
 
 
 def _create(client: docker.APIClient, request: dict[str, Any], name: str) -> tuple[str, Sequence[object]]:
-    """The container's id, and what Docker warns of."""
+    """Create a container; returns its id and Docker's warnings."""
     found = client.create_container_from_config(request, name)  # type: ignore[no-untyped-call]
     container_id, warnings = found["Id"], found.get("Warnings") or ()
     if not isinstance(container_id, str) or not container_id or not isinstance(warnings, (list, tuple)):
@@ -454,7 +458,7 @@ def _create(client: docker.APIClient, request: dict[str, Any], name: str) -> tup
 
 
 def _post(client: docker.APIClient, container_id: str, verb: str, params: dict[str, str] | None = None) -> Response:
-    """Not the SDK's own `start` and `stop`, which take every page of a proxy for a success."""
+    """Send a POST request. The SDK's own `start` and `stop` accept any page of a proxy as a success."""
     url = f"{client.base_url}/v{client.api_version}/containers/{quote(container_id, safe='')}/{verb}"
     return client.post(url, params=params)
 
@@ -465,7 +469,7 @@ def _delete(client: docker.APIClient, container_id: str) -> Response:
 
 
 def _done(response: Response) -> bool:
-    """Whether Docker has done it now; False for what was so before. Neither answer has a body."""
+    """Return True for 204, done now, and False for 304, which changed nothing. Neither has a body."""
     checked(response)
     if response.status_code not in (204, 304):
         raise Unreadable(f"status {response.status_code} for what is answered by 204")
@@ -473,7 +477,7 @@ def _done(response: Response) -> bool:
 
 
 def _views(entries: Iterable[object]) -> list[ContainerView | None]:
-    """Those of a list that may have no end; None for an entry that cannot be read."""
+    """Decode a list that may be endless; None for an unreadable entry. Raises `Unreadable` above the limits."""
     views: list[ContainerView | None] = []
     characters = 0
     for view in map(decode.listed, entries):
@@ -487,7 +491,7 @@ def _views(entries: Iterable[object]) -> list[ContainerView | None]:
 
 
 def _has_network(found: Sequence[dict[str, Any]], name: str) -> bool:
-    """Whether it is among them; what cannot be read must not count as "no"."""
+    """Return whether the network is in the list. An unreadable entry must not count as "no"."""
     count = len(decode.networks_called(found, name))
     if count > 1:
         raise NetworkAmbiguous(name, count)

@@ -1,7 +1,7 @@
-"""Pulls shared by all who wait for them: one at a time for each image, so many at once from each registry.
+"""Pulls shared by their waiters: one per image at a time, and a limited number per registry.
 
-Each pull that goes on has a thread; those that wait for their turn, and those who wait for a pull, need none. A pull
-for which nobody waits any more is broken off, and whoever comes later gets a new one.
+Only a running pull has a thread; queued pulls and waiters need none. A pull without waiters is aborted; a later
+caller starts a new one.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from rtmanager.ports.runtime import Image, ImageUnavailable
 from rtmanager.resources import lacking, out_of
 from rtmanager.threads import Thread
 
-#: Seconds that `close` waits for all threads; their sockets are cut by then, so nothing is left to wait for.
+#: Seconds that `close` waits for all threads; their sockets are cut before.
 CLOSE_S = 1.0
-#: Seconds until a pull that got no thread tries to have one again.
+#: Seconds between two tries to start a thread for a pull.
 AGAIN_S = 1.0
 
-#: Seconds beyond a pull's own limits before it is given up: only a file system that hangs can hold it that long.
+#: Seconds added to a pull's limits before it is abandoned: only a file system that hangs blocks it that long.
 MARGIN_S = 30.0
 
-#: Pulls that go on at once in all, and with them threads: registries by the hundred may be silent together.
+#: Concurrent pulls in all, each with a thread: hundreds of registries may be silent together.
 PULLS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True)
 class PullLimits:
-    """Seconds that one pull may take in all, and without progress; how many may go on at once from one registry."""
+    """Seconds for one pull in all and without progress, and concurrent pulls from one registry."""
 
     total_s: float
     no_progress_s: float
@@ -42,13 +42,13 @@ class PullLimits:
 
 
 class _Pull:
-    """One pull of one image; all but `call` is guarded by the lock of `SharedPulls`."""
+    """One pull of one image. The lock of `SharedPulls` guards all fields but `call`."""
 
     def __init__(self, image_ref: str, until: float) -> None:
         self.image_ref = image_ref
         self.registry = parse_image_ref(image_ref).registry
         self.call = Call()
-        #: When it is given up, by the monotonic clock.
+        #: Its deadline, by the monotonic clock.
         self.until = until
         self.thread: threading.Thread | None = None
         self.waiting: set[Waiter] = set()
@@ -58,7 +58,7 @@ class _Pull:
 
 
 class Waiter:
-    """`ImagePull`: one who waits for a pull."""
+    """`ImagePull`: one waiter for a pull."""
 
     def __init__(self, pulls: SharedPulls, pull: _Pull) -> None:
         self._pulls = pulls
@@ -72,7 +72,7 @@ class Waiter:
         call()
 
     def image(self) -> Image:
-        """See the port. Each waiter gets an error of its own: a shared one would mix their tracebacks."""
+        """See the port. Each waiter gets an error object of its own: a shared one would mix their tracebacks."""
         pull = self._pull
         pull.ended.wait()  # `SharedPulls` ends each pull in time
         if isinstance(pull.error, Unavailable):
@@ -89,26 +89,26 @@ class Waiter:
 
 
 class SharedPulls:
-    """The pulls under way, and those that wait for their turn. `pull` brings one image; `Call` breaks that off."""
+    """The running and queued pulls. `pull` pulls one image; its `Call` aborts it."""
 
     def __init__(self, pull: Callable[[str, Call], Image], limits: PullLimits, logger: logging.Logger) -> None:
         self._pull = pull
         self._limits = limits
         self._logger = logger
         self._changed = threading.Condition()
-        #: Those that a new caller joins, by image.
+        #: Pulls that a new caller may join, by image.
         self._joinable: dict[str, _Pull] = {}
         self._lines: dict[str, deque[_Pull]] = {}
         self._running: Counter[str] = Counter()
         self._threads: set[threading.Thread] = set()
         self._timer: threading.Thread | None = None
         self._looks_at = 0.0
-        #: Whether a pull that might begin got no thread.
+        #: Whether a pull waits because no thread could be started.
         self._lacks_thread = False
         self._closed = False
 
     def join(self, image_ref: str) -> Waiter:
-        """Wait for the image, by a pull that is under way or by a new one."""
+        """Wait for the image by the pull in progress, or by a new one. Raises `Unavailable` when closed."""
         with self._changed:
             if self._closed:
                 raise _stopping()
@@ -123,7 +123,7 @@ class SharedPulls:
             return waiter
 
     def call_later(self, waiter: Waiter, pull: _Pull, call: Callable[[], None]) -> bool:
-        """Remember to call when the pull has ended; False when it has."""
+        """Register a call for the end of the pull; False when it has ended."""
         with self._changed:
             if pull.ended.is_set():
                 return False
@@ -131,7 +131,7 @@ class SharedPulls:
             return True
 
     def leave(self, waiter: Waiter, pull: _Pull) -> None:
-        """Take a waiter away; the last one's pull is broken off."""
+        """Remove a waiter, and abort the pull when it was the last."""
         with self._changed:
             pull.waiting.discard(waiter)
             if pull.waiting or pull.ended.is_set():
@@ -140,7 +140,7 @@ class SharedPulls:
             self._end(pull, None, _abandoned(pull))
 
     def close(self) -> None:
-        """Let all waiters go with `Unavailable`, and wait for the threads."""
+        """End every wait with `Unavailable`, and wait for the threads."""
         calls: list[Callable[[], None]] = []
         with self._changed:
             self._closed = True
@@ -153,7 +153,7 @@ class SharedPulls:
             thread.join(max(0.0, until - monotonic()))
 
     def _begin_next(self) -> None:
-        """Begin all that may begin. When there are too many in all, the registry with the fewest goes first."""
+        """Start every pull that the limits allow; at the total limit, the registry with the fewest goes first."""
         self._lacks_thread = False
         while self._running.total() < PULLS_AT_ONCE:
             free = [registry for registry in self._lines if self._running[registry] < self._limits.per_registry]
@@ -163,7 +163,7 @@ class SharedPulls:
             pull = self._lines[registry][0]
             try:
                 thread = Thread(self._run, f"pull {pull.image_ref}", (pull,))
-                thread.start()  # it ends behind the lock that is held here
+                thread.start()  # its end waits for the lock that is held here
             except (RuntimeError, MemoryError) as error:
                 self._logger.error("no thread can be started for a pull: %s", error)
                 self._lacks_thread = True
@@ -186,7 +186,7 @@ class SharedPulls:
             found = self._pull(pull.image_ref, pull.call)
         except RuntimeManagerError as failure:
             error = failure
-        except Exception as failure:  # a mistake of ours must not leave the waiters waiting
+        except Exception as failure:  # a defect must not leave the waiters blocked
             if lack := lacking(failure):
                 error = out_of(lack)
             else:
@@ -198,7 +198,7 @@ class SharedPulls:
         _call_all(calls)
 
     def _end(self, pull: _Pull, found: Image | None, error: RuntimeManagerError | None) -> list[Callable[[], None]]:
-        """Set the outcome, unless it is set, and give its place to the next; what is to be called now."""
+        """Set the outcome once and start the next pull; returns the waiters' calls."""
         if pull.ended.is_set():
             return []
         pull.found, pull.error = found, error
@@ -219,7 +219,7 @@ class SharedPulls:
         return [call for waiter in pull.waiting for call in waiter.calls]
 
     def _watch_time(self) -> None:
-        """Have a thread that gives up what takes too long, for as long as there is something."""
+        """Run the deadline thread while there are pulls."""
         if monotonic() + self._limits.total_s < self._looks_at:
             self._changed.notify_all()
         if self._timer is None:

@@ -1,7 +1,7 @@
-"""Reduces Docker's JSON while it arrives, so that its size in memory does not depend on what others put into it.
+"""Reduces Docker's JSON while it arrives, so that content from others does not determine its size in memory.
 
-Labels, environments, health checks, aliases and mounts have no upper bound. A text of ordinary size passes as it is. Of
-a longer one only the members in `_ANSWER` are kept, which are those that this service reads, and long strings are cut.
+Labels, environments, health checks, aliases and mounts have no upper bound. A text of at most `ORDINARY` bytes passes
+unchanged. Of a longer one only the members in `_ANSWER` are kept, which the manager reads, and long strings are cut.
 """
 
 from __future__ import annotations
@@ -26,47 +26,47 @@ from rtmanager.domain.container import (
     LABEL_PIDS_LIMIT,
 )
 
-#: Bytes of one text, entry or line that are parsed as they are.
+#: Bytes of one text, entry or line that are parsed unchanged.
 ORDINARY = 1 << 16
-#: Bytes of one string that are kept of a longer text.
+#: Bytes kept of one string in a longer text.
 LONGEST_STRING = 2048
-#: Bytes that a reduced text may have. What is kept about one thing stays below; a list of networks may not.
+#: Bytes that a reduced text may have. One object stays below; a list of networks may exceed it.
 LONGEST_REDUCED = 4 << 20
-#: Members that are kept of an object whose names others choose, and entries of a list about one thing.
+#: Members kept of an object with arbitrary names, and entries kept of a list inside an object.
 MOST_MEMBERS = MOST_NETWORKS
-#: Entries that a large list may have which is read as a whole: of networks that Docker's filter found.
+#: Entries of a large list that is read as a whole, such as the networks that match Docker's filter.
 MOST_ENTRIES = 1000
-#: Bytes that are read at once.
+#: Bytes per read.
 PIECE = 1 << 16
 
 
 class _Kept:
-    """What is kept of an object or a list: the members of these names, or all of them and at most so many."""
+    """The part to keep of an object or a list: the named members, or all members up to a number."""
 
     def __init__(self, names: Iterable[str] = (), **members: _Kept) -> None:
         self._members = {json.dumps(name).encode(): _EMPTY for name in names}
         self._members |= {json.dumps(name).encode(): kept for name, kept in members.items()}
         self._every: _Kept | None = None
         self.most = 0
-        #: Whole members, both name and value strings, of which none is kept: passed over at once.
+        #: Matches consecutive members with string values of which none is kept.
         named = b"|".join(map(re.escape, self._members)) or b"(?!)"
         self.others = re.compile(rb"(?>(?!" + named + rb')"(?:[^"\\]++|\\.)*+":"(?:[^"\\]++|\\.)*+",)*+', re.DOTALL)
 
     @classmethod
     def every(cls, kept: _Kept | None, most: int = MOST_MEMBERS) -> _Kept:
-        """All members or entries; what `kept` says of each, or scalars when it is None."""
+        """Keep all members or entries; of each the part `kept`, or scalars when it is None."""
         found = cls()
         found._every, found.most, found.others = kept or _EMPTY, most, re.compile(b"")
         return found
 
     def of(self, name: bytes, kept_before: int) -> _Kept | None:
-        """What is kept of the member of that name (JSON); None when nothing is."""
+        """Return the part to keep of the member with that JSON name; None when nothing is kept."""
         if self._every is not None:
             return self._every if kept_before < self.most else None
         return self._members.get(name)
 
 
-#: Of an object or a list that stands where a scalar is read: that it is one.
+#: Keeps only the brackets of an object or a list that stands in place of a scalar.
 _EMPTY = _Kept()
 _LABELS = (
     LABEL_OWNER,
@@ -79,9 +79,9 @@ _LABELS = (
     LABEL_PIDS_LIMIT,
 )
 _SCALARS = _Kept.every(None)
-#: All that is read of any answer: `decode`, `versions`, `answers`, `pulling`, and of the SDK `logs` (`Tty`).
+#: Every member that is read of any answer: by `decode`, `versions`, `answers`, `pulling`, and the SDK's `logs` (`Tty`).
 _ANSWER = _Kept(
-    # A container, an image, a network; `ID`: the daemon.
+    # A container, an image, a network; `ID` is the daemon's.
     ("ID", "Id", "Image", "Name", "RestartCount", "Status", "Created", "LiveRestoreEnabled"),
     Names=_SCALARS,
     Labels=_Kept(_LABELS),
@@ -89,17 +89,17 @@ _ANSWER = _Kept(
     Config=_Kept(("Image", "Tty"), Labels=_Kept(_LABELS)),
     HostConfig=_Kept(("NetworkMode",)),
     NetworkSettings=_Kept(Networks=_Kept.every(_Kept(("GlobalIPv6Address", "IPAddress")))),
-    # An image of a list; the log drivers.
+    # An entry of the image list; the log drivers.
     RepoTags=_SCALARS,
     RepoDigests=_SCALARS,
     Plugins=_Kept(Log=_SCALARS),
-    # An event. `signal` tells that a label has Docker's own name.
+    # An event. `signal` shows that a label has the name of Docker's own attribute.
     Type=_EMPTY,
     Action=_EMPTY,
     Actor=_Kept(("ID",), Attributes=_Kept((*_LABELS, "signal"))),
     time=_EMPTY,
     timeNano=_EMPTY,
-    # The platform of an image or of the host; the version; what was created; a refusal; a line of a pull.
+    # Platform of an image or host; versions; a created container; a refusal; a line of a pull.
     Os=_EMPTY,
     Architecture=_EMPTY,
     Arch=_EMPTY,
@@ -114,67 +114,67 @@ _ANSWER = _Kept(
     errorDetail=_Kept(("message",)),
     progressDetail=_Kept(("current", "total")),
 )
-#: A list that is an answer is whole or an error: a part of it must not pass for the whole.
+#: A top-level list is complete or an error: a part must not pass for the whole.
 _TOP = _Kept.every(_ANSWER, MOST_ENTRIES + 1)
 
-# Before Python 3.11.5 a possessive repetition does not take back what its last, failed turn consumed. An atomic group
-# as its body does: `(?>…)*+`.
+# Before Python 3.11.5 a possessive repetition does not restore what its last, failed iteration consumed. An atomic
+# group as its body does: `(?>…)*+`.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _FLAT = rb'[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+"'
 _FLAT_VALUE = rb"[\[{](?:" + _FLAT + rb")*+[\]}]"
-#: What is not kept, up to a bracket of a deeper or an outer level, or to a string whose end has not come.
+#: Dropped content, up to a bracket that changes the level, or to an unfinished string.
 _LEVEL = re.compile(rb"(?>" + _FLAT + rb"|" + _FLAT_VALUE + rb")++", re.DOTALL)
-#: What is neither a string nor structure: numbers, words, space, and whatever should not be there.
+#: Neither strings nor structure: numbers, words, space, and invalid characters.
 _PLAIN = re.compile(rb'[^"\[\]{}:,]++')
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 _OPENING, _CLOSING, _COLON, _COMMA = frozenset(b"{["), frozenset(b"}]"), ord(":"), ord(",")
 
-#: Where an entry of Docker's list of containers ends and the next begins. A string cannot hold it: its quotes are
-#: escaped. A list within an entry could.
+#: The boundary between two entries of Docker's list of containers. A string cannot contain it, since its quotes are
+#: escaped. A list within an entry can.
 _NEXT_ENTRY = b'},{"Id":"'
-#: As many such marks are looked behind for the end of one entry.
+#: Boundaries after which the end of one entry is tried.
 MOST_PARTS = 16
-#: How Docker's entries begin, and nothing else in a list: a broken entry before one ends there. And its bytes.
+#: The beginning of Docker's entries, which occurs nowhere else in a list: a broken entry ends there. And its length.
 _SURE_ENTRY = re.compile(rb'\{"Id":"[0-9a-f]{64}","Names":')
 _SURE_BYTES = 90
 
 
 @dataclass(slots=True)
 class _Level:
-    """An object or a list of which something is kept, and where in it we are."""
+    """An object or a list of which a part is kept, and the position in it."""
 
     kept: _Kept
     is_object: bool
-    #: Members or entries that were kept.
+    #: Members or entries kept so far.
     count: int = 0
-    #: The name of the member; empty before it has come.
+    #: JSON name of the current member; empty before it.
     name: bytes = b""
-    #: Whether a value follows, what is kept of it, and whether anything of it was kept.
+    #: Whether a value follows, the part of it to keep, and whether any of it was kept.
     at_value: bool = False
     value: _Kept | None = None
     begun: bool = False
 
 
 class Skim:
-    """Copies one JSON object or list that arrives in pieces, without what is not read; for one thread.
+    """Copies one JSON object or list that arrives in pieces, without unread content; for one thread.
 
-    Raises `ValueError` when too much is left, or it is neither. Of what is no JSON the copy is none, unless that stands
-    in what is not read.
+    Raises `ValueError` when too much is left, or for any other value. The copy of invalid JSON is invalid, unless the
+    fault is in dropped content.
     """
 
     def __init__(self) -> None:
         self._kept = bytearray()
         self._rest = b""
-        #: The beginning of a string that is longer than is kept, while its end has not come.
+        #: The shortened copy of a string whose end has not arrived.
         self._cut: bytes | None = None
         self._levels: list[_Level] = []
-        #: How deep we are in an object or a list of which nothing is kept.
+        #: Nesting depth in an object or a list that is dropped.
         self._dropped = 0
 
     @property
     def text(self) -> bytes:
-        """What is kept so far."""
+        """The copy so far."""
         return bytes(self._kept)
 
     @property
@@ -183,7 +183,7 @@ class Skim:
         return self._cut is not None or self._rest.startswith(b'"')
 
     def feed(self, piece: bytes) -> bytes | None:
-        """Take what arrived. When the object or list has ended: what came behind it, else None."""
+        """Process a piece; returns the bytes after the end of the object or list, else None."""
         buffer, position = self._rest + piece, 0
         while position < len(buffer):
             before = position
@@ -202,14 +202,14 @@ class Skim:
                 if not self._levels:
                     return buffer[position:]
             if position == before:
-                break  # the rest of a string has not come
+                break  # the rest of a string has not arrived
             if len(self._kept) > LONGEST_REDUCED:
                 raise ValueError(f"more than {LONGEST_REDUCED} bytes without what is not read")
         self._rest = buffer[position:]
         return None
 
     def _pass_over(self, buffer: bytes, position: int) -> int:
-        """How many bytes there are that nothing is kept of, strings and structure included."""
+        """Return the length of the content at this position that is dropped as a whole."""
         if self._dropped:
             found = _LEVEL.match(buffer, position)
         elif self._levels and not self._levels[-1].at_value and not self._levels[-1].name:
@@ -219,7 +219,7 @@ class Skim:
         return found.end() - position if found is not None else 0
 
     def _string(self, buffer: bytes, position: int) -> int:
-        """Take a string, as soon as it is whole or longer than is kept; where the next thing begins."""
+        """Process a string once it is complete, or too long to keep; returns the next position."""
         whole = _STRING.match(buffer, position)
         if whole is not None:
             self._take(whole[0] if len(whole[0]) <= LONGEST_STRING else _shortened(whole[0]))
@@ -230,17 +230,17 @@ class Skim:
         return position + 1
 
     def _skip(self, buffer: bytes, position: int) -> int:
-        """Pass over the rest of a string that is cut."""
+        """Skip the rest of a string that was cut; returns the next position."""
         inside = _IN_STRING.match(buffer, position)
         end = inside.end() if inside else position
         if end < len(buffer) and buffer[end] == _QUOTE:
             cut, self._cut = self._cut or b'""', None
             self._take(cut)
             return end + 1
-        return end  # at the end, or before a backslash whose companion has not come
+        return end  # at the end, or before a backslash whose escaped character has not arrived
 
     def _take(self, token: bytes) -> None:
-        """A string, or what is neither a string nor structure."""
+        """Process a string, or a token that is neither a string nor structure."""
         if self._dropped:
             return
         level = self._levels[-1] if self._levels else None
@@ -300,14 +300,14 @@ class Skim:
             self._levels[-1].at_value, self._levels[-1].value = True, kept.of(b"", 0)
 
     def _begin(self, level: _Level) -> None:
-        """Before the first byte that is kept of a value: what separates it, and its name."""
+        """Write the comma and the name before the first byte of a kept value."""
         if not level.begun:
             level.begun = True
             self._kept += b"," * bool(level.count) + (level.name + b":" if level.is_object else b"")
 
 
 def _shortened(token: bytes) -> bytes:
-    """The beginning of a string, never with half of an escape, and closed. It cannot be taken for the whole."""
+    """Return the beginning of a string, closed and without half an escape; the mark shows that it was cut."""
     kept = token[: LONGEST_STRING - 16]
     escape = kept.rfind(b"\\", len(kept) - 6)
     while escape > 0 and kept[escape - 1] == _BACKSLASH:
@@ -316,7 +316,7 @@ def _shortened(token: bytes) -> bytes:
 
 
 def _whole_number(digits: str) -> int | None:
-    """Python refuses to read very long numbers, and with them all that stands around one."""
+    """Parse an integer; None for a very long one, since Python rejects the whole text for it."""
     return int(digits) if len(digits) <= 20 else None
 
 
@@ -324,7 +324,7 @@ _DECODER = json.JSONDecoder(parse_int=_whole_number)
 
 
 def loads(text: bytes) -> Any:
-    """The value of a JSON text. Raises `ValueError`, whatever is wrong with it."""
+    """Parse a JSON text. Raises `ValueError` for any fault."""
     try:
         return _DECODER.decode(text.decode(errors="replace"))
     except RecursionError as error:
@@ -332,7 +332,7 @@ def loads(text: bytes) -> Any:
 
 
 def reduced(read: Callable[[int], bytes]) -> bytes:
-    """One JSON text: as it is when it is of ordinary size. `read` gives up to so many bytes, none at the end.
+    """Read one JSON text, reduced when it exceeds `ORDINARY`. `read` returns up to that many bytes, none at the end.
 
     Raises `ValueError` when too much is left.
     """
@@ -342,23 +342,23 @@ def reduced(read: Callable[[int], bytes]) -> bytes:
     skim, piece = Skim(), text
     while piece and skim.feed(piece) is None:
         piece = read(PIECE)
-    while piece:  # what stands behind the end is nothing, or no JSON; the connection is to be used again
+    while piece:  # nothing, or invalid JSON, follows the end; the connection will be reused
         piece = read(PIECE)
     return skim.text
 
 
 def entries(pieces: Iterable[bytes]) -> Iterator[Any]:
-    """The entries of a list of containers, one after the other as they arrive; None for one that cannot be read.
+    """Yield the entries of a list of containers as they arrive; None for an unreadable one.
 
-    Of a list that breaks off: what could be read, then None. Raises `ValueError` when it is no list, or breaks off
-    before anything could be read.
+    A list that breaks off yields its readable entries, then None. Raises `ValueError` when it is no list, or breaks off
+    before any readable entry.
     """
     arriving, rest, begun, has_read = iter(pieces), b"", False, False
     for piece in arriving:
         rest = (rest + piece).lstrip() if not begun else rest + piece
         if not begun and rest:
             if not rest.startswith(b"["):
-                deque(arriving, maxlen=0)  # when it breaks off, that is what is wrong
+                deque(arriving, maxlen=0)  # reads to the end: a broken connection is the error to report
                 raise ValueError(f"expected a list, it begins with {bytes(rest[:40])!r}")
             begun, rest = True, rest[1:]
         if begun:
@@ -386,11 +386,11 @@ def entries(pieces: Iterable[bytes]) -> Iterator[Any]:
 
 
 def _large_entry(begin: bytes, arriving: Iterator[bytes]) -> tuple[Any, bytes]:
-    """An entry that is not of ordinary size, and what came behind it; nothing when the list breaks off in it."""
+    """Read an entry above `ORDINARY`; returns it and the bytes after it, none when the list breaks off in it."""
     skim: Skim | None = Skim()
     waiting, ended, is_sure = begin, False, _SURE_ENTRY.match(begin) is not None
     while True:
-        # A mark may have come by half; the closing brace before one is still of this entry.
+        # A boundary may have arrived in part; the closing brace before it belongs to this entry.
         known = len(waiting) if ended else max(0, len(waiting) - _SURE_BYTES)
         mark = waiting.find(_NEXT_ENTRY, 0, known + len(_NEXT_ENTRY))
         take = mark + 1 if mark >= 0 else known
@@ -401,14 +401,14 @@ def _large_entry(begin: bytes, arriving: Iterator[bytes]) -> tuple[Any, bytes]:
             skim = None
         if skim is not None and behind is not None:
             return _parsed(skim.text), behind + waiting
-        # No string can hold the mark: what is read as one is broken JSON.
+        # No string can contain the boundary: one that seems to is broken JSON.
         is_broken = skim is None or skim.is_in_string
         if mark >= 0 and (_SURE_ENTRY.match(waiting, 1) or (is_broken and not is_sure)):
             return None, waiting
         if mark >= 0:
             continue
         if ended:
-            # With its end, this is the last one of the list, whose own end cannot be told.
+            # With its end, this is the last entry: the end of the list cannot be recognised.
             return None, b"]" if part.rstrip().endswith(b"]") else b""
         following = next(arriving, None)
         waiting, ended = waiting + (following or b""), following is None
@@ -422,7 +422,7 @@ def _parsed(text: bytes) -> Any:
 
 
 def _batch(text: bytes, *, whole: bool = False) -> tuple[list[Any], bytes]:
-    """Entries that arrived together: parsed at once, and one by one when that fails; and what may not be whole yet.
+    """Parse entries that arrived together: at once, else one by one; also returns what may be incomplete.
 
     With `whole` nothing follows.
     """
@@ -450,8 +450,10 @@ def _batch(text: bytes, *, whole: bool = False) -> tuple[list[Any], bytes]:
 
 
 def _first_of(parts: list[bytes]) -> tuple[Any, int]:
-    """The entry that begins with the first part, and of how many parts it is: an entry may hold what looks like the
-    mark between two. None of 0 parts when that cannot be read."""
+    """Parse the entry that begins with the first part; returns it and its number of parts, 0 when it is unreadable.
+
+    An entry may contain the boundary between two parts.
+    """
     for count in range(1, len(parts) + 1):
         try:
             return loads(b",".join(parts[:count])), count
@@ -461,7 +463,7 @@ def _first_of(parts: list[bytes]) -> tuple[Any, int]:
 
 
 class Lines:
-    """Lines that arrive in pieces, each of bounded length: a longer one is reduced as JSON."""
+    """Splits pieces into lines of bounded length; a longer line is reduced as JSON."""
 
     def __init__(self) -> None:
         self._begin = b""
@@ -469,7 +471,7 @@ class Lines:
         self._hopeless = False
 
     def feed(self, piece: bytes) -> list[bytes | None]:
-        """The lines that have ended; None for one that stays too long, told as soon as that is known."""
+        """Return the completed lines; None, as soon as it is known, for one that stays too long."""
         found: list[bytes | None] = []
         *ended, rest = piece.split(b"\n")
         for part in ended:

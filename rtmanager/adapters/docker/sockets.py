@@ -1,8 +1,7 @@
-"""The sockets to the engine: dialled, timed and cut by us, in plain or with TLS.
+"""Sockets to the daemon, plain or with TLS: dials them, enforces deadlines and cuts them.
 
-The SDK counts a timeout from byte to byte, uses none at all for a pull, and offers no way to end a call from
-another thread. Here every answer has an `Deadline`, and every socket is known, so that `SocketRegistry.cut` ends all
-that wait.
+The SDK counts a timeout from byte to byte, uses none for a pull, and offers no way to abort a call from another
+thread. Here every answer has a `Deadline`, and `SocketRegistry.cut` aborts the wait on every socket.
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ from rtmanager.domain.game import shown
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-#: Seconds to reach the engine; a socket on this host answers at once, a network in milliseconds.
+#: Seconds to connect; a local socket answers at once, a network in milliseconds.
 CONNECT_S = 5.0
 
 
-#: Where a daemon listens on TCP unless it is told otherwise: in plain, and with TLS.
+#: Docker's default TCP ports: plain, and with TLS.
 PORT = 2375
 TLS_PORT = 2376
 
-#: Bytes that are taken from a socket at once, if they are there.
+#: Most bytes read from a socket at once.
 READ_AHEAD = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """How long one answer may take in seconds: as a whole, and without a single byte.
+    """Time that one answer may take, in seconds: as a whole, and without a single byte.
 
-    With `begin_s` its first byte may take that long, and the whole counts from there.
+    With `begin_s` the first byte may take that long, and `total_s` counts from it.
     """
 
     total_s: float
@@ -54,7 +53,7 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the engine listens: the path of a socket, or a host and a port."""
+    """The daemon's address: the path of a socket, or a host and a port."""
 
     path: str | None
     host: str
@@ -62,7 +61,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, default_port: int = PORT) -> Address:
-        """`unix:///path` or `tcp://host[:port]`; `InvalidValue` otherwise."""
+        """Parse `unix:///path` or `tcp://host[:port]`; raises `InvalidValue`."""
         try:
             parts = urlsplit(text)
             if parts.scheme == "unix" and parts.netloc + parts.path not in ("", "/"):
@@ -72,11 +71,11 @@ class Address:
             if is_plain and port and parts.hostname and can_be_looked_up(parts.hostname):
                 return cls(None, parts.hostname, port)
         except ValueError:
-            pass  # the words for a bad port or bracket say less than ours
+            pass  # our own message says more about a bad port or bracket
         raise InvalidValue(f"Docker host {shown(text)}: expected unix:///path/to/socket or tcp://host:port")
 
     def candidates(self) -> list[tuple[int, Any]]:
-        """Socket families with the addresses to try, in order."""
+        """Return the socket families and addresses to try, in order."""
         if self.path is not None:
             return [(socket.AF_UNIX, self.path)]
         found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
@@ -84,7 +83,7 @@ class Address:
 
 
 class _Limited(socket.socket):
-    """A socket whose answers are limited as a whole, not only from byte to byte."""
+    """A socket that limits the time of a whole answer, not only from byte to byte."""
 
     _until = math.inf
     _silence_s = math.inf
@@ -110,25 +109,25 @@ class _Limited(socket.socket):
         return super().recv_into(buffer, nbytes, flags)
 
     def makefile(self, *args: Any, **how: Any) -> Any:
-        """As every socket's, but much is taken at once, if it is there."""
+        """Like every socket's, with a larger read buffer."""
         return super().makefile(*args, **{"buffering": READ_AHEAD, **how})
 
     def hang_up(self) -> None:
-        """End whatever another thread waits for on this socket; that thread closes it."""
-        with suppress(OSError):  # not connected, or closed in this moment: nobody waits
-            # Not a TLS socket's own `shutdown`, which takes the session away from under the thread that reads.
+        """Abort the wait of another thread on this socket; that thread closes it."""
+        with suppress(OSError):  # not connected, or just closed: no thread waits
+            # A TLS socket's own `shutdown` removes the session while another thread reads.
             socket.socket.shutdown(self, socket.SHUT_RDWR)
 
 
 class DeadlineSocket(_Limited):
-    """A socket to the engine without TLS."""
+    """A socket to the daemon without TLS."""
 
 
 class EngineTlsSocket(_Limited, ssl.SSLSocket):
-    """A socket to the engine with TLS.
+    """A socket to the daemon with TLS.
 
-    With TLS 1.3 our side of the handshake ends before the daemon has looked at our certificate. One that it refuses
-    shows as an alert or as the end of the connection, when we send or receive for the first time.
+    With TLS 1.3 the client's handshake ends before the daemon has checked the client's certificate. A rejection shows
+    as an alert or as the end of the connection at the first send or receive.
     """
 
     _was_answered = False
@@ -158,7 +157,7 @@ class EngineTlsSocket(_Limited, ssl.SSLSocket):
 
 
 class Call:
-    """A call that another thread may break off."""
+    """A call that another thread may abort."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -171,19 +170,19 @@ class Call:
         return self._broken_off
 
     def took(self, line: _Limited) -> None:
-        """Its answer comes on this socket."""
+        """Bind the call to the socket that receives its answer."""
         with self._lock:
             self._line = line
             if self._broken_off:
                 line.hang_up()
 
     def ended(self) -> None:
-        """Its socket may be another call's from now on."""
+        """Release the socket, which another call may use next."""
         with self._lock:
             self._line = None
 
     def break_off(self) -> None:
-        """End it with an error, now or as soon as it waits for its answer."""
+        """Abort the call with an error, now or when it begins to wait for its answer."""
         with self._lock:
             self._broken_off = True
             if self._line is not None:
@@ -191,7 +190,7 @@ class Call:
 
 
 class SocketRegistry:
-    """All sockets to one daemon, and how long the calling thread lets the next answer take."""
+    """All sockets to one daemon, and each thread's deadline for its next answer."""
 
     def __init__(self, address: Address, tls: ClientTls | None = None) -> None:
         self._address = address
@@ -199,13 +198,13 @@ class SocketRegistry:
         self._lock = threading.Lock()
         self._open: weakref.WeakSet[_Limited] = weakref.WeakSet()
         self._is_cut = False
-        #: How many sockets there were in all.
+        #: Number of sockets created so far.
         self.begun = 0
         self._thread = threading.local()
 
     @contextmanager
     def allowing(self, deadline: Deadline) -> Iterator[None]:
-        """Limit the answers that the calling thread waits for inside the block."""
+        """Set the deadline of the answers for which the calling thread waits inside the block."""
         before = getattr(self._thread, "deadline", None)
         self._thread.deadline = deadline
         try:
@@ -215,7 +214,7 @@ class SocketRegistry:
 
     @property
     def deadline(self) -> Deadline:
-        """The calling thread's allowance; a call without one is a mistake of ours."""
+        """The calling thread's deadline; raises `RuntimeError` outside `allowing`."""
         deadline: Deadline | None = getattr(self._thread, "deadline", None)
         if deadline is None:
             raise RuntimeError("a call to the daemon outside SocketRegistry.allowing would have no deadline")
@@ -223,7 +222,7 @@ class SocketRegistry:
 
     @contextmanager
     def breakable(self, call: Call) -> Iterator[None]:
-        """Let `call` break off what the calling thread waits for inside the block."""
+        """Let `call` abort the waits of the calling thread inside the block."""
         self._thread.call = call
         try:
             yield
@@ -232,14 +231,14 @@ class SocketRegistry:
             call.ended()
 
     def begin_answer(self, line: _Limited) -> None:
-        """The calling thread waits for an answer on this socket from now on."""
+        """Start the deadline of an answer on this socket, for the calling thread."""
         line.allow(self.deadline)
         call: Call | None = getattr(self._thread, "call", None)
         if call is not None:
             call.took(line)
 
     def dial(self) -> _Limited:
-        """A connected socket; `OSError` when nobody answers, TLS fails or the lines are cut."""
+        """Return a connected socket; raises `OSError` when no address connects, TLS fails or the registry is cut."""
         failure = OSError(f"{self._address.host}: no address")
         for family, target in self._address.candidates():
             line: _Limited = DeadlineSocket(family, socket.SOCK_STREAM)
@@ -260,11 +259,11 @@ class SocketRegistry:
                 line.close()
                 failure = error
         with self._lock:
-            self._check()  # a dial that was cut fails in ways that urllib3 takes for something else
+            self._check()  # urllib3 misreads the errors of a dial that was cut
         raise failure
 
     def _secured(self, line: _Limited, tls: ClientTls) -> _Limited:
-        """The same connection with TLS on it; the old socket is empty then."""
+        """Wrap the connection in TLS; the plain socket object is detached."""
         secured = tls.context(EngineTlsSocket).wrap_socket(
             line, server_hostname=self._address.host, do_handshake_on_connect=False
         )
@@ -289,13 +288,13 @@ class SocketRegistry:
             raise ConnectionAbortedError("the connections to Docker were closed by this process")
 
     def cut(self) -> None:
-        """Hang up every socket, for good."""
+        """Hang up every socket for good."""
         with self._lock:
             self._is_cut = True
         self.hang_up()
 
     def hang_up(self) -> None:
-        """End whatever is waited for on any socket: whoever waits gets an error at once."""
+        """Abort every wait on any socket with an error."""
         with self._lock:
             lines = list(self._open)
         for line in lines:

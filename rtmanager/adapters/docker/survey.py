@@ -1,4 +1,4 @@
-"""What Docker has, for whoever is about to use it: log drivers, images, what an earlier trial left behind."""
+"""Queries what Docker has: log drivers, images, containers left by trials."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rtmanager.domain.container import KIND_TRIAL, LABEL_KIND, LABEL_OWNER, OWNE
 from rtmanager.domain.errors import InvalidValue
 from rtmanager.domain.image_ref import parse_image_ref
 
-#: The driver that keeps nothing; Docker has it everywhere and lists it nowhere.
+#: The driver that keeps nothing; every Docker has it and none lists it.
 NO_LOGS = "none"
 
 
 def log_drivers(engine: DaemonClient) -> frozenset[str]:
-    """The log drivers that Docker has: its own, and those of plugins that are enabled, which have a tag."""
+    """Return Docker's own log drivers and those of enabled plugins, whose names have a tag."""
     own = engine.answer("info", engine.deadlines.list_s, lambda client: decode.log_drivers(client.info()))
     if not own:
         raise engine.temporary("info", UNREADABLE, "answered `GET /info` without a list of log drivers")
@@ -29,13 +29,13 @@ def log_drivers(engine: DaemonClient) -> frozenset[str]:
 
 
 def has_log_driver(name: str, drivers: frozenset[str]) -> bool:
-    """Whether this is one of them; Docker looks for a plugin without a tag under `latest`."""
+    """Return whether the driver is available; Docker finds a plugin without a tag under `latest`."""
     tagged = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
     return bool({name, tagged} & drivers)
 
 
 def some_image(engine: DaemonClient) -> str:
-    """The reference of an image on the Docker host, of an engine if there is one; empty if there is no image."""
+    """Return the reference of an image on the Docker host, preferably of an engine; empty when there is none."""
     other = ""
     for entry in engine.answer(
         "images", engine.deadlines.list_s, lambda client: list(arriving_entries(client, "/images/json", {}))
@@ -49,9 +49,9 @@ def some_image(engine: DaemonClient) -> str:
 
 
 def trials(engine: DaemonClient, network: str) -> list[str]:
-    """The ids of containers that were created on this network to be tried and are still there, and not started.
+    """Return the ids of containers that trials on this network created and left, never started.
 
-    Those of another network are another deployment's.
+    Those on another network belong to another deployment.
     """
     labels = [f"{LABEL_OWNER}={OWNER}", f"{LABEL_KIND}={KIND_TRIAL}"]
     query = {"all": "1", "filters": json.dumps({"label": labels, "status": [ContainerState.CREATED]})}

@@ -1,6 +1,6 @@
-"""TLS between this service and the Docker engine: the files, and what their errors mean.
+"""TLS to the Docker daemon: loads the files and explains errors.
 
-The files are read again when they change, so a renewed certificate needs no restart.
+Changed files are loaded again, so a renewed certificate needs no restart.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from http.client import BadStatusLine
 
 from rtmanager.adapters.certificates import UNSIGNED, own_unfit, server_unfit, why_no_authorities, why_unreadable
 
-#: The settings, as messages name them.
+#: Names of the settings, for messages.
 CA, CERTIFICATE, KEY = "RTMANAGER_DOCKER_TLS_CA", "RTMANAGER_DOCKER_TLS_CERT", "RTMANAGER_DOCKER_TLS_KEY"
 _ALL = f"{CA}, {CERTIFICATE} and {KEY}"
 
-#: OpenSSL's codes of a certificate that cannot be trusted, and what that means here.
+#: OpenSSL's codes for an untrusted certificate, and their meaning here.
 _UNTRUSTED = {
     9: "the daemon's certificate, or its CA's, is not valid yet; check the clocks",
     10: "the daemon's certificate, or its CA's, has expired; renew it on the Docker host",
     62: "the daemon's certificate is not for the host of RTMANAGER_DOCKER_HOST; use a name that it has, or renew it",
     64: "the daemon's certificate is not for the address of RTMANAGER_DOCKER_HOST; use a name that it has, or renew it",
 }
-#: OpenSSL's words (lower case) for what the other side said or did.
+#: OpenSSL's phrases (lower case) about the peer, and their meaning.
 _SAID = (
     (
         ("wrong_version_number", "wrong version number", "http_request", "unknown_protocol", "packet_length_too_long"),
@@ -50,16 +50,16 @@ _SAID = (
         f"the daemon refuses our certificate or our version of TLS; check {CERTIFICATE} and {KEY}",
     ),
 )
-#: How a Go server answers plain HTTP on a TLS port, and how others do: with a TLS alert.
+#: How a Go server answers plain HTTP on a TLS port; other servers send a TLS alert.
 _HTTP_TO_TLS = "http request to an https server"
 _ALERT = "\x15\x03"
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Paths of PEM files: the CA that signed the daemon's certificate, our certificate and its key; or empty.
+    """Paths of PEM files: the CA of the daemon's certificate, the client certificate and its key; or empty.
 
-    Without a CA the system's are used; without a certificate none is shown.
+    Without `ca` the system's CAs are used; without `certificate` none is sent.
     """
 
     ca: str = ""
@@ -71,14 +71,14 @@ class TlsFiles:
 
 
 class TlsFailed(OSError):
-    """TLS cannot be had; the message says what to do."""
+    """TLS cannot be used; the message has the remedy."""
 
     def __init__(self, why: str) -> None:
         super().__init__(errno.EPROTO, f"TLS: {why}")
 
 
 class ClientTls:
-    """The TLS context of the files as they are now; safe for many threads."""
+    """The TLS context of the current files. Thread-safe."""
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
@@ -87,7 +87,7 @@ class ClientTls:
         self._context: ssl.SSLContext | None = None
 
     def context(self, socket_class: type[ssl.SSLSocket]) -> ssl.SSLContext:
-        """Raises `TlsFailed` when a file cannot be used."""
+        """Return the context, made anew when a file has changed. Raises `TlsFailed` when a file cannot be used."""
         with self._lock:
             now = [_state(path) for path in (self._files.ca, self._files.certificate, self._files.key)]
             if self._context is None or now != self._made_of:
@@ -125,9 +125,9 @@ def _made(files: TlsFiles, socket_class: type[ssl.SSLSocket]) -> ssl.SSLContext:
 
 
 def _load_pair(context: ssl.SSLContext, files: TlsFiles) -> str | None:
-    """What is wrong with our certificate and its key; None when nothing is."""
+    """Load the client certificate and its key; returns what is wrong with them, or None."""
     try:
-        # An encrypted key would otherwise ask for its password on the terminal.
+        # Without a password OpenSSL would prompt on the terminal for that of an encrypted key.
         context.load_cert_chain(files.certificate, files.key, password="")
     except ssl.SSLError as error:
         if "MISMATCH" in str(error.reason):
@@ -143,7 +143,7 @@ def _load_pair(context: ssl.SSLContext, files: TlsFiles) -> str | None:
 
 
 def never_answered() -> TlsFailed:
-    """The daemon ended the connection when the handshake seemed to be over."""
+    """Return the error for a connection that the daemon ended right after the handshake."""
     return TlsFailed(
         "the daemon ended the connection right after the handshake; if it runs, it does not accept our certificate: "
         f"check {CERTIFICATE} and {KEY}"
@@ -151,7 +151,7 @@ def never_answered() -> TlsFailed:
 
 
 def explained(error: ssl.SSLError, *, handshake: bool = True) -> TlsFailed:
-    """A failed handshake, or an alert in place of an answer, as an error that says what to do."""
+    """Turn a failed handshake, or an alert in place of an answer, into an error with a remedy."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return TlsFailed(_not_trusted(error))
     words = f"{error.reason or ''} {error}".lower()
@@ -180,7 +180,7 @@ def _not_trusted(error: ssl.SSLCertVerificationError) -> str:
 
 
 def expects_tls(errors: Iterable[BaseException]) -> str | None:
-    """What to do when plain HTTP was spoken to what may be a TLS port; None when that is not it."""
+    """Return the remedy when plain HTTP was probably sent to a TLS port, else None."""
     for error in errors:
         words = str(error).lower()
         if _HTTP_TO_TLS in words or (isinstance(error, BadStatusLine) and _ALERT in str(error)):

@@ -1,9 +1,8 @@
-"""HTTP over the sockets of `lines`, as `requests` and so the SDK want it.
+"""HTTP over the sockets of `sockets`, as `requests` and the SDK need it.
 
-The SDK's own adapter keeps a connection pool for each *URL*: connections are hardly ever used again, and once
-there are more URLs than pools, threads close each other's. Here there is one pool for one engine. And a question
-whose answer comes in one piece goes to the pool at once: `requests` looks for cookies, redirects and proxies on the
-way, of which there are none, and that takes longer than all the rest of a small call.
+The SDK's own adapter keeps a connection pool per *URL*. So connections are hardly ever reused, and with more URLs than
+pools, threads close each other's. This adapter keeps one pool per daemon. A request whose answer is read whole
+bypasses `requests`, whose handling of cookies, redirects and proxies takes longer than the rest of a small call.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from requests import PreparedRequest
     from urllib3.response import BaseHTTPResponse, HTTPResponse
 
-#: Bytes of an answer that is no JSON: the end of a log. Docker cuts its lines at 16 KB.
+#: Bytes of an answer that is no JSON: the end of a log. Docker splits its lines at 16 KB.
 MOST_BYTES = 4 << 20
 
 
@@ -60,7 +59,7 @@ class _Pool(HTTPConnectionPool):
 
 
 class EngineAdapter(HTTPAdapter):
-    """What `requests` sends the SDK's calls through: one pool, our sockets, our deadlines, never a proxy."""
+    """The `requests` adapter for the SDK's calls: one pool, our sockets and deadlines, no proxy."""
 
     def __init__(self, address: Address, lines: SocketRegistry, connections: int) -> None:
         super().__init__()
@@ -74,12 +73,12 @@ class EngineAdapter(HTTPAdapter):
         return request.path_url
 
     def send(self, request: PreparedRequest, *_: Any, stream: bool = False, **__: Any) -> Response:
-        """Send with the thread's allowance; the timeout that the SDK chose does not count."""
+        """Send with the thread's deadline, in place of the timeout that the SDK chose."""
         timeout = (CONNECT_S, self._lines.deadline.total_s)
         return super().send(request, stream=stream, timeout=timeout, verify=False)
 
     def exchange(self, method: str, target: str, body: str | None, headers: Mapping[str, str]) -> Response:
-        """Ask, and read the whole answer. Raises urllib3's `HTTPError`."""
+        """Send a request and read the whole answer. Raises urllib3's `HTTPError`."""
         timeout = Timeout(connect=CONNECT_S, read=self._lines.deadline.total_s)
         answer = self._pool.urlopen(
             method, target, body, headers, retries=False, redirect=False, timeout=timeout, preload_content=False
@@ -97,10 +96,10 @@ class EngineAdapter(HTTPAdapter):
 
 
 class EngineClient(docker.APIClient):
-    """The SDK's client, over an adapter."""
+    """The SDK's client over an `EngineAdapter`."""
 
     def __init__(self, base_url: str, api_version: str, adapter: EngineAdapter) -> None:
-        # Not the SDK's own, which reads the docker CLI's config.json and ends in a TypeError where the CLI goes on.
+        # The SDK's own constructor reads the docker CLI's config.json, and raises TypeError where the CLI continues.
         Session.__init__(self)
         self.base_url = base_url
         self.timeout = DEFAULT_TIMEOUT_SECONDS
@@ -110,18 +109,18 @@ class EngineClient(docker.APIClient):
         self._general_configs: dict[str, Any] = {}
         self._proxy_configs = ProxyConfig()
         self._auth_configs = AuthConfig({})
-        self.trust_env = False  # no proxy of the environment between us and the engine
-        self.adapters.clear()  # those of requests, which know no deadline of ours
+        self.trust_env = False  # no proxy of the environment before the daemon
+        self.adapters.clear()  # the adapters of requests have no deadline
         self.mount("http://", adapter)
         self._adapter = adapter
         self._name = str(self.headers["User-Agent"])
 
     def _raise_for_status(self, response: Response) -> None:
-        """Where every answer of the SDK comes by."""
+        """Check the status; every answer of the SDK passes here."""
         checked(response)
 
     def _result(self, response: Response, json: bool = False, binary: bool = False) -> Any:
-        """Where the SDK reads every answer: JSON is a value, whatever it is, or `InvalidJSONError`."""
+        """Read an answer; raises `InvalidJSONError` for unreadable JSON. Every answer of the SDK passes here."""
         if not json:
             return super()._result(response, json=json, binary=binary)  # type: ignore[misc]
         checked(response)
@@ -131,10 +130,10 @@ class EngineClient(docker.APIClient):
             raise InvalidJSONError(f"its answer cannot be read: {error}") from error
 
     def inspect_container(self, container: str) -> Any:  # type: ignore[override]
-        """As the SDK's, which its `logs` asks, too; but see `answer_about`."""
+        """Like the SDK's, whose `logs` calls it, but with the checks of `answer_about`."""
         return answer_about(self, container)
 
-    def request(  # type: ignore[override]  # what else `requests` would take nobody gives
+    def request(  # type: ignore[override]  # no caller passes the other arguments of `requests`
         self,
         method: str,
         url: str,
@@ -144,12 +143,12 @@ class EngineClient(docker.APIClient):
         stream: bool = False,
         **how: Any,
     ) -> Response:
-        """Where every call of the SDK comes by. A stream is read as it comes, and `requests` knows how."""
+        """Send a request; every call of the SDK passes here. Only streams go through `requests`."""
         if stream:
-            how["allow_redirects"] = False  # a daemon has none, and who answers in its place must not choose the next
+            how["allow_redirects"] = False  # a daemon sends none, and a server in its place must not choose the next
             answer = super().request(method, url, params=params, data=data, headers=headers, stream=True, **how)
             if not 200 <= answer.status_code < 300:
-                with closing(answer.raw) as raw:  # `requests` would read a refusal whole, whatever its size
+                with closing(answer.raw) as raw:  # `requests` would read a refusal of any size
                     answer.raw = BytesIO(_bounded(raw))
             return answer
         query = urlencode({name: value for name, value in (params or {}).items() if value is not None}, doseq=True)
@@ -165,7 +164,7 @@ def get(
     stream: bool,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The answer to a question of our own. Raises `APIError` for a refusal."""
+    """Send a GET request outside the SDK's methods. Raises `APIError` for a refusal."""
     url = f"{client.base_url}/v{client.api_version}{path}"
     answer = client.get(url, params=query, stream=stream, headers=headers)
     try:
@@ -177,9 +176,9 @@ def get(
 
 
 def answer_about(client: docker.APIClient, id_or_name: str) -> object:
-    """What Docker answers about a container. Raises `APIError`, or `InvalidJSONError` when it is no such object.
+    """Inspect a container. Raises `APIError`, or `InvalidJSONError` when the answer is no container.
 
-    Raises `ContainerNotFound` when only the name of another container is this id: Docker looks for a name next.
+    Docker also looks for a name; raises `ContainerNotFound` when the requested id is only another container's name.
     """
     answer = get(client, f"/containers/{quote(id_or_name, safe='')}/json", stream=False)
     try:
@@ -194,7 +193,10 @@ def answer_about(client: docker.APIClient, id_or_name: str) -> object:
 
 
 def arriving_entries(client: docker.APIClient, path: str, query: Mapping[str, str]) -> Iterator[object]:
-    """The entries of a list while it arrives; None for one that cannot be read. Raises `APIError`."""
+    """Yield the entries of a list as they arrive; None for an unreadable one.
+
+    Raises `APIError`, or `InvalidJSONError` when it is no list or breaks off before any readable entry.
+    """
     with closing(get(client, path, query, stream=True)) as answer:
         try:
             yield from skim.entries(answer.iter_content(skim.PIECE))
@@ -203,7 +205,7 @@ def arriving_entries(client: docker.APIClient, path: str, query: Mapping[str, st
 
 
 def _bounded(answer: BaseHTTPResponse) -> bytes:
-    """The whole answer: JSON without what is not read, of anything else not more than `MOST_BYTES`."""
+    """Read the whole answer: JSON is reduced, anything else limited to `MOST_BYTES`. Raises `InvalidJSONError`."""
     if "json" in answer.headers.get("Content-Type", ""):
         try:
             return skim.reduced(answer.read)

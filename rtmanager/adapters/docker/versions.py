@@ -1,4 +1,4 @@
-"""Which version of its API is spoken with an engine."""
+"""Negotiates the API version with the daemon."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from docker.constants import DEFAULT_DOCKER_API_VERSION, MINIMUM_DOCKER_API_VERS
 from rtmanager.adapters.docker.answers import Unreadable
 from rtmanager.domain.game import shown
 
-#: The newest and the oldest version that the SDK speaks.
+#: The newest and the oldest API version of the SDK.
 NEWEST = DEFAULT_DOCKER_API_VERSION
 OLDEST = MINIMUM_DOCKER_API_VERSION
 
@@ -18,17 +18,17 @@ _FORM = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})")
 
 
 class NoCommonVersion(Exception):
-    """The engine and the SDK share no version of the API; the message says what to do."""
+    """The daemon and the SDK share no API version; the message has the remedy."""
 
 
 class Agreement:
-    """The version that the clients of one host speak; None before the engine has named one that they can."""
+    """The API version that the clients of one host share; None before the daemon has named a usable one."""
 
     def __init__(self) -> None:
         self.version: str | None = None
 
     def read(self, engine: Mapping[str, object]) -> None:
-        """Take the version from the engine's answer to `GET /version`."""
+        """Take the version from the daemon's answer to `GET /version`; None when none is usable."""
         try:
             self.version = agreed(engine)
         except (NoCommonVersion, Unreadable):
@@ -36,8 +36,9 @@ class Agreement:
 
 
 def agreed(engine: Mapping[str, object]) -> str:
-    """The newest version that both sides speak, by the engine's answer to `GET /version`. Raises `NoCommonVersion`
-    or `Unreadable`.
+    """Return the newest common version, from the daemon's answer to `GET /version`.
+
+    Raises `NoCommonVersion` or `Unreadable`.
     """
     newest, lowest = engine.get("ApiVersion"), engine.get("MinAPIVersion") or OLDEST
     theirs = _numbers(newest)

@@ -1,1 +1,1 @@
-"""PostgreSQL: records, the queue of operations, the outbox. All SQL stands in `sql/` and `migrations/`."""
+"""PostgreSQL: records, the queue of operations, the outbox. The SQL is in `sql/` and `migrations/`."""

@@ -1,7 +1,7 @@
-"""What an error of PostgreSQL means, by its SQLSTATE; `docs/generated/answers.md` is made from this table.
+"""Maps errors of PostgreSQL to meanings by SQLSTATE; `docs/generated/answers.md` is generated from this table.
 
-Silence says something about the whole server, or about the moment: nothing is decided, and waiting, or a person, mends
-it. Everything else is PostgreSQL's answer to this statement with this data, and it would be the same again.
+Silence concerns the whole server or the moment. It decides nothing, and waiting, or a person, resolves it. Every other
+error is PostgreSQL's answer to this statement with this data; a repetition would fail in the same way.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
-#: How the SQLSTATE of a silence begins, and why it is one. The longest that fits counts.
+#: Prefixes of the SQLSTATEs that count as silence, and why.
 SILENCE: Mapping[str, str] = {
     "08": "the connection cannot be made, or is lost",
     "25006": "read-only: a standby, or a server that somebody set so",
@@ -33,21 +33,21 @@ SILENCE: Mapping[str, str] = {
 
 
 def verb(error: Exception) -> str:
-    """What PostgreSQL does by this error of `is_silence`: a server that says why it cannot serve does answer."""
+    """Return the verb for a message about silence: a server that states why it cannot serve "refuses"."""
     if isinstance(error, psycopg.Error) and error.sqlstate and not error.sqlstate.startswith("08"):
         return "refuses"
     return "takes no connection" if "connection failed:" in str(error) else "does not answer"
 
 
 def is_silence(error: Exception) -> bool:
-    """Whether an error says nothing about the statement and its data."""
+    """Return whether an error says nothing about the statement and its data."""
     if isinstance(error, (PoolTimeout, PoolClosed)):
         return True
     if not isinstance(error, psycopg.Error):
         return False
     state = error.sqlstate
     if not state:
-        # By psycopg or libpq: a lost connection is an OperationalError, or a DatabaseError and nothing more special.
-        # All else is about how it was asked.
+        # By psycopg or libpq: a lost connection is an OperationalError, or exactly a DatabaseError.
+        # Any other error is about the statement or its values.
         return isinstance(error, psycopg.OperationalError) or type(error) is psycopg.DatabaseError
     return any(state.startswith(beginning) for beginning in SILENCE)

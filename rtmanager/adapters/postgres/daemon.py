@@ -1,4 +1,4 @@
-"""Whose containers the records are about: the daemon on record, and the deployment that labels name."""
+"""Stores the daemon on record, and the deployment id that labels contain."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PostgresDaemons:
         return Daemon(**rows[0]) if rows else None
 
     def recorded_before_migrations(self) -> Daemon | None:
-        """As `recorded`, without the pool; None also for a schema that has no such table yet."""
+        """Like `recorded`, outside the pool; None also when the schema lacks the table."""
         with self._database.watched(), self._database.connect() as connection:
             [found] = connection.execute(b"SELECT to_regclass('daemon') IS NOT NULL").fetchone() or (False,)
             row = connection.execute(SQL["recorded_daemon"]).fetchone() if found else None
@@ -48,9 +48,9 @@ class PostgresDaemons:
 
 
 def _the_one_row(connection: Connection, table: str, statement: str, values: dict[str, Any]) -> dict[str, Any]:
-    """The row of a table that has one, made by the statement if it was missing."""
+    """Return the only row of a table; the statement creates a missing one. Raises `StoreRejected` without a row."""
     row = connection.execute(SQL[statement], values).fetchone()
-    if row is None:  # another instance made it just now, which this statement's snapshot did not see
+    if row is None:  # another instance has just created it, outside this statement's snapshot
         row = connection.execute(SQL[statement], values).fetchone()
     if row is None:
         raise dropped(f"{table}: 0 of 1")

@@ -1,7 +1,7 @@
-"""The connection pool, and the line between "PostgreSQL does not answer" and "PostgreSQL says no".
+"""The connection pool, and the mapping of psycopg's errors to the port's.
 
-Silence is what waiting, or a person, can mend (`answers.SILENCE`): `Unavailable`. What PostgreSQL has against a
-statement or its data is `StoreRejected`, and so is what psycopg cannot send or read.
+Silence, which waiting or a person resolves (`answers.SILENCE`), becomes `Unavailable`. A rejection of a statement or
+its data becomes `StoreRejected`, and so does a value that psycopg cannot send or read.
 """
 
 from __future__ import annotations
@@ -46,32 +46,32 @@ from rtmanager.threads import Thread
 Connection = psycopg.Connection[DictRow]
 Row = TypeVar("Row")
 
-#: The part of the time for which the server may be silent that one statement, making a connection, or waiting for
-#: a free one may take. Less than all of it, so that a server that answers at all answers first; a statement that
-#: takes longer waits for a lock that somebody forgot.
+#: The part of the silence limit that one statement, a connection attempt, or the wait for a free connection may take.
+#: It is less than 1, so that a server that answers at all answers first. A statement that takes longer waits for a
+#: forgotten lock.
 STEP_PART = 5 / 8
-#: How often a silence is looked for, in parts of it.
+#: Interval of the check for silence, as a part of the limit.
 WATCH_PART = 1 / 16
-#: Connections kept open when there is nothing to do.
+#: Connections kept open when idle.
 MIN_CONNECTIONS = 2
 #: SQLSTATE of a session that was idle for too long.
 _IDLE_SESSION = "57P05"
-#: How SQLSTATE begins when the connection is lost, or the server ends it.
+#: Prefixes of SQLSTATEs for a connection that was lost, or ended by the server.
 _ENDED = ("080", "57P")
-#: By what a statement of ours fails that has counted its rows (`end_operations`); the words around it are the server's.
+#: Matches the error of `end_operations` about missing rows; the text around it is the server's.
 _DROPPED = re.compile('"rtmanager: ([^"]*)"')
 
 
 class Database:
-    """A pool of connections; `transaction`, `write` and `read` are the only ways in. Safe for any number of threads.
+    """A pool of connections; thread-safe. `transaction`, `write` and `read` use the pool.
 
-    One that takes longer than `silence_s` seconds shows that the server is silent: then every connection to it is cut.
+    A wait for PostgreSQL of more than `silence_s` seconds counts as silence; then every connection is cut.
     """
 
     def __init__(self, dsn: str, *, max_connections: int, silence_s: float) -> None:
         self._dsn = dsn
         self._silence_s = silence_s
-        #: How long one step may take, in seconds; see `STEP_PART`.
+        #: Limit of one step, in seconds; see `STEP_PART`.
         self.step_s = silence_s * STEP_PART
         self._connections: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
         self._connections_lock = threading.Lock()
@@ -85,12 +85,13 @@ class Database:
             dsn, statement_timeout_ms=round(self.step_s * 1000), connect_timeout_s=math.ceil(self.step_s)
         )
         self._settings = session_settings(self.conninfo)
-        #: What a connection is made by: the same without `options` behind a pooler that refuses those.
+        #: Parameters of new connections: without `options` behind a pooler that rejects them.
         self._way = self.conninfo
         self._pool: ConnectionPool[PooledConnection] = ConnectionPool(
             self.conninfo,
             connection_class=PooledConnection,
-            # A statement that needs no transaction goes there and back once, not three times; and all come again.
+            # In autocommit a statement without a transaction takes one round trip instead of three. Every statement is
+            # repeated, so all are prepared.
             kwargs={
                 "row_factory": dict_row,
                 "autocommit": True,
@@ -103,7 +104,7 @@ class Database:
             max_size=max_connections,
             timeout=self.step_s,
             check=_check,
-            # A pool that gave up would need a person; one that retries every few seconds does not.
+            # A pool that gave up would need a person; this one retries every few seconds.
             reconnect_timeout=self.step_s,
             num_workers=1,
             open=False,
@@ -111,7 +112,7 @@ class Database:
         )
 
     def open(self) -> None:
-        """Start the pool; connections are made in the background."""
+        """Start the pool, which connects in the background, and the watch."""
         self._pool.open()
         self._watch.start()
 
@@ -124,7 +125,7 @@ class Database:
 
     @property
     def lost_its_watch(self) -> bool:
-        """Whether the thread that looks for a silent server has ended though the pool is open."""
+        """Whether the watch for a silent server has ended while the pool is open."""
         return self._watch.ident is not None and not self._closed.is_set() and not self._watch.is_alive()
 
     @property
@@ -133,26 +134,26 @@ class Database:
         return described(self._dsn)
 
     def environment(self) -> Mapping[str, str]:
-        """The variables of the environment from which libpq takes a part of the connection, with their values."""
+        """Return the environment variables from which libpq takes parts of the connection, with their values."""
         return taken_from_environment(self._way)
 
     def why_refused(self) -> refusals.Refusal:
-        """Why the server takes no connection: tries to make one."""
+        """Try to connect once more, and return why the server refuses."""
         return refusals.why_refused(self._way, self.step_s)
 
     @contextmanager
     def two(self) -> Iterator[tuple[psycopg.Connection[Any], psycopg.Connection[Any]]]:
-        """Two connections outside the pool, both open and set up; raises `Unavailable`."""
+        """Open two connections outside the pool, both set up. Raises `Unavailable`."""
         with self.watched(), self.connect() as first, self.connect() as second:
             session.require_own(first, self._sessions)
             yield first, second
 
     @contextmanager
     def transaction(self, name: str) -> Iterator[Connection]:
-        """A connection inside a transaction: committed at the end, rolled back by an exception.
+        """Yield a connection inside a transaction: committed at the end, rolled back by an exception.
 
-        `name` is what it does, as `failpoints.EFFECTS` has it behind `postgres.`. What PostgreSQL does not answer
-        before the commit is asked for is `untouched`: nothing of it can have been done.
+        `name` is the effect's name in `failpoints.EFFECTS`, without `postgres.`. An `Unavailable` before the commit is
+        sent is `untouched`: nothing was applied.
         """
         effect, asked_to_commit = f"postgres.{name}", False
         try:
@@ -167,9 +168,9 @@ class Database:
         failpoints.after(effect)
 
     def write(self, name: str, statement: bytes, values: Mapping[str, object]) -> list[DictRow]:
-        """The rows of one statement that is a transaction by itself, which takes a third of the time of `transaction`.
+        """Run one statement as its own transaction, and return its rows; takes a third of the time of `transaction`.
 
-        `name` as above. What was not sent, or what PostgreSQL said no to, is `untouched`.
+        `name` as above. An `Unavailable` is `untouched` when nothing was sent, or PostgreSQL rejected it.
         """
         effect, sent = f"postgres.{name}", False
         try:
@@ -185,11 +186,11 @@ class Database:
         return rows
 
     def read(self, name: str, statement: bytes, values: Mapping[str, object]) -> list[DictRow]:
-        """The rows of one statement that changes nothing, and so needs no transaction; `name` as above."""
+        """Run one statement that changes nothing, without a transaction, and return its rows; `name` as above."""
         return self._read(name, lambda connection: connection.execute(statement, values).fetchall())
 
     def read_texts(self, name: str, statement: bytes, values: Sequence[str]) -> list[bytes]:
-        """The same, by the shortest way: see `PooledConnection.texts`."""
+        """Like `read`, in the fastest way: see `PooledConnection.texts`."""
         return self._read(name, lambda connection: connection.texts(statement, values))
 
     def _read(self, name: str, ask: Callable[[PooledConnection], list[Row]]) -> list[Row]:
@@ -201,7 +202,7 @@ class Database:
         return rows
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
-        """A connection outside the pool, in autocommit; its owner closes it."""
+        """Open a connection outside the pool, in autocommit; its owner closes it."""
         way = self._way
         connection = self._connect()
         try:
@@ -214,11 +215,11 @@ class Database:
         return connection
 
     def backend(self, connection: psycopg.Connection[Any]) -> str:
-        """Which of the server's processes works for it, as `pid/backend_start`."""
+        """Return the connection's server process, as `pid/backend_start`; empty when unknown."""
         return self._sessions.backend(connection)
 
     def require_own(self, connection: psycopg.Connection[Any]) -> None:
-        """Raise `psycopg.OperationalError` unless the connection still has the session that it was made with."""
+        """Raise `psycopg.OperationalError` unless the connection still has its original session."""
         session.require_own(connection, self._sessions)
 
     def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
@@ -239,14 +240,14 @@ class Database:
         return self.why_refused().sqlstate == refusals.PROTOCOL_VIOLATION
 
     def _prepare(self, connection: psycopg.Connection[Any]) -> None:
-        """Set up the session; a server that is silent meanwhile is as silent as at any other time."""
+        """Set up the session, within the silence limit."""
         self._remember(connection)
         with cut_after(self._silence_s, connection):
             try:
                 session.set_up(connection, self._settings, self._sessions, self._witness)
                 self._given_up.end(connection)
             except psycopg.OperationalError as error:
-                # It did not live to its first statement. Servers that do not know the setting end none by it.
+                # The session ended before its first statement. Servers without the setting never raise this error.
                 if error.sqlstate == _IDLE_SESSION:
                     self._way = with_option(self._way, "idle_session_timeout=0")
                 raise
@@ -254,7 +255,7 @@ class Database:
 
     @contextmanager
     def _witness(self) -> Iterator[psycopg.Connection[Any]]:
-        """One more connection, for a moment. A pooler that has none left takes it in and lets it wait."""
+        """Open one more connection for a moment. A pooler without a free one accepts it and lets it wait."""
         with self._connect() as connection, cut_after(self.step_s, connection):
             self._remember(connection)
             try:
@@ -266,7 +267,7 @@ class Database:
 
     @contextmanager
     def _pooled(self) -> Iterator[PooledConnection]:
-        """A connection of the pool; it is thrown away when it turns out to have somebody else's session."""
+        """Yield a connection of the pool; it is closed when it has another client's session."""
         with self._pool.connection() as connection:
             try:
                 yield connection
@@ -275,7 +276,7 @@ class Database:
                 raise session.shared(first_line(error)) from error
 
     def cut(self) -> None:
-        """End every wait for PostgreSQL, on all threads, while it does not answer."""
+        """Abort every wait for PostgreSQL, on all threads."""
         with self._connections_lock:
             connections = list(self._connections)
         for connection in connections:
@@ -285,7 +286,7 @@ class Database:
     def give_up(
         self, connection: psycopg.Connection[Any], terminated_by: psycopg.Connection[Any] | None = None
     ) -> None:
-        """Cut this connection; the next session, or this one, terminates its backend if that goes on working."""
+        """Cut this connection. The next session, or `terminated_by`, terminates its backend if it still works."""
         if backend := self._sessions.backend(connection):
             self._given_up.add(backend)
         _cut(connection)
@@ -301,7 +302,7 @@ class Database:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """As `translated`; and what PostgreSQL does not answer in time is ended, while the pool is open."""
+        """Like `translated`, and cuts every connection after `silence_s` of silence, while the pool is open."""
         token = (threading.get_ident(), object())
         self._waiting[token] = monotonic()
         try:
@@ -312,7 +313,7 @@ class Database:
 
     @contextmanager
     def unwatched(self) -> Iterator[None]:
-        """Within the block this thread waits for something else, though it has a transaction open."""
+        """Exclude this thread from the watch inside the block: it waits for something else in an open transaction."""
         mine = [token for token in list(self._waiting) if token[0] == threading.get_ident()]
         for token in mine:
             del self._waiting[token]
@@ -322,7 +323,7 @@ class Database:
             self._waiting.update(dict.fromkeys(mine, monotonic()))
 
     def _cut_when_silent(self) -> None:
-        """A server that is paused or cut off says nothing at all, and no timeout of its own ends a wait for it."""
+        """Watch for silence: no timeout of a paused or unreachable server ends a wait for it."""
         while not self._closed.wait(self._silence_s * WATCH_PART):
             began = min(list(self._waiting.values()), default=None)
             if began is not None and monotonic() - began > self._silence_s:
@@ -330,7 +331,7 @@ class Database:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Turns errors of psycopg into `Unavailable` or `StoreRejected`; see the module."""
+        """Map psycopg's errors to `Unavailable` or `StoreRejected`; see the module."""
         try:
             yield
         except (psycopg.Error, PoolTimeout, PoolClosed, NotImplementedError, UnicodeError, OverflowError) as error:
@@ -356,14 +357,14 @@ class Database:
 
 
 def _cut(connection: psycopg.Connection[Any]) -> None:
-    # Suppressed is what a connection says that is closed already.
+    # A connection that is already closed raises.
     with suppress(psycopg.OperationalError, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
         line.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
 def cut_after(limit_s: float, connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """End a wait on this one connection; the watch, which ends all, may not run yet, or nobody else may wait."""
+    """Cut this one connection after `limit_s`. The watch cuts all, and may not run yet, or watch no thread."""
     over = threading.Event()
 
     def cut_late() -> None:
@@ -382,8 +383,8 @@ def cut_after(limit_s: float, connection: psycopg.Connection[Any]) -> Iterator[N
 def _check(connection: psycopg.Connection[Any]) -> None:
     """Raise `psycopg.Error` when the server has ended the connection while it was idle in the pool.
 
-    A server that ends one says so, and says nothing else on one that is idle; only who hears something has to ask.
-    To ask each time would be one more way there and back for every transaction.
+    A server sends data on an idle connection only to end it, so only a readable connection is checked. A check each
+    time would be one more round trip per transaction.
     """
     heard = select.poll()
     heard.register(connection.fileno(), select.POLLIN)
@@ -392,10 +393,10 @@ def _check(connection: psycopg.Connection[Any]) -> None:
 
 
 def _said_no(error: BaseException | None) -> bool:
-    """Whether the server refused, instead of ending the connection, which it may do when all is done."""
+    """Return whether the server rejected the statement, and did not end the connection, which may follow a commit."""
     return isinstance(error, psycopg.Error) and error.sqlstate is not None and error.sqlstate[:3] not in _ENDED
 
 
 def new_owner() -> int:
-    """A number that tells a running instance from every other; fits half an advisory lock."""
+    """Return a random number that identifies a running instance; it fits half of an advisory lock's key."""
     return random.SystemRandom().randrange(1, 1 << 31)

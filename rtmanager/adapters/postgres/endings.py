@@ -1,7 +1,7 @@
-"""The end of operations: record, log, snapshot, last exit, messages. All of it, or nothing.
+"""Writes the end of operations in one step: record, log, snapshot, last exit, messages.
 
-Whatever ends together goes there by one statement, as JSON, which PostgreSQL commits by itself: two dozen endings cost
-what a few do, and one costs a single way there and back.
+One statement writes all ends of a batch, as JSON, in a transaction of its own. Two dozen ends cost as much as a few,
+and one end takes a single round trip.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from rtmanager.domain.operation import Completion, LogEntry, Operation
 from rtmanager.domain.record import RuntimeRecord
 from rtmanager.ports.store import ClaimLost, RecordConflict, StoreRejected
 
-#: An operation and its end.
+#: An operation and its completion.
 Ended = tuple[Operation, Completion]
 
 
 def write_ending(database: Database, operation: Operation, completion: Completion) -> None:
     """End a claimed operation.
 
-    Raises `ClaimLost` when another claim has it, `RecordConflict` when the record is not what the ending
-    was decided on, `StoreRejected` for what PostgreSQL will never take; then nothing is written.
+    Raises `ClaimLost` when another claim has it, `RecordConflict` when the record is not the one that the completion
+    was decided on, and `StoreRejected` for what PostgreSQL will never accept. Nothing is written then.
     """
     ended = _write(database, [(operation, completion)])
     if operation.operation_id not in ended:
@@ -38,22 +38,22 @@ def write_ending(database: Database, operation: Operation, completion: Completio
 
 
 def _still_there(database: Database, game_id: str, seen: RuntimeRecord | None) -> bool:
-    """Whether the record is what the end was decided on, by what is compared when it is written."""
+    """Return whether the record is the one that the end was decided on, by the fields that the write compares."""
     rows = database.read("record", SQL["get_record"], {"game_id": game_id})
     found = [(row["status"], row["current_container_id"]) for row in rows]
     return found == ([(seen.status, seen.current_container_id)] if seen else [])
 
 
 def write_endings(database: Database, endings: Sequence[Ended]) -> set[int]:
-    """End those of these claimed operations for which `write_ending` would not raise; their ids.
+    """End the claimed operations for which `write_ending` would not raise; returns their ids.
 
-    Raises `StoreRejected` when PostgreSQL will never take one of them; then none is written.
+    Raises `StoreRejected` when PostgreSQL will never accept one of them. Nothing is written then.
     """
     return {operation_id for operation_id, ended in _write(database, endings).items() if ended}
 
 
 def _write(database: Database, endings: Sequence[Ended]) -> Mapping[int, bool]:
-    """By id, of those that are ours, whether it has ended; else its record was not as decided on."""
+    """Return, by id of the operations still claimed, whether it has ended; False means a record conflict."""
     ids = [operation.operation_id for operation, _ in endings]
     values = {"rows": as_json([_end(*each) for each in endings]), "ids": ids}
     try:
@@ -84,7 +84,7 @@ def _end(operation: Operation, completion: Completion) -> Mapping[str, object]:
 
 
 def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows for a statement that reads them by json_to_recordset; moments become their ISO form."""
+    """Encode rows for a statement with json_to_recordset; moments take their ISO form."""
     return json.dumps(rows, default=str)
 
 
@@ -96,7 +96,7 @@ def write_log(connection: Connection, entries: Sequence[LogEntry]) -> None:
 
 
 def write_event(connection: Connection, event: HealthEvent) -> None:
-    """Write the snapshot that an event leaves, and tell the neighbours if they are to hear of it."""
+    """Write an event's snapshot, and queue its message when the event is to be published."""
     _write_snapshot(connection, event)
     if event.told:
         add_messages(connection, [health_message(event)])
@@ -120,7 +120,7 @@ def _snapshot(event: HealthEvent) -> Mapping[str, object]:
 
 
 def add_messages(connection: Connection, messages: Sequence[Message]) -> None:
-    """Put messages into the outbox; they leave when the transaction is committed."""
+    """Add messages to the outbox; the relay publishes them after the commit."""
     if messages:
         rows = as_json([_message(message) for message in messages])
         write_kept(connection, "outbox", "add_messages", {"rows": rows}, len(messages))

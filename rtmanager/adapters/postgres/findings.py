@@ -1,4 +1,4 @@
-"""Findings of the watching workers: written in one transaction, each told once however many instances see it."""
+"""Writes findings of the watching workers, each in one transaction and once, whichever instances report it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from rtmanager.ports.watching import (
     status_before,
 )
 
-#: What a restart after a crash is queued as.
+#: Kind and source of a restart after a crash.
 _RESTART: dict[str, object] = {"kind": OpKind.RESTART, "source": OpSource.AUTO_RECONCILE}
 
 
 class _Undo(Exception):
-    """Ends the transaction without writing; carries what the caller is told."""
+    """Rolls the transaction back; carries the result for the caller."""
 
     def __init__(self, result: WriteResult) -> None:
         super().__init__(result)
@@ -51,7 +51,7 @@ class PostgresFindings:
         self._owner = owner
 
     def write(self, finding: Finding) -> WriteResult:
-        """See the port. Raises `StoreRejected` for what PostgreSQL will never take; then nothing is written."""
+        """See the port. Raises `StoreRejected` for what PostgreSQL will never accept; nothing is written then."""
         try:
             with self._database.transaction("finding") as connection:
                 _write(connection, finding)
@@ -152,7 +152,7 @@ class PostgresFindings:
 
 
 def _under_way(connection: Connection) -> int:
-    """How many starts after an outage are not done; no other instance adds to them before this transaction ends."""
+    """Return how many starts after an outage are not done; locks out other instances until the commit."""
     connection.execute(SQL["hold_outage_restarts"])
     row = connection.execute(SQL["count_outage_restarts"], {"source": OpSource.AUTO_RECONCILE}).fetchone()
     return int(row["under_way"]) if row else 0
@@ -178,7 +178,7 @@ def _write(connection: Connection, finding: Finding) -> None:
 
 
 def _plan_restart(connection: Connection, finding: Finding) -> None:
-    """Plan the restart that follows; a record that changes without one, or a good probe, cancels an earlier plan."""
+    """Plan the following restart; a record change without one, or a good probe, cancels an earlier plan."""
     if finding.restart_at is not None and finding.seen is not None:
         values = {
             "game_id": finding.game_id,
@@ -192,7 +192,7 @@ def _plan_restart(connection: Connection, finding: Finding) -> None:
 
 
 def _require_free_name(connection: Connection, game_id: str) -> None:
-    """Let no start claim the name before the transaction ends; what has it already goes before an adoption."""
+    """Lock the name until the transaction ends; roll back when another game holds it."""
     values = {"game_id": game_id, "names_class": NAMES_CLASS}
     connection.execute(SQL["lock_name"], values)
     for holder in connection.execute(SQL["name_holder"], values).fetchall():
@@ -205,7 +205,7 @@ def _is_busy(connection: Connection, game_id: str) -> bool:
 
 
 def _still_so(connection: Connection, finding: Finding) -> bool:
-    """Change the record, or hold it as it is; False when it is not what the finding was decided on."""
+    """Change the record, or lock it unchanged; False when it is not the one that the finding was decided on."""
     if finding.new is not None:
         return write_change(connection, RecordChange(finding.seen, finding.new))
     if finding.seen is None:

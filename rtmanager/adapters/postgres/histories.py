@@ -1,4 +1,4 @@
-"""What happened to a game: its health and its operation log, for reading."""
+"""Reads the health and the operation log of a game."""
 
 from __future__ import annotations
 

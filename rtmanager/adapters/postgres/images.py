@@ -1,4 +1,4 @@
-"""Which images the manager pulled, on which daemon, and since when nothing names them."""
+"""Stores the images that the manager pulled, by daemon, and since when nothing names them."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Taking over stream entries, one instance at a time.
+"""Accepts stream entries, one instance at a time.
 
-Two instances that read the input streams at once could take over a later job of a game before an earlier one.
-So reading is done under a lock: whoever holds it (for a transaction) reads, writes and commits; a
-holder that freezes loses its transaction (`IDLE_TRANSACTION_MS`), and what it then tries to write is refused by
-PostgreSQL itself.
+Two instances that read the input streams at once could accept a later job of a game before an earlier one. So reading
+needs a lock, held for one transaction: its holder reads, writes and commits. A holder that freezes loses its
+transaction (`IDLE_TRANSACTION_MS`), and PostgreSQL rejects its later writes.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _Row = Mapping[str, object]
 
 
 class PostgresIngestLock:
-    """The right to take over entries, valid until its transaction ends."""
+    """The right to accept entries, valid until its transaction ends."""
 
     def __init__(self, database: Database, connection: Connection, stream_names: Mapping[Stream, str]) -> None:
         self._database = database
@@ -43,7 +42,7 @@ class PostgresIngestLock:
             return latest_entries(self._connection, self._stream_names)
 
     def accept(self, jobs: Sequence[Job]) -> None:
-        """Make each job durable; one that is known already changes nothing."""
+        """Make each job durable; a known one changes nothing."""
         operations, letters = [], []
         for job in jobs:
             entry = self._entry_values(job)
@@ -71,7 +70,7 @@ class PostgresIngestLock:
         image_ref = PROBE_IMAGE if job.becomes.image_ref else ""
         request = Request(PROBE, job.becomes.kind, job.becomes.source, PROBE, image_ref)
         row = self._entry_values(job) | job_values(request) | {"entry_rank": STREAM_ORDER[job.entry.stream]}
-        # Under a name of its own, so that the insertion does not pass as one that was made before.
+        # With a key of its own, so that the insertion does not pass as one made before.
         row |= {"stream": PROBE, "entry_ms": -1, "entry_seq": -1}
         with self._database.watched():
             try:
@@ -79,7 +78,7 @@ class PostgresIngestLock:
             except MigrationFailed as error:
                 raise StoreRejected(with_remedy(error)) from error
             latest = self._connection.execute(SQL["latest_game"]).fetchone()
-        # A rule about names takes that of a game that was taken before, a rule against repetition takes a new one.
+        # A constraint on names accepts the game of an accepted operation; one against duplicates accepts a new game.
         games = [PROBE, *([latest["game_id"]] if latest else [])]
         refusals = [self._refusal_of(row | {"game_id": game_id}) for game_id in games]
         if None not in refusals:
@@ -106,7 +105,7 @@ class PostgresIngestLock:
         }
 
     def _require_known(self, values: _Row, meant: int) -> None:
-        """What was not inserted has to be there: delivered and accepted before."""
+        """Raise `StoreRejected` unless each entry that was not inserted was accepted before, or is forgotten."""
         row = self._connection.execute(SQL["lost_entries"], values).fetchone()
         require_kept("operations", meant - (row["lost"] if row else meant), meant)
         self.forgotten += row["forgotten"] if row else 0
@@ -126,16 +125,16 @@ class PostgresIngestLock:
 
 
 def latest_entries(connection: Connection, stream_names: Mapping[Stream, str]) -> Mapping[Stream, EntryId]:
-    """The highest entry that was taken over, of each input stream of which there was any."""
+    """Return the highest accepted entry of each input stream that has one."""
     streams = {name: stream for stream, name in stream_names.items() if stream in STREAM_ORDER}
     rows = connection.execute(SQL["latest_entries"], {"streams": list(streams)}).fetchall()
     return {streams[row["stream"]]: EntryId(int(row["entry_ms"]), int(row["entry_seq"])) for row in rows}
 
 
 def _told_apart(rows: Iterable[_Row]) -> list[list[_Row]]:
-    """The rows in lists, mostly one, none with two of one id: a statement does not see what it inserts itself.
+    """Split the rows into lists, mostly one, without a repeated id: a statement does not see its own insertions.
 
-    Two entries have one id where a stream was lost and the id given again before the first was taken over.
+    Two entries have one id when a stream was lost and the id reused before the first was accepted.
     """
     lists: list[dict[tuple[object, ...], _Row]] = []
     for row in rows:
@@ -148,7 +147,7 @@ def _told_apart(rows: Iterable[_Row]) -> list[list[_Row]]:
 
 
 def holder_of(database: Database, lock: str) -> LeaseHolder | None:
-    """The session or the prepared transaction that holds a lock, by its name."""
+    """Return the session or the prepared transaction that holds a lock, by the lock's name."""
     rows = database.read("turn_holder", SQL["turn_holder"], {"turn": lock})
     if not rows:
         return None
@@ -166,7 +165,7 @@ def holder_of(database: Database, lock: str) -> LeaseHolder | None:
 
 
 class PostgresInbox:
-    """Where jobs become durable."""
+    """Makes jobs durable."""
 
     def __init__(self, database: Database, stream_names: Mapping[Stream, str]) -> None:
         self._database = database
@@ -178,10 +177,10 @@ class PostgresInbox:
 
     @contextmanager
     def lock(self) -> Iterator[PostgresIngestLock | None]:
-        """The lock, or None while another instance has it; committed at the end. Raises `Unavailable`."""
+        """Take the lock, and commit at the end; yields None while another instance has it. Raises `Unavailable`."""
         with self._database.transaction("ingest") as connection:
             row = connection.execute(SQL["take_ingest_turn"]).fetchone()
             mine = row is not None and row["pg_try_advisory_xact_lock"]
-            # What is done with the lock is to read Redis: its time is not PostgreSQL's.
+            # Inside the block the thread reads Redis, which must not count as PostgreSQL's silence.
             with self._database.unwatched():
                 yield PostgresIngestLock(self._database, connection, self._stream_names) if mine else None

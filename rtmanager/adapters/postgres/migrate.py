@@ -1,9 +1,8 @@
-"""Embedded migrations: numbered SQL files, applied in order, each in one transaction with its own record.
+"""Applies the embedded migrations: numbered SQL files, in order, all missing ones in one transaction.
 
-Safe to run from several instances at once: they take turns by an advisory lock and each finds done what
-another did. No schema and no role is created here: those belong to whoever runs PostgreSQL. A database that is
-ahead of this program (a newer instance was here) is used as it is, so that going back one release works;
-migrations therefore only add.
+Safe for several instances at once: an advisory lock serialises them, and each finds what another applied. It creates no
+schema and no role: these belong to the operator of PostgreSQL. A database that is ahead of this program, after a newer
+release, is used unchanged. So going back one release works, and migrations only add.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 
 
 def migrate(database: Database, logger: logging.Logger) -> list[str]:
-    """Apply what is missing; returns the names of what was applied now.
+    """Apply the missing migrations; returns their names.
 
     Raises `MigrationFailed`, or `Unavailable` when PostgreSQL does not answer.
     """
     applied = []
     with database.translated(), database.connect() as connection:
         try:
-            connection.execute(b"SET statement_timeout = 0")  # a migration, or waiting for another's, may take long
+            connection.execute(b"SET statement_timeout = 0")  # migrations, and another instance's, may take long
             if look(connection).missing:
                 require_commits(database, connection, database.step_s)
             with connection.transaction():
                 connection.execute(_TAKE_TURN)
                 connection.execute(_CREATE_TABLE)
-                found = look(connection)  # again: another instance may have been here meanwhile
+                found = look(connection)  # again: another instance may have migrated meanwhile
                 for migration in found.missing:
                     _apply(connection, migration)
                     applied.append(migration.name)

@@ -1,7 +1,7 @@
-"""The outbox: messages that a transaction promised and Redis does not have yet.
+"""The outbox: committed messages that Redis does not have yet.
 
-As with the inbox one instance publishes at a time, under a lease; each lease has a number that only grows, and Redis
-refuses the entries of an older lease, so that a frozen publisher that wakes up adds nothing twice.
+One instance publishes at a time, under a lease. Each lease has a number that only grows, and Redis rejects messages of
+an older lease. So a frozen publisher that resumes adds nothing twice.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from rtmanager.domain.messages import Message, Stream, intents_summary
 from rtmanager.ports.store import StoreRejected
 from rtmanager.ports.streams import DueMessage, IntentCount, LeaseHolder
 
-#: The size of a message, as JSON, from which its texts are cut to so many characters. None of this release is as large.
+#: A message with more bytes of JSON has its texts cut to `LONGEST_TEXT` characters. Messages of this release are
+#: smaller.
 LARGEST_MESSAGE_BYTES = 1024 * 1024
 LONGEST_TEXT = 64 * 1024
-#: How often a lease looks again for what stands behind rows that cannot be read.
+#: Reads per lease to get past rows that cannot be read.
 UNREADABLE_ROUNDS = 20
 
 
@@ -52,13 +53,13 @@ class PostgresRelayLease:
             unreadable = {message_id: stream for message_id, stream, fields in read if not fields}
             self.unreadable |= unreadable
             if not unreadable:
-                break  # else what is behind those did not come
+                break  # else the rows behind the unreadable ones are missing
         return [
             DueMessage(message_id, Message(Stream(stream), fields)) for message_id, stream, fields in read if fields
         ]
 
     def _fields_of(self, row: Mapping[str, Any]) -> Mapping[str, str]:
-        """The fields of a message that is due; empty when they cannot be read."""
+        """Return the fields of a due message; empty when they cannot be read."""
         text = row["fields"]
         if text is None:
             try:
@@ -78,19 +79,19 @@ class PostgresRelayLease:
         return fields
 
     def delete(self, ids: Sequence[int]) -> None:
-        """Forget messages that Redis has."""
+        """Delete messages that Redis has."""
         with self._database.watched():
             deleted = self._connection.execute(SQL["delete_messages"], {"ids": list(ids)}).rowcount
-            if deleted < len(ids):  # the store was set back, or keeps them
+            if deleted < len(ids):  # the database was restored to an earlier state, or keeps the rows
                 require_kept("outbox", len(ids) - len(self.still_waiting(ids)), len(ids))
 
     def still_waiting(self, ids: Sequence[int]) -> set[int]:
-        """Which of these messages are still due."""
+        """Return which of these messages are still due."""
         with self._database.watched():
             return {row["id"] for row in self._connection.execute(SQL["waiting_messages"], {"ids": list(ids)})}
 
     def raise_number(self, above: int) -> None:
-        """Let the next lease's number be greater than `above`."""
+        """Make the next lease's number greater than `above`."""
         with self._database.watched():
             self._connection.execute(SQL["raise_relay_turn"], {"turn": above})
 
@@ -128,7 +129,7 @@ class PostgresRelayLease:
 
 
 class PostgresOutbox:
-    """What is due to Redis."""
+    """The messages that are due to Redis."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -139,10 +140,10 @@ class PostgresOutbox:
 
     @contextmanager
     def lease(self) -> Iterator[PostgresRelayLease | None]:
-        """The lease, or None while another instance has it; committed at the end. Raises `Unavailable`."""
+        """Take the lease, and commit at the end; yields None while another instance has it. Raises `Unavailable`."""
         with self._database.transaction("relay") as connection:
             row = connection.execute(SQL["take_relay_turn"]).fetchone()
-            # What is done with the lease is to ask Redis: its time is not PostgreSQL's.
+            # Inside the block the thread waits for Redis, which must not count as PostgreSQL's silence.
             with self._database.unwatched():
                 if row is None or row["number"] is None:
                     yield None

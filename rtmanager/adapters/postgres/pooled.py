@@ -1,8 +1,8 @@
-"""A connection of the pool: one that says why it could not be made, and that has a short way to texts.
+"""A connection of the pool, which reports why it could not be made and reads texts fast.
 
-psycopg's cursor takes three times of the processor what sending and receiving take, and lets go of the interpreter's
-lock five times for each statement: where many threads read, each time another one goes first. `PQexecPrepared` sends,
-waits and receives in one call. It knows no types, so it is for what PostgreSQL has made a text and is passed on.
+psycopg's cursor takes three times the processor time of sending and receiving. It releases the interpreter's lock five
+times per statement, and with many readers another thread runs each time. `PQexecPrepared` sends, waits and receives in
+one call. It converts no types, so it is for texts that PostgreSQL has made and that are passed on unchanged.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from psycopg.rows import DictRow
 
 
 class _Moments(Loader):
-    """Moments that Python cannot hold (`infinity`, the year 10,000) as the last or the first that it can.
+    """Loads moments that Python cannot represent (`infinity`, the year 10,000) as its last or first moment.
 
-    One such value in one row, which only another writer can have left, would otherwise hide every row that is read
-    with it.
+    Only another program can have written such a value; one of them would otherwise fail every row read with it.
     """
 
     def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
@@ -44,12 +43,15 @@ class _Moments(Loader):
 
 
 class PooledConnection(psycopg.Connection[DictRow]):
-    """When none can be made the pool says only that; why is handed to `failed`. `prepare` makes it fit for use."""
+    """A psycopg connection that passes its connection errors to `failed`, since the pool hides them.
+
+    `prepare` sets the session up.
+    """
 
     def __init__(self, pgconn: PGconn) -> None:
         super().__init__(pgconn)
         self.adapters.register_loader("timestamptz", _Moments)
-        #: The names that statements have on this connection.
+        #: Names of the statements prepared on this connection.
         self._names: dict[bytes, bytes] = {}
         self._number = own_names(self)
 
@@ -63,7 +65,7 @@ class PooledConnection(psycopg.Connection[DictRow]):
         failed: Callable[[str], None],
         **how: Any,
     ) -> Self:
-        """As psycopg's; `way` knows better than `conninfo`, since that may have been found out meanwhile."""
+        """Like psycopg's; the result of `way` replaces `conninfo`, since it may be newer."""
         try:
             made = super().connect(way() or conninfo, **how)
             try:
@@ -77,22 +79,22 @@ class PooledConnection(psycopg.Connection[DictRow]):
         return made
 
     def texts(self, statement: bytes, values: Sequence[str]) -> list[bytes]:
-        """The rows of a statement that has one column, not null, as PostgreSQL writes them; `$1` is the first value.
+        """Return the rows of a statement with one non-null column, as PostgreSQL writes them; `$1` is the first value.
 
-        Raises `psycopg.Error`. The connection has to be outside of a transaction.
+        Raises `psycopg.Error`. The connection must be outside a transaction.
         """
         try:
             return self._texts(statement, values)
-        except InvalidSqlStatementName:  # psycopg drops all statements, these too, after a transaction that failed
+        except InvalidSqlStatementName:  # psycopg drops all prepared statements after a failed transaction
             self._names.clear()
             return self._texts(statement, values)
 
     def _texts(self, statement: bytes, values: Sequence[str]) -> list[bytes]:
-        if self.closed:  # libpq would say nothing at all
+        if self.closed:  # libpq would report nothing
             raise psycopg.OperationalError("the connection is closed")
         encoding = self.info.encoding
         name = self._names.get(statement) or self._prepare(statement, encoding)
-        # Binary, of a text the same bytes: else libpq would read a value up to its first NUL, which PostgreSQL refuses.
+        # Binary, which for a text is the same bytes: in text format libpq reads a value up to its first NUL.
         formats = [Format.BINARY] * len(values)
         result = self.pgconn.exec_prepared(name, [value.encode(encoding) for value in values], formats)
         if result.status != ExecStatus.TUPLES_OK:
@@ -109,9 +111,9 @@ class PooledConnection(psycopg.Connection[DictRow]):
 
 
 def own_names(connection: psycopg.Connection[Any]) -> int:
-    """Have the statements that psycopg prepares named as no other client's are, by a number that is returned.
+    """Give psycopg's prepared statements names with a random number, and return the number.
 
-    Behind a pooler that shares connections, `_pg3_0` may be another client's: its statement would run.
+    Behind a pooler that shares connections, `_pg3_0` may be another client's, whose statement would run.
     """
     number = random.SystemRandom().randrange(1 << 40, 1 << 62)
     connection._prepared._prepared_idx = number  # psycopg has no setting for it
@@ -119,5 +121,5 @@ def own_names(connection: psycopg.Connection[Any]) -> int:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without what PostgreSQL adds to it."""
+    """Return an error's first line, without PostgreSQL's additions."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,7 @@
-"""Deletion of rows past their retention, in small batches, each a transaction of its own.
+"""Deletes rows past their retention, in small batches, each a transaction of its own.
 
-Rows that recognise an entry are deleted under the ingest turn. So no entry is taken over while what is known of it goes
-away, and what is forgotten is noted in the same transaction.
+Rows that identify an entry are deleted under the ingest lock. So no entry is accepted while its rows are deleted, and
+the forgotten position is recorded in the same transaction.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rtmanager.domain.jobs import DUPLICATE_ID_MARK, EntryId
 from rtmanager.domain.messages import Stream
 from rtmanager.ports.streams import Place, Purged
 
-#: What stands behind the name of a stream where the id of an entry was used before: `DUPLICATE_ID_MARK` and a digest.
+#: Follows a stream's name when the entry's id was used before: `DUPLICATE_ID_MARK` and a digest.
 _MARK = DUPLICATE_ID_MARK + "([0-9a-f]{16}|[0-9a-f]{40})$"
 
 
@@ -74,7 +74,7 @@ class PostgresPurge:
         }
 
     def _under_ingest_lock(self, statement: str, values: Mapping[str, object]) -> Mapping[str, int] | None:
-        """The row of the statement; None, and nothing is done, while another session has the turn."""
+        """Run the statement under the ingest lock and return its row; None while another session has the lock."""
         with self._database.transaction("purge") as connection:
             turn = connection.execute(SQL["take_ingest_turn"]).fetchone()
             if not (turn and turn["pg_try_advisory_xact_lock"]):

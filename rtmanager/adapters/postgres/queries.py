@@ -1,7 +1,7 @@
 """The SQL of this package by name.
 
-A statement stands in `sql/*.sql` under a line `-- name: …`; the idea is from PugSQL and procrastinate.
-Statements are bytes because psycopg's types keep strings made at run time away from `execute`.
+Each statement in `sql/*.sql` follows a line `-- name: …`, as in PugSQL and procrastinate.
+Statements are bytes, because psycopg's types keep strings that are made at run time out of `execute`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PART = re.compile(r"\{(\w+)\}")
 
 
 def parse(text: str) -> dict[str, bytes]:
-    """Statements by name from the text of one file; `{name}` in one stands for the whole of an earlier one."""
+    """Parse statements by name from one file; `{name}` inserts the whole of an earlier statement."""
     parts = _NAME.split(text)[1:]
     found: dict[str, str] = {}
     for name, body in zip(parts[::2], parts[1::2], strict=True):
@@ -33,12 +33,12 @@ def parse(text: str) -> dict[str, bytes]:
 
 
 def values_of(value: DataclassInstance) -> dict[str, Any]:
-    """Its fields by name, for a statement. `asdict` copies whatever it finds, which takes twenty times as long."""
+    """Return the fields by name, for a statement. `asdict` copies values, which takes twenty times as long."""
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def dropped(what: str) -> StoreRejected:
-    """The refusal of a store that reports success and does not have the rows; `what` says which."""
+    """Return the error for a write that reports success but lacks rows; `what` says which."""
     return StoreRejected(
         f"PostgreSQL dropped rows without an error ({what}); a trigger or a rule on that table does it, see `check`"
     )
@@ -47,12 +47,12 @@ def dropped(what: str) -> StoreRejected:
 def write_kept(
     connection: Connection[Any], table: str, statement: str, values: Mapping[str, Any], meant: int = 1
 ) -> None:
-    """Run a statement by its name; raises `StoreRejected` unless it writes so many rows of `table`."""
+    """Run a statement by name; raises `StoreRejected` unless it writes `meant` rows of `table`."""
     require_kept(table, connection.execute(SQL[statement], values).rowcount, meant)
 
 
 def require_kept(table: str, kept: int, meant: int) -> None:
-    """Raise `StoreRejected` unless a statement has written as many rows as it was to write."""
+    """Raise `StoreRejected` unless a statement has written `meant` rows."""
     if kept != meant:
         raise dropped(f"{table}: {kept} of {meant}")
 
@@ -65,5 +65,5 @@ def _load() -> Mapping[str, bytes]:
     return MappingProxyType(found)
 
 
-#: Every statement that this package sends.
+#: Every statement of this package, by name.
 SQL = _load()

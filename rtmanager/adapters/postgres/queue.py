@@ -26,25 +26,25 @@ from rtmanager.ports.store import (
     UnknownOperation,
 )
 
-#: How long after its last heartbeat an operation of an instance that is gone is taken over. Not at once: after
-#: a restart of PostgreSQL every instance needs a moment to show its presence again.
+#: Seconds after the last heartbeat until an operation of an instance without a session is reclaimed. After a restart of
+#: PostgreSQL, every instance needs a moment to take its session lock again.
 ORPHAN_GRACE_S = 3.0
 UNIQUE_VIOLATION = "23505"
-#: As many times the operations that are wanted are looked at when the store refuses to have them claimed together.
+#: Factor for the number of due operations that are claimed one by one when PostgreSQL rejects the common claim.
 ONE_BY_ONE = 4
-#: A call is submitted again when the game was busy and is not any more.
+#: Tries to submit a call while the game's other operation ends in between.
 SUBMIT_TRIES = 3
-#: A name is claimed again when who had it has let go meanwhile.
+#: Tries to claim a name while its holder releases it in between.
 CLAIM_NAME_TRIES = 3
-#: As much of a reason as is kept with an operation that waits.
+#: Characters kept of the reason for a deferral.
 LONGEST_WHY = 2000
 
 
 class PostgresQueue:
     """The operations of every instance that shares the database; `owner` is this instance's number.
 
-    Every method raises `Unavailable` while PostgreSQL does not answer. `refused` is called with the name of the call
-    for each operation that the store refuses while it takes the others.
+    Every method raises `Unavailable` while PostgreSQL does not answer. `refused` is called with the call's name for
+    each operation that PostgreSQL rejects while it accepts the others.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class PostgresQueue:
         self._lease_s = lease_s
         self._last_claimed = ""
         self._count_refusal = refused
-        #: What the store refused of the last claim and of the last reclaim, by the name of the call.
+        #: The rejection of the last claim and of the last reclaim, by the call's name.
         self.refused: dict[str, StoreRejected] = {}
 
     def submit(self, request: Request, *, last_op_at: datetime | None = None) -> int:
@@ -79,7 +79,7 @@ class PostgresQueue:
             live = self._database.read("live_operation", SQL["live_operation"], {"game_id": request.game_id})
             if live:
                 raise GameBusy(_describe(request.game_id, live[0]))
-        # Whatever was in the way has ended each time between two statements, or nothing was.
+        # Each time the obstacle ended between two statements, or there was none.
         raise dropped(f"operations: 0 of 1, of game {request.game_id}")
 
     def require_room(self, request: Request) -> None:
@@ -87,7 +87,7 @@ class PostgresQueue:
         values = _request_values(request) | {"game_id": PROBE}
         refusal = self._refusal_of(values)
         if refusal is not None:
-            # A rule about names takes that of a game that was taken before.
+            # A constraint on names accepts the game of an accepted operation.
             latest = self._database.read("live_operation", SQL["latest_idle_game"], {})
             if not latest or self._refusal_of(values | latest[0]):
                 raise refusal
@@ -106,9 +106,9 @@ class PostgresQueue:
     def claim(
         self, limit: int, kinds: Collection[OpKind] = QUEUED, *, images: Collection[str] | None = None
     ) -> Sequence[Operation]:
-        """Up to `limit` operations that are due and of these kinds, each the first of its game; see the port.
+        """Claim up to `limit` due operations of these kinds, each the first of its game; see the port.
 
-        Every game gets its turn: a claim goes on behind the game that was claimed last. Used by one thread.
+        Round robin over the games: a claim continues after the last claimed game. Used by one thread.
         """
         values = {
             "owner": self._owner,
@@ -122,8 +122,8 @@ class PostgresQueue:
             rows = self._database.write("claim", SQL["claim_due"], values)
             self.refused.pop("claim", None)
         except StoreRejected as error:
-            # A call and a job of one game were accepted at the same moment and claimed by two instances: the index let
-            # one through, and the next claim finds the other waiting in its place.
+            # Two instances claimed a call and a job of one game that were accepted at the same moment. The unique index
+            # let one through; the next claim finds the other waiting.
             rows = [] if error.sqlstate == UNIQUE_VIOLATION else self._claim_one_by_one(values)
         if rows and images is None:
             games = [row["game_id"] for row in rows]
@@ -132,7 +132,7 @@ class PostgresQueue:
         return [_operation(row) for row in rows]
 
     def _claim_one_by_one(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Claim what the store lets: a rule that somebody added may stand against one of them."""
+        """Claim what PostgreSQL accepts: a rule added from outside may reject one of the operations."""
         rows: list[dict[str, Any]] = []
         heads = self._database.read("claim", SQL["due_heads"], {**values, "limit": values["limit"] * ONE_BY_ONE})
         for head in heads:
@@ -146,7 +146,7 @@ class PostgresQueue:
         return rows
 
     def heartbeat(self, claimed: Sequence[Operation], *, skip_locked: bool = False) -> set[int]:
-        """Keep claimed operations alive; returns the ids of those that are still ours. See the port."""
+        """Renew the heartbeats of claimed operations; returns the ids still claimed by this instance. See the port."""
         statement = SQL["heartbeat_of_unlocked" if skip_locked else "heartbeat"]
         values = {
             "ids": [operation.operation_id for operation in claimed],
@@ -159,7 +159,7 @@ class PostgresQueue:
         except StoreRejected:
             if len(claimed) == 1:
                 raise
-        # One that the store refuses must not cost the others their claims.
+        # One rejected operation must not cost the others their claims.
         alive: set[int] = set()
         refusals: list[StoreRejected] = []
         for operation in claimed:
@@ -167,14 +167,14 @@ class PostgresQueue:
                 alive |= self.heartbeat([operation], skip_locked=skip_locked)
             except StoreRejected as error:
                 refusals.append(error)
-        if len(refusals) == len(claimed) and refusals:  # then it is not about one of them
+        if len(refusals) == len(claimed) and refusals:  # it is not about one operation
             raise refusals[0]
         for refusal in refusals:
             self._count_refusal("heartbeat", refusal)
         return alive
 
     def reclaim_orphans(self, live: Collection[int] = (), *, by_presence: bool = True) -> Sequence[OrphanedClaim]:
-        """Make due again what is claimed and worked on by nobody; `live` is what this instance works on."""
+        """Make claimed operations due again that no instance works on; `live` are those of this instance."""
         values = {
             "lease_s": self._lease_s,
             "grace_s": ORPHAN_GRACE_S,
@@ -191,7 +191,7 @@ class PostgresQueue:
         return [OrphanedClaim(row["id"], row["game_id"], OpKind(row["kind"]), row["ours"]) for row in rows]
 
     def _reclaim_one_by_one(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Reclaim what the store lets. Raises `StoreRejected` when it refuses each: then it is not about a row."""
+        """Reclaim what PostgreSQL accepts. Raises `StoreRejected` when it rejects each, so that no row is the cause."""
         rows: list[dict[str, Any]] = []
         running = self._database.read("reclaim_orphans", SQL["running_ids"], {})
         refusals: dict[int, StoreRejected] = {}
@@ -199,7 +199,7 @@ class PostgresQueue:
             try:
                 only = {**values, "only": each["id"]}
                 rows += self._database.write("reclaim_orphans", SQL["reclaim_orphans"], only)
-            except StoreRejected as error:  # of this one; it is asked for again with the next turn
+            except StoreRejected as error:  # retried with the next pass
                 refusals[each["id"]] = error
         if refusals and len(refusals) == len(running):
             raise next(iter(refusals.values()))
@@ -217,7 +217,7 @@ class PostgresQueue:
     def defer(
         self, operation: Operation, *, delay_s: float, why: str, answer: str = "", by_defect: bool = False
     ) -> None:
-        """See the port. Nothing happens if it is no longer ours."""
+        """See the port. Does nothing when the claim is lost."""
         values = {
             "id": operation.operation_id,
             "generation": operation.generation,
@@ -241,7 +241,7 @@ class PostgresQueue:
         }
         for _ in range(CLAIM_NAME_TRIES):
             is_claimed = self._claim_name(values)
-            # A statement of its own, which sees what the last holder of the name wrote as it let go.
+            # A separate statement, which sees what the previous holder of the name committed.
             for row in self._database.read("name_holder", SQL["name_holder"], values):
                 return Namesake(row["game_id"], row["status"] and Status(row["status"]))
             if is_claimed:
@@ -249,7 +249,7 @@ class PostgresQueue:
         raise Unavailable("postgres", f"the name of game {operation.game_id} changes hands all the time")
 
     def _claim_name(self, values: Mapping[str, Any]) -> bool:
-        """Whether it is claimed; not while another operation claims it. Raises `ClaimLost`."""
+        """Claim the name; False while another operation claims it. Raises `ClaimLost`."""
         try:
             rows = self._database.write("claim_name", SQL["claim_name"], values)
         except StoreRejected as error:
@@ -269,11 +269,11 @@ class PostgresQueue:
         return write_endings(self._database, endings)
 
     def hand_back(self) -> Sequence[int]:
-        """Make due again all that this instance still holds; returns the ids."""
+        """Make all operations due again that this instance still holds; returns their ids."""
         return [row["id"] for row in self._database.write("hand_back", SQL["hand_back"], {"owner": self._owner})]
 
     def verdict(self, operation_id: int, source_ref: str | None = None) -> OperationResult | None:
-        """How an operation ended; None while it has not. Raises `UnknownOperation`."""
+        """Return an operation's result; None while it has not ended. Raises `UnknownOperation`."""
         rows = self._database.read("verdict", SQL["get_outcome"], {"id": operation_id})
         row = rows[0] if rows else None
         if row is None or source_ref not in (None, row["source_ref"]):
@@ -298,13 +298,13 @@ def _request_values(request: Request) -> dict[str, Any]:
 
 
 def job_values(request: Request) -> dict[str, Any]:
-    """A row of `accept_jobs`, but for what its entry says."""
+    """Return a row for `accept_jobs`, without the columns of its entry."""
     code, message = request.problem or (None, None)
     return _request_values(request) | {"problem_code": code, "problem_message": message}
 
 
 def _operation(row: Mapping[str, Any]) -> Operation:
-    """A claimed row as a value; one that cannot be read is refused as soon as it is worked on, like a bad job."""
+    """Decode a claimed row; an unreadable one becomes an operation with a problem, rejected like a bad job."""
     try:
         return _readable(row)
     except (ValueError, TypeError, OverflowError, ArithmeticError) as error:

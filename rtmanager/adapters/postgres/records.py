@@ -1,4 +1,4 @@
-"""Reading and writing `runtime_records`: rows to values and back."""
+"""Reads and writes `runtime_records`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 
 
 class PostgresRecords:
-    """What is known of each game. Raises `Unavailable` while PostgreSQL does not answer."""
+    """The record of each game. Raises `Unavailable` while PostgreSQL does not answer."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def get(self, game_id: str) -> RuntimeRecord | None:
-        """One game's record, or None."""
+        """Return one game's record, or None."""
         rows = self._database.read("record", SQL["get_record"], {"game_id": game_id})
         return read_record(rows[0]) if rows else None
 
@@ -27,12 +27,12 @@ class PostgresRecords:
         return rows[0] if rows else None
 
     def of(self, game_ids: Collection[str]) -> Mapping[str, RuntimeRecord]:
-        """The records of these games, as far as there are any."""
+        """Return the existing records of these games."""
         rows = self._database.read("records_by_game", SQL["get_records"], {"game_ids": list(game_ids)})
         return {row["game_id"]: read_record(row) for row in rows}
 
     def page(self, *, status: Status | None, after: str | None, limit: int) -> Sequence[RuntimeRecord]:
-        """Up to `limit` records by game id, those after `after`."""
+        """Return up to `limit` records in the order of game ids, after `after`."""
         values = {"status": status, "after": after or "", "limit": limit}
         return [read_record(row) for row in self._database.read("records", SQL["list_records"], values)]
 
@@ -44,9 +44,9 @@ class PostgresRecords:
 
 
 def write_change(connection: Connection, change: RecordChange) -> bool:
-    """Store a record's new state; False when the stored one is not what the change was decided on.
+    """Store a record's new state; False when the stored one is not the one that the change was decided on.
 
-    Raises `StoreRejected` when it is, and is not changed.
+    Raises `StoreRejected` when it is that one, but stays unchanged.
     """
     values = values_of(change.new)
     if change.seen is None:
@@ -62,5 +62,5 @@ def write_change(connection: Connection, change: RecordChange) -> bool:
 
 
 def read_record(row: Mapping[str, Any]) -> RuntimeRecord:
-    """A row as a value."""
+    """Decode a row."""
     return RuntimeRecord(**{**row, "status": Status(row["status"])})

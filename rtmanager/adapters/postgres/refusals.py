@@ -1,7 +1,7 @@
-"""Why PostgreSQL takes no connection, by its SQLSTATE, and what to do about it.
+"""Finds out why PostgreSQL refuses a connection, by SQLSTATE, and the remedy.
 
-libpq passes on the server's words, which are in the language of the server, and not its code. Its trace has the code
-(from libpq 18 on): when a connection fails it is tried once more, and traced.
+libpq passes on the server's text, in the server's language, without the code. Its trace contains the code (from libpq
+18 on), so a failed connection is tried once more with a trace.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_attempts, conninfo_to_dict, make_conninfo
 
-#: libpq traces what comes before a connection is made only since then.
+#: The first libpq version that traces the messages before a connection is established.
 _TRACES_FROM = 180_000
 
-#: The server, or a pooler before it, does not take a parameter of the connection.
+#: The server, or a pooler before it, rejects a parameter of the connection.
 PROTOCOL_VIOLATION = "08P01"
 
 DSN = "RTMANAGER_POSTGRES_PRIMARY_DSN"
@@ -50,19 +50,19 @@ REMEDIES = {
 _WHO_LOCKS = (
     "who holds a lock: SELECT pid, usename, query FROM pg_stat_activity WHERE pid IN "
     "(SELECT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock') "
-    # These have no session, and no process id.
+    # Prepared transactions have no session and no process id.
     "UNION ALL SELECT NULL, owner, 'ROLLBACK PREPARED ' || quote_literal(gid) FROM pg_prepared_xacts "
     "WHERE database = current_database()"
 )
-#: The same for a statement that waited in vain while the service works.
+#: The same for a statement that timed out while the manager works.
 REMEDIES_AT_WORK = {"57014": _WHO_LOCKS, "55P03": _WHO_LOCKS}
-#: For an answer that has no remedy of its own.
+#: For an error without a remedy of its own.
 ITS_WORDS = "its words say why; the server's log has more"
 _NO_SUCH_HOST = f"is the host of {DSN} right, and does this machine's resolver know it (getent hosts NAME)?"
 _NO_TLS = f"the server does not offer TLS: set ssl = on there, or another sslmode in {DSN}"
 _BAD_TLS = f"TLS was offered and failed: are sslrootcert, sslcert, sslkey and sslmode of {DSN} right, and is the \
 server's certificate valid for that host?"
-#: What libpq itself has against an answer of the server, by its words.
+#: libpq's own complaints about an answer of the server, by pattern.
 _DEMANDS = {
     "authentication method requirement|channel binding": f"the server does not authenticate as require_auth and \
 channel_binding of {DSN} demand: change these, or the method in its pg_hba.conf (channel binding needs TLS and scram)",
@@ -74,7 +74,7 @@ program than PostgreSQL has this port",
 service writes: it needs a primary",
 }
 
-#: Classes of SQLSTATE of a server that starts, stops, recovers, or lacks connections, memory or disk.
+#: SQLSTATE classes of a server that starts, stops, recovers, or lacks connections, memory or disk.
 _PASSING = frozenset({"53", "57", "58"})
 
 _ERROR = re.compile(r'^B\s+\d+\s+ErrorResponse\s.*? C "([0-9A-Z]{5})"', re.MULTILINE)
@@ -82,19 +82,19 @@ _ERROR = re.compile(r'^B\s+\d+\s+ErrorResponse\s.*? C "([0-9A-Z]{5})"', re.MULTI
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """How a try to connect ended: the server's SQLSTATE, empty if it said none, and what to do."""
+    """The outcome of a connection attempt: the server's SQLSTATE, empty without one, and the remedy."""
 
     sqlstate: str
     remedy: str
 
     @property
     def may_pass(self) -> bool:
-        """Whether waiting may mend it: nobody answers, the server starts or recovers, or has no room just now."""
+        """Whether waiting may resolve it: no server answers, or it starts, recovers or lacks room."""
         return self.sqlstate[:2] in _PASSING if self.sqlstate else self.remedy.startswith(IS_IT_RUNNING[:-1])
 
 
 def why_refused(conninfo: str, limit_s: float) -> Refusal:
-    """Try once more to connect, at most for about `limit_s` seconds in all, and say how that ended."""
+    """Try to connect once more, for about `limit_s` seconds at most, and return the outcome."""
     trace = words = ""
     until = monotonic() + limit_s
     try:
@@ -118,19 +118,19 @@ def why_refused(conninfo: str, limit_s: float) -> Refusal:
 
 
 def remedy_for(sqlstate: str) -> str:
-    """What to do about a server that answers with this."""
+    """Return the remedy for a SQLSTATE."""
     return REMEDIES.get(sqlstate, ITS_WORDS)
 
 
 def traces() -> bool:
-    """Whether this libpq tells the code of a connection that failed."""
+    """Return whether this libpq traces the error code of a failed connection."""
     return pq.version() >= _TRACES_FROM
 
 
 def _traced(conninfo: bytes, until: float) -> tuple[str, str]:
-    """What was said, a line a message, and libpq's words about it.
+    """Connect with a trace; returns the trace, one line per message, and libpq's error message.
 
-    It may hold a password: it is kept in memory, and only codes are passed on.
+    The trace may contain a password: it stays in memory, and callers use only its codes.
     """
     file = os.memfd_create("rtmanager-libpq-trace")
     connection = pq.PGconn.connect_start(conninfo)
@@ -141,10 +141,10 @@ def _traced(conninfo: bytes, until: float) -> tuple[str, str]:
             wants = connection.connect_poll()
             if wants not in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
                 break
-            line = select.poll()  # `select` takes no descriptor above 1,023
+            line = select.poll()  # `select` accepts no descriptor above 1,023
             line.register(connection.socket, select.POLLIN if wants == pq.PollingStatus.READING else select.POLLOUT)
             line.poll(left * 1000)
-        connection.untrace()  # writes what is left of it
+        connection.untrace()  # flushes the trace
         return os.pread(file, 1 << 20, 0).decode(errors="replace"), connection.get_error_message()
     finally:
         connection.finish()

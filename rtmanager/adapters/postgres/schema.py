@@ -1,7 +1,6 @@
-"""The schema as it is found: whether it is ours, whole, and may be used. Only looks; `migrate.py` changes it.
+"""Checks whether the schema belongs to this program, is complete, and may be used; `migrate.py` changes it.
 
-A restore that was not finished, another tool's `schema_migrations`, a right that was not granted: each would otherwise
-show as a failure of some later statement.
+An unfinished restore, another tool's `schema_migrations`, or a missing right would otherwise fail a later statement.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from psycopg.rows import tuple_row
 from rtmanager.domain.errors import RuntimeManagerError
 
 TABLE = "schema_migrations"
-#: Its columns, as every release of this program made them.
+#: Columns of `TABLE`, in every release of this program.
 COLUMNS = {"version": "integer", "name": "text", "applied_at": "timestamp with time zone"}
-#: Another tool's column, and the tool.
+#: A column of another tool's table, and the tool.
 _TOOLS = {"dirty": "golang-migrate", "inserted_at": "Ecto", "installed_rank": "Flyway", "md5sum": "Liquibase"}
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
@@ -37,8 +36,8 @@ _UNIQUE = re.compile(r"^CREATE UNIQUE INDEX (\w+)", re.IGNORECASE | re.MULTILINE
 _TABLE_OR_SEQUENCE = ("r", "p", "S")
 _KINDS = {"r": "a table", "p": "a partitioned table", "v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
-#: Those that fire in this session, with what can change a write in front. A trigger's type has the bits 1 for each row,
-#: 2 before, 4, 8 and 16 by insert, delete and update; a rule's event is 1 for a view's SELECT.
+#: Triggers and rules that fire in this session; first those that can change a write. Bits of a trigger's type: 1 each
+#: row, 2 before, 4 insert, 8 delete, 16 update. Event 1 of a rule is SELECT on a view.
 _TRIGGERS_AND_RULES = b"""
     WITH tables AS (
         SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name
@@ -57,7 +56,7 @@ _TRIGGERS_AND_RULES = b"""
     WHERE ev_type <> '1' AND ev_enabled::text = ANY (when_)
     ORDER BY changes DESC, 1, 2, 4"""
 
-#: The unique indexes of tables: which, and whether it holds at each statement, for each row, and for which columns.
+#: The unique indexes of tables: table, index, whether it is valid and immediate, whether it covers every row, columns.
 _UNIQUE_INDEXES = b"""
     SELECT t.relname::text, c.relname::text, i.indisvalid AND i.indimmediate,
            i.indpred IS NULL AND i.indexprs IS NULL,
@@ -67,9 +66,9 @@ _UNIQUE_INDEXES = b"""
     JOIN pg_namespace n ON n.oid = t.relnamespace
     WHERE i.indisunique AND n.nspname = %(schema)s AND t.relname = ANY (%(tables)s)"""
 
-#: Tables whose column `id` numbers the rows.
+#: Tables with a generated column `id`.
 _NUMBERED = ("operation_log", "operations", "outbox")
-#: What numbers them: whether anything does, its sequence, whether this role may use and read that.
+#: For each: whether ids are generated, the sequence, and whether this role may use and read it.
 _COUNTERS = b"""
     SELECT c.relnamespace::regnamespace || '.' || quote_ident(c.relname),
            coalesce(a.attidentity <> '' OR a.atthasdef, false),
@@ -86,7 +85,7 @@ _COUNTERS = b"""
 
 
 class MigrationFailed(RuntimeManagerError):
-    """The schema cannot be used or brought up to date; the message says why, `remedy` what to do."""
+    """The schema cannot be used or migrated; the message says why, `remedy` what to do."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
@@ -104,8 +103,8 @@ class Migration:
 
 @cache
 def known_migrations() -> Sequence[Migration]:
-    """The migrations of this program in their order, as its files were when it started."""
-    # Read once: readiness needs them, and an upgrade in place replaces the files of a running process.
+    """Return this program's migrations in order, as the files were at its start."""
+    # Read once: readiness needs them, and an upgrade in place replaces the files under a running process.
     found = []
     for file in (files(__package__) / "migrations").iterdir():
         if file.name.endswith(".sql"):
@@ -116,18 +115,18 @@ def known_migrations() -> Sequence[Migration]:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the schema holds: its name, the migrations it had, those it lacks, and those that are not known here."""
+    """The state of the schema: its name, and its applied, missing and unknown migrations."""
 
     schema: str
     done: frozenset[int]
     missing: Sequence[Migration]
     unknown: Sequence[int]
-    #: Of triggers that cannot change what is written, and may refuse it.
+    #: About triggers that cannot change a write, but may reject it.
     warnings: Sequence[str] = ()
 
 
 def look(connection: psycopg.Connection[Any]) -> Found:
-    """Look at the schema; raises `MigrationFailed` when it cannot be used. `serve` and `check` ask this."""
+    """Check the schema, for `serve` and `check`; raises `MigrationFailed` when it cannot be used."""
     schema = _require_schema(connection)
     done = _applied(connection, schema)
     known = known_migrations()
@@ -144,7 +143,7 @@ def look(connection: psycopg.Connection[Any]) -> Found:
 
 
 def look_again(connection: psycopg.Connection[Any]) -> None:
-    """Look at what may change while the service works; raises `MigrationFailed`. Readiness asks this."""
+    """Check what may change while the manager works, for readiness; raises `MigrationFailed`."""
     schema = _require_schema(connection)
     _require_relations(connection, schema, known_migrations(), False)
     require_plain_tables(connection, schema)
@@ -152,9 +151,9 @@ def look_again(connection: psycopg.Connection[Any]) -> None:
 
 
 def require_counters(connection: psycopg.Connection[Any], tables: Sequence[str] = _NUMBERED) -> None:
-    """Raise `MigrationFailed` where new rows get no id, or one that is in use.
+    """Raise `MigrationFailed` when new rows get no id, or a used one.
 
-    Logical replication and a restore of the data alone do not carry sequences over.
+    Logical replication, and a restore of the data only, do not copy sequences.
     """
     cursor = connection.cursor(row_factory=tuple_row)
     for table, numbers, sequence, usable, readable in cursor.execute(_COUNTERS, {"tables": list(tables)}).fetchall():
@@ -180,10 +179,10 @@ def require_counters(connection: psycopg.Connection[Any], tables: Sequence[str] 
 
 
 def require_plain_tables(connection: psycopg.Connection[Any], schema: str = "") -> list[str]:
-    """Name triggers and rules on our tables: warnings for what cannot change a write, `MigrationFailed` for the rest.
+    """Check our tables for triggers and rules: returns warnings, or raises `MigrationFailed` if one can change a write.
 
-    A `BEFORE … FOR EACH ROW` trigger and a rule can drop or change a row, and PostgreSQL reports success. Those that do
-    not fire in this session are left out. `schema` is the first of the search path unless given.
+    A `BEFORE … FOR EACH ROW` trigger or a rule can drop or change a row while PostgreSQL reports success. Those that do
+    not fire in this session are ignored. `schema` defaults to the first of the search path.
     """
     rows = connection.execute(_TRIGGERS_AND_RULES, {"schema": schema, "tables": _our_tables()}).fetchall()
     for its_schema, table, kind, name, changes in rows:
@@ -211,7 +210,7 @@ def _our_tables() -> list[str]:
 
 
 def relations(migrations: Collection[Migration]) -> set[str]:
-    """The tables, indexes and sequences that these migrations leave."""
+    """Return the tables, indexes and sequences that exist after these migrations."""
     made: set[str] = set()
     for migration in migrations:
         text = re.sub(r"--[^\n]*", "", migration.sql.decode())
@@ -224,7 +223,7 @@ def relations(migrations: Collection[Migration]) -> set[str]:
 
 
 def primary_keys(migrations: Collection[Migration]) -> dict[str, tuple[str, ...]]:
-    """The columns of the primary key that these migrations give to each table."""
+    """Return the primary key columns by table, as these migrations define them."""
     found: dict[str, tuple[str, ...]] = {}
     for migration in migrations:
         text = re.sub(r"--[^\n]*", "", migration.sql.decode())
@@ -235,7 +234,7 @@ def primary_keys(migrations: Collection[Migration]) -> dict[str, tuple[str, ...]
 
 
 def _require_schema(connection: psycopg.Connection[Any]) -> str:
-    """The schema that tables are made in: the first of the search path."""
+    """Return the schema for new tables, the first of the search path; raises `MigrationFailed` without one."""
     current, path, user = _row(
         connection, "SELECT current_schema(), current_setting('search_path'), quote_ident(current_user)"
     )
@@ -260,7 +259,7 @@ def _require_schema(connection: psycopg.Connection[Any]) -> str:
 
 
 def _first_schema(path: str) -> str | None:
-    """The schema that a search path names first, None if it is the role's own, which need not exist."""
+    """Return the first schema of a search path; None for the role's own, which need not exist."""
     match = re.match(r'\s*(?:"((?:[^"]|"")*)"|([^,\s"]+))', path)
     if match is None:
         return None
@@ -269,7 +268,7 @@ def _first_schema(path: str) -> str | None:
 
 
 def _applied(connection: psycopg.Connection[Any], schema: str) -> set[int]:
-    """The versions that stand in our table, empty when there is none; another tool's is recognised."""
+    """Return the applied versions, empty without our table; raises `MigrationFailed` for another program's table."""
     found = connection.execute(
         "SELECT c.relkind::text, pg_get_userbyid(c.relowner), has_table_privilege(c.oid, 'SELECT'), "
         "       array_agg(a.attname::text ORDER BY a.attnum), "
@@ -317,7 +316,7 @@ def _as_columns(columns: dict[str, str]) -> str:
 def _require_relations(
     connection: psycopg.Connection[Any], schema: str, applied: Collection[Migration], migrates: bool
 ) -> None:
-    """What the migrations left is there, and may be used by this role."""
+    """Raise `MigrationFailed` unless everything that the migrations made exists and this role may use it."""
     wanted = relations(applied)
     rows = connection.execute(
         "SELECT c.relname::text, c.relkind::text, pg_get_userbyid(c.relowner), pg_has_role(c.relowner, 'USAGE'), "
@@ -359,7 +358,10 @@ def _require_relations(
 
 
 def _require_keys(connection: psycopg.Connection[Any], schema: str, applied: Collection[Migration]) -> None:
-    """What may not stand twice cannot: a dump has the keys behind the rows, so a restore may have ended before them."""
+    """Raise `MigrationFailed` when a primary key or a unique index is missing.
+
+    A dump has them after the rows, so a restore may have stopped before them.
+    """
     keys = primary_keys(applied)
     text = "\n".join(migration.sql.decode() for migration in applied)
     rows = connection.execute(_UNIQUE_INDEXES, {"schema": schema, "tables": sorted(keys)}).fetchall()

@@ -1,4 +1,4 @@
-"""The server as it is found, asked by `check`, at a start, and in short by readiness."""
+"""Checks the PostgreSQL server, for `check`, for a start, and in short for readiness."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from rtmanager.domain.errors import DependencyError, RuntimeManagerError, Unavai
 from rtmanager.ports.clock import host_clock
 from rtmanager.ports.store import StoreRejected
 
-#: The oldest server that is supported, as `server_version_num` has it.
+#: The oldest supported server, as `server_version_num`.
 OLDEST = 130_000
-#: Sessions of an instance beside its pool: its presence, a question of readiness, a migration.
+#: Sessions of an instance outside its pool: its session lock, a readiness check, a migration.
 BESIDE_THE_POOL = 3
-#: How long a commit may take when readiness asks, which has to answer within 2 s and then still finds out why.
+#: Limit of a commit in a readiness check, in seconds; readiness answers within 2 s, diagnosis included.
 COMMIT_S = 1.2
-#: Writes a record of the WAL and nothing else, in any schema and with any right; so its commit waits as any other does.
+#: Writes one WAL record and nothing else, in any schema and with any right; its commit waits like any other.
 _COMMIT = b"SELECT pg_catalog.pg_logical_emit_message(true, 'rtmanager', '')"
-#: Readiness waits for no lock of a table.
+#: Readiness waits for no table lock.
 _SHORT_OF_LOCKS = b"SET lock_timeout = '200ms'"
 _SHORT_OF_LOCKS_HERE = b"SET LOCAL lock_timeout = '200ms'"
 #: Pairs of games that a warning names.
@@ -41,7 +41,7 @@ _WAITS_FOR = b"""
     SELECT coalesce(wait_event_type, 'its processor'), wait_event,
            pg_catalog.current_setting('synchronous_standby_names')
     FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.split_part(%s, '/', 1)::integer"""
-#: The service does not work with fewer.
+#: The manager does not work with fewer.
 LEAST_CONNECTIONS = 4
 
 
@@ -54,10 +54,10 @@ _LIMITS = (
 )
 
 
-#: SQLSTATE of a right that is missing.
+#: SQLSTATE of a missing right.
 INSUFFICIENT_PRIVILEGE = "42501"
 _GRANT = "an administrator grants it back"
-#: What sessions need beside what `sql/` calls.
+#: Functions that sessions need beside those in `sql/`.
 _OTHER_FUNCTIONS = (
     *(
         "set_config",
@@ -67,7 +67,7 @@ _OTHER_FUNCTIONS = (
         "pg_logical_emit_message",
         "to_regclass",
     ),
-    # These are behind the views.
+    # Behind the views.
     *("pg_stat_get_activity", "pg_lock_status", "pg_prepared_xact"),
 )
 _VIEWS = (
@@ -77,7 +77,7 @@ _VIEWS = (
 
 
 class ServerUnfit(RuntimeManagerError):
-    """PostgreSQL answers, and cannot be used; `remedy` says what to do."""
+    """PostgreSQL answers but cannot be used; `remedy` says what to do."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
@@ -85,7 +85,7 @@ class ServerUnfit(RuntimeManagerError):
 
 
 class ServerAway(Unavailable):
-    """PostgreSQL takes no connection now, which waiting may mend; `remedy` says what to do."""
+    """PostgreSQL takes no connection now, which waiting may resolve; `remedy` says what to do."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__("postgres", message)
@@ -93,9 +93,9 @@ class ServerAway(Unavailable):
 
 
 def examine(database: Database, pool_size: int) -> tuple[str, list[str]]:
-    """What it is in a few words, and warnings; raises `ServerUnfit`, `MigrationFailed` or `Unavailable`.
+    """Check the server; returns a short description and warnings, and changes no table.
 
-    Changes nothing.
+    Raises `ServerUnfit`, `MigrationFailed` or `Unavailable`.
     """
     try:
         with database.two() as (connection, _):
@@ -122,10 +122,10 @@ def examine(database: Database, pool_size: int) -> tuple[str, list[str]]:
 
 
 def ask(database: Database) -> str:
-    """Whether it can be used just now; the short question, of readiness."""
+    """Run the short check of readiness; returns the server's version."""
     with database.watched(), database.connect() as connection:
         version = _require_fit(connection)
-        # A table that somebody has locked is named by the workers that wait for it.
+        # Workers that wait for a locked table report it.
         with suppress(LockNotAvailable):
             connection.execute(_SHORT_OF_LOCKS)
             look_again(connection)
@@ -134,9 +134,9 @@ def ask(database: Database) -> str:
 
 
 def require_commits(database: Database, connection: psycopg.Connection[Any], limit_s: float) -> None:
-    """Commit something small; raises `ServerUnfit` when that is not finished in time. Changes no table.
+    """Commit a small transaction; raises `ServerUnfit` when that takes longer than `limit_s`. Changes no table.
 
-    No timeout of the server's ends a commit that waits, so the connection is given up.
+    No timeout of the server ends a waiting commit, so the connection is cut.
     """
     began = monotonic()
     try:
@@ -149,7 +149,7 @@ def require_commits(database: Database, connection: psycopg.Connection[Any], lim
 
 
 def _hanging(database: Database, connection: psycopg.Connection[Any], limit_s: float) -> ServerUnfit:
-    """Why the commit on this connection is not finished; its backend is terminated."""
+    """Return why the commit on this connection is not finished, and terminate its backend."""
     try:
         with database.connect() as other, cut_after(limit_s, other):
             with as_login(other):
@@ -192,13 +192,13 @@ def _explained(database: Database, error: DependencyError) -> RuntimeManagerErro
 
 
 def _refused(message: str, refusal: refusals.Refusal, remedy: str = "") -> RuntimeManagerError:
-    """The error for a connection that was refused, or not answered."""
+    """Return the error for a connection that was refused or not answered."""
     kind = ServerAway if refusal.may_pass else ServerUnfit
     return kind(message, remedy or refusal.remedy)
 
 
 def _environment(database: Database) -> list[str]:
-    """What libpq takes from the environment, but for a password, which people mean to keep there."""
+    """Return a warning about libpq's environment variables, except those of passwords, which may be intended."""
     changes = {name: value for name, value in database.environment().items() if not name.startswith("PGPASS")}
     if not changes:
         return []
@@ -210,7 +210,7 @@ def _as_list(changes: Mapping[str, str]) -> str:
 
 
 def _require_rights(connection: psycopg.Connection[Any]) -> None:
-    """Functions and views that PostgreSQL lets everybody use, and that somebody may have revoked."""
+    """Raise `ServerUnfit` for functions and views that PostgreSQL grants to everybody, but that were revoked."""
     lacking = connection.execute(
         b"SELECT 'EXECUTE ON FUNCTION ' || p.oid::regprocedure::text FROM pg_proc p"
         b" WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = ANY (%(functions)s)"
@@ -232,7 +232,7 @@ def _require_rights(connection: psycopg.Connection[Any]) -> None:
 
 @cache
 def _functions() -> list[str]:
-    """The names of functions, and of what only looks like one, that our statements call."""
+    """Return the names in our statements that look like function calls."""
     return sorted({*re.findall(r"\b([a-z_]+)\(", b"".join(SQL.values()).decode()), *_OTHER_FUNCTIONS})
 
 
@@ -253,12 +253,12 @@ def _require_fit(connection: psycopg.Connection[Any]) -> str:
 
 
 def _require_pooler_room(database: Database, are_open: int, wanted: int) -> None:
-    """Open as many sessions at once as an instance may want; raises `ServerUnfit`.
+    """Open as many sessions at once as an instance may need; raises `ServerUnfit`.
 
-    A pooler takes in more clients than it has connections, so no setting of the server tells how many there are.
+    A pooler accepts more clients than it has connections, so no setting shows their number.
     """
     with ExitStack() as others:
-        # Each brings one more for a moment, by which it sees that nobody shares its own.
+        # Each opens one more for a moment, to check that no client shares its backend.
         for number in range(are_open, wanted - 1):
             try:
                 others.enter_context(database.connect())
@@ -271,9 +271,9 @@ def _require_pooler_room(database: Database, are_open: int, wanted: int) -> None
 
 
 def _room(connection: psycopg.Connection[Any], pool_size: int) -> list[str]:
-    """The least of the limits that the server, the database and the role have for connections.
+    """Check the lowest connection limit of server, database and role; returns warnings, or raises `ServerUnfit`.
 
-    No connection is opened to try it: the last ones may be wanted by others.
+    It opens no connection for this: others may need the last ones.
     """
     own, database, role, *used = _row(
         connection,
@@ -324,7 +324,7 @@ def _clock(connection: psycopg.Connection[Any]) -> list[str]:
 
 
 def _shared_names(connection: psycopg.Connection[Any]) -> list[str]:
-    """Which games share a name; a table that is locked, or not there yet, is not waited for."""
+    """Return warnings about games that share a name; skips a locked or missing table."""
     shared = list[str]()
     if _row(connection, "SELECT to_regclass('runtime_records') IS NOT NULL") == (True,):
         with suppress(LockNotAvailable), connection.transaction():

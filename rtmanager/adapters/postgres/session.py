@@ -1,8 +1,8 @@
-"""What every session of ours is like, whatever the server, the database, the role or a pooler gives it by default.
+"""Sets up every session in the same way, whatever defaults the server, database, role or pooler has.
 
-`ALTER DATABASE … SET` and `ALTER ROLE … SET` change the meaning of what is sent and received: how a date is written,
-whether a transaction may write, after how long an idle session is ended. So each session sets what the code relies on
-and reads it back by a second statement. That also shows a pooler which gives the next statement another connection.
+`ALTER DATABASE … SET` and `ALTER ROLE … SET` change the meaning of statements and results: the format of a date,
+whether a transaction may write, when an idle session ends. So each session sets what the code relies on, and reads it
+back by a second statement. That also detects a pooler that runs the next statement on another connection.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-#: A setting of our own, by which a session recognises itself.
+#: A setting of our own, whose random value identifies the session.
 _MARK = "rtmanager.session"
 
-#: What stands for its value in a statement that is made once.
+#: The placeholder of its value in the cached statement.
 _ANY_MARK = b"0" * 16
 
-#: A poisoned `statement_timeout` of a millisecond may end even the statement that sets it.
+#: A `statement_timeout` of a millisecond may end even the statement that sets it.
 _TRIES = 5
 
 _SET = sql.SQL(
@@ -35,7 +35,7 @@ _SET = sql.SQL(
     " WHERE pg_catalog.current_setting(w.name, true) IS NOT NULL OR w.name = {}"
 )
 _READ = sql.SQL("SELECT w.name, pg_catalog.current_setting(w.name, true) FROM (VALUES {}) AS w (name)")
-#: Which process of the server works for this session, so that no two servers and no two times are taken for one.
+#: Identifies the session's server process, uniquely over servers and time.
 _WHO = (
     b"SELECT pg_catalog.pg_backend_pid(), pg_catalog.format('%s/%s', pid, backend_start),"
     b" pg_catalog.current_setting('server_encoding')"
@@ -47,7 +47,7 @@ POOLER_REMEDY = (
 )
 
 
-#: Those of these backends that still work on what they worked on at that moment; the rest have ended or are idle.
+#: Which of these backends still work since that moment; the others have ended or are idle.
 _STILL_AT_WORK = b"""
     SELECT a.pid, given_up.backend
     FROM unnest(%s::text[], %s::timestamptz[]) AS given_up (backend, moment)
@@ -66,7 +66,7 @@ MORE_CONNECTIONS = (
 
 
 class SessionUnusable(psycopg.OperationalError):
-    """The server gives sessions that the service cannot use; the message says why, `remedy` what to do."""
+    """The sessions of this server cannot be used; the message says why, `remedy` what to do."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
@@ -74,14 +74,14 @@ class SessionUnusable(psycopg.OperationalError):
 
 
 class Sessions:
-    """The open sessions of one process, told apart by the server's processes that work for them."""
+    """The open sessions of one process, identified by their backends."""
 
     def __init__(self) -> None:
         self._known: weakref.WeakKeyDictionary[psycopg.Connection[Any], str] = weakref.WeakKeyDictionary()
         self._lock = Lock()
 
     def add(self, connection: psycopg.Connection[Any], backend: str) -> None:
-        """Remember a session; raises `SessionUnusable` when another one that is open has the same backend."""
+        """Register a session; raises `SessionUnusable` when another open one has the same backend."""
         with self._lock:
             for other, its in self._known.items():
                 if its == backend and other is not connection and not other.closed:
@@ -89,24 +89,24 @@ class Sessions:
             self._known[connection] = backend
 
     def backend(self, connection: psycopg.Connection[Any]) -> str:
-        """Which backend the session had when it was set up; empty while it is not."""
+        """Return the backend that the session had when it was set up; empty before."""
         with self._lock:
             return self._known.get(connection, "")
 
 
 @contextmanager
 def as_login(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """A transaction with the rights of the login, which sees its sessions, and not of a role that its settings name."""
+    """Run a transaction with the login's rights, which can see its sessions, instead of a configured role's."""
     with connection.transaction():
         connection.execute(b"SET LOCAL ROLE NONE")
         yield
 
 
 class GivenUp:
-    """Backends whose connection was cut while they were silent; at most `most` may be left.
+    """Backends whose connection was cut while they were silent; at most `most` may remain.
 
-    A backend that waits for a standby, a lock or a disk does not notice that its client is gone. Each next session
-    terminates them, so that they do not take up one connection after the other.
+    A backend that waits for a standby, a lock or a disk does not notice that its client is gone. Each new session
+    terminates such backends, so that they do not use up the connections.
     """
 
     def __init__(self, most: int) -> None:
@@ -115,19 +115,19 @@ class GivenUp:
         self._lock = Lock()
 
     def add(self, backend: str) -> None:
-        """Remember a backend whose connection is cut now."""
+        """Register a backend whose connection is cut now."""
         with self._lock:
             self._since[backend] = monotonic()
 
     def end(self, connection: psycopg.Connection[Any]) -> None:
-        """Terminate them by this session, which is set up. Raises `SessionUnusable` when too many do not end."""
+        """Terminate them through this session, which is set up. Raises `SessionUnusable` when too many remain."""
         with self._lock:
             since = dict(self._since)
         if not since:
             return
         with as_login(connection), connection.cursor(row_factory=tuple_row) as cursor:
             [now] = cursor.execute(b"SELECT pg_catalog.clock_timestamp()", prepare=False).fetchall()[0]
-            # Not before it was asked for: so no moment is later than it was, however long the answer took.
+            # Taken after the answer: so no computed moment is later than the real one, however slow the answer was.
             here = monotonic()
             moments = [now - timedelta(seconds=here - moment) for moment in since.values()]
             left = cursor.execute(_STILL_AT_WORK, [list(since), moments], prepare=False).fetchall()
@@ -145,12 +145,12 @@ class GivenUp:
 
 
 def shared(how: str) -> SessionUnusable:
-    """The error for a pooler between us and PostgreSQL whose clients share connections."""
+    """Return the error for a pooler whose clients share connections."""
     return SessionUnusable(f"a pooler before PostgreSQL lets sessions share connections ({how})", POOLER_REMEDY)
 
 
 def exhausted(limit_s: float) -> SessionUnusable:
-    """The error for a pooler that has no connection left for one more client."""
+    """Return the error for a pooler without a free connection."""
     return SessionUnusable(f"a pooler before PostgreSQL gave no connection within {limit_s:g} s", MORE_CONNECTIONS)
 
 
@@ -160,13 +160,13 @@ def set_up(
     sessions: Sessions,
     second: Callable[[], AbstractContextManager[psycopg.Connection[Any]]],
 ) -> None:
-    """Give the session `settings`, read them back, and see that it is nobody else's.
+    """Apply `settings` to the session, read them back, and check that no other client shares it.
 
-    Behind a pooler, `second` makes one more connection, which must have another backend. Raises `psycopg.Error`.
+    Behind a pooler, `second` opens one more connection, which must have another backend. Raises `psycopg.Error`.
     """
     mark = secrets.token_hex(8)
     set_all, read_all = _statements(tuple(settings.items()))
-    # Behind a pooler without a reset query: prepared statements, locks, a role that its last client left.
+    # For a pooler without a reset query: its last client may have left prepared statements, locks or a role.
     _execute(connection, b"DISCARD ALL")
     given = _execute(connection, set_all.replace(_ANY_MARK, mark.encode()))
     found = dict(_execute(connection, read_all))
@@ -183,8 +183,8 @@ def set_up(
             "make the database anew with ENCODING 'UTF8' TEMPLATE template0 (initdb --encoding=UTF8) and move its data",
         )
     sessions.add(connection, backend)
-    # Only behind a pooler it may be that a backend is shared, which shows when somebody else connects: a session that
-    # nobody disturbs keeps its backend even then.
+    # Only a pooler can share a backend. That shows when another client connects: a session that no other disturbs keeps
+    # its backend even then.
     if is_pooled(connection, pid):
         with second() as other:
             if who(other)[1] == backend:
@@ -194,24 +194,24 @@ def set_up(
 
 
 def who(connection: psycopg.Connection[Any]) -> tuple[int, str, str]:
-    """The process id of the backend, what tells it from every other, and the database's encoding."""
+    """Return the backend's process id, its unique identity, and the database's encoding."""
     [(pid, backend, encoding)] = _execute(connection, _WHO)
     return int(pid), str(backend), str(encoding)
 
 
 def is_pooled(connection: psycopg.Connection[Any], pid: int) -> bool:
-    """Whether a pooler stands before this backend: it has numbers of its own for its clients."""
+    """Return whether a pooler stands before this backend: it gives its clients process ids of its own."""
     return pid != connection.info.backend_pid
 
 
 def require_own(connection: psycopg.Connection[Any], sessions: Sessions) -> None:
-    """Raise `SessionUnusable` when the session has another backend than it was set up with."""
+    """Raise `SessionUnusable` when the session's backend has changed since its setup."""
     if who(connection)[1] != sessions.backend(connection):
         raise shared("the backend changed between two statements")
 
 
 def _require_understood(connection: psycopg.Connection[Any]) -> None:
-    """The client reads a date by what the server, or the pooler, said that its style is."""
+    """Raise `SessionUnusable` when reported settings differ from real ones: the client parses dates by the reports."""
     told = {name: connection.info.parameter_status(name) for name in ("client_encoding", "DateStyle", "TimeZone")}
     if told["client_encoding"] != "UTF8" or not str(told["DateStyle"]).startswith("ISO") or told["TimeZone"] != "UTC":
         told_as = ", ".join(f"{name} {value}" for name, value in told.items())
@@ -221,7 +221,7 @@ def _require_understood(connection: psycopg.Connection[Any]) -> None:
 
 
 def _execute(connection: psycopg.Connection[Any], statement: bytes) -> list[tuple[Any, ...]]:
-    """By the simple protocol, so that nothing is prepared."""
+    """Run a statement by the simple protocol, which prepares nothing."""
     with connection.cursor(row_factory=tuple_row) as cursor:
         for left in reversed(range(_TRIES)):
             try:
@@ -236,7 +236,7 @@ def _execute(connection: psycopg.Connection[Any], statement: bytes) -> list[tupl
 
 @cache
 def _statements(settings: tuple[tuple[str, str], ...]) -> tuple[bytes, bytes]:
-    """What sets all, and what reads them back."""
+    """Return the statement that sets all settings, and the one that reads them back."""
     every = [*settings, (_MARK, _ANY_MARK.decode())]
     pairs = [sql.SQL("({}, {})").format(sql.Literal(name), sql.Literal(value)) for name, value in every]
     names = [sql.SQL("({})").format(sql.Literal(name)) for name, _ in every]

@@ -1,9 +1,9 @@
-"""Presence: an advisory lock that lives exactly as long as an instance's session.
+"""Presence: an advisory lock with the lifetime of an instance's session.
 
-When an instance is killed, its session ends and PostgreSQL lets the lock go; whoever looks knows after a short
-grace that the owner of an operation is gone and need not wait for the lease. A frozen instance keeps its
-session: that is what the lease is for. After a lost session the lock is taken again with the next heartbeat.
-Sessions must be our own: each heartbeat sees whether the backend is still the one that holds the lock.
+When an instance is killed, its session ends and PostgreSQL releases the lock. After a short grace period other
+instances then reclaim its operations without waiting for the lease. A frozen instance keeps its session; there the
+lease applies. After a lost session the next heartbeat takes the lock again. Sessions must be exclusive: each
+heartbeat checks whether the backend still is the one that holds the lock.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from rtmanager.adapters.postgres.queries import SQL
 
 #: The first half of the lock's key, the same for every instance ("rtmp").
 PRESENCE_CLASS = 0x72746D70
-#: The same half of the locks on names of games ("rtmn").
+#: The first half of the key of locks on game names ("rtmn").
 NAMES_CLASS = 0x72746D6E
 
 
 class PostgresSessionLock:
-    """One session holding one lock; used by one thread. Raises `Unavailable`."""
+    """One session with one lock; used by one thread. Raises `Unavailable`."""
 
     def __init__(self, database: Database, owner: int) -> None:
         self._database = database
@@ -32,9 +32,9 @@ class PostgresSessionLock:
         self._shown_since = 0.0
 
     def show(self) -> float:
-        """Take the lock if it is not held; for how many seconds it has been held without a break.
+        """Take the lock if it is not held; returns for how many seconds it has been held without a break.
 
-        After a line broke, our own dead session may hold the lock for a while: then it is 0, and tried again.
+        After a lost connection the old session may hold the lock for a while. The result is then 0; call again.
         """
         with self._database.watched():
             if self._connection is None:
@@ -48,7 +48,7 @@ class PostgresSessionLock:
         return monotonic() - self._shown_since
 
     def close(self) -> None:
-        """End the session, and with it the presence."""
+        """End the session, which releases the lock."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

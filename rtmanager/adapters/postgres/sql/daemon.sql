@@ -1,9 +1,9 @@
 -- name: recorded_daemon
--- The same row each time, even where the table has lost its key and has a second one.
+-- Returns the same row each time, also when the table has lost its key and has a second row.
 SELECT daemon_id, name, network, network_id FROM daemon ORDER BY recorded_at, daemon_id LIMIT 1;
 
 -- name: record_daemon
--- The daemon on record, which is this one if none was.
+-- Returns the daemon on record; records this one if there is none.
 WITH known AS ({recorded_daemon}),
 made AS (INSERT INTO daemon (daemon_id, name, network, network_id)
          SELECT %(daemon_id)s, %(name)s, %(network)s, %(network_id)s WHERE NOT EXISTS (SELECT FROM known)
@@ -17,8 +17,8 @@ DELETE FROM daemon;
 DELETE FROM deployment;
 
 -- name: deployment_id
--- The id of this database among those that use one Redis or one Docker; made anew if somebody emptied the table. The
--- same one each time, even where the table has lost its key and a second row.
+-- Returns this database's id among those that share one Redis or one Docker; creates it when the table is empty.
+-- Returns the same one each time, also when the table has lost its key and has a second row.
 WITH known AS (SELECT id FROM deployment ORDER BY id LIMIT 1),
 made AS (INSERT INTO deployment (only_row) SELECT true WHERE NOT EXISTS (SELECT FROM known)
          ON CONFLICT DO NOTHING RETURNING id)

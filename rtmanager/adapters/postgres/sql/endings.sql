@@ -1,11 +1,11 @@
 -- name: end_operations
--- The ends of operations, each with all that it changes, or not at all: no row where another claim has the operation by
--- now, and `ended` is false where the record is not what the end was decided on. A database that was set back, by a
--- failover or a restore, gives the same id again to another operation: that has another game or another origin.
--- A trigger may drop a row without an error. So what was written is counted, and the statement fails by a cast, the only
--- way to fail that needs no function of our own.
--- The ids by themselves and the subquery are for the planner: it takes the rows for a hundred, and the index of what
--- runs, which is full of what ran, for small, and would read the one or the other whole.
+-- Writes the ends of operations, each with all its changes or not at all. No row is returned for an operation that
+-- another claim has; `ended` is false where the record is not the one that the end was decided on. A database that was
+-- set back, by a failover or a restore, may reuse an id for another operation, of another game or another origin.
+-- A trigger may drop a row without an error. So the rows written are counted, and the statement fails by a cast, the
+-- only way to fail without a function of our own.
+-- The separate ids and the subquery are for the planner. It estimates a hundred rows of JSON, and a small index of
+-- running operations, which is full of dead entries, and would read one or the other whole.
 WITH ours AS (
     SELECT e.*
     FROM json_to_recordset(%(rows)s::json)
@@ -39,7 +39,7 @@ updated AS (
     WHERE ours.record IS NOT NULL AND r.game_id = ours.game_id AND r.status = seen.status
       AND r.current_container_id IS NOT DISTINCT FROM seen.current_container_id
     RETURNING r.game_id),
--- An end that changes no record rests on it all the same: one that somebody is changing is waited for, and compared.
+-- An end without a record change still depends on the record: waits for a concurrent change, and compares.
 held AS (
     SELECT r.game_id
     FROM ours, json_populate_record(NULL::runtime_records, ours.seen) seen, runtime_records r
@@ -96,7 +96,7 @@ told AS (
          WITH ORDINALITY AS m (stream, fields, place)
     ORDER BY ended.id, m.place
     RETURNING 1),
--- A crash restart that was planned is none any more. After the record, as in a finding: the two cannot wait in a circle.
+-- Cancels a planned crash restart. It follows the record, as in a finding, so that the two cannot deadlock.
 dropped AS (
     DELETE FROM crash_restarts WHERE game_id IN (SELECT game_id FROM ended)),
 lacking AS (
@@ -132,7 +132,7 @@ FROM json_to_recordset(%(rows)s::json)
 DELETE FROM crash_restarts WHERE game_id = %(game_id)s;
 
 -- name: upsert_snapshot
--- The last observation of a game.
+-- Stores the last observation of a game.
 INSERT INTO health_snapshots (game_id, container_id, status, source, details, observed_at)
 VALUES (%(game_id)s, %(container_id)s, %(status)s, %(source)s, %(details)s::jsonb, %(observed_at)s)
 ON CONFLICT (game_id) DO UPDATE

@@ -1,16 +1,16 @@
 -- name: game_is_busy
--- Whether an operation of the game is not done.
+-- Whether the game has an operation that is not done.
 SELECT EXISTS (SELECT FROM operations WHERE game_id = %(game_id)s AND state <> 'done') AS busy;
 
 -- name: hold_record
--- A row while the record is what was decided on; it cannot change before the transaction ends.
+-- Returns a row while the record is the one that was decided on, and locks it until the transaction ends.
 SELECT FROM runtime_records
 WHERE game_id = %(game_id)s AND status = %(seen_status)s
   AND current_container_id IS NOT DISTINCT FROM %(seen_container_id)s
 FOR SHARE;
 
 -- name: raise_alarm
--- No row when this very occasion was told before.
+-- Returns no row when this occasion is already recorded.
 INSERT INTO alarms (game_id, kind, container_id, mark, details, raised_at, restart_given_up)
 VALUES (%(game_id)s, %(kind)s, %(container_id)s, %(mark)s, %(details)s::jsonb,
         LEAST(%(raised_at)s::timestamptz, clock_timestamp()), %(restart_given_up)s)
@@ -19,14 +19,14 @@ SET container_id = excluded.container_id, mark = excluded.mark, details = exclud
     raised_at = excluded.raised_at, restart_given_up = excluded.restart_given_up
 WHERE alarms.container_id <> excluded.container_id
    OR (alarms.mark <> excluded.mark
-       -- Memory runs out in order, though not for every instance at the same time, and by a leak many times a minute. By
-       -- a clock that was ahead it would never again.
+       -- Instances see an OOM in the same order but at different times, and a leak repeats it many times a minute.
+       -- A time far ahead of the clock does not count: it would suppress every later alarm.
        AND (alarms.kind <> 'oom' OR excluded.raised_at >= alarms.raised_at + make_interval(secs => %(pause_s)s)
             OR alarms.raised_at > clock_timestamp() + make_interval(secs => %(ahead_s)s)))
 RETURNING game_id;
 
 -- name: calm_alarm
--- No row when there was nothing to calm.
+-- Returns no row when there is no alarm.
 DELETE FROM alarms
 WHERE game_id = %(game_id)s AND kind = %(kind)s AND container_id = %(container_id)s
 RETURNING game_id;
@@ -35,7 +35,7 @@ RETURNING game_id;
 SELECT container_id FROM alarms WHERE game_id = %(game_id)s AND kind = %(kind)s;
 
 -- name: list_alarms
--- Those of containers that run by their records.
+-- Only alarms of containers that run according to their records.
 SELECT a.game_id, a.container_id, a.mark, a.details, a.raised_at, a.restart_given_up
 FROM alarms a
 JOIN runtime_records r ON r.game_id = a.game_id AND r.status = 'running' AND r.current_container_id = a.container_id
@@ -50,7 +50,7 @@ WHERE NOT EXISTS (SELECT FROM runtime_records r
 SELECT clock_timestamp() AS now;
 
 -- name: restore_snapshot
--- What the inspector complained about is over; what the prober did may not be.
+-- The inspector's problem is over; the prober's may remain.
 UPDATE health_snapshots s
 SET status = CASE WHEN probe.game_id IS NULL THEN 'healthy' ELSE 'probe_failed' END,
     source = CASE WHEN probe.game_id IS NULL THEN 'inspect' ELSE 'probe' END,
@@ -76,7 +76,7 @@ ON CONFLICT (game_id) DO UPDATE
 SET container_id = excluded.container_id, due_at = excluded.due_at, cause = excluded.cause;
 
 -- name: take_due_restarts
--- Games whose restart of this cause is due. Each is taken once; one that another instance takes just now is left to it.
+-- Takes games with a due restart of this cause, each once; skips one that another instance takes.
 -- No plan is later than `latest`, unless the clock was ahead when it was made: that one is due, too.
 DELETE FROM crash_restarts
 WHERE game_id IN (
@@ -86,7 +86,7 @@ WHERE game_id IN (
 RETURNING game_id, container_id, due_at;
 
 -- name: hold_outage_restarts
--- One instance at a time counts the starts after an outage that are under way, and adds to them.
+-- Lets one instance at a time count the starts in progress after an outage, and add to them.
 SELECT FROM deployment FOR UPDATE;
 
 -- name: count_outage_restarts
@@ -94,7 +94,7 @@ SELECT count(*) AS under_way FROM operations
 WHERE state <> 'done' AND source = %(source)s AND source_ref LIKE 'outage:%%';
 
 -- name: submit_restart
--- The restart as an ordinary operation, unless one is under way; the end of one drops the plan by itself.
+-- Queues the restart as an ordinary operation, unless one is in progress, whose end drops the plan.
 INSERT INTO operations (game_id, kind, source, source_ref, image_ref)
 SELECT r.game_id, %(kind)s, %(source)s, %(source_ref)s,
        CASE %(kind)s WHEN 'start' THEN coalesce(r.current_image_ref, '') ELSE '' END
@@ -107,11 +107,11 @@ RETURNING id, image_ref;
 -- name: count_restarts
 SELECT count(*) AS restarts FROM operations
 WHERE game_id = %(game_id)s AND source = %(source)s AND kind = %(kind)s AND accepted_at > %(since)s
-  -- Not those of a clock that was ahead: they would count for ever.
+  -- Excludes operations accepted while the clock was ahead, which would count for ever.
   AND accepted_at <= clock_timestamp();
 
 -- name: running_games
--- All that run, and where: what a pass over ten thousand of them has to know.
+-- Returns the running games and where they run: all that a pass over ten thousand of them needs.
 SELECT game_id, current_container_id AS container_id, docker_network AS network
 FROM runtime_records
 WHERE status = 'running';
@@ -123,7 +123,7 @@ FROM runtime_records
 WHERE game_id = ANY (%(game_ids)s);
 
 -- name: stopped_before
--- The stopped games that nothing was done about for the longest time.
+-- Returns the stopped games with the oldest last operation.
 SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
        started_at, stopped_at, removed_at, last_op_at, created_at
 FROM runtime_records
@@ -132,8 +132,8 @@ ORDER BY last_op_at
 LIMIT %(limit)s;
 
 -- name: take_watch_turn
--- One row when the turn is ours from now on: it was before, or nobody's, or its holder let it run out. Of a turn that
--- lasts far longer than ours would, the holder may be gone: the clock was ahead when it was taken.
+-- Returns one row when the caller has the lease: it had it before, or it was free or expired. A lease that lasts far
+-- longer than the caller's would was taken while the clock was ahead, and its holder may be gone.
 INSERT INTO watch_turns (work, owner, until)
 VALUES (%(work)s, %(owner)s, clock_timestamp() + make_interval(secs => %(for_s)s))
 ON CONFLICT (work) DO UPDATE
@@ -151,7 +151,7 @@ WHERE s.game_id = %(game_id)s;
 SELECT container_id, exit_code, oom, log, exited_at, requested_by, budget_used_up FROM last_exits WHERE game_id = %(game_id)s;
 
 -- name: get_next_restart
--- When the game is to be started again, and whether that was given up while its probes fail; one row for any game.
+-- Returns when the game is restarted, and whether restarts were given up while its probes fail; one row for any game.
 SELECT (SELECT due_at FROM crash_restarts WHERE game_id = %(game_id)s) AS due_at,
        EXISTS (SELECT FROM alarms a
                JOIN runtime_records r ON r.game_id = a.game_id AND r.status = 'running'
@@ -159,7 +159,7 @@ SELECT (SELECT due_at FROM crash_restarts WHERE game_id = %(game_id)s) AS due_at
                WHERE a.game_id = %(game_id)s AND a.kind = 'probe' AND a.restart_given_up) AS given_up;
 
 -- name: list_log
--- A page of a game's log, newest first, those before `before`.
+-- Returns a page of a game's log, newest first, before the id `before`.
 SELECT id, game_id, op_kind, op_source, source_ref, image_ref, container_id, outcome, error_code, error_message,
        started_at, finished_at
 FROM operation_log

@@ -1,6 +1,6 @@
 -- name: take_relay_turn
--- A number for the one instance that may publish now, until the end of its transaction; NULL for the others.
--- And whether a minute is over in which intents were left out.
+-- Takes the relay lease until the end of the transaction and returns its number; NULL while another instance has it.
+-- Also returns whether a minute with left-out intents is over.
 SELECT CASE WHEN pg_try_advisory_xact_lock(hashtext(current_schema() || '.outbox'))
             THEN nextval('outbox_turn') END AS number,
        EXISTS (SELECT FROM intent_windows
@@ -8,17 +8,17 @@ SELECT CASE WHEN pg_try_advisory_xact_lock(hashtext(current_schema() || '.outbox
        AS summary_due;
 
 -- name: raise_relay_turn
--- After a restore from a backup Redis may know a higher turn than the sequence: go on after it.
+-- After a restore from a backup Redis may know a higher number than the sequence, which then continues after it.
 SELECT setval('outbox_turn', %(turn)s);
 
 -- name: add_messages
--- In this order, and with their fields in theirs.
+-- Keeps the order of the messages and of their fields.
 INSERT INTO outbox (stream, fields)
 SELECT stream, fields FROM json_to_recordset(%(rows)s::json) AS m (stream text, fields json);
 
 -- name: due_messages
--- The oldest messages of each stream, so that a stream that cannot be written holds up no other: as many as fit into
--- `size` bytes, and one in any case; none of `skip`. Without the fields of one that is larger by itself.
+-- Returns the oldest messages of each stream, so that a stream that cannot be written blocks no other: as many as fit
+-- into `size` bytes, at least one, and none of `skip`. A message above `largest` comes without its fields.
 SELECT due.id, due.stream, CASE WHEN due.own <= %(largest)s THEN due.fields::text END AS fields
 FROM unnest(%(streams)s::text[]) AS streams (stream),
      LATERAL (SELECT oldest.*, sum(oldest.own) OVER (ORDER BY oldest.id) AS up_to
@@ -31,7 +31,7 @@ WHERE due.up_to - due.own < %(size)s
 ORDER BY due.id;
 
 -- name: cut_message
--- The fields of one message, of an earlier release, whose texts are cut off.
+-- Returns the fields of one message of an earlier release, with its texts cut.
 SELECT json_object_agg(each.key, left(each.value, %(longest)s))::text AS fields
 FROM outbox o, json_each_text(o.fields) each WHERE o.id = %(id)s;
 
@@ -39,11 +39,11 @@ FROM outbox o, json_each_text(o.fields) each WHERE o.id = %(id)s;
 DELETE FROM outbox WHERE id = ANY (%(ids)s);
 
 -- name: waiting_messages
--- Which of these ids are still due.
+-- Returns which of these ids are still due.
 SELECT id FROM outbox WHERE id = ANY (%(ids)s);
 
 -- name: intent_windows
--- The minutes of the types of intents; those that are over are taken out. One moment decides for all.
+-- Returns the minutes of the types of intents, and deletes those that are over. One moment decides for all.
 WITH closed AS (
     DELETE FROM intent_windows
     WHERE statement_timestamp() NOT BETWEEN began_at AND began_at + interval '1 minute'

@@ -1,9 +1,9 @@
 -- name: purge_operations
--- Deletes what is past its retention among the next `limit` operations by id: what is done for long enough, and whose
--- entry cannot come again (`below`: of each stream, the first entry that can). What it deletes of a stream is noted as
--- forgotten with it. By its id an entry has to be as old, too: a Redis whose clock was ahead, and that comes back empty,
--- gives lower ids to new entries. An entry whose id another one had before stands under its stream's name with a mark.
--- The arrays are for the planner: it takes the rows of a CTE for a large part of the table, and would read that whole.
+-- Deletes what is past its retention among the next `limit` operations by id: done for long enough, and with an entry
+-- that cannot be delivered again (`below`: the first entry per stream that can). Records the deleted entries of a
+-- stream as forgotten. The id of an entry must be as old, too: a Redis whose clock was ahead, and that lost its data,
+-- gives lower ids to new entries. An entry with a reused id has a mark behind its stream's name. The arrays are for the
+-- planner, which estimates the rows of a CTE as a large part of the table and would read it all.
 WITH below AS (
     SELECT * FROM unnest(%(streams)s::text[], %(entry_ms)s::numeric[], %(entry_seq)s::numeric[])
              AS b (stream, entry_ms, entry_seq)),
@@ -30,7 +30,7 @@ forgotten AS (
     ON CONFLICT (stream) DO UPDATE SET entry_ms = excluded.entry_ms, entry_seq = excluded.entry_seq
     WHERE (f.entry_ms, f.entry_seq) < (excluded.entry_ms, excluded.entry_seq))
 SELECT (SELECT count(*) FROM purged) AS deleted, max(id) AS after,
-       -- What was accepted later than that cannot be past it.
+       -- Operations accepted later than that cannot be past their retention.
        count(*) = %(limit)s
        AND bool_or(accepted_at < clock_timestamp() - make_interval(secs => %(keep_s)s)) AS more
 FROM looked;
@@ -68,8 +68,8 @@ FROM (SELECT) one
 LEFT JOIN (SELECT * FROM looked ORDER BY stream DESC, entry_ms DESC, entry_seq DESC LIMIT 1) last ON true;
 
 -- name: purge_log
--- The same for the next rows of the operation log. Their moments are an instance's, whose clock may be wrong; their
--- order is the database's. So a pass ends where all that it looks at is new.
+-- The same for the next rows of the operation log. Their times are from an instance's clock, which may be wrong; their
+-- order is the database's. So a pass ends when all rows of a batch are new.
 WITH looked AS MATERIALIZED (
     SELECT id, finished_at < clock_timestamp() - make_interval(secs => %(keep_s)s) AS past
     FROM operation_log WHERE id > %(after)s ORDER BY id LIMIT %(limit)s),
@@ -87,7 +87,7 @@ ON CONFLICT (daemon, image_ref) DO UPDATE
 SET image_id = excluded.image_id, pulled_at = clock_timestamp(), unnamed_since = NULL;
 
 -- name: named_images
--- The references of games that run, or may be restarted, and of operations that have not ended.
+-- Returns the references of games that run or may be restarted, and of operations that are not done.
 SELECT DISTINCT current_image_ref AS image_ref FROM runtime_records
 WHERE status IN ('running', 'stopped') AND current_image_ref IS NOT NULL
 UNION

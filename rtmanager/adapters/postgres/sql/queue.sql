@@ -1,15 +1,15 @@
 -- name: take_ingest_turn
--- True for the one instance that may read the input streams now; until the end of its transaction.
+-- Takes the ingest lock until the end of the transaction; false while another instance has it.
 SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.ingest'));
 
 -- name: check_now
--- Checks within a savepoint what is deferred to the commit by a rule that somebody added.
+-- Checks constraints within a savepoint that others have deferred to the commit.
 SET CONSTRAINTS ALL IMMEDIATE;
 
 -- name: turn_holder
--- The session that holds the turn of this name (its key is two halves in pg_locks), and whether it names itself as
--- ours do. An idle session has a transaction without a number. A prepared transaction holds locks without a session;
--- its lock on its own id has the same virtual transaction.
+-- Returns the session with the lock of this name (its key is in two halves in pg_locks), and whether it has the
+-- manager's application name. An idle session has a transaction without a number. A prepared transaction holds locks
+-- without a session; its lock on its own id has the same virtual transaction.
 SELECT l.pid, l.virtualtransaction AS transaction, coalesce(a.application_name, '') AS application,
        coalesce(to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'an unknown time') AS since,
        coalesce(a.application_name = current_setting('application_name'), false) AS like_manager,
@@ -26,10 +26,10 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 LIMIT 1;
 
 -- name: accept_jobs
--- Stream entries become operations; the same entry again changes nothing. Another entry under its id (the stream was
--- lost, and its ids are given again) becomes one of its own, with a mark that tells both apart. An entry without a
--- digest was taken over by an earlier release and counts as the same. So does one that is forgotten: retention deleted
--- what was known of the entries up to there.
+-- Turns stream entries into operations; a repeated entry changes nothing. Another entry with the same id (the stream
+-- was lost, and its ids are reused) becomes a separate operation, with a mark behind its stream and reference. An entry
+-- without a digest was accepted by an earlier release and counts as the same. So does a forgotten one: retention has
+-- deleted the rows of the entries up to there.
 INSERT INTO operations (
     game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
     stream, entry_ms, entry_seq, entry_rank, entry_digest)
@@ -50,11 +50,11 @@ WHERE NOT EXISTS (SELECT FROM forgotten_entries f
 ON CONFLICT (stream, entry_ms, entry_seq) WHERE stream IS NOT NULL DO NOTHING;
 
 -- name: latest_game
--- The game of the operation that was accepted last.
+-- Returns the game of the operation that was accepted last.
 SELECT game_id FROM operations ORDER BY id DESC LIMIT 1;
 
 -- name: lost_entries
--- How many of these entries stand in no operation: forgotten ones, and those that are lost though they were accepted.
+-- Counts the entries without an operation: forgotten ones, and those that were accepted and lost.
 SELECT count(*) FILTER (WHERE NOT known.forgotten) AS lost, count(*) FILTER (WHERE known.forgotten) AS forgotten
 FROM json_to_recordset(%(rows)s::json)
      AS j (stream text, entry_ms numeric, entry_seq numeric, digest text, again text),
@@ -68,7 +68,7 @@ WHERE NOT EXISTS (SELECT FROM operations o
                   WHERE o.stream = j.stream || j.again AND o.entry_ms = j.entry_ms AND o.entry_seq = j.entry_seq);
 
 -- name: latest_entries
--- The highest entry that was taken over of each stream of which there was any, also when it is forgotten.
+-- Returns the highest accepted entry of each stream that has one, also when it is forgotten.
 SELECT streams.stream, latest.entry_ms, latest.entry_seq
 FROM unnest(%(streams)s::text[]) AS streams (stream),
      LATERAL (SELECT each_kind.entry_ms, each_kind.entry_seq
@@ -83,8 +83,9 @@ FROM unnest(%(streams)s::text[]) AS streams (stream),
               ORDER BY each_kind.entry_ms DESC, each_kind.entry_seq DESC LIMIT 1) latest;
 
 -- name: accept_dead_letter
--- Remembers an entry that names no game, once, and sends it to the stream of dead letters with it. As for jobs, another
--- entry under its id is another letter. True when both are kept, now or by an earlier delivery, or forgotten.
+-- Stores an entry that names no game, once, together with its message to the stream of dead letters. As for jobs,
+-- another entry with the same id is another letter. `kept` is true when both rows are stored, now or by an earlier
+-- delivery, or the entry is forgotten.
 WITH known AS (
     SELECT EXISTS (SELECT FROM forgotten_entries f
                    WHERE f.stream = %(stream)s AND (f.entry_ms, f.entry_seq) >= (%(entry_ms)s, %(entry_seq)s)) AS forgotten),
@@ -111,7 +112,7 @@ SELECT CASE WHEN EXISTS (SELECT FROM letter) THEN EXISTS (SELECT FROM sent)
 FROM known;
 
 -- name: submit_call
--- A REST call becomes an operation, unless its game has one that is not done.
+-- Turns a REST call into an operation, unless its game has one that is not done.
 INSERT INTO operations (game_id, kind, source, source_ref, image_ref, reason)
 SELECT %(game_id)s::text, %(kind)s, %(source)s, %(source_ref)s, %(image_ref)s, %(reason)s
 WHERE NOT EXISTS (SELECT FROM operations WHERE game_id = %(game_id)s::text AND state <> 'done')
@@ -119,14 +120,14 @@ ON CONFLICT (game_id) WHERE state <> 'done' AND stream IS NULL DO NOTHING
 RETURNING id;
 
 -- name: latest_idle_game
--- The game of the operation that was accepted last, of those that have none to be done.
+-- Returns the game of the last accepted operation whose game has no operation that is not done.
 SELECT o.game_id FROM operations o
 WHERE NOT EXISTS (SELECT FROM operations l WHERE l.game_id = o.game_id AND l.state <> 'done')
 ORDER BY o.id DESC LIMIT 1;
 
 -- name: submit_unless_changed
--- The same while nothing has been done about the game since `last_op_at`. The lock waits for an end that is being
--- written, and sees what it wrote.
+-- The same, while nothing has been done about the game since `last_op_at`. The row lock waits for a concurrent end of
+-- an operation, and sees its result.
 WITH unchanged AS (
     SELECT game_id FROM runtime_records WHERE game_id = %(game_id)s::text AND last_op_at = %(last_op_at)s FOR SHARE
 )
@@ -143,7 +144,7 @@ SELECT NOT EXISTS (
 ) AS changed;
 
 -- name: live_operation
--- The operation that stands in the way of a call: the running one, else the next one due.
+-- Returns the operation that blocks a call: the running one, else the next due one.
 SELECT id, kind, source, state, accepted_at, deferred_why
 FROM operations
 WHERE game_id = %(game_id)s AND state <> 'done'
@@ -151,11 +152,11 @@ ORDER BY state DESC, entry_ms, entry_seq, entry_rank, id
 LIMIT 1;
 
 -- name: due_heads
--- What is due: the first of each game, none of a game that has one running, games in the order of their ids, those
--- behind `after` and then those before; with `images`, only those that want one of these, for which it may have to step
--- through all games. The recursion steps from game to game through operations_queue_idx, so that a game with ten
--- thousand jobs costs one step; and only as far as `limit` asks. OFFSET 0 is for the planner, see `claim_due`.
--- No delay is longer than `longest_delay_s`: what is due later was deferred while the clock was ahead, and is due.
+-- Returns the due operations: the first of each game, and none of a game with a running one. Games come in the order of
+-- their ids, first those after `after`. With `images` only operations for these images, which may step through all
+-- games. The recursion steps from game to game through operations_queue_idx, so a game with ten thousand jobs costs one
+-- step, and it ends at `limit`. OFFSET 0 is for the planner, see `claim_due`.
+-- No delay is longer than `longest_delay_s`: one due later was deferred while the clock was ahead, and is due.
 SELECT due.id
 FROM (VALUES (%(after)s::text COLLATE "C", NULL), ('', %(after)s)) AS part (above, up_to),
      LATERAL (
@@ -178,8 +179,8 @@ FROM (VALUES (%(after)s::text COLLATE "C", NULL), ('', %(after)s)) AS part (abov
 LIMIT %(limit)s;
 
 -- name: claim_due
--- Claims what is due. OFFSET 0 in it and the subquery at the end are for the planner: it takes the indexes of what is due
--- and of what runs for small, and would read them whole; they are full of what was due and of what ran.
+-- Claims due operations. OFFSET 0 and the subquery at the end are for the planner. It estimates the indexes of due and
+-- of running operations as small and would read them whole; they are full of dead entries.
 UPDATE operations
 SET state = 'running', owner = %(owner)s, generation = generation + 1, heartbeat_at = clock_timestamp(),
     deferred_why = NULL
@@ -192,12 +193,12 @@ WHERE id IN (
     FOR UPDATE OF o SKIP LOCKED)
 RETURNING id, game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
           stream, generation, deferrals, defects, answer,
-          -- As numbers, which psycopg reads whatever they are: one moment that it cannot read would stop every claim.
+          -- As numbers, which psycopg always reads: one moment that it cannot read would block every claim.
           extract(epoch FROM accepted_at)::float8 AS accepted_s,
           coalesce(extract(epoch FROM clock_timestamp() - answer_since), 0)::float8 AS answer_s;
 
 -- name: claim_one
--- One of these, if it is still due and nothing of its game runs.
+-- Claims one operation if it is still due; the unique index rejects it while another of its game runs.
 UPDATE operations
 SET state = 'running', owner = %(owner)s, generation = generation + 1, heartbeat_at = clock_timestamp(),
     deferred_why = NULL
@@ -211,8 +212,8 @@ RETURNING id, game_id, kind, source, source_ref, image_ref, reason, problem_code
 SELECT id FROM operations WHERE state = 'running' ORDER BY id;
 
 -- name: heartbeat
--- Says that claimed operations are still worked on; returns those that are still this claim's.
--- The subquery is for the planner: with a plan made when few ran it would read all that run for each of them.
+-- Renews the heartbeats of claimed operations; returns those that this claim still has.
+-- The subquery is for the planner: a plan made with few running operations would read all of them for each row.
 UPDATE operations o
 SET heartbeat_at = clock_timestamp()
 FROM unnest(%(ids)s::bigint[], %(generations)s::bigint[], %(games)s::text[], %(refs)s::text[])
@@ -222,7 +223,7 @@ WHERE o.id = mine.id AND o.generation = mine.generation AND o.state = (SELECT 'r
 RETURNING o.id;
 
 -- name: still_ours
--- Those of these claims that no other claim has by now.
+-- Returns those of these claims that no other claim has replaced.
 SELECT o.id
 FROM unnest(%(ids)s::bigint[], %(generations)s::bigint[], %(games)s::text[], %(refs)s::text[])
      AS mine (id, generation, game_id, source_ref)
@@ -230,8 +231,8 @@ JOIN operations o ON o.id = mine.id AND o.generation = mine.generation AND o.sta
      AND o.game_id = mine.game_id AND o.source_ref = mine.source_ref;
 
 -- name: heartbeat_of_unlocked
--- The same, but for rows that somebody has locked: these are not renewed, and count as this claim's for now. One of them
--- would else cost all others their heartbeats.
+-- The same, but skips locked rows: these are not renewed, and count as still claimed. Waiting for one of them would
+-- cost all others their heartbeats.
 WITH unlocked AS MATERIALIZED (
 {still_ours}
 FOR NO KEY UPDATE OF o SKIP LOCKED),
@@ -240,10 +241,9 @@ renewed AS (
 {still_ours};
 
 -- name: reclaim_orphans
--- Claimed operations become due again: those that have been silent for a whole lease; those of an instance whose
--- session, and with it its lock, has ended; our own that we do not work on (the answer to a claim was lost). One
--- that somebody just now writes is not waited for. A heartbeat of a clock that was ahead, which is more than a lease
--- from now, becomes one of now: so its silence counts.
+-- Makes claimed operations due again: those silent for a whole lease; those of an instance whose session, and with it
+-- its lock, has ended; this instance's that it does not work on (a claim's answer was lost). Skips locked rows.
+-- A heartbeat more than a lease ahead of the clock, which was ahead then, is set to now, so that its silence counts.
 WITH ahead AS (
     UPDATE operations SET heartbeat_at = clock_timestamp()
     WHERE id IN (SELECT o.id FROM operations o
@@ -272,17 +272,17 @@ WHERE o.id = lost.id
 RETURNING o.id, o.game_id, o.kind, lost.ours;
 
 -- name: defer_operation
--- A dependency does not answer, or not with what is needed: the operation is due again later. Since when it meets
--- temporary answers is kept, whichever they are. Silence does not count, so it moves that moment on; but for the first
--- after an answer, or a daemon that answers and is silent in turn would be asked for ever.
+-- Makes an operation due again later, after silence or a temporary answer. `answer_since` is the start of its temporary
+-- answers, whichever they are. Silence does not count, so it moves that moment on. The first silence after an answer
+-- does not, or a daemon that alternates between the two would be retried for ever.
 UPDATE operations
 SET state = 'due', owner = NULL, deferrals = deferrals + 1, deferred_why = %(why)s, defects = defects + %(defects)s,
     answer = nullif(%(answer)s::text, ''),
     answer_since = CASE WHEN %(answer)s::text <> ''
-                        -- Not one in the future, by a clock that was ahead: it would never be long ago.
+                        -- A moment ahead of the clock would never be long ago.
                         THEN CASE WHEN answer_since <= clock_timestamp() THEN answer_since ELSE clock_timestamp() END
                         WHEN answer IS NOT NULL THEN answer_since
-                        -- The later one: a person may have set back when it is due.
+                        -- The later one: a person may have moved `not_before` back.
                         ELSE answer_since + (clock_timestamp() + make_interval(secs => %(delay_s)s)
                                              - greatest(not_before, answer_since)) END,
     not_before = clock_timestamp() + make_interval(secs => %(delay_s)s)
@@ -290,16 +290,16 @@ WHERE id = %(id)s AND generation = %(generation)s AND state = 'running'
   AND game_id = %(game_id)s AND source_ref = %(source_ref)s;
 
 -- name: hand_back
--- Everything that an instance still holds when it stops.
+-- Releases everything that a stopping instance still holds.
 UPDATE operations
 SET state = 'due', owner = NULL, deferred_why = 'its instance stopped', not_before = clock_timestamp()
 WHERE owner = %(owner)s AND state = 'running'
 RETURNING id;
 
 -- name: get_outcome
--- How an operation stands, for the caller who waits for it.
+-- Returns how an operation stands, for the waiting caller.
 SELECT source_ref, state, outcome, error_code, error_message FROM operations WHERE id = %(id)s;
 
 -- name: take_presence
--- Held by a session of its own for as long as an instance lives.
+-- A separate session holds the lock for the lifetime of an instance.
 SELECT pg_try_advisory_lock(%(presence_class)s, %(owner)s) AS taken;

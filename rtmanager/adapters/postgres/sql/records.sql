@@ -1,20 +1,20 @@
 -- name: get_record
--- One game's record.
+-- Returns one game's record.
 SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
        started_at, stopped_at, removed_at, last_op_at, created_at
 FROM runtime_records
 WHERE game_id = %(game_id)s;
 
 -- name: get_records
--- The records of several games.
+-- Returns the records of several games.
 SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
        started_at, stopped_at, removed_at, last_op_at, created_at
 FROM runtime_records
 WHERE game_id = ANY (%(game_ids)s);
 
 -- name: list_records
--- A page of records in the order of their ids, after `after`, of one status or of all, each by an index of its own. Not
--- "=": the planner would then walk all ids, whatever their status, since these have the same order.
+-- Returns a page of records in the order of their ids, after `after`, of one status or of all, each by its own index.
+-- Not "=": the planner would then walk all ids of any status, since they have the same order.
 SELECT game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
        started_at, stopped_at, removed_at, last_op_at, created_at
 FROM (
@@ -28,8 +28,8 @@ FROM (
 ORDER BY game_id;
 
 -- name: get_record_as_json
--- One game's record for one who only passes it on: as the contract has it ("REST"). Of all ways to make JSON here,
--- `json_object` of two arrays takes the least. One value, by the game's id, for `PooledConnection.texts`.
+-- Returns one game's record in the contract's JSON form ("REST"), for a caller that only passes it on. Of all ways to
+-- make JSON, `json_object` of two arrays is the fastest. $1 is the game's id, for `PooledConnection.texts`.
 SELECT json_object(
     '{game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
       started_at, stopped_at, removed_at, last_op_at, created_at}',
@@ -44,9 +44,9 @@ FROM runtime_records
 WHERE game_id = $1;
 
 -- name: list_records_as_json
--- A page in the same form: $1 is the status or '', $2 the id that it comes after, $3 how many, a text as well. Half of
--- the times are nearly always equal to others of the same record, and are not made again: `to_char` takes as long as the
--- rest of the JSON. OFFSET 0 keeps the planner from putting it where its result is used, twice.
+-- Returns a page in the same form: $1 is the status or '', $2 the id after which it begins, $3 the limit as a text.
+-- Half of the times mostly equal others of the same record, and are reused: `to_char` takes as long as the rest of the
+-- JSON. OFFSET 0 keeps the planner from inlining the subquery at both uses of its result.
 SELECT json_object(
     '{game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
       started_at, stopped_at, removed_at, last_op_at, created_at}',
@@ -75,7 +75,7 @@ FROM (
 ORDER BY game_id;
 
 -- name: insert_record
--- A game's first record; changes nothing when another writer was first.
+-- Inserts a game's first record; changes nothing when another writer was first.
 INSERT INTO runtime_records (
     game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
     started_at, stopped_at, removed_at, last_op_at, created_at)
@@ -86,7 +86,7 @@ VALUES (
 ON CONFLICT (game_id) DO NOTHING;
 
 -- name: update_record
--- Compare and swap: only while status and container are those that the decision was made on.
+-- Compare and swap: only while status and container are those that the change was decided on.
 UPDATE runtime_records
 SET status = %(status)s, current_container_id = %(current_container_id)s,
     current_image_ref = %(current_image_ref)s, engine_endpoint = %(engine_endpoint)s,
@@ -96,11 +96,11 @@ WHERE game_id = %(game_id)s AND status = %(seen_status)s
   AND current_container_id IS NOT DISTINCT FROM %(seen_container_id)s;
 
 -- name: lock_name
--- Held until the end of the transaction: a start and an adoption never claim one name, but for the case, side by side.
+-- Locks the name until the transaction ends, so that a start and an adoption cannot both claim it in any case.
 SELECT pg_advisory_xact_lock(%(names_class)s, hashtext(current_schema() || '.' || lower(%(game_id)s::text COLLATE "C")));
 
 -- name: claim_name
--- The operation claims its game's name until it has ended. Fails by the unique index while another one claims it.
+-- Claims the game's name for the operation until its end. Fails by the unique index while another operation claims it.
 WITH turn AS MATERIALIZED (
     SELECT pg_advisory_xact_lock(
         %(names_class)s, hashtext(current_schema() || '.' || lower(%(game_id)s::text COLLATE "C"))))
@@ -112,7 +112,7 @@ WHERE o.id = %(id)s AND o.generation = %(generation)s AND o.state = 'running'
 RETURNING o.id;
 
 -- name: name_holder
--- Another game that has this game's name but for the case: by a record that is not removed, or by a start under way.
+-- Returns another game with the same name in any case: by a record that is not removed, or by a start in progress.
 SELECT game_id, status FROM runtime_records
 WHERE lower(game_id COLLATE "C") = lower(%(game_id)s::text COLLATE "C") AND status <> 'removed'
   AND game_id <> %(game_id)s::text
@@ -122,7 +122,7 @@ WHERE claimed_name = lower(%(game_id)s::text COLLATE "C") AND state <> 'done' AN
 LIMIT 1;
 
 -- name: namesakes
--- Of these games, those whose name another game has by its record, with that game.
+-- Returns the games whose name another game has by its record, with that game.
 SELECT wanted.game_id, min(r.game_id) AS namesake
 FROM unnest(%(game_ids)s::text[]) AS wanted (game_id)
 JOIN runtime_records r ON lower(r.game_id COLLATE "C") = lower(wanted.game_id COLLATE "C")
@@ -130,7 +130,7 @@ JOIN runtime_records r ON lower(r.game_id COLLATE "C") = lower(wanted.game_id CO
 GROUP BY wanted.game_id;
 
 -- name: shared_names
--- The games that share a name, as an earlier release let them.
+-- Returns the games that share a name, which an earlier release allowed.
 SELECT string_agg(game_id, ' and ' ORDER BY game_id COLLATE "C") AS games
 FROM runtime_records
 WHERE status <> 'removed'

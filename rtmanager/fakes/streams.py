@@ -47,7 +47,7 @@ class _Stream:
     top: EntryId = START
     last_given: EntryId = START
     pending: dict[EntryId, None] = field(default_factory=dict)
-    #: The first entry that each other group has not acknowledged, by the group's name.
+    #: The position of each other group, by its name: the group has acknowledged all entries before it.
     others: dict[str, EntryId] = field(default_factory=dict)
 
 

@@ -1,6 +1,6 @@
 """Worker threads for complete requests: a bounded pool for each kind of request.
 
-A request that waits long (an operation, a read while PostgreSQL is silent) holds a thread of its own lane, so it
+A request that waits long (an operation, a read while PostgreSQL is silent) holds a thread of its own lane only. So it
 delays no request of another lane. A lane starts threads on demand; an idle thread ends after a while.
 """
 

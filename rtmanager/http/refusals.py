@@ -1,4 +1,4 @@
-"""Tells store refusals of one game from refusals of every request of a kind.
+"""Distinguishes store refusals of one game from refusals of every request of a kind.
 
 A refusal may be caused by the game's data or by the table. A probe decides: the same request for a game that does not
 exist.

@@ -1,8 +1,8 @@
 """The HTTP/1.1 server: one thread reads from all clients, lanes of worker threads answer complete requests.
 
-It serves a few long-lived clients, whose calls last as long as an operation, next to any number of clients that are
-slow, silent or hostile. Connections are bounded (`HttpLimits.connections`); one more replaces the one that has waited
-longest for its client.
+It serves a few long-lived clients, whose calls last as long as an operation. Slow, silent or hostile clients, in any
+number, do not disturb them. Connections are bounded (`HttpLimits.connections`); one more replaces the one that has
+waited longest for its client.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def record(game_id: str = "g1", status: Status = Status.RUNNING, **changes: Any)
 
 
 def request(game_id: str = "g1", kind: OpKind = OpKind.START, **changes: Any) -> Request:
-    """A request over REST, unless `source` says otherwise."""
+    """A request over REST, unless `source` names another source."""
     values: dict[str, Any] = {"source": OpSource.GM_REST, "source_ref": "req-1"}
     if kind in (OpKind.START, OpKind.PATCH):
         values["image_ref"] = IMAGE

@@ -1,8 +1,8 @@
 """The inspector: compares the runtime's view of each running game's container with the last one, once a period.
 
-It writes a finding for a restart count that grew (the first count is the baseline), for a state that is not running,
-and for an image's health check that reports unhealthy; once each, until it is over. A missing container is left to the
-reconciler.
+It writes a finding when the restart count grew, the state is not running, or the image's health check reports
+unhealthy. Each is written once until it is over; the first restart count is the baseline. A missing container is left
+to the reconciler.
 
 One list shows that nearly all containers are well: one that has run for an hour was not restarted since the last
 pass. The others are inspected one by one.

@@ -27,8 +27,8 @@ class Relay:
     the limit are only counted, in the transaction that deletes them from the outbox; when the minute is over, one
     summary replaces them. One instance publishes at a time, so counting here adds no cost to the end of an operation.
 
-    `refused` is called with the name of a stream for each attempt that Redis rejects while it accepts other streams,
-    and for each row of the outbox that cannot be read.
+    `refused` is called with a stream's name for each attempt that Redis rejects while it accepts other streams. It is
+    also called for each row of the outbox that cannot be read.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ AIMING = "probe_target"
 
 
 class Prober:
-    """One step probes every running game; `by` is called in each step and says how engines are reached."""
+    """One step probes every running game; `by`, called in each step, returns how engines are reached."""
 
     def __init__(
         self,

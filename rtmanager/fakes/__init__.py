@@ -1,6 +1,6 @@
-"""In-memory implementations of the ports to the containers' world, for tests of everything above it.
+"""In-memory implementations of the ports, for tests of the layers above them.
 
-They are held to the same contract tests as the real ones, so that what passes against them means something.
+They pass the same contract tests as the real adapters, so a test against a fake is meaningful.
 """
 
 from rtmanager.fakes.runtime import Call, FakeImage, FakeRuntime, Meant

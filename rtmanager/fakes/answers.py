@@ -1,6 +1,6 @@
-"""A record as REST tells it, for stores in memory.
+"""Encodes a record as the JSON of the REST API, for stores in memory.
 
-PostgreSQL writes it by itself (`adapters/postgres/sql/records.sql`); `rtmanager.tests.store_contract` compares them.
+PostgreSQL encodes records itself (`adapters/postgres/sql/records.sql`); `rtmanager.tests.store_contract` compares them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A corner of a Docker host for one test: a network, tiny images, a directory, and nothing left afterwards."""
+"""Docker resources of one test: a network, tiny images and a directory, all but the images removed afterwards."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from docker.errors import DockerException, NotFound
 from rtmanager.domain.container import LABEL_GAME_ID
 from rtmanager.fakes import tiny_image
 
-#: Where the images of this module live; they are kept between runs (a few hundred bytes each).
+#: Repository of the images of this module; they are kept between runs (a few hundred bytes each).
 REPOSITORY = "galaxy/tiny"
 
-#: Which bytes an image was made of, so that a changed program makes a new image.
+#: Label with the digest of an image's content, so that a changed program makes a new image.
 LABEL_DIGEST = "com.galaxy.test.digest"
 
-#: What every image of this module asks for.
+#: Memory limit in the labels of every image of this module.
 MEMORY = "32m"
 
 
@@ -33,7 +33,7 @@ def docker_host() -> str:
 
 
 def why_no_docker(host: str) -> str | None:
-    """The cause why no daemon answers at `host`, for a skip; `None` when one does."""
+    """Why no daemon answers at `host`, for a skip; None when one does."""
     try:
         docker.APIClient(base_url=host, version="auto", timeout=5).close()
     except DockerException as error:
@@ -42,7 +42,7 @@ def why_no_docker(host: str) -> str | None:
 
 
 class DockerWorld:
-    """See the module; `close` removes the network, the directory and every container of a game made here."""
+    """Docker resources of one test; `close` removes the network, the directory and the containers of its games."""
 
     def __init__(self, host: str) -> None:
         self.client = docker.APIClient(base_url=host, version="auto", timeout=60)
@@ -55,13 +55,13 @@ class DockerWorld:
         self.client.create_network(self.network)
 
     def game_id(self) -> str:
-        """A new game's id, unique on the host."""
+        """A new game id, unique on the host."""
         return f"{self._run}-{next(self._numbers)}"
 
     def image(self, behaviour: str) -> str:
-        """The reference of an image with one of `tiny_image.BEHAVIOURS`; made when it is not there.
+        """The reference of an image with one of `tiny_image.BEHAVIOURS`; it is built when it is missing.
 
-        `latest` is another name of `waits`; `without-command` cannot be created from.
+        `latest` is another name of `waits`; no container can be created from `without-command`.
         """
         program = behaviour if behaviour in tiny_image.BEHAVIOURS else "waits"
         archive = tiny_image.archive(self._architecture, program)
@@ -75,7 +75,7 @@ class DockerWorld:
         return reference
 
     def spare_image(self) -> str:
-        """The reference of an image of this test's own, which `waits`."""
+        """The reference of a new image for this test alone, with the behaviour `waits`."""
         reference = f"{REPOSITORY}:spare-{self.game_id()}"
         archive = tiny_image.archive(self._architecture, "waits")
         changes = [f"LABEL com.galaxy.test.spare={reference}", f'CMD ["{tiny_image.COMMAND}"]']
@@ -83,12 +83,12 @@ class DockerWorld:
         return reference
 
     def forget_image(self, reference: str) -> None:
-        """Remove it if it is there; every container of it is gone."""
+        """Remove an image if it is there."""
         with suppress(NotFound):
             self.client.remove_image(reference, force=True)
 
     def close(self) -> None:
-        """Take everything away that was made here, the images excepted."""
+        """Remove everything that was made here, except the images."""
         for container in self.client.containers(all=True, filters={"label": LABEL_GAME_ID}):
             if container["Labels"][LABEL_GAME_ID].startswith(self._run):
                 self.client.remove_container(container["Id"], force=True, v=True)

@@ -1,9 +1,9 @@
-"""What goes wrong with a dependency in memory: asked for by the number of a call, so that a seed repeats it.
+"""Injects faults into a dependency in memory, by the number of the call, so that a seed reproduces them.
 
 trouble.available = False        # every call raises Unavailable
 trouble.fail_call(3)             # the third call from now is not done and raises Unavailable
 trouble.fail_call(3, done=True)  # it is done, but its answer is lost
-trouble.before = hook            # sees the name of each call first; whatever it raises, the caller gets
+trouble.before = hook            # is called with the name of each call first; the caller gets what it raises
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 
 class FaultInjector:
-    """The faults of one dependency; `lock` keeps its calls apart from each other."""
+    """The faults of one dependency; `lock` serialises its calls."""
 
     def __init__(self, dependency: str) -> None:
         self.dependency = dependency
@@ -31,17 +31,17 @@ class FaultInjector:
         self._faults: dict[int, bool] = {}
 
     def fail_call(self, number: int, *, done: bool = False) -> None:
-        """Let the `number`-th call from now (the next is 1) raise `Unavailable`, done or not."""
+        """Let the `number`-th call from now (the next is 1) raise `Unavailable`, after it is done or instead."""
         with self.lock:
             self._faults[self.calls + number] = done
 
     def heal(self) -> None:
-        """Forget the faults that were asked for and have not come yet."""
+        """Cancel the faults that have not occurred yet."""
         with self.lock:
             self._faults.clear()
 
     def enter(self, name: str) -> bool:
-        """Count a call; whether its answer will be lost. Raises `Unavailable`, or what the hook raises."""
+        """Count a call; return whether its answer is to be lost. Raises `Unavailable`, or what the hook raises."""
         self.calls += 1
         if self.before is not None:
             self.before(name)
@@ -60,7 +60,7 @@ class FaultInjector:
 
 
 class Troubled(Protocol):
-    """Whose calls may go wrong."""
+    """A dependency with injected faults."""
 
     @property
     def trouble(self) -> FaultInjector: ...
@@ -70,7 +70,7 @@ T = TypeVar("T", bound=Troubled)
 
 
 def call(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], R]:
-    """A method that is one call of the dependency: counted, alone, and subject to its trouble."""
+    """Decorate a method as one call of the dependency: counted, serialised, and subject to injected faults."""
     name = method.__name__
 
     @wraps(method)
@@ -82,7 +82,7 @@ def call(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], 
             try:
                 method(self, *args, **kwargs)
             finally:
-                # Whatever the answer was, nobody hears it.
+                # The answer is lost, whatever it was.
                 raise trouble.unavailable(name)
 
     return guarded

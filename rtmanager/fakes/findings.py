@@ -1,4 +1,4 @@
-"""Findings in memory, with the semantics of `adapters/postgres/findings`; both keep `findings_contract`."""
+"""Findings in memory, with the semantics of `adapters/postgres/findings`; both pass `findings_contract`."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ class MemoryFindings:
         return state_of(self._store.records_by_game.get(game_id)) == (Status.RUNNING, alarm.container_id)
 
     def _is_news(self, finding: Finding) -> bool:
-        """Whether its alarm is not raised, or the one that it calms is."""
+        """Whether the alarm that it raises is new, or the alarm that it calms is raised."""
         alarms, raises = self._store.alarms, finding.raises
         if raises is not None:
             known = alarms.get((finding.game_id, raises.kind))
@@ -209,7 +209,7 @@ class MemoryFindings:
                 self._restore(finding.game_id, _seen_container(finding))
 
     def _restore(self, game_id: str, container_id: str | None) -> None:
-        """What the inspector complained about is over; what the prober did may not be."""
+        """Replace the inspector's snapshot; the prober's alarm may still stand."""
         snapshot = self._store.snapshots.get(game_id)
         if snapshot is None or (snapshot.status, snapshot.container_id) != (INSPECT_UNHEALTHY, container_id):
             return
@@ -229,7 +229,7 @@ def _seen_container(finding: Finding) -> str | None:
 
 
 def _check_storable(finding: Finding) -> None:
-    """Raises `StoreRejected` for the texts that PostgreSQL does not take."""
+    """Raise `StoreRejected` for texts that PostgreSQL does not accept."""
     texts = [entry.error_message or "" for entry in finding.log]
     texts += [finding.last_exit.log if finding.last_exit else ""]
     if any("\0" in text for text in texts):

@@ -1,11 +1,11 @@
-"""A container runtime in memory that can be told to misbehave.
+"""A container runtime in memory with injectable faults.
 
-It keeps the port's promises exactly as `DockerRuntime` does (`rtmanager.tests.runtime_contract` holds both to
-them) and takes no time: a stop is over at once, whatever its grace. Trouble is asked for by a method's name:
+It passes the same `rtmanager.tests.runtime_contract` as `DockerRuntime`, and takes no time: a stop is over at once,
+whatever its grace period. Faults are injected by a method's name:
 
     runtime.available = False                 # every call raises Unavailable
     runtime.fail_launch("g1", "no space left")
-    runtime.lose_answer("launch")             # the next launch happens, its caller sees Unavailable
+    runtime.lose_answer("launch")             # the next launch is done, its caller gets Unavailable
     runtime.refuse("stop", Meant.TEMPORARY)   # until `obey("stop")`; or for some calls only
     with runtime.holding("stop") as held:     # calls of stop wait inside the runtime …
         held.wait_for(1); ...                 # … until the block ends, or `held.release()`
@@ -57,7 +57,7 @@ from rtmanager.ports.runtime import (
     unconditionally,
 )
 
-#: Methods that change something, done or not when they are answered by a refusal.
+#: Methods that change something; after a temporary answer they may be done or not.
 CHANGING = frozenset({"launch", "create_next", "promote", "stop", "remove"})
 
 #: 128 + the signal, as a shell and Docker count it.
@@ -65,7 +65,7 @@ SIGTERM_CODE, SIGKILL_CODE = 143, 137
 
 
 class Meant(StrEnum):
-    """What a refusal means: to be asked for again, or for good."""
+    """What a refusal means: the call may be retried, or is refused for good."""
 
     TEMPORARY = "temporary"
     FINAL = "final"
@@ -81,7 +81,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class FakeImage:
-    """What an image is good for; one that `exits` ends with that code as soon as it is started."""
+    """An image; the process of one with `exits` ends with that code as soon as it is started."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     exits: int | None = None
@@ -92,7 +92,7 @@ class FakeImage:
 
 
 class _SharedPull:
-    """One pull, and how many wait for it."""
+    """One pull, and the number of callers that wait for it."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -100,7 +100,7 @@ class _SharedPull:
 
 
 class _Waiter:
-    """`ImagePull` of one who waits."""
+    """`ImagePull` of one waiting caller."""
 
     def __init__(self, runtime: FakeRuntime, image_ref: str, pull: _SharedPull) -> None:
         self._runtime = runtime
@@ -124,25 +124,28 @@ class _Waiter:
 
 
 class FakeRuntime:
-    """See the module. `present` holds the images on the host and `registry` those that a pull finds, both by
-    their full reference (with a tag or a digest)."""
+    """A container runtime in memory.
+
+    `present` holds the images on the host and `registry` those that a pull finds, both by their full reference (with a
+    tag or a digest).
+    """
 
     def __init__(self, networks: Sequence[str] = ("galaxy-net",)) -> None:
         self.networks = set(networks)
-        #: Names that two networks have.
+        #: Names shared by two networks.
         self.ambiguous_networks: set[str] = set()
-        #: Whose id `identify` tells, and how many connections there were.
+        #: The daemon id that `identify` returns, and the number of connections made.
         self.daemon_id = "daemon-1"
         self.connections = 1
         self.present: dict[str, FakeImage] = {}
         self.registry: dict[str, FakeImage] = {}
         self.available = True
-        #: What `present_run` answers.
+        #: The result of `present_run`.
         self.run = RuntimeRun()
         self.calls: list[Call] = []
-        #: Log drivers that no container is created with.
+        #: Log drivers with which the creation of a container fails.
         self.refused_log_drivers: set[str] = set()
-        #: What the processes have written, by container.
+        #: The log of each container.
         self.logs: dict[str, str] = {}
         self._lock = threading.RLock()
         self._containers: dict[str, ContainerView] = {}
@@ -283,22 +286,22 @@ class FakeRuntime:
 
     @property
     def containers(self) -> list[ContainerView]:
-        """All containers, ours or not, in the order of their creation; this is no call and always answers."""
+        """All containers, ours or not, in the order of their creation; no call of the port, so it always works."""
         with self._lock:
             return list(self._containers.values())
 
     def add_foreign(self, view: ContainerView) -> None:
-        """Put in a container that somebody else made."""
+        """Add a container that the manager did not create."""
         with self._lock:
             self._containers[view.container_id] = view
             self._images[view.container_id] = FakeImage()
 
     def change(self, container_id: str, state: ContainerState) -> None:
-        """Bring a container into a state: somebody pauses, restarts or starts it."""
+        """Change the state of a container, as a pause, restart or start by a person does."""
         self._replace(container_id, state=state, exit_code=None)
 
     def alter(self, container_id: str, **changes: object) -> None:
-        """Let a container look different: its health, its restart count, its addresses."""
+        """Change fields of a container's view: its health, its restart count, its addresses."""
         self._replace(container_id, **changes)
 
     def exit(self, container_id: str, exit_code: int, oom_killed: bool = False) -> None:
@@ -306,7 +309,7 @@ class FakeRuntime:
         self._replace(container_id, state=ContainerState.EXITED, exit_code=exit_code, oom_killed=oom_killed)
 
     def exchange(self, daemon_id: str) -> list[ContainerView]:
-        """Let another daemon answer, one without containers; returns those that were there, for `bring_back`."""
+        """Replace the daemon by one without containers; return the old containers, for `bring_back`."""
         with self._lock:
             before = self.containers
             self._containers.clear()
@@ -315,30 +318,30 @@ class FakeRuntime:
             return before
 
     def bring_back(self, daemon_id: str, containers: Sequence[ContainerView]) -> None:
-        """Let a daemon answer that answered before, with its containers."""
+        """Replace the daemon by an earlier one with its containers."""
         with self._lock:
             self.exchange(daemon_id)
             self._containers = {view.container_id: view for view in containers}
 
     def vanish(self, container_id: str) -> None:
-        """Take the container away, running or not: somebody else force-removed it."""
+        """Remove the container, running or not, as a forced removal by a person does."""
         with self._lock:
             del self._containers[container_id]
 
     # ── trouble ──
 
     def fail_launch(self, game_id: str, message: str) -> None:
-        """The next start of a container for this game raises `LaunchFailed`."""
+        """Let the next start of a container for this game raise `LaunchFailed`."""
         with self._lock:
             self._launch_failures[game_id] = message
 
     def lose_answer(self, method: str) -> None:
-        """The next call of `method` does what it does, and then raises `Unavailable` instead of returning."""
+        """Let the next call of `method` be done, and then raise `Unavailable` instead of returning."""
         with self._lock:
             self._lost.append(method)
 
     def refuse(self, method: str, meant: Meant, times: float = inf) -> None:
-        """Answer calls of `method` (of the port, or `pull`) by a refusal, so many times; nothing is done then."""
+        """Refuse so many calls of `method` (of the port, or `pull`); a refused call is not done."""
         with self._lock:
             self._refusals[method] = (meant, times)
 
@@ -347,13 +350,13 @@ class FakeRuntime:
         return method in self._refusals
 
     def obey(self, method: str) -> None:
-        """Do again what is asked for."""
+        """End the refusals of `method`."""
         with self._lock:
             self._refusals.pop(method, None)
 
     @contextmanager
     def holding(self, method: str, about: str | None = None) -> Iterator[CallGate]:
-        """Calls of `method` (of the port, or `pull`) wait inside the block, before they do anything.
+        """Hold calls of `method` (of the port, or `pull`) while the block runs, before they do anything.
 
         `about` limits it to one game (`launch`), image (`ensure_image`, `pull`) or container (the others).
         """
@@ -374,7 +377,7 @@ class FakeRuntime:
 
     @contextmanager
     def _call(self, method: str, *arguments: object) -> Iterator[None]:
-        """Record a call, let it wait or fail as asked for, and run its body alone."""
+        """Record a call, apply its holds and faults, and run its body under the lock."""
         with self._lock:
             self._check()
             self.calls.append(Call(method, arguments))
@@ -394,7 +397,7 @@ class FakeRuntime:
                     raise Unavailable("docker", f"the answer to {method} was lost")
 
     def _join(self, image_ref: str) -> ImagePull:
-        """A new pull on a thread of its own, or the one that is under way and that somebody waits for."""
+        """Join the pull of the image that is under way, or start one on a thread of its own."""
         with self._lock:
             pull = self._pulls.get(image_ref)
             if pull is None:
@@ -435,8 +438,8 @@ class FakeRuntime:
             raise Unavailable("docker", "the runtime does not answer")
 
     def _check_refused(self, method: str) -> None:
-        """Raises what `DockerRuntime` raises for an answer of that meaning."""
-        method = "ensure_image" if method == "request_image" else method  # the same question, with and without a wait
+        """Raise what `DockerRuntime` raises for a refusal of that meaning."""
+        method = "ensure_image" if method == "request_image" else method  # the same call, with and without a wait
         meant, times = self._refusals.get(method, (None, 0))
         if meant is None:
             return
@@ -487,7 +490,7 @@ class FakeRuntime:
         return container_id
 
     def _start(self, container_id: str, spec: ContainerSpec, confirm: Callable[[], None]) -> None:
-        """Start it, or take it away: a network is only missed here, as by Docker."""
+        """Start the container, or remove it on failure. A missing network fails only here, as with Docker."""
         try:
             confirm()
             self._require_start(container_id, spec)
@@ -510,7 +513,7 @@ def _final(said: str) -> RuntimeManagerError:
     return FinalAnswer("docker", said)
 
 
-#: What an operation ends with that gets temporary answers for too long, and what a final one raises.
+#: By method: the error code of an operation that gets temporary answers for too long; and what a final answer raises.
 _CODES = {
     "ensure_image": ErrorCode.IMAGE_PULL_FAILED,
     "pull": ErrorCode.IMAGE_PULL_FAILED,
@@ -529,7 +532,7 @@ _REFUSED: Mapping[str, Callable[[str], RuntimeManagerError]] = {
 
 
 def _full(image_ref: str) -> str:
-    """The reference with its tag: none and no digest means `latest`."""
+    """The reference with its tag; without a tag and a digest it means `latest`."""
     try:
         parsed = parse_image_ref(image_ref)
     except InvalidValue as error:

@@ -1,13 +1,13 @@
-"""Signals as processes that a test starts shall find them."""
+"""Resets ignored signals for the processes that a test starts."""
 
 import signal
 import unittest
 
 
 def as_in_a_terminal(case: type[unittest.TestCase]) -> None:
-    """For the tests of a class: signals that this process was started to ignore have their default effect.
+    """Restore the default effect of signals that this process ignores, for the tests of a class.
 
-    Processes inherit what is ignored: SIGHUP under nohup, SIGINT and SIGQUIT as a background job of a shell script.
+    Processes inherit ignored signals: SIGHUP under nohup, SIGINT and SIGQUIT in a background job of a shell script.
     """
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""Games' directories that exist only as names; for tests that never look inside one."""
+"""Games' directories that exist only as names, for tests that do not use their content."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from rtmanager.ports.runtime import StateDirectoryInvalid
 
 
 class FakeStateDirectories:
-    """Remembers what was prepared, in order.
+    """Records the prepared directories in order.
 
-    `invalid` maps a game id to what is wrong with its directory, `raises` to an error of the state root; the
+    `invalid` maps a game id to what is wrong with its directory, `raises` maps it to an error of the state root. The
     directories of `lost` are missing until they are prepared.
     """
 
@@ -24,7 +24,7 @@ class FakeStateDirectories:
         self._lock = threading.Lock()
 
     def check_root(self) -> None:
-        """See `HostStateDirectories.check_root`; a key `""` in `invalid` stands for the root."""
+        """See `HostStateDirectories.check_root`; the key `""` in `invalid` stands for the root."""
         if "" in self.invalid:
             raise StateDirectoryInvalid(f"{self.root}: {self.invalid['']}")
 

@@ -1,8 +1,8 @@
 """The store in memory: records, queue, inbox and outbox with the semantics of `adapters/postgres`.
 
-One `MemoryStore` is one database; each instance of the service that uses it gets a `MemoryQueue` and a
-`MemorySessionLock` of its own. `rtmanager.tests.store_contract` holds it and PostgreSQL to the same promises.
-Time is the clock's that it is given, and nothing happens by itself, so a seeded test can be repeated.
+One `MemoryStore` is one database. Each instance that uses it gets a `MemoryQueue` and a `MemorySessionLock` of its own.
+It passes the same `rtmanager.tests.store_contract` as PostgreSQL. It uses the clock that it gets and has no threads of
+its own, so a seeded test is reproducible.
 """
 
 from __future__ import annotations
@@ -40,34 +40,34 @@ from rtmanager.ports.store import (
 )
 from rtmanager.ports.streams import DueMessage, IntentCount, LeaseHolder, Place, PulledImage, Purged
 
-#: Where a call stands among the jobs of its game: before all of them.
+#: Position of a call among the jobs of its game: before all of them.
 CALL_POSITION = (EntryId(-1, -1), -1)
 
 
 class ManualClock:
-    """A clock that moves when it is told to."""
+    """A clock that a test sets."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self.start = self.moment = start
-        #: Seconds that have passed, whatever the clock was set to.
+        #: Seconds that have passed, without the jumps.
         self.passed_s = 0.0
 
     def __call__(self) -> datetime:
         return self.moment
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Let so many seconds pass."""
         self.passed_s += seconds
         self.jump(seconds)
 
     def jump(self, seconds: float) -> None:
-        """Set the clock forward, or back."""
+        """Set the clock forward or back, without time passing."""
         self.moment += timedelta(seconds=seconds)
 
 
 @dataclass(slots=True, order=True)
 class Row:
-    """One row of the table of operations; rows of one game sort by their order of execution."""
+    """One row of the operations table; rows of one game sort in their order of execution."""
 
     position: tuple[EntryId, int]
     operation_id: int
@@ -89,7 +89,7 @@ class Row:
 
 
 class MemoryStore:
-    """The database. Its public attributes are for tests to look at; `put_record` is another writer's work."""
+    """The database. Tests may read its public attributes; `put_record` acts as another writer."""
 
     def __init__(self, clock: Clock, *, lease_s: float = 60.0, grace_s: float = 3.0) -> None:
         self.clock = clock
@@ -115,7 +115,7 @@ class MemoryStore:
         self.intent_windows: dict[str, tuple[datetime, IntentCount]] = {}
         self.forgotten: dict[Stream, EntryId] = {}
         self._entries: dict[tuple[Stream, EntryId], list[str]] = {}
-        #: When an entry that names no game was taken over.
+        #: When an entry that names no game was accepted.
         self._letters: dict[tuple[Stream, EntryId], datetime] = {}
         self._next_operation = 1
         self._next_message = 1
@@ -128,26 +128,26 @@ class MemoryStore:
         self.daemons = MemoryDaemons(self)
 
     def queue(self, owner: int = 1) -> MemoryQueue:
-        """The queue as one instance uses it; that instance is present from now on."""
+        """The queue of one instance, which has its session lock from now on."""
         self.present.add(owner)
         return MemoryQueue(self, owner)
 
     def put_record(self, record: RuntimeRecord) -> None:
-        """Another writer's record, whatever was there."""
+        """Write a record as another writer would, whatever was there."""
         with self.trouble.lock:
             self.records_by_game[record.game_id] = record
 
     def refuse_endings(self, count: int) -> None:
-        """Refuse the next endings for good, as PostgreSQL does with what it cannot take."""
+        """Reject the next completions for good, as PostgreSQL does with data that it cannot store."""
         self._refusals = count
 
     def break_turns(self) -> None:
-        """End the transactions of all locks, as PostgreSQL does when their holder is silent for too long."""
+        """End the transactions of all locks, as PostgreSQL does when a holder is silent for too long."""
         with self.trouble.lock:
             self.leases.clear()
 
     def turn_holder(self, kind: str) -> LeaseHolder | None:
-        """Who holds the lock of this kind: always a manager."""
+        """The holder of the lock of this kind, which is always a manager; None when it is free."""
         with self.trouble.lock:
             lock = self.leases.get(kind)
         return (
@@ -155,7 +155,7 @@ class MemoryStore:
         )
 
     def add_row(self, request: Request, position: tuple[EntryId, int]) -> Row:
-        """A new operation, due now."""
+        """Add a new operation, due now."""
         now = self.clock()
         row = Row(position, self._next_operation, request, accepted_at=now, not_before=now)
         self._next_operation += 1
@@ -164,11 +164,11 @@ class MemoryStore:
         return row
 
     def is_forgotten(self, job: Job) -> bool:
-        """Whether the entry is known, though nothing of it may be left."""
+        """Whether the entry was accepted earlier, though its rows may be deleted."""
         return job.entry.entry_id <= self.forgotten.get(job.entry.stream, EntryId(-1, -1))
 
     def add_job(self, job: Job) -> None:
-        """Take an entry over; one that is known changes nothing."""
+        """Accept an entry; a known one changes nothing."""
         if self.is_forgotten(job):
             return
         known = self._entries.setdefault((job.entry.stream, job.entry.entry_id), [])
@@ -184,14 +184,14 @@ class MemoryStore:
             self.add_row(asked, job.entry.position)
 
     def latest_entries(self) -> Mapping[Stream, EntryId]:
-        """The highest entry of each stream that was taken over."""
+        """The highest accepted entry of each stream."""
         latest = dict(self.forgotten)
         for stream, entry_id in self._entries:
             latest[stream] = max(entry_id, latest.get(stream, entry_id))
         return latest
 
     def forget_entries(self, stream: Stream, after: EntryId) -> None:
-        """Be set back, as by a restore: of entries after this one nothing is known."""
+        """Set the store back, as a restore does: delete all entries after this one."""
         for key in [key for key in self._entries if key[0] is stream and key[1] > after]:
             del self._entries[key]
         for row in [row for row in self.operations.values() if STREAM_ORDER[stream] == row.position[1]]:
@@ -200,7 +200,7 @@ class MemoryStore:
                 self.live[row.request.game_id].remove(row)
 
     def name_holder(self, game_id: str) -> Namesake | None:
-        """Another game that has this game's name but for the case: by its record first, or by a start under way."""
+        """Another game whose name differs only in case: by its record first, or by a start under way."""
         for other, record in sorted(self.records_by_game.items()):
             if other != game_id and same_name(other, game_id) and record.status is not Status.REMOVED:
                 return Namesake(other, record.status)
@@ -210,22 +210,22 @@ class MemoryStore:
         return None
 
     def forget_entry(self, stream: Stream, entry_id: EntryId) -> None:
-        """Delete what recognises an entry, and note that it was known."""
+        """Delete what recognises an entry, and raise the mark of forgotten entries."""
         self._entries.pop((stream, entry_id), None)
         self._letters.pop((stream, entry_id), None)
         self.forgotten[stream] = max(entry_id, self.forgotten.get(stream, entry_id))
 
     def letters_before(self, moment: datetime) -> list[tuple[Stream, EntryId]]:
-        """Entries that name no game and were taken over before."""
+        """Entries that name no game and were accepted before `moment`."""
         return [entry for entry, received_at in self._letters.items() if received_at < moment]
 
     def add_message(self, message: Message) -> None:
-        """A message is due."""
+        """Add a due message."""
         self.messages[self._next_message] = message
         self._next_message += 1
 
     def end(self, row: Row, completion: Completion) -> None:
-        """Write an ending, all of it or nothing. Raises `RecordConflict` or `StoreRejected`."""
+        """Write a completion as a whole or not at all. Raises `RecordConflict` or `StoreRejected`."""
         self.check_endurable(row, completion)
         if completion.change is not None:
             self.write_change(completion.change)
@@ -247,13 +247,13 @@ class MemoryStore:
         self.planned_restarts.pop(row.request.game_id, None)
 
     def write_event(self, event: HealthEvent) -> None:
-        """The snapshot, and the message if there is to be one."""
+        """Write the snapshot, and the message if the event has one."""
         self.snapshots[event.game_id] = event
         if event.told:
             self.add_message(health_message(event))
 
     def check_endurable(self, row: Row, completion: Completion) -> None:
-        """Raises `StoreRejected` for what PostgreSQL would not take."""
+        """Raise `StoreRejected` for what PostgreSQL does not accept, `UnicodeEncodeError` for lone surrogates."""
         if self._refusals:
             self._refusals -= 1
             raise StoreRejected(f"the store in memory was told to refuse the end of operation {row.operation_id}")
@@ -262,18 +262,18 @@ class MemoryStore:
         texts += [completion.last_exit.log if completion.last_exit else ""]
         for text in itertools.chain(texts, values):
             if not text.isascii():
-                text.encode()  # raises for what is no Unicode text, as psycopg does
+                text.encode()  # raises for lone surrogates, as psycopg does
         if any("\0" in text for text in texts):
             raise StoreRejected("PostgreSQL text fields cannot contain NUL (0x00) bytes")
 
     def write_change(self, change: RecordChange) -> None:
-        """Compare and swap. Raises `RecordConflict`."""
+        """Compare and swap the record. Raises `RecordConflict`."""
         new, stored = change.new, self.compare(change.new.game_id, change.seen)
         # Only an insert writes `created_at`.
         self.records_by_game[new.game_id] = replace(new, created_at=stored.created_at) if stored else new
 
     def compare(self, game_id: str, seen: RuntimeRecord | None) -> RuntimeRecord | None:
-        """The stored record. Raises `RecordConflict` when it is not as it was seen."""
+        """The stored record. Raises `RecordConflict` when it differs from `seen`."""
         stored = self.records_by_game.get(game_id)
         if state_of(stored) != state_of(seen):
             raise RecordConflict(f"the record of game {game_id} changed while it was worked on")
@@ -281,7 +281,7 @@ class MemoryStore:
 
 
 def state_of(record: RuntimeRecord | None) -> tuple[Status, str | None] | None:
-    """What a change compares before it swaps."""
+    """The part of a record that a change compares: status and container id."""
     return (record.status, record.current_container_id) if record else None
 
 
@@ -354,7 +354,7 @@ class MemoryRecords:
 
 
 class MemoryHistories:
-    """`Histories` in memory; the ids of log rows are their places, from 1."""
+    """`Histories` in memory; the id of a log row is its position, from 1."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
@@ -371,7 +371,7 @@ class MemoryHistories:
         return HealthReport(snapshot, self._store.last_exits.get(game_id), due_at, self._given_up(game_id))
 
     def _given_up(self, game_id: str) -> bool:
-        """Whether a restart of the container that runs was given up while its probes fail."""
+        """Whether the probes of the running container fail and its restart was given up."""
         alarm = self._store.alarms.get((game_id, AlarmKind.PROBE))
         runs = state_of(self._store.records_by_game.get(game_id))
         return alarm is not None and alarm.restart_given_up and runs == (Status.RUNNING, alarm.container_id)
@@ -424,7 +424,7 @@ class MemoryQueue:
             ready = ready and (images is None or first.request.image_ref in images)
             if ready and not any(row.state == "running" for row in rows):
                 due.append(first)
-        # Every game gets its turn: those behind the last one first, then from the beginning again.
+        # Round robin: the games after the last claimed one first, then from the beginning again.
         due.sort(key=lambda row: (row.request.game_id <= self._last_claimed, row.request.game_id))
         for row in due[:limit]:
             row.state, row.owner, row.heartbeat_at = "running", self._owner, now
@@ -488,7 +488,7 @@ class MemoryQueue:
             since = row.answer_since
             if answer:
                 row.answer_since = since if since is not None and since <= now else now
-            elif since and not row.answer:  # silence, and not the first after an answer: it does not count
+            elif since and not row.answer:  # a silence that follows a silence does not count
                 row.answer_since = since + (due - max(row.not_before, since))
             row.answer = answer
             row.state, row.owner, row.deferred_why = "due", None, why
@@ -543,7 +543,7 @@ class MemoryQueue:
         return row.verdict
 
     def _mine(self, operation: Operation) -> Row | None:
-        """The row while it is still this claim's."""
+        """The row while this claim still has it, otherwise None."""
         row = self._store.operations.get(operation.operation_id)
         if row is None or row.state != "running":
             return None
@@ -551,7 +551,7 @@ class MemoryQueue:
 
 
 class MemorySessionLock:
-    """`SessionLock` of one instance; `close` is what a kill does to it."""
+    """`SessionLock` of one instance; `close` acts like a kill of the instance."""
 
     def __init__(self, store: MemoryStore, owner: int) -> None:
         self._store = store
@@ -568,13 +568,13 @@ class MemorySessionLock:
         return (self._store.clock() - self._since).total_seconds()
 
     def close(self) -> None:
-        """End the session, and with it the presence."""
+        """End the session, which releases the lock."""
         with self.trouble.lock:
             self._store.present.discard(self._owner)
 
 
 class _Transaction:
-    """One lock: what it writes is there for others when it is committed."""
+    """One lock and its transaction: others see its writes after the commit."""
 
     def __init__(self, store: MemoryStore, kind: str) -> None:
         self._store = store
@@ -583,7 +583,7 @@ class _Transaction:
         self.trouble = store.trouble
 
     def begin(self) -> bool:
-        """Take the lock; False while another has it."""
+        """Take the lock; False while another transaction has it. Raises `Unavailable`."""
         with self.trouble.lock:
             lost = self.trouble.enter(f"{self._kind}.begin")
             mine = self._store.leases.setdefault(self._kind, self) is self
@@ -593,12 +593,12 @@ class _Transaction:
             return mine
 
     def check(self) -> None:
-        """Raises `Unavailable` when the database ended this transaction."""
+        """Raise `Unavailable` when the database ended this transaction."""
         if self._store.leases.get(self._kind) is not self:
             raise self.trouble.unavailable(f"a statement of a {self._kind} lock that was ended")
 
     def end(self) -> None:
-        """Let the lock go."""
+        """Release the lock."""
         with self.trouble.lock:
             if self._store.leases.get(self._kind) is self:
                 del self._store.leases[self._kind]
@@ -640,7 +640,7 @@ class MemoryIngestLock(_Transaction):
 
     @call
     def commit(self) -> None:
-        """Make durable what was accepted."""
+        """Write the accepted jobs."""
         self.check()
         for job in self._jobs:
             self._store.add_job(job)
@@ -759,7 +759,7 @@ class MemoryRelayLease(_Transaction):
 
     @call
     def commit(self) -> None:
-        """Make durable what was deleted."""
+        """Write the deletions, the counts and the summaries."""
         self.check()
         for message_id in self._deleted:
             self._store.messages.pop(message_id, None)
@@ -867,7 +867,7 @@ class MemoryImages:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
         self.trouble = store.trouble
-        #: By daemon and reference: the image's id, and since when nothing names it.
+        #: By daemon and reference: the image id, and since when nothing names the image.
         self._pulled: dict[tuple[str, str], tuple[str, datetime | None]] = {}
 
     @call

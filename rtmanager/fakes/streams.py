@@ -1,7 +1,7 @@
-"""Redis Streams in memory: one consumer group over the two inputs, outputs that remember what they have.
+"""Redis Streams in memory: one consumer group over the two inputs, outputs that remember their message ids.
 
-The semantics are those of `adapters/redis_streams`; `rtmanager.tests.streams_contract` holds both to them. It
-can also be flushed, fail over to a copy that knows no acknowledgement, and refuse single streams.
+The semantics are those of `adapters/redis_streams`; both pass `rtmanager.tests.streams_contract`. The fake can also be
+flushed, fail over to a copy without acknowledgements, and refuse single streams.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rtmanager.ports.clock import Clock
 from rtmanager.ports.streams import DueMessage, Published, StaleFencingToken, Trimmed
 
 START = EntryId(0, 0)
-#: The bytes of one read; one entry more may be in it.
+#: Bytes of one read; it may exceed them by one entry.
 BUDGET_BYTES = 256 * 1024
 
 Pairs = Sequence[tuple[bytes, bytes]]
@@ -40,24 +40,24 @@ Pairs = Sequence[tuple[bytes, bytes]]
 
 @dataclass(slots=True)
 class _Stream:
-    """Entries in the order of their ids, and what the group was given of them."""
+    """Entries in the order of their ids, and the state of the consumer group."""
 
     ids: list[EntryId] = field(default_factory=list)
     entries: dict[EntryId, Entry] = field(default_factory=dict)
     top: EntryId = START
     last_given: EntryId = START
     pending: dict[EntryId, None] = field(default_factory=dict)
-    #: How far the groups of others are, by name: no entry from there on is acknowledged by all.
+    #: The position of each other group, by its name: the group has acknowledged all entries before it.
     others: dict[str, EntryId] = field(default_factory=dict)
 
 
 def _after(entry_id: EntryId) -> EntryId:
-    """The least id above this one with its time, as Redis gives it when its clock stands or goes back."""
+    """The next id with the same time, as Redis assigns it when its clock stands still or goes back."""
     return EntryId(entry_id.milliseconds, entry_id.sequence + 1)
 
 
 class MemoryStreams:
-    """One Redis for any number of instances; `names` says what the streams are called in errors."""
+    """One Redis for any number of instances; `names` holds the streams' names in errors."""
 
     def __init__(self, clock: Clock, names: Mapping[Stream, str] | None = None) -> None:
         self.trouble = FaultInjector("redis")
@@ -71,18 +71,18 @@ class MemoryStreams:
     # --- the world beside the ports
 
     def flush(self) -> None:
-        """Everything is gone: entries, the group, the ids and the turn that publishing remembers."""
+        """Delete everything: entries, the group, and the ids and the lease number that publishing remembers."""
         with self.trouble.lock:
             self._streams = {stream: _Stream() for stream in Stream}
             self._remembered: set[str] = set()
             self._latest_lease = 0
 
     def add(self, stream: Stream, fields: Mapping[str, str], entry_id: EntryId | None = None) -> EntryId:
-        """Add an entry as `XADD` does; an explicit id must be greater than every id before it."""
+        """Add an entry as `XADD` does. Raises `ValueError` for an explicit id that is not above all earlier ones."""
         return self.add_pairs(stream, [(name.encode(), value.encode()) for name, value in fields.items()], entry_id)
 
     def add_pairs(self, stream: Stream, pairs: Pairs, entry_id: EntryId | None = None) -> EntryId:
-        """The same, where a name may be given twice."""
+        """As `add`, with names that may repeat."""
         with self.trouble.lock:
             content = self._streams[stream]
             entry_id = entry_id or max(EntryId(epoch_ms(self._clock()), 0), _after(content.top))
@@ -95,7 +95,7 @@ class MemoryStreams:
             return entry_id
 
     def delete(self, stream: Stream, entry_id: EntryId) -> None:
-        """Delete an entry, whoever was given it."""
+        """Delete an entry, even a pending one."""
         with self.trouble.lock:
             self._streams[stream].ids.remove(entry_id)
             del self._streams[stream].entries[entry_id]
@@ -106,24 +106,24 @@ class MemoryStreams:
             return [self._streams[stream].entries[entry_id].fields for entry_id in self._streams[stream].ids]
 
     def lose_acknowledgements(self) -> None:
-        """Fail over to a copy that has heard of no acknowledgement: all that was given out is pending again."""
+        """Fail over to a copy without acknowledgements: all delivered entries are pending again."""
         with self.trouble.lock:
             for stream in INPUTS:
                 content = self._streams[stream]
                 content.pending = dict.fromkeys(i for i in content.ids if i <= content.last_given)
 
     def refuse(self, stream: Stream, reason: str) -> None:
-        """Refuse entries of this stream; an empty reason mends it."""
+        """Refuse reads and writes of this stream; an empty reason ends the refusal."""
         with self.trouble.lock:
             self._refused[stream] = reason
 
     def remember(self, text: str) -> None:
-        """Remember a message as Redis does: its key, or the id alone that an older release remembers."""
+        """Remember a message as Redis does: by its key, or by its id alone as an older release does."""
         with self.trouble.lock:
             self._remembered.add(text)
 
     def add_group(self, stream: Stream, name: str, reached: EntryId) -> None:
-        """Let another group read the stream; it has acknowledged what is before `reached`."""
+        """Add another group, which has acknowledged all entries before `reached`."""
         with self.trouble.lock:
             self._streams[stream].others[name] = reached
 
@@ -219,7 +219,7 @@ class MemoryStreams:
         return any(content.ids and content.ids[-1] > content.last_given for content in contents)
 
     def _next(self, stream: Stream, given: list[EntryId]) -> Entry | None:
-        """The oldest of what was `given` and not acknowledged, then what is new."""
+        """The next entry: the oldest of `given` (pending), then the new ones."""
         content = self._streams[stream]
         if given:
             return content.entries[given.pop(0)]
@@ -231,7 +231,7 @@ class MemoryStreams:
         return content.entries[content.last_given]
 
     def _orphans(self, content: _Stream) -> list[EntryId]:
-        """The pending entries; those that were deleted are forgotten on the way."""
+        """The pending entries; deleted ones are dropped from the group."""
         for entry_id in [i for i in content.pending if i not in content.entries]:
             del content.pending[entry_id]
         return sorted(content.pending)
@@ -269,7 +269,7 @@ class MemoryStreams:
 
 
 def _read(stream: Stream, entry_id: EntryId, pairs: Pairs) -> Entry:
-    """The entry as Redis gives it: one that is too large with the beginnings of some fields."""
+    """The entry as Redis returns it; one that is too large has only the beginnings of some fields."""
     size = sum(len(name) + len(value) for name, value in pairs)
     if size <= ENTRY_BYTES and len(pairs) <= ENTRY_FIELDS:
         return Entry.of(stream, entry_id, pairs)

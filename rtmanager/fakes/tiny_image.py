@@ -1,7 +1,7 @@
-"""The smallest image there can be: one program of a few dozen bytes, written here, for any Docker host.
+"""Builds the smallest possible image: one program of a few dozen bytes, for amd64 and arm64.
 
-Tests of the runtime need containers, not engines. A program that is its own ELF file needs no base image, no
-registry, no compiler and no download. One image holds one behaviour, as its command.
+Tests of the runtime need containers, not engines. A generated ELF file needs no base image, no registry, no compiler
+and no download. One image has one behaviour, as its command.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ALL_SIGNALS = b"\xff" * 8
 
 @dataclass(frozen=True, slots=True)
 class _Machine:
-    """How one processor is told to wait, to ignore signals and to exit."""
+    """The machine code of one processor architecture that waits, blocks signals and exits."""
 
     elf_number: int
     wait: bytes
@@ -56,8 +56,8 @@ def _arm64() -> _Machine:
 
 _MACHINES = {"amd64": _amd64, "arm64": _arm64}
 
-#: What a container of the image does: waits until a signal ends it; waits and lets no signal but KILL end it;
-#: ends at once with `EXIT_CODE`.
+#: Behaviours of a container: it waits for a signal that ends it; it waits and only KILL ends it; it ends at once with
+#: `EXIT_CODE`.
 BEHAVIOURS = ("waits", "ignores-signals", "exits")
 EXIT_CODE = 3
 
@@ -66,9 +66,9 @@ COMMAND = "/engine"
 
 
 def archive(architecture: str, behaviour: str) -> bytes:
-    """A tar file for `docker import`, its program at `COMMAND`; `ValueError` for an unknown architecture.
+    """A tar file for `docker import`, with its program at `COMMAND`.
 
-    `architecture` is Docker's name for it (`amd64`, `arm64`).
+    `architecture` is Docker's name of it (`amd64`, `arm64`). Raises `ValueError` for another one.
     """
     if architecture not in _MACHINES:
         raise ValueError(f"no tiny program for architecture {architecture!r}; known: {', '.join(sorted(_MACHINES))}")

@@ -1,1 +1,1 @@
-"""The internal REST API: a small HTTP/1.1 server, the table of its routes, and the document that describes them."""
+"""The internal REST API: an HTTP/1.1 server, its routes and their handlers."""

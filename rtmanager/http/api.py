@@ -1,8 +1,8 @@
 """The internal REST API (contract, "REST"): the table of its endpoints, and what is common to all of them.
 
-Knows nothing of sockets: `Api.handle` is a function from a request to a response. It answers every request,
-its own defects included, and every answer carries `X-Request-Id`: the caller's, if that can stand in a log and
-in a key, else a new one. The log of an operation has it as `source_ref` `rest:<id>`.
+`Api.handle` maps a request to a response, without sockets. It answers every request, also when a handler has a defect.
+Every answer carries `X-Request-Id`: the caller's id if that is safe in a log and in a key, otherwise a new one. The
+operation log has it in `source_ref`, as `rest:<id>`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from rtmanager.http.routes import Router
 from rtmanager.ports.store import GameBusy, Histories, Records
 
 RUNTIMES = "/api/v1/internal/runtimes"
-#: Operations that callers may wait for at once.
+#: Callers that may wait for their operations at once.
 WAITING_CALLS = 96
-#: Kinds of requests that never wait for each other: liveness and metrics ask nobody, readiness waits up to two seconds
-#: for dependencies, reads for PostgreSQL, operations for their end. A few threads more than may wait tell the next so.
+#: Kinds of requests that never wait for each other. Liveness and metrics wait for nothing, readiness up to two seconds
+#: for dependencies, reads for PostgreSQL, operations for their end. The operations lane has a few threads more than
+#: callers may wait, which refuse further calls.
 LANES: Mapping[str, LaneLimits] = {
     "liveness": LaneLimits(threads=4, queue=1024),
     "readiness": LaneLimits(threads=8, queue=128),
@@ -48,14 +49,14 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One operation of the API: who answers, which query parameters it knows, whether a body may come.
+    """One endpoint of the API: its handler, its query parameters, and whether it accepts a body.
 
-    `probe` raises `StoreRejected` when the store refuses what requests of this `kind` need for every game.
+    `probe` raises `StoreRejected` when the store rejects requests of this `kind` for every game.
     """
 
     answer: Callable[[RequestContext], Response]
     probe: Callable[[RequestContext], object] = lambda _: None
-    #: None: whatever the query says is ignored, as probes send parameters of their own.
+    #: None: the query is ignored, since probes send parameters of their own.
     query: tuple[str, ...] | None = ()
     body: bool = False
     kind: str = ""
@@ -64,9 +65,9 @@ class Endpoint:
 class Api:
     """The API over its collaborators.
 
-    `readiness` gives what does not answer, and why; nothing when ready. `metrics` gives what was counted, in the
-    text format of Prometheus. `defect` is called for each request that failed by a defect. `hosts` are names with dots
-    under which the service is reached, in lower case.
+    `readiness` returns what is not ready, with the reason; nothing when all is. `metrics` returns the metrics in the
+    text format of Prometheus. `defect` is called for each request that failed by a defect. `hosts` are the names with
+    dots under which clients reach the manager, in lower case.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Api:
         self._hosts = frozenset(hosts)
         self._defect = defect
         self._refusals = refusals or StoreRefusals(lambda *_: None, logger)
-        # A random part for each start of the service and a number: unique, and cheaper than a UUID each time.
+        # A random part for each start of the manager plus a number: unique, and cheaper than a UUID for each request.
         self._id_prefix = uuid.uuid4().hex[:16]
         self._id_numbers = itertools.count(1)
         queries = Queries(records, histories, readiness, metrics)
@@ -123,13 +124,13 @@ class Api:
         return self._router.routes
 
     def lane(self, request: Request) -> str:
-        """Which of `LANES` answers the request."""
+        """The name of the lane (`LANES`) that answers the request."""
         if request.method == "GET" or request.method == "HEAD":
             return _LANE_OF_PATH.get(request.path, "reads")
         return "operations"
 
     def handle(self, request: Request) -> Response:
-        """The answer to a request; safe for any number of threads, never raises."""
+        """Answer a request; thread-safe, never raises."""
         request_id = self._request_id(request)
         response = self._answer(request, request_id)
         return replace(response, headers={**response.headers, "X-Request-Id": request_id})
@@ -152,10 +153,11 @@ class Api:
         except Unavailable as error:
             return failure(ErrorCode.SERVICE_UNAVAILABLE, str(error))
         except FinalAnswer as error:
-            # Without Redis nobody would hear of what a call does; what PostgreSQL has against all is `Unavailable`.
+            # Without Redis the result of a call cannot be published. A refusal of PostgreSQL that concerns all games
+            # is raised as `Unavailable`.
             is_redis = error.dependency == "redis"
             return failure(ErrorCode.SERVICE_UNAVAILABLE if is_redis else ErrorCode.INTERNAL_ERROR, str(error))
-        except Exception:  # a defect: the caller is told where to look, the service lives on
+        except Exception:  # a defect: the answer points to the log, and the manager goes on
             self._logger.exception(
                 "request failed", extra={"request_id": request_id, "method": request.method, "path": request.path}
             )
@@ -166,7 +168,7 @@ class Api:
             )
 
     def _answer_of(self, endpoint: Endpoint, context: RequestContext) -> Response:
-        """Its answer. Raises `Unavailable` when the store refuses every such request."""
+        """The endpoint's answer. Raises `Unavailable` when the store rejects every request of this kind."""
         try:
             response = endpoint.answer(context)
         except FinalAnswer as error:
@@ -178,7 +180,10 @@ class Api:
         return response
 
     def _check_sender(self, request: Request) -> None:
-        """Refuse what a browser sent for a page of somebody else; GETs too, for a rebound name would read answers."""
+        """Refuse requests that a browser sent for a page of another origin.
+
+        This includes GET: a page with a rebound name could read the answers.
+        """
         host = request.headers.get("host")
         if host is not None and request.path not in (LIVENESS, READINESS) and not host_is_ours(host, self._hosts):
             raise invalid(

@@ -1,8 +1,8 @@
-"""The host that a request names, and whether a browser sent the request for a foreign page. Pure.
+"""Checks the host that a request names, and whether a browser sent it for a page of another origin. Pure.
 
-A page that somebody opens can send requests to any address that its browser reaches. It cannot hide where it comes
-from: the browser adds `Origin` and `Sec-Fetch-Site`. With DNS rebinding the page's own name leads to this service;
-then the browser takes the request for the page's own, but `Host` still has the page's name.
+A page can send requests to any address that its browser reaches, but the browser adds `Origin` and `Sec-Fetch-Site`.
+With DNS rebinding the page's own name resolves to this service. Then the browser treats the request as same-origin, but
+`Host` still has the page's name.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from ipaddress import IPv4Address, IPv6Address
 
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*)(?::([0-9]{0,5}))?")
 _DEFAULT_PORT = {"http": "80", "https": "443"}
-#: What a browser says of a request that the user made, or a page of this very service.
+#: `Sec-Fetch-Site` of a request that the user made, or a page of this service.
 _OWN = frozenset({"same-origin", "none"})
 _LARGEST_PORT = 65535
-#: A name has at most 253 characters; what is longer is not kept in a cache.
+#: A name has at most 253 characters; longer texts are refused.
 _LONGEST = 300
 
 
 @lru_cache(maxsize=256)
 def split_authority(text: str) -> tuple[str, str] | None:
-    """Host and port of `host[:port]`, in lower case, without the brackets of IPv6 and a final dot; None: it is none.
+    """Host and port of `host[:port]`, in lower case, without IPv6 brackets and a final dot; None: malformed.
 
-    An empty text is an empty host, as RFC 9112 has it. User information is refused, as RFC 9110 demands.
+    An empty text is an empty host (RFC 9112). User information is refused (RFC 9110).
     """
     match = _AUTHORITY.fullmatch(text)
     if match is None or len(text) > _LONGEST:
@@ -60,7 +60,7 @@ def host_is_ours(authority: str, listed: frozenset[str]) -> bool:
 
 
 def foreign_origin(headers: Mapping[str, str]) -> str | None:
-    """What shows that a page of another origin sent the request, as header and value; None when nothing does."""
+    """The header and value that show that a page of another origin sent the request; None when none does."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
     if origin is not None and not _same_origin(origin, headers.get("host", "")):
         return f"Origin {origin!r}"
@@ -70,7 +70,7 @@ def foreign_origin(headers: Mapping[str, str]) -> str | None:
 
 
 def _same_origin(origin: str, host: str) -> bool:
-    """Whether `origin` names the host and port of the header Host; a proxy may have taken TLS off."""
+    """Whether `origin` names the host and port of the header Host; the scheme may differ behind a TLS proxy."""
     scheme, _, authority = origin.partition("://")
     default = _DEFAULT_PORT.get(scheme.lower())
     theirs, ours = split_authority(authority), split_authority(host)

@@ -1,6 +1,6 @@
-"""Strict reading of what a client wrote: JSON bodies and query strings (contract, "REST").
+"""Parses JSON bodies and query strings strictly (contract, "REST").
 
-What is not understood is refused, by name: a misspelt field that is silently ignored is found much later.
+An unknown field or parameter is refused by name: one that is misspelt and silently ignored is found much later.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from rtmanager.domain.game import shown
 from rtmanager.http.messages import HttpError, invalid
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-#: Several times what all parameters take; a longer one would take a millisecond to read.
+#: Several times the length of all parameters; a longer query would take a millisecond to read.
 _LONGEST_QUERY = 1024
 _PARAMETER = re.compile(rf'[ \t]*;[ \t]*(?:({_TOKEN})=({_TOKEN}|"(?:[^"\\]|\\.)*"))?')
 
 
 def check_json(headers: Mapping[str, str]) -> None:
-    """Raises `HttpError` with 415 unless the headers say that the body is JSON in UTF-8, as it is.
+    """Raise `HttpError` with 415 unless the headers declare JSON in UTF-8 without a content coding.
 
-    A browser asks first before it sends JSON for a foreign page, and sends other types unasked.
+    A browser sends JSON for a page of another origin only after a preflight request; other types it sends at once.
     """
     given = headers.get("content-type")
     if given is None:
@@ -51,9 +51,9 @@ def _says_json(content_type: str) -> bool:
 
 
 def read_fields(body: bytes, names: Collection[str]) -> dict[str, str]:
-    """The body's fields: exactly `names`, each a string that is not empty. Raises `HttpError`.
+    """The body's fields: exactly `names`, each a printable string that is not empty. Raises `HttpError`.
 
-    Where no field is expected the body may be absent, otherwise an empty object is the least.
+    Where no field is expected, the body may be absent or an empty object.
     """
     if not names and not body:
         return {}

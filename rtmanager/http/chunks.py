@@ -1,8 +1,8 @@
-"""The chunked coding of a body, byte by byte; pure, and as strict as the parsing of the head.
+"""Decodes the chunked coding of a body. Pure, and as strict as the parsing of the head.
 
-Every leniency here has let somebody hide a request in another's body: lines that end with LF only, a bare CR in an
+Each of these leniencies has allowed request smuggling elsewhere: lines that end with LF only, a bare CR in an
 extension, a size with a sign, blanks or an underscore, data longer than its size, a trailer that is no field.
-RFC 9112, 7.1, without the blanks around `;` and `=` that it forbids to send.
+RFC 9112, 7.1, without the blanks around `;` and `=`, which it forbids to send.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rtmanager.http.limits import HttpLimits
 from rtmanager.http.messages import invalid
 
 LINE_BYTES = 256
-#: A body of 64 KB in pieces that a network sends: a chunk costs as much to read as a kilobyte.
+#: Enough for a body of 64 KB in pieces of network size. A chunk takes as long to read as a kilobyte of data.
 MOST_CHUNKS = 256
 #: All trailer fields together.
 TRAILER_BYTES = 4096
@@ -22,14 +22,14 @@ TRAILER_BYTES = 4096
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*")
-#: What may still become such a line.
+#: A partial line that may still become a chunk size.
 _SIZE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,16}\r?|[0-9A-Fa-f]{1,16};[\t\x20-\x7e\x80-\xff]*\r?")
 _FIELD = re.compile(rb"(" + _TOKEN + rb"):[\t\x20-\x7e\x80-\xff]*")
-#: What may still become a trailer field, or the empty line behind the last.
+#: A partial line that may still become a trailer field, or the empty line after the last one.
 _FIELD_SO_FAR = re.compile(_TOKEN + rb"(?::[\t\x20-\x7e\x80-\xff]*\r?)?|\r?")
 
-#: Fields that frame, route, authenticate or describe a message: behind the body they come too late, and a proxy in
-#: front may have understood them (RFC 9110, 6.5.1).
+#: Fields that frame, route, authenticate or describe a message. After the body they come too late, and a proxy may have
+#: applied them (RFC 9110, 6.5.1).
 _NEVER_IN_TRAILERS = frozenset(
     b"""authorization cache-control connection content-encoding content-length content-range content-type cookie date
     expect forwarded host keep-alive max-forwards origin pragma proxy-authorization proxy-connection range
@@ -39,20 +39,20 @@ _NEVER_IN_TRAILERS = frozenset(
 
 
 class ChunkedBody:
-    """Takes the chunks of one body out of a buffer as they come."""
+    """Takes the chunks of one body out of a buffer as they arrive."""
 
     def __init__(self, limits: HttpLimits) -> None:
         self._limits = limits
         self._body = bytearray()
         self._chunks = 0
-        #: Bytes that the present chunk still lacks; None between chunks.
+        #: Missing bytes of the present chunk; None between chunks.
         self._lacks: int | None = None
         self._trailers: list[bytes] | None = None
 
     def take(self, buffer: bytearray) -> bytes | None:
-        """Take what has come from the front of `buffer`: the body when it is complete, else None.
+        """Take the received bytes from the front of `buffer`; return the body when it is complete, else None.
 
-        Raises `HttpError` as soon as the bytes cannot become a chunked body any more.
+        Raises `HttpError` as soon as the bytes cannot become a chunked body.
         """
         while self._trailers is None:
             if self._lacks is None:
@@ -84,7 +84,7 @@ class ChunkedBody:
             self._lacks = size
 
     def _take_data(self, buffer: bytearray) -> bool:
-        """Whether the whole chunk has come, with the line end behind it."""
+        """Take data of the present chunk; return whether it is complete, with the line end after it."""
         assert self._lacks is not None
         piece = buffer[: self._lacks]
         self._body += piece
@@ -116,7 +116,7 @@ class ChunkedBody:
 
 
 def _line(buffer: bytearray, so_far: re.Pattern[bytes], most: int, what: str) -> bytes | None:
-    """The first line, taken from the buffer without its CR LF; None when it has not come whole."""
+    """Take the first line from the buffer, without its CR LF; None when it is incomplete. Raises `HttpError`."""
     end = buffer.find(b"\r\n", 0, most + 2)
     if end < 0:
         begun = bytes(buffer[: most + 2])
@@ -135,5 +135,5 @@ def _text(data: bytes | bytearray) -> str:
 
 
 def body_too_large(limits: HttpLimits) -> Exception:
-    """What is raised for a body over the limit, as soon as that is known."""
+    """The error for a body over the limit; raised as soon as the size is known."""
     return invalid(f"the body is larger than {limits.body_bytes} bytes; no request here needs that", status=413)

@@ -1,7 +1,7 @@
-"""The endpoints that queue an operation and wait for its end; nothing is done here.
+"""The endpoints that queue an operation and wait for its end.
 
-An id that cannot be a game's is refused before anything is queued, with one exception: a start of one is an
-operation like any other, since its failure has to be logged and reported (contract, "Operations").
+A malformed game id is refused before anything is queued. The exception is a start, whose failure has to be logged and
+reported (contract, "Operations").
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from rtmanager.ports.store import PROBE, PROBE_IMAGE, OperationResult, Records, 
 
 
 class SyncRequests(Protocol):
-    """Runs operations on behalf of waiting callers (`operations.sync_requests`)."""
+    """Runs operations for waiting callers (`operations.sync_requests`)."""
 
     def perform(self, request: operation.Request) -> OperationResult:
-        """Queue and wait for the end. Raises `GameBusy` or `Unavailable`."""
+        """Queue the operation and wait for its end. Raises `GameBusy` or `Unavailable`."""
         ...
 
     def require_room(self, request: operation.Request) -> None:
-        """Raise `StoreRejected` when requests like this are refused for every game; changes nothing."""
+        """Raise `StoreRejected` when the store rejects such requests for every game; changes nothing."""
         ...
 
 
 class Commands:
-    """Lets at most `waiting` callers wait at once: each holds a connection and its thread, and reads need some."""
+    """Queues operations for at most `waiting` callers at once, since each holds a connection and a thread."""
 
     def __init__(self, calls: SyncRequests, records: Records, *, waiting: int) -> None:
         self._calls = calls
@@ -70,7 +70,7 @@ class Commands:
         return self._perform(context, OpKind.CLEANUP)
 
     def probe(self, kind: OpKind, context: RequestContext) -> None:
-        """Raise `StoreRejected` when the store refuses operations of this kind for every game; changes nothing."""
+        """Raise `StoreRejected` when the store rejects operations of this kind for every game; changes nothing."""
         request = operation.Request(
             game_id=PROBE,
             kind=kind,
@@ -118,5 +118,5 @@ class Commands:
 
 
 def _image_ref(context: RequestContext) -> str:
-    """The body's image_ref. Whether it is a good one is for the operation to say; too long, it stays too long."""
+    """The body's image_ref; the operation validates it. A longer one is cut to one character above the maximum."""
     return read_fields(context.body, ("image_ref",))["image_ref"][: MAX_LENGTH + 1]

@@ -1,10 +1,10 @@
-"""One client's connection: its socket, what has come of its next request, what has not left of its last answer.
+"""One client's connection: its socket, the received part of its next request, the unsent part of its last answer.
 
-It belongs to one thread at a time: to the poller while it waits for its client, to a worker while a request of it is
-handled. Nothing here blocks but `next_soon` and `flush_soon`.
+A connection belongs to one thread at a time: to the poller while it waits for its client, to a worker while a request
+is handled. Only `next_soon` and `flush_soon` block.
 
-An answer leaves as one piece: head and body in two small packets would wait for each other's acknowledgement
-(40 ms a request).
+Head and body of an answer are sent in one call: as two small packets the second would wait for the acknowledgement of
+the first (40 ms a request).
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from rtmanager.http.request_reader import RequestReader
 _REASON = {status.value: status.phrase for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RECEIVE_BYTES = 16 * 1024
-#: The kernel keeps so much for a client beyond what that has room for; the largest page fits. Without a bound it takes
-#: 4 MB, and a client that reads nothing has ten pages made, or ten thousand small answers.
+#: Unsent bytes that the kernel buffers for a client; the largest page fits. Without a bound the kernel buffers 4 MB, so
+#: a client that reads nothing could request ten pages, or ten thousand small answers.
 _UNREAD_BYTES = 512 * 1024
-#: How much of what a refused client still sends is read before its connection is cut.
+#: Bytes that a refused client may still send before its connection is cut.
 _LINGER_BYTES = 1 << 20
 
 
 class ClientLeft(Exception):
-    """The client closed its side, and no whole request is left that could be answered."""
+    """The client closed its side, and no complete request is left to answer."""
 
 
 class Waits(Enum):
-    """What a connection waits for its client to do, or None of these: a request of it is handled."""
+    """What a connection waits for its client to do."""
 
     NEW = "begin its first request"
     IDLE = "begin a further request"
@@ -48,7 +48,10 @@ class Waits(Enum):
 
 
 class Connection:
-    """`waits` and `since` (monotonic seconds) say what it waits for; `deadline` when that has lasted too long."""
+    """One client's connection.
+
+    `waits` is what it waits for (None: a request of it is handled), `since` and `deadline` are in monotonic seconds.
+    """
 
     def __init__(self, client: socket.socket, peer: str, limits: HttpLimits) -> None:
         self.socket = client
@@ -57,17 +60,17 @@ class Connection:
         self.reader = RequestReader(limits)
         self.waits: Waits | None = None
         self.since = self.deadline = 0.0
-        #: What the poller watches its socket for (`selectors`), 0 when it does not.
+        #: Events that the poller watches its socket for (`selectors`), 0 when it does not.
         self.events = 0
-        #: What of an answer the kernel has not taken yet.
+        #: The part of an answer that the kernel has not accepted yet.
         self.unsent = memoryview(b"")
-        #: The memory that this keeps: the whole answer.
+        #: The bytes that `unsent` keeps in memory: the whole answer.
         self.held_bytes = 0
-        #: Whether no further request is to be read; whether the client cannot be answered any more.
+        #: Whether no further request is read; whether the client cannot be answered any more.
         self.last = self.left = False
-        #: The request that waits for a worker, and whether the client wants to keep the connection.
+        #: The request that waits for a worker, and whether the client keeps the connection open.
         self.request: tuple[Request, bool] | None = None
-        #: Whether its request waits behind those of others, since its client sent more before it had the answer.
+        #: Whether its request waits behind those of other clients, since its client pipelines requests.
         self.later = False
         self._bounded_receive = False
         self._unread = _LINGER_BYTES
@@ -90,16 +93,16 @@ class Connection:
         )
 
     def waits_for(self, *what: Waits) -> bool:
-        """Whether it waits for one of these."""
+        """Whether the connection waits for one of these."""
         return self.waits in what
 
     @property
     def is_closed(self) -> bool:
-        """Whether its socket was closed on this side."""
+        """Whether the socket was closed on this side."""
         return self.socket.fileno() < 0
 
     def receive(self) -> bool:
-        """Give the reader what has come; False when nothing has. Raises `ClientLeft` or `OSError`."""
+        """Feed the reader with the received bytes; False when there are none. Raises `ClientLeft` or `OSError`."""
         try:
             data = self.socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -110,11 +113,10 @@ class Connection:
         return True
 
     def next_soon(self, patience_s: float) -> tuple[Request, bool] | None:
-        """The next request if it comes whole within this time, else None. Blocks its thread.
+        """The next request if it is complete within this time, else None. Blocks its thread.
 
-        The kernel's own timer is set once and costs nothing after that; Python's would be two more system calls for
-        each request, and with each the chance to wait for the interpreter lock. Raises what `receive` and the reader
-        raise.
+        Uses the kernel's timer, which is set once. Python's timeout needs two more system calls for each request, and
+        each may wait for the interpreter lock. Raises what `receive` and the reader raise.
         """
         if not self._bounded_receive:
             self._bound(socket.SO_RCVTIMEO, patience_s)
@@ -129,27 +131,27 @@ class Connection:
         return self.reader.next()
 
     def flush_soon(self, patience_s: float) -> None:
-        """Send as much of the answer as the client takes within this time. Blocks its thread. Raises `OSError`."""
+        """Send as much of the answer as the client accepts within this time. Blocks its thread. Raises `OSError`."""
         self._bound(socket.SO_SNDTIMEO, patience_s)
         self._send(self.unsent, 0)
 
     def _bound(self, option: int, patience_s: float) -> None:
-        """Bound each blocking receive or send."""
+        """Set the kernel's timer for each blocking receive or send."""
         timer = struct.pack("ll", int(patience_s), int(patience_s % 1 * 1_000_000))
         self.socket.setsockopt(socket.SOL_SOCKET, option, timer)
 
     def send_continue(self) -> None:
-        """Tell the client to send its body. Raises `OSError` also when there is no room for these few bytes."""
+        """Send `100 Continue`. Raises `OSError`, also when the send buffer has no room for these bytes."""
         self.socket.send(_CONTINUE, socket.MSG_DONTWAIT)
 
     def answer(self, response: Response, *, keep: bool, body: bool = True) -> None:
-        """Send what the kernel takes at once, nearly always all; the rest is in `unsent`. Raises `OSError`."""
+        """Send what the kernel accepts at once, nearly always all; the rest is in `unsent`. Raises `OSError`."""
         self.last = not keep
         with failpoints.around("http.answer"):
             self._begin_to_send(response, body=body)
 
     def refuse(self, response: Response) -> None:
-        """Send an answer that no handler gave, the last on this connection. Raises `OSError`."""
+        """Send an answer of the HTTP layer, the last on this connection. Raises `OSError`."""
         self.last = True
         is_head = self.request[0].method == "HEAD" if self.request is not None else self.reader.is_head
         self.request = None
@@ -180,11 +182,11 @@ class Connection:
         self.unsent = memoryview(data)[sent:] if sent < len(data) else memoryview(b"")
 
     def end_own_side(self) -> None:
-        """No further answer comes; the client is given a moment to read the last. Raises `OSError`."""
+        """Close the sending side after the last answer; the client can still read it. Raises `OSError`."""
         self.socket.shutdown(socket.SHUT_WR)
 
     def discard(self) -> bool:
-        """Drop what the client still sends; False when it has closed its side, or sends too much."""
+        """Discard what the client still sends; False when it has closed its side or sends too much."""
         while True:
             try:
                 data = self.socket.recv(1 << 16, socket.MSG_DONTWAIT)
@@ -195,21 +197,21 @@ class Connection:
                 return False
 
     def cut(self, logger: logging.Logger) -> None:
-        """From any thread: end the connection, whatever it is doing."""
+        """Shut the socket down, whatever the connection does. Any thread may call this."""
         try:
             self.socket.shutdown(socket.SHUT_RDWR)
-        except OSError as error:  # the connection ended by itself in this very moment
+        except OSError as error:  # the connection ended by itself at the same moment
             logger.debug("http connection was closed already", extra={"reason": repr(error)})
 
 
 def encoded_head(response: Response, *, keep: bool) -> bytes:
-    """The head of an answer as it is sent, with the empty line that ends it."""
+    """The encoded head of an answer, with the empty line that ends it."""
     lines = [
         f"HTTP/1.1 {response.status} {_REASON[response.status]}",
         f"Date: {_http_date(int(time.time()))}",
         f"Content-Type: {response.content_type}",
         f"Content-Length: {len(response.body)}",
-        # HTTP/1.1 would not need `keep-alive`, HTTP/1.0 does.
+        # HTTP/1.0 clients need `keep-alive`.
         "Connection: keep-alive" if keep else "Connection: close",
         *(f"{name}: {value}" for name, value in response.headers.items()),
     ]

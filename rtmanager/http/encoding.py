@@ -1,7 +1,7 @@
-"""What the store holds of a game beside its record, as JSON.
+"""Encodes a game's health and operation log as JSON.
 
-Records come from PostgreSQL in the form in which they are answered (`adapters/postgres/sql/records.sql`): it has them
-as text already, and a list of thousands is passed on with a quarter of the work.
+PostgreSQL returns records as JSON (`adapters/postgres/sql/records.sql`), so a list of thousands costs a quarter of the
+work.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def encode_health(game_id: str, report: HealthReport) -> dict[str, object]:
 
 
 def encode_logged(row_id: int, entry: LogEntry) -> dict[str, object]:
-    """A row of the operation log with its id, the columns of the table."""
+    """A row of the operation log with its id; the fields are the columns of the table."""
     return {
         "id": row_id,
         "game_id": entry.game_id,

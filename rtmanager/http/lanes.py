@@ -1,7 +1,7 @@
-"""Worker threads for requests that have come whole: a bounded pool for each kind of request.
+"""Worker threads for complete requests: a bounded pool for each kind of request.
 
-A request that waits long (an operation, a read while PostgreSQL is silent) holds a thread of its own lane, so it
-delays no request of another. A lane starts threads as it needs them; one that has nothing to do for a while ends.
+A request that waits long (an operation, a read while PostgreSQL is silent) holds a thread of its own lane only. So it
+delays no request of another lane. A lane starts threads on demand; an idle thread ends after a while.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from typing import Generic, TypeVar
 from rtmanager.http.limits import LaneLimits
 from rtmanager.threads import Thread
 
-#: A thread without work ends after so many seconds.
+#: Seconds after which an idle thread ends.
 _SPARE_S = 10.0
 
-#: So many threads of a lane work on what can wait: more would contend with the others for the interpreter.
+#: Threads of a lane that work on low-priority requests; more would contend with the others for the interpreter lock.
 _AT_LATER = 2
 
 W = TypeVar("W")
 
 
 class Lane(Generic[W]):
-    """Hands each piece of work to one of at most `limits.threads` threads, in the order of arrival.
+    """Passes each piece of work to one of at most `limits.threads` threads, in the order of arrival.
 
-    What can wait (`later`) has an unbounded queue of its own and two of the threads, when nothing else is due.
+    Low-priority work (`later`) has an unbounded queue of its own, and at most two of the threads when nothing else is
+    due.
     """
 
     def __init__(self, name: str, limits: LaneLimits, work: Callable[[W], None]) -> None:
@@ -36,11 +37,11 @@ class Lane(Generic[W]):
         self._work = work
         self._queue: deque[W] = deque()
         self._later: deque[W] = deque()
-        #: Threads at work on what can wait, and how many of them there may be.
+        #: Threads at work on low-priority work, and how many of them there may be.
         self._at_later, self._most_at_later = 0, min(_AT_LATER, limits.threads)
         self._changed = threading.Condition()
         self._threads: set[threading.Thread | None] = set()
-        #: Threads that are done and gone in a moment.
+        #: Threads that are about to end.
         self._leaving: set[threading.Thread] = set()
         self._idle = 0
         self._closed = False
@@ -54,7 +55,10 @@ class Lane(Generic[W]):
         return bool(self._queue or self._later)
 
     def submit(self, work: W, *, later: bool = False) -> bool:
-        """Queue the work; False when the queue is full. Raises `RuntimeError` when no thread at all can be had."""
+        """Queue the work; False when the queue is full.
+
+        Raises `RuntimeError` or `MemoryError` when the lane has no thread and none can be started.
+        """
         with self._changed:
             if later:
                 queue, room = self._later, self._at_later < self._most_at_later
@@ -100,7 +104,7 @@ class Lane(Generic[W]):
                 self._changed.notify_all()
 
     def _next(self) -> tuple[W, bool] | None:
-        """The next piece of work, and whether it was one that can wait."""
+        """The next piece of work, and whether it is low-priority work; None when the thread is to end."""
         with self._changed:
             while True:
                 if self._queue:
@@ -119,7 +123,7 @@ class Lane(Generic[W]):
                     return None
 
     def close(self, deadline: float) -> int:
-        """Let the threads end once the queue is empty; the number of those that do not until then (monotonic)."""
+        """End the threads once the queues are empty; return how many still run at `deadline` (monotonic seconds)."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

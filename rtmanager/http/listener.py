@@ -1,4 +1,4 @@
-"""The socket that the server listens on; what goes wrong names the address and the remedy."""
+"""Opens the socket that the server listens on; an error names the address and the remedy."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _REMEDIES = {
 
 
 def listen(address: Address, backlog: int) -> socket.socket:
-    """A listening socket; an empty host means every interface, of both IP versions where there are two.
+    """A listening socket; an empty host means every interface, of both IP versions where available.
 
-    Raises `OSError` with the number of its cause.
+    Raises `OSError` with the `errno` of its cause.
     """
     try:
         return _bind(address, backlog)
@@ -30,11 +30,11 @@ def listen(address: Address, backlog: int) -> socket.socket:
 
 
 def _bind(address: Address, backlog: int) -> socket.socket:
-    """A listening socket that may be taken over at once by the next process (SO_REUSEADDR)."""
+    """A listening socket whose address the next process can bind at once (SO_REUSEADDR)."""
     if not address.host:
         return _bind_everywhere(address.port, backlog)
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    # Of a name's several addresses an IPv4 one, as Go's listeners choose.
+    # Of a name with several addresses an IPv4 address, as Go's listeners choose.
     family, _, _, _, where = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return socket.create_server(where, family=family, backlog=backlog)
 
@@ -44,6 +44,6 @@ def _bind_everywhere(port: int, backlog: int) -> socket.socket:
         try:
             return socket.create_server(("", port), family=socket.AF_INET6, backlog=backlog, dualstack_ipv6=True)
         except OSError as error:
-            if error.errno != errno.EADDRNOTAVAIL:  # that one: IPv6 is built in, but switched off
+            if error.errno != errno.EADDRNOTAVAIL:  # EADDRNOTAVAIL: IPv6 is built in, but disabled
                 raise
     return socket.create_server(("", port), backlog=backlog)

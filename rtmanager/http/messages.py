@@ -1,8 +1,7 @@
-"""A request and a response as the handlers see them, and what is said when a request is refused.
+"""Requests and responses as the handlers see them, and the error body.
 
-Every answer but the metrics is JSON; every refusal, those of the HTTP layer included, is
-`{"error":{"code","message"}}` with a code of the contract. The code says what a program may do about it, the
-message is for a person.
+Every answer except the metrics is JSON. Every error, also of the HTTP layer, is `{"error":{"code","message"}}` with a
+code of the contract: the code is for programs, the message for people.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from dataclasses import dataclass, field
 from rtmanager.domain.errors import ErrorCode, RuntimeManagerError
 
 CONTENT_TYPE = "application/json; charset=utf-8"
-#: Kept: `json.dumps` with separators makes one each time, for half of what it takes.
+#: Shared: `json.dumps` with separators creates an encoder for each call, which takes half of the time.
 _JSON = json.JSONEncoder(separators=(",", ":"))
 #: The text format of Prometheus.
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-#: The status that each failure has (contract, "REST"). Where HTTP itself demands another status (405, 413, …)
-#: the code is `invalid_request`.
+#: The status of each error code (contract, "REST"). Where HTTP itself requires another status (405, 413, …), the code
+#: is `invalid_request`.
 STATUS_OF: Mapping[ErrorCode, int] = {
     ErrorCode.INVALID_REQUEST: 400,
     ErrorCode.START_CONFIG_INVALID: 400,
@@ -38,7 +37,7 @@ STATUS_OF: Mapping[ErrorCode, int] = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `path` is as it was sent (percent-encoded), the names of `headers` are in lower case."""
+    """One request. `path` is percent-encoded, as it was sent; the names of `headers` are in lower case."""
 
     method: str
     path: str
@@ -49,7 +48,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer; length, date and connection handling are added by the server."""
+    """One answer; the server adds length, date and connection headers."""
 
     status: int
     body: bytes
@@ -61,7 +60,7 @@ Handler = Callable[[Request], Response]
 
 
 class HttpError(RuntimeManagerError):
-    """The request gets this answer instead of what it asked for."""
+    """The request is answered with this error."""
 
     def __init__(
         self,
@@ -78,12 +77,12 @@ class HttpError(RuntimeManagerError):
         self.headers = headers or {}
 
     def response(self) -> Response:
-        """What the client is told."""
+        """The answer to the client."""
         return failure(self.code, self.message, status=self.status, headers=self.headers)
 
 
 def invalid(message: str, *, status: int = 400) -> HttpError:
-    """The request itself is wrong; sending it again unchanged cannot help."""
+    """The error of a malformed request: a retry of the same request fails again."""
     return HttpError(ErrorCode.INVALID_REQUEST, message, status=status)
 
 
@@ -93,13 +92,13 @@ def success(content: object) -> Response:
 
 
 def passed_on(content: bytes) -> Response:
-    """200 with what is JSON already."""
+    """200 with `content`, which is JSON already."""
     return Response(200, content)
 
 
 def listing(items: Sequence[bytes], next_cursor: str | None) -> Response:
     """200 with a page of items that are JSON already."""
-    # A large page is copied once: the memory for each further copy comes from the kernel.
+    # A large page is copied once: each further copy would get its memory from the kernel.
     parts = [*items] or [b""]
     parts[0] = b'{"items":[' + parts[0]
     parts[-1] += b'],"next_cursor":%s}' % _JSON.encode(next_cursor).encode()

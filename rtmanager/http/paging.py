@@ -1,4 +1,4 @@
-"""Lists, page by page: how large a page may be, and the place where the next one begins as an opaque text."""
+"""Paging of lists: the page size, and opaque cursors that mark where the next page begins."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LARGEST_PAGE = 1000
 
 T = TypeVar("T")
 
-#: Stands before the id of a log row and in no game id: a cursor of one list is none of the other.
+#: Precedes the id of a log row and occurs in no game id, so that a cursor of one list is invalid for the other.
 _BEFORE = "<"
 _ROW = re.compile(_BEFORE + "([1-9][0-9]{0,18})")
-#: What a bigint can hold: a larger number would be PostgreSQL's to refuse.
+#: The largest bigint; PostgreSQL would refuse a larger number.
 _LARGEST_ROW_ID = (1 << 63) - 1
 
 
@@ -32,22 +32,22 @@ def page_size(text: str | None) -> int:
 
 
 def encode_cursor(game_id: str) -> str:
-    """The place after a game, for a client to hand back as it is."""
+    """The cursor of the page after a game; clients send it back unchanged."""
     return _encoded(game_id)
 
 
 def decode_cursor(text: str) -> str:
-    """The game that a page begins after. Raises `HttpError` for what `encode_cursor` did not make."""
+    """The game that a page begins after. Raises `HttpError` for a text that `encode_cursor` did not make."""
     return _decoded(text, check_game_id)
 
 
 def encode_log_cursor(row_id: int) -> str:
-    """The place in a log behind one of its rows."""
+    """The cursor of the page after a row of the operation log."""
     return _encoded(f"{_BEFORE}{row_id}")
 
 
 def decode_log_cursor(text: str) -> int:
-    """The row that a page begins behind. Raises `HttpError` for what `encode_log_cursor` did not make."""
+    """The row that a page begins after. Raises `HttpError` for a text that `encode_log_cursor` did not make."""
     return _decoded(text, _row_id)
 
 
@@ -59,7 +59,7 @@ def _decoded(text: str, read: Callable[[str], T]) -> T:
     try:
         content = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
         place = read(content)
-        if _encoded(content) == text:  # the decoder passes over what is not of its alphabet
+        if _encoded(content) == text:  # the decoder ignores characters outside its alphabet
             return place
         fault = "has more than a cursor in it"
     except ValueError:

@@ -1,8 +1,8 @@
-"""From the bytes of a request's head to its parts; pure, and strict where leniency lets requests be smuggled.
+"""Parses the head of a request. Pure, and strict where a lenient parser allows request smuggling.
 
 RFC 9112: lines end with CRLF, no folded fields, no blank before the colon, one Content-Length at most and never
-beside Transfer-Encoding, one Host, which an absolute target repeats. Not the standard library's parser: `email` costs
-100 µs a request.
+together with Transfer-Encoding, one Host, which an absolute target repeats. The standard library's `email` parser
+would cost 100 µs a request.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _ABSOLUTE = re.compile(r"http://([^/?]*)", re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CODING = re.compile(_TOKEN)
 
-#: Everything that may stand in a line; what is left without these must be the line ends.
+#: All bytes that a line may contain; what remains without these must be the line ends.
 _TEXT = bytes(byte for byte in range(256) if byte == 0x09 or 0x20 <= byte != 0x7F)
 
-#: What may not stand in a head, whatever comes behind it; a CR at the end of what has come may still get its LF.
+#: What makes a partial head invalid, whatever follows; a CR at its end may still get its LF.
 _NEVER_IN_A_HEAD = re.compile(rb"(?<!\r)\n|\r(?![\n]|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
-#: Fields that decide how a message is framed, routed or trusted: twice is always a contradiction.
+#: Fields that decide how a message is framed, routed or trusted; they may not be repeated.
 _ONCE = frozenset({"content-length", "transfer-encoding", "host", "content-type", "origin", "sec-fetch-site", "expect"})
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A request without its body. `length` is the body's length in bytes, None when it comes in chunks."""
+    """A request without its body. `length` is the body's length in bytes, None for a chunked body."""
 
     method: str
     path: str
@@ -46,7 +46,7 @@ class Head:
 
     @property
     def keep_alive(self) -> bool:
-        """Whether the client wants to send more on this connection."""
+        """Whether the client keeps the connection open for further requests."""
         options = self.headers.get("connection")
         if options is None:
             return not self.http_1_0
@@ -55,12 +55,12 @@ class Head:
 
     @property
     def awaits_continue(self) -> bool:
-        """Whether the client holds the body back until it is told to go on."""
+        """Whether the client holds the body back until it receives 100 Continue."""
         return "expect" in self.headers and not self.http_1_0 and self.length != 0
 
 
 def parse_head(head: bytes, limits: HttpLimits) -> Head:
-    """The head of a request, without the empty line that ends it. Raises `HttpError`."""
+    """Parse the head of a request, given without the empty line that ends it. Raises `HttpError`."""
     if head.translate(None, _TEXT) != b"\r\n" * head.count(b"\r\n"):
         raise invalid("the request's head has a control character, or a line that does not end with CR LF")
     first, *lines = head.decode("latin-1").split("\r\n")
@@ -76,8 +76,8 @@ def parse_head(head: bytes, limits: HttpLimits) -> Head:
 
 
 def check_head_so_far(head: bytearray, begin: int) -> None:
-    """Refuse a head that can become none any more, of which the bytes before `begin` were checked."""
-    # One byte back, for the CR of a line end that came in two pieces.
+    """Raise `HttpError` for a partial head that cannot become valid; the bytes before `begin` are checked already."""
+    # One byte back, for the CR of a line end that was received in two pieces.
     found = _NEVER_IN_A_HEAD.search(head, max(0, begin - 1))
     if found is not None:
         raise invalid("the request's head has a control character, or a line that does not end with CR LF")
@@ -99,7 +99,7 @@ def parse_request_line(line: str) -> tuple[str, str, bool]:
 def _origin_form(method: str, target: str, headers: dict[str, str]) -> str:
     """The path and query of an absolute target, which every server must accept (RFC 9112, 3.2.2).
 
-    Host has to name the same host: whoever routed the request may have looked at either.
+    Host has to name the same host, since a proxy may have routed the request by either.
     """
     if target == "*" and method == "OPTIONS":
         return target

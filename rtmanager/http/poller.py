@@ -1,7 +1,7 @@
-"""One thread for all connections that wait for their client: it accepts, reads requests and sends what is left.
+"""One thread for all connections that wait for their client: accepts, reads requests and sends the rest of answers.
 
-So a client that is slow costs a descriptor and some memory, and no thread: slow to begin, in its head, in its body,
-in reading its answer. A request that has come whole is handed on; its connection comes back with `give_back`.
+So a client that is slow to send its request or to read its answer costs a descriptor and some memory, and no thread.
+The poller passes a complete request to a worker, which returns the connection with `give_back`.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from rtmanager.http.messages import HttpError, Response, invalid
 from rtmanager.http.table import ConnectionTable, peer_of
 from rtmanager.threads import Thread
 
-#: Connections that are accepted before others are looked at.
+#: Connections that are accepted before other sockets are served.
 _ACCEPTED_AT_ONCE = 64
-#: How long accepting pauses when there is no file descriptor or memory to be had, and which errors say so.
+#: Seconds that accepting pauses for want of file descriptors or memory, and the errors that show it.
 _PAUSE_S = 0.1
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-#: A connection whose client was waited for less than this is not closed to make room: a client that has connected on a
-#: busy host has not sent its request yet. Others wait meanwhile to be accepted.
+#: Seconds for which a connection that waits for its client is not closed to make room: on a busy host a new client has
+#: not sent its request yet. Other clients wait to be accepted until then.
 _GRACE_S = 0.05
-#: Deadlines, and whether there is room for another client, are looked at no more often than this.
+#: Least seconds between two checks of the deadlines, and of the room for another client.
 _LOOK_S = 0.02
-#: So long it reads requests that take long to read, or came before their turn, before others are looked at.
+#: Seconds in one go for reading deferred requests, before other sockets are served.
 _PUT_OFF_S = 0.005
-#: While the server stops, a client has so long to read its last answer.
+#: Seconds that a client has to read its last answer while the server stops.
 _LAST_LOOK_S = 0.05
-#: Connections that are closed for want of room are logged once in so many seconds.
+#: Seconds between two log lines about connections closed for want of room, or clients not accepted.
 _LOG_EVERY_S = 10.0
 _NEVER = float("inf")
 
 
 class Poller:
-    """Runs on the thread `rtm-http` from `start` until `finish`. `hand_on` must not block."""
+    """Runs on the thread `rtm-http` from `start` to `finish`. `hand_on` must not block."""
 
     def __init__(
         self, limits: HttpLimits, hand_on: Callable[[Connection, bool], Response | None], logger: logging.Logger
     ) -> None:
         self._limits = limits
-        #: Takes a connection with a request, and whether it can wait; an answer instead when it cannot.
+        #: Queues a connection with a request, and whether that has low priority; returns an answer when it cannot.
         self._hand_on = hand_on
         self._logger = logger
         self._table = ConnectionTable(*limits.within(open_files()))
@@ -59,18 +59,18 @@ class Poller:
         self._notified = False
         self._mail: deque[Connection] = deque()
         self._mail_lock = threading.Lock()
-        #: Connections whose next request is read when others were looked at, in their order.
+        #: Connections whose next request is read after the other sockets are served, in order.
         self._put_off: OrderedDict[Connection, None] = OrderedDict()
         self._listener: socket.socket | None = None
-        #: A client for whom there was no room, with its peer.
+        #: An accepted client for which there is no room yet, with its peer.
         self._held: tuple[socket.socket, str] | None = None
         self._thread = Thread(self._run, "rtm-http", lasting=True)
         self._readers: set[Connection] = set()
-        #: When deadlines are to be looked at; when accepting goes on after a pause.
+        #: When deadlines are to be checked; when accepting resumes after a pause.
         self._look_at = self._accept_at = _NEVER
         self._closed_for_room = 0
         self._logged_at = self._refused_logged_at = -_NEVER
-        #: Clients that could not be accepted since that was logged.
+        #: Clients that could not be accepted since the last log line about it.
         self._refused = 0
         self._stopping = False
         self._cutting = False
@@ -87,7 +87,7 @@ class Poller:
         return self._thread.is_alive()
 
     def start(self, listener: socket.socket) -> None:
-        """Serve the clients of this listening socket, which is closed by `stop`."""
+        """Serve the clients of this listening socket, which `stop` closes."""
         listener.setblocking(False)
         self._listener = listener
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
@@ -95,7 +95,7 @@ class Poller:
         self._thread.start()
 
     def give_back(self, connection: Connection) -> None:
-        """From a worker: its request is answered, or there is another, or (`last`, with no answer) the client left."""
+        """Return a connection from a worker: answered, with a further request, or (`left`) without its client."""
         with self._mail_lock:
             if not self._finished:
                 self._mail.append(connection)
@@ -104,21 +104,21 @@ class Poller:
         connection.socket.close()
 
     def stop(self) -> None:
-        """From any thread: accept nothing more, close what is idle, serve requests that have begun."""
+        """Accept no more clients, close idle connections, answer requests that have begun. Any thread may call this."""
         self._stopping = True
         self._wake()
 
     def wait_until_empty(self, timeout_s: float) -> bool:
-        """Whether all connections ended within this time."""
+        """Wait until all connections have ended; False when they have not within this time."""
         return self._empty.wait(timeout_s)
 
     def cut(self) -> None:
-        """From any thread: end all connections, whatever they are doing."""
+        """End all connections, whatever they do. Any thread may call this."""
         self._cutting = True
         self._wake()
 
     def finish(self) -> None:
-        """End the thread; connections that are not back by now are closed by their workers."""
+        """End the thread and close its connections; `give_back` closes those that are returned later."""
         self._finishing = True
         self._wake()
         self._thread.join()
@@ -148,7 +148,7 @@ class Poller:
         while not self._finishing:
             try:
                 self._step()
-            except Exception:  # whatever it is, the clients of this service are served on
+            except Exception:  # a defect must not end the service for all clients
                 self._logger.exception("the http thread met a defect")
                 time.sleep(_PAUSE_S)
         with self._mail_lock:
@@ -162,7 +162,7 @@ class Poller:
                 self._guarded(key.data, self._ready)
             else:
                 key.data()
-        for _ in range(len(self._mail)):  # more may come meanwhile, without an end
+        for _ in range(len(self._mail)):  # a fixed number: more may arrive all the time
             self._guarded(self._mail.popleft(), self._taken_back)
         self._read_put_off()
         now = time.monotonic()
@@ -184,7 +184,7 @@ class Poller:
         return None if soonest == _NEVER else max(0.0, soonest - time.monotonic())
 
     def _guarded(self, connection: Connection, step: Callable[[Connection], None]) -> None:
-        """One connection never ends the others: its client may go at any moment, and a defect is logged."""
+        """Run `step` for one connection; an error closes it and does not affect the others. A defect is logged."""
         try:
             step(connection)
         except (ClientLeft, OSError) as error:
@@ -219,7 +219,7 @@ class Poller:
 
     def _resume_accepting(self) -> None:
         assert self._listener is not None
-        with suppress(KeyError):  # it is registered: a lack of memory broke `_pause` off
+        with suppress(KeyError):  # still registered: a lack of memory interrupted `_pause`
             self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._accept_at = _NEVER
         held, self._held = self._held, None
@@ -227,13 +227,13 @@ class Poller:
             self._welcome(*held)
 
     def _welcome(self, client: socket.socket, peer: str) -> bool:
-        """Take the client in; False when there is no room: it waits, and those behind it too."""
+        """Add the client; False when there is no room: it waits, and so do later ones."""
         if self._table.crowded_for(peer) and not self._make_room(peer):
             self._held = (client, peer)
             self._pause(_LOOK_S)
             return False
         try:
-            client.setblocking(True)  # every call here says itself that it does not wait
+            client.setblocking(True)  # non-blocking calls pass MSG_DONTWAIT themselves
             connection = Connection(client, peer, self._limits)
         except OSError as error:
             self._logger.debug("http client left", extra={"reason": repr(error)})
@@ -244,10 +244,10 @@ class Poller:
         return True
 
     def _make_room(self, peer: str | None) -> bool:
-        """Close the connection that has waited longest for its client; False when there is none to close now."""
+        """Close the connection that has waited longest for its client; False when none can be closed now."""
         until = time.monotonic() + _PUT_OFF_S
         while time.monotonic() < until and (connection := self._table.longest_waiting(peer)) is not None:
-            # What its client has done by now counts: a request that has arrived is answered.
+            # A request that has arrived by now is still answered.
             self._guarded(connection, self._take_what_came)
             if connection.is_closed or (peer is not None and not self._table.crowded_for(peer)):
                 return True
@@ -304,7 +304,7 @@ class Poller:
         connection.socket.close()
 
     def _bound_unsent(self) -> None:
-        """Close the slowest readers while all answers that wait for readers take more memory than they may."""
+        """Close the slowest readers while all unsent answers together take more than `unsent_bytes`."""
         while len(self._readers) > 1 and sum(each.held_bytes for each in self._readers) > self._limits.unsent_bytes:
             self._close(min(self._readers, key=lambda each: each.since))
             self._count_closed()
@@ -318,7 +318,7 @@ class Poller:
             self._refused, self._refused_logged_at = 0, now
 
     def _ready(self, connection: Connection) -> None:
-        """The client did something, or can take more."""
+        """Handle a socket that became readable or writable."""
         if connection.waits is Waits.READER:
             connection.flush()
             if not connection.unsent:
@@ -330,7 +330,7 @@ class Poller:
             self._advance_or_put_off(connection)
 
     def _take_what_came(self, connection: Connection) -> None:
-        """Before it is closed: do what its client is ready for now, and read all that has arrived of its request."""
+        """Before the connection is closed: send what its client can accept, and read all that has arrived."""
         if connection in self._put_off:
             del self._put_off[connection]
             self._advance(connection)
@@ -340,7 +340,7 @@ class Poller:
             self._advance(connection)
 
     def _advance_or_put_off(self, connection: Connection) -> None:
-        """Usual requests are read at once, so that they do not wait for others that take a hundred times as long."""
+        """Read a usual request at once; defer one that takes a hundred times as long, so that it delays no other."""
         if connection.waits is None or connection.reader.is_costly:
             self._watch(connection, 0)
             self._put_off[connection] = None
@@ -356,14 +356,14 @@ class Poller:
                 return
 
     def _advance(self, connection: Connection) -> None:
-        """Something was received: a whole request is handed on, the rest of another waited for."""
+        """Read the received bytes: dispatch a complete request, or wait for the rest of it."""
         try:
             connection.request = connection.reader.next()
         except HttpError as refusal:
             self._refuse(connection, refusal.response())
             return
         if connection.request is not None:
-            # A client that sends requests before it has its answers waits behind those who do not.
+            # A client that pipelines requests waits behind those that do not.
             self._dispatch(connection, later=connection.waits is None or connection.reader.begun)
             return
         if connection.reader.begun or connection.waits is Waits.NEW:
@@ -399,7 +399,7 @@ class Poller:
             self._go_on(connection)
 
     def _go_on(self, connection: Connection) -> None:
-        """After an answer: send its rest, end, or turn to the next request."""
+        """Continue after an answer: send its rest, end the connection, or go on with the next request."""
         if connection.unsent:
             self._wait(connection, Waits.READER)
         elif connection.last:
@@ -426,7 +426,7 @@ class Poller:
         self._look_at = max(soonest, now + _LOOK_S)
 
     def _too_late(self, connection: Connection) -> None:
-        if connection in self._put_off:  # what it sent is not read yet
+        if connection in self._put_off:  # the bytes that it sent are not read yet
             return
         if connection.waits is Waits.REQUEST:
             limit_s = self._limits.receive_s
@@ -450,7 +450,7 @@ class Poller:
                 self._wait(connection, Waits.END)
 
     def _close_idle(self, connection: Connection) -> None:
-        """Close it, unless a request has begun to arrive by now; that is still answered."""
+        """Close the connection, unless a request has begun to arrive by now, which is still answered."""
         self._guarded(connection, self._take_what_came)
         if connection.waits in (Waits.NEW, Waits.IDLE):
             self._close(connection)

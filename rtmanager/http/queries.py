@@ -1,4 +1,4 @@
-"""The endpoints that change nothing: liveness, readiness, metrics, the records and what happened to the games."""
+"""The read-only endpoints: liveness, readiness, metrics, records, health and operation log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rtmanager.ports.store import PROBE, Histories, Records
 
 
 class Queries:
-    """Answers from the store, from the last look at the dependencies, and with what was counted."""
+    """Answers from the store, the readiness checks and the metrics."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Queries:
     def runtimes(self, context: RequestContext) -> Response:
         limit, cursor = page_size(context.query.get("limit")), context.query.get("cursor")
         after = None if cursor is None else decode_cursor(cursor)
-        # One more than asked for tells whether there is a further page.
+        # One more than requested shows whether there is a further page.
         found = self._records.page_as_json(status=_status(context.query.get("status")), after=after, limit=limit + 1)
         page = found[:limit]
         next_cursor = encode_cursor(json.loads(page[-1])["game_id"]) if len(found) > limit else None
@@ -56,7 +56,7 @@ class Queries:
         return passed_on(self._record(context))
 
     def health(self, context: RequestContext) -> Response:
-        self._record(context)  # a game without one has no health either
+        self._record(context)  # a game without a record has no health either
         return success(encode_health(context.game_id, self._histories.health(context.game_id)))
 
     def operations(self, context: RequestContext) -> Response:
@@ -71,7 +71,7 @@ class Queries:
         return success({"items": [encode_logged(*row) for row in page], "next_cursor": next_cursor})
 
     def probe(self, kind: str, _context: RequestContext) -> None:
-        """Raise `StoreRejected` when the store refuses this kind of reads for every game."""
+        """Raise `StoreRejected` when the store rejects this kind of read for every game."""
         if kind == "runtimes":
             self._records.page_as_json(status=None, after=None, limit=0)
             return
@@ -90,7 +90,7 @@ class Queries:
         return record
 
     def _require_known(self, game_id: str) -> None:
-        """A first start that failed leaves rows in the log and no record."""
+        """Raise `HttpError` for an unknown game; a first start that failed leaves a log and no record."""
         if self._records.get(game_id) is None and not self._histories.log(game_id, before=None, limit=1):
             raise HttpError(
                 ErrorCode.NOT_FOUND, f"game {game_id} has neither a record nor a log: nothing was ever asked of it here"

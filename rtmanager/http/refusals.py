@@ -1,7 +1,7 @@
-"""What the store refuses of requests: of one game, or of every request of a kind.
+"""Distinguishes store refusals of one game from refusals of every request of a kind.
 
-A refusal of one request may be about its game, or about nothing but the table. A probe tells them apart: the same for a
-game that does not exist.
+A refusal may be caused by the game's data or by the table. A probe decides: the same request for a game that does not
+exist.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _REMEDY = "undo the constraint, trigger, right or change of a column that these 
 
 
 class StoreRefusals:
-    """Reports refusals, and knows which kinds of requests are refused for every game; safe for any number of threads.
+    """Reports refusals, and keeps the kinds of requests that the store refuses for every game; thread-safe.
 
-    `failed` counts each refusal and logs it, not too often.
+    `failed` counts each refusal and logs it at a bounded rate.
     """
 
     def __init__(self, failed: Callable[[str, FinalAnswer], object], logger: logging.Logger) -> None:
@@ -27,7 +27,7 @@ class StoreRefusals:
         self._standing: dict[str, Callable[[], object]] = {}
 
     def met(self, kind: str, error: FinalAnswer, probe: Callable[[], object]) -> bool:
-        """A request was refused; whether every request of this kind is. Calls `probe`."""
+        """Report a refused request; call `probe` and return whether every request of this kind is refused."""
         self._failed(kind, error)
         try:
             probe()
@@ -37,17 +37,17 @@ class StoreRefusals:
                 self._logger.error("the store refuses every request of a kind", extra=extra)
             return True
         except Unavailable:
-            return False  # that is reported as such
+            return False  # reported elsewhere as an outage
         self.passed(kind)
         return False
 
     def passed(self, kind: str) -> None:
-        """A request of this kind was not refused."""
+        """Record that a request of this kind was not refused."""
         if self._standing and self._standing.pop(kind, None) is not None:
             self._logger.info("the store refuses requests of a kind no more", extra={"request": kind})
 
     def check(self) -> None:
-        """Raise `StoreRejected` while a kind of requests is refused for every game. Readiness calls this."""
+        """Raise `StoreRejected` while the store refuses a kind of request for every game. Readiness calls this."""
         for kind, probe in list(self._standing.items()):
             try:
                 probe()

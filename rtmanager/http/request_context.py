@@ -1,4 +1,4 @@
-"""What a request means, once it is no longer HTTP."""
+"""A routed request: the input of the endpoint handlers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rtmanager.http.messages import invalid
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """A request: its path's game, its query, who sent it and under which request id."""
+    """A request: its path's game, its query, its body, its sender and its request id."""
 
     game_id: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
@@ -23,7 +23,7 @@ class RequestContext:
 
 
 def checked_game_id(context: RequestContext) -> str:
-    """The path's game id. Raises `HttpError` when it cannot be one."""
+    """The path's game id. Raises `HttpError` when it is malformed."""
     try:
         return check_game_id(context.game_id)
     except InvalidValue as error:

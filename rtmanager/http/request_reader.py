@@ -1,7 +1,7 @@
-"""Requests out of the bytes of a connection, however they are cut into pieces; no I/O, no clock.
+"""Assembles requests from the bytes of a connection, however they are split; no I/O, no clock.
 
-What cannot become a request any more is refused as soon as that is certain. What arrives beyond a request is kept for
-the next (pipelining).
+Bytes that cannot become a request are refused as soon as that is certain. Bytes after a request are kept for the next
+one (pipelining).
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from rtmanager.http.messages import HttpError, Request, invalid
 from rtmanager.http.parsing import Head, check_head_so_far, parse_head, parse_request_line
 
 _HEAD_END = b"\r\n\r\n"
-#: Empty lines that may stand before a request; any number would be work for nothing.
+#: Empty lines that may precede a request.
 MOST_EMPTY_LINES = 4
-#: Requests of a usual client are shorter. As many bytes of tiny chunks take 0.2 ms to read.
+#: Bytes that a usual request stays below. As many bytes of tiny chunks take 0.2 ms to read.
 _USUAL_BYTES = 1024
 #: The first byte of a TLS handshake.
 _TLS = 0x16
 
 
 class RequestReader:
-    """Reads the requests of one connection, one after another."""
+    """Reads the requests of one connection, one after the other."""
 
     def __init__(self, limits: HttpLimits) -> None:
         self._limits = limits
         self._buffer = bytearray()
-        #: So many bytes of the head have been checked.
+        #: Bytes of the head that have been checked.
         self._checked = 0
         self._empty_lines = 0
         self._head: Head | None = None
@@ -35,25 +35,25 @@ class RequestReader:
 
     @property
     def begun(self) -> bool:
-        """Whether some of the next request has come; an empty line, which old clients send behind a body, is none."""
+        """Whether a part of the next request has arrived; the empty line of old clients after a body is none."""
         return self._head is not None or (bool(self._buffer) and self._buffer != b"\r\n")
 
     @property
     def is_costly(self) -> bool:
-        """Whether what has come takes longer to read than a usual request: it is long, or in chunks."""
+        """Whether the received bytes take longer to read than a usual request: they are many, or chunked."""
         return len(self._buffer) > _USUAL_BYTES or self._chunks is not None
 
     @property
     def is_head(self) -> bool:
-        """Whether the request that is being read, or was refused, has the method HEAD: no answer to it has a body."""
+        """Whether the request that is being read, or was refused, has the method HEAD: its answer has no body."""
         return self._head.method == "HEAD" if self._head is not None else self._buffer.startswith(b"HEAD ")
 
     def feed(self, data: bytes) -> None:
-        """Add what was received."""
+        """Add received bytes."""
         self._buffer += data
 
     def next(self) -> tuple[Request, bool] | None:
-        """The next request when it has come whole, and whether the client wants to keep the connection.
+        """The next complete request, and whether the client keeps the connection open; None when it is incomplete.
 
         Raises `HttpError`; after that nothing more can be read from this connection.
         """
@@ -67,13 +67,13 @@ class RequestReader:
         return Request(head.method, head.path, head.query, head.headers, body), head.keep_alive
 
     def takes_continue(self) -> bool:
-        """Whether the client holds the body back until it hears 100 Continue; true once a request."""
+        """Whether the client holds the body back until it receives 100 Continue; true once a request."""
         owed, self._continue_owed = self._continue_owed, False
         return owed and not self._buffer
 
     def _take_head(self) -> Head | None:
         buffer = self._buffer
-        while buffer.startswith(b"\r\n"):  # an empty line before a request is a habit of old clients (RFC 9112, 2.2)
+        while buffer.startswith(b"\r\n"):  # old clients send empty lines before a request (RFC 9112, 2.2)
             self._empty_lines += 1
             if self._empty_lines > MOST_EMPTY_LINES:
                 raise invalid(f"more than {MOST_EMPTY_LINES} empty lines before a request")

@@ -1,7 +1,7 @@
-"""Which handler answers which method on which path: a plain table, and the search in it.
+"""Routes requests: a table of handlers by method and path, and the look-up in it.
 
-A template's `{game_id}` stands for one segment. Segments are taken apart before they are percent-decoded, so an
-encoded slash stays a part of the id (and makes it malformed).
+A template's `{game_id}` stands for one segment. The path is split before segments are percent-decoded, so an encoded
+slash stays a part of the id (and makes it malformed).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from rtmanager.http.messages import HttpError, invalid
 GAME_ID = "{game_id}"
 H = TypeVar("H")
 
-#: Of a percent-encoded character of four bytes. A longer one would take a millisecond to read.
+#: Characters of a segment in which every character takes four percent-encoded bytes. Longer ones take a millisecond.
 _LONGEST_SEGMENT = MAX_READABLE_LENGTH * 12
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class Router(Generic[H]):
-    """Finds handlers by method and path. GET routes answer HEAD as well; the server leaves the body out."""
+    """Finds handlers by method and path. A GET route also answers HEAD; the server omits the body."""
 
     def __init__(self, table: Mapping[tuple[str, str], H]) -> None:
         self._by_path: dict[str, dict[str, H]] = {}
@@ -44,7 +44,8 @@ class Router(Generic[H]):
     def find(self, method: str, path: str) -> tuple[H, str]:
         """The handler, and the path's game id ("" where it has none).
 
-        Raises `HttpError`: 404 for an unknown path, 405 with `Allow` for a method that the path does not have.
+        Raises `HttpError`: 404 for an unknown path, 405 with `Allow` for a method that the path does not have, 400
+        for a segment that cannot be decoded.
         """
         handlers, segment = self._handlers(path)
         handler = handlers.get("GET" if method == "HEAD" else method)

@@ -1,8 +1,8 @@
-"""The HTTP/1.1 server: one thread reads from all clients, a few lanes of worker threads answer whole requests.
+"""The HTTP/1.1 server: one thread reads from all clients, lanes of worker threads answer complete requests.
 
-Made for a few long-lived clients and calls that last as long as an operation does, among any number of clients that
-are slow, silent or hostile. Connections are bounded (`HttpLimits.connections`); one more takes the place of the one
-that has waited longest for its client.
+It serves a few long-lived clients, whose calls last as long as an operation. Slow, silent or hostile clients, in any
+number, do not disturb them. Connections are bounded (`HttpLimits.connections`); one more replaces the one that has
+waited longest for its client.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from rtmanager.http.listener import listen
 from rtmanager.http.messages import Handler, HttpError, Request, Response, failure
 from rtmanager.http.poller import Poller
 
-#: How long workers may take to notice that their connections were cut.
+#: Seconds that workers have to end after their connections were cut.
 _CUT_S = 1.0
-#: A worker waits so long for a client to take its answer, and then for its next request: one that goes on at once is
-#: spared two changes of thread a request. Half of a lane's threads wait so at most, none while others have work for it.
+#: Seconds that a worker waits for a client to accept its answer, and then for its next request. That saves two thread
+#: switches a request for a client that goes on at once. At most half of a lane's threads wait like this, and none while
+#: other work is queued.
 _PATIENCE_S = 0.05
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ _ALL: Mapping[str, LaneLimits] = {"all": LaneLimits(threads=64, queue=256)}
 class HttpServer:
     """Serves `handler` on `address`; an empty host means all interfaces, port 0 a free port.
 
-    The handler is called on many threads at once, by the lane that `lane_of` names for a request. A server is started
+    Many threads call the handler at once, those of the lane that `lane_of` names for a request. A server is started
     once and stopped once.
     """
 
@@ -61,7 +62,7 @@ class HttpServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that the server listens on."""
+        """Host and port that the server listens on. Raises `RuntimeError` before `start`."""
         if self._poller is None:
             raise RuntimeError("the HTTP server was not started")
         return self._address
@@ -73,11 +74,11 @@ class HttpServer:
 
     @property
     def is_deaf(self) -> bool:
-        """Whether the thread that reads from all clients has ended though nobody stopped the server."""
+        """Whether the thread that reads from all clients ended although the server was not stopped."""
         return self._poller is not None and not self._stopping.is_set() and not self._poller.is_alive
 
     def start(self) -> None:
-        """Listen and serve. Raises `OSError` naming the address when it cannot be had."""
+        """Listen and serve. Raises `OSError`, which names the address, when the server cannot listen."""
         listener = listen(self._wanted, self._limits.backlog)
         host, port = listener.getsockname()[:2]
         self._address = (str(host), int(port))
@@ -87,7 +88,7 @@ class HttpServer:
     def stop(self, timeout_s: float) -> None:
         """Stop listening, close idle connections, let requests in flight end within `timeout_s` seconds.
 
-        Then their connections are cut; a handler that still does not return is reported and left to its thread.
+        Then their connections are cut; a handler that still does not return is logged and abandoned with its thread.
         """
         if self._poller is None or self._stopping.is_set():
             return
@@ -103,7 +104,7 @@ class HttpServer:
             self._logger.warning("http handlers still run", extra={"handlers": stuck})
 
     def _hand_on(self, connection: Connection, later: bool) -> Response | None:
-        """Queue the connection's request; the answer that it gets instead when that is not possible."""
+        """Queue the connection's request; return the answer that refuses it when that is not possible."""
         assert connection.request is not None
         lane = self._lanes[self._lane_of(connection.request[0])]
         try:
@@ -116,7 +117,7 @@ class HttpServer:
         return failure(ErrorCode.SERVICE_UNAVAILABLE, f"the Runtime Manager is busy: {why}; try again later")
 
     def _serve(self, lane: _ServingLane, connection: Connection) -> None:
-        """On a worker: answer the connection's request, and further ones for as long as that is fair."""
+        """Answer the connection's request on a worker, and its next ones while no other client waits."""
         assert self._poller is not None
         try:
             while self._serve_one(lane, connection):
@@ -125,13 +126,13 @@ class HttpServer:
             self._refuse(connection, refusal)
         except (ClientLeft, OSError) as error:
             self._leave(connection, error)
-        except Exception as defect:  # the client is left alone, the worker lives on
+        except Exception as defect:  # the connection is closed, the worker goes on
             self._logger.exception("an http connection failed by a defect")
             self._leave(connection, defect)
         self._poller.give_back(connection)
 
     def _serve_one(self, lane: _ServingLane, connection: Connection) -> bool:
-        """Answer one request; whether there is another for this worker."""
+        """Answer one request; return whether there is another one for this worker."""
         assert connection.request is not None
         request, keep = connection.request
         connection.request = None
@@ -151,7 +152,7 @@ class HttpServer:
     def _answer(self, request: Request) -> Response:
         try:
             return self._handler(request)
-        except Exception:  # a defect of the handler: the client must hear of it, the others must not
+        except Exception:  # a defect of the handler: its client gets an answer, other clients are not affected
             self._logger.exception("http handler failed", extra={"method": request.method, "path": request.path})
             return failure(
                 ErrorCode.INTERNAL_ERROR, "the request failed by a defect of the service; its log has the cause"
@@ -179,7 +180,7 @@ class HttpServer:
 
 
 class _ServingLane(Lane[Connection]):
-    """A lane whose workers may stay with a connection for its next request."""
+    """A lane whose workers may wait for a connection's next request."""
 
     def __init__(self, limits: LaneLimits, serve: Callable[[_ServingLane, Connection], None]) -> None:
         super().__init__("rtm-http-client", limits, lambda connection: serve(self, connection))
@@ -188,7 +189,7 @@ class _ServingLane(Lane[Connection]):
         self._lock = threading.Lock()
 
     def stay(self, step: Callable[[float], T]) -> T | None:
-        """Give the client a moment to do its part, unless somebody else has work for this thread."""
+        """Wait for the client for up to `_PATIENCE_S`, unless other work is queued or too many threads wait already."""
         with self._lock:
             if self._staying >= self._may_stay or self.crowded:
                 return None

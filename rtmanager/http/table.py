@@ -1,4 +1,4 @@
-"""The connections that are present, by the address of their client, and the one that makes room for another."""
+"""The open connections by client address, and the choice of the one to close when there is no room."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rtmanager.http.connection import Connection
 class ConnectionTable:
     """At most `most` connections, at most `most_of_a_peer` from one client address. For one thread.
 
-    Those that wait for their client are in the order in which they began to.
+    Connections that wait for their client are kept in the order in which they began to wait.
     """
 
     def __init__(self, most: int, most_of_a_peer: int) -> None:
@@ -40,13 +40,13 @@ class ConnectionTable:
             del self._present[connection.peer]
 
     def note_wait(self, connection: Connection) -> None:
-        """The connection began to wait for its client now."""
+        """Record that the connection begins to wait for its client now."""
         waiting = self._waiting.setdefault(connection.peer, {})
         waiting.pop(connection, None)
         waiting[connection] = None
 
     def forget_wait(self, connection: Connection) -> None:
-        """The connection does not wait for its client, whether it did before or not."""
+        """Record that the connection does not wait for its client; no change if it did not wait before."""
         waiting = self._waiting.get(connection.peer)
         if waiting is not None:
             waiting.pop(connection, None)
@@ -54,15 +54,15 @@ class ConnectionTable:
                 del self._waiting[connection.peer]
 
     def waiting(self) -> list[Connection]:
-        """All that wait for their client."""
+        """All connections that wait for their client."""
         return [connection for waiting in self._waiting.values() for connection in waiting]
 
     def crowded_for(self, peer: str) -> bool:
-        """Whether one more connection of this peer needs another to go."""
+        """Whether one more connection of this peer needs another one to be closed."""
         return self._number >= self._most or len(self._present.get(peer, ())) >= self._most_of_a_peer
 
     def longest_waiting(self, peer: str | None = None) -> Connection | None:
-        """Who makes room for one more of `peer`: of its own, if it has its share; else of whoever has the most."""
+        """The connection to close for one more of `peer`: its own if it has its share, else the largest peer's."""
         if peer is not None and len(self._present.get(peer, ())) >= self._most_of_a_peer:
             return next(iter(self._waiting.get(peer, {})), None)
         if not self._waiting:
@@ -72,7 +72,7 @@ class ConnectionTable:
 
 
 def peer_of(host: str) -> str:
-    """What counts as one client: an IPv4 address; of IPv6 the network of 64 bits, in which one client has them all."""
+    """The key of one client: its IPv4 address, or its IPv6 /64 network, all of which one client may own."""
     if ":" not in host:
         return host
     address = IPv6Address(host.partition("%")[0])

@@ -1,7 +1,7 @@
-"""What every `ContainerRuntime` makes of a refusal, as tests; run against the one in memory and Docker's adapter.
+"""Contract tests: how every `ContainerRuntime` reports refusals; run against the fake and Docker's adapter.
 
-A test class mixes `AnswersContract` in and says how its runtime is refused something. There is a container c2, which
-runs, and in Docker c1, which has ended.
+A test class mixes `AnswersContract` in and defines how its runtime gets refusals. There is a container c2, which runs,
+and in Docker c1, which has ended.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rtmanager.tests.making import IMAGE, NETWORK
 
 if TYPE_CHECKING:
     from unittest import TestCase
-else:  # a mixin: only the classes that bring a world are test cases
+else:  # a mixin: only its concrete subclasses are test cases
     TestCase = object
 
 SPEC = ContainerSpec(
@@ -34,8 +34,8 @@ SPEC = ContainerSpec(
     log_options={},
 )
 
-#: Each method that says no by an error: how it is called, what a final answer raises, and what an operation ends with
-#: that gets temporary ones for too long.
+#: Each method that reports a refusal by an error: a call, what a final answer raises, and the error code of an
+#: operation that gets temporary answers for too long.
 METHODS: Mapping[str, tuple[Callable[[ContainerRuntime], object], type[RuntimeManagerError], ErrorCode]] = {
     "network_exists": (lambda it: it.network_exists(NETWORK), FinalAnswer, ErrorCode.INTERNAL_ERROR),
     "ensure_image": (
@@ -57,11 +57,11 @@ class AnswersContract(TestCase):
     runtime: ContainerRuntime
 
     def refuse(self, method: str, meant: Meant) -> None:
-        """Let calls of `method` be refused from now on."""
+        """Refuse calls of `method` from now on."""
         raise NotImplementedError
 
     def obey(self, method: str) -> None:
-        """Let them be answered well again; `log_tail` of a container without a log."""
+        """End the refusals of `method`; `log_tail` then answers for a container without a log."""
         raise NotImplementedError
 
     def test_a_final_answer_is_an_error_of_the_method_or_says_so(self) -> None:

@@ -2,7 +2,7 @@
 
     python -m rtmanager.tests.answers_page > docs/generated/answers.md
 
-A unit test fails while the page in the repository is another.
+A unit test fails while the page in the repository differs.
 """
 
 import errno
@@ -97,7 +97,7 @@ def _calls(rule: Rule) -> str:
     return "any call"
 
 
-#: What becomes of a final answer to calls that belong to no operation.
+#: The consequence of a final answer to a call that belongs to no operation.
 _NO_OPERATION = {
     "remove_image": "the image stays, the next pass of retention tries again",
     "run": "the begin of the daemon's run is unknown; no end counts as an outage",

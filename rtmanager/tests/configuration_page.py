@@ -2,7 +2,7 @@
 
     python -m rtmanager.tests.configuration_page > docs/configuration.md
 
-A unit test fails while the page in the repository is another.
+A unit test fails while the page in the repository differs.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""A Docker daemon that says what a test wants: HTTP on a unix socket, answers by method and path.
+"""A fake Docker daemon: HTTP on a unix socket, with answers by method and path that a test defines.
 
-It serves what a real daemon cannot be made to do on demand: hang, drip, break off, shut down in mid-answer.
+It can do on demand what a real daemon cannot: hang, send slowly, break a connection, shut down during an answer.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from queue import SimpleQueue
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-#: Seconds after which a hanging answer gives up, so that a failed test ends.
+#: Seconds after which a hanging answer ends, so that a failed test ends.
 HANG_LIMIT_S = 30.0
-#: What happens at once, or at a deadline below a second, has happened by then on a busy machine, too.
+#: Seconds within which an event that is due at once, or within a second, has happened on a busy machine, too.
 AT_ONCE_S = 5.0
 
 
 class Exchange(BaseHTTPRequestHandler):
-    """One connection; a test's answer is a function that gets it."""
+    """One connection; a test's answer is a function with it as argument."""
 
     protocol_version = "HTTP/1.1"
     server: _Server
 
     def end_headers(self) -> None:
-        """As Docker does, say so when the connection is closed behind the answer."""
+        """End the headers; like Docker, add `Connection: close` when the connection closes after the answer."""
         if self.close_connection:
             self.send_header("Connection", "close")
         super().end_headers()
 
     def reply(self, status: int, body: object) -> None:
-        """A complete JSON answer; a 204 has no body, or what is left of it would begin the next answer."""
+        """Send a complete JSON answer; a 204 has no body, since the client would read it as the next answer."""
         self.reply_raw(status, b"" if status == 204 else json.dumps(body).encode(), "application/json")
 
     def reply_raw(self, status: int, content: bytes, content_type: str = "") -> None:
-        """A complete answer of whatever bytes."""
+        """Send a complete answer with any bytes."""
         self.send_response(status)
         if content_type and content:
             self.send_header("Content-Type", content_type)
@@ -54,15 +54,15 @@ class Exchange(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def refuse(self, status: int, message: str) -> None:
-        """A refusal in Docker's form."""
+        """Send an error in Docker's format."""
         self.reply(status, {"message": message})
 
     def stream(self, lines: Iterable[dict[str, Any]], end: bool = True) -> None:
-        """A 200 with one chunk for each line; without `end` the connection breaks off after the last one."""
+        """Send a 200 with one chunk for each line; without `end` the connection breaks after the last one."""
         self.chunks((json.dumps(line).encode() + b"\r\n" for line in lines), end)
 
     def chunks(self, contents: Iterable[bytes], end: bool = True) -> None:
-        """As `stream`, of whatever bytes."""
+        """As `stream`, with any bytes."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -74,21 +74,21 @@ class Exchange(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def hang(self) -> None:
-        """Say nothing until the daemon is closed."""
+        """Send nothing until the daemon is closed."""
         self.server.daemon_is_closed.wait(HANG_LIMIT_S)
         self.close_connection = True
 
     def drop(self) -> None:
-        """Close the connection without a word."""
+        """Close the connection without an answer."""
         self.close_connection = True
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        """The `Date` of each answer: the daemon's own."""
+        """The `Date` header of each answer: the daemon's clock."""
         date = self.server.owner.date
         return super().date_time_string(timestamp) if date is None else format_datetime(date, usegmt=True)
 
     def log_message(self, *_: object) -> None:
-        """Tests are quiet."""
+        """Log nothing."""
 
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
@@ -121,33 +121,33 @@ class Exchange(BaseHTTPRequestHandler):
 
 
 class Feed:
-    """A stream that stays open; what comes on it, and when it ends, the test says."""
+    """A stream that stays open until the test ends it; the test sends its chunks."""
 
     def __init__(self) -> None:
         self._chunks: SimpleQueue[bytes | None] = SimpleQueue()
         self._ends_well = True
 
     def serve(self, exchange: Exchange) -> None:
-        """The answer."""
+        """Answer a request with the stream."""
         exchange.chunks(iter(self._chunks.get, None), end=False)
         if self._ends_well:
             exchange.wfile.write(b"0\r\n\r\n")
 
     def send(self, chunk: bytes) -> None:
-        """Let the listener have this now, as one piece."""
+        """Send one chunk now."""
         self._chunks.put(chunk)
 
     @property
     def taken(self) -> bool:
-        """Whether all but the last piece has been taken from us."""
+        """Whether all chunks but the last are sent."""
         return self._chunks.empty()
 
     def end(self) -> None:
-        """End it as a daemon does that has no more to say."""
+        """End the stream regularly."""
         self._chunks.put(None)
 
     def cut(self) -> None:
-        """Break it off."""
+        """Break the stream off."""
         self._ends_well = False
         self._chunks.put(None)
 
@@ -167,17 +167,17 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         super().process_request(request, client_address)
 
     def break_off(self) -> None:
-        """End every connection, as a daemon that goes away does."""
+        """Break every connection, as a daemon that dies does."""
         for connection in list(self._connections):
             with suppress(OSError):  # ended already
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hung up is what many tests are about."""
+        """Log nothing: in many tests the client closes its connection."""
 
 
 class FakeDaemon:
-    """Listens at `host` once started; `answers` maps `METHOD /path` (without version) to what it does."""
+    """Listens at `host` once started; `answers` maps `METHOD /path` (without version) to a function that answers."""
 
     def __init__(self, api_version: str = "1.41") -> None:
         self._directory = tempfile.TemporaryDirectory()
@@ -188,10 +188,10 @@ class FakeDaemon:
         self.queries: list[dict[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
-        #: Those on which a request came; one is an `Exchange`.
+        #: The connections on which a request arrived.
         self.connections: set[Exchange] = set()
         self.api_version = api_version
-        #: What its clock says; None: the time.
+        #: The time of the daemon's clock; None: the present time.
         self.date: datetime | None = None
         self.answers: dict[str, Callable[[Exchange], None]] = {
             "GET /version": lambda exchange: exchange.reply(200, {"Version": "0", "ApiVersion": self.api_version})
@@ -204,7 +204,7 @@ class FakeDaemon:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:
-        """Stop listening; every open connection breaks off."""
+        """Stop listening, and break every open connection."""
         if self._server is not None:
             self._server.daemon_is_closed.set()
             self._server.shutdown()
@@ -214,17 +214,17 @@ class FakeDaemon:
             self._server = None
 
     def close(self) -> None:
-        """Stop, and leave nothing."""
+        """Stop, and remove the socket's directory."""
         self.stop()
         self._directory.cleanup()
 
     def count(self, request: str) -> int:
-        """How often a request came."""
+        """The number of times that a request arrived."""
         return self.requests.count(request)
 
 
 def until(true: Callable[[], bool], limit_s: float = 20.0) -> None:
-    """Poll until a condition holds: what ends on other threads has no event to wait for."""
+    """Poll until a condition holds; for what ends on other threads without an event to wait for."""
     deadline = time.monotonic() + limit_s
     while not true():
         if time.monotonic() > deadline:

@@ -1,7 +1,7 @@
-"""What every store promises to the watching workers; PostgreSQL and memory are held to the same.
+"""Contract tests of the store for the watching workers; run against PostgreSQL and the fake.
 
-As `store_contract`: a test case subclasses one of these and makes its store in `make`. Time passes only when a test
-says so, and what a test compares with it is asked of the store.
+A test case subclasses one of these and creates its store in `make`, as in `store_contract`. Time passes only by
+`pass_time`, and tests read the time from the store.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ CONTAINER = "c-g1"
 
 
 class Watching(Findings, Leases, Protocol):
-    """What one watching instance uses of the store."""
+    """The ports of the store that one watching instance uses."""
 
 
 class WatchedStoreUnderTest(StoreUnderTest, Protocol):
     """A store under test with the ports of the watching workers."""
 
     def findings(self, owner: int) -> Watching:
-        """Findings and turns as one of several instances uses them."""
+        """The findings and leases of one instance."""
         ...
 
     def histories(self) -> Histories: ...
 
     def now(self) -> datetime:
-        """What the store's clock says."""
+        """The time of the store's clock."""
         ...
 
 
@@ -54,24 +54,24 @@ def event(
 
 
 def alarm(kind: AlarmKind = AlarmKind.INSPECT, container_id: str = CONTAINER, **changes: Any) -> Alarm:
-    """Something wrong with the container of game g1."""
+    """An alarm about the container of game g1."""
     return Alarm(kind, container_id, **{"mark": "1", "raised_at": NOW, **changes})
 
 
 def raising(raised: Alarm | None = None, seen: RuntimeRecord = RUNNING) -> Finding:
-    """A finding that changes no record, told by the alarm that it raises."""
+    """A finding that raises an alarm and changes no record."""
     raised = raised or alarm()
     told = event(EventType.INSPECT_UNHEALTHY, container_id=raised.container_id, details=raised.details)
     return Finding("g1", seen, "in trouble", health=(told,), raises=raised)
 
 
 def calming(kind: AlarmKind = AlarmKind.INSPECT, seen: RuntimeRecord = RUNNING, **changes: Any) -> Finding:
-    """What was wrong with the container of game g1 is over."""
+    """A finding that calms an alarm about the container of game g1."""
     return Finding("g1", seen, "well again", calms=kind, **changes)
 
 
 def crashed(game_id: str = "g1", restart_at: datetime | None = None, **changes: Any) -> Finding:
-    """The container of a running game has ended by itself."""
+    """A finding that the container of a running game has ended by itself."""
     seen = record(game_id)
     told = replace(event(EventType.CONTAINER_EXITED, container_id=f"c-{game_id}"), game_id=game_id)
     values = {
@@ -89,7 +89,7 @@ class WatchedStoreContract(StoreContract):
     store: WatchedStoreUnderTest
 
     def make(self) -> WatchedStoreUnderTest:
-        """A store with nothing in it."""
+        """Create an empty store."""
         raise NotImplementedError
 
     def setUp(self) -> None:
@@ -105,7 +105,7 @@ class WatchedStoreContract(StoreContract):
         return self.histories.health(game_id)
 
     def operate(self, kind: OpKind = OpKind.STOP, game_id: str = "g1") -> None:
-        """An operation comes and ends, and changes nothing."""
+        """Submit and finish an operation that changes nothing."""
         self.queue.submit(request(game_id, kind))
         self.queue.finish(self.claim_one(), ended())
 
@@ -118,7 +118,7 @@ class WatchedStoreContract(StoreContract):
 
 
 class FindingsContract(WatchedStoreContract):
-    """A finding is written as a whole or not at all, and only while it is true."""
+    """A finding is written as a whole or not at all, and only while it holds."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -208,7 +208,7 @@ class FindingsContract(WatchedStoreContract):
 
 
 class AlarmsContract(WatchedStoreContract):
-    """What is wrong is told once, and once that it is over."""
+    """An alarm is written once when it is raised, and once when it is calmed."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -299,7 +299,7 @@ class AlarmsContract(WatchedStoreContract):
         self.write(over)
         self.assertIs(self.others.write(over), WriteResult.KNOWN)
         self.assertEqual(len(self.due()), 2)
-        self.write(raising())  # another occasion, though its mark is the same
+        self.write(raising())  # another occasion with the same mark
 
     def test_one_kind_is_not_calmed_by_the_end_of_another(self) -> None:
         self.write(raising(alarm(AlarmKind.PROBE)))
@@ -355,7 +355,7 @@ class AlarmsContract(WatchedStoreContract):
 
 
 class WatchedRecordsContract(WatchedStoreContract):
-    """The records that the workers ask for."""
+    """The records that the workers read."""
 
     def test_running_games_are_told_with_what_is_theirs(self) -> None:
         for game_id, status in (("g1", Status.RUNNING), ("g2", Status.STOPPED), ("g3", Status.RUNNING)):
@@ -417,7 +417,7 @@ class WatchedRecordsContract(WatchedStoreContract):
 
 
 class RestartsContract(WatchedStoreContract):
-    """A crashed game is started again when that is due, once, unless something was done about it since."""
+    """A crashed game is restarted once, when that is due, unless an operation or a change has overtaken it."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -467,7 +467,7 @@ class RestartsContract(WatchedStoreContract):
         self.assertEqual(self.findings.restarts_since("g1", self.store.now() - timedelta(hours=1)), 0)
 
     def unhealthy(self) -> Finding:
-        """The probes of game g1 fail, and it is to be restarted."""
+        """A finding that the probes of game g1 fail, with a restart."""
         return replace(raising(alarm(AlarmKind.PROBE)), restart_at=LATER, restart_cause=RestartCause.PROBE)
 
     def test_a_game_whose_probes_fail_is_restarted_while_it_runs_and_counts_in_the_budget(self) -> None:
@@ -599,7 +599,7 @@ class RestartsContract(WatchedStoreContract):
 
 
 class TurnsContract(WatchedStoreContract):
-    """One instance does a work for all."""
+    """Leases: one instance does a kind of work for all."""
 
     def test_the_first_comer_has_it_and_the_others_have_not(self) -> None:
         self.assertTrue(self.findings.mine("probe", 30))
@@ -638,7 +638,7 @@ class TurnsContract(WatchedStoreContract):
 
 
 class HistoriesContract(WatchedStoreContract):
-    """What happened to a game, for reading."""
+    """Health and operation log of a game."""
 
     def test_nothing_is_known_of_a_game_that_is_not_known(self) -> None:
         self.assertEqual(self.health("g1"), HealthReport())

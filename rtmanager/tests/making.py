@@ -1,4 +1,4 @@
-"""Values that the tests of this folder make by the dozen, with defaults for what does not matter to a test."""
+"""Factories for common test values, with defaults for the fields that a test does not care about."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SETTINGS = EngineSettings(
 
 
 def record(game_id: str = "g1", status: Status = Status.RUNNING, **changes: Any) -> RuntimeRecord:
-    """A record as a start would have left it."""
+    """A record in the given status, as the operations would leave it."""
     values: dict[str, Any] = {
         "game_id": game_id,
         "status": status,
@@ -64,7 +64,7 @@ def record(game_id: str = "g1", status: Status = Status.RUNNING, **changes: Any)
 
 
 def request(game_id: str = "g1", kind: OpKind = OpKind.START, **changes: Any) -> Request:
-    """A request over REST; `source` makes it another one."""
+    """A request over REST, unless `source` names another source."""
     values: dict[str, Any] = {"source": OpSource.GM_REST, "source_ref": "req-1"}
     if kind in (OpKind.START, OpKind.PATCH):
         values["image_ref"] = IMAGE
@@ -72,17 +72,17 @@ def request(game_id: str = "g1", kind: OpKind = OpKind.START, **changes: Any) ->
 
 
 def start_fields(game_id: str = "g1", **changes: str) -> dict[str, str]:
-    """The fields of a good start job."""
+    """The fields of a valid start job."""
     return {"game_id": game_id, "image_ref": IMAGE, "requested_at_ms": "1767225600000", **changes}
 
 
 def stop_fields(game_id: str = "g1", **changes: str) -> dict[str, str]:
-    """The fields of a good stop job."""
+    """The fields of a valid stop job."""
     return {"game_id": game_id, "reason": "finished", "requested_at_ms": "1767225600000", **changes}
 
 
 def entry(stream: Stream, milliseconds: int, fields: Mapping[str, str] | None = None, sequence: int = 0) -> Entry:
-    """An entry of an input stream; without fields a good job for game g1."""
+    """An entry of an input stream; without `fields` a valid job for game g1."""
     if fields is None:
         fields = start_fields() if stream is Stream.START_JOBS else stop_fields()
     return Entry(stream, EntryId(milliseconds, sequence), fields)
@@ -94,12 +94,12 @@ def job(stream: Stream, milliseconds: int, fields: Mapping[str, str] | None = No
 
 
 def ended(outcome: Outcome = Outcome.SUCCESS, **changes: Any) -> Completion:
-    """An ending that changes nothing but what is given."""
+    """A completion that changes nothing but what `changes` names."""
     return Completion(outcome=outcome, **changes)
 
 
 def log_entry(game_id: str = "g1", kind: OpKind = OpKind.START, **changes: Any) -> LogEntry:
-    """One row of the log."""
+    """One row of the operation log."""
     values: dict[str, Any] = {
         "source": OpSource.GM_REST,
         "source_ref": "req-1",
@@ -119,7 +119,7 @@ def view(
     labels: Mapping[str, str] | None = None,
     **changes: Any,
 ) -> ContainerView:
-    """A container as RTM would have made it; `labels` replaces some of its labels."""
+    """A container as the manager creates it; `labels` replaces some of its labels."""
     own = {LABEL_OWNER: OWNER, LABEL_KIND: KIND, LABEL_GAME_ID: game_id, LABEL_IMAGE_REF: image_ref}
     values: dict[str, Any] = {"name": container_name(game_id), "networks": frozenset({NETWORK})}
     return ContainerView(
@@ -132,14 +132,14 @@ def view(
 
 
 def quiet() -> logging.Logger:
-    """A logger that nobody hears, of no tree."""
+    """A logger without output, outside the logger tree."""
     logger = logging.Logger("quiet")
     logger.addHandler(logging.NullHandler())
     return logger
 
 
 class Heard(logging.Handler):
-    """Keeps what was logged, for a test to look at."""
+    """A log handler that keeps the log records, with a logger of its own."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -156,5 +156,5 @@ class Heard(logging.Handler):
         return [record.getMessage() for record in self.records]
 
 
-#: Every code that may stand in an answer.
+#: Every error code that an answer may have.
 FAILURES = frozenset(ErrorCode) - {ErrorCode.REPLAY_NO_OP, ErrorCode.DOCKER_UNAVAILABLE}

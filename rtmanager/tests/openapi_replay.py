@@ -1,9 +1,9 @@
-"""Holds a running server to its OpenAPI document, and the document to the server.
+"""Checks a running server against its OpenAPI document, and the document against the server.
 
-A case says which documented outcome it will provoke, and how. Replaying it checks the request against the
-document (a request that should be refused must break it), then the answer: status, headers, body, error code.
-`unprovoked` tells which outcomes of the document no case has shown. Knows nothing of the server but its base URL,
-so the same cases can be played against a server with fakes and against the real service.
+A case names a documented outcome and how to provoke it. Replaying the case checks the request against the document (a
+request that should be refused must violate it). Then it checks the answer: status, headers, body, error code.
+`unprovoked` lists the documented outcomes that no case has shown. The replay needs only the server's base URL, so the
+same cases run against a server with fakes and against the real manager.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from jsonschema import Draft202012Validator
 
-#: The media type by which the document calls the content type of nearly all answers.
+#: The document's media type of nearly all answers.
 JSON = "application/json"
 CONTENT_TYPE = f"{JSON}; charset=utf-8"
 METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
@@ -34,10 +34,10 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """One request and the outcome it provokes, after `prepare` has brought the service where that happens.
+    """One request and the outcome that it provokes, after `prepare` has set the state for it.
 
-    `documented_as` is the response's key in the document where it is not the status itself. `obeys` is False for
-    a request that the document forbids.
+    `documented_as` is the response's key in the document if it differs from the status. `obeys` is False for a request
+    that the document forbids.
     """
 
     operation_id: str
@@ -58,7 +58,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation of the document, without references."""
+    """One operation of the document, with references resolved."""
 
     method: str
     template: str
@@ -70,7 +70,7 @@ class Operation:
 
 
 class Replay:
-    """A document, and what has been seen of it at `base_url`."""
+    """Replays cases of a document at `base_url`, and records the outcomes that they showed."""
 
     def __init__(self, document: Mapping[str, Any], base_url: str) -> None:
         self._url = urlsplit(base_url)
@@ -90,7 +90,7 @@ class Replay:
 
     @cached_property
     def documented(self) -> set[Outcome]:
-        """Every outcome that the document promises; `AssertionError` where it is not of one mind."""
+        """Every documented outcome. Raises `AssertionError` where examples and schema contradict each other."""
         return {
             Outcome(operation_id, status, code)
             for operation_id, operation in self.operations.items()
@@ -103,7 +103,7 @@ class Replay:
         return self.documented - self._seen
 
     def play(self, case: Case) -> Any:
-        """Send the case's request; returns the answer's content, text where it is no JSON.
+        """Send the case's request; return the answer's content, as text where it is no JSON.
 
         Raises `AssertionError` with all faults found.
         """
@@ -138,7 +138,7 @@ class Replay:
 
 
 def without_references(node: Any, document: Mapping[str, Any]) -> Any:
-    """`node` with each `$ref` replaced by what it points to; what stands beside a reference wins."""
+    """`node` with each `$ref` replaced by its target; keys next to a reference override those of the target."""
     if isinstance(node, list):
         return [without_references(item, document) for item in node]
     if not isinstance(node, dict):
@@ -153,7 +153,7 @@ def without_references(node: Any, document: Mapping[str, Any]) -> Any:
 
 
 def example_faults(content: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with the examples of a request body or a response: none at all, or one against the schema."""
+    """Faults of the examples of a request body or a response: none at all, or one that violates the schema."""
     for media in content.get("content", {}).values():
         if not media.get("examples"):
             yield "has no example"
@@ -166,7 +166,7 @@ def _faults(schema: Mapping[str, Any], value: object) -> list[str]:
 
 
 def _codes(response: Mapping[str, Any]) -> set[str]:
-    """The error codes that a response promises: those of its examples, which must be all that its schema allows."""
+    """The error codes of a response's examples. Raises `AssertionError` if its schema allows others."""
     media = response["content"][JSON]
     shown = {example["value"]["error"]["code"] for example in media["examples"].values()}
     known = _known_codes(media["schema"])
@@ -177,7 +177,7 @@ def _codes(response: Mapping[str, Any]) -> set[str]:
 
 
 def _known_codes(schema: Mapping[str, Any]) -> set[str]:
-    """Every code that is named anywhere in the schema of an error."""
+    """Every error code that the schema of an error names."""
     found = set(schema.get("enum", ())) | ({schema["const"]} if "const" in schema else set())
     for part in (*schema.get("allOf", ()), *schema.get("properties", {}).values()):
         found |= _known_codes(part)
@@ -192,7 +192,7 @@ def request_faults(operation: Operation, case: Case) -> Iterator[str]:
     }
     for where, values in given.items():
         known = operation.parameters(where)
-        if where != "header":  # any client may send headers that mean nothing here
+        if where != "header":  # clients may send headers that are not documented
             yield from (f"{where} parameter {name} is unknown" for name in values.keys() - known.keys())
         for name, parameter in known.items():
             if name in values:
@@ -204,7 +204,7 @@ def request_faults(operation: Operation, case: Case) -> Iterator[str]:
 
 
 def _as_typed(schema: Mapping[str, Any], text: str) -> object:
-    """A parameter's text as its schema sees it."""
+    """A parameter's value in the type of its schema."""
     whole = schema.get("type") == "integer" and text.lstrip("-").isdigit()
     return int(text) if whole else text
 
@@ -244,5 +244,5 @@ def response_faults(
 
 
 def _read(headers: http.client.HTTPMessage, body: bytes) -> Any:
-    """The content of an answer, by what its head says of it."""
+    """The content of an answer, decoded by its `Content-Type`."""
     return json.loads(body) if headers["Content-Type"] == CONTENT_TYPE else body.decode()

@@ -1,4 +1,4 @@
-"""A world for the tests of operations: store, runtime and directories in memory, and one operator in it."""
+"""An in-memory world for the tests of operations: store, runtime and directories, and one `OperationRunner`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from rtmanager.ports.runtime import ContainerRuntime
 from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, SETTINGS, Heard, request
 from rtmanager.workers.image_retention import PullNotes
 
-#: Real seconds in which what must happen has happened; only a failing test waits so long.
+#: Real seconds after which a wait fails; only a failing test waits so long.
 PATIENCE_S = 5.0
 
 
 class FailingRuntime:
     """Passes calls on to a runtime; the `at`-th call from now fails, before or after it is done.
 
-    `gates` holds calls of a method until an event, `raises` ends them with something nobody foresaw.
+    `gates` holds calls of a method until an event is set, `raises` ends them with an unforeseen error.
     """
 
     def __init__(self, inner: FakeRuntime) -> None:
@@ -45,7 +45,7 @@ class FailingRuntime:
         self.calls, self.at, self.done = 0, at, done
 
     def gate(self, method: str) -> tuple[threading.Event, threading.Event]:
-        """(A call has arrived at the gate, the gate opens)."""
+        """Hold calls of `method`; return two events: a call has arrived, and the calls may go on."""
         self.arrived[method], self.gates[method] = threading.Event(), threading.Event()
         return self.arrived[method], self.gates[method]
 
@@ -70,12 +70,12 @@ class FailingRuntime:
 
     @property
     def port(self) -> ContainerRuntime:
-        """Itself, as the port that it is."""
+        """This object, typed as the port."""
         return cast(ContainerRuntime, self)
 
 
 class World:
-    """Everything that operations touch, in memory; `do` runs one operation to its written end."""
+    """Everything that operations use, in memory; `do` runs one operation and writes its completion."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -91,7 +91,7 @@ class World:
         self.operator = self.make_operator(self.runtime.port)
 
     def make_operator(self, runtime: ContainerRuntime) -> OperationRunner:
-        """An operator of one more instance."""
+        """An `OperationRunner` of one more instance."""
         tools = Tools(
             runtime=runtime,
             state_directories=self.directories,
@@ -112,21 +112,21 @@ class World:
         self.lost_directories += 1
 
     def claim(self, wanted: Request) -> Operation:
-        """Accept and claim a request, whoever it is from."""
+        """Accept and claim a request from any source."""
         self.clock.advance(1)
         self.store.add_row(wanted, CALL_POSITION)
         (operation,) = self.queue.claim(1)
         return operation
 
     def do(self, wanted: Request) -> Completion:
-        """Run a request to its written end."""
+        """Run a request and write its completion."""
         operation = self.claim(wanted)
         completion = self.operator.run(operation)
         self.queue.finish(operation, completion)
         return completion
 
     def bring(self, status: Status | None, game_id: str = "g1") -> None:
-        """Bring a game into a status by the operations that lead there, and forget what they left."""
+        """Bring a game into a status by the operations that lead there, and forget their traces."""
         steps = {
             None: (),
             Status.RUNNING: (OpKind.START,),
@@ -138,7 +138,7 @@ class World:
         self.forget()
 
     def forget(self) -> None:
-        """Forget what was logged, sent, observed and called so far."""
+        """Clear the operation log, messages, snapshots, runtime calls and requests to the Lobby."""
         self.store.log.clear()
         self.store.messages.clear()
         self.store.snapshots.clear()
@@ -149,25 +149,25 @@ class World:
         return self.store.records_by_game.get(game_id)
 
     def known(self, game_id: str = "g1") -> RuntimeRecord:
-        """The record that must be there."""
+        """The game's record; fails when there is none."""
         record = self.record(game_id)
         assert record is not None, f"no record of {game_id}"
         return record
 
     def sent(self, stream: Stream) -> list[Message]:
-        """What is due to one stream."""
+        """The due messages of one stream."""
         return [message for message in self.store.messages.values() if message.stream is stream]
 
     def results(self) -> list[tuple[str, str]]:
-        """Outcome and code of each job's answer."""
+        """Outcome and error code of each job result."""
         return [(m.fields["outcome"], m.fields["error_code"]) for m in self.sent(Stream.JOB_RESULTS)]
 
     def events(self) -> list[str]:
-        """The types of the health events that are due."""
+        """The types of the due health events."""
         return [message.fields["event_type"] for message in self.sent(Stream.HEALTH_EVENTS)]
 
     def rows(self) -> list[tuple[str, str, str | None]]:
-        """Kind, outcome and code of each log row."""
+        """Kind, outcome and error code of each log row."""
         return [(row.kind.value, row.outcome.value, row.error_code) for row in self.store.log]
 
     def running(self) -> list[ContainerView]:
@@ -182,7 +182,7 @@ class WorldTestCase(unittest.TestCase):
         self.world = World()
 
     def assert_consistent(self) -> None:
-        """A live container has a record that says so, and the other way round; never two of a game."""
+        """Fail unless live containers and running records correspond, with one live container per game at most."""
         running = {(c.name, c.container_id) for c in self.world.running()}
         recorded = {
             (f"galaxy-game-{r.game_id}", r.current_container_id)
@@ -194,13 +194,13 @@ class WorldTestCase(unittest.TestCase):
 
 
 def job_request(game_id: str = "g1", kind: OpKind = OpKind.START, **changes: Any) -> Request:
-    """A request that came from a stream."""
+    """A request from an input stream."""
     ref = f"runtime:{'start' if kind is OpKind.START else 'stop'}_jobs:5-0"
     return request(game_id, kind, **{"source": OpSource.LOBBY_STREAM, "source_ref": ref, **changes})
 
 
 def wait_until(condition: Callable[[], bool], what: str = "it") -> None:
-    """Poll a condition; fails when it does not come true."""
+    """Poll a condition; fail when it does not hold within `PATIENCE_S`."""
     pause = threading.Event()
     waited = timedelta()
     while not condition():

@@ -1,4 +1,4 @@
-"""What stores and streams promise to the deletion of what is past its retention: PostgreSQL, Redis and memory alike."""
+"""Contract tests of stores and streams for the deletion of old data; run against PostgreSQL, Redis and the fakes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PurgedStoreUnderTest(StoreUnderTest, Protocol):
 
 
 class RowsContract(StoreContract):
-    """Rows past their retention are deleted; an entry is known all the same."""
+    """Rows past their retention are deleted; their entries are still recognised."""
 
     store: PurgedStoreUnderTest
 
@@ -83,7 +83,7 @@ class RowsContract(StoreContract):
         self.assertEqual(self.claimed(), [])
 
     def test_an_entry_whose_operation_is_deleted_is_not_done_again(self) -> None:
-        """Redis was restored from a copy, or the group was created anew."""
+        """Happens when Redis is restored from a copy, or the consumer group is created anew."""
         self.accept(job(START, 7), job(STOP, 8))
         self.finish_all()
         self.store.pass_time(2 * HOUR_S)
@@ -110,7 +110,7 @@ class RowsContract(StoreContract):
         self.assertEqual(self.purge_operations(), 2)
 
     def test_the_latest_entry_is_known_when_no_row_is_left(self) -> None:
-        """Or ingest would take entries for lost, and have them given again."""
+        """Otherwise ingest would treat entries as lost and read them again."""
         self.accept(job(START, 7), job(START, 9), job(START, 10, {"who": "nobody"}))
         self.finish_all()
         self.store.pass_time(2 * HOUR_S)
@@ -131,7 +131,7 @@ class RowsContract(StoreContract):
         self.assertEqual(self.purge.latest(), {START: EntryId(8, 0)})
 
     def test_an_entry_from_a_clock_that_was_ahead_stays_until_its_time_is_over(self) -> None:
-        """A Redis that comes back empty, with the right time, gives lower ids."""
+        """A Redis that restarts empty with the correct time assigns lower ids."""
         self.accept(job(START, 2**45))
         self.finish_all()
         self.store.pass_time(2 * HOUR_S)
@@ -187,7 +187,7 @@ class RowsContract(StoreContract):
 
 
 class ImagesContract(StoreContract):
-    """Pulled images are remembered by daemon, and since when nothing names them."""
+    """Pulled images are recorded by daemon, with the time since which nothing names them."""
 
     store: PurgedStoreUnderTest
 
@@ -242,12 +242,12 @@ class TrimmedStreamsUnderTest(StreamsUnderTest, Protocol):
     def trimming(self) -> InputTrimming: ...
 
     def add_group(self, stream: Stream, name: str, reached: EntryId) -> None:
-        """Another group, which was given the entries up to that one and has acknowledged them."""
+        """Add another group, which has read and acknowledged the entries up to `reached`."""
         ...
 
 
 class TrimmingContract(StreamsContract):
-    """Only what every group has acknowledged is deleted from an input stream."""
+    """An input stream loses only entries that every group has acknowledged."""
 
     streams: TrimmedStreamsUnderTest
 
@@ -261,7 +261,7 @@ class TrimmingContract(StreamsContract):
             self.streams.add_pairs(stream, [(b"game_id", b"g%d" % number)], EntryId(number, 0))
 
     def take(self, *kept: int, limit: int = 1000) -> None:
-        """Read all, and acknowledge all but some."""
+        """Read all entries, and acknowledge all but the `kept` ones."""
         entries = [entry for batch in self.reader.read(limit) for entry in batch.entries]
         self.reader.acknowledge([entry for entry in entries if entry.entry_id.milliseconds not in kept])
 

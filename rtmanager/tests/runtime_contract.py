@@ -1,7 +1,7 @@
-"""What every `ContainerRuntime` promises, as tests; run against the one in memory and against Docker.
+"""Contract tests of `ContainerRuntime`; run against the fake and against Docker.
 
-A test class mixes `RuntimeContract` in and provides the world: a runtime, a network, images by behaviour. A test
-that passes here for both means that whatever is tested against the fake will meet the same manners in Docker.
+A test class mixes `RuntimeContract` in and provides a runtime, a network, and images by behaviour. Since both pass it,
+tests against the fake hold for Docker, too.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from rtmanager.ports.runtime import (
 
 if TYPE_CHECKING:
     from unittest import TestCase
-else:  # a mixin: only the classes that bring a world are test cases
+else:  # a mixin: only its concrete subclasses are test cases
     TestCase = object
 
-#: Seconds of grace where the process is expected to end by itself, and where it is not.
+#: Grace period in seconds where the process is expected to end by itself, and where it is not.
 PATIENT_S, SHORT_S = 20, 1
 
-#: Seconds in which a pull of what no registry has ends, on a busy machine.
+#: Seconds within which a pull of an unknown image ends, on a busy machine.
 PULL_ENDS_S = 60.0
 
 ABSENT_ID = "f" * 64
 
 
 class RuntimeContract(TestCase):
-    """The behaviours. Images: `waits` ends on a signal, `ignores-signals` does not, `exits` ends with code 3."""
+    """The contract. Images: `waits` ends on a signal, `ignores-signals` does not, `exits` ends with code 3."""
 
     runtime: ContainerRuntime
     network: str
@@ -61,15 +61,15 @@ class RuntimeContract(TestCase):
     unknown_image = "registry.invalid/galaxy/game:1.0.0"
 
     def image(self, behaviour: str) -> str:
-        """The reference of an image that is present; `without-command` is one that cannot be created from."""
+        """The reference of a present image; no container can be created from `without-command`."""
         raise NotImplementedError
 
     def spare_image(self) -> str:
-        """The reference of an image that is present and that nobody else uses."""
+        """The reference of a present image that no other test uses."""
         raise NotImplementedError
 
     def game_id(self) -> str:
-        """A new game's id, unique on the host."""
+        """A new game id, unique on the host."""
         raise NotImplementedError
 
     def state_path(self) -> str:
@@ -77,11 +77,11 @@ class RuntimeContract(TestCase):
         raise NotImplementedError
 
     def pause(self, container_id: str) -> None:
-        """Freeze a container behind the runtime's back."""
+        """Pause a container without the port."""
         raise NotImplementedError
 
     def kill(self, container_id: str) -> None:
-        """Kill a container's process behind the runtime's back."""
+        """Kill a container's process without the port."""
         raise NotImplementedError
 
     def spec(self, behaviour: str = "waits") -> ContainerSpec:
@@ -105,7 +105,7 @@ class RuntimeContract(TestCase):
         with self.assertRaises(ContainerNotFound):
             self.runtime.inspect(id_or_name)
 
-    # ── images that nobody needs ──
+    # ── images without a use ──
 
     def spare(self) -> tuple[str, str]:
         """The reference and the id of a spare image."""
@@ -177,7 +177,7 @@ class RuntimeContract(TestCase):
             self.assertEqual([view.is_of_another(name) for name in ("one", "other")], [False, True], view.labels)
 
     def double_network(self) -> None:
-        """Let a second network have the name of the first, until the test ends."""
+        """Create a second network with the name of the first, until the test ends."""
         raise NotImplementedError
 
     def test_two_networks_of_one_name_are_ambiguous(self) -> None:
@@ -246,7 +246,7 @@ class RuntimeContract(TestCase):
         self.assertEqual(view.image_ref, spec.image_ref)
         self.assertEqual(view.state, ContainerState.RUNNING)
         self.assertEqual(view.networks, {self.network})
-        for label in (LABEL_OWNER, LABEL_KIND, LABEL_GAME_ID, LABEL_IMAGE_REF):  # a view may leave out all others
+        for label in (LABEL_OWNER, LABEL_KIND, LABEL_GAME_ID, LABEL_IMAGE_REF):  # a view may omit all others
             self.assertEqual(view.labels[label], spec.labels[label])
         self.assertIsNone(view.exit_code)
         self.assertFalse(view.oom_killed)
@@ -443,7 +443,7 @@ class RuntimeContract(TestCase):
 
 
 def _unless(refused: bool) -> Callable[[], None]:
-    """A confirmation that may be refused."""
+    """A `confirm` that raises `LaunchFailed` when `refused` is set."""
 
     def confirm() -> None:
         if refused:
@@ -453,7 +453,7 @@ def _unless(refused: bool) -> Callable[[], None]:
 
 
 def _at_once(times: int, call: Callable[..., object], *arguments: object) -> Counter[str]:
-    """How often each kind of outcome came of calls made at the same time: the type of the result or the error."""
+    """The outcomes of concurrent calls, counted by the type of the result or the error."""
 
     def outcome(_: int) -> str:
         try:

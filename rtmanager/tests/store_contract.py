@@ -1,7 +1,7 @@
-"""What every store promises to the operations and the workers; PostgreSQL and memory are held to the same.
+"""Contract tests of the store for operations and workers; run against PostgreSQL and the fake.
 
-A test case subclasses `StoreContract` and makes its store in `make`. Only ports and the hooks of `StoreUnderTest`
-are used, so nothing here knows what the store is. Game ids are lower case: a database may sort others otherwise.
+A test case subclasses `StoreContract` and creates its store in `make`. The tests use only the ports and the hooks of
+`StoreUnderTest`. Game ids are lower case, since a database may sort others differently.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ from rtmanager.ports.store import (
 from rtmanager.ports.streams import Inbox, IntentCount, Outbox, RelayLease
 from rtmanager.tests.making import NOW, ended, job, log_entry, record, request, start_fields, stop_fields
 
-#: By so much a clock was ahead.
+#: Seconds by which a clock was ahead.
 YEAR_S = 365 * 24 * 3600.0
 
 START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
 
 
 class Session(SessionLock, Protocol):
-    """A presence and how it ends."""
+    """A session lock, with a way to end its session."""
 
     def close(self) -> None:
-        """The instance's session is over."""
+        """End the instance's session."""
         ...
 
 
 class StoreUnderTest(Protocol):
-    """The ports of one empty store, and what a test must do or see beside them."""
+    """The ports of one empty store, and what a test needs beside them."""
 
     lease_s: float
     grace_s: float
@@ -61,11 +61,11 @@ class StoreUnderTest(Protocol):
     def records(self) -> Records: ...
 
     def queue(self, owner: int) -> OperationQueue:
-        """The queue as one of several instances uses it; with no presence yet."""
+        """The queue of one instance, without a session lock yet."""
         ...
 
     def session_lock(self, owner: int) -> Session:
-        """That instance's sign of life."""
+        """The session lock of that instance."""
         ...
 
     def inbox(self) -> Inbox: ...
@@ -75,11 +75,11 @@ class StoreUnderTest(Protocol):
     def daemons(self) -> DaemonRecords: ...
 
     def pass_time(self, seconds: float) -> None:
-        """Let every moment that the store wrote down be so much longer ago."""
+        """Move every stored moment so many seconds into the past."""
         ...
 
     def put_record(self, record: RuntimeRecord) -> None:
-        """Insert a record, as another writer would."""
+        """Insert a record as another writer would."""
         ...
 
     def log_rows(self) -> Sequence[LogEntry]:
@@ -97,7 +97,7 @@ class StoreContract(unittest.TestCase):
     store: StoreUnderTest
 
     def make(self) -> StoreUnderTest:
-        """A store with nothing in it."""
+        """Create an empty store."""
         raise NotImplementedError
 
     def setUp(self) -> None:
@@ -124,7 +124,7 @@ class StoreContract(unittest.TestCase):
             return [due.message for due in lease.due(1000, 1 << 20)]
 
     def drain(self) -> list[tuple[str, int]]:
-        """Claim and end everything, one at a time; game and order of the entries."""
+        """Claim and finish all operations, one at a time; return the games in order, with each entry's number."""
         order = []
         while claimed := self.queue.claim(1):
             self.queue.finish(claimed[0], ended())
@@ -335,7 +335,7 @@ class QueueContract(StoreContract):
             self.assertEqual(self.queue.claim_name(operation), holder)
 
     def change(self, game_id: str, status: Status) -> None:
-        """Bring a game's record into another status by an operation."""
+        """Change the status of a game's record by an operation."""
         seen = self.store.records().get(game_id)
         assert seen is not None
         self.other.submit(request(game_id, OpKind.STOP))
@@ -529,7 +529,7 @@ class QueueContract(StoreContract):
 
 
 class OwnershipContract(StoreContract):
-    """Heartbeats, orphans, and what a former holder may still do: nothing."""
+    """Heartbeats, orphans, and former holders, which may write nothing."""
 
     def claimed(self, game_id: str = "g1") -> Operation:
         self.queue.submit(request(game_id))
@@ -544,7 +544,7 @@ class OwnershipContract(StoreContract):
             self.assertEqual(alive, {mine.operation_id})
 
     def test_what_has_the_id_of_an_operation_and_is_another_one_is_left_alone(self) -> None:
-        """The database was set back, and gives its ids again."""
+        """A restore set the database back, and it assigns its ids again."""
         here = self.claimed()
         others: tuple[dict[str, Any], ...] = ({"game_id": "g9"}, {"source_ref": "rest:another"})
         for changed in others:
@@ -710,7 +710,7 @@ class OwnershipContract(StoreContract):
 
 
 class EndingContract(StoreContract):
-    """The end of an operation is written at once, all of it or nothing."""
+    """The completion of an operation is written as a whole or not at all."""
 
     def operation(self) -> Operation:
         self.queue.submit(request("g1"))
@@ -810,7 +810,7 @@ class InboxContract(StoreContract):
         self.assertEqual(list(self.queue.claim(10)), [])
 
     def test_another_entry_under_a_known_id_is_an_operation_of_its_own_and_known_from_then_on(self) -> None:
-        """A stream was lost, and its ids are given again."""
+        """A stream was lost, and Redis assigns its ids again."""
         jobs = [job(STOP, 7, stop_fields(game_id)) for game_id in ("g1", "g2", "g3")]
         for each in jobs:
             self.accept(each)
@@ -988,7 +988,7 @@ class OutboxContract(StoreContract):
 
 
 class IntentsContract(StoreContract):
-    """Intents are counted by the minute of their type; what was left out of one becomes a summary, once."""
+    """Intents are counted by type and minute; those left out of a minute become one summary."""
 
     def message(self, game_id: str, code: ErrorCode = ErrorCode.IMAGE_PULL_FAILED) -> Message:
         at = datetime(2026, 1, 1, tzinfo=UTC)

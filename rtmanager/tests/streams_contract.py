@@ -1,6 +1,6 @@
-"""What the streams promise to ingest and relay; Redis and memory are held to the same.
+"""Contract tests of the streams for ingest and relay; run against Redis and the fake.
 
-A test case subclasses `StreamsContract` and makes its streams in `make`.
+A test case subclasses `StreamsContract` and creates its streams in `make`.
 """
 
 from __future__ import annotations
@@ -24,45 +24,45 @@ from rtmanager.ports.streams import DueMessage, InputStreams, OutputStreams, Sta
 from rtmanager.tests.making import start_fields, stop_fields
 
 START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
-#: Real seconds in which what must happen at once has happened.
+#: Real seconds within which an immediate event must have happened.
 PROMPT_S = 5.0
 
 
 class Reader(InputStreams, Protocol):
-    """The reading half, with the way to end a `wait`."""
+    """The reading side, with a way to end a `wait`."""
 
     def interrupt(self) -> None:
-        """End a `wait` on another thread now."""
+        """End a `wait` on another thread at once."""
         ...
 
 
 class StreamsUnderTest(Protocol):
-    """One empty Redis as instances see it, and what a test must do or see beside the ports."""
+    """The ports of one empty Redis, and what a test needs beside them."""
 
     def reader(self) -> Reader:
-        """The reading half of one more instance."""
+        """The reading side of one more instance."""
         ...
 
     def writer(self) -> OutputStreams:
-        """The writing half of one more instance."""
+        """The writing side of one more instance."""
         ...
 
     def add_entry(self, stream: Stream, fields: Mapping[str, str]) -> EntryId:
-        """Add an entry as a neighbour does."""
+        """Add an entry as another service does."""
         ...
 
     def add_pairs(
         self, stream: Stream, pairs: Sequence[tuple[bytes, bytes]], entry_id: EntryId | None = None
     ) -> EntryId:
-        """The same with bytes as names and values, and a name given twice if it stands there twice."""
+        """As `add_entry`, with bytes as names and values; names may repeat."""
         ...
 
     def delete_entry(self, stream: Stream, entry_id: EntryId) -> None:
-        """Delete one as a person might."""
+        """Delete an entry, as a person might."""
         ...
 
     def set_last_id(self, stream: Stream, entry_id: EntryId) -> None:
-        """Set the last id of an empty stream as a person might."""
+        """Set the last id of an empty stream, as a person might."""
         ...
 
     def entries(self, stream: Stream) -> Sequence[Mapping[str, str]]:
@@ -74,11 +74,11 @@ class StreamsUnderTest(Protocol):
         ...
 
     def flush(self) -> None:
-        """Redis comes back empty."""
+        """Delete all data, as a Redis that restarts empty."""
         ...
 
     def refuse(self, stream: Stream) -> str:
-        """Let the stream take no entry; returns its name."""
+        """Refuse reads and writes of the stream; return its name."""
         ...
 
     def mend(self, stream: Stream) -> None:
@@ -100,7 +100,7 @@ class StreamsContract(unittest.TestCase):
 
 
 class ReadingContract(StreamsContract):
-    """Entries are given out in order, until they are acknowledged."""
+    """Entries are delivered in order, until they are acknowledged."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -212,7 +212,7 @@ class ReadingContract(StreamsContract):
     def test_of_an_entry_with_too_many_fields_the_first_are_read_and_the_known_ones(self) -> None:
         pairs = [(b"%d" % n, b"v") for n in range(5 * ENTRY_FIELDS)]
         known = [(b"reason", b"finished"), (b"game_id", b"g1")]
-        # 100 is given twice, and is not among those that are read.
+        # The field 100 occurs twice, and is not among those that are read.
         self.streams.add_pairs(STOP, [*pairs, *known, (b"reason", b"timeout"), (b"1", b"w"), (b"100", b"w")])
         (entry,) = self.read()
         assert entry.excess is not None

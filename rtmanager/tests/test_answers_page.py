@@ -1,4 +1,4 @@
-"""The page about answers says what the tables say."""
+"""The generated answers page is up to date with the adapters' tables."""
 
 import unittest
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`check`: the order of its checks, what a failed one means for others, and how results are written."""
+"""`check`: the order of its checks, the effect of a failed one on others, and the output of results."""
 
 from __future__ import annotations
 

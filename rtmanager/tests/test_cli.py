@@ -1,4 +1,4 @@
-"""The command line: what `check` prints for each dependency, and what a signal makes of a command."""
+"""The command line: the output of `check` for each dependency, and the effect of signals on commands."""
 
 from __future__ import annotations
 

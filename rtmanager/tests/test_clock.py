@@ -1,4 +1,4 @@
-"""What instances compare is by the store's clock; this host's is only compared with it."""
+"""The store's clock between readings, and the warning about this host's clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment is read as the contract says, all faults at once, and no secret is ever shown."""
+"""Configuration is read as the contract defines it, all faults are reported at once, and no secret is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration reference says what the code reads."""
+"""The generated configuration page is up to date with the table of variables."""
 
 import re
 import unittest

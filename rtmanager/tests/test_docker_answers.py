@@ -1,4 +1,4 @@
-"""The tables of Docker's answers: each rule by examples, each call by every kind of answer, and none is a defect."""
+"""The tables of Docker's answers: each rule by examples, each call with every kind of answer; none is a defect."""
 
 from __future__ import annotations
 

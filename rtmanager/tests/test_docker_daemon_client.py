@@ -1,4 +1,4 @@
-"""A daemon that is away, slow, broken or going down is `Unavailable`, within the deadline and with a remedy."""
+"""An absent, slow, broken or stopping daemon is `Unavailable`, within the deadline and with a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Docker's answers about a container are read as, and the end of its log."""
+"""Decoding of Docker's answers about a container, and of the end of its log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Docker's events: each is heard once and at once, none is lost between two streams, and a lost line is noticed."""
+"""Docker's events: each arrives once and at once, none is lost between two streams, a lost line is detected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Launch and remove when Docker says no, says nothing, or is still busy; and the request that makes a container."""
+"""Launch and remove when Docker refuses, times out or is busy; and the request that creates a container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pull is shared, bounded and honest: what goes wrong says whether the image or the daemon is to blame."""
+"""A pull is shared and bounded, and its error names the image or the daemon as the cause."""
 
 from __future__ import annotations
 

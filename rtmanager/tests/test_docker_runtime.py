@@ -1,4 +1,4 @@
-"""`DockerRuntime` keeps the port's promises on a real daemon, and walls a game in as the contract says."""
+"""`DockerRuntime` passes the port's contract on a real daemon, and isolates a game as the contract requires."""
 
 from __future__ import annotations
 

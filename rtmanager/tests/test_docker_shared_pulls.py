@@ -1,4 +1,4 @@
-"""Pulls are shared, limited by registry, and broken off when nobody waits for them."""
+"""Pulls are shared, limited by registry, and cancelled when no caller waits for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON that is reduced as it arrives: what is kept is the same whatever the pieces, and its size is bounded."""
+"""JSON is reduced as it arrives: the result does not depend on the pieces, and its size is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Docker has, before it is used: log drivers and their plugins, images, containers that a trial left behind."""
+"""The daemon's inventory before use: log drivers and their plugins, images, containers left by a trial."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Docker behind TLS: every call, the events and the pulls; and what is wrong is said with its setting."""
+"""Docker behind TLS: every call, the events and the pulls; an error names the setting at fault."""
 
 from __future__ import annotations
 

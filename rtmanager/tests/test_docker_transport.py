@@ -1,4 +1,4 @@
-"""By the short way to the engine a call says the same, and is answered the same, as by the SDK's own."""
+"""The direct transport sends the same request and returns the same answer as the SDK's own."""
 
 from __future__ import annotations
 

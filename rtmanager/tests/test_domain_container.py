@@ -1,4 +1,4 @@
-"""Limits are read with care, and only what is surely ours is touched."""
+"""Limits are parsed strictly, and only containers that are surely the manager's are touched."""
 
 from __future__ import annotations
 

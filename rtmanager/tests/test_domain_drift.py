@@ -1,4 +1,4 @@
-"""Records and containers that differ, and what becomes true by that; the table of `domain.drift` row by row."""
+"""Decisions about records and containers that differ: the table of `domain.drift`, row by row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A game's id has a small alphabet, and its names follow from it."""
+"""A game id has a restricted alphabet, and the game's names are derived from it."""
 
 from __future__ import annotations
 

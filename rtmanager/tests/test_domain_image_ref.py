@@ -1,4 +1,4 @@
-"""Image references are read as Docker reads them, and versions as Semantic Versioning has them."""
+"""Image references are parsed as Docker parses them, and versions as Semantic Versioning defines them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever stands in an input stream becomes a request, a refusal or a dead letter; and in which order."""
+"""Any entry of an input stream becomes a request, a refusal or a dead letter; and the order of entries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What RTM writes to its streams, field by field as the neighbours read it (contract, "Streams")."""
+"""The messages that the manager publishes, field by field (contract, "Streams")."""
 
 from __future__ import annotations
 

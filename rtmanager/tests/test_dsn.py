@@ -1,4 +1,4 @@
-"""A DSN as neighbours write it becomes what libpq takes, with the schema in its options."""
+"""A DSN in the form of other services becomes one that libpq accepts, with the schema in its options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The executor: several games at once, one game in order, and nothing lost between a claim and its end."""
+"""The executor: several games at once, the operations of a game in order, none lost between claim and end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The executor and answers that are no success: temporary, final, a defect of ours, an end that the store refuses."""
+"""The executor with failures: temporary and final answers, defects, completions that the store rejects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failpoints: what an armed point does, and that no effect of the service is without one."""
+"""Failpoints: what an armed point does, and that no effect of the manager is without one."""
 
 import ast
 import subprocess

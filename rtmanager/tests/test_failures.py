@@ -1,4 +1,4 @@
-"""What fails for one game: reported once, counted each time, and nothing else ends."""
+"""A failure of one game is logged once, counted each time, and does not end the work on others."""
 
 from __future__ import annotations
 

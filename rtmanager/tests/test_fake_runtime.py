@@ -1,4 +1,4 @@
-"""The runtime in memory keeps the port's promises, and makes trouble when it is told to."""
+"""The fake runtime passes the port's contract, and injects faults on request."""
 
 from __future__ import annotations
 

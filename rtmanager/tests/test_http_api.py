@@ -1,4 +1,4 @@
-"""The API says no precisely, queues exactly what was asked, and answers with the record as it is then."""
+"""The API refuses with precise errors, queues exactly the requested operation, and answers with the new record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API tells of a game's health and of its log what the store has, page by page; and it hands out the metrics."""
+"""The API returns a game's health and operation log from the store, page by page; and the metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which hosts, origins and content types are ours: what a page in somebody's browser may not send is refused."""
+"""Accepted hosts, origins and content types; requests of a foreign page in a browser are refused."""
 
 from __future__ import annotations
 

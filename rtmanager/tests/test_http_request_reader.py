@@ -1,4 +1,4 @@
-"""Requests are read alike however they are cut into pieces, and what cannot become one is refused at once."""
+"""Requests are read the same however they are split, and invalid ones are refused at once."""
 
 from __future__ import annotations
 

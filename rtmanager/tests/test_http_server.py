@@ -1,4 +1,4 @@
-"""The server holds against every kind of client: slow, early gone, too large, contradictory, too many."""
+"""The server withstands every kind of client: slow, disconnecting, too large, contradictory, too many."""
 
 from __future__ import annotations
 

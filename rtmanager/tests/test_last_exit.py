@@ -1,4 +1,4 @@
-"""How a container ended that an operation stopped: who requested it, and what is left alone."""
+"""The last exit of a container that an operation stopped: who requested it, and what stays unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking the Lobby costs a start nothing, whatever the Lobby does."""
+"""A request to the Lobby never delays or fails a start, whatever the Lobby does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of log drivers: a value that Docker refuses only at a start is found before."""
+"""Options of log drivers: a value that Docker refuses only at a container's start is found earlier."""
 
 from __future__ import annotations
 

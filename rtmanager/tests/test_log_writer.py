@@ -1,4 +1,4 @@
-"""Who logs never waits and never fails, whatever becomes of the reader; what is lost is counted where it is missing."""
+"""Logging never waits and never fails, whatever the reader does; lost lines are counted where they are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log line is one JSON object of bounded size, or one line for a person, and says what it is about."""
+"""A log line is one JSON object of bounded size, or one line of text, and names its subject."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store and the streams in memory keep the promises of the real ones, and their troubles are as asked for."""
+"""The fake store and streams pass the contracts of the real ones, and inject the requested faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics are rendered as the text format of Prometheus has it, and count what many threads do."""
+"""Metrics are rendered in the text format of Prometheus, and count correctly with many threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a daemon answers counts only if it is the one on record; containers of other deployments do not exist here."""
+"""Only answers of the daemon on record count; containers of other deployments are ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An operation that is run again after a crash, wherever it was, comes to the same end as if nothing had been."""
+"""An operation that is run again after a crash at any point ends the same as without the crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sessions and the schema are compared with, as far as no server is needed; the rest is in `integration`."""
+"""The checks of sessions and schema that need no server; `integration` has the others."""
 
 from __future__ import annotations
 

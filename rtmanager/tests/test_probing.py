@@ -1,4 +1,4 @@
-"""Every engine is asked once, fairly and within its time, and whatever one does is its own answer only."""
+"""Every engine is probed once and within its time, and one engine never affects the result of another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The deletion of what is past its retention: in which order, how far, by whom, and what is never done twice by it."""
+"""The deletion of old data: its order, its bounds, the instance that does it, and that nothing is repeated."""
 
 from __future__ import annotations
 

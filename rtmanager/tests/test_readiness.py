@@ -1,4 +1,4 @@
-"""Readiness says what does not answer now, by name, and never hangs with it."""
+"""Readiness names the dependencies that do not answer, and never waits for them without a limit."""
 
 from __future__ import annotations
 

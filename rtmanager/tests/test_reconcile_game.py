@@ -1,4 +1,4 @@
-"""One look at one game: what is written, what is held back, what an operation is left to settle."""
+"""Reconciling one game: findings that are written, delayed, or left to an operation."""
 
 from __future__ import annotations
 

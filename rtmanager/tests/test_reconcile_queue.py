@@ -1,4 +1,4 @@
-"""Games are looked at one by one each, side by side, and again until they are settled."""
+"""Games are reconciled concurrently, each by one thread at a time, and retried until they are settled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is tried of Redis is what is used, and what the documentation says that a user needs."""
+"""Checks of Redis: the commands tried are those used and documented, and an unfit server is named with a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names are looked up side by side; one that hangs holds its own thread and nothing else."""
+"""Names are resolved concurrently; one that hangs blocks only its own thread."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One time says how long a server may be silent; what the adapters wait for is a part of it, in fixed proportions.
+"""One setting bounds the silence of a server; the adapters' deadlines are fixed fractions of it.
 
-The order of the parts matters more than their size: a silent Redis has to be given up before the transaction that
-asked it looks like a silent PostgreSQL, and PostgreSQL ends a slow statement before it counts as silent itself.
+The order of the fractions matters more than their size. A silent Redis has to time out before the transaction that
+waits for it looks like a silent PostgreSQL. PostgreSQL ends a slow statement before it counts as silent itself.
 """
 
 from __future__ import annotations

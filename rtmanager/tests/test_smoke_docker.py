@@ -1,4 +1,4 @@
-"""One container through the production adapter, wherever a Docker daemon answers: in the default run as well."""
+"""One container through the production adapter, wherever a Docker daemon answers; part of the default run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A start waits for dependencies that do not answer, and for no answer."""
+"""A start waits for dependencies that do not answer, and fails on a refusal."""
 
 from __future__ import annotations
 

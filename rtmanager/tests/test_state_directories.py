@@ -1,4 +1,4 @@
-"""A game's directory is made safely, given its owner and mode, and its content is nobody's business."""
+"""A game's directory is created safely, with its owner and mode, and its content is never touched."""
 
 from __future__ import annotations
 

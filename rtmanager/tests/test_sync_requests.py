@@ -1,4 +1,4 @@
-"""A call is queued, waited for and answered; who waits is never left without a word."""
+"""A call is queued, waited for and answered; no caller waits without an answer."""
 
 from __future__ import annotations
 

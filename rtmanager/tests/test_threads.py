@@ -1,4 +1,4 @@
-"""Starting threads: the starter never hangs, whatever becomes of the new thread."""
+"""Starting threads: the caller never hangs, whatever happens to the new thread."""
 
 import ast
 import sys

@@ -1,4 +1,4 @@
-"""Listener, inspector, prober and retention: what each tells, once, and what each leaves alone."""
+"""Listener, inspector, prober and retention: the findings of each, written once, and what each ignores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker's loop survives what goes wrong and stops when it is told; the lease keeper shows signs of life."""
+"""A worker's loop survives errors and stops on request; the lease keeper writes heartbeats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that fails by a defect, hangs or is gone is known by name; one hiccup is not."""
+"""A worker that fails by a defect, hangs or has ended is reported by name; a single failure is not."""
 
 from __future__ import annotations
 

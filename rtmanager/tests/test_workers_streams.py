@@ -1,4 +1,4 @@
-"""Ingest and relay: what comes in is taken over once and in order, what goes out is published once."""
+"""Ingest and relay: entries are accepted once and in order, messages are published once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS in front of a daemon's unix socket, as `dockerd --tlsverify` has it, and certificates made by openssl."""
+"""A TLS proxy in front of a daemon's unix socket, like `dockerd --tlsverify`, and certificates made by openssl."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-#: Bytes that are passed on at once.
+#: Bytes of one read.
 _PIECE = 1 << 16
 
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-#: A key that OpenSSL takes only at its security level 1 and below.
+#: A key that OpenSSL accepts only at security level 1 and below.
 SHORT_KEY = ("-newkey", "rsa:1024", "-nodes")
 
 
 class Authority:
-    """A certificate authority in a directory, and what it signs."""
+    """A certificate authority, which keeps its files and those that it signs in a directory."""
 
     def __init__(self, directory: Path, name: str = "ca", extension: str = "basicConstraints=critical,CA:TRUE") -> None:
         self._directory = directory
@@ -43,7 +43,7 @@ class Authority:
         new_key: Sequence[str] = _NEW_KEY,
         digest: str = "-sha256",
     ) -> tuple[str, str]:
-        """The paths of a certificate and its key; negative `days`: it has expired."""
+        """Sign a new certificate; return its path and its key's. Negative `days`: it has expired."""
         base = self._directory / f"{self._name}-{name}"
         key, request, certificate, lines = (str(base.with_suffix(end)) for end in (".key", ".csr", ".pem", ".ext"))
         Path(lines).write_text(f"subjectAltName={subject}\n{extensions}\n")
@@ -54,12 +54,12 @@ class Authority:
 
 
 class TlsFront:
-    """Listens on 127.0.0.1 and passes on to a unix socket; with `client_ca` a client has to show a certificate."""
+    """Listens on 127.0.0.1 and forwards to a unix socket; with `client_ca` a client needs a certificate."""
 
     def __init__(self, path: str, pair: tuple[str, str], client_ca: str | None = None) -> None:
         self._path = path
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.set_ciphers("DEFAULT:@SECLEVEL=0")  # to show a weak certificate, too
+        self._context.set_ciphers("DEFAULT:@SECLEVEL=0")  # to present a weak certificate, too
         self._context.load_cert_chain(*pair)
         if client_ca is not None:
             self._context.load_verify_locations(client_ca)
@@ -70,7 +70,7 @@ class TlsFront:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Stop, and end every connection."""
+        """Stop listening, and end every connection."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -100,7 +100,7 @@ class TlsFront:
 
 
 def _pass_on(secured: ssl.SSLSocket, behind: socket.socket) -> None:
-    """Both ways, until one end closes."""
+    """Forward in both directions until one end closes."""
     with selectors.DefaultSelector() as ready:
         ready.register(secured, selectors.EVENT_READ, behind)
         ready.register(behind, selectors.EVENT_READ, secured)
@@ -117,5 +117,5 @@ def _pass_on(secured: ssl.SSLSocket, behind: socket.socket) -> None:
 
 
 def openssl(*arguments: str) -> None:
-    """Run openssl, which has to succeed."""
+    """Run openssl. Raises `CalledProcessError`."""
     subprocess.run(["openssl", *arguments], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""A world with a watch in it: what the watching workers need, in memory, one thing at a time."""
+"""An in-memory world for the tests of the watching workers, without threads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rtmanager.workers.reconcile.strays import StrayRegistry
 
 
 class LooksAtOnce:
-    """`ReconcileQueue` without threads: what is named is compared when the test says so, in the order of naming."""
+    """`ReconcileQueue` without threads: `run` reconciles the queued games, in the order in which they were queued."""
 
     def __init__(self, settle: Callable[[str, ReconcileHint], bool]) -> None:
         self._settle = settle
@@ -38,7 +38,7 @@ class LooksAtOnce:
         return True
 
     def run(self) -> list[str]:
-        """Look at all that was named; the games that are not settled stay named and are returned."""
+        """Reconcile all queued games; return those that are not settled, which stay queued."""
         named, self.named = self.named, {}
         again = []
         for game_id, (hint, _) in named.items():
@@ -54,7 +54,7 @@ class LooksAtOnce:
 
 @dataclass
 class WatchedWorld(World):
-    """One watching instance in the world; `told` is what it found out."""
+    """A world with one watching instance; `told` holds its written findings."""
 
     restarts: RestartPolicy | None = None
     owner: int = 1
@@ -66,7 +66,7 @@ class WatchedWorld(World):
         self.watch()
 
     def watch(self) -> None:
-        """Make the watch anew, over what the world has by now."""
+        """Create the watching objects anew, over the present state of the world."""
         self.placement = Placement(NETWORK, self.directories.path_of)
         self.strays = StrayRegistry(self.heard.logger)
         self.findings = MemoryFindings(self.store, self.owner)
@@ -95,7 +95,7 @@ class WatchedWorld(World):
         )
 
     def reconcile(self) -> None:
-        """One pass and its looks."""
+        """Make one pass of the drift scan, and reconcile its suspects."""
         self.drift_scan.step()
         self.reconcile_queue.run()
 
@@ -106,7 +106,7 @@ class WatchedWorld(World):
 
 @dataclass
 class Said:
-    """What an engine says to a probe."""
+    """The result of a probe."""
 
     status: int | None = 200
     error: str = ""
@@ -117,7 +117,7 @@ class Said:
 
 
 class FakeProbes:
-    """Engines that say what the test wants, by game; one that is set to None was not asked."""
+    """Probes with results set by the test, by game; None: the game has no result."""
 
     def __init__(self) -> None:
         self.said: dict[str, Said | None] = {}

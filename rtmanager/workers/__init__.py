@@ -1,1 +1,1 @@
-"""The loops that run beside the operations, one module each."""
+"""Background workers, one module each."""

@@ -1,7 +1,6 @@
-"""The store's clock, kept between two readings, and the report that this host's clock is far from it.
+"""The store's clock, extrapolated between readings, and a warning when this host's clock deviates from it.
 
-What this service writes down is by the store's clock: another instance compares it with its own moments, and its host
-may have another time.
+Every stored moment is by the store's clock: instances compare each other's moments, and their hosts' clocks may differ.
 """
 
 from __future__ import annotations
@@ -14,32 +13,32 @@ from datetime import UTC, datetime
 from rtmanager.domain.clock import REMEDY, Anchor, Reading, anchored, described, is_far
 from rtmanager.ports.clock import Clock, host_clock
 
-#: Seconds between two readings. Clocks that run apart by 100 ppm differ by half a millisecond then.
+#: Seconds between two readings. Clocks that drift by 100 ppm differ by half a millisecond after that time.
 PERIOD_S = 5.0
 
 
 def running_s() -> float:
-    """Seconds since this host started, those that it was suspended included."""
+    """Seconds since this host started, including time in suspend."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class StoreClock:
-    """The present moment by the store's clock, also while the store does not answer; safe for any number of threads."""
+    """The present moment by the store's clock, also while the store does not answer. Thread-safe."""
 
     def __init__(self, ask: Callable[[], datetime], running: Callable[[], float] = running_s) -> None:
-        """`ask` gets the moment from the store. Raises `Unavailable`."""
+        """`ask` reads the moment from the store and may raise `Unavailable`."""
         self._ask = ask
         self._running = running
         self._known: Anchor | None = None
 
     def read(self) -> None:
-        """Read the store's clock; before anything else uses this one. By one thread at a time."""
+        """Read the store's clock. The first call precedes any use; one thread at a time calls it."""
         asked_s = self._running()
         said = self._ask()
         self._known = anchored(self._known, Reading(said, asked_s, self._running()))
 
     def __call__(self) -> datetime:
-        """The present moment, in UTC."""
+        """The present moment, in UTC. Raises `RuntimeError` before the first `read`."""
         known = self._known
         if known is None:
             raise RuntimeError("the store's clock has not been read")
@@ -47,7 +46,7 @@ class StoreClock:
 
 
 class ClockWatch:
-    """One step reads the store's clock and compares this host's with it."""
+    """One step reads the store's clock and compares this host's clock with it."""
 
     def __init__(
         self,
@@ -57,7 +56,7 @@ class ClockWatch:
         logger: logging.Logger,
         host: Clock = host_clock,
     ) -> None:
-        """`measured` gets the seconds by which this host's clock is ahead."""
+        """`measured` receives the seconds by which this host's clock is ahead."""
         self._clock = clock
         self._measured = measured
         self._logger = logger
@@ -65,7 +64,7 @@ class ClockWatch:
         self._is_far = False
 
     def step(self) -> bool:
-        """Always False: once a period is enough. Raises `Unavailable`."""
+        """Return False: one reading a period is enough. Raises `Unavailable`."""
         self._clock.read()
         here, there = self._host(), self._clock()
         offset_s = (here - there).total_seconds()

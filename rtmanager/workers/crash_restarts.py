@@ -1,4 +1,4 @@
-"""Restarts of games that crashed, or that ended with the runtime: each is queued as an ordinary operation."""
+"""Queues the due restarts of games that crashed, failed their probes or ended with the runtime, as operations."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rtmanager.domain.operation import Request
 from rtmanager.ports.watching import Findings, restart_ref
 from rtmanager.workers.failures import GameFailures
 
-#: A restart that could not be queued for so long is expected by nobody any more.
+#: A restart that could not be queued for so many seconds is dropped as out of date.
 EXPECTED_S = 3600.0
-#: A restart that is due after the longest pause and so long was planned by a clock that was ahead.
+#: A restart due later than the longest pause plus so many seconds was planned by a clock that was ahead.
 AHEAD_S = 3600.0
 WORK = "crash-restarts"
 
@@ -29,7 +29,7 @@ def planned(
     findings: Findings,
     given_up: Callable[[int], Finding],
 ) -> Finding:
-    """The finding with the restart that follows from it; `given_up` of so many restarts that used up the budget."""
+    """The finding with its restart time, or `given_up(restarts done)` when the budget is used up."""
     now = findings.now()
     done = findings.restarts_since(finding.game_id, policy.window_begins(now))
     due_at = policy.restart_at(now, done)
@@ -39,7 +39,7 @@ def planned(
 def notification(
     finding: Finding, container_id: str, cause: RestartCause, message: str, *, attempted_at: datetime, now: datetime
 ) -> Message:
-    """The intent for a game that is not restarted, since its budget is used up."""
+    """The notification intent for a game whose restart budget is used up."""
     return intent(
         ErrorCode.CONTAINER_START_FAILED,
         game_id=finding.game_id,
@@ -52,7 +52,7 @@ def notification(
 
 
 class CrashRestarts:
-    """One step queues what is due; several instances may do so at once."""
+    """One step queues the restarts that are due; several instances may do so concurrently."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class CrashRestarts:
         outages_at_once: int = 0,
         causes: Sequence[RestartCause] = (RestartCause.CRASH,),
     ) -> None:
-        """At most `outages_at_once` games are started at a time after an outage; 0: none. `causes` are the others."""
+        """`outages_at_once`: starts after an outage that run concurrently; 0: none. `causes`: all other causes."""
         self._findings = findings
         self._outages_at_once = outages_at_once
         self._causes = causes
@@ -75,7 +75,7 @@ class CrashRestarts:
         self._failures = failures or GameFailures(logger)
 
     def step(self) -> bool:
-        """Always False. Raises `Unavailable`."""
+        """Return False. Raises `Unavailable`."""
         now = self._findings.now()
         oldest, latest = now - timedelta(seconds=EXPECTED_S), now + timedelta(seconds=self._longest_plan_s)
         requests: list[Request] = []
@@ -84,7 +84,7 @@ class CrashRestarts:
                 now, cause=cause, oldest=oldest, latest=latest, refused=self._refused
             )
         if self._outages_at_once:
-            # None is too old: a host with many games needs longer than an hour.
+            # No `oldest`: after an outage a host with many games needs longer than an hour.
             requests += self._findings.queue_restart(
                 now,
                 cause=RestartCause.OUTAGE,

@@ -1,4 +1,4 @@
-"""Failures of single games in work that is done for all: each is counted and logged, and ends nothing."""
+"""Isolates the failure of one game in work that covers all games: counts it, logs it and goes on."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from rtmanager.workers.status import FAILURES_IN_A_ROW, Clock, Row, WorkerStatus
 
 T = TypeVar("T")
 
-#: In place of a game id: what was done for all of them at once.
+#: Stands for a game id when the work covered all games at once.
 ALL_GAMES = "(all)"
-#: Failures that are known at a time; one that is forgotten is reported again.
+#: Failures that are kept; a dropped one is logged again when it repeats.
 MOST = 10_000
-#: Failing games that are listed.
+#: Failing games that `failing` lists.
 MOST_LISTED = 1_000
-#: Characters of an error that are logged.
+#: Characters of an error's text that are logged.
 LONGEST_ERROR = 500
-#: Causes that are logged for one game; some texts differ each time, by an address or a number.
+#: Distinct causes that are logged for one game; some texts differ each time, by an address or a number.
 MOST_CAUSES = 5
-#: Seconds between two log lines about a game that goes on failing.
+#: Seconds between two log lines about a game that keeps failing for known causes.
 LOGGED_EVERY_S = 3600.0
 
 
 @dataclass(slots=True)
 class _Failing:
-    """One game that fails in one kind of work."""
+    """The failures of one game in one kind of work."""
 
     logged_at: float
     row: Row = field(default_factory=Row)
     causes: set[str] = field(default_factory=set)
 
     def again(self, now: float, cause: str) -> bool:
-        """One failure more; whether to log it."""
+        """Count a failure; return whether to log it."""
         self.row.add(now)
         is_new = cause not in self.causes and len(self.causes) < MOST_CAUSES
         if not is_new and now - self.logged_at < LOGGED_EVERY_S:
@@ -51,16 +51,16 @@ class _Failing:
         return True
 
     def is_listed(self, now: float) -> bool:
-        """Whether it fails repeatedly, and still does."""
+        """Whether the game fails repeatedly, and the last failure is recent."""
         return self.row.number >= FAILURES_IN_A_ROW and not self.row.is_forgotten(now)
 
 
 class GameFailures:
-    """What fails for which game, by the work that fails; safe for any number of threads.
+    """Failures by work and game; thread-safe.
 
-    `counted` is called with the name of the work for each failure, logged or not. `status` gives the worker of that
-    name, which fails as a whole when one game after another does. A single game that fails again and again is in
-    `failing`, and in the log once an hour.
+    `counted` is called with the name of the work for each failure, logged or not. `status` returns the worker of that
+    name; it counts as failing when several games fail in a row. A game that fails repeatedly is in `failing`, and in
+    the log once an hour.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class GameFailures:
         self._known: OrderedDict[tuple[str, str], _Failing] = OrderedDict()
 
     def report(self, work: str, game_id: str, error: BaseException) -> None:
-        """The work failed for a game. A defect, which is no error of ours, is logged with its traceback."""
-        if game_id != ALL_GAMES:  # each of them is tried by itself next
+        """Count a failure of a game. A defect (no `RuntimeManagerError`) is logged with its traceback."""
+        if game_id != ALL_GAMES:  # each game is tried by itself next
             self._status(work).noted(error, item=game_id)
         cause, now = f"{type(error).__name__}: {bounded(str(error), LONGEST_ERROR)}", self._clock()
         with self._lock:
@@ -99,7 +99,7 @@ class GameFailures:
             )
 
     def guarded(self, work: str, game_id: str, do: Callable[[], T]) -> T | None:
-        """Do a game's part of the work; None when it fails, and that is reported. Raises `Unavailable` for silence."""
+        """Run `do` for one game; report a failure and return None. Raises `Unavailable`, but no `TemporaryAnswer`."""
         try:
             result = do()
         except TemporaryAnswer as error:
@@ -107,21 +107,21 @@ class GameFailures:
             return None
         except Unavailable:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever one game's data cause, the others go on
+        except BaseException as error:  # noqa: BLE001 - an error caused by one game's data must not stop the others
             self.report(work, game_id, error)
             return None
         self.succeeded(work, game_id)
         return result
 
     def succeeded(self, work: str, game_id: str) -> None:
-        """The work was done for a game; a later failure is logged again."""
+        """Record a success for a game; its next failure is logged again."""
         self._status(work).succeeded()
         if self._known:
             with self._lock:
                 self._known.pop((work, game_id), None)
 
     def failing(self) -> Mapping[tuple[str, ...], float]:
-        """The games that fail repeatedly now, by work and game: how often in a row. The latest `MOST_LISTED`."""
+        """Failures in a row by work and game, of the latest `MOST_LISTED` games that fail repeatedly."""
         now = self._clock()
         with self._lock:
             latest = [(key, known.row.number) for key, known in reversed(self._known.items()) if known.is_listed(now)]

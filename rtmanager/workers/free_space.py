@@ -1,4 +1,4 @@
-"""Measures the free space of the file systems that games need: the state root's and Docker's, where it is visible."""
+"""Measures the free space of the file systems that games need: the state root's, and the daemon's where visible."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rtmanager.domain.errors import DependencyError
 
 
 class Space(Protocol):
-    """What is left of a file system; `inodes` is None where they are not counted."""
+    """The free space of a file system; `inodes` is None where the file system does not count them."""
 
     @property
     def bytes(self) -> int: ...
@@ -20,13 +20,13 @@ class Space(Protocol):
 
 
 class Gauge(Protocol):
-    """All present values, by label."""
+    """A metric whose samples are replaced as a whole, by label values."""
 
     def replace(self, samples: Mapping[tuple[str, ...], float]) -> None: ...
 
 
 class FreeSpaceMeter:
-    """One step measures each place once. A place of which nothing is known has no value."""
+    """One step measures each place once. A place that cannot be measured has no sample."""
 
     def __init__(
         self, places: Mapping[str, Callable[[], Space | None]], *, free_bytes: Gauge, free_inodes: Gauge
@@ -36,10 +36,10 @@ class FreeSpaceMeter:
         self._free_inodes = free_inodes
 
     def step(self) -> bool:
-        """Always False: once a period is enough."""
+        """Return False: once a period is enough."""
         known: dict[tuple[str, ...], Space] = {}
         for place, measure in self._places.items():
-            # Readiness reports a daemon that does not answer; the other place is measured all the same.
+            # Readiness reports a daemon that does not answer; the other places are measured all the same.
             with suppress(DependencyError):
                 if (space := measure()) is not None:
                     known[(place,)] = space

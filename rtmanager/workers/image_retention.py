@@ -1,4 +1,4 @@
-"""Images that the manager pulled: remembered, and removed when nothing has named them for long enough."""
+"""Records the images that the manager pulled, and removes those that nothing has named for the retention time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rtmanager.ports.streams import PulledImage, PulledImages
 
 
 class PullNotes:
-    """Remembers pulls. One that cannot be remembered is logged: its image is kept for ever, which harms no game."""
+    """Records pulls. A pull that cannot be recorded is logged, and its image is never removed."""
 
     def __init__(self, images: PulledImages, runtime: ContainerRuntime, logger: logging.Logger) -> None:
         self._images = images
@@ -21,7 +21,7 @@ class PullNotes:
         self._logger = logger
 
     def note(self, image_ref: str, image_id: str) -> None:
-        """The manager pulled this image."""
+        """Record that the manager pulled this image."""
         try:
             pulled = PulledImage(parse_image_ref(image_ref).pulled_as, image_id)
             self._images.pulled(self._runtime.runtime_id(), pulled)
@@ -32,7 +32,7 @@ class PullNotes:
 
 
 class ImageRetention:
-    """One pass removes what has not been named for `keep_s` (0: nothing), one image a step."""
+    """One pass removes the images that nothing has named for `keep_s` seconds (0: none), one image a step."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class ImageRetention:
         daemon = self._runtime.runtime_id()
         named = self._named_of(self._images.remembered(daemon))
         for image in self._images.unnamed(daemon, named, self._keep_s):
-            # Again: an operation that was accepted since may need it.
+            # Checked again: an operation accepted in the meantime may need the image.
             needed = self._named_of([image.image_ref])
             if not needed and self._runtime.remove_image(image.image_ref, image.image_id):
                 self._images.forget(daemon, image.image_ref)
@@ -65,14 +65,14 @@ class ImageRetention:
             yield
 
     def _named_of(self, pulled: Collection[str]) -> Collection[str]:
-        """Those of these references that may name an image of a record or an operation."""
+        """Those of these references that may name the image of a record or an operation."""
         named = [ref for text in self._images.named() if (ref := _parsed(text)) is not None]
         refs = {text: parse_image_ref(text) for text in pulled}
         return [text for text, ref in refs.items() if any(map(ref.may_name_the_same, named))]
 
 
 def _parsed(text: str) -> ImageRef | None:
-    """None for a malformed reference, which names nothing."""
+    """The parsed reference; None when it is malformed and so names no image."""
     try:
         return parse_image_ref(text)
     except InvalidValue:

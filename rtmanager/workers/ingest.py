@@ -1,8 +1,8 @@
-"""Ingest: stream entries become durable operations, in the order of their ids across both streams.
+"""Ingest: turns stream entries into durable operations, in the order of their ids across both streams.
 
-Nothing slow happens between reading and acknowledging. An entry is acknowledged only after it is durable; one
-that is delivered again, because the acknowledgement was lost, is found to be known. One that was acknowledged and is
-durable no more, because the store was set back by a failover or a restore, is read again.
+An entry is acknowledged only after it is durable, and nothing slow happens in between. An entry that is delivered
+again, because its acknowledgement was lost, is recognised. When a failover or a restore set the store back, the
+acknowledged entries that it lost are read again.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from rtmanager.ports.streams import Inbox, IngestLock, InputStreams
 from rtmanager.workers.held import MOST_FAILED, HeldEntries, by_game
 from rtmanager.workers.missed_leases import MissedLeases
 
-#: Entries of one stream that are taken over in one transaction.
+#: Entries of one stream that one transaction accepts.
 BATCH = 200
-#: The longest wait for an entry; also how soon orphans of an instance that died while reading are noticed.
+#: Longest wait for an entry, in seconds; also the delay before entries that a dead instance had read are found.
 WAIT_S = 5.0
-#: Dead letters of one batch that have a line of the log each; one more line counts the others.
+#: Dead letters of one batch that are logged one by one; one more line counts the others.
 LOGGED_LETTERS = 10
-#: How long to leave the lock to the instance that has it.
+#: Seconds before the next attempt to get a lock that another instance has.
 OTHER_TURN_PAUSE_S = 0.02
-#: How long to wait when all that was read waits for held entries, and there is more.
+#: Seconds of pause when every entry read is blocked by a held entry and the stream has more.
 HELD_PAUSE_S = 1.0
-#: How the reason of a dead letter begins whose operation the store refuses.
+#: Beginning of the reason of a dead letter whose operation the store rejects.
 _REFUSED = "the store refuses its operation"
 
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """What was read under one lock, and taken over of it."""
+    """The batches that were read under one lock, and the jobs that were accepted from them."""
 
     batches: Sequence[Batch]
     jobs: list[Job]
@@ -44,7 +44,7 @@ class _Taken:
 
 
 class Ingest:
-    """One step takes over what there is, then waits for more."""
+    """One step accepts the entries that are there, then waits for more."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Ingest:
         self._streams = streams
         self._inbox = inbox
         self._leases = MissedLeases(inbox.holder)
-        #: What was offered to the store under one lock; empty when that was taken.
+        #: Jobs that were offered to the store under the present lock; empty after the commit.
         self._offered: list[Job] = []
         self.held = HeldEntries()
         self._names = names
@@ -66,7 +66,7 @@ class Ingest:
         self._logger = logger
 
     def step(self) -> bool:
-        """Always True: the waiting is done on Redis, where an entry ends it at once."""
+        """Return True: the step itself waits, on Redis, where a new entry ends the wait at once."""
         try:
             more = self._take_over_or_refuse()
         except Unavailable as error:
@@ -86,12 +86,12 @@ class Ingest:
         try:
             return self._take_over()
         except StoreRejected as error:
-            # Of one entry, most likely; those of other games must not wait for it.
+            # Most likely because of one entry; the entries of other games must not wait for it.
             self._logger.warning("the store refuses entries, taking them over one by one", extra={"error": str(error)})
             return self._take_over(one_by_one=True)
 
     def _take_over(self, *, one_by_one: bool = False) -> bool:
-        """Whether there may be more to take over right now."""
+        """Accept one batch and acknowledge it; return whether there may be more right now."""
         self._offered = []
         with self._inbox.lock() as lock:
             if lock is not None:
@@ -109,12 +109,12 @@ class Ingest:
         return taken.more
 
     def _accept(self, lock: IngestLock, *, one_by_one: bool) -> _Taken:
-        """What is durable when the lock ends."""
+        """Read and accept one batch under the lock; it is durable when the lock ends."""
         batches = self._streams.read(BATCH + self.held.waiting)
         more = any(not batch.drained for batch in batches)
         if not any(batch.entries for batch in batches):
             self._check_refused(batches)
-            # Redis may have had only entries to look at that were deleted; there may be more.
+            # The entries read may all have been deleted; there may be more behind them.
             self.held.others([])
             return _Taken(batches, [], more=more or self._give_again(lock))
         jobs = [read_job(entry, self._names[entry.stream]) for entry in ready_entries(batches)]
@@ -124,13 +124,13 @@ class Ingest:
         elif jobs:
             lock.accept(jobs)
         if more and not jobs:
-            time.sleep(HELD_PAUSE_S)  # all that was read waits for held entries
+            time.sleep(HELD_PAUSE_S)  # every entry read is blocked by a held entry
         return _Taken(batches, jobs, more=more)
 
     def _try_alone(self, jobs: Sequence[Job]) -> None:
-        """Take over each job in a transaction of its own, and hold what is met with silence while others are not.
+        """Accept each job in a transaction of its own; hold those that time out while others succeed.
 
-        Raises `Unavailable` when none is taken over: then it is not about single ones.
+        Raises `Unavailable` when no job is accepted: then the cause is not a single entry.
         """
         taken: list[Job] = []
         failed: list[tuple[Job, Unavailable]] = []
@@ -154,7 +154,7 @@ class Ingest:
             self._finish(taken)
 
     def _try_held(self) -> bool:
-        """Whether an entry that was held is taken over: later ones of its game may follow at once."""
+        """Retry a held entry that is due; return whether it was accepted, so that later ones of its game may follow."""
         job = self.held.due()
         if job is None:
             return False
@@ -177,7 +177,7 @@ class Ingest:
             self._logger.error("entry waits, the store does not take it over", extra={**entry, "error": str(error)})
 
     def _accepted_under_own_lock(self, job: Job) -> Job | None:
-        """As `_accepted_alone`; None when another instance has the lock."""
+        """As `_accepted_alone`, under a lock of its own; None when another instance has the lock."""
         with self._inbox.lock() as lock:
             accepted = None if lock is None else self._accepted_alone(lock, job)
         if lock is not None:
@@ -192,9 +192,10 @@ class Ingest:
             )
 
     def _accepted_alone(self, lock: IngestLock, job: Job) -> Job:
-        """The job, or the dead letter that it became. Raises `StoreRejected` when that is refused, too.
+        """Accept one job; return it, or the dead letter that replaces it when the store rejects the job.
 
-        Raises `FinalAnswer` when the store refuses operations of any game: a dead letter is for what is wrong with one.
+        Raises `StoreRejected` when the dead letter is rejected, too, and `FinalAnswer` when the store rejects the
+        operations of every game: a dead letter stands for a fault of one entry.
         """
         refusal = _refusal_of(lock, job)
         if refusal is not None and not isinstance(job.becomes, Message):
@@ -202,7 +203,7 @@ class Ingest:
                 lock.require_room(job)
             except StoreRejected as error:
                 raise FinalAnswer("postgres", f"it takes over no job, so all of them wait: {error}") from error
-            # What stood against every job may have been mended between the two.
+            # The cause may have been removed between the two attempts.
             refusal = _refusal_of(lock, job)
         if refusal is not None:
             reason = f"{_REFUSED}, so it cannot be answered: {refusal}"
@@ -211,7 +212,7 @@ class Ingest:
         return job
 
     def _check_refused(self, batches: Sequence[Batch]) -> None:
-        """Raise `FinalAnswer` for a key that is no stream, when what the other stream had is taken over."""
+        """Raise `FinalAnswer` for a key that is no stream, after the other stream's entries are accepted."""
         for stream, batch in zip(STREAM_ORDER, batches, strict=True):
             if batch.refused:
                 raise FinalAnswer(
@@ -221,7 +222,10 @@ class Ingest:
                 )
 
     def _give_again(self, lock: IngestLock) -> bool:
-        """Whether something is read again. All that was given is acknowledged: so all of it should be durable."""
+        """Let entries that the store lost be read again; return whether there are any.
+
+        Called when no entry is pending: all that was delivered is acknowledged, so all of it should be durable.
+        """
         for stream, last in self._streams.give_all_again().items():
             self._logger.warning(
                 "the last id of a stream is below what was read, reading all its entries again",
@@ -252,7 +256,7 @@ class Ingest:
 
 
 def _refusal_of(lock: IngestLock, job: Job) -> StoreRejected | None:
-    """Offer the job by itself; why the store refuses it, None when it is taken."""
+    """Offer one job to the store; return its refusal, None when the job is accepted."""
     try:
         lock.accept_alone(job)
     except StoreRejected as error:

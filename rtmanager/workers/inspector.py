@@ -1,11 +1,11 @@
-"""The inspector: what the runtime itself says of each running game's container, once a period.
+"""The inspector: compares the runtime's view of each running game's container with the last one, once a period.
 
-Told is a restart count that grew since the last look (the first one is the baseline), a state that is not running,
-and a health check of the image that says unhealthy; each once, until it is over. A container that is not there
-is the reconciler's business.
+It writes a finding when the restart count grew, the state is not running, or the image's health check reports
+unhealthy. Each is written once until it is over; the first restart count is the baseline. A missing container is left
+to the reconciler.
 
-One list tells of nearly all that they are well: what has run for an hour was not restarted since the last look. The
-others are inspected.
+One list shows that nearly all containers are well: one that has run for an hour was not restarted since the last
+pass. The others are inspected one by one.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.running import running_records
 from rtmanager.workers.status import FAILURES_IN_A_ROW
 
-#: Containers that are inspected side by side.
+#: Containers that are inspected concurrently.
 THREADS = 8
 WORK = "inspect"
-#: What a finding that cannot be written is counted as.
+#: Work under which a finding that cannot be written is counted as a failure.
 TELLING = "inspect_write"
 HOUR_S = 3600.0
 
 
 class Inspector:
-    """One step looks at every running game."""
+    """One step checks the container of every running game."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Inspector:
         self._silent = 0
 
     def step(self) -> bool:
-        """Always False: once a period is enough. Raises `Unavailable`."""
+        """Return False: once a period is enough. Raises `Unavailable`."""
         with lease(self._leases, WORK, self._period_s) as mine:
             if mine:
                 self._look_at_all()
@@ -81,7 +81,7 @@ class Inspector:
         alarms = self._findings.alarms(AlarmKind.INSPECT)
         alarming = {alarm.container_id for alarm in alarms.values()}
         well = {view.container_id for view in listed if self._is_well(view)} - alarming
-        # What such a one counts later has happened since, for the count begins anew when a person starts it.
+        # A restart count that such a container shows later is new: a start by a person resets the count to 0.
         seen = dict.fromkeys(well, 0)
         closer = [records[view.container_id] for view in listed if view.container_id not in well]
         views, silent = self._inspect_all(closer)
@@ -94,7 +94,7 @@ class Inspector:
             if finding is not None:
                 self._failures.guarded(TELLING, record.game_id, partial(self._write, finding))
         self._restarts = seen
-        if len(silent) == len(closer) >= FAILURES_IN_A_ROW:  # not single containers: the call itself has no answer
+        if len(silent) == len(closer) >= FAILURES_IN_A_ROW:  # no single container is the cause
             raise silent[0]
 
     def _write(self, finding: Finding) -> None:
@@ -102,14 +102,14 @@ class Inspector:
             self._written(finding)
 
     def _is_well(self, view: ContainerView) -> bool:
-        """Whether a list alone tells it."""
+        """Whether the list alone shows that the container is well."""
         lately = not view.up_for_an_hour or self._period_s > HOUR_S
         return view.state is ContainerState.RUNNING and view.health != "unhealthy" and not lately
 
     def _inspect_all(
         self, records: Sequence[RuntimeRecord]
     ) -> tuple[list[ContainerView | None], Sequence[Unavailable]]:
-        """What each container is like, None where it is gone or the runtime does not tell; and each such silence."""
+        """The view of each container (None: gone or not inspected), and the errors of those that timed out."""
         silent: list[Unavailable] = []
 
         def inspect(record: RuntimeRecord) -> ContainerView | None:
@@ -121,7 +121,7 @@ class Inspector:
         def guarded(record: RuntimeRecord) -> ContainerView | None:
             try:
                 return self._failures.guarded(WORK, record.game_id, lambda: inspect(record))
-            except Unavailable as error:  # one container that is stuck hides no other
+            except Unavailable as error:  # one stuck container must not hide the others
                 silent.append(error)
                 self._logger.debug("cannot be inspected", extra={"game_id": record.game_id, "error": str(error)})
                 return None
@@ -131,7 +131,7 @@ class Inspector:
         return views, silent
 
     def _tell_silent(self, count: int, silent: Sequence[Unavailable]) -> None:
-        """Once when it begins or changes; the names stand in the log at debug."""
+        """Log a warning when the number of silent containers changes; the debug log names them."""
         if count and count != self._silent:
             extra = {"containers": count, "error": str(silent[0])}
             self._logger.warning("containers cannot be inspected", extra=extra)

@@ -1,8 +1,7 @@
-"""The lease: says that this instance lives, and takes over what instances left that do not.
+"""The lease keeper: shows that this instance is alive, and reclaims the operations of instances that are not.
 
-Two signs of life: a heartbeat on each claimed operation, which a frozen process cannot give, and a presence
-(a lock of a session), which a killed process loses at once. So a kill is noticed within seconds and a freeze
-within the lease.
+It writes a heartbeat to each claimed operation and holds a session lock. A frozen process writes no heartbeat; a killed
+process loses its session lock at once. So a kill is detected within seconds and a freeze within the lease.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from time import monotonic
 from rtmanager.domain.operation import Operation
 from rtmanager.ports.store import OperationQueue, SessionLock
 
-#: Seconds between two signs of life.
+#: Seconds between two heartbeats.
 PERIOD_S = 1.0
-#: What waits for a pull is no work, and there may be thousands of it: its heartbeats are so much of a lease apart.
+#: Fraction of the lease between two heartbeats of an operation that waits for a pull; there may be thousands of them.
 WAITING_SHARE = 0.2
-#: After so many seconds of our own presence, whoever shows none is gone.
+#: Seconds that this instance holds its session lock before it treats an instance without one as gone.
 SETTLED_S = 3.0
 
 TAKEN_OVER = "took over an operation of an instance that is gone"
@@ -27,7 +26,7 @@ TAKEN_BACK = "took back an operation of this instance: nothing here works on it,
 
 
 class LeaseKeeper:
-    """One step gives the signs of life and looks for orphans; `waiting` is what of `live` needs them less often."""
+    """One step writes the heartbeats and reclaims orphans; operations of `waiting` get heartbeats less often."""
 
     def __init__(
         self,
@@ -52,8 +51,8 @@ class LeaseKeeper:
         self._logger = logger
 
     def step(self) -> bool:
-        """Always False: once a period is enough."""
-        waiting = set(self._waiting())  # before `live`: what goes on in between is in the latter
+        """Return False: once a period is enough."""
+        waiting = set(self._waiting())  # before `live`: an operation that resumes in between is in `live`
         live = self._live()
         began = self._now()
         all_of_them = began - self._waiting_beat_at >= self._waiting_every_s
@@ -62,10 +61,10 @@ class LeaseKeeper:
             self._report_lost(beating, self._queue.heartbeat(beating, skip_locked=True))
         if all_of_them:
             self._waiting_beat_at = began
-        # After an outage every instance has to show itself again. Who has only just done so itself gives the others
-        # the same time, and does not take them for dead.
+        # After an outage every instance has to take its session lock again. An instance that has only just done so
+        # gives the others the same time.
         by_presence = self._session_lock.show() > SETTLED_S
-        # Live by now: what was claimed while a heartbeat waited for a lock is worked on, too.
+        # Read again: operations may have been claimed while a heartbeat waited for a lock.
         live_ids = [operation.operation_id for operation in self._live()]
         orphans = self._queue.reclaim_orphans(live_ids, by_presence=by_presence)
         for orphan in orphans:
@@ -82,7 +81,7 @@ class LeaseKeeper:
         return False
 
     def _report_lost(self, live: Sequence[Operation], ours: set[int]) -> None:
-        still_working = set(self._live())  # the others have ended meanwhile, as they should
+        still_working = set(self._live())  # the others have ended in the meantime, as they should
         for operation in still_working.intersection(live):
             if operation.operation_id not in ours:
                 self._logger.warning(

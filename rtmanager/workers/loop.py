@@ -1,8 +1,7 @@
-"""A worker's thread: one step again and again until it is stopped.
+"""A worker's thread: runs one step repeatedly until it is stopped, and survives every error of a step.
 
-The only place where a loop survives an error. A dependency that does not answer, or says no, is reported once when it
-goes, once more for each other reason that it then gives, and when it is back. So is a lack of this host. Anything else
-is a defect, which `WorkerStatus` reports; the loop goes on, since a worker that silently died would be worse. Defects
+An outage of a dependency is logged when it begins, once for each further reason, and when it is over. A final answer
+and a lack of resources on this host are logged the same way. `WorkerStatus` logs any other error as a defect. Defects
 and final answers count as failures of the worker.
 """
 
@@ -22,20 +21,20 @@ from rtmanager.workers.status import WorkerStatus, is_repeated
 #: Pauses after the first and after each further failure in a row, in seconds.
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
-#: So many reasons of one outage are reported; some texts differ each time, by an address or a number.
+#: Reasons that are logged for one outage; some texts differ each time, by an address or a number.
 MOST_REASONS = 5
-#: How often a stop repeats its interruption until the thread has noticed.
+#: Seconds between two interruptions by `close`, which repeats them until the thread has ended.
 _NUDGE_S = 0.02
-#: A thread that has not ended so long after it was to is left: the process has to end all the same.
+#: Seconds after which `close` abandons a thread that has not ended, so that the process can end.
 LEFT_AFTER_S = 60.0
 
 
 class Loop:
-    """Runs `step`, then waits for `wake` or `period_s`, and so on.
+    """Runs `step`, waits for `wake` or `period_s`, and repeats.
 
-    A step that returns True has more to do and is run again at once. With `steady`, `period_s` is from beginning to
-    beginning: a step that takes its time does not make the next one late. With `delayed` it begins with a pause.
-    `interrupt` makes a step that blocks return; it may be called several times.
+    A step that returns True is run again at once. With `steady`, `period_s` is measured from the beginning of one step
+    to the beginning of the next. With `delayed`, the first step follows a pause. `interrupt` makes a blocking step
+    return; it may be called several times.
     """
 
     def __init__(
@@ -61,11 +60,11 @@ class Loop:
         self._delayed = delayed
         self._stopping = threading.Event()
         self._failures = 0
-        #: When the first step of a row of failures began.
+        #: When the first step of the present row of failures began.
         self._failing_since = 0.0
         self._reported = False
         self._reasons: set[str] = set()
-        #: What the last step had to say of a dependency that did not answer; None when it did.
+        #: The error of the present outage of a dependency; None when the last step succeeded.
         self.away: DependencyError | None = None
         self._thread = Thread(self._run, f"rtm-{name}", lasting=True)
         self._started = False
@@ -82,9 +81,9 @@ class Loop:
         self._started = True
 
     def close(self) -> None:
-        """End the loop after its present step, which is interrupted, and wait until the thread has ended.
+        """Interrupt the present step, end the loop and wait until the thread has ended.
 
-        A step that hangs is left to its thread after `LEFT_AFTER_S`.
+        After `LEFT_AFTER_S` a step that hangs is abandoned with its thread.
         """
         self._stopping.set()
         until = monotonic() + LEFT_AFTER_S
@@ -101,9 +100,9 @@ class Loop:
         try:
             interrupt()
         except DependencyError:
-            # What the step waits for is gone, so the step is about to fail by itself.
+            # The dependency is gone, so the step is about to fail by itself.
             self._logger.debug("worker could not be interrupted", extra={"worker": self.name})
-        except Exception as error:  # noqa: BLE001 - a defect: what else is to be stopped has to be stopped
+        except Exception as error:  # noqa: BLE001 - a defect: the other workers still have to be stopped
             self.status.failed(error, message="worker could not be interrupted")
 
     def _run(self) -> None:
@@ -144,7 +143,7 @@ class Loop:
         return more
 
     def _report(self, error: DependencyError) -> None:
-        """The first words of an outage are often "connection closed"; why it cannot be made again comes later."""
+        """Log each new reason: the first is often "connection closed", the cause of the outage follows later."""
         self.away = error
         if str(error) not in self._reasons and len(self._reasons) < MOST_REASONS and not self._stopping.is_set():
             self._reasons.add(str(error))

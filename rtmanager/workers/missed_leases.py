@@ -1,7 +1,7 @@
-"""How long a worker has been without its lease, and who holds it.
+"""Detects a lease that one session holds for too long.
 
-A lease passes between instances within seconds, and whoever has it reports what is wrong. A session that is no manager
-holds it for as long as it likes, and then nobody reports anything.
+A lease passes between managers within seconds, and its holder reports what is wrong. A session that is no manager may
+hold it without limit, and then no instance reports anything.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from time import monotonic
 from rtmanager.domain.errors import FinalAnswer
 from rtmanager.ports.streams import LeaseHolder
 
-#: Without the lease for so long, a worker finds out who holds it, and again after each such time.
+#: Seconds without the lease after which a worker looks up its holder, and between two look-ups.
 LOOK_S = 5.0
-#: A session that holds a lease for so long is reported; one with the name of a manager's session after a longer time.
+#: Seconds after which a session that holds the lease is reported; the second value is for sessions named like a
+#: manager's.
 HELD_S = 10.0
 HELD_BY_MANAGER_S = 60.0
 
 
 class MissedLeases:
-    """The leases that one worker did not get since it last had one. `holder` finds out who has it."""
+    """The failed attempts of one worker to get its lease. `holder` looks up the session that holds it."""
 
     def __init__(self, holder: Callable[[], LeaseHolder | None], clock: Callable[[], float] = monotonic) -> None:
         self._holder = holder
@@ -30,11 +31,11 @@ class MissedLeases:
         self._seen_since = 0.0
 
     def had(self) -> None:
-        """The worker had its lease."""
+        """Record that the worker got its lease."""
         self._look_at = self._seen = None
 
     def missed(self) -> None:
-        """Somebody else has the lease. Raises `FinalAnswer` when it is held for too long."""
+        """Record that another session has the lease. Raises `FinalAnswer` when it holds it for too long."""
         now = self._clock()
         if self._look_at is None:
             self._look_at = now + LOOK_S

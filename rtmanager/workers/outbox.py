@@ -1,7 +1,7 @@
-"""The outbox relay: what a transaction promised reaches Redis, in order, once.
+"""The outbox relay: publishes the messages of committed transactions to Redis, in order, once.
 
-Rows are deleted after Redis has them. When that fails, they are offered again and Redis, which remembers them, does
-not add them twice; once they are deleted for good it may forget them.
+A row is deleted after Redis has its message. When the deletion fails, the message is published again, and Redis, which
+remembers its id, does not add it twice. Once the row is deleted for good, the id is removed from Redis.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from rtmanager.domain.messages import limited_type
 from rtmanager.ports.streams import DueMessage, IntentCount, Outbox, OutputStreams, RelayLease, StaleFencingToken
 from rtmanager.workers.missed_leases import MissedLeases
 
-#: Messages of one stream that are published in one go, and their bytes; fewer over a slow connection.
+#: Messages of one stream in one batch, and their bytes, which shrink to the least over a slow connection.
 BATCH = 200
 BATCH_BYTES = 128 * 1024
 LEAST_BATCH_BYTES = 1024
 
 
 class Relay:
-    """One step publishes what is due.
+    """One step publishes the messages that are due.
 
-    `intents_per_minute` are the intents of one type that are published within a minute (0: all of them). Those above
-    are counted instead, in the transaction that takes them out of the outbox; when the minute is over, one summary
-    stands for them. Counting here, where one instance publishes at a time, costs the end of an operation nothing.
+    `intents_per_minute` limits the intents of one type that are published within a minute (0: no limit). Those above
+    the limit are only counted, in the transaction that deletes them from the outbox; when the minute is over, one
+    summary replaces them. One instance publishes at a time, so counting here adds no cost to the end of an operation.
 
-    `refused` is called with the name of a stream for each attempt that Redis refuses while it takes the others, and for
-    each row of the outbox that cannot be read.
+    `refused` is called with a stream's name for each attempt that Redis rejects while it accepts other streams. It is
+    also called for each row of the outbox that cannot be read.
     """
 
     def __init__(
@@ -48,23 +48,23 @@ class Relay:
         self._batch_bytes = BATCH_BYTES
         self._limited = False
         self._tidy = False
-        #: Messages that Redis may remember by the id alone, as releases before this one do.
+        #: Messages that Redis may remember by their id alone: an earlier release published them.
         self._by_id: Collection[int] = ()
         self._last_lease = 0
         self._count_refusal = refused
-        #: Why Redis refuses an output stream, by its name.
+        #: Why Redis rejects an output stream, by the stream's name.
         self.refused: Mapping[str, str] = {}
-        #: The rows of the outbox that are no message: their stream by the id.
+        #: The stream of each row of the outbox that is no message, by the row's id.
         self.unreadable: Mapping[int, str] = {}
 
     def step(self) -> bool:
-        """Whether more is due right now."""
+        """Publish one batch; return whether more is due right now."""
         with self._outbox.lease() as lease:
             if lease is not None:
                 self._leases.had()
                 done = self._work(lease)
         if lease is None:
-            self._report({}, {})  # whoever has it reports
+            self._report({}, {})  # the holder of the lease reports
             self._leases.missed()
             return False
         self._streams.forget(done)
@@ -72,20 +72,20 @@ class Relay:
         return bool(done) or lease.summary_due
 
     def _work(self, lease: RelayLease) -> list[int]:
-        """Returns the ids of what is out of the outbox when the lease ends."""
-        # Another instance that had the lease since may be of an older release, and may have died with it.
+        """Work under the lease; return the ids that are out of the outbox when it ends."""
+        # Another instance that had the lease since may be of an older release, and may have died while it had it.
         unknown = self._tidy and lease.number != self._last_lease + 1
         if not self._tidy:
             self._forget_leftovers(lease)
         self._last_lease = lease.number
-        # Until the rows are deleted for good and their ids forgotten, whatever comes between.
+        # Stays False until the rows are deleted for good and their ids forgotten, whatever fails in between.
         self._tidy = False
         if lease.summary_due:
             lease.intents_sent()
         return self._publish(lease, unknown=unknown)
 
     def _publish(self, lease: RelayLease, *, unknown: bool) -> list[int]:
-        """Returns the ids of what is out of the outbox."""
+        """Publish one batch; return the ids that are out of the outbox."""
         due = lease.due(BATCH, self._batch_bytes)
         if not due:
             self._report({}, lease.unreadable)
@@ -97,15 +97,15 @@ class Relay:
             messages = [each for each in due if each.message_id not in above]
             result = self._streams.publish(lease.number, messages, self._by_id)
         except StaleFencingToken as error:
-            # Ours is the lease that PostgreSQL gave out last, so its counter was set back: by a restore. It gives ids
-            # of messages again, too, and what Redis remembers of them is about others.
+            # This lease is PostgreSQL's latest, so a restore set its counter back. It also assigns message ids again,
+            # and the ids that Redis remembers belong to other messages.
             self._logger.warning("outbox lease was behind", extra={"turn": lease.number, "latest": error.latest})
             lease.raise_number(error.latest)
             self._streams.forget(sorted(self._streams.remembered()))
             self._by_id = ()
             return []
         except Unavailable:
-            self._batch_bytes = LEAST_BATCH_BYTES  # if it was a slow connection
+            self._batch_bytes = LEAST_BATCH_BYTES  # the connection may be slow
             raise
         self._batch_bytes = min(self._batch_bytes * 4, BATCH_BYTES)
         self._report(dict(result.refused), lease.unreadable)
@@ -114,7 +114,7 @@ class Relay:
         return done
 
     def _above_limit(self, lease: RelayLease, due: Sequence[DueMessage]) -> set[int]:
-        """The intents that are not published in this minute; never one that Redis has already."""
+        """The intents above the limit of this minute; never one that Redis already has."""
         if not self._intents_per_minute or not any(limited_type(each.message) is not None for each in due):
             return set()
         sent = dict(lease.intents_sent())
@@ -125,13 +125,16 @@ class Relay:
                 sent[notification_type] = sent.get(notification_type, 0) + 1
                 if sent[notification_type] > self._intents_per_minute:
                     above.add(each.message_id)
-        # A relay that died between publishing and deleting may have decided otherwise, in another minute.
+        # A relay that died between publishing and deleting may have published some of them, in another minute.
         return above - self._streams.remembered() if above else above
 
     def _count(
         self, lease: RelayLease, due: Sequence[DueMessage], above: set[int], published: Collection[int]
     ) -> Sequence[int]:
-        """Count intents as sent or left out; the ids of the latter. None is left out while the others are refused."""
+        """Count intents as sent or left out; return the ids of the latter.
+
+        None is left out after one of the same batch that Redis rejected.
+        """
         if not self._intents_per_minute:
             return []
         published = set(published)
@@ -159,7 +162,7 @@ class Relay:
         return left_out
 
     def _forget_leftovers(self, lease: RelayLease) -> None:
-        """Ids whose rows were deleted by a relay that died before it could say so."""
+        """Remove ids from Redis whose rows a relay deleted before it died."""
         remembered = self._streams.remembered()
         self._by_id = lease.still_waiting(sorted(remembered)) if remembered else set()
         self._streams.forget(sorted(remembered - self._by_id))

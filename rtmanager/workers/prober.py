@@ -1,8 +1,8 @@
-"""The prober: asks every running game's engine for its health, all at once, once a period.
+"""The prober: probes the engine of every running game concurrently, once a period.
 
-Told is the threshold of failures in a row, once, and then the first success. That it was told is remembered in
-the store, so that neither a restart of this service nor a second instance tells it again. A container that has
-ended is not probed: how it ended says more.
+It writes a finding once when a game reaches the threshold of failures in a row, and once at the next success. The store
+keeps the alarm, so neither a restart of the manager nor another instance writes the finding again. A container that has
+ended is not probed: its exit says more.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.running import running_records
 
 WORK = "probe"
-#: What a record that names no endpoint is counted as.
+#: Work under which a record without an endpoint is counted as a failure.
 AIMING = "probe_target"
 
 
 class Prober:
-    """One step probes every running game; `by` says how, asked anew each time."""
+    """One step probes every running game; `by`, called in each step, returns how engines are reached."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Prober:
         failures: GameFailures | None = None,
         restarts: RestartPolicy | None = None,
     ) -> None:
-        """`restarts`: how games whose probes fail are restarted; None: not at all."""
+        """`restarts`: the policy for games whose probes fail; None: they are not restarted."""
         self._restarts = restarts
         self._records = records
         self._findings = findings
@@ -71,7 +71,7 @@ class Prober:
         self._failures: dict[str, int] = {}
 
     def step(self) -> bool:
-        """Always False: once a period is enough. Raises `Unavailable`."""
+        """Return False: once a period is enough. Raises `Unavailable`."""
         with lease(self._leases, WORK, self._period_s) as mine:
             if mine:
                 self._probe_all()
@@ -137,7 +137,7 @@ class Prober:
         )
 
     def _with_restart(self, record: RuntimeRecord, finding: Finding) -> Finding:
-        """The finding with the restart that follows from it, or with the notification that the budget is used up."""
+        """The finding with its restart time, or with the notification that the budget is used up."""
         policy = self._restarts
         if policy is None:
             return finding
@@ -152,7 +152,7 @@ class Prober:
         return planned(finding, RestartCause.PROBE, policy, self._findings, given_up)
 
     def _recovered(self, record: RuntimeRecord, before: int, raised: Alarm) -> Finding:
-        # After a restart of this service the failures before it are known by the alarm alone.
+        # After a restart of the manager only the alarm holds the count of earlier failures.
         told = raised.details.get("consecutive_failures")
         count = max(before, told if isinstance(told, int) else 0)
         event = self._event(record, EventType.PROBE_RECOVERED, {"prior_failure_count": count})

@@ -1,8 +1,8 @@
-"""Deletes what is past its retention: entries of the input streams, rows, images that were pulled.
+"""Deletes what is past its retention: entries of the input streams, rows, and pulled images.
 
-One pass a period, by one instance. The order matters: first old entries that every group has acknowledged, then rows
-that recognise entries, only of those that cannot come again. A step is one batch and a pause: a stop waits for no more
-than a batch, and other work has room.
+One instance makes one pass a period. It first deletes old entries that every consumer group has acknowledged. Then it
+deletes the rows that recognise entries, only of entries that cannot be delivered again. A step is one batch and a
+pause, so that a stop waits for one batch at most and other work has room.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rtmanager.ports.streams import InputTrimming, Place, Purged, PurgeStore, Tr
 from rtmanager.ports.watching import Leases
 
 WORK = "purge"
-#: Rows that one batch goes through, and entries that it deletes.
+#: Rows that one batch examines, and entries that it deletes.
 BATCH = 500
 #: Seconds between two batches.
 PAUSE_S = 0.05
@@ -28,7 +28,7 @@ PAUSE_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Retentions:
-    """For how many seconds each thing is kept; 0: for ever."""
+    """Seconds for which each kind of data is kept; 0: for ever."""
 
     operations_s: float
     dead_letters_s: float
@@ -63,11 +63,11 @@ class Purge:
         self._pause_s = pause_s
         self._stopping = threading.Event()
         self._pass: Iterator[None] | None = None
-        #: What keeps entries from being deleted, by stream: reported once.
+        #: What keeps entries from being deleted, by stream; logged when it changes.
         self._reported: dict[Stream, str] = {}
 
     def step(self) -> bool:
-        """Whether there is more to do in this pass. Raises `Unavailable`; then the next step begins a new pass."""
+        """Delete one batch; return whether the pass has more. After `Unavailable` the next step begins a new pass."""
         if not self._leases.mine(WORK, self._period_s):
             self._pass = None
             return False
@@ -79,7 +79,7 @@ class Purge:
         return False
 
     def interrupt(self) -> None:
-        """End the pause between two batches, and all later ones."""
+        """End the present pause between two batches, and all later ones."""
         self._stopping.set()
 
     def _whole_pass(self) -> Iterator[None]:
@@ -96,7 +96,7 @@ class Purge:
         yield from self._images()
 
     def _trim(self, stream: Stream, durable: EntryId, below: dict[Stream, EntryId]) -> Iterator[None]:
-        """Delete old entries; note in `below` from which one on entries can come again."""
+        """Delete old entries of a stream; note in `below` the first id that can be delivered again."""
         keep_s = self._keep.input_streams_s
         older_than = _first_id_of(self._store.now() - timedelta(seconds=keep_s)) if keep_s else None
         while (trimmed := self._streams.trim(stream, older_than=older_than, durable=durable, limit=BATCH)).deleted:
@@ -119,7 +119,7 @@ class Purge:
             self._logger.info("deleted what is past its retention", extra={"table": what, "rows": total})
 
     def _report(self, stream: Stream, trimmed: Trimmed) -> None:
-        """Warn once of what keeps old entries in a stream."""
+        """Log a warning, once, about what keeps old entries in a stream."""
         why = ""
         if trimmed.refused:
             why = f"Redis refuses it: {trimmed.refused}; remedy: ACL SETUSER <user> +xpending +xtrim"

@@ -1,4 +1,4 @@
-"""The retention: containers of games that were stopped long ago are cleaned up, each by an ordinary operation."""
+"""The retention: queues an ordinary clean-up operation for each game that was stopped long ago."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rtmanager.ports.store import GameBusy, OperationQueue
 from rtmanager.ports.watching import Findings, Leases
 from rtmanager.workers.failures import GameFailures
 
-#: Clean-ups that are queued in one step; more follow with the next.
+#: Clean-ups that one step queues; more follow with the next.
 BATCH = 1000
 WORK = "retention"
 
 
 class Retention:
-    """One step queues what is due."""
+    """One step queues the clean-ups that are due."""
 
     def __init__(
         self,
@@ -42,12 +42,12 @@ class Retention:
         self._failures = failures or GameFailures(logger)
 
     def step(self) -> bool:
-        """Always False: once a period is enough. Raises `Unavailable`."""
+        """Return False: once a period is enough. Raises `Unavailable`."""
         if not self._leases.mine(WORK, self._period_s):
             return False
         self._findings.forget_old_alarms()
         queued = 0
-        # By the store's clock, which also wrote the other side: an instance may be days ahead.
+        # By the store's clock, like `last_op_at`: an instance's clock may be days ahead.
         for record in self._findings.stopped_before(self._findings.now() - self._keep, BATCH):
             source_ref = f"retention:{record.last_op_at:%Y-%m-%dT%H:%M:%SZ}"
             request = Request(record.game_id, OpKind.CLEANUP, OpSource.AUTO_TTL, source_ref)
@@ -60,7 +60,7 @@ class Retention:
         return False
 
     def _submit(self, request: Request, last_op_at: datetime) -> bool:
-        """Whether it was queued; not when somebody does, or has done, something about the game."""
+        """Queue it; False when another operation of the game is under way or has ended since."""
         try:
             self._queue.submit(request, last_op_at=last_op_at)
         except GameBusy:

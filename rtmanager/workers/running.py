@@ -1,4 +1,4 @@
-"""The records of all games that run, for those who look after each of them."""
+"""Reads the records of all running games, page by page."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.ports.store import Records
 
-#: Records that are read at once.
+#: Records of one page.
 PAGE = 1000
 
 
 def running_records(records: Records) -> Iterator[RuntimeRecord]:
-    """All records that say running."""
+    """All records with the status running."""
     after = None
     while True:
         page = records.page(status=Status.RUNNING, after=after, limit=PAGE)

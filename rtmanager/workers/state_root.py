@@ -1,4 +1,4 @@
-"""Watches the root of the games' directories, so that a fault of the host shows as one and not game by game."""
+"""Checks the root of the games' directories, so that a fault of the host is logged once and not per game."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ PERIOD_S = 15.0
 
 
 class StateRootWatch:
-    """One step checks the root; a change is logged once. `check` raises a `RuntimeManagerError` for a bad root."""
+    """One step checks the root and logs a change. `check` raises `RuntimeManagerError` for a bad root."""
 
     def __init__(self, check: Callable[[], None], logger: logging.Logger) -> None:
         self._check = check
         self._logger = logger
-        #: What is wrong with it; empty when nothing is.
+        #: What is wrong with the root; empty when nothing is.
         self.problem = ""
 
     def step(self) -> bool:
-        """Always False: once a period is enough."""
+        """Return False: once a period is enough."""
         before, self.problem = self.problem, self._found()
         if self.problem and not before:
             self._logger.error("the state root cannot take games", extra={"error": self.problem})
@@ -31,7 +31,7 @@ class StateRootWatch:
 
     @property
     def usable(self) -> bool:
-        """Whether games can be started in it, by the last check."""
+        """Whether games can be started in the root, by the last check."""
         return not self.problem
 
     def _found(self) -> str:

@@ -1,8 +1,8 @@
-"""What is known of the workers of one service: which one fails, hangs, or has lost its thread.
+"""The status of each worker: whether it fails, hangs or has lost its thread.
 
-A failure is a defect or a final answer of a dependency. Silence (`Unavailable`) is none: readiness names the
-dependency then, not the worker. Each failure is counted. A worker that fails several times in a row makes the service
-not ready until it succeeds. A defect is logged with its traceback, with growing pauses while it repeats.
+A failure is a defect or a final answer of a dependency. `Unavailable` is no failure: readiness then names the
+dependency, not the worker. Each failure is counted. A worker that fails several times in a row makes the manager not
+ready until it succeeds. A defect is logged with its traceback, with growing pauses while it repeats.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from time import monotonic
 from rtmanager.domain.errors import DependencyError, Unavailable
 from rtmanager.log_values import as_text
 
-#: Failures in a row after which a worker counts as failing; one that takes long to fail counts after `FAILING_S`.
+#: A worker counts as failing after so many failures in a row, or when it has failed for `FAILING_S` seconds.
 FAILURES_IN_A_ROW = 3
 FAILING_S = 30.0
-#: Failures on single items are over when none has followed for so many of the longest pause between them, and seconds.
+#: A row of failures on single items is forgotten after the longer of two times without one: so many times the longest
+#: pause between its failures, and so many seconds.
 FORGOTTEN_AFTER_PAUSES = 3.0
 FORGOTTEN_AFTER_S = 180.0
-#: A failure after a longer pause begins a new row: no work is that rare.
+#: A failure after a pause of more seconds begins a new row: every worker runs more often than that.
 LONGEST_PAUSE_S = 4 * 3600.0
-#: Pauses between two log lines about the same defect: the first, doubling up to the longest.
+#: Seconds between two log lines about the same defect, doubling from the first to the longest.
 FIRST_SILENCE_S = 60.0
 LONGEST_SILENCE_S = 3600.0
-#: Defects that are told apart; of a worker with more of them at once the oldest counts as new when it comes again.
+#: Defects of one worker that are kept; a dropped one counts as new when it repeats.
 MOST_DEFECTS = 16
-#: Calls, from the innermost, by which two defects are told apart.
+#: Innermost calls of a traceback that identify a defect.
 _CALLS = 4
-#: Bytes of an error's text in an answer.
+#: Bytes of an error's text in the readiness answer.
 REASON_BYTES = 300
 
 Clock = Callable[[], float]
 
 
 def is_repeated(number: int, for_s: float) -> bool:
-    """Whether so many failures in a row, over so many seconds, are more than an accident."""
+    """Whether so many failures in a row, over so many seconds, count as failing."""
     return number >= FAILURES_IN_A_ROW or (number > 0 and for_s >= FAILING_S)
 
 
@@ -56,7 +57,7 @@ class Row:
     longest_pause_s: float = 0.0
 
     def add(self, now: float) -> bool:
-        """Count one failure; whether it begins a new row."""
+        """Count a failure; return whether it begins a new row."""
         pause_s, self.last_at = now - self.last_at, now
         if not self.number or pause_s > LONGEST_PAUSE_S:
             self.number, self.began_at, self.longest_pause_s = 1, now, 0.0
@@ -66,7 +67,7 @@ class Row:
         return False
 
     def is_forgotten(self, now: float) -> bool:
-        """Whether so much time has passed that what failed is gone."""
+        """Whether so much time has passed since the last failure that the failing item is probably gone."""
         return now - self.last_at > max(FORGOTTEN_AFTER_S, FORGOTTEN_AFTER_PAUSES * self.longest_pause_s)
 
 
@@ -80,14 +81,14 @@ class _Seen:
 
 
 class SparseTracebacks:
-    """Which occurrence of a defect is to be logged; used under its owner's lock."""
+    """Decides which occurrences of a defect are logged; used under its owner's lock."""
 
     def __init__(self, clock: Clock = monotonic) -> None:
         self._clock = clock
         self._seen: OrderedDict[object, _Seen] = OrderedDict()
 
     def due(self, error: BaseException) -> int | None:
-        """How many occurrences went unlogged since the last that was; None when this one is to go unlogged, too."""
+        """The number of occurrences that went unlogged before this one; None when this one is not logged either."""
         now, key = self._clock(), _place_of(error)
         seen = self._seen.get(key)
         if seen is None or now - seen.logged_at > seen.silence_s + LONGEST_SILENCE_S:
@@ -104,11 +105,11 @@ class SparseTracebacks:
 
 
 class WorkerStatus:
-    """One worker; safe for any number of threads. `counted` is called for each failure.
+    """The status of one worker; thread-safe. `counted` is called for each failure.
 
-    `stuck_s` is longer than any step that will end. A worker that is about many items (games) is failing when several
-    of them fail in a row, not when one of them fails again and again. Items may vanish without a success, so such a row
-    is forgotten after a while.
+    `stuck_s` is longer than any step that will end. A worker that handles many items (games) is failing when several
+    different items fail in a row, not when one item fails repeatedly. Items may vanish without a success, so such a
+    row is forgotten after a while.
     """
 
     def __init__(
@@ -131,24 +132,24 @@ class WorkerStatus:
         self._items: set[str] = set()
         self._how = self._last = ""
         self._since = ""
-        #: When the step of each thread began that is in one.
+        #: When the present step of each thread began, by thread.
         self._steps: dict[int, float] = {}
         self._ended: Callable[[], bool] = lambda: False
 
     def watch(self, ended: Callable[[], bool]) -> None:
-        """`ended` tells whether a thread of the worker has ended though nobody ended it."""
+        """Set `ended`, which returns whether a thread of the worker ended without being stopped."""
         self._ended = ended
 
     def began(self) -> None:
-        """A step of this thread begins."""
+        """Record that a step of this thread begins."""
         self._steps[threading.get_ident()] = self._clock()
 
     def paused(self) -> None:
-        """This thread's step is over, whatever came of it."""
+        """Record that this thread's step is over, whether it succeeded or not."""
         self._steps.pop(threading.get_ident(), None)
 
     def noted(self, error: BaseException, *, item: str = "") -> None:
-        """Count a failure that is logged elsewhere. `item` is what it was about. Silence is ignored."""
+        """Count a failure that is logged elsewhere. `item` names what failed. `Unavailable` is ignored."""
         if isinstance(error, Unavailable):
             return
         self._counted(self.name)
@@ -158,11 +159,11 @@ class WorkerStatus:
                 self._since = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
             if item and len(self._items) < FAILURES_IN_A_ROW:
                 self._items.add(item)
-            # Its text and not the error, whose traceback would keep alive all that the step had in its hands.
+            # The text and not the error, whose traceback would keep the step's objects alive.
             self._how, self._last = _how(error), _reason(error)
 
     def failed(self, error: BaseException, *, message: str = "worker step failed") -> bool:
-        """Count a failure, and log it unless the same was logged lately; whether it was logged."""
+        """Count a failure and log it unless the same one was logged recently; return whether it was logged."""
         self.noted(error)
         with self._lock:
             repeated, row = self._tracebacks.due(error), self._row.number
@@ -173,14 +174,14 @@ class WorkerStatus:
         return True
 
     def succeeded(self) -> None:
-        """What it does works."""
+        """Record a success, which ends the row of failures."""
         if self._row.number:
             with self._lock:
                 self._row, self._last = Row(), ""
                 self._items.clear()
 
     def problem(self) -> str:
-        """What is wrong with it, for a person; empty when nothing is."""
+        """What is wrong with the worker and the remedy; empty when nothing is."""
         if self._ended():
             return "its thread has ended by a defect: restart this instance; its log has the traceback"
         began, now = min(list(self._steps.values()), default=None), self._clock()
@@ -198,17 +199,17 @@ class WorkerStatus:
 
 
 class Workers:
-    """The workers of one service by name."""
+    """The workers of one manager by name."""
 
     def __init__(self, logger: logging.Logger, count: Callable[[str, float], None] = lambda *_: None) -> None:
-        """`count` adds to the failures of a worker, by its name."""
+        """`count` adds a number to the failures of a worker, by its name."""
         self._logger = logger
         self._count = count
         self._by_name: dict[str, WorkerStatus] = {}
         self._lock = threading.Lock()
 
     def status(self, name: str, *, stuck_s: float = math.inf) -> WorkerStatus:
-        """The status of a worker, made with the first call."""
+        """The status of a worker, created by the first call."""
         with self._lock:
             if name not in self._by_name:
                 self._count(name, 0)
@@ -216,23 +217,23 @@ class Workers:
             return self._by_name[name]
 
     def of_games(self, work: str) -> WorkerStatus:
-        """The status of a pass's work on single games, which a pass that comes to its end says nothing about."""
+        """The status of a pass's work on single games; the end of a pass does not count as its success."""
         return self.status(f"{work}-games")
 
     def watch(self, name: str, ended: Callable[[], bool]) -> None:
-        """Have a thread watched that has no loop of ours."""
+        """Watch a thread that does not belong to a `Loop`."""
         self.status(name).watch(ended)
 
     def count(self, name: str) -> None:
-        """A failure that is logged elsewhere, and says nothing of what comes next."""
+        """Count a failure that is logged elsewhere, without changing the worker's status."""
         self._count(name, 1)
 
     def thread_failed(self, thread_name: str) -> None:
-        """A thread ended by an error that nobody caught."""
+        """Count a thread that ended by an uncaught error."""
         self.count(worker_of(thread_name))
 
     def problems(self) -> Mapping[str, str]:
-        """What is wrong, by `worker <name>`."""
+        """The problems of all workers, by `worker <name>`."""
         with self._lock:
             known = list(self._by_name.values())
         found = {f"worker {status.name}": status.problem() for status in known}
@@ -240,7 +241,7 @@ class Workers:
 
 
 def worker_of(thread_name: str) -> str:
-    """The worker to which a thread belongs: of the many that have a number or an image in their name, one."""
+    """The worker of a thread, by its name without the number or image that distinguishes the worker's threads."""
     if thread_name.startswith("pull "):
         return "pull"
     found = re.match(r"rtm-([a-z-]*[a-z])", thread_name)
@@ -248,7 +249,7 @@ def worker_of(thread_name: str) -> str:
 
 
 def _place_of(error: BaseException) -> object:
-    """What the same defect has in common each time: its type, and where it was raised. Texts differ by addresses."""
+    """The identity of a defect: its type and where it was raised. Its text is left out: addresses in it differ."""
     calls = []
     trace = error.__traceback__
     while trace is not None:

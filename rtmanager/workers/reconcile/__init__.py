@@ -1,1 +1,1 @@
-"""Records and containers kept in agreement: what to look at, one game, the scan of all, the events, the strays."""
+"""Reconciles records with containers: the queue, one game, the scan of all games, the event listener, the strays."""

@@ -1,9 +1,8 @@
-"""One look at one game: its record first, then its containers, then what follows, written if it still holds.
+"""Reconciles one game: reads its record, inspects its containers, and writes the resulting findings if they still hold.
 
-Record before containers: a container that is seen to live after its record said "stopped" was started by somebody
-since, whereas the other way round an operation may just have stopped it. What was decided is written only while
-the record is the same and no operation is under way; so an intended stop is never taken for a crash, whichever
-instance does it and whenever its events arrive.
+The record is read first. A container that is alive after its record said "stopped" was started since; in the other
+order an operation may just have stopped it. A finding is written only while the record is unchanged and no operation is
+under way. So an intended stop is never taken for a crash, whichever instance does it and whenever its events arrive.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ from rtmanager.workers.crash_restarts import notification, planned
 from rtmanager.workers.reconcile.queue import ReconcileHint
 from rtmanager.workers.reconcile.strays import StrayRegistry
 
-#: A death by SIGKILL that no event explains may be the kernel's for want of memory: Docker tells that through another
-#: channel, which may be a moment behind.
+#: Seconds to wait for an out-of-memory event after a death by SIGKILL that no event explains: Docker sends that event
+#: through another channel, which may be late.
 OOM_GRACE_S = 0.2
-#: The event of an end may come after the list that shows it: so long it is waited for where it decides on a restart.
+#: Seconds to wait for the event of an exit that a list already shows, where the event decides on a restart.
 EVENT_GRACE_S = 1.0
 
-#: Decisions in a row about one game (a container gone, another one adopted); more come with the next look.
+#: Decisions in a row about one game (a container gone, another one adopted); the next attempt makes further ones.
 ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class GameReconciler:
-    """`settle` is what `ReconcileQueue` does with a game."""
+    """Reconciles one game at a time; `ReconcileQueue` calls `settle`."""
 
     records: Records
     findings: Findings
@@ -54,22 +53,22 @@ class GameReconciler:
     clock: Clock
     #: Called when a finding was written: its messages are due.
     written: Callable[[Finding], None]
-    #: Lets a game be looked at again after so many seconds.
+    #: Queues a game again after so many seconds.
     later: Callable[[str, ReconcileHint, float], None]
     logger: logging.Logger
     #: How crashed games are started again; None: not at all.
     restarts: RestartPolicy | None = None
     #: Whether a game that ended with the runtime or the host is started again.
     after_outages: bool = False
-    #: Whether this instance has an operation of that game under way.
+    #: Whether this instance has an operation of the game under way.
     works_on: Callable[[str], bool] = lambda _: False
-    #: Called when a pass alone found an exit: the container, and how many seconds ago it ended.
+    #: Called with the container and the seconds since its end, when a pass and no event found an exit.
     exit_found: Callable[[str, float], None] = lambda *_: None
 
     def settle(self, game_id: str, hint: ReconcileHint) -> bool:
-        """Whether the game is settled; otherwise it has to be looked at again.
+        """Reconcile the game; False when it has to be retried.
 
-        Raises `Unavailable`, and `FinalAnswer` for what the store will never take, or Docker never say.
+        Raises `Unavailable`, and `FinalAnswer` when the store or Docker refuses for good.
         """
         settled = self._settle_record(game_id, hint)
         if hint.unstarted:
@@ -77,9 +76,10 @@ class GameReconciler:
         return settled
 
     def _remove_unstarted(self, game_id: str, containers: frozenset[str]) -> None:
-        """Remove what a restart or a patch created and left, unless an operation is under way, whose it may be.
+        """Remove the new containers that an unfinished restart or patch left, unless an operation is under way.
 
-        They were listed before, so no operation that begins now has made them. A game without a record is not ours.
+        The containers were listed before this check, so no operation that begins now created them. A game without a
+        record may belong to another deployment.
         """
         record = self.records.get(game_id)
         if record is None or self.findings.busy(game_id):
@@ -96,17 +96,17 @@ class GameReconciler:
                 self.logger.debug("container is no leftover", extra={"game_id": game_id, "error": str(error)})
 
     def _settle_record(self, game_id: str, hint: ReconcileHint) -> bool:
-        """Write what follows from the game's containers, as `settle` says."""
+        """Write the findings about the game's containers; returns and raises as `settle`."""
         if self.works_on(game_id):
-            # Nothing could be written before its end, and a look would stand in Docker's way, and in that end's.
+            # Nothing can be written before the operation ends, and inspecting would slow Docker and the operation.
             return False
         for _ in range(ROUNDS):
             record = self.records.get(game_id)
             if not hint.listed and (record is None or record.status is not Status.RUNNING):
-                # What happens to the containers of another deployment on this host ends here, too.
+                # Events about containers of another deployment on this host end here, too.
                 return not self._may_come_true(game_id, hint)
             if (record is None or record.status is not Status.RUNNING) and self.findings.busy(game_id):
-                # A start under way has a container that nobody may adopt, also when it fails before this look is over.
+                # The container of a start under way must not be adopted, even if the start fails during this attempt.
                 return False
             failed: list[DependencyError] = []
             views = self._look(game_id, record, hint, failed)
@@ -128,7 +128,7 @@ class GameReconciler:
                     results.append(self._write(self._enriched(decision, own, hint), failed))
                     self._note_exit(decision, hint, results[-1])
             if failed:
-                raise failed[0]  # what else was found is written; the next pass tries again
+                raise failed[0]  # the other findings are written; the next pass retries
             if WriteResult.BUSY in results:
                 return False
             if WriteResult.WRITTEN not in results and WriteResult.CHANGED not in results:
@@ -136,15 +136,15 @@ class GameReconciler:
         return False
 
     def _may_come_true(self, game_id: str, hint: ReconcileHint) -> bool:
-        """Whether an event that says nothing of the record as it is may do so when an operation has written its end."""
+        """Whether an event that does not concern the present record may concern it after an operation under way."""
         return hint.source is HealthSource.DOCKER_EVENT and self.findings.busy(game_id)
 
     def _look(
         self, game_id: str, record: RuntimeRecord | None, hint: ReconcileHint, failed: list[DependencyError]
     ) -> Sequence[ContainerView]:
-        """The containers that may be the game's: the recorded one, those that were named, the one with its name.
+        """The containers that may be the game's: the recorded one, those of the hint, the one with the game's name.
 
-        `failed` takes what is said of others than the recorded one and is no answer: they hide nothing of that one.
+        Errors about containers other than the recorded one go to `failed`, so that they do not hide that one.
         """
         recorded = record.current_container_id if record is not None else None
 
@@ -172,7 +172,7 @@ class GameReconciler:
     def _namesakes(
         self, game_id: str, record: RuntimeRecord | None, views: Sequence[ContainerView]
     ) -> Mapping[str, str]:
-        """Who has the game's name, where that keeps a container from being adopted."""
+        """Other games that have the game's name, where that prevents the adoption of a container."""
         if has_no_name(record) and not all(view.ended for view in views):
             return self.findings.namesakes([game_id])
         return {}
@@ -180,13 +180,13 @@ class GameReconciler:
     def _out_of_memory(
         self, record: RuntimeRecord | None, own: ContainerView | None, hint: ReconcileHint
     ) -> list[Finding]:
-        """What an out-of-memory event says, when it is about the container of a running game."""
+        """The finding of an out-of-memory event about the container of a running game."""
         container_id = record.current_container_id if record and record.status is Status.RUNNING else None
         time_ns = hint.oom.get(container_id or "")
         if record is None or container_id is None or time_ns is None:
             return []
         now = self.clock()
-        at = min(now, datetime.fromtimestamp(time_ns / 1e9, UTC)) if time_ns else now  # its clock may be ahead
+        at = min(now, datetime.fromtimestamp(time_ns / 1e9, UTC)) if time_ns else now  # the daemon's clock may be ahead
         details = {"exit_code": own.exit_code if own else None}
         source = HealthSource.DOCKER_EVENT
         event = HealthEvent(record.game_id, container_id, EventType.CONTAINER_OOM, source, at, details)
@@ -201,9 +201,10 @@ class GameReconciler:
         ]
 
     def _enriched(self, finding: Finding, own: ContainerView | None, hint: ReconcileHint) -> Finding:
-        """An exit with its reason: who requested it, memory, the end of its log, and when the game is started again.
+        """The finding of an exit with its details: who requested it, memory, the log's end, and the restart time.
 
-        Raises `Unavailable` while the runtime shuts down: whether its end took the game along shows when it is back.
+        Raises `Unavailable` while the runtime shuts down: only after its restart is it clear whether that ended the
+        game.
         """
         if finding.last_exit is None or own is None:
             return finding
@@ -215,7 +216,7 @@ class GameReconciler:
         return self._with_restart(finding, hint)
 
     def _with_restart(self, finding: Finding, hint: ReconcileHint) -> Finding:
-        """The finding with the restart that follows from it, if any does."""
+        """The finding with the time and cause of a restart, if the game is to be restarted."""
         last_exit = finding.last_exit
         if last_exit is None:
             return finding
@@ -229,7 +230,7 @@ class GameReconciler:
         return planned(finding, RestartCause.CRASH, policy, self.findings, given_up)
 
     def _given_up(self, finding: Finding, last_exit: LastExit, policy: RestartPolicy, done: int) -> Finding:
-        """The exit after which the game stays stopped: an administrator is notified, and its health shows it."""
+        """The finding of an exit after which the game stays stopped: notifies an administrator and marks its health."""
         self.logger.error(
             "crashed game is not started again, its budget is used up",
             extra={"game_id": finding.game_id, "restarts": done, "window_s": policy.window_s},
@@ -270,24 +271,24 @@ class GameReconciler:
 
 
 def _own(record: RuntimeRecord | None, views: Sequence[ContainerView]) -> ContainerView | None:
-    """The container of a game that is recorded as running."""
+    """The recorded container of a game that is recorded as running; None when it is not among `views`."""
     if record is None or record.status is not Status.RUNNING:
         return None
     return next((view for view in views if view.container_id == record.current_container_id), None)
 
 
 def _may_be_memory(own: ContainerView, hint: ReconcileHint) -> bool:
-    """Whether it was killed, and nobody has said why yet."""
+    """Whether the container was killed, and neither Docker nor an event has reported a lack of memory yet."""
     killed = own.state is ContainerState.EXITED and own.exit_code == KILLED
     return killed and not own.oom_killed and own.container_id not in hint.oom
 
 
 def _may_be_overtaken(own: ContainerView, hint: ReconcileHint) -> bool:
-    """Whether it ended, and the event that tells whether somebody requested that may be on its way."""
+    """Whether the container ended and its event, which shows whether the end was requested, may still come."""
     heard = hint.died | hint.asked | hint.waited_for
     return own.state is ContainerState.EXITED and own.container_id not in heard
 
 
 def _of_its_own_accord(finding: Finding) -> bool:
-    """An end with code 0, which by contract is the reconciler's to tell."""
+    """Whether the finding is an exit with code 0, which by contract only a reconcile pass reports."""
     return finding.last_exit is not None and finding.last_exit.exit_code == 0

@@ -1,8 +1,8 @@
-"""The listener to the runtime's events: names games to look at, and does nothing slow.
+"""Listens to the runtime's events and puts the games that they concern into the reconcile queue; does nothing slow.
 
-An event is a hint that something happened; what is true is found by looking, the exit code of a death included: a
-label of the container may have the name of what Docker tells. Starts are not asked for. After a break, and after
-events that cannot be read, the reconciler makes a pass.
+An event is a hint; the state is found by inspecting. That includes the exit code, since a label of the container may
+have the same name as the event's attribute. The listener does not subscribe to start events. After a break, and after
+unreadable events, it requests a pass of the drift scan.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from rtmanager.domain.outage import RuntimeRun
 from rtmanager.ports.watching import OOM_PAUSE_S, ContainerEvent, ContainerEventKind, EventFeed, UnreadableEvent
 from rtmanager.workers.reconcile.queue import ReconcileHint, ReconcileQueue
 
-#: A container that was asked to end may be about to start again (`docker restart`): so long nobody is told.
+#: Seconds before the end of a container that got a stop signal is reconciled: `docker restart` may start it again.
 RESTART_GRACE_S = 3.0
-#: Containers that were asked to end and have not done so; an engine may ignore it for ever.
+#: Containers whose latest events are remembered; an engine may ignore a stop signal for ever.
 ASKED_REMEMBERED = 4096
-#: A death so much later has nothing to do with it: the engine did not end then.
+#: A death more than so many nanoseconds after a signal has another cause.
 ASKED_FOR_NS = 5 * 60 * 10**9
-#: Signals that do not ask to end: KILL, USR1, USR2, CONT, URG, WINCH.
+#: Signals that are no stop request: KILL, USR1, USR2, CONT, URG, WINCH.
 ASKING_NOTHING = frozenset({"9", "10", "12", "18", "23", "28"})
 _SIGKILL = "9"
-#: Exits without an event, and no event at all between them, after which none seem to arrive; and how long one may take.
+#: Exits in a row without any event after which events count as lost; and seconds that an event may take.
 UNHEARD_EXITS, UNHEARD_AFTER_S = 3, 5.0
-#: Seconds between two passes that events ask for which cannot be read.
+#: Seconds between two passes that unreadable events request.
 UNREADABLE_PAUSE_S = 15.0
 
 
 class EventListener:
-    """One step listens for a while."""
+    """One step listens until the feed ends or the connection breaks."""
 
     def __init__(
         self,
@@ -46,34 +46,34 @@ class EventListener:
         logger: logging.Logger,
         present_run: Callable[[], RuntimeRun] = RuntimeRun,
     ) -> None:
-        """`present_run` raises `DependencyError` while the runtime accepts no calls: it is shutting down."""
+        """`present_run` raises `DependencyError` while the runtime accepts no calls, as when it shuts down."""
         self._present_run = present_run
-        #: Whether it accepted none since the events began; asked no more until they begin anew.
+        #: Whether it accepted no call since the feed was connected; it gets no further one until the next connect.
         self._goes_down = False
-        #: By container, when a person sent it a signal to end.
+        #: By container, the time of a person's latest signal, in nanoseconds of the runtime's clock.
         self._by_person: OrderedDict[str, int] = OrderedDict()
         self._feed = feed
         self._reconcile_queue = reconcile_queue
         self._missed = missed
         self._logger = logger
         self._broken = False
-        #: Since when it is connected without a break; None while it is not.
+        #: Since when the feed is connected without a break; None while it is not.
         self._connected_at: float | None = None
-        #: Containers of which an event came lately; exits since the last event of which none came.
+        #: Containers with a recent event; and exits without an event since the last event.
         self._heard_of: OrderedDict[str, int] = OrderedDict()
         self._unheard = 0
-        #: By container, when it was sent what, by nanoseconds of the runtime's clock: a signal to end, KILL, any.
+        #: By container, the time of the latest signal, in nanoseconds of the runtime's clock: stop request, KILL, any.
         self._asked: OrderedDict[str, int] = OrderedDict()
         self._killed: OrderedDict[str, int] = OrderedDict()
         self._signalled: OrderedDict[str, int] = OrderedDict()
-        #: By container, when counting began and how often its memory ran out since.
+        #: By container, when counting began and how often its memory ran out since then.
         self._ooms: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        #: Events that could not be read and that no pass has followed yet; when the last such pass was asked for.
+        #: Unreadable events that no pass has followed yet; and when the last such pass was requested.
         self._unreadable = 0
         self._passed_at: float | None = None
 
     def step(self) -> bool:
-        """Always True. Raises `Unavailable` when the connection is lost."""
+        """Return True. Raises `Unavailable` when the connection is lost."""
         try:
             self._feed.connect()
             self._goes_down = False
@@ -96,7 +96,7 @@ class EventListener:
         return True
 
     def exit_found(self, container_id: str, ended_ago_s: float) -> None:
-        """A pass found an exit. It counts as unheard when an event of it should have come, and none did."""
+        """Record that a pass found an exit; count it when its event should have arrived and did not."""
         connected_at = self._connected_at
         if connected_at is None or not UNHEARD_AFTER_S < ended_ago_s < monotonic() - connected_at:
             return
@@ -107,7 +107,7 @@ class EventListener:
             self._logger.warning("no events arrive", extra={"why": self.problem()})
 
     def problem(self) -> str:
-        """What is wrong with the events though they are connected; empty when nothing is known to be."""
+        """What is wrong with a connected event feed, with the remedy; empty when nothing is."""
         if self._unheard < UNHEARD_EXITS:
             return ""
         return (
@@ -121,7 +121,7 @@ class EventListener:
         self._unreadable += 1
 
     def _pass_for_unreadable(self) -> None:
-        """What they were about is found by a pass: one at once, the next not before a pause is over."""
+        """Request a pass after unreadable events: the first at once, the next after `UNREADABLE_PAUSE_S`."""
         now = monotonic()
         if self._unreadable and (self._passed_at is None or now - self._passed_at >= UNREADABLE_PAUSE_S):
             self._unreadable, self._passed_at = 0, now
@@ -129,7 +129,7 @@ class EventListener:
 
     def _take(self, event: ContainerEvent) -> None:
         if not is_game_id(event.game_id):
-            return  # no record can have it; a pass reports its container
+            return  # no record can have this id; a pass reports its container
         self._logger.debug(
             "container event",
             extra={"game_id": event.game_id, "event": event.what.value, "container_id": event.container_id},
@@ -150,7 +150,7 @@ class EventListener:
             return
         asked, killed = _recently(self._asked, event), _recently(self._killed, event)
         if _recently(self._signalled, event) and event.signal_is_label:
-            asked = True  # by whatever signal: a person's stop is not undone, and the end is told all the same
+            asked = True  # whichever signal: a person's stop is not undone, and the end is reported all the same
         by_person = _recently(self._by_person, event)
         which, none = frozenset({event.container_id}), frozenset[str]()
         unexplained = event.what is ContainerEventKind.DIE and not asked and not killed
@@ -165,9 +165,10 @@ class EventListener:
         self._look(event, hint, delay_s=RESTART_GRACE_S if asked else 0.0)
 
     def _is_person(self, event: ContainerEvent) -> bool:
-        """Whether a person sent this signal, and not a runtime that shuts down, or that ends containers as it starts.
+        """Whether a person sent this signal, and not the runtime at its shutdown or startup.
 
-        A runtime stops accepting calls before it ends its containers, and ends those of its last run before it begins.
+        At shutdown the runtime stops accepting calls before it ends its containers. At startup it ends the containers
+        of its last run before its present run begins.
         """
         if self._goes_down or (event.signal in ASKING_NOTHING - {_SIGKILL} and not event.signal_is_label):
             return False
@@ -180,7 +181,7 @@ class EventListener:
         return run.began_at is not None and event.time_ns >= round(run.began_at.timestamp() * 10**9)
 
     def _count_oom(self, event: ContainerEvent) -> None:
-        """Log the number of those that are not told one by one."""
+        """Count out-of-memory events of a container; log their number once in `OOM_PAUSE_S`."""
         now = monotonic()
         since, number = self._ooms.setdefault(event.container_id, (now, -1))
         number += 1
@@ -205,6 +206,6 @@ def _remember(told: OrderedDict[str, int], event: ContainerEvent) -> None:
 
 
 def _recently(told: OrderedDict[str, int], event: ContainerEvent) -> bool:
-    """Whether its container was told so not long before; it is forgotten."""
+    """Whether the container has an entry that is recent enough; the entry is removed."""
     told_ns = told.pop(event.container_id, None)
     return told_ns is not None and event.time_ns - told_ns <= ASKED_FOR_NS

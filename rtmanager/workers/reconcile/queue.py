@@ -1,8 +1,7 @@
-"""Games that deserve a look: each is looked at by one thread at a time, soon, and again until it is settled.
+"""De-duplicating work queue of games to reconcile: one worker thread per game, retried with back-off until settled.
 
-Events and passes only name games here and go on; what they name is merged. A game whose look takes long (Docker
-hangs on its container, an operation is under way) delays no other: while looks take long, further threads replace
-theirs.
+Events and passes only add games; hints about the same game are merged. A game that takes long (Docker hangs on its
+container, an operation is under way) delays no other: while attempts take long, further threads are started.
 """
 
 from __future__ import annotations
@@ -22,62 +21,62 @@ from rtmanager.threads import Thread
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.status import WorkerStatus
 
-#: What a failure here is counted as.
+#: Work under which a failure is counted.
 WORK = "attention"
-#: Games that are looked at side by side, those whose looks take long not counted; and threads in all.
+#: Attempts under way at once, not counting those that take long; and threads in all.
 THREADS = 8
 MOST_THREADS = 32
-#: Seconds after which a look takes long. A game is silent when such a look gets no answer of Docker.
+#: Seconds after which an attempt takes long. A game is silent when such an attempt gets no answer from Docker.
 LONG_S = 1.0
-#: Silences of a game in a row after which a warning is logged.
+#: Long attempts in a row without an answer after which a warning is logged.
 SILENCES_UNTIL_TOLD = 3
-#: Seconds that a game may wait for its first look before that is a problem.
+#: Seconds that a game may wait for its first attempt before `problem` reports it.
 WAITS_REPORTED_AFTER_S = 10.0
-#: Pause before a game that is not settled is looked at again, doubling up to the longest.
+#: Seconds before a game that is not settled is retried, doubling from the first to the longest.
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
-#: The same pauses for a silent game; only half of `THREADS` look at silent games.
+#: The same pauses for a silent game. At most half of `THREADS` attempts at once are at silent games.
 FIRST_SILENT_PAUSE_S = 1.0
 LONGEST_SILENT_PAUSE_S = 20.0
-#: Pause of a thread whose look got no answer.
+#: Seconds that a thread pauses after an attempt without an answer.
 AWAY_PAUSE_S = 0.5
-#: Games that events may have waiting, and containers of one game. Of more games no hint is kept: a pass follows when
-#: there is room. What a pass names is always taken, since its list is bounded.
+#: Waiting games above which hints of events are dropped, and containers of one hint. After hints were dropped, a pass
+#: follows when there is room again. The hints of a pass are always kept, since its list is bounded.
 MOST_CASES, MOST_CONTAINERS = 20_000, 64
-#: How long a close waits for the looks under way, each of which has a deadline.
+#: Seconds that a close waits for the attempts under way, each of which has a deadline.
 LEFT_AFTER_S = 60.0
-#: Attempts without an answer after which a warning is logged; after as many again a temporary answer is a failure.
+#: Failed attempts before a warning is logged; every so many attempts a temporary answer counts as a failure.
 TRIES_UNTIL_TOLD = 30
-#: As many more looks are made at a game after one that was refused.
+#: Retries of a game after a final answer, before that counts as a failure.
 TRIES_WHEN_REFUSED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileHint:
-    """What is known about why to look: events of `containers`, or a pass that listed them as different.
+    """Why a game is to be reconciled: events about `containers`, or a pass that listed them as different.
 
-    `oom` holds the time of an out-of-memory event by container.
+    `oom` holds the time of an out-of-memory event by container, in nanoseconds since the epoch; 0: not known.
     """
 
     source: HealthSource = HealthSource.INSPECT
     containers: frozenset[str] = frozenset()
     oom: dict[str, int] = field(default_factory=dict)
-    #: Containers that were sent a signal to end, and those of them after whose signal the runtime accepted calls.
+    #: Containers that got a stop signal or SIGKILL, and those of them whose signal a person sent.
     asked: frozenset[str] = frozenset()
     by_person: frozenset[str] = frozenset()
-    #: Containers of whose end an event told.
+    #: Containers whose end an event reported.
     died: frozenset[str] = frozenset()
-    #: Those of them without a signal of which an event told; each waits once for word of memory.
+    #: Those of them without an event of a signal; each waits once for an out-of-memory event.
     unexplained: frozenset[str] = frozenset()
-    #: Containers that a pass found ended, and whose event was waited for.
+    #: Containers that a pass found ended and whose event has been waited for.
     waited_for: frozenset[str] = frozenset()
-    #: Whether a pass named the game; events alone say something of a running game only.
+    #: Whether a pass named the game; events alone concern only a running game.
     listed: bool = False
-    #: Containers that a pass listed as created to replace the game's, and not started.
+    #: Containers that a pass listed as created to replace the game's and not started.
     unstarted: frozenset[str] = frozenset()
 
     def merged(self, other: ReconcileHint) -> ReconcileHint:
-        """Both; an event says more than a look. Of too many containers those of `other` stay."""
+        """Both hints as one; an event outranks a pass. Of more than `MOST_CONTAINERS` only those of `other` stay."""
         event = HealthSource.DOCKER_EVENT
         return ReconcileHint(
             source=event if event in (self.source, other.source) else self.source,
@@ -103,18 +102,18 @@ class _Case:
     hint: ReconcileHint
     due: float
     tries: int = 0
-    #: Looks in a row that took long and got no answer.
+    #: Attempts in a row that took long and got no answer.
     silences: int = 0
 
     def joined(self, newer: _Case) -> _Case:
-        """Both as one. Of a silent game only an event is reason to look earlier."""
+        """Both cases as one. Only an event brings the attempt at a silent game forward."""
         hastens = not self.silences or newer.hint.source is HealthSource.DOCKER_EVENT
         due = min(self.due, newer.due) if hastens else self.due
         return _Case(self.hint.merged(newer.hint), due, newer.tries, self.silences)
 
 
 class ReconcileQueue:
-    """`settle` looks at one game; False or `Unavailable` from it means to look again."""
+    """Calls `settle` for each queued game; False or `Unavailable` from it means to retry."""
 
     def __init__(
         self,
@@ -127,20 +126,20 @@ class ReconcileQueue:
         status: WorkerStatus | None = None,
         room: Callable[[], None] = lambda: None,
     ) -> None:
-        """`room` is called when there is room again after hints were dropped."""
+        """`room` is called when the queue has room again after hints were dropped."""
         self._settle = settle
         self._logger = logger
         self._status = status or WorkerStatus(WORK, logger)
         self._status.watch(self._has_lost_a_thread)
         self._failures = failures or GameFailures(logger, status=lambda _: self._status)
-        #: A game that waits is looked at again until it is settled, so none is ever forgotten.
+        #: A waiting game is retried until it is settled, so none is ever forgotten.
         self.store_waits = StoreWaits(logger, "games to reconcile", forgotten_after_s=math.inf)
         self._started = False
         self._changed = threading.Condition()
         self._cases: dict[str, _Case] = {}
         self._queue: list[tuple[float, str]] = []
         self._silent_queue: list[tuple[float, str]] = []
-        #: When the looks under way began, by game; and which of them are at silent games.
+        #: When the attempts under way began, by game; and which of them are at silent games.
         self._working: dict[str, float] = {}
         self._working_silent: set[str] = set()
         self._closing = threading.Event()
@@ -162,7 +161,7 @@ class ReconcileQueue:
         try:
             thread = Thread(self._work, name, lasting=True)
             thread.start()
-        except (RuntimeError, MemoryError):  # no thread is to be had; those that are there go on
+        except (RuntimeError, MemoryError):  # no further thread can be started; the existing ones go on
             if len(self._threads) < self._at_once:
                 raise
             return
@@ -173,7 +172,7 @@ class ReconcileQueue:
         return self._started and not self._closing.is_set() and lost
 
     def close(self) -> None:
-        """Forget what waits and wait for the looks under way; what they wait for should be closed by now."""
+        """Drop the waiting games and wait for the attempts under way; their dependencies should be closed by now."""
         with self._changed:
             self._closing.set()
             self._changed.notify_all()
@@ -185,7 +184,7 @@ class ReconcileQueue:
                 self._logger.error("a look at a game does not end, its thread is left", extra={"left": thread.name})
 
     def look(self, game_id: str, hint: ReconcileHint | None = None, *, delay_s: float = 0.0) -> None:
-        """Let a game be looked at in `delay_s` seconds, or earlier if it was to be anyway."""
+        """Queue a game for `delay_s` seconds from now; an earlier due time that it already has is kept."""
         case = _Case(hint or ReconcileHint(), monotonic() + delay_s)
         with self._changed:
             waiting = self._cases.get(game_id)
@@ -196,7 +195,7 @@ class ReconcileQueue:
             self._changed.notify()
 
     def wait_until_looked(self, stuck_s: float) -> bool:
-        """Wait until every game has been looked at once; False when for `stuck_s` seconds none has."""
+        """Wait until every game has had one attempt; False when none ends for `stuck_s` seconds."""
         with self._changed:
             left = self._not_looked_at()
             while left:
@@ -210,7 +209,7 @@ class ReconcileQueue:
         return len(self._working) + sum(not case.tries for case in self._cases.values())
 
     def problem(self) -> str:
-        """Which container Docker hangs on while a game waits for its first look; empty while none waits for long."""
+        """A text that names the longest attempt while a due game waits too long; empty while none does."""
         now = monotonic()
         with self._changed:
             waiting = (case for game_id, case in self._cases.items() if game_id not in self._working)
@@ -228,7 +227,7 @@ class ReconcileQueue:
         waiting = self._cases.get(game_id)
         self._cases[game_id] = case
         if waiting is not None and (waiting.due, waiting.silences > 0) == (case.due, case.silences > 0):
-            return  # its entry in the queue holds
+            return  # its entry in the queue stays valid
         heapq.heappush(self._silent_queue if case.silences else self._queue, (case.due, game_id))
 
     def _work(self) -> None:
@@ -252,7 +251,7 @@ class ReconcileQueue:
                     self._changed.notify_all()
 
     def _end(self, game_id: str, case: _Case, *, again: bool) -> None:
-        """The look is over; a silent game that answers is reason to look at the others."""
+        """Remove an ended attempt, and queue it again if needed; an answer from a silent game brings others forward."""
         del self._working[game_id]
         if game_id in self._working_silent:
             self._working_silent.discard(game_id)
@@ -278,7 +277,7 @@ class ReconcileQueue:
                 heapq.heappush(self._silent_queue, (now, game_id))
 
     def _look(self, game_id: str, case: _Case) -> bool:
-        """Whether to look again."""
+        """Make one attempt; return whether to retry."""
         self._status.began()
         silences, case.silences = case.silences, 0
         waits = False
@@ -296,11 +295,11 @@ class ReconcileQueue:
                 case.silences = silences + 1
             self._report_away(game_id, case, error)
             if not case.silences:
-                # The thread itself waits: while nothing answers, thousands of games are not asked about each second.
+                # The thread itself pauses, so that an outage does not cause thousands of attempts a second.
                 self._closing.wait(AWAY_PAUSE_S)
             return True
-        except BaseException as error:  # noqa: BLE001 - whatever one game's data cause, the others go on
-            # The same answer again, most likely: a few looks more, then the next pass names the game again.
+        except BaseException as error:  # noqa: BLE001 - an error caused by one game's data must not stop the others
+            # Most likely the answer stays the same: retry a few times, then leave the game to the next pass.
             if isinstance(error, FinalAnswer) and case.tries < TRIES_WHEN_REFUSED:
                 self._report_away(game_id, case, error)
                 return True
@@ -314,7 +313,7 @@ class ReconcileQueue:
         return not settled
 
     def _report_away(self, game_id: str, case: _Case, error: DependencyError) -> None:
-        """Log an attempt without a usable answer; one that goes on for long by an answer counts as a failure."""
+        """Log a failed attempt; a temporary answer that persists counts as a failure."""
         is_long = case.tries > 0 and case.tries % TRIES_UNTIL_TOLD == 0
         if is_long and isinstance(error, TemporaryAnswer):
             self._failures.report(WORK, game_id, error)
@@ -325,7 +324,7 @@ class ReconcileQueue:
         self._logger.log(level, "a game cannot be looked at", extra=extra)
 
     def _take(self) -> tuple[str, _Case] | None:
-        """The game that has been due for the longest time and that nobody looks at; silent ones after all others."""
+        """Take the game that has been due the longest and has no attempt under way; silent games come last."""
         if self._until_free() > 0:
             return None
         found = self._first_due(self._queue)
@@ -343,7 +342,7 @@ class ReconcileQueue:
         return found, case
 
     def _until_free(self) -> float:
-        """Seconds until fewer looks than may be made at once are under way that do not take long yet; 0 for now."""
+        """Seconds until another attempt may begin, since those that take long no longer count; 0: now."""
         long_ago = monotonic() - LONG_S
         short = [began for began in self._working.values() if began > long_ago]
         return min(short) - long_ago if len(short) >= self._at_once else 0.0
@@ -355,7 +354,7 @@ class ReconcileQueue:
             due, game_id = heapq.heappop(queue)
             case = self._cases.get(game_id)
             if case is None or case.due != due or (queue is self._silent_queue) != (case.silences > 0):
-                continue  # joined with another entry, or taken
+                continue  # the entry is out of date: the case was merged, or taken
             if game_id in self._working:
                 passed_over.append((due, game_id))
                 continue
@@ -366,7 +365,7 @@ class ReconcileQueue:
         return found
 
     def _until_next(self) -> float | None:
-        """How long nothing is due; None when nothing waits. What a look under way holds back wakes us by its end."""
+        """Seconds until a game is due; None when none waits. The end of an attempt notifies `_changed` by itself."""
         queues = [self._queue]
         if len(self._working_silent) < self._at_once / 2:
             queues.append(self._silent_queue)

@@ -1,7 +1,7 @@
-"""The reconciler: one call that lists all containers, compared with the records; what differs gets a look.
+"""The drift scan: lists all containers in one call, compares them with the records, and queues the games that differ.
 
-The pass decides nothing for good: between the list and now an operation may have changed everything. So every
-suspect is looked at once more by itself (`settler`), by the same rules (`domain.drift`).
+A pass decides nothing for good: an operation may have changed everything since the list. So each suspect is reconciled
+once more by itself (`GameReconciler`), by the same rules (`domain.drift`).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from rtmanager.workers.failures import ALL_GAMES, GameFailures
 from rtmanager.workers.reconcile.queue import ReconcileHint, ReconcileQueue
 from rtmanager.workers.reconcile.strays import StrayRegistry
 
-#: What failures here are counted as.
+#: Kinds of work under which failures are counted.
 WORK, READING, REPORTING = "reconcile", "read_record", "report_stray"
-#: How long a start waits for the next of the suspects of its first pass to be looked at.
+#: Seconds that the first pass waits for the next of its suspects to be reconciled.
 STUCK_S = 10.0
 
 
 class NotReconciled(RuntimeManagerError):
-    """The first pass has not finished: what the records say may be old."""
+    """The first pass has not finished, so the records may be out of date."""
 
 
 class DriftScan:
@@ -61,13 +61,13 @@ class DriftScan:
         self._finished_one = Event()
 
     def first_pass(self) -> bool:
-        """The pass before anything else works; False when something does not answer: then a later one is the first."""
+        """Make the pass that precedes all other work; False when it fails, and a later pass becomes the first."""
         try:
             self.step()
         except DependencyError as error:
             self._logger.warning("first reconcile put off", extra={"error": str(error)})
             return False
-        except Exception:  # a defect: jobs and calls are served all the same, and the next pass tries again
+        except Exception:  # a defect: jobs and calls are served all the same, and the next pass retries
             self._logger.exception("first reconcile failed")
             return False
         if not self._reconcile_queue.wait_until_looked(STUCK_S):
@@ -75,7 +75,7 @@ class DriftScan:
         return True
 
     def step(self) -> bool:
-        """Always False: once a period is enough. Raises `Unavailable`."""
+        """Return False: once a period is enough. Raises `Unavailable`."""
         suspects = self._suspects()
         for game_id, hint in suspects.items():
             self._reconcile_queue.look(game_id, hint)
@@ -84,12 +84,12 @@ class DriftScan:
         return False
 
     def check_finished(self) -> None:
-        """Raises `NotReconciled` before the first pass is over."""
+        """Raise `NotReconciled` before the first pass is over."""
         if not self._finished_one.is_set():
             raise NotReconciled("the first reconcile has not finished")
 
     def _suspects(self) -> dict[str, ReconcileHint]:
-        """Games that differ, with the containers that do."""
+        """The games that differ from their records, each with a hint of its containers."""
         running = self._findings.running()
         listed, unstarted = _without_unstarted(self._runtime.list_games())
         differing = not_as_recorded(running, listed)
@@ -116,7 +116,7 @@ class DriftScan:
         }
 
     def _records_of(self, game_ids: Sequence[str]) -> tuple[dict[str, RuntimeRecord], set[str]]:
-        """The records by game, and the games whose record cannot be read: one of these hides no other."""
+        """The records by game, and the games whose record cannot be read; one such game does not hide the others."""
         found = self._failures.guarded(READING, ALL_GAMES, lambda: self._findings.records_of(game_ids))
         if found is not None:
             return {record.game_id: record for record in found}, set()
@@ -131,13 +131,13 @@ class DriftScan:
         return known, unread
 
     def _decisions(self, known: Mapping[str, RuntimeRecord], views: Sequence[ContainerView]) -> list[Finding | Stray]:
-        """What follows for each game; one about which nothing can be decided hides no other."""
+        """The decisions about each game; an error about one game does not hide the others."""
         recorded = {record.current_container_id: record.game_id for record in known.values()}
         by_game: dict[str, list[ContainerView]] = {game_id: [] for game_id in known}
         for view in views:
             by_game.setdefault(recorded.get(view.container_id, view.game_id), []).append(view)
         without_name = [game_id for game_id in by_game if has_no_name(known.get(game_id)) and is_game_id(game_id)]
-        # Without an answer nothing is lost: a name is looked up again when an adoption is written.
+        # A failure here is harmless: the name is looked up again when an adoption is written.
         asked = partial(self._findings.namesakes, without_name)
         namesakes = (self._failures.guarded(READING, ALL_GAMES, asked) if without_name else None) or {}
         looked, found = Observation(self._clock()), list[Finding | Stray]()
@@ -148,13 +148,13 @@ class DriftScan:
         return found
 
     def _report(self, stray: Stray) -> None:
-        """A stray of a game that nothing is known of needs no second look: no operation makes one."""
+        """Report a stray of a game without a record; it needs no second check, since no operation makes one."""
         if self._strays.known.get(stray.container_id) != stray and not self._findings.busy(stray.game_id):
             self._strays.report(stray)
 
 
 def _without_unstarted(listed: Sequence[ContainerView]) -> tuple[Sequence[ContainerView], Mapping[str, set[str]]]:
-    """The containers that may be their game's, and by game those that were created to replace one and not started."""
+    """The containers without unstarted replacements, and the unstarted replacements by game."""
     unstarted: defaultdict[str, set[str]] = defaultdict(set)
     for view in listed:
         if view.is_unstarted_next:

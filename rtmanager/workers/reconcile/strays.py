@@ -1,4 +1,4 @@
-"""Containers that disagree with the records: known to people by the log and a metric, touched by nobody."""
+"""Containers that disagree with the records: logged and counted in a metric, never touched."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Collection, Mapping
 
 from rtmanager.domain.findings import Stray
 
-#: Strays that are known one by one; of more only the number is reported.
+#: Strays that are kept; of more, one error is logged.
 MOST = 1000
 
 
 class StrayRegistry:
-    """Reports each stray once, and again when its reason changes; safe for any number of threads."""
+    """Logs each stray once, and again when it changes; thread-safe."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -22,7 +22,7 @@ class StrayRegistry:
         self._full = False
 
     def report(self, stray: Stray) -> None:
-        """A container disagrees."""
+        """Add a container that disagrees."""
         with self._lock:
             if self._known.get(stray.container_id) == stray:
                 return
@@ -46,7 +46,7 @@ class StrayRegistry:
             self._logger.error("more containers disagree with the records than are listed", extra={"listed": MOST})
 
     def keep_only(self, container_ids: Collection[str]) -> None:
-        """All others agree by now, or are gone."""
+        """Remove all other strays: they agree by now, or are gone."""
         with self._lock:
             gone = [stray for container_id, stray in self._known.items() if container_id not in container_ids]
             for stray in gone:
@@ -60,6 +60,6 @@ class StrayRegistry:
 
     @property
     def known(self) -> Mapping[str, Stray]:
-        """The present ones by container id."""
+        """The present strays by container id."""
         with self._lock:
             return dict(self._known)

@@ -10,7 +10,7 @@ import unittest
 from pathlib import Path
 
 from harness.runs import flag, runner
-from rtmanager.testing.signals import as_in_a_terminal
+from rtmanager.fakes.signals import as_in_a_terminal
 
 ROOT = Path(__file__).parents[3]
 
@@ -32,7 +32,7 @@ def commands(page: str, begin: str, end: str) -> str:
     """The shell commands of a page between two headings, with game ids that no other run on this daemon uses."""
     text = (ROOT / page).read_text()
     found = "".join(_SHELL.findall(text[text.index(begin) : text.index(end)]))
-    return re.sub(r"\b(first|second|readme)\b", rf"\1-{runner.current().run}", found)
+    return re.sub(r"\b(first|second|readme)\b", rf"\1-{identity.current().run}", found)
 
 
 class QuickstartTest(unittest.TestCase):

@@ -9,7 +9,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from harness.runs import flag, runner
+from harness.runs import flag, identity
 from rtmanager.fakes.signals import as_in_a_terminal
 
 ROOT = Path(__file__).parents[3]

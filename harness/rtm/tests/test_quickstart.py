@@ -47,7 +47,7 @@ class QuickstartTest(unittest.TestCase):
         self.manager = subprocess.Popen(
             [sys.executable, "-m", "harness.rtm", "run"],
             cwd=ROOT,
-            env=runner.child_environment({}),
+            env=identity.child_environment({}),
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
@@ -90,7 +90,7 @@ class QuickstartTest(unittest.TestCase):
             ["bash", "-e"],
             input="".join(script),
             cwd=ROOT,
-            env=runner.child_environment({}),
+            env=identity.child_environment({}),
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,

@@ -18,6 +18,8 @@ SMALL = "deployment"
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _NUMBERED = re.compile(r"\$(\d+)")
+#: What has a plan: not `SET CONSTRAINTS`.
+_PLANNED = re.compile(r"^(SELECT|INSERT|UPDATE|DELETE|WITH)\b", re.M)
 _READ_WHOLE = re.compile(r"Seq Scan on (\w+)")
 
 
@@ -26,7 +28,9 @@ def without_index(connection: "psycopg.Connection[Any]") -> Iterator[str]:
     connection.execute("SET enable_seqscan = off")
     connection.execute("SET plan_cache_mode = force_generic_plan")
     for name, statement in SQL.items():
-        if any(table != SMALL for table in _READ_WHOLE.findall(plan_of(connection, statement.decode()))):
+        if _PLANNED.search(statement.decode()) and any(
+            table != SMALL for table in _READ_WHOLE.findall(plan_of(connection, statement.decode()))
+        ):
             yield name
 
 

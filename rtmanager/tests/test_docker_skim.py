@@ -247,6 +247,25 @@ class EntriesTest(unittest.TestCase):
             self.assertEqual(list(skim.entries(arriving())), [container()] * 20)
         self.assertGreater(given, 36_000_000)
 
+    def test_entries_that_whitespace_separates_are_given_as_they_arrive(self) -> None:
+        for separators, indent in (((", ", ": "), None), ((",", ":"), None), ((", ", ":"), None), ((",", ": "), 1)):
+            text = json.dumps([container() for _ in range(3000)], separators=separators, indent=indent).encode()
+            given = 0
+
+            def arriving(text: bytes = text) -> Iterator[bytes]:
+                nonlocal given
+                for begin in range(0, len(text), skim.PIECE):
+                    given = begin
+                    yield text[begin : begin + skim.PIECE]
+
+            with self.subTest(separators=separators, indent=indent):
+                behind = 0
+                for number, entry in enumerate(skim.entries(arriving()), start=1):
+                    self.assertEqual(entry, container())
+                    behind = max(behind, given - number * len(text) // 3000)
+                self.assertEqual(number, 3000)
+                self.assertLess(behind, 4 * skim.PIECE, "entries wait for the end of the list")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -133,6 +133,8 @@ _OPENING, _CLOSING, _COLON, _COMMA = frozenset(b"{["), frozenset(b"}]"), ord(":"
 #: The boundary between two entries of Docker's list of containers. A string cannot contain it, since its quotes are
 #: escaped. A list within an entry can.
 _NEXT_ENTRY = b'},{"Id":"'
+#: The same from a proxy that writes JSON anew. No string contains it: a quotation mark in a string is escaped.
+_SPACED_NEXT_ENTRY = re.compile(rb'\}\s*,\s*\{\s*"Id"\s*:\s*"')
 #: Boundaries after which the end of one entry is tried.
 MOST_PARTS = 16
 #: The beginning of Docker's entries, which occurs nowhere else in a list: a broken entry ends there. And its length.
@@ -364,12 +366,15 @@ def entries(pieces: Iterable[bytes]) -> Iterator[Any]:
         if begun:
             rest = rest.lstrip(b", \t\r\n")
         values: list[Any] = []
+        if len(rest) > ORDINARY and _NEXT_ENTRY not in rest:
+            rest = _SPACED_NEXT_ENTRY.sub(_NEXT_ENTRY, rest)
         last = rest.rfind(_NEXT_ENTRY)
         if last >= 0:
             values, left = _batch(rest[: last + 1])
             rest = left + rest[last + 1 :] if left else rest[last + 2 :]
-        if len(rest) > ORDINARY:
+        while len(rest) > ORDINARY:
             value, rest = _large_entry(rest, arriving)
+            rest = rest.lstrip(b", \t\r\n")
             if value is not None or rest:
                 values.append(value)
         yield from values

@@ -27,7 +27,7 @@ RTM_INTEGRATION ?= 1
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv tools setup doctor demo run unit integration integration-harness integration-parallel integration-not-root stress soak year chaos crashes recovery simulate fuzz lint types test bench mutants protections clean
+.PHONY: help venv tools setup doctor demo run unit integration integration-harness integration-all integration-parallel integration-not-root stress soak year chaos crashes recovery simulate fuzz lint types test bench mutants protections clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -93,17 +93,15 @@ integration-harness: $(STAMP) ## the harness's own tests and the Docker adapter'
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s harness
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s rtmanager/tests -p 'test_docker_runtime.py'
 
-integration-parallel: $(STAMP) ## the suite alone, its modules side by side in processes
-	@notes=$$(mktemp -d); trap 'rm -rf "$$notes"' EXIT; \
-	  RTM_IT_TIMING_DIR=$$notes $(MAKE) --no-print-directory --jobs $(JOBS) --output-sync=target $(MODULES:%=module-%) \
-	    && { [ -z "$(RTM_IT_TIMING)" ] || $(PY) -m harness timing "$$notes"; }
-
 # The longest, which mostly wait, come first: whatever begins last has the processors to itself.
-LONGEST := test_postgres_failing test_postgres_found test_docker_outage
+LONGEST := test_postgres_failing test_postgres_found test_docker_outage test_answers
 MODULES := $(LONGEST) $(filter-out $(LONGEST),$(patsubst integration/%.py,%,$(wildcard integration/test_*.py)))
+HARNESS := $(subst /,.,$(patsubst %.py,%,$(wildcard harness/tests/test_*.py harness/rtm/tests/test_*.py)))
 
-module-%:
-	@echo "== $*"; RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest integration.$*
+integration-parallel: $(STAMP) ## the suite alone, its modules side by side in JOBS processes
+	@notes=$$(mktemp -d); trap 'rm -rf "$$notes"' EXIT; \
+	  RTM_INTEGRATION=$(RTM_INTEGRATION) RTM_IT_TIMING_DIR=$$notes $(PY) -m harness.runs.parallel --jobs $(JOBS) $(MODULES:%=integration.%) \
+	    && { [ -z "$(RTM_IT_TIMING)" ] || $(PY) -m harness timing "$$notes"; }
 
 integration-not-root: $(STAMP) ## the suite as a user who has CAP_CHOWN alone; TESTS=integration.test_lifecycle for some of it
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m integration.support.not_root $(TESTS)
@@ -145,8 +143,11 @@ types: $(TOOLS) ## mypy, strict
 test: ## all of it, from a bare machine: what .ci/run runs; what mostly waits runs side by side
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target setup tools
 	@$(MAKE) --no-print-directory lint types
-	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target RTM_INTEGRATION=require \
-	  unit integration-harness $(MODULES:%=module-%)
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target RTM_INTEGRATION=require unit integration-all
+
+integration-all: $(STAMP)
+	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m harness.runs.parallel --jobs 3 \
+	  $(LONGEST:%=integration.%) $(HARNESS) rtmanager.tests.test_docker_runtime $(filter-out $(LONGEST:%=integration.%),$(MODULES:%=integration.%))
 
 # Each is measured with nothing else going on, so one after the other; those of Docker come before those that probe, whose
 # connections the kernel remembers for two minutes, and Docker goes through them.

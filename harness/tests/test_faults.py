@@ -467,7 +467,7 @@ class TcpTest(Faults.Test):
         target = (socket.AF_INET, ("127.0.0.1", listening.free_port()))
         dial = Dial([target])
         self.addCleanup(dial.line.close)
-        dial.line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server to whom the port was given
+        dial.line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as for a server on a reserved port
         dial.line.bind(target[1])
         with self.assertRaises(ConnectionError):
             while not dial.go_on(0.0):

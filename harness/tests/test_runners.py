@@ -125,7 +125,7 @@ class RunnersTest(unittest.TestCase):
         return [each for each in self.states.iterdir() if not each.name.startswith(".")]
 
     def assert_artefacts(self, run: subprocess.CompletedProcess[str], folder: str) -> Path:
-        """One folder is kept of that name; it holds the servers' logs, and its path is printed. The folder."""
+        """Exactly one folder of that name is kept, with the servers' logs and a printed path; returns it."""
         told = run.stdout + run.stderr
         kept = [each for each in self.kept() if each.name.startswith(folder)]
         self.assertEqual(len(kept), 1, f"{folder}: {self.kept()}\n{told}")

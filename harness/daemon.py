@@ -77,7 +77,7 @@ def _client_class() -> "type[APIClient]":
         is_empty = False
 
     class Client(docker.APIClient):
-        """The SDK's client without its environment: no proxy stands before a daemon.
+        """The SDK's client without its environment: proxies do not apply to the daemon.
 
         It ignores credential helpers that config.json names and that are not installed, as the docker CLI does. The SDK
         would fail at each build and pull.

@@ -110,7 +110,7 @@ class Stop(RuntimeTestCase):
 class Cycles(RuntimeTestCase):
     def test_starting_and_stopping_again_and_again_leaves_nothing_behind(self) -> None:
         daemon.client().version()
-        for _ in range(2):  # creates what is created once per process
+        for _ in range(2):  # creates the objects that exist once per process
             self.start_runtime().stop()
         before = _held()
         for _ in range(CYCLES):

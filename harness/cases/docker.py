@@ -278,7 +278,7 @@ class DockerTestCase(unittest.TestCase):
         artefacts.attempt("artefacts", lambda: self.leave(artefacts))
 
     def _end_state_root(self) -> None:
-        """Last of all, after every clean-up: each may fail, and then the directory is wanted."""
+        """Remove or keep the directory; runs after every clean-up, since each may fail and the directory is kept then."""
         if not hasattr(self, "state_root"):
             return
         if self.failed():

@@ -1,11 +1,14 @@
 """Seeded histories of a platform with faults, in memory and on one thread, with the invariants of each.
 
-Two instances share a store and a container runtime. A history is a sequence of random steps: jobs and requests,
-operations, engines that crash, containers that are manually killed, removed, restarted, paused and run, late or lost
-events, a runtime that is unavailable, restarts or is replaced by another one for a while, lost answers of the store, a
-store's clock that jumps, instances that die during an operation. Between any two calls of an operation other steps may
-happen, which simulates threads and other processes. At the end everything answers again; then the invariants of
-docs/architecture.md are checked:
+Two instances share a store and a container runtime. A history is a sequence of random steps of these kinds:
+
+- jobs, requests and operations; engines that crash; instances that die during an operation
+- containers that are manually killed, removed, restarted, paused and run
+- events that are late or lost; answers of the store that are lost; a store's clock that jumps
+- a runtime that is unavailable, restarts, or is replaced by another one for a while
+
+Between any two calls of an operation other steps may happen, which simulates threads and other processes. At the end
+everything answers again; then the invariants of docs/architecture.md are checked:
 
 I1 each accepted job has exactly one result. I2 a game never has two live containers that the manager made. I3 and I4
 records and containers agree after a pass. I6 containers without a record are never stopped or removed. I7 while the

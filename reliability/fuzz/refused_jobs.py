@@ -1,8 +1,8 @@
 """Start jobs that the daemon rejects, all at once: each is answered, and a valid start among them is not delayed.
 
-The real daemon rejects half of the references (a digest that no image has, a registry that does not exist, a name that
-only Docker calls malformed), scripted answers of every kind reject the others. The valid start is timed alone first,
-and compared in a full run only: on a busy machine a short run gives no meaningful times.
+The real daemon rejects half of the references: a digest that no image has, a registry that does not exist, a name that
+only Docker calls malformed. Scripted answers of every kind reject the others. The valid start is timed alone first, and
+compared in a full run only: on a busy machine a short run gives no meaningful times.
 """
 
 from __future__ import annotations

@@ -278,7 +278,7 @@ class DockerTestCase(unittest.TestCase):
         artefacts.attempt("artefacts", lambda: self.leave(artefacts))
 
     def _end_state_root(self) -> None:
-        """Remove or keep the directory; runs after every clean-up, since each may fail and the directory is kept then."""
+        """Remove or keep the directory. Runs after every clean-up: a failure of one keeps the directory."""
         if not hasattr(self, "state_root"):
             return
         if self.failed():

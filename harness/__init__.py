@@ -10,21 +10,21 @@
             self.redis.xadd("turns", {"number": "1"})
             self.assertEqual(self.entries("turns"), [{"number": "1"}])
 
-What stands here is for any project; what a single one needs is in a package of its own (`harness.rtm`). Importing
-it is quick and needs no Docker: the Docker SDK, psycopg and redis are imported by the functions that talk to
-them. `daemon` always means the Docker daemon. The guide is docs/harness.md.
+This package serves any project; code for a single project is in a package of its own (`harness.rtm`). The import is
+quick and needs no Docker: the functions that use the Docker SDK, psycopg or redis import it. `daemon` always means the
+Docker daemon. The guide is docs/harness.md.
 """
 
 import sys
 
-# Before all else, in words that any Python has: `python3 -m harness doctor` says so to one that is too old.
+# First of all, in syntax that every Python can parse: `python3 -m harness doctor` must print this on an old Python.
 if sys.version_info < (3, 11):  # noqa: UP036
     raise SystemExit("the harness needs Python 3.11 or newer, and this is " + sys.version.split()[0])
 
 import os
 import signal
 
-# For `python -m harness` and `harness.rtm`, until their `__main__` runs: Ctrl-C makes no traceback of these imports.
+# Ctrl-C during the imports below must print no traceback. The `__main__` of `harness` or `harness.rtm` replaces this.
 if (
     sys.argv[:1] == ["-m"]
     and sys.orig_argv[1:3] in (["-m", "harness"], ["-m", "harness.rtm"])

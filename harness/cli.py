@@ -1,7 +1,7 @@
 """The harness's command line: `python -m harness doctor | up | down | sweep | kept | timing`.
 
-To add a command, write a function that takes the parsed arguments and returns the exit code, and put it into
-COMMANDS; one with options of its own adds them in OPTIONS. A project calls `main` with more commands and images.
+To add a command, write a function that takes the parsed arguments and returns the exit code, and add it to COMMANDS.
+OPTIONS holds a function for each command that has options. A project calls `main` with more commands and images.
 """
 
 import argparse
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    """tell what this machine has and lacks, with the remedy"""
+    """check what this machine has and lacks, and print the remedies"""
     from harness.machine.doctor import examine
 
     checks = list(examine(arguments.images))
@@ -33,7 +33,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def up(arguments: argparse.Namespace) -> int:
-    """have a Docker daemon and all images, installing and building what is missing"""
+    """provide a Docker daemon and all images; install and build what is missing"""
     from harness.images.catalogue import ensure
     from harness.machine.up import up as machine_up
 
@@ -47,7 +47,7 @@ def up(arguments: argparse.Namespace) -> int:
 
 
 def down(arguments: argparse.Namespace) -> int:
-    """remove what runs of the harness left behind; images and the daemon stay unless told otherwise"""
+    """remove what runs of the harness left behind; keep the images and, without --engine, the daemon"""
     from harness import daemon
     from harness.machine import dockerd
 
@@ -62,7 +62,7 @@ def down(arguments: argparse.Namespace) -> int:
 
 
 def sweep(arguments: argparse.Namespace) -> int:
-    """take away what killed runs left behind, and nothing of a run that is alive"""
+    """remove what killed runs left behind, and nothing of a run that is alive"""
     from harness.runs.sweep import sweep as sweep_all
 
     swept = sweep_all(kept=arguments.kept, runs=arguments.runs)
@@ -82,7 +82,7 @@ def sweep(arguments: argparse.Namespace) -> int:
 
 
 def kept(arguments: argparse.Namespace) -> int:
-    """list what failed tests and RTM_IT_KEEP=1 kept for a look, or remove it"""
+    """list what failed tests and RTM_IT_KEEP=1 kept for inspection, or remove it"""
     from harness import daemon
     from harness.fixtures import stateroot
     from harness.runs import sweep as sweeping
@@ -113,7 +113,7 @@ def kept(arguments: argparse.Namespace) -> int:
 
 
 def timing(arguments: argparse.Namespace) -> int:
-    """where the time of processes that ran side by side went (RTM_IT_TIMING=1, RTM_IT_TIMING_DIR)"""
+    """report where the time of processes that ran side by side went (RTM_IT_TIMING=1, RTM_IT_TIMING_DIR)"""
     from harness.timing.report import merged
 
     print(merged(arguments.directory))
@@ -139,7 +139,7 @@ def _sweep_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="*", metavar="RUN", help="only what these runs left; `kept` lists their ids")
 
 
-#: Every command by its name; its docstring is its help.
+#: Every command by its name; its docstring is its help text.
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": doctor,
     "up": up,
@@ -149,7 +149,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "timing": timing,
 }
 
-#: The options of the commands that have any.
+#: The functions that add options, for the commands that have any.
 OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "down": _down_options,
     "sweep": _sweep_options,
@@ -165,9 +165,9 @@ def main(
     images: "Mapping[str, Service] | None" = None,
     more: Mapping[str, Callable[[argparse.Namespace], int]] | None = None,
 ) -> int:
-    """Run one command; returns the process's exit code.
+    """Run one command and return the exit code of the process.
 
-    `images` are those that `up` makes and `doctor` looks for, `more` commands beside the harness's own.
+    `images` are the images that `up` builds and `doctor` checks. `more` are commands beside the harness's own.
     """
     from harness.images.catalogue import USUAL
 

@@ -1,7 +1,7 @@
-"""The connection to the Docker daemon: which one, and whether it answers.
+"""Connection to the Docker daemon: its address, a client, and whether it answers.
 
-The address is DOCKER_HOST, or the local socket. The low-level client is used throughout: the high-level one
-inspects every container of a list, one request each.
+The address is DOCKER_HOST, or the local socket. The harness uses the low-level client: the high-level one inspects
+every container of a list with one request each.
 """
 
 import os
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 LOCAL_SOCKET = "unix:///var/run/docker.sock"
 
-#: The variables that name the daemon's address, the first that is set. A project whose program has one of its own puts
-#: it before.
+#: Variables that may name the daemon's address; the first that is set counts. A project whose program has its own
+#: variable inserts it at the front.
 ADDRESS_VARIABLES = ["DOCKER_HOST"]
 
-#: The daemon's answer to any single call must come within this many seconds.
+#: Timeout of a single call, in seconds.
 CALL_TIMEOUT_S = 60
 
 
 def configured_host() -> str | None:
-    """The daemon's address that the environment names, or None when it names none."""
+    """The daemon's address from the environment, or None when no variable is set."""
     return next((address for name in ADDRESS_VARIABLES if (address := os.environ.get(name))), None)
 
 
 def host() -> str:
-    """The address at which the daemon in use is spoken to; with RTM_IT_TIMING=1 a relay stands in between."""
+    """The address of the daemon in use; with RTM_IT_TIMING=1, the address of the relay in front of it."""
     return timing.relayed(_own_host())
 
 
@@ -43,7 +43,7 @@ def _own_host() -> str:
 
 
 def published_address() -> tuple[str, str]:
-    """The address to publish ports on, and the one to reach them at, from here."""
+    """The address to publish ports on, and the address at which this process reaches them."""
     parts = urlsplit(_own_host())
     if parts.scheme in ("tcp", "http", "https", "ssh") and parts.hostname:
         return "0.0.0.0", parts.hostname
@@ -51,7 +51,7 @@ def published_address() -> tuple[str, str]:
 
 
 def connect(timeout_s: int = CALL_TIMEOUT_S, address: str | None = None) -> "APIClient":
-    """A new client of the daemon, or of one at another `address`, once it has answered.
+    """Connect a new client to the daemon, or to the one at `address`.
 
     Raises DaemonUnavailable with the cause.
     """
@@ -61,7 +61,7 @@ def connect(timeout_s: int = CALL_TIMEOUT_S, address: str | None = None) -> "API
     address = address or host()
     try:
         return make(base_url=address, version="auto", timeout=timeout_s, tls=tls)
-    except OSError as error:  # every error of requests is one
+    except OSError as error:  # every error of requests is an OSError
         raise _unavailable(address, str(error)) from error
     except Exception as error:
         raise _unavailable(address, _why_not(error)) from error
@@ -72,15 +72,15 @@ def _client_class() -> "type[APIClient]":
     import docker
 
     class Credentials(docker.auth.AuthConfig):
-        """What config.json says of credentials, as it was read: the SDK reads it again when nothing is there."""
+        """The credentials of config.json. Never reported as empty: the SDK would read the file again."""
 
         is_empty = False
 
     class Client(docker.APIClient):
-        """The SDK's client without its environment: no proxy stands before a daemon.
+        """The SDK's client without its environment: proxies do not apply to the daemon.
 
-        Credential helpers that config.json names and that are not installed are left out, as the docker CLI does: the
-        SDK would fail at each build and pull.
+        It ignores credential helpers that config.json names and that are not installed, as the docker CLI does. The SDK
+        would fail at each build and pull.
         """
 
         def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -98,7 +98,7 @@ def _client_class() -> "type[APIClient]":
 
         @trust_env.setter
         def trust_env(self, _value: bool) -> None:
-            """Requests sets it to true."""
+            """Ignored: requests sets it to true."""
 
     return Client
 
@@ -108,12 +108,12 @@ def _helper_is_installed(name: object) -> bool:
 
 
 def _tls() -> Any:
-    """The certificates that the environment names; raises DaemonUnavailable when they are not there."""
+    """The certificates that the environment names; raises DaemonUnavailable when they cannot be used."""
     from docker.errors import TLSParameterError
     from docker.utils import kwargs_from_env
 
     if _own_host().startswith("unix:"):
-        return False  # certificates are for the network
+        return False  # certificates apply to network addresses only
     try:
         return kwargs_from_env().get("tls", False)
     except TLSParameterError as error:
@@ -123,7 +123,7 @@ def _tls() -> Any:
 
 
 def _why_not(error: Exception) -> str:
-    """Why the SDK could not make a client: a file that it reads, an address, or what it got for an answer."""
+    """Why the SDK failed to create a client: a file that it reads, an address, or the answer."""
     from docker.errors import DockerException
     from docker.utils.config import find_config_file
 
@@ -158,7 +158,7 @@ def why_unavailable() -> str | None:
 
 
 def _knock(address: str) -> None:
-    """Open and close the daemon's socket: its own errors tell more than those of the SDK."""
+    """Open and close the daemon's socket: the errors of the socket are clearer than those of the SDK."""
     scheme, _, path = address.partition("://")
     if scheme != "unix":
         return

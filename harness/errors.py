@@ -1,11 +1,11 @@
-"""What the harness raises. A message names the value that was wrong and what to do about it."""
+"""The exceptions of the harness. A message names the invalid value and the remedy."""
 
-#: Characters of a log, an output or a value that a message shows.
+#: Characters of a log, an output or a value that a message contains at most.
 MESSAGE_LIMIT = 10_000
 
 
 def shortened(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """Shorten a text for a message: its beginning and, mostly, its end."""
+    """Shorten a text for a message: keep the first fifth of `limit` and the rest from the end."""
     if len(text) <= limit:
         return text
     head = limit // 5
@@ -13,7 +13,7 @@ def shortened(text: str, limit: int = MESSAGE_LIMIT) -> str:
 
 
 class HarnessError(Exception):
-    """The harness could not do what was asked."""
+    """Base class: the harness could not do what the caller requested."""
 
 
 class DaemonUnavailable(HarnessError):
@@ -21,19 +21,19 @@ class DaemonUnavailable(HarnessError):
 
 
 class MachineNotReady(HarnessError):
-    """Something this machine needs is missing and the harness may not or cannot install it."""
+    """Something that this machine needs is missing, and the harness may not or cannot install it."""
 
 
 class ImageUnavailable(HarnessError):
-    """An image can neither be pulled nor built here."""
+    """An image can be neither pulled nor built here."""
 
 
 class NotPublished(HarnessError):
-    """A container's port is not published: it was not asked for, or the container has ended."""
+    """A container's port is not published: `ports` does not name it, or the container has ended."""
 
 
 class WaitFailed(HarnessError):
-    """What was waited for did not come in time, or can no longer come.
+    """The expected state did not come in time, or can no longer come.
 
-    No AssertionError, so a runner counts it as an error; long logs and values are shortened in its message.
+    It is no AssertionError, so a test runner counts it as an error. Its message shortens long logs and values.
     """

@@ -1,8 +1,8 @@
-"""The three packages that the harness needs, and what to say when one of them is missing or does not load."""
+"""The Python packages that the harness needs, and the message when one is missing or does not load."""
 
 import importlib
 
-#: How each is installed, by the name that it is imported by.
+#: What pip installs, by the import name.
 NEEDED = {
     "docker": "docker",
     "psycopg": "'psycopg[binary,pool]'",
@@ -12,7 +12,7 @@ NEEDED = {
 
 
 def missing(name: str, error: ImportError) -> str:
-    """Why package `name` cannot be imported, in one line with the remedy."""
+    """Why the import of package `name` failed, in one line with the remedy."""
     if error.name == name:
         return f"the Python package {name} is missing: pip install {NEEDED[name]}"
     cause = " ".join(str(error).split())

@@ -1,6 +1,6 @@
-"""Progress of long steps on stderr: what is going on, and how long it has taken.
+"""Progress of long steps on stderr: the current step, and its duration.
 
-Silent by default, so that a test's output stays its own; the command line turns it on.
+Silent by default, so that a test's output stays its own; the command line enables it.
 """
 
 import sys
@@ -18,7 +18,7 @@ def enable() -> None:
 
 
 def say(line: str) -> None:
-    """One line of progress."""
+    """Print one line, when progress is enabled."""
     if _enabled:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
@@ -26,7 +26,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Announce `what`, and say at its end how many seconds it took."""
+    """Print `what`, and at the end of the block its duration in seconds."""
     say(f"== {what}")
     began = time.monotonic()
     yield

@@ -1,7 +1,7 @@
-"""Waiting for something that another process does: by looking often, and never longer than it makes sense.
+"""Wait for something that another process does: poll, with a deadline and early exits.
 
-A wait ends when its probe answers, when `hopeless` knows that it never will, or at its deadline; a failure
-says what was waited for, for how long, and what was last seen.
+A wait ends when its probe returns something true, when `hopeless` gives a reason, or at its deadline. The error names
+the expected state, the duration and the last result of the probe.
 """
 
 import time
@@ -15,32 +15,32 @@ from harness.errors import WaitFailed, shortened
 
 T = TypeVar("T")
 
-#: Seconds between two questions whether a wait is hopeless, which may cost more than a look.
+#: Seconds between two calls of `hopeless`, which may cost more than a probe.
 HOPELESS_INTERVAL_S = 0.1
 
-#: What takes longer, on a busy machine too, does not come.
+#: Default deadline in seconds; sufficient on a busy machine.
 TIMEOUT_S = 30.0
 
-#: Seconds between two looks: often enough that a wait costs little, seldom enough to leave the CPU alone.
+#: Seconds between two probes: short for the wait, long enough to leave the CPU free.
 INTERVAL_S = 0.02
 
 
 class Watched(Protocol):
-    """Something that a wait depends on and that may end: a container."""
+    """Something that a wait depends on and that may end, such as a container."""
 
     def why_ended(self) -> str | None:
-        """Why nothing more comes of it; None while it runs."""
+        """Why it has ended; None while it runs."""
 
     def last_words(self) -> str:
-        """Its last log lines, as a text for a failure."""
+        """Its last log lines, as a text for an error message."""
 
 
-#: What the probe of the wait under way has looked at.
+#: What the probe of the current wait depends on.
 _looked_at: ContextVar[list[Watched] | None] = ContextVar("looked_at", default=None)
 
 
 def looks_at(thing: Watched) -> None:
-    """Say that the probe under way asks for something that `thing` does: the wait ends when `thing` does."""
+    """Register `thing` as a dependency of the current probe: the wait ends when `thing` ends."""
     seen = _looked_at.get()
     if seen is not None and thing not in seen:
         seen.append(thing)
@@ -64,10 +64,10 @@ def wait_until(
 ) -> T:
     """Call `probe` until it returns something true, and return that.
 
-    An exception of `retry_on` counts as "not yet" (those of the Docker SDK are OSErrors, too); any other ends the
-    wait. A wait in vain ends when a container ends that is in `watch`, or whose log, address or exec the probe asks
-    for; and when `hopeless`, which is asked now and then, returns why waiting on is of no use. Raises WaitFailed then,
-    and after `timeout_s` s; `describe` puts what was last seen into its words.
+    An exception of `retry_on` counts as "not yet" (the errors of the Docker SDK are OSErrors, too); any other exception
+    ends the wait. Raises WaitFailed after `timeout_s` seconds; when a container ends that is in `watch`, or whose log,
+    address or exec the probe requests; and when `hopeless`, which is called every 0.1 s, returns a reason. `describe`
+    formats the probe's last result for the message.
     """
     began = time.monotonic()
     deadline, ask_again = began + timeout_s, began
@@ -91,7 +91,7 @@ def wait_until(
         now = time.monotonic()
         if now >= ask_again:
             if reason := hopeless() or _first_end(watched):
-                # It may have done what is waited for just before its end.
+                # It may have done what the probe expects just before its end.
                 if seen := look():
                     return seen
                 raise WaitFailed(_with_last_words(f"waited for {what}: {reason}; last seen: {last}", watched))

@@ -1,4 +1,4 @@
-"""JSON over HTTP, for tests and demos: one call, its status and its answer."""
+"""JSON over HTTP for tests and demos: one call returns status and body."""
 
 import http.client
 import json
@@ -20,14 +20,14 @@ def call(
     *,
     timeout_s: float = TIMEOUT_S,
 ) -> tuple[int, Any]:
-    """Send `body` as JSON (None: no body); the answer's status and its JSON. Raises OSError without an answer."""
+    """Send `body` as JSON (None: no body); return status and decoded JSON. Raises OSError without an answer."""
     payload = None if body is None else json.dumps(body)
     status, answer = _exchange(method, url, payload, {"Content-Type": "application/json", **(headers or {})}, timeout_s)
     return status, json.loads(answer)
 
 
 def text(url: str) -> str:
-    """What a GET answers, as text, whatever its status. Raises OSError without an answer."""
+    """GET `url` and return the body as text, whatever the status. Raises OSError without an answer."""
     return _exchange("GET", url, None, {}, TIMEOUT_S)[1].decode()
 
 

@@ -1,13 +1,13 @@
-"""Answers of Docker that are no success: each ends as the page about answers says, with a manager and a real daemon.
+"""Docker's error answers: each ends as documented, with a manager and a real daemon.
 
-What the daemon does not say by itself, a scripted one says in front of it (`harness.start_scripted_daemon`).
+A scripted daemon in front of the real one (`harness.start_scripted_daemon`) sends answers that a real one rarely gives.
 """
 
 from harness import Reply, ScriptedDaemon, daemon, start_scripted_daemon, start_services, web
 from harness.rtm import RuntimeTestCase
 from integration.support import images
 
-#: Much longer than a process that ends at once takes to be gone; the watch is over when it is.
+#: Much longer than a process that exits at once needs to be gone; the watch ends with it.
 WATCH = "10s"
 NOT_NOW = Reply(503, {"message": "not now"})
 
@@ -26,7 +26,7 @@ class Scripted(RuntimeTestCase):
         return super().environment(**{"DOCKER_HOST": self.odd.host, "DEFERRAL_LIMIT": "2s", **changes})
 
     def assert_failed(self, code: str, *words: str) -> None:
-        """The one result is this failure, with these words."""
+        """The only result is this failure, with these words."""
         [result] = self.results(1)
         self.assertEqual((result["outcome"], result["error_code"]), ("failure", code), result)
         for each in words:
@@ -87,7 +87,7 @@ class Scripted(RuntimeTestCase):
         for page in pages:
             before = self.odd.count("GET /containers/*")
             self.odd.answer("GET /containers/*/json", page)
-            if page.body != []:  # an empty list is a list without the game, which only its own inspection refutes
+            if page.body != []:  # an empty list omits the game, which only the inspection of its container refutes
                 self.odd.answer("GET /containers/json", page)
             self.wait_until("some looks", lambda: self.odd.count("GET /containers/*") > before + 5 or None)  # noqa: B023
             self.odd.forget()
@@ -103,7 +103,7 @@ TRIGGERS = {
     "operations": (
         "BEFORE UPDATE ON rtmanager.operations FOR EACH ROW WHEN (NEW.state = 'done' AND NEW.game_id LIKE 'refused%')"
     ),
-    # Not before: readiness names a trigger that could change what is written.
+    # Not BEFORE: readiness reports a trigger that could change the written row.
     "runtime_records": "AFTER UPDATE ON rtmanager.runtime_records FOR EACH ROW",
     "watch_turns": "BEFORE INSERT OR UPDATE ON rtmanager.watch_turns FOR EACH ROW",
     "queue": "BEFORE INSERT ON rtmanager.operations FOR EACH ROW WHEN (NEW.game_id LIKE 'refused%')",
@@ -111,7 +111,7 @@ TRIGGERS = {
 
 
 class Refusing(RuntimeTestCase):
-    """PostgreSQL takes no end of one game's operations: a rule that somebody added to the schema stands against it."""
+    """PostgreSQL rejects the end of one game's operations, because of a trigger that was added to the schema."""
 
     def refuse(self, table: str) -> None:
         connection = self.enterContext(self.services.database.connect())
@@ -185,7 +185,7 @@ class Refusing(RuntimeTestCase):
 
     def test_jobs_wait_while_no_operation_is_taken_over_and_are_done_when_that_is_mended(self) -> None:
         self.start_runtime()
-        # A counter that was set back gets past the ids of a few operations by itself.
+        # A counter that was reset passes the ids of a few operations by itself.
         for number in range(40):
             self.add_stop_job(game_id=f"g-{number}")
         self.results(40)

@@ -1,4 +1,4 @@
-"""The nemesis run in its short form: one round of trouble by a fixed seed. `make chaos` is the long one."""
+"""The short form of the chaos run: one round of faults with a fixed seed. `make chaos` is the long form."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from reliability.chaos import report
 from reliability.chaos.plan import Size
 from reliability.chaos.run import run
 
-#: Of the trouble; to bring up the servers, to come to rest and to judge takes as long again.
+#: Duration of the faults; starting the servers, recovery and the check take as long again.
 SECONDS = 20.0
 SEED = "7"
 
@@ -23,7 +23,7 @@ def setUpModule() -> None:
 
 class Chaos(unittest.TestCase):
     def test_whatever_fails_nothing_is_lost_done_twice_or_told_wrongly(self) -> None:
-        # The Docker SDK leaves the socket open with which it could not reach a daemon that is down.
+        # The Docker SDK leaves a socket open when it cannot reach a stopped daemon.
         self.enterContext(warnings.catch_warnings())
         warnings.simplefilter("ignore", ResourceWarning)
         size = Size(managers=2, games=5, job_clients=2, callers=3, own_daemon=dockerd.why_unavailable() is None)

@@ -1,4 +1,4 @@
-"""`check` tries what a start does: a directory, a container, room on the disk; and leaves nothing behind."""
+"""`check` tries what a start needs (a directory, a container, disk space), and leaves nothing behind."""
 
 import json
 import os
@@ -21,14 +21,14 @@ def setUpModule() -> None:
 
 class CheckTestCase(CommandTestCase):
     def checked(self, *options: str, **changes: str) -> tuple[int, dict[str, dict[str, Any]]]:
-        """The exit code of `check --json`, and its checks by their names."""
+        """The exit code of `check --json`, and its checks by name."""
         code, said = self.command("check", self.environment(**changes), "--json", *options, only_stdout=True)
         found = json.loads(said)
         self.assertEqual(found["ok"], code == 0)
         return code, {each["name"]: each for each in found["checks"]}
 
     def assert_fails(self, name: str, *words: str, **changes: str) -> dict[str, dict[str, Any]]:
-        """Only this check fails; its words."""
+        """Only this check fails, with these words; return all checks."""
         code, found = self.checked(**changes)
         self.assertEqual((code, [each for each in found if found[each]["ok"] is False]), (1, [name]), found)
         for word in words:
@@ -70,7 +70,7 @@ class Trials(CheckTestCase):
         self.assertIn("docker pull nowhere.test/x:1", found["container"]["remedy"])
 
     def test_more_cores_than_the_host_has(self) -> None:
-        # No engine's image, so the defaults count.
+        # The image has no labels of an engine, so the defaults apply.
         found = self.checked("--image", images.redis(), DEFAULT_CPU_QUOTA="500")[1]
         self.assertIn("Range of CPUs", found["container"]["message"])
         self.assertIn("RTMANAGER_DEFAULT_CPU_QUOTA", found["container"]["message"])
@@ -96,7 +96,7 @@ class Trials(CheckTestCase):
         self.assertIn("max-size", found["log driver"]["warnings"][0])
 
     def test_a_root_that_docker_does_not_see_at_this_path(self) -> None:
-        """As of a manager in a container that mounts no root: it makes directories that Docker's host lacks."""
+        """As in a container without a mount of the root: the manager's directories are missing on Docker's host."""
         hidden = self.state_root.folder("games")
         code, said = self.command("check", self.environment(), "--json", only_stdout=True, before=(*_HIDE, str(hidden)))
         found = {each["name"]: each for each in json.loads(said)["checks"]}
@@ -122,9 +122,9 @@ class Trials(CheckTestCase):
         self.assertIn("RTMANAGER_LOG_LEVEL: 'loud'", fault["message"])
 
 
-#: Runs a command where the directory is another one than everybody else's, for root in a mount namespace of its own.
+#: Runs a command with another directory in this place, as root in its own mount namespace.
 _HIDE = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$1" && shift && exec "$@"', "sh")
-#: The same with a file system that has no room left.
+#: The same with a full file system.
 _FULL = (
     *_HIDE[:4],
     'mount -t tmpfs -o size=64k none "$1" && dd if=/dev/zero of="$1/f" bs=64k count=1 2>&- ; shift; exec "$@"',
@@ -133,10 +133,10 @@ _FULL = (
 
 
 class Killed(CheckTestCase):
-    """What a check that was killed leaves behind is nobody's game, and the next check removes it."""
+    """The container of a killed check belongs to no game, and the next check removes it."""
 
     def kill_one(self) -> str:
-        """Kill a check when Docker has created its container; the container's id."""
+        """Kill a check when Docker has created its container; return the container's id."""
         code = (
             "import os, signal, sys\n"
             "from rtmanager.adapters.docker.runtime import DockerRuntime\n"

@@ -1,4 +1,4 @@
-"""The container of a game: labels, limits, walls and mount, as Docker and as the engine see them."""
+"""The container of a game: labels, limits, isolation settings and mount, as seen by Docker and the engine."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from integration.support import images
 
 LABELS = ("owner", "kind", "game_id", "engine_image_ref", "started_at_ms")
 
-#: What an engine sees of its walls, as JSON.
+#: Prints the isolation that an engine sees, as JSON.
 LOOK_AROUND = """
 import json, os, resource, socket
 from pathlib import Path
@@ -42,7 +42,7 @@ def setUpModule() -> None:
 
 class ContainerTestCase(RuntimeTestCase):
     def started(self, image_ref: str = "", **changes: str) -> dict[str, Any]:
-        """The game's container, as Docker inspects it, started by a manager with this configuration."""
+        """Start the game on a manager with this configuration; return its container as Docker inspects it."""
         self.start_runtime(**changes)
         self.post("start", {"image_ref": image_ref or self.engine.ref})
         [container] = self.containers()
@@ -120,7 +120,7 @@ class Limits(ContainerTestCase):
     def test_a_label_that_cannot_be_read_is_reported_and_has_the_default(self) -> None:
         container = self.started(images.made("stranger"))
 
-        # The number of processes is inherited from the image below it.
+        # The number of processes is inherited from the base image.
         self.assert_limits(container, 1.0, 64 << 20, 64)
         self.assertIn("com.galaxy.cpu_quota", self.log.read_text())
         self.assertTrue(container["State"]["Running"])
@@ -223,7 +223,7 @@ class Settings(ContainerTestCase):
         self.assertEqual(container["HostConfig"]["LogConfig"], expected)
 
     def test_an_engine_that_does_not_end_is_killed_after_the_configured_time(self) -> None:
-        # Until its program is there, which then ignores it, a signal ends the container.
+        # Before its program has started and ignores the signal, the signal ends the container.
         there = {"FIRST_START_WATCH": "500ms"}
         container = self.started(images.tiny("ignores-signals"), CONTAINER_STOP_TIMEOUT_SECONDS="1", **there)
 

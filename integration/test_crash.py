@@ -1,4 +1,4 @@
-"""A manager that is killed loses nothing: what it was in the middle of, another one finishes, once."""
+"""A killed manager loses nothing: another one completes each of its operations, exactly once."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -12,7 +12,7 @@ from integration.support.gated import GatedTestCase
 #: The consumer group of the input streams.
 GROUP = "rtmanager"
 
-#: A server that waits for a lock is not to be taken for a silent one on a busy machine: whoever asks it would be told.
+#: Longer than a server waits for a lock on a busy machine, so that it does not count as silent.
 PATIENCE = "8s"
 
 
@@ -21,7 +21,7 @@ def setUpModule() -> None:
 
 
 class KilledAtWork(GatedTestCase):
-    """Six games, and a kill that meets each at another point: half of them before Docker did it, half of them after."""
+    """Six games; a kill interrupts each at another point, half before Docker's action and half after it."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -41,20 +41,20 @@ class KilledAtWork(GatedTestCase):
         for call in calls:
             self.assertIsInstance(call.exception(), OSError)
         self.docker_gate.shut()
-        # Statements of the killed manager that wait for the lock would be carried out after it.
+        # Otherwise statements of the killed manager that wait for the lock would still be executed.
         self.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
         lock.close()
         self.docker_gate.open()
 
         self.start_process(SILENCE_TIMEOUT=PATIENCE)
-        # A killed instance is noticed after some seconds.
+        # A killed instance is detected after some seconds.
         self.wait_until("all to end", lambda: not self.rows("SELECT FROM operations WHERE state <> 'done'"), 60)
 
         self.assert_ended_as_if_nothing_had_happened()
         self.assert_each_job_has_one_result()
 
     def start_games(self) -> None:
-        """The games that are to be changed; the last is stopped."""
+        """Start the games that are to be changed; the last one is stopped."""
         games = (self.patching, self.restarting, self.stopping, self.cleaning)
         for game_id in games:
             self.add_start_job(game_id=game_id)
@@ -63,7 +63,7 @@ class KilledAtWork(GatedTestCase):
         self.old = {game_id: self.record(game_id)["current_container_id"] for game_id in games}
 
     def lock_records(self) -> Any:
-        """A transaction under which no operation can end, until it is closed."""
+        """Open a transaction that blocks the end of every operation until it is closed."""
         connection = self.services.database.connect()
         self.addCleanup(connection.close)
         connection.execute("BEGIN")
@@ -71,7 +71,7 @@ class KilledAtWork(GatedTestCase):
         return connection
 
     def leave_unrecorded(self, threads: ThreadPoolExecutor) -> list[Future[Any]]:
-        """Let a patch and a start do all they do with Docker; neither can be written down."""
+        """Let a patch and a start complete with Docker while neither can be recorded."""
         image = {"image_ref": self.engine.patched_ref}
         patch = threads.submit(self.call, "POST", "/patch", image, game_id=self.patching)
         self.add_start_job(game_id=self.recorded)
@@ -80,7 +80,7 @@ class KilledAtWork(GatedTestCase):
         return [patch]
 
     def leave_undone(self, threads: ThreadPoolExecutor) -> list[Future[Any]]:
-        """Let the others come as far as a request that Docker never gets."""
+        """Let the others come as far as a request that Docker never receives."""
         kept = [
             self.docker_gate.keep_back(f"/containers/{self.old[self.restarting]}?v="),
             self.docker_gate.keep_back(f"/containers/{self.old[self.cleaning]}?v="),

@@ -1,4 +1,4 @@
-"""Crashed games are started again, where that is wanted: within a budget, and never against an intention."""
+"""Crash restarts, where enabled: within a budget, and never against a requested state."""
 
 import time
 
@@ -12,11 +12,11 @@ QUICK = {
     "CRASH_RESTART_LONGEST_PAUSE": "200ms",
     "CRASH_RESTART_BUDGET": "2",
 }
-#: A restart is due long after everything else in a test.
+#: A restart is due long after the end of the test.
 PATIENT = {**QUICK, "CRASH_RESTART_FIRST_PAUSE": "1h", "CRASH_RESTART_LONGEST_PAUSE": "1h"}
 
 
-#: A start of an engine is shorter than these probes, also on a busy machine.
+#: These probes are longer than the start of an engine, also on a busy machine.
 PROBES = {
     "PROBE_INTERVAL": "200ms",
     "PROBE_TIMEOUT": "150ms",
@@ -45,7 +45,7 @@ class RestartedTestCase(WatchedTestCase):
 
 class CrashRestart(RestartedTestCase):
     def crash(self) -> None:
-        """Let the game's engine end by a signal that nobody sent through Docker; wait until its record has followed."""
+        """End the game's engine by a signal that was not sent through Docker; wait until the record has followed."""
         ended = self.kinds().count("container_exited") + 1
         self.crash_engine()
         self.wait_until("the exit to be told", lambda: self.kinds().count("container_exited") >= ended)

@@ -1,6 +1,6 @@
-"""A sample of the crash matrix: some operations, and in them a point of every kind, killed there or failed.
+"""A sample of the crash matrix: some operations, each killed or failed at one failpoint of every kind.
 
-`make crashes` runs all cells. The seed is in the failure; RTM_CRASHES_SEED repeats the sample.
+`make crashes` runs all cells. The failure contains the seed; RTM_CRASHES_SEED repeats the sample.
 """
 
 import os
@@ -17,7 +17,7 @@ from reliability.crashes.cells import FAILED
 from reliability.crashes.matrix import Matrix, sample
 from reliability.crashes.scenarios import SCENARIOS
 
-#: So many operations are looked at, and so many cells tried, as many at a time as mostly wait.
+#: The numbers of sampled operations, of cells, and of cells in parallel, most of which wait.
 OPERATIONS, CELLS, SIDE_BY_SIDE = 4, 14, 6
 
 

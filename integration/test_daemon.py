@@ -1,7 +1,7 @@
-"""One database, one daemon: another one is refused, changes nothing while it answers, and is moved to by a command.
+"""One database, one daemon: a second daemon is rejected, changes nothing, and is accepted by a command only.
 
-Docker 20.10 keeps its id outside of its data, so the daemons of one host share it: here they differ by their networks,
-as cloned hosts do.
+Docker 20.10 stores its id outside its data, so the daemons of one host share it. Here they differ by their networks, as
+cloned hosts do.
 """
 
 import json
@@ -15,7 +15,7 @@ from integration.support import images
 from integration.support.commands import CommandTestCase
 from integration.test_startup import taken_address
 
-#: Periods so short that many passes fall into a test.
+#: Periods so short that many passes run during a test.
 OFTEN = {"RECONCILE_INTERVAL": "200ms", "INSPECT_INTERVAL": "200ms", "PROBE_INTERVAL": "200ms"}
 
 
@@ -24,7 +24,7 @@ def setUpModule() -> None:
 
 
 class TwoDaemons(CommandTestCase):
-    """The machine's daemon, and another one with a network of the same name and the same image."""
+    """The machine's daemon, and a second one with the same image and a network of the same name."""
 
     def setUp(self) -> None:
         check_docker_daemon()
@@ -109,7 +109,7 @@ class Exchanged(TwoDaemons):
 
 
 class Moved(TwoDaemons):
-    """The documented way to another host: docs/operations.md, Move to another host."""
+    """The documented move to another host: docs/operations.md, Move to another host."""
 
     def test_games_that_were_stopped_before_run_there_after_a_restart(self) -> None:
         manager = self.start_runtime()
@@ -128,7 +128,7 @@ class Moved(TwoDaemons):
 
         self.assertEqual(self.record()["status"], "stopped")
         self.assertEqual(self.post("restart", {})["status"], "running")
-        # One that was not stopped is recorded as removed by the first pass, and is started again by its image.
+        # The first pass records a game that was not stopped as removed; it is started again by its image.
         self.assertEqual(self.record(left)["status"], "removed")
         self.assertEqual(self.log_rows(left)[-1]["op_kind"], "reconcile_dispose")
         self.assertEqual(self.post("start", {"image_ref": self.image}, game_id=left)["status"], "running")
@@ -179,7 +179,7 @@ class Deployments(CommandTestCase):
     def test_a_copy_that_is_a_deployment_of_its_own_leaves_the_containers_of_the_original_alone(self) -> None:
         original = self.start_runtime()
         theirs = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
-        original.stop()  # from here on its database stands for the copy
+        original.stop()  # from here on its database serves as the copy
 
         code, output = self.command("accept-daemon --new-deployment", self.environment())
         self.assertEqual(code, 0, output)

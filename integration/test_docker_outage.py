@@ -1,4 +1,4 @@
-"""Docker ends, is killed, or loses its host: the games that ran come back, and those that a person stopped do not."""
+"""Docker ends, is killed, or loses its host: games that ran are started again, games that were stopped are not."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from harness.fixtures import dockerd
 from harness.fixtures.container import Container
 from integration.support.watched import WatchedTestCase
 
-#: Games that run as Docker ends; `make recovery` has fifty.
+#: The number of games that run when Docker ends; `make recovery` uses fifty.
 GAMES = int(os.environ.get("RTM_OUTAGE_GAMES") or 6)
-#: They are started within so many seconds.
+#: Seconds in which they are started.
 STARTED_WITHIN_S = 30.0 + 2 * GAMES
-#: All of them run again within so many seconds after Docker is back, on two cores.
+#: Seconds after Docker's return in which all of them run again, on two cores.
 BACK_WITHIN_S = 60.0
 
 
@@ -26,7 +26,7 @@ def setUpModule() -> None:
 
 
 class OwnDaemonTestCase(WatchedTestCase):
-    """A manager on a Docker daemon of the test's own."""
+    """A manager on a test's own Docker daemon."""
 
     live_restore: ClassVar[bool] = False
     own: ClassVar[dockerd.OwnDaemon]
@@ -55,14 +55,14 @@ class OwnDaemonTestCase(WatchedTestCase):
         return super().environment(**{"DOCKER_HOST": self.own.url, "RECONCILE_INTERVAL": "2s", **changes})
 
     def start_games(self) -> dict[str, str]:
-        """Start all of them; their containers."""
+        """Start all games; return their containers."""
         for game_id in self.games:
             self.add_start_job(game_id=game_id)
         self.results(GAMES, STARTED_WITHIN_S)
         return self.running()
 
     def running(self) -> dict[str, str]:
-        """The containers of the games that run by their records and in Docker."""
+        """The containers of the games that run according to both the records and Docker."""
         alive = {each["Id"] for each in self.own.client().containers()}
         rows = self.rows("SELECT game_id, current_container_id AS id FROM runtime_records WHERE status = 'running'")
         return {row["game_id"]: row["id"] for row in rows if row["id"] in alive}
@@ -77,7 +77,7 @@ class OwnDaemonTestCase(WatchedTestCase):
         self.wait_until("the games to be back", back, BACK_WITHIN_S, describe=lambda _: repr(self.running()))
 
     def last_exits(self) -> dict[str, str]:
-        """Who requested the last end of each game."""
+        """`requested_by` of the last exit of each game."""
         rows = self.rows("SELECT game_id, requested_by FROM last_exits")
         return {row["game_id"]: row["requested_by"] for row in rows}
 
@@ -156,7 +156,7 @@ class LiveRestore(OwnDaemonTestCase):
 
 
 class Truth(WatchedTestCase):
-    """Who requested an end, on the machine's own daemon."""
+    """`requested_by` of an exit, on the machine's own daemon."""
 
     def test_a_stop_and_a_kill_by_hand_are_requests_and_no_crashes(self) -> None:
         self.start_runtime(CRASH_RESTART="on", CRASH_RESTART_FIRST_PAUSE="200ms")

@@ -1,4 +1,4 @@
-"""A real daemon that verifies its clients, reached by TLS: a game's life, its events, a pull, and what is wrong."""
+"""A real daemon that verifies its clients, over TLS: a game's life, its events, a pull, and wrong settings."""
 
 import shutil
 import tempfile
@@ -13,7 +13,7 @@ from rtmanager.domain.errors import Unavailable
 from rtmanager.ports.runtime import ImageUnavailable, PullPolicy
 from rtmanager.tests.tls_front import Authority
 
-#: Where a daemon of the harness may be.
+#: The possible addresses of a daemon of the harness.
 ADDRESSES = ",".join(f"IP:198.18.{number}.2" for number in range(32))
 
 

@@ -1,4 +1,4 @@
-"""What others put into containers, images and events: it ends no pass, hides no crash and fills no memory."""
+"""Foreign data in containers, images and events ends no pass, hides no crash and fills no memory."""
 
 import json
 from functools import partial
@@ -8,7 +8,7 @@ from harness import HOSTILE_LABELS, label_image, labels_of_size, start_services
 from harness.fixtures.container import Container
 from integration.support.watched import WatchedTestCase
 
-#: Labels by which a container is one of ours, whoever made it.
+#: The labels by which the manager recognises its containers, whoever created them.
 OURS = {"com.galaxy.owner": "rtmanager", "com.galaxy.kind": "game-engine"}
 
 GAME_IDS = {
@@ -28,13 +28,13 @@ def setUpModule() -> None:
 
 
 def resident_mb(pid: int) -> int:
-    """The memory of a process that is in use, in megabytes."""
+    """The resident memory of a process, in megabytes."""
     (line,) = (each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith("VmRSS:"))
     return int(line.split()[1]) // 1024
 
 
 class StrangeContainers(WatchedTestCase):
-    """Containers with our labels and a game id that is none."""
+    """Containers with the manager's labels and an invalid game id."""
 
     def run_strange(self) -> list[Container]:
         return [
@@ -65,10 +65,10 @@ class StrangeContainers(WatchedTestCase):
 
 
 class HostileLabels(WatchedTestCase):
-    """Labels of a game's image that have the names of what Docker tells, and megabytes of others."""
+    """Labels of a game's image that have the names of Docker's attributes, and megabytes of others."""
 
     def label(self, labels: dict[str, str]) -> str:
-        """An image of the engine with these labels; what runs it is taken away before the image."""
+        """Create an image of the engine with these labels; its containers are removed before it."""
         odd = label_image(self.engine.ref, labels)
         self.at_end(odd.close)
         self.at_end(partial(self.remove_containers_of, odd.reference))

@@ -1,11 +1,11 @@
-"""A short form of each fuzz run, with a seed that stays, so that a failure repeats."""
+"""A short form of each fuzz run, with a fixed seed, so that a failure is reproducible."""
 
 from __future__ import annotations
 
 from harness import DockerTestCase
 from reliability.fuzz.__main__ import load, names
 
-#: Inputs of the short form, by run; a run that is not named here has to be added.
+#: Inputs of the short form, by run; the test fails for a run that is missing here.
 SHORT: dict[str, int] = {
     "containers": 40,
     "entries": 250,

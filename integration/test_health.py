@@ -1,4 +1,4 @@
-"""What happens to a running game from outside, as its neighbours and its operator hear of it."""
+"""External events of a running game, as other services and the operator see them."""
 
 import time
 
@@ -7,7 +7,7 @@ from integration.support import images
 from integration.support.gated import GatedTestCase
 from integration.support.watched import WatchedTestCase
 
-#: A container that was asked to end is given so long to start again before its end is told.
+#: Seconds that a container with a requested end has to start again before its end is published.
 RESTART_GRACE_S = 3.0
 
 
@@ -61,7 +61,7 @@ class Events(WatchedTestCase):
         self.post("restart")
         self.post("patch", {"image_ref": self.engine.patched_ref})
         self.post("stop", {"reason": "finished"})
-        # Longer than a container that was asked to end is given to start again.
+        # Longer than the grace period for a restart after a requested end.
         time.sleep(RESTART_GRACE_S + 0.5)
         self.assertEqual(self.kinds(), ["container_started", "container_started"])
 
@@ -102,10 +102,10 @@ class OutOfMemory(WatchedTestCase):
 
 class Probing(WatchedTestCase):
     def probe_until(self, threshold: int) -> None:
-        """Have a game whose engine answers, and probe it ten times a second from then on.
+        """Start a game whose engine answers, and probe it ten times a second from then on.
 
-        An engine that is still coming up does not answer, for longer on a busy machine: a manager that tells of no
-        failure sees it through that.
+        A starting engine does not answer, for longer on a busy machine. A manager with a high threshold runs until it
+        does.
         """
         settings = {"PROBE_INTERVAL": "100ms", "PROBE_TIMEOUT": "80ms"}
         patient = self.start_runtime(**settings, PROBE_FAILURES_THRESHOLD="1000")
@@ -115,7 +115,7 @@ class Probing(WatchedTestCase):
         self.start_runtime(**settings, PROBE_FAILURES_THRESHOLD=str(threshold))
 
     def cycles(self) -> int:
-        """How often all engines have been probed."""
+        """How many probe cycles have run."""
         return self.log.read_text().count("probe cycle")
 
     def test_an_engine_that_freezes_fails_once_and_recovers_once(self) -> None:
@@ -126,7 +126,7 @@ class Probing(WatchedTestCase):
         self.assertEqual(failed["details"]["consecutive_failures"], 20)
         self.assertIn("no answer", failed["details"]["last_error"])
         self.assertEqual(self.snapshot(), ("probe_failed", "probe"))
-        # The first may be that of the twentieth failure, which is told a moment before it ends.
+        # The first of them may belong to the twentieth failure, which is published a moment before its cycle ends.
         ended = self.cycles() + 2
         self.wait_until("one more failure", lambda: self.cycles() >= ended)
         self.container.unpause()
@@ -173,23 +173,23 @@ class Inspecting(WatchedTestCase):
         self.assertEqual(self.status(), "running")
 
     def look_once(self) -> None:
-        """Wait until the inspector has looked at the game: its count of restarts is told by the one before."""
+        """Wait until the inspector has inspected the game once: the event about restarts compares two inspections."""
         self.next_look()
         self.next_look()  # the one that began then is over
 
     def next_look(self) -> None:
-        """Wait until the inspector begins to look at all games: it takes its turn anew each time."""
+        """Wait until the inspector begins its next cycle: it acquires its lease anew each time."""
         turn = "SELECT until FROM watch_turns WHERE work = 'inspect'"
         last = self.rows(turn)
         self.wait_until("the inspector's next turn", lambda: self.rows(turn) != last)
 
 
 class DockerAway(GatedTestCase, WatchedTestCase):
-    """The daemon goes on, and its events do not come through."""
+    """The daemon runs, and its events do not arrive."""
 
     def setUp(self) -> None:
         super().setUp()
-        # Otherwise the inspector may be the first to see that it is not running, and say so.
+        # Otherwise the inspector may be the first to detect the exit, and publish it.
         self.start_runtime(INSPECT_INTERVAL="1h", RECONCILE_INTERVAL="500ms")
         self.container = self.start_game()
 
@@ -213,7 +213,7 @@ class DockerAway(GatedTestCase, WatchedTestCase):
 
 
 class WithoutEvents(GatedTestCase, WatchedTestCase):
-    """Docker answers everything but the request for its events."""
+    """Docker answers everything except the request for its events."""
 
     def test_an_exit_that_no_event_tells_is_noticed_within_a_period_of_the_reconciler(self) -> None:
         self.docker_gate.keep_back("/events?")
@@ -221,7 +221,7 @@ class WithoutEvents(GatedTestCase, WatchedTestCase):
         container = self.start_game()
         container.kill()
 
-        # Nobody else would notice in that time: the other workers come by less often.
+        # No other worker would detect it in that time: their periods are longer.
         [event] = self.wait_for("container_exited", timeout_s=10)
 
         self.assertEqual(event["details"], {"exit_code": 137, "oom": False})

@@ -1,5 +1,6 @@
-"""Several managers on one database and one Redis: they share the work without a leader, and what one leaves, another
-takes over; one that was frozen and wakes up changes nothing that is not its own any more.
+"""Several managers on one database and one Redis share the work without a leader, and take over from each other.
+
+A manager that was frozen changes nothing after its thaw that it no longer owns.
 """
 
 from pathlib import Path
@@ -10,7 +11,7 @@ from harness.rtm.manager import ManagerProcess
 from integration.support.gate import Kept
 from integration.support.gated import GatedTestCase
 
-#: The shortest that the configuration takes, in seconds.
+#: The shortest lease that the configuration accepts, in seconds.
 LEASE = "5"
 
 
@@ -51,7 +52,7 @@ class Sharing(GatedTestCase):
 
 
 class OneName(GatedTestCase):
-    """Docker's DNS ignores case: of two games whose ids differ in nothing else, one may be there."""
+    """Docker's DNS ignores case: of two games whose ids differ only in case, one may exist."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -99,7 +100,7 @@ class OneName(GatedTestCase):
         with self.services.database.connect() as connection:
             for game_id in (self.game_id, self.namesake):
                 connection.execute(PUT_STOPPED, {"game_id": game_id, "image_ref": self.engine.ref})
-        (self.state_root.folder("games") / self.game_id).mkdir()  # a root without any game's counts as not mounted
+        (self.state_root.folder("games") / self.game_id).mkdir()  # an empty root would count as not mounted
         self.start_runtime(DOCKER_HOST=daemon.host())
         self.assertRegex(self.log.read_text(), f"games have one name .*{self.namesake} and {self.game_id}")
         for game_id in (self.game_id, self.namesake):
@@ -116,7 +117,7 @@ PUT_STOPPED = b"""
 
 
 class Frozen(GatedTestCase):
-    """The frozen one stands in the middle of a request, which arrives when it wakes up."""
+    """The manager is frozen during a request, which arrives after the thaw."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -140,7 +141,7 @@ class Frozen(GatedTestCase):
         )
 
     def thaw(self, request: Kept) -> None:
-        """Let the first one wake up, and its request arrive; returns when it is done with the operation."""
+        """Thaw the first instance and release its request; returns when it has given up the operation."""
         before = len(self.log.read_text())
         request.let_go.set()
         self.first.send("CONT")

@@ -1,4 +1,4 @@
-"""The judge of a platform, on real services: silent after honest work, and it reports what is then broken by hand."""
+"""The invariant checker on real services: silent after correct work, and reports each manual defect."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ def setUpModule() -> None:
 
 
 class Invariants(RuntimeTestCase):
-    """A game that was started, stopped and restarted, one whose job was malformed, and a stranger's container."""
+    """A game that was started, stopped and restarted, one with a malformed job, and a foreign container."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -53,7 +53,7 @@ class Invariants(RuntimeTestCase):
             self.assertTrue(any(each.startswith(begins) for each in self.found()), f"{begins}: {self.found()}")
 
     def deeds(self) -> list[tuple[str, Callable[[], object]]]:
-        """What is done, one after the other, and how the complaint begins."""
+        """The defects to create one after the other, and the beginning of each complaint."""
         running = str(self.record()["current_container_id"])
         [first, *_] = self.redis.xrange("runtime:job_results")
         ended = {"event_type": "container_exited", "container_id": running}

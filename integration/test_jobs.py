@@ -1,4 +1,4 @@
-"""Jobs from the streams: each becomes what it asks for, and gets one result with all that the contract says."""
+"""Jobs from the streams: each is done, and gets exactly one result with every field of the contract."""
 
 from harness import start_services
 from harness.rtm import RuntimeTestCase
@@ -140,7 +140,7 @@ class Overtaken(GatedTestCase):
         stopping = self.docker_gate.keep_back(f"/containers/{started}/stop")
         self.add_stop_job()
         self.assertTrue(stopping.arrived.wait(30), "nothing was stopped")
-        # The watch sees it go and leaves it to the stop, which is under way.
+        # The watch sees the removal and leaves it to the running stop.
         self.docker.remove_container(started, force=True)
         stopping.let_go.set()
 

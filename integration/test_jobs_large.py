@@ -1,4 +1,4 @@
-"""Entries as anyone may add them: large, wide, twofold. Each is answered or kept, and none delays a good one."""
+"""Unusual entries: large, wide, with duplicate fields. Each is answered or kept, and none delays a valid one."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from harness.rtm.manager import ManagerProcess
 STARTS, STOPS, LETTERS = "runtime:start_jobs", "runtime:stop_jobs", "runtime:dead_letters"
 INTENTS = "notification:intents"
 
-#: Within so many seconds a good job is answered whatever stands before it.
+#: Seconds in which a valid job is answered, whatever precedes it.
 PROMPT_S = 10.0
 MEMORY_MB = 300
 
@@ -24,7 +24,7 @@ def setUpModule() -> None:
 
 class Large(RuntimeTestCase):
     def environment(self, **changes: str) -> dict[str, str]:
-        """On a busy machine a Redis that looks at a large entry is not to be taken for a silent one."""
+        """The longer timeout keeps a Redis that processes a large entry from counting as silent on a busy machine."""
         return super().environment(**{"SILENCE_TIMEOUT": "15s", **changes})
 
     def tearDown(self) -> None:
@@ -32,15 +32,15 @@ class Large(RuntimeTestCase):
         super().tearDown()
 
     def add_letters(self, count: int, size: int) -> list[str]:
-        """Entries of this size without a game; their ids."""
+        """Add entries of this size without a game; return their ids."""
         return [str(self.redis.xadd(STARTS, {"x": b"y" * (size - 1)})) for _ in range(count)]
 
     def add_raw(self, stream: str, *parts: bytes | str) -> str:
-        """An entry of these names and values, in which a name may stand twice; its id."""
+        """Add an entry of these names and values, in which a name may occur twice; return its id."""
         return str(self.redis.execute_command("XADD", stream, "*", *parts))
 
     def assert_good_job_is_answered(self, before: int) -> None:
-        """A job of a game that nobody knows; `before` results come before its own."""
+        """A job of an unknown game is answered; `before` results precede its own."""
         self.add_stop_job(game_id="good")
         self.assertEqual(self.results(before + 1, PROMPT_S)[-1]["game_id"], "good")
 
@@ -52,7 +52,7 @@ class Large(RuntimeTestCase):
         return self.wait_until(f"{count} letters", found)
 
     def assert_unimpressed(self, process: ManagerProcess) -> None:
-        """The manager has not grown, and has taken nothing for an outage."""
+        """The manager's memory has not grown, and it has recorded no outage."""
         status = Path(f"/proc/{process.pid}/status").read_text()
         peak = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert peak is not None
@@ -66,7 +66,7 @@ class Large(RuntimeTestCase):
 
 class Bytes(Large):
     def test_large_entries_without_a_game_are_kept_in_short_and_a_good_job_does_not_wait(self) -> None:
-        """Half of them were given to a manager that was killed before it took them over."""
+        """The first ten were delivered to a manager that was killed before it took them over."""
         self.redis.xgroup_create(STARTS, "rtmanager", id="0", mkstream=True)
         sizes = dict.fromkeys(self.add_letters(10, 10000000), 10000000)
         self.redis.xreadgroup("rtmanager", "ingest", {STARTS: ">"}, count=10)
@@ -143,10 +143,10 @@ class Bytes(Large):
 
 
 class ManyFailures(Large):
-    """Above the limit intents are counted, and one summary tells their number."""
+    """Above the limit, intents are only counted, and one summary contains their number."""
 
     def sent(self) -> tuple[int, list[int]]:
-        """Intents of single failures, and the numbers of the summaries."""
+        """The number of intents of single failures, and the counts in the summaries."""
         intents: list[dict[str, Any]] = self.entries(INTENTS)
         keys = [each["idempotency_key"] for each in intents]
         self.assertEqual(len(set(keys)), len(keys))

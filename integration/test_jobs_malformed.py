@@ -1,4 +1,4 @@
-"""Entries that are not as they should be: each is answered, or kept for a person; none blocks a stream."""
+"""Malformed entries: each is answered, or kept for an operator; none blocks a stream."""
 
 import json
 

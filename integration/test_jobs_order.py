@@ -1,4 +1,4 @@
-"""The order of jobs: of one game strictly that of their ids, across both streams; of different games none at all."""
+"""The order of jobs: within a game strictly by their ids, across both streams; between games none."""
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -9,8 +9,8 @@ from harness.rtm import RuntimeTestCase, unique_game_id
 from integration.support import gate, images
 from integration.support.gated import GatedTestCase
 
-#: A stop takes as long as the engine wants. One is asked of a container only when its program, which then ignores it,
-#: is surely there: until it is, a signal ends it.
+#: A stop takes as long as the engine allows. The first-start watch ensures that its program runs and ignores signals
+#: before a stop is requested: until then a signal ends it.
 STUBBORN = {"CONTAINER_STOP_TIMEOUT_SECONDS": "60", "FIRST_START_WATCH": "500ms"}
 
 
@@ -45,8 +45,8 @@ class Order(RuntimeTestCase):
     def test_a_stop_that_is_read_with_a_long_backlog_of_starts_does_not_overtake_its_own(self) -> None:
         from rtmanager.workers.ingest import BATCH
 
-        # The game's own start is not in the first batch, and its stop is; by several batches, since with one the next
-        # read may come before anybody looks.
+        # The game's stop is in the first batch, and its own start is not. Several batches, since with one the next read
+        # may come before the first check.
         backlog = 3 * BATCH
         for number in range(backlog):
             self.add_start_job("no image", game_id=f"no-image-{number % 50}")
@@ -63,14 +63,14 @@ class Order(RuntimeTestCase):
 
 class BusyGames(RuntimeTestCase):
     def stopping(self, game_id: str = "") -> str:
-        """Let a stop of the game begin that does not end before its container is killed; the container's id."""
+        """Begin a stop of the game that ends only when its container is killed; return the container's id."""
         container_id = self.post("start", {"image_ref": images.tiny("ignores-signals")}, game_id=game_id or None)
         self.add_stop_job(game_id=game_id or None)
         self.wait_until("the stop to begin", lambda: self.states("stop") == ["running"])
         return str(container_id["current_container_id"])
 
     def states(self, kind: str) -> list[str]:
-        """How the game's operations of a kind stand that have not ended."""
+        """The states of the game's open operations of a kind."""
         query = "SELECT state FROM operations WHERE game_id = %s AND kind = %s AND state <> 'done' ORDER BY id"
         return [row["state"] for row in self.rows(query, self.game_id, kind)]
 
@@ -103,7 +103,7 @@ class BusyGames(RuntimeTestCase):
         self.addCleanup(docker.close)
         self.start_runtime(**STUBBORN, DOCKER_HOST=docker.url)
         started = self.post("start", {"image_ref": images.tiny("ignores-signals")})
-        # What the call answers is the record as it is then: the start after it must not be through already.
+        # The call answers with the current record: the start after it must not be complete already.
         creation = docker.keep_back("/containers/create")
         with ThreadPoolExecutor(1) as threads:
             call = threads.submit(self.post, "stop", {"reason": "finished"})
@@ -168,7 +168,7 @@ class BusyGames(RuntimeTestCase):
         return self.rows(query)
 
     def lock(self, table: str) -> Any:
-        """A transaction under which nobody else writes the table, until it is closed."""
+        """Open a transaction that blocks writes to the table until it is closed."""
         connection = self.services.database.connect()
         self.addCleanup(connection.close)
         connection.execute("BEGIN")

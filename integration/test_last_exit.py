@@ -1,4 +1,4 @@
-"""Who requested the last end of a game's container, as its health tells it."""
+"""Who requested the last exit of a game's container, as its health reports it."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class RequestedByManager(WatchedTestCase):
         super().setUp()
         self.start_runtime()
         self.container = self.start_game()
-        # It ends by a signal only once it listens.
+        # It handles the signal only once it listens.
         self.engine_call("GET", "/healthz")
 
     def last_exit(self) -> dict[str, Any]:
@@ -25,7 +25,7 @@ class RequestedByManager(WatchedTestCase):
         return last_exit
 
     def assert_requested(self) -> None:
-        """The game's first container ended by a request of the manager."""
+        """The manager requested the exit of the game's first container."""
         last_exit = self.last_exit()
         self.assertEqual(
             {name: last_exit[name] for name in ("container_id", "exit_code", "oom", "log", "requested_by")},
@@ -71,7 +71,7 @@ class RequestedByManager(WatchedTestCase):
 
 
 class CrashUnseen(GatedTestCase, WatchedTestCase):
-    """Docker answers everything but the request for its events, and nobody looks by himself."""
+    """Docker answers everything except the request for its events, and no worker inspects the container."""
 
     def test_a_crash_that_nobody_has_seen_before_the_stop_is_not_the_managers(self) -> None:
         self.docker_gate.keep_back("/events?")

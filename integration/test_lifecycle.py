@@ -1,4 +1,4 @@
-"""One game through its whole life: start, look, stop, restart, patch, stop, cleanup; its state goes on."""
+"""One game through its whole life: start, inspect, stop, restart, patch, stop, cleanup; its state is kept."""
 
 import shutil
 
@@ -53,7 +53,7 @@ class Lifecycle(RuntimeTestCase):
         self.assertEqual((status, game["turn"], game["races"]), (200, turn, RACES["races"]))
 
     def assert_history(self) -> None:
-        """What the log and the streams say of the life above."""
+        """The log and the streams contain the operations above."""
         rows = self.log_rows()
         expected = [
             ("start", "success"),
@@ -139,7 +139,7 @@ class Unrecorded(RuntimeTestCase):
         self.assertNotEqual(fresh, first)
 
     def started_and_forgotten(self, image_ref: str) -> str:
-        """Start the game, and lose its record as a restore from a backup would; the container's id."""
+        """Start the game, and delete its record as a restore from a backup does; return the container's id."""
         started = self.post("start", {"image_ref": image_ref})
         with self.services.database.connect() as connection:
             connection.execute("DELETE FROM runtime_records WHERE game_id = %s", (self.game_id,))
@@ -147,7 +147,7 @@ class Unrecorded(RuntimeTestCase):
 
 
 class ByHand(RuntimeTestCase):
-    """A person did something to a container meanwhile."""
+    """A user changes a container manually."""
 
     def test_a_stopped_game_that_a_person_started_again_is_not_forgotten(self) -> None:
         self.start_runtime()

@@ -1,4 +1,4 @@
-"""The Lobby is asked about a game that starts, for the log alone: whatever it answers, or does not, changes nothing."""
+"""The request to the Lobby at a start is for the log only: no answer, or none at all, changes anything."""
 
 import socket
 from contextlib import closing
@@ -15,7 +15,7 @@ def setUpModule() -> None:
 
 class Diagnostic(RuntimeTestCase):
     def listener(self) -> tuple[socket.socket, str]:
-        """Somebody in the Lobby's place, and the URL for it."""
+        """A listener in the Lobby's place, and its URL."""
         listener = socket.create_server(("127.0.0.1", 0))
         listener.settimeout(LIMIT_S)
         self.addCleanup(listener.close)

@@ -1,4 +1,4 @@
-"""Nobody reads what is logged or printed, or nobody can; and workers that fail by a defect. Seen on real services."""
+"""Log and output that nobody reads or can read, and workers that fail by a defect; on real services."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ from rtmanager.workers.retention import Retention
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "rtmanager")
-#: An orderly end with nothing to wait for takes a second or two, and the last lines of the log one more.
+#: Seconds: an orderly end without work takes one or two, and the last lines of the log one more.
 END_S = 30.0
 
 WORKERS: Mapping[str, Any] = {
@@ -48,7 +48,7 @@ WORKERS: Mapping[str, Any] = {
 
 
 def failing_while(broken: threading.Event, step: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """A worker's step that fails by a defect as long as `broken` is set."""
+    """A worker's step that raises an error of a defect while `broken` is set."""
 
     def defective(worker: object) -> bool:
         if broken.is_set():
@@ -64,7 +64,7 @@ def setUpModule() -> None:
 
 class LogTestCase(RuntimeTestCase):
     def serve(self, stderr: int, *command: str) -> ManagerProcess:
-        """A manager that logs all it can to that descriptor, which is closed here."""
+        """Start a manager that logs at debug level to that descriptor, which is closed here."""
         address = manager.free_address()
         environment = self.environment(INTERNAL_HTTP_ADDR=address, LOG_LEVEL="debug")
         process = subprocess.Popen(
@@ -82,7 +82,7 @@ class LogTestCase(RuntimeTestCase):
         return made
 
     def pipe(self, *, full: bool = False) -> tuple[int, int]:
-        """A pipe whose reading end stays here; `full` of what nobody reads."""
+        """A pipe whose reading end stays open; with `full`, its buffer is full."""
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         while full:
@@ -144,7 +144,7 @@ class NobodyReads(LogTestCase):
         }
         for process in processes.values():
             process.wait_until_ready()
-        # Nothing that was opened later has the number of the stream that was closed.
+        # No descriptor that was opened later has the number of the closed stream.
         self.assertEqual(os.readlink(f"/proc/{processes['closed'].pid}/fd/2"), os.devnull)
 
         self.add_start_job()

@@ -1,4 +1,4 @@
-"""A manager that is not root: CAP_CHOWN alone is enough, or none where it owns the games' directories itself."""
+"""A manager that is not root: CAP_CHOWN alone suffices, or none where it owns the games' directories itself."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ from harness.runs import flag
 from harness.tests import plain_user
 from integration.support.lives import STRANGER
 
-#: Prepares each directory of `games` in `root` for an owner, and says what became of it.
+#: Prepares each directory of `games` in `root` for an owner, and prints the result.
 PREPARE = """
 import json, sys
 from rtmanager.adapters.state_directories import HostStateDirectories
@@ -39,7 +39,7 @@ class PlainUserTestCase(unittest.TestCase):
         self.folder.chmod(0o755)
 
     def run_python(self, *arguments: str, capabilities: tuple[str, ...] = ("chown",)) -> str:
-        """What a process of the plain user writes, which has to end well."""
+        """Run Python as the plain user, with exit code 0; return its output."""
         run = plain_user.python(
             *arguments,
             cwd=plain_user.ROOT,
@@ -58,7 +58,7 @@ class Directories(PlainUserTestCase):
         os.chown(self.root, plain_user.UID, plain_user.GID)
 
     def existing(self, name: str, owner: int, group: int, mode: int) -> Path:
-        """A game's directory that is there, with something in it."""
+        """Create a game's directory with content."""
         made = self.root / name
         made.mkdir()
         (made / "turn-1").write_text("state")

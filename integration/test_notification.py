@@ -1,7 +1,7 @@
-"""Starts that fail: the asker is answered, an administrator is told, the log has a row, nothing is left behind.
+"""Failed starts: the requester gets an answer, the administrator an intent, the log a row; nothing is left behind.
 
-Each of the three kinds of failure has its intent, whoever asked and whichever operation it was; other refusals have
-none.
+Each of the three kinds of failure publishes its intent, whoever requested it and for every operation; other errors
+publish none.
 """
 
 import json
@@ -14,7 +14,7 @@ from integration.support import images
 
 UNRESOLVABLE = "registry.invalid/galaxy/game:1.0.0"
 
-#: Much longer than a process that ends at once takes to be gone; the watch is over when it is.
+#: Much longer than a process that exits at once needs to be gone; the watch ends with it.
 WATCH = "10s"
 
 
@@ -27,7 +27,7 @@ class Notification(RuntimeTestCase):
         return self.wait_until("the intent", lambda: self.entries("notification:intents"))
 
     def assert_told(self, code: str, image_ref: str, message: str, source_ref: str, game_id: str = "") -> None:
-        """An administrator was told once, of this failure."""
+        """Exactly one intent was published, for this failure."""
         [intent] = self.intents()
         game_id = game_id or self.game_id
         payload = json.loads(intent.pop("payload_json"))
@@ -125,7 +125,7 @@ class FailedJobs(Notification):
             connection.execute("ALTER TABLE runtime_records DROP CONSTRAINT refused")
 
     def assert_failed(self, code: str, image_ref: str, *, game_id: str = "", left: list[str] | None = None) -> str:
-        """Ask for a start by job and see it fail in every place where a failure shows; its message."""
+        """Add a start job and check its failure in every place where it appears; return the message."""
         game_id = game_id or self.game_id
         entry_id = self.add_start_job(image_ref, game_id=game_id)
         source_ref = f"runtime:start_jobs:{entry_id}"

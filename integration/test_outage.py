@@ -1,4 +1,4 @@
-"""A dependency falls silent or goes away in the middle of work: nothing is lost, and nobody waits for ever."""
+"""A dependency becomes silent or unreachable during work: nothing is lost, and no request waits for ever."""
 
 import resource
 import time
@@ -10,10 +10,10 @@ from harness import start_services, web
 from harness.rtm import RuntimeTestCase
 from integration.support.gated import SILENCE, GatedTestCase, keep_pool_quiet
 
-#: With the default of eight seconds the first answer would come later than this.
+#: Less than the time of the first answer with the default timeout of eight seconds.
 TOLD_WITHIN_S = 8.0
 
-#: Bytes of address space with which a manager gets no memory for another thread.
+#: Bytes of address space with which a manager cannot create another thread.
 LITTLE_MEMORY = 200_000_000
 
 
@@ -40,7 +40,7 @@ class StateRoot(RuntimeTestCase):
 
 
 class Silence(RuntimeTestCase):
-    """Servers that are frozen: their connections stay open, and nothing comes."""
+    """Frozen servers: their connections stay open, and they send nothing."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -104,7 +104,7 @@ class Silence(RuntimeTestCase):
 
 
 def _seconds(action: Callable[[], object]) -> float:
-    """How long it takes."""
+    """The duration of the call."""
     began = time.monotonic()
     action()
     return time.monotonic() - began
@@ -117,7 +117,7 @@ class Memory(RuntimeTestCase):
         resource.prlimit(process.pid, resource.RLIMIT_AS, (LITTLE_MEMORY, resource.RLIM_INFINITY))
         for game_id in games:
             self.add_start_job("127.0.0.1:9/no-such-image:1.0.0", game_id=game_id)
-            time.sleep(0.05)  # each finds the process without memory for a thread
+            time.sleep(0.05)  # for each of them the process has no memory for a thread
         resource.prlimit(process.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
         self.wait_until_ready()
@@ -127,7 +127,7 @@ class Memory(RuntimeTestCase):
 
 
 class InTheMiddle(GatedTestCase):
-    """Servers that go away while something is under way."""
+    """Servers that become unreachable during an operation."""
 
     def test_a_job_that_finds_docker_away_stays_due_and_is_done_when_it_is_back(self) -> None:
         self.start_runtime()
@@ -146,7 +146,7 @@ class InTheMiddle(GatedTestCase):
         return self.rows("SELECT FROM operations WHERE deferrals > 0")
 
     def told_why(self) -> bool:
-        """Whether a call hears it; while the job is tried once more there is no reason to tell."""
+        """Whether the answer to a request names the reason; during a retry of the job there is none."""
         answer = self.call("POST", "/stop", {"reason": "finished"})
         return "waiting because Docker" in self.refused(answer, 409, "conflict")
 

@@ -1,4 +1,4 @@
-"""Patch: only another patch version of the same image, checked before anything is done, and prepared before a stop."""
+"""Patch: only to another patch version of the same image, checked before anything changes, prepared before the stop."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
-"""PostgreSQL as it really fails: restarted, killed, read-only, out of connections, full, locked, failed over, restored.
+"""Real failures of PostgreSQL: restarted, killed, read-only, out of connections, full, locked, failed over, restored.
 
-Each test breaks a server of its own, and then says what holds: each job has one answer, a running game is left alone,
-what could not be written waits. Where something cannot hold, because PostgreSQL has lost what it had committed, the
-test says what exactly.
+Each test breaks its own server and checks the invariants: each job has one answer, a running game is not touched,
+unwritten data waits. Where PostgreSQL has lost committed data, an invariant cannot hold, and the test states exactly
+what is lost.
 """
 
 import re
@@ -19,7 +19,7 @@ from integration.support.found import FoundTestCase
 
 OURS = "SELECT FROM pg_stat_activity WHERE application_name = 'rtmanager'"
 
-#: How many connections there may still be but for a superuser's three.
+#: The number of free connections, without a superuser's three.
 FREE = """
     SELECT current_setting('max_connections')::int - 3 - count(*)
     FROM pg_stat_activity WHERE backend_type = 'client backend'"""
@@ -30,7 +30,7 @@ def setUpModule() -> None:
 
 
 class Restarted(FailingPostgresTestCase):
-    """It goes away in the middle and comes back with all that it had committed."""
+    """It becomes unreachable during work and returns with all committed data."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -77,7 +77,7 @@ class Restarted(FailingPostgresTestCase):
 
 
 class Refusing(FailingPostgresTestCase):
-    """It answers, and refuses what it is asked for."""
+    """It answers, and rejects the statements."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -86,7 +86,7 @@ class Refusing(FailingPostgresTestCase):
         self.wait_for_answers(self.ask())
 
     def assert_away_until(self, mend: Callable[[], object], *words: str) -> None:
-        """It counts as away, whoever asks; jobs wait in Redis, and no record changes."""
+        """It counts as unavailable for every requester; jobs wait in Redis, and no record changes."""
         waits = self.ask("waits")
         self.wait_until_said("dependency does not answer", "worker=ingest", "dependency=postgres", *words)
         self.wait_until_readyz_says("postgres", *words)
@@ -110,7 +110,7 @@ class Refusing(FailingPostgresTestCase):
     def test_out_of_connections_it_is_told_and_jobs_wait_until_there_is_one(self) -> None:
         with ExitStack() as others:
             self.way.refuse()
-            # One that counts, and stays: a connection that was closed just now is still counted for a moment.
+            # One connection that counts, and stays: a closed connection is still counted for a moment.
             counting = others.enter_context(self.database.connect())
             while (counting.execute(FREE).fetchone() or (0,))[0] > 0:
                 others.enter_context(self.database.connect())
@@ -203,7 +203,7 @@ class Refusing(FailingPostgresTestCase):
 
 
 class RefusingCalls(FailingPostgresTestCase):
-    """It answers, and refuses what calls and reads need: of one game, or of all."""
+    """It answers, and rejects the statements of requests and reads, for one game or for all."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -211,7 +211,7 @@ class RefusingCalls(FailingPostgresTestCase):
         self.game = self.start_game()
 
     def assert_each_refused(self, kind: str, *words: str) -> None:
-        """A restart is refused as that of any game would be, and whoever asks hears why."""
+        """A restart is rejected as for any game, and the answer names the reason."""
         for _ in range(2):
             told = self.refused(self.call("POST", "/restart", {}), 503, "service_unavailable")
             self.assertIn(words[0], told)
@@ -282,7 +282,7 @@ class RefusingCalls(FailingPostgresTestCase):
         self.administer(
             *(f"ALTER TABLE {each['table_name']} ALTER {each['column_name']} TYPE varchar(9000)" for each in columns)
         )
-        # A plan that a session keeps does not survive that.
+        # A session's cached plan does not survive the change.
         self.end_sessions()
         self.wait_until_ready()
         self.post("restart", {})
@@ -291,7 +291,7 @@ class RefusingCalls(FailingPostgresTestCase):
 
 
 class Prepared(FailingPostgresTestCase):
-    """Somebody prepared a transaction and forgot it: it holds locks, and no session does."""
+    """A forgotten prepared transaction: it holds locks, and no session does."""
 
     def start_server(self) -> Postgres:
         return start_postgres(settings={"max_prepared_transactions": "10"})
@@ -335,7 +335,7 @@ class Prepared(FailingPostgresTestCase):
 
 
 class Unfinished(FailingPostgresTestCase, FoundTestCase):
-    """It answers, and finishes no commit: it waits for a standby that is not there."""
+    """It answers, and completes no commit: it waits for a standby that does not exist."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -344,7 +344,7 @@ class Unfinished(FailingPostgresTestCase, FoundTestCase):
         self.wait_until("the server", self.answers_again)
 
     def wait_for_nobody(self) -> None:
-        """Let every commit wait from now on."""
+        """Make every commit wait from now on."""
         self.administer("ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
 
     def mend(self) -> None:
@@ -378,7 +378,7 @@ class Unfinished(FailingPostgresTestCase, FoundTestCase):
             time.sleep(0.5)
             most = max(most, self.waiting())
             self.readyz()
-        # Twice what the pool, the presence and readiness have: those that wait, and those that are terminated.
+        # Twice the sessions of pool, session lock and readiness: those that wait, and those that are terminated.
         self.assertLessEqual(most, 2 * (4 + 3))
         self.assertEqual(self.answers(*waits), [0] * 20)
 
@@ -413,7 +413,7 @@ class Full(FailingPostgresTestCase):
 
 
 class FailedOver(FailingPostgresTestCase, FoundTestCase):
-    """There are two servers, and the address that the manager knows leads to the other one."""
+    """A failover: the manager's address leads to the other of two servers."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -432,11 +432,11 @@ class FailedOver(FailingPostgresTestCase, FoundTestCase):
         return bool(found and found[0])
 
     def look_at_standby(self) -> None:
-        """It is what the test itself asks from now on."""
+        """Use the standby for the test's own queries from now on."""
         self.use(self.standby, Database(self.standby, self.database.name, RUNTIME_MANAGER))
 
     def lead_to_standby(self) -> None:
-        """It is behind the address from now on, for the test, too."""
+        """Make the address lead to the standby from now on, for the test, too."""
         self.look_at_standby()
         self.way.lead_to((self.standby.host, self.standby.port))
         self.way.cut()
@@ -495,7 +495,7 @@ class FailedOver(FailingPostgresTestCase, FoundTestCase):
 
 
 class Restored(FailingPostgresTestCase):
-    """It is set back to a backup while everything goes on."""
+    """It is restored from a backup while everything runs."""
 
     def back_up(self) -> None:
         self.program("pg_dump", "-Fc", "-f", "/tmp/backup", self.database.name)
@@ -535,7 +535,7 @@ class Restored(FailingPostgresTestCase):
     def test_an_operation_that_a_restore_has_forgotten_does_not_end_another_one_under_its_id(self) -> None:
         docker = gate.before_docker()
         self.addCleanup(docker.close)
-        # The call's question waits while a restore has the tables, which takes its time on a busy machine.
+        # The manager's query waits while a restore locks the tables, which takes some time on a busy machine.
         self.start_runtime(DOCKER_HOST=docker.url, SILENCE_TIMEOUT="15s")
         self.wait_for_answers(self.ask())
         self.back_up()

@@ -1,4 +1,4 @@
-"""PostgreSQL as it is found: settings of a database or role, its encoding, its schema, a pooler before it."""
+"""PostgreSQL's initial state: settings of a database or role, its encoding, its schema, a pooler in front of it."""
 
 import os
 from contextlib import ExitStack, suppress
@@ -9,7 +9,7 @@ from harness.fixtures.listening import free_port
 from integration.support.failing import FailingPostgresTestCase
 from integration.support.found import FoundTestCase
 
-#: What makes a session mean something else, by setting.
+#: Values that change the meaning of a session's statements, by setting.
 POISON = {
     "DateStyle": "'German', 'DMY'",
     "IntervalStyle": "'iso_8601'",
@@ -46,7 +46,7 @@ def setUpModule() -> None:
 
 
 class PostgresFoundTestCase(FailingPostgresTestCase, FoundTestCase):
-    """A server of the test's own: roles belong to a server, not to a database."""
+    """The test's own server: roles belong to a server, not to a database."""
 
     own_server = True
 
@@ -74,7 +74,7 @@ class Settings(PostgresFoundTestCase):
         self.assert_unaffected("ROLE rtmanagerservice")
 
     def assert_unaffected(self, of_what: str) -> None:
-        # The test itself goes on as before.
+        # The test's own superuser keeps its settings.
         self.administer(*(f"ALTER ROLE postgres SET {name} FROM CURRENT" for name in POISON))
         self.administer(*(f"ALTER {of_what} SET {name} = {value}" for name, value in POISON.items()))
         self.assert_fit("postgres")
@@ -87,7 +87,7 @@ class Settings(PostgresFoundTestCase):
         record = self.succeed(self.call("GET", ""))
         self.assertRegex(record["started_at"], r"^\d{4}-\d\d-\d\dT.*Z$")
         self.assertEqual(web.call("GET", f"{self.base_url}/api/v1/internal/runtimes?status=running")[0], 200)
-        # Idle for longer than a session would live; the presence is one that is idle between two heartbeats.
+        # Idle for longer than a session would live; the session lock's connection is idle between two heartbeats.
         self.wait_until("the sessions to have been idle", lambda: self.idle_for("0.6 seconds"))
         self.assert_serves()
 
@@ -146,7 +146,7 @@ class Servers(PostgresFoundTestCase):
         self.administer("SELECT pg_reload_conf()")
         self.assert_unfit("is the password", **self.as_role("rtmanagerservice", "not-this-one"))
         self.assertNotIn("not-this-one", self.check(**self.as_role("rtmanagerservice", "not-this-one"))[1])
-        # One that pg_hba.conf has no line for.
+        # A role without a line in pg_hba.conf.
         demand = "echo host all postgres all scram-sha-256 > $PGDATA/pg_hba.conf"
         self.assertEqual(self.services.postgres.container.exec(["sh", "-c", demand])[0], 0)
         self.administer("SELECT pg_reload_conf()")
@@ -176,7 +176,7 @@ class Servers(PostgresFoundTestCase):
 
 
 class Schemas(PostgresFoundTestCase):
-    """What is not ours is recognised, and what is ours and not whole."""
+    """Foreign schemas are recognised, and incomplete schemas of the manager."""
 
     own_server = False
 
@@ -215,7 +215,7 @@ class Schemas(PostgresFoundTestCase):
         for change, undo, words in (
             (
                 "ALTER TABLE rtmanager.runtime_records DROP CONSTRAINT runtime_records_pkey",
-                "CREATE UNIQUE INDEX ON rtmanager.runtime_records (game_id)",  # as good
+                "CREATE UNIQUE INDEX ON rtmanager.runtime_records (game_id)",  # equivalent
                 "ALTER TABLE rtmanager.runtime_records ADD PRIMARY KEY (game_id)",
             ),
             (
@@ -279,7 +279,7 @@ class Schemas(PostgresFoundTestCase):
         self.assert_unfit("GRANT USAGE", POSTGRES_PRIMARY_DSN=dsn.replace("=rtmanager", "=theirs"))
         self.administer("GRANT USAGE ON SCHEMA theirs TO rtmanagerservice")
         self.assert_unfit("GRANT USAGE, CREATE", POSTGRES_PRIMARY_DSN=dsn.replace("=rtmanager", "=theirs"))
-        # A schema that is misspelt is not passed over for the next one.
+        # A misspelt schema is not skipped in favour of the next one.
         self.assert_unfit(
             "CREATE SCHEMA rtmanagr", POSTGRES_PRIMARY_DSN=dsn.replace("=rtmanager", "=rtmanagr,rtmanager")
         )
@@ -295,7 +295,7 @@ class Schemas(PostgresFoundTestCase):
     def test_row_level_security_that_hides_rows_is_told(self) -> None:
         self.migrated()
         self.administer("ALTER TABLE rtmanager.operations ENABLE ROW LEVEL SECURITY")
-        self.assert_fit("postgres")  # not from the owner
+        self.assert_fit("postgres")  # not for the owner
         self.administer("ALTER TABLE rtmanager.operations FORCE ROW LEVEL SECURITY")
         self.assert_unfit("row-level security", "rtmanager.operations")
 
@@ -319,7 +319,7 @@ class Schemas(PostgresFoundTestCase):
             self.administer(f'CREATE RULE "an odd one" AS ON INSERT TO rtmanager.outbox DO {action}')
             self.assert_unfit('the rule "an odd one" on rtmanager.outbox', 'DROP RULE "an odd one"')
             self.administer('DROP RULE "an odd one" ON rtmanager.outbox')
-        # One that is not ours, and those that only look.
+        # A foreign table, and triggers that do not change rows.
         self.administer(
             "CREATE TABLE rtmanager.theirs (n int)",
             f"CREATE TRIGGER odd BEFORE INSERT ON rtmanager.theirs FOR EACH ROW {run}",
@@ -350,7 +350,7 @@ class Schemas(PostgresFoundTestCase):
 
 
 class Remedies(PostgresFoundTestCase):
-    """Each refusal names its cause."""
+    """Each rejection names its cause."""
 
     own_server = False
 
@@ -396,7 +396,7 @@ class Remedies(PostgresFoundTestCase):
 
 
 class Poolers(PostgresFoundTestCase):
-    """PgBouncer: with a connection for each client it works, without it is refused."""
+    """PgBouncer: session pooling works, other modes are rejected."""
 
     own_server = False
 
@@ -466,7 +466,7 @@ class Poolers(PostgresFoundTestCase):
         pooler.restart("transaction", default_pool_size="2")
         where = self.database.dsn_by_way_of(pooler.host, pooler.port).partition("?")[0]
         with ExitStack() as others:
-            # Others prepare under the names that psycopg gives, and a manager of an earlier release.
+            # Others prepare statements under psycopg's names, and a manager of an earlier release does so, too.
             for _ in range(2):
                 other = others.enter_context(psycopg.connect(where, autocommit=True, prepare_threshold=None))
                 for name in [f"_pg3_{number}" for number in range(20)] + [f"texts_{number}" for number in range(5)]:

@@ -1,7 +1,7 @@
-"""Where a game's image comes from: the three policies, a registry that refuses, is gone or hangs in the middle.
+"""The source of a game's image: the three policies, and registries that reject, are gone or hang in the middle.
 
-The registry is real, and its own log proves what it was asked. The images do nothing but wait: one that Docker has
-under another name already, and others of a small layer more, which Docker has to fetch.
+The registry is real, and its own log proves the requests. The images only wait: Docker has one of them under another
+name already, and the others add a small layer that Docker must fetch.
 """
 
 import json
@@ -18,10 +18,10 @@ from harness.rtm import RuntimeTestCase, unique_game_id
 from harness.runs import identity
 from integration.support import images
 
-#: A pull that may be idle for a second is given up within this many, on a busy machine; by default it may for a minute.
+#: Seconds on a busy machine in which a pull with an idle timeout of a second times out; the default is a minute.
 GIVEN_UP_WITHIN_S = 30.0
 
-#: A manager that may finish operations for 300 ms has ended within this many seconds, on a busy machine.
+#: Seconds on a busy machine in which a manager with 300 ms to finish operations has ended.
 ENDED_WITHIN_S = 20.0
 
 SHOP: Registry
@@ -41,31 +41,31 @@ class Pull(RuntimeTestCase):
         return f"{self.game_id.lower()}:{version}"
 
     def publish(self, shop: Registry | None = None) -> tuple[str, str]:
-        """Put an image into a registry; its id, and its reference there."""
+        """Push an image to a registry; return its id and its reference there."""
         plain = images.tiny("waits")
         ref = (shop or SHOP).push(plain, self.name())
         return str((inspect(self.docker, plain) or {})["Id"]), ref
 
     def publish_another(self, version: str = "1.0.0") -> str:
-        """Put an image there that Docker has nowhere else, in place of what had the name before; its id."""
+        """Push an image that only the registry has, replacing the previous one of that name; return its id."""
         made = variant(images.tiny("waits"), self.name(version))
         SHOP.push(made, self.name(version))
         return made
 
     def own_registry(self) -> Registry:
-        """A registry that the test may end. What runs its images goes before it."""
+        """A registry that the test may end. Containers of its images are removed before it."""
         own = registry.start()
         self.at_end(own.close)
         self.at_end(self.network.remove)
         return own
 
     def start(self, ref: str) -> str:
-        """Start the game on `ref`; the id of the image that its container runs."""
+        """Start the game on `ref`; return the id of its container's image."""
         self.post("start", {"image_ref": ref})
         return self.running_image()
 
     def start_again(self, ref: str) -> str:
-        """Stop the game, and start it in a fresh container; the id of the image that this runs."""
+        """Stop the game, and start it in a new container; return the id of its image."""
         self.post("stop", {"reason": "finished"})
         return self.start(ref)
 
@@ -81,7 +81,7 @@ class Pull(RuntimeTestCase):
 
 
 class Retention(Pull):
-    """An image that the manager pulled goes when nothing names it any more; what somebody else loaded stays."""
+    """The manager removes an image that it pulled when nothing refers to it; other images stay."""
 
     def make_old(self) -> None:
         with self.services.database.connect() as connection:
@@ -238,7 +238,7 @@ class Hanging(Pull):
             self.skipTest("the daemon does not reach this process, so no registry of its own can hang")
         self.slow = Stalling(SHOP)
         self.at_end(self.slow.close)
-        self.at_end(self.network.remove)  # what runs an image goes before it
+        self.at_end(self.network.remove)  # containers of an image are removed before it
 
     def test_two_games_that_want_one_image_share_its_pull(self) -> None:
         made, ref = self.publish_another(), self.slow.reference(self.name())
@@ -248,7 +248,7 @@ class Hanging(Pull):
             self.add_start_job(ref, game_id)
         self.slow.wait_until_held()
         self.add_start_job(images.tiny("waits"))
-        self.results()  # by now the second has long got as far as its pull
+        self.results()  # by now the second pull has long begun
 
         self.slow.release()
 
@@ -293,7 +293,7 @@ class Hanging(Pull):
         with self.start_runtime():
             self.start(ref)
         before = self.record()
-        # What does come may take longer than a second on a busy machine.
+        # Data that does arrive may take longer than a second on a busy machine.
         for limit, wanted, words in (
             ("1m", SHOP.reference(self.name("1.0.9")), "manifest unknown"),
             ("1s", self.slow.reference(self.name("1.0.1")), "no progress for 1 s"),

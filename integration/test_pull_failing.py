@@ -1,4 +1,4 @@
-"""Registries and credential helpers that fail, hang or talk nonsense: each start is answered, others do not wait."""
+"""Registries and credential helpers that fail, hang or send garbage: each start is answered, others do not wait."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from rtmanager.fakes import tiny_image
 
 #: Starts that wait for a silent registry.
 WAITING = 14
-#: What happens soon has happened within so many seconds, on a busy machine.
+#: Seconds for anything prompt, on a busy machine.
 SOON_S = 20.0
 
 
@@ -35,7 +35,7 @@ class Failing(RuntimeTestCase):
         layer = tiny_image.archive(str(self.docker.version()["Arch"]), "waits")
         self.shop = scripted_registry.start(layer, tiny_image.COMMAND)
         self.at_end(self.shop.close)
-        self.at_end(self.network.remove)  # what runs an image goes before it
+        self.at_end(self.network.remove)  # containers of an image are removed before it
         home = tempfile.TemporaryDirectory()
         self.at_end(home.cleanup)
         self.home = Path(home.name)

@@ -1,4 +1,4 @@
-"""Records follow containers: what no event told is found by looking, and nothing is touched."""
+"""Records follow containers: passes find what no event reported, and touch no container."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,7 +13,7 @@ def setUpModule() -> None:
 
 
 class WhileNobodyLooked(WatchedTestCase):
-    """What happened while no manager ran is known when one has started."""
+    """A new manager detects what happened while none ran."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -112,7 +112,7 @@ class Adoption(WatchedTestCase):
 
 
 class PeopleAtWork(WatchedTestCase):
-    """A running game whose container somebody renames or takes off its network."""
+    """A running game whose container a user renames or disconnects from its network."""
 
     def setUp(self) -> None:
         super().setUp()

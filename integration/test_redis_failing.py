@@ -1,8 +1,8 @@
-"""Redis as it really fails: emptied, restarted, failed over, full, read-only, stuck, locked.
+"""Real failures of Redis: emptied, restarted, failed over, full, read-only, stuck, locked.
 
-Each test breaks a Redis of its own, and then says what holds: each job has one answer, a running game is left alone,
-what could not be told waits. Where something cannot hold, because Redis has lost what it had acknowledged, the test
-says what exactly.
+Each test breaks its own Redis and checks the invariants: each job has one answer, a running game is not touched,
+unpublished messages wait. Where Redis has lost acknowledged data, an invariant cannot hold, and the test states exactly
+what is lost.
 """
 
 import functools
@@ -18,7 +18,7 @@ RESULTS = "runtime:job_results"
 STOP_JOBS = "runtime:stop_jobs"
 START_JOBS = "runtime:start_jobs"
 
-#: A password that must never be seen again.
+#: A password that must not appear anywhere.
 SECRET = "hush-hush"
 
 
@@ -27,7 +27,7 @@ def setUpModule() -> None:
 
 
 class Emptied(FailingRedisTestCase):
-    """Redis forgets everything, or one key."""
+    """Redis loses all keys, or one."""
 
     def test_a_flush_while_serving_loses_no_message_that_waited_and_no_later_job(self) -> None:
         self.start_runtime()
@@ -85,7 +85,7 @@ class Emptied(FailingRedisTestCase):
 
 
 class Streams(FailingRedisTestCase):
-    """Somebody takes away the group, the streams, or puts something else in their place."""
+    """The group or the streams are deleted, or replaced by another type."""
 
     def test_a_group_destroyed_while_serving_is_made_again_and_no_old_job_is_done_twice(self) -> None:
         self.start_runtime()
@@ -97,11 +97,11 @@ class Streams(FailingRedisTestCase):
 
         self.assert_serves()
         self.assertEqual(self.answers(*known), [1] * len(known))
-        # What was answered is acknowledged by another thread, which may be a moment behind.
+        # Another thread acknowledges answered entries, and may be a moment behind.
         self.wait_until("all to be acknowledged", lambda: self.left() == (0, 0), describe=lambda _: repr(self.left()))
 
     def left(self) -> tuple[int, int]:
-        """How many entries the group was given and has not acknowledged, and how many it was not given."""
+        """The number of entries that were delivered and not acknowledged, and of those not yet delivered."""
         [group] = self.redis.xinfo_groups(STOP_JOBS)
         return group["pending"], group["lag"]
 
@@ -146,7 +146,7 @@ class Streams(FailingRedisTestCase):
 
 
 class Refusing(FailingRedisTestCase):
-    """Redis answers, and refuses whatever changes anything."""
+    """Redis answers, and rejects every write."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -155,7 +155,7 @@ class Refusing(FailingRedisTestCase):
         self.wait_for_answers(self.ask())
 
     def assert_told_until(self, mend: Callable[[], object], call: Callable[[], None], *words: str) -> None:
-        """Whoever asks hears why; what is found out meanwhile is recorded and waits to be told, and nothing is lost."""
+        """Requests get the reason; events are recorded and wait for publication, and nothing is lost."""
         self.wait_until_said("dependency does not answer", "worker=ingest", "dependency=redis", *words)
         self.wait_until_readyz_says("redis", *words)
         call()
@@ -170,13 +170,13 @@ class Refusing(FailingRedisTestCase):
         self.assertEqual(self.crashes(), 1)
 
     def assert_calls_wait(self) -> None:
-        """A call is refused, and leaves nothing behind."""
+        """A request is rejected, and leaves nothing behind."""
         answer = self.call("POST", "/stop", {"reason": "finished"})
         self.assertIn("redis", self.refused(answer, 503, "service_unavailable"))
         self.assertEqual(len(self.operations(self.game_id)), 1)
 
     def assert_calls_are_done(self) -> None:
-        """A call needs nothing of Redis but an answer."""
+        """A request needs only Redis's answer."""
         self.assertEqual(self.post("start", {"image_ref": self.engine.ref})["current_container_id"], self.game)
 
     def crashes(self) -> int:
@@ -190,7 +190,7 @@ class Refusing(FailingRedisTestCase):
 
     def test_a_snapshot_that_fails_is_told_and_what_waits_is_told_when_one_succeeds(self) -> None:
         redis = self.services.redis.container
-        # A directory in its place, with something in it: the snapshot cannot be put there.
+        # A directory with content in its place: Redis cannot write the snapshot.
         self.assertEqual(redis.exec(["mkdir", "-p", "dump.rdb/taken"])[0], 0)
         self.redis.config_set("save", "3600 1")
         self.redis.bgsave()
@@ -213,7 +213,7 @@ class Refusing(FailingRedisTestCase):
 
             def mend() -> None:
                 self.redis.script_kill()
-                # It is answered before the script has ended, and until then whoever asks is refused.
+                # Redis answers before the script has ended, and rejects commands until then.
                 self.assertIn("killed by user", str(endless.exception(timeout=30)))
 
             self.assert_told_until(mend, self.assert_calls_wait, "BUSY")
@@ -230,7 +230,7 @@ class Refusing(FailingRedisTestCase):
 
 
 class FailedOver(FailingRedisTestCase):
-    """There are two servers, and the address that the manager knows leads to the other one."""
+    """A failover: the manager's address leads to the other of two servers."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -247,7 +247,7 @@ class FailedOver(FailingRedisTestCase):
         return bool(self.redis.wait(1, 1000))
 
     def promote(self) -> None:
-        """The replica is the primary now, for the test and, from its next connection, for the manager."""
+        """Make the replica the primary, for the test and, from its next connection, for the manager."""
         self.use(self.replica)
         self.redis.replicaof("NO", "ONE")
         self.way.lead_to((self.replica.host, self.replica.port))
@@ -334,7 +334,7 @@ class FailedOver(FailingRedisTestCase):
 
 
 class IdsGivenAgain(FailingRedisTestCase):
-    """Entries of a stream that was lost come with ids that PostgreSQL knows: by a clock set back, or by the client."""
+    """Entries of a lost stream have ids that PostgreSQL knows: from a clock set back, or from the client."""
 
     def test_another_job_under_a_known_id_is_a_job_of_its_own(self) -> None:
         self.start_runtime()

@@ -1,4 +1,4 @@
-"""Redis as it is found: users and their rights, TLS, a cluster, a Sentinel."""
+"""Redis's initial state: users and their rights, TLS, a cluster, a Sentinel."""
 
 import contextlib
 import re
@@ -41,7 +41,7 @@ def setUpModule() -> None:
 
 
 class RedisFoundTestCase(FoundTestCase):
-    """One server of the class's own; what it holds is the test's."""
+    """One server for each class; its content belongs to the test."""
 
     server: Redis
     users: Mapping[str, str] = {}
@@ -69,14 +69,14 @@ class RedisFoundTestCase(FoundTestCase):
         return {"REDIS_USERNAME": name, "REDIS_PASSWORD": password}
 
     def user(self, name: str, rules: str) -> dict[str, str]:
-        """Make an ACL user; how a manager is told to be it."""
+        """Create an ACL user; return a manager's settings for it."""
         self.redis.execute_command("ACL", "SETUSER", name, "reset", "on", f">{SECRET}", *rules.split())
         return self.as_user(name)
 
 
 class Users(RedisFoundTestCase):
     def test_the_rules_of_the_documentation_are_enough(self) -> None:
-        # Applied as it stands there.
+        # Applied as it is written there.
         page = (Path(__file__).parents[1] / "docs" / "failures.md").read_text()
         [line] = re.findall(r"^    (ACL SETUSER rtmanager .*)$", page, re.MULTILINE)
         self.redis.execute_command(*line.split())
@@ -112,7 +112,7 @@ class Users(RedisFoundTestCase):
         self.assertEqual(self.redis.keys("*"), [], "nothing was changed")
 
     def limited(self, rules: str) -> RedisStreams:
-        """The streams as a user with these rights reaches them."""
+        """The streams, connected as a user with these rights."""
         self.user("poor", rules)
         return RedisStreams(
             self.server.host,
@@ -196,7 +196,7 @@ class Kinds(FoundTestCase):
 
 
 class Refusing(RedisFoundTestCase):
-    """Redis answers, and takes no writes: `check` says so, and `serve` waits until it takes them."""
+    """Redis answers, and rejects writes: `check` reports it, and `serve` waits until it accepts them."""
 
     def assert_waited_for(self, *words: str) -> None:
         code, said = self.check()
@@ -312,7 +312,7 @@ class Encrypted(RedisFoundTestCase):
         with create_authority() as stranger:
             self.assert_unfit("RTMANAGER_REDIS_TLS_CA", **self.trusting(REDIS_TLS_CA=str(stranger.ca)))
         self.assert_unfit("speaks TLS only", "rediss://", REDIS_MASTER_ADDR=encrypted.removeprefix("rediss://"))
-        # It takes as long as Redis may be silent, so it is asked once.
+        # It takes the whole timeout for a silent Redis, so it runs once.
         code, said = self.check(**self.trusting(REDIS_MASTER_ADDR=f"rediss://{plain}"))
         self.assertEqual((code, "speaks no TLS" in said, "write redis://" in said), (1, True, True), said)
         self.assert_unfit("cannot be read", "RTMANAGER_REDIS_TLS_CA", **self.trusting(REDIS_TLS_CA="/nowhere/ca.pem"))

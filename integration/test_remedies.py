@@ -1,7 +1,7 @@
-"""Each cause has the remedy that fits it: what `check` says of dependencies that are wrong in every way there is.
+"""Each cause has its remedy: the messages of `check` for every kind of wrong dependency.
 
-What a real server of the test's own can be made to do is tried on it; the rest is said by a server of one answer.
-Poolers, schemas, rights and TLS have tests of their own: `test_postgres_found`, `test_redis_found`, `test_docker_tls`.
+Real servers cover what they can; a server with one fixed answer covers the rest. Poolers, schemas, rights and TLS have
+their own tests: `test_postgres_found`, `test_redis_found`, `test_docker_tls`.
 """
 
 import json
@@ -27,7 +27,7 @@ def setUpModule() -> None:
 
 @contextmanager
 def saying(answer: bytes) -> Iterator[str]:
-    """The address of a server that gives this answer to whatever is sent, and none if it is empty."""
+    """The address of a server that sends this answer to any data, or nothing if it is empty."""
 
     def answer_all(line: socket.socket) -> None:
         with line, suppress(OSError):
@@ -50,7 +50,7 @@ def saying(answer: bytes) -> Iterator[str]:
 
 class RemediesTestCase(PostgresFoundTestCase):
     def assert_remedy(self, name: str, cause: str, remedy: str, **changes: str) -> None:
-        """The check fails for this cause, and no remedy but this one is in what it says."""
+        """The check fails for this cause, and its message contains this remedy and no other."""
         with self.subTest(cause):
             code, said = self.check(**changes)
             lines = said.replace("\n" + " " * 20, " ").splitlines()

@@ -1,4 +1,4 @@
-"""Restart and patch: whatever can be known beforehand is found before the old container is stopped."""
+"""Restart and patch: every problem that can be known beforehand is detected before the old container is stopped."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from integration.support import images
 from rtmanager.fakes import tiny_image
 
 OURS = {"com.galaxy.owner": "rtmanager", "com.galaxy.kind": "game-engine"}
-#: A processor that is none of Docker's hosts for tests.
+#: An architecture that no Docker host of the tests has.
 FOREIGN = "s390x"
 ASK = "import urllib.request as r; print(r.urlopen('http://galaxy-game-{}:8080/healthz', timeout=5).status)"
 
@@ -35,7 +35,7 @@ class ReplacingTestCase(RuntimeTestCase):
         return self.call("POST", "/patch", {"image_ref": image_ref or self.engine.patched_ref})
 
     def assert_left_as_it_was(self, before: dict[str, Any]) -> None:
-        """The very process runs, no other container was left, and the log has one row of what was refused."""
+        """The same process runs, no other container exists, and the log has one row of the rejected request."""
         self.assertEqual(self.succeed(self.call("GET", "")), before)
         [container] = self.containers()
         self.assertEqual((container["Id"], container["State"]["Running"]), (before["current_container_id"], True))
@@ -44,7 +44,7 @@ class ReplacingTestCase(RuntimeTestCase):
         self.assertLessEqual(set(rows[1:]), {("restart", "failure"), ("patch", "failure")})
 
     def image(self, version: str, changes: Sequence[str]) -> str:
-        """The reference of an image of a program that waits, with these instructions."""
+        """Create an image of a program that waits, with these instructions; return its reference."""
         repository = f"rtm-harness/{self.game_id}"
         program = tiny_image.archive(str(self.docker.version()["Arch"]), "waits")
         self.docker.import_image_from_data(program, repository=repository, tag=version, changes=list(changes))
@@ -52,7 +52,7 @@ class ReplacingTestCase(RuntimeTestCase):
         return f"{repository}:{version}"
 
     def foreign_image(self, version: str) -> str:
-        """The same for another processor."""
+        """Create the same image for another architecture."""
         image_ref = self.image(version, [f'CMD ["{tiny_image.COMMAND}"]'])
         saved = io.BytesIO(b"".join(self.docker.get_image(image_ref)))
         self.docker.remove_image(image_ref, force=True)
@@ -61,7 +61,7 @@ class ReplacingTestCase(RuntimeTestCase):
 
 
 def _for_another_processor(saved: io.BytesIO) -> bytes:
-    """An archive of `docker save` whose image says that it is for another processor."""
+    """Change the architecture in the image of a `docker save` archive."""
     changed = io.BytesIO()
     with tarfile.open(fileobj=saved) as before, tarfile.open(fileobj=changed, mode="w") as after:
         [manifest] = json.load(before.extractfile("manifest.json") or io.BytesIO())
@@ -178,7 +178,7 @@ class Done(ReplacingTestCase):
 
 class Leftovers(ReplacingTestCase):
     def left_behind(self) -> str:
-        """What a restart leaves that was killed between the creation of the new container and the old one's stop."""
+        """Create what a restart leaves that was killed between the new container's creation and the old one's stop."""
         labels = {**OURS, "com.galaxy.game_id": self.game_id, "com.galaxy.engine_image_ref": self.engine.ref}
         name = f"galaxy-game-{self.game_id}.next"
         host = self.docker.create_host_config(network_mode=self.network.name)

@@ -1,7 +1,7 @@
-"""The same wish twice: the second time it is a success that says so, and nothing is done or told again.
+"""A repeated request: the second one succeeds as a no-op; nothing is done or published again.
 
-Twice may be two jobs, two calls, one of each, or one job that Redis gives out again because its acknowledgement was
-lost; only the last of these leaves no trace at all.
+The repetition may be two jobs, two REST requests, one of each, or one job that Redis delivers again because its
+acknowledgement was lost. Only the last of these leaves no trace.
 """
 
 from harness import start_services
@@ -80,7 +80,7 @@ class GivenOutTwice(RuntimeTestCase):
 
         self.assert_nothing_new_before_a_stop()
 
-        # Another thread acknowledges what was answered, and may be a moment behind.
+        # Another thread acknowledges answered entries, and may be a moment behind.
         self.wait_until("this time to arrive", lambda: not self.redis.xpending("runtime:start_jobs", GROUP)["pending"])
 
     def test_a_failed_job_whose_acknowledgement_was_lost_is_told_once(self) -> None:
@@ -102,7 +102,7 @@ class GivenOutTwice(RuntimeTestCase):
         self.wait_until("the entry to be known", lambda: self.rows("SELECT FROM dead_letters"))
         self.give_out_again("runtime:stop_jobs", entry_id)
         self.add_job("stop", game_id=self.game_id, reason="boredom")
-        self.results()  # on its way behind every letter that there is
+        self.results()  # published after every earlier dead letter
 
         self.assertEqual([each["entry_id"] for each in self.entries("runtime:dead_letters")], [entry_id])
 
@@ -118,12 +118,12 @@ class GivenOutTwice(RuntimeTestCase):
         self.assert_nothing_new_before_a_stop()
 
     def give_out_again(self, stream: str, entry_id: str) -> None:
-        """Let the entry be one that was given out, to somebody who is gone, and never acknowledged."""
+        """Make the entry one that was delivered to a dead consumer and never acknowledged."""
         claimed = self.redis.xclaim(stream, GROUP, "gone", 0, [entry_id], force=True, justid=True)
         self.assertEqual(claimed, [entry_id])
 
     def assert_nothing_new_before_a_stop(self) -> None:
-        """A job sent now is answered next, so there was nothing on its way before it."""
+        """The next result is that of a new job, so no other was pending before it."""
         self.add_stop_job()
         self.assertEqual(len(self.results(2)), 2)
         self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop"])

@@ -1,4 +1,4 @@
-"""The REST interface: what each operation answers in each state of a game, and what every answer has in common."""
+"""The REST interface: each operation's answer in each state of a game, and the common part of all answers."""
 
 import http.client
 import json
@@ -26,7 +26,7 @@ class RestTestCase(RuntimeTestCase):
         return self.post("start", {"image_ref": image_ref or self.engine.ref})
 
     def every_operation(self, game_id: str | None = None) -> dict[str, tuple[int, Any]]:
-        """The answer of each operation that needs a record, and of a look at it."""
+        """The answer of each operation that needs a record, and of a read of it."""
         calls: dict[str, tuple[str, str, object]] = {
             "get": ("GET", "", None),
             "stop": ("POST", "/stop", {"reason": "finished"}),
@@ -104,7 +104,7 @@ class HalfWay(GatedTestCase):
         with ThreadPoolExecutor(1) as threads:
             restart = threads.submit(self.call, "POST", "/restart")
             self.assertTrue(creation.arrived.wait(30), "there was no container to be created")
-            # Its container stays: while its network is gone, an absence is not believed.
+            # Its container stays: the manager does not trust an absence while the network is gone.
             self.docker.disconnect_container_from_network(running, self.network.network_id, force=True)
             self.docker.remove_network(self.network.network_id)
             creation.let_go.set()
@@ -123,7 +123,7 @@ class HalfWay(GatedTestCase):
         for operation, status in (("restart", "running"), ("stop", "removed")):
             with self.subTest(operation):
                 before = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
-                # Gone any sooner the watch may see it first, and the record say so.
+                # If it went sooner, the watch might detect it first and change the record.
                 stopping = self.docker_gate.keep_back(f"/containers/{before}/stop")
                 with ThreadPoolExecutor(1) as threads:
                     done = threads.submit(self.post, operation, {"reason": "finished"} if operation == "stop" else None)
@@ -140,7 +140,7 @@ class HalfWay(GatedTestCase):
 
 class Answers(RestTestCase):
     def ask(self, method: str, path: str, headers: dict[str, str]) -> tuple[http.client.HTTPResponse, Any]:
-        """An exchange with nothing in its head that was not asked for."""
+        """An exchange with only the given headers."""
         connection = http.client.HTTPConnection(self.base_url.removeprefix("http://"), timeout=30)
         try:
             body = b'{"reason":"finished"}' if method == "POST" else None

@@ -1,4 +1,4 @@
-"""REST while a dependency is away: `service_unavailable` where it is needed, the usual answer where it is not."""
+"""REST while a dependency is unavailable: `service_unavailable` where it is needed, the usual answer elsewhere."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,7 +21,7 @@ class Away(GatedTestCase):
         self.before = self.post("start", {"image_ref": self.engine.ref})
 
     def operations(self) -> dict[str, Answer]:
-        """The answer of every operation on the running game, asked one beside the other."""
+        """The answers of every operation on the running game, requested in parallel."""
         image = {"image_ref": self.engine.patched_ref}
         calls: dict[str, tuple[str, str, object]] = {
             "start": ("POST", "/start", image),
@@ -35,7 +35,7 @@ class Away(GatedTestCase):
         return {name: each.result() for name, each in asked.items()}
 
     def looks(self) -> dict[str, Answer]:
-        """The answers about what is known."""
+        """The answers of the reads."""
         runtimes = f"{self.base_url}/api/v1/internal/runtimes"
         with ThreadPoolExecutor(2) as threads:
             record, found = threads.submit(self.call, "GET", ""), threads.submit(web.call, "GET", runtimes)
@@ -47,7 +47,7 @@ class Away(GatedTestCase):
                 self.assertIn(dependency, self.refused(answer, 503, "service_unavailable").lower())
 
     def assert_not_ready(self, *away: str) -> None:
-        """Readiness comes to name these and no other, and liveness does not care."""
+        """Readiness names exactly these dependencies, and liveness is unaffected."""
         self.wait_until(f"readiness to name {away}", lambda: self.not_ready() == away)
         self.assertEqual(web.call("GET", f"{self.base_url}/healthz"), (200, {"status": "ok"}))
 

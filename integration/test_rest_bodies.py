@@ -1,4 +1,4 @@
-"""Bodies are read strictly: whatever is not exactly what an operation takes is refused, and nothing has happened."""
+"""Bodies are validated strictly: anything but exactly an operation's fields is rejected without effect."""
 
 import http.client
 import json
@@ -8,10 +8,10 @@ from typing import Any
 from harness import start_services
 from harness.rtm import RuntimeTestCase
 
-#: What no operation takes, whatever its fields.
+#: Bodies that every operation rejects.
 NO_OBJECT = (b"x", b"[]", b'"text"', b"null", b"7", b"true", b"{", b"{} {}", b"{}x", b"\xff", b"{}\0", b"NaN")
 
-#: A body may have so many bytes.
+#: The maximal length of a body, in bytes.
 LIMIT = 64 * 1024
 
 
@@ -27,7 +27,7 @@ class Bodies(RuntimeTestCase):
     def send(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, Any]:
-        """One request with just these bytes; status and answer."""
+        """Send one request with exactly these bytes; return status and body."""
         connection = http.client.HTTPConnection(self.base_url.removeprefix("http://"), timeout=30)
         try:
             url = f"/api/v1/internal/runtimes/{self.game_id}{path}"
@@ -38,7 +38,7 @@ class Bodies(RuntimeTestCase):
             connection.close()
 
     def bad_fields(self, name: str, good: str) -> list[bytes]:
-        """Objects that are not exactly this one field with a text in it."""
+        """Objects other than one with exactly this field and a text."""
         field, right = f'"{name}"'.encode(), f'"{name}":"{good}"'.encode()
         values = (b"1", b"null", b"true", b"[]", b"{}", b'""', b'"a\\u0000b"', b'"a\\nb"')
         wrong = [b"{%s:%s}" % (field, value) for value in values]

@@ -1,4 +1,4 @@
-"""Records over REST: every field always there, times in UTC, lists by status and in pages."""
+"""Records over REST: every field is always present, times are in UTC, lists by status and in pages."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -54,7 +54,7 @@ class Record(RuntimeTestCase):
         self.assert_same_but(stopped, removed, {"status", "current_container_id", "removed_at", "last_op_at"})
 
     def assert_encoded(self, record: dict[str, Any], null: set[str]) -> None:
-        """All fields are there, times as RFC 3339 has them in UTC, and the row says the same."""
+        """All fields are present, times follow RFC 3339 in UTC, and the row agrees."""
         self.assertEqual(tuple(record), FIELDS)
         self.assertEqual({name for name, value in record.items() if value is None}, null)
         row = self.record()
@@ -76,7 +76,7 @@ class Lists(RuntimeTestCase):
         self.start_runtime()
 
     def put(self, *games: tuple[str, str]) -> None:
-        """Records of games that nothing is known of but their status."""
+        """Insert records of games with only their status."""
         insert = """
             INSERT INTO runtime_records
                 (game_id, status, engine_endpoint, state_path, docker_network, last_op_at, created_at)
@@ -88,7 +88,7 @@ class Lists(RuntimeTestCase):
         return web.call("GET", f"{self.base_url}/api/v1/internal/runtimes?{urlencode(query)}")
 
     def pages(self, **query: object) -> list[list[str]]:
-        """The game ids page by page, as a client goes through them."""
+        """The game ids page by page, as a client reads them."""
         found: list[list[str]] = []
         while True:
             page = self.succeed(self.ask(**query))

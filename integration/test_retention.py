@@ -1,4 +1,4 @@
-"""Containers of games that were stopped long ago are removed; what the games wrote is not. Old rows and entries go."""
+"""Retention: removes containers of games stopped long ago, but not their files; deletes old rows and entries."""
 
 import subprocess
 import time
@@ -15,7 +15,7 @@ from rtmanager.adapters.postgres.queries import SQL
 
 JOBS = "runtime:start_jobs"
 
-#: By so much a host's clock is off: more than the retention of 30 days.
+#: The error of a host's clock in seconds: more than the retention of 30 days.
 OFF_S = 40 * 86400
 
 
@@ -51,7 +51,7 @@ class Retention(WatchedTestCase):
         self.wait_for_status("removed")
 
     def test_two_managers_clean_up_once(self) -> None:
-        # So long whoever has a turn has it alone: time enough to queue what it found.
+        # The holder of the lease has it for this long: enough time to queue what it found.
         for _ in range(2):
             self.start_runtime(CONTAINER_RETENTION_DAYS="0", CLEANUP_INTERVAL="3s")
         self.start_game()
@@ -61,10 +61,10 @@ class Retention(WatchedTestCase):
 
 
 class ClockOff(WatchedTestCase):
-    """An instance whose host has another time than PostgreSQL: it writes and compares by PostgreSQL's clock."""
+    """An instance whose host's clock differs from PostgreSQL's: it writes and compares by PostgreSQL's clock."""
 
     def start_shifted(self, seconds: int) -> ManagerProcess:
-        """A manager on a host whose clock is so far ahead."""
+        """Start a manager on a host whose clock is ahead by `seconds`."""
         address = manager.free_address()
         environment = self.environment(INTERNAL_HTTP_ADDR=address, **EAGER)
         process = manager.start(environment, self.log, shifted.command(seconds, "serve"))
@@ -74,7 +74,7 @@ class ClockOff(WatchedTestCase):
         return process
 
     def wait_for_a_pass(self) -> None:
-        """Wait until the retention has made a whole pass after now."""
+        """Wait until the retention has made a complete pass that began after this call."""
 
         def turn() -> object:
             return self.rows("SELECT until FROM watch_turns WHERE work = 'retention'")
@@ -84,7 +84,7 @@ class ClockOff(WatchedTestCase):
             self.wait_until("a pass of the retention", lambda: turn() != before)  # noqa: B023 - used at once
 
     def assert_written_by_postgres_clock(self) -> None:
-        """Every moment of the test's rows is one of the last minutes by PostgreSQL's clock."""
+        """Every time in the test's rows is within the last minutes of PostgreSQL's clock."""
         for table, columns in MOMENTS.items():
             for column in columns:
                 rows = self.rows(f"SELECT now() - {column} AS ago FROM {table} WHERE {column} IS NOT NULL")
@@ -136,7 +136,7 @@ class ClockOff(WatchedTestCase):
 
 
 EAGER = {"CONTAINER_RETENTION_DAYS": "30", "CLEANUP_INTERVAL": "200ms"}
-#: Where moments stand that instances compare, or that others read as one history.
+#: The columns with times that instances compare, or that others read as one history.
 MOMENTS = {
     "runtime_records": ("started_at", "stopped_at", "removed_at", "last_op_at", "created_at"),
     "operation_log": ("started_at", "finished_at"),
@@ -147,7 +147,7 @@ MOMENTS = {
 
 
 class Purging(WatchedTestCase):
-    """Rows and entries are made old by hand; a manager with its usual retentions deletes them."""
+    """Rows and entries are made old by SQL; a manager with its usual retentions deletes them."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -160,7 +160,7 @@ class Purging(WatchedTestCase):
         return len(self.rows(f"SELECT 1 FROM {table}"))
 
     def old_job(self, number: int) -> str:
-        """A start of a game with a malformed reference, sent long ago; its entry."""
+        """Add an old start job with a malformed reference; return its entry id."""
         fields = {"game_id": f"{self.game_id}-{number}", "image_ref": "NOT GOOD", "requested_at_ms": "0"}
         return str(self.redis.xadd(JOBS, fields, id=f"{1000 + number}-0"))
 
@@ -186,14 +186,14 @@ class Purging(WatchedTestCase):
         self.assertIn('rtmanager_deleted_total{what="operations"} 5', self.metrics())
         self.assertIn('rtmanager_free_bytes{place="state_root"}', self.metrics())
 
-        # A copy of Redis from before is put in its place: all entries come again.
+        # An older copy of Redis replaces it: all entries come again.
         self.redis.delete(JOBS)
         for entry in entries:
             self.redis.xadd(JOBS, {"game_id": self.game_id, "image_ref": "NOT GOOD"}, id=entry)
         self.redis.xadd(JOBS, {"who": "nobody"}, id="1100-0")
         self.redis.xadd(JOBS, {"game_id": self.game_id, "image_ref": "NOT GOOD"}, id=last)
         new = f"{JOBS}:{self.add_start_job()}"
-        # It is of the same game, so it is done behind all others.
+        # It is of the same game, so it runs after all others.
         done = "SELECT 1 FROM operations WHERE state = 'done' AND source_ref = %s"
         self.wait_until("the new job", lambda: bool(self.rows(done, new)))
         self.assertEqual((self.count("operation_log"), self.count("dead_letters")), (7, 0))
@@ -235,7 +235,7 @@ class Purging(WatchedTestCase):
         return self.succeed(self.call("GET", f"/operations{query}"))
 
     def test_a_batch_reads_its_rows_by_an_index_and_nothing_else(self) -> None:
-        """With the plan for any values, and a hundred thousand rows of which each batch needs a few."""
+        """With the generic plan, and a hundred thousand rows of which each batch needs a few."""
         self.start_runtime(CLEANUP_INTERVAL="1h")
         self.connection.execute(
             "INSERT INTO operations (game_id, kind, source, source_ref, state, finished_at) "

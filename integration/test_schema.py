@@ -1,4 +1,4 @@
-"""The database: what the migrations make of an empty one is what other services read, and they are safe to repeat."""
+"""The database: the migrations create the documented schema in an empty one, and are safe to repeat."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +9,7 @@ from rtmanager.domain.errors import RuntimeManagerError
 TEXT, TIME = ("text", "NO"), ("timestamp with time zone", "NO")
 MAYBE_TEXT, MAYBE_TIME = ("text", "YES"), ("timestamp with time zone", "YES")
 
-#: Columns, with type and whether NULL may stand there, as the contract has them.
+#: Columns with type and nullability, as the contract defines them.
 TABLES = {
     "runtime_records": {
         "game_id": TEXT,
@@ -56,7 +56,7 @@ def setUpModule() -> None:
 
 class Schema(CommandTestCase):
     def begin_anew(self) -> None:
-        """Leave the schema as whoever runs PostgreSQL hands it over: empty, and owned by the manager's role."""
+        """Recreate the schema as an administrator provides it: empty, and owned by the manager's role."""
         with self.services.database.connect() as connection:
             connection.execute("DROP SCHEMA rtmanager CASCADE")
             connection.execute("CREATE SCHEMA rtmanager AUTHORIZATION rtmanagerservice")
@@ -103,7 +103,7 @@ class Schema(CommandTestCase):
 
     def test_a_database_that_is_ahead_of_the_program_is_used_and_reported(self) -> None:
         self.begin_anew()
-        self.addCleanup(self.begin_anew)  # what was applied once is not forgotten between tests
+        self.addCleanup(self.begin_anew)  # tests share the applied migrations otherwise
         self.start_runtime().stop()
         with self.services.database.connect() as connection:
             connection.execute("INSERT INTO schema_migrations (version, name) VALUES (999, 'later')")

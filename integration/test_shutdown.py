@@ -1,4 +1,4 @@
-"""Going down: what runs may end, what cannot is handed over, and nothing is left behind but games."""
+"""Shutdown: running operations may complete, others are handed over, and nothing is left behind but games."""
 
 import gc
 import os
@@ -17,7 +17,7 @@ from rtmanager.fakes.signals import as_in_a_terminal
 #: Cycles of start and stop; RTM_IT_CYCLES=200 for the long form.
 CYCLES = int(os.environ.get("RTM_IT_CYCLES", "6"))
 
-#: The threads that take jobs, from Redis and then from PostgreSQL.
+#: The threads that read jobs from Redis and then from PostgreSQL.
 READING = {"rtm-ingest", "rtm-executor"}
 
 
@@ -32,7 +32,7 @@ class Signals(RuntimeTestCase):
         as_in_a_terminal(cls)
 
     def test_a_process_that_is_told_to_end_leaves_its_games_running_and_exits_0(self) -> None:
-        """The third is frozen when it is told, and hears of it when it wakes."""
+        """The third is frozen when the signal comes, and handles it after the thaw."""
         ways = (("TERM",), ("INT",), ("STOP", "TERM", "CONT"), ("USR1", "USR2", "HUP"))
         with ThreadPoolExecutor(len(ways)) as threads:
             started = [threads.submit(self.start_process) for _ in ways]
@@ -53,12 +53,12 @@ class Signals(RuntimeTestCase):
 
 class Stop(RuntimeTestCase):
     def start_patient(self, **changes: str) -> LiveRuntime:
-        """Start a manager that gives a container a minute to end, and sees to it that its program is there by then."""
-        # Until it is, and ignores it, a signal ends the container.
+        """Start a manager that gives a container a minute to end, after its program has started."""
+        # Before its program runs and ignores the signal, the signal ends the container.
         return self.start_runtime(CONTAINER_STOP_TIMEOUT_SECONDS="60", FIRST_START_WATCH="1s", **changes)
 
     def stopping(self) -> str:
-        """Let a stop begin that does not end before its container is killed; the container's id."""
+        """Begin a stop that ends only when its container is killed; return the container's id."""
         started = self.post("start", {"image_ref": images.tiny("ignores-signals")})
         self.add_stop_job()
         self.wait_until("the stop to begin", lambda: self.rows("SELECT FROM operations WHERE state = 'running'"))
@@ -70,7 +70,7 @@ class Stop(RuntimeTestCase):
         with ThreadPoolExecutor(1) as threads:
             end = threads.submit(live.stop)
             message = self.wait_until("calls to be refused", self.refusal)
-            # Calls are refused first of all; what was on its way until now was still taken.
+            # Requests are rejected first; entries that were already read are still accepted.
             self.wait_until("reading to end", lambda: not READING & {each.name for each in threading.enumerate()})
             self.add_start_job()
             self.assertFalse(end.done())
@@ -83,7 +83,7 @@ class Stop(RuntimeTestCase):
         self.assertEqual(self.record()["status"], "stopped", "the start was not taken any more")
 
     def refusal(self) -> str:
-        """The message of a call that is not accepted because the instance stops; empty before that."""
+        """The message of a request that is rejected because the instance stops; empty before that."""
         url = f"{self.base_url}/api/v1/internal/runtimes/unknown/stop"
         status, answer = web.call("POST", url, {"reason": "finished"})
         message = str(answer["error"]["message"])
@@ -110,7 +110,7 @@ class Stop(RuntimeTestCase):
 class Cycles(RuntimeTestCase):
     def test_starting_and_stopping_again_and_again_leaves_nothing_behind(self) -> None:
         daemon.client().version()
-        for _ in range(2):  # what is made once per process is made now
+        for _ in range(2):  # creates the objects that exist once per process
             self.start_runtime().stop()
         before = _held()
         for _ in range(CYCLES):
@@ -123,7 +123,7 @@ class Cycles(RuntimeTestCase):
 
 
 def _held() -> dict[str, Any]:
-    """What this process holds of the system, once nothing waits to be collected."""
+    """The resources of this process, after a garbage collection."""
     gc.collect()
     status = Path("/proc/self/status").read_text()
     return {

@@ -1,7 +1,7 @@
-"""A long time with random interference from outside: records, containers and snapshots agree, and memory is flat.
+"""A long run with random interference: records, containers and snapshots agree, and memory does not grow.
 
-`make soak` takes an hour with thirty games and two managers; the suite a short form of it. The seed is in the
-failure, RTM_SOAK_SEED repeats it (as far as people and Docker repeat themselves).
+`make soak` takes an hour with thirty games and two managers; the suite runs a short form. The failure contains the
+seed, and RTM_SOAK_SEED repeats it, as far as timing is reproducible.
 """
 
 import json
@@ -22,12 +22,12 @@ from integration.support.watched import WatchedTestCase
 
 #: Minutes and games of the short form.
 MINUTES, GAMES = "0.4", "6"
-#: Seconds between two steps, and between two looks at the managers' memory.
+#: Seconds between two steps, and between two samples of the managers' memory.
 PAUSE_S = 0.4
 SAMPLE_S = 10.0
-#: Memory is judged when it had so many minutes to settle and to grow.
+#: Memory is compared from this length of the run on, in minutes: it needs time to settle and to grow.
 JUDGED_FROM_MINUTES = 10.0
-#: What memory, descriptors and threads of the last quarter may be more than those of the second.
+#: The maximal ratio of memory, descriptors and threads, last quarter to second.
 GROWTH = 1.10
 
 SETTINGS = {
@@ -64,7 +64,7 @@ class Soak(GatedTestCase, WatchedTestCase):
             self.wait_until(
                 "everything to agree", lambda: not self.disagreements(), 90, describe=lambda _: self.described()
             )
-            # Not all jobs may have been read when nothing was due.
+            # Some jobs may be unread when nothing was due.
             self.assertEqual(len(self.results(interference.jobs)), interference.jobs, "one result for each job")
             self.assertEqual([each.exit_code for each in managers], [None, None])
             self.report(interference)
@@ -87,7 +87,7 @@ class Soak(GatedTestCase, WatchedTestCase):
         return "; ".join(self.disagreements())
 
     def disagreements(self) -> list[str]:
-        """What does not fit: a record, its containers, its snapshot."""
+        """Inconsistencies between records, containers and snapshots."""
         return [problem for game_id in self.games for problem in self.problems_of(game_id)]
 
     def problems_of(self, game_id: str) -> list[str]:
@@ -97,13 +97,13 @@ class Soak(GatedTestCase, WatchedTestCase):
         problems = [] if alive == recorded else [f"{game_id} lives in {alive}, recorded is {recorded}"]
         if recorded:
             [snapshot] = self.rows("SELECT container_id, status FROM health_snapshots WHERE game_id = %s", game_id)
-            # Memory that ran out stays the last thing known of a container that goes on.
+            # `oom` stays the last known status of a container that runs on.
             if {snapshot["container_id"]} != recorded or snapshot["status"] not in ("healthy", "oom"):
                 problems.append(f"{game_id} runs in {recorded}, its snapshot is {snapshot}")
         return problems
 
     def report(self, interference: Interference) -> None:
-        """What was done and seen, for people and for docs."""
+        """Print the steps and the observations."""
         told: dict[str, int] = {}
         for each in self.entries("runtime:health_events"):
             told[each["event_type"]] = told.get(each["event_type"], 0) + 1
@@ -143,7 +143,7 @@ def _taken(pid: int) -> dict[str, int]:
 
 
 def _quarters(samples: list[dict[str, int]]) -> dict[str, list[Any]]:
-    """The median of each quarter of the time, by what was measured."""
+    """The median of each quarter of the run, for each measured quantity."""
     size = max(1, len(samples) // 4)
     parts = [samples[index * size : (index + 1) * size] or samples[-1:] for index in range(4)]
     return {what: [round(statistics.median(each[what] for each in part)) for part in parts] for what in samples[0]}

@@ -1,4 +1,4 @@
-"""Coming up: what is wrong is said in one line, and nothing listens before everything is as it has to be."""
+"""Startup: an error is reported in one line, and nothing listens before all checks pass."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from rtmanager.domain.errors import RuntimeManagerError
 
 REQUIRED = ("POSTGRES_PRIMARY_DSN", "REDIS_MASTER_ADDR", "GAME_STATE_ROOT", "LOBBY_INTERNAL_BASE_URL")
 
-#: A password that must never be seen again.
+#: A password that must not appear anywhere.
 SECRET = "hush-hush"
 
 
@@ -28,7 +28,7 @@ def setUpModule() -> None:
 
 @contextmanager
 def taken_address(*, listening: bool) -> Iterator[str]:
-    """An address that nobody else has, where something listens or nothing does."""
+    """An address that is taken, with or without a listener."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         if listening:
@@ -37,7 +37,7 @@ def taken_address(*, listening: bool) -> Iterator[str]:
 
 
 class Refusals(RuntimeTestCase):
-    """A start that fails says in one line what is wrong with which dependency, and leaves nothing running."""
+    """A failed start names the dependency and the error in one line, and leaves nothing running."""
 
     def assert_refused(self, *words: str, **changes: str) -> None:
         before = threading.enumerate()
@@ -144,7 +144,7 @@ class Order(RuntimeTestCase):
 
 
 class Replaced(RuntimeTestCase):
-    """The package of a manager that serves is upgraded in place or removed."""
+    """The package of a running manager is upgraded in place or removed."""
 
     def test_a_manager_whose_files_are_gone_serves_and_is_ready(self) -> None:
         folder = self.state_root.folder("package")
@@ -152,7 +152,7 @@ class Replaced(RuntimeTestCase):
         shutil.copytree(installed, folder / "rtmanager", ignore=shutil.ignore_patterns("tests", "__pycache__"))
         address = manager.free_address()
         environment = self.environment(INTERNAL_HTTP_ADDR=address) | identity.python_path(folder)
-        # -P: without it the package in the working directory comes first.
+        # -P: otherwise the package in the working directory comes first.
         command = [sys.executable, "-P", "-m", "rtmanager", "serve"]
         process = manager.start(environment, self.log, command)
         self.addCleanup(process.kill)

@@ -1,4 +1,4 @@
-"""A fault of the host under the games' directories: told as one, no game is put into it, and it mends by itself."""
+"""A host fault at the games' root is reported as such, no game is started on it, and recovery is automatic."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from harness import start_services, web
 from integration.support.commands import CommandTestCase
 from rtmanager.workers import state_root
 
-#: The file system of a test's games: room for some games, and for no more than some files.
+#: The file system of a test's games: room for some games and for few files.
 SIZE, INODES = "4m", 64
 RACES = {"races": [{"raceName": "Terrans"}, {"raceName": "Selkies"}]}
 
@@ -22,13 +22,13 @@ def setUpModule() -> None:
 
 
 def mount(*arguments: str) -> None:
-    """As the command; raises with what it says."""
+    """Run mount(8); raises with its output."""
     subprocess.run(["mount", *arguments], check=True, capture_output=True, text=True, timeout=20)
 
 
 @unittest.skipUnless(os.geteuid() == 0, "only root may mount a file system")
 class StateRootTestCase(CommandTestCase):
-    """A game runs in a root that is a small file system of its own."""
+    """A game runs in a root that is a small separate file system."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -46,7 +46,7 @@ class StateRootTestCase(CommandTestCase):
             subprocess.run(["umount", "--lazy", str(path)], check=True, timeout=20)
 
     def start_game(self, **changes: str) -> dict[str, Any]:
-        """The record of the game, which has played a turn."""
+        """Start the game and play one turn; return its record."""
         self.manager = self.start_runtime(**changes)
         record = self.post("start", {"image_ref": self.engine.ref})
         self.assertEqual(self.engine_call("POST", "/api/v1/admin/init", RACES)[0], 200)
@@ -58,7 +58,7 @@ class StateRootTestCase(CommandTestCase):
         self.assertEqual((status, game["turn"]), (200, turn))
 
     def assert_takes_no_game(self, before: dict[str, Any], *parts: str) -> None:
-        """The game runs as it was, no other one is started, and the root is named wherever an operator looks."""
+        """The game runs on, no other one starts, and the root is named wherever an operator reads."""
         for operation, body in (("restart", None), ("patch", {"image_ref": self.engine.patched_ref})):
             message = self.refused(self.call("POST", f"/{operation}", body), 400, "start_config_invalid")
             for part in (str(self.games), *parts):
@@ -84,13 +84,13 @@ class StateRootTestCase(CommandTestCase):
         self.assertIn("the state root cannot take games", self.log.read_text())
 
     def is_usable(self) -> bool:
-        """What the gauge says."""
+        """The value of the gauge."""
         lines = web.text(f"{self.base_url}/metrics").splitlines()
         [value] = [line.rpartition(" ")[2] for line in lines if line.startswith("rtmanager_state_root_usable ")]
         return bool(value == "1")
 
     def assert_mended(self, before: dict[str, Any]) -> None:
-        """All goes on by itself, with the game's state."""
+        """Everything recovers by itself, with the game's state."""
         self.wait_until_ready()
         self.wait_until("the gauge", self.is_usable)
         self.assertNotEqual(self.post("restart")["current_container_id"], before["current_container_id"])
@@ -108,7 +108,7 @@ class Room(StateRootTestCase):
         self.assert_mended(before)
 
     def fill(self) -> Path:
-        """Leave no byte free; the file that takes them."""
+        """Fill the file system; return the file that fills it."""
         ballast = self.games / "ballast"
         with ballast.open("wb", buffering=0) as file, self.assertRaises(OSError):
             while True:
@@ -138,7 +138,7 @@ class Room(StateRootTestCase):
         results = self.results(len(games))
 
         self.assertEqual({each["error_code"] for each in results}, {"start_config_invalid"})
-        time.sleep(1)  # for intents that would come behind the results
+        time.sleep(1)  # for intents that may follow the results
         types = [each["notification_type"] for each in self.entries("notification:intents")]
         self.assertEqual(types, ["runtime.start_config_invalid"] * 2)
 

@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis keep the promises that the operations and workers rely on: the contract tests of the ports."""
+"""PostgreSQL and Redis fulfil the guarantees that operations and workers rely on: the contract tests of the ports."""
 
 import unittest
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from harness.rtm import MIGRATIONS, RUNTIME_MANAGER
 from harness.runs import flag
 from harness.waiting import wait_until
 
-flag.check_wanted()  # what follows takes a fifth of the time in which the whole suite is found and skipped
+flag.check_wanted()  # the imports below take a fifth of the time in which the whole suite is discovered and skipped
 
 from rtmanager.domain.errors import DependencyError, Unavailable  # noqa: E402
 from rtmanager.domain.findings import AlarmKind, Finding  # noqa: E402
@@ -39,7 +39,7 @@ def setUpModule() -> None:
 
 
 class InPostgres(unittest.TestCase):
-    """Makes the store of a contract's test, in the services of this process; the tests of a class share the pool."""
+    """Creates the store of a contract test, in the services of this process; the tests of a class share the pool."""
 
     services: ClassVar[Services]
     database: "ClassVar[Database]"
@@ -62,7 +62,7 @@ class InPostgres(unittest.TestCase):
 
 @contextmanager
 def refused_at_commit(database: "Database", event: str) -> Iterator[None]:
-    """A rule that is deferred to the commit stands against game g2."""
+    """A constraint trigger, deferred to the commit, rejects game g2."""
     function = (
         "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN IF NEW.game_id = 'g2' THEN RAISE EXCEPTION 'odd'; END IF; RETURN NULL; END $$"
@@ -179,7 +179,7 @@ class PostgresHistoriesTest(InPostgres, findings_contract.HistoriesContract):
 
 
 class AtOnceTest(InPostgres, WatchedStoreContract):
-    """Two instances find out the same at the same moment."""
+    """Two instances find the same at the same moment."""
 
     def written_at_once(self, finding: Finding) -> set[WriteResult]:
         together = Barrier(2, timeout=10)
@@ -275,7 +275,7 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
 
 
 class OddRowsTest(InPostgres):
-    """What another writer left in one row is the trouble of that row."""
+    """An invalid row of another writer affects only that row."""
 
     def test_a_row_of_the_queue_that_cannot_be_read_is_refused_in_its_turn_and_others_are_claimed(self) -> None:
         store = self.make()
@@ -335,7 +335,7 @@ class OddRowsTest(InPostgres):
 
     def test_what_stands_against_each_operation_is_told_from_what_stands_against_one(self) -> None:
         store = self.make()
-        # What is changed, how it is undone, and why no operation is taken; empty where others are.
+        # The change, its reversal, and why no operation is claimed; empty where others are.
         changes = (
             ("ALTER COLUMN id RESTART WITH 1", "ALTER COLUMN id RESTART WITH 1000", "gives 1 as the next id"),
             ("RENAME COLUMN reason TO why", "RENAME COLUMN why TO reason", '"reason"'),
@@ -396,7 +396,7 @@ class OddRowsTest(InPostgres):
         try:
             alive = queue.heartbeat(claimed)
             self.assertEqual({each.game_id for each in claimed if each.operation_id in alive}, {"g1", "g3"})
-            store.queue(2).hand_back()  # nothing of its own, and so nothing that is refused
+            store.queue(2).hand_back()  # it owns nothing, so nothing is rejected
             self.assertEqual(queue.reclaim_orphans([]), [], "what was alive just now is no orphan")
             with self.database.transaction("test") as connection:
                 connection.execute(b"UPDATE operations SET heartbeat_at = '2026-01-01' WHERE game_id <> 'g2'")
@@ -424,7 +424,7 @@ class OddRowsTest(InPostgres):
             alive = queue.heartbeat([*claimed, lost], skip_locked=True)
             self.assertEqual(alive, {each.operation_id for each in claimed})
             self.assertEqual(other.reclaim_orphans(by_presence=False), [])
-            # Who is about to touch a container needs to know, and so waits.
+            # The check before a container is touched needs the row, and so waits.
             with self.assertRaises(Unavailable):
                 queue.heartbeat([locked])
         (orphan,) = other.reclaim_orphans(by_presence=False)
@@ -479,7 +479,7 @@ DROPS = """
 
 
 class DroppingTest(InPostgres, WatchedStoreContract):
-    """A trigger that somebody added drops rows, and PostgreSQL reports success: that counts as a refusal."""
+    """A foreign trigger drops rows while PostgreSQL reports success: that counts as a rejection."""
 
     def run_sql(self, text: str) -> None:
         with self.services.database.connect() as connection:
@@ -494,7 +494,7 @@ class DroppingTest(InPostgres, WatchedStoreContract):
             self.run_sql(f"DROP FUNCTION {table}_drops() CASCADE")
 
     def assert_refused(self, table: str, act: Callable[[], object]) -> None:
-        """It is refused with the table's name while the table drops, and goes through after that."""
+        """`act` is rejected with the table's name while the table drops rows, and succeeds after that."""
         with self.subTest(table):
             with self.dropping(table), self.assertRaisesRegex(StoreRejected, f"dropped rows .*{table}.*trigger"):
                 act()
@@ -511,7 +511,7 @@ class DroppingTest(InPostgres, WatchedStoreContract):
         self.assert_refused("dead_letters", lambda: self.accept(two, letter))
         self.accept(one, two, letter)
         with self.dropping("operations"), self.dropping("dead_letters"):
-            self.accept(one, two, letter)  # all of these are known, so nothing is to be written
+            self.accept(one, two, letter)  # all of these are known, so nothing is written
             for more in (job(Stream.STOP_JOBS, 1), job(Stream.START_JOBS, 1, start_fields("g2"))):
                 with self.assertRaises(StoreRejected):
                     self.accept(one, more, two)
@@ -579,11 +579,11 @@ class DroppingTest(InPostgres, WatchedStoreContract):
             [due] = lease.due(10, 1 << 20)
             with self.assertRaisesRegex(StoreRejected, "outbox: 0 of 1"):
                 lease.delete([due.message_id])
-            lease.delete([due.message_id + 1])  # one that is not there, as after a restore
+            lease.delete([due.message_id + 1])  # one that is missing, as after a restore
 
 
 class LostAnswerTest(unittest.TestCase):
-    """Whether PostgreSQL may have done what it did not answer."""
+    """Whether PostgreSQL may have executed a statement without an answer."""
 
     INSERT = b"INSERT INTO lost_answers VALUES (%(number)s)"
 
@@ -625,7 +625,7 @@ class LostAnswerTest(unittest.TestCase):
         self.assertEqual(self.numbers(), [1])
 
     def test_a_statement_that_commits_itself_may_be_done_once_it_is_sent(self) -> None:
-        with self.database.transaction("submit") as one:  # the other writes: both know the statement from now on
+        with self.database.transaction("submit") as one:  # the other one writes: both have it prepared
             one.execute(self.INSERT, {"number": 0})
             self.database.write("submit", self.INSERT, {"number": 1})
         self.proxy.half_open()
@@ -646,7 +646,7 @@ class LostAnswerTest(unittest.TestCase):
 
 
 class GivenUpTest(InPostgres):
-    """A backend that was given up is terminated while it works on what it was given up for, and else left alone."""
+    """An abandoned backend is terminated only while it still works on the abandoned statement."""
 
     def setUp(self) -> None:
         self.other = self.database.connect()
@@ -706,7 +706,7 @@ class GivenUpTest(InPostgres):
 
 
 class IdleConnectionTest(InPostgres):
-    """What became of a connection while nobody used it is nobody's business."""
+    """Changes to an idle connection do not reach its next user."""
 
     OTHERS = "FROM pg_stat_activity WHERE application_name = 'rtmanager' AND pid <> pg_backend_pid()"
 
@@ -728,7 +728,7 @@ class IdleConnectionTest(InPostgres):
 
 
 class TextsTest(InPostgres):
-    """The short way to a text gives what PostgreSQL says, whatever the connection has been through."""
+    """The fast conversion to text equals PostgreSQL's own, whatever the state of the connection."""
 
     SAME = b"SELECT $1::text"
 
@@ -783,7 +783,7 @@ class TextsTest(InPostgres):
 
 
 class LargeMessageTest(InPostgres, store_contract.StoreContract):
-    """A message that an earlier release put into the outbox, when nothing was bounded."""
+    """A message that an earlier release put into the outbox without a size limit."""
 
     def test_it_is_due_with_its_texts_cut_off_and_holds_up_no_other(self) -> None:
         large = {"stream": "s", "fields": "x" * 2_000_000, "reason": "r"}
@@ -802,7 +802,7 @@ class LargeMessageTest(InPostgres, store_contract.StoreContract):
 
 
 class UnreadableMessageTest(InPostgres, store_contract.StoreContract):
-    """Somebody else wrote into the outbox."""
+    """A foreign writer has written to the outbox."""
 
     def promise(self, *numbers: int) -> list[Message]:
         messages = [Message(Stream.JOB_RESULTS, {"n": str(number)}) for number in numbers]
@@ -830,7 +830,7 @@ class UnreadableMessageTest(InPostgres, store_contract.StoreContract):
         )
         messages = self.promise(1, 2)
         self.assertEqual(self.look(), (messages, dict.fromkeys(odd, "job_results")))
-        # Unlike these.
+        # These are accepted.
         self.add('{"a": "\\ud83d\\ude00", "": "", "b": "1", "b": "2"}')
         self.assertEqual(self.look()[0][-1].fields, {"a": "\U0001f600", "": "", "b": "2"})
 
@@ -861,7 +861,7 @@ class UnreadableMessageTest(InPostgres, store_contract.StoreContract):
 
 
 class OneAtATimeTest(InPostgres, store_contract.StoreContract):
-    """A call and a job of one game are accepted at the same moment, and two instances see different ones first."""
+    """A REST request and a job of one game are accepted at the same moment; each instance sees another one first."""
 
     def test_two_operations_of_one_game_are_not_worked_on_at_once(self) -> None:
         with self.services.database.connect() as caller, self.services.database.connect() as claimant:
@@ -882,7 +882,7 @@ class OneAtATimeTest(InPostgres, store_contract.StoreContract):
         self.assertEqual(running, (1,))
 
     def wait_until_blocked(self, by: Any) -> None:
-        """Wait until somebody waits for the transaction on `by`."""
+        """Wait until a session waits for the transaction on `by`."""
         pid = by.execute("SELECT pg_backend_pid()").fetchone()[0]
         waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid)))"
         with self.services.database.connect() as looking:
@@ -890,7 +890,7 @@ class OneAtATimeTest(InPostgres, store_contract.StoreContract):
 
 
 class InRedis(unittest.TestCase):
-    """Makes the streams of a contract's test."""
+    """Creates the streams of a contract test."""
 
     def make(self) -> "StreamsInRedis":
         from integration.support.stores import StreamsInRedis
@@ -922,7 +922,7 @@ class RedisReadingTest(InRedis, streams_contract.ReadingContract):
             stats = redis.info("commandstats")
             return sum(stats.get(f"cmdstat_{name}", {}).get("usec", 0) for name in ("eval", "evalsha"))
 
-        # Other processes share the machine: the least of some.
+        # Other processes share the machine: the minimum of some runs.
         least = min(busy_us(lambda: redis.eval(bare, 1, key)) for _ in range(5))
         self.assertEqual(len(self.read()), 1, "a read has one of them, so that others are served in between")
         spent = min(busy_us(lambda: self.read(1)) for _ in range(5))
@@ -993,7 +993,7 @@ class RedisReadingTest(InRedis, streams_contract.ReadingContract):
 
 
 class WaitingTest(InRedis, unittest.TestCase):
-    """A wait whose answer may not be skipped receives an entry, and drops it."""
+    """A wait whose answer cannot be skipped receives an entry, and drops it."""
 
     def test_without_the_right_to_skip_an_answer_a_wait_ends_all_the_same(self) -> None:
         streams = self.make()

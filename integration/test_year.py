@@ -1,8 +1,8 @@
-"""A year of operations with retention: tables and streams reach a size and keep it, and a start costs no more.
+"""A year of operations with retention: tables and streams reach a size and keep it; a start does not cost more.
 
-`make year` takes two million operations of ten thousand games, the suite a short form of it. The rows are inserted by
-SQL, month by month; behind each month the worker of the retention makes a pass at that month's end, and a vacuum
-follows, as autovacuum makes it. Compared are `pg_total_relation_size` and `XLEN`.
+`make year` uses two million operations of ten thousand games; the suite runs a short form. SQL inserts the rows month
+by month. After each month the retention worker makes a pass at that month's end, and a vacuum follows, as autovacuum
+does. The test compares `pg_total_relation_size` and `XLEN`.
 """
 
 import os
@@ -25,15 +25,16 @@ from rtmanager.workers.purge import Purge, Retentions
 OPERATIONS, GAMES = "20000", "200"
 MONTHS, MONTH_S, DAY_S = 12, 30 * 86400, 86400.0
 KEEP = Retentions(30 * DAY_S, 30 * DAY_S, 7 * DAY_S, 90 * DAY_S)
-#: What the second half of the year may have at most, by what the first half had. The log is full after three months.
-#: A vacuum gives back pages at the end of a table only, so sizes go up and down.
+#: The maximal sizes in the second half of the year, relative to the first half. The log is full after three months. A
+#: vacuum returns only pages at the end of a table, so sizes vary.
 GROWTH, SLACK = 1.1, 1 << 19
-#: What a start may touch more than on the first day.
+#: The maximal ratio of a start's cost to that of the first day.
 DEARER = 2.0
 TABLES = ("operations", "operation_log", "dead_letters", "forgotten_entries")
 INPUTS = ("runtime:start_jobs", "runtime:stop_jobs")
 
-#: Months of rows end `ago_s` before now. Each operation has an entry on one of the streams, or is a call.
+#: Inserts months of rows that end `ago_s` before now. Each operation has an entry on one of the streams, or is a
+#: request.
 _FILL = """
 INSERT INTO operations (game_id, kind, source, source_ref, image_ref, stream, entry_ms, entry_seq, entry_rank, state,
                         generation, accepted_at, finished_at, outcome, entry_digest)
@@ -94,7 +95,7 @@ class Year(WatchedTestCase):
         self.assertLessEqual(last_cost, first_cost * DEARER)
 
     def fill_records(self) -> None:
-        """Games that were played: what is removed stays on record."""
+        """Insert records of played games: removed games stay on record."""
         self.connection.execute(
             "INSERT INTO runtime_records SELECT 'g-' || n, 'removed', NULL, 'galaxy/game:1.0.0', 'http://g', '/g', "
             "'n', now(), now(), now(), now(), now() FROM generate_series(0, %s) n",
@@ -112,7 +113,7 @@ class Year(WatchedTestCase):
             self.add_entries(stream, above)
 
     def add_entries(self, stream: str, above: int) -> None:
-        """The entries of these operations, taken over and acknowledged."""
+        """Add the entries of these operations, taken over and acknowledged."""
         query = (
             "SELECT entry_ms || '-' || entry_seq FROM operations WHERE id > %s AND stream = %s "
             "UNION ALL SELECT entry_ms || '-' || entry_seq FROM dead_letters WHERE stream = %s AND received_at > "
@@ -125,15 +126,15 @@ class Year(WatchedTestCase):
         self.redis.execute_command("XGROUP", "SETID", stream, "rtmanager", ids[-1])
 
     def purge(self, ago_s: int) -> None:
-        """A pass at the end of that month, and what autovacuum does behind it."""
+        """Make a pass at the end of that month, and the vacuum after it."""
         keep = Retentions(
             KEEP.operations_s + ago_s,
             KEEP.dead_letters_s + ago_s,
             KEEP.input_streams_s + ago_s,
             KEEP.operation_log_s + ago_s,
         )
-        self.connection.execute("DELETE FROM watch_turns")  # the manager of the first day has it for its period
-        names = Config("", None, "", "").streams  # type: ignore[arg-type]  # the service's own names
+        self.connection.execute("DELETE FROM watch_turns")  # the first day's manager still holds the lease
+        names = Config("", None, "", "").streams  # type: ignore[arg-type]  # the default names
         redis = self.services.redis
         with (
             closing(migrated(self.services.database.dsn)) as pool,
@@ -162,7 +163,7 @@ class Year(WatchedTestCase):
         return found | {f"entries of {stream}": self.redis.xlen(stream) for stream in INPUTS}
 
     def cost_of_a_start(self) -> int:
-        """Blocks of the database that a manager touches for its own start, and that of a game."""
+        """The database blocks that a manager touches for its own start, and for that of a game."""
         before = self.blocks()
         runtime = self.start_runtime(CLEANUP_INTERVAL="1h")
         self.game_id = unique_game_id("year")
@@ -172,7 +173,7 @@ class Year(WatchedTestCase):
         return self.blocks() - before
 
     def blocks(self) -> int:
-        self.connection.execute("SELECT pg_sleep(1.2)")  # a session reports what it did a second late, or at its end
+        self.connection.execute("SELECT pg_sleep(1.2)")  # a session reports its statistics a second late, or at its end
         return self.one("SELECT blks_hit + blks_read FROM pg_stat_database WHERE datname = current_database()")
 
     def one(self, query: str) -> int:

@@ -1,1 +1,1 @@
-"""Tools that break the manager on purpose and check what it does then; none of them is part of the service."""
+"""Tools that break the manager on purpose and check the result; none of them is part of the service."""

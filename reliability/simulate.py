@@ -1,7 +1,7 @@
-"""Runs seeded histories (`simulation`) and says whether an invariant was violated.
+"""Runs seeded histories (`simulation`) and reports whether an invariant was violated.
 
-python -m reliability.simulate --histories 10000
-python -m reliability.simulate --seed 4711         # one history again, step by step
+python -m reliability.simulate --histories 10000 python -m reliability.simulate --seed 4711         # one history again,
+step by step
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rtmanager.domain.messages import Stream
 
 
 def count(histories: int, first: int = 0) -> Counter[str]:
-    """Run so many histories, by the seeds from `first` on, and count what happened in them. Raises `Violation`."""
+    """Run `histories` seeds from `first` on, and count their events. Raises `Violation`."""
     totals: Counter[str] = Counter()
     for seed in range(first, first + histories):
         simulation = run(seed)
@@ -32,7 +32,7 @@ def count(histories: int, first: int = 0) -> Counter[str]:
 
 
 def main() -> int:
-    """The exit code is 1 when a history violates an invariant; its seed and its last steps are printed."""
+    """Run the command; exit code 1 when a history violates an invariant, after its seed and last steps."""
     parser = argparse.ArgumentParser(prog="python -m reliability.simulate")
     parser.add_argument("--histories", type=int, default=1000, metavar="N")
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed; the others follow")

@@ -1,17 +1,20 @@
-"""Seeded histories of a platform in trouble, in memory and on one thread, and what must hold in each.
+"""Seeded histories of a platform with faults, in memory and on one thread, with the invariants of each.
 
-Two instances share a store and a container runtime. A history is a sequence of random steps: jobs and calls,
-operations, engines that crash, people who kill, remove, restart, pause and run containers by hand, events that are
-late or lost, a runtime that is away, that restarts, or that is another one for a while, answers of the store that are
-lost, a store's clock that jumps, instances that die in the middle of an operation. Between any two calls of an
-operation the rest of the world may take a step, which is what threads and other processes do. At the end everything
-answers again; then the invariants of docs/architecture.md are checked:
+Two instances share a store and a container runtime. A history is a sequence of random steps of these kinds:
 
-I1 each accepted job has exactly one result. I2 never two live containers of a game that this service made.
-I3 and I4 records and containers agree after a pass. I6 what has no record is never stopped or removed.
-I7 while the runtime is away no finding changes a record. And: each event that is published about a container has
-happened to it. A game that ran when the runtime ended runs again, unless somebody wanted something else since; one
-that was stopped does not. Nothing is started on another runtime than the one on record.
+- jobs, requests and operations; engines that crash; instances that die during an operation
+- containers that are manually killed, removed, restarted, paused and run
+- events that are late or lost; answers of the store that are lost; a store's clock that jumps
+- a runtime that is unavailable, restarts, or is replaced by another one for a while
+
+Between any two calls of an operation other steps may happen, which simulates threads and other processes. At the end
+everything answers again; then the invariants of docs/architecture.md are checked:
+
+I1 each accepted job has exactly one result. I2 a game never has two live containers that the manager made. I3 and I4
+records and containers agree after a pass. I6 containers without a record are never stopped or removed. I7 while the
+runtime is unavailable no finding changes a record. In addition, each published event about a container has happened to
+it. A game that ran when the runtime ended runs again, unless another state was requested since; a stopped game does
+not. Nothing is started on another runtime than the one on record.
 """
 
 from __future__ import annotations
@@ -54,28 +57,28 @@ from rtmanager.workers.reconcile.listener import EventListener
 
 GAMES = ("g1", "g2", "g3")
 STEPS = 40
-#: Steps after an outage that comes when all is at rest.
+#: Steps after an outage of a platform at rest.
 STEPS_AFTER_OUTAGE = 6
-#: Steps of the world that may come between two calls of an operation, in percent of the calls.
+#: The percentage of an operation's calls that have other steps before them, and their maximal number.
 BETWEEN_PERCENT = 20
 LONGEST_BETWEEN = 4
-#: Calls of the runtime that may be refused.
+#: Calls of the runtime that may be rejected.
 REFUSABLE = (
     *("network_exists", "ensure_image", "launch", "create_next", "promote"),
     *("stop", "remove", "inspect", "list_games", "log_tail"),
 )
-#: Such steps within such steps.
+#: The maximal nesting of such steps.
 DEEPEST = 2
 #: Exit codes of containers that end with the runtime, and with its host.
 OUTAGE_CODES = (143, 137, 255)
-#: Seconds by which the store's clock jumps when another host takes over: little, or more than any plan is ahead.
+#: Seconds by which the store's clock jumps when another host takes over: little, or more than any planned delay.
 JUMPS_S = (-30, 30, -7200, 7200)
 #: Seconds by which the clock of the runtime's host is off.
 RUNTIME_OFFSETS_S = (0, 0, -3600, 3600)
 
 
 class Killed(BaseException):
-    """The instance that was working is gone; nothing of it runs any further."""
+    """The working instance is dead; none of its code runs any further."""
 
 
 class Violation(AssertionError):
@@ -83,7 +86,7 @@ class Violation(AssertionError):
 
 
 class SimRuntime:
-    """The runtime as instances see it: the world may move before each call, and each leaves its events."""
+    """The instances' view of the runtime: other steps may precede each call, and each call emits its events."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
@@ -102,7 +105,7 @@ class SimRuntime:
 
 
 class Instance:
-    """One instance of the service: its executor and its watch."""
+    """One instance of the manager: its executor and its watch."""
 
     def __init__(self, simulation: Simulation, owner: int) -> None:
         self.owner = owner
@@ -174,7 +177,7 @@ class Instance:
             yield self.events.pop(0)
 
     def interrupt(self) -> None:
-        """Nothing waits."""
+        """Does nothing: no thread waits."""
 
     def reconcile_soon(self) -> None:
         self.must_reconcile = True
@@ -201,7 +204,7 @@ class Instance:
 
 
 class _Port:
-    """A runtime that is its own port, as `FailingRuntime` is."""
+    """A runtime with itself as its port, as `FailingRuntime` is."""
 
     def __init__(self, runtime: ContainerRuntime) -> None:
         self.port = runtime
@@ -226,9 +229,9 @@ class Simulation:
         self.due_back: dict[str, str] = {}
         self.stays_down: set[str] = set()
         self.outages = self.exchanges = 0
-        #: While another daemon answers: the containers of the one on record.
+        #: While another daemon answers: the containers of the daemon on record.
         self._elsewhere: list[ContainerView] | None = None
-        #: In the other histories what is more frequent has more room.
+        #: The other histories leave more room for frequent faults.
         self._hosts_in_trouble = self.random.random() < 0.5
         self._runtime_offset_s = self.random.choice(RUNTIME_OFFSETS_S)
         self._seen: dict[str, ContainerView] = {}
@@ -241,7 +244,7 @@ class Simulation:
         self.store.trouble.before = self._before_store
 
     def run(self) -> None:
-        """The whole history; raises `Violation`."""
+        """Run the whole history; raises `Violation`."""
         for _ in range(STEPS):
             self._step()
         if self.random.random() < 0.5:
@@ -250,7 +253,7 @@ class Simulation:
         self._check_end()
 
     def _outage_at_rest(self) -> None:
-        """Games run and are stopped, nothing is under way, and the runtime restarts; then things go on."""
+        """Bring games to running or stopped, restart the runtime without an operation in progress, then continue."""
         for game_id in GAMES:
             stream, fields = self.random.choice(
                 [(Stream.START_JOBS, start_fields(game_id)), (Stream.STOP_JOBS, stop_fields(game_id))]
@@ -349,10 +352,10 @@ class Simulation:
 
     def _restart_by_hand(self, game_id: str) -> None:
         if self._elsewhere is not None:
-            return  # nobody starts there what a launch is about to take away again
+            return  # a launch on the other daemon is removed again, and gets no manual start
         for seen in self._of(game_id):
             if seen.is_next:
-                continue  # started by a person, it is a stray: reported, and nobody's to touch
+                continue  # started manually, it is a stray: reported, and not touched
             if seen.alive:
                 self.docker.exit(seen.container_id, 143)
                 self.ended_by_world.add(seen.container_id)
@@ -382,11 +385,11 @@ class Simulation:
         self.docker.available = not self.docker.available
 
     def _runtime_now(self) -> datetime:
-        """The clock of the runtime's host, which nobody sets."""
+        """The clock of the runtime's host, which never jumps."""
         return self.clock.start + timedelta(seconds=self.clock.passed_s + self._runtime_offset_s)
 
     def _restart_docker(self) -> None:
-        """It ends and begins again, or its host does; its containers end with it, and its feeds break off."""
+        """Restart the runtime or its host; its containers end with it, and its feeds break off."""
         if self._elsewhere is not None:
             return
         self.outages += 1
@@ -402,7 +405,7 @@ class Simulation:
         self._break_feeds()
 
     def _expect_after_outage(self, game_id: str) -> None:
-        """What has to become of a game, when nothing was under way for it and nothing is wanted from it later."""
+        """Record the required state of a game, when it has no operation in progress and no later request."""
         record, refused = self.store.records_by_game.get(game_id), any(map(self.docker.refuses, REFUSABLE))
         answered = sum(each.fields["game_id"] == game_id for each in self._sent(Stream.JOB_RESULTS))
         if record is None or refused or self.store.live.get(game_id) or answered != self.accepted[game_id]:
@@ -419,7 +422,7 @@ class Simulation:
         self.stays_down.discard(game_id)
 
     def _exchange_docker(self) -> None:
-        """An address leads to another daemon for a while; it does not come back within one operation."""
+        """Make the address lead to another daemon for a while; it does not change back within one operation."""
         if self._elsewhere is None:
             self.exchanges += 1
             self._elsewhere, self._seen = self.docker.exchange("daemon-2"), {}
@@ -441,7 +444,7 @@ class Simulation:
         self.store.trouble.fail_call(self.random.randint(1, 8), done=self.random.random() < 0.5)
 
     def _refuse(self) -> None:
-        """Some calls in a row get an answer that is no; a start that is refused for good brings no game back."""
+        """Reject some calls in a row; a start that is rejected permanently does not restore a game."""
         for game_id in GAMES:
             self._want_something_else(game_id)
         self.docker.refuse(self.random.choice(REFUSABLE), self.random.choice(list(Meant)), self.random.randint(1, 3))
@@ -457,10 +460,10 @@ class Simulation:
             of.events.clear()
             of.listener._broken = True
 
-    # --- operations, with the world in between
+    # --- operations, with other steps in between
 
     def run_operation(self, of: Instance) -> None:
-        """Run one to its end, or to the death of its instance."""
+        """Run one operation to its end, or to the death of its instance."""
         of.world.queue.reclaim_orphans([of.working.operation_id] if of.working else [])
         if of.working is not None:
             return
@@ -477,13 +480,13 @@ class Simulation:
                 of.working = None
 
     def before_call(self, name: str, arguments: tuple[Any, ...]) -> None:
-        """The world may move before a call of the service; what the service does to a stranger is a violation."""
+        """Other steps may precede a call of the manager; a call that changes a foreign container is a violation."""
         if name in ("stop", "remove") and arguments[0] in self.strangers:
             raise Violation(f"I6: {name} of {arguments[0]}, which has no record")
         self._world_moves()
 
     def _before_store(self, name: str) -> None:
-        """So it may between the last call of the runtime and the end that is written."""
+        """Other steps may also come between the runtime's last call and the write of the result."""
         if name == "finish":
             self._world_moves()
 
@@ -497,7 +500,7 @@ class Simulation:
                 self._depth -= 1
 
     def emit(self, by_service: str = "") -> None:
-        """Tell every instance that listens what has changed since the last time."""
+        """Send every connected instance the changes since the last call."""
         for seen in self.docker.containers:
             if seen.alive and seen.started_at is None:
                 self.docker.alter(seen.container_id, started_at=self._runtime_now())
@@ -520,7 +523,7 @@ class Simulation:
                 instance.events.append(event)
 
     def found(self, _finding: object) -> None:
-        """A finding was written; nothing is relayed here."""
+        """Called for a written finding; does nothing, since nothing is relayed here."""
 
     # --- instances
 
@@ -529,11 +532,11 @@ class Simulation:
         return Instance(self, self.owners)
 
     def _replace(self, of: Instance) -> None:
-        """Its session ends, and another one starts in its place."""
+        """End its session, and start another instance in its place."""
         self.store.present.discard(of.owner)
         self.instances[self.instances.index(of)] = self._new_instance()
 
-    # --- what must hold
+    # --- invariants
 
     def _of(self, game_id: str) -> list[ContainerView]:
         return [seen for seen in self.docker.containers if seen.game_id == game_id]
@@ -542,14 +545,14 @@ class Simulation:
         return [seen for seen in self._of(game_id) if seen.alive]
 
     def _settle(self) -> None:
-        """Everything answers again, and all that is due is done."""
+        """End all faults, and complete everything that is due."""
         self.trace.append("everything answers again")
         self.docker.available = True
         self._bring_back()
         self._break_feeds()
         for method in REFUSABLE:
             self.docker.obey(method)
-        self._depth = DEEPEST  # nothing else moves any more
+        self._depth = DEEPEST  # no other steps from here on
         for _ in range(12):
             self.clock.advance(61)
             for instance in list(self.instances):
@@ -624,7 +627,7 @@ class Simulation:
 
 @contextmanager
 def _patiently() -> Iterator[None]:
-    """What does not answer at the very end is asked again in the next round."""
+    """Ignore missing answers at the end: the next round tries again."""
     try:
         yield
     except (Unavailable, GameBusy):
@@ -632,7 +635,7 @@ def _patiently() -> Iterator[None]:
 
 
 def run(seed: int) -> Simulation:
-    """One history. Raises `Violation`, whose notes say how to see it again."""
+    """Run one history. Raises `Violation`, whose notes contain the seed and the last steps."""
     with mock.patch.object(executor_module, "STORE_PAUSE_S", 0):
         simulation = Simulation(seed)
         try:

@@ -1,8 +1,8 @@
-"""The suite again and again, in random order, alone and beside itself: `python -m reliability.stress`.
+"""The suite repeatedly in random order, alone and in parallel: `python -m reliability.stress`.
 
-After each round the daemon has the containers, networks, volumes and images that it had before, and the
-temporary directory of the runs is empty but for what is kept on purpose (a lock and the folder of state roots).
-Nobody else may use the daemon meanwhile.
+After each round the daemon has the same containers, networks, volumes and images as before. The temporary directory of
+the runs is empty except for what is kept on purpose (a lock and the folder of state roots). Nothing else may use the
+daemon meanwhile.
 """
 
 import argparse
@@ -38,13 +38,13 @@ def there() -> set[str]:
 
 @dataclass
 class Run:
-    """One run of the suite in a process of its own."""
+    """One run of the suite as a process."""
 
     seed: int
     process: "subprocess.Popen[str]"
 
     def report(self) -> tuple[bool, int, str]:
-        """Whether it passed, the number of tests, and what it wrote; returns when it has ended."""
+        """Wait for its end; whether it passed, the number of tests, and its output."""
         _, written = self.process.communicate()
         ran = _RAN.search(written)
         return self.process.returncode == 0, int(ran[1]) if ran else 0, written
@@ -70,7 +70,7 @@ def left_in(temporary: Path) -> set[str]:
 
 
 def hold_round(number: int, at_once: int, before: set[str]) -> bool:
-    """Run the suite `at_once` times at the same time; whether all passed and nothing was left."""
+    """Run the suite `at_once` times in parallel; whether all passed and nothing was left."""
     with tempfile.TemporaryDirectory(prefix="rtm-stress-") as folder:
         began = time.monotonic()
         runs = [start(random.randrange(SEEDS), Path(folder)) for _ in range(at_once)]
@@ -90,7 +90,7 @@ def hold_round(number: int, at_once: int, before: set[str]) -> bool:
 
 
 def main() -> bool:
-    """Hold all rounds; ends at the first that is not as it should be."""
+    """Run all rounds, up to the first that fails; return whether all passed."""
     parser = argparse.ArgumentParser(prog="python -m reliability.stress", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10, help="of one run each (10)")
     parser.add_argument("--pairs", type=int, default=1, help="rounds of two runs at once, afterwards (1)")

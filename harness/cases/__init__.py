@@ -1,1 +1,1 @@
-"""`TestCase` base classes over the fixtures, and what a failed test leaves."""
+"""`TestCase` base classes over the fixtures, and the artefacts of a failed test."""

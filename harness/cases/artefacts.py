@@ -1,11 +1,11 @@
-"""What a failed test leaves for a look: containers, tables and what Redis holds, in files beside its logs.
+"""Artefacts of a failed test: containers, tables and the content of Redis, in files beside its logs.
 
-    containers/<name>.json, .log   as Docker inspects it, and what it wrote
+    containers/<name>.json, .log   what Docker's inspect returns, and the log
     tables/<table>.jsonl           one row a line
     streams/<key>.jsonl            one entry a line, after a line with its consumer groups
     keys/<key>.jsonl               a Redis string, list, set or hash: one element a line, after a line with its type
 
-Each is bounded, and one that cannot be had is noted in `missing.txt`: the failure itself must not be hidden.
+Each is bounded. `missing.txt` lists those that could not be read: such an error must not hide the failure itself.
 """
 
 import json
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from docker import APIClient
     from psycopg import Connection
 
-#: Rows of a table, entries of a stream, elements of a key, lines of a log: the last ones. Keys: any.
+#: The number of rows of a table, entries of a stream, elements of a key, lines of a log: the last ones. Of keys: any.
 MOST = 1000
 
 #: Characters of one value.
 LONGEST_VALUE = 10_000
 
-#: PostgreSQL has so many milliseconds for a lock that a test has left behind, and for a table.
+#: PostgreSQL's timeouts in milliseconds: for a lock that a test left behind, and for reading one table.
 LOCK_TIMEOUT_MS, TABLE_TIMEOUT_MS = 1000, 5000
 
-#: A file's name may have 255 bytes, its ending included.
+#: Characters of a quoted name. A file's name may have 255 bytes, its ending included.
 _LONGEST_NAME = 200
 
 
@@ -43,24 +43,24 @@ class Artefacts:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        #: What could not even be noted in a file.
+        #: Errors that could not be written to `missing.txt`.
         self.unnoted: list[str] = []
 
     def files(self) -> list[str]:
-        """The files that are there and not empty, as paths below the directory; what may not be read is left out."""
+        """The paths below the directory of all readable files that are not empty."""
         found = []
         for folder, _, names in os.walk(self.directory):
             for path in (Path(folder, name) for name in names if not name.startswith(".")):
                 try:
                     size = path.lstat().st_size
                 except OSError:
-                    continue  # a container's, and not ours to look at
+                    continue  # a container owns it, and it is not readable
                 if size and not path.is_symlink():
                     found.append(str(path.relative_to(self.directory)))
         return sorted(found)
 
     def containers(self, client: "APIClient", container_ids: Iterable[str]) -> None:
-        """Write each container that is still there."""
+        """Write each container that still exists."""
         for container_id in container_ids:
             self.attempt(f"container {container_id[:12]}", lambda: self._container(Container(container_id, client)))  # noqa: B023 - called at once
 
@@ -89,13 +89,13 @@ class Artefacts:
     def _table(self, connection: "Connection[Any]", schema: str, table: str) -> None:
         from psycopg import sql
 
-        # The physical order is that of writing, near enough, for a table that was just emptied.
+        # The physical order is nearly the order of insertion in a table that was emptied before the test.
         every = sql.SQL("SELECT to_jsonb(t)::text FROM {} t LIMIT {}").format(sql.Identifier(schema, table), MOST)
         self._write(f"tables/{_file_name(table)}.jsonl", (row for (row,) in connection.execute(every).fetchall()))
 
     def _redis(self, redis: Redis) -> None:
         with redis.raw_client(timeout_s=2) as client:
-            # Every database: a program under test may have chosen another one than the first.
+            # Every database: the program under test may use another one than the first.
             for number in sorted(int(name.removeprefix("db")) for name in client.info("keyspace")):
                 client.select(number)
                 below = f"db{number}/" if number else ""
@@ -106,11 +106,11 @@ class Artefacts:
         kind = client.type(key).decode()
         if kind == "stream":
             self._write(f"streams/{below}{_file_name(key)}.jsonl", _entries(client, key))
-        elif kind != "none":  # it is gone meanwhile
+        elif kind != "none":  # removed in the meantime
             self._write(f"keys/{below}{_file_name(key)}.jsonl", _elements(client, key, kind))
 
     def attempt(self, what: str, write: Callable[[], None]) -> None:
-        """Call `write`, and note when it fails."""
+        """Call `write`, and note its error in `missing.txt`."""
         try:
             write()
         except Exception as error:  # noqa: BLE001 - whatever it is, the test's own failure matters more
@@ -136,7 +136,7 @@ def _entries(client: Any, key: bytes) -> Iterator[str]:
 
 
 def _elements(client: Any, key: bytes, kind: str) -> Iterator[str]:
-    """A line about the key, then its elements, as Redis gives them."""
+    """A line with type and TTL of the key, then its elements."""
     yield json.dumps({"type": kind, "ttl_ms": client.pttl(key)})
     match kind:
         case "string":
@@ -154,7 +154,7 @@ def _elements(client: Any, key: bytes, kind: str) -> Iterator[str]:
 
 
 def _readable(value: Any) -> Any:
-    """What Redis answered, as JSON takes it."""
+    """A reply of Redis as values that JSON can encode."""
     if isinstance(value, dict):
         return {str(_readable(name)): _readable(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -168,7 +168,7 @@ def _text(raw: bytes) -> str:
 
 
 def _file_name(name: str | bytes) -> str:
-    """The name of a table or key as the name of a file: readable, and another one for each."""
+    """The name of a table or key as a file name: readable, and unique for each."""
     raw = name.encode() if isinstance(name, str) else name
     quoted = quote(raw, safe=":@+=, ()[]{}$#!")
     if quoted.startswith("."):

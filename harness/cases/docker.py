@@ -8,8 +8,8 @@
             with self.database.connect() as connection:
                 ...
 
-What a test makes through these classes is taken away at its end, whatever the end is. A failed test leaves its
-artefacts in its directory and says where that is; with RTM_IT_KEEP=1 every test does, and nothing is taken away.
+Whatever a test makes through these classes is removed at its end, passed or failed. A failed test writes its artefacts
+to its directory and prints the path. With RTM_IT_KEEP=1 every test does, and nothing is removed.
 """
 
 import os
@@ -41,14 +41,14 @@ from harness.waiting import TIMEOUT_S, Watched, wait_until
 
 T = TypeVar("T")
 
-#: Bytes of a folder's name that tell which test it is of, and how many of them are of module and class.
+#: Bytes of a folder's name that identify the test, and the share of module and class.
 _LONGEST_FOLDER, _LONGEST_OWNER = 150, 100
 
 
 def start_services() -> None:
-    """For `setUpModule`: skips the module, or starts PostgreSQL and Redis, which all tests of the process share.
+    """For `setUpModule`: skip the module, or start PostgreSQL and Redis, which all tests of the process share.
 
-    What killed runs left is swept meanwhile. See `harness.runs.flag` for the skip.
+    Meanwhile it removes what killed runs left. `harness.runs.flag` decides on the skip.
     """
     check_flag()
     with ThreadPoolExecutor(1) as threads:
@@ -59,34 +59,34 @@ def start_services() -> None:
 
 @cache
 def _sweep_once() -> None:
-    """Sweep what ended runs left, at the first call of the process."""
+    """Remove what ended runs left, at the first call of the process."""
     sweep()
 
 
 def check_flag() -> None:
-    """For `setUpModule`: skips the module where tests with real services do not run; see `harness.runs.flag`.
+    """For `setUpModule`: skip the module where tests with real services do not run; see `harness.runs.flag`.
 
-    From then on what fails outside of tests, in `setUpClass` say, has artefacts, too.
+    From then on, failures outside of tests (`setUpClass` for example) write artefacts, too.
     """
     flag.check()
     watch_run(leave_of_run)
 
 
 class DockerTestCase(unittest.TestCase):
-    """A test with containers and networks of its own, and a directory for what it writes.
+    """A test with containers and networks of its own, and a directory for its files.
 
-    A failure in `setUp`, the test, a subtest, `tearDown` or a clean-up leaves artefacts, and so does an expected
-    failure that does not come. Those of a failed subtest show the state at the end of the test. After a failure in
-    `setUpClass` or `setUpModule` there are logs of all containers of the run, tables and Redis; after `SystemExit`
-    there, which ends unittest itself, there are none.
+    A failure in `setUp`, the test, a subtest, `tearDown` or a clean-up writes artefacts, and so does an unexpected
+    success. The artefacts of a failed subtest show the state at the end of the test. A failure in `setUpClass` or
+    `setUpModule` writes the logs of all containers of the run, the tables and Redis. A `SystemExit` there ends unittest
+    itself and writes none.
 
-    A child that a test forks ends where it leaves the test, with the exit code of its `sys.exit`, or 1 after an error.
-    It runs neither `tearDown` nor the clean-ups, and removes only what it made itself.
+    A child process that a test forks ends where it leaves the test, with the exit code of its `sys.exit`, or 1 after an
+    error. It runs neither `tearDown` nor the clean-ups, and removes only what it made itself.
     """
 
     state_root: StateRoot
 
-    #: What `setUp` makes: a test that has none of it gets an error that says why.
+    #: The attributes that `setUp` sets. Access to a missing one raises an error that names the cause.
     _made_in_set_up: ClassVar[frozenset[str]] = frozenset({"docker", "state_root", "_containers", "_networks"})
     _is_set_up_called = False
     _failed = False
@@ -109,7 +109,7 @@ class DockerTestCase(unittest.TestCase):
         self._networks: list[Network] = []
         self.state_root = stateroot.create(folder_name(self.id()))
 
-    if not TYPE_CHECKING:  # a type checker would take every attribute for one that exists
+    if not TYPE_CHECKING:  # a type checker would accept every attribute
 
         def __getattr__(self, name: str) -> Any:
             """Name the cause when a class overrides `setUp` and does not call the one of this class."""
@@ -124,7 +124,7 @@ class DockerTestCase(unittest.TestCase):
             )
 
     def start_container(self, image: str, **settings: Unpack[Settings]) -> Container:
-        """As `container.start`; taken away at the end of the test."""
+        """Start a container as `container.start` does; removed at the end of the test."""
         containers = self._containers
         started = container.start(image, **settings)
         self.at_end(started.remove)
@@ -132,7 +132,7 @@ class DockerTestCase(unittest.TestCase):
         return started
 
     def create_network(self) -> Network:
-        """A network of the test's own; taken away at its end, with the containers on it."""
+        """Create a network for this test; removed at its end, with the containers on it."""
         networks = self._networks
         made = network.create()
         self.at_end(made.remove)
@@ -140,7 +140,7 @@ class DockerTestCase(unittest.TestCase):
         return made
 
     def create_volume(self) -> Volume:
-        """A volume of the test's own; taken away at its end, after the containers that were started later."""
+        """Create a volume for this test; removed at its end, after the containers that start later."""
         made = volume.create()
         self.at_end(made.close)
         return made
@@ -154,10 +154,10 @@ class DockerTestCase(unittest.TestCase):
         watch: Sequence[Watched] = (),
         **how: Any,
     ) -> T:
-        """As `waiting.wait_until`; it ends as soon as a container of the test fails.
+        """Wait as `waiting.wait_until` does; the wait also ends as soon as a container of the test fails.
 
-        A failure shows the last lines of the test's containers. One that has ended already is not waited for, nor is
-        one that ends with exit code 0.
+        The error shows the last log lines of the test's containers. A container that has already ended, or that ends
+        with exit code 0, does not end the wait.
         """
         others = [each for each in self._containers if each not in watch]
         running = [_Failing(each) for each in others if each.why_ended() is None]
@@ -165,7 +165,7 @@ class DockerTestCase(unittest.TestCase):
         return seen
 
     def at_end(self, action: Callable[[], object]) -> None:
-        """As `addCleanup`, for what RTM_IT_KEEP=1 keeps."""
+        """Register `action` as `addCleanup` does, unless RTM_IT_KEEP=1 keeps what it would remove."""
         if not identity.keeps():
             self.addCleanup(action)
 
@@ -174,8 +174,8 @@ class DockerTestCase(unittest.TestCase):
         return self._failed
 
     def leave(self, artefacts: Artefacts) -> None:
-        """Write what tells how the test ended; a class that has more to tell adds it."""
-        # Those of its class and its module, too, which they start by themselves.
+        """Write the artefacts of this test; a subclass may add more."""
+        # Includes the containers of its class and its module.
         of_run = {"label": f"{PREFIX}run={identity.current().run}"}
         ids = {each["Id"] for each in self.docker.containers(all=True, filters=of_run)}
         for made in self._networks:
@@ -195,7 +195,7 @@ class DockerTestCase(unittest.TestCase):
         self._failed = self._told = self._is_set_up_called = False
         self._artefacts = None
         self.__dict__.pop("state_root", None)  # of an earlier run of the same test
-        # It is a result in all that unittest does with one.
+        # `Any`: it has every method that unittest uses, without being a subclass.
         watched: Any = WatchedResult(result, self._on_trouble, self._where)
         try:
             super().run(watched)
@@ -231,7 +231,7 @@ class DockerTestCase(unittest.TestCase):
         if self.failed() or identity.keeps():
             self._tell_artefacts()
         elif self._expects_failure():
-            self._leave_artefacts()  # whether that came is told when all is gone
+            self._leave_artefacts()  # whether the expected failure occurred is known only after the clean-ups
         self._is_cleaning_up = True
         try:
             super().doCleanups()
@@ -239,7 +239,7 @@ class DockerTestCase(unittest.TestCase):
             self._is_cleaning_up = False
 
     def _end_child(self, error: BaseException | None = None) -> None:
-        """End a child that the test forked, when it comes out of the test: what there is is its parent's."""
+        """End a forked child when it leaves the test: the resources belong to its parent."""
         if self._process not in (None, os.getpid()):
             cleanup.end_child(error)
 
@@ -252,12 +252,12 @@ class DockerTestCase(unittest.TestCase):
         return f"see {self.state_root.directory}" if hasattr(self, "state_root") else "it has no artefacts yet"
 
     def _expects_failure(self) -> bool:
-        """Whether it is an `unittest.expectedFailure`: then it fails when it succeeds."""
+        """Whether the test is marked with `unittest.expectedFailure`: then a success is a failure."""
         mark = "__unittest_expecting_failure__"
         return bool(getattr(self, mark, False) or getattr(getattr(self, self._testMethodName), mark, False))
 
     def _tell_artefacts(self) -> None:
-        """Leave artefacts and say where, once."""
+        """Write artefacts and print their path, once."""
         self._leave_artefacts()
         if self._artefacts is not None and not self._told:
             self._told = True
@@ -271,14 +271,14 @@ class DockerTestCase(unittest.TestCase):
                 return  # skipped
             self.state_root = stateroot.create(folder_name(self.id()))
         directory = self.state_root.directory
-        if not os.access(directory, os.W_OK | os.X_OK):  # a container has made it another user's
+        if not os.access(directory, os.W_OK | os.X_OK):  # a container has changed its owner
             beside = stateroot.create(folder_name(self.id()))
             directory = beside.keep(self.id())
         artefacts = self._artefacts = Artefacts(directory)
         artefacts.attempt("artefacts", lambda: self.leave(artefacts))
 
     def _end_state_root(self) -> None:
-        """Last of all, after every clean-up: each may fail, and then the directory is wanted."""
+        """Remove or keep the directory. Runs after every clean-up: a failure of one keeps the directory."""
         if not hasattr(self, "state_root"):
             return
         if self.failed():
@@ -288,17 +288,17 @@ class DockerTestCase(unittest.TestCase):
 
 
 class ServicesTestCase(DockerTestCase):
-    """A test that finds PostgreSQL and Redis empty. `layout` says what the database is like.
+    """A test that finds PostgreSQL and Redis empty. `layout` defines the database.
 
-    Empty means: as its template was made, so that a test may create its tables each time it runs. What a test created
-    is dropped, roles too, and settings of roles and of Redis go back. Where dropping is not enough (changed objects and
-    rows of the template, the schema `public`, large objects, publications, settings of the database) the database is
-    copied again, which ends its sessions. A session that still holds a table after 5 s is ended and named on standard
-    error. ALTER SYSTEM, other changes of existing roles, other databases and PostgreSQL's own objects are not reset; of
-    Redis, only CLIENT PAUSE … ALL outlives the test.
+    Empty means: as the template was made, so that a test may create its tables each time it runs. The reset drops what
+    a test created, roles too, and restores the settings of roles and of Redis. Dropping does not restore changed
+    objects and rows of the template, the schema `public`, large objects, publications and settings of the database. In
+    these cases the harness copies the database again, which ends its sessions. It ends a session that still locks a
+    table after 5 s and names it on stderr. It does not reset ALTER SYSTEM, other changes of existing roles, other
+    databases and PostgreSQL's own objects; of Redis, only CLIENT PAUSE … ALL outlives the test.
 
-    A class names tables that stay as they are in `keep_tables`, and tables that stay and lose their rows, with
-    sequences at their start, in `empty_tables`: `"games"`, `"shop.games"`, or `("*",)` for every table. The types,
+    `keep_tables` names tables that the reset does not touch. `empty_tables` names tables that it keeps and empties,
+    with sequences at their start. Names are `"games"`, `"shop.games"`, or `("*",)` for every table. The types,
     functions and defaults that such a table needs stay, too. With one of the two the database is never copied again.
 
     `redis` decodes replies to `str`.
@@ -324,9 +324,9 @@ class ServicesTestCase(DockerTestCase):
         self._reachable: dict[str, Reachable] = {}
 
     def start_container(self, image: str, **settings: Unpack[Settings]) -> Container:
-        """As `container.start`; taken away at the end of the test.
+        """Start a container as `container.start` does; removed at the end of the test.
 
-        On a network of the test's own it reaches PostgreSQL at `postgres.test:5432` and Redis at `redis.test:6379`.
+        On a network of this test it reaches PostgreSQL at `postgres.test:5432` and Redis at `redis.test:6379`.
         """
         chosen = {**(settings.get("host_config") or {}), **settings}
         name = chosen.get("network") or chosen.get("network_mode")
@@ -342,7 +342,7 @@ class ServicesTestCase(DockerTestCase):
         return super().start_container(image, **settings)
 
     def reachable_on(self, network: Network) -> Reachable:
-        """What a program in a container on `network` is given to reach the services: names and a DSN."""
+        """The names and the DSN by which a container on `network` reaches the services."""
         if network.name not in self._reachable:
             until = ExitStack()
             self.at_end(until.close)
@@ -350,13 +350,13 @@ class ServicesTestCase(DockerTestCase):
         return self._reachable[network.name]
 
     def fresh_database(self) -> Database:
-        """One more database, which no test has used; dropped at the end of the test."""
+        """Create one more database that no test has used; dropped at the end of the test."""
         made = self.services.postgres.create_database(self.layout)
         self.at_end(made.drop)
         return made
 
     def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
-        """The rows of a query on the test's database, as dictionaries."""
+        """Run a query on the test's database; the rows as dictionaries."""
         from psycopg.rows import dict_row
 
         with self.database.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
@@ -381,7 +381,7 @@ def _is_ours(each: type) -> bool:
 
 @dataclass(frozen=True)
 class _Failing:
-    """A container of which only a failure ends a wait: what it was to do it may have done."""
+    """A container that ends a wait only when it fails: exit code 0 may mean that its work is done."""
 
     container: Container
 
@@ -399,7 +399,7 @@ class _Failing:
 
 
 def leave_of_run(name: str) -> str:
-    """Leave artefacts of what failed outside of a test, and keep them; a text that says where they are."""
+    """Write artefacts for a failure outside of a test, and keep them; return a text with their path."""
     root = stateroot.create(folder_name(name))
     artefacts = Artefacts(root.directory)
 
@@ -423,7 +423,7 @@ def _see(name: str, artefacts: Artefacts) -> str:
 
 
 def folder_name(test_id: str) -> str:
-    """The name of a test as the beginning of a folder's name: module, class and method.
+    """A folder name for a test: module, class and method.
 
     A method's name that is too long loses its end. Bytes count: a file's name may have 255.
     """
@@ -436,5 +436,5 @@ def folder_name(test_id: str) -> str:
 
 
 def short_name(test_id: str) -> str:
-    """The name of a test as a part of a name of something else."""
+    """The name of a test as a part of another name: at most 34 characters."""
     return re.sub(r"[^A-Za-z0-9]+", "-", test_id.rpartition(".")[2].removeprefix("test_"))[:34].strip("-")

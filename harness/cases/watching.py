@@ -1,9 +1,9 @@
-"""How the base classes learn that something failed, under any runner: from what is told to its result.
+"""Detects failures for the base classes, under any runner, from the calls to unittest's result.
 
-unittest tells a result of each failure and error at the moment it happens. What a result does with it is the runner's
-business: unittest's own keeps lists, pytest's and the IDEs' do not. So nothing is read from a result. The one of a
-test is wrapped, and failures outside of tests (of `setUpClass`, `setUpModule` and what they clean up) are seen by a
-method that is put before the runner's `addError`, or by a hook where pytest is the runner.
+unittest calls the result at the moment of each failure or error. Only some results keep lists: unittest's own does,
+those of pytest and the IDEs do not. So nothing is read from a result. `WatchedResult` wraps the result of a test.
+Failures outside of tests (in `setUpClass`, `setUpModule` and their clean-ups) pass a method that replaces the runner's
+`addError`, or a hook where pytest is the runner.
 """
 
 import os
@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.runs import cleanup
 
-#: What a result is told when a test fails.
+#: The methods of a result that unittest calls when a test fails.
 _TROUBLES = ("addError", "addFailure", "addSubTest", "addUnexpectedSuccess")
 
 #: The line that says where artefacts are.
@@ -25,7 +25,7 @@ _PLACE = re.compile(r"^\S+: see .+$", re.MULTILINE)
 
 
 class WatchedResult:
-    """The runner's result, which may be of any class, with an ear for what goes wrong in one test."""
+    """Wraps the runner's result, of any class, and reports each failure of one test."""
 
     _result: Any
     _on_trouble: Callable[[], None]
@@ -33,11 +33,11 @@ class WatchedResult:
     _process: int
 
     def __init__(self, result: Any, on_trouble: Callable[[], None], where: Callable[[], str]) -> None:
-        """`on_trouble` is called after each failure; `where` its artefacts will be, a subtest's failure notes."""
+        """`on_trouble` is called after each failure; a subtest's failure notes the text of `where`."""
         self.__dict__.update(_result=result, _on_trouble=on_trouble, _where=where, _process=os.getpid())
 
     def __getattr__(self, name: str) -> Any:
-        # unittest asks by `hasattr` what a result can do: it can do what the runner's can.
+        # unittest checks by `hasattr` what a result can do: exactly what the runner's can.
         found = getattr(self._result, name)
         return self._hearing(name, found) if name in _TROUBLES else found
 
@@ -52,7 +52,7 @@ class WatchedResult:
             if name == "addSubTest":
                 if arguments[-1] is None:
                     return method(*arguments)
-                # The test goes on, and what it prints at its end is not with this failure under every runner.
+                # The test continues, and not every runner shows its later output with this failure.
                 arguments[-1][1].add_note(self._where())
             answer = method(*arguments)
             self._on_trouble()
@@ -62,9 +62,9 @@ class WatchedResult:
 
 
 def watch_run(leave: Callable[[str], str]) -> None:
-    """From now on, call `leave` for each failure outside of a test, with a name for it.
+    """From now on, call `leave` with a name for each failure outside of a test.
 
-    It returns a text for a person, which goes to where the runner shows it. To be called while the runner runs.
+    The text that `leave` returns goes to the runner's output. Call it while the runner runs.
     """
     for frame in _frames():
         result = frame.f_locals.get("result")
@@ -77,7 +77,7 @@ def watch_run(leave: Callable[[str], str]) -> None:
             if not plugins.has_plugin(_PytestHooks.__module__):
                 import pytest
 
-                # Here, since a project without pytest imports this module, too.
+                # Applied here, since projects without pytest import this module, too.
                 pytest.hookimpl(hookwrapper=True)(_PytestHooks.pytest_runtest_teardown)
                 plugins.register(_PytestHooks(leave), _PytestHooks.__module__)
             return
@@ -97,7 +97,7 @@ def _watch_result(result: Any, leave: Callable[[str], str]) -> None:
 
     def add_error(test: Any, *arguments: Any) -> object:
         answer = original(test, *arguments)
-        # A test hears of its own failures; what has no class is the stand-in for a module or a class.
+        # `WatchedResult` covers the failures of tests; a stand-in without a class covers a module or a class.
         if not isinstance(test, unittest.TestCase):
             sys.stderr.write(leave(_name(test)))
         return answer
@@ -113,14 +113,14 @@ def _name(stand_in: Any) -> str:
 
 
 class _PytestHooks:
-    """A pytest plugin, registered in a run of pytest's."""
+    """A pytest plugin, registered while pytest runs."""
 
     def __init__(self, leave: Callable[[str], str]) -> None:
         self._leave = leave
         self._seen: list[BaseException] = []
 
     def pytest_runtest_teardown(self, item: Any, nextitem: Any) -> Generator[None, Any, None]:
-        """After the last test of a module, run what `unittest.addModuleCleanup` registered: pytest does not."""
+        """Run the clean-ups of `unittest.addModuleCleanup` after a module's last test: pytest does not."""
         outcome = yield
         module = getattr(item, "module", None)
         if nextitem is not None and getattr(nextitem, "module", None) is module:
@@ -132,7 +132,7 @@ class _PytestHooks:
             outcome.force_exception(error if before is None else BaseExceptionGroup("teardown", [before, error]))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Print the places of artefacts where options hide the sections of the reports."""
+        """Print the paths of artefacts where options hide the sections of the reports."""
         options = terminalreporter.config.option
         if options.tbstyle != "no" and options.showcapture in ("all", "stderr"):
             return
@@ -142,7 +142,7 @@ class _PytestHooks:
             terminalreporter.write_line(line)
 
     def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
-        """What fails before or after a test is of its class or module."""
+        """Write artefacts for a failure before or after a test, which is one of its class or module."""
         if call.excinfo is None or call.when not in ("setup", "teardown"):
             return
         error = call.excinfo.value
@@ -173,7 +173,7 @@ def _pytest_name(item: Any, when: str, error: BaseException) -> str:
 
 
 def _functions(error: BaseException) -> Iterator[str]:
-    """The name of each function that the error came through, the outermost first."""
+    """The names of the functions in the error's traceback, the outermost first."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         yield frame.f_code.co_name
     for each in error.exceptions if isinstance(error, BaseExceptionGroup) else ():

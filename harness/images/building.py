@@ -1,9 +1,9 @@
-"""An image of a folder, made when it is not there, and once when several runs want it at the same time.
+"""Builds the image of a folder when it is missing, and once when several runs need it at the same time.
 
     image = build_image(Path(__file__).parent / "shop")
 
-The image's tag tells what it is made of. So an image that is there is the right one, and two runs on one daemon,
-of one version of a project or of two, never take each other's away. Images are kept between runs.
+The image's tag is a hash of its inputs, so an existing image is always the right one. Runs on one daemon never remove
+each other's images, even of different versions of a project. Images are kept between runs.
 """
 
 import fcntl
@@ -21,11 +21,10 @@ from harness.images.recipe import Recipe, inspect
 
 
 def build_image(folder: Path | str, base: str = "") -> str:
-    """The reference of the image that `folder` with its Dockerfile describes; raises ImageUnavailable.
+    """Build the image of `folder` from its Dockerfile when missing; returns its reference. Raises ImageUnavailable.
 
-    `base` is handed to the Dockerfile as the argument BASE_IMAGE. The build context is Docker's: links, empty
-    directories and `.dockerignore` count, `__pycache__` does not. Files in the image belong to root, and every user may
-    read them.
+    `base` is the value of the Dockerfile's argument BASE_IMAGE. The build context is Docker's: links, empty directories
+    and `.dockerignore` count, `__pycache__` does not. Files in the image belong to root, and every user may read them.
 
     For a folder that `pip install --target` has filled: pip chooses wheels by --python-version (of the image's Python)
     and --platform (`musllinux_1_2_x86_64` for Alpine), but dependencies by the Python that runs pip. Name those that
@@ -39,14 +38,14 @@ def build_image(folder: Path | str, base: str = "") -> str:
 
 
 def _name(folder: Path) -> str:
-    """The folder's name as Docker takes it in the name of an image."""
+    """The folder's name as a valid part of an image's name."""
     return re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower())[:100].strip("-") or "image"
 
 
 def have(tag: str, make: Callable[[], object]) -> str:
-    """`tag`, once there is an image of that name; `make` makes it."""
+    """Return `tag`; calls `make` first when no image has that name."""
     if inspect(daemon.client(), tag) is not None:
-        return tag  # nearly always, and then nobody has to wait for the turn
+        return tag  # the usual case, without the lock
     with one_at_a_time():
         if inspect(daemon.client(), tag) is None:
             make()
@@ -54,13 +53,13 @@ def have(tag: str, make: Callable[[], object]) -> str:
 
 
 def content_tag(made_of: str) -> str:
-    """What a tag says of what an image is made of."""
+    """The part of a tag that identifies an image's inputs."""
     return hashlib.sha256(made_of.encode()).hexdigest()[:12]
 
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Two runs that start together make an image once."""
+    """Lock against other runs, so that two that start together build an image once."""
     path = Path(tempfile.gettempdir()) / f"rtm-harness-images-{os.getuid()}.lock"
     with path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -68,6 +67,6 @@ def one_at_a_time() -> Iterator[None]:
 
 
 def _id(image: str) -> str:
-    """The id of a base, since another image may have its name tomorrow; nothing for one that is not there yet."""
+    """The id of a base, since its name may move to another image; empty for one that does not exist yet."""
     found = inspect(daemon.client(), image) if image else None
     return str(found["Id"]) if found else ""

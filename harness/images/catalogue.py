@@ -1,4 +1,4 @@
-"""Which images there are, what they are made of, and having them.
+"""The catalogue of images, their bases, and their creation.
 
 | image | environment | base from a registry |
 |---|---|---|
@@ -7,13 +7,13 @@
 | Redis | RTM_IT_REDIS_IMAGE | redis:7-alpine |
 | image registry | RTM_IT_REGISTRY_IMAGE | registry:2 |
 
-A base that the environment names is used; one of our own finished images may be named, too, and is used as
-it is. Otherwise RTM_IT_IMAGE_SOURCE decides: `registry`, `local` (a small Debian made here), or `auto`: what is there
-already, else the registry when it answers, else local. The image registry is made at its first use and not with the
-others: it is on a base of its own, whose packages take some seconds to fetch, and only tests of pulls need it.
+A base from the environment takes precedence; a finished image of the harness is used as it is. Otherwise
+RTM_IT_IMAGE_SOURCE decides: `registry`, `local` (a small Debian built here), or `auto`: what exists already, else the
+registry when it answers, else local. The image registry is built at its first use and not with the others. Its base is
+a different one, whose packages take some seconds to download, and only tests of pulls need it.
 
-Every image is named by a hash of what it is made of, and no name of another hash is moved or removed: several
-checkouts use one daemon side by side. An image of which a name is missing is built again.
+Every image is named by a hash of its inputs, and no name of another hash is moved or removed: several checkouts can
+share one daemon. An image that lacks one of its names is built again.
 """
 
 import os
@@ -38,7 +38,7 @@ SOURCES = ("auto", "registry", "local")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a base comes from: a registry, the variable by which a person names another one, or Debian's packages."""
+    """The source of a base: a registry, the variable that overrides it, or Debian's packages."""
 
     registry: str
     variable: str
@@ -51,13 +51,13 @@ class Service:
 
     recipe: Recipe
     base: Origin
-    #: The names, `{}` for the hash; none means one name in the harness's own repository.
+    #: Its names, with `{}` for the hash; when empty, one name in the harness's own repository.
     forms: tuple[str, ...] = ()
-    #: Names without a hash, for people.
+    #: Names without a hash, for users.
     aliases: tuple[str, ...] = ()
 
     def names(self, content: str) -> tuple[str, ...]:
-        """The names of the image that is made of `content`."""
+        """The names of the image with the content hash `content`."""
         return tuple(form.format(content) for form in self.forms or (f"rtm-harness/{self.recipe.name}:{{}}",))
 
 
@@ -70,14 +70,14 @@ REGISTRY = Service(
     Recipe("registry", _FILES / "registry"), Origin("registry:2", "RTM_IT_REGISTRY_IMAGE", debian.REGISTRY)
 )
 
-#: Those that nearly every project needs, as the doctor calls them.
+#: The images that nearly every project needs, by their names in the doctor's output.
 USUAL = {"PostgreSQL": POSTGRES, "Redis": REDIS}
 
 
 def base_image() -> str:
     """The reference of an image with a shell and Python 3 as `python3`; raises ImageUnavailable.
 
-    It is made of Debian's packages where no registry answers, and RTM_IT_BASE_IMAGE names another one.
+    It is built from Debian's packages where no registry answers; RTM_IT_BASE_IMAGE names another one.
     """
     client = daemon.client()
     there = (base for base in _bases(BASE).values() if inspect(client, base) is not None)
@@ -85,27 +85,27 @@ def base_image() -> str:
 
 
 def postgres() -> str:
-    """The reference of the PostgreSQL image, made when missing; raises ImageUnavailable."""
+    """The reference of the PostgreSQL image, built when missing; raises ImageUnavailable."""
     return have(POSTGRES)[0]
 
 
 def redis() -> str:
-    """The reference of the Redis image, made when missing; raises ImageUnavailable."""
+    """The reference of the Redis image, built when missing; raises ImageUnavailable."""
     return have(REDIS)[0]
 
 
 def image_registry() -> str:
-    """The reference of the image registry's image, made when missing; raises ImageUnavailable."""
+    """The reference of the image registry's image, built when missing; raises ImageUnavailable."""
     return have(REGISTRY)[0]
 
 
 def ensure(wanted: Mapping[str, Service]) -> dict[str, str]:
-    """Have images; returns the reference of each by name. Raises ImageUnavailable."""
+    """Build missing images; returns the reference of each by name. Raises ImageUnavailable."""
     return {name: have(service)[0] for name, service in wanted.items()}
 
 
 def source() -> str:
-    """Where bases come from, of SOURCES; raises ImageUnavailable for another word."""
+    """The source of bases, one of SOURCES; raises ImageUnavailable for an invalid value."""
     word = os.environ.get("RTM_IT_IMAGE_SOURCE") or "auto"
     if word not in SOURCES:
         raise ImageUnavailable(f"RTM_IT_IMAGE_SOURCE is {word!r}, but must be one of {', '.join(SOURCES)}")
@@ -113,22 +113,22 @@ def source() -> str:
 
 
 def up_to_date(service: Service) -> str | None:
-    """The reference of the service's image when it is there and needs no work, else None."""
+    """The reference of the service's image when it exists and is current, else None."""
     names = _ready(daemon.client(), service)
     return names[0] if names else None
 
 
 def have(service: Service) -> tuple[str, ...]:
-    """The names of the service's image, made when missing; raises ImageUnavailable."""
+    """The names of the service's image, built when missing; raises ImageUnavailable."""
     client = daemon.client()
     if ready := _ready(client, service):
-        return ready  # nearly always, and then nobody has to wait for the turn
+        return ready  # the usual case, without the lock
     with one_at_a_time():
         return _ready(client, service) or _make(client, service)
 
 
 def _bases(origin: Origin) -> dict[str, str]:
-    """The bases that would do, best first, by where they come from."""
+    """The possible bases, best first, by their source."""
     given = os.environ.get(origin.variable)
     if given:
         return {"given": given}
@@ -139,15 +139,15 @@ def _bases(origin: Origin) -> dict[str, str]:
 def _ready(client: "APIClient", service: Service) -> tuple[str, ...] | None:
     given = os.environ.get(service.base.variable)
     if given and INPUTS_LABEL in labels_of(inspect(client, given) or {"Config": {}}):
-        # One of our own finished images, named by hand.
+        # A finished image of the harness that the user named.
         return name_given(service, given) if service.forms else (given,)
     return next((names for base in _bases(service.base).values() if (names := _current(client, service, base))), None)
 
 
 def _current(client: "APIClient", service: Service, base: str) -> tuple[str, ...] | None:
-    """The names of the image on `base` as it is now, when all of them are there.
+    """The names of the image on the current `base`, when all of them exist.
 
-    Of a base that was removed since, the names of an image that was made on it.
+    When the base was removed, the names of an existing image that was built on it.
     """
     if base_now := inspect(client, base):
         base_ids = [str(base_now["Id"])]
@@ -163,9 +163,9 @@ def _content(service: Service, base: str, base_id: str) -> str:
 
 
 def _are_one_image(client: "APIClient", names: tuple[str, ...], aliases: tuple[str, ...]) -> bool:
-    """Whether `names` lead to one image, and each of `aliases` to any.
+    """Whether all `names` lead to one image, and every alias to some image.
 
-    A person who removed one of them wants the image built again.
+    A user who removed one of them expects a new build.
     """
     found = [inspect(client, name) for name in names]
     ids = {image["Id"] if image else None for image in found}
@@ -178,7 +178,7 @@ def _make(client: "APIClient", service: Service) -> tuple[str, ...]:
     names = service.names(_content(service, base, str(base_now["Id"] if base_now else "")))
     moved = [*names[1:], *service.aliases]
     before = {image["Id"] for name in (names[0], *moved) if (image := inspect(client, name))}
-    # Without the cache: it would give what is left of an image that a person removed.
+    # Without the cache: it would restore the layers of an image that a user removed.
     service.recipe.build(client, base, names[0], cached=False)
     for name in moved:
         _tag(client, names[0], name)
@@ -205,7 +205,7 @@ def _tag(client: "APIClient", image: str, name: str) -> None:
 
 
 def _have_base(client: "APIClient", origin: Origin) -> str:
-    """The first base that can be had, which is then there; raises ImageUnavailable for the last."""
+    """Provide the first available base; raises ImageUnavailable when none is."""
     bases = _bases(origin)
     for kind in bases:
         if kind == "local":
@@ -217,7 +217,7 @@ def _have_base(client: "APIClient", origin: Origin) -> str:
         except ImageUnavailable as failure:
             if len(bases) == 1:
                 raise
-            say(f"   {failure}")  # a registry that answers may still refuse, by a rate limit say
+            say(f"   {failure}")  # a registry that answers may still refuse, by a rate limit for example
     raise ImageUnavailable(f"none of {', '.join(bases.values())} can be had here")
 
 
@@ -239,7 +239,7 @@ def _local_base(client: "APIClient", base: debian.Base) -> str:
 
 
 def _remove_if_unused(client: "APIClient", image_id: str) -> None:
-    """Remove the image that a new one replaced, unless a name or a container still holds it."""
+    """Remove the image that a new one replaced, unless a name or a container still uses it."""
     from docker.errors import APIError
 
     found = inspect(client, image_id)
@@ -248,5 +248,5 @@ def _remove_if_unused(client: "APIClient", image_id: str) -> None:
     try:
         client.remove_image(image_id)
     except APIError as error:
-        if error.status_code != 409:  # in use by a container, which is its owner's business
+        if error.status_code != 409:  # 409: a container uses it
             raise

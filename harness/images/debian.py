@@ -1,8 +1,8 @@
-"""A base image without a registry: Debian's packages, unpacked straight into an image.
+"""Builds a base image without a registry: Debian's packages, unpacked directly into an image.
 
-The packages come from this machine's own package sources, with all they depend on, and are unpacked, not
-installed: no maintainer script runs, so the whole takes some ten seconds where a bootstrapped system takes a
-minute. What is left out serves only those scripts or a compiler for queries: some 120 MB.
+The packages and all their dependencies come from this machine's package sources. They are unpacked, not installed: no
+maintainer script runs, so it takes some ten seconds, and a bootstrapped system a minute. Packages that only these
+scripts or the JIT compiler of queries need are left out: some 120 MB.
 """
 
 import hashlib
@@ -22,29 +22,29 @@ from harness.progress import step
 if TYPE_CHECKING:
     from docker import APIClient
 
-#: Dependencies that nothing in a container of ours runs.
+#: Dependencies that no program in these containers uses.
 LEFT_OUT = ("libllvm", "libz3", "perl", "libperl", "locales", "libc-l10n", "dpkg_", "debconf", "adduser")
 
-#: Paths of packages that stay out of an image.
+#: Paths of packages that are not unpacked.
 UNWANTED_PATHS = ("./usr/share/doc/*", "./usr/share/man/*", "./usr/share/locale/*", "*/lib/bitcode/*")
 
 
 @dataclass(frozen=True)
 class Base:
-    """A base image: what it is for, and the least that makes a system around it."""
+    """A base image: its purpose, and the packages of a minimal system for it."""
 
     name: str
     packages: tuple[str, ...]
-    #: By these variables a person names images in place of those that stand on it.
+    #: The variables by which a user replaces the images that are built on it.
     variables: tuple[str, ...]
-    #: Users that the packages' own scripts would have made.
+    #: Users that the packages' maintainer scripts would create.
     users: Mapping[str, int] = field(default_factory=dict)
-    #: Whether what the packages depend on is unpacked, too.
+    #: Whether dependencies of the packages are unpacked, too.
     with_dependencies: bool = True
 
     @property
     def tag(self) -> str:
-        """Its reference; another one when what it is made of changes."""
+        """Its reference, which changes with its inputs."""
         made_of: tuple[object, ...] = (self.packages, LEFT_OUT, UNWANTED_PATHS, dict(self.users))
         if not self.with_dependencies:
             made_of = (*made_of, "without dependencies")
@@ -84,12 +84,12 @@ REGISTRY = Base(
 
 
 def possible() -> bool:
-    """Whether this machine can make the base image."""
+    """Whether this machine can build the base image."""
     return apt.available()
 
 
 def build(client: "APIClient", base: Base) -> None:
-    """Make a base image and name it by its tag; raises ImageUnavailable."""
+    """Build a base image and tag it; raises ImageUnavailable."""
     if not possible():
         raise ImageUnavailable(
             "no image registry answers, and without apt a base image cannot be made here: "
@@ -114,7 +114,7 @@ def _unpack(packages: Sequence[Path], root: Path) -> None:
         made = root / "usr" / directory
         made.mkdir(parents=True)
         for each in (made.parent, made):
-            each.chmod(0o755)  # whatever the umask says
+            each.chmod(0o755)  # whatever the umask is
         (root / directory).symlink_to(f"usr/{directory}")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda package: _unpack_one(package, root), packages))
@@ -136,7 +136,7 @@ def _add_users(users: Mapping[str, int], root: Path) -> None:
     for name, text in (("passwd", passwd), ("group", group)):
         file = root / "etc" / name
         file.write_text((masters / f"{name}.master").read_text() + text)
-        file.chmod(0o644)  # whatever the umask says: servers look up their own user
+        file.chmod(0o644)  # whatever the umask is: servers look up their own user
 
 
 def _import(client: "APIClient", root: Path, tag: str) -> None:

@@ -1,4 +1,4 @@
-"""Building an image from a folder with a Dockerfile, with a hash of what it is made of in a label."""
+"""Builds an image from a folder with a Dockerfile; a label holds the hash of its inputs."""
 
 import hashlib
 import io
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
     from docker import APIClient
 
-#: The label with the hash of all that an image is made of.
+#: The label with the hash of an image's inputs.
 INPUTS_LABEL = PREFIX + "inputs"
 
 #: The label with the id of the base image.
 BASE_LABEL = PREFIX + "base"
 
-#: A build may be silent for this many seconds.
+#: Seconds that a build may be silent.
 BUILD_TIMEOUT_S = 300
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A Dockerfile, and what is beside and below it; the base that it is given is its ARG BASE_IMAGE.
+    """A Dockerfile and its folder; ARG BASE_IMAGE is the base.
 
-    The build context is Docker's own for the folder, `.dockerignore` included, without what Python caches.
+    The build context is Docker's own for the folder, `.dockerignore` included, without Python's caches.
     """
 
     name: str
     folder: Path
 
     def inputs(self, base: str) -> str:
-        """The hash of the folder and the base image's name; raises ImageUnavailable for a folder it cannot read."""
+        """The hash of the folder and the base image's name; raises ImageUnavailable when the folder cannot be read."""
         digest = hashlib.sha256(base.encode())
         try:
             for path in self._entries():
@@ -51,7 +51,7 @@ class Recipe:
     def build(self, client: "APIClient", base: str, tag: str, *, cached: bool = True) -> None:
         """Build on `base` and name the image `tag`; raises ImageUnavailable with the build's last lines.
 
-        With `cached`, steps of earlier builds are used again.
+        With `cached`, the build reuses steps of earlier builds.
         """
         from urllib3.exceptions import HTTPError
 
@@ -72,18 +72,18 @@ class Recipe:
                     labels=labels,
                 )
                 _follow(tag, events)
-            except (OSError, HTTPError) as error:  # the SDK's APIError is an OSError: a Dockerfile of bad syntax, say
+            except (OSError, HTTPError) as error:  # APIError is an OSError: a Dockerfile's syntax error
                 cause = getattr(error, "explanation", None) or error
                 raise ImageUnavailable(f"image {tag} cannot be built: {cause}") from error
 
     def _entries(self) -> list[Path]:
-        """All that the build context holds: files, directories, links."""
+        """All entries of the build context: files, directories, links."""
         from docker.utils.build import exclude_paths
 
         ignore = self.folder / ".dockerignore"
         lines = os.fsdecode(ignore.read_bytes().removeprefix(b"\xef\xbb\xbf")).splitlines() if ignore.is_file() else []
         patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-        # The daemon reads the file in the context: it takes the Dockerfile away when a pattern says so.
+        # The daemon reads the file in the context, and excludes the Dockerfile itself when a pattern matches it.
         patterns += ["!.dockerignore"] if patterns else []
         try:
             found = exclude_paths(str(self.folder), patterns)
@@ -103,19 +103,19 @@ class Recipe:
 
 
 def _content(path: Path) -> bytes:
-    """What an image has of an entry: a file's mode and bytes, a link's target, that a directory is there."""
+    """The part of an entry that the image keeps: mode and bytes of a file, target of a link, kind of a directory."""
     if path.is_symlink():
         return b"link\0" + os.fsencode(path.readlink())
     if path.is_dir():
         return b"directory"
     if path.is_file():
-        # What a checkout made under umask 077 lacks, everybody in an image has.
+        # Files in the image are readable for every user, whatever the umask of the checkout was.
         return f"{0o111 if path.stat().st_mode & 0o100 else 0}\0".encode() + path.read_bytes()
-    return b"other"  # a pipe: to read it would wait for a writer
+    return b"other"  # a pipe: reading it would block
 
 
 def _independent(entry: "TarInfo") -> "TarInfo":
-    """An entry of a context, without what depends on the checkout: whose it is, and who else may read it."""
+    """An entry of a context without its checkout's owner and read permissions."""
     entry.mode = 0o755 if entry.mode & 0o100 else 0o644
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = ""
@@ -123,7 +123,7 @@ def _independent(entry: "TarInfo") -> "TarInfo":
 
 
 def inspect(client: "APIClient", image: str) -> dict[str, Any] | None:
-    """What the daemon knows of `image`, or None when it is not there; raises ImageUnavailable for what is no name."""
+    """The result of Docker's inspect, or None for a missing image; raises ImageUnavailable for an invalid name."""
     from docker.errors import APIError, ImageNotFound
 
     try:

@@ -1,6 +1,6 @@
-"""Whether the daemon reaches an image registry, and pulling from it.
+"""Checks whether the daemon reaches an image registry, and pulls from it.
 
-The requests are made here and not by the SDK's `pull`, which waits for an answer without any limit.
+It sends the requests itself: the SDK's `pull` waits for an answer without any timeout.
 """
 
 import json
@@ -11,17 +11,17 @@ from harness import daemon
 from harness.errors import ImageUnavailable
 from harness.progress import say, step
 
-#: A registry that does not begin to answer within this many seconds counts as unreachable.
+#: Seconds without an answer after which a registry counts as unreachable.
 PROBE_TIMEOUT_S = 2
 
-#: A pull may make no progress for this many seconds.
+#: Seconds that a pull may make no progress.
 STALL_TIMEOUT_S = 60
 
 
 def answers(image: str) -> bool:
-    """Whether a pull of `image` begins, asked through the daemon: its proxy and its mirrors count, not ours.
+    """Whether a pull of `image` begins, through the daemon: its proxy and its mirrors count, not this process's.
 
-    At most PROBE_TIMEOUT_S seconds. The pull that was begun ends with the connection.
+    Takes PROBE_TIMEOUT_S seconds at most. The pull ends with the connection.
     """
     say(f"== does an image registry answer? (at most {PROBE_TIMEOUT_S} s)")
     try:
@@ -37,11 +37,11 @@ def pull(image: str) -> None:
     """Pull `image`; raises ImageUnavailable with the registry's reason."""
     with step(f"pulling {image}"):
         for _event in _pull(image, STALL_TIMEOUT_S):
-            pass  # each event only shows that the pull goes on
+            pass  # an event only resets the timeout
 
 
 def _pull(image: str, timeout_s: int) -> Iterator[dict[str, Any]]:
-    """The events of a pull, of which none may be `timeout_s` seconds late; raises ImageUnavailable."""
+    """The events of a pull; raises ImageUnavailable on an error, or after `timeout_s` seconds without one."""
     from requests.exceptions import RequestException
 
     client = daemon.connect()
@@ -71,7 +71,7 @@ def _has_version(image: str) -> bool:
 
 
 def _credentials(client: Any, image: str) -> dict[str, Any]:
-    """The header with what `docker login` stored for the image's registry, if anything."""
+    """The header with the credentials that `docker login` stored for the image's registry, if any."""
     from docker import auth
 
     registry, _ = auth.resolve_repository_name(image)

@@ -1,7 +1,7 @@
-"""An image that differs from another: the same program, another id, and a layer that no other image has.
+"""A variant of an image: the same program, another id, and a layer that no other image has.
 
-For tests in which an image changes behind its name, or in which a pull has something to fetch though the daemon
-has everything that it stands on.
+For tests in which the image behind a name changes, or in which a pull must transfer data although the daemon has the
+base image.
 """
 
 import io
@@ -16,7 +16,7 @@ DIFFERENCE = "variant"
 
 
 def variant(image: str, content: str) -> str:
-    """The id of an image like `image` with `content` in the file /variant; it has no name."""
+    """Build an image like `image` with `content` in the file /variant; returns its id. It has no name."""
     recipe = f"FROM {image}\nCOPY {DIFFERENCE} /{DIFFERENCE}\n"
     context = _packed({"Dockerfile": recipe, DIFFERENCE: content})
     events: list[dict[str, Any]] = list(

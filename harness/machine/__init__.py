@@ -1,4 +1,4 @@
-"""The machine the harness runs on: what it has, and getting what it lacks.
+"""Requirements of the harness on this machine: checks and installation.
 
-`doctor` looks and changes nothing; `up` installs and starts a Docker daemon where it may.
+`doctor` only checks; `up` installs and starts a Docker daemon where it may.
 """

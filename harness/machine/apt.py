@@ -1,4 +1,4 @@
-"""Debian's package manager, as far as the harness needs it: installing, and fetching without installing."""
+"""Debian's package manager: installs packages, and downloads them without installing."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import MachineNotReady
 
-#: apt may wait this many seconds for another apt to finish.
+#: Seconds that apt may wait for another apt to finish.
 LOCK_TIMEOUT_S = 120
 
 
@@ -18,17 +18,17 @@ def available() -> bool:
 
 
 def may_install() -> bool:
-    """Whether this process may install packages here."""
+    """Whether this process may install packages."""
     return available() and os.geteuid() == 0
 
 
 def install(packages: Sequence[str]) -> None:
-    """Install `packages`, reading the package lists anew only when that is needed."""
+    """Install `packages`; updates the package lists only when the first try fails."""
     _with_fresh_lists(["install", "-y", "--no-install-recommends", *packages])
 
 
 def download(packages: Sequence[str], into: Path) -> list[Path]:
-    """Fetch `packages` and all they depend on into `into`, as for an empty system; installs nothing."""
+    """Download `packages` and all their dependencies into `into`, as for an empty system; installs nothing."""
     (into / "archives" / "partial").mkdir(parents=True)
     status = into / "status"
     status.touch()
@@ -45,7 +45,7 @@ def download(packages: Sequence[str], into: Path) -> list[Path]:
 
 
 def _with_fresh_lists(arguments: Sequence[str]) -> None:
-    """Run apt-get; when it fails and the lists may be why, update them and run it once more."""
+    """Run apt-get; when it fails, update the package lists as root and run it once more."""
     first = _apt_get(arguments)
     if first.returncode == 0:
         return

@@ -1,6 +1,6 @@
-"""Asking a Docker daemon with the standard library alone, for a machine where the Python packages are missing.
+"""Docker requests with the standard library alone, for a machine without the Python packages.
 
-It is for `doctor`. What runs tests asks through the SDK.
+Only `doctor` uses it. Tests use the SDK.
 """
 
 import http.client
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-#: The daemon's answer must come within this many seconds.
+#: Timeout of a request, in seconds.
 TIMEOUT_S = 20.0
 
 
 class NoAnswer(Exception):
-    """The daemon did not answer, or refused; the text says why."""
+    """The daemon did not answer, or rejected the request; the text gives the cause."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -32,7 +32,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def ask(address: str, method: str, path: str, body: object = None) -> Any:
-    """What the daemon at `address` answers, from JSON; None for an empty answer. Raises NoAnswer."""
+    """Send a request to the daemon at `address`; the decoded JSON, None for an empty answer. Raises NoAnswer."""
     payload = None if body is None else json.dumps(body)
     connection = _connection(address)
     try:
@@ -72,7 +72,7 @@ def _certificates() -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
         context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    except OSError as error:  # those of TLS are, too
+    except OSError as error:  # TLS errors are OSErrors, too
         raise NoAnswer(f"the certificates in {folder} cannot be used: {error}") from error
     if not os.environ.get("DOCKER_TLS_VERIFY"):
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

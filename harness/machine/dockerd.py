@@ -1,7 +1,7 @@
-"""A Docker daemon started by hand, where no service manager does it, and stopped again.
+"""Starts and stops a Docker daemon on a machine without a service manager.
 
-Its pid and start time are recorded: only a process that is provably the one we started is ever stopped.
-The daemon runs in a session of its own, so it outlives the command that started it.
+It records pid and start time of the daemon, and only ever stops that process. The daemon runs in a session of its own,
+so it outlives the command that started it.
 """
 
 import json
@@ -20,30 +20,30 @@ from harness.errors import DaemonUnavailable, MachineNotReady
 from harness.progress import say
 from harness.runs.identity import process_start_time
 
-#: A daemon that was just started answers within this many seconds, or its log says why not.
+#: Seconds in which a new daemon must answer.
 START_TIMEOUT_S = 40.0
 
-#: A daemon that is told to stop first stops its containers.
+#: Seconds; a daemon stops its containers before it ends.
 STOP_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
 class Started:
-    """The daemon that we started: its pid, and the start time that tells it from a later process."""
+    """A daemon that this module started: its pid, and the start time, since pids are reused."""
 
     pid: int
     start_time: int
 
     def is_running(self) -> bool:
-        """Whether that very process is alive."""
+        """Whether this very process is alive."""
         return process_start_time(self.pid) == self.start_time
 
 
 def state_directory() -> Path:
-    """Where the daemon's log and pid are kept; made when missing."""
+    """The directory of the daemon's log and pid; created when missing."""
     try:
         home = Path.home()
-    except RuntimeError:  # neither HOME nor an entry of the user's
+    except RuntimeError:  # neither HOME nor an entry of the user
         home = Path(tempfile.gettempdir()) / f"home-{os.getuid()}"
     base = os.environ.get("XDG_STATE_HOME") or home / ".local" / "state"
     directory = Path(base) / "runtime-manager"
@@ -52,12 +52,12 @@ def state_directory() -> Path:
 
 
 def log_path() -> Path:
-    """The log of the daemon that we start."""
+    """The log of the daemon that this module starts."""
     return state_directory() / "dockerd.log"
 
 
 def ours() -> Started | None:
-    """The running daemon that we started, or None."""
+    """The running daemon that this module started, or None."""
     record = state_directory() / "dockerd.json"
     if not record.exists():
         return None
@@ -101,11 +101,11 @@ def _start() -> None:
     started = Started(process.pid, process_start_time(process.pid) or 0)
     (state_directory() / "dockerd.json").write_text(json.dumps(asdict(started)))
     _wait_for_answer(process)
-    process.returncode = 0  # it lives on: without this, Popen warns that it was not waited for
+    process.returncode = 0  # the daemon outlives this process: otherwise Popen warns about it
 
 
 def stop() -> bool:
-    """Stop the daemon that we started; False when there is none."""
+    """Stop the daemon that this module started; False when there is none."""
     started = ours()
     if started is None:
         return False
@@ -120,7 +120,7 @@ def stop() -> bool:
 
 
 def wait_if_starting() -> bool:
-    """Whether a daemon answers, after waiting for one that somebody else is just starting."""
+    """Whether a daemon answers, after waiting for one that is just starting."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while daemon.why_unavailable() is not None:
         if not (running_pid() or systemd_runs()) or time.monotonic() > deadline:
@@ -130,7 +130,7 @@ def wait_if_starting() -> bool:
 
 
 def running_pid() -> int | None:
-    """The pid of the local daemon, whoever started it, as its pid file tells; None when it does not run."""
+    """The pid of the local daemon, whoever started it, from its pid file; None when it does not run."""
     try:
         pid = int(Path("/var/run/docker.pid").read_text())
         name = Path(f"/proc/{pid}/comm").read_text().strip()
@@ -162,9 +162,9 @@ def _wait_for_answer(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _networks_unreadable() -> bool:
-    """Whether dockerd's panic is one of its network store.
+    """Whether dockerd's panic comes from its network store.
 
-    A power cut or a `kill -9` while a network is made leaves half an entry there, and each later start panics
+    A power cut or a `kill -9` during the creation of a network leaves a partial entry there; each later start panics
     (moby/moby#45057).
     """
     text = "\n".join(_panic())
@@ -183,7 +183,7 @@ def _set_networks_aside(failure: MachineNotReady) -> Path:
 
 
 def _data_root() -> Path:
-    """Where the local daemon keeps what it has."""
+    """The data directory of the local daemon."""
     try:
         settings = json.loads(Path("/etc/docker/daemon.json").read_bytes())
     except FileNotFoundError:
@@ -198,6 +198,6 @@ def _panic() -> list[str]:
 
 
 def _tail(lines: int = 12) -> str:
-    """What the log says last: a panic from its first line on, or else the last lines."""
+    """The relevant lines of the log: a panic from its first line on, or else the last lines."""
     text = _panic()[:lines] or log_path().read_text(errors="replace").splitlines()[-lines:]
     return "\n".join(f"    {line}" for line in text) + f"\n  the whole log: {log_path()}"

@@ -1,7 +1,7 @@
-"""What this machine has and lacks for the harness: one check a line, each with its remedy.
+"""Checks the requirements of the harness on this machine: one line each, with its remedy.
 
-Nothing is installed, started or built; a network is made and removed again, since only that shows whether
-bridge networks work here. It needs the standard library alone, on a machine where the three packages are missing, too.
+It installs, starts and builds nothing. It creates and removes a network, since only that shows whether bridge networks
+work here. It needs only the standard library, since the three packages may be missing.
 """
 
 import grp
@@ -24,16 +24,16 @@ from harness.machine.asking import TIMEOUT_S, NoAnswer, ask
 from harness.machine.up import missing_programs, remedy
 from harness.runs import identity
 
-#: Images and containers of a run take about 1 GB.
+#: Bytes; images and containers of a run take about 1 GB.
 FREE_DISK_BYTES = 2 << 30
 
-#: Docker Engine 20.10, the oldest that this is tried with.
+#: Docker Engine 20.10, the oldest version that is tested.
 OLDEST_API = (1, 41)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that the harness needs."""
+    """One requirement of the harness."""
 
     name: str
     ok: bool
@@ -42,7 +42,7 @@ class Check:
 
 
 def examine(images: Mapping[str, Service]) -> Iterator[Check]:
-    """Every check, in the order in which to mend what is missing; `images` are looked for."""
+    """Yield every check, in the order in which to fix failures; `images` are checked, too."""
     system = f"{platform.system()} {platform.release()}"
     yield Check("Linux", sys.platform == "linux", system, "run it in a Linux machine or virtual machine")
     python = sys.version_info[:2] >= (3, 11)
@@ -87,7 +87,7 @@ def _access() -> Check:
 
 
 def _answering(sdk: bool) -> Check:
-    """By the SDK where it is there: that reads config.json and certificates as tests will."""
+    """Use the SDK when it is installed: it reads config.json and certificates as tests do."""
     if sdk:
         reason = daemon.why_unavailable()
     else:
@@ -105,7 +105,7 @@ def _address() -> str:
 
 
 def _ask(method: str, path: str, body: object = None) -> Any:
-    """What the daemon answers; raises NoAnswer. By the SDK where it is there: it knows more kinds of addresses."""
+    """Send a request to the daemon; raises NoAnswer. The SDK, where installed, supports more kinds of addresses."""
     if packages.why_unusable("docker") is not None:
         return ask(_address(), method, path, body)
     client = daemon.client()
@@ -124,7 +124,7 @@ def _api_version() -> Check:
 
 
 def _bridge_network() -> Check:
-    labels = identity.current().labels()  # a run that is killed here leaves it for the next to sweep
+    labels = identity.current().labels()  # the next run sweeps it when this one is killed
     try:
         made = _ask("POST", "/networks/create", {"Name": f"rtm-it-{secrets.token_hex(5)}", "Labels": labels})
         _ask("DELETE", f"/networks/{made['Id']}")

@@ -1,7 +1,7 @@
-"""Getting a Docker daemon on this machine: install what is missing, start it, wait until it answers.
+"""Provides a Docker daemon on this machine: installs what is missing, starts it, waits until it answers.
 
-Done only for the local daemon, as root, on a machine with apt. Anywhere else the failure says precisely
-what a person has to do. A daemon that the environment names is used as it is and never installed.
+It does so only for the local daemon, as root, on a machine with apt. Elsewhere the error names the steps for the user.
+A daemon from the environment is used as it is and never installed.
 """
 
 import os
@@ -13,13 +13,12 @@ from harness.fixtures.dockerd import needs
 from harness.machine import apt, dockerd
 from harness.progress import say, step
 
-#: The daemon, what its bridge networks need, and what daemons of a test's own need beside; the command-line client is
-#: not among them.
+#: The daemon, and what its bridge networks and tests' own daemons need; without the command-line client.
 PACKAGES = ("docker.io", "iptables", "iproute2")
 
 
 def up() -> None:
-    """See to it that a daemon answers; raises MachineNotReady with what to do where that cannot be."""
+    """Provide a daemon that answers; raises MachineNotReady with the remedy where that is impossible."""
     _have_daemon()
     if not daemon.configured_host() and apt.may_install() and (missing := needs.missing()):
         packages = sorted(set(missing.values()))
@@ -53,7 +52,7 @@ def missing_programs() -> list[str]:
 
 
 def remedy() -> str:
-    """What a person does on this machine to get a daemon that answers."""
+    """The steps for the user to get a daemon that answers on this machine."""
     if apt.available():
         install = f"apt-get install --no-install-recommends {' '.join(PACKAGES)}"
     else:

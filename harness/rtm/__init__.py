@@ -1,9 +1,9 @@
-"""The harness for the Runtime Manager: a manager in the test's process or in its own, with everything it needs.
+"""Test support for the Runtime Manager: a manager in the test's process or its own, with everything it needs.
 
     from harness import start_services
     from harness.rtm import RuntimeTestCase
 
-What any project may use is in `harness`, which imports nothing of this.
+Everything that other projects may use is in `harness`, which imports nothing from here.
 """
 
 from harness import daemon
@@ -27,6 +27,6 @@ __all__ = [
     "unique_game_id",
 ]
 
-# The daemon that managers under test use is the harness's, too.
+# The harness uses the same daemon as managers under test.
 if "RTMANAGER_DOCKER_HOST" not in daemon.ADDRESS_VARIABLES:
     daemon.ADDRESS_VARIABLES.insert(0, "RTMANAGER_DOCKER_HOST")

@@ -9,7 +9,7 @@ from harness.rtm.images import NEEDED
 
 
 def demo(_arguments: argparse.Namespace) -> int:
-    """play one game through its whole life, on real services, and take everything down"""
+    """play one game through its whole life, on real services, and remove everything"""
     from harness.rtm.demo import demo as play
 
     _end_in_order()
@@ -27,7 +27,7 @@ def run(_arguments: argparse.Namespace) -> int:
 
 
 def _end_in_order() -> None:
-    """Let SIGTERM and SIGHUP unwind, like Ctrl-C: what was started is taken down."""
+    """Make SIGTERM and SIGHUP unwind like Ctrl-C, so that everything is removed."""
     from harness.runs.cleanup import unwind_on_sigterm
 
     unwind_on_sigterm()

@@ -8,8 +8,8 @@
             self.start_runtime()
             self.post("start", {"image_ref": self.engine.ref})
 
-Each test has its own network, state root, Lobby and game id, and finds PostgreSQL and Redis empty. The base
-classes for any other project are in `harness.cases.docker`.
+Each test has its own network, state root, Lobby and game id, and finds PostgreSQL and Redis empty. The base classes for
+other projects are in `harness.cases.docker`.
 """
 
 import secrets
@@ -34,7 +34,7 @@ from harness.waiting import wait_until
 
 T = TypeVar("T")
 
-#: How long a job may take to its result; Docker needs a quarter of a second of it.
+#: Seconds from a job to its result; Docker takes a quarter of a second of it.
 RESULT_TIMEOUT_S = 30.0
 
 
@@ -42,7 +42,7 @@ class RuntimeTestCase(ServicesTestCase):
     """A test with a game network, a directory for games, a Lobby and, once started, a Runtime Manager."""
 
     layout = RUNTIME_MANAGER
-    # Migrating anew for each test would take longer than most tests.
+    # Repeating the migrations for each test would take longer than most tests.
     keep_tables = (MIGRATIONS,)
     empty_tables = postgres.EVERY_TABLE
 
@@ -68,7 +68,7 @@ class RuntimeTestCase(ServicesTestCase):
         return self.state_root.logs / "manager.log"
 
     def environment(self, **changes: str) -> dict[str, str]:
-        """The environment of a manager for this test; `changes` by the names without `RTMANAGER_`."""
+        """The environment of a manager for this test; the names of `changes` have no `RTMANAGER_`."""
         base = {
             "INTERNAL_HTTP_ADDR": "127.0.0.1:0",
             "POSTGRES_PRIMARY_DSN": self.services.database.dsn,
@@ -78,16 +78,16 @@ class RuntimeTestCase(ServicesTestCase):
             "GAME_STATE_ROOT": str(self.state_root.folder("games")),
             "LOBBY_INTERNAL_BASE_URL": self.lobby.base_url,
             "CONTAINER_STOP_TIMEOUT_SECONDS": "5",
-            # The services answer, or a test is about one that does not.
+            # The services already answer, or the test is about one that does not.
             "STARTUP_WAIT": "1ms",
-            # Every test is the first start of its manager; those about images that die at once set it back.
+            # Every test is its manager's first start; tests of images that exit at once set another value.
             "FIRST_START_WATCH": "1ms",
             **changes,
         }
         return ownership() | {f"RTMANAGER_{name}": value for name, value in base.items()}
 
     def start_runtime(self, **changes: str) -> LiveRuntime:
-        """Start a manager in this process; stopped at the end of the test. Calls go to the last one started."""
+        """Start a manager in this process; stopped at the end of the test. Requests go to the last one started."""
         live = LiveRuntime(self.environment(**changes), self.log)
         self.addCleanup(live.stop)
         self.base_url = live.base_url
@@ -102,54 +102,54 @@ class RuntimeTestCase(ServicesTestCase):
         self.base_url = process.base_url
         return process
 
-    # --- asking
+    # --- requests
 
     def call(
         self, method: str, path: str, body: object = None, caller: str = "gm", game_id: str | None = None
     ) -> tuple[int, Any]:
-        """A REST call on a game, by default the test's own; status and answer."""
+        """Send a REST request for a game, by default the test's own; return status and body."""
         url = f"{self.base_url}/api/v1/internal/runtimes/{game_id or self.game_id}{path}"
         return web.call(method, url, body, {"X-Galaxy-Caller": caller})
 
     def post(self, operation: str, body: object = None, **how: Any) -> dict[str, Any]:
-        """A POST that has to succeed; its record."""
+        """Send a POST that must succeed; return the record."""
         return self.succeed(self.call("POST", f"/{operation}", body, **how))
 
     def succeed(self, answer: tuple[int, Any]) -> dict[str, Any]:
-        """The body of an answer that has to be 200."""
+        """The body of an answer that must be 200."""
         self.assertEqual(answer[0], 200, answer[1])
         return dict(answer[1])
 
     def refused(self, answer: tuple[int, Any], status: int, code: str) -> str:
-        """The message of an answer that has to be this error."""
+        """The message of an answer that must be this error."""
         self.assertEqual((answer[0], answer[1].get("error", {}).get("code")), (status, code), answer[1])
         return str(answer[1]["error"]["message"])
 
     def add_start_job(self, image_ref: str | None = None, game_id: str | None = None) -> str:
-        """Add a start job; its entry id."""
+        """Add a start job; return its entry id."""
         return self.add_job("start", game_id=game_id or self.game_id, image_ref=image_ref or self.engine.ref)
 
     def add_stop_job(self, reason: str = "finished", game_id: str | None = None) -> str:
-        """Add a stop job; its entry id."""
+        """Add a stop job; return its entry id."""
         return self.add_job("stop", game_id=game_id or self.game_id, reason=reason)
 
     def add_job(self, kind: str, **fields: str) -> str:
-        """Add an entry to an input stream; its id.
+        """Add an entry to an input stream; return its id.
 
-        The id is greater than that of any job before, also on the other stream: Redis's own ids of two streams
-        may be equal within a millisecond, and then their order is not the one in which they were added.
+        The id is greater than that of any earlier job, also on the other stream. Redis's own ids of two streams may be
+        equal within a millisecond, and then do not show the order of the jobs.
         """
         now = round(time.time() * 1000)
         self._last_job_ms = max(now, self._last_job_ms + 1)
         job = {"requested_at_ms": str(now), **fields}
         return str(self.redis.xadd(f"runtime:{kind}_jobs", job, id=f"{self._last_job_ms}-0"))
 
-    # --- seeing
+    # --- observations
 
     def wait_until(
         self, what: str, probe: Callable[[], T | None], timeout_s: float = RESULT_TIMEOUT_S, **how: Any
     ) -> T:
-        """As `waiting.wait_until`; a failure shows the last words of the manager and of the test's containers."""
+        """Wait as `waiting.wait_until` does; the error shows the last log lines of the manager and of containers."""
         try:
             seen: T = wait_until(what, probe, timeout_s=timeout_s, **how)
         except WaitFailed as failure:
@@ -161,7 +161,7 @@ class RuntimeTestCase(ServicesTestCase):
         return "\n".join([log_tail(self.log), *(each.last_words() for each in containers)])
 
     def wait_until_ready(self) -> None:
-        """Wait until the manager at `base_url` says that it is ready."""
+        """Wait until the manager at `base_url` reports that it is ready."""
         self.wait_until("readiness", lambda: web.call("GET", f"{self.base_url}/readyz")[0] == 200)
 
     def results(self, count: int = 1, timeout_s: float = RESULT_TIMEOUT_S) -> list[dict[str, str]]:
@@ -181,11 +181,11 @@ class RuntimeTestCase(ServicesTestCase):
         return found[0] if found else {}
 
     def log_rows(self, game_id: str | None = None) -> list[dict[str, Any]]:
-        """The game's rows of operation_log, in their order."""
+        """The game's rows of operation_log, in order."""
         return self.rows("SELECT * FROM operation_log WHERE game_id = %s ORDER BY id", game_id or self.game_id)
 
     def containers(self, game_id: str | None = None) -> list[dict[str, Any]]:
-        """The game's containers, whatever their state, as Docker inspects them; none that goes meanwhile."""
+        """The game's containers in any state, as Docker inspects them; without any removed meanwhile."""
         label = f"com.galaxy.game_id={game_id or self.game_id}"
         found = self.docker.containers(all=True, filters={"label": label})
         return [there for each in found if (there := self._inspected(each["Id"])) is not None]
@@ -200,7 +200,7 @@ class RuntimeTestCase(ServicesTestCase):
         return seen
 
     def engine_call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        """A call on the game's engine, once it answers; by address, since its host name is inside the network."""
+        """Send a request to the game's engine, once it answers; by IP, since its host name is inside the network."""
         networks = self.docker.inspect_container(f"galaxy-game-{self.game_id}")["NetworkSettings"]["Networks"]
         base = f"http://{networks[self.network.name]['IPAddress']}:8080"
         self.wait_until("the engine", lambda: web.call("GET", f"{base}/healthz")[0] == 200)
@@ -208,5 +208,5 @@ class RuntimeTestCase(ServicesTestCase):
 
 
 def unique_game_id(test_id: str) -> str:
-    """A game id that tells which test it is of and is used by no other, of this run or any other."""
+    """A game id that contains the test's name and is unique among all runs."""
     return f"{short_name(test_id)}-{secrets.token_hex(5)}"

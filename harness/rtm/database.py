@@ -1,4 +1,4 @@
-"""The database that the Runtime Manager finds in operation (docs/contract.md)."""
+"""The database of the Runtime Manager, as in production (docs/contract.md)."""
 
 from harness.fixtures.postgres import Layout
 

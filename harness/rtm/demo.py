@@ -1,7 +1,7 @@
-"""`make demo`: one game through its whole life, with every message, record and container shown as it happens.
+"""`make demo`: one game through its whole life; prints every message, record and container.
 
-Nothing is staged: a manager process serves, the jobs go through Redis, the records are read from PostgreSQL,
-the turns are played by HTTP in the game's container. What is not as it should be ends the demo with an error.
+Everything is real: a manager process serves, the jobs go through Redis, the records come from PostgreSQL, the turns are
+HTTP requests to the game's container. Any deviation ends the demo with an error.
 """
 
 import json
@@ -26,11 +26,11 @@ RACES = [{"raceName": "Terrans"}, {"raceName": "Selkies"}]
 
 
 class DemoFailed(HarnessError):
-    """Something was not as the contract says."""
+    """A result differs from the contract."""
 
 
 def demo() -> None:
-    """Set everything up, play, take everything down. Raises HarnessError."""
+    """Start everything, play one game, remove everything. Raises HarnessError."""
     enable()
     began = time.monotonic()
     up()
@@ -50,7 +50,7 @@ def demo() -> None:
 
 
 class _Play:
-    """The story, one method a scene."""
+    """The steps of the demo, one method each."""
 
     def __init__(self, here: Stack, process: ManagerProcess) -> None:
         self.game = f"demo-{secrets.token_hex(3)}"
@@ -62,7 +62,7 @@ class _Play:
         self._results_seen = 0
 
     def run(self) -> None:
-        """Play it."""
+        """Run all steps."""
         try:
             first = self._start()
             self._play_three_turns()
@@ -157,7 +157,7 @@ class _Play:
         return dict(answer)
 
     def _engine_url(self, path: str) -> str:
-        """By address: the game's host name is known inside its network only, and the demo runs outside."""
+        """By IP: the game's host name resolves only inside its network, and the demo runs outside."""
         networks = self._docker.inspect_container(f"galaxy-game-{self.game}")["NetworkSettings"]["Networks"]
         return f"http://{networks[self._here.network.name]['IPAddress']}:8080{path}"
 

@@ -1,10 +1,11 @@
-"""The game engine's image, beside those of the harness.
+"""The game engine's image, in addition to those of the harness.
 
 | image | environment | base from a registry |
 |---|---|---|
 | game engine | RTM_IT_ENGINE_BASE_IMAGE | python:3.12-alpine |
 
-RTM_IT_ENGINE_IMAGE names a finished engine image, which is used as it is. All else is as for the harness's images.
+RTM_IT_ENGINE_IMAGE names a finished engine image, which is used as it is. Everything else is as for the harness's
+images.
 """
 
 import os
@@ -17,11 +18,11 @@ from harness.images import catalogue
 from harness.images.catalogue import USUAL, Origin, Service
 from harness.images.recipe import Recipe, inspect
 
-#: Names of the engine image that people and documents use; each leads to the engine that was built last. No test uses
-#: them: a checkout with another engine moves them.
+#: Names of the engine image for users and documents; each leads to the engine that was built last. No test uses them: a
+#: checkout with another engine moves them.
 ENGINE_ALIASES = ("galaxy/game:1.0.0-rtm-it", "galaxy/game:1.0.1-rtm-it")
 
-# The letter keeps a hash of digits alone from being a number, which a version may not begin with 0.
+# The letter `h`: a hash of digits alone would be a number, which may not begin with 0 in a version.
 ENGINE = Service(
     Recipe("engine", Path(__file__).parent / "engine"),
     Origin("python:3.12-alpine", "RTM_IT_ENGINE_BASE_IMAGE"),
@@ -35,7 +36,7 @@ NEEDED = {**USUAL, "game engine": ENGINE}
 
 @dataclass(frozen=True)
 class EngineImage:
-    """The game engine's image: its id, and its references, two versions that a patch may go between."""
+    """The game engine's image: its id, and two references, the versions before and after a patch."""
 
     image_id: str
     ref: str
@@ -43,7 +44,7 @@ class EngineImage:
 
 
 def engine_image() -> EngineImage:
-    """The game engine's image, made when missing; raises ImageUnavailable."""
+    """The game engine's image, built when missing; raises ImageUnavailable."""
     given = os.environ.get("RTM_IT_ENGINE_IMAGE")
     names = catalogue.name_given(ENGINE, given) if given else catalogue.have(ENGINE)
     found = inspect(daemon.client(), names[0])

@@ -1,4 +1,4 @@
-"""`make run`: a Runtime Manager with everything it needs, in the foreground, to try things by hand."""
+"""`make run`: a Runtime Manager with everything it needs, in the foreground, for manual use."""
 
 import sys
 import time
@@ -48,7 +48,7 @@ Ctrl-C stops the manager and takes all of this down, the games included.
 
 
 def run() -> None:
-    """Serve until Ctrl-C or SIGTERM; raises HarnessError when the manager does not come up or ends badly."""
+    """Serve until Ctrl-C or SIGTERM; raises HarnessError when the manager does not start or its exit code is not 0."""
     enable()
     up()
     ensure(NEEDED)
@@ -63,7 +63,7 @@ def run() -> None:
             except KeyboardInterrupt:
                 print("\nstopping, the manager first", flush=True)
         finally:
-            # Ctrl-C may have reached only us; one that has ended keeps its exit code.
+            # Ctrl-C may have reached only this process; a manager that has ended keeps its exit code.
             code = process.terminate()
     if code != 0:
         raise HarnessError(f"the manager ended with exit code {code}; its log is above")
@@ -84,6 +84,6 @@ def _instructions(here: Stack) -> str:
 
 
 def _port_inside(server: Postgres | Redis) -> int:
-    """The port at which a client inside the server's own container finds it."""
+    """The server's port from inside its own container."""
     shares_host = server.container.inspect()["HostConfig"]["NetworkMode"] == "host"
     return server.port if shares_host else {"Postgres": postgres.PORT, "Redis": redis.PORT}[type(server).__name__]

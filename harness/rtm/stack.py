@@ -1,4 +1,4 @@
-"""Everything that a Runtime Manager needs, around one game network: for the demo, and to try things by hand.
+"""Everything that a Runtime Manager needs, with one game network, for the demo and for `make run`.
 
 with stack.running() as here, manager.start(here.environment, log) as process:
     process.wait_until_ready()
@@ -24,18 +24,18 @@ from harness.rtm.images import EngineImage, engine_image
 from harness.rtm.lobby import Lobby
 from harness.runs import cleanup as ending
 
-#: The user that the reference engine runs as, and so the owner of its games' directories.
+#: The user id of the reference engine, and so the owner of its games' directories.
 ENGINE_USER = 10001
 
-#: The number of the capability, which is its bit in a set of them.
+#: The number of the capability, which is its bit in a capability set.
 _CAP_CHOWN = 0
 
 
 def ownership() -> dict[str, str]:
-    """The settings by which the engine may write to its game's directory.
+    """The settings that let the engine write to its game's directory.
 
-    Root gives a directory to the engine's user. So does another user with CAP_CHOWN, whose group may use it, since
-    tests do. Without that capability a manager keeps the directory and opens it to all.
+    As root, the manager gives the directory to the engine's user. A user with CAP_CHOWN does so, too; its group may use
+    the directory, since tests do. Without CAP_CHOWN the manager stays the owner and opens the directory to all.
     """
     if os.geteuid() == 0:
         owner, group, mode = ENGINE_USER, ENGINE_USER, "0750"
@@ -58,7 +58,7 @@ def may_change_owners() -> bool:
 
 @dataclass(frozen=True)
 class Stack:
-    """What there is, and `environment`, which points a manager at it."""
+    """The services, and `environment`, the settings with which a manager uses them."""
 
     postgres: Postgres
     database: Database
@@ -72,10 +72,10 @@ class Stack:
 
 @contextmanager
 def running(name: str) -> Iterator[Stack]:
-    """Start it all, named after what it is for; taken away at the end, with every game that was started in it."""
+    """Start everything; `name` names the state root. Removed at the end, with every game that was started."""
     with ExitStack() as cleanup:
         engine = engine_image()
-        ending.leave_nothing()  # also of what an interrupt meets while it starts
+        ending.leave_nothing()  # also what exists when an interrupt comes during the start
         with step("starting PostgreSQL and Redis"):
             postgres, redis = cleanup.enter_context(services.running())
         database = postgres.create_database(RUNTIME_MANAGER, name="galaxy")

@@ -1,1 +1,1 @@
-"""A run of tests: whether it takes place, what is its own, and that it leaves nothing behind."""
+"""A run of tests: whether it takes place, what belongs to it, and its clean-up."""

@@ -1,8 +1,8 @@
-"""How a run ends: after a pass, a failure, Ctrl-C, SIGTERM and SIGHUP nothing of it is left.
+"""Clean-up at the end of a run: after a pass, a failure, Ctrl-C, SIGTERM and SIGHUP nothing is left.
 
-unittest runs no clean-up after a KeyboardInterrupt, and the signals end Python without any. So each is made an
-interrupt, `DockerTestCase` runs its own clean-ups then, and what is still there when the process ends is found
-by its labels and taken away. Only SIGKILL leaves something, for the next run to sweep.
+unittest runs no clean-up after a KeyboardInterrupt, and the signals end Python without any. So each signal raises an
+interrupt, and `DockerTestCase` then runs its own clean-ups. At exit the process removes whatever still has its labels.
+Only SIGKILL leaves something, which the next run sweeps.
 """
 
 import atexit
@@ -21,19 +21,19 @@ from harness.runs.sweep import sweep_own
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP came. A KeyboardInterrupt, since that is what unittest lets through."""
+    """SIGTERM or SIGHUP came. A KeyboardInterrupt, since unittest does not catch that."""
 
 
 @cache
 def leave_nothing() -> None:
-    """From now on, take away what this process still has when it ends; with RTM_IT_KEEP=1 say how to find it."""
+    """From now on, remove at exit what this process still has; with RTM_IT_KEEP=1 print how to find it."""
     atexit.register(_at_exit)
 
 
 def unwind_on_sigterm() -> None:
-    """Let SIGTERM unwind as Ctrl-C does, unless somebody handles it already; a second one ends at once.
+    """Make SIGTERM unwind like Ctrl-C, unless it already has a handler; a second one ends the process at once.
 
-    SIGHUP, of a terminal that was closed, does the same, and may come again.
+    SIGHUP, from a closed terminal, does the same, and may be repeated.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -45,7 +45,7 @@ def unwind_on_sigterm() -> None:
 def end_if_told() -> None:
     """Raise Terminated when a signal came and its exception was lost.
 
-    Python drops what is raised while it calls a destructor or a weak reference's callback.
+    Python drops exceptions from destructors and weak reference callbacks.
     """
     if _told:
         raise Terminated
@@ -67,7 +67,7 @@ def _unwind(number: int, _frame: FrameType | None) -> None:
 def end_child(error: BaseException | None = None) -> NoReturn:
     """End a forked child as sys.exit or `error` would, without the exit hooks of its parent.
 
-    What the child itself made is taken away.
+    Removes what the child itself made.
     """
     code = 0
     if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
@@ -85,7 +85,7 @@ def end_child(error: BaseException | None = None) -> NoReturn:
 
 
 def _at_exit() -> None:
-    # In a forked child, too: there the run is the child's own.
+    # Runs in a forked child, too: there the run is the child's own.
     if identity.keeps():
         run = identity.current().run
         sys.stderr.write(

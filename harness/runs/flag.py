@@ -2,7 +2,7 @@
 
 | value | no Docker daemon answers | one answers |
 |---|---|---|
-| unset, 0 | skipped, and Docker is not asked | skipped, and Docker is not asked |
+| unset, 0 | skipped, without a request to Docker | skipped, without a request to Docker |
 | 1 | skipped with the cause | run |
 | require | fail with the cause: for CI, where a skip would hide a broken machine | run |
 """
@@ -22,9 +22,9 @@ _NOT_WANTED = f"they need real services: set {VARIABLE}=1"
 
 
 def check() -> None:
-    """Call first in `setUpModule`: raises unittest.SkipTest, or under `require` DaemonUnavailable.
+    """Call first in `setUpModule`: raises unittest.SkipTest, or with `require` DaemonUnavailable.
 
-    Where tests run, they leave nothing from now on, and SIGTERM ends the run as Ctrl-C does.
+    When tests run, it registers the clean-up at exit and makes SIGTERM end the run like Ctrl-C.
     """
     if _value() == "0":
         _skip(_NOT_WANTED)
@@ -39,17 +39,17 @@ def check() -> None:
 
 
 def check_wanted() -> None:
-    """Raise unittest.SkipTest where tests with real services were not asked for; asks nobody.
+    """Raise unittest.SkipTest where RTM_INTEGRATION disables these tests; sends no request to Docker.
 
-    At the top of a module it saves the imports below it. unittest takes that from a module which it finds, and not
-    from one that it is told by name: that is imported as a whole, and `check` in its `setUpModule` skips it.
+    Called at the top of a module, it avoids the imports below. unittest accepts the exception from a module that it
+    discovers, but not from one given by name. Such a module is imported whole, and `check` in `setUpModule` skips it.
     """
     if _value() == "0" and not _is_loaded_by_name():
         _skip(_NOT_WANTED)
 
 
 def _is_loaded_by_name() -> bool:
-    """Whether `python -m unittest package.module` is just importing a module."""
+    """Whether `python -m unittest package.module` is importing a module."""
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back
@@ -77,7 +77,7 @@ _SKIPPED_IS_NOTHING = ((3, 12, 0), (3, 12, 1))
 
 
 def _count_a_test() -> None:
-    """Let the result under way count one test, as if the skipped module were one; a skip is no failure of the run."""
+    """Make the current result count one test for the skipped module, so that the run does not fail."""
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back
@@ -89,5 +89,5 @@ def _count_a_test() -> None:
 
 @cache
 def _say_once(reason: str) -> None:
-    """unittest itself shows the reason of a skip only when it is asked to (-v)."""
+    """Print the reason on stderr once: unittest shows the reason of a skip only with -v."""
     sys.stderr.write(f"integration tests are skipped: {reason}\n")

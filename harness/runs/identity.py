@@ -1,8 +1,8 @@
-"""Who made an object: this test run, told apart from every other, dead or alive.
+"""Identity of a test run: each object names the run that made it.
 
-Each container, network, directory and process of the harness carries the run's id and the identity of the
-process behind it. A pid alone would not do: it is used again, so it goes with the process's start time; and it
-means nothing in another pid namespace, after a reboot, or on another machine that shares the daemon.
+Each container, network, directory and process of the harness carries the run's id and the identity of the run's
+process. A pid alone does not suffice. It is reused, so the start time is recorded, too. It means nothing in another pid
+namespace, after a reboot, or on another machine that shares the daemon.
 """
 
 import atexit
@@ -16,19 +16,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-#: Every label of the harness starts so.
+#: The prefix of every label of the harness.
 PREFIX = "rtm-harness."
 
-#: By this variable of its environment a process is known to be of a run.
+#: The environment variable that marks a process of a run.
 PROCESS_VARIABLE = "RTM_HARNESS_RUNNER"
 
-#: `1` keeps what a run made, for a look, until `python -m harness sweep --kept`.
+#: `1` keeps what a run made, for inspection, until `python -m harness sweep --kept`.
 KEEP_VARIABLE = "RTM_IT_KEEP"
 
 
 @dataclass(frozen=True)
 class Runner:
-    """The process behind a run."""
+    """The process of a run."""
 
     run: str
     machine: str
@@ -39,7 +39,7 @@ class Runner:
     kept: str
 
     def labels(self) -> dict[str, str]:
-        """The labels that this runner's objects carry."""
+        """The labels of this runner's objects."""
         return {PREFIX + name: str(value) for name, value in asdict(self).items()}
 
     @classmethod
@@ -53,12 +53,12 @@ class Runner:
         return cls(**values)
 
     def environment(self) -> dict[str, str]:
-        """What marks a process that this runner starts."""
+        """The variable that marks a process of this runner."""
         return {PROCESS_VARIABLE: json.dumps(self.labels())}
 
     @classmethod
     def of_process(cls, pid: int) -> "Runner | None":
-        """The runner that started process `pid`; None when it is none of ours, has ended or may not be looked at."""
+        """The runner that started process `pid`; None when it has no mark, has ended or is not readable."""
         try:
             variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError, PermissionError):
@@ -71,7 +71,7 @@ class Runner:
             return None
 
     def is_gone(self) -> bool:
-        """Whether this runner has surely ended. When that cannot be known from here, it has not."""
+        """Whether this runner has surely ended. False when that cannot be determined here."""
         here = current()
         if self.machine != here.machine:
             return False
@@ -84,28 +84,28 @@ class Runner:
 
 
 def child_environment(changes: Mapping[str, str] | None = None, *, without: tuple[str, ...] = ()) -> dict[str, str]:
-    """The environment of a process that this one starts: its own with `changes`, marked as this run's.
+    """The environment of a child process: this process's own with `changes`, and this run's mark.
 
-    Variables that begin with one of `without` are left out. What else is left out may be what the child's Python
-    needs: PATH, HOME, TMPDIR, PYTHONPATH, PYTHONHOME, LD_LIBRARY_PATH.
+    Leaves out variables that begin with one of `without`. Beware of variables that the child's Python needs: PATH,
+    HOME, TMPDIR, PYTHONPATH, PYTHONHOME, LD_LIBRARY_PATH.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(without)}
     return {**inherited, **(changes or {}), **current().environment()}
 
 
 def python_path(*folders: Path) -> dict[str, str]:
-    """PYTHONPATH for a child process: `folders`, then what this process has there, which may hold its packages."""
+    """PYTHONPATH for a child process: `folders`, then this process's own, which may hold its packages."""
     own = os.environ.get("PYTHONPATH")
     return {"PYTHONPATH": os.pathsep.join([*map(str, folders), *([own] if own else [])])}
 
 
 def keeps() -> bool:
-    """Whether this run leaves what it made."""
+    """Whether this run keeps what it made."""
     return os.environ.get(KEEP_VARIABLE) == "1"
 
 
 def at_exit(action: Callable[[], object]) -> None:
-    """As `atexit.register`, for this process alone: a forked child does not call `action` at its end."""
+    """Register `action` as `atexit.register` does, but for this process alone: a forked child does not call it."""
     process = os.getpid()
     atexit.register(lambda: action() if os.getpid() == process else None)
 
@@ -121,13 +121,13 @@ def _identity(pid: int) -> Runner:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     pid_namespace = os.readlink("/proc/self/ns/pid")
     start_time = process_start_time(pid) or 0
-    # From the rest and not by chance: two threads that ask first at the same time get the same answer.
+    # A hash and no random value: two threads that call first at the same time get the same id.
     run = hashlib.sha256(repr((machine, boot, pid_namespace, pid, start_time)).encode()).hexdigest()[:12]
     return Runner(run, machine, boot, pid_namespace, pid, start_time, "yes" if keeps() else "no")
 
 
 def _is_hidden(pid: int) -> bool:
-    """Whether there is a process that this user may not see, as /proc with `hidepid` shows none of another user's."""
+    """Whether the process exists but is hidden from this user: /proc with `hidepid` hides other users' processes."""
     if Path(f"/proc/{pid}").exists():
         return False
     try:
@@ -142,7 +142,7 @@ def _is_hidden(pid: int) -> bool:
 def process_start_time(pid: int) -> int | None:
     """When process `pid` started, in clock ticks since boot; None when it does not run (or is a zombie)."""
     try:
-        # The second field is the program's name in brackets and may itself hold spaces and brackets.
+        # The second field is the program's name in brackets and may itself contain spaces and brackets.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None

@@ -1,10 +1,10 @@
-"""Taking away what runs left behind: this one at its end, and earlier ones that were killed.
+"""Removes what runs left: this one at its end, and earlier ones that were killed.
 
-Every container, network, volume, process and state root of the harness names its runner. `sweep` takes away what runs
-have left that surely ended, and nothing of a run that is alive; `sweep_own` what this run still has. What a
-Runtime Manager under test started carries no such label, but sits on a test's network, and goes with it; a Docker
-daemon of a test's own goes with all that runs on it when its processes are killed, but for its cgroups. Two
-sweeps at once do not disturb each other. What RTM_IT_KEEP=1 kept stays until it is asked for.
+Every container, network, volume, process and state root of the harness names its runner. `sweep` removes what surely
+ended runs left, and nothing of a live run; `sweep_own` removes what this run still has. Containers of a Runtime Manager
+under test have no such label, but are on a test's network, and are removed with it. Killing the processes of a test's
+own Docker daemon removes all that runs on it, except its cgroups. Two concurrent sweeps do not disturb each other. What
+RTM_IT_KEEP=1 kept stays until `kept` is given.
 """
 
 import os
@@ -28,17 +28,17 @@ from harness.waiting import wait_until
 if TYPE_CHECKING:
     from docker import APIClient
 
-#: A network that ended runs left has no containers by now, and is removed soon, or never: Docker 20.10 goes on
-#: counting the endpoint of a container that was removed while it was started, until the daemon is restarted.
+#: Seconds. A network of an ended run has no containers any more, and is removed soon, or never. Docker 20.10 keeps
+#: counting the endpoint of a container that was removed during its start, until the daemon restarts.
 NETWORK_TIMEOUT_S = 5.0
 
-#: A killed process is gone within this many seconds, whatever its parent does.
+#: Seconds in which a killed process is gone, whatever its parent does.
 KILL_TIMEOUT_S = 30.0
 
 
 @dataclass
 class Swept:
-    """What was taken away, by name."""
+    """The names of what was removed."""
 
     processes: list[str] = field(default_factory=list)
     containers: list[str] = field(default_factory=list)
@@ -53,9 +53,9 @@ class Swept:
 
 
 def sweep(kept: bool = False, runs: Collection[str] = ()) -> Swept:
-    """Take away what ended runs left behind, with `kept` also what they were told to keep; raises DaemonUnavailable.
+    """Remove what ended runs left behind, with `kept` also what they kept; raises DaemonUnavailable.
 
-    With `runs`, ids of runs, only what these left.
+    `runs` limits it to the runs with these ids.
     """
     wanted = set(runs)
     return _sweep(
@@ -86,9 +86,9 @@ def _note(found: dict[str, list[str]], by: Runner | None, name: str) -> None:
 
 
 def sweep_own() -> Swept:
-    """Take away what this run still has."""
+    """Remove what this run still has."""
     mine = identity.current()
-    # A client of its own: at the end of a process the shared one may be closed already.
+    # A new client: at the end of a process the shared one may be closed already.
     client = daemon.connect()
     try:
         return _sweep(client, lambda by: by == mine)
@@ -98,16 +98,16 @@ def sweep_own() -> Swept:
 
 def _sweep(client: "APIClient", is_left: Callable[[Runner], bool]) -> Swept:
     swept = Swept()
-    # First what could make more of the rest.
+    # Processes first: they could create more of the rest.
     processes = _processes(is_left)
     for run in {by.run for _, _, by in processes}:
-        cgroups.thaw(cgroups.name(run))  # or the kill of a daemon of theirs would wait for what is paused in it
+        cgroups.thaw(cgroups.name(run))  # or the kill of their daemon would wait for its paused processes
     _kill(processes)
     swept.processes += [str(pid) for pid, _, _ in processes]
     ours = {"label": f"{PREFIX}run"}
     containers = _left(client.containers(all=True, filters=ours), is_left)
     networks = _left(client.networks(filters=ours), is_left)
-    # One after the other: at the end of a process no thread can be started any more.
+    # Sequentially: at the end of a process no thread can be started any more.
     for each in containers:
         container.remove(client, each["Id"])
         swept.containers.append(each["Names"][0].lstrip("/") if each["Names"] else each["Id"][:12])
@@ -115,7 +115,7 @@ def _sweep(client: "APIClient", is_left: Callable[[Runner], bool]) -> Swept:
         try:
             network.remove(client, each["Id"], each["Name"], timeout_s=NETWORK_TIMEOUT_S)
         except WaitFailed as failure:
-            # It is in nobody's way, but for its addresses.
+            # It only occupies its addresses.
             sys.stderr.write(f"harness: left behind: {failure}; a restart of the Docker daemon removes it\n")
         else:
             swept.networks.append(each["Name"])
@@ -129,9 +129,9 @@ def _sweep(client: "APIClient", is_left: Callable[[Runner], bool]) -> Swept:
     swept.images += registry.sweep_images(client)
     for each in _left(client.images(filters=ours), is_left):
         swept.images += labelled.forget(client, each)
-    # Last: the engines that wrote there are gone by now.
+    # Last: the containers that wrote there are gone by now.
     roots = [(each, by) for each in stateroot.directories() if (by := stateroot.owner(each)) and is_left(by)]
-    # Cgroups do not tell whose they are, so they go while something is there that does.
+    # Cgroups do not name their runner, so they go while something exists that does.
     for run in {by.run for _, by in roots} | {by.run for _, _, by in processes}:
         swept.cgroups += cgroups.remove(cgroups.name(run))
     for directory, _ in roots:
@@ -159,7 +159,7 @@ def _processes(is_left: Callable[[Runner], bool]) -> list[tuple[int, int, Runner
 
 
 def _kill(processes: Sequence[tuple[int, int, Runner]]) -> None:
-    """Kill them all, then wait: one may not end before another has, if that is the first of a pid namespace."""
+    """Kill them all, then wait: the first process of a pid namespace ends only after the others."""
     for pid, _, _ in processes:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -1,1 +1,1 @@
-"""The harness's own tests; the modules that need Docker skip themselves unless RTM_INTEGRATION is set."""
+"""The harness's own tests; the modules that need Docker are skipped unless RTM_INTEGRATION is set."""

@@ -1,13 +1,14 @@
-"""What a test wants of containers, in three libraries: testcontainers-python 4.15, testcontainers-go, and the harness.
+"""Features for tests with containers in three libraries: testcontainers-python 4.15, testcontainers-go, the harness.
 
-The first two by their documentation, "–" for what they do not have. Each row names the tests that hold it here.
+The first two according to their documentation; "–" marks a missing feature. Each row names the tests that prove the
+feature here.
 """
 
 from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One thing that a test wants."""
+    """One feature."""
 
     wanted: str
     python: str
@@ -248,7 +249,7 @@ ROWS = (
     ),
 )
 
-#: What the other two have and the harness has not.
+#: Features of the other two that the harness lacks.
 ABSENT_HERE = (
     "Docker Compose",
     "some fifty ready-made services each (here: PostgreSQL, Redis, PgBouncer, an image registry)",

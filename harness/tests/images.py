@@ -1,4 +1,4 @@
-"""A stand-in for a Docker daemon that knows images only."""
+"""A stand-in for a Docker daemon that has only images."""
 
 import os
 import unittest

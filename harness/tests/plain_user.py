@@ -1,6 +1,6 @@
-"""Running Python as a user who is not root and is in the group that may use Docker's socket.
+"""Runs Python as a user who is not root and is in the group that may use Docker's socket.
 
-`capabilities` are the only ones that the process has, and those that it starts get them, too (ambient).
+The process has only the capabilities `capabilities`, and so do those that it starts (ambient).
 """
 
 import os
@@ -19,12 +19,13 @@ UID = GID = 47_110
 
 ROOT = Path(__file__).parents[2]
 
-#: Shows the interpreter, which may lie where nobody but root may look, at a place for all, to this process only.
+#: Binds the interpreter, which may lie in a directory that only root can read, to a readable path for this process
+#: only.
 _ENTER = 'mount --bind "$1" "$2" && umask "$3" && cd "$4" && shift 4 && exec "$@"'
 
 
 def check() -> None:
-    """Skip a test where this process cannot run anything as a plain user, with the cause."""
+    """Skip a test where this process cannot run a command as a plain user, with the cause."""
     if os.geteuid() != 0:
         raise unittest.SkipTest("this is a plain user already: only root can become one")
     if daemon.configured_host():
@@ -34,7 +35,7 @@ def check() -> None:
 
 
 def folder(test: unittest.TestCase) -> Path:
-    """A directory of that user's, removed at the end of the test."""
+    """A directory of that user, removed at the end of the test."""
     made = Path(test.enterContext(tempfile.TemporaryDirectory()))
     os.chown(made, UID, GID)
     return made
@@ -49,9 +50,9 @@ def python(
     capabilities: Sequence[str] = (),
     capture: bool = True,
 ) -> subprocess.CompletedProcess[str]:
-    """Run Python as that user, with this environment and little else, and with this one's packages.
+    """Run Python as that user, with this environment and little else, and with this interpreter's packages.
 
-    What it writes is in the result; without `capture` it goes where this process's own output goes.
+    The result holds its output; without `capture` the output goes where this process's own output goes.
     """
     group = os.stat(daemon.LOCAL_SOCKET.removeprefix("unix://")).st_gid
     with tempfile.TemporaryDirectory() as seen:

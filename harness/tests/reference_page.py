@@ -32,7 +32,7 @@ testcontainers-python 4.15 and testcontainers-go by their documentation; "–" m
 
 Described = ast.Module | ast.ClassDef | ast.FunctionDef
 
-#: What the exported functions and classes give.
+#: Classes that the exported functions return, and base classes.
 _GIVEN = {
     "faults.Proxy": faults.proxy.Proxy,
     "scripted_registry.ScriptedRegistry": scripted_registry.ScriptedRegistry,
@@ -69,7 +69,7 @@ def _described(name: str, value: Any) -> Iterator[str]:
 
 
 def _members(of: ast.Module | ast.ClassDef) -> Iterator[str]:
-    """Public methods, or functions of a module, one item each; of an overloaded one the last."""
+    """Public methods of a class, or functions of a module, one item each; of an overloaded one the last."""
     found = {each.name: each for each in of.body if isinstance(each, ast.FunctionDef)}
     for name, each in found.items():
         words = " ".join((ast.get_docstring(each) or "").split())
@@ -80,7 +80,7 @@ def _members(of: ast.Module | ast.ClassDef) -> Iterator[str]:
 
 
 def _fields(of: ast.ClassDef, lines: list[str]) -> Iterator[str]:
-    """Public fields: with their `#:` comments, then the rest in one item."""
+    """Public fields: those with `#:` comments, then the rest in one item."""
     bare = []
     for each in of.body:
         target = each.targets[0] if isinstance(each, ast.Assign) else getattr(each, "target", None)

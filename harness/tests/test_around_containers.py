@@ -1,4 +1,4 @@
-"""Volumes, networks that a test connects and cuts, ports, and environment files."""
+"""Volumes, networks that a test connects and disconnects, ports, and environment files."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Three packages are enough, and without an index their wheels are: seen from a virtual environment of its own."""
+"""Three packages suffice, and without an index their wheels: tried in a separate virtual environment."""
 
 import os
 import re
@@ -15,10 +15,10 @@ from harness.runs import flag
 
 ROOT = Path(__file__).parents[2]
 
-#: Targets that run the product: what they need, and nothing else, is in the environment.
+#: Targets that run the product: the environment contains what they need, and nothing else.
 TARGETS = ("setup", "doctor", "demo", "run", "unit", "integration", "integration-harness", "integration-parallel")
 
-#: What the three packages bring along, as far as the Python in use needs it.
+#: Dependencies of the three packages, as far as this Python needs them.
 ALONG = {"certifi", "charset-normalizer", "idna", "requests", "urllib3", "typing-extensions", "async-timeout"}
 THREE = {"docker", "psycopg", "psycopg-binary", "psycopg-pool", "redis"}
 
@@ -53,7 +53,7 @@ class DoctorTest(unittest.TestCase):
 
 
 class WheelhouseTest(unittest.TestCase):
-    """The wheels come from an index where one answers; where none does, there is nothing to try this with."""
+    """The wheels come from an index; without one this test cannot run."""
 
     folder: ClassVar[Path]
     offline: ClassVar[dict[str, str]]

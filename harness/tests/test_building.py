@@ -1,4 +1,4 @@
-"""Images of folders: built once for what is in them, and named after it."""
+"""Images of folders: built once for their content, and named after it."""
 
 import os
 import re
@@ -62,7 +62,7 @@ class BuildImageTest(unittest.TestCase):
             self.build()
 
     def test_an_image_does_not_depend_on_the_umask_of_the_checkout(self) -> None:
-        """Under umask 077 nobody but the owner may read a file, and in an image every user has to."""
+        """With umask 077 only the owner may read a file, but in an image every user must."""
         recipe = (
             "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY goods /goods/\nUSER 65534\nRUN cat /goods/list && /goods/run\n"
         )
@@ -88,7 +88,7 @@ class BuildImageTest(unittest.TestCase):
             self.build()
 
     def listing(self) -> list[str]:
-        """What `COPY . /all` brings into an image: the paths, of a link with its target."""
+        """The entries that `COPY . /all` adds to an image: paths, and for a link its target."""
         (self.folder / "Dockerfile").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY . /all\n")
         script = 'cd /all; du -a | cut -f2 | while read -r path; do echo "$path" $(readlink "$path"); done'
         with container.start(self.build(), entrypoint=["sh", "-c", script]) as shown:

@@ -16,7 +16,7 @@ from harness.runs.sweep import Swept
 
 class CommandLineTest(unittest.TestCase):
     def setUp(self) -> None:
-        # The command line makes progress visible for the whole process, tests after this one included.
+        # The command line enables progress for the whole process, including later tests.
         self.enterContext(mock.patch("harness.progress.enable"))
 
     def run_command(self, *arguments: str) -> tuple[int, str, str]:

@@ -1,4 +1,4 @@
-"""Containers, networks and what is left of them, on a real Docker daemon."""
+"""Containers, networks and their removal, on a real Docker daemon."""
 
 import contextlib
 import io
@@ -95,7 +95,7 @@ class ContainerTest(unittest.TestCase):
         self.assertEqual(self.start("exit 5").wait_for_exit(), 5)
 
     def test_every_wait_ends_with_the_container_and_shows_its_log(self) -> None:
-        """Also when it is removed meanwhile, and also a wait that knows nothing of containers but its probe."""
+        """Also when it is removed meanwhile, and also a wait that depends on the container only through its probe."""
         ended = self.start("echo all is lost; exit 3", ports=[6379])
         gone = self.start("sleep 60", ports=[6379])
         gone.remove()

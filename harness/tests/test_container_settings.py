@@ -1,4 +1,4 @@
-"""What `start_container` takes: everything that Docker does, each setting once."""
+"""The settings of `start_container`: all that Docker has, each setting once."""
 
 import tempfile
 import unittest

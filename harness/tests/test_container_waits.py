@@ -1,4 +1,4 @@
-"""What a container writes, and the waits for what it does."""
+"""A container's output, and the waits for its actions."""
 
 import re
 import ssl
@@ -23,7 +23,7 @@ from harness.fixtures.container import Container, http_status
 from harness.fixtures.log_tail import log_tail
 from harness.runs import flag
 
-#: Answers 204 to requests with a header that is right, and 401 to others; by TLS where there is a certificate.
+#: Answers 204 to requests with the right header, and 401 to others; with TLS where there is a certificate.
 SERVER = """
 import http.server, os, ssl
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -98,7 +98,7 @@ class ExecTest(ShellTestCase):
 
 class OutputTest(ShellTestCase):
     def exec_of(self, output: bytes) -> tuple[int, str]:
-        """What an exec gives when Docker's answer and its output come in one piece."""
+        """The result of an exec when Docker's answer and the output arrive in one piece."""
         head = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
         with start_scripted_daemon(behind=None) as odd:
             odd.answer("POST /containers/*/exec", Reply(201, {"Id": "e"}))

@@ -1,4 +1,4 @@
-"""The base classes when a test ends badly: its own failure is what counts, and what it had is taken away."""
+"""The base classes when a test fails: its own failure is reported, and its resources are removed."""
 
 import io
 import shutil

@@ -1,4 +1,4 @@
-"""A Docker daemon of a test's own: what its containers live through, and that nothing of it stays on the machine."""
+"""A test's own Docker daemon: what its containers survive, and that nothing of it stays on the machine."""
 
 import os
 import secrets
@@ -22,7 +22,7 @@ from harness.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
-#: A run with a daemon of its own, which if `busy` is frozen and has a paused container; it says its pid and waits.
+#: A run with its own daemon; with `busy` it is frozen and has a paused container. It prints the daemon's pid and waits.
 SCRIPT = """
 import sys
 from harness import base_image, start_docker_daemon
@@ -47,7 +47,7 @@ def setUpModule() -> None:
 
 
 class Traces:
-    """What the daemon whose dockerd has this pid has on the machine just now, and what of it is left later."""
+    """The traces of a daemon on the machine, by its pid: which of the current ones are left later."""
 
     def __init__(self, pid: int) -> None:
         words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
@@ -57,11 +57,11 @@ class Traces:
         self.pool = options["default-address-pool"].removeprefix("base=").partition(",")[0]
         [route] = [line for line in ip("-4", "route") if line.startswith(self.pool)]
         self.interface = route.split(" dev ")[1].split()[0]
-        # Not the namespace: the kernel gives its number to the next one.
+        # Not the namespace: the kernel reuses its number.
         self.processes = inside(pid, self.cgroup)
 
     def left(self) -> list[str]:
-        """Processes, mounts, routes, interfaces, cgroups and its directory."""
+        """The remaining processes, mounts, routes, interfaces, cgroups and its directory."""
         return [
             *(f"process {pid}" for pid, started in self.processes.items() if process_start_time(pid) == started),
             *(line for line in Path("/proc/mounts").read_text().splitlines() if str(self.directory) in line),
@@ -82,24 +82,24 @@ def inside(pid: int, cgroup: str) -> dict[int, int]:
             if os.readlink(each / "ns" / "pid") == namespace or cgroup in (each / "cgroup").read_text():
                 found[int(each.name)] = process_start_time(int(each.name)) or 0
         except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # it has ended, or is one that even root may not look at
+            continue  # it has ended, or even root may not read it
     return found
 
 
 def ip(*arguments: str) -> list[str]:
-    """The lines that iproute2 answers."""
+    """The output lines of iproute2."""
     command = ["ip", *arguments]
     environment = identity.child_environment({"PATH": dockerd.needs.search_path()})
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def to_daemons() -> list[str]:
-    """This machine's routes to daemons like these; networks of other tests come and go."""
+    """This machine's routes to such daemons, without the networks of other tests."""
     return [line for line in ip("-4", "route") if line.startswith(("198.18.", "198.19."))]
 
 
 def start_game(own: dockerd.OwnDaemon, network: str = "bridge") -> Container:
-    """A server that runs on `own` and has answered."""
+    """Start a server on `own` and wait for its first answer."""
     client = own.client()
     settings = client.create_host_config(network_mode=network, init=True)
     serve = ["python3", "-m", "http.server", "8080", "--directory", "/tmp"]
@@ -111,12 +111,12 @@ def start_game(own: dockerd.OwnDaemon, network: str = "bridge") -> Container:
 
 
 def answers(address: str) -> bool:
-    """Whether the server at an IP answers this process, which it has a second for."""
+    """Whether the server at an IP answers this process within a second."""
     return http_ok(address, 8080, "/")
 
 
 def wait_for_answer(address: str) -> None:
-    """Wait until it does."""
+    """Wait until the server answers."""
     wait_until("the server's answer", lambda: answers(address), retry_on=HTTP_NOT_YET)
 
 
@@ -143,7 +143,7 @@ class LifeTest(unittest.TestCase):
             self.own.start_again()
 
     def game(self, live_restore: bool) -> tuple[Container, str]:
-        """A game on the daemon, which now has live-restore or not, and the game's IP."""
+        """Start a game on the daemon, restarted with `live_restore` where it differs; returns it and its IP."""
         if self.own.live_restore != live_restore:
             self.own.restart(live_restore)
         game = start_game(self.own, "games")
@@ -310,7 +310,7 @@ class SweepTest(unittest.TestCase):
             swept = sweep()
 
         self.assertIn(lost.cgroup, swept.cgroups)
-        # The kernel takes an interface away some moments after the last process of its namespace.
+        # The kernel removes an interface some moments after the last process of its namespace.
         wait_until("the end of its interface", lambda: not lost.left())
         self.assertEqual(beside.left(), before)
         alive.communicate("\n", timeout=30)

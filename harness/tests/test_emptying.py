@@ -1,4 +1,4 @@
-"""Emptying keeps its connections, and no test can spoil them for the next one."""
+"""Emptying keeps its connections, and no test can break them for the next one."""
 
 import multiprocessing
 import time
@@ -19,7 +19,7 @@ def setUpModule() -> None:
 
 
 class EmptyingTest(unittest.TestCase):
-    """On servers of its own, since it restarts and pauses them."""
+    """On its own servers, since it restarts and pauses them."""
 
     postgres: ClassVar[Postgres]
     redis: ClassVar[Redis]
@@ -47,7 +47,7 @@ class EmptyingTest(unittest.TestCase):
         return int(row[0])
 
     def kept(self) -> list[int]:
-        """The server's processes behind the connections that are kept to the database."""
+        """The server processes of the cached connections to the database."""
         asked = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name = %s"
         with self.postgres.maintain() as connection:
             return [pid for (pid,) in connection.execute(asked, (self.database.name, EMPTYING))]

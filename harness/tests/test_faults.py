@@ -1,7 +1,7 @@
-"""The fault proxy, before a server of the test's own, on TCP and on unix sockets.
+"""The fault proxy, in front of the test's own server, on TCP and on unix sockets.
 
-That nothing passes is known without waiting: whatever a client has sent is in the proxy's socket when the client's
-call returns, so a proxy that has looked at its sockets since then has let it pass, or keeps it.
+"Nothing passes" is checked without waiting. Bytes of a client are in the proxy's socket when the client's call returns.
+A proxy that has polled its sockets since then has forwarded them, or holds them.
 """
 
 import errno
@@ -29,15 +29,15 @@ from harness.waiting import wait_until
 
 TIMEOUT_S = 20.0
 
-#: More than all sockets on the way hold together.
+#: More than all sockets between both ends hold together.
 MUCH = random.Random(1).randbytes(24 << 20)
 
-#: A part of it, of which ten are not all.
+#: A part of it; ten of them are less than the whole.
 STEP = 1 << 20
 
 
 class Faults:
-    """The tests; its subclasses say where the server is."""
+    """The tests; subclasses define where the server is."""
 
     class Test(unittest.TestCase):
         proxy: Proxy
@@ -51,11 +51,11 @@ class Faults:
 
         @abstractmethod
         def listen(self) -> socket.socket:
-            """The server's socket, at the same place each time."""
+            """The server's socket, at the same address each time."""
 
         @abstractmethod
         def before_server(self) -> Proxy:
-            """A proxy before it."""
+            """A proxy in front of the server."""
 
         @abstractmethod
         def connect(self) -> socket.socket:
@@ -98,13 +98,13 @@ class Faults:
                 self.assertEqual(line.recv(1), b"")
 
         def let_proxy_look(self) -> None:
-            """Between the two questions it looks at every socket."""
+            """Call `connections` twice: between the two calls the proxy polls every socket."""
             self.assertGreaterEqual(self.proxy.connections + self.proxy.connections, 0)
 
         def wait_for_connections(self, count: int) -> None:
             wait_until(f"{count} connections", lambda: self.proxy.connections == count)
 
-        # All well
+        # No fault
 
         def test_what_is_said_is_heard_on_the_other_side(self) -> None:
             client, server = self.pair()
@@ -342,7 +342,7 @@ class Faults:
             )
 
         def assert_transfers(self, *changes: Callable[[], None]) -> None:
-            """Transfer much in both directions at the same time, with the changes one after another meanwhile."""
+            """Transfer MUCH in both directions at the same time while the changes are applied one after another."""
             lines = self.pair()
             heard = [bytearray(), bytearray()]
             with ThreadPoolExecutor(2) as pool:
@@ -427,7 +427,7 @@ class TcpTest(Faults.Test):
     port = 0
 
     def listen(self) -> socket.socket:
-        self.port = self.port or listening.free_port()  # which stays its own while nobody listens
+        self.port = self.port or listening.free_port()  # the port stays reserved while nothing listens
         return socket.create_server(("127.0.0.1", self.port))
 
     def before_server(self) -> Proxy:
@@ -467,7 +467,7 @@ class TcpTest(Faults.Test):
         target = (socket.AF_INET, ("127.0.0.1", listening.free_port()))
         dial = Dial([target])
         self.addCleanup(dial.line.close)
-        dial.line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server to whom the port was given
+        dial.line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as for a server on a reserved port
         dial.line.bind(target[1])
         with self.assertRaises(ConnectionError):
             while not dial.go_on(0.0):
@@ -552,7 +552,7 @@ class UnixTest(Faults.Test):
 
 
 def read(line: socket.socket, count: int) -> bytes:
-    """So many bytes, or fewer where the line ends before."""
+    """Read `count` bytes, or fewer where the stream ends before."""
     said = bytearray()
     while len(said) < count and (data := line.recv(count - len(said))):
         said += data
@@ -560,7 +560,7 @@ def read(line: socket.socket, count: int) -> bytes:
 
 
 def read_all(line: socket.socket) -> bytes:
-    """What there is until the line ends, in whatever way."""
+    """Read until the stream ends, orderly or not."""
     said = bytearray()
     with suppress(ConnectionResetError):
         read_into(line, said)
@@ -578,7 +578,7 @@ def say_all(line: socket.socket, said: bytes) -> None:
 
 
 def fill(line: socket.socket, let_proxy_look: Callable[[], None]) -> int:
-    """Say as much of MUCH as is taken while nobody listens; how many bytes that was."""
+    """Send as much of MUCH as the sockets take without a reader; returns the number of bytes."""
     sent, line_was_full = 0, False
     line.setblocking(False)
     while sent < len(MUCH):
@@ -595,7 +595,7 @@ def fill(line: socket.socket, let_proxy_look: Callable[[], None]) -> int:
 
 
 def digest(said: bytes | bytearray) -> str:
-    """Differences of megabytes are no good to read."""
+    """Length and hash, since a difference of megabytes is unreadable."""
     return f"{len(said)} {hashlib.sha256(said).hexdigest()}"
 
 

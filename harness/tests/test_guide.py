@@ -1,4 +1,4 @@
-"""The examples of docs/harness.md, run as a reader would run them: in a folder of another project."""
+"""The examples of docs/harness.md, run as a reader runs them: in a folder of another project."""
 
 import os
 import re
@@ -13,13 +13,13 @@ from harness.runs import flag, identity
 
 ROOT = Path(__file__).parents[2]
 
-#: The folders that hold tests.
+#: The folders that contain tests.
 TOPS = ("rtmanager", "harness", "integration", "reliability", "bench")
 
 _EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-#: A test, or a module of tests, that a page names; an ellipsis after it stands for the rest of a file's name.
+#: A test, or a module of tests, that a page names; an ellipsis after it replaces the rest of a file's name.
 _NAMED = re.compile(r"\b(test_\w+)\b(?!…)")
 _PAIR = re.compile(r"\b(test_\w+)\.(test_\w+)")
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)

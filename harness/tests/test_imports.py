@@ -1,4 +1,4 @@
-"""Importing the harness is quick, needs none of the libraries that talk to services, and nothing of one project."""
+"""The import of the harness is quick, and needs neither the client libraries nor any code of a single project."""
 
 import ast
 import pkgutil
@@ -37,7 +37,7 @@ class ImportTest(unittest.TestCase):
         self.assertEqual(imported.split(), [])
 
     def test_a_python_that_is_too_old_gets_a_sentence(self) -> None:
-        """The version is checked by words that each of them has, before any that it may lack."""
+        """The version check uses syntax that every Python can parse, before any newer syntax."""
         source = Path(harness.__file__).read_text(encoding="ascii")
         body = ast.parse(source, feature_version=(3, 4)).body
         self.assertEqual(ast.unparse(body[1]), "import sys")
@@ -54,13 +54,13 @@ class ImportTest(unittest.TestCase):
                     self.assertRegex(run.stderr, r"\A.*the harness needs Python 3\.11 or newer, and this is [\d.]+\n\Z")
 
 
-#: The folder of what is for one project, and words that only it may use.
+#: The folder for a single project, and words that only it may use.
 SPECIFIC = "rtm"
 WORDS = re.compile(r"rtmanager|galaxy", re.IGNORECASE)
 
 
 def imported(source: str) -> Iterator[str]:
-    """The names that a module imports, wherever in it that stands; of `from a import b`, `a` and `a.b`."""
+    """The names that a module imports, anywhere in its code; for `from a import b`, `a` and `a.b`."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (each.name for each in node.names)
@@ -90,7 +90,7 @@ class SeparationTest(unittest.TestCase):
                 self.assertEqual(WORDS.findall(path.read_text()), [], path)
 
     def test_it_works_without_them(self) -> None:
-        """As another project has it, which takes a copy; imports by name would show here."""
+        """In a copy, as in another project; imports by name would fail here."""
         copy = Path(self.enterContext(tempfile.TemporaryDirectory()))
         shutil.copytree(self.root, copy / "harness", ignore=shutil.ignore_patterns(SPECIFIC, "tests", "__pycache__"))
         modules = (path.relative_to(copy).with_suffix("") for path in (copy / "harness").rglob("*.py"))

@@ -1,4 +1,4 @@
-"""Images with labels of any content: made without a build, taken away again."""
+"""Images with labels of any content: made without a build, and removed."""
 
 import unittest
 from dataclasses import replace

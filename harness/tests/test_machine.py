@@ -1,4 +1,4 @@
-"""Getting a daemon on a bare machine, with stand-ins for apt-get and dockerd: nothing is installed here."""
+"""Provision of a daemon on a bare machine, with stand-ins for apt-get and dockerd: nothing is installed."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from harness.images.catalogue import USUAL
 from harness.machine import apt, dockerd, doctor, up
 from harness.runs.identity import process_start_time
 
-#: Answers the request for the API's version on the socket that DOCKER_HOST names.
+#: Answers the request for the API's version on the socket of DOCKER_HOST.
 FAKE_DOCKERD = """#!{python}
 import http.server, json, os, socketserver
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -33,7 +33,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 socketserver.UnixStreamServer(os.environ["DOCKER_HOST"].removeprefix("unix://"), Handler).serve_forever()
 """
 
-#: What dockerd prints when its store has half a network, as one line of shell.
+#: dockerd's output when its store contains a partial network, as one line of shell.
 PANIC = """printf 'panic: index out of range\\n\\ngithub.com/docker/libnetwork.New()\\n' >&2; seq 40 >&2
 """
 
@@ -46,7 +46,7 @@ if list(pathlib.Path(os.environ["DOCKER_HOST"].removeprefix("unix://")).parent.g
 
 FAILING_DOCKERD = "#!/bin/sh\necho failed to mount the overlay >&2; exit 4\n"
 
-#: Writes down how it was called; `install` fails until `update` was called.
+#: Records its arguments; `install` fails until `update` was called.
 FAKE_APT = """#!/bin/sh
 echo "$@" >> {log}
 case "$*" in *update*) touch {log}.updated ;; *) test -e {log}.updated || {{ echo no such package; exit 100; }} ;; esac

@@ -1,4 +1,4 @@
-"""Networks when Docker has no addresses left: waited for, then told with the remedy. With a stand-in for the daemon."""
+"""Networks when Docker has no addresses left: a wait, then an error with the remedy. With a stand-in for the daemon."""
 
 import unittest
 from typing import Any

@@ -1,6 +1,6 @@
-"""What a user's environment may hold: proxies, certificates that are missing, an odd config.json, a package too few.
+"""Odd user environments: proxies, missing certificates or packages, an odd config.json.
 
-Each ends in a run, or in a skip (a failure under `require`) that tells the cause; never in a traceback of the SDK's.
+Each ends in a run, or in a skip (a failure with `require`) that names the cause; never in a traceback of the SDK.
 """
 
 import http.server
@@ -29,7 +29,7 @@ from harness.runs import flag, identity
 
 ROOT = Path(__file__).parents[2]
 
-#: Nobody listens there.
+#: Nothing listens there.
 DEAD_PROXY = "http://127.0.0.1:9"
 
 
@@ -42,7 +42,7 @@ class _FakeDaemon(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 class AddressTest(unittest.TestCase):
@@ -147,7 +147,7 @@ class AddressTest(unittest.TestCase):
 
 class PackagesTest(unittest.TestCase):
     def test_a_package_that_is_missing_is_the_cause(self) -> None:
-        """Each in a process of its own, in which it cannot be imported."""
+        """Each in its own process, in which the package cannot be imported."""
         folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         (folder / "test_shop.py").write_text(
             "import os, sys\nsys.modules[os.environ['MISSING']] = None\n"
@@ -185,7 +185,7 @@ class PackagesTest(unittest.TestCase):
 
 
 class RemoteTest(unittest.TestCase):
-    """By the real daemon, over TCP, as a machine that has its daemon elsewhere reaches it."""
+    """The real daemon over TCP, as from a machine whose daemon is elsewhere."""
 
     def setUp(self) -> None:
         flag.check()
@@ -255,7 +255,7 @@ class RemoteTest(unittest.TestCase):
 
 
 def certify(folder: Path) -> None:
-    """An authority, and a certificate that serves for both sides, in the files that Docker's clients look for."""
+    """Create an authority, and a certificate for both sides, in the files that Docker's clients read."""
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
     sign = ["x509", "-req", "-in", "request.pem"]
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
@@ -268,7 +268,7 @@ def certify(folder: Path) -> None:
 
 
 class TlsFront(Closing):
-    """Takes TLS of clients that have a certificate, and passes it on to a unix socket."""
+    """Accepts TLS from clients with a certificate, and forwards to a unix socket."""
 
     def __init__(self, folder: Path, target: str) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

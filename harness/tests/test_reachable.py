@@ -1,4 +1,4 @@
-"""A container on a network of a test's own reaches PostgreSQL and Redis by name; waits end with it."""
+"""A container on a test's network reaches PostgreSQL and Redis by name; waits end when it ends."""
 
 import time
 import unittest
@@ -9,7 +9,7 @@ from harness import ServicesTestCase, WaitFailed, images, start_services
 from harness.fixtures import listening
 from harness.fixtures.network import Network
 
-#: Takes an element of a list and writes it into a table, as a worker does.
+#: Takes an element of a list and inserts it into a table, as a worker does.
 WORKER = """
 greeting=$(redis-cli -h redis.test LPOP greetings) || exit 1
 psql -q -v ON_ERROR_STOP=1 "$DSN" -c "INSERT INTO greetings VALUES ('$greeting')"
@@ -42,7 +42,7 @@ class ReachableTest(ServicesTestCase):
         self.work(network)
 
     def test_twice(self) -> None:
-        """The same table again: each test starts as the template was made."""
+        """The same table again: each test starts with the template's state."""
         self.work(self.create_network(), extra_hosts={"other": "127.0.0.1"}, host_config={"init": True})
 
     def test_two_networks_have_their_own_way_each(self) -> None:
@@ -51,7 +51,7 @@ class ReachableTest(ServicesTestCase):
         self.work(other)
 
     def test_from_a_published_port_too(self) -> None:
-        """As with a daemon of another machine: the servers are on networks, and join the test's."""
+        """As with a daemon of another machine: the servers are on their own networks, and join the test's."""
         from harness.fixtures import services
 
         with (

@@ -1,4 +1,4 @@
-"""docs/generated/harness.md says what the docstrings say."""
+"""docs/generated/harness.md is equal to the page made from the docstrings."""
 
 import unittest
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A real image registry: what is pushed can be pulled, what is asked can be seen, and nothing stays."""
+"""A real image registry: pushed images can be pulled, requests are listed, and nothing stays."""
 
 import unittest
 from typing import Any
@@ -24,12 +24,12 @@ def setUpModule() -> None:
 
 
 def small(content: str) -> str:
-    """The id of an image that holds nothing but `content`, and so costs next to no time."""
+    """The id of an image that contains nothing but `content`, and so is made quickly."""
     return variant("scratch", content)
 
 
 def pull(ref: str) -> list[dict[str, Any]]:
-    """Pull `ref` to the end; what Docker said."""
+    """Pull `ref` to the end; returns Docker's events."""
     repository, _, tag = ref.rpartition(":")
     return list(daemon.client().pull(repository, tag, stream=True, decode=True))
 
@@ -107,7 +107,7 @@ class RegistryTest(unittest.TestCase):
     def test_every_image_that_was_pulled_goes_with_its_registry(self) -> None:
         own = registry.start()
         pull(own.push(small("old")))
-        pull(own.push(small("new")))  # leaves the old one its digest alone
+        pull(own.push(small("new")))  # leaves the old one only its digest
         prefix = f"127.0.0.1:{own.port}/"
         self.assertEqual(len(references(prefix)), 3)
 
@@ -163,7 +163,7 @@ class RegistryTest(unittest.TestCase):
         self.assertIsNotNone(image_id(ref))
 
     def use(self, ref: str) -> str:
-        """Have a container of an image, both to be taken away at the end; its id."""
+        """Create a container of an image, both removed at the end of the test; returns its id."""
         made = daemon.client().create_container(ref, command=["x"], labels=identity.current().labels())
         self.addCleanup(registry.forget_images, daemon.client(), ref)
         self.addCleanup(container.remove, daemon.client(), made["Id"])
@@ -256,7 +256,7 @@ class StallingTest(unittest.TestCase):
 
 
 class Pulling:
-    """A pull that was begun, to be seen to its end or given up."""
+    """A running pull, to be awaited or abandoned."""
 
     def __init__(self, ref: str) -> None:
         client = daemon.client()
@@ -269,7 +269,7 @@ class Pulling:
             pass  # the answer ends with the pull
 
     def wait_for(self, words: str) -> None:
-        """Read on until Docker says `words`; AssertionError when it ends without."""
+        """Read until Docker's output contains `words`; AssertionError when it ends without."""
         if not any(words in line for line in self._answer.iter_lines(decode_unicode=True)):
             raise AssertionError(f"the pull ended without {words!r}")
 

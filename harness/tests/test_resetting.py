@@ -1,4 +1,4 @@
-"""A reset takes a database back to its template, whatever a test has made in it."""
+"""A reset restores a database to its template, whatever a test has created in it."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ def setUpModule() -> None:
     flag.check()
 
 
-#: Everything that a schema may hold, and what hangs together with it.
+#: Every kind of object that a schema may contain, with dependencies.
 ALL_KINDS = """
     CREATE TYPE mood AS ENUM ('good', 'bad');
     CREATE DOMAIN short AS text CHECK (length(VALUE) < 9);
@@ -46,7 +46,7 @@ ALL_KINDS = """
     INSERT INTO other.things VALUES (1);
 """
 
-#: What a reset does not drop by name.
+#: Changes that a reset does not revert by dropping.
 LEFT = (
     "DROP SCHEMA public CASCADE; CREATE SCHEMA public",
     "ALTER SCHEMA public RENAME TO elsewhere",
@@ -64,7 +64,7 @@ LEFT = (
     "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 1', current_database()); END$$",
 )
 
-#: What is in the schemas: relations, types, routines, schemas.
+#: The objects of the schemas: relations, types, routines, schemas.
 SEEN = """
     SELECT count(*) FROM pg_namespace n LEFT JOIN LATERAL (
         SELECT oid FROM pg_class WHERE relnamespace = n.oid UNION ALL

@@ -1,4 +1,4 @@
-"""A runner is told from every other, dead or alive; when in doubt it is alive."""
+"""A runner is distinguished from every other, dead or alive; in doubt it counts as alive."""
 
 import ast
 import json
@@ -13,7 +13,7 @@ from unittest import mock
 from harness.runs import identity
 
 ROOT = Path(__file__).parents[2]
-#: What gives a child process its environment.
+#: The functions that return a child process's environment.
 GIVERS = {"child_environment", "whole_environment", "environment"}
 
 
@@ -29,7 +29,7 @@ class ChildrenTest(unittest.TestCase):
         found = []
         for folder in ("harness", "integration", "bench", "reliability"):
             for file in sorted((ROOT / folder).rglob("*.py")):
-                # What the machine is set up with outlives this run, so it must not be marked as the run's.
+                # Programs of the machine's set-up outlive this run, so they must not have its mark.
                 if not {"tests", "machine"} & set(file.parts):
                     found += [f"{file.relative_to(ROOT)}:{line}" for line in odd_environments(file.read_text())]
         self.assertEqual(found, [])
@@ -103,7 +103,7 @@ class RunnerTest(unittest.TestCase):
         self.assertFalse(replace(ended, machine="another", boot="another").is_gone())
 
     def test_a_process_that_this_user_may_not_see_is_not_gone(self) -> None:
-        """/proc mounted with hidepid shows nothing of other users; a signal tells that there is something."""
+        """/proc mounted with hidepid shows nothing of other users; a signal shows that a process exists."""
         hidden = replace(self.here, pid=2**22 + 1)
         self.assertTrue(hidden.is_gone())
         with mock.patch("os.kill", side_effect=PermissionError):

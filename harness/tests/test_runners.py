@@ -1,6 +1,6 @@
-"""Any runner: each failure, wherever it is, has artefacts and says where; and the output is the runner's.
+"""With any runner, each failure anywhere writes artefacts and prints their path; the output is the runner's.
 
-Each run is a process of its own, on a project in a folder of its own, as a user's is.
+Each run is a separate process, on a project in its own folder, as a user's is.
 """
 
 import glob
@@ -79,7 +79,7 @@ class Shop(ServicesTestCase):
         fails("never")
 """
 
-#: Where a failure may be, and how the folder of its artefacts goes on after the module's name.
+#: Where a failure may be, and the part of its artefacts' folder name after the module's name.
 PLACES = {
     "setUpModule": "setUpModule",
     "tearDownModule": "tearDownModule",
@@ -125,7 +125,7 @@ class RunnersTest(unittest.TestCase):
         return [each for each in self.states.iterdir() if not each.name.startswith(".")]
 
     def assert_artefacts(self, run: subprocess.CompletedProcess[str], folder: str) -> Path:
-        """One folder is kept of that name; it holds the servers' logs, and its path is printed. The folder."""
+        """Exactly one folder of that name is kept, with the servers' logs and a printed path; returns it."""
         told = run.stdout + run.stderr
         kept = [each for each in self.kept() if each.name.startswith(folder)]
         self.assertEqual(len(kept), 1, f"{folder}: {self.kept()}\n{told}")
@@ -257,7 +257,7 @@ class Two(DockerTestCase):
         did("test_2")
 """
 
-#: A test a way in which a forked child leaves a test; its parent sees the child's exit code and keeps what it has.
+#: One test for each way in which a forked child leaves a test; the parent checks its exit code and keeps its resources.
 FORKS = """
 import os, sys
 from harness import DockerTestCase, base_image, check_flag, start_container
@@ -295,7 +295,7 @@ class Forks(DockerTestCase):
             self.fork(lambda: sys.exit(3), 3)
 """
 
-#: A runner whose result is of no class of unittest's, as some have.
+#: A runner whose result has no class of unittest, as some have.
 ODD_RUNNER = """
 import unittest
 
@@ -358,7 +358,7 @@ class ByNameTest(unittest.TestCase):
 
 
 class UnsetFlagTest(unittest.TestCase):
-    """Without RTM_INTEGRATION all is skipped, which is no failure, on each Python that is there."""
+    """Without RTM_INTEGRATION everything is skipped, which is no failure, on each installed Python."""
 
     def test_a_run_in_which_all_is_skipped_ends_with_0(self) -> None:
         project = Path(self.enterContext(tempfile.TemporaryDirectory()))

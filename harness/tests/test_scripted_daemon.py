@@ -1,4 +1,4 @@
-"""A scripted daemon says what a test writes, and hands everything else on."""
+"""A scripted daemon sends the answers that a test defines, and forwards everything else."""
 
 import http.client
 import json

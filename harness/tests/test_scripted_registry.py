@@ -1,4 +1,4 @@
-"""A registry that answers what a test says, as the real daemon sees it."""
+"""A registry whose answers a test defines, as the real daemon sees it."""
 
 import threading
 import unittest
@@ -11,9 +11,9 @@ from harness.fixtures.scripted_registry import Answer, ScriptedRegistry
 from harness.images.recipe import inspect
 from harness.runs import flag
 
-#: What a pull says, by the kind of request and the answer to it.
+#: The error of a pull, by the kind of request and the answer to it.
 REFUSED: tuple[tuple[str, Answer, str], ...] = (
-    # First: what Docker has once got right it does not ask for again.
+    # First: Docker does not request again what it once received correctly.
     ("config", scripted_registry.wrong_digest, "verification|unexpected|mismatch|digest"),
     ("manifest", scripted_registry.refusal(404, "MANIFEST_UNKNOWN", "not here"), "not here|not found"),
     ("manifest", scripted_registry.refusal(403, "DENIED", "not for you"), "denied|not for you"),
@@ -36,7 +36,7 @@ class ScriptedRegistryTest(unittest.TestCase):
         self.addCleanup(self.shop.close)
 
     def pull(self, ref: str, **how: Any) -> str:
-        """What Docker said against it; empty when it was pulled."""
+        """Docker's error; empty when the pull succeeded."""
         from docker.errors import APIError
 
         repository, _, tag = ref.rpartition(":")

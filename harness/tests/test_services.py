@@ -1,4 +1,4 @@
-"""Real PostgreSQL and Redis: what a test can rely on."""
+"""Real PostgreSQL and Redis: the guarantees for a test."""
 
 import tempfile
 import time

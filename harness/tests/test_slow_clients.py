@@ -1,4 +1,4 @@
-"""The slow clients are there, do what their kind says, come again, and are gone when told."""
+"""The slow clients connect, do what their kind defines, reconnect, and end at `close`."""
 
 import socket
 import threading
@@ -15,7 +15,7 @@ class SlowClientsTest(unittest.TestCase):
         self.address = ("127.0.0.1", int(self.listener.getsockname()[1]))
 
     def first_words(self, kind: SlowKind) -> bytes:
-        """What a client of that kind has sent within a moment."""
+        """What a client of that kind sends within a moment."""
         with SlowClients(self.address, kinds=[kind], number=1, path="/a", again=False):
             server, _ = self.listener.accept()
             with server:

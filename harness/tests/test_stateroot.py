@@ -1,4 +1,4 @@
-"""State roots: a test's own directory, removed, or kept for a look."""
+"""State roots: a test's own directory, removed, or kept for inspection."""
 
 import os
 import tempfile

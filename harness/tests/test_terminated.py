@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a run also when what it raises is lost, as Python loses it in a destructor."""
+"""SIGTERM and SIGHUP end a run even when Python drops the exception in a destructor."""
 
 import os
 import signal

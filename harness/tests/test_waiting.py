@@ -1,4 +1,4 @@
-"""A wait ends as soon as it can, and its failure tells what was seen."""
+"""A wait ends as soon as possible, and its error names what was seen."""
 
 import time
 import unittest

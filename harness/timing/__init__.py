@@ -1,8 +1,7 @@
-"""RTM_IT_TIMING=1: where a run's time went, printed at its end.
+"""RTM_IT_TIMING=1: report where a run's time went, at its end.
 
-A relay in a process of its own stands between the run and the Docker daemon and notes each request, also those
-of managers under test; `span` notes what the run itself was doing meanwhile. The difference is what the harness,
-the tests and the managers cost beyond Docker.
+A relay process between the run and the Docker daemon records each request, also those of managers under test. `span`
+records what the run itself does meanwhile. The difference is the cost of harness, tests and managers beyond Docker.
 """
 
 from harness.timing.clock import enabled, relayed, report_at_exit, span

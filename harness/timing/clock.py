@@ -1,4 +1,4 @@
-"""Noting and reporting, switched on by RTM_IT_TIMING=1 and free when it is off."""
+"""Recording and report, enabled by RTM_IT_TIMING=1 and without cost otherwise."""
 
 import os
 import subprocess
@@ -16,21 +16,21 @@ from harness.timing.spans import Spans
 
 VARIABLE = "RTM_IT_TIMING"
 
-#: A directory where each process of a run leaves what it noted, for `python -m harness timing DIRECTORY`.
+#: A directory where each process of a run writes its records, for `python -m harness timing DIRECTORY`.
 DIRECTORY_VARIABLE = "RTM_IT_TIMING_DIR"
 
-#: The relay ends within this many seconds of its standard input.
+#: Seconds in which the relay ends after its standard input.
 RELAY_END_S = 10.0
 
 
 def enabled() -> bool:
-    """Whether this run notes where its time goes."""
+    """Whether this run records where its time goes."""
     return os.environ.get(VARIABLE) == "1"
 
 
 @contextmanager
 def span(what: str) -> Iterator[None]:
-    """Do `what`, which has a line of its own in the report."""
+    """Record the block as `what`, which has its own line in the report."""
     if enabled():
         with _spans().span(what):
             yield
@@ -39,7 +39,7 @@ def span(what: str) -> Iterator[None]:
 
 
 def relayed(daemon: str) -> str:
-    """The address at which `daemon` is to be spoken to: the relay's, or its own when nothing is noted."""
+    """The address to use for `daemon`: the relay's, or its own when recording is off."""
     return _relay(daemon).address if enabled() else daemon
 
 
@@ -68,7 +68,7 @@ def _relay(daemon: str) -> _Relay:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C ends the run; the relay is still needed to take things away
+        start_new_session=True,  # Ctrl-C ends the run; the clean-up still needs the relay
     )
     assert process.stdout is not None
     if process.stdout.readline() != "listening\n":
@@ -85,7 +85,7 @@ def _spans() -> Spans:
 
 
 def report_at_exit(daemon: str) -> None:
-    """Print the report when the process ends, after what is registered later than this."""
+    """Print the report when the process ends, after the exit hooks that are registered later."""
     from harness.runs.identity import at_exit
 
     if enabled():

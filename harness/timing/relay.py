@@ -1,10 +1,10 @@
-"""A relay before the Docker daemon that notes when each request began and when its answer ended.
+"""A relay in front of the Docker daemon that records begin and end of each request.
 
     python -m harness.timing.relay LISTEN_SOCKET DAEMON_HOST JOURNAL
 
-It reads no HTTP beyond the first line: a request begins with the first byte of a client after an answer, and
-ends with the last byte of the daemon before the next one. One line of the journal is `began ended METHOD path`,
-in seconds since boot. It ends when its standard input does, and so with the run that started it.
+It reads no HTTP beyond the first line. A request begins with the first byte of a client after an answer, and ends with
+the daemon's last byte before the next one. One line of the journal is `began ended METHOD path`, in seconds since boot.
+The relay ends when its standard input does, and so with the run that started it.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ CHUNK = 1 << 16
 
 
 class Exchange:
-    """What goes on on one connection."""
+    """The current request of one connection."""
 
     def __init__(self, journal: TextIO) -> None:
         self._journal = journal
@@ -31,7 +31,7 @@ class Exchange:
         self._answered = False
 
     def asked(self, chunk: bytes) -> None:
-        """The client sent a chunk."""
+        """Handle a chunk from the client."""
         if self._what and not self._answered:
             return  # the rest of a request
         self.close()
@@ -39,11 +39,11 @@ class Exchange:
         self._began, self._answered = now(), False
 
     def answered(self, _chunk: bytes) -> None:
-        """The daemon sent a chunk."""
+        """Handle a chunk from the daemon."""
         self._ended, self._answered = now(), True
 
     def close(self) -> None:
-        """Nothing more comes of the request under way."""
+        """Write the current request to the journal."""
         if self._what:
             ended = self._ended if self._answered else now()
             self._journal.write(f"{self._began:.6f} {ended:.6f} {self._what}\n")
@@ -51,8 +51,8 @@ class Exchange:
 
 
 async def serve(listen: str, daemon: str, journal: TextIO) -> None:
-    """Relay until standard input ends; connections that are open then are closed off in the journal."""
-    # The tasks are held here, since asyncio itself holds them by a thread that may break.
+    """Relay until standard input ends; writes requests of open connections to the journal then."""
+    # Held here: asyncio holds its tasks by weak references only.
     open_exchanges: dict[asyncio.Task[None] | None, Exchange] = {}
 
     async def relay(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
@@ -85,8 +85,8 @@ async def _dial(daemon: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
 
 
 async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, seen: Callable[[bytes], None]) -> None:
-    """Copy until the source ends; its end is passed on, since an exec's input may end before its output."""
-    with suppress(ConnectionError):  # one side hung up, which is its right
+    """Copy until the source ends; forwards the end, since an exec's input may end before its output."""
+    with suppress(ConnectionError):  # one side disconnected
         while chunk := await source.read(CHUNK):
             seen(chunk)
             sink.write(chunk)
@@ -97,7 +97,7 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, seen: 
 
 
 def main(listen: str, daemon: str, journal: str) -> None:
-    """Serve, and then end at once: no open connection holds that up."""
+    """Serve, and then exit at once, even with open connections."""
     with Path(journal).open("w") as file:
         asyncio.new_event_loop().run_until_complete(serve(listen, daemon, file))
     os._exit(0)

@@ -9,10 +9,10 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.timing.spans import Segment, overlap, union
 
-#: Requests that are open while the daemon has nothing to do.
+#: Requests that stay open while the daemon is idle.
 _IDLE = re.compile(r"/(events|wait|attach)\b")
 
-#: What is no name of an operation in a path: the API version, ids and names.
+#: The operation in a path, without the API version, ids and names.
 _OPERATION = re.compile(r"^(?:/v[0-9.]+)?/(containers|networks|images|exec|build|info|version|_ping)(?:/(.*))?$")
 
 _VERBS = (
@@ -43,7 +43,7 @@ class Request:
 
     @property
     def kind(self) -> str:
-        """Its operation, as a person would call it: `containers start`."""
+        """Its operation in plain words: `containers start`."""
         found = _OPERATION.match(self.path.partition("?")[0])
         if found is None:
             return f"{self.method} elsewhere"
@@ -52,7 +52,7 @@ class Request:
 
 
 def read(journal: Iterable[str]) -> Iterator[Request]:
-    """The requests of a journal that were work."""
+    """The requests of a journal, without idle ones."""
     for line in journal:
         began, ended, method, path = line.split(maxsplit=3)
         if not _IDLE.search(path):
@@ -60,7 +60,7 @@ def read(journal: Iterable[str]) -> Iterator[Request]:
 
 
 def merged(directory: Path) -> str:
-    """The table of processes that ran side by side, from what each left in `directory`."""
+    """The table for processes that ran side by side, from the files of each in `directory`."""
     requests: list[Request] = []
     wholes: list[tuple[float, float]] = []
     for path in sorted(directory.glob("*.timing")):
@@ -75,7 +75,7 @@ def merged(directory: Path) -> str:
 
 
 def table(requests: Sequence[Request], segments: Sequence[Segment]) -> str:
-    """Where the time of the segments went: to Docker, and to what the main thread did without it."""
+    """A table of the segments' time: Docker's share, and the main thread's spans without it."""
     began, ended = segments[0].began, segments[-1].ended
     busy = union((request.began, request.ended) for request in requests)
     docker = overlap(began, ended, busy)

@@ -1,4 +1,4 @@
-"""What a run does, second by second: intervals, and whose they are.
+"""Intervals of a run: what it does at which time.
 
 Time is in seconds since boot, which all processes of a machine share.
 """
@@ -19,7 +19,7 @@ def now() -> float:
 
 @dataclass(frozen=True)
 class Segment:
-    """What the main thread was doing from `began` to `ended`."""
+    """What the main thread did from `began` to `ended`."""
 
     what: str
     began: float
@@ -27,7 +27,7 @@ class Segment:
 
 
 class Spans:
-    """Spans of the main thread, and what it does outside of them; of nested spans the outermost counts."""
+    """Spans of the main thread, and the time outside of them; of nested spans the outermost counts."""
 
     def __init__(self, began: float, what: str) -> None:
         self.segments: list[Segment] = []
@@ -36,7 +36,7 @@ class Spans:
 
     @contextmanager
     def span(self, what: str) -> Iterator[None]:
-        """Do `what`; on another thread than the main one it is not noted."""
+        """Record the block as `what`; does nothing on other threads than the main one."""
         if self._what != self._base or threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -47,14 +47,14 @@ class Spans:
             self.turn(self._base)
 
     def turn(self, what: str) -> None:
-        """End the segment under way and begin one of `what`."""
+        """End the current segment and begin one of `what`."""
         moment = now()
         self.segments.append(Segment(self._what, self._since, moment))
         self._what, self._since = what, moment
 
 
 def union(intervals: Iterable[Interval]) -> list[Interval]:
-    """The times at which at least one of the intervals is under way, in order."""
+    """The times at which at least one of the intervals is active, in order."""
     joined: list[Interval] = []
     for began, ended in sorted(intervals):
         if joined and began <= joined[-1][1]:

@@ -1,1 +1,1 @@
-"""What the themes of the suite share: cases, fault proxies, images, ways to begin a manager."""
+"""Shared code of the suite: cases, fault proxies, images, ways to start a manager."""

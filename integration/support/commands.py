@@ -1,4 +1,4 @@
-"""Running the program's commands as a person does: each in a process that ends by itself."""
+"""Runs the program's commands as a user does: each in a process that ends by itself."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.rtm import RuntimeTestCase, manager
 
-#: None of the commands waits for anything that takes longer.
+#: Timeout of a command, in seconds.
 LIMIT_S = 60
 
 
@@ -21,9 +21,9 @@ class CommandTestCase(RuntimeTestCase):
         only_stdout: bool = False,
         before: Sequence[str] = (),
     ) -> tuple[int, str]:
-        """Run a command that has to end by itself, with no other settings than these; exit code and output.
+        """Run a command that must end by itself, with no other settings than these; return exit code and output.
 
-        `command` may have its options; `before` is a program that runs it.
+        `command` may contain options; `before` is a program that runs it.
         """
         ended = subprocess.run(
             [*before, sys.executable, "-m", "rtmanager", *command.split(), *options],
@@ -37,6 +37,6 @@ class CommandTestCase(RuntimeTestCase):
         return ended.returncode, ended.stdout + ("" if only_stdout else ended.stderr)
 
     def commands(self, command: str, *environments: dict[str, str]) -> list[tuple[int, str]]:
-        """As `command`, one beside the other."""
+        """Run `command` in parallel, once for each environment."""
         with ThreadPoolExecutor(len(environments)) as threads:
             return list(threads.map(lambda each: self.command(command, each), environments))

@@ -1,4 +1,4 @@
-"""A manager one of whose workers fails by a defect for as long as a file is there.
+"""A manager with a defect in one worker for as long as a file exists.
 
 python -m integration.support.defective FILE
 """
@@ -14,7 +14,7 @@ from rtmanager.workers.outbox import Relay
 
 
 def main(file: Path) -> int:
-    """Serve."""
+    """Serve, and return the exit code."""
     step: Callable[..., Any] = Relay.step
 
     def defective(relay: Relay) -> Any:

@@ -1,9 +1,8 @@
-"""A manager on a Redis or a PostgreSQL of the test's own, which may be broken for good.
+"""A manager on the test's own Redis or PostgreSQL, which the test may break.
 
-Between the two stands a fault proxy, `self.way`, so that the address that the manager knows can go away, come back
-and lead to another server. A server that is slow to answer is given up quickly, since `SILENCE_TIMEOUT` is small.
-Questions that need no engine are asked by stop jobs for games that do not exist: each is a job as any other, and is
-answered at once.
+A fault proxy, `self.way`, stands between them, so that the manager's address can fail, recover and lead to another
+server. The manager soon times out on a slow server, since `SILENCE_TIMEOUT` is small. Tests that need no engine add
+stop jobs for unknown games: each is an ordinary job, and is answered at once.
 """
 
 from dataclasses import replace
@@ -19,24 +18,24 @@ T = TypeVar("T", bound=Closing)
 
 
 class FailingTestCase(RuntimeTestCase):
-    """What both kinds have in common."""
+    """The common part of both kinds."""
 
     def setUp(self) -> None:
         super().setUp()
         keep_pool_quiet(self)
 
     def own(self, made: T) -> T:
-        """Close it at the end of the test."""
+        """Close a fixture at the end of the test, and return it."""
         self.addCleanup(made.close)
         return made
 
     def environment(self, **changes: str) -> dict[str, str]:
         return super().environment(**{"SILENCE_TIMEOUT": SILENCE, "RECONCILE_INTERVAL": "1s", **changes})
 
-    # --- asking
+    # --- requests
 
     def ask(self, name: str = "nobody", *, at: str = "") -> str:
-        """Add a job that needs no engine, with the entry id `at` if given; the game that it is about and no other."""
+        """Add a job that needs no engine, with the entry id `at` if given; return its game id, which is unique."""
         game_id = f"{name}-{self.game_id[-10:]}"
         if at:
             job = {"game_id": game_id, "reason": "finished", "requested_at_ms": "1"}
@@ -46,38 +45,38 @@ class FailingTestCase(RuntimeTestCase):
         return game_id
 
     def answers(self, *games: str) -> list[int]:
-        """How many results there are for each of these games."""
+        """The number of results of each of these games."""
         told = [entry["game_id"] for entry in self.entries("runtime:job_results")]
         return [told.count(game_id) for game_id in games]
 
     def wait_for_answers(self, *games: str) -> None:
-        """Wait until each has one, and see that none has two."""
+        """Wait until each game has a result, and assert that none has two."""
         self.wait_until("an answer for each job", lambda: all(self.answers(*games)))
         self.assertEqual(self.answers(*games), [1] * len(games))
 
     def assert_serves(self) -> None:
-        """A job that comes now gets its one answer, and whoever asks hears that all is well."""
+        """A new job gets exactly one answer, and the manager reports readiness."""
         self.wait_for_answers(self.ask(f"after-{self.unique()}"))
         self.wait_until_ready()
 
     def unique(self) -> int:
-        """A number that was not given before."""
+        """A number that was not returned before."""
         self._numbers = getattr(self, "_numbers", 0) + 1
         return self._numbers
 
-    # --- seeing
+    # --- observations
 
     def readyz(self) -> str:
-        """What /readyz says: `ready`, or what is wrong."""
+        """The answer of /readyz: `ready`, or the error message."""
         status, answer = web.call("GET", f"{self.base_url}/readyz")
         return str(answer["status"] if status == 200 else answer["error"]["message"])
 
     def wait_until_said(self, *words: str, since: int = 0) -> None:
-        """Wait until one line of the manager's log has all of these."""
+        """Wait until one line of the manager's log contains all of these."""
         self.wait_until(f"{words} in one line of the log", lambda: self.said(*words, since=since))
 
     def wait_until_readyz_says(self, *words: str) -> None:
-        """Wait until it has all of these: for a moment it may have another reason, as of an answer that was late."""
+        """Wait until the message contains all of these: for a moment it may name another reason."""
 
         def says() -> bool:
             told = self.readyz()
@@ -86,16 +85,16 @@ class FailingTestCase(RuntimeTestCase):
         self.wait_until(f"readiness to say {words}", says, describe=lambda _: self.readyz())
 
     def said(self, *words: str, since: int = 0) -> list[str]:
-        """The lines of the manager's log that have all of these, those after the first `since` bytes."""
+        """The lines of the manager's log that contain all of these, after its first `since` bytes."""
         lines = self.log.read_text()[since:].splitlines()
         return [line for line in lines if all(word in line for word in words)]
 
     def start_game(self) -> str:
-        """Start the test's game by a call; its container's id."""
+        """Start the test's game by a REST request; return its container's id."""
         return str(self.post("start", {"image_ref": self.engine.ref})["current_container_id"])
 
     def assert_runs(self, container_id: str) -> None:
-        """The game runs in this container and in no other, and its record says so."""
+        """The game runs in this container and in no other, and its record agrees."""
         self.assertEqual([each["Id"] for each in self.containers()], [container_id])
         self.assertTrue(self.containers()[0]["State"]["Running"])
         record = self.record()
@@ -107,7 +106,7 @@ class FailingTestCase(RuntimeTestCase):
 
 
 class FailingRedisTestCase(FailingTestCase):
-    """`self.services.redis`, and with it `self.redis` and `self.entries`, are of the test's own."""
+    """`self.services.redis` is the test's own server, and so `self.redis` and `self.entries` use it."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -116,7 +115,7 @@ class FailingRedisTestCase(FailingTestCase):
         self.way = self.own(faults.before((redis.host, redis.port)))
 
     def use(self, server: Redis) -> None:
-        """Let the test itself look at this server."""
+        """Use this server for the test's own queries."""
         self.services = replace(self.services, redis=server)
         self.redis = server.client()
         self.addCleanup(self.redis.close)
@@ -126,7 +125,7 @@ class FailingRedisTestCase(FailingTestCase):
 
 
 class FailingPostgresTestCase(FailingTestCase):
-    """`self.services.postgres` and its database are of the test's own, and so is what `self.rows` asks."""
+    """`self.services.postgres` and its database are the test's own, and so `self.rows` uses them."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -135,16 +134,16 @@ class FailingPostgresTestCase(FailingTestCase):
         self.way = self.own(faults.before((server.host, server.port)))
 
     def start_server(self) -> Postgres:
-        """The server that the test is about."""
+        """Start the server under test."""
         return start_postgres()
 
     def use(self, server: Postgres, database: Database) -> None:
-        """Let the test itself look at this database."""
+        """Use this database for the test's own queries."""
         self.services = replace(self.services, postgres=server, database=database)
         self.database = database
 
     def answers_again(self) -> bool:
-        """Whether the server takes questions."""
+        """Whether the server answers queries."""
         import psycopg
 
         try:
@@ -157,17 +156,17 @@ class FailingPostgresTestCase(FailingTestCase):
         return super().environment(**{"POSTGRES_PRIMARY_DSN": dsn, **changes})
 
     def wait_until_all_is_told(self) -> None:
-        """Wait until the outbox is empty: a message is in Redis a moment before PostgreSQL knows that it is."""
+        """Wait until the outbox is empty: a message is in Redis a moment before its row is deleted."""
         self.wait_until("the outbox to be empty", lambda: not self.rows("SELECT FROM outbox"))
 
     def administer(self, *statements: str) -> None:
-        """Run these as the superuser, each by itself, in the test's database."""
+        """Run each statement as the superuser in the test's database, in its own transaction."""
         with self.database.connect() as connection:
             for statement in statements:
                 connection.execute(statement.encode())
 
     def set_for_all(self, **settings: str) -> None:
-        """Change settings of the server, for sessions that are there, too."""
+        """Change settings of the server, also for existing sessions."""
         changes = [f"ALTER SYSTEM SET {name} = '{value}'" for name, value in settings.items()]
         self.administer(*changes, "SELECT pg_reload_conf()")
 
@@ -176,7 +175,7 @@ class FailingPostgresTestCase(FailingTestCase):
         self.administer("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rtmanager'")
 
     def program(self, name: str, *arguments: str) -> str:
-        """Run one of PostgreSQL's own programs beside the server, on the test's database; what it says."""
+        """Run one of PostgreSQL's own programs in the server's container, on the test's database; return its output."""
         server = self.services.postgres
         where = f"-h {server.host} -p {server.port} -U postgres"
         code, said = server.container.exec(["sh", "-c", f"{PROGRAMS}/{name} {where} {' '.join(arguments)}"])

@@ -1,4 +1,4 @@
-"""Asking `check` and `serve` about a dependency as it is found: both have to say the same."""
+"""Compares `check` and `serve` for a dependency's initial state: both must report the same."""
 
 import contextlib
 import io
@@ -12,23 +12,23 @@ from rtmanager.domain.errors import RuntimeManagerError
 
 
 class FoundTestCase(FailingTestCase):
-    """A dependency that is not as it should be is refused in one line, with the remedy, before anything listens."""
+    """An unfit dependency is rejected in one line, with the remedy, before anything listens."""
 
     def check(self, **changes: str) -> tuple[int, str]:
-        """What `python -m rtmanager check` says, and its exit code."""
+        """Exit code and output of `python -m rtmanager check`."""
         config = Config.from_environment(self.environment(**changes))
         with contextlib.redirect_stdout(io.StringIO()) as said:
             code = cli.check(config, logging.Logger("check"))
         return code, said.getvalue()
 
     def assert_fit(self, name: str, **changes: str) -> None:
-        """`check` has nothing against the dependency."""
+        """`check` accepts the dependency."""
         code, said = self.check(**changes)
         self.assertEqual(code, 0, said)
         self.assertRegex(said, rf"ok +{name} ")
 
     def assert_unfit(self, *words: str, **changes: str) -> None:
-        """`check` and `serve` refuse it, and both say these words; nothing is left of the one that did not start."""
+        """`check` and `serve` reject it with these words; `serve` leaves nothing running."""
         code, said = self.check(**changes)
         self.assertEqual((code, said.count("FAILED")), (1, 1), said)
         before = set(threading.enumerate())

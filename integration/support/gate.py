@@ -1,12 +1,12 @@
-"""A gate on the way to a server: while it is shut, the server is away for one manager and for nobody else.
+"""A gate in front of a server: while it is shut, the server is unreachable for one manager only.
 
     docker = gate.before_docker()
     self.addCleanup(docker.close)
     self.start_runtime(DOCKER_HOST=docker.url)
     docker.shut()
 
-It can also keep requests back, so that a test knows exactly how far a manager has come. Bytes are passed on as
-they are: what a manager sees through an open gate is the real server.
+It can also hold requests, so that a test knows exactly how far a manager has come. It forwards bytes unchanged: through
+an open gate a manager sees the real server.
 """
 
 import shutil
@@ -26,7 +26,7 @@ _CHUNK_BYTES = 1 << 16
 
 
 class Kept:
-    """Requests that are kept back: their senders wait until they are let go, or the gate is shut before them."""
+    """Held requests: their senders wait until `let_go` is set, or until the gate shuts."""
 
     def __init__(self, mark: bytes) -> None:
         self.mark = mark
@@ -34,13 +34,13 @@ class Kept:
         self.let_go = threading.Event()
 
     def hold(self) -> None:
-        """For the gate: wait until they are let go."""
+        """Called by the gate: block until the requests are released."""
         self.arrived.set()
         self.let_go.wait()
 
 
 class Gate:
-    """Passes connections on to a server; open from the moment it is made."""
+    """Forwards connections to a server; open from its construction."""
 
     def __init__(self, listener: socket.socket, dial: Callable[[], socket.socket]) -> None:
         self._listener = listener
@@ -54,11 +54,11 @@ class Gate:
 
     @property
     def port(self) -> int:
-        """The port of the loopback address that it listens on."""
+        """Its port of the loopback address."""
         return int(self._listener.getsockname()[1])
 
     def shut(self) -> None:
-        """End every connection, and each new one at once. What is kept back never arrives."""
+        """End every connection, and each new one at once. Held requests never arrive."""
         with self._lock:
             self._is_open = False
             passages = list(self._passages)
@@ -69,12 +69,12 @@ class Gate:
             each.let_go.set()
 
     def open(self) -> None:
-        """Let connections through again."""
+        """Forward connections again."""
         with self._lock:
             self._is_open = True
 
     def keep_back(self, mark: str) -> Kept:
-        """Keep back requests with `mark` in them, second tries included, and what follows them on their connections."""
+        """Hold requests that contain `mark`, retries included, and everything after them on their connections."""
         kept = Kept(mark.encode())
         with self._lock:
             self._kept.append(kept)
@@ -127,20 +127,20 @@ class _Passage:
             thread.start()
 
     def join(self) -> None:
-        """Wait for its threads, once it was ended."""
+        """Wait for its threads, after `end`."""
         for thread in self._threads:
             thread.join()
 
     def end(self) -> None:
-        """Hang up on both sides; their threads then end."""
+        """Close both sides; the threads then end."""
         with self._lock:
             if self._open_directions:
                 for each in self._ends:
-                    with suppress(OSError):  # that side has left by itself
+                    with suppress(OSError):  # that side has already disconnected
                         each.shutdown(socket.SHUT_RDWR)
 
     def _pass_on(self, source: socket.socket, target: socket.socket, look_at: Callable[[bytes], None]) -> None:
-        with suppress(OSError):  # one side has left, and so does the other
+        with suppress(OSError):  # one side disconnected, and so does the other
             while data := source.recv(_CHUNK_BYTES):
                 look_at(data)
                 target.sendall(data)
@@ -153,14 +153,14 @@ class _Passage:
 
 
 def _let_pass(_data: bytes) -> None:
-    """Answers are not looked at."""
+    """Ignore the data: answers are not searched."""
 
 
 class DockerGate(Gate):
-    """A gate before the Docker daemon, at a socket of its own: shut, there is no such socket."""
+    """A gate in front of the Docker daemon, at its own socket; while shut, the socket does not exist."""
 
     def __init__(self) -> None:
-        # A socket's path may be no longer than some hundred bytes, so it is not below the test's own directory.
+        # Not below the test's own directory: a socket's path has a limit of about a hundred bytes.
         self._directory = Path(tempfile.mkdtemp(prefix="rtm-gate-"))
         self._path = self._directory / "docker.sock"
         listener = socket.socket(socket.AF_UNIX)
@@ -170,7 +170,7 @@ class DockerGate(Gate):
 
     @property
     def url(self) -> str:
-        """What RTMANAGER_DOCKER_HOST takes."""
+        """The value for RTMANAGER_DOCKER_HOST."""
         return f"unix://{self._path}"
 
     def shut(self) -> None:
@@ -192,12 +192,12 @@ class DockerGate(Gate):
 
 
 def before(host: str, port: int) -> Gate:
-    """A gate before a TCP server."""
+    """A gate in front of a TCP server."""
     return Gate(socket.create_server((LOOPBACK, 0)), lambda: socket.create_connection((host, port)))
 
 
 def before_docker() -> DockerGate:
-    """A gate before the Docker daemon in use."""
+    """A gate in front of the Docker daemon in use."""
     return DockerGate()
 
 

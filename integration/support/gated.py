@@ -1,7 +1,7 @@
-"""A manager whose PostgreSQL, Redis and Docker each stand behind a gate, so that a test can take them away.
+"""A manager with a gate in front of its PostgreSQL, Redis and Docker, so that a test can disconnect them.
 
-The servers themselves go on, for the test and for everybody else. A server behind a shut gate is given up quickly,
-since `SILENCE_TIMEOUT` is small.
+The servers keep running for the test and for others. The manager soon times out on a server behind a shut gate, since
+`SILENCE_TIMEOUT` is small.
 """
 
 import logging
@@ -10,12 +10,12 @@ from harness.rtm import RuntimeTestCase
 from integration.support import gate
 from integration.support.gate import LOOPBACK, Gate
 
-#: Above the least that the configuration takes: on a busy machine a connection is not made in that.
+#: Above the configuration's minimum, which is too short for a connection on a busy machine.
 SILENCE = "3s"
 
 
 class GatedTestCase(RuntimeTestCase):
-    """`self.postgres_gate`, `self.redis_gate` and `self.docker_gate` stand before every manager of the test."""
+    """`self.postgres_gate`, `self.redis_gate` and `self.docker_gate` apply to every manager of the test."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -31,9 +31,10 @@ class GatedTestCase(RuntimeTestCase):
         return made
 
     def wait_until_let_go(self, since: int) -> None:
-        """Wait until a manager that was frozen is done with its operation, by the log after `since` characters.
+        """Wait until a thawed manager has given up its operation, by the log after `since` characters.
 
-        It notices that it has it no more; or it slept for longer than it waits for an answer, which comes too late.
+        Either it detects that it lost the claim, or the answer comes too late: it was frozen for longer than its
+        timeout.
         """
 
         def is_done() -> bool:
@@ -53,7 +54,7 @@ class GatedTestCase(RuntimeTestCase):
 
 
 def keep_pool_quiet(test: RuntimeTestCase) -> None:
-    """Let the library's own words about lost connections stand in the manager's log, and not on the terminal."""
+    """Send the log records of psycopg about lost connections to the manager's log, not to the terminal."""
     library, handler = logging.getLogger("psycopg"), logging.FileHandler(test.log)
     library.addHandler(handler)
     test.addCleanup(handler.close)

@@ -1,8 +1,8 @@
-"""People, crashes and outages, at random and by a seed: what a platform does to its Runtime Manager in a year.
+"""Seeded random interference: manual actions, crashes and outages, as in a year of operation.
 
-Each step does one thing from outside: to the container of a game by Docker, to a game by a job or a call, or to the
-way to Docker. What has to be taken back (a pause, another name, a network left, an outage) is taken back some steps
-later, and all of it at the end.
+Each step changes one thing from outside: a game's container through Docker, a game through a job or a REST request, or
+the connection to Docker. Temporary changes (a pause, another name, a lost network, an outage) are reverted some steps
+later, and all of them at the end.
 """
 
 import time
@@ -16,7 +16,7 @@ from harness.fixtures.container import Container
 from integration.support.gate import Gate
 from integration.support.watched import WatchedTestCase
 
-#: The longest that a pause, a wrong name or an outage lasts, in seconds.
+#: The longest duration of a pause, a wrong name or an outage, in seconds.
 LONGEST_S = 20.0
 
 
@@ -53,19 +53,19 @@ class Interference:
         }
 
     def step(self) -> None:
-        """One thing happens, and what is due is taken back."""
+        """Make one random step, and revert changes that are due."""
         from docker.errors import APIError
 
         self._take_back(time.monotonic())
         names = list(self._steps)
         [name] = self._random.choices(names, [self._steps[each][0] for each in names])
         self.done[name] += 1
-        # The service, or another step, may have been faster with this container.
+        # The manager, or another step, may have changed the container first.
         with suppress(APIError):
             self._steps[name][1](self._random.choice(self._games))
 
     def end(self) -> None:
-        """Everything is taken back."""
+        """Revert all changes."""
         self._take_back(float("inf"))
 
     def _take_back(self, until: float) -> None:
@@ -125,7 +125,7 @@ class Interference:
         }
         self._test.run_by_hand(name=name, hostname=name, labels=labels)
 
-    # --- jobs, calls, outages
+    # --- jobs, requests, outages
 
     def _start_job(self, game_id: str) -> None:
         self.jobs += 1

@@ -1,6 +1,6 @@
-"""Whole lives of games under managers with few rights; `test_not_root` runs them as a user who has no others.
+"""Whole lives of games under managers with few rights; `test_not_root` runs them as an unprivileged user.
 
-Each manager is a process of its own, which gets its capabilities from the test's.
+Each manager is a separate process, which inherits the test's capabilities.
 """
 
 import json
@@ -20,7 +20,7 @@ def setUpModule() -> None:
 
 
 class LifeTestCase(CommandTestCase):
-    #: The whole set of the process, as a number of hexadecimal digits.
+    #: The effective capability set of the process, in hexadecimal digits.
     capabilities: ClassVar[str]
     owner: ClassVar[int]
     mode: ClassVar[str]
@@ -33,12 +33,12 @@ class LifeTestCase(CommandTestCase):
         }
 
     def checked(self, owner: int) -> dict[str, dict[str, Any]]:
-        """What `check` finds, by name."""
+        """The results of `check`, by name."""
         _, said = self.command("check", self.environment(**self.owned_by(owner)), "--json", only_stdout=True)
         return {each["name"]: each for each in json.loads(said)["checks"]}
 
     def live(self) -> None:
-        """A game through every operation, and again, since its directory is there then and has its owner."""
+        """Run a game through every operation, twice: the second time its directory exists and has its owner."""
         self.assertIn(f"CapEff:\t{self.capabilities}\n", Path("/proc/self/status").read_text())
         self.assertNotEqual(os.geteuid(), 0)
         self.assertEqual({each["ok"] for each in self.checked(self.owner).values()}, {True})

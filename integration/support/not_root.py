@@ -1,9 +1,9 @@
-"""Run tests as a user who is not root, has CAP_CHOWN alone, and is in the group that may use Docker's socket.
+"""Runs tests as a user who is not root, has only CAP_CHOWN, and is in the group of Docker's socket.
 
     python -m integration.support.not_root integration.test_lifecycle …
 
-Without arguments it runs the whole suite. Root starts it; what it runs is an ordinary `python -m unittest`, whose
-managers, in its own process or not, have that user and that capability. Tests that need root skip.
+Without arguments it runs the whole suite. Root starts it. It runs an ordinary `python -m unittest`, whose managers, in
+its own process or not, have that user and that capability. Tests that need root skip.
 """
 
 import os
@@ -13,12 +13,12 @@ from pathlib import Path
 
 from harness.tests import plain_user
 
-#: What a manager needs to give a directory to the engine's user.
+#: The capability that a manager needs to give a directory to the engine's user.
 CAPABILITIES = ("chown",)
 
 
 def main(arguments: list[str]) -> int:
-    """Run the tests; the exit code of unittest."""
+    """Run the tests; return the exit code of unittest."""
     tests = arguments or ["discover", "-t", ".", "-s", "integration"]
     with tempfile.TemporaryDirectory() as folder:
         os.chown(folder, plain_user.UID, plain_user.GID)

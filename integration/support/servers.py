@@ -1,7 +1,7 @@
-"""PostgreSQL servers of other kinds than the harness starts: a hot standby, and one whose disk is small.
+"""More kinds of PostgreSQL servers: a hot standby, and one on a small disk.
 
-Both run on the image of the harness, on a data directory of their own, and share this machine's network as the
-harness's own servers do where the daemon allows it; where it does not, the tests that need them are skipped.
+Both use the image of the harness and their own data directory. They share this machine's network, as the harness's
+servers do, where the daemon allows it; elsewhere their tests are skipped.
 """
 
 import unittest
@@ -11,22 +11,22 @@ from harness import Postgres, faults, images, start_container
 from harness.fixtures import listening
 from harness.fixtures.listening import LOOPBACK
 
-#: Where PostgreSQL's own programs are, as a shell finds them.
+#: The directory of PostgreSQL's own programs, as a shell expression.
 PROGRAMS = '"$(dirname "$(readlink -f /opt/rtm-postgres/postgres)")"'
 
-#: The directory of the small disk. The image's data, which is copied there, takes some 40 MB.
+#: The directory of the small disk. The copy of the image's data takes some 40 MB.
 SMALL = "/small"
 SMALL_DISK = {SMALL: "size=64m,mode=1777"}
 
 
 def hot_standby(line: faults.TcpProxy) -> Postgres:
-    """A standby of the server behind `line`; it has what that one has now, and follows."""
+    """Start a standby of the server behind `line`; it has the current data, and follows."""
     copy = f"{PROGRAMS}/pg_basebackup -h {line.host} -p {line.port} -U postgres -D /tmp/standby -R -c fast --no-sync"
     return _start(copy, "/tmp/standby", {})
 
 
 def on_small_disk() -> Postgres:
-    """A server whose data is on a disk of its own, with little room left."""
+    """Start a server with its data on a separate, almost full disk."""
     return _start(f"cp -a $PGDATA {SMALL}/data", f"{SMALL}/data", SMALL_DISK)
 
 

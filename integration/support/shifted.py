@@ -1,4 +1,4 @@
-"""A manager on a host whose clock is off; only what Python reads of that clock is shifted, and no running time.
+"""A manager on a host with a wrong clock; shifts only Python's readings of the time of day, not durations.
 
 python -m integration.support.shifted SECONDS serve
 """
@@ -14,17 +14,17 @@ _time_ns = time.time_ns
 
 
 def command(seconds: int, *what: str) -> tuple[str, ...]:
-    """The command line of a manager whose clock is off by so many seconds, and does `what`: serve, check."""
+    """The command line of a manager whose clock is off by `seconds`; `what` is serve or check."""
     return (sys.executable, "-m", "integration.support.shifted", str(seconds), *what)
 
 
 def shift(seconds: int) -> None:
-    """Shift the clock of this process, for all that is imported from now on."""
+    """Shift the clock of this process, for everything that is imported from now on."""
 
     class Shifted(datetime.datetime):
-        """Moments that are made from now on."""
+        """A datetime whose `now` is shifted."""
 
-        __slots__ = ()  # of the size that C code expects
+        __slots__ = ()  # keeps the size that C code expects
 
         @classmethod
         def now(cls, tz: datetime.tzinfo | None = None) -> Shifted:

@@ -1,7 +1,7 @@
-"""The suite in random order, every test by itself: `python -m integration.support.shuffled [SEED]`.
+"""The suite in random order of single tests: `python -m integration.support.shuffled [SEED]`.
 
-What one test leaves behind in a server, a file or this process would be met by another test than usual. The
-seed is printed, and gives the same order again.
+It finds tests that depend on what another one leaves in a server, a file or this process. It prints the seed, which
+reproduces the order.
 """
 
 import random
@@ -10,12 +10,12 @@ import unittest
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Seeds that a person can type.
+#: The number of seeds: short enough to type.
 SEEDS = 1_000_000
 
 
 def tests(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
-    """Every test of a suite, one by one."""
+    """Yield every test of a suite."""
     for each in suite:
         if isinstance(each, unittest.TestSuite):
             yield from tests(each)
@@ -24,7 +24,7 @@ def tests(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 
 
 def main(seed: int) -> bool:
-    """Run the suite in the order of `seed`; whether it passed."""
+    """Run the suite in the order of `seed`; return whether it passed."""
     here = Path(__file__).parents[1]
     found = list(tests(unittest.TestLoader().discover(str(here), top_level_dir=str(here.parent))))
     random.Random(seed).shuffle(found)

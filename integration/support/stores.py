@@ -1,6 +1,6 @@
-"""PostgreSQL and Redis with the hooks that the contract tests of their ports ask for.
+"""PostgreSQL and Redis with the hooks that the contract tests of their ports need.
 
-Apart from the tests, which are found and skipped without loading a driver where there are no services.
+In a separate module: where no services run, the tests are discovered and skipped without loading a driver.
 """
 
 import unittest
@@ -34,16 +34,16 @@ from rtmanager.logs import make_logger
 
 LEASE_S = 60.0
 
-#: The service's default.
+#: The manager's default.
 SILENCE_S = 8.0
 
-#: The lock of a presence, while a session has it.
+#: Selects the session lock's row, while a session holds it.
 HELD = b"""
     SELECT FROM pg_locks
     WHERE locktype = 'advisory' AND classid = %(presence_class)s AND objid = %(owner)s
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
-#: The moments that PostgreSQL's own clock wrote and that something depends on.
+#: The columns with times of PostgreSQL's clock that decisions depend on.
 _MOMENTS = {
     "operations": ("not_before", "heartbeat_at", "accepted_at", "answer_since", "finished_at"),
     "dead_letters": ("received_at",),
@@ -63,7 +63,7 @@ def migrated(dsn: str) -> Database:
 
 
 class _NoticedLock(PostgresSessionLock):
-    """When `close` returns PostgreSQL has noticed: a backend hears of its client's end a moment later."""
+    """`close` returns when PostgreSQL has released the lock: a backend detects its client's end a moment later."""
 
     def close(self) -> None:
         super().close()

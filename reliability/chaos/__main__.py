@@ -1,4 +1,4 @@
-"""See `cli`."""
+"""The command line of chaos runs, see `cli`."""
 
 import sys
 

@@ -1,8 +1,8 @@
-"""What is wrong after a round: the invariants, the answers that callers got, and what was seen on the way.
+"""Checks a platform after a round: the invariants, the answers to callers, and the observations.
 
-An answer binds. A 200 has its row in the log; a refusal has none that says success; a 503 says whether the operation
-goes on by itself, and then it has to, or that it is done, and otherwise it must not, unless it says that this is not
-known. Who got no answer knows nothing.
+An answer is binding. A 200 has its row in the log; an error has no row of a success. A 503 states that the operation
+continues, and then it must; or that it is done; otherwise it must not be done, unless the 503 states that the result is
+unknown. Without an answer, both outcomes are valid.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,20 +12,20 @@ from harness import web
 from reliability.chaos.platform import CLOCK_S, Platform
 from reliability.invariants import Job, violations
 
-#: Without these words a 503 says that nothing will be done.
+#: Without this text a 503 promises that nothing will be done.
 _GOES_ON = "goes on"
-#: With these all is done, and only the record that the answer should show cannot be read.
+#: With this text the operation is done, and only the record for the answer cannot be read.
 _DONE = "succeeded, but"
-#: With these it promises nothing: it is not known whether the request was accepted.
+#: With this text the 503 promises nothing: whether the request was accepted is unknown.
 _IN_DOUBT = "not known"
-#: How an operation ends that waits for nothing any more.
+#: The error code of an operation that was given up.
 _GIVEN_UP = "service_unavailable"
-#: Refusals of calls that never became an operation: malformed, or the game was busy.
+#: Error codes of requests that never became an operation: malformed, or the game was busy.
 _BEFORE = ("invalid_request", "conflict")
 
 
 def jobs(platform: Platform) -> list[Job]:
-    """All entries of the input streams, which nobody trims."""
+    """All entries of the input streams, which are not trimmed."""
     client: Any = platform.world.redis
     found = []
     for stream in ("runtime:start_jobs", "runtime:stop_jobs"):
@@ -34,7 +34,7 @@ def jobs(platform: Platform) -> list[Job]:
 
 
 def everything(platform: Platform) -> list[str]:
-    """All that is wrong now, when nothing is on its way."""
+    """All violations, on a quiet platform."""
     with platform.lock:
         touched = set(platform.touched)
     return [
@@ -55,7 +55,7 @@ def everything(platform: Platform) -> list[str]:
 
 
 def _outages(platform: Platform) -> Iterator[str]:
-    """A game that ended with the daemon runs again, unless something else was wanted since."""
+    """A game that ended with the daemon runs again, unless another state was requested since."""
     stopped = "SELECT game_id, current_container_id FROM runtime_records WHERE status = 'stopped'"
     containers = {row["game_id"]: row["current_container_id"] for row in platform.world.rows(stopped)}
     latest = "SELECT game_id, max(finished_at) AS moment FROM operation_log GROUP BY game_id"
@@ -67,14 +67,14 @@ def _outages(platform: Platform) -> Iterator[str]:
 
 
 def _elsewhere(platform: Platform) -> Iterator[str]:
-    """Nothing was ever started on the daemon that is not the managers'."""
+    """Nothing was ever started on the daemon that does not belong to the managers."""
     for each in platform.elsewhere.containers(all=True) if platform.elsewhere else ():
         if each["State"] != "created":
             yield f"one daemon: container {each['Id'][:12]} {each['Names']} was started on another one"
 
 
 def _moments(platform: Platform) -> Iterator[str]:
-    """What is written is by PostgreSQL's clock, whatever a manager's host shows."""
+    """Stored times are of PostgreSQL's clock, whatever the clock of a manager's host."""
     moments = (("operation_log", "started_at"), ("operation_log", "finished_at"), ("runtime_records", "last_op_at"))
     for table, moment in moments:
         wrong = f"{moment} > now() + interval '{CLOCK_S} s' OR {moment} < now() - interval '12 h'"
@@ -83,7 +83,7 @@ def _moments(platform: Platform) -> Iterator[str]:
 
 
 def _lost_entries(platform: Platform) -> Iterator[str]:
-    """What Redis acknowledged is there: otherwise the servers of this run do not keep their promise."""
+    """Entries that Redis acknowledged exist: otherwise the servers of this run are not durable."""
     there = {job.source_ref.partition(":")[2].partition(":")[2] for job in jobs(platform)}
     for deed in platform.history.deeds:
         entry = deed.get("entry")
@@ -99,13 +99,13 @@ def _answers(platform: Platform) -> Iterator[str]:
 
 
 def _calls(platform: Platform) -> dict[str, Mapping[str, Any]]:
-    """The last row of each call: that of the operation itself."""
+    """The last row of each request: that of the operation itself."""
     query = "SELECT * FROM operation_log WHERE op_source IN ('gm_rest', 'admin_rest') ORDER BY id"
     return {row["source_ref"]: row for row in platform.world.rows(query)}
 
 
 def binds(deed: Mapping[str, Any], row: Mapping[str, Any] | None) -> Iterator[str]:
-    """What is wrong with an answer, given the row that its operation left; None when it left none."""
+    """Contradictions between an answer and the row of its operation; None when it has no row."""
     outcome = deed["outcome"]
     said = f"answers: {deed['what']} of {deed['game']} ({deed['request']}) was answered {deed.get('status')}"
     logged = f"the log says {row['outcome']} {row['error_code'] or ''}".rstrip() if row else "the log has no row"
@@ -129,7 +129,7 @@ def binds(deed: Mapping[str, Any], row: Mapping[str, Any] | None) -> Iterator[st
 
 
 def _told_by_instances(platform: Platform) -> Iterator[str]:
-    """Each instance says of each game what the database says."""
+    """Each instance returns the database's state of each game."""
     records = {row["game_id"]: row for row in platform.world.rows("SELECT * FROM runtime_records")}
     for instance in platform.instances:
         for game_id in platform.games:

@@ -1,4 +1,4 @@
-"""`python -m reliability.chaos`: seeds one after the other, until one finds something."""
+"""`python -m reliability.chaos`: runs seeds one after the other, until one finds a violation."""
 
 import argparse
 import secrets
@@ -16,7 +16,7 @@ MINUTES = 6.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 when no seed found anything."""
+    """Run the seeds; exit code 0 when none found a violation."""
     parser = argparse.ArgumentParser(prog="python -m reliability.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, action="append", help="may be given several times; default: one by chance")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="of each seed (%(default)s)")

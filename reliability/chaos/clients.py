@@ -1,7 +1,7 @@
-"""Those who ask: jobs on the streams as the Lobby sends them, calls as the Game Master and the Admin Service do.
+"""Clients: jobs on the streams like the Lobby's, requests like those of Game Master and Admin Service.
 
-A job's entry carries a mark of its own, and which entries there are is read from the streams in the end: an XADD whose
-answer was lost may have been done. A call has a request id of its own, under which the operation log has it.
+Each job's entry carries a unique mark. The existing entries are read from the streams at the end: an XADD without an
+answer may have succeeded. Each request has a unique id, which the operation log contains.
 """
 
 import http.client
@@ -17,16 +17,16 @@ from reliability.chaos.instances import Instance
 from reliability.chaos.plan import Step
 from reliability.chaos.platform import Platform
 
-#: A caller gives up after this long.
+#: The clients' timeouts in seconds.
 CALL_TIMEOUT_S = 15.0
 ADD_TIMEOUT_S = 3.0
 
-#: Refused at once, wherever the daemon is: a name would first have to be looked up.
+#: Rejected at once, wherever the daemon is: a host name would need a DNS request first.
 NOWHERE = "127.0.0.1:1/nothing:1.0.0"
 
 
 class Client:
-    """Works off a script on a thread of its own, until its end or `stop`."""
+    """Executes a script on a thread of its own, until its end or `stop`."""
 
     def __init__(self, platform: Platform, name: str, script: Sequence[Step]) -> None:
         self.platform = platform
@@ -37,18 +37,18 @@ class Client:
         self.failure: BaseException | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Let it end what it does, and wait for that. Raises what it failed with, which is a defect of the run."""
+        """Complete the current step and join the thread. Raises its exception, which is a defect of the run."""
         self._ending.set()
         self._thread.join()
         if self.failure is not None:
             raise self.failure
 
     def do(self, step: Step) -> None:
-        """One deed."""
+        """Execute one step."""
         raise NotImplementedError
 
     def _run(self) -> None:
@@ -107,7 +107,7 @@ class JobClient(Client):
 
 
 def _impatient(platform: Platform) -> Any:
-    """A client that tries once: an entry that may be there is not added again."""
+    """A client without retries: an entry that may exist must not be added again."""
     from redis import Redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -123,13 +123,13 @@ def _impatient(platform: Platform) -> Any:
 
 
 class Caller(Client):
-    """Calls the REST interface of any instance, as the Game Master or an administrator."""
+    """Sends REST requests to any instance, as the Game Master or an administrator."""
 
     def __init__(self, platform: Platform, name: str, script: Sequence[Step], caller: str) -> None:
         super().__init__(platform, name, script)
         self._caller = caller
         ref, patched = platform.engine.ref, platform.engine.patched_ref
-        #: Method, path behind the game, body.
+        #: Method, path after the game, body.
         self._calls: dict[str, tuple[str, str, Any]] = {
             "start": ("POST", "/start", {"image_ref": ref}),
             "stop": ("POST", "/stop", {"reason": "admin_request"}),
@@ -166,7 +166,7 @@ class Caller(Client):
                 known.update(_understood(status, answer))
 
     def _instance(self, preferred: int) -> Instance:
-        """One that seems to be well, if there is any: whoever calls a service has more than one address."""
+        """An instance that seems healthy, if any: real callers have more than one address, too."""
         every = self.platform.instances
         around = [*every[preferred:], *every[:preferred]]
         return next((each for each in around if each.seems_well), around[0])

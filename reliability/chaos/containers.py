@@ -1,4 +1,4 @@
-"""What people do to the containers of games, by hand."""
+"""Manual actions on the containers of games."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,18 +8,18 @@ from reliability.chaos.plan import Fault
 from reliability.chaos.platform import Platform
 from reliability.invariants.snapshot import GAME_LABEL, OWNER_LABELS
 
-#: Seconds that an engine has to end, by hand.
+#: Seconds that an engine has to end at a manual stop.
 GRACE_S = 1
-#: So many strangers may stand around.
+#: The maximal number of foreign containers.
 MOST_STRANGERS = 4
 
 
 class Missed(Exception):
-    """There was nothing to do it to."""
+    """The fault has no target."""
 
 
 def _found(platform: Platform, fault: Fault, **filters: Any) -> Container:
-    """The container of the fault's game, which from now on may end without a manager's doing."""
+    """The container of the fault's game, marked as touched: its end need not be a manager's action."""
     found = platform.of_game(_game(platform, fault), **filters)
     if not found:
         raise Missed(f"{fault.target} has no such container")
@@ -38,7 +38,7 @@ def kill(platform: Platform, fault: Fault) -> None:
 
 
 def crash(platform: Platform, fault: Fault) -> None:
-    """The engine crashes."""
+    """Crash the engine with SIGSEGV."""
     _found(platform, fault, status="running").kill("SIGSEGV")
 
 
@@ -58,20 +58,20 @@ def restart(platform: Platform, fault: Fault) -> None:
 
 
 def start(platform: Platform, fault: Fault) -> None:
-    """docker start of a container that has ended; its name keeps a second one of the game from being there."""
+    """docker start of an ended container; its name prevents a second one of the game."""
     found = _found(platform, fault, status="exited")
     platform.docker.start(found.container_id)
 
 
 def pause(platform: Platform, fault: Fault) -> Callable[[], object]:
-    """docker pause, for a while."""
+    """docker pause, until the returned function is called."""
     found = _found(platform, fault, status="running")
     found.pause()
     return lambda: _if_there(found.unpause)
 
 
 def leave(platform: Platform, fault: Fault) -> Callable[[], object]:
-    """docker network disconnect, for a while."""
+    """docker network disconnect, until the returned function is called."""
     found = _found(platform, fault, status="running")
     platform.docker.disconnect_container_from_network(found.container_id, platform.network)
     join = platform.docker.connect_container_to_network
@@ -79,7 +79,7 @@ def leave(platform: Platform, fault: Fault) -> Callable[[], object]:
 
 
 def _if_there(undo: Callable[[], object]) -> None:
-    """A manager, or another fault, may have ended or removed it since."""
+    """Revert a fault; a manager, or another fault, may have ended or removed the container since."""
     from docker.errors import APIError
 
     try:
@@ -90,7 +90,7 @@ def _if_there(undo: Callable[[], object]) -> None:
 
 
 def stranger(platform: Platform, fault: Fault) -> None:
-    """A container that carries the labels of a game's, under a name of its own: nobody's to touch."""
+    """Add a foreign container with the labels of a game's, under its own name; managers must not touch it."""
     if len(platform.bystanders) > MOST_STRANGERS:
         raise Missed("there are enough strangers")
     game_id = _game(platform, fault)

@@ -1,7 +1,7 @@
-"""What was done and what came of it, one JSON line each, in the order in which it was written.
+"""The actions of a run and their outcomes, one JSON line each, in the order of writing.
 
-The rule it keeps: a deed is written when it begins and again when its outcome is known. A deed without a second line
-was under way when its process, or the whole run, ended.
+Invariant: an action is written when it begins and again when its outcome is known. An action without a second line was
+in progress when its process, or the whole run, ended.
 """
 
 import itertools
@@ -16,12 +16,12 @@ from typing import Any
 
 
 class History:
-    """The file of one run; safe for any number of threads. `counted` has how often what ended how."""
+    """The file of one run; safe for any number of threads. `counted` counts actions by outcome."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.counted: Counter[str] = Counter()
-        #: Everything but reads, for the judge.
+        #: Everything except reads, for the checker.
         self.deeds: list[dict[str, Any]] = []
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -29,16 +29,16 @@ class History:
         self._began = time.monotonic()
 
     def close(self) -> None:
-        """Write no more."""
+        """Close the file."""
         self._file.close()
 
     def note(self, who: str, what: str, **about: Any) -> None:
-        """One line by itself."""
+        """Write a single line."""
         self._write({"who": who, "what": what, **about})
 
     @contextmanager
     def deed(self, who: str, what: str, **about: Any) -> Iterator[dict[str, Any]]:
-        """Two lines; what is done inside adds to the dictionary what came of it, its `outcome` first of all."""
+        """Write two lines; the block adds the result to the dictionary, above all its `outcome`."""
         number = next(self._numbers)
         begun = {"who": who, "what": what, "deed": number, **about}
         self._write({**begun, "step": "begins"})

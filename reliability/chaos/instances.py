@@ -1,7 +1,7 @@
-"""The managers of a run: each with ways of its own to the servers, kept running as a service manager would.
+"""The managers of a run, each with its own proxies to the servers, supervised like services.
 
-One that ends by itself after it was well is a defect, and is remembered as a complaint; one that cannot come up
-because a server is away is started again until it can.
+The end of a healthy manager by itself is a defect, and is recorded as a complaint. A manager that cannot start because
+a server is down is restarted until it can.
 """
 
 import http.client
@@ -22,15 +22,15 @@ from harness.rtm.manager import ManagerProcess
 from integration.support import shifted
 from reliability.chaos.history import History
 
-#: Seconds between two looks at the processes.
+#: Seconds between two checks of the processes.
 LOOK_S = 0.2
 
-#: How long an orderly end may take: the manager's own limit, and the silence of servers on top of it.
+#: Seconds for an orderly end: the manager's own limit, plus the timeouts for silent servers.
 END_TIMEOUT_S = 60.0
 
 
 class Instance(Closing):
-    """One manager: `lines` are its ways to the servers."""
+    """One manager; `lines` are its proxies to the servers."""
 
     def __init__(
         self, number: int, environment: Mapping[str, str], database: Database, redis: Redis, docker: Path, log: Path
@@ -58,12 +58,12 @@ class Instance(Closing):
 
     @property
     def base_url(self) -> str:
-        """Where its REST interface is, or was."""
+        """The base URL of its REST interface, also while it is down."""
         process = self._process
         return process.base_url if process else "http://127.0.0.1:9"
 
     def start(self) -> None:
-        """From now on it is to run."""
+        """Start it, and restart it from now on when it ends."""
         with self._lock:
             self._wanted = True
             self._begin()
@@ -76,7 +76,7 @@ class Instance(Closing):
                 self._process.kill()
 
     def terminate(self) -> int:
-        """SIGTERM, and its exit code; it stays down until `start`."""
+        """Send SIGTERM, and return its exit code; it stays down until `start`."""
         with self._lock:
             self._wanted = False
             process = self._process
@@ -93,14 +93,14 @@ class Instance(Closing):
             return code
 
     def freeze(self) -> None:
-        """SIGSTOP: it holds all that it has, and does nothing, until `thaw`."""
+        """Send SIGSTOP: it keeps everything it owns, and does nothing, until `thaw`."""
         with self._lock:
             if self._process:
                 self._frozen = True
                 self._process.send("STOP")
 
     def thaw(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         with self._lock:
             self._frozen = False
             if self._process:
@@ -108,13 +108,13 @@ class Instance(Closing):
 
     @property
     def seems_well(self) -> bool:
-        """Whether it runs and has answered since it was started; it may be frozen, or about to end."""
+        """Whether it runs and has answered since its start; it may be frozen, or about to end."""
         return self._wanted and self._was_well and self._process is not None and self._process.exit_code is None
 
     def tend(self) -> None:
-        """Look after it: note that it is well, or start it again when it has ended."""
+        """Record that it is ready, or restart it when it has ended."""
         if not self._lock.acquire(blocking=False):
-            return  # somebody is at it
+            return  # another thread is controlling it
         try:
             process = self._process
             if not self._wanted or process is None:
@@ -129,7 +129,7 @@ class Instance(Closing):
             self._lock.release()
 
     def close(self) -> None:
-        """End it, and its ways."""
+        """Kill it, and close its proxies."""
         self.kill()
         self._ends.close()
 
@@ -167,7 +167,7 @@ class Supervisor(Closing):
         self._thread.start()
 
     def close(self) -> None:
-        """Tend no more."""
+        """Stop the thread."""
         self._ending.set()
         self._thread.join()
 

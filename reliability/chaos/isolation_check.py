@@ -1,4 +1,4 @@
-"""I8: while the engine of one game does not end though it is asked to, the jobs of others are done in time."""
+"""I8: while the engine of one game ignores a stop, the jobs of other games are done in time."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,30 +9,30 @@ from harness.errors import WaitFailed
 from harness.waiting import wait_until
 from reliability.chaos.platform import Platform
 
-#: A job of a game that nobody troubles is answered within this many seconds, and twice what the slowest one took just
-#: before, when no game was stuck: how busy the machine is says nothing of the manager.
+#: Seconds in which a job of an untouched game is answered, plus twice the slowest one just before without a stuck game:
+#: the load of the machine is no fault of the manager.
 BOUND_S = 5.0
-#: For those before.
+#: Timeout of the jobs before, in seconds.
 CALM_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 60.0
 
 
 class IsolationCheck:
-    """Jobs of the canary games beside a game that is stuck; `waits_s` is how long each took."""
+    """Jobs of the canary games beside a stuck game; `waits_s` are their durations."""
 
     def __init__(self, platform: Platform) -> None:
         self.waits_s: list[float] = []
         self._platform = platform
-        #: The same client all the time, which is connected before a wait begins.
+        #: One client for all jobs, connected before a wait begins.
         self._redis: Any = platform.store.client(CALM_TIMEOUT_S)
         self._bound_s = BOUND_S
 
     def prepare(self) -> None:
-        """Have the stubborn game run, whatever became of it."""
+        """Start the stubborn game, whatever its state."""
         self._call("start", {"image_ref": self._platform.stubborn_image})
 
     def sing(self) -> list[str]:
-        """Have the stubborn game restarted, and meanwhile each canary started and stopped; what took too long."""
+        """Restart the stubborn game, and meanwhile start and stop each canary; return those that took too long."""
         self._bound_s, self.waits_s, before = CALM_TIMEOUT_S, [], self.waits_s
         late = self._all_jobs()
         self._bound_s, self.waits_s = BOUND_S + 2 * max(self.waits_s, default=0.0), before
@@ -44,7 +44,7 @@ class IsolationCheck:
     def _beside_a_stuck_game(self) -> list[str]:
         with ThreadPoolExecutor(1) as threads:
             stuck = threads.submit(self._call, "restart", None)
-            time.sleep(0.3)  # the stop is under way; should it not be, the test is only easier
+            time.sleep(0.3)  # the stop has begun; if not, the test is only easier
             late = self._all_jobs()
             was_stuck = not stuck.done()
             status, answer = stuck.result()

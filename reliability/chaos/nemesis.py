@@ -1,7 +1,7 @@
-"""Does the faults of a round, one after the other, and takes each back when its time is over.
+"""Executes the faults of a round one after the other, and reverts each after its duration.
 
-What is done to containers by hand is remembered, before it is done, as somebody else's doing: what a manager says of
-such a container may be true. What misses (a container that a manager has just taken away) is written down as missed.
+Manual actions on containers are recorded before they are done, so that a manager's events about such a container count
+as true. A fault without a target (a container that a manager has just removed) is recorded as missed.
 """
 
 import threading
@@ -16,17 +16,17 @@ from reliability.chaos.instances import Instance
 from reliability.chaos.plan import Fault
 from reliability.chaos.platform import Platform
 
-#: What a fault does; what it returns takes it back.
+#: Executes a fault; the returned function reverts it.
 Act = Callable[[Platform, Fault], Callable[[], object] | None]
 
-#: How long an instance may take to come up when all is well.
+#: Seconds in which an instance must start when everything is healthy.
 UP_TIMEOUT_S = 60.0
-#: What the line faults with a measure have for one.
+#: The measures of the faults `delay` and `slow`.
 DELAY_S, BYTES_PER_S = 0.4, 4000.0
 
 
 class Nemesis:
-    """Works off the faults of a round on a thread of its own."""
+    """Executes the faults of a round on a thread of its own."""
 
     def __init__(self, platform: Platform, faults: Sequence[Fault]) -> None:
         self.failure: BaseException | None = None
@@ -36,12 +36,12 @@ class Nemesis:
         self._thread = threading.Thread(target=self._run, name="nemesis", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._began = time.monotonic()
         self._thread.start()
 
     def join(self) -> None:
-        """Wait until all is done and taken back. Raises what it failed with, which is a defect of the run."""
+        """Wait until all faults are done and reverted. Raises the thread's exception, which is a defect of the run."""
         self._thread.join()
         if self.failure is not None:
             raise self.failure
@@ -68,11 +68,11 @@ class Nemesis:
                 known["outcome"], known["why"] = "missed", str(error)
                 return
         if undo:
-            # As planned, however long it took to begin: the next one counts on it.
+            # At the planned time, however long the fault took to begin: the next one depends on it.
             self._under_way.append((self._began + fault.at_s + fault.lasts_s, fault, undo))
 
     def _take_back(self, until: float) -> None:
-        """Take back what is due before `until`, each at its time."""
+        """Revert the faults that are due before `until`, each at its time."""
         while self._under_way:
             due = min(self._under_way, key=lambda each: each[0])
             if due[0] > until:
@@ -89,7 +89,7 @@ def _sleep_until(moment: float) -> None:
 
 
 def heal(platform: Platform) -> None:
-    """Whatever was done: every way is open, every server and every instance is up and well."""
+    """Revert everything: every proxy forwards, every server and every instance is up and healthy."""
     for instance in platform.instances:
         for line in instance.lines.values():
             line.pass_on()
@@ -149,7 +149,7 @@ def _shift_clock(platform: Platform, fault: Fault) -> Callable[[], object]:
     return lambda: start_with(0)
 
 
-# --- ways
+# --- proxies
 
 
 def _line(platform: Platform, fault: Fault) -> Callable[[], object] | None:

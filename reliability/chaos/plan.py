@@ -1,49 +1,49 @@
-"""What is to happen, as a pure function of a seed: which fault when and to whom, and what each client asks.
+"""The plan of a run, a pure function of the seed: faults with times and targets, and each client's requests.
 
-A fault has a begin and a length, and holds what it is done to: no other fault of the same time is done to that, and
-no more than two that last are under way at once. A client has a script: pauses and deeds. What comes of it depends on
-the machine; what is tried does not.
+A fault has a begin and a duration, and reserves its target: no other fault affects it at the same time. At most two
+lasting faults overlap. A client has a script of pauses and steps. The results depend on the machine; the attempts do
+not.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-#: Who can be cut off from whom.
+#: The dependencies that a manager can be disconnected from.
 DEPENDENCIES = ("postgres", "redis", "docker")
-#: What the line to a dependency can do; the first two are over at once.
+#: The faults of a proxy; the first two are over at once.
 LINES = ("cut", "reset", "refuse", "black_hole", "half_open", "delay", "slow")
 AT_ONCE = ("cut", "reset")
 
-#: Faults that last may overlap, so many at once.
+#: The number of lasting faults that may overlap.
 MOST_AT_ONCE = 2
 
-#: Seconds of the pause between two faults, on average.
+#: Mean pause between two faults, in seconds.
 PAUSE_S = 2.2
-#: Seconds between two deeds of a client, on average: Docker starts few containers a second, and a backlog of jobs
-#: keeps games busy, whose calls are then refused.
+#: Mean seconds between two steps of a client. Docker starts few containers a second, and a backlog of jobs keeps games
+#: busy, whose requests are then rejected.
 JOB_PAUSE_S, CALL_PAUSE_S = 2.0, 0.7
-#: No fault begins in the last seconds of a round: those that are under way have to meet something.
+#: Seconds at the end of a round in which no fault begins, so that running faults meet requests.
 LAST_S = 4.0
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Trouble that begins `at_s` of its round and is taken back `lasts_s` later."""
+    """A fault that begins `at_s` seconds into its round and is reverted `lasts_s` later."""
 
     at_s: float
     lasts_s: float
     kind: str
-    #: What it is done to: an instance's number, a game's, a server's name; "all" for all instances.
+    #: The target: an instance's number, a game's, a server's name; "all" for all instances.
     target: str
-    #: How, where there are several ways.
+    #: The variant, where there are several.
     how: str = ""
-    #: A line fault is one instance's alone, or everybody's.
+    #: The instance whose proxy it affects; empty for all.
     instance: str = ""
 
     @property
     def what(self) -> str:
-        """The kind's first word: what it is done to."""
+        """The kind's first word: the kind of target."""
         return self.kind.partition(" ")[0]
 
     @property
@@ -54,14 +54,14 @@ class Fault:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What no other fault may hold: nothing can be done to containers without their daemon."""
+        """What no other fault may hold: without their daemon, containers cannot be changed."""
         more = {"daemon": {"a container"}, "container": {"containers"}, "stranger": {"containers"}}
         return frozenset({self.target} | more.get(self.what, set()))
 
 
 @dataclass(frozen=True)
 class Step:
-    """One deed of a client: after `pause_s`, ask for `what` about game number `game`, of instance `instance`."""
+    """One step of a client: after `pause_s`, request `what` for game number `game`, from instance `instance`."""
 
     pause_s: float
     what: str
@@ -71,7 +71,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Size:
-    """How large a platform is, and whether its Docker daemon may be taken down."""
+    """The size of a platform, and whether its Docker daemon may be stopped."""
 
     managers: int = 3
     games: int = 8
@@ -82,7 +82,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Round:
-    """One time of trouble."""
+    """One period of faults."""
 
     lasts_s: float
     faults: tuple[Fault, ...]
@@ -99,7 +99,7 @@ def plan(seed: int, number: int, lasts_s: float, size: Size) -> Round:
     return Round(lasts_s, faults, jobs, calls)
 
 
-#: Kinds of fault with their weight, their shortest and their longest time.
+#: Kinds of fault with their weight, their shortest and their longest duration.
 _KINDS: dict[str, tuple[int, float, float]] = {
     "manager killed": (10, 0.3, 6.0),
     "managers killed": (3, 0.3, 5.0),
@@ -170,7 +170,7 @@ def _fault(random: Random, at_s: float, kinds: dict[str, tuple[int, float, float
     return Fault(at_s, lasts_s, kind, target, how)
 
 
-#: What clients do, with its weight.
+#: The steps of clients, with their weights.
 _JOBS = {
     "start": 30,
     "start another version": 3,

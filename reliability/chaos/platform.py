@@ -1,7 +1,7 @@
-"""The world of a run: PostgreSQL and Redis that keep what they acknowledged, a Docker daemon, games, managers.
+"""The environment of a run: durable PostgreSQL and Redis, a Docker daemon, games, managers.
 
-The servers are the run's own, so that they may be killed. With a daemon of its own the games live there; without one
-on the machine's, which nobody takes down.
+The servers belong to the run, so that they may be killed. With its own daemon the games run there. Without one they run
+on the machine's daemon, which is never stopped.
 """
 
 import threading
@@ -35,7 +35,7 @@ from reliability.invariants.snapshot import GAME_LABEL, OWNER_LABELS
 if TYPE_CHECKING:
     from docker import APIClient
 
-#: Short, so that what a manager repeats comes often.
+#: Short periods, so that the managers' periodic work runs often.
 SETTINGS = {
     "GAME_LEASE_TTL_SECONDS": "5",
     "RECONCILE_INTERVAL": "3s",
@@ -48,33 +48,33 @@ SETTINGS = {
     "CRASH_RESTART": "on",
     "CRASH_RESTART_FIRST_PAUSE": "1s",
     "CRASH_RESTART_BUDGET": "50",
-    # Each failure of the log is looked for among the intents.
+    # The checker expects an intent for each failure in the log.
     "INTENTS_PER_MINUTE": "0",
 }
 
-#: Games that trouble leaves alone.
+#: The number of games without faults.
 CANARIES = 2
 #: The file that is put into each game's directory before its first start.
 MARK = "mark"
 
-#: Says that the directory of a run is kept for a look.
+#: The file that marks the directory of a run as kept.
 KEPT = "kept"
 
-#: Seconds that a question to a server of the run may take.
+#: Timeout of a query to a server of the run, in seconds.
 ASK_S = 20
-#: What is written may be by a reading of PostgreSQL's clock that took so many seconds.
+#: Seconds of tolerance: a stored time may come from a reading of PostgreSQL's clock that took so long.
 CLOCK_S = 6.0
 
 
 @dataclass
 class Platform:
-    """What the parts of a run work with."""
+    """The shared state of a run's parts."""
 
     size: Size
     database: Database
     store: Redis
     own_daemon: OwnDaemon | None
-    #: What managers meet when their daemon is exchanged; with one of the run's own only.
+    #: The daemon that replaces the managers' one in a fault; only with the run's own daemon.
     other_daemon: OwnDaemon | None
     docker: "APIClient"
     network: str
@@ -85,31 +85,31 @@ class Platform:
     instances: Sequence[Instance] = ()
     games: list[str] = field(default_factory=list)
     canaries: list[str] = field(default_factory=list)
-    #: A game whose engine does not end when it is asked to, and one whose container's name is a stranger's.
+    #: A game whose engine ignores a stop, and one whose container name a foreign container has.
     stubborn: str = ""
     taken: str = ""
     markers: dict[Path, str] = field(default_factory=dict)
     bystanders: dict[str, Bystander] = field(default_factory=dict)
-    #: Containers to which somebody else than a manager did something.
+    #: Containers that something other than a manager changed.
     touched: set[str] = field(default_factory=set)
-    #: Those of them to which a person did it.
+    #: Those of them that were changed manually.
     by_hand: set[str] = field(default_factory=set)
-    #: Games that ran when the daemon ended: in which container, and when that was.
+    #: Games that ran when the daemon ended: their container, and the time.
     outages: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
     def world(self) -> World:
-        """For the judge."""
+        """The view of the invariants."""
         return World(self.database, self.store.client(ASK_S), self.docker, self.network, self.root.folder("games"))
 
     @cached_property
     def elsewhere(self) -> "APIClient | None":
-        """A client of the other daemon, for the judge."""
+        """A client of the other daemon, for the checker."""
         return self.other_daemon.client(ASK_S) if self.other_daemon else None
 
     def name_games(self) -> None:
-        """Make up the games; each that may run has a directory with a mark in it."""
+        """Choose the games; the directory of each that may run has a marker file."""
         self.games = [unique_game_id(f"chaos{number}") for number in range(self.size.games)]
         self.canaries = [unique_game_id(f"canary{number}") for number in range(CANARIES)]
         self.stubborn, self.taken = unique_game_id("stubborn"), unique_game_id("taken")
@@ -121,13 +121,13 @@ class Platform:
             self.markers[mark] = mark.read_text()
 
     def of_game(self, game_id: str, **filters: Any) -> list[dict[str, Any]]:
-        """The containers of a game that are no bystanders, as Docker lists them."""
+        """The containers of a game without bystanders, as Docker lists them."""
         wanted = {"label": f"{GAME_LABEL}={game_id}", **filters}
         found: list[dict[str, Any]] = self.docker.containers(all=True, filters=wanted)
         return [each for each in found if each["Id"] not in self.bystanders]
 
     def ours(self) -> list[dict[str, Any]]:
-        """Every container of a game of this run, bystanders excepted, as Docker lists them."""
+        """Every container of a game of this run without bystanders, as Docker lists them."""
         labels = [f"{name}={value}" for name, value in OWNER_LABELS.items()]
         found: list[dict[str, Any]] = self.docker.containers(all=True, filters={"label": labels})
         of_run = {*self.games, *self.canaries, self.stubborn, self.taken}
@@ -135,19 +135,19 @@ class Platform:
         return [each for each in ours if each["Id"] not in self.bystanders]
 
     def touch(self, *container_ids: str) -> None:
-        """Remember that whatever becomes of these may be somebody else's doing."""
+        """Record that an end of these containers need not be a manager's action."""
         with self.lock:
             self.touched.update(container_ids)
 
     def note_outage(self) -> None:
-        """Remember which games run, since the daemon is about to end with its containers."""
+        """Record which games run, since the daemon is about to end with its containers."""
         now = datetime.now(UTC) - timedelta(seconds=CLOCK_S)
         for each in self.ours():
             if each["State"] == "running" and each["Id"] not in self.by_hand:
                 self.outages[each["Labels"][GAME_LABEL]] = each["Id"], now
 
     def add_stranger(self, name: str, labels: dict[str, str]) -> str:
-        """Run a container that no manager made and none may touch; its id."""
+        """Run a foreign container that managers must not touch; return its id."""
         made = self.docker.create_container(
             self.engine.ref,
             entrypoint=["sleep", "infinity"],
@@ -156,26 +156,26 @@ class Platform:
             host_config=self.docker.create_host_config(network_mode=self.network),
         )
         container_id = str(made["Id"])
-        # Known before it lives, so that nobody takes it for an engine.
+        # Registered before it runs, so that it never counts as an engine.
         self.bystanders[container_id] = Bystander(container_id, "")
         self.docker.start(container_id)
         self.bystanders[container_id] = bystander(self.docker, container_id)
         return container_id
 
     def revive_strangers(self) -> None:
-        """After the daemon has taken its containers down: start the bystanders again, as they were."""
+        """After the daemon has stopped its containers: start the bystanders again."""
         for container_id in list(self.bystanders):
             self.docker.start(container_id)
             self.bystanders[container_id] = bystander(self.docker, container_id)
 
     def servers(self) -> dict[str, Container]:
-        """The servers that may be killed, by the names that faults have for them."""
+        """The servers that may be killed, by the names that faults use."""
         return {"postgres": self.database.server.container, "redis": self.store.container}
 
 
 @contextmanager
 def running(size: Size, name: str = "chaos") -> Iterator[Platform]:
-    """A platform with its managers up; everything is taken away at the end, but for the directory of a failed run."""
+    """A platform with its managers ready; everything is removed at the end, except the directory of a failed run."""
     with ExitStack() as ends:
         root = stateroot.create(name)
         ends.callback(_leave, root)
@@ -194,7 +194,7 @@ def running(size: Size, name: str = "chaos") -> Iterator[Platform]:
         if other:
             other.copy_image(engine.ref, engine.patched_ref)
             other.create_network(games.name)
-        if not own:  # which takes everything away with it
+        if not own:  # which removes everything with it
             ends.callback(games.remove)
         lobby = ends.enter_context(Lobby())
         made = Platform(
@@ -231,6 +231,6 @@ def _instance(made: Platform, number: int, lobby: Lobby) -> Instance:
 
 
 def _leave(root: StateRoot) -> None:
-    """A run that went well leaves nothing; `run.keep` marks the directory of one that did not."""
+    """Remove the directory of a run, unless `run.keep` has marked it."""
     if not (root.directory / KEPT).exists() and not identity.keeps():
         root.remove()

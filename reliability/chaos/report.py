@@ -1,4 +1,4 @@
-"""What a run did and saw, as a table for people and as a file for whoever compares runs."""
+"""The report of a run: a table for the terminal, and a file for comparisons."""
 
 import json
 from collections import Counter
@@ -12,7 +12,7 @@ FOLDER = Path("artifacts")
 
 
 def written(report: Report) -> Path:
-    """The report in a file."""
+    """Write the report to a file; return its path."""
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"chaos-{report.seed}.json"
     path.write_text(json.dumps(as_json(report), indent=1) + "\n")
@@ -41,7 +41,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def _faults(report: Report) -> Counter[str]:
-    """By kind; what missed is not counted."""
+    """Faults by kind, without those that missed."""
     found: Counter[str] = Counter()
     for key, count in report.deeds.items():
         who, what, outcome = key.split(": ", 2)

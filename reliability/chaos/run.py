@@ -1,6 +1,6 @@
-"""One seed from its begin to its verdict: rounds of trouble, each healed, brought to rest and judged.
+"""One seed from begin to verdict: rounds of faults, each healed, brought to rest and checked.
 
-What is judged after a round is everything since the begin; a run ends with the first round that is judged badly.
+The check after a round covers everything since the begin; a run ends with the first round that finds a violation.
 """
 
 import json
@@ -25,18 +25,18 @@ from reliability.chaos.platform import KEPT, Platform, running
 from reliability.chaos.watcher import Watcher
 from reliability.invariants import is_quiet, unquiet
 
-#: Seconds of trouble in one round.
+#: Seconds of faults in one round.
 ROUND_S = 45.0
 
-#: When all is healed, everything that is due has to be done within this many seconds.
+#: Seconds in which everything due must be done after healing.
 QUIET_TIMEOUT_S = 90.0
-#: What a reconcile period may still mend when nothing is due any more.
+#: Seconds in which a reconcile period may still correct violations when nothing is due any more.
 SETTLE_TIMEOUT_S = 20.0
 
 
 @dataclass
 class Report:
-    """What a run did and saw."""
+    """The actions and observations of a run."""
 
     seed: int
     asked_s: float
@@ -49,21 +49,21 @@ class Report:
     log_rows: int = 0
     deeds: Counter[str] = field(default_factory=Counter)
     manager_starts: int = 0
-    #: From the end of the last fault to nothing being due, for each round.
+    #: Seconds from the end of the last fault until nothing is due, for each round.
     recoveries_s: list[float] = field(default_factory=list)
-    #: How long the jobs of canaries took beside a stuck game.
+    #: Durations of the canaries' jobs beside a stuck game.
     canaries_s: list[float] = field(default_factory=list)
-    #: What Docker could not do before it was restarted in order, as an operator would do.
+    #: Errors of Docker that needed an orderly restart, as by an operator.
     remedies: list[str] = field(default_factory=list)
     lists: int = 0
     events: int = 0
     problems: list[str] = field(default_factory=list)
-    #: Where the history and the rest of a bad run are.
+    #: The directory with the history and the artefacts of a failed run.
     kept: str = ""
 
 
 def run(seed: int, seconds: float, size: Size, *, keep: bool = False) -> Report:
-    """Run a seed for about so long; what it leaves for a look it leaves when it found something, or with `keep`."""
+    """Run a seed for about `seconds`; keeps its artefacts when it found a violation, or with `keep`."""
     report = Report(seed, seconds, size.own_daemon)
     began = time.monotonic()
     with running(size, f"chaos-{seed}") as platform:
@@ -114,7 +114,7 @@ def _round(platform: Platform, report: Report, canary: IsolationCheck) -> None:
 
 
 def _trouble(platform: Platform, coming: Round) -> None:
-    """Clients and nemesis at once, until the round's time is over."""
+    """Run clients and nemesis at once for the round's time."""
     nemesis = Nemesis(platform, coming.faults)
     clients: list[Client] = [
         *(JobClient(platform, f"lobby {number}", script) for number, script in enumerate(coming.jobs)),
@@ -134,7 +134,7 @@ def _trouble(platform: Platform, coming: Round) -> None:
 
 
 def _quiet(platform: Platform, report: Report) -> bool:
-    """Whether it comes to rest, if need be after what an operator would do about Docker."""
+    """Whether the platform becomes quiet, if necessary after an operator's repair of Docker."""
     failure = _wait_until_quiet(platform)
     if failure and servers.STUCK in failure and platform.own_daemon:
         report.remedies.append(failure)
@@ -148,7 +148,7 @@ def _quiet(platform: Platform, report: Report) -> bool:
 
 
 def _wait_until_quiet(platform: Platform) -> str:
-    """What kept it from that; empty when nothing did."""
+    """What prevented quiescence; empty when nothing did."""
     try:
         wait_until(
             "nothing to be on its way",
@@ -163,7 +163,7 @@ def _wait_until_quiet(platform: Platform) -> str:
 
 
 def _judged(platform: Platform) -> Sequence[str]:
-    """What is wrong and does not mend itself; a restart of a crashed game may come in between two looks."""
+    """The violations that persist; a restart of a crashed game may happen between two checks."""
     until = time.monotonic() + SETTLE_TIMEOUT_S
     while True:
         found = checker.everything(platform) if is_quiet(platform.world) else ["run: it is not quiet any more"]
@@ -183,7 +183,7 @@ def _count(platform: Platform, report: Report) -> None:
 
 
 def _keep(platform: Platform, report: Report) -> Path:
-    """Leave everything for a look: history, logs, tables, streams, containers."""
+    """Keep everything for inspection: history, logs, tables, streams, containers."""
     directory = platform.root.keep()
     sys.stderr.write(f"see {directory}\n")
     (directory / KEPT).touch()

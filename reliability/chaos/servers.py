@@ -1,4 +1,4 @@
-"""PostgreSQL, Redis and the Docker daemon of a run: taken down in order or by kill -9, and brought up again."""
+"""Stops or kills PostgreSQL, Redis and the Docker daemon of a run, and starts them again."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,9 @@ from harness.waiting import wait_until
 from reliability.chaos.plan import Fault
 from reliability.chaos.platform import Platform
 
-#: On a busy machine, with a log to go through.
+#: Seconds; enough on a busy machine, with recovery of a log.
 UP_TIMEOUT_S = 60.0
-#: A server that is asked to end has so long before it is killed.
+#: Seconds that a server has to stop before it is killed.
 GRACE_S = 5
 
 
@@ -22,7 +22,7 @@ def kill(platform: Platform, fault: Fault) -> Callable[[], object]:
 
 
 def stop(platform: Platform, fault: Fault) -> Callable[[], object]:
-    """An orderly end."""
+    """An orderly stop."""
     platform.servers()[fault.target].stop(GRACE_S)
     return lambda: _start(platform, fault.target)
 
@@ -50,7 +50,7 @@ def answers(platform: Platform, name: str) -> bool:
 
 
 def stop_daemon(platform: Platform, fault: Fault) -> Callable[[], object]:
-    """SIGTERM; without live-restore it takes its containers down with it."""
+    """Send SIGTERM; without live-restore the daemon stops its containers."""
     own = _own(platform)
     _expect_ends(platform, own)
     own.stop()
@@ -58,20 +58,20 @@ def stop_daemon(platform: Platform, fault: Fault) -> Callable[[], object]:
 
 
 def kill_daemon(platform: Platform, fault: Fault) -> Callable[[], object]:
-    """kill -9; containers live on until it comes back, and without live-restore it ends them then."""
+    """kill -9; containers survive until its return, which without live-restore ends them."""
     own = _own(platform)
     _expect_ends(platform, own)
     own.kill()
     return lambda: _start_daemon(platform, own, fault)
 
 
-#: What Docker says of a container that it could not remove, however often it is asked: killed in the middle of a
-#: start, it leaves the container's root mounted and does not know of it any more.
+#: Docker's error for a container that it can never remove: a kill during a start leaves the container's root mounted
+#: and unknown to the daemon.
 STUCK = "device or resource busy"
 
 
 def restart_daemon_twice(platform: Platform) -> None:
-    """What an operator does about that: without live-restore a daemon unmounts everything when it ends."""
+    """An operator's remedy for that: without live-restore a daemon unmounts everything when it stops."""
     own = _own(platform)
     live_restore = own.live_restore
     platform.touch(*(each["Id"] for each in platform.ours()))
@@ -82,14 +82,14 @@ def restart_daemon_twice(platform: Platform) -> None:
 
 
 def freeze_daemon(platform: Platform, _fault: Fault) -> Callable[[], object]:
-    """It takes connections and answers nothing, and its containers run on."""
+    """The daemon accepts connections and answers nothing; its containers run on."""
     own = _own(platform)
     own.freeze()
     return own.thaw
 
 
 def exchange_daemon(platform: Platform, _fault: Fault) -> Callable[[], object]:
-    """Every manager's address leads to another daemon, with a network of the same name and the same image."""
+    """Make every manager's address lead to another daemon, with the same image and a network of the same name."""
     own, other = _own(platform), platform.other_daemon
     assert other is not None
 
@@ -110,14 +110,14 @@ def _own(platform: Platform) -> OwnDaemon:
 
 
 def _expect_ends(platform: Platform, own: OwnDaemon) -> None:
-    """Without live-restore no container outlasts this, and the games come back."""
+    """Without live-restore no container survives, and the games must be started again."""
     if not own.live_restore:
         platform.note_outage()
         platform.touch(*(each["Id"] for each in platform.ours()))
 
 
 def _start_daemon(platform: Platform, own: OwnDaemon, fault: Fault) -> None:
-    """Start it, from now on with or without live-restore as the fault says."""
+    """Start it, with or without live-restore as the fault defines."""
     survive = own.live_restore and fault.how == "live-restore"
     own.start_again(live_restore=fault.how == "live-restore")
     if not survive:

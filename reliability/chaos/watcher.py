@@ -1,8 +1,8 @@
-"""Looks at Docker all the time: no game ever has two engines, not for a moment.
+"""Watches Docker all the time: no game ever has two engines, not even for a moment.
 
-Two ways of looking. A list, several times a second, shows what lives at one moment. Docker's events tell of shorter
-moments: an engine that started before the end of another was told. A daemon that goes away ends both, and they begin
-anew when it is back.
+It has two sources. A list, several times a second, shows the live containers at one moment. Docker's events show
+shorter moments: an engine that started before the reported end of another. The end of a daemon ends both, and they
+begin anew at its return.
 """
 
 import threading
@@ -14,37 +14,37 @@ from typing import Any
 from reliability.chaos.platform import Platform
 from reliability.invariants.snapshot import GAME_LABEL, is_alive, short
 
-#: Seconds between two lists, and before a daemon that is away is asked again.
+#: Seconds between two lists, and before a retry while the daemon is down.
 LOOK_S, AGAIN_S = 0.25, 0.5
 
-#: An end is told a little after it came, and whoever waited for it may be quicker.
+#: An end is reported a little after it occurred; a program that waits for it may be faster.
 TOLERANCE_NS = 200_000_000
 
 _ALIVE = ("running", "paused", "restarting")
 
 
 class Lives:
-    """Which engines of a game live, by the events; told in their order."""
+    """The live engines of each game, from the events in their order."""
 
     def __init__(self) -> None:
         self._since: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        #: Engines that started while another of their game lived, and when.
+        #: Engines that started while another of their game lived, with the time.
         self._suspects: list[tuple[str, str, str, int]] = []
 
     def forget(self) -> None:
-        """The events between may be missing."""
+        """Reset: events may be missing."""
         self._since.clear()
         self._suspects.clear()
 
     def started(self, game_id: str, container_id: str, at: int) -> None:
-        """An engine started."""
+        """Record the start of an engine."""
         for other in self._since[game_id]:
             if other != container_id:
                 self._suspects.append((game_id, other, container_id, at))
         self._since[game_id][container_id] = at
 
     def ended(self, game_id: str, container_id: str, at: int) -> Iterable[str]:
-        """An engine ended; what that says of those that started before it did."""
+        """Record the end of an engine; return violations of those that started before it."""
         self._since[game_id].pop(container_id, None)
         kept = []
         for suspect in self._suspects:
@@ -58,7 +58,7 @@ class Lives:
 
 
 class Watcher:
-    """Looks until `stop`; `violations` is what was seen, `lists` and `events` how much was looked at."""
+    """Watches until `stop`; `violations` are the findings, `lists` and `events` count the observations."""
 
     def __init__(self, platform: Platform) -> None:
         self.violations: list[str] = []
@@ -75,7 +75,7 @@ class Watcher:
             each.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._ending.set()
         self._hang_up()
         for each in self._threads:
@@ -86,7 +86,7 @@ class Watcher:
             try:
                 self._look_once()
                 self.lists += 1
-            except OSError:  # the daemon is away; the SDK's errors are OSErrors
+            except OSError:  # the daemon is down; the SDK's errors are OSErrors
                 self._ending.wait(AGAIN_S)
 
     def _look_once(self) -> None:
@@ -99,7 +99,7 @@ class Watcher:
                 self._look_closer(game_id, several)
 
     def _look_closer(self, game_id: str, container_ids: list[str]) -> None:
-        """A list may be a moment old for one container and not for the other."""
+        """Inspect the containers of a game: in a list they may be of different moments."""
         from docker.errors import NotFound
 
         alive = []
@@ -121,7 +121,7 @@ class Watcher:
                 self._stream = self._platform.docker.events(decode=True, filters=filters)
                 for event in self._stream:
                     self._heard(lives, event)
-            except (OSError, ValueError):  # the daemon went away, perhaps in the middle of a line
+            except (OSError, ValueError):  # the daemon ended, perhaps within a line
                 self._platform.history.note("watcher", "events broke off")
             self._hang_up()
             self._ending.wait(AGAIN_S)

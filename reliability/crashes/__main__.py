@@ -1,4 +1,4 @@
-"""The whole matrix: `python -m reliability.crashes`; verdicts as they come, a table, and artifacts/crashes.json."""
+"""The whole matrix: `python -m reliability.crashes`; prints verdicts and a table, writes artifacts/crashes.json."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ from reliability.crashes.scenarios import SCENARIOS
 
 
 def main() -> bool:
-    """Run what was asked for; whether all is as it should be."""
+    """Run the selected cells; return whether all passed."""
     parser = argparse.ArgumentParser(prog="python -m reliability.crashes", description=__doc__)
     parser.add_argument("--jobs", type=int, default=8, help="cells side by side (8): they mostly wait")
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), help="only this; may be repeated")

@@ -1,4 +1,4 @@
-"""One cell: an operation, a point, an action, and the verdict."""
+"""One cell: an operation, a failpoint, an action, and the verdict."""
 
 import time
 import traceback
@@ -11,13 +11,13 @@ from reliability.crashes.platform import Platform
 from reliability.crashes.scenarios import SCENARIOS, Record, Scenario
 from rtmanager.failpoints import EXIT_CODE
 
-#: What a cell did; "not reached": the operation went another way this time, and ended well.
+#: The outcome of a cell; "not reached": the operation took another path this time, and ended well.
 KILLED, RAISED, NOT_REACHED, FAILED = "killed", "raised", "not reached", "FAILED"
-#: How long after all is at rest a point of a worker that comes by periodically is waited for.
+#: Seconds at rest to wait for a failpoint of a periodic worker.
 LATE_POINT_S = 2.5
-#: A manager that was told to end, or is about to reach its point, has ended within so many seconds.
+#: Seconds in which a manager has ended after a signal, or has reached its failpoint.
 END_TIMEOUT_S = 15.0
-#: How `serve` ends when a dependency does not answer.
+#: The exit code of `serve` when a dependency does not answer.
 COULD_NOT_START = 1
 
 
@@ -32,7 +32,7 @@ class Cell:
 
     @property
     def arm(self) -> str:
-        """What is armed for it."""
+        """The content of the failpoints file for it."""
         return f"{self.point}={self.action}#{self.hit}"
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a cell ended; `why` says what was wrong."""
+    """How a cell ended; `why` is the failure."""
 
     cell: Cell
     outcome: str
@@ -50,7 +50,7 @@ class Verdict:
 
 
 def observe(platform: Platform, scenario: Scenario) -> list[str]:
-    """The points that the operation reaches when nothing goes wrong, in order; raises WaitFailed if it does not end."""
+    """The failpoints that the operation reaches without faults, in order; raises WaitFailed if it does not end."""
     game_id = platform.new_game("observed")
     before = _prepare(platform, scenario, game_id)
     platform.arm(scenario.arms)
@@ -64,7 +64,7 @@ def observe(platform: Platform, scenario: Scenario) -> list[str]:
 
 
 def run(platform: Platform, cell: Cell) -> Verdict:
-    """Try one cell; the platform is of use afterwards whatever came of it, unless it failed."""
+    """Try one cell; the platform remains usable afterwards unless the cell failed."""
     began = time.monotonic()
     try:
         outcome, why = _run(platform, cell), ""
@@ -103,7 +103,7 @@ def _prepare(platform: Platform, scenario: Scenario, game_id: str) -> Record:
 def _wait_for_point(
     platform: Platform, scenario: Scenario, cell: Cell, game_id: str, before: Record, answer: int | None
 ) -> bool:
-    """Wait until the point was reached often enough, or the operation is over without it, or the manager has ended."""
+    """Wait until the failpoint was reached often enough, or the operation or the manager has ended."""
     over_since: float | None = None
     deadline = time.monotonic() + END_TIMEOUT_S
     while True:
@@ -122,7 +122,7 @@ def _wait_for_point(
 
 
 def _start_again(platform: Platform, scenario: Scenario) -> None:
-    """Start a manager where there is none; where one was to end, that it does is a part of the cell."""
+    """Start a manager where none runs; in the scenario `shutdown`, its end is a part of the cell."""
     if scenario.name == "shutdown" and platform.manager is not None:
         platform.manager.wait(END_TIMEOUT_S)
     if platform.exit_code() is not None:
@@ -131,8 +131,10 @@ def _start_again(platform: Platform, scenario: Scenario) -> None:
 
 
 def _wait_for_rest(platform: Platform, scenario: Scenario, fits: Callable[[], bool]) -> bool:
-    """Whether the manager ended at its point meanwhile. One that has is started again, as one that could not start,
-    since a dependency was away, is by whoever operates it."""
+    """Wait until the platform is at rest; return whether the manager ended at its failpoint meanwhile.
+
+    Restarts a manager that has ended, also one that could not start because a dependency was down.
+    """
     late = False
 
     def fits_now() -> bool:
@@ -148,6 +150,6 @@ def _wait_for_rest(platform: Platform, scenario: Scenario, fits: Callable[[], bo
 
 
 def _end(platform: Platform, game_id: str) -> None:
-    """Leave the platform to the next cell: a container less."""
+    """Prepare the platform for the next cell: disarm the failpoints and remove the game."""
     platform.disarm()
     platform.drop_game(game_id)

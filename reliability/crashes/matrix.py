@@ -1,4 +1,4 @@
-"""Which cells there are, and running them side by side."""
+"""The list of cells, and their parallel execution."""
 
 import random
 import threading
@@ -19,8 +19,8 @@ from rtmanager.failpoints import POINTS
 
 T = TypeVar("T")
 
-#: What only asks: whether it stops before the question or after the answer leaves the same behind, so that one of the
-#: two points stands for both.
+#: Read-only calls: a stop before the call or after the answer leaves the same state, so that one of the two failpoints
+#: covers both.
 QUESTIONS = frozenset(
     f"{place}.{name}"
     for place, names in (
@@ -34,29 +34,28 @@ QUESTIONS = frozenset(
     )
     for name in names.split()
 )
-#: Effects whose every time in an operation is a cell of its own; elsewhere the first time stands for all.
+#: Effects for which every occurrence in an operation is a separate cell; elsewhere the first one covers all.
 EACH_TIME = ("docker.create", "docker.start", "docker.stop", "docker.remove", "postgres.finish", "redis.publish")
-#: Of these one operation has no more.
+#: The number of occurrences of these in one operation at most.
 MOST_TIMES = 4
-#: Platforms with a Docker daemon of their own at a time: each start of one is a second of both processors.
+#: Platforms with their own Docker daemon at a time: each start of a daemon takes a second of both processors.
 MOST_DAEMONS = 3
 ACTIONS = ("exit", "raise")
 
 
-#: The operations in which the points are tried that an idle manager reaches, too: their time has nothing to do with
-#: what is under way.
+#: The operations in which failpoints of an idle manager are tried, too: these are independent of the running operation.
 WITH_BACKGROUND = ("start job", "restart", "container killed", "start-up")
 
 
 class Reached:
-    """What each scenario reaches when nothing goes wrong, and what an idle manager reaches."""
+    """The failpoints that each scenario reaches without faults, and those of an idle manager."""
 
     def __init__(self, by_scenario: dict[str, list[str]], idle: Collection[str] = ()) -> None:
         self.by_scenario = by_scenario
         self.idle = idle
 
     def cells(self, actions: Sequence[str] = ACTIONS, *, every: bool = False) -> list[Cell]:
-        """The cells, those of one scenario together; with `every` the workers' points in each of them."""
+        """The cells, grouped by scenario; with `every`, failpoints of an idle manager in each scenario."""
         return [
             Cell(scenario, point, action, hit)
             for scenario, reached in self.by_scenario.items()
@@ -67,7 +66,7 @@ class Reached:
         ]
 
     def never(self) -> set[str]:
-        """Points that no scenario reaches."""
+        """Failpoints that no scenario reaches."""
         return set(POINTS) - {point for reached in self.by_scenario.values() for point in reached}
 
 
@@ -81,7 +80,7 @@ def _hits(point: str, times: int) -> int:
 
 
 def sample(found: Sequence[Cell], count: int, seed: int) -> list[Cell]:
-    """So many cells, by chance, of as many points as there can be."""
+    """Choose `count` random cells, of as many failpoints as possible."""
     chance = random.Random(seed)
     shuffled = chance.sample(list(found), len(found))
     first: dict[str, Cell] = {}
@@ -91,7 +90,7 @@ def sample(found: Sequence[Cell], count: int, seed: int) -> list[Cell]:
 
 
 class Matrix:
-    """Platforms to run cells on, side by side; made when they are first needed."""
+    """Platforms to run cells on in parallel; created when first needed."""
 
     def __init__(
         self, postgres: Postgres, side_by_side: int, stack: ExitStack, patience_s: float = REST_TIMEOUT_S
@@ -100,9 +99,9 @@ class Matrix:
         self._patience_s = patience_s
         self._threads = side_by_side
         self._stack = stack
-        self._shop = stack.enter_context(registry.start())  # before the platforms: what runs its images ends first
+        self._shop = stack.enter_context(registry.start())  # before the platforms: containers of its images end first
         self._lock = threading.Lock()
-        #: Those without and with a daemon of their own.
+        #: The free platforms without and with their own daemon.
         self._free: dict[bool, SimpleQueue[Platform]] = {False: SimpleQueue(), True: SimpleQueue()}
         self._daemons = threading.BoundedSemaphore(MOST_DAEMONS)
 
@@ -122,7 +121,7 @@ class Matrix:
         return Reached(dict(zip(names, found, strict=False)), set(found[-1]))
 
     def run(self, todo: Sequence[Cell]) -> Iterator[Verdict]:
-        """Run the cells; verdicts come as they are found."""
+        """Run the cells; yield the verdicts in their order."""
         with ThreadPoolExecutor(self._threads) as threads:
             yield from threads.map(self._run, todo)
 
@@ -130,7 +129,7 @@ class Matrix:
         return self._on_a_platform(SCENARIOS[cell.scenario], lambda platform: cells.run(platform, cell))
 
     def _on_a_platform(self, scenario: Scenario, work: Callable[[Platform], T]) -> T:
-        """Work on a free platform; one on which a cell failed is kept for a look, and never used again."""
+        """Run `work` on a free platform; one on which a cell failed is kept for inspection, and not reused."""
         free = self._free[scenario.own_daemon]
         with self._daemons if scenario.own_daemon else nullcontext():
             try:

@@ -1,7 +1,7 @@
-"""What a cell runs on: a database, a Redis, a network and a directory of its own, and one manager at a time.
+"""The environment of a cell: its own database, Redis, network and directory, and one manager at a time.
 
-Cells on one platform run one after the other, each on games of its own; what earlier games left stays, and is
-judged again with every cell.
+Cells on one platform run one after the other, each on new games. The state of earlier games stays, and is checked again
+with every cell.
 """
 
 import os
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import psycopg
     from docker import APIClient
 
-#: Periods short enough that every worker comes by within a cell.
+#: Periods short enough that every worker runs within a cell.
 SETTINGS = {
     "RTMANAGER_CONTAINER_STOP_TIMEOUT_SECONDS": "5",
     "RTMANAGER_FIRST_START_WATCH": "1ms",
@@ -46,20 +46,20 @@ SETTINGS = {
     "RTMANAGER_CRASH_RESTART": "on",
     "RTMANAGER_CRASH_RESTART_FIRST_PAUSE": "100ms",
     "RTMANAGER_SHUTDOWN_TIMEOUT": "1s",
-    # Each failure of the log is looked for among the intents.
+    # The checker expects an intent for each failure in the log.
     "RTMANAGER_INTENTS_PER_MINUTE": "0",
 }
-#: A platform is at rest again after so many seconds, whatever happened to its manager.
+#: Seconds in which a platform is at rest again, whatever happened to its manager.
 REST_TIMEOUT_S = 60.0
-#: How long what was seen at rest has to stay so: a worker of the watch may be about to find something.
+#: Seconds that a state at rest must persist: a worker of the watch may be about to find something.
 STEADY_S = 0.3
-#: The first push sends the layers, those after it only say that they are there.
+#: The first push sends the layers; later ones only refer to them.
 _ONE_PUSH = threading.Lock()
 
 
 @dataclass(frozen=True)
 class KeptWorld(World):
-    """A world whose PostgreSQL is asked over one connection: it stays, and is asked a hundred times in a cell."""
+    """A world with one connection to PostgreSQL, which is cached: a cell uses it a hundred times."""
 
     connection: "psycopg.Connection[Any] | None" = None
 
@@ -71,14 +71,14 @@ class KeptWorld(World):
             return cursor.execute(query.encode()).fetchall()
 
     def has_tables(self) -> bool:
-        """Whether a manager was there before."""
+        """Whether a manager has created the tables."""
         return bool(self.rows("SELECT WHERE to_regclass('operations') IS NOT NULL"))
 
 
 class Platform(Closing):
-    """Started when it is made. Its games' images are in `shop` until they are pulled.
+    """Started by its constructor. The images of its games are in `shop` until they are pulled.
 
-    With `own_daemon` its games are on a Docker daemon of its own, which its managers reach by way of a proxy.
+    With `own_daemon` its games are on its own Docker daemon, which its managers reach through a proxy.
     """
 
     def __init__(
@@ -110,13 +110,13 @@ class Platform(Closing):
             self.root = stateroot.create(name)
             stack.callback(self.root.remove)
             self.network = network.create(client=self.docker)
-            if own_daemon:  # which takes everything away with it; the machine's is the other one
+            if own_daemon:  # which removes everything with it; the machine's daemon is the other one
                 stack.callback(network.create(self.network.name).remove)
             else:
                 stack.callback(self.network.remove)
             lobby = stack.enter_context(Lobby())
             stack.callback(self.kill)
-            #: Where points are armed, see `rtmanager.failpoints`.
+            #: The file that arms failpoints, see `rtmanager.failpoints`.
             self.points = self.root.directory / "failpoints"
             self.log = self.root.logs / "manager.log"
             self._sql = stack.enter_context(closing(self.database.connect()))
@@ -144,11 +144,11 @@ class Platform(Closing):
             self._stack = stack.pop_all()
 
     def close(self) -> None:
-        """Take all of it away, with every game."""
+        """Remove everything, with every game."""
         self._stack.close()
 
     def _start_daemon(self, stack: ExitStack) -> "tuple[APIClient, str]":
-        """Start a daemon of its own with the engine's images: a client of it, and the managers' address for it."""
+        """Start its own daemon with the engine's images; return a client, and the managers' address for it."""
         self._own = stack.enter_context(dockerd.start())
         self._own.copy_image(self.engine.ref, self.engine.patched_ref)
         self._way = stack.enter_context(faults.before(_socket(self._own.url)))
@@ -157,24 +157,24 @@ class Platform(Closing):
     # --- the manager
 
     def start(self) -> None:
-        """Start a manager, without waiting for it; does nothing when one lives."""
+        """Start a manager, without waiting for it; does nothing while one runs."""
         if self.manager is not None and self.manager.exit_code is None:
             return
-        if self._clock_off_s:  # a process of its own: those that are forked have read what is to be shifted
+        if self._clock_off_s:  # a new process: a forked one has already read the clock that is to be shifted
             command = shifted.command(self._clock_off_s, "serve")
             self.manager = manager.start(self._environment, self.log, command, echo=False)
         else:
             self.manager = Manager(self._environment, self._address, self.log)
 
     def serve(self) -> Self:
-        """Have a manager that serves."""
+        """Start a manager if none runs, and wait until it is ready."""
         self.start()
         assert self.manager is not None
         self.manager.wait_until_ready()
         return self
 
     def kill(self) -> None:
-        """SIGKILL, if a manager lives."""
+        """Send SIGKILL, if a manager runs."""
         if self.manager is not None:
             self.manager.close()
 
@@ -184,11 +184,11 @@ class Platform(Closing):
         self.manager.send(signal)
 
     def exit_code(self) -> int | None:
-        """How the manager ended; None while it lives."""
+        """The manager's exit code; None while it runs."""
         return self.manager.exit_code if self.manager is not None else None
 
     def set_clock(self, off_s: int) -> None:
-        """Let the clock of the manager's host be off by so many seconds; one that lives with another is killed."""
+        """Set the clock error of the manager's host in seconds; kills a manager with another one."""
         if off_s != self._clock_off_s:
             self.kill()
             self._clock_off_s = off_s
@@ -196,13 +196,13 @@ class Platform(Closing):
     # --- its Docker daemon
 
     def own_daemon(self) -> OwnDaemon:
-        """The daemon of its own."""
+        """The platform's own daemon."""
         assert self._own is not None
         return self._own
 
     @contextmanager
     def another_daemon(self) -> Iterator[None]:
-        """Inside the block the managers' address leads to the machine's daemon, where a network has the same name."""
+        """Within the block, the managers' address leads to the machine's daemon, with a network of the same name."""
         self._lead_to(daemon.host())
         try:
             yield
@@ -214,27 +214,27 @@ class Platform(Closing):
         self._way.lead_to(_socket(url))
         self._way.cut()
 
-    # --- points
+    # --- failpoints
 
     def arm(self, points: str) -> None:
-        """Arm these points, and note from now on which are reached."""
+        """Arm these failpoints, and record from now on which are reached."""
         self._notes().unlink(missing_ok=True)
         draft = self.points.with_name("draft")
         draft.write_text(points)
         os.replace(draft, self.points)
 
     def disarm(self) -> None:
-        """Nothing is armed any more."""
+        """Disarm all failpoints."""
         self.points.unlink(missing_ok=True)
 
     def reached(self) -> list[str]:
-        """The points that were reached since, in order."""
+        """The failpoints that were reached since `arm`, in order."""
         with suppress(FileNotFoundError):
             return self._notes().read_text().splitlines()
         return []
 
     def wait_for_point(self, point: str, game_id: str) -> None:
-        """Wait until it was reached, or never will be: the game's job has an end, or the manager has ended."""
+        """Wait until the failpoint was reached, or never will be: the game's job or the manager has ended."""
 
         def over() -> bool:
             return point in self.reached() or self.exit_code() is not None or bool(self.outcome(game_id))
@@ -244,14 +244,14 @@ class Platform(Closing):
     def _notes(self) -> Path:
         return self.points.with_name(self.points.name + ".reached")
 
-    # --- asking
+    # --- requests
 
     def new_game(self, scenario: str) -> str:
-        """An id that no game had."""
+        """A new game id."""
         return unique_game_id(scenario)
 
     def call(self, method: str, game_id: str, path: str, body: object = None) -> int | None:
-        """A REST call's status; None when there was no answer."""
+        """The status of a REST request; None without an answer."""
         assert self.manager is not None
         url = f"{self.manager.base_url}/api/v1/internal/runtimes/{game_id}{path}"
         with suppress(*HTTP_NOT_YET):
@@ -259,18 +259,18 @@ class Platform(Closing):
         return None
 
     def start_game(self, game_id: str) -> dict[str, Any]:
-        """Start it, as the ground for what is tried; its record."""
+        """Start a game as the initial state of a scenario; return its record."""
         status = self.serve().call("POST", game_id, "/start", {"image_ref": self.engine.ref})
         assert status == 200, f"{game_id} could not be started: {status}\n{log_tail(self.log)}"
         return self.record(game_id)
 
     def published(self, game_id: str) -> str:
-        """The engine's image under a name that only a registry has; a reference to it."""
+        """Push the engine's image under a name that only a registry has; return the reference."""
         with _ONE_PUSH:
             return self._shop.push(self.engine.ref, f"{game_id}:1.0.0")
 
     def add_job(self, stream: str, game_id: str, **fields: str) -> None:
-        """Add an entry to `runtime:<stream>`; its id is greater than those of all jobs before, on any stream."""
+        """Add an entry to `runtime:<stream>`; its id is greater than those of all earlier jobs, on any stream."""
         name = f"runtime:{stream}"
         self._last_job_ms = max(self._last_job_ms + 1, round(time.time() * 1000))
         now_ms = str(self._last_job_ms)
@@ -288,7 +288,7 @@ class Platform(Closing):
             return cursor.execute("SELECT * FROM runtime_records WHERE game_id = %s", (game_id,)).fetchone() or {}
 
     def outcome(self, game_id: str) -> str:
-        """How the game's last job ended; empty when it had none."""
+        """The outcome of the game's last job; empty when it had none."""
         with self._sql.cursor() as cursor:
             last = cursor.execute(
                 "SELECT outcome FROM operation_log WHERE game_id = %s AND op_source = 'lobby_stream'"
@@ -298,22 +298,22 @@ class Platform(Closing):
         return last[0] if last else ""
 
     def sql(self, statement: str, *values: object) -> None:
-        """What an administrator does."""
+        """Execute a statement as an administrator."""
         self._sql.execute(statement.encode(), values)
 
     def count(self, rows: str, *values: object) -> int:
-        """How many rows `FROM <rows>` has."""
+        """The number of rows of `FROM <rows>`."""
         found = self._sql.execute(f"SELECT count(*) FROM {rows}".encode(), values).fetchone()
         return int(found[0]) if found else 0
 
     def forget(self) -> None:
-        """A new database without a table, an empty Redis, no game; the manager must not live."""
+        """Reset: a new database without a table, an empty Redis, no game; no manager may run."""
         for container_id in self.network.containers():
             container.remove(self.docker, container_id)
         self.jobs.clear()
         self.redis.flushall()
         schema, role = self.database.layout.schema, self.database.layout.role
-        # What a killed one had asked last may still be under way, and the two would wait for each other's tables.
+        # The last statement of a killed manager may still run, which could deadlock with the reset.
         self.sql(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND application_name = 'rtmanager'"
@@ -322,7 +322,7 @@ class Platform(Closing):
         self.sql(f"CREATE SCHEMA {schema} AUTHORIZATION {role}")
 
     def drop_game(self, game_id: str) -> None:
-        """As a person with `docker rm -f`; the manager finds out."""
+        """Remove a game's containers as with `docker rm -f`; the manager detects it."""
         for container_id in self.containers(game_id):
             container.remove(self.docker, container_id)
 
@@ -331,10 +331,10 @@ class Platform(Closing):
         found = self.docker.containers(all=True, filters={"label": [f"com.galaxy.game_id={game_id}"]})
         return [each["Id"] for each in found]
 
-    # --- judging
+    # --- checks
 
     def wait_for_rest(self, fits: Callable[[], bool]) -> None:
-        """Wait until nothing is on its way, nothing is violated, and `fits`; raises WaitFailed with what is not so."""
+        """Wait until nothing is pending, nothing is violated, and `fits`; raises WaitFailed with what is not so."""
         wait_until(
             "the platform to be at rest as it should be",
             lambda: self._is_at_rest(fits),

@@ -1,7 +1,7 @@
-"""Managers as processes that are forked from one that has imported everything: hundreds are started in a run.
+"""Managers forked from a process that has imported everything: a run starts hundreds.
 
-Each is a process of its own, with its own environment and log; it ends as `python -m rtmanager serve` does, and with
-the test's process at the latest.
+Each is a separate process, with its own environment and log. It ends as `python -m rtmanager serve` does, and with the
+test's process at the latest.
 """
 
 import multiprocessing
@@ -23,7 +23,7 @@ _FORKS.set_forkserver_preload(["rtmanager.cli", "rtmanager.bootstrap.app"])
 
 
 class Manager(Closing):
-    """A manager that was started."""
+    """A started manager."""
 
     def __init__(self, environment: Mapping[str, str], address: tuple[str, int], log: Path) -> None:
         self._address = address
@@ -33,7 +33,7 @@ class Manager(Closing):
 
     @property
     def base_url(self) -> str:
-        """Where its REST interface is."""
+        """The base URL of its REST interface."""
         return "http://{}:{}".format(*self._address)
 
     @property
@@ -42,7 +42,7 @@ class Manager(Closing):
         return self._process.exitcode
 
     def wait_until_ready(self) -> None:
-        """Wait for GET /readyz to answer 200; raises WaitFailed, at once when the process has ended."""
+        """Wait for GET /readyz to return 200; raises WaitFailed, at once when the process has ended."""
         wait_until(
             f"{self.base_url}/readyz answering 200",
             lambda: http_ok(*self._address, "/readyz"),
@@ -52,19 +52,19 @@ class Manager(Closing):
         )
 
     def send(self, name: str) -> None:
-        """Send it the signal SIG`name`; nothing happens when it has ended."""
+        """Send it the signal SIG`name`; does nothing when it has ended."""
         if self.exit_code is None and self._process.pid is not None:
             os.kill(self._process.pid, signal.Signals[f"SIG{name}"])
 
     def wait(self, timeout_s: float) -> int:
-        """Wait for its end by itself; its exit code. Raises WaitFailed."""
+        """Wait until it ends by itself; return its exit code. Raises WaitFailed."""
         self._process.join(timeout_s)
         if self._process.exitcode is None:
             raise WaitFailed(f"the manager did not end within {timeout_s:g} s\n{log_tail(self._log)}")
         return self._process.exitcode
 
     def close(self) -> None:
-        """SIGKILL, then wait for its end; nothing happens when it has ended."""
+        """Send SIGKILL and wait for its end; does nothing when it has ended."""
         self._process.kill()
         self._process.join()
 
@@ -73,7 +73,7 @@ class Manager(Closing):
 
 
 def _serve(environment: dict[str, str], log: str) -> None:
-    """In the new process: what `python -m rtmanager serve` does."""
+    """Runs in the new process, as `python -m rtmanager serve` does."""
     threading.Thread(target=_end_with_the_test, daemon=True).start()
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(descriptor, 1)
@@ -85,7 +85,7 @@ def _serve(environment: dict[str, str], log: str) -> None:
 
 
 def _end_with_the_test() -> None:
-    """End this process with the test's. PR_SET_PDEATHSIG is no way: the parent is the fork server, which lives on."""
+    """End this process with the test's. PR_SET_PDEATHSIG does not work: the parent is the fork server."""
     test = multiprocessing.parent_process()
     if test is None:
         raise RuntimeError("a manager of the nursery was not started by multiprocessing")

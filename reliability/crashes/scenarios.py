@@ -1,7 +1,7 @@
-"""The operations of the matrix: how the ground is laid, what is asked, and what has to come of it.
+"""The operations of the matrix: initial state, request, and required result.
 
-What came of a job, and of what happens to a container, is certain. A caller who got an answer knows; one who got
-none finds the game as it was or as it was asked to be, and nothing in between.
+The result of a job, and of a change to a container, is certain. After an answer to a request it is certain, too.
+Without an answer the game is either unchanged or in the requested state.
 """
 
 import os
@@ -18,14 +18,14 @@ from reliability.crashes.platform import Platform
 Record = Mapping[str, Any]
 Ask = Callable[[Platform, str], int | None]
 
-#: An image that nobody has and no registry is asked for.
+#: An image that does not exist, in a registry that no request reaches.
 NO_IMAGE = "registry.invalid/galaxy/game:1.0.0"
 OK = 200
-#: A manager begins to listen to what happened up to two seconds before it came.
+#: Seconds before its start from which a manager reads past events, and a half more.
 UNSEEN_S = 2.5
-#: Another daemon answers for so long: many passes, and a job is put off several times.
+#: Seconds in which another daemon answers: many passes, and several deferrals of a job.
 EXCHANGED_S = 4.0
-#: A host's clock is off by a day.
+#: The clock of a host is off by a day.
 OFF_S = 86400
 
 
@@ -34,29 +34,29 @@ class Scenario:
     """One operation on one game."""
 
     name: str
-    #: Lays the ground; a manager serves then, unless `starts_up`.
+    #: Creates the initial state; afterwards a manager serves, unless `starts_up`.
     prepare: Callable[[Platform, str], None]
-    #: Asks; returns the status of the answer when somebody waits for one, None when there is none.
+    #: Sends the request; returns the status of the answer, None when there is none.
     ask: Ask
-    #: Whether the record fits what was asked, given the record before.
+    #: Whether the record fits the request, given the record before.
     done: Callable[[Record, Record], bool]
-    #: How the job ends, where it is one.
+    #: The outcome of the job, where it is one.
     outcome: str = ""
-    #: Whether a caller waits, who is free to ask again.
+    #: Whether a caller waits for the answer, and may repeat the request.
     called: bool = False
-    #: Whether the manager starts only now.
+    #: Whether the manager starts only after the request.
     starts_up: bool = False
-    #: Points that are armed besides.
+    #: Other failpoints to arm.
     arms: str = ""
-    #: Whether its platform has a Docker daemon of its own.
+    #: Whether its platform has its own Docker daemon.
     own_daemon: bool = False
     #: Seconds by which the clock of the manager's host is off.
     clock_off_s: int = 0
-    #: What else has to have come of it.
+    #: Another required result.
     also: Callable[[Platform, str], bool] = lambda _platform, _game_id: True
 
     def fits(self, platform: Platform, game_id: str, before: Record, answer: int | None) -> bool:
-        """Whether the game is as it has to be now."""
+        """Whether the game is in a valid state now."""
         now = platform.record(game_id)
         if self.done(before, now) and platform.outcome(game_id) == self.outcome and self.also(platform, game_id):
             return True
@@ -111,7 +111,7 @@ def _start_job(platform: Platform, game_id: str) -> None:
 
 
 def _start_job_to_pull(platform: Platform, game_id: str) -> None:
-    """Of an image that only a registry has."""
+    """Start a job of an image that only a registry has."""
     platform.add_job("start_jobs", game_id, image_ref=platform.published(game_id))
 
 
@@ -124,7 +124,7 @@ def _stop_job(platform: Platform, game_id: str) -> None:
 
 
 def _malformed_job(platform: Platform, game_id: str) -> None:
-    """One entry that names no game, and one behind it that does."""
+    """Add an entry without a game, and one after it with a game."""
     platform.add_job("stop_jobs", "", reason="finished")
     _stop_job(platform, game_id)
 
@@ -146,7 +146,7 @@ def _a_reason(_platform: Platform) -> object:
 
 
 def _look(platform: Platform, game_id: str) -> int | None:
-    """As an operator: how it is, and what was done to it."""
+    """Read as an operator does: health, operations, record."""
     answers = [platform.call("GET", game_id, path) for path in ("/health", "/operations", "")]
     return OK if answers == [OK] * 3 else None
 
@@ -156,9 +156,9 @@ def _kill(platform: Platform, game_id: str) -> None:
 
 
 def _crash(platform: Platform, game_id: str) -> None:
-    """The engine's process ends by itself, as far as anybody can see.
+    """End the engine's process; the end appears spontaneous to every observer.
 
-    By SIGSEGV: a manager that missed the event of an end by SIGKILL takes it for a person's.
+    By SIGSEGV: a manager that missed the event of an end by SIGKILL assumes a manual kill.
     """
     found = platform.docker.inspect_container(platform.record(game_id)["current_container_id"])
     init = found["State"]["Pid"]
@@ -171,7 +171,7 @@ def _remove(platform: Platform, game_id: str) -> None:
 
 
 def _remove_unseen(platform: Platform, game_id: str) -> None:
-    """While no manager is there; longer ago than the next one asks Docker for."""
+    """Remove the container while no manager runs, longer ago than the next one's request for past events reaches."""
     platform.kill()
     _remove(platform, game_id)
     time.sleep(UNSEEN_S)
@@ -202,7 +202,7 @@ def _restart_docker(platform: Platform, _game_id: str) -> None:
 
 
 def _lose_power(platform: Platform, _game_id: str) -> None:
-    """The host ends with all that runs on it, and boots."""
+    """The host loses power with everything that runs on it, and boots."""
     platform.kill()
     platform.own_daemon().cut_power()
     platform.own_daemon().start_again()
@@ -210,7 +210,7 @@ def _lose_power(platform: Platform, _game_id: str) -> None:
 
 
 def _stop_job_on_another_daemon(platform: Platform, game_id: str) -> None:
-    """A job that comes while the address leads to another daemon; the record must not change meanwhile."""
+    """Add a job while the address leads to another daemon; the record must not change meanwhile."""
     before = platform.record(game_id)
     with platform.another_daemon():
         _stop_job(platform, game_id)
@@ -246,7 +246,7 @@ def _has_no_image(platform: Platform, game_id: str) -> bool:
     return not images and not platform.count("pulled_images WHERE image_ref LIKE %s", f"%{game_id}%")
 
 
-#: Nothing is asked: what is reached then, the workers reach that come by, whatever is under way.
+#: Without a request: the failpoints of periodic workers, whatever the operation.
 IDLE = Scenario("idle", _nothing, lambda _platform, _game_id: None, _is_none)
 
 SCENARIOS = {

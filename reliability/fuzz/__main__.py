@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 
 class FuzzRun(Protocol):
-    """What each module of this package offers."""
+    """The interface of each module of this package."""
 
     DEFAULT_COUNT: int
     run: Callable[[int, int, Callable[[str], None]], list[str]]

@@ -1,4 +1,4 @@
-"""Generated stream entries of every kind, each with what has to become of it."""
+"""Generated stream entries of every kind, each with its required result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Pairs = list[tuple[bytes, bytes]]
 LARGEST = 10_000_000
 MOST_FIELDS = 100_000
 
-#: Bytes that are no name of a game that a person could read.
+#: Bytes that are no readable name of a game.
 _UNREADABLE = (b"", b"\n", b"g\r\n", b"\x1b[31mg", b"\xe2\x80\x8f", b"g\xe2\x80\x8b", b"\xc2\xa0", b"\xe2\x80\xa8")
 _TIMES = (
     b"",
@@ -40,7 +40,7 @@ _IMAGES = (
     b"g:1\n",
 )
 _REASONS = (b"", b"Finished", b"finished ", b"bored", b"finished\0", "ﬁnished".encode())
-#: What may stand in a name that is answered, malformed as it is.
+#: Odd characters of a name that is answered although it is malformed.
 _ODD = (
     "é",
     "中",
@@ -67,7 +67,7 @@ _ODD = (
 
 @dataclass(frozen=True)
 class Made:
-    """One entry; `game_id` is the name that its one result has to carry, None where a dead letter has to come."""
+    """One entry; its single result must carry the name `game_id`, None stands for a dead letter."""
 
     stream: str
     pairs: Pairs
@@ -75,7 +75,7 @@ class Made:
 
 
 def make(rng: random.Random, number: int) -> Made:
-    """The `number`-th entry; the first ones are of the kinds that are rare and large."""
+    """The `number`-th entry; the first ones are of the rare and large kinds."""
     if number < len(_LARGE):
         return _LARGE[number](rng, number)
     kinds, weights = zip(*_KINDS, strict=True)
@@ -84,12 +84,12 @@ def make(rng: random.Random, number: int) -> Made:
 
 
 def shown(raw: bytes) -> str:
-    """Bytes as the contract shows them."""
+    """Bytes in the contract's notation."""
     return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
 def _name(rng: random.Random, number: int) -> bytes:
-    """A name of a game that no other entry has, and that can be answered."""
+    """A unique name of a game that can be answered."""
     name = f"f{number}"
     if rng.random() < 0.3:
         name += "".join(rng.choices(_ODD, k=rng.randrange(1, 8)))
@@ -175,7 +175,7 @@ def _huge(rng: random.Random, number: int) -> Made:
 
 
 def _sized(rng: random.Random, number: int, size: int) -> Made:
-    """One large field, in the place of any, or none that the contract knows; with a name of a game or without."""
+    """An entry with one large field, known to the contract or not, with or without a game's name."""
     large = rng.choice((b"x", b"\0", b"\xff", "é".encode(), b'"')) * size
     name = _name(rng, number)
     what = rng.randrange(5)
@@ -210,7 +210,7 @@ def _shuffled(rng: random.Random, pairs: Pairs) -> Pairs:
     return rng.sample(pairs, len(pairs))
 
 
-#: What a run begins with, so that a short one has them, too.
+#: The first entries of a run, so that a short one has them, too.
 _LARGE: Sequence[Callable[[random.Random, int], Made]] = (
     lambda rng, number: _sized(rng, number, LARGEST),
     *[_huge] * 3,

@@ -1,8 +1,8 @@
-"""Foreign containers, lists and events of any content: no pass and no feed ends, and no other game's record changes.
+"""Foreign containers, lists and events of any content end no pass and no feed, and change no other game's record.
 
-Each input is a list of containers, the answer about each of them, and a stream of events, given by a scripted daemon
-on a socket through the real adapter to the real watchers, which write into a real PostgreSQL. Among what is generated
-stand games that are in order, that have crashed and that are gone: of these the decisions are known.
+Each input is a list of containers, the answer about each of them, and a stream of events. A scripted daemon sends them
+on a socket through the real adapter to the real watchers, which write to a real PostgreSQL. The input includes valid
+games that run, that have crashed and that are gone: for these the decisions are known.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ DEFAULT_COUNT = 10_000
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NOW_NS = int(NOW.timestamp()) * 10**9
-#: Bytes that one log line may have.
+#: The maximal length of a log line, in bytes.
 LONGEST_LINE = 8000
-#: Looks at what is not settled at once; an Attention would go on for ever.
+#: The number of inspections of a game that is not settled at once; the real queue would retry for ever.
 ROUNDS = 3
 
-#: Of every so many lists one breaks off.
+#: One of this many lists ends early.
 CUT_EVERY = 29
-#: Games whose decisions are known, by what became of their containers.
+#: Games whose decisions are known, by the fate of their containers.
 LIVES, CRASHED, GONE = "game-lives", "game-crashed", "game-gone"
-#: A game on record whose container's answers are generated.
+#: A recorded game whose container's answers are generated.
 ODD = "game-odd"
 EXIT_CODE = 3
 
@@ -75,7 +75,7 @@ _LOGS = (b"", b"turn 1\n", b"\xff\0\xed\xa0\x80" * 50, bytes(7), b"\1\0\0\0\0\0\
 
 
 class Hearing(logging.Handler):
-    """What was logged: each line has to be bounded, and none may be a defect's."""
+    """Checks log records: each line must be bounded, and none may come from a defect."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -92,7 +92,7 @@ class Hearing(logging.Handler):
 
 
 class Answers(dict[str, Callable[[Exchange], None]]):
-    """What the daemon answers: `made` by path, and that there is no such container for the rest."""
+    """The daemon's answers: `made` by path, and 404 for other containers."""
 
     def __init__(self, always: dict[str, Callable[[Exchange], None]]) -> None:
         super().__init__(always)
@@ -117,7 +117,7 @@ class Answers(dict[str, Callable[[Exchange], None]]):
 
 
 class World:
-    """The watchers of one instance, over a scripted daemon and a real database."""
+    """The watchers of one instance, on a scripted daemon and a real database."""
 
     def __init__(self, database: Database, stack: ExitStack) -> None:
         self.database = database
@@ -182,7 +182,7 @@ class World:
         self.passes += 1
 
     def put(self, records: list[RuntimeRecord]) -> None:
-        """Forget everything, and have these records."""
+        """Replace all rows by these records."""
         with self.database.transaction("test") as connection:
             for table in ("runtime_records", "operation_log", "health_snapshots", "outbox", "alarms", "last_exits"):
                 connection.execute(f"DELETE FROM {table}".encode())
@@ -190,7 +190,7 @@ class World:
                 connection.execute(SQL["insert_record"], asdict(each))
 
     def look(self) -> None:
-        """Look at what was named, as often as it takes."""
+        """Reconcile the named games, as often as necessary."""
         for _ in range(ROUNDS):
             if not self.reconcile_queue.run():
                 return
@@ -207,10 +207,10 @@ class Input:
         self.chance = chance
         self.number = number
         self.ids = {game_id: f"{chance.getrandbits(256):064x}" for game_id in (LIVES, CRASHED, GONE, ODD)}
-        #: Strangers, which nothing is on record of.
+        #: Foreign containers without a record.
         self.strangers = [f"{chance.getrandbits(256):064x}" for _ in range(chance.randint(0, 4))]
         self.is_list = chance.random() > 0.05
-        #: Whether the list breaks off, though its answer is complete.
+        #: Whether the list ends early, though its answer is complete.
         self.is_cut = self.is_list and number % CUT_EVERY == 0
 
     def records(self) -> list[RuntimeRecord]:
@@ -221,7 +221,7 @@ class Input:
         ]
 
     def answers(self) -> dict[str, bytes]:
-        """By request: the list, and what is answered about each container."""
+        """By request: the list, and the answer about each container."""
         entries = [_bytes(_listed(self.ids[LIVES], LIVES)), _bytes(_listed(self.ids[CRASHED], CRASHED, "exited"))]
         made = {
             self.ids[LIVES]: _bytes(_inspected(self.ids[LIVES], LIVES)),
@@ -246,7 +246,7 @@ class Input:
         return answers
 
     def events(self) -> list[bytes]:
-        """The lines of a stream; at its end that the crashed game died, and that the other one is gone."""
+        """The lines of a stream; the last ones report that the crashed game died, and that the other one is gone."""
         lines = [self._event() for _ in range(self.chance.randint(0, 12))]
         at = NOW_NS + self.number * 1000 + 1
         lines.append(_line(_event("die", self.ids[CRASHED], CRASHED, at)))
@@ -283,7 +283,7 @@ class Input:
         return self.chance.choice(_NO_LISTS)
 
     def _spoilt(self, value: dict[str, Any], share: float = 0.7) -> bytes:
-        """The JSON of a value in which, mostly, something is odd: a member, or a byte."""
+        """The JSON of a value with, mostly, some odd member or byte."""
         if self.chance.random() > share:
             return _bytes(value)
         value = copy.deepcopy(value)
@@ -332,7 +332,7 @@ def _check(world: World, made: Input) -> list[str]:
         kept.clear()
     world.daemon.versions.clear()
     world.daemon.connections.clear()
-    world.feed._heard.clear()  # one feed is used for all inputs, whose times are much alike
+    world.feed._heard.clear()  # one feed is used for all inputs, whose times are similar
     ended = False
     try:
         world.listener.step()
@@ -431,16 +431,16 @@ def _labels(game_id: str) -> dict[str, str]:
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every member of the objects and lists in a value, as what it is in and its name there."""
+    """Every member of the objects and lists in a value, as its container and its key there."""
     for name in list(value) if isinstance(value, dict) else range(len(value)):
-        if name != "Id":  # who a container is, the question says: with another id the answer is about another one
+        if name != "Id":  # the request names the container's id: with another id the answer would be about another one
             yield value, name
         if isinstance(value[name], dict | list) and value[name]:
             yield from _places(value[name])
 
 
 def _bytes(value: Any) -> bytes:
-    """As Go writes it, but for halves of surrogate pairs, which stay escaped."""
+    """As Go encodes it, except that halves of surrogate pairs stay escaped."""
     return json.dumps(value, separators=(",", ":")).encode()
 
 

@@ -1,7 +1,7 @@
-"""Entries of every kind on both input streams: each answered or dead-lettered once, good jobs never delayed.
+"""Entries of every kind on both input streams: each is answered or dead-lettered once, valid jobs are never delayed.
 
-A manager as a process of its own reads them; in a full run it is killed and started again half way. Meanwhile good jobs
-are sent, and each has to be answered within `PROMPT_S`. At the end its memory and its log are looked at.
+A manager process reads them; in a full run it is killed and restarted half way. Meanwhile valid jobs are sent, and each
+must be answered within `PROMPT_S`. At the end the run checks the manager's memory and log.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 DEFAULT_COUNT = 20_000
 
-#: Within so many seconds a good job is answered; in a short run, beside which others run, it only has to be answered.
+#: Seconds in which a valid job is answered; a short run, which may share the machine, uses the second limit.
 PROMPT_S, ANSWERED_S = 10.0, 60.0
 MEMORY_MB = 300
-#: The longest line of a log, and how much may be logged of one entry in the mean.
+#: The maximal line of a log, and the mean amount of log for one entry.
 LINE_BYTES = 20_000
 LOG_BYTES_EACH = 2_000
-#: Without anything new for so long the rest is missing.
+#: Seconds without a new result after which the rest counts as missing.
 IDLE_S = 30.0
-#: A run from this size on has its manager killed half way.
+#: The size from which a run kills its manager half way.
 KILLED_FROM = 5_000
-#: So many entries wait at most: what is tried is what they say, and not how many a second are done.
+#: The number of waiting entries at most: the run tests their content, not the throughput.
 BACKLOG = 1_000
-#: Good jobs: one every so many seconds, and every so many of them a start of a container.
+#: The interval of valid jobs in seconds, and how many of them include one start of a container.
 PROBE_EVERY_S = 1.0
 STARTS_EVERY = 8
 
@@ -56,7 +56,7 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
 
 
 class _Run:
-    """One run on services of its own."""
+    """One run on its own services."""
 
     def __init__(self, here: stack.Stack, seed: int, count: int, report: Callable[[str], None]) -> None:
         self._here = here
@@ -74,7 +74,7 @@ class _Run:
         self._progress = monotonic()
 
     def violations(self) -> list[str]:
-        """Run it."""
+        """Run it; return the violations."""
         process = self._start()
         hearing = threading.Thread(target=self._hear, name="fuzz-results", daemon=True)
         probing = threading.Thread(target=self._probe, name="fuzz-probes", daemon=True)
@@ -127,7 +127,7 @@ class _Run:
         return sent
 
     def _probe(self) -> None:
-        """Good jobs, one after the other."""
+        """Add valid jobs, one after the other."""
         slowest, number = 0.0, 0
         limit_s = PROMPT_S if self._count >= KILLED_FROM else ANSWERED_S
         with self._client() as redis:
@@ -147,10 +147,10 @@ class _Run:
                     self._found.append(f"a good job ({game_id}) was answered after {took:.1f} s")
         self._report(f"{number} good jobs between them, the slowest answered after {slowest:.1f} s")
 
-    # --- hearing
+    # --- receiving
 
     def _hear(self) -> None:
-        """Count results and letters as they come."""
+        """Count results and dead letters as they arrive."""
         positions: dict[Any, Any] = {RESULTS: "0-0", LETTERS: "0-0"}
         with self._client() as redis:
             while True:
@@ -193,7 +193,7 @@ class _Run:
             if count > 1 or (name not in names and not name.startswith("probe")):
                 yield f"{count} results name {name!r}"
 
-    # --- what is left behind
+    # --- final checks
 
     def _check_memory(self, process: ManagerProcess) -> None:
         status = Path(f"/proc/{process.pid}/status").read_text()
@@ -205,7 +205,7 @@ class _Run:
             self._found.append(f"the manager needed {peak} MB")
 
     def _check_intents(self, process: ManagerProcess) -> None:
-        """Every failure that has an intent is among those sent or counted; 60 a minute and type were sent at most."""
+        """Every failure with an intent was published or counted; at most 60 a minute and type were published."""
         import psycopg
 
         with psycopg.connect(self._here.database.dsn) as connection, self._client() as redis:
@@ -251,7 +251,7 @@ class _Run:
 
 
 def _by_size(entries: Iterator[Made]) -> Iterator[list[Made]]:
-    """The entries in parts, each of some size only."""
+    """The entries in parts of limited size."""
     part: list[Made] = []
     size = 0
     for each in entries:

@@ -1,7 +1,7 @@
 """Requests generated from the OpenAPI document, and raw bytes, against a manager on real services.
 
-One of 200 inputs is raw. Every answer has to be one that the document promises, none a defect (`internal_error`), none
-late; a request that the document forbids is not a success; and a refused raw request hides no other.
+One of 200 inputs is raw. Every answer must conform to the document, none may be a defect (`internal_error`) or late. A
+request that violates the document must not succeed, and a rejected raw request must not affect others.
 """
 
 import contextlib
@@ -24,24 +24,24 @@ from rtmanager.http.api import LIVENESS, READINESS
 
 DEFAULT_COUNT = 20_000
 
-#: Of so many inputs one is raw.
+#: One of this many inputs is raw.
 RAW_EVERY = 200
-#: No answer takes so long: a request that never ends is refused after ten seconds.
+#: Timeout of an answer in seconds: the server rejects an endless request after ten seconds.
 HANG_S = 20.0
 CLIENTS = 4
-#: What the log says of a defect of the HTTP layer.
+#: The log messages about a defect of the HTTP layer.
 _DEFECTS = ("request failed", "http handler failed", "failed by a defect", "met a defect")
-#: Violations of one run that are worth reading.
+#: Violations of one run that are shown.
 _SHOWN = 20
 
 _GAME = "fuzzed"
 _JSON = "application/json; charset=utf-8"
-#: Statuses by which HTTP itself refuses, whatever the operation.
+#: Statuses of errors of HTTP itself, valid for any operation.
 _PROTOCOL = frozenset({400, 405, 408, 413, 417, 431, 501, 505})
 
 
 def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
-    """Send `count` requests; what is wrong with the answers."""
+    """Send `count` requests; return the violations in the answers."""
     try:
         document = _document()
     except ImportError as missing:
@@ -69,7 +69,7 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
 
 
 def _document() -> Any:
-    """The OpenAPI document's operations by method and template, without references."""
+    """The OpenAPI document's operations by method and template, with references resolved."""
     from rtmanager.tests.openapi_replay import Replay
     from rtmanager.tests.test_http_openapi import document
 
@@ -77,7 +77,7 @@ def _document() -> Any:
 
 
 def _leave_a_record(base_url: str, image_ref: str) -> None:
-    """One game that was started, stopped and removed: reads find it, operations have nothing to do."""
+    """Start, stop and remove one game: reads find it, operations have nothing to do."""
     game = f"{base_url}/api/v1/internal/runtimes/{_GAME}"
     for method, path, body in (
         ("POST", "/start", {"image_ref": image_ref}),
@@ -91,14 +91,14 @@ def _leave_a_record(base_url: str, image_ref: str) -> None:
 
 @dataclass(frozen=True)
 class _Request:
-    """A request as it is sent, and what the document says of it."""
+    """A request as it is sent, and its properties in the document."""
 
     operation_id: str
     method: str
     path: str
     game_id: str
     query: str
-    #: None where the query is not one of names and values.
+    #: None where the query does not consist of names and values.
     parameters: dict[str, str] | None
     headers: Sequence[tuple[str, str]]
     body: bytes | None
@@ -119,7 +119,7 @@ class _Request:
 
 
 class _Maker:
-    """Makes requests: most are nearly right, so that they get far."""
+    """Generates requests: most are almost valid, so that they pass many checks."""
 
     def __init__(self, operations: Any, chooser: random.Random) -> None:
         self._operations = operations
@@ -150,7 +150,7 @@ class _Maker:
         )
 
     def _game_id(self) -> tuple[str, str]:
-        """A game's id, and the segment of the path that stands for it."""
+        """A game's id, and its segment of the path."""
         choose = self._random
         kind = choose.random()
         if kind < 0.3:
@@ -278,7 +278,7 @@ class _Maker:
         )
 
     def raw(self) -> bytes:
-        """Bytes that are nearly a request, or none at all."""
+        """Bytes that are almost a request, or none at all."""
         from rtmanager.tests.test_http_request_reader import BAD_CHUNKS, CHUNKED, POST, SMUGGLED
 
         choose = self._random
@@ -310,14 +310,14 @@ class _Maker:
 
 @dataclass
 class _Fuzz:
-    """Sends requests to a manager and judges the answers."""
+    """Sends requests to a manager and checks the answers."""
 
     operations: Any
     address: tuple[str, int]
     statuses: Counter[int] = field(default_factory=Counter)
 
     def violations(self, seed: int, numbers: Sequence[int]) -> Iterator[str]:
-        """What is wrong with the answers to the requests of these numbers."""
+        """The violations in the answers to the requests with these numbers."""
         line: socket.socket | None = None
         for number in numbers:
             maker = _Maker(self.operations, random.Random(f"{seed} {number}"))
@@ -335,13 +335,13 @@ class _Fuzz:
             line.close()
 
     def _faults(self, line: socket.socket, request: _Request) -> tuple[list[str], bool]:
-        with contextlib.suppress(OSError):  # refused before it was sent whole; the answer says why
+        with contextlib.suppress(OSError):  # rejected before it was sent whole; the answer gives the reason
             line.sendall(request.encoded())
         try:
             answer = http.client.HTTPResponse(line, method=request.method)
             answer.begin()
             keep = answer.getheader("Connection") == "keep-alive"
-            # http.client expects no body of HEAD, and drops one; behind an answer that is kept the next one fails.
+            # http.client expects no body of HEAD, and drops one; on a kept connection the next answer then fails.
             body = answer.fp.read() if request.method == "HEAD" and not keep else answer.read()
         except (OSError, http.client.HTTPException) as error:
             return [f"no answer: {error!r}"], False
@@ -394,7 +394,7 @@ class _Fuzz:
             yield from (f"accepted, but {fault}" for fault in request_faults(operation, as_case))
 
     def _raw_faults(self, data: bytes) -> Iterator[str]:
-        """One connection: answers until the server ends it, nothing after an answer that says so, and no hang."""
+        """Violations on one connection: no end in time, a defect, or an answer after the last one."""
         received = b""
         with socket.create_connection(self.address, HANG_S) as line:
             try:
@@ -405,7 +405,7 @@ class _Fuzz:
             except TimeoutError:
                 yield f"neither answered nor closed: {data[:300]!r}, answered {received[:300]!r}"
             except OSError:
-                pass  # it was reset: closed as well
+                pass  # a reset closes it, too
         heads = received.split(b"HTTP/1.1 ")[1:]
         for number, head in enumerate(heads, 1):
             self.statuses[int(head[:3])] += 1

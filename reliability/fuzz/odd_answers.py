@@ -1,7 +1,7 @@
-"""Jobs while Docker answers anything at all: each is answered once, and afterwards records and containers agree.
+"""Jobs while Docker sends arbitrary answers: each is answered once, and afterwards records and containers agree.
 
-A scripted daemon in front of the real one answers some calls with generated replies: any status, JSON of any shape,
-pages, bytes that are no HTTP, answers cut short. The calls and the replies change with every job.
+A scripted daemon in front of the real one answers some requests with generated replies: any status, JSON of any shape,
+pages, bytes that are no HTTP, truncated answers. The requests and the replies change with every job.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SETTINGS = {
     "RTMANAGER_CONTAINER_STOP_TIMEOUT_SECONDS": "2",
     "RTMANAGER_LOG_FORMAT": "json",
 }
-#: Generous: what is put off comes back after five seconds at most, three times.
+#: Seconds; generous, since a deferred job is retried after five seconds at most, three times.
 SETTLED_WITHIN_S = 120.0
 
 CALLS = (
@@ -114,7 +114,7 @@ NOISE = (
 
 
 def value(random: Random, depth: int = 0) -> Any:
-    """JSON of any shape, with Docker's keys here and there."""
+    """JSON of any shape, with some of Docker's keys."""
     kind = random.randrange(7 if depth < 3 else 4)
     if kind == 0:
         return random.choice((None, True, False))
@@ -190,7 +190,7 @@ def _add_job(redis: Any, random: Random, good_ref: str) -> None:
 
 
 def _agree(here: Stack) -> bool:
-    """Whether the records that say running name the containers that run, and no others do."""
+    """Whether the running records name exactly the containers that run."""
     found = daemon.client().containers(filters={"network": here.network.name})
     running = {each["Labels"]["com.galaxy.game_id"]: each["Id"] for each in found}
     with here.database.connect() as connection:

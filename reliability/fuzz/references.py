@@ -1,7 +1,7 @@
-"""Image references against the daemon's own parser: none that our grammar takes is one that the daemon calls malformed.
+"""Image references against the daemon's own parser: the daemon accepts every reference that the manager accepts.
 
-Every call here is decided by the daemon itself. A pull and a tag are asked for with a second, malformed tag, which the
-daemon finds only after it has read the reference; a container of an image that is not there is not created.
+The daemon itself decides every case. A pull or a tag request carries a second, malformed tag, which the daemon detects
+only after it has parsed the reference. A container of a missing image is not created.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 DEFAULT_COUNT = 20_000
 
-#: Threads that ask the daemon.
+#: Threads that send requests to the daemon.
 ASKING = 8
-#: The status of a container that was made after all.
+#: The status when a container was created after all.
 CREATED = 201
-#: No tag, whatever the daemon's version.
+#: Invalid as a tag in every version of the daemon.
 NO_TAG = "-"
-#: How the daemon refuses `NO_TAG`, in lower case: it has read all that comes before.
+#: The daemon's error for `NO_TAG`, in lower case: it has parsed everything before it.
 _REFUSES_THE_TAG = ("invalid tag format",)
-#: So many examples of what the daemon takes and we refuse are reported.
+#: Reported examples of references that the daemon accepts and the manager rejects.
 EXAMPLES = 12
 
 _ALPHANUMERIC = "abcxyz0189"
@@ -49,7 +49,7 @@ _LENGTHS = (1, 2, 17, 63, 64, 65, 127, 128, 129, 200, 236, 237, 238, 244, 245, 2
 
 
 def references(seed: int, count: int) -> Iterator[str]:
-    """Such that a good part is well-formed, and most of the others nearly so."""
+    """References of which many are well-formed, and most of the others nearly so."""
     chance = random.Random(seed)
     for _ in range(count):
         text = _well_made(chance)
@@ -79,7 +79,7 @@ def _part(chance: random.Random) -> str:
         return _hexadecimal(chance, chance.choice((8, 12, 63, 64, 65)))
     joined = _letters(chance, chance.randint(1, 6))
     for _ in range(chance.choice((0, 0, 1, 2))):
-        # The first five are what the grammar has.
+        # The first five belong to the grammar.
         joined += chance.choice(_SEPARATORS[: chance.choice((5, 5, 5, len(_SEPARATORS)))])
         joined += _letters(chance, chance.randint(1, 4))
     return joined
@@ -107,7 +107,7 @@ def _hexadecimal(chance: random.Random, length: int) -> str:
 
 
 def _spoilt(chance: random.Random, text: str) -> str:
-    """One small change."""
+    """Make one small change."""
     at = chance.randint(0, len(text))
     change = chance.randrange(6)
     if change == 0:
@@ -124,7 +124,7 @@ def _spoilt(chance: random.Random, text: str) -> str:
 
 
 def accepted(text: str) -> bool:
-    """Whether our grammar takes it."""
+    """Whether the manager's grammar accepts it."""
     try:
         parse_image_ref(text)
     except InvalidValue:
@@ -133,18 +133,18 @@ def accepted(text: str) -> bool:
 
 
 class Oracle:
-    """The daemon, asked what it makes of a reference."""
+    """The daemon's verdict on a reference."""
 
     def __init__(self, client: APIClient, image: str) -> None:
         self._client = client
         self._image = image
 
     def refusal(self, text: str) -> str | None:
-        """The daemon's words when it cannot read a reference at the beginning of a pull; None when it can."""
+        """The daemon's error when it cannot parse a reference at the start of a pull; None when it can."""
         return self._beyond(self._ask("POST", "/images/create", {"fromImage": text, "tag": NO_TAG}))
 
     def refusals(self, text: str) -> Iterator[str]:
-        """All that the daemon has against a reference, wherever the manager uses it."""
+        """All of the daemon's errors for a reference, wherever the manager uses it."""
         ref = parse_image_ref(text)
         name, full = ref.name, ref.pulled_as
         given = text if ref.tag else full  # never a bare name: one of hex digits may be the beginning of an image's id
@@ -170,13 +170,13 @@ class Oracle:
         return answer.status_code, answer.text.strip()
 
     def _beyond(self, answer: tuple[int, str]) -> str | None:
-        """None when only the second tag was refused."""
+        """None when only the second tag was rejected."""
         status, said = answer
         lowered = said.lower()
         return None if any(words in lowered for words in _REFUSES_THE_TAG) else f"{status} {said}"
 
     def _absent(self, answer: tuple[int, str]) -> str | None:
-        """None when the daemon has read it and knows no such image."""
+        """None when the daemon has parsed it and has no such image."""
         status, said = answer
         return None if status == 404 and "no such image" in said.lower() else f"{status} {said}"
 
@@ -199,7 +199,7 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
 
 
 def _why(texts: list[str]) -> Counter[str]:
-    """How often we gave which reason."""
+    """The number of rejections by reason."""
     reasons: Counter[str] = Counter()
     for text in texts:
         try:

@@ -1,8 +1,8 @@
-"""Start jobs that the daemon refuses, all at once: each is answered, and a good start among them waits for none.
+"""Start jobs that the daemon rejects, all at once: each is answered, and a valid start among them is not delayed.
 
-Half of the references are refused by the real daemon (a digest that no image has, a registry that does not exist, a
-name that only Docker calls malformed), half by scripted answers of every kind. The good start is timed alone first, and
-compared in a full run only: on a busy machine a short one says nothing about time.
+The real daemon rejects half of the references: a digest that no image has, a registry that does not exist, a name that
+only Docker calls malformed. Scripted answers of every kind reject the others. The valid start is timed alone first, and
+compared in a full run only: on a busy machine a short run gives no meaningful times.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from reliability.fuzz import log_violations
 
 DEFAULT_COUNT = 1000
 
-#: How much longer than alone the good start may take.
+#: Seconds by which the valid start may take longer than alone.
 LONGER_S = 1.0
-#: A generous limit for the last answer, temporary answers included.
+#: Seconds until the last answer; generous, and includes temporary errors.
 ANSWERED_WITHIN_S = 120.0
-#: Temporary answers become results after this.
+#: Temporary errors become results after this time.
 DEFERRAL_LIMIT = "3s"
 
-#: Replies to a question about an image, by the prefix of the references that get them, and the code that follows.
+#: Replies to a request for an image, by the prefix of the references that get them, and the resulting code.
 SCRIPTED: dict[str, tuple[Reply, str]] = {
     "malformed": (Reply(400, {"message": "invalid reference format"}), "start_config_invalid"),
     "malformed500": (Reply(500, {"message": "invalid reference format: must be lowercase"}), "start_config_invalid"),
@@ -48,7 +48,7 @@ SCRIPTED: dict[str, tuple[Reply, str]] = {
 
 
 def reference(random: Random, number: int) -> tuple[str, str]:
-    """A well-formed reference and the code that its start ends with."""
+    """A well-formed reference and the error code of its start."""
     kind = random.choice([*SCRIPTED, "digest", "registry"])
     if kind == "digest":
         return f"registry.invalid/galaxy/game@sha256:{random.getrandbits(256):064x}", "image_pull_failed"
@@ -92,7 +92,7 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
 
 
 def _add_all(redis: Any, random: Random, count: int, good_ref: str) -> dict[str, str]:
-    """Send every job at once, the good one in the middle; by game, the code to come."""
+    """Add all jobs at once, the valid one in the middle; return the expected code by game."""
     expected = {}
     with redis.pipeline(transaction=False) as pipe:
         for number in range(count):
@@ -121,7 +121,7 @@ def _start(redis: Any, image_ref: str, game_id: str, limit_s: float) -> float:
 
 
 def _wait_for(redis: Any, game_id: str, limit_s: float) -> float:
-    """When the result of a game is there; it has to be a success."""
+    """The time at which a game's result arrived; it must be a success."""
     result = wait_until(
         f"the result of {game_id}",
         lambda: next((each for each in _results(redis) if each["game_id"] == game_id), None),

@@ -1,7 +1,7 @@
-"""Half-open, slow and costly clients of every kind against a manager, and a good client that must not notice.
+"""Half-open, slow and costly clients of every kind against a manager, and a good client that must not be affected.
 
 Its inputs are clients: first slow ones, then as many whose requests are cheap to send and costly to answer. The full
-run lasts two minutes and bounds the good client's times; a shorter one says only that every good request is answered.
+run takes two minutes and bounds the good client's times; a shorter one checks only that every good request is answered.
 """
 
 import http.client
@@ -19,16 +19,16 @@ from harness.rtm import manager, stack
 
 DEFAULT_COUNT = 500
 
-#: With so many clients each part of the run lasts a minute and times count.
+#: The number of clients from which each part of the run lasts a minute and times count.
 FULL = 500
 FULL_S, SHORT_S = 60.0, 2.0
-#: So long the good client is alone first: what the machine does to it without any slow one.
+#: Seconds in which the good client is alone first, to measure the machine without slow clients.
 ALONE_S = 5.0
 P99_MS = 100.0
-#: No answer takes so long, on any machine.
+#: Seconds; the limit of any answer on any machine.
 LIVENESS_S = 10.0
 MEMORY_MB = 300
-#: The good client rests so long between two requests.
+#: Seconds between two requests of the good client.
 REST_S = 0.01
 
 _CROWDS = {
@@ -36,7 +36,7 @@ _CROWDS = {
     "costly": [kind for kind in SlowKind if kind.is_costly],
 }
 _RUNTIMES = "/api/v1/internal/runtimes"
-#: What the good client asks in turn, and the answers that are right.
+#: The good client's requests, and the valid statuses.
 _ASKED = (
     ("GET", "/healthz", {200}),
     ("GET", f"{_RUNTIMES}?limit=10", {200}),
@@ -46,7 +46,7 @@ _ASKED = (
 
 
 def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
-    """Let `count` slow clients come, and again when they are closed; what the good one saw that is wrong."""
+    """Run `count` slow clients that reconnect; return the good client's violations."""
     full = count >= FULL
     with (
         stack.running("slow-clients") as here,
@@ -80,7 +80,7 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
 
 
 class _Seen:
-    """What the good client saw."""
+    """The good client's observations."""
 
     def __init__(self) -> None:
         self._times_ms: dict[str, list[float]] = {}
@@ -88,7 +88,7 @@ class _Seen:
         self._kept: http.client.HTTPConnection | None = None
 
     def ask_until(self, address: tuple[str, int], until: float, chooser: random.Random) -> None:
-        """Rounds of requests until then (monotonic), each on a new connection or on the last one."""
+        """Send rounds of requests until then (monotonic), each on a new connection or on the last one."""
         while time.monotonic() < until:
             self.ask(address, keep=chooser.random() < 0.5)
             time.sleep(REST_S)
@@ -122,7 +122,7 @@ class _Seen:
         self._kept = None
 
     def violations(self, *, with_times: bool) -> list[str]:
-        """What is wrong; at most ten faults of one run are worth reading."""
+        """The violations, of which at most ten faults are listed."""
         self.close()
         slow = [
             f"{what}: 99 of 100 answers within {_p99(times):.1f} ms, more than {P99_MS:g}"
@@ -132,7 +132,7 @@ class _Seen:
         return [*slow, *self._faults[:10]]
 
     def summary(self) -> Iterator[str]:
-        """Each kind of request in a line."""
+        """One line for each kind of request."""
         for what, times in self._times_ms.items():
             yield (
                 f"{what}: {len(times)} requests, median {statistics.median(times):.1f} ms, "
@@ -148,7 +148,7 @@ def _p99(times: list[float]) -> float:
 def _crowd(
     address: tuple[str, int], kinds: Sequence[SlowKind], number: int, seed: int
 ) -> Iterator[Callable[[], object]]:
-    """The slow clients, in a process of their own; gives a function that tells their counts."""
+    """Run the slow clients in a process of their own; yields a function that returns their counts."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=_be_slow, args=(address, kinds, number, seed, theirs), daemon=True)

@@ -1,13 +1,13 @@
-"""What must be true of a platform when nothing is on its way: read from PostgreSQL, Redis and Docker alone.
+"""The invariants of a quiet platform, checked from PostgreSQL, Redis and Docker alone.
 
     jobs = [Job("runtime:start_jobs", entry_id, game_id), …]
     wait_until("quiet", lambda: is_quiet(world), describe=lambda _: "; ".join(unquiet(world)))
     assert violations(world, jobs) == []
 
-The rule it keeps: nothing that the manager says about itself is believed. `world` reads everything once, `jobs`,
-`containers`, `games` and `messages` judge what was read, and each violation begins with the name of its invariant
-(docs/architecture.md). What a reconcile period may still mend counts as a violation until it is mended: after a
-fault, wait for an empty list and not for the first one.
+The checks use no statement of the manager about itself. `world` reads everything once; `jobs`, `containers`, `games`
+and `messages` check it. Each violation begins with the name of its invariant (docs/architecture.md). What a reconcile
+period may still correct counts as a violation until then: after a fault, wait for an empty list instead of reading
+once.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,17 +29,17 @@ def violations(
     markers: Mapping[Path, str] | None = None,
     deaths: Collection[str] | None = None,
 ) -> list[str]:
-    """What is wrong, one sentence each; empty when all is well.
+    """All violations, one sentence each.
 
-    `jobs` are all that were ever added, `bystanders` containers that nobody may touch, `markers` files that the test
-    wrote into games' directories. `deaths` are the ids of containers that ended or went by somebody else's doing; None
-    when nobody kept a list, and then I7 is not judged.
+    `jobs` are all entries that were ever added, `bystanders` containers that no manager may touch, `markers` files that
+    the test wrote into games' directories. `deaths` are the ids of containers that ended or were removed by others than
+    managers; with None, I7 is not checked.
     """
     return judge(read(world, bystanders, markers or {}), jobs, deaths)
 
 
 def judge(seen: Snapshot, jobs: Sequence[Job], deaths: Collection[str] | None = None) -> list[str]:
-    """As `violations`, of what was read."""
+    """As `violations`, for a snapshot."""
     return [
         *job_rules.violations(seen, jobs),
         *containers.violations(seen),

@@ -1,4 +1,4 @@
-"""I2, I3, I4 and I6: containers and records name each other, and what is not recorded is not touched."""
+"""I2, I3, I4 and I6: containers and records name each other, and unrecorded containers are not touched."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from reliability.invariants.snapshot import Bystander, Row, Snapshot, game_of, i
 
 
 def violations(seen: Snapshot) -> Iterator[str]:
-    """What is wrong with containers."""
+    """The violations about containers."""
     yield from _one_each(seen)
     yield from _recorded(seen)
     yield from _running(seen)
@@ -42,7 +42,7 @@ def _running(seen: Snapshot) -> Iterator[str]:
 
 
 def _leftovers(seen: Snapshot) -> Iterator[str]:
-    """What was created and never started: its start has failed, or was done by somebody else since."""
+    """Containers that were created and never started: the start failed, or another operation has replaced it."""
     for each in seen.containers:
         record = seen.records.get(game_of(each), {})
         if each["State"]["Status"] == "created" and record.get("current_container_id") != each["Id"]:

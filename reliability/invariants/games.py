@@ -1,7 +1,7 @@
-"""The log tells a story that can have happened and ends at the record; I5: the state of each game is still there.
+"""The log is a possible history that ends at the record; I5: the state of each game still exists.
 
-An end by itself leaves no row in the log (docs/contract.md, "Reconcile"), so a game that was running may be stopped
-at any later row. A story is followed as the set of states that the game can be in.
+A spontaneous exit leaves no row in the log (docs/contract.md, "Reconcile"), so a running game may be stopped at any
+later row. The check follows the set of states that the game can be in.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ RUNNING, STOPPED, REMOVED = "running", "stopped", "removed"
 _IDLE = frozenset({NONE, STOPPED, REMOVED})
 _BEGUN = frozenset({RUNNING, STOPPED})
 
-#: What a row that succeeded needs the game to be, and what it is then.
+#: For a successful row: the required states of the game, and the states after it.
 _SUCCESS: Mapping[str, tuple[States, States]] = {
     "start": (_IDLE, frozenset({RUNNING})),
     # The container may turn out to be gone.
@@ -29,7 +29,7 @@ _SUCCESS: Mapping[str, tuple[States, States]] = {
     "reconcile_dispose": (frozenset({RUNNING}), frozenset({REMOVED})),
 }
 
-#: What a row needs the game to be that found its wish fulfilled.
+#: The required states for a row of a no-op.
 _REPLAY: Mapping[str, States] = {
     "start": frozenset({RUNNING}),
     "stop": frozenset({STOPPED, REMOVED}),
@@ -37,16 +37,16 @@ _REPLAY: Mapping[str, States] = {
     "cleanup_container": frozenset({REMOVED}),
 }
 
-#: Operations that leave three rows, and what each of these is called.
+#: Operations with three rows, and the kinds of their parts.
 _COMPOSED = ("restart", "patch")
 _PARTS = ("stop", "start")
 
-#: Sources that may rightly come again: the same container crashes, or is adopted, more than once.
+#: Sources that may repeat: the same container crashes, or is adopted, more than once.
 _COME_AGAIN = ("reconcile:", "crash:")
 
 
 def violations(seen: Snapshot) -> Iterator[str]:
-    """What is wrong with the log, with the records that follow from it, and with directories."""
+    """The violations of the log, of the records that follow from it, and of the directories."""
     stories = seen.stories()
     for game_id, rows in stories.items():
         yield from _operations(game_id, rows)
@@ -98,13 +98,13 @@ def _story(game_id: str, rows: Sequence[Row], record: Row | None) -> Iterator[st
 
 
 def runs_since(row: Row) -> bool:
-    """Whether the game runs in the row's container since then, and did not before."""
+    """Whether the row starts or adopts the container in which the game runs."""
     begun = row["op_kind"] in ("start", "reconcile_adopt")
     return begun and row["outcome"] == "success" and row["error_code"] is None
 
 
 def _after(row: Row, states: States) -> States:
-    """The states that the game can be in after the row; empty when the row cannot have happened."""
+    """The possible states of the game after the row; empty when the row is impossible."""
     states, kind = _with_ends(states), row["op_kind"]
     if row["outcome"] == "failure":
         return _FAILED.get(kind, _unchanged)(row, states)
@@ -123,7 +123,7 @@ def _failed_stop(row: Row, states: States) -> States:
 
 
 def _failed_launch(_row: Row, states: States) -> States:
-    """A start that fails in a restart leaves a stopped game."""
+    """A failed start within a restart leaves a stopped game."""
     return states | {STOPPED} if states & _BEGUN else states
 
 
@@ -158,9 +158,9 @@ def _state(seen: Snapshot, stories: Mapping[str, Sequence[Row]]) -> Iterator[str
 
 
 def starts(rows: Sequence[Row]) -> Counter[str]:
-    """How often the neighbours have to hear that each container of a game runs now.
+    """How often `container_started` must have been published for each container of a game.
 
-    A start is always told, an adoption when the game was known before.
+    A start is always published, an adoption only when the game was known before.
     """
     told: Counter[str] = Counter()
     known = False

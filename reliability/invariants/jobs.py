@@ -1,7 +1,7 @@
 """I1: each accepted job gets exactly one result, in the order of the jobs.
 
-Of each job there is one row in the operation log; the results of a game are those rows, one by one. A job that names
-no game has neither, and one dead letter instead.
+Each job has one row in the operation log; the results of a game are those rows, in order. A job without a game has
+neither, and one dead letter instead.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from reliability.invariants.snapshot import Job, Row, Snapshot
 
 
 def violations(seen: Snapshot, jobs: Sequence[Job]) -> Iterator[str]:
-    """What is wrong with results, log rows and dead letters."""
+    """The violations about results, log rows and dead letters."""
     answered = [job for job in jobs if job.game_id is not None]
     lobby = [row for row in seen.log if row["op_source"] == "lobby_stream"]
     yield from _rows_of_jobs(answered, lobby)

@@ -1,4 +1,4 @@
-"""What the neighbours were told is what the log and the snapshots say; I7: an end is told only of what has ended."""
+"""Published messages agree with the log and the snapshots; I7: an end is published only for an ended container."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -6,16 +6,16 @@ from collections.abc import Collection, Iterator, Sequence
 from reliability.invariants import games
 from reliability.invariants.snapshot import Job, Row, Snapshot, short
 
-#: Failures that a person is told of.
+#: Failures that have an intent for an administrator.
 _INTENTS = ("image_pull_failed", "container_start_failed", "start_config_invalid")
 
-#: Health events that say that a container has ended or is gone.
+#: Health events that report the end or the loss of a container.
 _ENDS = ("container_exited", "container_disappeared")
 _ENDED = ("exited", "container_disappeared")
 
 
 def violations(seen: Snapshot, _jobs: Sequence[Job], deaths: Collection[str] | None) -> Iterator[str]:
-    """What is wrong with intents, health events and snapshots."""
+    """The violations about intents, health events and snapshots."""
     yield from _intents(seen)
     yield from _starts(seen)
     yield from _snapshots(seen)

@@ -1,11 +1,11 @@
-"""What was read at one moment, as plain values: the judges need no server, and their tests none either."""
+"""The state at one moment as plain values, so that the checks and their tests need no server."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-#: The labels of a game's container, as the contract has them.
+#: The labels of a game's container, as the contract defines them.
 OWNER_LABELS = {"com.galaxy.owner": "rtmanager", "com.galaxy.kind": "game-engine"}
 GAME_LABEL = "com.galaxy.game_id"
 
@@ -14,7 +14,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """An entry that was added to an input stream; one without a game is for the dead letters."""
+    """An entry that was added to an input stream; one without a game becomes a dead letter."""
 
     stream: str
     entry_id: str
@@ -22,19 +22,19 @@ class Job:
 
     @property
     def source_ref(self) -> str:
-        """How the operation log names it."""
+        """Its source_ref in the operation log."""
         return f"{self.stream}:{self.entry_id}"
 
     @property
     def position(self) -> tuple[int, int, str]:
-        """Where it stands in the one order over both streams; of two equal ids the start comes first."""
+        """Its place in the order over both streams; of two equal ids the start comes first."""
         milliseconds, _, sequence = self.entry_id.partition("-")
         return int(milliseconds), int(sequence), self.stream
 
 
 @dataclass(frozen=True)
 class Bystander:
-    """A container without a record, as it was when it was made."""
+    """A container without a record, in its initial state."""
 
     container_id: str
     started_at: str
@@ -42,7 +42,7 @@ class Bystander:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that a verdict is made of."""
+    """The input of all checks."""
 
     records: Mapping[str, Row] = field(default_factory=dict)
     #: Rows of the operation log in the order of their ids.
@@ -53,13 +53,13 @@ class Snapshot:
     health: Sequence[Row] = ()
     intents: Sequence[Row] = ()
     dead_letters: Sequence[Row] = ()
-    #: Containers that are ours by labels and network, bystanders excepted, as Docker inspects them.
+    #: The managers' containers by labels and network, without bystanders, as Docker inspects them.
     containers: Sequence[Row] = ()
-    #: Each bystander that was asked for, and what Docker says of it now; None when it is gone.
+    #: Each given bystander, and its inspection now; None when it is gone.
     bystanders: Sequence[tuple[Bystander, Row | None]] = ()
     #: The games that have a directory.
     directories: Collection[str] = ()
-    #: Files that the test wrote, what they held, and what they hold now; None when it is gone.
+    #: Files of the test, with their original and their present content; None when it is gone.
     markers: Mapping[Path, tuple[str, str | None]] = field(default_factory=dict)
 
     def stories(self) -> Mapping[str, Sequence[Row]]:
@@ -70,7 +70,7 @@ class Snapshot:
         return found
 
     def alive(self) -> Iterator[Row]:
-        """Those containers whose process exists, frozen or not."""
+        """The containers whose process exists, frozen or not."""
         return (each for each in self.containers if is_alive(each))
 
 
@@ -80,12 +80,12 @@ def is_alive(container: Row) -> bool:
 
 
 def game_of(container: Row) -> str:
-    """The game that its label names."""
+    """The game in its label."""
     return str(container["Config"]["Labels"].get(GAME_LABEL, ""))
 
 
 def named(container: Row) -> str:
-    """A container for a person: its short id, name and state."""
+    """A readable name of a container: its short id, name and state."""
     return f"{short(container['Id'])} ({container['Name'].lstrip('/')}, {container['State']['Status']})"
 
 

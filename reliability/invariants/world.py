@@ -1,4 +1,4 @@
-"""Where the truth about a platform is, and reading all of it."""
+"""The sources of a platform's state, and a function that reads all of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 GROUP = "rtmanager"
 INPUTS = ("start_jobs", "stop_jobs")
 
-#: For somebody who looks at a platform that has come to rest.
+#: Seconds; sufficient on a platform at rest.
 CONNECT_TIMEOUT_S = 30.0
 
 
@@ -30,18 +30,18 @@ class World:
     docker: "APIClient"
     network: str
     games: Path
-    #: What the names of all streams begin with.
+    #: The prefix of all streams' names.
     streams: str = "runtime:"
 
     def rows(self, query: str) -> list[dict[str, Any]]:
-        """The rows of a query, over a connection of its own: the server may have been restarted since the last."""
+        """The rows of a query, over a new connection: the server may have restarted since the last one."""
         from psycopg.rows import dict_row
 
         with self._connected() as connection, connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query.encode()).fetchall()
 
     def _connected(self) -> "Connection[Any]":
-        """A connection, on a busy machine too."""
+        """Connect, with retries for a busy machine."""
         import psycopg
 
         return wait_until(
@@ -58,12 +58,12 @@ class World:
 
 
 def is_quiet(world: World) -> bool:
-    """Whether nothing is on its way: no entry unread, no operation due, no message waiting."""
+    """Whether nothing is pending: no entry unread, no operation due, no message unpublished."""
     return not unquiet(world)
 
 
 def unquiet(world: World) -> list[str]:
-    """What is still on its way, for a person."""
+    """Everything that is pending, as readable lines."""
     return [*_unread(world), *_due(world)]
 
 
@@ -77,7 +77,7 @@ def _unread(world: World) -> Iterator[str]:
         try:
             groups = {each["name"]: each for each in client.xinfo_groups(stream)}
             last = client.xinfo_stream(stream)["last-generated-id"]
-        except ResponseError:  # taken away since
+        except ResponseError:  # deleted since
             groups, last = {}, ""
         group = groups.get(GROUP)
         if group is None:
@@ -102,7 +102,7 @@ def _due(world: World) -> Iterator[str]:
 
 
 def read(world: World, bystanders: Sequence[Bystander], markers: Mapping[Path, str]) -> Snapshot:
-    """Everything that the judges want to know."""
+    """Read everything that the checks need."""
     return Snapshot(
         records={row["game_id"]: row for row in world.rows("SELECT * FROM runtime_records")},
         log=world.rows("SELECT * FROM operation_log ORDER BY id"),
@@ -124,7 +124,7 @@ def _intents(world: World) -> list[dict[str, str]]:
 
 
 def _containers(world: World, but: set[str]) -> list[Row]:
-    """Ours, by labels and network; one that goes between the list and the look was not there."""
+    """The managers' containers, by labels and network, without those removed between list and inspection."""
     labels = [f"{name}={value}" for name, value in OWNER_LABELS.items()]
     found = world.docker.containers(all=True, filters={"label": labels})
     looked = [_inspect(world.docker, each["Id"]) for each in found if each["Id"] not in but]
@@ -132,7 +132,7 @@ def _containers(world: World, but: set[str]) -> list[Row]:
 
 
 def _is_on(container: Row, network: str) -> bool:
-    """Also one that was taken off it by hand."""
+    """Whether a container belongs to the network, also one that was disconnected manually."""
     joined = container["NetworkSettings"]["Networks"] or {}
     return network in joined or container["HostConfig"]["NetworkMode"] == network
 
@@ -148,7 +148,7 @@ def _inspect(docker: "APIClient", container_id: str) -> Row | None:
 
 
 def bystander(docker: "APIClient", container_id: str) -> Bystander:
-    """A container as it is now, which nobody may touch from here on."""
+    """The present state of a container that no manager may touch from now on."""
     return Bystander(container_id, docker.inspect_container(container_id)["State"]["StartedAt"])
 
 

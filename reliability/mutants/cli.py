@@ -14,7 +14,7 @@ from reliability.mutants.trial import ROOT, attempt, suite
 
 
 def chosen(names: Sequence[str]) -> list[Mutant]:
-    """The mutants of these names, all of them when there are none; raises MutantError."""
+    """The mutants with these names, or all without names; raises MutantError."""
     known = {mutant.name for mutant in MUTANTS}
     if unknown := sorted(set(names) - known):
         raise MutantError(f"there is no mutant {unknown[0]}; there are {', '.join(sorted(known))}")
@@ -22,19 +22,19 @@ def chosen(names: Sequence[str]) -> list[Mutant]:
 
 
 def modules_for(mutant: Mutant, quick: bool) -> list[str]:
-    """What is run against a mutant: the module that is about it, and unless in a hurry all others after it."""
+    """The modules to run: the one that should catch the mutant, and unless `quick` all others after it."""
     likely = f"integration.{mutant.module}"
     return [likely] if quick else [likely, *(module for module in suite() if module != likely)]
 
 
 def check_list(mutants: Sequence[Mutant]) -> None:
-    """Raises MutantError for an edit that cannot be made, before time is spent on the others."""
+    """Raise MutantError for an edit that cannot be made, before time is spent on the others."""
     if problems := [problem for mutant in mutants if (problem := mutant.problem(ROOT))]:
         raise MutantError("\n".join(problems))
 
 
 def check_suite(modules: Sequence[str]) -> None:
-    """Raises MutantError when the suite fails without any edit: then its failures say nothing."""
+    """Raise MutantError when the suite fails without any edit: then its failures prove nothing."""
     outcome = attempt(None, modules)
     if outcome.failed or not outcome.tests:
         raise MutantError(f"the suite fails on the unchanged tree: {outcome.failed or 'no tests'}: {outcome.why}")
@@ -61,12 +61,12 @@ def run(mutants: Sequence[Mutant], quick: bool) -> list[Trial]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Try mutants and print the table; returns the process's exit code."""
+    """Try mutants and print the table; return the exit code of the process."""
     parser = argparse.ArgumentParser(prog="python -m reliability.mutants", description="break the manager on purpose")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these; all by default")
     parser.add_argument("--quick", action="store_true", help="run the module that should catch it, not the suite")
     arguments = parser.parse_args(argv)
-    cleanup.unwind_on_sigterm()  # or the suite would go on without us, in a copy that nobody removes
+    cleanup.unwind_on_sigterm()  # otherwise the suite would run on in a copy that is not removed
     try:
         trials = run(chosen(arguments.names), arguments.quick)
     except (MutantError, HarnessError) as error:

@@ -5,20 +5,20 @@ from pathlib import Path
 
 
 class MutantError(Exception):
-    """The list, or the way in which it was tried, is wrong: then nothing is known about the suite."""
+    """The list, or the trial itself, is invalid: the result proves nothing about the suite."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """`old` stands exactly once in `file`, a path below the project's root, and is replaced by `new`."""
+    """An edit: `old` occurs exactly once in `file`, a path below the project's root, and is replaced by `new`."""
 
     name: str
-    #: What is wrong then, as somebody who uses the service would put it.
+    #: The defect, as a user of the service would describe it.
     breaks: str
     file: str
     old: str
     new: str
-    #: The module of the suite that is about this.
+    #: The module of the suite that should catch it.
     module: str
 
     def problem(self, root: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""What came of a mutant, and the table of all of them."""
+"""The result of a mutant, and the table of all of them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ _HEAD = "| what is broken | where | caught by |\n|---|---|---|"
 
 @dataclass(frozen=True)
 class Trial:
-    """A mutant that was tried; `caught_by` is the test that failed, empty when none did."""
+    """A tried mutant; `caught_by` is the test that failed, empty when none did."""
 
     mutant: Mutant
     caught_by: str
@@ -34,7 +34,7 @@ def _rows(trials: Sequence[Trial]) -> Iterator[str]:
 
 
 def short(test_id: str) -> str:
-    """A test's id as the table shows it: module and method, without the part of a sub-test."""
+    """A test's id in the table: module and method, without the part of a sub-test."""
     named, _, _ = test_id.partition(" ")
     parts = named.removeprefix("integration.").split(".")
     return f"{parts[0]}: {parts[-1]}" if len(parts) > 1 else test_id

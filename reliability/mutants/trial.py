@@ -1,6 +1,6 @@
-"""One trial: a copy of the tree, an edit in it, and the suite on it, in a process of its own.
+"""One trial: a copy of the tree with an edit, and a process that runs the suite on it.
 
-Nothing of a trial stays: neither the copy and what failed tests keep for a look, nor anything on the daemon.
+A trial leaves nothing: it removes the copy, the artefacts of failed tests and all objects on the daemon.
 """
 
 import os
@@ -20,13 +20,13 @@ from reliability.mutants.under_test import Outcome
 
 ROOT = Path(__file__).parents[2]
 
-#: What the suite needs of the tree.
+#: The parts of the tree that the suite needs.
 COPIED = ("rtmanager", "harness", "integration", "reliability", "docs", "setup.cfg", "pyproject.toml")
 
-#: The whole suite takes some minutes; what takes longer than this hangs.
+#: Seconds. The whole suite takes some minutes; a longer run hangs.
 TIMEOUT_S = 1800
 
-#: How long a run that is told to end may take to clear up.
+#: Seconds that a run has for its clean-up after SIGTERM.
 END_S = 60
 
 #: Variables that would lead a copy to other packages, or keep what it makes.
@@ -51,7 +51,7 @@ def attempt(mutant: Mutant | None, modules: Sequence[str]) -> Outcome:
 
 @contextmanager
 def copied() -> Iterator[Path]:
-    """A folder with a copy of the project in `tree`, and room for what its tests write in `state`."""
+    """A folder with a copy of the project in `tree`, and `state` for the files of its tests."""
     folder = Path(tempfile.mkdtemp(prefix="rtm-mutant-"))
     try:
         for name in COPIED:
@@ -69,7 +69,7 @@ def copied() -> Iterator[Path]:
 
 
 def environment(folder: Path) -> Mapping[str, str]:
-    """For a process that runs in the copy."""
+    """The environment of a process that runs in the copy."""
     elsewhere = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each and Path(each) != ROOT]
     changes = {"RTM_INTEGRATION": "require", "RTM_IT_STATE_DIR": str(folder / "state")}
     if elsewhere:
@@ -78,7 +78,7 @@ def environment(folder: Path) -> Mapping[str, str]:
 
 
 def left_by(run: str) -> list[str]:
-    """What stands on the daemon under a run's id."""
+    """The objects on the daemon with a run's id."""
     client = daemon.client()
     mine = {"label": f"{identity.PREFIX}run={run}"}
     containers = [f"container {each['Id'][:12]}" for each in client.containers(all=True, filters=mine)]
@@ -104,7 +104,7 @@ def _run(folder: Path, modules: Sequence[str]) -> Outcome:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Nothing happens when it has ended. At SIGTERM it takes away what it made."""
+    """Send SIGTERM, at which the run removes what it made, and later SIGKILL; does nothing when it has ended."""
     process.terminate()
     try:
         process.wait(END_S)

@@ -1,6 +1,6 @@
 """The suite in a copy of the tree, up to its first failure: `python -m reliability.mutants.under_test FILE MODULE…`.
 
-Runs in a process of its own, whose working directory is the copy. What happened is written to FILE.
+Runs as a process whose working directory is the copy. It writes the outcome to FILE.
 """
 
 import json
@@ -19,23 +19,23 @@ _NAMES_ERROR = re.compile(r"([A-Za-z_]\w*\.)*[A-Z]\w*(:|$)")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of the suite ended; `failed` is the test that failed, or empty, `why` its last word."""
+    """How a run of the suite ended; `failed` is the test that failed, or empty, `why` its error line."""
 
     tests: int
     failed: str
     why: str
     skipped: int
-    #: The run's id, under which everything that it made stands on the daemon.
+    #: The run's id, which labels everything that it made on the daemon.
     run: str
 
     @classmethod
     def read(cls, path: Path) -> "Outcome":
-        """What `main` wrote."""
+        """Read the file that `main` wrote."""
         return cls(**json.loads(path.read_text()))
 
 
 def check_copy(tree: Path) -> None:
-    """Raises MutantError when Python takes the packages from elsewhere, an installed project for one."""
+    """Raise MutantError when Python imports the packages from elsewhere, for example from an installed project."""
     import harness
     import rtmanager
 
@@ -66,7 +66,7 @@ def last_word(trace: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Run and write."""
+    """Run the modules and write the outcome."""
     path, *modules = arguments
     check_copy(Path.cwd())
     Path(path).write_text(json.dumps(asdict(run(modules))))

@@ -1,4 +1,4 @@
-"""See `cli`."""
+"""The command line of the protections, see `cli`."""
 
 import sys
 

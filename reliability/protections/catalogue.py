@@ -1,4 +1,4 @@
-"""The protections, in the order in which a job meets them."""
+"""The protections, in the order in which a job passes them."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ _QUEUE = "rtmanager/adapters/postgres/sql/queue.sql"
 _ENDINGS = "rtmanager/adapters/postgres/endings.py"
 _REDIS = "rtmanager/adapters/redis_streams.py"
 
-#: The messages of endings, with all else and in a transaction of their own.
+#: The messages of completions: in the same transaction, and in a separate one.
 _TOLD_AT_ONCE = """\
         return {row["id"]: row["ended"] for row in database.write("finish", SQL["end_operations"], values)}
 """
@@ -18,7 +18,7 @@ _TOLD_LATER = """\
             add_messages(connection, [message for _, completion in endings for message in completion.messages])
         return ended
 """
-#: The begin of the relay's step, and what deletes the messages before Redis has them.
+#: The begin of the relay's step, and a variant that deletes the messages before Redis has them.
 _TURN = """\
         with self._outbox.lease() as lease:
             if lease is not None:

@@ -1,4 +1,4 @@
-"""The command line of the protections. Exit code 1: one was taken out unnoticed, or the list is wrong."""
+"""The command line of the protections. Exit code 1: a removal was not detected, or the list is wrong."""
 
 import argparse
 import subprocess
@@ -16,14 +16,14 @@ from reliability.protections.catalogue import PROTECTIONS
 from reliability.protections.protection import Notice, Protection
 
 TIMEOUT_S = 900.0
-#: What a line begins with, or holds, that says what was wrong; the first of these that is found is quoted.
+#: Markers of a line that contains the failure; the first one found is quoted.
 _TELLING = ("last seen: ", "AssertionError: ", "Error: ", "I1: ", "I2: ", "I3: ", "I4: ", "I7: ", "I8: ", "log: ")
 _QUOTED = 140
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of taking one out; `said` is what noticed it said."""
+    """The result of one removal; `said` is the output of the check that detected it."""
 
     protection: Protection
     noticed: bool
@@ -31,13 +31,13 @@ class Trial:
     seconds: float
 
     def row(self) -> str:
-        """As a row of a Markdown table."""
+        """The result as a row of a Markdown table."""
         said = self.said.replace("|", "\\|") if self.noticed else "**unnoticed**"
         return f"| {self.protection.name} | {self.protection.without} | {self.protection.noticed_by.words} | {said} |"
 
 
 def attempt(protection: Protection | None, notice: Notice) -> tuple[bool, str]:
-    """Whether what is to notice fails in a copy with the edits, and what it says."""
+    """Whether the check fails in a copy with the edits, and its output."""
     with copied() as folder:
         for mutant in protection.mutants() if protection else ():
             mutant.apply(folder / "tree")
@@ -65,7 +65,7 @@ def _said(log: Path) -> str:
 
 
 def run(protections: Sequence[Protection], side_by_side: int) -> Iterator[Trial]:
-    """Take each out, after everything that is to notice has passed on the unchanged tree."""
+    """Remove each protection, after all checks have passed on the unchanged tree."""
     if problems := [problem for each in PROTECTIONS if (problem := each.problem(ROOT))]:
         raise MutantError("\n".join(problems))
     with ThreadPoolExecutor(side_by_side) as threads:
@@ -84,7 +84,7 @@ def _take_out(protection: Protection) -> Trial:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Take out what was asked for and print the table; returns the process's exit code."""
+    """Try the selected protections and print the table; return the exit code of the process."""
     parser = argparse.ArgumentParser(prog="python -m reliability.protections", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these; all by default")
     parser.add_argument("--jobs", type=int, default=3, help="side by side (3)")

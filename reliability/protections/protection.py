@@ -1,4 +1,4 @@
-"""One protection: how it is taken out, and what notices."""
+"""One protection: the edits that remove it, and the check that detects the removal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from reliability.mutants.mutant import Mutant
 
 @dataclass(frozen=True)
 class Edit:
-    """`old` stands exactly once in `file`, a path below the project's root, and is replaced by `new`."""
+    """An edit: `old` occurs exactly once in `file`, a path below the project's root, and is replaced by `new`."""
 
     file: str
     old: str
@@ -18,7 +18,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Notice:
-    """What has to fail: a `python -m` with these arguments, and what that is in a few words."""
+    """The check that must fail: `python -m` with these arguments, and a short description."""
 
     words: str
     arguments: Sequence[str]
@@ -26,16 +26,16 @@ class Notice:
 
 @dataclass(frozen=True)
 class Protection:
-    """`edits` take it out; `noticed_by` fails then, and not before."""
+    """A protection: `edits` remove it; then `noticed_by` fails, and not before."""
 
     name: str
-    #: What is lost without it, as somebody who uses the service would put it.
+    #: The loss without it, as a user of the service would describe it.
     without: str
     edits: Sequence[Edit]
     noticed_by: Notice
 
     def mutants(self) -> Sequence[Mutant]:
-        """The edits, as what can make them."""
+        """The edits as mutants."""
         return [Mutant(self.name, self.without, edit.file, edit.old, edit.new, "") for edit in self.edits]
 
     def problem(self, root: Path) -> str | None:
@@ -44,18 +44,18 @@ class Protection:
 
 
 def cells(scenario: str, point: str, action: str = "exit") -> Notice:
-    """Those cells of the crash matrix."""
+    """The check by these cells of the crash matrix."""
     how = ("--scenario", scenario, "--point", point, "--action", action)
     words = f"crash matrix: {scenario}, {point}={action}"
     return Notice(words, ("reliability.crashes", "--jobs", "2", "--patience", "25", *how))
 
 
 def test(name: str) -> Notice:
-    """That test."""
+    """The check by this test."""
     return Notice(name, ("unittest", name))
 
 
 def chaos(seed: int, minutes: float) -> Notice:
-    """That run of chaos."""
+    """The check by this chaos run."""
     how = ("--seed", str(seed), "--minutes", f"{minutes:g}")
     return Notice(f"chaos: seed {seed}, {minutes:g} minutes", ("reliability.chaos", *how))

@@ -1,1 +1,1 @@
-"""Tests of the campaigns themselves, without services."""
+"""Tests of the tools themselves, without services."""

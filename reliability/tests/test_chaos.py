@@ -1,4 +1,4 @@
-"""The parts of a nemesis run that need no server: its plan, the watcher's arithmetic, the judgement of answers."""
+"""The parts of a chaos run that need no server: its plan, the watcher's arithmetic, the check of answers."""
 
 import json
 import tempfile

@@ -1,4 +1,4 @@
-"""Which cells the crash matrix has; what becomes of them is for `integration/test_crashes.py`."""
+"""The list of cells of the crash matrix; `integration/test_crashes.py` runs some of them."""
 
 import unittest
 

@@ -1,6 +1,6 @@
-"""The judge of a platform reports each kind of violation, and nothing where all is well; see reliability/invariants.
+"""The invariant checker reports each kind of violation, and nothing on a correct platform; see reliability/invariants.
 
-A platform with three games is made up of plain values, and broken in one place at a time.
+A platform with three games consists of plain values, and is broken in one place at a time.
 """
 
 import unittest
@@ -14,7 +14,7 @@ from reliability.invariants import Bystander, Job, Snapshot, judge
 ONE, TWO, THREE, OLD, GONE = (letter * 64 for letter in "abcde")
 STRANGER, MARKER = Bystander("f" * 64, "at noon"), Path("/games/plain/mark")
 
-#: What was asked: a game that is started, stopped and started again; one whose job is malformed; nobody's entry.
+#: The jobs: a game that is started, stopped and started again; one with a malformed job; an entry without a game.
 JOBS = [
     Job("runtime:start_jobs", "1-0", "plain"),
     Job("runtime:stop_jobs", "2-0", "plain"),
@@ -102,7 +102,7 @@ def without(rows: Any, index: int) -> list[Any]:
 
 
 def broken() -> Iterator[tuple[str, str, Snapshot]]:
-    """What is broken, how the first complaint begins, and the platform."""
+    """The defect, the beginning of the first complaint, and the platform."""
     yield "a job without a row", "I1: job runtime:start_jobs:1-0", replace(WELL, log=LOG[1:])
     yield "a job done twice", "I1: job runtime:start_jobs:3-0", replace(WELL, log=[*LOG, LOG[3]])
     stray = row("wrong", "stop", "runtime:stop_jobs:9-0", code="not_found")

@@ -1,4 +1,4 @@
-"""The mutants that the integration suite is tried with can still be made of this source; see reliability/mutants."""
+"""The mutants can still be applied to this source; see reliability/mutants."""
 
 import ast
 import io
@@ -30,7 +30,7 @@ class CatalogueTest(unittest.TestCase):
     def test_each_is_a_program_still_and_another_one(self) -> None:
         for mutant in MUTANTS:
             if mutant.file.endswith(".sql"):
-                continue  # only PostgreSQL could tell
+                continue  # only PostgreSQL could check it
             with self.subTest(mutant.name):
                 source = (ROOT / mutant.file).read_text()
                 changed = source.replace(mutant.old, mutant.new)
@@ -77,10 +77,10 @@ class CopyTest(unittest.TestCase):
 
 
 class CommandLineTest(unittest.TestCase):
-    """With outcomes of the suite that are made up; trials on real services are what the command itself is for."""
+    """With invented outcomes of the suite; the command itself runs trials on real services."""
 
     def run_with(self, *outcomes: str, quick: bool = True) -> tuple[int, str, str]:
-        """`main` on one mutant; of each run the test that failed, or nothing: first of the unchanged tree."""
+        """Run `main` on one mutant; `outcomes` are the failed test of each run, or empty, the unchanged tree first."""
         made = [Outcome(tests=9, failed=failed, why="because", skipped=0, run="1") for failed in outcomes]
         with (
             mock.patch("reliability.mutants.cli.MUTANTS", [MUTANT]),

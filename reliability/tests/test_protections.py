@@ -1,4 +1,4 @@
-"""The protections can still be taken out of this source; see reliability/protections."""
+"""The protections can still be removed from this source; see reliability/protections."""
 
 import tempfile
 import unittest

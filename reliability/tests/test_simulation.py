@@ -1,4 +1,4 @@
-"""Seeded histories: a short form of `make simulate`, and that a history can be seen again."""
+"""Seeded histories: a short form of `make simulate`, and the reproduction of a history."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rtmanager.operations.one_daemon import GuardedRuntime
 from rtmanager.workers.reconcile import game as game_module
 
 HISTORIES = 150
-#: What an unconfirmed answer of another daemon leads to: a game there, or games that are gone only there.
+#: What an unconfirmed answer of another daemon leads to: a game there, or games that are missing only there.
 ABOUT_ANOTHER_DAEMON = "live on another one|was told to have disappeared"
 
 

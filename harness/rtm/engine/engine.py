@@ -1,9 +1,9 @@
-"""A game engine that keeps the platform's engine contract, and nothing more.
+"""A minimal game engine that implements the platform's engine contract.
 
-HTTP on 8080: `GET /healthz` answers at any time; `POST /api/v1/admin/init` sets the races of the game;
-`GET /api/v1/admin/status` and `PUT /api/v1/admin/turn` answer 501 until that was done. The game is one JSON
-file under GAME_STATE_PATH (else STORAGE_PATH), replaced as a whole, so a new container, after a restart or
-with a patched image, goes on with the same game. Standard library only; this file is all of the image.
+HTTP on 8080. `GET /healthz` answers at any time. `POST /api/v1/admin/init` sets the races of the game; before it, `GET
+/api/v1/admin/status` and `PUT /api/v1/admin/turn` answer 501. The game is one JSON file under GAME_STATE_PATH (else
+STORAGE_PATH). The file is replaced atomically, so a new container (after a restart, or with a patched image) continues
+the same game. It needs only the standard library; this file is all of the image.
 """
 
 import json
@@ -19,10 +19,10 @@ from typing import Any, ClassVar
 VERSION = os.environ.get("ENGINE_VERSION", "1.0.0")
 PORT = 8080
 
-#: A request body may be this long, in bytes.
+#: Maximal length of a request body, in bytes.
 MAX_BODY = 1 << 20
 
-#: A client that is silent for this many seconds is dropped.
+#: Seconds without data after which a client is disconnected.
 CLIENT_TIMEOUT_S = 10
 
 
@@ -35,7 +35,7 @@ class Refused(Exception):
 
 
 class Game:
-    """One game: its races and its turn, kept in `directory`."""
+    """One game: its races and its turn, stored in `directory`."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "game.json"
@@ -45,7 +45,7 @@ class Game:
             self._state = json.loads(self._file.read_text())
 
     def init(self, body: Any) -> dict[str, Any]:
-        """Begin the game with the races of `body`."""
+        """Begin the game with the races of `body`; raises Refused when it has begun."""
         races = _races(body)
         with self._lock:
             if self._state is not None:
@@ -54,12 +54,12 @@ class Game:
             return self._status()
 
     def status(self) -> dict[str, Any]:
-        """The turn and the races."""
+        """The turn and the races; raises Refused before `init`."""
         with self._lock:
             return self._status()
 
     def advance(self) -> dict[str, Any]:
-        """Play one turn."""
+        """Play one turn; raises Refused before `init`."""
         with self._lock:
             now = self._status()
             self._save({"turn": now["turn"] + 1, "races": now["races"]})
@@ -71,7 +71,7 @@ class Game:
         return {**self._state, "version": VERSION}
 
     def _save(self, state: dict[str, Any]) -> None:
-        """Replace the file as a whole: whoever kills us leaves the old game or the new one."""
+        """Replace the file atomically: after a kill it holds the old game or the new one."""
         fresh = self._file.with_suffix(".tmp")
         with fresh.open("w") as out:
             json.dump(state, out)
@@ -87,7 +87,7 @@ class Game:
 
 
 def _races(body: Any) -> list[dict[str, str]]:
-    """The races of an init request; raises Refused where it is not `{"races":[{"raceName":"…"},…]}`."""
+    """The races of an init request; raises Refused when it is not `{"races":[{"raceName":"…"},…]}`."""
     races = body.get("races") if isinstance(body, dict) else None
     if not isinstance(races, list) or not races:
         raise Refused(400, "races must be a list that is not empty")
@@ -104,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     timeout = CLIENT_TIMEOUT_S
-    # Buffered, so that head and body leave as one packet.
+    # Buffered, so that head and body are sent as one packet.
     wbufsize = -1
     disable_nagle_algorithm = True
     game: ClassVar[Game]
@@ -162,7 +162,7 @@ def _json(body: bytes) -> Any:
 
 
 def state_directory() -> Path:
-    """Where the game is kept; ends the program when the platform did not say."""
+    """The directory of the game's state; exits when neither variable names it."""
     path = os.environ.get("GAME_STATE_PATH") or os.environ.get("STORAGE_PATH")
     if not path:
         raise SystemExit("GAME_STATE_PATH or STORAGE_PATH must name the directory of the game's state")
@@ -180,7 +180,7 @@ class Server(ThreadingHTTPServer):
 
 
 def _end(_signal: int, _frame: FrameType | None) -> None:
-    # Nothing is open between two requests and a file is replaced whole, so there is nothing to wait for.
+    # Nothing is open between two requests and the file is replaced atomically, so there is nothing to wait for.
     os._exit(0)
 
 

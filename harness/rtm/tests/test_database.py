@@ -1,4 +1,4 @@
-"""What the Runtime Manager finds in a database, and where it finds Docker."""
+"""The Runtime Manager's database layout, and the address of its Docker daemon."""
 
 import os
 import unittest

@@ -1,4 +1,4 @@
-"""What is left of a run that passes, fails, is interrupted, terminated or killed: nothing, or nothing for long."""
+"""A run that passes, fails, is interrupted, terminated or killed leaves nothing, or nothing for long."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from rtmanager.fakes.signals import as_in_a_terminal
 
 ROOT = Path(__file__).parents[3]
 
-#: A test with everything that a run can leave; it says what and then does as it is told.
+#: A test with every kind of object that a run can leave. It prints them and then follows the instruction from stdin.
 MODULE = """
 import signal, sys, time
 # A shell gives a command in the background an interrupt that is ignored, and children inherit that.
@@ -75,7 +75,7 @@ class Run:
         self.run, self.network, self.manager = [*self.process.stdout.readline().split(), "", "", "0"][:3]
 
     def tell(self, word: str) -> None:
-        """Let the test go on; returns when it hangs, or when the run has ended."""
+        """Send the test an instruction; returns when it blocks, or when the run has ended."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{word}\n")
@@ -83,7 +83,7 @@ class Run:
         self.process.stdout.readline()
 
     def left(self) -> list[str]:
-        """What Docker, the file system and the process table still have of it."""
+        """What Docker, the file system and the process table still contain of it."""
         client = daemon.client()
         label = {"label": f"{identity.PREFIX}run={self.run}"}
         found = client.containers(all=True, filters=label) + client.networks(filters=label)
@@ -93,7 +93,7 @@ class Run:
         return [each["Id"] for each in found] + [str(each) for each in states] + alive
 
     def errors(self) -> str:
-        """What it wrote to its standard error."""
+        """Its standard error."""
         return (self.folder / "errors").read_text()
 
 

@@ -1,4 +1,4 @@
-"""The reference engine keeps the engine contract (docs/contract.md); in this process, on a port of its own."""
+"""The reference engine implements the engine contract (docs/contract.md); in this process, on its own port."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ class EngineTest(unittest.TestCase):
         self.serve()
 
     def serve(self) -> None:
-        """Start an engine on the directory, as a new container would."""
+        """Start an engine on the directory, as a new container does."""
         server = engine.Server(("127.0.0.1", 0), engine.Game(self.directory))
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

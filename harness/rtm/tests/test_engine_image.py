@@ -1,4 +1,4 @@
-"""The engine image: under the hardening that the Runtime Manager gives each game, and with other checkouts beside."""
+"""The engine image, with the hardening that the Runtime Manager applies, and with other checkouts on the daemon."""
 
 import http.client
 import json
@@ -97,7 +97,7 @@ class EngineImageTest(unittest.TestCase):
 
 
 class CheckoutsTest(unittest.TestCase):
-    """Two checkouts with different engines on one daemon, which is the test's own: it removes images."""
+    """Two checkouts with different engines on one daemon; the test's own, since it removes images."""
 
     own: ClassVar[dockerd.OwnDaemon]
     base: ClassVar[str]
@@ -121,7 +121,7 @@ class CheckoutsTest(unittest.TestCase):
         return folder
 
     def engine_of(self, checkout: Path) -> EngineImage:
-        """The engine that a process of the checkout gets."""
+        """The engine image that a process of the checkout uses."""
         script = "from harness.rtm import engine_image; e = engine_image(); print(e.image_id, e.ref, e.patched_ref)"
         settings = {name: value for name, value in os.environ.items() if name != "RTMANAGER_DOCKER_HOST"}
         settings |= {"DOCKER_HOST": self.own.url, "PYTHONPATH": str(checkout), "RTM_IT_ENGINE_BASE_IMAGE": self.base}
@@ -131,7 +131,7 @@ class CheckoutsTest(unittest.TestCase):
         return EngineImage(*run.stdout.split())
 
     def ids(self, *names: str) -> list[str | None]:
-        """The ids that names lead to."""
+        """The ids of the images with these names."""
         found = [inspect(self.own.client(), name) for name in names]
         return [image["Id"] if image else None for image in found]
 

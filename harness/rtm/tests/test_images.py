@@ -1,4 +1,4 @@
-"""The engine's image: its names, and when it is made anew."""
+"""The engine's image: its names, and when it is rebuilt."""
 
 import os
 from unittest import mock

@@ -1,4 +1,4 @@
-"""The Lobby stand-in answers everything with 200, and ends when told."""
+"""The Lobby stand-in answers every request with 200, and ends at `close`."""
 
 import http.client
 import unittest

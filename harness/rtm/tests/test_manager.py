@@ -1,4 +1,4 @@
-"""A manager process, with a stand-in program in place of the manager."""
+"""A manager process, with a stand-in program instead of the manager."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.errors import WaitFailed
 from harness.rtm import manager
 
-#: Answers 200 to GET /readyz, but only to the third; says each request's path on stderr.
+#: Answers 200 to the third GET /readyz and not before; prints each request's path on stderr.
 READY_PROGRAM = """
 import http.server, itertools, os, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))

@@ -1,4 +1,4 @@
-"""A user who is not root and is in the group docker: every clean-up works, whoever wrote what is to go."""
+"""As a user who is not root but in the group docker, every clean-up works, whoever wrote the files."""
 
 import os
 import unittest
@@ -6,7 +6,7 @@ import unittest
 from harness.runs import flag
 from harness.tests import plain_user
 
-#: Containers write as other users into the test's directory, in ways that shut its owner out.
+#: Containers write to the test's directory as other users, with modes that exclude its owner.
 WRITES = """
 import os, sys, unittest
 from harness import DockerTestCase, Mount, images, start_services
@@ -144,7 +144,7 @@ class PlainUserTest(unittest.TestCase):
         self.assertEqual(self.left(), [])
 
     def test_every_fixture_runs_in_an_odd_environment(self) -> None:
-        """Under umask 077, without HOME, in the locale C, with a directory for temporary files that has an odd name."""
+        """With umask 077, without HOME, in the locale C, with an odd name of the directory for temporary files."""
         (self.folder / "test_everything.py").write_text(
             EVERYTHING.replace(", images,", ",").replace(
                 "import os, tempfile", "import os, tempfile\nfrom harness import images"

@@ -1,4 +1,4 @@
-"""A Docker daemon whose answers the test writes."""
+"""A Docker daemon whose answers the test defines."""
 
 import unittest
 

@@ -1,4 +1,4 @@
-"""PgBouncer before PostgreSQL; a Redis with users and certificates."""
+"""PgBouncer in front of PostgreSQL; a Redis with users and certificates."""
 
 import unittest
 

@@ -1,4 +1,4 @@
-"""An image registry whose answers the test writes."""
+"""An image registry whose answers the test defines."""
 
 import unittest
 

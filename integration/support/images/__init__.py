@@ -1,8 +1,7 @@
-"""Images that only this suite needs: a folder each with a Dockerfile on the reference engine, or one tiny program.
+"""Images for this suite only: a folder each with a Dockerfile on the reference engine, or one tiny program.
 
-An image's tag tells what it is made of. So an image that is there is the right one, and two runs on one daemon,
-of this version of the suite or of two, never take each other's away. They are kept between runs; what they add to
-the engine's own layers is next to nothing.
+An image's tag is a hash of its inputs. So an existing image is the right one, and runs on one daemon never remove each
+other's, even of different versions of the suite. They are kept between runs; their own layers are small.
 """
 
 import hashlib
@@ -14,13 +13,13 @@ from harness.images.building import content_tag, have
 from harness.images.recipe import Recipe
 from harness.rtm import engine_image
 
-#: Every image has the version of the reference engine, so that a patch may go from one to another.
+#: The version of every image, the reference engine's, so that patches between them are valid.
 VERSION = "1.0.0"
 
 
 @cache
 def made(name: str) -> str:
-    """The reference of the image that the folder `name` describes, built when it is not there."""
+    """The reference of the image in the folder `name`, built when missing."""
     engine, recipe = engine_image(), Recipe(name, Path(__file__).parent / name)
     tag = _tag(name, recipe.inputs(engine.ref) + engine.image_id)
     return have(tag, lambda: recipe.build(daemon.client(), engine.ref, tag))
@@ -28,7 +27,7 @@ def made(name: str) -> str:
 
 @cache
 def engine_as(version: str) -> str:
-    """The engine's image under another version."""
+    """Tag the engine's image with another version; return the reference."""
     engine = engine_image()
     repository = f"rtm-harness/suite-engine-{engine.image_id.removeprefix('sha256:')[:12]}"
     daemon.client().tag(engine.image_id, repository, version)
@@ -39,7 +38,7 @@ def engine_as(version: str) -> str:
 def tiny(behaviour: str) -> str:
     """The reference of an image of one of `BEHAVIOURS` of `rtmanager.fakes.tiny_image`; imported when missing.
 
-    It has no labels, no environment and no user, and does what it does from its first instruction on.
+    It has no labels, no environment and no user. Its behaviour begins with its first instruction.
     """
     from rtmanager.fakes import tiny_image
 
@@ -54,5 +53,5 @@ def tiny(behaviour: str) -> str:
 
 
 def _tag(name: str, made_of: str) -> str:
-    # The letter keeps a digest of digits alone from being a number, which a version may not begin with 0.
+    # The letter `s`: a digest of digits alone would be a number, which may not begin with 0 in a version.
     return f"rtm-harness/suite-{name}:{VERSION}-s{content_tag(made_of)}"

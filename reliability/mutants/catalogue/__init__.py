@@ -1,4 +1,4 @@
-"""The list of mutants, by what a user relies on."""
+"""The list of mutants, grouped by the guarantee that they break."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What a caller of the REST interface is told, and what the log keeps of it."""
+"""Answers of the REST interface, and their rows in the log."""
 
 from reliability.mutants.mutant import Mutant
 

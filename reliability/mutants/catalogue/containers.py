@@ -1,4 +1,4 @@
-"""What a game's container is, and what walls it in."""
+"""The settings of a game's container, and its isolation."""
 
 from reliability.mutants.mutant import Mutant
 

@@ -1,4 +1,4 @@
-"""How the service comes up, goes down, and shares work with other instances."""
+"""Startup and shutdown of the manager, and its sharing of work with other instances."""
 
 from reliability.mutants.mutant import Mutant
 
@@ -63,7 +63,7 @@ MUTANTS = (
         name="shutdown-stops-games",
         breaks="a new release of the service stops every game",
         file="rtmanager/bootstrap/app.py",
-        # Only those of the network in use: the daemon may have games of others.
+        # Only containers on the network in use: the daemon may run games of other deployments.
         old="        stack.callback(self._docker.close)\n",
         new="""        stack.callback(self._docker.close)
 

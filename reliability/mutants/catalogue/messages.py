@@ -1,4 +1,4 @@
-"""What the Lobby and Notification are told, and in which order jobs are taken."""
+"""Messages to the Lobby and Notification, and the order of jobs."""
 
 from reliability.mutants.mutant import Mutant
 

@@ -1,4 +1,4 @@
-"""What start, stop, restart, patch and cleanup do to a game, and what they leave alone."""
+"""The effects of start, stop, restart, patch and cleanup on a game, and their limits."""
 
 from reliability.mutants.mutant import Mutant
 

@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis as they are found."""
+"""The state of PostgreSQL and Redis at startup."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What is noticed, what is told of it, and what is left alone."""
+"""Events that the watch detects and publishes, and containers that it does not touch."""
 
 from reliability.mutants.mutant import Mutant
 

@@ -18,7 +18,7 @@ class Lifecycle(RuntimeTestCase):
         started = self.post("start", {"image_ref": self.engine.ref})
         self.assertEqual(started["status"], "running")
         self.assertEqual(self.engine_call("POST", "/api/v1/admin/init", RACES)[0], 200)
-        self.assert_next_lock_is(1)
+        self.assert_next_turn_is(1)
 
         self.assertEqual(self.succeed(self.call("GET", "")), started)
 
@@ -31,12 +31,12 @@ class Lifecycle(RuntimeTestCase):
         self.assertEqual(restarted["status"], "running")
         self.assertNotEqual(restarted["current_container_id"], started["current_container_id"])
         self.assertEqual(restarted["engine_endpoint"], started["engine_endpoint"])
-        self.assert_next_lock_is(2)
+        self.assert_next_turn_is(2)
 
         patched = self.post("patch", {"image_ref": self.engine.patched_ref})
         self.assertEqual(patched["current_image_ref"], self.engine.patched_ref)
         self.assertNotEqual(patched["current_container_id"], restarted["current_container_id"])
-        self.assert_next_lock_is(3)
+        self.assert_next_turn_is(3)
         self.assertEqual(len(self.containers()), 1)
 
         self.refused(self.call("DELETE", "/container"), 409, "conflict")
@@ -48,7 +48,7 @@ class Lifecycle(RuntimeTestCase):
         self.assertEqual(removed["created_at"], started["created_at"])
         self.assert_history()
 
-    def assert_next_lock_is(self, turn: int) -> None:
+    def assert_next_turn_is(self, turn: int) -> None:
         status, game = self.engine_call("PUT", "/api/v1/admin/turn")
         self.assertEqual((status, game["turn"], game["races"]), (200, turn, RACES["races"]))
 

@@ -50,10 +50,10 @@ class StateRootTestCase(CommandTestCase):
         self.manager = self.start_runtime(**changes)
         record = self.post("start", {"image_ref": self.engine.ref})
         self.assertEqual(self.engine_call("POST", "/api/v1/admin/init", RACES)[0], 200)
-        self.assert_next_lock_is(1)
+        self.assert_next_turn_is(1)
         return record
 
-    def assert_next_lock_is(self, turn: int) -> None:
+    def assert_next_turn_is(self, turn: int) -> None:
         status, game = self.engine_call("PUT", "/api/v1/admin/turn")
         self.assertEqual((status, game["turn"]), (200, turn))
 
@@ -94,7 +94,7 @@ class StateRootTestCase(CommandTestCase):
         self.wait_until_ready()
         self.wait_until("the gauge", self.is_usable)
         self.assertNotEqual(self.post("restart")["current_container_id"], before["current_container_id"])
-        self.assert_next_lock_is(2)
+        self.assert_next_turn_is(2)
 
 
 class Room(StateRootTestCase):

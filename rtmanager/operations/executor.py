@@ -322,7 +322,7 @@ class Executor:
                 self._logger.warning("operation was taken over, it ends here")
             except HandedBack:
                 self._report_handed_back(operation)
-            except Exception as error:  # noqa: BLE001 - a defect, a lack of this host, or a record that cannot be read
+            except Exception as error:  # noqa: BLE001 - a defect, a lack of resources, or an unreadable record
                 self._survive(operation, error)
             finally:
                 self.store_waits.over(_named(operation))

@@ -234,7 +234,7 @@ def launched_before(progress: Progress, tools: Tools, image_ref: str) -> bool:
 def retire(progress: Progress, tools: Tools, container_id: str) -> None:
     """Stop and remove the container that the record names, so that its name is free.
 
-    It is stopped even if the record says stopped: a person may have started it again. Raises `OperationFailed` or
+    It is stopped even if it is stopped by the record: a person may have started it again. Raises `OperationFailed` or
     `ClaimLost`.
     """
     try:

@@ -165,7 +165,7 @@ def _discard(tools: Tools, next_id: str) -> None:
 
 
 def left_half_done(progress: Progress, tools: Tools) -> bool:
-    """Return whether an earlier try of a restart or patch has ended the container that the record says is running."""
+    """Return whether an earlier try of a restart or patch has ended the container that is running by the record."""
     record = progress.seen
     if progress.operation.generation == 1 or record is None or record.status is not Status.RUNNING:
         return False

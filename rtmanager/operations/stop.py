@@ -55,13 +55,13 @@ def end_container(progress: Progress, tools: Tools, container_id: str) -> None:
     progress.committed = True
     ended_now = tools.runtime.stop(container_id, tools.settings.stop_grace_s)
     record = progress.record
-    # For a record that says stopped, an earlier end is on record already.
+    # For a stopped record, an earlier end is on record already.
     if ended_now or (record is not None and record.status is Status.RUNNING):
         _note_exit(progress, tools, container_id, ended_now=ended_now)
 
 
 def end_of(progress: Progress, tools: Tools, view: ContainerView, *, ended_now: bool) -> LastExit:
-    """Return how a container ended that was stopped now, or that has no process although its record says running."""
+    """Return how a container ended that was stopped now, or has no process although its record is running."""
     # An earlier try may have stopped it without an answer. Otherwise it ended by itself, and nothing has recorded that
     # yet.
     if ended_now or progress.again:

@@ -1,7 +1,7 @@
 """REST calls: operations whose caller waits for the result.
 
 A call is queued like a job, so it survives this process. It does not queue behind another operation of its game. The
-caller gets the result, or an error that says that the result is unknown.
+caller gets the result, or an error: the result is unknown.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class SyncRequests:
     def wait_only_for(self, live: Callable[[], Collection[int]]) -> None:
         """Release the callers whose operation is not live in this instance, now or later.
 
-        They get an error which says that their operation is not lost.
+        They get an error with the note that their operation is not lost.
         """
         self._live = live
 

@@ -37,7 +37,7 @@ def end_of_log(runtime: ContainerRuntime, container_id: str) -> str:
     """Return the end of an engine's log, or why it cannot be read: an exit is recorded with or without its log."""
     try:
         return runtime.log_tail(container_id)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with a log, it keeps no end from being recorded
+    except Exception as error:  # noqa: BLE001 - no error of a log may prevent the record of an exit
         return f"(the log could not be read: {bounded(str(error), LONGEST_ERROR)})"
 
 

@@ -10,17 +10,17 @@ def _end(number: int, _frame: object) -> None:
 
 
 def _ignore(number: int, frame: object) -> None:
-    """Not `SIG_IGN`, which programs that this process starts would inherit."""
+    """Ignore a signal; child processes would inherit `SIG_IGN`."""
 
 
-# Before the imports, which take longest, and not left to the system: it keeps them from the first process of a
-# container. A process that was started with one of them ignored keeps it so.
+# Set before the imports, which take longest. The kernel's default does not end the first process of a container. A
+# signal that this process ignored from its start stays ignored.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _end)
 for ending in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(ending) is signal.SIG_DFL:
         signal.signal(ending, _end)
-for ignored in (signal.SIGUSR1, signal.SIGUSR2):  # see `cli.IGNORED`
+for ignored in (signal.SIGUSR1, signal.SIGUSR2):  # # see `cli.IGNORED`
     if signal.getsignal(ignored) is signal.SIG_DFL:
         signal.signal(ignored, _ignore)
 
@@ -28,7 +28,7 @@ try:
     from rtmanager.cli import main
     from rtmanager.standard_streams import settle_streams
 except (MemoryError, ImportError) as error:
-    # A module in C that finds no room is an ImportError.
+    # A C module without memory raises an ImportError.
     if isinstance(error, ImportError) and "failed to map segment" not in str(error):
         raise
     sys.exit("rtmanager: this process gets no more memory; remedy: raise its limit (`ulimit -v`, or the container's)")
@@ -36,6 +36,6 @@ except (MemoryError, ImportError) as error:
 try:
     code = main()
 finally:
-    # Also after `--help`, which leaves by SystemExit.
+    # Also after `--help`, which raises SystemExit.
     settle_streams()
 sys.exit(code)

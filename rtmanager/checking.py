@@ -1,6 +1,6 @@
-"""`python -m rtmanager check`: each check in its turn, and its result as a line for a person or as JSON.
+"""`python -m rtmanager check`: runs the checks in order, with results as lines or as JSON.
 
-The JSON is one object: `ok`, whether no check failed, and `checks`, a list of objects with the members of `Result`.
+The JSON is one object: `ok` (no check failed) and `checks`, a list of objects with the members of `Result`.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from rtmanager.domain.errors import RuntimeManagerError, remedy_for
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a check came to."""
+    """The result of one check."""
 
     name: str
-    #: None: it was not tried.
+    #: None: not tried.
     ok: bool | None
     message: str
-    #: What to do about it; empty where the message has it, or there is nothing to do.
+    #: Remedy; empty where the message has it, or none is needed.
     remedy: str = ""
-    #: What is no reason not to start.
+    #: Warnings, which do not prevent a start.
     warnings: Sequence[str] = ()
 
 
 def results(checks: Iterable[Check], warnings: Mapping[str, Sequence[str]], logger: logging.Logger) -> Iterator[Result]:
-    """Ask each in its turn. A check is not tried when one that it needs has failed, or was not tried itself."""
+    """Run the checks in order; one is not tried when a check that it needs failed or was not tried."""
     missing: set[str] = set()
     for each in checks:
         if in_the_way := [name for name in each.needs if name in missing]:
@@ -48,7 +48,7 @@ def _result(check: Check, warnings: Mapping[str, Sequence[str]], logger: logging
         return Result(check.name, None, f"not tried: {error}", remedy_for(error))
     except RuntimeManagerError as error:
         return Result(check.name, False, str(error), remedy_for(error, check.remedy), warnings.get(check.name, ()))
-    except Exception as error:  # a defect hides no other check
+    except Exception as error:  # # a defect hides no other check
         logger.exception("a check failed by a defect", extra={"check": check.name})
         return Result(check.name, False, f"a defect of this check, see the log: {type(error).__name__}: {error}")
     return Result(check.name, True, said, warnings=warnings.get(check.name, ()))
@@ -58,7 +58,7 @@ _WORDS = {True: "ok", False: "FAILED", None: "skipped"}
 
 
 def as_lines(result: Result) -> str:
-    """One line for a person, with the remedy and the warnings below it."""
+    """Format a result for a person: one line, with the remedy and the warnings below it."""
     lines = [f"{_WORDS[result.ok]:<8}{result.name:<10}  {result.message}"]
     if result.remedy:
         lines.append(f"{'':20}remedy: {result.remedy}")
@@ -66,10 +66,10 @@ def as_lines(result: Result) -> str:
 
 
 def as_json(found: Sequence[Result]) -> str:
-    """All of them, for a program."""
+    """Format all results as JSON."""
     return json.dumps({"ok": passed(found), "checks": [asdict(each) for each in found]}, indent=2)
 
 
 def passed(found: Iterable[Result]) -> bool:
-    """Whether none failed."""
+    """Return whether no check failed."""
     return not any(each.ok is False for each in found)

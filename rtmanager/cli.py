@@ -1,9 +1,9 @@
 """The command line: `serve`, `check`, `migrate`, `accept-daemon`.
 
-Exit codes: 0 all went well, 1 a dependency or a check failed, 2 the configuration or the command is wrong. 128 and
-the number of a signal, such as 130 and 143 of SIGINT and SIGTERM: it ended the process at once (`__main__.py`), `serve`
-only before its dependencies have answered. Nobody reading what is printed or logged changes none of them; see
-`standard_streams.py`.
+Exit codes: 0 success, 1 a dependency or a check failed, 2 the configuration or the command is wrong. 128 plus the
+number of a signal (130 SIGINT, 143 SIGTERM): the signal ended the process at once (`__main__.py`). For `serve` that is
+so only before its dependencies have answered, and for a second SIGINT. A missing reader of output or log changes no
+exit code; see `standard_streams.py`.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from rtmanager.trials import Trials
 
 OK, FAILED, MISUSED = 0, 1, 2
 
-#: What ends `serve` in order: a supervisor, a terminal by its keys or its own end, a limit of processor time.
+#: Signals that `serve` ends on in order: from a supervisor, a terminal (its keys, its end), a limit of processor time.
 ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU})
-#: What programs that rotate logs send, and what ends a process that does not expect it.
+#: Signals of programs that rotate logs; by default they end a process.
 IGNORED = frozenset({signal.SIGUSR1, signal.SIGUSR2})
 
 
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
-    """Run a command; returns the exit code."""
+    """Run a command; return the exit code."""
     usable_streams()
     options = _parser().parse_args(arguments)
     command = options.command
@@ -57,8 +57,8 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
             say(as_json([Result("settings", False, fault, "see docs/configuration.md") for fault in error.faults]))
         return MISUSED
     if command == "serve":
-        # Before the first thread, the log's. Blocked and waited for, not handled: a handler runs only when the main
-        # thread wakes up, and the kernel may give the signal to another one.
+        # Before the first thread, which is the log's. Blocked and awaited, not handled: a handler runs only when the
+        # main thread runs, and the kernel may deliver the signal to another one.
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING | IGNORED)
     logger = make_logger(level=config.log_level, style=config.log_format, service=config.otel_service_name)
     adopt_libraries(logger)
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     except Exception as error:
         if lack := lacking(error):
             logger.error("the command failed", extra={"command": command, "error": with_remedy(lack)})
-        else:  # a defect: one line of the log, like everything else
+        else:  # # a defect: one line of the log, like every other error
             logger.exception("the command failed by a defect", extra={"command": command})
         return FAILED
     finally:
@@ -86,9 +86,9 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
 def serve(config: Config, logger: logging.Logger) -> int:
     """Serve until a signal of `ENDING`; a second SIGINT, from an impatient terminal, ends the process at once.
 
-    The signals that it waits for are blocked.
+    The signals that it waits for must be blocked.
     """
-    # `nohup` ignores SIGHUP, a shell without job control SIGQUIT; waited for, they would be received all the same.
+    # `nohup` ignores SIGHUP, a shell without job control SIGQUIT; `sigwait` would receive them all the same.
     unwanted = {each for each in (signal.SIGHUP, signal.SIGQUIT) if signal.getsignal(each) is signal.SIG_IGN}
     if failpoints.arm(config.failpoints):
         logger.warning("failpoints are armed: this process is meant to fail", extra={"failpoints": config.failpoints})
@@ -100,7 +100,7 @@ def serve(config: Config, logger: logging.Logger) -> int:
     def wait_for_signal() -> None:
         while (number := signal.sigwait((ENDING | IGNORED) - unwanted)) in IGNORED:
             logger.info("signal received, and ignored", extra={"signal": signal.Signals(number).name})
-        if not begun.is_set():  # nothing works that needs an orderly end, and a start may wait long for a dependency
+        if not begun.is_set():  # # nothing needs an orderly stop yet, and a start may wait long for a dependency
             logger.info("signal received, the start is given up", extra={"signal": signal.Signals(number).name})
             flush(logger)
             os._exit(128 + number)
@@ -120,9 +120,9 @@ def serve(config: Config, logger: logging.Logger) -> int:
 
 
 def check(config: Config, logger: logging.Logger, *, image_ref: str = "", machine: bool = False) -> int:
-    """Ask every dependency and try what a start does; one line each, or JSON for a machine.
+    """Check every dependency and try what a start does; print a line each, or JSON.
 
-    The container of the trial is made from `image_ref`, or from any image on the Docker host.
+    The trial container is made from `image_ref`, or from any image on the Docker host.
     """
     found: list[Result] = []
     for each in _checked(config, logger, image_ref):
@@ -137,14 +137,14 @@ def check(config: Config, logger: logging.Logger, *, image_ref: str = "", machin
 def _checked(config: Config, logger: logging.Logger, image_ref: str) -> Iterator[Result]:
     try:
         require(files_needed(config.postgres_pool_size, config.max_parallel_operations))
-    except NotEnough as error:  # so could no other check be relied on
+    except NotEnough as error:  # # other checks would not be reliable
         yield Result("process", False, str(error), error.remedy or "")
         return
     parts = Dependencies.of(config, logger)
     checks = [*parts.checks(), parts.daemon_check(), *Trials(config, parts, image_ref).checks()]
     try:
         for each in results(checks, parts.warnings, logger):
-            if each.name == "postgres" and each.ok:  # the state root is compared with the records
+            if each.name == "postgres" and each.ok:  # # the check of the state root reads the records
                 parts.database.open()
             yield each
     finally:
@@ -152,7 +152,7 @@ def _checked(config: Config, logger: logging.Logger, image_ref: str) -> Iterator
 
 
 def apply_migrations(config: Config, logger: logging.Logger) -> int:
-    """Bring the schema up to date and say what was done."""
+    """Migrate the schema and print the applied migrations."""
     database = Database(
         config.postgres_dsn, max_connections=config.postgres_pool_size, silence_s=config.silence_timeout_s
     )
@@ -166,7 +166,7 @@ def apply_migrations(config: Config, logger: logging.Logger) -> int:
 
 
 def accept_daemon(config: Config, logger: logging.Logger, *, new_deployment: bool = False) -> int:
-    """Put the daemon that answers on record, in place of the one that is; say what that means for the games."""
+    """Replace the daemon on record by the one that answers; print both, and the effect on games."""
     parts = Dependencies.of(config, logger)
     try:
         migrate(parts.database, logger)

@@ -1,12 +1,12 @@
-"""Failpoints: named places before and after every effect, at which a test kills, fails, delays or hangs the service.
+"""Failpoints: named points before and after every effect, at which a test kills, fails, delays or hangs the manager.
 
     RTMANAGER_FAILPOINTS='docker.start.after=exit' python -m rtmanager serve
 
-An effect is what others can see: a transaction, a command to Redis, a call of Docker, a change of a directory, an
-answer to a caller. Each has a name in `EFFECTS`, and with it two points: `<name>.before` is reached when everything
-is ready for the effect, `<name>.after` when it has taken place and nobody here has acted on it yet. Only the
-environment variable arms a point, and only `serve` reads it; unarmed, a point is one test of a name for None.
-The idea is FreeBSD's fail(9), by way of etcd's gofail.
+An effect is visible outside: a transaction, a command to Redis, a call of Docker, a change of a directory, an answer to
+a caller. Each has a name in `EFFECTS` and two points. `<name>.before` is reached when everything is ready for the
+effect. `<name>.after` is reached when the effect has taken place and the manager has not acted on it yet. Only the
+environment variable arms a point, and only `serve` reads it. An unarmed point costs one comparison with None. The idea
+is FreeBSD's fail(9), by way of etcd's gofail.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Protocol
 
 from rtmanager.domain.errors import InvalidValue, Unavailable
 
-#: What a process that was ended at a point exits with: nothing else does.
+#: Exit code of a process that a failpoint ended; nothing else has it.
 EXIT_CODE = 86
 
 _NAMES = {
@@ -44,7 +44,7 @@ _NAMES = {
     "http": "answer",
 }
 
-#: Every effect of the service.
+#: Every effect of the manager.
 EFFECTS = frozenset(f"{place}.{name}" for place, names in _NAMES.items() for name in names.split())
 #: Every point.
 POINTS = frozenset(f"{effect}.{side}" for effect in EFFECTS for side in ("before", "after"))
@@ -59,13 +59,13 @@ _EXPECTED = (
 
 
 class Action(StrEnum):
-    """What happens at an armed point, once."""
+    """The action at an armed point, once."""
 
     #: The process ends at once, as by SIGKILL.
     EXIT = "exit"
     #: The dependency seems not to answer, before the effect or after it.
     RAISE = "raise"
-    #: The thread waits, then goes on.
+    #: The thread waits, then continues.
     DELAY = "delay"
     #: The thread waits for ever.
     HANG = "hang"
@@ -73,7 +73,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One armed point: `action` at its `hit`-th time; `delay_ms` for a delay."""
+    """One armed point: `action` at its `hit`-th pass; `delay_ms` for a delay."""
 
     point: str
     action: Action
@@ -82,10 +82,10 @@ class Arm:
 
 
 class Armed(Protocol):
-    """Which points are armed now, and what happens there."""
+    """The set of armed points."""
 
     def reach(self, point: str) -> None:
-        """Act if this point is armed and it is its time."""
+        """Act if this point is armed for this pass."""
         ...
 
 
@@ -94,19 +94,19 @@ _armed: Armed | None = None
 
 
 def before(effect: str) -> None:
-    """The effect is about to take place."""
+    """Mark that the effect is about to take place."""
     if _armed is not None:
         _armed.reach(f"{effect}.before")
 
 
 def after(effect: str) -> None:
-    """The effect has taken place."""
+    """Mark that the effect has taken place."""
     if _armed is not None:
         _armed.reach(f"{effect}.after")
 
 
 def around(effect: str) -> AbstractContextManager[None]:
-    """Both: the block is the effect. One that fails has no `after`."""
+    """Mark both: the block is the effect. One that fails has no `after`."""
     return _NOTHING if _armed is None else _both(effect)
 
 
@@ -121,8 +121,8 @@ def _both(effect: str) -> Iterator[None]:
 
 
 def arm(setting: str) -> bool:
-    """Arm what a setting says, see `checked`; whether anything may be armed now. An empty one disarms."""
-    global _armed  # one process, one environment
+    """Arm a setting, see `checked`; an empty one disarms. Returns whether any point may now be armed."""
+    global _armed  # # one process, one environment
     if setting.startswith(_FILE):
         _armed = _FromFile(Path(setting.removeprefix(_FILE)))
     else:
@@ -131,7 +131,7 @@ def arm(setting: str) -> bool:
 
 
 def checked(setting: str) -> str:
-    """The setting itself; raises `InvalidValue` when it is none."""
+    """Return the setting if it is valid. Raises `InvalidValue`."""
     if not setting.startswith(_FILE):
         parse(setting)
     elif not Path(setting.removeprefix(_FILE)).is_absolute():
@@ -140,7 +140,7 @@ def checked(setting: str) -> str:
 
 
 def parse(text: str) -> Sequence[Arm]:
-    """The points of a list, as it stands in the variable or in the file. Raises `InvalidValue`."""
+    """Parse a list of points, from the variable or the file. Raises `InvalidValue`."""
     return [_arm(part) for part in re.split(r"[,\s]+", text.strip()) if part]
 
 
@@ -159,7 +159,7 @@ def _none(text: str) -> InvalidValue:
 
 
 class _Listed:
-    """Points that are armed from the beginning."""
+    """Points that are armed from the start."""
 
     def __init__(self, arms: Sequence[Arm]) -> None:
         self._arms = arms
@@ -176,9 +176,9 @@ class _Listed:
 
 
 class _FromFile:
-    """Points that are armed as soon as the file is there; a file that changes begins anew.
+    """Points that are armed while a file exists; after a change of the file their counts begin anew.
 
-    While it is there, every point that is reached is noted beside it, in `<file>.reached`, one line each.
+    While it exists, every point that is reached is noted beside it, in `<file>.reached`, one line each.
     """
 
     def __init__(self, path: Path) -> None:
@@ -219,6 +219,6 @@ def _act(arm: Arm) -> None:
 
 
 def _error(point: str) -> Exception:
-    """What is raised where the dependency does not answer, or the system refuses."""
+    """Return the error of a dependency that does not answer, or of a system call that fails."""
     place, said = point.partition(".")[0], f"the failpoint {point} raises"
     return OSError(errno.EIO, said) if place in ("directory", "http") else Unavailable(place, said)

@@ -1,7 +1,7 @@
-"""Values of a log line as JSON or text of a bounded size, whatever they are.
+"""Formats any value for a log line, as JSON or text of bounded size.
 
-Nothing here raises: a value whose text cannot be made is named by its type. Sizes are in bytes of JSON in UTF-8, so
-that what is within them as text is within them on the wire.
+Nothing here raises: a value whose text cannot be made is named by its type. Sizes are in bytes of JSON in UTF-8. A text
+within a limit is therefore within it on the wire.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ ExceptionInfo: TypeAlias = tuple[type[BaseException] | None, BaseException | Non
 #: Items of a container that are shown, all levels together, and the levels.
 MOST_ITEMS = 64
 MOST_LEVELS = 4
-#: A text inside a container.
+#: Bytes of a text inside a container.
 ITEM_BYTES = 256
-#: A line of a traceback, and how much of its beginning is kept when all of it is too long.
+#: Bytes of one traceback line, and the share of a long traceback's beginning that is kept.
 TRACEBACK_LINE_BYTES = 500
 TRACEBACK_HEAD_SHARE = 0.25
-#: Calls of each exception in a traceback, the innermost ones.
+#: Frames of each exception in a traceback, the innermost ones.
 MOST_FRAMES = 30
-#: Numbers beyond this have no exact form in most readers of JSON, and may have thousands of digits.
+#: Most readers of JSON have no exact form for larger numbers, which may have thousands of digits.
 _MOST_BITS = 64
 
-#: What ends a line somewhere, steers a terminal, or has no form in UTF-8, and stands in JSON as it is.
+#: Characters that JSON leaves as they are, but that end a line for some readers, control a terminal, or have no UTF-8.
 _UNSAFE = re.compile(f"[\x7f-\x9f\u2028\u2029\ud800-\udfff{BIDI_CONTROLS}]")
-#: The same in a text, where nothing is escaped.
+#: The same for text, where nothing is escaped.
 _UNSAFE_IN_TEXT = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{BIDI_CONTROLS}]")
 _SURROGATES = range(0xD800, 0xE000)
 
 
 def as_json(value: object, limit: int) -> str:
-    """The value as JSON of at most `limit` bytes."""
+    """Format a value as JSON of at most `limit` bytes."""
     if type(value) is str:
         return quoted(value, limit)
     try:
@@ -50,7 +50,7 @@ def as_json(value: object, limit: int) -> str:
 
 
 def as_text(value: object, limit: int) -> str:
-    """The value on one line, as a person reads it, of at most `limit` bytes of JSON."""
+    """Format a value for a person on one line, of at most `limit` bytes of JSON."""
     try:
         return on_one_line(cut(_text_of(value, limit), limit))
     except Exception as error:  # noqa: BLE001 - as above
@@ -58,7 +58,7 @@ def as_text(value: object, limit: int) -> str:
 
 
 def quoted(text: str, limit: int) -> str:
-    """A text as a JSON string of at most `limit` bytes."""
+    """Format a text as a JSON string of at most `limit` bytes."""
     if len(text) <= limit:
         encoded = _escaped(text)
         if not encoded.isascii() or "\x7f" in encoded:
@@ -69,7 +69,7 @@ def quoted(text: str, limit: int) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """A text that takes at most `limit` bytes of JSON; what was left out shows in its end."""
+    """Cut a text to at most `limit` bytes of JSON; its end shows that it was cut."""
     if len(text) <= limit and _size(_encoded(text)) - 2 <= limit:
         return text
     mark = f"… ({len(text)} characters)"
@@ -81,12 +81,12 @@ def cut(text: str, limit: int) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """A text without line ends and without what steers a terminal."""
+    """Return the text without line ends and terminal controls."""
     return text if text.isascii() and text.isprintable() else _UNSAFE_IN_TEXT.sub(_visible, text)
 
 
 def traceback_text(exc_info: ExceptionInfo, limit: int) -> str:
-    """A traceback of at most `limit` bytes of JSON: its beginning and, for the larger part, its end."""
+    """Format a traceback in at most `limit` bytes of JSON: its beginning and, for the larger part, its end."""
     try:
         text = "".join(traceback.format_exception(*exc_info, limit=-MOST_FRAMES)).rstrip("\n")
     except Exception as error:  # noqa: BLE001 - an exception may have a text or a cause that raises
@@ -103,7 +103,7 @@ def traceback_text(exc_info: ExceptionInfo, limit: int) -> str:
 
 
 def _fitting(lines: list[str], limit: float) -> int:
-    """How many of the first lines take at most `limit` bytes."""
+    """Return how many of the first lines take at most `limit` bytes."""
     taken = 0
     for number, line in enumerate(lines):
         taken += _size(_encoded(line))
@@ -141,13 +141,13 @@ def _text_of(value: object, limit: int) -> str:
 
 
 class _Items:
-    """Counts what has been taken from a container."""
+    """Counts the items taken from a container."""
 
     def __init__(self) -> None:
         self._left = MOST_ITEMS
 
     def plain(self, value: object, level: int) -> object:
-        """The value with nothing in it that JSON lacks, and not too much of it."""
+        """Return a bounded part of the value, without types that JSON lacks."""
         if isinstance(value, dict):
             pairs = self._some(dict.items(value), len(value), level)
             plain = {cut(_key(key), ITEM_BYTES): self.plain(item, level + 1) for key, item in pairs}
@@ -176,7 +176,7 @@ def _encoded(text: str) -> str:
 
 
 def _line_safe(encoded: str) -> str:
-    """JSON that is one line for every reader, and that UTF-8 can hold."""
+    """Return JSON that is one line for every reader, and valid in UTF-8."""
     return encoded if encoded.isascii() and "\x7f" not in encoded else _UNSAFE.sub(_as_escape, encoded)
 
 

@@ -1,9 +1,8 @@
-"""Lines on their way to the log: a bounded queue, and the one thread that waits for whoever reads them.
+"""Writes log lines: a bounded queue, and one thread that waits for the log's reader.
 
-`put` never waits and never raises. A reader that is slow, stopped or gone costs lines, and no caller's time: what
-does not fit is dropped and counted, and the count is written where the lines are missing. Nothing but the writer's
-thread touches the descriptor, without Python's buffered streams: a thread that is blocked in one of those makes the
-interpreter abort at its end.
+`put` never blocks and never raises. With a slow, stopped or missing reader, lines that do not fit are dropped and
+counted. The count is written where the lines are missing. Only the writer's thread uses the descriptor, without
+Python's buffered streams: a thread that blocks in one of those makes the interpreter abort at exit.
 """
 
 from __future__ import annotations
@@ -20,33 +19,33 @@ from typing import Protocol, TextIO
 
 from rtmanager.threads import Thread
 
-#: Bytes of lines that wait, at most.
+#: Most bytes of queued lines.
 MOST_BYTES = 8 << 20
-#: What a line costs in memory besides its bytes.
+#: Memory of a queued line besides its bytes.
 OVERHEAD_BYTES = 64
-#: Bytes that are written at once, of whole lines: a pipe takes so many undivided, also from several processes.
+#: Bytes of whole lines in one write: a pipe takes so many undivided, also from several processes.
 ATOMIC_BYTES = select.PIPE_BUF
-#: When so many bytes wait, more go out at once: between two writes a thread waits for the interpreter's lock.
+#: With this many queued bytes, writes are larger: between two writes a thread waits for the interpreter's lock.
 BACKLOG_BYTES = 256 << 10
 AT_ONCE_BYTES = 64 << 10
-#: How often a descriptor is asked whether it takes more, when it is one that does not block.
+#: Longest poll of a non-blocking descriptor.
 _WAIT_MS = 1000
 
 
 class Sink(Protocol):
-    """Where lines go. `write` returns how many bytes were taken: fewer than given when it failed, and never raises."""
+    """A destination of lines; `write` returns the bytes taken, fewer than given when it failed, and never raises."""
 
     def write(self, data: bytes, until: float) -> int: ...
 
 
 class DescriptorSink:
-    """A file descriptor, blocking or not. A write to one that blocks knows no deadline."""
+    """A file descriptor, blocking or not; a write to a blocking one has no deadline."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def write(self, data: bytes, until: float) -> int:
-        """See `Sink`; `until` (monotonic) is kept where the descriptor does not block."""
+        """See `Sink`; `until` (monotonic) holds where the descriptor does not block."""
         done = 0
         while done < len(data):
             try:
@@ -59,7 +58,7 @@ class DescriptorSink:
         return done
 
     def takes_more(self, until: float) -> bool:
-        """Whether a write of `ATOMIC_BYTES` would not block, now or soon."""
+        """Return whether a write of `ATOMIC_BYTES` will not block, now or before `until`."""
         return self._wait(until)
 
     def _wait(self, until: float) -> bool:
@@ -88,7 +87,7 @@ class StreamSink:
 
 
 def sink_of(stream: TextIO) -> Sink:
-    """The stream's descriptor, or the stream itself when it has none. Without a stream (stderr was closed), 2."""
+    """Return a sink for the stream's descriptor, or for the stream if it has none; 2 if stderr was closed."""
     try:
         return DescriptorSink(stream.fileno())
     except AttributeError:
@@ -99,19 +98,19 @@ def sink_of(stream: TextIO) -> Sink:
 
 @dataclass(slots=True)
 class _Gap:
-    """Lines that did not fit, at this place."""
+    """Lines that were dropped at this place."""
 
     lines: int
 
 
 class LineWriter:
-    """The queue of one log; its thread begins with the first line. `gap` makes the line that tells of dropped ones."""
+    """The queue of one log; its thread begins with the first line. `gap` formats the line about dropped ones."""
 
     def __init__(self, sink: Sink, gap: Callable[[int], bytes], *, most_bytes: int = MOST_BYTES) -> None:
         self._sink = sink
         self._gap = gap
         self._most_bytes = most_bytes
-        # A destructor or a hook may log while this very thread is inside of `put`.
+        # Reentrant: a destructor or a hook may log while this very thread is inside `put`.
         self._lock = threading.RLock()
         self._due = threading.Condition(self._lock)
         self._done = threading.Condition(self._lock)
@@ -122,10 +121,10 @@ class LineWriter:
         self._idle = False
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        #: Written batches, and how many there were when a flush was given up.
+        #: Number of batches written, and its value when a flush timed out.
         self._batches = 0
         self._gave_up_at = -1
-        # Of the writing side alone.
+        # Used by the writing thread only.
         self._unreported = 0
         self._mid_line = False
 
@@ -147,19 +146,19 @@ class LineWriter:
                 self._idle = False
                 self._due.notify()
                 return
-        # Without the lock: a thread that cannot begin logs that, and ends after it.
+        # Without the lock: a failed start of the thread logs in turn.
         if not self._has_thread():
             self._start()
 
     def lose(self) -> None:
-        """Count a line that could not be made, for want of memory."""
+        """Count a line that could not be made for lack of memory."""
         with self._lock, suppress(MemoryError):
             self._drop()
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until all that was put is written, at most so many seconds; whether it is.
+        """Wait until everything is written, at most `timeout_s`; return whether it is.
 
-        A reader that did not read during the last flush is not waited for again until it has read something.
+        If the last flush timed out, the next does not wait until the reader has read something.
         """
         with self._lock:
             if self._gave_up_at == self._batches:
@@ -188,7 +187,7 @@ class LineWriter:
             self._queue.append(_Gap(1))
 
     def _start(self) -> None:
-        """Have the thread. Where none can be had the next line tries again, and a flush writes by itself."""
+        """Start the thread if needed. If none is available, the next line tries again, and a flush writes by itself."""
         if not self._starting.acquire(blocking=False):
             return
         try:
@@ -216,7 +215,7 @@ class LineWriter:
                     self._written(batch)
 
     def _drain(self, until: float) -> None:
-        """Write on the calling thread, as the interpreter ends or no thread can be had."""
+        """Write on the calling thread: at the interpreter's exit, or when no thread is available."""
         while self._queue and self._may_write(until):
             batch = self._take()
             self._write(batch, until)
@@ -226,7 +225,7 @@ class LineWriter:
         return not isinstance(self._sink, DescriptorSink) or self._sink.takes_more(until)
 
     def _take(self) -> Sequence[bytes | _Gap]:
-        """The next lines: as many as go out at once, and at least one."""
+        """Return the next lines: as many as fit one write, and at least one."""
         batch: list[bytes | _Gap] = []
         size, most = 0, ATOMIC_BYTES if self._bytes < BACKLOG_BYTES else AT_ONCE_BYTES
         while self._queue:
@@ -263,7 +262,7 @@ class LineWriter:
                 break
             untaken -= len(line)
             lost += 1
-        # Whether the line about those before went out decides whether they are still to be told of.
+        # The count of earlier lost lines stays unreported unless the line about them was written.
         self._unreported = lost + (missing if untaken > 0 else 0)
         with self._lock:
             self._dropped += lost

@@ -1,10 +1,10 @@
-"""Logs: one JSON object a line on stderr, or a readable line on a terminal.
+"""Logs: one JSON object per line on stderr, or a readable line on a terminal.
 
-What a log line is about (game_id, operation_id, op_source) is set once, where the work on an operation begins,
-and is then on every line of that thread, whichever module writes it.
+The context of a log line (game_id, operation_id, op_source) is set once, where the work on an operation begins. Every
+line of that thread then has it, whichever module logs it.
 
-Logging costs a caller the making of its line and nothing else: a `LineWriter` takes it from there. No value makes it
-raise, and every line has at most `LINE_BYTES`.
+The caller only formats the line; a `LineWriter` writes it. No value makes logging raise, and every line has at most
+`LINE_BYTES`.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 LINE_BYTES = 16_000
 MESSAGE_BYTES = 2_048
 FIELD_BYTES = 2_048
-#: A field's name, the service's name, the name of a level.
+#: The name of a field, of the service, of a level.
 NAME_BYTES = 128
 TRACEBACK_BYTES = 8_192
-#: How long the end of the process waits for whoever reads the log.
+#: How long the end of the process waits for the log's reader.
 FLUSH_S = 1.0
 
-#: Libraries whose reports are adopted; see `adopt_libraries`.
+#: Libraries whose logs are adopted; see `adopt_libraries`.
 LIBRARIES = ("psycopg", "psycopg.pool", "urllib3", "docker", "redis")
 
 _about: ContextVar[dict[str, Any] | None] = ContextVar("about", default=None)
@@ -50,7 +50,7 @@ _about: ContextVar[dict[str, Any] | None] = ContextVar("about", default=None)
 
 @contextmanager
 def about(**fields: Any) -> Iterator[None]:
-    """Within the block every log line of this thread carries these fields."""
+    """Add these fields to every log line of this thread within the block."""
     token = _about.set({**(_about.get() or {}), **fields})
     try:
         yield
@@ -59,7 +59,7 @@ def about(**fields: Any) -> Iterator[None]:
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """What a record says besides its message: what it is about, then its own extra fields."""
+    """Return the fields of a record: its context, then its own extra fields."""
     own = {name: value for name, value in vars(record).items() if name not in _STANDARD and name != "about"}
     return {**getattr(record, "about", {}), **own}
 
@@ -67,8 +67,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
 class JsonFormatter(logging.Formatter):
     """One JSON object: time, level, service, message, then the fields; `traceback` when there is one.
 
-    A field that is called like one of these stands under its name with an underscore behind it. Fields for which there
-    is no room are counted in `fields_left_out`.
+    A field with one of these names gets an underscore at its end. `fields_left_out` counts the fields that did not fit.
     """
 
     def __init__(self, service: str) -> None:
@@ -96,7 +95,7 @@ class JsonFormatter(logging.Formatter):
         return "".join(parts) + end
 
 
-#: Fields that a line has by itself, and the most bytes of them without the message and the traceback.
+#: Names of a line's own fields, and their most bytes without the message and the traceback.
 _FIRST = frozenset({"time", "level", "service", "message", "traceback", "fields_left_out"})
 _FIRST_BYTES = 2 * NAME_BYTES + 128
 
@@ -134,8 +133,10 @@ class TextFormatter(logging.Formatter):
 
 
 class QueueHandler(logging.Handler):
-    """Makes the line on the thread that logs, and leaves it to a writer. Takes no lock: a value that hangs as its text
-    is made holds up its own thread only."""
+    """Formats the line on the logging thread, and passes it to a writer.
+
+    It takes no lock: a value that hangs while it is formatted blocks its own thread only.
+    """
 
     def __init__(self, writer: LineWriter, formatter: logging.Formatter, encode: Callable[[str], bytes]) -> None:
         super().__init__()
@@ -144,11 +145,11 @@ class QueueHandler(logging.Handler):
         self._encode = encode
 
     def createLock(self) -> None:
-        """None is needed."""
+        """Create no lock."""
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Queue the record's line; never raises, never waits."""
+        """Queue the record's line; never raises, never blocks."""
         self.emit(record)
         return True
 
@@ -157,20 +158,20 @@ class QueueHandler(logging.Handler):
         record.about = _about.get() or {}
         try:
             line = self.format(record)
-        except Exception as error:  # noqa: BLE001 - a defect of ours: the line is worth less than its caller
+        except Exception as error:  # noqa: BLE001 - a defect of the formatter must not reach the caller
             line = self.format(_record("a log line could not be made", error_type=type(error).__name__))
         self.writer.put(self._encode(f"{line}\n"))
 
     def flush(self) -> None:
-        """Wait a moment until all is written; logging's own end of the process calls it, too."""
+        """Wait at most `FLUSH_S` until everything is written; `logging` also calls it at exit."""
         self.writer.flush(FLUSH_S)
 
 
 class _Logger(logging.Logger):
-    """Takes every name for a field: logging refuses those that a record has itself."""
+    """A logger that accepts every field name: the base class rejects those of a record's attributes."""
 
     def _log(self, *args: Any, **kwargs: Any) -> None:
-        """As the original; where there is no memory for the line, it is counted as dropped."""
+        """As the base class; without memory for the line, it is counted as dropped."""
         try:
             super()._log(*args, **kwargs)
         except MemoryError:
@@ -178,7 +179,7 @@ class _Logger(logging.Logger):
                 writer.lose()
 
     def findCaller(self, stack_info: bool = False, stacklevel: int = 1) -> tuple[str, int, str, str | None]:
-        """Nothing: no line of ours says where in the code it was written, and finding that out takes time."""
+        """Return nothing: no line has its place in the code, and finding it takes time."""
         return "", 0, "", None
 
     def makeRecord(
@@ -196,7 +197,7 @@ class _Logger(logging.Logger):
     ) -> logging.LogRecord:
         try:
             record = super().makeRecord(name, level, fn, lno, msg, args, exc_info, func, None, sinfo)
-        except Exception:  # noqa: BLE001 - it asks the only argument for its class, which may raise anything
+        except Exception:  # noqa: BLE001 - it reads the class of a single argument, which may raise anything
             record = super().makeRecord(name, level, fn, lno, msg, (), exc_info, func, None, sinfo)
         for key, value in (extra or {}).items():
             record.__dict__[f"{key}_" if key in _STANDARD or key == "about" else key] = value
@@ -204,10 +205,10 @@ class _Logger(logging.Logger):
 
 
 def make_logger(*, level: str, style: str, service: str, stream: TextIO | None = None) -> logging.Logger:
-    """The service's logger. `style` is `json`, `text` or `auto`: text when the stream is a terminal.
+    """Return a new logger. `style` is `json`, `text` or `auto`: text when the stream is a terminal.
 
-    A new logger on every call and no entry in logging's global tree, so that two runtimes in one process do
-    not share handlers. `stream` is stderr unless given. JSON is UTF-8 whatever the locale says.
+    It is not in logging's global tree, so that two managers in one process do not share handlers. `stream` is stderr
+    unless given. JSON is UTF-8 in every locale.
     """
     stream = stream or sys.stderr
     text = style == "text" or (style == "auto" and _is_terminal(stream))
@@ -228,30 +229,30 @@ def make_logger(*, level: str, style: str, service: str, stream: TextIO | None =
 
 
 def flush(logger: logging.Logger, timeout_s: float = FLUSH_S) -> bool:
-    """Wait until all that was logged is written, at most so many seconds; whether it is."""
+    """Wait until everything is written, at most `timeout_s`; return whether it is."""
     return min((writer.flush(timeout_s) for writer in _writers(logger)), default=True)
 
 
 def dropped(logger: logging.Logger) -> int:
-    """Log lines that were lost since the start; 0 for a logger that was made elsewhere."""
+    """Return the number of lost log lines since the start; 0 for another kind of logger."""
     return sum(writer.dropped for writer in _writers(logger))
 
 
 def adopt_libraries(logger: logging.Logger) -> None:
-    """What libraries report goes the same way. For a process of our own: their loggers belong to the process."""
+    """Send the logs of libraries to this logger. Only for the manager's own process, to which their loggers belong."""
     for name in LIBRARIES:
         library = logging.getLogger(name)
         library.handlers, library.propagate = list(logger.handlers), False
-        # Each lost connection is a warning of theirs; the worker that needed it reports the outage once.
+        # They warn of each lost connection; the worker that needed it reports the outage once.
         library.setLevel(logging.ERROR)
-    # All others, which would write to stderr by themselves: asyncio, concurrent.futures.
+    # All other libraries, which would write to stderr by themselves: asyncio, concurrent.futures.
     logging.getLogger().handlers = list(logger.handlers)
 
 
 def adopt_process(logger: logging.Logger, thread_failed: Callable[[str, BaseException], None]) -> None:
-    """What the interpreter would print to stderr becomes a line of the log. For a process of our own.
+    """Log what the interpreter would print to stderr. Only for the manager's own process.
 
-    `thread_failed` hears of a thread that an error ended, by its name.
+    `thread_failed` is called with the name of a thread that an error ended.
     """
     logging.raiseExceptions = False
 
@@ -287,8 +288,8 @@ def adopt_process(logger: logging.Logger, thread_failed: Callable[[str, BaseExce
     threading.excepthook = uncaught_in_thread
     sys.unraisablehook = unraisable
     warnings.showwarning = warned
-    with suppress(ValueError):  # not the main thread
-        # A background process that writes to a terminal set to `tostop` would be stopped, all of it.
+    with suppress(ValueError):  # # not the main thread
+        # Otherwise the kernel stops a background process that writes to a terminal set to `tostop`.
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 
 
@@ -297,14 +298,14 @@ def _writers(logger: logging.Logger) -> list[LineWriter]:
 
 
 def _record(message: str, **fields: object) -> logging.LogRecord:
-    """A warning of the log's own."""
+    """A warning of the log itself."""
     return logging.makeLogRecord({"msg": message, "levelno": logging.WARNING, "levelname": "WARNING", **fields})
 
 
 def _is_terminal(stream: TextIO) -> bool:
     try:
         return stream.isatty()
-    except (AttributeError, ValueError):  # there is none, or it is closed
+    except (AttributeError, ValueError):  # # there is none, or it is closed
         return False
 
 
@@ -315,7 +316,7 @@ def _level_of(record: logging.LogRecord) -> str:
 def _message_of(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except Exception as error:  # noqa: BLE001 - arguments that do not fit, or whose text cannot be made
+    except Exception as error:  # noqa: BLE001 - arguments that do not fit the format, or that raise in `str`
         return f"{as_text(record.msg, MESSAGE_BYTES // 2)} (with arguments that do not fit: {type(error).__name__})"
 
 

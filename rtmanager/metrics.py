@@ -1,7 +1,6 @@
-"""What the service counts and measures, in the text format of Prometheus (version 0.0.4).
+"""Counters and gauges, in the text format of Prometheus (version 0.0.4).
 
-A `Metrics` belongs to one service, so that two in a process do not count together. All of it may be used from any
-thread.
+A `Metrics` belongs to one manager, so that two in a process do not count together. Everything here is thread-safe.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ import threading
 from collections.abc import Callable, Mapping
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-#: Names that begin with two underscores are Prometheus's own.
+#: Prometheus reserves names that begin with two underscores.
 _LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
-#: The values of a metric's labels, in the order in which it names them.
+#: The values of a metric's labels, in the order of their names.
 Labels = tuple[str, ...]
 
 
@@ -36,7 +35,7 @@ class _Metric:
         self._lock = threading.Lock()
 
     def lines(self) -> list[str]:
-        """The metric as text; samples in the order of their labels' values."""
+        """Return the metric as text; samples in the order of their labels' values."""
         with self._lock:
             samples = sorted(self._samples.items())
         return [
@@ -58,7 +57,7 @@ class _Metric:
 
 
 class Counter(_Metric):
-    """How often something happened since the start; without labels it is there from the beginning, with 0."""
+    """A count of events since the start; without labels it begins with 0."""
 
     kind = "counter"
 
@@ -70,7 +69,7 @@ class Counter(_Metric):
             self._samples[()] = 0
 
     def inc(self, *labels: str, by: float = 1) -> None:
-        """It happened, to what the values of the labels tell. Raises `ValueError` for a step back."""
+        """Add to the sample with these label values. Raises `ValueError` for a negative step."""
         if not by >= 0:
             raise ValueError(f"the counter {self._name} cannot change by {by}")
         self._checked(labels)
@@ -79,7 +78,7 @@ class Counter(_Metric):
 
 
 class ReadCounter(_Metric):
-    """A count that is kept elsewhere and read when it is shown."""
+    """A count that is kept elsewhere and read when it is rendered."""
 
     kind = "counter"
 
@@ -90,7 +89,7 @@ class ReadCounter(_Metric):
         self._read = read
 
     def lines(self) -> list[str]:
-        """As of every metric."""
+        """See the base class; reads the count first."""
         count = self._read()
         with self._lock:
             self._samples[()] = count
@@ -98,50 +97,50 @@ class ReadCounter(_Metric):
 
 
 class Gauge(_Metric):
-    """How much there is of something now; nothing is said of it before it was measured."""
+    """A present value; without a sample before the first measurement."""
 
     kind = "gauge"
 
     def set(self, value: float, *labels: str) -> None:
-        """So much there is, of what the values of the labels tell."""
+        """Set the sample with these label values."""
         self._checked(labels)
         with self._lock:
             self._samples[labels] = value
 
     def replace(self, samples: Mapping[Labels, float]) -> None:
-        """All there is, at once: label values that are not among `samples` are forgotten."""
+        """Replace all samples at once; label values that are not among `samples` disappear."""
         replacement = {self._checked(labels): value for labels, value in samples.items()}
         with self._lock:
             self._samples = replacement
 
 
 class Metrics:
-    """A service's metrics, each under a name of its own."""
+    """The metrics of one manager, each with a unique name."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, _Metric] = {}
         self._lock = threading.Lock()
 
     def counter(self, name: str, help_text: str, *labels: str) -> Counter:
-        """A new counter. Raises `ValueError` for a name that is taken or malformed."""
+        """Add a counter. Raises `ValueError` for a name that is taken or malformed."""
         counter = Counter(name, help_text, labels)
         self._add(name, counter)
         return counter
 
     def read_counter(self, name: str, help_text: str, read: Callable[[], float]) -> ReadCounter:
-        """A new counter without labels whose value `read` gives. Raises as `counter`."""
+        """Add a counter without labels whose value `read` returns. Raises as `counter`."""
         counter = ReadCounter(name, help_text, read)
         self._add(name, counter)
         return counter
 
     def gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
-        """A new gauge. Raises `ValueError` for a name that is taken or malformed."""
+        """Add a gauge. Raises `ValueError` for a name that is taken or malformed."""
         gauge = Gauge(name, help_text, labels)
         self._add(name, gauge)
         return gauge
 
     def render(self) -> str:
-        """All of them in the order of their names."""
+        """Render all metrics in the order of their names."""
         with self._lock:
             metrics = sorted(self._by_name.items())
         return "".join(f"{line}\n" for _, metric in metrics for line in metric.lines())
@@ -162,7 +161,7 @@ def _escaped_value(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    value = float(value)  # a truth value is a number too, and `True` is none in the format
+    value = float(value)  # # a bool is a number too, and the format has no `True`
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
     if math.isnan(value):

@@ -1,4 +1,4 @@
-"""What the operating system has to allow a process of this service: threads and their stacks, open files, memory."""
+"""Checks the limits that the operating system sets for this process: threads, stacks, open files, memory."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import threading
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable, with_remedy
 from rtmanager.threads import NO_THREAD, Thread
 
-#: Threads that a start asks for. A service without work has 23.
+#: Threads that a start requires. A manager without work has 23.
 THREADS = 40
-#: Open files of a service without work, with a few to spare and without its pool of connections to PostgreSQL.
+#: Open files of a manager without work, with a few to spare, without its connections to PostgreSQL.
 FILES_WITHOUT_WORK = 24
 #: Open files of one operation: a connection to Docker, the state root, the game's directory.
 FILES_OF_OPERATION = 3
-#: The part of all open files that HTTP connections may take (`HttpLimits.within`) is one half.
+#: HTTP connections may take one half of all open files (`HttpLimits.within`).
 FILES_FACTOR = 2
-#: Bytes of stack that a thread has to be allowed. With 64 KiB Python itself ends by SIGSEGV before it runs any code.
+#: Bytes of stack that a thread requires. With 64 KiB Python itself ends by SIGSEGV before it runs any code.
 STACK = 256 << 10
 
 _MORE_THREADS = (
@@ -30,7 +30,7 @@ _MORE_FILES_OF_HOST = "raise the host's limit of open files, `sysctl fs.file-max
 _MORE_STACK = "raise the limit of stacks, such as `ulimit -s 8192`"
 _MORE_MEMORY = "raise the limit of memory (`ulimit -v`, or the container's), or free some on this host"
 _NO_MEMORY = ("this process gets no more memory", _MORE_MEMORY)
-#: What the system lacks by these error numbers, and the remedy.
+#: The missing resource by error number, and the remedy.
 _LACKS = {
     errno.EMFILE: ("this process can open no more files", _MORE_FILES),
     errno.ENFILE: ("this host can open no more files", _MORE_FILES_OF_HOST),
@@ -40,7 +40,7 @@ _LACKS = {
 
 
 class NotEnough(RuntimeManagerError):
-    """The system allows this process too little of something."""
+    """The system allows this process too little of a resource."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
@@ -48,12 +48,12 @@ class NotEnough(RuntimeManagerError):
 
 
 def files_needed(pool_size: int, operations: int) -> int:
-    """Open files that a process has to be allowed, by its connections to PostgreSQL and its parallel operations."""
+    """Return the open files that a process needs, for its PostgreSQL connections and parallel operations."""
     return FILES_FACTOR * (FILES_WITHOUT_WORK + pool_size + FILES_OF_OPERATION * operations)
 
 
 def require(files: int, threads: int = THREADS) -> None:
-    """Raise `NotEnough` when so many open files or threads, or `STACK` bytes for each, cannot be had."""
+    """Raise `NotEnough` unless so many open files and threads, with `STACK` bytes each, are available."""
     stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
     if stack != resource.RLIM_INFINITY and stack < STACK:
         have, need = stack >> 10, STACK >> 10
@@ -78,7 +78,7 @@ def require(files: int, threads: int = THREADS) -> None:
 
 
 def lacking(error: BaseException) -> NotEnough | None:
-    """The resource whose lack an error reports; None for any other error."""
+    """Return the resource whose lack an error reports; None for any other error."""
     if isinstance(error, MemoryError):
         return NotEnough(*_NO_MEMORY)
     if isinstance(error, RuntimeError) and NO_THREAD in str(error):
@@ -89,17 +89,17 @@ def lacking(error: BaseException) -> NotEnough | None:
 
 
 def lacking_by_words(text: str) -> NotEnough | None:
-    """The same by the text of an error, for a library that passes on the system's words and no number."""
+    """As `lacking`, by the text of an error: for libraries that pass on the system's message without its number."""
     return next((NotEnough(*lack) for number, lack in _LACKS.items() if os.strerror(number) in text), None)
 
 
 def lacking_for_program(error: BaseException) -> NotEnough | None:
-    """The same of an error of starting a program."""
+    """As `lacking`, for an error of starting a program."""
     if isinstance(error, OSError) and error.errno == errno.EAGAIN:
         return NotEnough("this process can start no program", _MORE_THREADS)
     return lacking(error)
 
 
 def out_of(lack: NotEnough) -> Unavailable:
-    """The lack as silence of the host: it says nothing about the work that met it."""
+    """Convert a lack to `Unavailable` of the host: the work that met it is not at fault."""
     return Unavailable("host", with_remedy(lack))

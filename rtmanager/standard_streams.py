@@ -1,7 +1,7 @@
-"""The standard streams of a process of ours, whatever became of them: closed, a pipe without a reader, a full disk.
+"""Keeps the standard streams usable: closed ones, a pipe without a reader, a full disk.
 
-Python makes a traceback or the exit code 120 of a stream that takes nothing any more, and lets the next file or socket
-that is opened have the number of one that is closed.
+If a stream fails, Python exits with a traceback or the exit code 120. If one is closed, the next file or socket that is
+opened gets its number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TextIO
 
 
 def usable_streams() -> None:
-    """Have all three descriptors open, streams on the last two, and no text that their encoding cannot hold."""
+    """Open all three descriptors, with streams on the last two that can encode any text."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -23,7 +23,7 @@ def usable_streams() -> None:
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Print a line to stdout, or to `stream`; nobody has to read it."""
+    """Print a line to stdout, or to `stream`; a failed write is ignored."""
     target = stream or sys.stdout
     try:
         target.write(f"{text}\n")
@@ -33,7 +33,7 @@ def say(text: str, stream: TextIO | None = None) -> None:
 
 
 def settle_streams() -> None:
-    """Write what is buffered, so that the interpreter finds nothing left to fail with."""
+    """Write what is buffered, so that the interpreter's own flush at exit cannot fail."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -50,10 +50,10 @@ def _usable(stream: TextIO | None, descriptor: int) -> TextIO:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Nobody reads it: from now on it leads nowhere, and so does what is buffered."""
+    """Redirect a stream that nobody reads to the null device, with its buffered text."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-    except (OSError, ValueError):  # it has no descriptor, or is closed: then nothing is written at the end either
+    except (OSError, ValueError):  # # it has no descriptor, or is closed: then nothing is written at the end either
         return

@@ -1,8 +1,8 @@
-"""Threads of the service: a start that always returns, also while the process gets no memory.
+"""Threads whose start always returns, even if the process gets no memory.
 
 `threading.Thread.start` waits without limit until the new thread runs Python code. A thread that gets no memory for
-that ends before, and its starter would wait for ever. `Thread.start` notices it. The private names of `threading` that
-it needs are those of Python 3.11 to 3.14; where they had other meanings, a start would be the usual one.
+that ends before, and its starter would wait for ever. `Thread.start` detects it. It uses private names of `threading`
+in Python 3.11 to 3.14; where they differ, a start is the usual one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 
 #: The text of the `RuntimeError` of a thread that cannot be started.
 NO_THREAD = "can't start new thread"
-#: How long a new thread may take until it runs. One that has ended before is noticed after `_LOOK_S`.
+#: Longest time until a new thread runs. One that has ended before is detected after `_LOOK_S`.
 BEGIN_S = 10.0
 _LOOK_S = 0.02
-#: How long `join` waits when it has no other limit.
+#: How long `join` waits by default.
 JOIN_S = 10.0
-#: A lasting thread runs its target again so long after a MemoryError.
+#: Pause before a lasting thread runs its target again after a MemoryError.
 _PAUSE_S = 0.1
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 
 class Thread(threading.Thread):
-    """A daemon thread. With `lasting` it runs its target again when that ends by a lack of memory."""
+    """A daemon thread; with `lasting` it runs its target again after a MemoryError."""
 
     _bootstrap: Callable[[], None]
     _started: threading.Event
@@ -41,14 +41,14 @@ class Thread(threading.Thread):
         super().__init__(target=self._run_lasting if lasting else target, name=name, args=tuple(args), daemon=True)
         self._lasting_target = target if lasting else None
         self._started = _Unawaited()
-        #: Whoever acquires it decides: the thread, that it runs; its starter, that it does not.
+        #: Decides the start: the thread acquires it to run, its starter to give up.
         self._decision = threading.Lock()
         #: Held until the thread has decided.
         self._begun = threading.Lock()
         self._begun.acquire()
 
     def start(self) -> None:
-        """Start the thread. Raises `RuntimeError`, as for want of threads, when it does not run; it never will then."""
+        """Start the thread. Raises `RuntimeError` when it does not run, and never will, as without free threads."""
         if self._decision.locked():
             raise RuntimeError("threads can only be started once")
         begin: Callable[[], None] | None = partial(self._bootstrap)
@@ -56,14 +56,14 @@ class Thread(threading.Thread):
         self._bootstrap = begin  # type: ignore[assignment]
         try:
             super().start()
-            # From here on the new thread alone refers to it.
+            # From here on only the new thread refers to it.
             del self._bootstrap
             begin = None
             self._await(alive)
         except BaseException as error:
             self.__dict__.pop("_bootstrap", None)
             if not self._decision.acquire(blocking=False):
-                return  # it runs
+                return  # # it runs
             if isinstance(error, MemoryError):
                 raise RuntimeError(NO_THREAD) from error
             raise
@@ -75,7 +75,7 @@ class Thread(threading.Thread):
             if self._begun.acquire(blocking=False):
                 return
             if ended:
-                getattr(threading, "_limbo", {}).pop(self, None)  # `threading.enumerate` would have it for ever
+                getattr(threading, "_limbo", {}).pop(self, None)  # # otherwise `threading.enumerate` lists it for ever
             if ended or time.monotonic() > until:
                 raise RuntimeError(NO_THREAD)
 
@@ -86,7 +86,7 @@ class Thread(threading.Thread):
             super().run()
 
     def join(self, timeout: float | None = JOIN_S) -> None:
-        """Wait until the thread has ended, at most so many seconds; not at all for one that did not begin."""
+        """Wait until the thread has ended, at most `timeout` seconds; not at all for one that did not begin."""
         if self._started.is_set():
             super().join(timeout)
 
@@ -108,9 +108,9 @@ class _Unawaited(threading.Event):
 
 
 def side_by_side(work: Callable[[T], R], items: Sequence[T], threads: int, name: str) -> list[R]:
-    """Results of the work on each item, on at most so many threads, the caller's included. Raises the first error.
+    """Run the work on each item, on at most `threads` threads, the caller's included; return the results.
 
-    Where no thread can be had, the caller does what is left.
+    Raises the first error. If no thread is available, the caller does the remaining work.
     """
     results: dict[int, R] = {}
     errors: dict[int, BaseException] = {}
@@ -120,7 +120,7 @@ def side_by_side(work: Callable[[T], R], items: Sequence[T], threads: int, name:
         while todo:
             try:
                 number, item = todo.popleft()
-            except IndexError:  # another thread has the last one
+            except IndexError:  # # another thread has the last one
                 return
             try:
                 results[number] = work(item)

@@ -1,7 +1,7 @@
-"""What a start does, tried: a game's directory is made and removed, and a container is created and removed.
+"""Trials of a start: creates and removes a game's directory, and creates and removes a container.
 
-Only `python -m rtmanager check` does so. Nothing is started. What it makes has names and labels that no game's has, so
-what a killed check leaves behind is nobody's game, and the next check removes it.
+Only `python -m rtmanager check` runs them. Nothing is started. Directory and container have names and labels that no
+game has. What a killed check leaves behind therefore belongs to no game, and the next check removes it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rtmanager.domain.container import Limits, TrialSpec, limits_of_image
 from rtmanager.domain.errors import RuntimeManagerError
 from rtmanager.ports.runtime import Image
 
-#: Less than this is warned of: an engine writes its first turns with it, and not many more.
+#: Below this a warning is given: it is enough for an engine's first turns, and not many more.
 FEW_BYTES, FEW_INODES = 100 << 20, 1_000
 
 
@@ -29,7 +29,7 @@ class NoRoom(RuntimeManagerError):
 
 
 class ImageMissing(RuntimeManagerError):
-    """The image that was named is not on the Docker host, where it would have to be for a trial."""
+    """The named image is not on the Docker host, as a trial requires."""
 
     def __init__(self, image_ref: str) -> None:
         super().__init__(f"image {image_ref} is not on the Docker host, and a check pulls nothing")
@@ -45,7 +45,7 @@ class Trials:
         self._image_ref = image_ref
 
     def checks(self) -> Sequence[Check]:
-        """In their order; none is tried while one that it needs fails."""
+        """Return the trials in their order; none is run while a check that it needs fails."""
         root = f"see RTMANAGER_GAME_STATE_ROOT={self._config.game_state_root}"
         needs = ("docker", "network", "log driver", "directory")
         return (
@@ -55,7 +55,7 @@ class Trials:
         )
 
     def _room(self) -> str:
-        """How much is free for games."""
+        """Check the free space for games."""
         free = self._parts.state_directories.room()
         said = f"{size(free.bytes)} free" + ("" if free.inodes is None else f", and {free.inodes} inodes")
         remedy = f"make room in the file system of {self._config.game_state_root} (df -h, df -i)"
@@ -66,14 +66,14 @@ class Trials:
         return said
 
     def _directory(self) -> str:
-        """Make a directory as a game's, and remove it."""
+        """Create a directory like a game's, and remove it."""
         config = self._config
         with self._parts.state_directories.trial():
             owner = f"{config.game_state_owner_uid}:{config.game_state_owner_gid}"
             return f"made for {owner} with mode {config.game_state_dir_mode:04o}, and removed, by user {os.geteuid()}"
 
     def _container(self) -> str:
-        """Create a container as a game's, and remove it."""
+        """Create a container like a game's, and remove it."""
         docker = self._parts.docker
         docker.remove_trials(self._config.docker_network)
         reference, image = self._image()
@@ -84,7 +84,7 @@ class Trials:
         return f"created from {reference} with {given}, and removed, not started"
 
     def _image(self) -> tuple[str, Image]:
-        """The image of the trial, which pulls none."""
+        """Return the image of the trial; pulls none."""
         docker = self._parts.docker
         if not (reference := self._image_ref or docker.some_image()):
             raise NotTried(
@@ -113,7 +113,7 @@ class Trials:
 
 
 def size(count: int) -> str:
-    """A number of bytes for a person."""
+    """Format a number of bytes for a person."""
     value, units = float(count), iter(("bytes", "KiB", "MiB", "GiB", "TiB"))
     unit = next(units)
     while value >= 1024 and unit != "TiB":

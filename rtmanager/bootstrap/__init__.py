@@ -1,1 +1,1 @@
-"""Adapters made from the configuration, and all that is wired with them."""
+"""Builds the adapters from the configuration, and connects all parts."""

@@ -1,7 +1,7 @@
-"""`Runtime`: the whole service as one object, and the only place where its parts are wired together.
+"""`Runtime`: the whole manager as one object; the only place that connects its parts.
 
-A `Runtime` may be started and stopped in any process, any number of times; a stop leaves no thread, socket or
-connection behind, and every game's container running.
+Any process may start and stop a `Runtime` any number of times. A stop leaves no thread, socket or connection behind,
+and every game's container running.
 """
 
 from __future__ import annotations
@@ -55,26 +55,25 @@ from rtmanager.workers.outbox import Relay
 from rtmanager.workers.state_root import StateRootWatch
 from rtmanager.workers.status import Workers, WorkerStatus
 
-#: How often each queue is looked at without a wake-up: what another instance left, what was put off.
+#: Period of each queue's poll without a wake-up: for what another instance left, and for what was deferred.
 POLL_S = 1.0
-#: How long the last messages may take to leave.
+#: Longest time to publish the last messages at a stop.
 LAST_MESSAGES_S = 5.0
-#: How long HTTP exchanges may take to end once no operation holds them any more.
+#: Longest time for HTTP exchanges to end after all operations have.
 HTTP_DRAIN_S = 2.0
 
 
-#: A step of these loops that takes longer hangs: each of its waits ends within the silence timeout, of which it has
-#: a few.
+#: A longer step of these loops counts as hanging. Each of its few waits ends within the silence timeout.
 STUCK_S = 60.0
 STUCK_SILENCES = 8.0
 
 
-#: The dependencies without which the service is not ready.
+#: The dependencies without which the manager is not ready.
 READY = frozenset({"postgres", "redis", "docker", "network", "daemon", "state root"})
 
 
 class Runtime:
-    """The Runtime Manager. `start` returns when it serves; `stop` when nothing of it is left."""
+    """The Runtime Manager; `start` returns when it serves, `stop` when it has ended completely."""
 
     def __init__(self, config: Config, logger: logging.Logger) -> None:
         self._config = config
@@ -84,13 +83,13 @@ class Runtime:
         self._workers: Workers | None = None
 
     def thread_failed(self, name: str, _error: BaseException) -> None:
-        """A thread of this process ended by an error that nobody caught: to be counted."""
+        """Count a thread of this process that an uncaught error ended."""
         if self._workers is not None:
             self._workers.thread_failed(name)
 
     @property
     def http_address(self) -> tuple[str, int]:
-        """Where the REST API listens; tells the real port when the configured one is 0."""
+        """The address of the REST API, with the real port when the configured one is 0."""
         if self._http is None:
             raise RuntimeError("the runtime is not started")
         return self._http.address
@@ -98,7 +97,7 @@ class Runtime:
     def start(self, begins: Callable[[], object] = lambda: None) -> None:
         """Check the dependencies, migrate, then serve. Raises `StartupFailed`; then nothing is left running.
 
-        `begins` is called when the dependencies have answered, before any part works.
+        `begins` is called after the migration and before any worker starts.
         """
         if self._stack is not None:
             raise RuntimeError("the runtime is started already")
@@ -120,7 +119,7 @@ class Runtime:
         )
 
     def stop(self) -> None:
-        """Stop reading, finish or hand back what runs, leave the containers running. Does nothing when stopped."""
+        """Stop reading, finish or hand back operations, leave the containers running. Does nothing when stopped."""
         stack, self._stack, self._http = self._stack, None, None
         if stack is not None:
             self._logger.info("stopping")
@@ -137,11 +136,11 @@ class Runtime:
         self.stop()
 
     def _wire(self, stack: ExitStack, begins: Callable[[], object]) -> HttpServer:
-        """Build from the outside in; the stack takes it down in the opposite order."""
+        """Build the parts; the stack closes them in the opposite order."""
         parts = Dependencies.of(self._config, self._logger)
         stack.callback(parts.close)
         Startup(self._config.startup_wait_s, self._logger).ask(parts.checks())
-        parts.database.open()  # its connections are made while migrations are looked for
+        parts.database.open()  # # its connections are made while migrations are checked
         applied = migrate(parts.database, self._logger)
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
@@ -153,7 +152,7 @@ class Runtime:
 
 
 def _workers(metrics: Metrics, logger: logging.Logger) -> Workers:
-    """The workers of a service, whose failures are counted; and what the log lost is counted with them."""
+    """Build the workers with the counters of their failures and of lost log lines."""
     metrics.read_counter(
         "rtmanager_log_lines_dropped_total",
         "Log lines that were lost: they were not read in time, or could not be written.",
@@ -177,13 +176,13 @@ class _Store:
         self.outbox = PostgresOutbox(database)
         self.inbox = PostgresInbox(database, config.streams)
         self.findings = PostgresFindings(database, self.owner)
-        #: By it moments are written down, since other instances compare them.
+        #: Source of stored times, because other instances compare them.
         self.clock = StoreClock(self.findings.now)
         self.images = PostgresImages(database)
 
 
 class _Service:
-    """The parts that work once every dependency has answered."""
+    """The parts that work after every dependency has answered."""
 
     def __init__(
         self, config: Config, logger: logging.Logger, parts: Dependencies, metrics: Metrics, workers: Workers
@@ -244,7 +243,7 @@ class _Service:
             workers=workers,
             logger=logger,
         )
-        # Not among the workers: readiness finds out by itself whether the store refuses more than one game's requests.
+        # Not among the workers: readiness itself checks whether the store rejects the requests of more than one game.
         of_kind = cache(lambda _kind: WorkerStatus("http", logger, counted=workers.count))
         self._refusals = StoreRefusals(
             lambda kind, error: of_kind(kind).failed(error, message=f"the store refuses a request: {kind}"), logger
@@ -258,14 +257,14 @@ class _Service:
         self._readiness = self._make_readiness(parts)
 
     def start(self, stack: ExitStack) -> HttpServer:
-        """Start every part; `stack` then knows how to stop it."""
+        """Start every part; each adds its stop to `stack`."""
         self._store.clock.read()
         self._streams.use_deployment(self._one_daemon.deployment)
         self._lobby.start()
         stack.callback(self._lobby.close)
         stack.callback(self._readiness.close)
         stack.callback(self._executor.join)
-        # From here on nothing needs Docker: calls that still wait for it end, and with them their threads.
+        # From here on nothing needs Docker: this ends calls that still wait for it, and so their threads.
         stack.callback(self._docker.close)
         stack.callback(self._store.session_lock.close)
         self._start_loop(stack, self._loop("clock", self._clock_watch.step, period_s=clock.PERIOD_S))
@@ -273,12 +272,12 @@ class _Service:
         stack.callback(self._last_messages)
         self._start_loop(stack, self._loop("outbox", self._relay.step, wake=self._told))
         http = self._http_server()
-        http.start()  # before anything is claimed: an address in use is found out first
+        http.start()  # # before any claim: an address in use is found first
         stack.callback(http.stop, HTTP_DRAIN_S)
         stack.callback(self._calls.close)
         self._watch.begin(stack)
         stack.callback(self._executor.stop, self._config.shutdown_timeout_s)
-        # Nothing is claimed any more: who waits for an operation that is not under way here need not wait for the rest.
+        # Nothing is claimed any more: callers of operations that are not live here need not wait for the rest.
         stack.callback(self._calls.wait_only_for, self._executor.live_ids)
         self._start_loop(stack, self._loop("executor", self._executor.step, wake=self._due))
         self._start_loop(stack, self._ingest_loop())
@@ -310,7 +309,7 @@ class _Service:
             for check in (*parts.checks(), parts.daemon_check())
             if check.name in READY
         }
-        # Not among the workers: a check that fails is itself a reason not to be ready, until it fails no more.
+        # Not among the workers: a failed check is itself a reason not to be ready, for as long as it fails.
         status = WorkerStatus("readiness", self._logger, counted=self._workers.count)
         return Readiness(
             {**checks, "reconcile": self._watch.drift_scan.check_finished, "requests": self._refusals.check},
@@ -389,12 +388,12 @@ class _Service:
         return self._workers.status(name, stuck_s=max(STUCK_S, STUCK_SILENCES * self._config.silence_timeout_s))
 
     def _operation_refused(self, call: str, error: StoreRejected) -> None:
-        """Count and log what the store refuses of one operation; the step goes on with the others."""
+        """Count and log that the store rejects one operation; the step continues with the others."""
         worker = "executor" if call == "claim" else "lease"
         self._workers.status(worker).failed(error, message="the store refuses an operation, the others go on")
 
     def _met(self) -> dict[str, str]:
-        """What keeps a worker from its work just now, by dependency, and each worker that fails, by its name."""
+        """Return what blocks workers now: by dependency, and each failing worker by its name."""
         met = [*self._watch.away(), *(loop.away for loop in self._loops if loop.away is not None)]
         away = {error.dependency: with_remedy(error) if error.dependency == "postgres" else str(error) for error in met}
         refused = [each for each in self._executor.troubles.now().values() if each.kind is Kind.STORE_REFUSES]
@@ -434,12 +433,12 @@ class _Service:
         stack.callback(loop.close)
 
     def _last_messages(self) -> None:
-        """What the last operations promised should leave with this instance, not wait for the next."""
+        """Publish the messages of the last operations with this instance, not with the next."""
         until = monotonic() + LAST_MESSAGES_S
         try:
             while self._relay.step() and monotonic() < until:
                 pass
         except DependencyError as error:
             self._logger.warning("messages stay in the outbox", extra={"error": str(error)})
-        except Exception:  # a defect of the relay, which its worker has told of: no reason for another exit code
+        except Exception:  # # a defect of the relay, which its worker has reported: no reason for another exit code
             self._logger.exception("messages stay in the outbox by a defect")

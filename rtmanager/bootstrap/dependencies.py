@@ -1,6 +1,6 @@
-"""What the service depends on, made from the configuration, and how to ask each whether it is there.
+"""The manager's dependencies, built from the configuration, with a check for each.
 
-Start-up, readiness and `python -m rtmanager check` ask the same questions.
+Start-up, readiness and `python -m rtmanager check` use the same checks.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from rtmanager.domain.log_options import unbounded
 from rtmanager.domain.record import Status
 from rtmanager.operations.one_daemon import GuardedRuntime, OneDaemon, OtherDaemon, stable
 
-#: Games of each status whose directories are looked for under a root that was not seen before.
+#: Games of each status whose directories are checked under a state root that was not seen before.
 KEPT_GAMES = 8
 
 
 class NetworkMissing(RuntimeManagerError):
-    """Docker answers, and has no such network."""
+    """Docker has no network of this name."""
 
     def __init__(self, network: str) -> None:
         super().__init__(f"the Docker network {network!r} does not exist, and this service never creates it")
@@ -44,7 +44,7 @@ class NetworkMissing(RuntimeManagerError):
 
 
 class NetworkUnknown(RuntimeManagerError):
-    """Docker does not tell whether the network exists."""
+    """Docker cannot report whether the network exists."""
 
     def __init__(self, network: str, cause: DependencyError) -> None:
         super().__init__(f"whether the Docker network {network!r} exists is unknown: {cause}")
@@ -52,7 +52,7 @@ class NetworkUnknown(RuntimeManagerError):
 
 
 class LogDriverMissing(RuntimeManagerError):
-    """Docker has no such log driver. It would say so itself at each start, after 15 s."""
+    """Docker has no such log driver; without this check each start would fail with it, after 15 s."""
 
     def __init__(self, name: str, drivers: Iterable[str]) -> None:
         super().__init__(f"Docker has no log driver {name!r}; it has {', '.join(sorted(drivers))}")
@@ -62,7 +62,7 @@ class LogDriverMissing(RuntimeManagerError):
 
 
 class NotTried(RuntimeManagerError):
-    """Something stands in the way of a check that is no fault; `remedy` says what to do."""
+    """A check could not be carried out, which is no failure; `remedy` is how to make it possible."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
@@ -71,30 +71,30 @@ class NotTried(RuntimeManagerError):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A question to a dependency: `ask` answers with a few words or raises `RuntimeManagerError`."""
+    """A check of a dependency; `ask` returns a short description or raises `RuntimeManagerError`."""
 
     name: str
-    #: Which of the systems around this one it is about; those of one are asked in their order.
+    #: The system that it is about; the checks of one system run in their order.
     system: str
     ask: Callable[[], str]
     remedy: str
-    #: The same in short, for readiness, which asks again and again.
+    #: A shorter form of `ask` for readiness, which repeats it.
     still: Callable[[], str] | None = None
-    #: The checks without which this one says nothing new.
+    #: The checks that must succeed first.
     needs: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """The adapters of one service; nothing is connected before it is used."""
+    """The adapters of one manager; none connects before it is used."""
 
     database: Database
     streams: RedisStreams
-    #: Whatever daemon answers; games are worked on by way of the next two.
+    #: The daemon that answers, whichever it is; operations on games use the next two.
     docker: DockerRuntime
     #: The daemon on record.
     guarded_docker: GuardedRuntime
-    #: The same by connections of their own, so that the watch can be ended by closing them.
+    #: The same over connections of its own, so that closing them ends the watch.
     watched_docker: GuardedRuntime
     docker_events: DockerEvents
     probes: EngineProbes
@@ -106,12 +106,12 @@ class Dependencies:
     state_root: str
     log_driver: str
     log_options: Mapping[str, str]
-    #: What the last check of a dependency found that is no reason not to start, by its name.
+    #: Warnings of the last check of each dependency, which do not prevent a start.
     warnings: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Config, logger: logging.Logger) -> Dependencies:
-        """Build them all; contacts nobody."""
+        """Build all adapters, without a connection."""
         tls = TlsFiles(config.docker_tls_ca, config.docker_tls_certificate, config.docker_tls_key)
         agreement = Agreement()
         database = Database(
@@ -166,7 +166,7 @@ class Dependencies:
         )
 
     def close(self) -> None:
-        """Give back every connection."""
+        """Close every connection."""
         self.streams.close()
         self.docker_events.interrupt()
         self.watched_docker.close()
@@ -175,7 +175,7 @@ class Dependencies:
         self.database.close()
 
     def checks(self) -> Sequence[Check]:
-        """The questions in the order in which a start asks them."""
+        """Return the checks in the order in which start-up runs them."""
         return (
             Check(
                 "postgres",
@@ -203,7 +203,7 @@ class Dependencies:
         )
 
     def daemon_check(self) -> Check:
-        """Whether the daemon is the one on record: asked by `check`, and by readiness."""
+        """Return the check that the daemon is the one on record, for `check` and for readiness."""
         remedy, needs = "read the log of the Docker daemon", ("postgres", "docker")
         return Check("daemon", "Docker", self._ask_daemon, remedy, self._ask_daemon_again, needs=needs)
 
@@ -242,7 +242,7 @@ class Dependencies:
         else:
             if not has_log_driver(self.log_driver, drivers):
                 raise LogDriverMissing(self.log_driver, drivers)
-        # Their values may be secrets.
+        # Option names only: their values may be secrets.
         return " ".join([self.log_driver, *([f"with {', '.join(self.log_options)}"] if self.log_options else [])])
 
     def _ask_daemon(self) -> str:
@@ -255,7 +255,7 @@ class Dependencies:
         return str(seen)
 
     def _ask_daemon_again(self) -> str:
-        """What does not answer is named by the other checks."""
+        """Confirm the daemon; other checks report one that does not answer."""
         try:
             self.guarded_docker.confirm()
         except OtherDaemon:
@@ -274,7 +274,7 @@ class Dependencies:
 
 
 def _kept_games(records: PostgresRecords) -> Sequence[str]:
-    """Some games that have a container, and so must have a directory. Raises `DependencyError`."""
+    """Return some games that have a container, and so must have a directory. Raises `DependencyError`."""
     pages = (records.page(status=status, after=None, limit=KEPT_GAMES) for status in (Status.RUNNING, Status.STOPPED))
     return [record.game_id for page in pages for record in page if is_game_id(record.game_id)]
 

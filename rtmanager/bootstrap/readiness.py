@@ -1,11 +1,11 @@
-"""Readiness: which dependency does not answer right now, asked of all of them at once.
+"""Readiness: checks all dependencies at once for ones that do not answer now.
 
-Answering is not enough: a server that takes connections and refuses what is asked of it (it is full, read-only, a
-replica, its tables are locked) is of no use either, and the workers know that. A question that hangs is not asked a
-second time while it does, so that a probe that comes every second does not pile up threads.
+An answer is not enough. A server that accepts connections and rejects requests (it is full, read-only, a replica, its
+tables are locked) is useless too, and the workers report that. A check that hangs is not started again while it does,
+so that frequent probes do not accumulate threads.
 
-An answer is always given, and within `LIMIT_S`: a check that fails by a defect of its own is a reason not to be ready
-like any other, and one that hangs for ever (a dead file system) holds up no end of the process.
+Readiness always returns within `LIMIT_S`. A check that fails by a defect of its own is a reason not to be ready like
+any other. One that hangs for ever (a dead file system) does not delay the end of the process.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from rtmanager.log_values import as_text
 from rtmanager.resources import lacking
 from rtmanager.threads import Thread
 
-#: How long a dependency may take to answer before it counts as not answering.
+#: Longest time for a dependency to answer.
 LIMIT_S = 2.0
-#: How long `close` waits for questions under way, all together; what hangs longer ends with the process.
+#: Longest time that `close` waits for all running checks; one that hangs longer ends with the process.
 CLOSE_S = 10.0
-#: Bytes of one problem: a server's own words may be long. And of what an unforeseen error says.
+#: Bytes of one problem, because a server's message may be long, and of the message of an unforeseen error.
 PROBLEM_BYTES = 1_000
 REASON_BYTES = 300
 
 
 class Readiness:
-    """Asks each dependency by its check, which raises a `RuntimeManagerError` when something is wrong.
+    """Runs the check of each dependency, which raises a `RuntimeManagerError` when something is wrong.
 
-    `met` tells what workers met lately, by the dependency's name. `defect` hears of any other error.
+    `met` returns what workers reported lately, by dependency. `defect` is called with any other error.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Readiness:
         self._lock = threading.Lock()
 
     def __call__(self) -> Mapping[str, str]:
-        """What is wrong, by the dependency's name; empty when all is well. Never raises."""
+        """Return what is wrong, by dependency; empty when all is well. Never raises."""
         with self._lock:
             for name, check in self._checks.items():
                 if name not in self._asked or self._asked[name].is_over:
@@ -59,13 +59,14 @@ class Readiness:
         for name, question in asked.items():
             met = problems.get(name, "")
             if problem := self._problem(question.answer):
-                # A check that answers or hangs does not say what the workers met; one that met silence says the same.
+                # A check that was answered, or hangs, does not repeat what the workers report. One that got no answer
+                # does.
                 both = met and met not in problem and not _met_silence(question.answer)
                 problems[name] = f"{problem}; {met}" if both else problem
         return {name: as_text(problem, PROBLEM_BYTES) for name, problem in problems.items()}
 
     def close(self) -> None:
-        """Wait a moment for questions under way; what they ask should be closed by now."""
+        """Wait a moment for running checks; their dependencies should be closed by now."""
         until = monotonic() + CLOSE_S
         for question in self._asked.values():
             question.join(until)
@@ -73,7 +74,7 @@ class Readiness:
     def _workers(self) -> Mapping[str, str]:
         try:
             return self._met()
-        except Exception as error:  # noqa: BLE001 - a defect: readiness answers all the same
+        except Exception as error:  # noqa: BLE001 - a defect: readiness still returns
             self._defect(error)
             return {"workers": _by_defect(error)}
 
@@ -90,7 +91,7 @@ class Readiness:
 
 
 class _Question:
-    """A check under way on a thread of its own, which is no reason for the process to live on."""
+    """A running check on a daemon thread of its own."""
 
     def __init__(self, name: str, check: Callable[[], object]) -> None:
         self._check = check
@@ -98,12 +99,12 @@ class _Question:
         self._thread = Thread(self._ask, f"rtm-readiness-{name}")
         try:
             self._thread.start()
-        except RuntimeError as error:  # no thread is to be had
+        except RuntimeError as error:  # # no thread is available
             self.answer.set_exception(error)
 
     @property
     def is_over(self) -> bool:
-        """Whether it has its answer, or will have none: its thread ended without memory for one."""
+        """Whether it has its answer, or will have none: its thread ended for lack of memory."""
         return self.answer.done() or not self._thread.is_alive()
 
     def join(self, until: float) -> None:
@@ -114,7 +115,7 @@ class _Question:
     def _ask(self) -> None:
         try:
             self.answer.set_result(self._check())
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the answer
+        except BaseException as error:  # noqa: BLE001 - every error is an answer
             self.answer.set_exception(error)
 
 

@@ -1,8 +1,8 @@
-"""What a start asks of the dependencies, and how long it waits for those that do not answer yet.
+"""Checks the dependencies at a start, and waits for those that do not answer yet.
 
-At boot the order of services is chance. PostgreSQL, Redis and Docker are waited for, side by side and up to one moment
-for all. An answer is never waited for: a wrong password, an unknown database, a missing network (Docker restores its
-networks before it answers) would be the same a minute later.
+At boot, services start in any order. The start waits for PostgreSQL, Redis and Docker in parallel, with one deadline
+for all. It does not wait after an answer: a wrong password, an unknown database or a missing network would be the same
+a minute later. (Docker restores its networks before it answers.)
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ from rtmanager.domain.errors import RuntimeManagerError, Unavailable, with_remed
 from rtmanager.ports.runtime import StateRootUnfit
 from rtmanager.threads import side_by_side
 
-#: Seconds between two questions to a dependency that does not answer.
+#: Seconds between two checks of a dependency that does not answer.
 PAUSE_S = 0.5
-#: The systems that are waited for.
+#: The systems that the start waits for.
 WAITED_FOR = frozenset({"PostgreSQL", "Redis", "Docker"})
 
 
 class StartupFailed(RuntimeManagerError):
-    """The service cannot start; the message is one line that says what is wrong and what to do."""
+    """The manager cannot start; the message is one line with the cause and the remedy."""
 
 
 class Startup:
-    """Asks every dependency; `wait_s` is how long it waits in all."""
+    """Checks every dependency; `wait_s` is its total waiting time."""
 
     def __init__(self, wait_s: float, logger: logging.Logger) -> None:
         self._wait_s = wait_s
         self._logger = logger
-        #: Set when a dependency has given an answer that no waiting mends.
+        #: Set when a dependency has given an answer that will not change.
         self._hopeless = Event()
 
     def ask(self, checks: Sequence[Check]) -> None:
-        """Ask the systems side by side, the checks of one in their order.
+        """Run the checks: systems in parallel, the checks of one system in their order.
 
-        Raises `StartupFailed`: for the first answer that no waiting mends, else for the first that did not answer.
+        Raises `StartupFailed` for the first answer that will not change, otherwise for the first system that did not
+        answer.
         """
         systems: dict[str, list[Check]] = {}
         for check in checks:
@@ -54,7 +55,7 @@ class Startup:
             raise StartupFailed(f"{check.name}: {with_remedy(error, check.remedy)}") from error
 
     def _ask_in_turn(self, checks: Sequence[Check], until: float) -> tuple[Check, RuntimeManagerError] | None:
-        """The check that failed, and how."""
+        """Return the check that failed, and its error."""
         for check in checks:
             try:
                 self._ask_patiently(check, until)
@@ -62,7 +63,7 @@ class Startup:
                 # It passes, as a failover does; jobs wait for it.
                 self._logger.warning("redis takes no writes, waiting for it", extra={"error": with_remedy(error)})
             except StateRootUnfit as error:
-                # Games run, and have to be watched and stopped, whether another one can be started or not.
+                # Running games must be watched and stopped, whether or not another one can start.
                 self._logger.warning("the state root can take no games", extra={"error": with_remedy(error)})
             except RuntimeManagerError as error:
                 if not isinstance(error, Unavailable):
@@ -71,7 +72,7 @@ class Startup:
         return None
 
     def _ask_patiently(self, check: Check, until: float) -> None:
-        """Ask until there is an answer, or no time for another question. Raises what the last one came to."""
+        """Repeat the check until there is an answer, or no time for another one. Raises the last error."""
         began, waits = monotonic(), False
         while True:
             try:

@@ -1,8 +1,8 @@
-"""The watching half of the service, wired: who looks, who is told to look, and in which order they start.
+"""Connects the watching workers: what they inspect, what triggers them, and the order of their start.
 
-Listening begins before the first reconcile, and that is over before anything else works: what happened while no
-instance ran is known first, and nothing falls in between. The watch has a client of Docker of its own, so that
-closing it ends every look under way.
+The event subscription begins before the first reconcile, which ends before anything else works. What happened while no
+instance ran is thus known first, and no event is missed in between. The watch has a Docker client of its own, so that
+closing it ends every inspection under way.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from rtmanager.workers.reconcile.strays import StrayRegistry
 from rtmanager.workers.retention import Retention
 from rtmanager.workers.status import Workers
 
-#: How often crashed games are looked for whose restart is due.
+#: Period of the query for restarts that are due.
 RESTART_POLL_S = 1.0
-#: How often free space is measured.
+#: Period of the measurement of free space.
 FREE_SPACE_PERIOD_S = 60.0
-#: A step that takes longer hangs: it waits for many containers, each with a deadline of its own, but comes round.
+#: A longer step counts as hanging. It waits for many containers, each with a deadline of its own.
 STUCK_S = 600.0
 STUCK_PERIODS = 10.0
-#: One look waits for a few answers of Docker and of PostgreSQL.
+#: One reconcile of a game waits for a few answers of Docker and PostgreSQL.
 LOOK_STUCK_S = 300.0
 #: One step listens for fifteen seconds, and every wait before it has a deadline.
 EVENTS_STUCK_S = 120.0
@@ -94,7 +94,7 @@ class _WatchMetrics:
         )
 
     def render(self, strays: StrayRegistry, failures: GameFailures) -> str:
-        """All metrics of the service as text, the gauges of the watch with their present values."""
+        """Render all metrics of the manager as text, the gauges of the watch with their present values."""
         self._strays.replace(
             {(stray.game_id, stray.container_id[:12], stray.reason): 1 for stray in strays.known.values()}
         )
@@ -103,7 +103,7 @@ class _WatchMetrics:
 
 
 class Watch:
-    """`begin`, then `work`; each leaves on the stack how it is stopped."""
+    """The watching workers; call `begin`, then `work`. Each adds its stop to the stack."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class Watch:
         self._missed = Wake()
         self._strays = StrayRegistry(logger)
         self._metrics = _WatchMetrics(metrics)
-        # Attention has no pass: its work on games is all that it does.
+        # The reconcile queue has no pass of its own: it only works on games.
         self._failures = GameFailures(
             logger,
             self._metrics.game_failures.inc,
@@ -174,7 +174,10 @@ class Watch:
         )
 
     def begin(self, stack: ExitStack) -> None:
-        """Listen, and make the first pass. Nothing that does not answer keeps the service from starting."""
+        """Subscribe to events, and make the first pass.
+
+        A dependency that does not answer does not prevent the start.
+        """
         self._reconcile_queue.start()
         stack.callback(self._reconcile_queue.close)
         events = Loop(
@@ -191,7 +194,7 @@ class Watch:
             self._missed.set()
 
     def work(self, stack: ExitStack) -> None:
-        """Start the workers that come round."""
+        """Start the periodic workers."""
         config = self._config
         reconcile = self._loop(
             "reconcile", self.drift_scan.step, config.reconcile_interval_s, wake=self._missed, delayed=True
@@ -215,11 +218,11 @@ class Watch:
                 causes=_causes(config),
             )
             self._start(stack, self._loop("crash-restarts", restarts.step, RESTART_POLL_S))
-        # First of all when it stops: who waits for Docker waits no longer.
+        # The first to stop: this ends every wait for Docker.
         stack.callback(self._runtime.close)
 
     def metrics(self) -> str:
-        """All metrics as text, with what is true just now."""
+        """Render all metrics as text, with their present values."""
         return self._metrics.render(self._strays, self._failures)
 
     def _written(self, finding: Finding) -> None:
@@ -280,7 +283,7 @@ class Watch:
         )
 
     def _probing(self) -> Callable[[], bool]:
-        """The prober's step, which needs no Docker where engines are reached by name, and yet stops with the passes."""
+        """Return the prober's step, which stops with the passes although probes by name need no Docker."""
         prober = self._prober()
 
         def step() -> bool:
@@ -357,17 +360,17 @@ class Watch:
 
     @property
     def store_waits(self) -> StoreWaits:
-        """The games whose look waits for PostgreSQL."""
+        """The games whose reconcile waits for PostgreSQL."""
         return self._reconcile_queue.store_waits
 
     def problem(self) -> str:
-        """Which container holds up the looks at other games, or that no events arrive; empty when neither is so."""
+        """Return which container delays other games, or that no events arrive; empty when neither is so."""
         return self._reconcile_queue.problem() or self._listener.problem()
 
     def away(self) -> list[DependencyError]:
-        """What the workers of the watch met in their last steps; Docker's silence only when it goes on.
+        """Return the dependency errors of the workers' last steps; Docker's silence only when it lasts.
 
-        Docker has a check of its own, but that one makes other calls than the watch.
+        Docker's own check makes other calls than the watch.
         """
         met = [(loop, loop.away) for loop in self._loops]
         return [error for loop, error in met if error is not None and (_is_told(error) or loop.is_away_for_long())]
@@ -383,7 +386,7 @@ def _is_told(error: DependencyError) -> bool:
 
 
 def _retentions(config: Config) -> Retentions:
-    """Operations are kept at least as long as the restarts after a crash are counted that are among them."""
+    """Return the retentions; operations are kept at least as long as restarts are counted from them."""
     operations_s = config.operations_retention_s
     if operations_s and (config.crash_restart or config.probe_restart):
         operations_s = max(operations_s, 2 * config.crash_restart_window_s)
@@ -396,7 +399,7 @@ def _retentions(config: Config) -> Retentions:
 
 
 def _causes(config: Config) -> list[RestartCause]:
-    """Why games are restarted within the budget."""
+    """Return the causes of restarts within the budget."""
     wanted = {RestartCause.CRASH: config.crash_restart, RestartCause.PROBE: config.probe_restart}
     return [cause for cause, is_on in wanted.items() if is_on]
 

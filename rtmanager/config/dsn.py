@@ -1,8 +1,8 @@
-"""From the DSN of the contract to what libpq takes.
+"""Converts the DSN of the contract to a connection string for libpq.
 
-Neighbours of the platform write run-time parameters into the URL (`?search_path=rtmanager`), as their driver
-allows; libpq refuses them there and wants `options=-csearch_path=…`. A DSN that names no schema means
-`rtmanager`, the schema of the contract.
+Other services of the platform write run-time parameters into the URL (`?search_path=rtmanager`), as their driver
+allows. libpq rejects them there and requires `options=-csearch_path=…`. The default schema is `rtmanager`, the schema
+of the contract.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from rtmanager.config.parsers import LONGEST_SOCKET_PATH, InvalidSetting, can_be
 
 SCHEMA = "rtmanager"
 
-#: Our transactions take milliseconds. An instance that freezes inside one loses it, and every lock and turn with it.
+#: Idle limit of a transaction; the manager's own take milliseconds. An instance that freezes inside one loses it, with
+#: every lock and lease.
 IDLE_TRANSACTION_MS = 10_000
-#: A statement is planned once for each connection, and not five times with its values, which takes longer than to carry
-#: it out. Every statement has an index. To read a table whole is cheaper while it is small, but a plan that was made
-#: then is kept until the table is analysed, when it may have ten thousand rows. Nor is any worth being compiled.
+#: A statement gets one generic plan per connection. The default, five plans with its values first, takes longer than
+#: its execution. Every statement has an index. A sequential scan is cheaper while a table is small. But its plan stays
+#: until the table is analysed, when it may have ten thousand rows. No statement is worth JIT compilation.
 PLANNING = "-cplan_cache_mode=force_generic_plan -cenable_seqscan=off -cjit=off"
 
-#: By name, what the code relies on. A name that this server does not know (it is newer or older) is passed over.
+#: Settings that the code relies on. A name that this server does not have (it is newer or older) is skipped.
 SESSION_SETTINGS: Mapping[str, str] = {
-    # How values are written and read.
+    # The format of values.
     "client_encoding": "UTF8",
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
@@ -42,13 +43,13 @@ SESSION_SETTINGS: Mapping[str, str] = {
     "backslash_quote": "safe_encoding",
     "transform_null_equals": "off",
     "quote_all_identifiers": "off",
-    # What a transaction is, and what it may do.
+    # Transactions: isolation and access.
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
     "default_transaction_deferrable": "off",
-    # A policy that would hide rows is an error and not a short answer.
+    # A policy that would hide rows is an error, not a shorter result.
     "row_security": "off",
-    # What ends a statement or a session. The statement timeout is of the configuration.
+    # Limits of statements and sessions. The configuration has the statement timeout.
     "lock_timeout": "0",
     "transaction_timeout": "0",
     "idle_session_timeout": "0",
@@ -62,7 +63,7 @@ SESSION_SETTINGS: Mapping[str, str] = {
     "enable_sort": "on",
 }
 
-#: A connection whose other end is gone without a word is given up after 11 to 15 seconds, not after hours.
+#: A connection whose peer is gone without notice is given up after 11 to 15 seconds, not after hours.
 _NETWORK = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -70,7 +71,7 @@ _NETWORK = {
     "tcp_user_timeout": 15_000,
 }
 
-#: What libpq and psycopg read as a whole number, and the largest that they or Linux take.
+#: Parameters that libpq and psycopg parse as whole numbers, with the largest value that they or Linux accept.
 _NUMBERS = {
     "connect_timeout": (1 << 31) - 1,
     "keepalives": (1 << 31) - 1,
@@ -79,7 +80,8 @@ _NUMBERS = {
     "keepalives_count": 127,
     "tcp_user_timeout": (1 << 31) - 1,
 }
-#: Files that libpq opens whatever they are, and the variables that name them too; it looks at the others first.
+#: Files that libpq opens without a check of their type, with the variables that name them too. It checks the other
+#: files itself.
 _FILES = {
     "sslrootcert": "PGSSLROOTCERT",
     "sslcert": "PGSSLCERT",
@@ -95,7 +97,7 @@ _PAIR = re.compile(r"(?:^|\s)search_path\s*=\s*(?:'(?P<quoted>(?:[^'\\]|\\.)*)'|
 
 
 def postgres_dsn(text: str) -> str:
-    """`text` itself, when libpq can read it once it is translated; `InvalidSetting` otherwise, never with the text."""
+    """Return `text` if libpq can parse it after conversion. Raises `InvalidSetting`, which never contains the text."""
     if text[:1] in ("'", '"'):
         raise InvalidSetting(f"a DSN such as {_EXAMPLE} (remove the quotes around it)")
     if not re.match(r"postgres(ql)?://", text) and not re.match(r"\s*\w+\s*=", text):
@@ -103,7 +105,7 @@ def postgres_dsn(text: str) -> str:
     try:
         given = conninfo_to_dict(to_conninfo(text, statement_timeout_ms=0))
     except (ProgrammingError, ValueError) as error:
-        # libpq quotes what it cannot read, and that may be a part of the password: only a plain word is passed on.
+        # libpq quotes what it cannot parse, which may be a part of the password: only a plain word is passed on.
         unknown = re.search(r'invalid (?:URI query parameter|connection option): "(\w+)"|"(\w+)"$', str(error))
         told = f"libpq does not know {unknown[1] or unknown[2]}" if unknown else "libpq cannot read it"
         raise InvalidSetting(f"a DSN such as {_EXAMPLE} ({told})") from error
@@ -117,7 +119,7 @@ def postgres_dsn(text: str) -> str:
 
 
 def _wrong_value(given: Mapping[str, Any]) -> str:
-    """Why no connection can be made by these parameters, whatever the server; empty when nothing is known."""
+    """Return why no server can be reached with these parameters; empty when no reason is known."""
     hosts, addresses, ports = (str(given.get(name) or "").split(",") for name in ("host", "hostaddr", "port"))
     if given.get("replication"):
         return "replication is not supported: such a connection takes no transactions of the service"
@@ -141,12 +143,12 @@ def _wrong_value(given: Mapping[str, Any]) -> str:
 
 
 def _libpq_says(given: Mapping[str, Any], hosts: int) -> str:
-    """What libpq finds wrong with these parameters before it connects."""
-    # In place of the hosts: no name is looked up, and no connection begins.
+    """Return libpq's objection to these parameters before it connects; empty when there is none."""
+    # Replaces the hosts, so that no name is resolved and no connection begins.
     parameters = {**given, "host": ",".join([_NOWHERE] * hosts), "hostaddr": ""}
     elsewhere = given.get("service") or any(map(os.environ.get, ("PGHOST", "PGHOSTADDR", "PGSERVICE")))
     if elsewhere and not given.get("host") and not given.get("hostaddr"):
-        parameters["port"] = ""  # it belongs to hosts whose number is not known here
+        parameters["port"] = ""  # # it belongs to hosts whose number is not known here
     attempt = pq.PGconn.connect_start(make_conninfo("", **parameters).encode())
     try:
         said = attempt.get_error_message()
@@ -169,11 +171,11 @@ def _is_no_file(path: str) -> bool:
     try:
         return is_pipe_or_device(path)
     except (OSError, ValueError):
-        return False  # it may come yet
+        return False  # # it may be created later
 
 
 def _is_address(text: str) -> bool:
-    """Whether libpq reads this as a numeric address, or as none."""
+    """Return whether libpq parses this as a numeric address, or as none."""
     try:
         return not text or bool(socket.getaddrinfo(text, None, flags=socket.AI_NUMERICHOST))
     except (OSError, UnicodeError):
@@ -187,7 +189,7 @@ def _is_host(text: str) -> bool:
 
 
 def to_conninfo(dsn: str, *, statement_timeout_ms: int, connect_timeout_s: int = 5) -> str:
-    """The connection string for psycopg; raises `psycopg.ProgrammingError` when the DSN cannot be read."""
+    """Return the connection string for psycopg. Raises `psycopg.ProgrammingError` for an invalid DSN."""
     dsn, search_path = _without_search_path(dsn)
     given = conninfo_to_dict(dsn)
     options = str(given.get("options") or "")
@@ -201,18 +203,18 @@ def to_conninfo(dsn: str, *, statement_timeout_ms: int, connect_timeout_s: int =
     for name, value in {"connect_timeout": connect_timeout_s, **_NETWORK}.items():
         given.setdefault(name, value)
     given.setdefault("application_name", "rtmanager")
-    # Before the first statement: until then the session has what the role or the database is set to.
+    # In force before the first statement; until then the session has the setting of its role or database.
     given["client_encoding"] = SESSION_SETTINGS["client_encoding"]
     return make_conninfo("", **{**given, "options": options.strip()})
 
 
 def session_settings(conninfo: str) -> Mapping[str, str]:
-    """What each session is to be set to: what its `options` say, which a pooler may drop, and `SESSION_SETTINGS`."""
+    """Return the settings of each session: its `options`, which a pooler may drop, and `SESSION_SETTINGS`."""
     return {**_settings_of(str(conninfo_to_dict(conninfo).get("options") or "")), **SESSION_SETTINGS}
 
 
 def with_option(conninfo: str, setting: str) -> str:
-    """The same with one more setting, once, which is in force as soon as the session begins."""
+    """Return the string with one more setting, once, in force from the session's begin."""
     given = conninfo_to_dict(conninfo)
     options = str(given.get("options") or "")
     return (
@@ -221,13 +223,13 @@ def with_option(conninfo: str, setting: str) -> str:
 
 
 def without_options(conninfo: str) -> str:
-    """The same for a pooler that refuses `options`; the session is set to them when it is made."""
-    # Empty and not left out, for which libpq would take PGOPTIONS.
+    """Return the string without `options`, for a pooler that rejects them; the new session sets them itself."""
+    # Empty, not omitted: libpq would then use PGOPTIONS.
     return make_conninfo("", **{**conninfo_to_dict(conninfo), "options": ""})
 
 
 def taken_from_environment(conninfo: str) -> dict[str, str]:
-    """The variables by which libpq completes this connection string, with their values but for a password."""
+    """Return the environment variables with which libpq completes this string; passwords are masked."""
     given = conninfo_to_dict(conninfo)
     found = {}
     for option in pq.Conninfo.get_defaults():
@@ -238,7 +240,7 @@ def taken_from_environment(conninfo: str) -> dict[str, str]:
 
 
 def _settings_of(options: str) -> dict[str, str]:
-    """The settings among the server's options: `-c name=value`, `-cname=value`, `--name=value`; the last one wins."""
+    """Parse the server's options: `-c name=value`, `-cname=value`, `--name=value`; the last one wins."""
     words = [re.sub(r"\\(.)", r"\1", word) for word in re.findall(r"(?:\\.|[^\s\\])+", options)]
     found = {}
     for before, word in zip(["", *words], words, strict=False):
@@ -250,15 +252,15 @@ def _settings_of(options: str) -> dict[str, str]:
 
 
 def described(dsn: str) -> str:
-    """The DSN without its password, for messages."""
+    """Describe the DSN without its password, for messages."""
     given = conninfo_to_dict(to_conninfo(dsn, statement_timeout_ms=0))
     return f"postgres at {given.get('host', 'the local socket')}:{given.get('port', 5432)}/{given.get('dbname', '')}"
 
 
 def _without_search_path(dsn: str) -> tuple[str, str | None]:
-    """The DSN as libpq takes it, and the search path that it named, in either form of a DSN."""
+    """Split off the search path of a DSN in either form; return the rest, and the search path if there is one."""
     if "://" in dsn:
-        # From the right: libpq takes a ? in the password for what it is.
+        # From the right: libpq accepts a ? in the password.
         address, _, query = dsn.rpartition("?") if "?" in dsn else (dsn, "", "")
         pairs = query.split("&")
         named = [pair.partition("=")[2] for pair in pairs if pair.startswith("search_path=")]

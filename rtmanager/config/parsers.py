@@ -1,7 +1,7 @@
-"""How the text of an environment variable becomes a value.
+"""Parsers of the text of environment variables.
 
-A parser returns the value or raises `InvalidSetting` with what would have been right, worded to follow "is not": the
-caller knows which variable it was and whether its text may be shown.
+A parser returns the value, or raises `InvalidSetting` with the expected form, worded to follow "is not". The caller
+adds the variable's name, and its text unless that is secret.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-#: Bytes that the path of a Unix socket may have (`sun_path` without its NUL).
+#: Longest path of a Unix socket in bytes (`sun_path` without its NUL).
 LONGEST_SOCKET_PATH = 107
 
-#: Names that Docker gives a meaning of their own; none of them resolves a container's name.
+#: Names with a meaning in Docker; none of these networks resolves a container's name.
 _NOT_A_GAME_NETWORK = frozenset({"host", "none", "default", "bridge"})
 
 
-#: Environment variables with a meaning of their own: with a path of ours as value, programs of an image fail.
+#: Variables that systems and interpreters read: with the state directory as value, programs of an image fail.
 _SYSTEM_VARIABLES = frozenset({"PATH", "HOME", "HOSTNAME", "IFS", "ENV", "BASH_ENV"})
 _SYSTEM_VARIABLE_PREFIXES = ("LD_", "PYTHON")
 
@@ -48,23 +48,23 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress(Address):
-    """Where Redis is, and whether it is spoken to by TLS."""
+    """The address of Redis, and whether to use TLS."""
 
     tls: bool = False
 
 
 class InvalidSetting(Exception):
-    """What a value should have been; the caller adds which variable and which value."""
+    """The expected form of a value; the caller adds the variable and the value."""
 
 
 def is_pipe_or_device(path: str) -> bool:
-    """Whether opening it might not end: a pipe waits for its writer. Raises `OSError`."""
+    """Return whether opening the path might block: a pipe waits for its writer. Raises `OSError`."""
     mode = os.stat(path).st_mode
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def encodable(text: str) -> str:
-    """`text` itself, when every adapter can send it: UTF-8 without a NUL."""
+    """Return `text` if every adapter can send it: UTF-8 without a NUL. Raises `InvalidSetting`."""
     # Bytes of the environment that are not UTF-8 arrive as surrogates.
     if re.search(r"[\x00\ud800-\udfff]", text):
         raise InvalidSetting("text in UTF-8 without a NUL")
@@ -76,7 +76,7 @@ def any_text(text: str) -> str:
 
 
 def optional(parse: Callable[[str], str]) -> Callable[[str], str]:
-    """As `parse`, and nothing is nothing."""
+    """Extend a parser to accept empty text."""
     return lambda text: parse(text) if text else ""
 
 
@@ -89,7 +89,7 @@ def duration(text: str) -> float:
 
 
 def duration_within(low: str, high: str) -> Callable[[str], float]:
-    """A duration from `low` to `high`, both written as durations are."""
+    """Return a parser of durations from `low` to `high`, both written as durations."""
 
     def parse(text: str) -> float:
         try:
@@ -104,7 +104,7 @@ def duration_within(low: str, high: str) -> Callable[[str], float]:
 
 
 def retention(text: str) -> float:
-    """Seconds; 0 keeps for ever."""
+    """Parse a retention into seconds; 0 keeps for ever."""
     match = _DURATION.fullmatch(text)
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if text != "0" and not 60.0 <= seconds <= 10 * 366 * 86400:
@@ -112,7 +112,7 @@ def retention(text: str) -> float:
     return seconds
 
 
-#: Of a worker: a shorter one would keep the processor and Docker busy with nothing else.
+#: A worker's period: a shorter one would occupy the processor and Docker with nothing else.
 period = duration_within("100ms", "8784h")
 
 
@@ -135,7 +135,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def can_be_looked_up(host: str | None) -> bool:
-    """Whether this is an IP address, or a name with a form in DNS: no part of it is empty or longer than 63 bytes."""
+    """Return whether this is an IP address, or a valid DNS name: no part of it is empty or longer than 63 bytes."""
     name = (host or "").strip("[]")
     try:
         if ":" in name:
@@ -167,7 +167,7 @@ _NAME_PART = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
 def host_names(text: str) -> frozenset[str]:
-    """Names of hosts in lower case, without a port or a final dot; empty text: none."""
+    """Parse host names to lower case, without a port or a final dot; empty text: none."""
     names = set()
     for item in text.split(",") if text else ():
         name, _, port = item.strip().lower().partition(":")
@@ -191,7 +191,7 @@ def remote_address(text: str) -> Address:
 
 
 def redis_address(text: str) -> RedisAddress:
-    """`host:port` as the contract has it, or a URL; nothing of a URL that has variables of its own is taken."""
+    """Parse `host:port`, the form of the contract, or a URL without the parts that other variables set."""
     match = re.fullmatch(r"(?:(rediss?)://)?(.*?)(/0?)?", _without_zone(text), re.IGNORECASE)
     scheme, rest = ((match[1] or "").lower(), match[2]) if match else ("", text)
     if "@" in rest:
@@ -247,7 +247,7 @@ def absolute_path(text: str) -> str:
 
 
 def path_outside(*tops: str) -> Callable[[str], str]:
-    """An absolute path in none of these directories, where kernel and container runtime keep what is theirs."""
+    """Return a parser of absolute paths outside of these directories, which belong to kernel and runtime."""
 
     def parse(text: str) -> str:
         path = absolute_path(text)
@@ -259,7 +259,7 @@ def path_outside(*tops: str) -> Callable[[str], str]:
 
 
 def state_root(text: str) -> str:
-    """An absolute path that is no directory of the system. Where links lead is seen when it is opened."""
+    """Parse an absolute path that is no system directory. Links are resolved only when it is opened."""
     path = absolute_path(text)
     if found := system_directory(path):
         raise InvalidSetting(f"a directory for games alone, such as /var/lib/galaxy-games: {found} is the system's")
@@ -325,7 +325,7 @@ def exporter(text: str) -> str:
 
 
 def by_domain(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A parser of the domain: its `InvalidValue` already says what is expected."""
+    """Adapt a parser of the domain: its `InvalidValue` already has the expected form."""
 
     def wrapped(text: str) -> Any:
         try:
@@ -337,7 +337,7 @@ def by_domain(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def stream_name(text: str) -> str:
-    """`text` itself, when the service has no key of its own by that name."""
+    """Return `text` if it is not one of the manager's own keys. Raises `InvalidSetting`."""
     if text.startswith(OUTBOX_PREFIX):
         raise InvalidSetting(f"the name of a stream: keys that begin with {OUTBOX_PREFIX} are the service's own")
     return text

@@ -1,7 +1,7 @@
 """The configuration: one frozen value, built once from the environment.
 
-What there is to set stands in `variables.py`. All faults of an environment are reported together; a secret is
-never part of a message, a log or a repr.
+`variables.py` has the table of variables. All faults of an environment are reported together. A secret is never part of
+a message, a log or a repr.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rtmanager.ports.runtime import PullPolicy
 
 
 class ConfigError(RuntimeManagerError):
-    """The environment cannot be used; `faults` has one line for each thing that is wrong with it."""
+    """The environment is invalid; `faults` has one line for each error."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
@@ -30,7 +30,7 @@ class ConfigError(RuntimeManagerError):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What the service needs to know, parsed and checked; durations in seconds. `variables.py` says what each means."""
+    """The parsed and checked configuration; durations in seconds. `variables.py` has the meaning of each."""
 
     postgres_dsn: str = field(repr=False)
     redis_addr: RedisAddress
@@ -106,10 +106,9 @@ class Config:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Config:
-        """Read `VARIABLES` from `environment`; raises `ConfigError` with all faults at once.
+        """Read `VARIABLES` from `environment`. Raises `ConfigError` with all faults.
 
-        A variable that is set to nothing counts as not set, as in a compose file with an empty substitution; but for
-        those that may be empty.
+        An empty variable counts as not set, as after an empty substitution in a compose file, unless `may_be_empty`.
         """
         found: dict[str, Any] = {}
         faults = [
@@ -142,7 +141,7 @@ def _read_all(environment: Mapping[str, str], found: dict[str, Any]) -> list[str
 
 
 def _text(environment: Mapping[str, str], variable: Variable) -> str | None:
-    """What it is set to, else its default; None for one that is required."""
+    """Return the variable's text, else its default; None for a required one."""
     given = environment.get(variable.name, "").strip()
     if given or (variable.may_be_empty and variable.name in environment):
         return given
@@ -150,13 +149,13 @@ def _text(environment: Mapping[str, str], variable: Variable) -> str | None:
 
 
 def _shown(text: str) -> str:
-    """A value in a message; what stands before an @ may be a password, whatever the variable."""
+    """Return a value for a message; text before an @ may be a password, whatever the variable."""
     before, at, after = text.rpartition("@")
     return repr(f"…@{after}" if at else before + after)
 
 
 def _shared_streams(found: Mapping[str, Any]) -> list[str]:
-    """Two streams in one key would be read and written as one."""
+    """Report streams with one name: they would be read and written as one."""
     variables: dict[str, list[str]] = {}
     for stream in Stream:
         if name := found.get(f"stream_{stream}"):
@@ -169,7 +168,7 @@ def _shared_streams(found: Mapping[str, Any]) -> list[str]:
 
 
 def _redis_tls(found: Mapping[str, Any]) -> list[str]:
-    """Certificates for a connection that is not encrypted: somebody believes that it is."""
+    """Report TLS settings for a connection without TLS, which their author believes to be encrypted."""
     address = found.get("redis_addr")
     if address is None or address.tls:
         return (
@@ -185,7 +184,7 @@ def _redis_tls(found: Mapping[str, Any]) -> list[str]:
 
 
 def _docker_tls(found: Mapping[str, Any]) -> list[str]:
-    """Settings of TLS that mean nothing without each other."""
+    """Report TLS settings that have no effect without each other."""
     names = {
         "docker_tls_ca": "RTMANAGER_DOCKER_TLS_CA",
         "docker_tls_certificate": "RTMANAGER_DOCKER_TLS_CERT",
@@ -203,7 +202,7 @@ def _docker_tls(found: Mapping[str, Any]) -> list[str]:
 
 
 def _log_options(environment: Mapping[str, str], found: dict[str, Any]) -> list[str]:
-    """The default is what drivers take that write files; any other refuses it."""
+    """Check the log options; the default is for drivers that write files, and any other rejects it."""
     name, driver = "RTMANAGER_DOCKER_LOG_OPTS", found.get("docker_log_driver", "")
     if name not in environment and driver not in log_options.FILE_DRIVERS:
         found["docker_log_options"] = {}
@@ -212,6 +211,6 @@ def _log_options(environment: Mapping[str, str], found: dict[str, Any]) -> list[
 
 
 def unknown_names(environment: Mapping[str, str]) -> list[str]:
-    """Names that look like ours and are not. No fault (an orchestrator adds some), but often a typing error."""
+    """Return variables with the manager's prefix that it does not read. No fault (an orchestrator adds some)."""
     known = {variable.name for variable in VARIABLES}
     return sorted(name for name in environment if name.startswith("RTMANAGER_") and name not in known)

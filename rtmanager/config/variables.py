@@ -1,6 +1,6 @@
-"""The environment variables of the service, one row each: name, default, meaning.
+"""The environment variables of the manager, one row each: name, default, meaning.
 
-The service reads nothing else. `docs/configuration.md` is checked against this table.
+The manager reads no others. `docs/configuration.md` is checked against this table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LOG_LEVELS = ("debug", "info", "warn", "error")
 LOG_FORMATS = ("auto", "json", "text")
 PROBE_TARGETS = ("auto", "endpoint", "container_ip")
 SWITCH = ("off", "on")
-#: Directories of a container that hold its system; a mount there hides what the image's programs need.
+#: System directories of a container; a mount there hides files that the image's programs need.
 SYSTEM_DIRECTORIES = (
     *("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr", "/etc"),
     *("/proc", "/sys", "/dev", "/run"),
@@ -29,7 +29,7 @@ SYSTEM_DIRECTORIES = (
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One environment variable: where its value goes, how it is read, what it means (for docs)."""
+    """One environment variable: its attribute in `Config`, its parser, and its meaning for the docs."""
 
     name: str
     attribute: str
@@ -37,11 +37,11 @@ class Variable:
     default: str | None
     meaning: str
     secret: bool = False
-    #: Whether it may be set to nothing; any other variable then counts as not set.
+    #: Whether an empty value counts; any other variable then counts as not set.
     may_be_empty: bool = False
 
 
-#: What each stream is called in Redis if nothing else is set, and what it has.
+#: Default name of each stream in Redis, and its content.
 STREAMS: Mapping[Stream, tuple[str, str]] = {
     Stream.START_JOBS: ("runtime:start_jobs", "start jobs"),
     Stream.STOP_JOBS: ("runtime:stop_jobs", "stop jobs"),
@@ -51,7 +51,7 @@ STREAMS: Mapping[Stream, tuple[str, str]] = {
     Stream.DEAD_LETTERS: ("runtime:dead_letters", "entries that name no game"),
 }
 
-#: Every variable that the service reads. A default of None: the variable is required.
+#: Every variable that the manager reads. A default of None: the variable is required.
 VARIABLES: tuple[Variable, ...] = (
     Variable(
         "RTMANAGER_INTERNAL_HTTP_ADDR",
@@ -144,8 +144,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "RTMANAGER_SILENCE_TIMEOUT",
         "silence_timeout_s",
-        # Psycopg spends no less than 2 s on a connection; and a transaction that waits for a silent Redis (half of
-        # this) must end before PostgreSQL takes its holder for frozen (10 s).
+        # Psycopg spends at least 2 s on a connection. A transaction that waits for a silent Redis (half of this) must
+        # end before PostgreSQL's limit for idle transactions (10 s).
         parsers.duration_within("2s", "15s"),
         "8s",
         "how long PostgreSQL may be silent before it counts as away, Redis half as long; a statement has 5/8 of it",

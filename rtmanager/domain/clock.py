@@ -1,7 +1,7 @@
-"""What one clock tells of another: readings that take time, and the moment that follows from them.
+"""Estimates another clock from readings that take time.
 
-The store's clock decides whatever instances compare: they may run on hosts that disagree about the time. Seconds here
-are those of a running time of this host, which nobody sets.
+PostgreSQL's clock decides wherever instances compare times, because their hosts' clocks may differ. Seconds here are
+readings of this host's monotonic clock.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-#: Seconds between two clocks from which they count as far apart, and below which they do not any more.
+#: Offsets in seconds: above `FAR_S` two clocks count as far apart, until the offset is below `NEAR_S` again.
 FAR_S = 5.0
 NEAR_S = 2.5
-#: What to do about it.
+#: Remedy for clocks that are far apart.
 REMEDY = "set the clock that is wrong, and let NTP keep both (`timedatectl`)"
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The other clock showed `said` at some moment between `asked_s` and `answered_s`."""
+    """A reading of the other clock: it showed `said` at some moment between `asked_s` and `answered_s`."""
 
     said: datetime
     asked_s: float
@@ -27,20 +27,20 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """The other clock showed `moment` at `at_s`, as far as is known."""
+    """An estimate of the other clock: it showed `moment` at `at_s`."""
 
     moment: datetime
     at_s: float
 
     def then(self, now_s: float) -> datetime:
-        """What it shows at another moment."""
+        """Return what the other clock shows at `now_s`."""
         return self.moment + timedelta(seconds=now_s - self.at_s)
 
 
 def anchored(known: Anchor | None, reading: Reading) -> Anchor:
-    """What is known after a reading: the same where both agree, else as little changed as the reading allows.
+    """Return the anchor after a reading: the known one, moved only as far as the reading requires.
 
-    So an answer that takes its time moves no clock to and fro.
+    A slow answer thus does not move the estimate back and forth.
     """
     took = timedelta(seconds=reading.answered_s - reading.asked_s)
     earliest, latest = reading.said, reading.said + took
@@ -50,11 +50,11 @@ def anchored(known: Anchor | None, reading: Reading) -> Anchor:
 
 
 def is_far(offset_s: float, *, before: bool) -> bool:
-    """Whether clocks so many seconds apart are far apart; `before` says whether they were."""
+    """Return whether clocks with this offset are far apart; `before`: whether they were."""
     return abs(offset_s) > (NEAR_S if before else FAR_S)
 
 
 def described(offset_s: float) -> str:
-    """An offset in words, for a person."""
+    """Describe an offset for the log."""
     side = "ahead of" if offset_s > 0 else "behind"
     return f"this host's clock is {abs(offset_s):.1f} s {side} PostgreSQL's"

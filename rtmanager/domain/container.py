@@ -1,7 +1,7 @@
-"""The container of a game: what RTM asks for, what it sees, and whose a container is.
+"""The container of a game: its specification, its observed state, and its owner.
 
-Nothing here knows Docker. A container is named by an opaque id that the runtime chose, so that a second
-runtime (a service of a cluster, say) fits behind the same values.
+Nothing here depends on Docker. The runtime chooses an opaque id for each container, so another runtime fits behind the
+same values.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ LABEL_IMAGE_REF = "com.galaxy.engine_image_ref"
 LABEL_STARTED_AT_MS = "com.galaxy.started_at_ms"
 OWNER = "rtmanager"
 KIND = "game-engine"
-#: Of a container that is created to try whether it can be; no list of games has it.
+#: Kind of a container that is created as a trial and never started. Lists of games omit it.
 KIND_TRIAL = "trial"
 
-#: Labels of an engine *image* that ask for other limits than the configured defaults.
+#: Labels of an engine *image* that override the configured default limits.
 LABEL_CPU_QUOTA = "com.galaxy.cpu_quota"
 LABEL_MEMORY = "com.galaxy.memory"
 LABEL_PIDS_LIMIT = "com.galaxy.pids_limit"
 
-#: Docker refuses less memory than this; so do we, before it does.
+#: Docker rejects less memory than this.
 MIN_MEMORY_BYTES = 6 * 1024 * 1024
 
-#: Linux has no more process ids than this, and refuses a greater limit.
+#: Linux rejects a limit of more processes than this.
 MAX_PIDS = 1 << 22
 
 _MEMORY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
@@ -45,7 +45,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one engine may use: CPU in cores, memory in bytes (swap included), number of processes."""
+    """Limits of one engine: CPU in cores, memory in bytes (swap included), number of processes."""
 
     cpus: float
     memory_bytes: int
@@ -54,7 +54,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """Everything that RTM decides about a container; how a runtime hardens it is the adapter's business."""
+    """Everything that the manager decides about a container; the adapter adds the hardening."""
 
     game_id: str
     image_ref: str
@@ -66,22 +66,22 @@ class ContainerSpec:
     started_at_ms: int
     log_driver: str
     log_options: Mapping[str, str]
-    #: The deployment (one database) that the container is made for.
+    #: The deployment (one database) that owns the container.
     deployment: str = ""
 
     @property
     def name(self) -> str:
-        """The name and the host name of the container."""
+        """The container's name and host name."""
         return container_name(self.game_id)
 
     @property
     def next_name(self) -> str:
-        """The name of the container while another one has the game's name."""
+        """The container's name while another container has the game's name."""
         return next_container_name(self.game_id)
 
     @property
     def labels(self) -> dict[str, str]:
-        """The labels by which RTM, and a person, recognises the container (contract, "The container")."""
+        """The labels that identify the container (contract, "The container")."""
         return {
             LABEL_OWNER: OWNER,
             LABEL_KIND: KIND,
@@ -94,27 +94,26 @@ class ContainerSpec:
 
 @dataclass(frozen=True, slots=True)
 class TrialSpec(ContainerSpec):
-    """A container as a game's, to be created and removed and never started; its "game" is a name of its own.
+    """A container that is created, removed and never started; its `game_id` is an arbitrary name.
 
-    Neither its name nor its labels are those of a game, so that nobody takes one that is left behind for a game's.
+    Its name and labels are not those of a game, so nothing adopts a trial container that is left behind.
     """
 
     @property
     def name(self) -> str:
-        """The name and the host name of the container."""
+        """The container's name and host name."""
         return f"galaxy-trial-{self.game_id}"
 
     @property
     def labels(self) -> dict[str, str]:
-        """The labels by which the next trial finds one that is left behind."""
+        """The labels by which the next trial finds a container that is left behind."""
         return {LABEL_OWNER: OWNER, LABEL_KIND: KIND_TRIAL}
 
 
 class ContainerState(StrEnum):
-    """The states that Docker reports, `dead` (a removal that failed half way) included.
+    """The states that Docker reports, including `dead` (a removal that failed half way).
 
-    `UNKNOWN` stands for every other word, and for none: nothing is known then of the process, neither that it lives
-    nor that it ended.
+    `UNKNOWN` stands for every other word and for none: the process may live or may have ended.
     """
 
     CREATED = "created"
@@ -133,7 +132,7 @@ ALIVE = frozenset({ContainerState.RUNNING, ContainerState.PAUSED, ContainerState
 
 @dataclass(frozen=True, slots=True)
 class ContainerView:
-    """One container as the runtime sees it at one moment."""
+    """The runtime's view of one container at one moment."""
 
     container_id: str
     name: str
@@ -141,22 +140,22 @@ class ContainerView:
     state: ContainerState
     labels: Mapping[str, str] = field(default_factory=dict)
     networks: frozenset[str] = frozenset()
-    #: The network that it was made for; a Docker that is killed right after a create forgets to join it.
+    #: The network that the container was created for. A daemon killed right after the create leaves it unjoined.
     made_for: str = ""
     exit_code: int | None = None
     oom_killed: bool = False
-    #: Its address in each network that has given it one.
+    #: The container's address by network, where it has one.
     addresses: Mapping[str, str] = field(default_factory=dict)
     started_at: datetime | None = None
     finished_at: datetime | None = None
     restart_count: int = 0
-    #: What the image's own health check says; empty where there is none.
+    #: Result of the image's own health check; empty where there is none.
     health: str = ""
-    #: Whether its process is known to have run for an hour at least.
+    #: Whether the process is known to have run for at least an hour.
     up_for_an_hour: bool = False
-    #: The runtime's own word for the state when that is unknown.
+    #: The runtime's own word for a state that is `UNKNOWN`.
     state_word: str = ""
-    #: The id of the image that it runs, whatever its name stands for now; a list does not tell it.
+    #: The id of the container's image, whatever the image's name refers to now; empty in lists.
     image_id: str = ""
 
     @property
@@ -166,20 +165,23 @@ class ContainerView:
 
     @property
     def ended(self) -> bool:
-        """Whether it is known that there is no process of the engine."""
+        """Whether the engine is known to have no process."""
         return self.state not in ALIVE and self.state is not ContainerState.UNKNOWN
 
     @property
     def game_id(self) -> str:
-        """The game that its label names; empty when there is none."""
+        """The game that the container's label names; empty when there is none."""
         return self.labels.get(LABEL_GAME_ID, "")
 
     def is_of_another(self, deployment: str) -> bool:
-        """Whether another deployment made it. Releases before the label made containers without it: they are ours."""
+        """Return whether another deployment owns the container.
+
+        Earlier releases set no such label; their containers count as this deployment's.
+        """
         return self.labels.get(LABEL_DEPLOYMENT, "") not in ("", deployment)
 
     def labelled_for(self, game_id: str) -> bool:
-        """Whether its labels say that RTM made it for this game, whatever its name."""
+        """Return whether the labels assign the container to this game, whatever its name."""
         return (
             self.labels.get(LABEL_OWNER) == OWNER
             and self.labels.get(LABEL_KIND) == KIND
@@ -187,27 +189,27 @@ class ContainerView:
         )
 
     def belongs_to(self, game_id: str) -> bool:
-        """Whether RTM made it for this game: labels and name agree."""
+        """Return whether the manager made the container for this game: labels and name agree."""
         return self.labelled_for(game_id) and self.name == container_name(game_id)
 
     @property
     def is_next(self) -> bool:
-        """Whether RTM made it to replace a game's container, which it has not done: labels and name agree."""
+        """Whether the manager made the container to replace a game's, and has not done so: labels and name agree."""
         return self.name == next_container_name(self.game_id) and self.labelled_for(self.game_id)
 
     @property
     def is_unstarted_next(self) -> bool:
-        """Whether it is such a container, and never had a process."""
+        """Whether the container is such a replacement and never had a process."""
         return self.state is ContainerState.CREATED and self.is_next
 
     def runs(self, game_id: str, image_ref: str, network: str) -> bool:
-        """Whether RTM made it for this game and it runs this image on this network."""
+        """Return whether the manager made the container for this game and it runs this image on this network."""
         same = self.labels.get(LABEL_IMAGE_REF) == image_ref and network in self.networks
         return self.belongs_to(game_id) and self.state is ContainerState.RUNNING and same
 
 
 class NameConflict(StrEnum):
-    """What to do when the name that a game needs is taken by another container."""
+    """What to do when another container has the name that a game needs."""
 
     TAKE = "take"
     REMOVE = "remove"
@@ -215,8 +217,10 @@ class NameConflict(StrEnum):
 
 
 def resolve_name_conflict(found: ContainerView, spec: ContainerSpec) -> NameConflict:
-    """Ours and running what we want: take it, an earlier try of the same start left it. Ours and without a
-    process: remove it. Anything else is not ours to touch (contract: never stop a container without a record).
+    """Decide what to do with the container that has the name of `spec`.
+
+    Take the game's own container when it runs this image: an earlier try of the same start left it. Remove the game's
+    own container when it has no process. Refuse any other (contract: never stop a container without a record).
     """
     if not found.belongs_to(spec.game_id) or spec.network not in found.networks | {found.made_for}:
         return NameConflict.REFUSE
@@ -226,7 +230,7 @@ def resolve_name_conflict(found: ContainerView, spec: ContainerSpec) -> NameConf
 
 
 def parse_memory(text: str) -> int:
-    """Bytes from `512m`, `1.5g`, `268435456`; units are powers of 1024. `InvalidValue` otherwise."""
+    """Parse bytes from `512m`, `1.5g` or `268435456`; units are powers of 1024. Raises `InvalidValue`."""
     match = _MEMORY.fullmatch(text.strip())
     size = int(float(match[1]) * _UNITS[match[2].lower()]) if match else 0
     if not MIN_MEMORY_BYTES <= size < 1 << 60:
@@ -235,24 +239,24 @@ def parse_memory(text: str) -> int:
 
 
 def parse_cpus(text: str) -> float:
-    """Cores from `1.0`, `0.5`, `2`; `InvalidValue` otherwise."""
+    """Parse cores from `1.0`, `0.5` or `2`. Raises `InvalidValue`."""
     if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,9})?", text.strip()) or not float(text) >= 0.01:
         raise InvalidValue(f"CPU quota {shown(text)}: expected a number of cores of at least 0.01, such as 0.5 or 2")
     return float(text)
 
 
 def parse_pids(text: str) -> int:
-    """A number of processes of at least 1; `InvalidValue` otherwise."""
+    """Parse a number of processes, at least 1. Raises `InvalidValue`."""
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text.strip()) or int(text) > MAX_PIDS:
         raise InvalidValue(f"process limit {shown(text)}: expected a whole number from 1 to {MAX_PIDS}, such as 512")
     return int(text)
 
 
 def limits_of_image(labels: Mapping[str, str], defaults: Limits) -> tuple[Limits, list[str]]:
-    """The limits that an image's labels ask for, the default for each that is absent or cannot be read.
+    """Return the limits that an image's labels set, with the default for each that is absent or invalid.
 
-    The second value says, one line each, which labels could not be read: a typing error in an image should be
-    seen by a person, but is no reason to keep a game from running under the limits that hold for all others.
+    The second value has one line for each invalid label. A typing error in an image does not keep a game from running,
+    because the defaults hold for all other games.
     """
     complaints: list[str] = []
 

@@ -1,7 +1,7 @@
-"""Whether and when a crashed game is started again: a budget with growing pauses.
+"""Decides whether and when to restart a crashed game: a budget with growing pauses.
 
-Off by default; the neighbours decide what becomes of a crashed game. Exit code 0 is a voluntary exit, 143 is
-128 + SIGTERM: neither is a crash. Nor is an end that somebody requested, whatever its code.
+Off by default: other services decide what becomes of a crashed game. An end that somebody requested is no crash,
+whatever its exit code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VOLUNTARY_EXIT_CODES = frozenset({0, 143})
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """At most `budget` restarts of one game within `window_s`; before each a pause that doubles."""
+    """At most `budget` restarts of one game within `window_s`; the pause before each one doubles."""
 
     budget: int = 3
     window_s: float = 600.0
@@ -25,20 +25,21 @@ class RestartPolicy:
     longest_pause_s: float = 300.0
 
     def window_begins(self, now: datetime) -> datetime:
-        """Restarts before this moment count no more."""
+        """Return the begin of the window: restarts before this moment do not count."""
         return now - timedelta(seconds=self.window_s)
 
     def restart_at(self, now: datetime, restarts: int) -> datetime | None:
-        """When the next one is due, after so many within the window; None when the budget is used up."""
+        """Return when the next restart is due after `restarts` in the window; None when the budget is used up."""
         if restarts >= self.budget:
             return None
         return now + timedelta(seconds=min(self.first_pause_s * 2**restarts, self.longest_pause_s))
 
 
 def is_crash(last_exit: LastExit, *, events_heard: bool) -> bool:
-    """Whether nobody wanted this end; `events_heard`: an event told of it, so a request would have been heard, too.
+    """Return whether nobody requested this end.
 
-    Without the event, 137 may be a person's `docker kill`: the game stays stopped rather than run against a person.
+    `events_heard`: an event reported the end, so an event would also have reported a request. Without that event, exit
+    code 137 may come from a person's `docker kill`. The game then stays stopped.
     """
     if last_exit.requested_by is not RequestedBy.UNKNOWN or last_exit.exit_code in VOLUNTARY_EXIT_CODES:
         return False

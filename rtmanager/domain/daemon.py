@@ -1,15 +1,15 @@
-"""The container runtime that a database belongs to, and how another one is recognised.
+"""Identifies the container runtime that a database belongs to.
 
 | its id    | the recorded network's id on it | it is                                       |
 | --------- | ------------------------------- | ------------------------------------------- |
 | different | any                             | another daemon                              |
 | the same  | found                           | the daemon on record                        |
 | the same  | a network of that name, new id  | another daemon, or the network is a new one |
-| the same  | no network of that name         | not confirmed: nothing tells a copy from it |
+| the same  | no network of that name         | not confirmed: it may be a copy             |
 
-Neither id is enough alone. Docker before 24 keeps its id in `/etc/docker/key.json`: two daemons of one host share it,
-and so do machines that were cloned after Docker had started once. The network is made later, on each host anew. A
-host name changes without the daemon, and stands in messages only.
+Neither id is enough alone. Docker before 24 keeps its id in `/etc/docker/key.json`. Two daemons of one host share that
+file, and so do hosts that were cloned after Docker's first start. The network is created later, on each host
+separately. A host name can change while the daemon stays the same, so it appears in messages only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rtmanager.domain.errors import Unavailable
 
 
 class NoSuchNetwork(Unavailable):
-    """The daemon cannot be recognised by the game network: there is none of its name, or several."""
+    """The game network does not identify the daemon: none has its name, or several have."""
 
     def __init__(self, seen: SeenDaemon, network: str) -> None:
         found = len(seen.network_ids)
@@ -32,17 +32,17 @@ class NoSuchNetwork(Unavailable):
 
 
 class Match(StrEnum):
-    """What a daemon is that answers, compared with the one on record."""
+    """How the daemon that answers compares with the one on record."""
 
     SAME = "same"
     OTHER = "other"
-    #: The id agrees, and the network that would confirm it is gone.
+    #: The id agrees, but the network that would confirm it is gone.
     NETWORK_GONE = "network_gone"
 
 
 @dataclass(frozen=True, slots=True)
 class SeenDaemon:
-    """A daemon as it answers: its id, its host's name, and the ids of the networks of the name that was asked for."""
+    """The daemon that answers: its id, its host's name, and the ids of the networks of the requested name."""
 
     daemon_id: str
     name: str
@@ -54,7 +54,7 @@ class SeenDaemon:
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A daemon as it is on record."""
+    """A daemon on record."""
 
     daemon_id: str
     name: str
@@ -63,7 +63,7 @@ class Daemon:
 
     @classmethod
     def of(cls, seen: SeenDaemon, network: str) -> Daemon:
-        """The record of a daemon that was asked for `network`. Raises `NoSuchNetwork`."""
+        """Return the record of a daemon that was inspected with `network`. Raises `NoSuchNetwork`."""
         if len(seen.network_ids) != 1:
             raise NoSuchNetwork(seen, network)
         (network_id,) = seen.network_ids
@@ -73,7 +73,7 @@ class Daemon:
         return f"{self.name or 'a host without a name'} (id {self.daemon_id})"
 
     def compare(self, seen: SeenDaemon) -> Match:
-        """What a daemon is that answers; it was asked for the networks of the recorded name."""
+        """Compare the daemon that answers with this one; `seen` has the networks of the recorded name."""
         if seen.daemon_id != self.daemon_id:
             return Match.OTHER
         if not seen.network_ids:
@@ -82,7 +82,7 @@ class Daemon:
 
 
 def difference(recorded: Daemon, seen: SeenDaemon) -> str:
-    """How the daemon that answers differs from the one on record; names both."""
+    """Describe how the daemon that answers differs from the one on record; names both."""
     if seen.daemon_id != recorded.daemon_id:
         return f"the records are about the containers of {recorded}, and {seen} answers"
     name, network_id = recorded.network, recorded.network_id[:12]

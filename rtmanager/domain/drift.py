@@ -1,4 +1,4 @@
-"""Drift: what the records say against what the runtime reports, and what becomes true by that.
+"""Decides on drift between the records and the containers that the runtime reports.
 
 | record                | its container        | others of the game   | decision                              |
 | --------------------- | -------------------- | -------------------- | ------------------------------------- |
@@ -10,9 +10,9 @@
 | any                   | –                    | alive, disagrees     | reported                              |
 | any                   | in an unknown state  | the same             | reported, and nothing is concluded    |
 
-Nothing here touches a container: records follow containers, never the other way round (docs/contract.md,
-"Watching"). What agrees may be adopted: labels, name, network and image. A stopped game whose own container a
-person started again is adopted like any other, so that a stop can end it.
+Records follow containers; nothing here changes a container (docs/contract.md, "Watching"). A container is adopted when
+its labels, name, network and image agree. That includes a stopped game's own container that a person started again, so
+that a stop can end it.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from rtmanager.domain.operation import LogEntry, OpKind, OpSource, Outcome
 from rtmanager.domain.outage import LastExit, RequestedBy
 from rtmanager.domain.record import RuntimeRecord, Status, has_no_name
 
-#: States in which a container neither lives nor will: its process has ended.
+#: States without a process: it has ended, or never started.
 ENDED = frozenset({ContainerState.EXITED, ContainerState.DEAD, ContainerState.CREATED})
 NONE: Mapping[str, str] = MappingProxyType({})
-#: Characters of a reason that is reported.
+#: Length of a reported reason, in characters.
 LONGEST_REASON = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What a container has to agree with to be adopted: the network, and where a game's state is kept."""
+    """What an adopted container must agree with: the network, and where a game's state is kept."""
 
     network: str
     state_path: Callable[[str], str]
@@ -51,14 +51,14 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """When it was looked, and by which way."""
+    """When and how the containers were observed."""
 
     at: datetime
     source: HealthSource = HealthSource.INSPECT
 
 
 class RunningGame(NamedTuple):
-    """As much of the record of a running game as tells whether its container is as recorded."""
+    """The part of a running game's record that a scan compares with its container."""
 
     game_id: str
     container_id: str | None
@@ -66,14 +66,15 @@ class RunningGame(NamedTuple):
 
 
 def not_as_recorded(running: Iterable[RunningGame], containers: Iterable[ContainerView]) -> set[str]:
-    """The games of which anything could follow: all but those that run as recorded, and those that do not run at all.
+    """Return the games that need `decide`.
 
-    Nearly all of ten thousand games are such; `decide` is for the rest.
+    These are all but the games that run as recorded and the games that do not run at all. Of ten thousand games few are
+    left.
     """
     missing = {each.game_id: each for each in running}
     found: set[str] = set()
     for view in containers:
-        game = missing.pop(view.game_id, None)  # a second container of a game finds none, like one of an unknown game
+        game = missing.pop(view.game_id, None)  # # None for a second container of a game, too
         agrees = view.ended if game is None else _as_recorded(view, game)
         if not agrees:
             found.add(view.game_id)
@@ -92,12 +93,12 @@ def decide(
     placement: Placement,
     namesakes: Mapping[str, str] = NONE,
 ) -> list[Finding | Stray]:
-    """All that follows from the records and the containers that carry RTM's labels; game by game.
+    """Return all that follows from the records and the containers with the manager's labels, game by game.
 
-    `namesakes` has, of games without a running record, those whose name another game has, with that game.
+    `namesakes` maps games without a running record to another game that already has their name.
     """
     known = {record.game_id: record for record in records}
-    # A recorded container is its game's also when its labels cannot be read.
+    # A recorded container belongs to its game even when its labels cannot be read.
     recorded = {record.current_container_id: record.game_id for record in known.values()}
     by_game: defaultdict[str, list[ContainerView]] = defaultdict(list)
     for view in containers:
@@ -128,12 +129,13 @@ def _decide_game(
     elif own.state is ContainerState.UNKNOWN:
         yield _stray(game_id, own, f"the game's own container {_unknown(own)}")
     elif own.alive:
-        # Only then: what lives beside one that is gone may be adopted, once the record is no longer running.
+        # Other containers count only here. If the own container is gone, another may be adopted after the record
+        # changes.
         yield from _astray(record, own, views)
 
 
 def _astray(record: RuntimeRecord, own: ContainerView, views: Sequence[ContainerView]) -> Iterator[Stray]:
-    """What disagrees though the game runs as recorded: its own container, or others beside it."""
+    """Report what disagrees although the game runs as recorded: its own container, or others beside it."""
     game_id = record.game_id
     if reason := _why_astray(own, game_id, record.docker_network):
         yield _stray(game_id, own, f"the game's own container {reason}")
@@ -150,7 +152,7 @@ def _unrecorded(
     placement: Placement,
     namesake: str | None,
 ) -> Iterator[Finding | Stray]:
-    """Live containers of a game that is not recorded as running: the one that agrees is adopted."""
+    """Decide on live containers of a game that is not recorded as running: adopt the one that agrees."""
     adopted = False
     for view in views:
         if view.ended:
@@ -172,7 +174,7 @@ def _unknown(view: ContainerView) -> str:
 
 
 def disposed(record: RuntimeRecord, looked: Observation) -> Finding:
-    """The container of a running game is gone."""
+    """The finding that the container of a running game is gone."""
     container_id = record.current_container_id or ""
     gone = HealthEvent(
         record.game_id, container_id, EventType.CONTAINER_DISAPPEARED, looked.source, looked.at, details={}
@@ -188,7 +190,7 @@ def disposed(record: RuntimeRecord, looked: Observation) -> Finding:
 
 
 def observed_exited(record: RuntimeRecord, view: ContainerView, looked: Observation) -> Finding:
-    """The process of a running game has ended; by contract without a row in the log."""
+    """The finding that the process of a running game has ended; the contract has no log row for it."""
     last_exit = LastExit.of(view, looked.at)
     details = {"exit_code": last_exit.exit_code, "oom": last_exit.oom}
     event = HealthEvent(
@@ -205,10 +207,9 @@ def observed_exited(record: RuntimeRecord, view: ContainerView, looked: Observat
 
 
 def adopt(record: RuntimeRecord | None, view: ContainerView, looked: Observation, placement: Placement) -> Finding:
-    """A container runs that agrees with everything and has no running record.
+    """The finding that a container runs, agrees with everything and has no running record.
 
-    The neighbours are told when the game was known to them, as one that does not run; of a new one they hear by
-    its record alone, as the contract has it.
+    A health event is published only if the game had a record (contract, "Watching").
     """
     game_id, image_ref = view.game_id, _image_ref(view)
     new = RuntimeRecord(
@@ -246,7 +247,7 @@ def adopt(record: RuntimeRecord | None, view: ContainerView, looked: Observation
 
 
 def _why_not_adopted(view: ContainerView, game_id: str, placement: Placement) -> str | None:
-    """What keeps a container from being adopted; None when all agrees."""
+    """Return what keeps a container from being adopted; None when all agrees."""
     if not is_game_id(game_id):
         return f"its label names game {shown(game_id)}, which cannot be a game's id"
     if not view.container_id:
@@ -286,12 +287,12 @@ def _why_wrong_image(view: ContainerView) -> str | None:
 
 
 def _version(ref: ImageRef) -> str:
-    """Of a tag and a digest, the digest: Docker looks at nothing else then."""
+    """Return the version that Docker uses: of a tag and a digest, the digest."""
     return ref.digest or ref.tag or "latest"
 
 
 def _same_name(one: str, other: str) -> bool:
-    """Whether two names are one repository: Docker lets the parts of its own registry be left out."""
+    """Return whether two names are one repository: Docker may omit the parts of its own registry."""
 
     def full(name: str) -> str:
         name = name.removeprefix("docker.io/").removeprefix("index.docker.io/")
@@ -301,7 +302,7 @@ def _same_name(one: str, other: str) -> bool:
 
 
 def _not_later(moment: datetime | None, looked: Observation) -> datetime:
-    """A moment of the runtime's clock, which may be ahead: what was seen was over by then."""
+    """Limit a time of the runtime's clock, which may be ahead, to the time of the observation."""
     return looked.at if moment is None else min(moment, looked.at)
 
 
@@ -324,7 +325,7 @@ def _log(kind: OpKind, record: RuntimeRecord, container_id: str, now: datetime) 
 
 
 def explained(finding: Finding, by: RequestedBy, log: str, *, memory_ran_out: bool) -> Finding:
-    """The same exit with who requested it, its log and its cause; see `LastExit.explained`."""
+    """Return the same exit with who requested it, its log and its cause; see `LastExit.explained`."""
     if finding.last_exit is None:
         return finding
     last_exit = finding.last_exit.explained(by, log, memory_ran_out=memory_ran_out)

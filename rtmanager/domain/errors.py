@@ -1,10 +1,10 @@
-"""What can go wrong, named as the neighbours know it.
+"""Error types and codes.
 
-`OperationFailed` ends an operation with a code of the contract. What a dependency does to a call is one of three
-`DependencyError`s, and the adapter's table decides which (`adapters/*/answers.py`):
+`OperationFailed` ends an operation with a code of the contract. A failed call to a dependency raises one of three
+`DependencyError`s; a table in the adapter decides which (`adapters/*/answers.py`):
 
-- `Unavailable`: silence. Nothing is decided, a job stays due, a REST caller is told to come again.
-- `TemporaryAnswer`: an answer that is listed as temporary. It is retried, but not for ever.
+- `Unavailable`: no answer. Nothing is decided, a job stays due, and a REST caller gets a retryable error.
+- `TemporaryAnswer`: an answer that is listed as temporary. It is retried for a limited time.
 - `FinalAnswer`: every other answer. It ends the operation.
 """
 
@@ -14,7 +14,7 @@ from enum import StrEnum
 
 
 class ErrorCode(StrEnum):
-    """The stable codes of the contract (docs/contract.md, "Error codes"); messages beside them are for people."""
+    """The stable codes of the contract (docs/contract.md, "Error codes")."""
 
     INVALID_REQUEST = "invalid_request"
     START_CONFIG_INVALID = "start_config_invalid"
@@ -32,31 +32,31 @@ class ErrorCode(StrEnum):
     REPLAY_NO_OP = "replay_no_op"
 
 
-#: The remedy of an error whose message has it.
+#: The remedy of an error whose message already contains it.
 IN_MESSAGE = ""
 
 
 class RuntimeManagerError(Exception):
-    """The root of every error that this package raises on purpose."""
+    """The base of every error that this package raises on purpose."""
 
-    #: What to do about it; None when the error does not know.
+    #: How to correct the cause; None when unknown.
     remedy: str | None = None
 
 
 def remedy_for(error: Exception, otherwise: str = "") -> str:
-    """What to do about an error that its message does not say: its own remedy, else `otherwise`."""
+    """Return a remedy that the error's message does not contain: its own, else `otherwise`."""
     own = getattr(error, "remedy", None)
     return otherwise if own is None else own
 
 
 def with_remedy(error: Exception, otherwise: str = "") -> str:
-    """The message of an error with what to do about it, where that is known."""
+    """Return the error's message with its remedy, if there is one."""
     remedy = remedy_for(error, otherwise)
     return f"{error}; remedy: {remedy}" if remedy else str(error)
 
 
 class OperationFailed(RuntimeManagerError):
-    """The operation has an answer, and it is no: trying again with the same input would give the same."""
+    """The operation has failed for good: a retry with the same input would fail the same way."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ class OperationFailed(RuntimeManagerError):
 
 
 class DependencyError(RuntimeManagerError):
-    """A dependency (named by `dependency`) did not do what was asked of it."""
+    """A call to the dependency named by `dependency` failed."""
 
     def __init__(self, dependency: str, message: str) -> None:
         super().__init__(message)
@@ -73,9 +73,9 @@ class DependencyError(RuntimeManagerError):
 
 
 class Unavailable(DependencyError):
-    """Silence: the dependency does not answer, so nothing is decided and trying again later can help.
+    """The dependency does not answer: nothing is decided, and a retry can help.
 
-    `untouched` when the question surely did not reach it, so that nothing can have happened there.
+    `untouched`: the request certainly did not reach the dependency, so it had no effect.
     """
 
     def __init__(self, dependency: str, message: str, *, untouched: bool = False) -> None:
@@ -83,15 +83,15 @@ class Unavailable(DependencyError):
         self.untouched = untouched
 
     def again(self) -> Unavailable:
-        """The same for one more waiter: one instance raised by two threads would mix their tracebacks."""
+        """Copy the error for one more waiter: one instance raised by two threads would mix their tracebacks."""
         return Unavailable(self.dependency, str(self), untouched=self.untouched)
 
 
 class TemporaryAnswer(Unavailable):
-    """An answer that is listed as temporary: retried like silence, but after a while it ends an operation.
+    """An answer that is listed as temporary: retried, but after a while it ends the operation.
 
-    `answer` names the rule that it fits; `code` is what the operation then ends with.
-    The dependency did not do what was asked.
+    `answer` names the rule that matches; `code` is the error code that the operation then ends with. The dependency did
+    not carry out the request.
     """
 
     def __init__(self, dependency: str, message: str, *, answer: str, code: ErrorCode) -> None:
@@ -105,7 +105,7 @@ class TemporaryAnswer(Unavailable):
 
 
 class FinalAnswer(DependencyError):
-    """The dependency answers, and the answer is no: trying again with the same input would give the same."""
+    """The dependency rejects the request: a retry with the same input would get the same answer."""
 
 
 class InvalidValue(RuntimeManagerError, ValueError):

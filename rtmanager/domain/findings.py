@@ -1,7 +1,7 @@
-"""What the watching workers find out about a game, and all that it changes.
+"""Findings of the watching workers about a game, and everything that a finding changes.
 
-A finding is decided on a record as it was seen. It is written as a whole or not at all, and only while the record
-is still that one and no operation is under way on the game: an operation settles its game by itself.
+A finding rests on a record as it was read. It is written as a whole or not at all, and only while the record is
+unchanged and no operation of the game is under way. An operation corrects its game's record by itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rtmanager.domain.record import RuntimeRecord, has_no_name
 
 
 class AlarmKind(StrEnum):
-    """What can be wrong with a container while it lives; one alarm of a kind per game."""
+    """What can be wrong with a live container; at most one alarm of a kind per game."""
 
     PROBE = "probe"
     INSPECT = "inspect"
@@ -27,7 +27,7 @@ class AlarmKind(StrEnum):
 
 
 class RestartCause(StrEnum):
-    """Why a game is started again by itself; the first word of the operation's `source_ref`."""
+    """Why the manager restarts a game by itself; the first word of the operation's `source_ref`."""
 
     CRASH = "crash"
     OUTAGE = "outage"
@@ -36,24 +36,24 @@ class RestartCause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something is wrong with a container and was told. `mark` tells one occasion from the next."""
+    """A reported problem of a container; `mark` separates one occasion from the next."""
 
     kind: AlarmKind
     container_id: str
     mark: str
     raised_at: datetime
     details: Mapping[str, object] = field(default_factory=dict)
-    #: Whether the game is not restarted for it, since its budget is used up.
+    #: Whether the game is not restarted, because its restart budget is used up.
     restart_given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found out about one game.
+    """One finding about one game.
 
-    `seen` is the record that it was decided on and `new` what the record becomes. With `raises` it is written
-    only when that alarm was not raised before, with `calms` only when one of that kind is; so what several
-    instances see is told once.
+    `seen` is the record that the finding rests on, `new` the record that it writes. With `raises` it is written only if
+    that alarm is not raised yet, with `calms` only if an alarm of that kind is. Several instances thus report a finding
+    once.
     """
 
     game_id: str
@@ -65,22 +65,22 @@ class Finding:
     last_exit: LastExit | None = None
     raises: Alarm | None = None
     calms: AlarmKind | None = None
-    #: The snapshot of a container that was inspect_unhealthy says so no more; there is no event for that.
+    #: Ends the snapshot inspect_unhealthy of a container; there is no event for that.
     restores: bool = False
-    #: When to start the game again, and why; None: not at all.
+    #: When to restart the game; None: not at all.
     restart_at: datetime | None = None
     restart_cause: RestartCause = RestartCause.CRASH
     messages: tuple[Message, ...] = ()
 
     @property
     def claims_name(self) -> bool:
-        """Whether the game has no name by its record, and is to have one."""
+        """Whether the record gives the game no name so far, and the finding gives it one."""
         return self.new is not None and has_no_name(self.seen)
 
 
 @dataclass(frozen=True, slots=True)
 class Stray:
-    """A container that disagrees with its record, or has none and cannot be adopted. Reported, never touched."""
+    """A container that disagrees with its record, or has none and cannot be adopted. Reported, never changed."""
 
     game_id: str
     container_id: str
@@ -90,7 +90,7 @@ class Stray:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The last technical observation of a game, as it is stored."""
+    """The last stored observation of a game."""
 
     container_id: str
     status: HealthStatus
@@ -101,10 +101,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """What is known of a game's health: the last observation, the last end of a container of it, its next restart."""
+    """The health of a game: last observation, last exit of a container, next restart."""
 
     snapshot: Snapshot | None = None
     last_exit: LastExit | None = None
     restart_due_at: datetime | None = None
-    #: Whether its probes fail and it is not restarted, since its budget is used up.
+    #: Whether its probes fail and it is not restarted, because its restart budget is used up.
     probe_restart_given_up: bool = False

@@ -1,6 +1,6 @@
 """Health events and the snapshot that each one leaves.
 
-An event is what happened, a snapshot is what is true since; the second follows from the first by this table:
+An event is what happened. The snapshot is the state since then, and follows from the event:
 
 | event                  | snapshot status          |
 | ---------------------- | ------------------------ |
@@ -22,7 +22,7 @@ from enum import StrEnum
 
 
 class EventType(StrEnum):
-    """What can happen to a game's container, as the neighbours know it."""
+    """Events of a game's container, as the contract names them."""
 
     CONTAINER_STARTED = "container_started"
     CONTAINER_EXITED = "container_exited"
@@ -45,7 +45,7 @@ class HealthStatus(StrEnum):
 
 
 class HealthSource(StrEnum):
-    """By which way of looking an observation was made."""
+    """How an observation was made."""
 
     DOCKER_EVENT = "docker_event"
     INSPECT = "inspect"
@@ -65,7 +65,7 @@ SNAPSHOT_STATUS: Mapping[EventType, HealthStatus] = {
 
 @dataclass(frozen=True, slots=True)
 class HealthEvent:
-    """One observation of one container; written as a snapshot and sent as a message, together."""
+    """One observation of one container; its snapshot and its message are written together."""
 
     game_id: str
     container_id: str
@@ -73,10 +73,10 @@ class HealthEvent:
     source: HealthSource
     occurred_at: datetime
     details: Mapping[str, object] = field(default_factory=dict)
-    #: Whether the neighbours hear of it; otherwise only the snapshot changes.
+    #: Whether the event is published; otherwise only the snapshot changes.
     told: bool = True
 
     @property
     def status(self) -> HealthStatus:
-        """What is true of the game since this event."""
+        """The game's status since this event."""
         return SNAPSHOT_STATUS[self.event_type]

@@ -1,10 +1,11 @@
-"""Image references (`registry/path:tag@digest`) and the rule by which a game may be patched.
+"""Image references (`registry/path:tag@digest`) and the version rule of a patch.
 
-Accepted is what every Docker daemon from 20.10 on can read: the grammar of the distribution project's `reference`
-package as it was then and as it is now, without what only one of them takes (an IPv6 registry, a registry that only
-its upper case marks as one) and without names that Docker takes for something else (image ids, `scratch`).
-Versions follow Semantic Versioning 2.0.0; a leading `v` is allowed and, since a tag cannot hold `+`, a build part may
-also be absent.
+The parser accepts what every Docker daemon from 20.10 on accepts: the grammar of the distribution project's `reference`
+package in its old and its present form. It rejects what only one of them accepts: an IPv6 registry, and a registry that
+only its upper case marks as one. It rejects names with another meaning in Docker: image ids, `scratch`.
+
+Versions follow Semantic Versioning 2.0.0. A leading `v` is allowed. A tag cannot hold `+`, so a build part may be
+absent.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ _SEMVER = re.compile(
 )
 
 MAX_LENGTH = 512
-#: The longest name that every Docker takes, with its registry; newer ones count the registry no more.
+#: The longest name that every Docker accepts, registry included; newer ones do not count the registry.
 MAX_NAME_LENGTH = 255
 
-#: The registry of a name that begins with none, as Docker writes it; and its older name.
+#: Docker's name for the registry of a reference that names none, and its older name.
 DEFAULT_REGISTRY = "docker.io"
 _LEGACY_REGISTRY = "index.docker.io"
-#: Where single names are on the default registry.
+#: The path of single names on the default registry.
 _OFFICIAL = "library/"
-#: Names without registry that mean something else to Docker.
+#: Names without a registry that have another meaning in Docker.
 _RESERVED = {
     "scratch": "Docker reserves this name for the empty image",
     "sha256": "Docker takes it for the id of an image",
@@ -48,7 +49,7 @@ _RESERVED = {
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """A parsed reference: `name` as it was given, then `tag` and `digest` where they were given."""
+    """A parsed reference: `name` as given, with `tag` and `digest` where given."""
 
     name: str
     tag: str | None
@@ -56,16 +57,19 @@ class ImageRef:
 
     @property
     def registry(self) -> str:
-        """The registry that has it, as Docker names it: `docker.io` when the reference names none."""
+        """The image's registry, as Docker names it; `docker.io` when the reference names none."""
         return _split(self.name)[0]
 
     @property
     def pulled_as(self) -> str:
-        """The reference by which Docker finds it, once and for all: of a tag and a digest, the digest."""
+        """The reference that Docker uses: of a tag and a digest, the digest."""
         return f"{self.name}@{self.digest}" if self.digest else f"{self.name}:{self.tag or 'latest'}"
 
     def may_name_the_same(self, other: ImageRef) -> bool:
-        """Whether both may name one image: a tag and a digest of one repository may, two digests only if equal."""
+        """Return whether both may name one image.
+
+        A tag and a digest of one repository may. Two tags, or two digests, only if they are equal.
+        """
         if _split(self.name) != _split(other.name):
             return False
         if self.digest and other.digest:
@@ -75,7 +79,7 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Version:
-    """The numbers of a semantic version; pre-release and build parts do not matter to the patch rule."""
+    """The numbers of a semantic version; the patch rule ignores pre-release and build parts."""
 
     major: int
     minor: int
@@ -83,14 +87,14 @@ class Version:
 
 
 def parse_image_ref(text: str) -> ImageRef:
-    """The parts of an image reference; `InvalidValue` when a Docker from 20.10 on could not read it."""
+    """Parse an image reference. Raises `InvalidValue` when some Docker from 20.10 on would reject it."""
     if len(text) > MAX_LENGTH:
         raise _refusal(text, f"it has {len(text)} characters")
     rest, at, digest = text.partition("@")
     if at and not _DIGEST.fullmatch(digest):
         raise _refusal(text, "the digest is not sha256:, sha384: or sha512: with 64, 96 or 128 digits 0-9a-f")
     before, colon, tag = rest.rpartition(":")
-    if not colon or "/" in tag:  # a colon before a slash is that of a port
+    if not colon or "/" in tag:  # # a colon before a slash belongs to a port
         before, colon, tag = rest, "", ""
     if colon and not _TAG.fullmatch(tag):
         raise _refusal(text, f"the tag {shown(tag, 40)} is not 1 to 128 letters, digits or _ . - (no . or - first)")
@@ -101,7 +105,10 @@ def parse_image_ref(text: str) -> ImageRef:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Registry and path as Docker reads them: only a first part with `.` or `:`, or `localhost`, is a registry."""
+    """Split a name into registry and path as Docker does.
+
+    Only a first part with `.` or `:`, or `localhost`, is a registry.
+    """
     first, slash, rest = name.partition("/")
     if slash and (first == "localhost" or any(mark in first for mark in ".:")):
         registry, path = (DEFAULT_REGISTRY if first == _LEGACY_REGISTRY else first), rest
@@ -113,7 +120,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _why_no_name(name: str) -> str | None:
-    """What is wrong with the part before tag and digest; None when nothing is."""
+    """Return what is wrong with the part before tag and digest; None when nothing is."""
     registry, path = _split(name)
     if registry.startswith("["):
         return "not every Docker reads an IPv6 address here: give the registry a host name"
@@ -143,7 +150,7 @@ def _refusal(text: str, why: str) -> InvalidValue:
 
 
 def version_of(text: str) -> Version:
-    """The semantic version that the tag of `text` names; `InvalidValue` when it names none."""
+    """Return the semantic version in the tag of `text`. Raises `InvalidValue` when there is none."""
     tag = parse_image_ref(text).tag
     match = _SEMVER.fullmatch(tag) if tag is not None else None
     if match is None:
@@ -153,5 +160,5 @@ def version_of(text: str) -> Version:
 
 
 def may_patch(current: Version, wanted: Version) -> bool:
-    """Whether a running game may move from one version to the other: only the patch number differs."""
+    """Return whether a running game may move between these versions: only the patch number may differ."""
     return (current.major, current.minor) == (wanted.major, wanted.minor)

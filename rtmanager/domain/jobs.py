@@ -1,7 +1,7 @@
-"""From an entry of an input stream to what RTM will do about it; and the order of entries across streams.
+"""Turns entries of the input streams into requests, and orders entries across the streams.
 
-A malformed entry never blocks a stream and never passes in silence (contract, "Streams"): where it names a
-game it becomes an operation that will answer with a failure, in its turn; where it does not, a dead letter.
+A malformed entry never blocks a stream and never passes without a trace (contract, "Streams"). If it names a game it
+becomes an operation that fails, in the order of the game's other operations. Otherwise it becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from rtmanager.domain.image_ref import MAX_LENGTH, parse_image_ref
 from rtmanager.domain.messages import Message, Stream, dead_letter
 from rtmanager.domain.operation import OpKind, OpSource, Request, StopReason
 
-#: Between the name of a request and what tells it from an earlier one whose entry had the same id.
+#: Separates the name of a request from what distinguishes it from an earlier one with the same entry id.
 DUPLICATE_ID_MARK = "#"
 
-#: A time in milliseconds that still fits a 64 bit integer has at most so many digits.
+#: Longest time in milliseconds, in digits: it still fits a 64 bit integer.
 _MAX_DIGITS = 18
 
-#: A larger entry is malformed: the bytes of all its names and values, and the number of its fields.
+#: Limits of an entry: the bytes of all its names and values, and the number of its fields. A larger one is malformed.
 ENTRY_BYTES = 64 * 1024
 ENTRY_FIELDS = 128
-#: What is read of an entry that is too large: the beginnings of the known fields and of so many others. No valid value
-#: is as long as the beginning of one, so that nothing becomes valid by being cut off.
+#: What is read of an entry that is too large: the beginnings of the known fields and of so many others. Every valid
+#: value is shorter than a beginning, so no cut value becomes valid.
 CUT_VALUE_BYTES = 1024
 CUT_NAME_BYTES = 128
 CUT_FIELDS = 32
 
 
 def check_reason(text: str) -> StopReason:
-    """The reason of a stop. Raises `InvalidValue`."""
+    """Parse the reason of a stop. Raises `InvalidValue`."""
     try:
         return StopReason(text)
     except ValueError:
@@ -44,11 +44,11 @@ def check_reason(text: str) -> StopReason:
 
 @dataclass(frozen=True, slots=True)
 class JobStream:
-    """What the entries of one input stream ask for: `checks` are those of its fields, each raises `InvalidValue`."""
+    """How the entries of one input stream are read; each of `checks` tests one field and raises `InvalidValue`."""
 
     kind: OpKind
     checks: Mapping[str, Callable[[str], object]]
-    #: What a job is answered whose game or field is malformed.
+    #: The error code of a job whose game or field is malformed.
     malformed: ErrorCode
 
 
@@ -59,7 +59,7 @@ JOB_STREAMS: Mapping[Stream, JobStream] = {
 }
 INPUTS = tuple(JOB_STREAMS)
 STREAM_ORDER = {stream: rank for rank, stream in enumerate(JOB_STREAMS)}
-#: The fields of the contract, which are found in an entry of any size.
+#: The fields of the contract, which are read from an entry of any size.
 KNOWN_FIELDS = ("game_id", *(name for each in JOB_STREAMS.values() for name in each.checks), "requested_at_ms")
 
 
@@ -71,7 +71,7 @@ class EntryId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> EntryId:
-        """From Redis's own `ms-seq` form."""
+        """Parse Redis's `ms-seq` form."""
         milliseconds, _, sequence = text.partition("-")
         return cls(int(milliseconds), int(sequence))
 
@@ -81,7 +81,7 @@ class EntryId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Excess:
-    """What an entry that is too large had in all, when only the beginnings of some fields were read."""
+    """The size and digest of an entry that is too large, of which only the beginnings of some fields were read."""
 
     size: int
     fields: int
@@ -90,10 +90,10 @@ class Excess:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry as it was read; bytes that are no UTF-8 are escaped (`\\xff`).
+    """One entry as read; bytes that are not UTF-8 are escaped (`\\xff`).
 
-    Of fields with one name `fields` has the last. `repeated` are the names that were given more than once, `size` the
-    bytes of all names and values.
+    `fields` has the last of several fields with one name. `repeated` has the names that occur more than once. `size` is
+    the bytes of all names and values.
     """
 
     stream: Stream
@@ -113,7 +113,7 @@ class Entry:
         repeated: Sequence[bytes] = (),
         excess: Excess | None = None,
     ) -> Entry:
-        """From names and values as they stand in Redis, all of them, or with `excess` the beginnings of some."""
+        """Build an entry from Redis's names and values: all of them, or with `excess` the beginnings of some."""
         fields: dict[str, str] = {}
         twice = dict.fromkeys(map(_text, repeated))
         size = 0
@@ -127,32 +127,32 @@ class Entry:
 
     @property
     def position(self) -> tuple[EntryId, int]:
-        """Where the entry stands in the one order over both streams."""
+        """The entry's position in the common order of both streams."""
         return (self.entry_id, STREAM_ORDER[self.stream])
 
     @property
     def digest(self) -> str:
-        """What it says, in short: a stream that was lost with its ids gives them again, to other entries."""
+        """A short digest of the content: a stream that lost its ids may give one id to another entry."""
         if self.excess is not None:
             return self.excess.digest
         return hashlib.sha256(json.dumps(sorted(self.fields.items())).encode()).hexdigest()[:16]
 
 
 def _text(raw: bytes) -> str:
-    """UTF-8 with everything else escaped; a NUL too, which PostgreSQL cannot store."""
+    """Decode UTF-8 and escape everything else, NUL included: PostgreSQL cannot store it."""
     return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An entry and what becomes of it: a request, or a dead letter."""
+    """An entry and what it becomes: a request, or a dead letter."""
 
     entry: Entry
     becomes: Request | Message
 
 
 def letter_of(entry: Entry, stream_name: str, reason: str) -> Message:
-    """The dead letter that an entry becomes for this reason."""
+    """Return the dead letter of an entry for this reason."""
     return dead_letter(
         stream_name,
         str(entry.entry_id),
@@ -165,7 +165,7 @@ def letter_of(entry: Entry, stream_name: str, reason: str) -> Message:
 
 
 def read_job(entry: Entry, stream_name: str) -> Job:
-    """What RTM does about an entry; `stream_name` is what its stream is called in Redis."""
+    """Turn an entry into a job; `stream_name` is the stream's name in Redis."""
     game_id = entry.fields.get("game_id", "")
     unreadable = _why_unreadable(game_id, entry.repeated)
     if unreadable:
@@ -188,7 +188,7 @@ def read_job(entry: Entry, stream_name: str) -> Job:
 
 
 def _bounded(text: str) -> str:
-    """What is kept of a field: no valid one is longer, and a row is no place for a megabyte of nonsense."""
+    """Cut a field: no valid one is longer, and a row should not hold a megabyte of invalid text."""
     return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH]}…"
 
 
@@ -203,7 +203,7 @@ def _why_unreadable(game_id: str, repeated: Sequence[str]) -> str:
 
 
 def _problem(asked: JobStream, entry: Entry) -> tuple[ErrorCode, str] | None:
-    """The first thing wrong with a job that names a game; None for a good one."""
+    """Return the first error of a job that names a game; None when it is valid."""
     fields = entry.fields
     if entry.repeated:
         return (
@@ -233,9 +233,9 @@ def _problem(asked: JobStream, entry: Entry) -> tuple[ErrorCode, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one read gave of one stream, in order; `drained` if the stream had no more at that moment.
+    """The entries of one read from one stream, in order; `drained` if the stream had no more at that moment.
 
-    `refused` says why the stream can give nothing: its key is none of a stream.
+    `refused` is why the stream cannot be read: its key is not a stream.
     """
 
     entries: Sequence[Entry]
@@ -244,11 +244,11 @@ class Batch:
 
 
 def ready_entries(batches: Iterable[Batch]) -> list[Entry]:
-    """The entries that may be taken over now, in their one order; the rest waits for a later read.
+    """Return the entries that may be accepted now, in their common order; the rest waits for a later read.
 
-    An entry may go only when no earlier one can still come from another stream. A stream that gave all it had
-    cannot bring an earlier one (ids grow with the server's clock, and both streams were read by one command);
-    one that has more can, up to the last id it gave.
+    An entry is ready when no earlier one can still come from another stream. A drained stream cannot bring an earlier
+    one: ids grow with the server's clock, and one command reads both streams. Any other stream can, up to the last id
+    it returned.
     """
     batches = list(batches)
     horizons = [batch.entries[-1].position for batch in batches if not batch.drained]

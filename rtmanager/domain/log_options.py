@@ -1,7 +1,7 @@
-"""Options of the log drivers that write files.
+"""Checks the options of the log drivers that write files.
 
-Docker compares the names of options when it creates a container, and reads most values not before it starts it: a
-wrong one passes every check and fails every start. So these are read here. What other drivers take is theirs.
+Docker checks the names of options when it creates a container, but reads most values only when it starts it. A wrong
+value would pass every check and fail every start. Options of other drivers are not checked.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-#: The drivers that write files on Docker's host, and take the same options.
+#: The drivers that write files on Docker's host; they take the same options.
 FILE_DRIVERS = frozenset({"json-file", "local"})
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?[kmgtp]?i?b?", re.IGNORECASE)
-#: As Go reads them.
+#: The spellings that Go accepts.
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 def fault(driver: str, options: Mapping[str, str]) -> str:
-    """Why Docker starts no container with these options; empty where it does, and for drivers that write no files."""
+    """Return why Docker starts no container with these options; empty if it does, and for drivers without files."""
     if driver not in FILE_DRIVERS:
         return ""
     size, files, compress = (options.get(name) for name in ("max-size", "max-file", "compress"))
@@ -37,7 +37,7 @@ def fault(driver: str, options: Mapping[str, str]) -> str:
 
 
 def unbounded(driver: str, options: Mapping[str, str]) -> bool:
-    """Whether logs grow without a limit, unless Docker's own configuration has one."""
+    """Return whether logs grow without a limit, unless Docker's own configuration has one."""
     return driver == "json-file" and "max-size" not in options
 
 

@@ -1,6 +1,6 @@
-"""The entries that RTM adds to its output streams: their fields, all of them strings.
+"""The entries of the output streams; all fields are strings.
 
-A stream is named by its role here; the configuration says what it is called in Redis.
+A stream is named by its role here; the configuration has its name in Redis.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from rtmanager.domain.health import HealthEvent
 
 PRODUCER = "runtime_manager"
 AUDIENCE = "admin_email"
-#: In the key of a summary, where those of other intents have a game.
+#: Takes the game's place in the idempotency key of a summary.
 SUMMARY = "summary"
-#: Keys in Redis beside the streams: the last lease of the relay, and what it has published.
+#: Prefix of the relay's own keys in Redis: its last lease, and what it has published.
 OUTBOX_PREFIX = "rtmanager:outbox:"
 
-#: The longest text of foreign origin in a message, in characters; and how many of them one `details` has at most.
+#: Bounds of external content: characters of one text, fields of one `details`.
 TEXT_LENGTH = 4000
 DETAIL_FIELDS = 32
-#: What a dead letter keeps of an entry: so many fields, the first kilobyte of each, and no more characters in all.
+#: Bounds of a dead letter: fields, bytes of one name and of one value, characters in all.
 LETTER_FIELDS = 36
 LETTER_NAME_BYTES = 128
 LETTER_VALUE_BYTES = 1024
@@ -33,7 +33,7 @@ LETTER_LENGTH = 64 * 1024
 
 
 class Stream(StrEnum):
-    """The streams of the contract by their role."""
+    """The streams of the contract by role."""
 
     START_JOBS = "start_jobs"
     STOP_JOBS = "stop_jobs"
@@ -43,7 +43,7 @@ class Stream(StrEnum):
     DEAD_LETTERS = "dead_letters"
 
 
-#: The failures that a person is told about by mail.
+#: The failures for which a notification is requested, and its type.
 INTENT_OF: Mapping[ErrorCode, str] = {
     ErrorCode.IMAGE_PULL_FAILED: "runtime.image_pull_failed",
     ErrorCode.CONTAINER_START_FAILED: "runtime.container_start_failed",
@@ -53,21 +53,21 @@ INTENT_OF: Mapping[ErrorCode, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One entry to be added to an output stream."""
+    """One entry for an output stream."""
 
     stream: Stream
     fields: Mapping[str, str]
 
 
 def epoch_ms(moment: datetime) -> int:
-    """Milliseconds since 1970, as the streams carry times."""
+    """Return milliseconds since 1970, the time format of the streams."""
     return round(moment.timestamp() * 1000)
 
 
 def job_result(
     game_id: str, *, container_id: str | None, endpoint: str, code: ErrorCode | None, message: str
 ) -> Message:
-    """The one answer to a job. A code is a failure, except that of a replay."""
+    """The result of a job. A code is a failure, except that of a replay."""
     failed = code is not None and code is not ErrorCode.REPLAY_NO_OP
     fields = {
         "game_id": game_id,
@@ -81,7 +81,7 @@ def job_result(
 
 
 def health_message(event: HealthEvent) -> Message:
-    """The entry that tells the neighbours of a health event."""
+    """The entry that publishes a health event."""
     fields = {
         "game_id": event.game_id,
         "container_id": event.container_id,
@@ -104,7 +104,7 @@ def intent(
 ) -> Message:
     """The request to notify an administrator of a failed start; `code` must be a key of `INTENT_OF`.
 
-    The idempotency key is the same for every try of one request, so that a mail is sent once.
+    The idempotency key is the same for every retry of one request, so that one mail is sent.
     """
     notification_type = INTENT_OF[code]
     payload = {
@@ -128,9 +128,9 @@ def intent(
 def intents_summary(
     notification_type: str, *, left_out: int, first: Mapping[str, str], began_at: datetime, now: datetime
 ) -> Message:
-    """One request that stands for those of a type that were left out in a minute; `first` are the fields of the first.
+    """One request that replaces the intents of a type that were left out in a minute; `first`: fields of the first one.
 
-    Its key cannot be that of another intent: in those the request behind the game is named by two words.
+    Its idempotency key differs from every other intent's: those name the game and the request.
     """
     payload = _payload_of(first)
     others = "more failure" if left_out == 1 else "more failures"
@@ -151,7 +151,7 @@ def intents_summary(
 
 
 def _payload_of(fields: Mapping[str, str]) -> dict[str, object]:
-    """The payload of an intent; nothing of one that an earlier release made so large that it was cut off."""
+    """Return the payload of an intent; empty for one that an earlier release cut off because of its size."""
     try:
         payload = json.loads(fields.get("payload_json", ""))
     except (ValueError, TypeError, RecursionError):
@@ -160,7 +160,7 @@ def _payload_of(fields: Mapping[str, str]) -> dict[str, object]:
 
 
 def limited_type(message: Message) -> str | None:
-    """The type of an intent, for the limit on intents a minute; None for a summary, and for other messages."""
+    """Return the type of an intent, for the limit per minute; None for a summary and for other messages."""
     if message.stream is not Stream.NOTIFICATION_INTENTS:
         return None
     notification_type = message.fields.get("notification_type", "")
@@ -179,10 +179,10 @@ def dead_letter(
     digest: str = "",
     shortened: bool = False,
 ) -> Message:
-    """An entry that names no game, kept with its origin so that a person can see and mend it.
+    """An entry that names no game, kept with its origin so that a person can correct it.
 
-    Of each field it keeps the first kilobyte, of the fields the first ones. What was more than that is told by `size`
-    (bytes) and `digest` of the whole; `shortened` when that had to be cut before.
+    It keeps the beginning of each of the first fields. If that is not all, `size` (bytes) and `digest` describe the
+    whole entry. `shortened`: only beginnings were read.
     """
     kept, room = {}, LETTER_LENGTH
     for name, value in islice(fields.items(), LETTER_FIELDS):
@@ -203,17 +203,17 @@ def dead_letter(
 
 
 def _cut(text: str, size: int) -> str:
-    """As much from its beginning as fits into `size` bytes."""
+    """Return the longest prefix that fits into `size` bytes."""
     return text if len(text) * 4 <= size else text.encode()[:size].decode(errors="ignore")
 
 
 def bounded_text(text: str) -> str:
-    """A text of foreign origin as a message may carry it."""
+    """Bound an external text for a message."""
     return text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]}… ({len(text)} characters)"
 
 
 def _bounded(value: object) -> object:
-    """A value of `details` with every text in it bounded."""
+    """Bound every text in a value of `details`."""
     if isinstance(value, str):
         return bounded_text(value)
     if isinstance(value, Mapping):

@@ -1,8 +1,8 @@
-"""An operation: one wish about one game, from the moment it is accepted to its end.
+"""An operation: one request about one game, from its acceptance to its end.
 
-`Operation` is the durable row that the executor claims; `Completion` is all that its end changes, to be written in
-one transaction: record, log, health snapshot, outgoing messages. Code that runs an operation builds an
-`Completion` and writes nothing itself.
+`Operation` is the durable row that the executor claims. `Completion` is everything that its end changes, written in one
+transaction: record, log, health snapshot, outgoing messages. Code that runs an operation builds a `Completion` and
+writes nothing itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rtmanager.domain.record import RecordChange, RuntimeRecord
 
 
 class OpKind(StrEnum):
-    """The kinds of the operation log; the last two are written by the reconciler and never queued."""
+    """The kinds of the operation log; the reconciler writes the last two, which are never queued."""
 
     START = "start"
     STOP = "stop"
@@ -35,7 +35,7 @@ QUEUED = frozenset({OpKind.START, OpKind.STOP, OpKind.RESTART, OpKind.PATCH, OpK
 
 
 class OpSource(StrEnum):
-    """Who asked."""
+    """Where a request came from."""
 
     LOBBY_STREAM = "lobby_stream"
     GM_REST = "gm_rest"
@@ -52,7 +52,7 @@ class Outcome(StrEnum):
 
 
 class StopReason(StrEnum):
-    """Why a game is stopped; RTM records it and treats all alike."""
+    """Why a game is stopped; recorded only, all are handled alike."""
 
     ORPHAN_CLEANUP = "orphan_cleanup"
     CANCELLED = "cancelled"
@@ -63,11 +63,11 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked, before it is a durable operation.
+    """A request, before it is a durable operation.
 
-    `source_ref` names the request for people and for idempotency: `<stream>:<entry id>` for a job,
-    `rest:<request id>` for a call. `problem` is set when the request is refused whatever the state of the game: it is
-    still queued, so that its answer keeps its place among the game's other answers.
+    `source_ref` identifies the request for people and for idempotency: `<stream>:<entry id>` for a job, `rest:<request
+    id>` for a call. `problem` is set when the request fails whatever the state of the game. Such a request is still
+    queued, so that its result keeps its place among the game's other results.
     """
 
     game_id: str
@@ -81,19 +81,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A claimed operation. `generation` grows with each claim: what an earlier holder writes is refused."""
+    """A claimed operation; each claim raises `generation`, and the store rejects writes of an earlier one."""
 
     operation_id: int
     request: Request
     generation: int
     accepted_at: datetime
-    #: How often it was put off because a dependency did not answer.
+    #: How often it was deferred because a dependency did not answer.
     deferrals: int = 0
-    #: The temporary answer by which it was put off last (`TemporaryAnswer.answer`; empty after silence), and for how
-    #: many seconds it has met temporary answers, whichever they are, by the store's clock. See `OperationQueue.defer`.
+    #: The temporary answer of the last deferral (`TemporaryAnswer.answer`; empty after silence). `answer_s`: for how
+    #: many seconds, by the store's clock, it has met temporary answers of any kind. See `OperationQueue.defer`.
     answer: str = ""
     answer_s: float = 0.0
-    #: How many tries ended by a defect of this service.
+    #: How many tries ended by a defect of the manager.
     defects: int = 0
 
     @property
@@ -102,12 +102,15 @@ class Operation:
 
     @property
     def from_stream(self) -> bool:
-        """Whether the asker waits for an entry on the results stream."""
+        """Whether the requester expects an entry on the results stream."""
         return self.request.source is OpSource.LOBBY_STREAM
 
     @property
     def awaited(self) -> bool:
-        """Whether a caller waits for its end: he is told to come again, where others just wait their turn."""
+        """Whether a REST caller waits for the result.
+
+        It gets a retryable error where other operations are deferred.
+        """
         return self.request.source in (OpSource.GM_REST, OpSource.ADMIN_REST)
 
 
@@ -130,18 +133,18 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Everything that the end of an operation changes, at once or not at all."""
+    """Everything that the end of an operation changes, in one transaction."""
 
     outcome: Outcome
     error_code: ErrorCode | None = None
     error_message: str = ""
     change: RecordChange | None = None
-    #: The record that an ending without a change was decided on, if there was one: it has to be that one still.
+    #: The record that a completion without a change rests on, if there was one: it must be unchanged.
     rests_on: RuntimeRecord | None = None
     log: tuple[LogEntry, ...] = ()
     health: tuple[HealthEvent, ...] = ()
     messages: tuple[Message, ...] = ()
-    #: How the container ended that the operation stopped, as far as that could be read.
+    #: How the container ended that the operation stopped, if that could be read.
     last_exit: LastExit | None = None
-    #: The container that this operation started: it must go again if the ending cannot be written.
+    #: The container that this operation started: it is removed if the completion cannot be written.
     launched: str | None = None

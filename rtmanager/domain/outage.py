@@ -1,11 +1,10 @@
-"""How a container ended, and who requested that: the manager, a person, Docker as it stopped or started, the host.
+"""How a container ended, and who requested it: the manager, a person, Docker as it stopped or started, the host.
 
-Of an end that no operation of the manager requested the table says by whom.
+The table decides about an end that no operation of the manager requested. The run is the present run of the container
+runtime. A container that began before it and does not run ended with the previous run. The exception is a runtime that
+keeps containers across its own restarts (live-restore). Both times are by the runtime's clock.
 
-A container that began before the runtime's present run and does not run ended with the run before, unless the
-runtime keeps containers alive across its own restarts (live-restore). Both times are of the runtime's clock.
-
-| signal heard | container began | live-restore | exit code | requested by | outage |
+| signal event | container began | live-restore | exit code | requested by | outage |
 | ------------ | --------------- | ------------ | --------- | ------------ | ------ |
 | by a person  | any             | any          | any       | signal       | no     |
 | other, none  | before the run  | off          | 255       | host         | yes    |
@@ -23,25 +22,25 @@ from enum import StrEnum
 
 from rtmanager.domain.container import ContainerView
 
-#: What Docker records for a container whose process vanished with the host.
+#: Docker's exit code for a container whose process ended with the host.
 LOST = 255
-#: 128 + SIGKILL: a crash, or a `docker kill` of which no event was heard.
+#: 128 + SIGKILL: a crash, or a `docker kill` whose event was missed.
 KILLED = 137
-#: Stands for an exit code that the runtime does not give.
+#: Replaces an exit code that the runtime does not report.
 UNKNOWN_EXIT_CODE = 255
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeRun:
-    """The present run of the container runtime: its begin, and whether containers live on across its restarts."""
+    """The present run of the container runtime: its begin, and whether containers survive its restarts."""
 
-    #: None when the runtime does not tell; then no end counts as an outage.
+    #: None when the runtime does not report it; then no end counts as an outage.
     began_at: datetime | None = None
     keeps_containers: bool = False
 
 
 class RequestedBy(StrEnum):
-    """Who requested the end of a container, as far as it is known."""
+    """Who requested the end of a container, as far as known."""
 
     MANAGER = "manager"
     SIGNAL = "signal"
@@ -56,7 +55,7 @@ OUTAGES = frozenset({RequestedBy.DOCKER, RequestedBy.HOST})
 
 @dataclass(frozen=True, slots=True)
 class LastExit:
-    """How a container of a game ended; `log` is the end of what its engine wrote, unless the manager requested it."""
+    """How a container ended; `log`: the engine's last output, unless the manager requested the end."""
 
     container_id: str
     exit_code: int
@@ -64,28 +63,32 @@ class LastExit:
     exited_at: datetime
     log: str = ""
     requested_by: RequestedBy = RequestedBy.UNKNOWN
-    #: Whether it was a crash after which the game is not restarted, since its budget is used up.
+    #: Whether this crash causes no restart, because the game's restart budget is used up.
     budget_used_up: bool = False
 
     @staticmethod
     def of(view: ContainerView, now: datetime) -> LastExit:
-        """The end of a container without a process, as the runtime shows it; its clock may be ahead of `now`."""
+        """The end of a container without a process, as the runtime reports it; its clock may be ahead of `now`."""
         code = UNKNOWN_EXIT_CODE if view.exit_code is None else view.exit_code
         exited_at = now if view.finished_at is None else min(view.finished_at, now)
         return LastExit(view.container_id, code, view.oom_killed, exited_at)
 
     def explained(self, by: RequestedBy, log: str = "", *, memory_ran_out: bool = False) -> LastExit:
-        """The same end with who requested it and the log, and with memory as its cause only if that explains it.
+        """Return the same end with who requested it and the log; memory stays its cause only if that explains it.
 
-        Memory explains exit code 137 that nobody requested. Docker's flag stays set when a child was killed for memory
-        and the engine lived on. `memory_ran_out`: an event said so; under cgroup v2 the container may not.
+        Memory explains exit code 137 that nobody requested. Docker's flag also stays set after a child was killed for
+        memory and the engine lived on. `memory_ran_out`: an event reported it; under cgroup v2 the container's state
+        may not.
         """
         oom = self.exit_code == KILLED and by is RequestedBy.UNKNOWN and (self.oom or memory_ran_out)
         return replace(self, oom=oom, log=log, requested_by=by)
 
 
 def requested_by(view: ContainerView, run: RuntimeRun, *, signalled: bool, by_person: bool) -> RequestedBy:
-    """`signalled`: a signal to end was heard; `by_person`: and the runtime accepted calls after it."""
+    """Return who requested an end, by the module's table.
+
+    `signalled`: an event reported a signal to end. `by_person`: and the runtime accepted calls after it.
+    """
     if by_person:
         return RequestedBy.SIGNAL
     if _ended_with_a_run(view, run):

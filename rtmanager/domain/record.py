@@ -1,4 +1,4 @@
-"""The record of a game's runtime, and the table of what may follow what.
+"""The record of a game, and the table of its transitions.
 
 | from     | may become        | by                                        |
 | -------- | ----------------- | ----------------------------------------- |
@@ -7,10 +7,9 @@
 | stopped  | running, removed  | start, restart, patch, adoption; cleanup  |
 | removed  | running           | a new start, adoption                     |
 
-`running → running` is a restart or a patch: another container, one transition; `stopped → stopped` one of a
-stopped game whose new container could not be started. PostgreSQL checks every change
-against the status and the container that the deciding code saw (`adapters/postgres`), so a decision made on an
-old record changes nothing.
+`running → running` is a restart or a patch: another container, one transition. `stopped → stopped` is a stopped game
+whose new container could not be started. PostgreSQL checks every change against the status and the container that the
+deciding code read (`adapters/postgres`). A decision on an old record therefore changes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """What RTM last knew of a game's container."""
+    """The last known state of a game's container."""
 
     RUNNING = "running"
     STOPPED = "stopped"
@@ -60,29 +59,29 @@ class RuntimeRecord:
     created_at: datetime
 
     def stopped(self, now: datetime) -> RuntimeRecord:
-        """The record once the process has ended and its container is still there."""
+        """The record after the process has ended; the container is still there."""
         return replace(self, status=Status.STOPPED, stopped_at=now, last_op_at=now)
 
     def stopped_without_container(self, now: datetime) -> RuntimeRecord:
-        """The record when a restart or a patch took the old container away and could not start the new one.
+        """The record after a restart or a patch removed the old container and could not start the new one.
 
-        The game is stopped, a restart brings it back; there is just no container to clean up.
+        The game is stopped and a restart brings it back; there is no container to clean up.
         """
         return replace(self.stopped(now), current_container_id=None)
 
     def removed(self, now: datetime) -> RuntimeRecord:
-        """The record once the container is gone; the image stays, as the last one that ran."""
+        """The record after the container is gone; it keeps the last image."""
         return replace(self, status=Status.REMOVED, current_container_id=None, removed_at=now, last_op_at=now)
 
 
 def has_no_name(record: RuntimeRecord | None) -> bool:
-    """Whether another game may have this game's name, by its record."""
+    """Return whether this record lets another game take the game's name."""
     return record is None or record.status is Status.REMOVED
 
 
 @dataclass(frozen=True, slots=True)
 class RecordChange:
-    """A new state of a record, valid only while the stored one is still what `seen` says (None: no row)."""
+    """A new state of a record, valid only while the stored one is still `seen` (None: no row)."""
 
     seen: RuntimeRecord | None
     new: RuntimeRecord

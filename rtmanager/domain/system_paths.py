@@ -1,10 +1,10 @@
-"""Directories of an operating system, in which no games are kept."""
+"""Directories of the operating system, which must not hold games."""
 
 from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-#: With everything below them.
+#: Excluded with everything below them.
 _WHOLE = frozenset(
     {
         *(
@@ -33,7 +33,7 @@ _WHOLE = frozenset(
         ),
     }
 )
-#: They alone: a directory of its own below one of them may be the games'.
+#: Excluded themselves; a directory below one of them may hold games.
 _THEMSELVES = frozenset(
     {
         *("/", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/usr", "/var"),
@@ -53,7 +53,7 @@ _THEMSELVES = frozenset(
 
 
 def system_directory(path: str) -> str:
-    """The directory of the system that this absolute path, without `..` and links, is or lies in; empty if none."""
+    """Return the system directory that contains this absolute path without `..` and links; empty if none."""
     found = PurePosixPath(path)
     if str(found) in _THEMSELVES:
         return str(found)

@@ -1,1 +1,1 @@
-"""What RTM does to a game: start, stop, restart, patch, cleanup, and the executor that runs them."""
+"""Operations on games (start, stop, restart, patch, cleanup) and the executor that runs them."""

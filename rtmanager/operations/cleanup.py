@@ -1,4 +1,4 @@
-"""cleanup: the container of a stopped game is removed; the game's directory stays, always."""
+"""cleanup: removes the container of a stopped game; the game's directory always stays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rtmanager.ports.runtime import ContainerNotFound, StillRunning
 
 
 def cleanup(progress: Progress, tools: Tools) -> Completion:
-    """Run the operation. Raises `OperationFailed`, `ClaimLost` or `Unavailable`."""
+    """Remove the game's container. Raises `OperationFailed`, `ClaimLost` or `Unavailable`."""
     record = progress.known
     if record.status is Status.REMOVED:
         return progress.replayed(f"the container of game {record.game_id} is removed already")

@@ -1,6 +1,6 @@
-"""Who waits for the end of an operation hears of it here, when it ended in this process.
+"""In-process notification of operation completion.
 
-A hint, not a record: an operation that another instance ended is found in the store instead.
+It is only a hint: the store has the result of an operation that another instance ended.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections import OrderedDict
 from rtmanager.domain.errors import Unavailable
 from rtmanager.ports.store import OperationResult
 
-#: An end may be announced before its waiter looks; so many are kept for that.
+#: Results kept for waiters that come later than the result.
 KEPT = 1024
 
 
 class CompletionNotifier:
-    """Ends of operations by id; safe for any number of threads."""
+    """The results of operations by id; thread-safe."""
 
     def __init__(self) -> None:
         self._ended: OrderedDict[int, OperationResult | Unavailable] = OrderedDict()
         self._changed = threading.Condition()
 
     def announce(self, operation_id: int, end: OperationResult | Unavailable) -> None:
-        """An operation ended, or was put off because a dependency does not answer."""
+        """Notify waiters that an operation ended, or was deferred because a dependency does not answer."""
         with self._changed:
             self._ended[operation_id] = end
             while len(self._ended) > KEPT:
@@ -31,7 +31,7 @@ class CompletionNotifier:
             self._changed.notify_all()
 
     def wait(self, operation_id: int, timeout_s: float) -> OperationResult | None:
-        """The end, once it is announced; None after the timeout. Raises the `Unavailable` that was announced."""
+        """Wait for the result; None after the timeout. Raises the `Unavailable` that was announced."""
         with self._changed:
             self._changed.wait_for(lambda: operation_id in self._ended, timeout_s)
             end = self._ended.pop(operation_id, None)

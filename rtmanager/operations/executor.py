@@ -1,10 +1,14 @@
 """The executor: claims due operations and works on several games at once.
 
-It holds the promise that nothing is lost between a claim and its end. PostgreSQL away: the end is offered
-again until it is taken, or refused because another instance has the operation by now. Docker away: a job is
-due again a little later; a call is answered, unless half of its work is done. A temporary answer of Docker: the same,
-until such answers have come for too long. A defect of this service: tried again, a few times. An end that the store
-refuses: a plainer one. A stop that takes too long: what still runs is handed back.
+It loses no operation between its claim and its end:
+
+- PostgreSQL is away: the completion is written again until it is accepted, or rejected because another instance holds
+  the operation.
+- Docker is away: a job is deferred for a little; a REST call gets an error, unless half of its work is done.
+- Docker gives a temporary answer: the same, until such answers have lasted too long.
+- A defect of the manager: the operation is retried a few times.
+- The store rejects a completion: a plainer one is written.
+- A shutdown takes too long: the operations that still run are handed back.
 """
 
 from __future__ import annotations
@@ -28,43 +32,44 @@ from rtmanager.ports.store import ClaimLost, OperationQueue, OperationResult, Re
 from rtmanager.resources import lacking, out_of
 from rtmanager.threads import Thread
 
-#: How soon a job is tried again that found a dependency away, and how many times that at most; short, since what
-#: waits behind it waits too.
+#: Delay before the retry of a job whose dependency was away, times the number of deferrals up to a limit. It is short,
+#: because the game's other operations wait for this one.
 RETRY_DELAY_S = 1.0
 MAX_RETRY_DELAYS = 5
-#: Pause before the end of an operation is offered to PostgreSQL again.
+#: Pause before a completion is written to PostgreSQL again.
 STORE_PAUSE_S = 0.2
-#: Pause before a try after one that ended by a defect, times their number.
+#: Delay before the retry after a defect, times the number of such tries.
 DEFECT_DELAY_S = 0.5
-#: Pauses before an operation whose every end the store refuses is tried again: the first, times the number of tries.
+#: Delay before the retry of an operation whose every completion the store rejects: the first, times the number of
+#: tries.
 REFUSED_DELAY_S = 5.0
 LONGEST_REFUSED_DELAY_S = 60.0
-#: Images that are remembered as having started well.
+#: Number of images kept as having started successfully.
 GOOD_IMAGES = 64
-#: How often, at most, what asks for one of these is claimed before all else, and the share of the time that looking for
-#: it may take: it has to step through every game that waits.
+#: Limits on claiming operations for these images first: the pause between two such claims, and their share of the time.
+#: That query steps through every waiting game.
 CLAIM_FIRST_PAUSE_S = 0.05
 CLAIM_FIRST_SHARE = 0.1
-#: For how long temporary answers are taken for that, by default.
+#: Default for how long temporary answers are retried.
 DEFERRAL_LIMIT_S = 900.0
 
-#: The share of the slots that may be taken by operations that need an image: when a registry is slow, these wait
-#: for it by the dozen, and a stop must not wait behind them.
+#: Share of the slots for operations that need an image. They may wait for a slow registry in great number, and a stop
+#: must not wait behind them.
 LAUNCHING_SHARE = 0.75
 LAUNCHING = frozenset({OpKind.START, OpKind.RESTART, OpKind.PATCH})
 QUICK = frozenset({OpKind.STOP, OpKind.CLEANUP})
 
-#: As many operations may wait for pulls here; each takes some kilobytes, and makes claims and heartbeats slower. One
-#: more is due again after so many seconds.
+#: Number of operations that may wait for pulls here; each takes some kilobytes, and slows claims and heartbeats. One
+#: more is deferred by the delay below.
 WAITING_LIMIT = 2000
 WAITING_DELAY_S = 60.0
 
-#: How long `join` waits for a thread that nothing holds any more; one in a hung file system may never end.
+#: How long `join` waits for threads that should have ended; one in a hung file system may never end.
 JOIN_S = 5.0
 
 
 def about_operation(operation: Operation) -> AbstractContextManager[None]:
-    """What every line of the log about an operation says of it."""
+    """The context of every log line about an operation."""
     request = operation.request
     return about(game_id=request.game_id, operation_id=operation.operation_id, op_source=request.source.value)
 
@@ -74,11 +79,11 @@ def _named(operation: Operation) -> str:
 
 
 class HandedBack(Exception):
-    """The executor stops and this operation is not ours to end any more."""
+    """The executor stops, and this instance leaves the operation to another one."""
 
 
 class Executor:
-    """`step` claims and hands to threads; `live` is what they work on."""
+    """`step` claims operations and runs each on a thread; `live` lists the claimed ones."""
 
     def __init__(
         self,
@@ -96,9 +101,10 @@ class Executor:
         deferral_limit_s: float = DEFERRAL_LIMIT_S,
         silence_s: float = 0.0,
     ) -> None:
-        """`defect` hears of each failure of an operation by a defect. `silence_s` bounds one call of `queue`.
+        """`defect` is called for each failure by a defect; `silence_s` is the longest call of `queue`.
 
-        `refused` is called with the game for each end that the store refuses as it was decided, `taken` for others.
+        `refused` is called with the game when the store rejects a completion as it was decided, `taken` when it accepts
+        one.
         """
         self._defect = defect
         self._refused = refused
@@ -116,21 +122,21 @@ class Executor:
         self._wake = wake
         self._told = told
         self._logger = logger
-        # By thread and not by operation: one that was lost and claimed again here is worked on twice for a moment.
+        # By thread, not by operation: one that was lost and claimed again here runs twice for a moment.
         self._live: dict[threading.Thread, Operation] = {}
-        #: What the last claim brought, until each of it has ended or has its thread.
+        #: The operations of the last claim, until each has ended or has its thread.
         self._claimed: Mapping[int, Operation] = {}
         self._idle = threading.Condition()
         self._waiting = WaitingOperations(self._some_are_ready)
         self._stopping = threading.Event()
-        #: Whether the last claim left something due.
+        #: Whether the last claim left operations due.
         self._backlog = False
-        #: References of images that have started well here, the latest last.
+        #: References of images that have started successfully here, the latest last.
         self._good_images: OrderedDict[str, None] = OrderedDict()
         self._claim_first_at = 0.0
 
     def step(self) -> bool:
-        """Claim what fits; whether there may be more."""
+        """Claim as many operations as there are free slots; return whether more may be due."""
         if self._stopping.is_set():
             return False
         self.resume()
@@ -145,24 +151,24 @@ class Executor:
         return free > 0 and self._claim(free, QUICK)
 
     def live(self) -> Sequence[Operation]:
-        """What is claimed here right now: just claimed, worked on, or waiting for a pull."""
+        """Return the operations that are claimed here: just claimed, running, or waiting for a pull."""
         with self._idle:
             live = (*self._claimed.values(), *self._live.values(), *self._waiting.operations())
         return list(dict.fromkeys(live))
 
     def waiting(self) -> Sequence[Operation]:
-        """What of that waits for a pull."""
+        """Return the live operations that wait for a pull."""
         return self._waiting.operations()
 
     def _free_slots(self) -> tuple[int, int]:
-        """Free slots, and how many of them an operation that needs an image may have."""
+        """Return the free slots, and how many of them an operation that needs an image may take."""
         with self._idle:
             kinds = [operation.request.kind for operation in self._live.values()]
         free = self._slots - len(kinds)
         return free, min(free, self._launching_slots - sum(kind in LAUNCHING for kind in kinds))
 
     def resume(self) -> None:
-        """Go on with what waited for a pull that has ended; before anything new, and in slots like that."""
+        """Resume operations whose pull has ended, before new claims and within the same slots."""
         while self._free_slots()[1] > 0 and (parked := self._waiting.next_ready()) is not None:
             self._begin(parked.operation, parked.triage, again=parked.again)
 
@@ -172,15 +178,15 @@ class Executor:
             self._idle.notify_all()
 
     def works_on(self, game_id: str) -> bool:
-        """Whether one of them is about this game."""
+        """Return whether a live operation is about this game."""
         return any(operation.game_id == game_id for operation in self.live())
 
     def live_ids(self) -> Collection[int]:
-        """Their ids."""
+        """Return the ids of the live operations."""
         return {operation.operation_id for operation in self.live()}
 
     def stop(self, timeout_s: float) -> None:
-        """Claim nothing more, and let what runs, or waits for a pull, end within `timeout_s`."""
+        """Claim nothing more, and let live operations end within `timeout_s`."""
         self._stopping.set()
         until = monotonic() + timeout_s
         with self._idle:
@@ -193,7 +199,7 @@ class Executor:
                 self._report_handed_back(operation)
 
     def join(self) -> None:
-        """Wait for the threads, which nothing should hold by now, then hand back to the queue what is left."""
+        """Wait for the threads, which should have ended by now, then hand back the operations that are left."""
         with self._idle:
             self._idle.wait_for(lambda: not self._live, JOIN_S)
             threads = list(self._live)
@@ -202,16 +208,16 @@ class Executor:
         try:
             handed_back = self._queue.hand_back()
         except Unavailable as error:
-            # The end of our session gives them back instead.
+            # The end of this instance's session releases them instead.
             self._logger.warning("operations could not be handed back", extra={"error": str(error)})
             return
         if handed_back:
             self._logger.warning("operations handed back", extra={"operation_ids": list(handed_back)})
 
     def _free_for_unknown(self) -> int:
-        """Slots for operations on images that have not started here yet: not all, while many are due.
+        """Return the slots for operations on images that have not started here yet: not all, under a backlog.
 
-        So a good one finds a free slot at once, and not as many threads beside it.
+        An operation on a good image then finds a free slot at once, and fewer threads compete with it.
         """
         good = set(self._images_to_prefer())
         if not self._backlog or not good:
@@ -223,9 +229,9 @@ class Executor:
         return max(0, self._launching_slots // 2 - unknown)
 
     def _claim_first(self, limit: int) -> int:
-        """Claim what asks for an image that has started well here, while more is due than there are slots.
+        """Claim operations for images that have started here, if more is due than there are slots; return their number.
 
-        A thousand jobs that Docker is going to refuse would else keep a good one waiting. How many were claimed.
+        Otherwise a thousand jobs that Docker is going to reject would delay a good one.
         """
         if not self._backlog or not self._good_images or monotonic() < self._claim_first_at:
             return 0
@@ -236,14 +242,14 @@ class Executor:
         return len(claimed)
 
     def _claim(self, limit: int, kinds: Collection[OpKind]) -> bool:
-        """Whether there may be more: beyond the limit, or behind what ended at sight in the queue of its game."""
+        """Claim and begin operations; return whether more may be due: beyond the limit, or next in a game's queue."""
         claimed = self._queue.claim(limit, kinds)
         ended = self._settle_at_sight(claimed)
         return len(claimed) == limit or bool(ended)
 
     def _settle_at_sight(self, claimed: Sequence[Operation]) -> Collection[int]:
-        """End what the records decide, and begin the rest; the ids of what has ended."""
-        # A lock may hold up the ends for longer than the grace time of claims that nobody works on.
+        """End the operations that the records decide, and begin the rest; return the ids of those that ended."""
+        # A lock may delay their ends for longer than an unattended claim is kept.
         self._keep_claimed(claimed)
         try:
             return self._end_or_begin(claimed)
@@ -259,10 +265,10 @@ class Executor:
             sights = self._operator.look(claimed)
             ended = self._end_at_sight(claimed, sights)
         except (Unavailable, StoreRejected) as error:
-            # On a thread of its own each waits for the store, or is told what the store has against it.
+            # On a thread of its own each waits for the store, or gets the store's reason.
             self._logger.debug("operations could not be ended together", extra={"error": str(error)})
             sights, ended = {}, set()
-        except Exception as error:  # a defect that one of them may have met: on its own thread it keeps nobody else
+        except Exception as error:  # # a defect: on a thread of its own, the operation that meets it delays no other
             self._logger.exception("operations could not be looked at together")
             self._defect(error)
             sights, ended = {}, set()
@@ -272,7 +278,7 @@ class Executor:
         return ended
 
     def _end_at_sight(self, claimed: Sequence[Operation], sights: Mapping[int, Triage]) -> Collection[int]:
-        """End all that need no container, in one transaction; the ids of those that were."""
+        """End all operations that need no container, in one transaction; return their ids."""
         seen = ((operation, sights[operation.operation_id].completion) for operation in claimed)
         endings = [(operation, completion) for operation, completion in seen if completion is not None]
         ended = self._queue.finish_together(endings) if endings else set()
@@ -292,7 +298,7 @@ class Executor:
             self._live[thread] = operation
         try:
             thread.start()
-        except RuntimeError as error:  # the system has no thread left: what is claimed and not live is due again soon
+        except RuntimeError as error:  # # the system has no thread left: what is claimed and not live is soon due again
             self._logger.exception("operation cannot begin", extra={"operation_id": operation.operation_id})
             self._defect(error)
             with self._idle:
@@ -316,7 +322,7 @@ class Executor:
                 self._logger.warning("operation was taken over, it ends here")
             except HandedBack:
                 self._report_handed_back(operation)
-            except Exception as error:  # noqa: BLE001 - a defect, a lack of this host, or a record that cannot be read
+            except Exception as error:  # noqa: BLE001 - a defect, a lack of resources, or an unreadable record
                 self._survive(operation, error)
             finally:
                 self.store_waits.over(_named(operation))
@@ -327,7 +333,7 @@ class Executor:
         self._completions.announce(operation.operation_id, Unavailable("rtmanager", left))
 
     def _run_to_end(self, operation: Operation, triage: Triage | None = None, *, again: bool = False) -> None:
-        # What an earlier try did may be half of it; that has to be finished, whatever this one finds.
+        # An earlier try may have done half of the work; that must be finished, whatever this try finds.
         again = again or operation.generation > 1
         while True:
             try:
@@ -343,14 +349,14 @@ class Executor:
                 again, triage = True, None
                 self._pause(operation, error)
             except Unavailable as error:
-                if error.dependency != "postgres":  # a container could not be taken back: it has to be, some time
+                if error.dependency != "postgres":  # # a container could not be removed again, and must be
                     self._put_off(operation, error)
                     return
                 again, triage = again or isinstance(error, PartiallyApplied), None
                 self._pause(operation, error)
 
     def _decide(self, operation: Operation, triage: Triage | None, *, again: bool) -> Completion | None:
-        """The ending; None when the operation was put off. Raises `Unavailable` for PostgreSQL only."""
+        """Return the completion; None when the operation was deferred. Raises `Unavailable` for PostgreSQL only."""
         began = monotonic()
 
         def expired(error: TemporaryAnswer | PartiallyApplied) -> bool:
@@ -372,7 +378,7 @@ class Executor:
             return self._operator.gave_up(operation, ErrorCode.SERVICE_UNAVAILABLE, str(error))
 
     def _put_aside(self, operation: Operation, waiting: Waiting, *, again: bool) -> None:
-        """Let it wait for a pull without a thread. Raises `HandedBack`."""
+        """Let the operation wait for a pull without a thread. Raises `HandedBack`."""
         if len(self._waiting) >= WAITING_LIMIT:
             waiting.pull.leave()
             why = f"{WAITING_LIMIT} operations wait for pulls already"
@@ -386,7 +392,7 @@ class Executor:
             raise HandedBack
 
     def _write(self, operation: Operation, completion: Completion) -> None:
-        """Write the ending, or a plainer one. Raises `ClaimLost`, `RecordConflict` or `StoreRejected`."""
+        """Write the completion, or a plainer one. Raises `ClaimLost`, `RecordConflict` or `StoreRejected`."""
         refusals: list[StoreRejected] = []
         for offered in self._plainer_and_plainer(operation, completion, refusals):
             try:
@@ -408,7 +414,7 @@ class Executor:
     def _plainer_and_plainer(
         self, operation: Operation, completion: Completion, refusals: Sequence[StoreRejected]
     ) -> Iterator[Completion]:
-        """The end that is to be written, and what says less of it when the store refuses that."""
+        """Yield the completion, and a plainer one each time the store has rejected the last."""
         yield completion
         code = ErrorCode.INTERNAL_ERROR
         try:
@@ -424,7 +430,7 @@ class Executor:
         )
 
     def _survive(self, operation: Operation, error: Exception) -> None:
-        """After what nobody foresaw: try again, a few times, then end it; and again later if not even that can be."""
+        """Handle an unforeseen error: retry a few times, then end the operation; if that fails, retry later."""
         lack = lacking(error)
         if lack is None:
             extra = {"defects": operation.defects + 1}
@@ -444,12 +450,12 @@ class Executor:
             self._logger.warning("operation was taken over, it ends here")
         except HandedBack:
             self._report_handed_back(operation)
-        except Exception as worse:  # it is claimed and not worked on, so the lease brings it back
+        except Exception as worse:  # # the operation is claimed and not live, so its lease makes it due again
             self._logger.exception("operation could not be ended")
             self._sound_alarm(operation, Kind.STORE_REFUSES, worse)
 
     def _end_plainly(self, operation: Operation, error: Exception) -> bool:
-        """Whether the store has taken one of the plain ends."""
+        """Write a plain completion; return whether the store has accepted one."""
         for completion in self._operator.end_plainly(operation, ErrorCode.INTERNAL_ERROR, unforeseen(operation, error)):
             try:
                 self._offer(operation, completion)
@@ -466,7 +472,7 @@ class Executor:
         self._until_stored(operation, lambda: self._queue.defer(operation, delay_s=delay_s, why=why, by_defect=True))
 
     def _sound_alarm(self, operation: Operation, kind: Kind, error: Exception) -> None:
-        """Let a person see it: in the log now and then, in the metrics and in readiness for as long as it lasts."""
+        """Report an operation that needs a person: in the log now and then, in metrics and readiness while it lasts."""
         if self.troubles.meet(operation, kind, str(error)):
             extra = {"trouble": kind.value, "op_kind": operation.request.kind.value, "error": str(error)}
             self._logger.error("operation needs a person: it is retried, and gets no further", extra=extra)
@@ -477,7 +483,7 @@ class Executor:
                 self._queue.finish(operation, completion)
             except RuntimeManagerError:
                 raise
-            except Exception as error:  # a defect on the way to the store: another end may go through
+            except Exception as error:  # # a defect on the way to the store: another completion may pass
                 if lack := lacking(error):
                     raise out_of(lack) from error
                 raise StoreRejected(f"unforeseen {type(error).__name__} while an end was written") from error
@@ -485,7 +491,7 @@ class Executor:
         self._until_stored(operation, finish)
 
     def _until_stored(self, operation: Operation, write: Callable[[], None]) -> None:
-        """Try until PostgreSQL answers."""
+        """Repeat the call until PostgreSQL answers."""
         while True:
             try:
                 write()
@@ -521,7 +527,7 @@ class Executor:
                 self._good_images.popitem(last=False)
 
     def _put_off(self, operation: Operation, error: Unavailable) -> None:
-        # Less and less often, not only once: what it waits for now may be another thing than at first.
+        # Warn with growing gaps, and not only once: the dependency that is away may be another one by now.
         level = logging.DEBUG if operation.deferrals & (operation.deferrals - 1) else logging.WARNING
         self._logger.log(level, "operation waits for a dependency", extra={"error": str(error)})
         delay_s = RETRY_DELAY_S * (1 + min(operation.deferrals, MAX_RETRY_DELAYS - 1))

@@ -1,8 +1,8 @@
-"""Starting a container for a game, in two halves: everything that can fail without harm, then the launch.
+"""Starts a container for a game in two steps: all that can fail without harm, then the launch.
 
-Restart and patch run the first half while the old container still serves, so that a failed pull or a missing
-directory leaves the game as it was. Both halves may run again after a crash and find their own traces: what an
-earlier try left running is taken, what it left dead is removed.
+Restart and patch run the first step while the old container still runs. A failed pull or a missing directory then
+leaves the game unchanged. Both steps may run again after a crash: a container that an earlier try left running is
+taken, a dead one is removed.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ from rtmanager.ports.runtime import (
     StillRunning,
 )
 
-#: The variable by which every engine of the platform is told where its state is, beside the configured one.
+#: The variable that gives every engine of the platform its state directory, beside the configured one.
 STORAGE_PATH = "STORAGE_PATH"
 #: Tries to get the name: each one may remove one dead container that an earlier start left behind.
 NAME_TRIES = 5
 
-#: Raises `ClaimLost` when the operation may not go on.
+#: Raises `ClaimLost` when the operation may not continue.
 Confirm = Callable[[], None]
-#: Starts a container, given the question whether that still may be, and returns its id.
+#: Starts a container after a call of its `Confirm`; returns the container's id.
 Start = Callable[[Confirm], str]
 
 
 def check_names(game_id: str, image_ref: str) -> None:
-    """Raises `OperationFailed` for a game id or an image reference that is malformed."""
+    """Raise `OperationFailed` for a malformed game id or image reference."""
     try:
         check_game_id(game_id)
         parse_image_ref(image_ref)
@@ -63,9 +63,9 @@ def check_names(game_id: str, image_ref: str) -> None:
 
 
 def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
-    """Check, pull, read the limits, make the directory; changes nothing that runs.
+    """Check, pull, read the limits, create the directory; changes nothing that runs.
 
-    Raises `OperationFailed`, or `PullPending` when the progress may wait for a pull without a thread.
+    Raises `OperationFailed`, or `PullPending` when the operation may wait for a pull without a thread.
     """
     game_id, settings = progress.operation.game_id, tools.settings
     progress.image_ref = image_ref
@@ -108,16 +108,16 @@ def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
 
 
 def _state_path(progress: Progress, tools: Tools) -> str:
-    """The path of the game's directory, which is made if it is missing. Raises as `StateDirectories.prepare`."""
+    """Return the game's directory, created if it is missing. Raises as `StateDirectories.prepare`."""
     game_id, before = progress.operation.game_id, progress.seen
-    # Found out before: what fails after the directory was made would hide the loss from the next try.
+    # Checked before `prepare`: a failure after it would hide the loss from the next try.
     if before is not None and tools.state_directories.is_missing(game_id):
         _note_loss(progress, tools, before)
     return tools.state_directories.prepare(game_id)
 
 
 def _note_loss(progress: Progress, tools: Tools, before: RuntimeRecord) -> None:
-    """The game ran before, and its directory is gone: no failure, but somebody has to know."""
+    """Report that the game ran before and its directory is gone; this is no failure."""
     path = tools.state_directories.path_of(progress.operation.game_id)
     moved = "" if before.state_path == path else f"; its record names {before.state_path}"
     warning = (
@@ -130,7 +130,7 @@ def _note_loss(progress: Progress, tools: Tools, before: RuntimeRecord) -> None:
 
 
 def _image(progress: Progress, tools: Tools, image_ref: str) -> Image:
-    """The image. Raises `PullPending` when the operation may be put aside until it has been pulled."""
+    """Return the image. Raises `PullPending` when the operation may be put aside until the image has been pulled."""
     if progress.pull is None:
         found = tools.runtime.request_image(image_ref, tools.settings.pull_policy)
         if isinstance(found, Image):
@@ -144,7 +144,7 @@ def _image(progress: Progress, tools: Tools, image_ref: str) -> Image:
 
 
 def _refuse_foreign(progress: Progress, tools: Tools, image: Image) -> None:
-    """Raises `OperationFailed` for an image of another platform in place of a game that runs on the host's own."""
+    """Raise `OperationFailed` if an image of another platform would replace a game that runs on the host's own."""
     record = progress.seen
     if not image.foreign or record is None or record.status is not Status.RUNNING:
         return
@@ -173,7 +173,7 @@ def _is_foreign(tools: Tools, image_ref: str) -> bool:
 
 
 def launch(progress: Progress, tools: Tools, spec: ContainerSpec, start: Start | None = None) -> None:
-    """Start the container, by `start` or the runtime's `launch`, and note what is true then.
+    """Start the container, by `start` or the runtime's `launch`, and note the new state.
 
     Raises `OperationFailed` or `ClaimLost`.
     """
@@ -184,7 +184,7 @@ def launch(progress: Progress, tools: Tools, spec: ContainerSpec, start: Start |
 
 
 def note_running(progress: Progress, container_id: str, image_ref: str, state_path: str, network: str) -> None:
-    """The game runs in this container now: its record, and the health event."""
+    """Note that the game runs in this container: its record, and the health event."""
     game_id, before, now = progress.operation.game_id, progress.record, progress.now()
     progress.launched = container_id
     progress.set_record(
@@ -209,10 +209,10 @@ def note_running(progress: Progress, container_id: str, image_ref: str, state_pa
 
 
 def launched_before(progress: Progress, tools: Tools, image_ref: str) -> bool:
-    """Whether an earlier try of this operation got as far as a running container; then that is noted.
+    """Return whether an earlier try of this operation has started its container; if so, note it.
 
-    Asked before anything else when an operation is run again: what the earlier try had to prepare (a registry
-    that answered, for one) may not be there any more, and need not be.
+    A retried operation checks this before anything else. What the earlier try required may be gone (a registry that
+    answered, say) and is not needed any more.
     """
     operation, settings = progress.operation, tools.settings
     if operation.generation == 1 or not is_game_id(operation.game_id):
@@ -232,10 +232,10 @@ def launched_before(progress: Progress, tools: Tools, image_ref: str) -> bool:
 
 
 def retire(progress: Progress, tools: Tools, container_id: str) -> None:
-    """Take away the container that the record names, so that its name is free.
+    """Stop and remove the container that the record names, so that its name is free.
 
-    It is stopped first though the record says that it is: a person may have started it again. Raises `OperationFailed`
-    or `ClaimLost`.
+    It is stopped even if it is stopped by the record: a person may have started it again. Raises `OperationFailed` or
+    `ClaimLost`.
     """
     try:
         end_container(progress, tools, container_id)
@@ -248,7 +248,7 @@ def retire(progress: Progress, tools: Tools, container_id: str) -> None:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """What the runtime refuses to create or start, as `OperationFailed`."""
+    """Convert the runtime's rejections of a create or a start to `OperationFailed`."""
     try:
         yield
     except LaunchInvalid as error:
@@ -262,7 +262,7 @@ def refusals() -> Iterator[None]:
 
 
 def _under_its_name(tools: Tools, spec: ContainerSpec, start: Start, confirm: Confirm) -> str:
-    """The id of the container that runs under the game's name, by `start` or an earlier try."""
+    """Return the container that runs under the game's name, from `start` or an earlier try."""
     last = ""
     for _ in range(NAME_TRIES):
         try:
@@ -278,7 +278,7 @@ def _under_its_name(tools: Tools, spec: ContainerSpec, start: Start, confirm: Co
 
 
 def stays_taken(name: str, last: str) -> OperationFailed:
-    """The failure of an operation that found a name taken each time; `last` is what the runtime said."""
+    """The failure of an operation that found a name taken each time; `last` is the runtime's message."""
     return OperationFailed(
         ErrorCode.CONTAINER_START_FAILED,
         f"the name {name} stays taken, by one container after another; see docker events: {last}",
@@ -286,7 +286,7 @@ def stays_taken(name: str, last: str) -> OperationFailed:
 
 
 def _settle_name(tools: Tools, spec: ContainerSpec) -> str | None:
-    """The id of a container that is what we want; None when the name is free now. Raises `OperationFailed`."""
+    """Return the named container if it can be taken; None when the name is free. Raises `OperationFailed`."""
     try:
         found = tools.runtime.inspect(spec.name)
         action = resolve_name_conflict(found, spec)
@@ -304,13 +304,13 @@ def _settle_name(tools: Tools, spec: ContainerSpec) -> str | None:
 
 
 def taken_by(found: ContainerView, spec: ContainerSpec) -> OperationFailed:
-    """The failure of an operation that needs the name of a container that it may not touch."""
+    """The failure of an operation that needs the name of a container that it must not change."""
     taken = f"the name {found.name} is taken by container {found.container_id[:12]} ({found.image_ref}, {found.state})"
     return OperationFailed(ErrorCode.CONTAINER_START_FAILED, f"{taken}, {_whose(found, spec)}")
 
 
 def _whose(found: ContainerView, spec: ContainerSpec) -> str:
-    """Why a container that has the name of `spec` is left alone, and what frees the name."""
+    """Describe whose container has the name of `spec`, and how to free the name."""
     game_id = found.game_id
     if game_id == spec.game_id or not is_game_id(game_id) or not found.labelled_for(game_id):
         return "which this service has no record of and will not touch; rename or remove it, then try again"

@@ -1,15 +1,15 @@
-"""One database, one daemon: what a container runtime answers counts only if it is the one on record.
+"""One database, one daemon: answers of the container runtime count only from the daemon on record.
 
 Records name containers by ids of one daemon. On another daemon all of them are absent, and a pass would record every
-running game as removed. So `GuardedRuntime` confirms the daemon's identity
+running game as removed. `GuardedRuntime` therefore confirms the daemon's identity
 
-- after a list, an absence, a refusal, or a container that was found by its name: before anything is decided on it;
+- after a list, an absence, a rejection, or a container found by its name, before any decision on it;
 - between the create and the start of a container, if a connection was made since the last confirmation.
 
-Another daemon is `OtherDaemon`, a kind of silence: jobs stay due, calls get `service_unavailable`, no record changes.
-From then on every call confirms first, so nothing else is asked of the other daemon.
+Another daemon raises `OtherDaemon`, a kind of `Unavailable`: jobs stay due, calls get `service_unavailable`, no record
+changes. From then on every call confirms first, so the other daemon gets no other request.
 
-The guard also hides the containers of other deployments, by their label: to its callers they do not exist.
+The guard also hides the containers of other deployments, by their label.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ REMEDY = (
 
 
 class OtherDaemon(Unavailable):
-    """Another daemon answers than the one on record; it was asked for nothing but its identity."""
+    """Another daemon answers than the one on record; it got no request but for its identity."""
 
     def __init__(self, recorded: Daemon, seen: SeenDaemon) -> None:
         super().__init__("docker", f"{difference(recorded, seen)}; {REMEDY}", untouched=True)
@@ -66,7 +66,7 @@ class IdentityChanges(Unavailable):
 
 
 def stable(runtime: ContainerRuntime, network: str) -> SeenDaemon:
-    """The daemon that answers. Raises `IdentityChanges`, or what a dependency does to a call."""
+    """Return the daemon that answers. Raises `IdentityChanges` or `DependencyError`."""
     first, second = runtime.identify(network), runtime.identify(network)
     if first.daemon_id != second.daemon_id:
         raise IdentityChanges(first, second)
@@ -74,7 +74,7 @@ def stable(runtime: ContainerRuntime, network: str) -> SeenDaemon:
 
 
 class OneDaemon:
-    """The daemon on record and whether it is the one that answers; shared by all clients of one daemon, thread-safe."""
+    """The daemon on record, and whether it is the one that answers; shared by all its clients, thread-safe."""
 
     def __init__(self, records: DaemonRecords, network: str, logger: logging.Logger) -> None:
         """`network` is the network by which a first start recognises the daemon."""
@@ -83,9 +83,9 @@ class OneDaemon:
         self._logger = logger
         self._lock = threading.Lock()
         self._why = ""
-        #: The deployment that containers are labelled with; known after `establish`.
+        #: The deployment in the label of containers; set by `establish`.
         self.deployment = ""
-        #: Ids of containers that are known not to be another deployment's.
+        #: Ids of containers that are known not to belong to another deployment.
         self.ours: set[str] = set()
 
     @property
@@ -94,9 +94,9 @@ class OneDaemon:
         return bool(self._why)
 
     def establish(self, runtime: ContainerRuntime) -> None:
-        """Confirm the daemon at a start, and record it if none is on record.
+        """Confirm the daemon at start-up, and record it if none is on record.
 
-        Raises `OtherDaemon`, `IdentityChanges`, `NoSuchNetwork`, or what a dependency does to a call.
+        Raises `OtherDaemon`, `IdentityChanges`, `NoSuchNetwork` or `DependencyError`.
         """
         self.deployment = self._records.deployment_id()
         recorded = self._records.recorded()
@@ -108,7 +108,7 @@ class OneDaemon:
             raise OtherDaemon(recorded, seen)
 
     def identity(self, runtime: ContainerRuntime) -> Daemon:
-        """The daemon that answers, as it would be recorded. Raises as `establish`, but `OtherDaemon`."""
+        """Return the daemon that answers, as it would be recorded. Raises as `establish`, except `OtherDaemon`."""
         return Daemon.of(stable(runtime, self._network), self._network)
 
     def confirm(
@@ -116,10 +116,10 @@ class OneDaemon:
     ) -> None:
         """Raise `OtherDaemon` unless the daemon on record answers.
 
-        `without_network`: the id alone is enough if its network is gone. `same_connections`: both ids were confirmed
-        on the connections that there are, so its network alone is enough. Raises also what a dependency does to a call.
+        `without_network`: the id alone is enough if the network is gone. `same_connections`: both ids were confirmed on
+        the present connections, so the network alone is enough. Also raises `DependencyError`.
         """
-        # Read each time: `accept-daemon` may have put another one on record.
+        # Read each time: `accept-daemon` may have recorded another one.
         recorded = self._records.recorded() or self._records.record(self.identity(runtime))
         if same_connections and not self.is_frozen and recorded.network_id in runtime.network_ids(recorded.network):
             return
@@ -144,13 +144,13 @@ class OneDaemon:
 
 
 class GuardedRuntime:
-    """`ContainerRuntime` of one daemon and one deployment, see the module."""
+    """`ContainerRuntime` of one daemon and one deployment; see the module."""
 
     def __init__(self, inner: ContainerRuntime, one: OneDaemon, logger: logging.Logger) -> None:
         self._inner = inner
         self._one = one
         self._logger = logger
-        #: Connections at the last confirmation.
+        #: Number of connections at the last confirmation.
         self._confirmed_at = -1
         self._hidden = 0
 
@@ -162,15 +162,15 @@ class GuardedRuntime:
     # ── the port ──
 
     def ping(self) -> str:
-        """See the port; whichever daemon it is."""
+        """See the port; answered by any daemon."""
         return self._inner.ping()
 
     def identify(self, network: str) -> SeenDaemon:
-        """See the port; whichever daemon it is."""
+        """See the port; answered by any daemon."""
         return self._inner.identify(network)
 
     def network_ids(self, name: str) -> frozenset[str]:
-        """See the port; of whichever daemon it is."""
+        """See the port; answered by any daemon."""
         return self._inner.network_ids(name)
 
     def connections_made(self) -> int:
@@ -238,11 +238,11 @@ class GuardedRuntime:
         with self._counting(ContainerNotFound):
             found = self._of_ours(self._inner.inspect(id_or_name))
         if found.container_id != id_or_name:
-            self.confirm()  # any daemon may have a container of that name
+            self.confirm()  # # any daemon may have a container of that name
         return found
 
     def list_games(self) -> Sequence[ContainerView]:
-        """See the port; without those of other deployments."""
+        """See the port; omits containers of other deployments."""
         self.require_daemon()
         listed = self._inner.list_games()
         self.confirm()
@@ -278,7 +278,7 @@ class GuardedRuntime:
         """See the port."""
         self._inner.close()
 
-    # ── what counts ──
+    # ── confirmation ──
 
     def confirm(self, *, without_network: bool = False) -> None:
         """Raise `OtherDaemon` unless the daemon on record answers; see `OneDaemon.confirm`."""
@@ -289,7 +289,7 @@ class GuardedRuntime:
 
     @contextmanager
     def _counting(self, *answers: type[RuntimeManagerError], without_network: bool = False) -> Iterator[None]:
-        """Let these answers, and any final one, pass only from the daemon on record."""
+        """Let these errors, and any `FinalAnswer`, pass only from the daemon on record."""
         self.require_daemon()
         counted: tuple[type[RuntimeManagerError], ...] = (*answers, FinalAnswer)
         try:
@@ -310,9 +310,9 @@ class GuardedRuntime:
 
     @contextmanager
     def _launching(self, spec: ContainerSpec, name: str, *answers: type[RuntimeManagerError]) -> Iterator[None]:
-        """Let a create or a start, and these answers, count only from the daemon on record.
+        """Let failures of a create or a start, and these errors, pass only from the daemon on record.
 
-        What has the name is looked at by its name, which confirms with the network.
+        The network is not required here: the caller inspects the name next, which confirms with it.
         """
         with self._counting(NameTaken, LaunchFailed, *answers, without_network=True):
             try:
@@ -322,7 +322,7 @@ class GuardedRuntime:
                 raise
 
     def _confirming(self, confirm: Callable[[], None]) -> Callable[[], None]:
-        """The question whether a start still may be, with the daemon's identity added."""
+        """Extend `confirm` by the daemon's identity."""
 
         def both() -> None:
             confirm()
@@ -331,9 +331,9 @@ class GuardedRuntime:
         return both
 
     def _confirm_again(self) -> None:
-        """Confirm, unless nothing has connected anew since the last time.
+        """Confirm, unless no connection was made since the last time.
 
-        A daemon without the network is refused by its own answer: nothing starts there.
+        A daemon without the network rejects the start by itself.
         """
         if self._inner.connections_made() != self._confirmed_at:
             self.confirm(without_network=True)
@@ -342,7 +342,7 @@ class GuardedRuntime:
         try:
             found = self._inner.inspect(name)
         except ContainerNotFound:
-            return  # it is gone by now, and the name may be free
+            return  # # it is gone by now, and the name may be free
         if found.is_of_another(self._one.deployment):
             deployment = shown(found.labels[LABEL_DEPLOYMENT])
             raise LaunchFailed(

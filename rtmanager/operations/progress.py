@@ -1,8 +1,8 @@
-"""What an operation has done so far, and from that its end.
+"""Notes what an operation has done so far, and builds its completion from that.
 
-An operation can fail half way: a restart that stopped the old container and cannot start the new one leaves a
-stopped game and three log rows, not the state from before. So every step notes here what became true, and the
-end, good or bad, is made from these notes.
+An operation can fail half way. A restart that stopped the old container and cannot start the new one leaves a stopped
+game and three log rows, not the state from before. Every step therefore notes its result here, and the completion,
+success or failure, is built from these notes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rtmanager.domain.record import RecordChange, RuntimeRecord
 from rtmanager.ports.clock import Clock
 from rtmanager.ports.runtime import ImagePull
 
-#: As much of a message goes into log, stream and mail.
+#: Longest message in log, stream and mail, in characters.
 LONGEST_MESSAGE = 4000
 
 
@@ -30,18 +30,18 @@ class Progress:
     def __init__(self, operation: Operation, seen: RuntimeRecord | None, clock: Clock) -> None:
         self.operation = operation
         self.seen = seen
-        #: The record as it is by now.
+        #: The record as changed so far.
         self.record = seen
-        #: The image that the operation is about; a failure is reported with it.
+        #: The image of the operation; a failure is reported with it.
         self.image_ref = operation.request.image_ref or (seen.current_image_ref if seen else None) or ""
-        #: The container that this operation started: taken away again if its record cannot be written.
+        #: The container that this operation started: it is removed if its record cannot be written.
         self.launched: str | None = None
-        #: Whether the operation may be put aside while an image is pulled, and the pull that it waited for.
+        #: Whether the operation may be put aside during a pull, and the pull that it waited for.
         self.may_wait = False
         self.pull: ImagePull | None = None
-        #: Whether something may have been done to a container: from then on the operation has to be finished.
+        #: Whether a container may have been changed: from then on the operation must be finished.
         self.committed = False
-        #: Whether an earlier try, of this claim or another, may have done something to a container.
+        #: Whether an earlier try, of this claim or another, may have changed a container.
         self.again = operation.generation > 1
         #: How the container ended that the operation stopped.
         self.last_exit: LastExit | None = None
@@ -52,7 +52,7 @@ class Progress:
         self._warnings: list[str] = []
 
     def now(self) -> datetime:
-        """The present moment, in UTC."""
+        """Return the present time, in UTC."""
         return self._clock()
 
     def set_record(self, record: RuntimeRecord) -> None:
@@ -64,13 +64,13 @@ class Progress:
         self._health.append(event)
 
     def warn(self, warning: str) -> None:
-        """Note what a person should know, whatever the end: it goes into the operation's row, and to no neighbour."""
+        """Note a warning for a person, whatever the outcome: it appears in the operation's row, but in no message."""
         if warning not in self._warnings:
             self._warnings.append(warning)
 
     @contextmanager
     def part(self, kind: OpKind) -> Iterator[None]:
-        """A part of a composed operation, with a log row of its own: success, or the failure that ends it."""
+        """Run a part of a composed operation and give it a log row: success, or the failure that ends it."""
         started_at = self.now()
         try:
             yield
@@ -80,31 +80,31 @@ class Progress:
         self._note(kind, started_at, Outcome.SUCCESS, None, None)
 
     def note_part(self, kind: OpKind, code: ErrorCode | None = None) -> None:
-        """A part that was not worked on now: an earlier try did it, or it found nothing to do."""
+        """Note a part that needed no work: an earlier try did it, or there was nothing to do."""
         self._note(kind, self.now(), Outcome.SUCCESS, code, None)
 
     @property
     def known(self) -> RuntimeRecord:
-        """The record at the beginning; ends an operation that needs one where there is none."""
+        """The record at the beginning. Raises `OperationFailed` if there is none."""
         if self.seen is None:
             game_id = self.operation.game_id
             raise OperationFailed(ErrorCode.NOT_FOUND, f"game {game_id} has no runtime record; start it first")
         return self.seen
 
     def succeeded(self) -> Completion:
-        """The end of an operation that did what was asked."""
+        """The completion of an operation that succeeded."""
         return self._end(Outcome.SUCCESS, None, "")
 
     def replayed(self, why: str) -> Completion:
-        """The end of an operation that found done what was asked."""
+        """The completion of an operation that found its work already done."""
         return self._end(Outcome.SUCCESS, ErrorCode.REPLAY_NO_OP, why)
 
     def failed(self, code: ErrorCode, message: str) -> Completion:
-        """The end of an operation that was refused or went wrong."""
+        """The completion of an operation that was refused or failed."""
         return self._end(Outcome.FAILURE, code, storable(message))
 
     def failed_barely(self, code: ErrorCode, message: str) -> Completion:
-        """The same with nothing but the answer to a job: for a store that refuses all else."""
+        """As `failed`, with nothing but the result of the job: for a store that rejects everything else."""
         completion = self.failed(code, message)
         results = tuple(each for each in completion.messages if each.stream is Stream.JOB_RESULTS)
         return Completion(Outcome.FAILURE, code, completion.error_message, messages=results)
@@ -152,11 +152,11 @@ class Progress:
 
     def _image_of(self, kind: OpKind) -> str | None:
         if kind is OpKind.STOP and self.seen is not None:
-            return self.seen.current_image_ref  # that of the container that was stopped, also in a patch
+            return self.seen.current_image_ref  # # that of the container that was stopped, also in a patch
         return self.image_ref or None
 
     def _container_of(self, kind: OpKind) -> str | None:
-        """The container that a log row is about; for what ends one it is that of the beginning, gone or not."""
+        """Return the container of a log row: for a part that ends one, the container from the beginning."""
         of = self.seen if kind in (OpKind.STOP, OpKind.CLEANUP) else self.record
         return of.current_container_id if of else None
 
@@ -187,7 +187,7 @@ class Progress:
 
 
 def storable(text: str) -> str:
-    """Foreign text as PostgreSQL and a mail can keep it: no NUL, nothing that is no Unicode, of bounded length."""
+    """Convert external text for PostgreSQL and mail: no NUL, valid Unicode, bounded length."""
     if len(text) > LONGEST_MESSAGE:
         text = f"{text[:LONGEST_MESSAGE]}… ({len(text)} characters)"
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")

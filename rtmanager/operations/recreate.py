@@ -1,8 +1,8 @@
 """restart and patch: the same game in a new container, as one operation with three log rows.
 
-Everything that can fail without harm comes first, while the old container still serves: the checks, then the creation
-of the new container, under a name of its own and not started. After that the old container is stopped and removed, and
-the new one takes its name and is started; if that start fails, the game is stopped.
+Everything that can fail without harm comes first, while the old container still runs: the checks, then the creation of
+the new container, under a name of its own and not started. Then the old container is stopped and removed. The new one
+takes its name and is started; if that start fails, the game is stopped.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _recreate(progress: Progress, tools: Tools, record: RuntimeRecord, image_ref
 
 
 def _check_name(tools: Tools, record: RuntimeRecord, spec: ContainerSpec) -> None:
-    """Raises `OperationFailed` when the game's name has a container that would keep the new one from it."""
+    """Raise `OperationFailed` when a container with the game's name would block the new one."""
     try:
         found = tools.runtime.inspect(spec.name)
     except ContainerNotFound:
@@ -107,7 +107,7 @@ def _check_name(tools: Tools, record: RuntimeRecord, spec: ContainerSpec) -> Non
 
 
 def _create_next(progress: Progress, tools: Tools, spec: ContainerSpec) -> str:
-    """Create the new container beside the old one. Raises `OperationFailed` for what the runtime says only then."""
+    """Create the new container beside the old one. Raises `OperationFailed` when the runtime rejects it."""
     last = ""
     for _ in range(NAME_TRIES):
         try:
@@ -121,7 +121,7 @@ def _create_next(progress: Progress, tools: Tools, spec: ContainerSpec) -> str:
 
 
 def _free_next_name(tools: Tools, spec: ContainerSpec) -> None:
-    """Remove what an earlier try created. Raises `OperationFailed` for what is not that, or has a process."""
+    """Remove the container of an earlier try. Raises `OperationFailed` for any other, and for one with a process."""
     try:
         found = tools.runtime.inspect(spec.next_name)
         ours = found.is_next and found.game_id == spec.game_id and spec.network in found.networks | {found.made_for}
@@ -135,7 +135,7 @@ def _free_next_name(tools: Tools, spec: ContainerSpec) -> None:
 
 
 def _replace(progress: Progress, tools: Tools, record: RuntimeRecord, spec: ContainerSpec, next_id: str) -> None:
-    """Take the old container away and start the new one in its place."""
+    """Remove the old container and start the new one in its place."""
     _stop_part(progress, tools, record)
     if record.current_container_id is not None:
         retire(progress, tools, record.current_container_id)
@@ -144,7 +144,7 @@ def _replace(progress: Progress, tools: Tools, record: RuntimeRecord, spec: Cont
     def promote(confirm: Confirm) -> str:
         try:
             tools.runtime.promote(next_id, spec, confirm)
-        except ContainerNotFound:  # `docker container prune` takes what is not started
+        except ContainerNotFound:  # # `docker container prune` removes containers that are not started
             tools.logger.warning("the new container was removed meanwhile", extra={"container_id": next_id})
             return tools.runtime.launch(spec, confirm)
         return next_id
@@ -165,7 +165,7 @@ def _discard(tools: Tools, next_id: str) -> None:
 
 
 def left_half_done(progress: Progress, tools: Tools) -> bool:
-    """Whether an earlier try of a restart or a patch has ended the container that runs by the record."""
+    """Return whether an earlier try of a restart or patch has ended the container that is running by the record."""
     record = progress.seen
     if progress.operation.generation == 1 or record is None or record.status is not Status.RUNNING:
         return False
@@ -176,7 +176,7 @@ def left_half_done(progress: Progress, tools: Tools) -> bool:
 
 
 def _note_what_is_left(progress: Progress, tools: Tools, record: RuntimeRecord) -> None:
-    """Nothing was done now; but an earlier try of this operation may have stopped the container, or removed it."""
+    """Note what an earlier try of this operation has done: it may have stopped or removed the container."""
     if progress.operation.generation == 1 or record.status is not Status.RUNNING:
         return
     try:

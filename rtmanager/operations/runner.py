@@ -1,7 +1,7 @@
-"""From a claimed operation to its ending: read the record, do the work, put the outcome into words.
+"""Runs a claimed operation: reads the record, does the work, builds the completion.
 
-Running an operation twice is the same as running it once: each step is bound to a container id or finds what
-an earlier try left. So whoever claims an operation after a crash just runs it.
+Operations are idempotent: each step is bound to a container id, or finds what an earlier try left. An instance that
+claims an operation after a crash just runs it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rtmanager.ports.runtime import ContainerNotFound, ImagePull, PullPending
 from rtmanager.ports.store import ClaimLost, Records
 from rtmanager.resources import lacking, out_of
 
-#: So many tries of one operation may end by a defect of this service; the last one ends it with `internal_error`.
+#: Tries of one operation that may end by a defect of the manager; the last one ends it with `internal_error`.
 DEFECT_TRIES = 3
 
 E = TypeVar("E", bound="Completion | None")
@@ -42,7 +42,7 @@ _WORK: Mapping[OpKind, Callable[[Progress, Tools], Completion]] = {
     OpKind.PATCH: patch,
     OpKind.CLEANUP: cleanup,
 }
-#: What the record alone may end: the game is what it is to become already, or must not become it.
+#: Operations that the record alone may decide: the game already is in the requested state, or must not get there.
 _AT_SIGHT: Mapping[OpKind, Callable[[Progress], Completion | None]] = {
     OpKind.START: nothing_to_start,
     OpKind.STOP: nothing_to_stop,
@@ -51,14 +51,14 @@ _AT_SIGHT: Mapping[OpKind, Callable[[Progress], Completion | None]] = {
 
 @dataclass(frozen=True, slots=True)
 class Triage:
-    """What an operation looks like by its game's record: `completion` if that is all it needs, else the work begins."""
+    """The result of the check of an operation against its record; `completion` is None if work is needed."""
 
     progress: Progress
     completion: Completion | None
 
 
 class Waiting(Exception):
-    """The operation goes on from `triage` when `pull` has ended."""
+    """The operation continues from `triage` when `pull` has ended."""
 
     def __init__(self, triage: Triage, pull: ImagePull) -> None:
         super().__init__("waits for a pull")
@@ -67,9 +67,9 @@ class Waiting(Exception):
 
 
 class PartiallyApplied(Unavailable):
-    """A dependency went away when a part of the operation was done already: it has to be finished some time.
+    """A dependency went away after a part of the operation was done: the operation must be finished.
 
-    `answer` is that of the `TemporaryAnswer` that it was, else empty.
+    `answer` is that of the `TemporaryAnswer` that caused it, else empty.
     """
 
     def __init__(self, cause: Unavailable) -> None:
@@ -97,11 +97,11 @@ class OperationRunner:
         may_wait: bool = False,
         expired: Callable[[TemporaryAnswer], bool] = _never,
     ) -> Completion:
-        """Do what the operation asks; `triage` if it was looked at just now, `again` if this claim has tried before.
+        """Run the operation; `triage` is a fresh result of `look`, `again` whether this claim has tried before.
 
-        A temporary answer that has `expired` ends it, unless it is a restart or a patch that is half done. Raises
-        `ClaimLost`, `Unavailable` or `PartiallyApplied`, and whatever a defect raises before the last try; with
-        `may_wait` also `Waiting`, in place of a thread that waits for a pull.
+        A temporary answer that has `expired` ends the operation, unless it is a half-done restart or patch. Raises
+        `ClaimLost`, `Unavailable` or `PartiallyApplied`, and any defect before the last try. With `may_wait` it raises
+        `Waiting` where it would block on a pull.
         """
         triage = triage or self._triage(self._progress(operation))
         if triage.completion is not None:
@@ -124,7 +124,7 @@ class OperationRunner:
             raise
 
     def look(self, operations: Sequence[Operation]) -> Mapping[int, Triage]:
-        """By id: a game that runs already, say, is not started. Raises `Unavailable`."""
+        """Triage operations by their records; return the results by operation id. Raises `Unavailable`."""
         if not operations:
             return {}
         records = self._records.of({operation.game_id for operation in operations})
@@ -132,7 +132,7 @@ class OperationRunner:
         return {progress.operation.operation_id: self._triage(progress) for progress in seen}
 
     def _has_to_go_on(self, progress: Progress, half_done: bool) -> bool:
-        """Whether a game would be left without its container that ran before."""
+        """Return whether a failure now would leave a game without the container that it had."""
         if progress.operation.request.kind not in (OpKind.RESTART, OpKind.PATCH):
             return False
         try:
@@ -142,18 +142,18 @@ class OperationRunner:
             return True
 
     def end_plainly(self, operation: Operation, code: ErrorCode, message: str) -> Sequence[Completion]:
-        """Ends that rest on nothing, and change nothing but that the operation is over; each plainer than the last."""
+        """Return completions that depend on no record and change none; each is plainer than the last."""
         plain = Progress(operation, None, self._tools.clock).failed(code, message)
         return plain, Progress(operation, None, self._tools.clock).failed_barely(code, message)
 
     def gave_up(self, operation: Operation, code: ErrorCode, message: str) -> Completion:
-        """The end of an operation that was not, or could not be, worked on."""
+        """The completion of an operation that was not, or could not be, run."""
         return self._progress(operation).failed(code, message)
 
     def take_back(self, operation: Operation, launched: str, why: str) -> Completion:
-        """The end of a start whose record the store refuses for good: without a record no container may live.
+        """Remove a started container whose record the store rejects for good; return the failure.
 
-        Raises `Unavailable` when a dependency does not answer.
+        A container must not run without a record. Raises `Unavailable`.
         """
         runtime = self._tools.runtime
         try:
@@ -184,7 +184,7 @@ class OperationRunner:
         return _WORK[progress.operation.request.kind](progress, self._tools)
 
     def _in_words(self, progress: Progress, work: Callable[[], E]) -> E | Completion:
-        """What `work` returns, or the ending that its failure is."""
+        """Return the result of `work`, or the completion that its failure means."""
         try:
             return work()
         except OperationFailed as error:
@@ -196,7 +196,7 @@ class OperationRunner:
         except Exception as error:
             if lack := lacking(error):
                 raise out_of(lack) from error
-            # A defect: who waits for it gets an answer, the log the traceback, what was done is kept
+            # A defect: the requester gets an answer, the log the traceback, and what was done is kept.
             if progress.operation.defects + 1 < DEFECT_TRIES:
                 raise
             self._tools.logger.exception("operation failed in an unforeseen way")
@@ -207,5 +207,5 @@ class OperationRunner:
 
 
 def unforeseen(operation: Operation, error: BaseException) -> str:
-    """The message of an operation that ends by a defect of this service."""
+    """The message of an operation that ends by a defect of the manager."""
     return f"unforeseen {type(error).__name__}; operation {operation.operation_id} in the log has more"

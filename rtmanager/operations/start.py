@@ -1,4 +1,4 @@
-"""start: a game that does not run gets a fresh container (contract, "Operations")."""
+"""start: gives a game that does not run a new container (contract, "Operations")."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rtmanager.operations.tools import Tools
 
 
 def nothing_to_start(progress: Progress) -> Completion | None:
-    """The end of a start of a game that runs already; None for any other. Raises `OperationFailed`."""
+    """Return the completion for a game that already runs; None for any other. Raises `OperationFailed`."""
     record, image_ref = progress.seen, progress.operation.request.image_ref
     check_names(progress.operation.game_id, image_ref)
     if record is not None and record.status is Status.RUNNING:
@@ -26,7 +26,7 @@ def start(progress: Progress, tools: Tools) -> Completion:
     record, image_ref = progress.seen, progress.operation.request.image_ref
     if has_no_name(record):
         _claim_name(progress, tools)
-    if progress.pull is None:  # asked once, not again when the pull has ended
+    if progress.pull is None:  # # requested once, not again after the pull
         tools.ask_lobby(progress.operation.game_id)
     if launched_before(progress, tools, image_ref):
         return progress.succeeded()
@@ -39,7 +39,7 @@ def start(progress: Progress, tools: Tools) -> Completion:
 
 
 def _claim_name(progress: Progress, tools: Tools) -> None:
-    """Raises `OperationFailed` when another game answers to the same host name, or is about to."""
+    """Claim the game's name. Raises `OperationFailed` when another game has the same host name, or is about to."""
     namesake = tools.claim_name(progress.operation)
     if namesake is None:
         return

@@ -1,6 +1,6 @@
-"""stop: the engine is asked to end, then killed; its container stays until it is cleaned up.
+"""stop: signals the engine to end, then kills it; its container stays until cleanup.
 
-Every operation that ends a container of its game's record does so by `end_container`, which notes how it ended.
+Every operation that ends a recorded container uses `end_container`, which notes how it ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rtmanager.ports.runtime import ContainerNotFound
 
 
 def nothing_to_stop(progress: Progress) -> Completion | None:
-    """The end of a stop of a game that does not run; None for any other. Raises `OperationFailed`."""
+    """Return the completion for a game that does not run; None for any other. Raises `OperationFailed`."""
     record = progress.known
     if record.status is not Status.RUNNING or record.current_container_id is None:
         return progress.replayed(f"game {record.game_id} is {record.status} already")
@@ -55,14 +55,15 @@ def end_container(progress: Progress, tools: Tools, container_id: str) -> None:
     progress.committed = True
     ended_now = tools.runtime.stop(container_id, tools.settings.stop_grace_s)
     record = progress.record
-    # The end of a container that is recorded as stopped is on record already, unless it was ended just now.
+    # For a stopped record, an earlier end is on record already.
     if ended_now or (record is not None and record.status is Status.RUNNING):
         _note_exit(progress, tools, container_id, ended_now=ended_now)
 
 
 def end_of(progress: Progress, tools: Tools, view: ContainerView, *, ended_now: bool) -> LastExit:
-    """How a container ended that was stopped now, or was found without a process though its record says running."""
-    # An earlier try may have stopped it and not seen the answer. Else it ended by itself, and nobody has seen that yet.
+    """Return how a container ended that was stopped now, or has no process although its record is running."""
+    # An earlier try may have stopped it without an answer. Otherwise it ended by itself, and nothing has recorded that
+    # yet.
     if ended_now or progress.again:
         return LastExit.of(view, progress.now()).explained(RequestedBy.MANAGER)
     log = storable(end_of_log(tools.runtime, view.container_id))
@@ -70,12 +71,12 @@ def end_of(progress: Progress, tools: Tools, view: ContainerView, *, ended_now: 
 
 
 def _note_exit(progress: Progress, tools: Tools, container_id: str, *, ended_now: bool) -> None:
-    """The stop has happened, so it succeeds also when this cannot be found out."""
+    """Note how the container ended. The stop has succeeded even if this cannot be read."""
     try:
         view = tools.runtime.inspect(container_id)
     except (ContainerNotFound, DependencyError) as error:
         extra = {"container_id": container_id, "error": str(error)}
         tools.logger.warning("how the stopped container ended cannot be read", extra=extra)
         return
-    if view.ended:  # else somebody has started it again
+    if view.ended:  # # otherwise a person has started it again
         progress.last_exit = end_of(progress, tools, view, ended_now=ended_now)

@@ -1,7 +1,7 @@
-"""Calls: an operation that somebody waits for.
+"""REST calls: operations whose caller waits for the result.
 
-A call is queued like a job, so that it survives this process, but it does not queue behind another operation
-of its game. The caller waits for its end and gets that, or hears that it cannot be known now.
+A call is queued like a job, so it survives this process. It does not queue behind another operation of its game. The
+caller gets the result, or an error: the result is unknown.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from rtmanager.operations.completions import CompletionNotifier
 from rtmanager.operations.wake import Wake
 from rtmanager.ports.store import OperationQueue, OperationResult, StoreRejected, UnknownOperation
 
-#: Of an operation that another instance may have by now: it is not lost, but if its dependencies are away, that one
-#: gives it up, as for a caller that it would tell.
+#: For an operation that another instance may hold: it is not lost. If a dependency is away, that instance ends it with
+#: a failure, as it does for a caller of its own.
 _LOG_TELLS = "how it ends is not known here, its game's operations tell"
-#: How often the store is asked for an end that another instance may have brought.
+#: How often the store is queried for the result of another instance.
 POLL_S = 0.5
 
 
 class SyncRequests:
-    """Runs requests to their end on behalf of waiting callers; safe for any number of threads."""
+    """Runs requests to their end for waiting callers; thread-safe."""
 
     def __init__(
         self, queue: OperationQueue, completions: CompletionNotifier, *, wake: Wake, require: Callable[[], object]
@@ -36,11 +36,11 @@ class SyncRequests:
         self._live: Callable[[], Collection[int]] | None = None
 
     def perform(self, request: Request) -> OperationResult:
-        """Queue the request and wait for its end, however long it takes.
+        """Queue the request and wait for its result, however long it takes.
 
-        Raises `GameBusy` when the game has a live operation; `Unavailable` when the request could not be
-        queued, or was put off, or its end cannot be read, or it is not known whether it was queued; or the store,
-        which was set back, has forgotten it.
+        Raises `GameBusy` when the game has an unfinished operation. Raises `Unavailable` when the request was not
+        queued, may not have been queued, or was deferred, and when its result cannot be read. The same holds when the
+        store was set back and has lost it.
         """
         if self._refusing.is_set():
             raise Unavailable("rtmanager", "this instance is stopping; ask again, another or the next one answers")
@@ -48,7 +48,7 @@ class SyncRequests:
         operation_id = self._submit(request)
         self._wake.set()
         while True:
-            # Asked before looking: what ends in between is found.
+            # Checked before the result is read, so that a result in between is found.
             left_alone = self._live is not None and operation_id not in self._live()
             verdict = self._completions.wait(operation_id, POLL_S) or self._ask(operation_id, request.source_ref)
             if verdict is not None:
@@ -67,7 +67,7 @@ class SyncRequests:
         except Unavailable as error:
             if error.untouched:
                 raise
-            # The commit was asked for, and its answer was lost.
+            # The commit was sent, and its answer was lost.
             doubt = f"{error}; whether the request was accepted is not known, and if it was, {_LOG_TELLS}"
             raise Unavailable(error.dependency, doubt) from error
 
@@ -84,16 +84,16 @@ class SyncRequests:
             raise Unavailable(error.dependency, left) from error
 
     def refuse(self) -> None:
-        """Take no new requests; those that wait go on waiting."""
+        """Reject new requests; callers that already wait continue to wait."""
         self._refusing.set()
 
     def wait_only_for(self, live: Callable[[], Collection[int]]) -> None:
-        """Let the callers go whose operation is not among those that this instance works on, now or later.
+        """Release the callers whose operation is not live in this instance, now or later.
 
-        They hear that their operation is not lost.
+        They get an error with the note that their operation is not lost.
         """
         self._live = live
 
     def close(self) -> None:
-        """Let all callers go."""
+        """Release all callers."""
         self.wait_only_for(tuple)

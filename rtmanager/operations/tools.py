@@ -1,4 +1,4 @@
-"""What an operation works with: the ports, the settings of the engines, a clock."""
+"""The dependencies of an operation: ports, engine settings, a clock."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rtmanager.ports.clock import Clock
 from rtmanager.ports.runtime import ContainerRuntime, PullPolicy, StateDirectories
 from rtmanager.ports.store import ClaimLost, Namesake
 
-#: Characters of an error that stand in place of a log.
+#: Length of an error that replaces a log, in characters.
 LONGEST_ERROR = 500
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How every engine is run; the configuration's part that operations need."""
+    """How every engine is run: the part of the configuration that operations need."""
 
     network: str
     default_limits: Limits
@@ -29,31 +29,31 @@ class EngineSettings:
     state_env_name: str
     log_driver: str
     log_options: Mapping[str, str] = field(default_factory=dict)
-    #: The label by which another database's containers are told apart.
+    #: The label that separates this database's containers from another's.
     deployment: str = ""
 
 
 def end_of_log(runtime: ContainerRuntime, container_id: str) -> str:
-    """The end of what an engine wrote, or why it could not be read; an end is recorded with its log or without."""
+    """Return the end of an engine's log, or why it cannot be read: an exit is recorded with or without its log."""
     try:
         return runtime.log_tail(container_id)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with a log, it keeps no end from being recorded
+    except Exception as error:  # noqa: BLE001 - no error of a log may prevent the record of an exit
         return f"(the log could not be read: {bounded(str(error), LONGEST_ERROR)})"
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Everything outside that an operation may use."""
+    """Ports, settings and callbacks for operations."""
 
     runtime: ContainerRuntime
     state_directories: StateDirectories
     settings: EngineSettings
     clock: Clock
-    #: Whether a claim is still good.
+    #: Whether a claim is still valid.
     owns: Callable[[Operation], bool]
     #: See `OperationQueue.claim_name`.
     claim_name: Callable[[Operation], Namesake | None]
-    #: Asks the Lobby about a game, for the log only; returns at once.
+    #: Queries the Lobby about a game, for the log only; returns at once.
     ask_lobby: Callable[[str], None]
     logger: logging.Logger
     #: Counts a game that ran before and whose directory is missing.
@@ -62,11 +62,11 @@ class Tools:
     pulled: Callable[[str, str], None] = lambda _image_ref, _image_id: None
 
     def confirm(self, operation: Operation) -> None:
-        """Raises `ClaimLost` when another claim has the operation by now.
+        """Raise `ClaimLost` when another claim holds the operation by now.
 
-        Asked right before a container is started, stopped or removed. An instance that was frozen for longer than the
-        lease must not start a game that others have stopped since; and what it decided on is a record that it read
-        when the claim was its own: one that it read later may name a container that others have started since.
+        Called right before a container is started, stopped or removed. An instance that was frozen for longer than the
+        lease must not start a game that others have stopped since. The record that it decided on was read under its own
+        claim. One read later might name a container that others have started since.
         """
         if not self.owns(operation):
             raise ClaimLost(f"operation {operation.operation_id} was taken over by another claim")

@@ -1,10 +1,9 @@
-"""Operations that go on and on: what an operator should see to, for readiness and metrics.
+"""Operations that are retried without progress and need a person: for readiness and metrics.
 
-A half-done restart that meets temporary answers for too long is not given up, and an end that the store refuses is
-tried again. Both are retried every few seconds, so a trouble that is not met again for a while is over, or another
-instance has it.
+A half-done restart is not given up when temporary answers last too long. An end that the store rejects is retried. Both
+are retried every few seconds. A trouble that does not recur for a while is therefore over, or another instance has it.
 
-`StoreWaits` is about work whose call to PostgreSQL is repeated until PostgreSQL answers.
+`StoreWaits` is about work that repeats a call to PostgreSQL until PostgreSQL answers.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from time import monotonic
 from rtmanager.domain.errors import with_remedy
 from rtmanager.domain.operation import Operation
 
-#: Seconds after which a trouble that was not met again is over here; more than the longest pause between two tries.
+#: Seconds after which a trouble that did not recur is over here; more than the longest pause between two tries.
 FORGOTTEN_AFTER_S = 180.0
 
-#: Seconds between two lines of the log about one trouble.
+#: Seconds between two log lines about one trouble.
 TOLD_EVERY_S = 300.0
 
 #: Seconds after which work that waits for PostgreSQL is reported; a session that ended costs less.
 WAITS_REPORTED_AFTER_S = 3.0
-#: Seconds after its last failed call in which an operation still counts as waiting: one call and its pause may take so
+#: Seconds after its last failed call in which an operation still counts as waiting. One call and its pause may take as
 #: long, unless the silence timeout is longer.
 WAITS_FORGOTTEN_AFTER_S = 20.0
 
@@ -51,7 +50,7 @@ class Trouble:
 
 
 class Troubles:
-    """Those that this instance has met lately; safe for any number of threads."""
+    """The recent troubles of this instance; thread-safe."""
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
         self._now = now
@@ -60,7 +59,7 @@ class Troubles:
         self._told: dict[int, float] = {}
 
     def meet(self, operation: Operation, kind: Kind, why: str) -> bool:
-        """An operation is in trouble, still or again; whether that should be told now."""
+        """Note that an operation is in trouble; return whether to log it now."""
         request, now = operation.request, self._now()
         trouble = Trouble(request.game_id, operation.operation_id, request.kind.value, kind, why)
         with self._lock:
@@ -72,13 +71,13 @@ class Troubles:
             return True
 
     def over(self, operation: Operation) -> None:
-        """It has ended."""
+        """Note that the operation has ended."""
         with self._lock:
             self._met.pop(operation.operation_id, None)
             self._told.pop(operation.operation_id, None)
 
     def now(self) -> Mapping[int, Trouble]:
-        """By operation id."""
+        """Return the present troubles by operation id."""
         oldest = self._now() - FORGOTTEN_AFTER_S
         with self._lock:
             self._met = {key: value for key, value in self._met.items() if value[0] >= oldest}
@@ -96,9 +95,9 @@ class _Wait:
 
 
 class StoreWaits:
-    """Items of a worker whose calls to PostgreSQL fail again and again; safe for any number of threads.
+    """Items of a worker whose calls to PostgreSQL fail repeatedly; thread-safe.
 
-    Logs once that they wait, for all of them together, and once that none waits any more. `items` is their name.
+    Logs once for all items that they wait, and once that none waits any more. `items` is their name in the log.
     """
 
     def __init__(
@@ -118,7 +117,7 @@ class StoreWaits:
         self._reported = False
 
     def failed(self, item: str, error: Exception) -> None:
-        """A call for the item failed and is about to be repeated."""
+        """Note that a call for the item failed and is about to be repeated."""
         now = self._now()
         with self._lock:
             wait = self._waits.get(item)
@@ -132,7 +131,7 @@ class StoreWaits:
         self._logger.warning(f"{self._items} wait for postgres", extra={"error": with_remedy(error)})
 
     def over(self, item: str) -> None:
-        """PostgreSQL took the call, or the item is not worked on here any more."""
+        """Note that PostgreSQL accepted the call, or that the item is not worked on here any more."""
         if not self._waits:
             return
         with self._lock:
@@ -142,7 +141,7 @@ class StoreWaits:
         self._logger.info(f"{self._items} wait for postgres no more")
 
     def problem(self) -> str:
-        """Which item has waited for longest, and for what; empty while none has waited for long."""
+        """Return which item has waited longest, and why; empty while none has waited for long."""
         now = self._now()
         with self._lock:
             waits = [(wait.since, key, wait.error) for key, wait in self._waits.items() if self._lasts(wait, now)]
@@ -152,5 +151,5 @@ class StoreWaits:
         return f"{item} has waited for {now - since:.0f} s: {with_remedy(error)}"
 
     def _lasts(self, wait: _Wait, now: float) -> bool:
-        # From failure to failure: what follows the last one may be work that takes its time.
+        # Counted from failure to failure: after the last one the item may be at slow work.
         return wait.last - wait.since >= WAITS_REPORTED_AFTER_S and now - wait.last <= self._forgotten_after_s

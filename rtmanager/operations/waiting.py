@@ -1,4 +1,4 @@
-"""Operations that wait for a pull: still claimed, and kept alive by heartbeats, but without a thread or a slot."""
+"""Operations that wait for a pull: claimed and kept alive by heartbeats, but without a thread or a slot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rtmanager.ports.runtime import ImagePull
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parked:
-    """One operation: how far it got, what it waits for, and whether an earlier try may have done half of it."""
+    """One operation: its triage, its pull, and whether an earlier try may have done half of its work."""
 
     operation: Operation
     triage: Triage
@@ -24,7 +24,7 @@ class Parked:
 
 
 class WaitingOperations:
-    """Those that wait, and those whose pull has ended; `ready` is called when there is one more of these."""
+    """Operations that wait, and operations whose pull has ended; `ready` is called for each of the latter."""
 
     def __init__(self, ready: Callable[[], None]) -> None:
         self._tell_ready = ready
@@ -37,12 +37,12 @@ class WaitingOperations:
         return len(self._parked)
 
     def operations(self) -> Sequence[Operation]:
-        """All of them."""
+        """Return all of them, in both states."""
         with self._lock:
             return [parked.operation for parked in self._parked]
 
     def add(self, parked: Parked) -> bool:
-        """Take one in; False when nothing waits here any more."""
+        """Add one; False after `close`."""
         with self._lock:
             if self._closed:
                 return False
@@ -51,7 +51,7 @@ class WaitingOperations:
         return True
 
     def next_ready(self) -> Parked | None:
-        """The one whose pull ended first, to be worked on; None when there is none."""
+        """Remove and return the operation whose pull ended first; None when there is none."""
         with self._lock:
             if self._closed or not self._ready:
                 return None
@@ -60,7 +60,7 @@ class WaitingOperations:
             return parked
 
     def close(self) -> Sequence[Operation]:
-        """Wait for nothing more. The operations stay listed, since they are still claimed."""
+        """Leave all pulls. The operations stay listed, because they are still claimed."""
         with self._lock:
             self._closed = True
             left = list(self._parked)

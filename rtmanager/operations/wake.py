@@ -1,6 +1,6 @@
-"""A signal between threads of one instance that something is to be done.
+"""A wake-up signal between threads of one instance.
 
-Only ever a hint that saves waiting for the next period: what is to be done stands in the store.
+It only saves waiting for the next period: the store has what is to be done.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import threading
 
 
 class Wake:
-    """Something happened that a loop waits for; what happens while the loop works is not forgotten."""
+    """Ends a loop's wait; a signal during the loop's work is kept for its next wait."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -19,6 +19,6 @@ class Wake:
         self._event.set()
 
     def wait(self, timeout_s: float) -> None:
-        """Until somebody calls `set`, but not longer than `timeout_s`."""
+        """Wait until `set` is called, at most `timeout_s`."""
         self._event.wait(timeout_s)
         self._event.clear()

@@ -1,1 +1,1 @@
-"""What the service needs from the world, as interfaces."""
+"""Interfaces to everything outside the manager; the adapters implement them."""

@@ -1,4 +1,4 @@
-"""The clock as the rest of the service sees it, and this host's own, which only comparisons read."""
+"""The clock port, and this host's own clock, which only comparisons read."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ Clock = Callable[[], datetime]
 
 
 def host_clock() -> datetime:
-    """What this host's clock shows."""
+    """Return this host's time, in UTC."""
     return datetime.now(UTC)

@@ -1,8 +1,8 @@
-"""What the operations need from the world, as interfaces; the adapters keep them.
+"""Ports to the container runtime and to the games' directories.
 
 Every method is bounded in time: it returns, or raises `Unavailable`, within a deadline of its adapter. It may also
-raise `TemporaryAnswer`, which is one, or `FinalAnswer`. Other errors are named at the method. `rtmanager.fakes` has
-an in-memory implementation of each port, held to the same contract tests as the real one.
+raise `TemporaryAnswer` or `FinalAnswer`. Other errors are named at the method. `rtmanager.fakes` has an in-memory
+implementation of each port that passes the same contract tests as the real one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rtmanager.domain.outage import RuntimeRun
 
 
 class PullPolicy(StrEnum):
-    """When a registry is asked for an image."""
+    """When an image is pulled from its registry."""
 
     IF_MISSING = "if_missing"
     ALWAYS = "always"
@@ -27,19 +27,19 @@ class PullPolicy(StrEnum):
 
 
 class ImageUnavailable(RuntimeManagerError):
-    """The image could not be had (unknown, refused, too slow, absent under `never`); the message says why."""
+    """The image cannot be provided (unknown, denied, too slow, absent under `never`); the message has the reason."""
 
 
 class ImageRefInvalid(ImageUnavailable):
-    """The reference of the image is malformed, by the runtime's own grammar."""
+    """The image reference is malformed by the runtime's own grammar."""
 
 
 class ContainerNotFound(RuntimeManagerError):
-    """There is no such container (any more)."""
+    """No such container exists, or none any more."""
 
 
 class NetworkAmbiguous(RuntimeManagerError):
-    """Several networks have this name; the runtime starts no container in any of them by it."""
+    """Several networks have this name, so the runtime cannot start a container by it."""
 
     def __init__(self, network: str, count: int) -> None:
         super().__init__(f"{count} Docker networks are called {network!r}, and Docker starts nothing by such a name")
@@ -51,15 +51,15 @@ class NameTaken(RuntimeManagerError):
 
 
 class LaunchFailed(RuntimeManagerError):
-    """The runtime refused to create or start the container; nothing of the attempt is left behind."""
+    """The runtime cannot create or start the container; nothing of the attempt is left behind."""
 
 
 class LaunchInvalid(LaunchFailed):
-    """The runtime calls what it was to create malformed; nothing of the attempt is left behind."""
+    """The runtime rejects the specification as malformed; nothing of the attempt is left behind."""
 
 
 class StillRunning(RuntimeManagerError):
-    """A container that was to be removed has a live process; it was left alone."""
+    """A container that was to be removed has a live process; it was not changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,28 +68,31 @@ class Image:
 
     image_id: str
     labels: Mapping[str, str]
-    #: Its platform and the host's, when it is of another processor or system: it runs by emulation, or not at all.
+    #: The image's platform and the host's, if they differ: the image runs by emulation, or not at all.
     foreign: str = ""
 
 
 class ImagePull(Protocol):
-    """A pull that a caller waits for without a thread of its own. Whoever got one ends with `image` or `leave`."""
+    """A pull that a caller awaits without a thread of its own; every caller ends with `image` or `leave`."""
 
     def when_ended(self, call: Callable[[], None]) -> None:
-        """Call back once the pull has ended, at once if it has; from any thread, so it has to be quick."""
+        """Register a callback for the end of the pull, called at once if it has ended.
+
+        Any thread may call it, so it must not block.
+        """
         ...
 
     def image(self) -> Image:
-        """Wait for the end: the image, or what `ensure_image` raises."""
+        """Wait for the end and return the image. Raises as `ensure_image`."""
         ...
 
     def leave(self) -> None:
-        """Wait no more. A pull that nobody waits for is broken off, and no later caller joins it."""
+        """Stop waiting. A pull without waiters is cancelled, and no later caller joins it."""
         ...
 
 
 class PullPending(Exception):
-    """An operation can only go on when `pull` has ended."""
+    """The operation can continue only after `pull` has ended."""
 
     def __init__(self, pull: ImagePull) -> None:
         super().__init__("waits for a pull")
@@ -97,144 +100,150 @@ class PullPending(Exception):
 
 
 def unconditionally() -> None:
-    """Nothing stands against it."""
+    """Default for `confirm`: always passes."""
 
 
 class ContainerRuntime(Protocol):
-    """The one way to containers. Ids are opaque; names are unique within the runtime.
+    """Port to the container runtime. Ids are opaque; names are unique within the runtime.
 
-    Any method may raise `Unavailable("docker", …)`: the runtime did not answer, or not in time, so that what
-    was asked may or may not have happened. `close` makes calls in flight on other threads raise it at once.
-    `TemporaryAnswer` is an answer that is to be asked for again, `FinalAnswer` one that would be the same again.
+    Any method may raise `Unavailable("docker", …)`: the runtime did not answer in time, and may or may not have carried
+    out the request. `close` makes calls in flight on other threads raise it at once. `TemporaryAnswer` is an answer to
+    retry, `FinalAnswer` one that would be the same again.
     """
 
     def ping(self) -> str:
-        """The runtime's version, for a person; proves that it answers."""
+        """Return the runtime's version, for a person; proves that it answers."""
         ...
 
     def identify(self, network: str) -> SeenDaemon:
-        """Which runtime answers, with the networks of this exact name as a part of its identity."""
+        """Return the identity of the runtime that answers, which includes the networks of this exact name."""
         ...
 
     def network_ids(self, name: str) -> frozenset[str]:
-        """The ids of the networks of this exact name: what `identify` answers, at a fifth of its cost."""
+        """Return the ids of the networks of this exact name, at a fifth of the cost of `identify`."""
         ...
 
     def connections_made(self) -> int:
-        """A number that grows before another runtime can be the one that answers."""
+        """Return a number that grows before another runtime can be the one that answers."""
         ...
 
     def network_exists(self, name: str) -> bool:
-        """Whether a network of exactly this name exists. Raises `NetworkAmbiguous` when several do."""
+        """Return whether a network of exactly this name exists. Raises `NetworkAmbiguous` when several do."""
         ...
 
     def ensure_image(self, image_ref: str, policy: PullPolicy) -> Image:
-        """The image, pulled first if the policy says so; callers asking for one image share one pull.
+        """Return the image, pulled first if the policy requires it; callers for one image share one pull.
 
-        With `IF_MISSING` and the image present no registry is asked. Raises `ImageUnavailable`.
+        With `IF_MISSING` a present image causes no request to a registry. Raises `ImageUnavailable`.
         """
         ...
 
     def request_image(self, image_ref: str, policy: PullPolicy) -> Image | ImagePull:
-        """As `ensure_image`, but where that would wait for a pull, the pull to wait for."""
+        """As `ensure_image`, but return the pull where `ensure_image` would wait for one."""
         ...
 
     def runtime_id(self) -> str:
-        """What tells this runtime from every other."""
+        """Return an id that is unique to this runtime."""
         ...
 
     def remove_image(self, image_ref: str, image_id: str) -> bool:
-        """Remove a reference that names this image; without force, and only when no container was made of the image.
+        """Remove a reference that names this image, without force, and only if no container was made of the image.
 
-        False when it is left since a container was. True also when the reference names nothing, or another image.
+        Returns False if a container was, so that the image stays. Returns True also if the reference names nothing or
+        another image.
         """
         ...
 
     def launch(self, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> str:
-        """Create and start a container; returns its id once its process runs.
+        """Create and start a container; return its id once its process runs.
 
-        `confirm` is called between the two and may raise a `RuntimeManagerError`, which takes the container away
-        again: whoever was frozen before it does not start what others have since decided on, and whoever freezes
-        behind it finds his container removed by them, for it has the name and does not run.
+        `confirm` is called between create and start and may raise a `RuntimeManagerError`; the container is then
+        removed. An instance that was frozen before `confirm` thus does not start what others have decided against
+        since. An instance that freezes after it finds its container removed by them, because that container has the
+        name and does not run.
 
-        Raises `NameTaken` (nothing was done) or `LaunchFailed` (what was created is removed again), the latter
-        also for an image whose process ends at once when it is started here for the first time. After
-        `Unavailable` a container may be there.
+        Raises `NameTaken` (nothing was done) or `LaunchFailed` (the created container is removed again). `LaunchFailed`
+        also covers an image whose process ends at once on its first start here. After `Unavailable` a container may
+        exist.
         """
         ...
 
     def create_next(self, spec: ContainerSpec) -> str:
-        """Create, and do not start, the container that is to replace the game's, as `spec.next_name`; returns its id.
+        """Create the container that is to replace the game's, as `spec.next_name`, without a start; return its id.
 
-        Raises `NameTaken` or `LaunchFailed`; nothing was done then. After `Unavailable` a container may be there.
+        Raises `NameTaken` or `LaunchFailed` when nothing was done. After `Unavailable` a container may exist.
         """
         ...
 
     def promote(self, container_id: str, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> None:
         """Give the container of `create_next` the game's name, and start it. `confirm` as with `launch`.
 
-        Raises `ContainerNotFound`, `NameTaken` (it is as it was), or `LaunchFailed` as `launch` does.
+        Raises `ContainerNotFound`, `NameTaken` (it is unchanged), or `LaunchFailed` as `launch` does.
         """
         ...
 
     def stop(self, container_id: str, grace_seconds: int) -> bool:
-        """Ask the process to end, kill it after `grace_seconds`; a container without a process is fine.
+        """Signal the process to end and kill it after `grace_seconds`; a container without a process is no error.
 
-        Returns whether it ended a live process; False also where the runtime does not say. Raises `ContainerNotFound`.
+        Returns whether this call ended a live process; False also if the runtime does not report it. Raises
+        `ContainerNotFound`.
         """
         ...
 
     def remove(self, container_id: str) -> None:
         """Remove a container without a live process, and wait until it is gone.
 
-        Raises `ContainerNotFound` when it was gone before, `StillRunning` when a process lives in it.
+        Raises `ContainerNotFound` when it was gone before, `StillRunning` when it has a live process.
         """
         ...
 
     def present_run(self) -> RuntimeRun:
-        """Since when the runtime runs, asked over a new connection.
+        """Return when the runtime's present run began, read over a new connection.
 
-        A runtime that is shutting down accepts none before it ends its containers: then this raises `Unavailable`.
+        A runtime that shuts down accepts no new connection before it ends its containers. The method then raises
+        `Unavailable`.
         """
         ...
 
     def inspect(self, id_or_name: str) -> ContainerView:
-        """One container. Raises `ContainerNotFound`."""
+        """Return one container. Raises `ContainerNotFound`."""
         ...
 
     def list_games(self) -> Sequence[ContainerView]:
-        """All containers, running or not, that carry RTM's owner and kind labels; one call to the runtime.
+        """Return all containers with the manager's owner and kind labels, running or not; one call to the runtime.
 
-        Exit code, OOM and the image's id are not known here, and the image may be given by its id.
+        Exit code, OOM and the image's id are missing, and `image_ref` may be an id.
         """
         ...
 
     def log_tail(self, container_id: str) -> str:
-        """The last lines of what its process wrote, some kilobytes at most; in brackets why they cannot be read."""
+        """Return the last lines of the process's output, some kilobytes at most, or in brackets why there are none."""
         ...
 
     def close(self) -> None:
-        """Give back every connection and thread; calls in flight end with `Unavailable`."""
+        """Close every connection and thread; calls in flight end with `Unavailable`."""
         ...
 
 
 class StateDirectories(Protocol):
-    """The games' directories on the host; there is no method that deletes, and there will be none."""
+    """Port to the games' directories on the host; it deliberately has no method that deletes."""
 
     def path_of(self, game_id: str) -> str:
-        """Where the game's directory is, or would be."""
+        """Return the path of the game's directory, whether it exists or not."""
         ...
 
     def is_missing(self, game_id: str) -> bool:
-        """Whether nothing stands where the game's directory would be; changes nothing. Raises as `prepare`."""
+        """Return whether nothing exists at the game's path; changes nothing. Raises as `prepare`."""
         ...
 
     def prepare(self, game_id: str) -> str:
-        """Create the game's directory, or correct owner and mode of the one that is there; returns its path.
+        """Create the game's directory, or correct owner and mode of an existing one; return its path.
 
-        Raises `StateDirectoryInvalid` for a directory that cannot be used and a root that is gone or read-only,
-        `StateRootUnfit` for one that may take no game, `TemporaryAnswer` for a file system that fails, `Unavailable`
-        when this process lacks descriptors or memory, or the file system hangs.
+        Raises:
+        - `StateDirectoryInvalid` for a directory that cannot be used, and a root that is gone or read-only;
+        - `StateRootUnfit` for a root that may take no game;
+        - `TemporaryAnswer` for a file system that fails;
+        - `Unavailable` when this process lacks descriptors or memory, or the file system hangs.
         """
         ...
 
@@ -244,6 +253,6 @@ class StateDirectoryInvalid(RuntimeManagerError):
 
 
 class StateRootUnfit(StateDirectoryInvalid):
-    """The root is there and may take no game: it has no room, or is not the file system that held the games."""
+    """The root exists but may take no game: it is full, or is not the file system that held the games."""
 
     remedy = IN_MESSAGE

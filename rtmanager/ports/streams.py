@@ -1,4 +1,4 @@
-"""What the workers need from Redis and from the store, as interfaces."""
+"""Ports of the stream workers to Redis and to the store."""
 
 from __future__ import annotations
 
@@ -16,84 +16,86 @@ from rtmanager.domain.messages import Message, Stream
 
 
 class InputStreams(Protocol):
-    """The two streams of jobs, read as one consumer group. Every method may raise `Unavailable("redis", …)`."""
+    """The two job streams, read as one consumer group. Every method may raise `Unavailable("redis", …)`."""
 
     def wait(self, timeout_s: float) -> bool:
-        """Block until an entry is there that the group has not been given, or the time is over."""
+        """Block until an entry arrives that the group was not given, or the timeout ends; return whether one has."""
         ...
 
     def read(self, limit: int) -> Sequence[Batch]:
-        """One batch a stream: what the group was given and nobody acknowledged, then new entries.
+        """Return one batch per stream: delivered entries that are not acknowledged, then new entries.
 
         At most `limit` of each stream, and fewer when they are large; at least one of each stream that has any.
         """
         ...
 
     def give_again(self, after: Mapping[Stream, EntryId]) -> Mapping[Stream, EntryId]:
-        """Let the group be given again what came after these entries; only where it has been given anything later.
+        """Have the entries after these delivered to the group again; only where a later one was delivered.
 
-        Returns the last entry that it had been given, of each of those streams.
+        Returns the last entry that was delivered before, of each of those streams.
         """
         ...
 
     def give_all_again(self) -> Mapping[Stream, EntryId]:
-        """Let the group be given again all entries of each stream whose last id was set below what it was given.
+        """Have all entries delivered again, of each stream whose last id was set below the last delivered one.
 
-        Entries that came under the ids between would never be given. Returns the last entry that it had been given.
+        Otherwise entries with ids in between would never be delivered. Returns the last entry that was delivered
+        before.
         """
         ...
 
     def acknowledge(self, entries: Sequence[Entry]) -> None:
-        """The entries are durable elsewhere; the group need not be given them again."""
+        """Acknowledge entries that are durable elsewhere, so that they are not delivered again."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """What became of the oldest entries of an input stream."""
+    """The result of one trim of an input stream."""
 
     deleted: int = 0
-    #: No entry before this one comes again; None: nothing is known.
+    #: No entry before this one is delivered again; None: unknown.
     first: EntryId | None = None
-    #: The consumer group that has not acknowledged entries that are old enough to be deleted.
+    #: The consumer group that has not acknowledged entries old enough to be deleted.
     held_by: str = ""
-    #: Why the server refuses this user to delete; then nothing was done.
+    #: Why the server denies deletion to this user; then nothing was done.
     refused: str = ""
 
 
 class InputTrimming(Protocol):
-    """The deletion of old entries of the input streams. May raise `Unavailable("redis", …)`."""
+    """Deletes old entries of the input streams. May raise `Unavailable("redis", …)`."""
 
     def trim(self, stream: Stream, *, older_than: EntryId | None, durable: EntryId, limit: int) -> Trimmed:
-        """Delete about `limit` of the oldest entries: before `older_than`, and acknowledged by every consumer group.
+        """Delete about `limit` of the oldest entries before `older_than` that every consumer group has acknowledged.
 
-        None is deleted from `durable` on, the highest entry that is durable here: those after it would be given again.
-        Nothing is deleted of a stream without our group, or with `older_than` of None. Call it again until nothing is
-        deleted.
+        `durable` is the highest entry that is durable in the store. It and later ones are kept, because those after it
+        would be delivered again. Nothing is deleted of a stream without the manager's group, or with `older_than` of
+        None. Repeat the call until nothing is deleted.
         """
         ...
 
 
-#: Where a pass over a table goes on; empty at its beginning.
+#: Where a pass over a table continues; empty at its beginning.
 Place = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """One batch of a pass: how many rows were deleted, and where the pass goes on (None: it is over)."""
+    """One batch of a pass: the number of rows deleted, and where the pass continues (None: it is over)."""
 
     deleted: int
     next: Place | None
 
 
 class PurgeStore(Protocol):
-    """Rows past their retention. `keep_s` and every age are by the store's clock. Raises `Unavailable("postgres", …)`.
+    """Deletes rows past their retention. Raises `Unavailable("postgres", …)`.
 
-    Each call goes through the next `limit` rows from `place` on, in the order of their acceptance.
+    `keep_s` and every age are by the store's clock. Each call covers the next `limit` rows from `place` on, in the
+    order of their acceptance.
     """
 
     def now(self) -> datetime:
-        """The store's clock."""
+        """Return the time of the store's clock."""
         ...
 
     def latest(self) -> Mapping[Stream, EntryId]:
@@ -101,86 +103,86 @@ class PurgeStore(Protocol):
         ...
 
     def purge_operations(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:
-        """Delete operations that ended so long ago; one of an entry only when that is below its stream's `below`.
+        """Delete operations that ended more than `keep_s` ago; one of an entry only below its stream's `below`.
 
-        Entries whose operation is deleted are forgotten: they are known when they come again. Waits for no ingest
-        lock: while it is held, nothing is done and `next` is `place`.
+        The ids of such entries are kept, so that an entry that is delivered again is known. The call does not wait for
+        the ingest lock: while that is held, nothing is done and `next` is `place`.
         """
         ...
 
     def purge_dead_letters(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:
-        """The same for what is remembered of entries that name no game."""
+        """As `purge_operations`, for the stored ids of entries that name no game."""
         ...
 
     def purge_log(self, keep_s: float, *, place: Place, limit: int) -> Purged:
-        """Delete rows of the operation log that ended so long ago."""
+        """Delete rows of the operation log that ended more than `keep_s` ago."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PulledImage:
-    """An image that the manager pulled: the reference as Docker finds it, and what that named then."""
+    """An image that the manager pulled: the reference that Docker uses, and the image id at that time."""
 
     image_ref: str
     image_id: str
 
 
 class PulledImages(Protocol):
-    """What is remembered of pulled images, by daemon. Raises `Unavailable("postgres", …)`."""
+    """The images that the manager pulled, by daemon. Raises `Unavailable("postgres", …)`."""
 
     def pulled(self, daemon: str, image: PulledImage) -> None:
-        """Remember that the manager pulled it."""
+        """Store that the manager pulled the image."""
         ...
 
     def named(self) -> Collection[str]:
-        """References, as they were given, of records that are not removed and of operations that have not ended."""
+        """Return the references, as given, of records that are not removed and of operations that have not ended."""
         ...
 
     def remembered(self, daemon: str) -> Sequence[str]:
-        """The references of all images that the manager pulled there."""
+        """Return the references of all images that the manager pulled on this daemon."""
         ...
 
     def unnamed(self, daemon: str, named: Collection[str], keep_s: float) -> Sequence[PulledImage]:
-        """Note which of those remembered are not among `named`; those that have not been for so long."""
+        """Store which pulled images are not in `named`; return those that have not been for `keep_s`."""
         ...
 
     def forget(self, daemon: str, image_ref: str) -> None:
-        """It is not there any more, or not the one that was pulled."""
+        """Delete the entry: the image is gone, or is not the one that was pulled."""
         ...
 
 
 class IngestLock(Protocol):
-    """The right to take over entries, held by one instance at a time."""
+    """The right to accept entries, held by one instance at a time."""
 
     @property
     def forgotten(self) -> int:
-        """How many jobs accepted under this lock are known and forgotten: they came again, and change nothing."""
+        """How many jobs under this lock were delivered again after their purge; they change nothing."""
         ...
 
     def latest(self) -> Mapping[Stream, EntryId]:
-        """The highest entry that is durable, of each stream of which there is any; a forgotten one is among them."""
+        """Return the highest durable entry of each stream that has any, purged ones included."""
         ...
 
     def accept(self, jobs: Sequence[Job]) -> None:
-        """Make each job durable; a job that is known already, or forgotten, changes nothing.
+        """Make each job durable; a known or purged job changes nothing.
 
-        Another job under the id of a known one is not known: it becomes an operation of its own. Raises `StoreRejected`
-        when the store will never take one of them; then nothing more can be done under this lock.
+        Another job with the id of a known one becomes an operation of its own. Raises `StoreRejected` when the store
+        will never accept one of them; the lock is then unusable.
         """
         ...
 
     def accept_alone(self, job: Job) -> None:
-        """The same for one job, after whose refusal the lock can still be used."""
+        """As `accept`, for one job; the lock stays usable after `StoreRejected`."""
         ...
 
     def require_room(self, job: Job) -> None:
-        """Raise `StoreRejected` unless an operation like this job's would be taken for another game."""
+        """Raise `StoreRejected` unless the store would accept such a job for another game."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseHolder:
-    """A session that holds a lock: two that are equal are one session in one transaction, or without any."""
+    """A session that holds a lock; two equal ones are one session in one transaction, or without any."""
 
     session: str
     transaction: str
@@ -192,38 +194,38 @@ class Inbox(Protocol):
     """Where jobs become durable. Raises `Unavailable("postgres", …)`."""
 
     def holder(self) -> LeaseHolder | None:
-        """Who holds the lock just now."""
+        """Return the session that holds the lock at present."""
         ...
 
     def lock(self) -> AbstractContextManager[IngestLock | None]:
-        """The lock, or None while another instance has it; what was accepted is durable after the block."""
+        """Take the lock; None while another instance has it. What was accepted is durable after the block."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class DueMessage:
-    """A message in the outbox; its key says whether Redis has it already."""
+    """A message in the outbox; Redis recognises by its key whether it was added before."""
 
     message_id: int
     message: Message
 
     @property
     def key(self) -> str:
-        """The id and a digest of the message: ids are given again by a store that was set back."""
+        """The id and a digest of the message: a store that was set back assigns ids again."""
         content = json.dumps([self.message.stream, dict(self.message.fields)], sort_keys=True)
         return f"{self.message_id}:{hashlib.sha1(content.encode()).hexdigest()[:16]}"
 
 
 @dataclass(slots=True)
 class IntentCount:
-    """What became of the intents of one type: so many were sent, these were left out."""
+    """The intents of one type: how many were sent, and which were left out."""
 
     sent: int = 0
     left_out: list[Message] = field(default_factory=list)
 
 
 class StaleFencingToken(RuntimeManagerError):
-    """Redis knows of a later lease of the relay than the one that wanted to publish."""
+    """Redis has a later lease of the relay than the one that tries to publish."""
 
     def __init__(self, latest: int) -> None:
         super().__init__(f"Redis has seen lease {latest} of the outbox relay already")
@@ -232,28 +234,28 @@ class StaleFencingToken(RuntimeManagerError):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of a batch: the messages that Redis has, and why a stream took none (by its name)."""
+    """The result of a batch: the messages that Redis has, and by stream name why one was rejected."""
 
     ids: Sequence[int]
     refused: Mapping[str, str]
 
 
 class OutputStreams(Protocol):
-    """The streams that RTM writes. Every method may raise `Unavailable("redis", …)`."""
+    """The output streams. Every method may raise `Unavailable("redis", …)`."""
 
     def publish(self, lease: int, messages: Sequence[DueMessage], by_id: Collection[int] = ()) -> Published:
-        """Add each message once, in order; one that was added before is not added again. Raises `StaleFencingToken`.
+        """Add each message once, in order. Raises `StaleFencingToken`.
 
-        Releases before this one remember an id alone. It counts for the messages of `by_id`.
+        Earlier releases stored an id alone, not the key. For the messages of `by_id` the id alone counts.
         """
         ...
 
     def remembered(self) -> set[int]:
-        """The ids of messages that were added and are not forgotten."""
+        """Return the ids of messages that were added and not forgotten."""
         ...
 
     def forget(self, message_ids: Sequence[int]) -> None:
-        """These messages are out of the outbox for good and will not be published again."""
+        """Forget messages that are deleted from the outbox and will not be published again."""
         ...
 
 
@@ -270,29 +272,29 @@ class RelayLease(Protocol):
 
     @property
     def unreadable(self) -> Mapping[int, str]:
-        """What `due` left out since it is no message: the stream by the id."""
+        """The rows that `due` left out because they are no messages: stream by id."""
         ...
 
     def due(self, limit: int, size: int) -> Sequence[DueMessage]:
-        """The oldest messages in order: of each stream up to `limit`, and as many as fit into `size` bytes, but one."""
+        """Return the oldest messages in order: of each stream up to `limit`, within `size` bytes, but at least one."""
         ...
 
     def delete(self, ids: Sequence[int]) -> None:
-        """Forget messages that Redis has."""
+        """Delete messages that Redis has."""
         ...
 
     def still_waiting(self, ids: Sequence[int]) -> set[int]:
-        """Which of these messages are still due."""
+        """Return which of these messages are still due."""
         ...
 
     def raise_number(self, above: int) -> None:
-        """Let the next lease's number be greater than `above`."""
+        """Make the next lease's number greater than `above`."""
         ...
 
     def intents_sent(self) -> Mapping[str, int]:
-        """How many intents of each type were sent in the type's present minute.
+        """Return how many intents of each type were sent in the type's present minute.
 
-        A minute that is over is closed: if it left intents out, a summary of them becomes a due message.
+        A minute that is over is closed: if intents were left out in it, a summary of them becomes a due message.
         """
         ...
 
@@ -302,12 +304,12 @@ class RelayLease(Protocol):
 
 
 class Outbox(Protocol):
-    """Messages that a transaction promised. Raises `Unavailable("postgres", …)`."""
+    """Messages that were committed with a transaction. Raises `Unavailable("postgres", …)`."""
 
     def holder(self) -> LeaseHolder | None:
-        """Who holds the lease just now."""
+        """Return the session that holds the lease at present."""
         ...
 
     def lease(self) -> AbstractContextManager[RelayLease | None]:
-        """The lease, or None while another instance has it; what it deleted is gone after the block."""
+        """Take the lease; None while another instance has it. Deletions are durable after the block."""
         ...

@@ -1,4 +1,4 @@
-"""What the watching workers need from the store, the runtime and the engines, as interfaces."""
+"""Ports of the watching workers to the store, the runtime and the engines."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from rtmanager.ports.store import StoreRejected
 
 
 class WriteResult(StrEnum):
-    """What became of a finding."""
+    """The result of writing a finding."""
 
     WRITTEN = "written"
-    #: An operation is under way on the game and settles it by itself; look again when it has ended.
+    #: An operation of the game is under way and corrects its record; inspect again when it has ended.
     BUSY = "busy"
-    #: The record is not what the finding was decided on; decide again.
+    #: The record is not the one that the finding rests on; decide again.
     CHANGED = "changed"
-    #: It was told before, by this instance or another.
+    #: This or another instance reported it before.
     KNOWN = "known"
 
 
-#: Restarts that one call queues.
+#: Most restarts that one call queues.
 MOST_AT_ONCE = 100
 
 
 def restart_request(game_id: str, container_id: str, cause: RestartCause) -> Request:
-    """The operation that starts a game again; after an outage a start, which no budget of restarts counts."""
+    """Return the request that restarts a game; after an outage a start, which does not count for the restart budget."""
     kind = OpKind.START if cause is RestartCause.OUTAGE else OpKind.RESTART
     return Request(game_id, kind, OpSource.AUTO_RECONCILE, restart_ref(container_id, cause))
 
 
 def restart_ref(container_id: str, cause: RestartCause) -> str:
-    """The reference by which a restart, or the notification that there is none, is known."""
+    """Return the `source_ref` of a restart, or of the notification that there is none."""
     return f"{cause}:{container_id[:12]}"
 
 
 def status_before(cause: RestartCause) -> Status:
-    """What the record has to say for a planned restart to hold: a game whose probes fail runs."""
+    """Return the status that a planned restart requires: a game whose probes fail is running."""
     return Status.RUNNING if cause is RestartCause.PROBE else Status.STOPPED
 
 
@@ -53,42 +53,42 @@ class Findings(Protocol):
     """Where findings become durable. Every method may raise `Unavailable("postgres", …)`."""
 
     def write(self, finding: Finding) -> WriteResult:
-        """Write it as a whole: record, log, snapshot, messages; or nothing.
+        """Write record, log, snapshot and messages as a whole, or nothing.
 
-        Raises `StoreRejected` for what the store will never take.
+        Raises `StoreRejected` for what the store will never accept.
         """
         ...
 
     def busy(self, game_id: str) -> bool:
-        """Whether an operation of the game is not done."""
+        """Return whether the game has an unfinished operation."""
         ...
 
     def alarms(self, kind: AlarmKind) -> Mapping[str, Alarm]:
-        """The alarms of a kind that are raised of containers that run by their records, by game."""
+        """Return the raised alarms of a kind by game, of containers that run by their records."""
         ...
 
     def forget_old_alarms(self) -> None:
-        """Forget those of containers that are on record as running no more."""
+        """Delete the alarms of containers whose records are not running any more."""
         ...
 
     def running(self) -> Sequence[RunningGame]:
-        """What a pass has to know of the games that run by their records."""
+        """Return the part of the records of running games that a pass compares."""
         ...
 
     def records_of(self, game_ids: Collection[str]) -> Sequence[RuntimeRecord]:
-        """The records of these games, those without one left out."""
+        """Return the records of these games; games without one are left out."""
         ...
 
     def namesakes(self, game_ids: Collection[str]) -> Mapping[str, str]:
-        """Of these games, those whose name another game has by its record but for the case, with that game."""
+        """Return which of these games have a name that another game's record holds but for the case, with that game."""
         ...
 
     def stopped_before(self, moment: datetime, limit: int) -> Sequence[RuntimeRecord]:
-        """The stopped records with the oldest last operations, those before `moment`."""
+        """Return up to `limit` stopped records with the oldest last operation, those before `moment`."""
         ...
 
     def now(self) -> datetime:
-        """The store's clock, by which restarts are planned and counted: hosts may disagree about the time."""
+        """Return the time of the store's clock, which plans and counts restarts: hosts' clocks may differ."""
         ...
 
     def queue_restart(
@@ -101,29 +101,26 @@ class Findings(Protocol):
         latest: datetime | None = None,
         refused: Callable[[str, StoreRejected], None] | None = None,
     ) -> Sequence[Request]:
-        """Queue the restarts of a cause that are due, as ordinary operations; returns what was queued.
+        """Queue the due restarts of a cause as ordinary operations; return what was queued.
 
-        At most `at_once` are queued. After an outage those that are under way count, whichever instance queued them.
-
-        One that the store will never take is dropped, and `refused` hears of it.
-
-        What was due before `oldest` is dropped: nobody expects it any more. What is due after `latest` was planned by a
-        clock that was ahead, and is due.
-        One that has been overtaken (by any operation on its game, or another state of its record) is dropped.
+        At most `at_once` are queued. After an outage, restarts under way count towards it, whichever instance queued
+        them. A restart that the store will never accept is dropped and passed to `refused`. A restart due before
+        `oldest` is dropped as out of date. One due after `latest` was planned by a clock that was ahead, and counts as
+        due. One that another operation or status of its game has overtaken is dropped.
         """
         ...
 
     def restarts_since(self, game_id: str, moment: datetime) -> int:
-        """How many restarts after a crash the game has had since then."""
+        """Return how many restarts after a crash the game has had since `moment`."""
         ...
 
 
-#: A lease of another instance, whose periods may be longer, lasts no longer than so many of ours.
+#: Longest lease of another instance, as a multiple of this instance's: the other's periods may be longer.
 AHEAD_TIMES = 2.0
-#: What was raised so many seconds after now, was by a clock that was ahead.
+#: Seconds: an alarm raised later than this after now was raised by a clock that was ahead.
 AHEAD_S = 60.0
-#: Memory of one container that ran out again is not told for so many seconds: a child that leaks dies many times a
-#: minute, and its engine lives on.
+#: Seconds between two reports that one container's memory ran out. A child that leaks dies many times a minute, while
+#: its engine lives on.
 OOM_PAUSE_S = 60.0
 
 
@@ -131,22 +128,23 @@ class Leases(Protocol):
     """Work that one instance does for all. Raises `Unavailable("postgres", …)`."""
 
     def mine(self, work: str, for_s: float) -> bool:
-        """Whether this instance does it, for as many seconds from now; one that says nothing more loses it.
+        """Take or renew the lease for `for_s` seconds from now; return whether this instance holds it.
 
-        A lease that would last longer than `AHEAD_TIMES` as long is taken over: it was taken by a clock that was ahead.
+        It expires unless renewed. A lease that would last longer than `AHEAD_TIMES` as long is taken over: a clock that
+        was ahead set it.
         """
         ...
 
 
-#: A lease is kept for so many periods: another instance takes over when ours says nothing for that long.
+#: Length of a lease in periods: another instance takes over after so long without a renewal.
 LEASE_PERIODS = 3.0
 
 
 @contextmanager
 def lease(leases: Leases, work: str, period_s: float) -> Iterator[bool]:
-    """Whether this instance does the work of this period, and of those that follow as long as it comes back.
+    """Yield whether this instance does the work of this period; it keeps the lease as long as it renews it.
 
-    One that cannot, since something does not answer it, lets others.
+    After a `DependencyError` it releases the lease, so that another instance can take it.
     """
     mine = leases.mine(work, period_s * LEASE_PERIODS)
     try:
@@ -159,7 +157,7 @@ def lease(leases: Leases, work: str, period_s: float) -> Iterator[bool]:
 
 
 class ContainerEventKind(StrEnum):
-    """The events of a container that matter here, in Docker's words."""
+    """The container events that matter here, in Docker's words."""
 
     DIE = "die"
     OOM = "oom"
@@ -169,50 +167,50 @@ class ContainerEventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ContainerEvent:
-    """One event; `time_ns` (0: not known) and the rest are the same for everybody who listens.
+    """One event; `time_ns` (0: unknown) and the other fields are the same for every subscriber.
 
-    How a process ended it does not tell: a label could say otherwise. Inspect tells it.
+    It has no exit code, because a label could falsify it; `inspect` returns the code.
     """
 
     what: ContainerEventKind
     game_id: str
     container_id: str
     time_ns: int
-    #: Of a kill. A label of that name hides it, see `signal_is_label`.
+    #: The signal of a kill. A label of that name hides it, see `signal_is_label`.
     signal: str = ""
-    #: Whether the container has a label `signal`, which the signals of its kills are not told apart from.
+    #: Whether the container has a label `signal`, which the event does not separate from the signal of a kill.
     signal_is_label: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableEvent:
-    """Something was told that cannot be read; what it was about is found by a pass."""
+    """An event that cannot be read; a pass finds what it was about."""
 
     why: str
 
 
 class EventFeed(Protocol):
-    """The runtime's events: hints, not a log; what was missed is found by looking."""
+    """The runtime's events: hints, not a log; a pass finds what was missed."""
 
     def connect(self) -> None:
-        """Begin to listen from where the last listening ended. Raises `Unavailable`."""
+        """Subscribe from where the last subscription ended. Raises `Unavailable`."""
         ...
 
     def listen(self) -> Iterator[ContainerEvent | UnreadableEvent]:
-        """Events as they come, each once; ends after a while, without a gap to the next `connect`.
+        """Yield events as they arrive, each once; ends after a while, without a gap to the next `connect`.
 
         Raises `Unavailable` when the connection is lost: then events may be missing.
         """
         ...
 
     def interrupt(self) -> None:
-        """End the listening on another thread, for good."""
+        """End the subscription on another thread, for good."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
-    """Whom to probe: `key` is the caller's name for it."""
+    """What to probe; `key` is the caller's name for it."""
 
     key: str
     host: str
@@ -220,7 +218,7 @@ class ProbeTarget:
 
 
 class ProbeResult(Protocol):
-    """What an engine said to a probe: its HTTP status, and why that is not good (empty when it is)."""
+    """The result of a probe: its HTTP status, and why it failed (empty if it did not)."""
 
     @property
     def status(self) -> int | None: ...
@@ -242,6 +240,6 @@ class ProbeBy(StrEnum):
 
 
 class Probes(Protocol):
-    """Asks many engines at once. A key that is missing from the answer was not asked."""
+    """Probes many engines at once. A key that is missing from the result was not probed."""
 
     def probe(self, targets: Sequence[ProbeTarget], timeout_s: float) -> Mapping[str, ProbeResult]: ...

@@ -157,12 +157,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--verbose", "-v", action="store_true", help="name each test")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
+    cleanup.unwind_on_sigterm()
     if given.worker:
         serve(2 if given.verbose else 1)
         return 0
     if not given.modules or given.jobs < 1:
         parser.error("name at least one module, and at least one process")
-    cleanup.unwind_on_sigterm()
     tests = skipped = 0
     failed = []
     for ended, text in run(given.modules, given.jobs, ["--verbose"] if given.verbose else []):

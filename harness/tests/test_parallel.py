@@ -24,9 +24,11 @@ import time, unittest
 from pathlib import Path
 class Waits(unittest.TestCase):
     def test_it(self):
-        self.addCleanup(Path("cleaned").touch)
-        Path("begun").touch()
-        time.sleep(60)
+        try:
+            Path("begun").touch()
+            time.sleep(60)
+        finally:
+            Path("cleaned").touch()
 """
 
 
@@ -64,7 +66,7 @@ class ParallelTest(unittest.TestCase):
         for part in ("on purpose", "no_such_module", "exit code 7", "written by"):
             self.assertIn(part, text)
 
-    def test_on_sigterm_the_test_under_way_cleans_up_and_nothing_more_begins(self) -> None:
+    def test_on_sigterm_the_test_under_way_unwinds_and_nothing_more_begins(self) -> None:
         with self.command(1, {"first": WAITS, "second": PASSES}) as process:
             while not (self.folder / "begun").exists():
                 self.assertIsNone(process.poll())

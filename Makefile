@@ -27,7 +27,7 @@ RTM_INTEGRATION ?= 1
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv tools setup doctor demo run unit integration integration-harness integration-all integration-parallel integration-not-root stress soak year chaos crashes recovery simulate fuzz lint types test bench mutants protections clean
+.PHONY: help venv tools setup doctor demo run unit unit-product integration integration-harness integration-all integration-parallel integration-not-root stress soak year chaos crashes recovery simulate fuzz lint types test bench mutants protections clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -80,9 +80,11 @@ demo: $(STAMP) ## one game through its whole life, on real services
 run: $(STAMP) ## a Runtime Manager with everything it needs, until Ctrl-C
 	@$(PY) -m harness.rtm run
 
-unit: $(STAMP) ## quick tests, no Docker needed
-	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s rtmanager/tests
+unit: $(STAMP) unit-product ## quick tests, no Docker needed
 	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s harness
+
+unit-product: $(STAMP)
+	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s rtmanager/tests
 	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s reliability/tests
 	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s bench/tests
 
@@ -143,10 +145,10 @@ types: $(TOOLS) ## mypy, strict
 test: ## all of it, from a bare machine: what .ci/run runs; what mostly waits runs side by side
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target setup tools
 	@$(MAKE) --no-print-directory lint types
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target RTM_INTEGRATION=require unit integration-all
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target RTM_INTEGRATION=require unit-product integration-all
 
 integration-all: $(STAMP)
-	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m harness.runs.parallel --jobs 3 \
+	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m harness.runs.parallel --jobs $(JOBS) \
 	  $(LONGEST:%=integration.%) $(HARNESS) rtmanager.tests.test_docker_runtime $(filter-out $(LONGEST:%=integration.%),$(MODULES:%=integration.%))
 
 # Each is measured with nothing else going on, so one after the other; those of Docker come before those that probe, whose

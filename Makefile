@@ -144,8 +144,7 @@ types: $(TOOLS) ## mypy, strict
 
 test: ## all of it, from a bare machine: what .ci/run runs; what mostly waits runs side by side
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target setup tools
-	@$(MAKE) --no-print-directory lint types
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target RTM_INTEGRATION=require unit-product integration-all
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target RTM_INTEGRATION=require integration-all lint types unit-product
 
 integration-all: $(STAMP)
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m harness.runs.parallel --jobs $(JOBS) \

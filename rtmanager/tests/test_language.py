@@ -1,0 +1,60 @@
+"""Docstrings, comments and pages use the field's words: no verbs for people about programs, no private words."""
+
+import ast
+import io
+import re
+import tokenize
+import unittest
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CODE = ("rtmanager", "harness", "integration/support", "reliability")
+#: Words of docs/glossary.md are used instead.
+PRIVATE = re.compile(
+    r"\b(told|tells|asked|asks|hears|heard|wish|wishes|wants|wakes up|looked at|sees to|seen to"
+    r"|vantage|settler|nursery)\b",
+    re.IGNORECASE,
+)
+#: Where a word is a name, or quotes what a program prints: the file, and the line without its indentation.
+EXCEPTIONS: frozenset[tuple[str, str]] = frozenset()
+
+
+def prose_of(path: Path) -> Iterator[str]:
+    """The lines of docstrings and comments, without what stands in backticks."""
+    source = path.read_text()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from (ast.get_docstring(node) or "").splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+
+
+def found() -> Iterator[tuple[str, str]]:
+    """Lines with a private word, by file."""
+    code = [path for folder in CODE for path in sorted((ROOT / folder).rglob("*.py"))]
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/decisions").glob("*.md"))]
+    for path in (*code, *pages):
+        if (
+            path.name.startswith("test_")
+            or path.is_relative_to(ROOT / "rtmanager/tests")
+            or path.name == "configuration.md"
+        ):
+            continue
+        lines = prose_of(path) if path.suffix == ".py" else path.read_text().splitlines()
+        for line in lines:
+            if PRIVATE.search(re.sub(r"`[^`]*`", "", line)):
+                yield path.relative_to(ROOT).as_posix(), line.strip()
+
+
+class Language(unittest.TestCase):
+    def test_no_private_word_is_left(self) -> None:
+        self.assertEqual(sorted(set(found()) - EXCEPTIONS), [])
+
+    def test_every_exception_is_still_there(self) -> None:
+        self.assertEqual(sorted(EXCEPTIONS - set(found())), [])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -27,7 +27,7 @@ RTM_INTEGRATION ?= 1
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv tools setup doctor demo run unit unit-product integration integration-harness integration-all integration-parallel integration-not-root stress soak year chaos crashes recovery simulate fuzz lint types test bench mutants protections clean
+.PHONY: help venv tools setup doctor demo run unit unit-product coverage pythons integration integration-harness integration-all integration-parallel integration-not-root stress soak year chaos crashes recovery simulate fuzz lint types test bench mutants protections clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -87,6 +87,19 @@ unit-product: $(STAMP)
 	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s rtmanager/tests
 	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s reliability/tests
 	@env -u RTM_INTEGRATION $(PY) -m unittest discover -t . -s bench/tests
+
+coverage: $(TOOLS) ## branch coverage by the tests that need no services; its floor is in setup.cfg
+	@$(PY) -m coverage erase
+	@for each in rtmanager/tests reliability/tests harness; do \
+	  env -u RTM_INTEGRATION $(PY) -m coverage run --append -m unittest discover -t . -s $$each || exit 1; done
+	@$(PY) -m coverage report
+
+# A shim of a version that is not enabled is no interpreter.
+PYTHONS ?= $(foreach each,3.11 3.12 3.13 3.14,$(if $(shell python$(each) -c 'print(1)' 2>/dev/null),python$(each)))
+
+pythons: ## quick tests on every Python from 3.11 that is installed; PYTHONS="python3.12 /path/to/python3.13" names some
+	@set -e; for each in $(PYTHONS); do echo "== $$each"; \
+	  $(MAKE) --no-print-directory VENV=.venv-$$(basename $$each) PYTHON=$$each unit; done
 
 integration: $(STAMP) integration-harness ## the suite, and the harness's own tests, on real services
 	@RTM_INTEGRATION=$(RTM_INTEGRATION) $(PY) -m unittest discover -t . -s integration
@@ -165,5 +178,5 @@ protections: $(STAMP) ## what keeps things from being lost taken out, one at a t
 	@$(PY) -m reliability.protections
 
 clean: ## the virtual environment and every cache; images and the daemon stay (python -m harness down)
-	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .coverage .coverage.* htmlcov
+	@rm -rf $(VENV) .venv-* build dist *.egg-info .mypy_cache .ruff_cache .coverage .coverage.* htmlcov
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -182,7 +182,7 @@ class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
             [stray] = decide([known] if known else [], [view()], Observation(LATER), HOUSE, namesakes)
             self.assertIsInstance(stray, Stray)
             self.assertIn("the name of game G1 but for the case", stray.reason)  # type: ignore[union-attr]
-        # A game with a record of its own keeps it beside its namesake.
+        # With a record of its own, the game has a finding despite its namesake.
         [finding] = decide([record(status=Status.STOPPED)], [view()], Observation(LATER), HOUSE, namesakes)
         self.assertIsInstance(finding, Finding)
 

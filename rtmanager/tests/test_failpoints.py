@@ -38,7 +38,7 @@ RAW = {
     "_pooled": {"transaction", "write", "_read"},
     # The second changes nothing.
     "_database.connect": {"_take", "recorded_before_migrations"},
-    # Only `migrate` and `two` change a table.
+    # Of these and `database.two`, only `migrate` changes a table.
     "database.connect": {"migrate", "ask", "_hanging", "_require_pooler_room"},
     "database.two": {"examine"},
     "EngineClient": {"_new_client"},

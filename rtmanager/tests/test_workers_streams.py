@@ -521,7 +521,7 @@ class RelayTest(StreamsTestCase):
 
     def test_ids_that_a_dead_relay_left_behind_are_forgotten(self) -> None:
         self.promise(1)
-        self.streams.trouble.fail_call(4)  # the script's memory, forget, publish, then the last forget
+        self.streams.trouble.fail_call(4)  # `remembered`, `forget`, `publish`, then the last `forget`
         with self.assertRaises(Unavailable):
             self.relay.step()
         self.assertEqual((self.store.messages, len(self.streams.remembered())), ({}, 1))

@@ -1,15 +1,14 @@
-"""Benchmarks: how quick something of ours is, compared with another way of doing the same, in the same run.
+"""Benchmarks: the service and the harness against another implementation of the same work, in the same run.
 
     python -m bench harness --runs 20
     python -m bench watch --runs 20
 
-Read the last column first: how many times as quick ours is, as the median over the rounds, with the slowest
-round for us in brackets. In each round every side runs once, one right after the other and each time in another
-order, so that a busy machine slows all of them down; the milliseconds are those of this machine at that time and
-are comparable within one table only. A reference may be a floor, such as the bare calls of Docker that any
-implementation has to make: then the figure is below one, and says which share of our time those calls are.
+The ratio is our time divided by the reference's: the median over the rounds, with the ratio of the p95 in brackets.
+In each round every side runs once, in an order that rotates, so that a busy machine slows all sides down.
+Milliseconds are comparable within one table only. A reference may be a floor, such as the bare Docker calls
+that any implementation makes: the ratio then shows what we add to it.
 
-Before and after each contest fixed pieces of work are timed (`calibration`). When the two differ by more than a fifth,
-the machine was not the same, and its rows are "not measured". `python -m bench page` adds the results to
-docs/generated/bench-history.tsv, of which each row keeps ten (`history`).
+Fixed pieces of work are timed before and after each comparison (`calibration`). When the two timings differ by more
+than a fifth, its rows are "not measured". `python -m bench page` writes the tables and adds the results to
+docs/generated/bench-history.tsv, which keeps ten of each row (`history`).
 """

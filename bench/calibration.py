@@ -1,7 +1,7 @@
-"""How fast this machine is right now: small fixed pieces of work, done before and after what is measured.
+"""Times small fixed pieces of work before and after a measurement, to detect a change of the machine's speed.
 
-A figure counts only when the machine was the same at both ends of its measurement. Otherwise it is not measured: the
-ratio of two sides stays right on a slow machine, but not on one that is slow for one of them.
+A figure counts only when both timings agree. The ratio of two sides stays right on a slow machine, but not on one
+that is slow for one side only.
 """
 
 import socket
@@ -18,25 +18,25 @@ from harness.rtm import engine_image
 if TYPE_CHECKING:
     from docker import APIClient
 
-#: What a bench may lean on.
+#: Resources that a bench may depend on.
 CPU, LOOPBACK, DOCKER = "CPU", "loopback", "Docker"
 
-#: The two ends may differ by so much, as a share of the faster one.
+#: Largest difference between the two timings, as a share of the faster one.
 MOST_APART = 0.20
 
-#: Repetitions, of which the median counts; of those on the processor, the mean of the middle half.
+#: Repetitions. The result is the median; for the processor, the mean of the middle half.
 _CPU_RUNS, _LOOPBACK_RUNS, _DOCKER_RUNS = 16, 15, 5
 #: Seconds between two runs on the processor: the speed of a shared core changes within a second.
 CPU_PAUSE_S = 0.2
 _LOOP = 300_000
 _ROUND_TRIPS = 400
 
-#: Seconds that each piece of work takes, by what it leans on.
+#: Seconds of each piece of work, by resource.
 Speed = Mapping[str, float]
 
 
 def apart(before: Speed, after: Speed) -> str:
-    """Why nothing was measured between the two, in a few words; empty when it was."""
+    """Return why the measurement between the two timings does not count; empty when it counts."""
     reasons = []
     for what, took in before.items():
         slower, faster = max(took, after[what]), min(took, after[what])
@@ -48,14 +48,14 @@ def apart(before: Speed, after: Speed) -> str:
 
 @dataclass
 class Yardstick:
-    """The pieces of work by name; `close` ends what they need."""
+    """The pieces of work, by resource; `close` releases what they use."""
 
     works: Mapping[str, Callable[[], float]]
     _cleanup: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
     def of(cls, leans_on: Iterable[str]) -> "Yardstick":
-        """That of a bench which leans on these things; every bench leans on the processor."""
+        """Create the pieces of work for these resources; the processor is always included."""
         made = cls({})
         works: dict[str, Callable[[], float]] = {CPU: cpu_s}
         if LOOPBACK in leans_on:
@@ -66,16 +66,16 @@ class Yardstick:
         return made
 
     def close(self) -> None:
-        """End the other side of the loopback, and the connection to Docker."""
+        """Stop the echo process, and close the connection to Docker."""
         self._cleanup.close()
 
     def speed(self) -> Speed:
-        """How fast it is now."""
+        """Run each piece of work; return its seconds."""
         return {name: work() for name, work in self.works.items()}
 
 
 def cpu_s() -> float:
-    """Seconds for a fixed amount of Python, in the mean over three seconds without the extremes."""
+    """Seconds for a fixed amount of Python: the mean of runs over three seconds, without the extreme quarters."""
     taken = []
     for _ in range(_CPU_RUNS):
         taken.append(_timed(_loop))
@@ -112,7 +112,7 @@ def _docker(cleanup: ExitStack) -> Callable[[], float]:
 
 
 def _start_s(client: "APIClient", image: str) -> float:
-    """Seconds for the create and the start of a container that does nothing."""
+    """Seconds to create and start a container that only sleeps."""
     from harness.runs import identity
 
     began = time.perf_counter()

@@ -1,7 +1,7 @@
-"""Which benches there are.
+"""The list of benches.
 
-To add one, write a module with a function that returns a `Bench`, and put its name here. The module is imported
-only when the bench is run, so that each may need packages of its own.
+To add a bench, write a module with a function `bench()` that returns a `Bench`, and add its name here. The module is
+imported only when the bench runs, so that each bench may need packages of its own.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -23,21 +23,20 @@ def _no_measures() -> Iterable[Measure]:
 
 @dataclass(frozen=True)
 class Bench:
-    """A set of contests, held one after the other, and then of measures that stand alone.
+    """Comparisons, run one after the other, followed by measures without a reference.
 
-    `contests` is best a generator: what stands before a `yield` is prepared when its contest is due and not earlier,
-    so that it does not run beside the contests before it.
+    `contests` is best a generator: code before a `yield` then runs when its comparison is due, not beside earlier ones.
     """
 
     contests: Callable[[], Iterable[Contest]] = _no_contests
     measures: Callable[[], Iterable[Measure]] = _no_measures
-    #: What its figures depend on besides the processor: see `calibration`.
+    #: Resources that its figures depend on, besides the processor: see `calibration`.
     leans_on: Collection[str] = ()
-    #: What a reader must know of the conditions: versions, images, settings.
+    #: Conditions that a reader needs: versions, images, settings.
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
-#: By name: the module whose `bench()` makes it, and what it is about.
+#: By name: the module whose `bench()` creates it, and a description.
 BENCHES: Mapping[str, tuple[str, str]] = {
     "start": ("bench.work.start", "a start job against the bare SDK's create and start"),
     "burst": ("bench.work.burst", "sixty start jobs at once against the bare SDK at its best"),
@@ -56,7 +55,7 @@ BENCHES: Mapping[str, tuple[str, str]] = {
 
 
 def load(name: str) -> Bench:
-    """The bench of that name; raises BenchError when a package that it needs is missing."""
+    """Create the bench of that name; raises BenchError when a package that it needs is missing."""
     try:
         made: Bench = import_module(BENCHES[name][0]).bench()
     except ModuleNotFoundError as error:

@@ -1,6 +1,7 @@
-"""A process that is on the other side of what is measured, so that its work is not counted as ours.
+"""Runs a module in a child process, so that its work does not count as the measured process's.
 
-It says one line when it is ready, and ends when its standard input does: also when we are killed.
+The child writes one line when it is ready. It exits when its standard input closes, which also happens when the
+parent is killed.
 """
 
 import subprocess
@@ -10,19 +11,19 @@ from contextlib import contextmanager
 
 from bench.errors import BenchError
 
-#: After so many seconds it is ended the hard way.
+#: Seconds until a child that does not exit is killed.
 END_S = 5.0
 
 
 @contextmanager
 def running(module: str, *arguments: str) -> Iterator[str]:
-    """Start `python -m module`; the line that it said. Raises BenchError when it says none."""
+    """Start `python -m module`; yields the line that it wrote. Raises BenchError when it exits without one."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C is for us; it ends with us
+        start_new_session=True,  # Ctrl-C goes to the parent only; the child exits with it
     )
     with process:
         try:
@@ -35,7 +36,7 @@ def running(module: str, *arguments: str) -> Iterator[str]:
 
 
 def ready(line: str) -> None:
-    """In that process: say that line, and return when it is time to end."""
+    """Write the line to standard output, and block until standard input closes. Called in the child."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
     sys.stdin.read()

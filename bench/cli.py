@@ -17,12 +17,12 @@ from bench.report import Result, tables, write_json
 from harness.errors import HarnessError
 from harness.runs import cleanup
 
-#: Where the files of the benches are, unless a run says otherwise.
+#: Default directory of the benches' files.
 FOLDER = Path("artifacts")
 
 
 def run(name: str, rounds: int | None, json_path: Path) -> None:
-    """Hold every contest of one bench, say what was found, and keep it."""
+    """Run every comparison and measure of one bench, print the tables, and write the JSON file."""
     began = time.monotonic()
     bench = load(name)
     results = []
@@ -46,7 +46,7 @@ def run(name: str, rounds: int | None, json_path: Path) -> None:
 
 
 def measured(bench: Bench, yardstick: Yardstick) -> list[Measure]:
-    """The measures that stand alone, and whether they were measured."""
+    """The bench's measures; those taken while the machine changed are marked as not measured."""
     before = yardstick.speed()
     measures = list(bench.measures())
     if not measures:
@@ -56,14 +56,14 @@ def measured(bench: Bench, yardstick: Yardstick) -> list[Measure]:
 
 
 def failures(error: BaseException) -> Iterator[str]:
-    """What went wrong first, and then what went wrong when it was to be tidied up after that."""
+    """Describe the first error, then the errors that cleaning up after it raised."""
     if error.__context__ is not None and not error.__suppress_context__:
         yield from failures(error.__context__)
     yield str(error) if isinstance(error, BenchError | HarnessError) else f"{type(error).__name__}: {error}"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one bench; returns the process's exit code."""
+    """Run the command line; returns the process's exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="compare ours with other ways, in one run")
     benches = parser.add_subparsers(dest="bench", required=True, metavar="NAME")
     for name, (_, about) in BENCHES.items():

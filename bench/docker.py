@@ -1,4 +1,4 @@
-"""What every bench on a real Docker begins with."""
+"""Preparation that every bench on a real Docker shares."""
 
 from harness import daemon
 from harness.images.catalogue import ensure
@@ -7,7 +7,7 @@ from harness.runs import cleanup
 
 
 def prepared_docker() -> str:
-    """Have the images, leave nothing at the end of the process; which Docker it is, for the notes."""
+    """Build missing images, register the cleanup at exit; returns the versions of Docker and kernel for the notes."""
     cleanup.leave_nothing()
     ensure(NEEDED)
     engine = daemon.client().version()

@@ -1,4 +1,4 @@
-"""A process that sends back what it is sent: the other side of a round trip on loopback.
+"""A process that echoes what it receives: the peer of a loopback round trip.
 
 python -m bench.echo
 """

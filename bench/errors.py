@@ -1,5 +1,5 @@
-"""What the benchmarks raise; the message says what to do about it."""
+"""The exception of the benchmarks."""
 
 
 class BenchError(Exception):
-    """A benchmark cannot be run here, or what it measures went wrong: then there is no figure at all."""
+    """A benchmark cannot run, or its work failed; it then yields no figure. The message names the remedy."""

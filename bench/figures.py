@@ -1,7 +1,7 @@
-"""From what each run took to the few figures that are shown.
+"""Computes the figures of a comparison from the seconds of its runs.
 
-The ratio is taken round by round and only then its median: dividing two medians would compare a quiet minute of
-one side with a busy one of the other.
+The ratio is the median of the rounds' ratios. A ratio of two medians would compare a quiet minute of one side with a
+busy minute of the other.
 """
 
 import math
@@ -14,7 +14,7 @@ from bench.comparison import Contest, Goal, Samples
 
 @dataclass(frozen=True)
 class Spread:
-    """Milliseconds: the middle, what nineteen runs out of twenty stay below, and the longest."""
+    """Milliseconds: median, p95 and maximum."""
 
     median_ms: float
     p95_ms: float
@@ -22,34 +22,34 @@ class Spread:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Spread":
-        """Of at least one run."""
+        """The spread of at least one run."""
         return cls(median(seconds) * 1000, percentile(seconds, 95) * 1000, max(seconds) * 1000)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One phase of a contest: ours and one reference over the same rounds."""
+    """One phase of a comparison: our side and one reference over the same rounds."""
 
     contest: str
     phase: str
     reference: str
     ours: Spread
     theirs: Spread
-    #: Ours divided by theirs: the middle of the rounds' ratios, the ratio of the two p95, the worst round's.
+    #: Ours divided by theirs: the median of the rounds' ratios, the ratio of the two p95, the highest of a round.
     ratio: float
     ratio_p95: float
     worst: float
     rounds: int
-    #: How much a second, by the median; None where a run is one thing.
+    #: Units per second, by the median; None where a run is one unit of work.
     ours_per_second: float | None = None
     theirs_per_second: float | None = None
     goal: Goal | None = None
-    #: Why it was not measured after all; see `calibration`.
+    #: Why it does not count; see `calibration`.
     unmeasured: str = ""
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal is; None when there is none, or nothing was measured."""
+        """Whether the goal is reached; None without a goal or a measurement."""
         if self.goal is None or self.unmeasured:
             return None
         below = ((self.ratio, self.goal.median), (self.ratio_p95, self.goal.p95))
@@ -58,12 +58,12 @@ class Figure:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that `percent` of all are not above: one that was seen, nothing in between."""
+    """The smallest measured value that at least `percent` of the values do not exceed; no interpolation."""
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def figures(contest: Contest, samples: Samples, unmeasured: str = "") -> Iterator[Figure]:
-    """One for each phase and reference."""
+    """One figure for each phase and reference."""
     for phase in samples[contest.ours.name][0]:
         ours = [sample[phase] for sample in samples[contest.ours.name]]
         for number, side in enumerate(contest.references):

@@ -1,7 +1,7 @@
-"""The last ten results of each row, one line each, in a file that is committed: whether something gets slower.
+"""The last ten results of each row, one line each, in a committed file that shows regressions.
 
-A row that was not measured is no result, and leaves no line; nor does a run with another number of rounds than the
-bench's own. Nothing stands here of the machine but what it came to.
+Two kinds of runs leave no line: rows that were not measured, and runs with a number of rounds other than the bench's
+own. The file has no details of the machine.
 """
 
 import subprocess
@@ -13,7 +13,7 @@ from typing import Any
 
 HISTORY = Path("docs", "generated", "bench-history.tsv")
 
-#: Results of each row that are kept.
+#: Results of each row that the file keeps.
 KEPT = 10
 
 _HEAD = "date\tcommit\tbench\trow\tresult"
@@ -31,13 +31,13 @@ class Entry:
 
     @property
     def line(self) -> str:
-        """As it stands in the file."""
+        """The entry as a line of the file."""
         bench, row, date, commit, result = (" ".join(each.split()) for each in astuple(self))
         return "\t".join((date, commit, bench, row, result))
 
 
 def update(path: Path, contents: Iterable[Mapping[str, Any]]) -> None:
-    """Add what the benches wrote to their files, each run once, and keep the last of each row."""
+    """Add the results of these files, each run once, and keep the last `KEPT` of each row."""
     known = {*read(path.read_text())} if path.exists() else set()
     known.update(entry for content in contents for entry in entries(content))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,14 +45,14 @@ def update(path: Path, contents: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read(text: str) -> Iterator[Entry]:
-    """The entries of a file."""
+    """Yield the entries of a file's text."""
     for line in text.splitlines()[1:]:
         date, commit, bench, row, result = line.split("\t")
         yield Entry(bench, row, date, commit, result)
 
 
 def last(found: Iterable[Entry]) -> list[Entry]:
-    """The newest of each row, in the order of benches, rows and dates."""
+    """The newest `KEPT` entries of each row, ordered by bench, row and date."""
     by_row: defaultdict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in sorted(found):
         by_row[entry.bench, entry.row].append(entry)
@@ -60,7 +60,7 @@ def last(found: Iterable[Entry]) -> list[Entry]:
 
 
 def entries(content: Mapping[str, Any]) -> Iterator[Entry]:
-    """The results in the file of a bench: every ratio, and every measure that has a limit."""
+    """Yield the results of a bench's file: every ratio, and every measure with a limit."""
     if "date" not in content or content["asked_rounds"] is not None:
         return
     run = {"bench": content["bench"], "date": content["date"], "commit": content["commit"]}
@@ -75,7 +75,7 @@ def entries(content: Mapping[str, Any]) -> Iterator[Entry]:
 
 
 def commit() -> str:
-    """The commit that is measured, with a plus when something is changed; `unknown` outside of a repository."""
+    """The measured commit, with a plus when files outside docs differ from it; `unknown` outside a repository."""
     try:
         named = _git("rev-parse", "--short=12", "HEAD")
         return f"{named}+" if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs") else named

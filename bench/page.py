@@ -1,7 +1,7 @@
 """`python -m bench page`: writes docs/generated/performance.md from the files of the last runs, and draws its plots.
 
-The page has a part for each bench, between the marks `<!-- bench NAME -->` and `<!-- end -->`. A bench that left no
-file keeps the part that it has. The results are also added to the history. docs/performance.md is written by hand.
+The page has a part for each bench, between the marks `<!-- bench NAME -->` and `<!-- end -->`. A bench without a
+file keeps its earlier part. The results are also added to the history. docs/performance.md is written by hand.
 """
 
 import json
@@ -28,12 +28,12 @@ _HEAD = """\
 This page is made by `python -m bench page`. [Performance](../performance.md) explains how to read it.
 """
 
-#: What a bench wrote to its file.
+#: The content of a bench's JSON file.
 Content = Mapping[str, Any]
 
 
 def write(folder: Path) -> None:
-    """Renew page, plots and history from the files in `folder`.
+    """Write page, plots and history from the files in `folder`.
 
     Raises BenchError when it has none.
     """
@@ -48,12 +48,12 @@ def write(folder: Path) -> None:
 
 
 def parts(text: str) -> dict[str, str]:
-    """What a page has between the marks, by the bench."""
+    """The text between the marks, by bench."""
     return {part["name"]: part["body"] for part in _PART.finditer(text)}
 
 
 def page(earlier: Mapping[str, str], contents: Mapping[str, Content]) -> str:
-    """The page with the tables of these benches, and of others the parts that they had."""
+    """The page with the new tables of these benches, and the earlier parts of the others."""
     bodies = {**earlier, **{name: _body(content) for name, content in contents.items()}}
     shown = {name: bodies[name] for name in BENCHES if name in bodies}
     sections = (
@@ -63,7 +63,7 @@ def page(earlier: Mapping[str, str], contents: Mapping[str, Content]) -> str:
 
 
 def about(name: str) -> str:
-    """What a bench is about, as a sentence."""
+    """The description of a bench, as a sentence."""
     words = BENCHES[name][1]
     return f"{words[0].upper()}{words[1:]}."
 
@@ -74,7 +74,7 @@ def _body(content: Content) -> str:
 
 
 def goals(bodies: Mapping[str, str]) -> str:
-    """How many goals are reached, and a line for each row that misses one or was not measured."""
+    """The number of goals that are reached, and a line for each row that misses one or was not measured."""
     verdicts = [(name, what, verdict) for name, body in bodies.items() for what, verdict in _verdicts(body)]
     count = Counter(verdict for _, _, verdict in verdicts)
     summary = f"Goals reached: {count['reached']} of {count['reached'] + count['missed']}.\n"
@@ -83,7 +83,7 @@ def goals(bodies: Mapping[str, str]) -> str:
 
 
 def _verdicts(body: str) -> Iterator[tuple[str, str]]:
-    """Each row that has a verdict, by its first cells, and the verdict."""
+    """Yield the first cells and the verdict of each row that has a verdict."""
     for line in body.splitlines():
         if not line.startswith("| "):
             continue
@@ -104,7 +104,7 @@ def _draw(contents: Sequence[Content]) -> None:
 
 
 def growing(measures: Sequence[Any]) -> dict[str, dict[int, float]]:
-    """Values by the number of games, of what was measured with several."""
+    """Values by the number of games, of the costs that were measured with several numbers."""
     found: dict[str, dict[int, float]] = {}
     for each in measures:
         if each["games"] is not None and not each.get("unmeasured"):

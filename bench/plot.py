@@ -1,4 +1,4 @@
-"""The plots of docs/performance.md: goals and how much of them is used up, and costs by the number of games."""
+"""The plots of docs/performance.md: ratios as a share of their goals, and costs by the number of games."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ pyplot.rcParams["svg.hashsalt"] = "bench"  # the same figures give the same file
 
 
 def draw(figures: Sequence[Any], path: Path) -> None:
-    """A bar for each; the line at 1 is the goal, and a bar that ends before it keeps it."""
+    """Draw a bar for each figure with a goal; a bar that ends before the line at 1 reaches its goal."""
     asked = [each for each in figures if each["goal"] and each["goal"]["median"]]
     names = [f"{each['contest']}: {each['phase']}" for each in asked]
     shares = [each["ratio"] / each["goal"]["median"] for each in asked]
@@ -29,7 +29,7 @@ def draw(figures: Sequence[Any], path: Path) -> None:
 
 
 def draw_growth(costs: Mapping[str, Mapping[int, float]], path: Path) -> None:
-    """A line for each cost by the number of games, as a multiple of what it is with the fewest."""
+    """Draw a line for each cost by the number of games, as a multiple of its value with the fewest."""
     figure, axes = pyplot.subplots(figsize=(9, 4))
     for what, points in costs.items():
         axes.plot(list(points), [value / next(iter(points.values())) for value in points.values()], "o-", label=what)

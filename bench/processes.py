@@ -1,4 +1,4 @@
-"""What Linux says of another process: its processor time, its memory."""
+"""Processor time and memory of another process, from /proc."""
 
 import os
 import time
@@ -6,23 +6,23 @@ from pathlib import Path
 
 from bench.errors import BenchError
 
-#: A process that takes no more of a core than this over so many seconds is at rest.
+#: A process is at rest when it takes at most this share of a core over so many seconds.
 REST_SHARE, REST_S = 0.05, 0.5
-#: One that is not after so many seconds has something to do.
+#: Seconds to wait for a process to come to rest.
 RESTLESS_S = 60.0
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_s(pid: int) -> float:
-    """Seconds of processor time that the process has taken so far, in steps of a hundredth."""
-    # The command's name stands in brackets and may hold anything; what follows it is numbers.
+    """Seconds of processor time that the process has used so far, in steps of a hundredth."""
+    # The command's name is in brackets and may hold anything; the fields after it are numbers.
     values = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
     return (int(values[11]) + int(values[12])) / _TICKS
 
 
 def rss_mb(pid: int) -> float:
-    """Megabytes of its memory that are in the machine's."""
+    """Resident memory of the process in megabytes; raises ProcessLookupError when it has ended."""
     for line in Path("/proc", str(pid), "status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == "VmRSS":
@@ -31,7 +31,7 @@ def rss_mb(pid: int) -> float:
 
 
 def wait_until_at_rest(pid: int) -> None:
-    """Wait until it has done what there was to do; raises BenchError when that has no end."""
+    """Wait until the process is at rest; raises BenchError after `RESTLESS_S`."""
     until = time.monotonic() + RESTLESS_S
     while time.monotonic() < until:
         before = cpu_s(pid)

@@ -1,4 +1,4 @@
-"""What a bench found: tables for people, in markdown, and a JSON file with every single run for programs."""
+"""The results of a bench: markdown tables for readers, and a JSON file with every run for programs."""
 
 import json
 import os
@@ -19,23 +19,23 @@ _HEAD = (
     "| what | ours, median / p95 | compared with | its median / p95 | ratio (p95) | to reach | rounds |\n"
     "|---|---|---|---|---|---|---|"
 )
-#: How often a contest is held, at most, until the machine is the same before and after.
+#: Highest number of attempts at a comparison, until the machine's speed is the same before and after.
 MOST_HELD = 3
 _MEASURES_HEAD = "| what | games | measured | to reach |\n|---|---|---|---|"
 
 
 @dataclass(frozen=True)
 class Result:
-    """A contest that was held."""
+    """A comparison that was run."""
 
     contest: Contest
     samples: Samples
-    #: How fast the machine was before and after.
+    #: The machine's speed before and after.
     speeds: tuple[Speed, Speed] = ({}, {})
 
     @classmethod
     def of(cls, contest: Contest, rounds: int | None, speed: Callable[[], Speed] = dict) -> "Result":
-        """Hold it now, and again while `speed` before and after differ; the last of `MOST_HELD` stands as it is."""
+        """Run the comparison, and repeat it while the machine's speed changes; `MOST_HELD` attempts at most."""
         for _ in range(MOST_HELD):
             before = speed()
             result = cls(contest, hold(contest, rounds), (before, speed()))
@@ -44,7 +44,7 @@ class Result:
         return result
 
     def figures(self) -> list[Figure]:
-        """What it comes to."""
+        """The figures of the comparison."""
         return list(figures(self.contest, self.samples, apart(*self.speeds)))
 
 
@@ -63,7 +63,7 @@ def measures_table(found: Sequence[Measure]) -> str:
 
 
 def number(value: float) -> str:
-    """With three digits that count, and no more than a reader needs."""
+    """The number as text, with three significant digits where they matter."""
     if value >= 100 or value == 0:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -76,7 +76,7 @@ def _measured(each: Measure) -> str:
 def _rows(found: Sequence[Figure]) -> Iterator[str]:
     for each in found:
         if each.unmeasured:
-            # Without its milliseconds, which nobody could compare with anything.
+            # Without milliseconds, which are not comparable.
             what, why = f"{each.contest}: {each.phase}", f"not measured: {each.unmeasured}"
             yield f"| {what} | | {each.reference} | | {why} | | {each.rounds} |"
             continue
@@ -119,9 +119,9 @@ def write_json(
     *,
     asked_rounds: int | None = None,
 ) -> None:
-    """Write figures, measures and runs; `notes` is what a reader must know of the conditions.
+    """Write figures, measures and runs; `notes` has the conditions that a reader needs.
 
-    `asked_rounds` is the number of rounds that somebody wanted in place of the bench's own.
+    `asked_rounds` is the number of rounds from the command line; None for the bench's own.
     """
     found = [figure for result in results for figure in result.figures()]
     content: dict[str, Any] = {
@@ -142,7 +142,7 @@ def write_json(
 
 
 def tables(found: Sequence[Figure], measures: Sequence[Measure]) -> Iterator[str]:
-    """The tables that are not empty."""
+    """Yield the tables that are not empty."""
     if found:
         yield table(found)
     if measures:

@@ -126,7 +126,8 @@ class Probing(WatchedTestCase):
         self.assertEqual(failed["details"]["consecutive_failures"], 20)
         self.assertIn("no answer", failed["details"]["last_error"])
         self.assertEqual(self.snapshot(), ("probe_failed", "probe"))
-        # The first of them may belong to the twentieth failure, which is published a moment before its cycle ends.
+        # The first of these cycles may be that of the twentieth failure, which is published a moment before its cycle
+        # ends.
         ended = self.cycles() + 2
         self.wait_until("one more failure", lambda: self.cycles() >= ended)
         self.container.unpause()
@@ -175,7 +176,7 @@ class Inspecting(WatchedTestCase):
     def look_once(self) -> None:
         """Wait until the inspector has inspected the game once: the event about restarts compares two inspections."""
         self.next_look()
-        self.next_look()  # the one that began then is over
+        self.next_look()  # the current one is over
 
     def next_look(self) -> None:
         """Wait until the inspector begins its next cycle: it acquires its lease anew each time."""

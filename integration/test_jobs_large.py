@@ -40,7 +40,7 @@ class Large(RuntimeTestCase):
         return str(self.redis.execute_command("XADD", stream, "*", *parts))
 
     def assert_good_job_is_answered(self, before: int) -> None:
-        """A job of an unknown game is answered; `before` results precede its own."""
+        """A job of an unknown game is answered, after `before` other results."""
         self.add_stop_job(game_id="good")
         self.assertEqual(self.results(before + 1, PROMPT_S)[-1]["game_id"], "good")
 
@@ -66,7 +66,7 @@ class Large(RuntimeTestCase):
 
 class Bytes(Large):
     def test_large_entries_without_a_game_are_kept_in_short_and_a_good_job_does_not_wait(self) -> None:
-        """The first ten were delivered to a manager that was killed before it took them over."""
+        """The first ten were delivered to a manager that was killed before it accepted them."""
         self.redis.xgroup_create(STARTS, "rtmanager", id="0", mkstream=True)
         sizes = dict.fromkeys(self.add_letters(10, 10000000), 10000000)
         self.redis.xreadgroup("rtmanager", "ingest", {STARTS: ">"}, count=10)

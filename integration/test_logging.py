@@ -1,4 +1,4 @@
-"""Log and output that nobody reads or can read, and workers that fail by a defect; on real services."""
+"""Log and output that are not read or cannot be written, and workers that fail by a defect; on real services."""
 
 import json
 import logging

@@ -117,7 +117,7 @@ class Memory(RuntimeTestCase):
         resource.prlimit(process.pid, resource.RLIMIT_AS, (LITTLE_MEMORY, resource.RLIM_INFINITY))
         for game_id in games:
             self.add_start_job("127.0.0.1:9/no-such-image:1.0.0", game_id=game_id)
-            time.sleep(0.05)  # for each of them the process has no memory for a thread
+            time.sleep(0.05)  # the process has no memory for a thread for any of these jobs
         resource.prlimit(process.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
         self.wait_until_ready()

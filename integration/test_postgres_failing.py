@@ -110,7 +110,7 @@ class Refusing(FailingPostgresTestCase):
     def test_out_of_connections_it_is_told_and_jobs_wait_until_there_is_one(self) -> None:
         with ExitStack() as others:
             self.way.refuse()
-            # One connection that counts, and stays: a closed connection is still counted for a moment.
+            # One connection that counts, and stays open: a closed connection is still counted for a moment.
             counting = others.enter_context(self.database.connect())
             while (counting.execute(FREE).fetchone() or (0,))[0] > 0:
                 others.enter_context(self.database.connect())

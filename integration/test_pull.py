@@ -99,7 +99,7 @@ class Retention(Pull):
         self.assertEqual([row["image_ref"] for row in self.rows("SELECT image_ref FROM pulled_images")], [ref])
 
         self.post("stop", {"reason": "finished"})
-        time.sleep(1.0)  # some passes
+        time.sleep(1.0)  # several passes
         self.assertEqual(self.rows("SELECT 1 FROM pulled_images WHERE unnamed_since IS NOT NULL"), [])
         self.assertTrue(self.is_here(ref), "a game that is stopped may be restarted")
 

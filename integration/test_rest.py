@@ -123,7 +123,7 @@ class HalfWay(GatedTestCase):
         for operation, status in (("restart", "running"), ("stop", "removed")):
             with self.subTest(operation):
                 before = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
-                # If it went sooner, the watch might detect it first and change the record.
+                # If it ended sooner, the watch might detect it first and change the record.
                 stopping = self.docker_gate.keep_back(f"/containers/{before}/stop")
                 with ThreadPoolExecutor(1) as threads:
                     done = threads.submit(self.post, operation, {"reason": "finished"} if operation == "stop" else None)

@@ -861,7 +861,7 @@ class UnreadableMessageTest(InPostgres, store_contract.StoreContract):
 
 
 class OneAtATimeTest(InPostgres, store_contract.StoreContract):
-    """A REST request and a job of one game are accepted at the same moment; each instance sees another one first."""
+    """A REST request and a job of one game are accepted at once; each instance sees a different one first."""
 
     def test_two_operations_of_one_game_are_not_worked_on_at_once(self) -> None:
         with self.services.database.connect() as caller, self.services.database.connect() as claimant:

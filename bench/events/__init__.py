@@ -1,1 +1,1 @@
-"""A burst of Docker's events: whether all of them are heard, how late, and how soon all that follows is told."""
+"""A burst of Docker events: losses, delay, and the time until the health events are published."""

@@ -1,4 +1,4 @@
-"""The bench of events: a burst heard by the listener alone, and the same burst in a whole manager."""
+"""The events bench: a burst read by the listener alone, and the same burst in a whole manager."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from bench.synthetic import published
 
 
 def bench() -> Bench:
-    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    """Create the bench: build missing images and record the conditions."""
     prepared_docker()
     burst = Hearing()
     return Bench(

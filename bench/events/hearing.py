@@ -1,7 +1,7 @@
-"""The listener to Docker's events, against reading the same events and doing nothing about them.
+"""The listener to Docker events, against a loop that reads the same events and discards them.
 
-Heard is an event when the listener has put its game among those that deserve a look, and asks for the next one. The
-looks themselves are left out here: they are many threads' work, and a burst is over long before they are.
+An event counts as received when the listener has queued its game and requests the next event. Reconciling the games
+is not included: many threads do it, and the burst is over long before they finish.
 """
 
 import logging
@@ -30,22 +30,22 @@ from rtmanager.workers.reconcile.queue import ReconcileQueue
 EVENTS = 5000
 ROUNDS = 5
 
-#: What is not heard after so many seconds is not heard at all.
+#: Seconds to wait for the whole burst.
 HEARD_S = 20.0
 
-#: What a listener may be late by, of ninety-nine events in a hundred.
+#: Limit of the delay, in seconds, for 99 events in 100.
 LATE_S = 1.0
 
 
 @dataclass
 class Hearing:
-    """The contest, and then how late the events of all its rounds were heard by ours."""
+    """The comparison, and the delays of our listener's events over all its rounds."""
 
     _late_s: list[float] = field(default_factory=list)
     _lost: int = 0
 
     def contests(self) -> Iterator[Contest]:
-        """As many games, each of which crashes."""
+        """As many games as events; each game crashes once."""
         with child.running("bench.synthetic.daemon", str(EVENTS)) as host:
             yield Contest(
                 f"{EVENTS:,} events at once",
@@ -56,7 +56,7 @@ class Hearing:
             )
 
     def measures(self) -> Iterator[Measure]:
-        """From an event to its game's place in the queue, in all rounds."""
+        """The delay from an event to its game's place in the queue, and the lost events, over all rounds."""
         late = percentile(self._late_s, 99)
         yield Measure("an event to its game's place in the queue, p99", late * 1000, "ms", at_most=LATE_S * 1000)
         yield Measure(f"lost of {len(self._late_s) + self._lost:,} events", self._lost, "", at_most=0)
@@ -68,7 +68,7 @@ class Hearing:
 
 
 class Listener:
-    """Ours, with a queue in front of nobody."""
+    """Our event listener, with a queue that no worker reads."""
 
     def __init__(self, host: str, late_s: list[float]) -> None:
         self.heard: list[str] = []
@@ -85,7 +85,7 @@ class Listener:
         self._events.connect()
 
     def listen(self) -> Iterator[ContainerEvent]:
-        """See `EventFeed`: who asks for the next event has taken care of the last. Those of the past do not count."""
+        """See `EventFeed`: a request for the next event means that the last one is handled. Skips past events."""
         for event in self._events.listen():
             if isinstance(event, UnreadableEvent):
                 continue
@@ -99,7 +99,7 @@ class Listener:
         self._events.interrupt()
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop listening."""
         self._events.interrupt()
         self._thread.join()
 
@@ -115,7 +115,7 @@ class Reader:
         self._thread.start()
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop listening."""
         self._stream.close()
         self._thread.join()
         self._client.close()
@@ -126,9 +126,9 @@ class Reader:
 
 
 def _heard(listen: Callable[[], Listener | Reader], host: str) -> tuple[Sample, int]:
-    """Let the games crash in front of a listener, and how many events the daemon could not get rid of.
+    """Crash the games while a listener runs; returns the sample and the number of events that the daemon lost.
 
-    Raises BenchError unless each of the others is heard once.
+    Raises BenchError unless the listener received every other event.
     """
     with closing(APIClient(base_url=host, version="auto")) as daemon:
         _wait(lambda: daemon.info()["Listeners"] == 0, "the listener of the round before to leave")

@@ -1,7 +1,7 @@
-"""The whole way of a burst in a manager's process: every game that crashed is told of on Redis.
+"""A burst in a whole manager: each crashed game needs an entry on `runtime:health_events`.
 
-Each needs a look at its record and its container, the end of its log, and a transaction; so the way takes as long as
-there are crashes. That no event is lost meanwhile is what the listener's thread has to see to, among all the others.
+Each crash needs a read of its record, an inspect, the end of its log, and a transaction. The duration therefore grows
+with the crashes. Meanwhile the listener's thread competes with all others, and must not lose an event.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,17 +20,17 @@ from harness.errors import WaitFailed
 from harness.waiting import wait_until
 
 CRASHES = 500
-#: Docker repeats nothing; but a burst as long as the other side's, with crashes that one can wait for, has to.
+#: Docker repeats no event. Repeating them makes the burst as long as the listener's, with few enough crashes to await.
 TIMES = 10
 
-#: What is not told after so many seconds is not told at all.
+#: Seconds to wait for all entries.
 TOLD_S = 60.0
 
 STREAM = "runtime:health_events"
 
 
 def measures() -> Iterator[Measure]:
-    """Of one burst."""
+    """The lost events, and the delay of the entries, of one burst."""
     with platform.running(CRASHES) as here, here.manager(platform.NOTHING_PERIODIC) as process:
         process.wait_until_ready()
         processes.wait_until_at_rest(process.pid)
@@ -48,14 +48,14 @@ def measures() -> Iterator[Measure]:
 
 
 def _burst(docker_host: str) -> int:
-    """Let it happen; how many events the daemon could not get rid of."""
+    """Crash the games; returns the number of events that the daemon lost."""
     with closing(APIClient(base_url=docker_host, version="auto")) as daemon:
         daemon.post(daemon.base_url + f"/deaths?count={CRASHES}&times={TIMES}").raise_for_status()
         return int(daemon.info()["LostEvents"])
 
 
 def _told(here: Platform) -> list[tuple[str, Mapping[str, Any]]]:
-    """The entries; raises BenchError unless there is one for each crash, and no other."""
+    """The entries on the stream; raises BenchError unless there is exactly one for each crash."""
     with here.redis.client() as redis:
         try:
             wait_until(f"{CRASHES} entries", lambda: redis.xlen(STREAM) >= CRASHES, timeout_s=TOLD_S, interval_s=0.1)
@@ -69,5 +69,5 @@ def _told(here: Platform) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _late_ms(entry_id: str, event: Mapping[str, str]) -> float:
-    """From the crash, as the daemon says, to the entry, by Redis's clock, which is this machine's."""
+    """Milliseconds from the crash by the daemon's clock to the entry by Redis's; both use this machine's clock."""
     return float(int(entry_id.partition("-")[0]) - int(event["occurred_at_ms"]))

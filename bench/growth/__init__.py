@@ -1,1 +1,1 @@
-"""What things cost with ten games, and with ten thousand."""
+"""Costs with ten games and with ten thousand."""

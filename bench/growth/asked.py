@@ -1,4 +1,4 @@
-"""What a manager's process is asked from outside, and how long it takes: by REST, and by the streams."""
+"""Requests to a manager's process by REST and by the streams, and their durations."""
 
 import http.client
 import json
@@ -14,20 +14,20 @@ from bench.synthetic.platform import Platform
 from harness.errors import WaitFailed
 from harness.waiting import wait_until
 
-#: Reads of one record, and jobs at once.
+#: Reads of one record; jobs added at once.
 READS, JOBS = 200, 500
 
-#: The most records that a page may have.
+#: The largest page that the API returns.
 PAGE = 1000
 
-#: What has no result after so many seconds never has.
+#: Seconds to wait for the results.
 RESULT_S = 30.0
 
 _PATH = "/api/v1/internal/runtimes"
 
 
 def read_s(address: str, ids: Sequence[str]) -> float:
-    """Seconds for one record, by a client that keeps its connection: in the middle of many."""
+    """Median seconds of a read of one record, on a kept connection."""
     taken = []
     with closing(http.client.HTTPConnection(address)) as connection:
         for number in range(READS):
@@ -40,7 +40,7 @@ def read_s(address: str, ids: Sequence[str]) -> float:
 
 
 def list_s(address: str, ids: Sequence[str]) -> float:
-    """Seconds for all records, page by page. Raises BenchError when some are missing."""
+    """Seconds to list all records, page by page. Raises BenchError when records are missing."""
     with closing(http.client.HTTPConnection(address)) as connection:
         began = time.perf_counter()
         page = _get(connection, f"{_PATH}?limit={PAGE}")
@@ -55,7 +55,7 @@ def list_s(address: str, ids: Sequence[str]) -> float:
 
 
 def replays_s(here: Platform, ids: Sequence[str]) -> float:
-    """Seconds for as many start jobs of games that run, from the first entry to the last result."""
+    """Seconds for `JOBS` start jobs of running games, from the first entry to the last result."""
     with here.redis.client() as redis:
         results = "runtime:job_results"
         before = redis.xlen(results)

@@ -1,7 +1,7 @@
-"""The bench of growth: the same things with ten, a hundred, a thousand and ten thousand games.
+"""The growth bench: the same work with ten, a hundred, a thousand and ten thousand games.
 
-Every size has services of its own, filled with records of games that run, and three operations of each in the history.
-What is done to all games is given by game; what is done to one, as it is. Neither should grow.
+Each size has its own services, filled with records of running games and three operations of each in the history.
+Work on all games is divided by the number of games; work on one game is not. Neither should grow.
 """
 
 import time
@@ -27,19 +27,19 @@ from rtmanager.adapters.probing import EngineProbes
 
 SIZES = (10, 100, 1_000, 10_000)
 
-#: What may grow with the games: a start makes a pass over all of them, and holds the list for a moment.
+#: Costs that may grow with the games: a start makes one pass over all of them, and holds the list in memory.
 START, RSS = "start-up", "RSS"
 GROWING = (START, RSS)
-#: What does not grow may still be so many times what it is with the fewest games: ten thousand of anything do not fit
-#: the processor's caches. What grew with the games would be a thousand times as much.
+#: Largest factor of any other cost over its value with the fewest games: ten thousand games do not fit the processor's
+#: caches. A cost that grows with the games would have a factor of a thousand.
 NOISE = 2.0
 
-#: What is done to all games is done so often that about so many games are gone through.
+#: Work on all games is repeated until it has processed about this many games.
 GONE_THROUGH = 3_000
 
 
 def bench() -> Bench:
-    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    """Create the bench: build missing images and record the conditions."""
     prepared_docker()
     return Bench(
         measures=_measures,
@@ -67,7 +67,7 @@ def _measures() -> Iterator[Measure]:
 
 
 def compared(found: Sequence[Measure]) -> Iterator[Measure]:
-    """What was measured, cost by cost; what should not grow is limited by what it is with the fewest games."""
+    """The measures by cost; those that should not grow are limited by their value with the fewest games."""
     for what in dict.fromkeys(each.what for each in found):
         first, *others = (each for each in found if each.what == what)
         yield first
@@ -81,7 +81,7 @@ def _of_a_process(here: Platform, size: int) -> Iterator[Measure]:
     with here.manager(platform.NOTHING_PERIODIC) as process:
         process.wait_until_ready()
         yield Measure(START, (time.perf_counter() - began) * 1000, "ms", games=size)
-        processes.wait_until_at_rest(process.pid)  # the first round of probes and inspections is not put off
+        processes.wait_until_at_rest(process.pid)  # the first round of probes and inspections is not delayed
         yield Measure("GET of one record", asked.read_s(process.address, ids) * 1000, "ms", games=size)
         yield Measure("list, by record", asked.list_s(process.address, ids) / size * 1e6, "µs", games=size)
         yield Measure("a replay", asked.replays_s(here, ids) / asked.JOBS * 1000, "ms", games=size)
@@ -108,7 +108,7 @@ def _of_a_worker(here: Platform, size: int) -> Iterator[Measure]:
 
 
 def _by_game_us(work: Callable[[], object], size: int) -> float:
-    """Microseconds of processor time of one call for each game: the least, since nothing makes a call cheaper."""
+    """Microseconds of processor time of one call for each game: the minimum, because noise only adds time."""
     taken = []
     for _ in range(max(2, min(50, GONE_THROUGH // size))):
         began = time.process_time()

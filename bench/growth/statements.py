@@ -1,7 +1,7 @@
-"""Whether each statement of the service finds its rows by an index, whatever it is asked for.
+"""Checks that each SQL statement of the service finds its rows by an index, whatever its parameters are.
 
-PostgreSQL is asked for its plan without values and with its preference for indexes turned up as far as it goes: a
-table that is read as a whole then is one for which it has no index to use.
+PostgreSQL plans the statements without values and with sequential scans disabled. A sequential scan that is left in a
+plan has no index to use.
 """
 
 import re
@@ -13,18 +13,18 @@ from rtmanager.adapters.postgres.queries import SQL
 if TYPE_CHECKING:
     import psycopg
 
-#: It has one row.
+#: A table with one row.
 SMALL = "deployment"
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _NUMBERED = re.compile(r"\$(\d+)")
-#: What has a plan: not `SET CONSTRAINTS`.
+#: Statements that have a plan; `SET CONSTRAINTS` has none.
 _PLANNED = re.compile(r"^(SELECT|INSERT|UPDATE|DELETE|WITH)\b", re.M)
 _READ_WHOLE = re.compile(r"Seq Scan on (\w+)")
 
 
 def without_index(connection: "psycopg.Connection[Any]") -> Iterator[str]:
-    """The statements, by name, that read a table as a whole."""
+    """Yield the names of the statements that scan a table sequentially."""
     connection.execute("SET enable_seqscan = off")
     connection.execute("SET plan_cache_mode = force_generic_plan")
     for name, statement in SQL.items():
@@ -35,7 +35,7 @@ def without_index(connection: "psycopg.Connection[Any]") -> Iterator[str]:
 
 
 def plan_of(connection: "psycopg.Connection[Any]", statement: str) -> str:
-    """PostgreSQL's plan for a statement without its values."""
+    """PostgreSQL's generic plan of a statement."""
     text, parameters = numbered(statement)
     connection.execute(f"PREPARE asked AS {text}".encode())
     values = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
@@ -45,8 +45,8 @@ def plan_of(connection: "psycopg.Connection[Any]", statement: str) -> str:
 
 
 def numbered(statement: str) -> tuple[str, int]:
-    """The statement as PostgreSQL itself takes it, with numbers for parameters, and how many there are."""
-    if numbers := _NUMBERED.findall(statement):  # it is sent past psycopg, and says so already
+    """The statement with PostgreSQL's numbered parameters, and their number."""
+    if numbers := _NUMBERED.findall(statement):  # written for PostgreSQL itself, without psycopg's parameters
         return statement, max(map(int, numbers))
     names = list(dict.fromkeys(_PARAMETER.findall(statement)))
     text = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", statement)

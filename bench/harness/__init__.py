@@ -1,1 +1,1 @@
-"""The harness compared with testcontainers-python, and with the bare calls that both have to make."""
+"""The harness against testcontainers-python, and against the bare Docker calls that both make."""

@@ -1,4 +1,4 @@
-"""The bench of the harness: starting, emptying, and what a whole test costs."""
+"""The harness bench: starting and emptying services, and the cost of a whole test."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from harness import images
 
 
 def bench() -> Bench:
-    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    """Create the bench: build missing images and record the conditions."""
     engine = prepared_docker()
     emptying = services.Emptying()
     return Bench(

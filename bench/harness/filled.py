@@ -11,7 +11,7 @@ from harness.rtm.database import MIGRATIONS
 
 GAMES = 20
 
-#: As many log rows and operations for each game: a start, a stop, and a start again.
+#: Log rows and operations of each game: a start, a stop, and a second start.
 OPERATIONS_EACH = 3
 
 STREAMS = ("start_jobs", "stop_jobs", "job_results", "health_events")
@@ -34,7 +34,7 @@ _ROWS = f"""
     INSERT INTO outbox (stream, fields) SELECT 'job_results', json_build_object('game_id', game_id) FROM operations;
 """
 
-#: What must have been filled, or the figure would be about nothing.
+#: Counts the inserted rows: a figure without them would be meaningless.
 _COUNT = """
     SELECT (SELECT count(*) FROM runtime_records) + (SELECT count(*) FROM operation_log) + (SELECT count(*) FROM outbox)
 """
@@ -42,13 +42,13 @@ _COUNT = """
 
 @dataclass(frozen=True)
 class Filled:
-    """The services of this process, to be filled and emptied."""
+    """The shared services of this process, to be filled and emptied."""
 
     services: Services
 
     @classmethod
     def start(cls) -> "Filled":
-        """With the Runtime Manager's tables."""
+        """Start the services and create the manager's tables."""
         from rtmanager.adapters.postgres.database import Database
         from rtmanager.adapters.postgres.migrate import migrate
 
@@ -57,7 +57,7 @@ class Filled:
         return cls(shared)
 
     def fill(self) -> None:
-        """Add what a test leaves; raises BenchError when something is there already, as nothing was emptied then."""
+        """Insert the rows and entries of a test; raises BenchError when earlier rows are still there."""
         with self.services.database.connect() as connection:
             connection.execute(_ROWS.encode())
             found = connection.execute(_COUNT.encode()).fetchone()
@@ -71,7 +71,7 @@ class Filled:
             pipe.execute()
 
     def truncate(self) -> None:
-        """Empty both as one does by hand."""
+        """Empty both services with TRUNCATE and FLUSHALL, as a hand-written fixture does."""
         from psycopg import sql
 
         with self.services.database.connect() as connection:

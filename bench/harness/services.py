@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis: from nothing to both answering, gone again, and emptied between two tests."""
+"""PostgreSQL and Redis: time until both answer, time to remove them, and time to empty them between two tests."""
 
 import time
 from collections.abc import Iterator
@@ -14,18 +14,18 @@ from harness import images
 from harness.fixtures import container, services
 from harness.rtm.database import MIGRATIONS
 
-#: A round of starts takes ten seconds.
+#: Few, because a round of starts takes ten seconds.
 ROUNDS = 4
 
-#: What a reset may take in nineteen tests out of twenty.
+#: Limit of a reset in milliseconds, p95.
 RESET_MS = 15.0
 
-#: After so many seconds nothing of the side before is still being taken apart.
+#: Seconds after which Docker and the kernel have removed everything of the previous side.
 SETTLE_S = 0.5
 
 
 def starting() -> Contest:
-    """Starting and removing both."""
+    """Compare starting and removing both services."""
     ours = Side("harness", _start_and_remove)
     floor = Side("Docker's own work: two containers that do nothing, side by side", _bare_containers)
     return Contest(
@@ -40,12 +40,12 @@ def starting() -> Contest:
 
 @dataclass
 class Emptying:
-    """What every test pays for finding both empty: the contest, and then how long it took."""
+    """Emptying both services, which every test pays for: the comparison, and our times."""
 
     _took_s: list[float] = field(default_factory=list)
 
     def contest(self, filled: Filled) -> Contest:
-        """Ours, which deletes, against what one writes first."""
+        """Our reset, which deletes rows, against TRUNCATE and FLUSHALL."""
         ours = timed(lambda: filled.services.empty([MIGRATIONS]))
         return Contest(
             "rows and streams of a test",
@@ -55,7 +55,7 @@ class Emptying:
         )
 
     def measures(self) -> Iterator[Measure]:
-        """Of the rounds that count."""
+        """The p95 of our reset over the counted rounds."""
         took_ms = percentile(self._took_s[1:], 95) * 1000
         yield Measure("rows and streams of a test emptied, p95", took_ms, "ms", at_most=RESET_MS)
 
@@ -65,7 +65,7 @@ class Emptying:
 
 
 def _settle() -> None:
-    """The kernel takes network namespaces apart when their container is long gone: not at the next side's cost."""
+    """Wait until the kernel has removed the network namespaces, which it does long after the container is gone."""
     time.sleep(SETTLE_S)
 
 

@@ -1,10 +1,9 @@
 """PostgreSQL and Redis by testcontainers-python, in the ways its users start two containers.
 
-As it comes, but for three things. Its reaper, a third container, is off: its image is one of a registry, and
-starting it would only cost time. User and database are those that the image has, whose data directory is prepared
-and asks the environment for neither. And the containers carry our labels, so that a later run sweeps what a killed
-one left. How it waits is its own: for a query by `psql` inside the container and a PING from outside, looking again
-after a second.
+The library runs with its defaults, except for three things. Its reaper, a third container, is off: its image needs a
+registry, and its start only costs time. User and database are those of the image's prepared data directory, which
+needs no environment. The containers carry our labels, so that a later run removes what a killed run leaves. The
+waiting is its own: a `psql` query inside the container and a PING from outside, repeated after a second.
 """
 
 import os
@@ -21,12 +20,12 @@ from harness.waiting import INTERVAL_S
 
 T = TypeVar("T")
 
-#: Runs all steps, and gives what each returned.
+#: Runs all steps, and returns their results.
 Steps = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 
 
 def sides() -> list[Side]:
-    """Every way that is compared with."""
+    """Every way that serves as a reference."""
     alone, together = Stack(_one_after_the_other), Stack(_at_the_same_time)
     return [
         Side("testcontainers, one after the other", alone.run),
@@ -36,7 +35,7 @@ def sides() -> list[Side]:
 
 
 def version() -> str:
-    """Which testcontainers it is."""
+    """The version of testcontainers, for the notes."""
     from importlib.metadata import version as version_of
 
     return f"testcontainers {version_of('testcontainers')}, reaper off, otherwise as it comes"
@@ -44,12 +43,12 @@ def version() -> str:
 
 @dataclass(frozen=True)
 class Stack:
-    """Both services, by the way in which several things are done."""
+    """Both services; `do` runs the steps one after the other, or at the same time."""
 
     do: Steps
 
     def run(self) -> Sample:
-        """From nothing to both answering, and back."""
+        """Start both until they answer, then stop them."""
         began = time.perf_counter()
         containers = self.do([_postgres, _redis])
         ready = time.perf_counter()
@@ -79,7 +78,7 @@ def _looking_often(run: Callable[[], Sample]) -> Callable[[], Sample]:
 
 
 def _settings() -> Any:
-    """Its configuration. It reads the environment when it is imported."""
+    """The configuration of testcontainers, which reads the environment on import."""
     os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
     if (host := daemon.configured_host()) is not None:
         os.environ["DOCKER_HOST"] = host
@@ -89,7 +88,7 @@ def _settings() -> Any:
 
 
 def _postgres() -> Any:
-    """A PostgreSQL that has answered."""
+    """A PostgreSQL that answers."""
     _settings()
     from testcontainers.community.postgres import PostgresContainer
 
@@ -98,7 +97,7 @@ def _postgres() -> Any:
 
 
 def _redis() -> Any:
-    """A Redis that has answered."""
+    """A Redis that answers."""
     _settings()
     from testcontainers.community.redis import RedisContainer
 
@@ -106,7 +105,7 @@ def _redis() -> Any:
 
 
 def _started(container: Any) -> Any:
-    """Start it; what is raised takes it away, which testcontainers leaves to its reaper."""
+    """Start the container; stops it when that fails, which testcontainers leaves to its reaper."""
     try:
         return container.with_kwargs(labels=identity.current().labels()).start()
     except BaseException:

@@ -1,4 +1,4 @@
-"""What a test costs beside its own work: network, state root, Lobby, manager, and all of it taken away again."""
+"""What a test costs besides its own work: network, state root, Lobby, manager, and their removal."""
 
 import os
 import secrets
@@ -18,20 +18,20 @@ class _Empty(RuntimeTestCase):
     """A test that does nothing."""
 
     def runTest(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class _Served(RuntimeTestCase):
-    """A test that has a Runtime Manager and asks nothing of it."""
+    """A test that starts a Runtime Manager and does nothing with it."""
 
     def runTest(self) -> None:
-        """A manager that serves."""
+        """Start a manager."""
         self.start_runtime()
 
 
 def contests() -> list[Contest]:
-    """A test without a manager, and one with it, each against what Docker takes for the network of either."""
-    os.environ[flag.VARIABLE] = "require"  # whoever starts a bench wants it to run
+    """Compare a test without a manager, and one with it, with creating and removing a Docker network."""
+    os.environ[flag.VARIABLE] = "require"  # fail instead of skipping: a bench needs Docker
     bare = Side("Docker's own work: a network made and removed", timed(_bare_network))
     return [
         Contest("an empty test", Side("harness", lambda: _tested(_Empty())), [bare], rounds=ROUNDS),

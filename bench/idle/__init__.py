@@ -1,1 +1,1 @@
-"""What a manager costs that has nothing to do."""
+"""The cost of an idle manager."""

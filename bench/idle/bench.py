@@ -1,8 +1,7 @@
-"""The bench of idleness: a thousand games run, nobody asks anything, and nothing happens to any of them.
+"""The idle bench: a thousand running games, without requests, jobs or events.
 
-Two managers are looked at over the same time, each with a database, a daemon and engines of its own. One is left
-alone; the other looks after its games as it does by default, which is work: every game's engine is asked for its health
-every fifteen seconds, and every container is inspected every thirty.
+Two managers run over the same time, each with its own database, daemon and engines. One has its periodic work put
+off. The other runs with the defaults: it probes every engine every 15 s and inspects every container every 30 s.
 """
 
 import time
@@ -21,14 +20,14 @@ from harness.rtm.manager import ManagerProcess
 
 GAMES = 1000
 
-#: A round number of everything that comes round by default, of which the longest takes 30 s.
+#: Seconds; a multiple of the default intervals of probes (15 s) and inspections (30 s).
 QUIET_S = 30.0
 
 CPU_PERCENT, RSS_MB = 1.0, 80.0
 
 
 def bench() -> Bench:
-    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    """Create the bench: build missing images and record the conditions."""
     prepared_docker()
     return Bench(
         measures=_measures,
@@ -43,7 +42,7 @@ def bench() -> Bench:
 
 @dataclass(frozen=True)
 class Look:
-    """A manager at one moment."""
+    """Clock, processor time and memory of a manager at one moment."""
 
     at: float
     cpu_s: float
@@ -51,11 +50,11 @@ class Look:
 
     @classmethod
     def of(cls, process: ManagerProcess) -> "Look":
-        """Now."""
+        """Measure the process now."""
         return cls(time.monotonic(), processes.cpu_s(process.pid), processes.rss_mb(process.pid))
 
     def cpu_percent_since(self, before: "Look") -> float:
-        """Of one core."""
+        """Processor time since `before`, in percent of one core."""
         return (self.cpu_s - before.cpu_s) / (self.at - before.at) * 100
 
 

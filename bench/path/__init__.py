@@ -1,1 +1,1 @@
-"""The way of a job from stream to stream, compared with the barest loop that keeps what it has read."""
+"""The path of a job from stream to stream, against the simplest loop that stores what it reads."""

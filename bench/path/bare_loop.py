@@ -1,4 +1,4 @@
-"""The loop that one writes first: read a stream, insert a row, add an entry, commit; job by job, on one thread."""
+"""The simplest loop: read a stream, insert a row, add an entry, commit; job by job, on one thread."""
 
 import json
 from typing import Any
@@ -8,13 +8,13 @@ from harness.fixtures.postgres import Database
 from harness.rtm import RUNTIME_MANAGER
 
 _JOBS, _RESULTS, _GROUP = "bench:jobs", "bench:results", "bench"
-#: As many as the manager reads at once.
+#: Entries per read, as the manager's.
 _AT_ONCE = 200
 _MAXLEN = 10_000
 
 
 class BareLoop:
-    """Its table and its streams."""
+    """The loop, with its table and its streams."""
 
     # `Any`: redis-py annotates replies as unions of everything, differently in each release.
     def __init__(self, database: Database, redis: Any) -> None:
@@ -25,7 +25,7 @@ class BareLoop:
             connection.execute("CREATE TABLE bench_jobs (id bigserial PRIMARY KEY, entry_id text UNIQUE, fields json)")
 
     def do(self, jobs: Jobs) -> None:
-        """Add them for the loop, and run it until all are done."""
+        """Add the jobs to the loop's stream, and run the loop until all are done."""
         import psycopg
 
         jobs.add(_JOBS)

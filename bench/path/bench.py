@@ -1,11 +1,11 @@
-"""The bench of the path: ten thousand jobs that need no Docker, from the stream of jobs to that of results.
+"""The path bench: ten thousand jobs that need no Docker, from the stream of jobs to that of results.
 
-The jobs are stops of games that were removed long ago, one of each game, so each has its result, its log row and no
-more. The reference is what one would write first: read a stream, insert a row, add an entry, commit, job by job; it
-knows no second instance, no order of two streams, no log, and does a job twice when it is killed.
+The jobs are stops of removed games, one of each game, so each has a result and a log row only. The reference is the
+simplest loop: read a stream, insert a row, add an entry, commit, job by job. It has no second instance, no order of
+two streams and no log, and repeats a job when it is killed.
 
-Held on two settings of the one server: as tests have it, where a commit costs nothing, and as a platform has it, where
-a commit is on the disk.
+The bench runs with two settings of one server: as in tests, where a commit does not sync; and as in production,
+where a commit is on disk.
 """
 
 import time
@@ -21,10 +21,10 @@ from harness.rtm import manager, stack
 from harness.rtm.stack import Stack
 
 JOBS = 10_000
-#: So many are done by both sides before, and do not count: connections are made, and what comes first is loaded.
+#: Uncounted jobs of both sides before the first round: they open connections and load modules.
 FIRST = 500
 
-#: And how many rounds are held with each: one takes twenty seconds, and is an average of ten thousand.
+#: Settings of PostgreSQL, and the rounds with each: a round takes twenty seconds, and averages ten thousand jobs.
 _SETTINGS = {
     "commits that cost nothing": ({"fsync": "off", "synchronous_commit": "off"}, 2),
     "commits on the disk": ({"fsync": "on", "synchronous_commit": "on"}, 1),
@@ -32,7 +32,7 @@ _SETTINGS = {
 
 
 def bench() -> Bench:
-    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    """Create the bench: build missing images and record the conditions."""
     return Bench(
         contests=_contests,
         leans_on=(LOOPBACK,),

@@ -1,4 +1,4 @@
-"""The jobs, and how it is known that all of them are done."""
+"""The jobs, and the check that all of them are done."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from harness.waiting import wait_until
 
 STREAM, RESULTS = "runtime:stop_jobs", "runtime:job_results"
 
-#: What is not done after so many seconds is not done at all.
+#: Seconds to wait for all results, and between two checks.
 DONE_S = 120.0
 LOOK_AGAIN_S = 0.005
-#: Entries that are added in one go.
+#: Entries of one pipeline.
 _AT_ONCE = 1000
 
 _REMOVED = """
@@ -22,7 +22,7 @@ _REMOVED = """
 
 
 class Jobs:
-    """So many jobs, for games with as many records."""
+    """`count` stop jobs of as many games."""
 
     # `Any`: redis-py annotates replies as unions of everything, differently in each release.
     def __init__(self, database: Database, redis: Any, count: int) -> None:
@@ -31,12 +31,12 @@ class Jobs:
         self.count = count
 
     def have_removed_games(self) -> None:
-        """Write their records."""
+        """Write a removed record for each game."""
         with self._database.connect() as connection:
             connection.execute(_REMOVED, [self.count])
 
     def add(self, stream: str) -> None:
-        """Add them all, one for each game."""
+        """Add the jobs to `stream`, one for each game."""
         for first in range(1, self.count + 1, _AT_ONCE):
             with self._redis.pipeline(transaction=False) as pipe:
                 for number in range(first, min(first + _AT_ONCE, self.count + 1)):
@@ -45,7 +45,7 @@ class Jobs:
                 pipe.execute()
 
     def do(self) -> None:
-        """Add them for the manager, and wait for its results; raises BenchError unless there is one of each."""
+        """Add the jobs for the manager, and wait for the results; raises BenchError unless each job has one."""
         results, logged = self._results(), self._logged()
         self.add(STREAM)
         due = results + self.count
@@ -59,7 +59,7 @@ class Jobs:
             )
 
     def _results(self) -> int:
-        """How many there ever were: the stream itself is trimmed."""
+        """The number of entries ever added: the stream itself is trimmed."""
         return int(self._redis.xinfo_stream(RESULTS)["entries-added"]) if self._redis.exists(RESULTS) else 0
 
     def _logged(self) -> int:

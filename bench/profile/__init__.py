@@ -1,1 +1,1 @@
-"""One start job as a picture: what the manager does, millisecond by millisecond, from the entry to the result."""
+"""A timeline of one start job: what the manager does from the entry to the result."""

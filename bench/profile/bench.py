@@ -1,6 +1,6 @@
-"""The bench that draws one start job, the one in the middle of twelve, and says what each of its parts took.
+"""The profile bench: draws the median one of twelve start jobs, and lists the duration of each of its parts.
 
-And the parts of one cleanup, the call of which Docker's share is the smallest.
+It also lists the parts of one cleanup, the call with the smallest share of Docker's time.
 """
 
 import tempfile
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from bench.profile.notes import Span
 
 JOBS = 12
-#: In the first ones modules are imported, connections made, and the image's first start is watched.
+#: The first jobs do not count: they import modules, open connections, and watch the image's first start.
 UNCOUNTED = 3
 
 PICTURE = Path("docs", "performance-start.svg")
 
 
 def bench() -> Bench:
-    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    """Create the bench: build missing images and record the conditions."""
     return Bench(
         measures=_measures,
         leans_on=(DOCKER, LOOPBACK),
@@ -62,7 +62,7 @@ def _middle(jobs: Sequence[Job]) -> Job:
 
 
 def measures(kind: str, job: Job, found: Sequence[Part]) -> Iterator[Measure]:
-    """The parts, what belongs together summed up, and the whole."""
+    """The parts, with those of one kind summed up, and the whole."""
     took: dict[str, int] = {}
     for part in found:
         what = f"{part.stage}: {_grouped(part.what)}"
@@ -77,7 +77,7 @@ def _grouped(what: str) -> str:
 
 
 def _observed() -> "tuple[list[Job], list[Job], list[Span]]":
-    """Start jobs, then cleanups, one after the other, and all that the manager did meanwhile."""
+    """Run start jobs, then cleanups, one after the other; returns the counted ones, and the manager's spans."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "notes")
         command = (*manager.COMMAND[:2], "bench.profile.traced", str(path))

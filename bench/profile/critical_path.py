@@ -1,9 +1,9 @@
-"""The way of one job, or one call, through the threads of the manager, cut into parts that follow without a gap.
+"""The critical path of one job or call through the manager's threads, cut into parts without gaps.
 
-The way is found from its end: the relay published the result, the operation's thread wrote it, the executor claimed
-the operation, ingest took its entry over; a call is accepted and answered by one thread. At each moment one of these
-threads is the one that all others wait for, and what it does then, the innermost effect, is the part. Between two
-effects there is Python, or the way from one thread to the next. So the parts add up to the whole, whatever they are.
+The path is found from its end: the relay published the result, the operation's thread wrote it, the executor claimed
+the operation, ingest took its entry. For a call, one thread accepts and answers. At each moment the other threads wait
+for one of these; its innermost effect is the part. Between two effects is Python, or the handover to the next thread.
+The parts therefore add up to the whole.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,26 +23,26 @@ ACCEPTED, TAKEN, CLAIMED, WRITTEN = (
 )
 PUBLISHED = "redis.publish"
 
-#: How a gap begins that is nobody's effect.
+#: Prefix of a gap between two effects.
 PYTHON = "Python"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job or call by the asker's clock: when he was about to ask, and when he had read the answer."""
+    """One job or call by the client's clock: from before the request until the client has read the answer."""
 
     began_ns: int
     ended_ns: int
 
     @property
     def took_ns(self) -> int:
-        """How long it took."""
+        """Duration in nanoseconds."""
         return self.ended_ns - self.began_ns
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What all wait for, from when to when. `stage` is the thread's name, without a number."""
+    """One segment of the critical path. `stage` is the thread's name, without a number."""
 
     stage: str
     what: str
@@ -51,7 +51,7 @@ class Part:
 
     @property
     def took_ns(self) -> int:
-        """How long it took."""
+        """Duration in nanoseconds."""
         return self.ended_ns - self.began_ns
 
 
@@ -64,35 +64,35 @@ class _Stage:
     ended_ns: int
 
 
-#: A stage as it is called, its thread, and when it hands the job on.
+#: A stage's name, its thread, and when it hands the job on.
 _Handing = tuple[str, str, int]
 
 
 def parts(job: Job, spans: Sequence[Span]) -> list[Part]:
-    """The job's time, part by part. Raises BenchError when the spans are not those of a job that was done alone."""
+    """The parts of the job's time. Raises BenchError when the spans are not those of a single job."""
     published = _last(spans, RELAY, PUBLISHED, job.ended_ns)
     finished = _last(spans, OPERATION, WRITTEN, published.began_ns)
     told = (RELAY, RELAY, min(published.ended_ns, job.ended_ns))
     found = _cut(job, spans, [*_until(finished, INGEST, TAKEN, job, spans), told])
-    if found[-1].ended_ns < job.ended_ns:  # often it is read before the relay has heard that it is published
+    if found[-1].ended_ns < job.ended_ns:  # a client may read it before Redis's reply reaches the relay
         found.append(Part(RELAY, "the result is read", found[-1].ended_ns, job.ended_ns))
     return found
 
 
 def parts_of_call(call: Job, spans: Sequence[Span]) -> list[Part]:
-    """As `parts`, of a call by REST."""
+    """As `parts`, for a REST call."""
     finished = _last(spans, OPERATION, WRITTEN, call.ended_ns)
     return _cut(call, spans, [*_until(finished, CALLER, ACCEPTED, call, spans), (ANSWER, CALLER, call.ended_ns)])
 
 
 def _until(finished: Span, accepting: str, accepted: str, job: Job, spans: Sequence[Span]) -> Iterator[_Handing]:
-    """Who had it until its end was written; `accepting` is the thread that made it an operation."""
+    """The stages until the end was written; `accepting` is the thread that created the operation."""
     work = [span for span in spans if span.thread == finished.thread]
     claimed = _last(spans, EXECUTOR, CLAIMED, work[0].began_ns)
     taken = _last(spans, accepting, accepted, claimed.began_ns)
     if taken.began_ns < job.began_ns:
         raise BenchError("a job was done before it was asked for: something else was at work")
-    # What it has claimed it looks at, before it begins a thread.
+    # The executor reads the records of its claim before it starts a thread.
     begun_ns = max(span.ended_ns for span in spans if span.thread == EXECUTOR and span.ended_ns < work[0].began_ns)
     yield accepting, taken.thread, taken.ended_ns
     yield EXECUTOR, EXECUTOR, begun_ns
@@ -109,7 +109,7 @@ def _cut(job: Job, spans: Sequence[Span], way: Iterable[_Handing]) -> list[Part]
 
 
 def _last(spans: Sequence[Span], thread: str, what: str, before_ns: int) -> Span:
-    """The last such span that began before that moment."""
+    """The last such span that began before that moment; raises BenchError without one."""
     found = [span for span in spans if span.thread.startswith(thread) and span.what == what]
     past = [span for span in found if span.began_ns < before_ns]
     if not past:
@@ -118,7 +118,7 @@ def _last(spans: Sequence[Span], thread: str, what: str, before_ns: int) -> Span
 
 
 def _within(stage: _Stage, began_ns: int) -> Iterator[Part]:
-    """What the thread did from then until it handed the job on."""
+    """The parts of the thread from `began_ns` until it hands the job on."""
     own = [span for span in stage.spans if span.ended_ns > began_ns and span.began_ns < stage.ended_ns]
     moments = {began_ns, stage.ended_ns}
     for span in own:

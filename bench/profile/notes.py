@@ -1,4 +1,4 @@
-"""What a traced manager writes down, and how that becomes spans: what a thread did, from when to when."""
+"""The notes of a traced manager, and their conversion to spans."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -7,17 +7,17 @@ from enum import StrEnum
 
 
 class Turn(StrEnum):
-    """What happens at a note."""
+    """What a note marks."""
 
     BEGINS = "+"
-    #: What was under way is over, and this follows at once.
+    #: The current span ends, and another begins at once.
     BECOMES = "="
     ENDS = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """On one thread; by the monotonic clock, which all processes of a machine share."""
+    """One event on a thread, by the monotonic clock, which all processes of a machine share."""
 
     at_ns: int
     thread: str
@@ -27,7 +27,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a thread did; what it did meanwhile within that is a span of its own."""
+    """One effect of a thread; an effect within it is a span of its own."""
 
     thread: str
     what: str
@@ -41,14 +41,14 @@ def written(notes: Iterable[Note]) -> str:
 
 
 def read(text: str) -> Iterator[Note]:
-    """The notes of such a text."""
+    """Parse the notes of such a text."""
     for line in text.splitlines():
         at_ns, thread, turn, what = line.split("\t")
         yield Note(int(at_ns), thread, Turn(turn), what)
 
 
 def spans(notes: Iterable[Note]) -> list[Span]:
-    """What was begun and ended, in the order of the beginnings; what was still under way at the end is left out."""
+    """The spans in the order of their beginnings, without those that never end."""
     found, under_way = [], defaultdict[str, list[Note]](list)
     for note in notes:
         stack = under_way[note.thread]

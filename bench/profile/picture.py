@@ -1,6 +1,6 @@
-"""The picture of one start job: the whole of it, and what is before and behind Docker's start, stretched.
+"""The picture of one start job: the whole, and enlarged the time before and after Docker's start.
 
-A lane for each thread. What all wait for is in full colour; what a thread does beside that is pale.
+Each thread has a lane. The critical path has full colour; other work is pale.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ START = "docker.start"
 
 _COLOURS = {"postgres": "#336791", "redis": "#c6302b", "docker": "#7fa650", "directory": "#d9a441"}
 _OTHER = "#9a9a9a"
-#: Bars that take less of a panel's width have no name beside them.
+#: Shorter bars have no name; a share of the panel's width.
 _NAMED = 0.012
 #: Room for the names above the first lane, in lanes.
 _ROOM = 1.6
@@ -30,7 +30,7 @@ _ROOM = 1.6
 
 @dataclass(frozen=True)
 class _Panel:
-    """A part of the job's time; `named` says whether what is in it is told by name."""
+    """A section of the job's time; `named` switches the names of its parts on."""
 
     title: str
     began_ns: int
@@ -38,16 +38,16 @@ class _Panel:
     named: bool
 
     def shows(self, part: Part | Span) -> bool:
-        """Whether something of it lies in here."""
+        """Whether the part overlaps the panel."""
         return part.ended_ns > self.began_ns and part.began_ns < self.ended_ns
 
     def names(self, part: Part) -> bool:
-        """Whether it is long enough for a name."""
+        """Whether the part is long enough for a name."""
         return self.named and part.took_ns > _NAMED * (self.ended_ns - self.began_ns)
 
 
 def draw(job: Job, parts: Sequence[Part], spans: Sequence[Span], path: Path) -> None:
-    """Draw it into that file."""
+    """Draw the picture into that file."""
     pyplot.rcParams.update({"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 8})
     panels = _panels(job, parts)
     figure, all_axes = pyplot.subplots(len(panels), 1, figsize=(11, 11), height_ratios=(1, 2, 2))
@@ -80,7 +80,7 @@ def _set_up(axes: Any, panel: _Panel, job: Job) -> None:
 
 
 def _pale(axes: Any, spans: Sequence[Span], job: Job) -> None:
-    """What the threads of the job do, whoever waits for it."""
+    """Draw what the job's threads do, on the critical path or not."""
     for span in spans:
         lane = next((number for number, name in enumerate(LANES) if span.thread.startswith(name)), None)
         if lane is not None:
@@ -89,7 +89,7 @@ def _pale(axes: Any, spans: Sequence[Span], job: Job) -> None:
 
 
 def _full(axes: Any, panel: _Panel, parts: Sequence[Part], job: Job) -> None:
-    """What the job waits for."""
+    """Draw the critical path."""
     for part in parts:
         lane, began, width = LANES.index(part.stage), _ms(part.began_ns - job.began_ns), _ms(part.took_ns)
         axes.barh(lane, width, 0.5, began, color=_colour(part.what), edgecolor="white", linewidth=0.4)

@@ -1,8 +1,8 @@
 """A manager that notes when each of its effects begins and ends: `python -m bench.profile.traced FILE`.
 
-It is the manager itself: the failpoints, which stand around every effect, note the time instead of testing a name,
-and so do the ways to PostgreSQL, of which they see the end only. The notes are kept in memory and written to the file
-when the manager ends.
+It is the manager itself, with patched failpoints. These stand around every effect, and note the time instead of
+testing a name. Failpoints see only the commit of a transaction, so the database's methods are patched as well. The
+notes stay in memory until the manager ends; then they are written to the file.
 """
 
 import sys
@@ -27,16 +27,16 @@ class Recorder:
         self._alone = threading.local()
 
     def before(self, effect: str) -> None:
-        """In place of `failpoints.before`: a transaction calls it when it is about to commit."""
+        """Replaces `failpoints.before`: a transaction calls it when it is about to commit."""
         if not getattr(self._alone, "now", False):
             self._note(Turn.BECOMES, f"{effect}, commit")
 
     def after(self, effect: str) -> None:
-        """In place of `failpoints.after`: `transaction` sees the end of a commit, too."""
+        """Replaces `failpoints.after`: does nothing, because `transaction` also notes the end of a commit."""
 
     @contextmanager
     def around(self, effect: str) -> Iterator[None]:
-        """In place of `failpoints.around`."""
+        """Replaces `failpoints.around`."""
         self._note(Turn.BEGINS, effect)
         try:
             yield
@@ -45,7 +45,7 @@ class Recorder:
 
     @contextmanager
     def transaction(self, database: Database, name: str) -> Iterator[Connection]:
-        """In place of `Database.transaction`: a connection, what is done with it, the commit."""
+        """Replaces `Database.transaction`; notes the connection, the statements and the commit."""
         effect = f"postgres.{name}"
         self._note(Turn.BEGINS, f"{effect}, a connection")
         try:
@@ -56,11 +56,11 @@ class Recorder:
             self._note(Turn.ENDS, effect)
 
     def read(self, database: Database, name: str, *how: Any) -> list[Any]:
-        """In place of `Database._read`, by which every read goes, and which has nothing to commit."""
+        """Replaces `Database._read`, which every read uses, and which commits nothing."""
         return self._at_once(f"postgres.{name}", lambda: _read(database, name, *how))
 
     def write(self, database: Database, name: str, *how: Any) -> list[Any]:
-        """In place of `Database.write`: a statement that is its own commit."""
+        """Replaces `Database.write`: a statement that is its own commit."""
         return self._at_once(f"postgres.{name}, commit", lambda: _write(database, name, *how))
 
     def _at_once(self, what: str, ask: Callable[[], list[Any]]) -> list[Any]:
@@ -79,12 +79,12 @@ _transaction, _read, _write = Database.transaction, Database._read, Database.wri
 
 
 def main(path: Path) -> int:
-    """Serve, and write what was noted."""
+    """Serve, then write the notes."""
     recorder = Recorder()
 
     with (
         mock.patch.multiple(failpoints, before=recorder.before, after=recorder.after, around=recorder.around),
-        # Functions and not methods: what stands in a class is called with its object, which a method has already.
+        # Functions, not bound methods: only a function in a class receives the instance.
         mock.patch.multiple(
             Database,
             transaction=lambda *asked: recorder.transaction(*asked),

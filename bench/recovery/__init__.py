@@ -1,1 +1,1 @@
-"""How soon all that was due is done again after an instance was killed, or a dependency was away."""
+"""Time until due work is done after an instance was killed, or after a dependency was unavailable."""

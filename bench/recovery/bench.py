@@ -1,7 +1,7 @@
-"""The bench of recovery: ten start jobs after trouble, against the same ten when there was none.
+"""The recovery bench: ten start jobs after a fault, against the same ten without one.
 
-After a kill the clock starts with it: the instance that follows, if none is left, is started at once. After an
-outage it starts when the dependency is back; the jobs have been due since the middle of the outage.
+After a kill the clock starts with the kill; when no instance is left, the next one is started at once. After an
+outage the clock starts when the dependency is back; the jobs are due since the middle of the outage.
 """
 
 import time
@@ -20,7 +20,7 @@ KILLS, OUTAGES = 5, 2
 
 
 def bench() -> Bench:
-    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    """Create the bench: build missing images and record the conditions."""
     return Bench(
         contests=_contests,
         leans_on=(DOCKER,),

@@ -1,4 +1,4 @@
-"""Managers on one platform, each dependency behind a fault proxy, and start jobs to be done."""
+"""Managers on one platform, a fault proxy in front of each dependency, and start jobs."""
 
 import secrets
 import time
@@ -19,16 +19,16 @@ from harness.rtm.manager import ManagerProcess
 from harness.rtm.stack import Stack
 from harness.waiting import wait_until
 
-#: Jobs that are due at once: what they need of Docker takes some seconds.
+#: Jobs due at once; their Docker calls take some seconds.
 JOBS = 10
-#: What is not done after so many seconds is not done at all.
+#: Seconds to wait for all results, and between two checks.
 DONE_S = 120.0
 LOOK_AGAIN_S = 0.01
 
 
 @dataclass
 class Fleet:
-    """The managers, and what stands between them and what they need."""
+    """The managers, and the fault proxies in front of their dependencies."""
 
     here: Stack
     proxies: dict[str, Proxy]
@@ -39,7 +39,7 @@ class Fleet:
     managers: list[ManagerProcess] = field(default_factory=list)
 
     def have(self, count: int) -> Sequence[ManagerProcess]:
-        """So many managers that are ready, those that have ended replaced."""
+        """Bring the fleet to `count` ready managers; replaces those that have ended."""
         self.managers = [each for each in self.managers if each.exit_code is None]
         started = [self._start() for _ in range(count - len(self.managers))]
         self.managers += started
@@ -48,7 +48,7 @@ class Fleet:
         return self.managers
 
     def add_jobs(self) -> int:
-        """Add start jobs of new games; the number of results when they are done."""
+        """Add start jobs of new games; returns the number of results when all are done."""
         done = self._results()
         for _ in range(JOBS):
             game_id = f"bench-{secrets.token_hex(5)}"
@@ -57,7 +57,7 @@ class Fleet:
         return done + JOBS
 
     def wait_for(self, results: int) -> float:
-        """Wait until there are so many results; the moment, by the monotonic clock."""
+        """Wait for so many results; returns the time by the monotonic clock. Raises BenchError when there are more."""
         self._wait(results)
         now = time.monotonic()
         if self._results() > results:
@@ -65,17 +65,17 @@ class Fleet:
         return now
 
     def wait_until_begun(self, results: int) -> None:
-        """Wait until some of the jobs are done, and some are not."""
+        """Wait until two of the jobs are done."""
         self._wait(results - JOBS + 2)
 
     def clear(self) -> None:
-        """Take the games away, without a word to the managers: they find out."""
+        """Remove the games' containers behind the managers' backs."""
         client = self.here.network.client
         for container_id in self.here.network.containers():
             container.remove(client, container_id)
 
     def close(self) -> None:
-        """End the managers."""
+        """Kill the managers."""
         for each in self.managers:
             each.kill()
 
@@ -95,7 +95,7 @@ class Fleet:
 
 @contextmanager
 def gathered() -> Iterator[Fleet]:
-    """A platform without managers; taken away at the end with those that were started."""
+    """A platform without managers; removes it and the started managers at the end."""
     with ExitStack() as cleanup:
         here = cleanup.enter_context(stack.running("bench"))
         host = here.environment["RTMANAGER_DOCKER_HOST"]

@@ -1,1 +1,1 @@
-"""The REST interface under many readers, against the same interface by FastAPI on uvicorn."""
+"""The REST interface with many readers, against the same interface by FastAPI on uvicorn."""

@@ -7,7 +7,7 @@ from bench.rest import games, reading
 
 
 def bench() -> Bench:
-    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    """Create the bench: build missing images and record the conditions."""
     prepared_docker()
     return Bench(
         contests=reading.contests,

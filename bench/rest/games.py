@@ -1,4 +1,4 @@
-"""Ten thousand games that are over: records for the readers, and nothing for a manager to do."""
+"""Ten thousand stopped and removed games: records to read, and no work for a manager."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -30,17 +30,17 @@ _COLUMNS = (
 
 
 def game_id(number: int) -> str:
-    """Of the game with that number; in the order of the numbers."""
+    """The id of that game; ids sort in the order of the numbers."""
     return f"game-{number:05}"
 
 
 def ids() -> list[str]:
-    """Of all games, in the order in which a list has them."""
+    """The ids of all games, in the order of a list."""
     return [game_id(number) for number in range(GAMES)]
 
 
 def fill(connection: "psycopg.Connection[Any]") -> None:
-    """Write the records, as a year's clean-ups and stops would have left them: each with times of its own."""
+    """Write the records, as a year of stops and cleanups leaves them: each with its own times."""
     copy = f"COPY runtime_records ({', '.join(_COLUMNS)}) FROM STDIN"
     with connection.cursor() as cursor, cursor.copy(copy.encode()) as into:
         for row in _rows():

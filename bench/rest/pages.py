@@ -1,4 +1,4 @@
-"""A client that goes through a whole list, page by page, on one connection."""
+"""A client that reads a whole list, page by page, on one connection."""
 
 import json
 import re
@@ -11,12 +11,12 @@ from bench.rest.wire import RUNTIMES, Line
 
 _GAME = re.compile(rb'"game_id" ?: ?"([^"]+)"')
 _NEXT = re.compile(rb'"next_cursor":(?:null|"([^"]+)")\}$')
-#: In so many bytes at its end a page has its cursor.
+#: The last bytes of a page, which contain its cursor.
 _END_BYTES = 200
 
 
 def go_through(port: int, limit: int) -> float:
-    """Seconds for all pages of that size. Raises BenchError unless they have every game once, in their order."""
+    """Seconds for all pages of that size. Raises BenchError unless they have every game once, in order."""
     bodies = []
     with closing(Line.to(port)) as line:
         began = time.perf_counter()
@@ -30,7 +30,7 @@ def go_through(port: int, limit: int) -> float:
 
 
 def next_cursor(body: bytes) -> str | None:
-    """Where the next page begins, None after the last. Raises BenchError when the page does not tell."""
+    """The cursor of the next page, None after the last. Raises BenchError when the page has none."""
     found = _NEXT.search(body, max(0, len(body) - _END_BYTES))
     if found is None:
         raise BenchError(f"a page ends without a cursor: {body[-_END_BYTES:]!r}")
@@ -38,13 +38,13 @@ def next_cursor(body: bytes) -> str | None:
 
 
 def check(bodies: list[bytes]) -> None:
-    """Raises BenchError unless these pages have every game once, in their order."""
+    """Raises BenchError unless these pages have every game once, in order."""
     seen = [game.decode() for body in bodies for game in _GAME.findall(body)]
     if seen != games.ids():
         raise BenchError(f"the pages have {len(seen)} records of {len(set(seen))} games, not {games.GAMES} in order")
 
 
 def content(port: int, path: str) -> object:
-    """What a server answers to a GET. Raises BenchError unless that is JSON with status 200."""
+    """The JSON that a server answers to a GET. Raises BenchError unless the status is 200."""
     with closing(Line.to(port)) as line:
         return json.loads(line.get(path))

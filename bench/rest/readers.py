@@ -1,8 +1,8 @@
-"""A process that reads: so many requests by clients who keep their connections, and how long each took.
+"""A process that reads records with several clients on kept connections, and times each request.
 
     python -m bench.rest.readers PORT CLIENTS READS SEED
 
-Each client sends the next request when it has its answer; status and game are checked in every answer.
+Each client sends the next request when it has its answer, and checks status and game of every answer.
 """
 
 import json
@@ -18,20 +18,20 @@ from bench.errors import BenchError
 from bench.rest import games
 from bench.rest.wire import RUNTIMES, SILENCE_S, Line
 
-#: Answers that each client has before anything is measured: then the server has all its connections to PostgreSQL.
+#: Uncounted answers of each client: the server then has all its connections to PostgreSQL.
 FIRST_READS = 4
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What came of it, in seconds: from the first request to the last answer, and what each request took."""
+    """The result in seconds: from the first request to the last answer, and each request."""
 
     whole_s: float
     each_s: list[float]
 
 
 def read(port: int, *, clients: int, reads: int, seed: int) -> Reading:
-    """Let a process read records of games that `seed` chooses. Raises BenchError for an answer that is not right."""
+    """Read records of random games in a child process. Raises BenchError when an answer is wrong."""
     arguments = [str(value) for value in (port, clients, reads, seed)]
     done = subprocess.run([sys.executable, "-m", __name__, *arguments], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
@@ -41,7 +41,7 @@ def read(port: int, *, clients: int, reads: int, seed: int) -> Reading:
 
 @dataclass
 class Client:
-    """A line, and what was asked on it last."""
+    """A connection, and its last request."""
 
     line: Line
     game_id: str = ""
@@ -53,7 +53,7 @@ class Client:
         self.line.ask(f"{RUNTIMES}/{game_id}")
 
     def answered(self) -> bool:
-        """Take what has come; whether that is all. Raises BenchError when it is not the record asked for."""
+        """Receive data; whether the answer is complete. Raises BenchError when it is another record."""
         body = self.line.receive()
         if body is not None and b'"%s"' % self.game_id.encode() not in body:
             raise BenchError(f"asked for {self.game_id}, and got {body!r}")
@@ -71,7 +71,7 @@ class _Readers:
             self._ready.register(descriptor, select.EPOLLIN)
 
     def read(self, wanted: Iterator[str]) -> Iterator[float]:
-        """Seconds of each read, in the order of the answers."""
+        """Yield the seconds of each read, in the order of the answers."""
         under_way = sum(self._ask(client, wanted) for client in self._clients.values())
         while under_way:
             ready = self._ready.poll(SILENCE_S)

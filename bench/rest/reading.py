@@ -1,4 +1,4 @@
-"""One record after the other by sixteen clients, and all records page by page."""
+"""Compares single records read by sixteen clients, and the whole list page by page."""
 
 import itertools
 import json
@@ -23,18 +23,18 @@ LIST_ROUNDS = 8
 
 ALL = "all requests"
 P99 = "99 of 100 requests"
-#: The page that a client gets who names no size, and the largest.
+#: The default page size, and the largest.
 PAGES = (100, 1000)
 
-#: So much of a text is shown on either side of where it differs.
+#: Characters shown on either side of a difference.
 _AROUND = 60
 
-#: At most: of the time, for one and a half times the rate.
+#: Highest ratio of the times: one and a half times the rate.
 FASTER = 1 / 1.5
 
 
 def contests() -> Iterator[Contest]:
-    """On one PostgreSQL, with both servers up all the time; each is idle while the other is asked."""
+    """The comparisons on one PostgreSQL, with both servers up; each is idle while the other is measured."""
     with both_servers() as servers:
         check_that_they_agree(servers)
         yield Contest(
@@ -58,7 +58,7 @@ def contests() -> Iterator[Contest]:
 
 @contextmanager
 def both_servers() -> Iterator[Sequence[Server]]:
-    """The manager and the reference on one database with the games; gone afterwards."""
+    """Run the manager and the reference on one database with the games."""
     with (
         stack.running("bench") as here,
         manager.start(here.environment, here.state_root.logs / "manager.log") as process,
@@ -76,7 +76,7 @@ def both_servers() -> Iterator[Sequence[Server]]:
 
 
 def check_that_they_agree(servers: Sequence[Server]) -> None:
-    """Raises BenchError unless all servers say the same, of a game and of a list's second page."""
+    """Raises BenchError unless all servers answer the same, for two records and a list's second page."""
     first = pages.content(servers[0].port, f"{RUNTIMES}?limit=100")
     assert isinstance(first, dict)
     for path in (f"/{games.game_id(4711)}", f"/{games.game_id(4712)}", f"?limit=100&cursor={first['next_cursor']}"):
@@ -87,14 +87,14 @@ def check_that_they_agree(servers: Sequence[Server]) -> None:
 
 
 def difference(one: str, other: str) -> str:
-    """Where two texts part."""
+    """An excerpt of both texts around their first difference."""
     same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
     begin = max(0, sum(1 for _ in same) - _AROUND)
     return f"…{one[begin : begin + 2 * _AROUND]}… and …{other[begin : begin + 2 * _AROUND]}…"
 
 
 def _sides(servers: Sequence[Server], run: Callable[[Server], Sample]) -> tuple[Side, Sequence[Side]]:
-    """Ours, and the others."""
+    """Our side, and the others."""
     ours, *others = (Side(server.name, partial(server.loaded, partial(run, server))) for server in servers)
     return ours, others
 

@@ -1,9 +1,9 @@
-"""The same reads by FastAPI on uvicorn, in a process of its own, as one writes them who knows both well.
+"""The same reads by FastAPI on uvicorn, in a process of its own, written as an expert would.
 
     python -m bench.rest.reference CONNINFO
 
-One event loop (uvloop, httptools), a pool of as many connections as the manager has, statements that are prepared and
-need no transaction, and a response model: without one FastAPI takes three times as long to encode a list.
+One event loop (uvloop, httptools), a pool as large as the manager's, prepared statements without a transaction, and a
+response model: without one FastAPI takes three times as long to encode a list.
 """
 
 import os
@@ -25,7 +25,7 @@ from pydantic import BaseModel
 
 from bench import child
 
-#: As the manager's own default.
+#: The manager's default.
 CONNECTIONS = 16
 
 _COLUMNS = """
@@ -44,7 +44,7 @@ Status = Literal["running", "stopped", "removed"]
 
 
 class Record(BaseModel):  # type: ignore[misc]
-    """A record as it is answered."""
+    """A record of the response."""
 
     game_id: str
     status: Status
@@ -61,7 +61,7 @@ class Record(BaseModel):  # type: ignore[misc]
 
 
 class Page(BaseModel):  # type: ignore[misc]
-    """Some records, and where the next ones are."""
+    """Records, and the cursor of the next page."""
 
     items: list[Record]
     next_cursor: str | None

@@ -1,4 +1,4 @@
-"""Requests and answers as bytes: as little work as possible, for it is done on the processors that are measured."""
+"""Requests and answers as bytes, with little work: the clients share the processors that are measured."""
 
 import re
 import socket
@@ -9,17 +9,17 @@ from bench.errors import BenchError
 
 RUNTIMES = "/api/v1/internal/runtimes"
 
-#: A server that says nothing for so many seconds does not answer at all.
+#: Seconds without data after which an answer counts as missing.
 SILENCE_S = 10.0
 
-#: For a larger piece memory would be had from the kernel, and given back, each time.
+#: A larger buffer would be allocated from the kernel, and freed, each time.
 _RECEIVE_BYTES = 1 << 16
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 
 
 @dataclass
 class Line:
-    """A connection that is kept, with one request under way at a time."""
+    """A kept connection, with one request at a time."""
 
     connection: socket.socket
     _pieces: list[bytes] = field(default_factory=list)
@@ -27,10 +27,10 @@ class Line:
 
     @classmethod
     def to(cls, port: int) -> "Line":
-        """To a server of this machine."""
+        """Connect to a server of this machine."""
         connection = socket.create_connection(("127.0.0.1", port), SILENCE_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # The kernel's own timer: Python's would be a system call more for each request and for each piece.
+        # The kernel's own timer: Python's would add a system call to each request and each piece.
         connection.settimeout(None)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(SILENCE_S), 0))
         return cls(connection)
@@ -41,7 +41,7 @@ class Line:
         self.connection.sendall(b"GET %s HTTP/1.1\r\nHost: rtmanager:8096\r\n\r\n" % path.encode())
 
     def receive(self) -> bytes | None:
-        """Take what has come: the answer's body when that is all, else None. Raises BenchError unless it is 200."""
+        """Receive data: the body when it is complete, else None. Raises BenchError unless the status is 200."""
         try:
             piece = self.connection.recv(_RECEIVE_BYTES)
         except BlockingIOError:
@@ -55,19 +55,19 @@ class Line:
         return None if self._left else b"".join(self._pieces)
 
     def get(self, path: str) -> bytes:
-        """Ask, and wait for the body."""
+        """Send a GET, and wait for the body."""
         self.ask(path)
         while (body := self.receive()) is None:
             pass
         return body
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         self.connection.close()
 
 
 def opened(answer: bytes) -> tuple[bytes, int]:
-    """What has come of the body, and how long it is. Raises BenchError for anything but 200, and for half a head."""
+    """The received part of the body, and its length. Raises BenchError for another status or an incomplete head."""
     head, end, body = answer.partition(b"\r\n\r\n")
     length = _LENGTH.search(head)
     if not end or length is None or not head.startswith(b"HTTP/1.1 200 "):

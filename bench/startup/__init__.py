@@ -1,1 +1,1 @@
-"""How soon a manager serves, against a process that does no more than import the packages that it needs."""
+"""Time until a manager is ready, against a process that only imports the packages that it needs."""

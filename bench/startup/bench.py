@@ -1,8 +1,8 @@
-"""The bench of start-up: from the start of the process to its first `ready`, with everything in the page cache.
+"""The start-up bench: from the start of the process to its first `ready`, with all files in the page cache.
 
-The reference is a floor: no service that talks to Docker, PostgreSQL and Redis by these packages is ready earlier.
-Beyond it a manager reads its own modules and its environment, asks each dependency whether it is there, looks for
-migrations, opens its connections, makes the first pass of the reconciler, and answers a question over HTTP.
+The reference is a floor: no service that uses these packages for Docker, PostgreSQL and Redis is ready earlier. A
+manager also imports its own modules, reads its environment, checks each dependency, checks for migrations, opens its
+connections, makes the first pass of the reconciler, and answers over HTTP.
 """
 
 import http.client
@@ -26,9 +26,9 @@ from harness.rtm.manager import ManagerProcess
 ROUNDS = 8
 GAMES = 10
 
-#: Seconds between two questions whether it is ready: little beside what is measured.
+#: Seconds between two requests to /readyz: little compared with the measurement.
 ASK_AGAIN_S = 0.002
-#: What is not ready after so many seconds never will be.
+#: Seconds to wait for readiness.
 READY_S = 30.0
 
 IMPORTS = "import docker, psycopg, redis"
@@ -37,7 +37,7 @@ GOAL = Goal(median=2.5)
 
 
 def bench() -> Bench:
-    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    """Create the bench: build missing images and record the conditions."""
     prepared_docker()
     return Bench(
         contests=_contests,
@@ -77,7 +77,7 @@ def _imports() -> Sample:
 
 
 def _wait_until_ready(process: ManagerProcess) -> None:
-    """More eager than the harness's own wait, which leaves the processor alone for longer."""
+    """Poll more often than the harness's own wait, which saves processor time."""
     until = time.monotonic() + READY_S
     while time.monotonic() < until and process.exit_code is None:
         with suppress(ConnectionRefusedError):
@@ -99,6 +99,6 @@ def _is_ready(address: str) -> bool:
 
 
 def _children_cpu_s() -> float:
-    """What the processes that have ended took of the processors."""
+    """Seconds of processor time of all children that have ended."""
     times = os.times()
     return times.children_user + times.children_system

@@ -1,9 +1,8 @@
-"""A process that is a Docker daemon with many games on it: `python -m bench.synthetic.daemon COUNT`.
+"""A process that simulates a Docker daemon with many games: `python -m bench.synthetic.daemon COUNT`.
 
-A real one would need as many containers. Its list is the same text each time, so that what is measured is what the
-asking side makes of it. Beside Docker's own questions it knows two: `GET /info` tells how often the list was asked
-for, and `POST /deaths?count=N&times=M` lets so many games crash, one right after the other, and then tells of all of
-them again, until each was told of M times.
+The list of containers is the same text each time, so that a measurement has the client's work only. Two requests
+differ from Docker's. `GET /info` counts the requests for the list, the listeners and the lost events.
+`POST /deaths?count=N&times=M` crashes that many games, one right after the other, and sends each event M times.
 """
 
 import json
@@ -22,19 +21,19 @@ from rtmanager.tests.fake_daemon import Exchange, FakeDaemon
 
 _LIST = "GET /containers/json"
 
-#: What each engine wrote before it crashed.
+#: The log of a crashed engine.
 _LAST_WORDS = b"out of luck\n"
 
 
 class Crowd:
-    """The games of one daemon, which run until they are told to crash."""
+    """The games of one daemon; each runs until `POST /deaths` crashes it."""
 
     def __init__(self, daemon: FakeDaemon, count: int) -> None:
         self._daemon = daemon
         self._ids = games.ids(count)
         self._ended: dict[str, datetime] = {}
         self._published = Published()
-        body = json.dumps(games.listed(count), separators=(",", ":")).encode()  # as Docker writes it
+        body = json.dumps(games.listed(count), separators=(",", ":")).encode()  # the format that Docker uses
         daemon.answers |= {
             _LIST: lambda exchange: exchange.reply_raw(200, body),
             "GET /info": self._info,
@@ -67,7 +66,7 @@ class Crowd:
         exchange.chunks(self._published.heard(_nanoseconds(since) if since else None, exchange.connection))
 
     def _deaths(self, exchange: Exchange) -> None:
-        """Answers when all has been told, with the seconds that it took."""
+        """Reply when every event is queued or lost, with the seconds that it took."""
         began, wanted = time.perf_counter(), _query(exchange)
         for _ in range(int(wanted.get("times", 1))):
             for game_id in self._ids[: int(wanted["count"])]:
@@ -82,13 +81,13 @@ def _query(exchange: Exchange) -> Mapping[str, str]:
 
 
 def _nanoseconds(text: str) -> int:
-    """A time as Docker takes it: seconds, a point, nine digits."""
+    """Parse a time as Docker takes it: seconds, a point, up to nine digits."""
     seconds, _, rest = text.partition(".")
     return int(seconds) * 10**9 + int(rest.ljust(9, "0") or 0)
 
 
 def main(count: int) -> None:
-    """Serve until it is time to end."""
+    """Serve until standard input closes."""
     with closing(FakeDaemon()) as daemon:
         Crowd(daemon, count)
         daemon.start()

@@ -1,7 +1,7 @@
 """Thousands of engines in one process: the healthy ones on one port, the hanging ones on another.
 
-Each has an address of its own in 127.0.0.0/8, as each container has one: all at one address would share its ports.
-Nobody outside this machine reaches them.
+Each engine has its own address in 127.0.0.0/8, as each container has one: a single address would share its ports.
+Only this machine reaches them.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from bench import child
 from bench.synthetic import games
 from rtmanager.ports.watching import ProbeTarget
 
-#: As many as may knock at once; the kernel takes no more than net.core.somaxconn.
+#: Pending connections; the kernel accepts at most net.core.somaxconn.
 BACKLOG = 4096
 
 _ANSWER = (
@@ -25,23 +25,23 @@ _ANSWER = (
 
 @dataclass(frozen=True)
 class Engines:
-    """Where they are."""
+    """The two ports, and the probe targets on them."""
 
     healthy_port: int
     hanging_port: int
 
     def healthy(self, count: int) -> list[ProbeTarget]:
-        """So many that answer 200."""
+        """Targets of `count` engines that answer 200."""
         return _targets(count, self.healthy_port)
 
     def hanging(self, count: int) -> list[ProbeTarget]:
-        """So many that take the question and say nothing."""
+        """Targets of `count` engines that accept a connection and never answer."""
         return _targets(count, self.hanging_port)
 
 
 @contextmanager
 def running() -> Iterator[Engines]:
-    """Start the process; it is ended afterwards."""
+    """Start the process; stops it at the end."""
     with child.running(__name__) as ports:
         healthy, hanging = map(int, ports.split())
         yield Engines(healthy, hanging)
@@ -52,7 +52,7 @@ def _targets(count: int, port: int) -> list[ProbeTarget]:
 
 
 class _Hanging(asyncio.Protocol):
-    """One connection to an engine that is stuck: it is taken, and that is all."""
+    """One connection to a hanging engine: accepted and never answered."""
 
 
 class _Healthy(asyncio.Protocol):
@@ -73,7 +73,7 @@ class _Healthy(asyncio.Protocol):
 
 
 def _listener() -> socket.socket:
-    """At every address of the loopback device, and at no other."""
+    """A socket bound to every address of the loopback device, and to no other device."""
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
     made.bind(("", 0))

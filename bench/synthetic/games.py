@@ -1,4 +1,4 @@
-"""Many games that run as they should: a record and a container each, which agree in everything."""
+"""Many running games: a record and a container each, which agree in everything."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,30 +23,30 @@ HOUSE = Placement("galaxy-net", lambda game_id: f"/srv/games/{game_id}")
 
 IMAGE = "galaxy/game:1.0.0"
 
-#: Where the first engine is: on the loopback device, so that nobody outside this machine is asked anything.
+#: Address of the first engine, on the loopback device: no request leaves this machine.
 _FIRST = IPv4Address("127.16.0.1")
 
-#: What Docker 20.10 says of a game's container, with marks where games differ.
+#: Docker 20.10's inspect of a game's container, with placeholders where games differ.
 _INSPECTED = Path(__file__).with_name("inspected.json").read_text()
 
 
 def ids(count: int) -> list[str]:
-    """Of the first `count` games, in the order in which a list has them."""
+    """The ids of the first `count` games, in the order of a list."""
     return [f"game-{number:05}" for number in range(count)]
 
 
 def address(number: int) -> str:
-    """Where the engine of that game is."""
+    """The address of that game's engine."""
     return str(_FIRST + number)
 
 
 def container_id(game_id: str) -> str:
-    """Of the game's container."""
+    """The id of the game's container."""
     return _digest(game_id)
 
 
 def records(count: int, port: int = ENGINE_PORT) -> Iterator[RuntimeRecord]:
-    """What is recorded of the first `count` games; their engines listen on `port`."""
+    """The records of the first `count` games; their engines listen on `port`."""
     for number, game_id in enumerate(ids(count)):
         yield RuntimeRecord(
             game_id=game_id,
@@ -65,7 +65,7 @@ def records(count: int, port: int = ENGINE_PORT) -> Iterator[RuntimeRecord]:
 
 
 def fill(connection: "psycopg.Connection[Any]", every: Iterable[RuntimeRecord]) -> None:
-    """Write these records, and a snapshot each, in place of all that are there."""
+    """Replace all records and snapshots with these records, and a snapshot each."""
     connection.execute("TRUNCATE runtime_records, health_snapshots")
     columns = ", ".join(field.name for field in fields(RuntimeRecord))
     with connection.cursor() as cursor, cursor.copy(f"COPY runtime_records ({columns}) FROM STDIN".encode()) as into:
@@ -81,7 +81,7 @@ def fill(connection: "psycopg.Connection[Any]", every: Iterable[RuntimeRecord]) 
 
 
 def fill_history(connection: "psycopg.Connection[Any]") -> None:
-    """Write as much of what was done to each game that is on record: a start, a stop, and a start again."""
+    """Write the history of each recorded game: a start, a stop, and a second start."""
     connection.execute(
         """
         INSERT INTO operation_log (game_id, op_kind, op_source, source_ref, image_ref, container_id, outcome,
@@ -96,12 +96,12 @@ def fill_history(connection: "psycopg.Connection[Any]") -> None:
 
 
 def listed(count: int) -> list[dict[str, Any]]:
-    """What Docker 20.10 says of their containers in a list, with all that it says beside what is read."""
+    """The containers as Docker 20.10 lists them, with all fields."""
     return [_listed(number, game_id) for number, game_id in enumerate(ids(count))]
 
 
 def inspected(number: int, game_id: str, ended_at: datetime | None = None) -> bytes:
-    """What it says of the container of one game, which runs or has crashed."""
+    """The inspect of one game's container, which runs or has crashed."""
     marks = {
         '"@STATE@"': json.dumps(_state(ended_at)),
         "@ID@": container_id(game_id),
@@ -117,7 +117,7 @@ def inspected(number: int, game_id: str, ended_at: datetime | None = None) -> by
 
 
 def death(game_id: str, at_ns: int) -> dict[str, Any]:
-    """The event by which it tells that this game's container has crashed."""
+    """The event of the crash of this game's container."""
     attributes = {"exitCode": "1", "image": IMAGE, "name": container_name(game_id), **_labels(game_id)}
     actor = {"ID": container_id(game_id), "Attributes": attributes}
     return {

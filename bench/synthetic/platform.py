@@ -1,6 +1,6 @@
-"""What a manager of many games needs: real PostgreSQL and Redis, and the played daemon and engines.
+"""The dependencies of a manager of many games: real PostgreSQL and Redis, simulated daemon and engines.
 
-with platform.running(games=1000) as here, here.manager() as process:
+with platform.running(1000) as here, here.manager() as process:
     process.wait_until_ready()
 """
 
@@ -21,19 +21,19 @@ from harness.rtm.manager import ManagerProcess
 from rtmanager.adapters.postgres.database import Database as Pool
 from rtmanager.adapters.postgres.migrate import migrate
 
-#: Long enough that what comes round does not come round while something is measured.
+#: Longer than any measurement, so that no periodic work starts within one.
 LONG = "1h"
 
-#: What a manager does again and again by the clock, put off.
+#: Settings that put off a manager's periodic work.
 NOTHING_PERIODIC = {f"RTMANAGER_{name}_INTERVAL": LONG for name in ("PROBE", "INSPECT", "RECONCILE", "CLEANUP")}
 
-#: What migrations may take: as the service's own defaults.
+#: Timeout of the migrations in seconds: the service's default.
 _SILENCE_S = 8.0
 
 
 @dataclass(frozen=True)
 class Platform:
-    """What there is, and `environment`, which points a manager at it."""
+    """The dependencies, and the `environment` that points a manager at them."""
 
     database: Database
     redis: Redis
@@ -44,7 +44,7 @@ class Platform:
 
     @contextmanager
     def manager(self, settings: Mapping[str, str] | None = None) -> Iterator[ManagerProcess]:
-        """A manager's process, with `settings` beside what it needs; it is killed afterwards."""
+        """Start a manager with `settings` besides the environment; kills it at the end."""
         address = {manager.ADDRESS_VARIABLE: manager.free_address()}
         environment = {**self.environment, **address, **(settings or {})}
         with manager.start(environment, self.state_root.logs / "manager.log") as process:
@@ -53,7 +53,7 @@ class Platform:
 
 @contextmanager
 def running(count: int) -> Iterator[Platform]:
-    """Start it all with so many games; taken away at the end."""
+    """Start everything with so many games; removes it at the end."""
     with ExitStack() as cleanup:
         server, redis = cleanup.enter_context(services.running())
         database = server.create_database(RUNTIME_MANAGER)
@@ -72,7 +72,7 @@ def running(count: int) -> Iterator[Platform]:
             "RTMANAGER_DOCKER_HOST": docker_host,
             "RTMANAGER_DOCKER_NETWORK": games.HOUSE.network,
             "RTMANAGER_GAME_STATE_ROOT": str(root.folder("games")),
-            "RTMANAGER_LOBBY_INTERNAL_BASE_URL": "http://127.0.0.1:9",  # nothing asks it
+            "RTMANAGER_LOBBY_INTERNAL_BASE_URL": "http://127.0.0.1:9",  # no job here notifies the Lobby
             "RTMANAGER_PROBE_TARGET": "endpoint",
         }
         yield Platform(database, redis, root, docker_host, listening, environment)

@@ -1,7 +1,7 @@
-"""Events as Docker 20.10 passes them on (its `pkg/pubsub`, and `daemon/events`): at once, or never.
+"""Events as Docker 20.10 passes them on (its `pkg/pubsub` and `daemon/events`): at once, or never.
 
-Each listener has a queue of 1,024. Who leaves it full for 100 ms loses the event. The last 256 are kept, for those
-who ask for the past.
+Each listener has a queue of 1,024 events. An event is lost when the queue stays full for 100 ms. The last 256 events
+are kept for listeners that request the past.
 """
 
 import json
@@ -13,34 +13,34 @@ from contextlib import suppress
 from queue import Empty, Full, Queue
 from typing import Any
 
-#: Docker's own figures.
+#: Docker's values.
 KEPT = 256
 QUEUE = 1024
 PATIENCE_S = 0.1
 
-#: How often it is looked whether a listener is still there.
+#: Seconds between two checks whether a listener is still connected.
 LOOK_S = 0.25
 
 Event = Mapping[str, Any]
 
 
 class Published:
-    """What has happened, for those who listen."""
+    """Passes events on to listeners."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: deque[Event] = deque(maxlen=KEPT)
         self._listeners: list[Queue[Event]] = []
-        #: How many events a listener did not get.
+        #: The number of events that a listener did not get.
         self.lost = 0
 
     @property
     def listeners(self) -> int:
-        """How many there are."""
+        """The number of listeners."""
         return len(self._listeners)
 
     def add(self, event: Event) -> None:
-        """Let it be known."""
+        """Queue the event for every listener; drops it for one whose queue stays full."""
         with self._lock:
             self._kept.append(event)
             listeners = list(self._listeners)
@@ -51,7 +51,7 @@ class Published:
                 self.lost += 1
 
     def heard(self, since_ns: int | None, connection: socket.socket) -> Iterator[bytes]:
-        """A line for each event, those since then first, for as long as the other end of the connection is there."""
+        """Yield a line for each event, first those since `since_ns`, until the peer of `connection` closes it."""
         queue: Queue[Event] = Queue(QUEUE)
         with self._lock:
             past = [] if since_ns is None else [each for each in self._kept if each["timeNano"] >= since_ns]

@@ -1,4 +1,4 @@
-"""The machine has to be the same before and after; and each piece of work can be done."""
+"""A change of speed between two timings is detected, and each piece of work runs."""
 
 import unittest
 from contextlib import closing

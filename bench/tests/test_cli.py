@@ -1,4 +1,4 @@
-"""The command line runs a bench by its name, and says in one line what it lacks."""
+"""The command line runs a bench by its name, and reports a missing package in one line."""
 
 import io
 import json
@@ -30,7 +30,7 @@ class CommandLineTest(unittest.TestCase):
         self.enterContext(mock.patch.dict(sys.modules, {"made_bench": self.made}))
         self.enterContext(mock.patch.object(catalogue, "BENCHES", {"some": ("made_bench", "a bench of this test")}))
         self.enterContext(mock.patch("bench.cli.BENCHES", catalogue.BENCHES))
-        # A machine of a steady speed: on another one a contest is held again.
+        # A machine of constant speed: otherwise comparisons are repeated.
         self.enterContext(mock.patch.object(calibration, "cpu_s", lambda: 1.0))
 
     def contests(self) -> Iterator[Contest]:
@@ -59,7 +59,7 @@ class CommandLineTest(unittest.TestCase):
         path = self.folder / "kept.json"
         measures = [Measure("size", 3.0, "MB", at_most=4)]
         self.made.__dict__["bench"] = lambda: Bench(self.contests, lambda: measures, notes={})
-        # Two contests and the measures, before and after each: the second contest finds the machine slowed down.
+        # Before and after each of two contests and the measures: the machine slows down during the second.
         speeds = iter((1.0, 1.19, *[1.0, 1.21] * MOST_HELD, 1.0, 1.0))
         with mock.patch.object(calibration, "cpu_s", lambda: next(speeds)):
             code, out, err = self.run_bench("some", "--json", str(path))

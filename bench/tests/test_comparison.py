@@ -1,4 +1,4 @@
-"""A contest runs every side in every round, and no side always first."""
+"""A comparison runs every side in every round, and rotates the side that runs first."""
 
 import unittest
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The benches of events and start-up count what is there, and give no figure for what is not."""
+"""The benches of events and start-up yield no figure when an event or the manager is missing."""
 
 import sys
 import tempfile

@@ -1,4 +1,4 @@
-"""A ratio compares what ran in one round; a percentile is a value that was seen."""
+"""A ratio compares runs of one round; a percentile is a measured value."""
 
 import unittest
 from dataclasses import replace
@@ -15,7 +15,7 @@ class FiguresTest(unittest.TestCase):
     contest = Contest("starting", Side("ours", unused), [Side("theirs", unused)])
 
     def test_the_ratio_is_taken_within_each_round(self) -> None:
-        # A machine that gets ten times slower from round to round: each round says "half as long".
+        # A machine that slows down tenfold from round to round: most rounds still have the ratio 0.5.
         samples = {
             "ours": [{"ready": 0.1}, {"ready": 1.0}, {"ready": 10.0}],
             "theirs": [{"ready": 0.2}, {"ready": 2.0}, {"ready": 15.0}],

@@ -1,4 +1,4 @@
-"""Growth is judged against the fewest games; statements are as PostgreSQL takes them; a process is looked at."""
+"""Limits of growth, numbered statements, and the figures of a process."""
 
 import os
 import subprocess

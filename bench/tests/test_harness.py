@@ -1,4 +1,4 @@
-"""What a reset takes is held against its limit, whatever it is compared with."""
+"""The time of a reset has its own limit, besides the comparison."""
 
 import time
 import unittest
@@ -10,7 +10,7 @@ from bench.harness.services import RESET_MS, Emptying
 
 class EmptyingTest(unittest.TestCase):
     def measured(self, took_s: float) -> tuple[float, bool | None]:
-        """What is said of resets that take so long, and whether that is the goal."""
+        """The measured p95 of resets of that length, and whether it reaches its goal."""
         filled = mock.Mock(**{"services.empty.side_effect": lambda _keep: time.sleep(took_s)})
         emptying = Emptying()
 

@@ -1,4 +1,4 @@
-"""The last ten results of each row are kept, one line each, and nothing that was not measured."""
+"""The history keeps the last ten measured results of each row, one line each."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The generated page has the tables of the last runs, and what it says of goals comes from these tables."""
+"""The generated page has the tables of the last runs, and counts its goals from these tables."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from bench.errors import BenchError
 from bench.measure import Measure
 from bench.report import measures_table
 
-#: The page that is written by hand, beside the folder of the generated one.
+#: The page that is written by hand, in the parent of the generated page's folder.
 HAND_WRITTEN = page.PAGE.parents[1] / "performance.md"
 
 _PATH = {"markdown": "| 1 |", "notes": {"rows": "10,000"}}

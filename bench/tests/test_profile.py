@@ -1,4 +1,4 @@
-"""The profile of a start job accounts for all of its time, whatever its threads did beside it."""
+"""The profile accounts for all time of a start job, whatever its threads do besides."""
 
 import tempfile
 import threading
@@ -14,7 +14,7 @@ from bench.profile.traced import Recorder
 
 INGEST, EXECUTOR, OPERATION, RELAY = "rtm-ingest", "rtm-executor", "rtm-operation-7", "rtm-outbox"
 
-#: A start job from 100 to 1000, and what else the threads did meanwhile.
+#: A start job from 100 to 1000, with other work of the threads.
 WORK = [
     Span(INGEST, "redis.wait", 0, 110),
     Span(INGEST, "postgres.ingest, a connection", 112, 120),

@@ -1,4 +1,4 @@
-"""The bench of the REST interface counts only right answers, and charges each server with its own work."""
+"""The bench of the REST interface accepts only right answers, and measures each server's own processor time."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ def answer(body: bytes) -> bytes:
 
 
 class Stub:
-    """Answers each request of each connection with what `say` makes of its path."""
+    """Answers each request of each connection with what `say` returns for its path."""
 
     def __init__(self, say: Callable[[str], list[bytes]]) -> None:
         self._say = say

@@ -1,4 +1,4 @@
-"""The played daemon says what Docker would, passes events on as Docker does, and its games agree with their records."""
+"""The simulated daemon answers and passes events on as Docker does, and its games agree with their records."""
 
 import json
 import socket

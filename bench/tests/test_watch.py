@@ -1,4 +1,4 @@
-"""The bench of watching measures what it says: engines that are as they should be, one list, one kill for all."""
+"""The benches of watching: engines of both kinds, one list per pass, one kill for all sides."""
 
 import os
 import resource

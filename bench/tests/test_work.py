@@ -1,4 +1,4 @@
-"""The benches of work compare containers that are the same, and take no answer for one that it is not."""
+"""The benches of work compare equal containers, and reject any result that is not a start."""
 
 import threading
 import unittest
@@ -11,7 +11,7 @@ from bench.work.ours import REMOVING, checked, emptied, new_games, now_and_then
 
 
 def inspected(game_id: str, **changed: Any) -> dict[str, Any]:
-    """A container as Docker tells of it."""
+    """A container as Docker inspects it."""
     labels = {"com.galaxy.game_id": game_id, "com.galaxy.started_at_ms": f"at the start of {game_id}"}
     return {
         "Id": f"id of {game_id}",
@@ -66,7 +66,7 @@ class EmptiedTest(unittest.TestCase):
         self.together, self.came = threading.Barrier(REMOVING), threading.local()
 
     def remove(self, _: object, container_id: str) -> None:
-        """Each thread's first removal goes on when as many are under way as there should be."""
+        """Each thread's first removal blocks until `REMOVING` removals run at once."""
         if not hasattr(self.came, "once"):
             self.came.once = True
             self.together.wait(10)

@@ -1,1 +1,1 @@
-"""Watching compared with the least that anybody has to do who watches: the bare questions, lists and events."""
+"""Watching, against its unavoidable calls: bare requests, lists and events."""

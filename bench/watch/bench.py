@@ -1,4 +1,4 @@
-"""The bench of watching: probing, reconciling, and how soon an exit is told."""
+"""The watch bench: probing, reconciling, and the delay of a published exit."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from bench.watch.probing import Probing
 
 
 def bench() -> Bench:
-    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    """Create the bench: build missing images and record the conditions."""
     engine = prepared_docker()
     probes = Probing()
     return Bench(
@@ -29,8 +29,8 @@ def bench() -> Bench:
 
 
 def _contests(probes: Probing) -> Iterator[Contest]:
-    # Exits first: the kernel remembers the connections of the probes for two minutes, and Docker goes through all that
-    # it remembers whenever a container ends.
+    # Exits first: the kernel keeps the connections of the probes in its tables for two minutes, and Docker scans these
+    # tables whenever a container ends.
     yield from exits.contests()
     yield from real.contests()
     yield from reconciling.contests()

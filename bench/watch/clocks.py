@@ -1,4 +1,4 @@
-"""Two clocks: the processor time of this process, whatever it waits for, and the time that passes."""
+"""Two clocks: the processor time of this process, and elapsed time."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def on_both_clocks(work: Callable[[], T]) -> tuple[Sample, T]:
-    """What a call took by either, and what it returned."""
+    """Time a call by both clocks; returns the seconds and the call's result."""
     began, worked = time.perf_counter(), time.process_time()
     found = work()
     return {"CPU": time.process_time() - worked, "wall": time.perf_counter() - began}, found

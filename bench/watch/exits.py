@@ -1,9 +1,9 @@
-"""How soon it is told that a game has ended, against a bare listener to Docker's events who does nothing about it.
+"""The delay until the exit of a game is published, against a bare listener to Docker events.
 
-All hear of the same kill, and are measured from the moment at which the container ended. The listener is a floor:
-nobody who relies on Docker's events knows earlier. So is one that then looks at the container: Docker lets nobody look
-before it has taken the container off its network. Beyond that, the manager fetches the container's last words, and
-writes record, snapshot and message to PostgreSQL, from where the message goes to Redis.
+All sides measure the same kill, from the moment at which the container ended. The listener is a floor: no program
+that relies on Docker events learns of the exit earlier. So is a listener that also inspects the container: Docker
+answers an inspect only when it has taken the container off its network. The manager also fetches the end of the log,
+and writes record, snapshot and message to PostgreSQL; the relay then publishes the message to Redis.
 """
 
 import secrets
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 KILLS = 8
 
-#: What is not told after so many seconds is not told at all.
+#: Seconds to wait for the event and for the entry.
 TOLD_S = 10.0
 
 STREAM = "runtime:health_events"
@@ -39,7 +39,7 @@ LOOK = "the same, and one inspect"
 
 
 def contests() -> Iterator[Contest]:
-    """One contest, on real services and with a manager in a process of its own."""
+    """One comparison, on real services and with a manager in a process of its own."""
     game_id = f"bench-{secrets.token_hex(5)}"
     with (
         stack.running("bench") as here,
@@ -59,14 +59,14 @@ def contests() -> Iterator[Contest]:
 
 
 class Shared:
-    """What happens once a round, and every side has seen."""
+    """Shares one event a round between the sides that measure it."""
 
     def __init__(self, happen: Callable[[], Mapping[str, float]]) -> None:
         self._happen = happen
         self._seen: dict[str, float] = {}
 
     def seen_by(self, side: str) -> Sample:
-        """How many seconds later that side saw it; the first side of a round lets it happen."""
+        """Seconds until that side saw the event; the first side of a round triggers it."""
         if side not in self._seen:
             self._seen = dict(self._happen())
         return {WHOLE: self._seen.pop(side)}
@@ -74,7 +74,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class Death:
-    """Of a container: when its event was heard, and when an inspect then had its answer, by the system's clock."""
+    """The times of a container's die event and of the inspect after it, by the system's clock."""
 
     container_id: str
     heard_at: float
@@ -82,7 +82,7 @@ class Death:
 
 
 class Listener:
-    """Hears of a game's deaths on a thread, looks at the container, and notes when."""
+    """Listens for a game's die events on a thread, inspects the container, and records the times."""
 
     def __init__(self, game_id: str) -> None:
         self._client, self._looking = daemon.connect(), daemon.connect()
@@ -93,7 +93,7 @@ class Listener:
         self._thread.start()
 
     def death_of(self, container_id: str) -> Death:
-        """What it noted of that container's death; raises BenchError when it has heard of none."""
+        """The recorded death of that container; raises BenchError when there is none within `TOLD_S`."""
         try:
             while True:
                 death = self._deaths.get(timeout=TOLD_S)
@@ -103,7 +103,7 @@ class Listener:
             raise BenchError(f"Docker has told nobody that container {container_id} died") from None
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop listening."""
         self._stream.close()
         self._thread.join()
         self._client.close()
@@ -118,7 +118,7 @@ class Listener:
 
 @dataclass
 class _Game:
-    """The game that is killed over and over."""
+    """The game that is killed in every round."""
 
     url: str
     image_ref: str
@@ -130,7 +130,7 @@ class _Game:
     _started: bool = False
 
     def kill(self) -> Mapping[str, float]:
-        """Let it run, kill it, and say how many seconds after its end each side knew."""
+        """Start the game and kill it; returns the seconds from its end until each side saw it."""
         container = self._running()
         container.kill()
         told_at = self._told_at(container.container_id)
@@ -142,7 +142,7 @@ class _Game:
         return {side: at - ended.timestamp() for side, at in times.items()}
 
     def _running(self) -> Container:
-        """Its container, with an engine that is up: a start is work, also for those who are measured."""
+        """Its container, once the engine is up: a starting engine uses processor time of the measured sides."""
         operation, body = ("restart", None) if self._started else ("start", {"image_ref": self.image_ref})
         status, answer = web.call("POST", f"{self.url}/{operation}", body, {"X-Galaxy-Caller": "gm"})
         if status != 200:

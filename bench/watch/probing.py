@@ -1,8 +1,7 @@
-"""Thousands of engines asked at once, against a client of a few lines that does nothing else.
+"""Probing thousands of engines at once, against a client of a few lines.
 
-That client is what one writes first: `asyncio.open_connection`, a line out, a head in, a semaphore. It keeps its
-event loop, allows as many questions at once and gives up after the same time, but knows neither what a good answer is
-nor whose fault a failure was.
+That client is the simplest one: `asyncio.open_connection`, one request, one response head, a semaphore. It keeps its
+event loop, and has the same parallelism and timeout. It neither validates an answer nor classifies a failure.
 """
 
 import asyncio
@@ -19,25 +18,25 @@ from bench.watch.clocks import on_both_clocks
 from rtmanager.adapters.probing import MOST_PARALLEL, EngineProbes
 from rtmanager.ports.watching import ProbeTarget
 
-#: Questions under way at once, on both sides.
+#: Probes at once, on both sides.
 WIDTH = MOST_PARALLEL
 
-#: How long an engine may take: as by default where it is waited for, longer where all answer, for the other side may
-#: share the processor with something else.
+#: Timeouts in seconds: the default where engines hang; longer where all answer, because the other side may share the
+#: processor with other work.
 TIMEOUT_S, PATIENT_S = 2.0, 10.0
 
-#: Descriptors that are wanted: the questions', and some for the rest.
+#: Descriptors needed: one for each probe, and some for the rest.
 DESCRIPTORS = WIDTH + 500
 
-#: Rounds of 2,000 engines that answer, and of any that take long: those that hang take their timeout, or five times it.
+#: Rounds of 2,000 engines that answer, and of the slower comparisons.
 ROUNDS, LONG_ROUNDS = 5, 1
 
 GOAL = Goal(median=1.5)
 
-#: The service's own default: within it, a cycle has to be over.
+#: The service's default probe interval in seconds: a cycle must not take longer.
 INTERVAL_S = 15.0
 
-#: How many engines were asked, and how many of them are healthy.
+#: The number of probed engines, and of healthy ones.
 Count = tuple[int, int]
 
 Ask = Callable[[Sequence[ProbeTarget], float], Count]
@@ -45,12 +44,12 @@ Ask = Callable[[Sequence[ProbeTarget], float], Count]
 
 @dataclass
 class Probing:
-    """The contests, and then how long a cycle took in each."""
+    """The comparisons, and the longest cycle of each."""
 
     _cycles: dict[str, float] = field(default_factory=dict)
 
     def contests(self) -> Iterator[Contest]:
-        """All healthy, all hanging, and more of both than may be asked at once."""
+        """All healthy and all hanging, each with more engines than `WIDTH`, too."""
         allow_descriptors(DESCRIPTORS)
         with (
             engines.running() as there,
@@ -79,7 +78,7 @@ class Probing:
             yield contest("10,000 engines, all hanging", there.hanging(10_000), 0, LONG_ROUNDS)
 
     def measures(self) -> Iterator[Measure]:
-        """The longest cycle of each contest."""
+        """The longest cycle of each comparison."""
         for title, seconds in self._cycles.items():
             yield Measure(f"a cycle over {title}, at most", seconds, "s", at_most=INTERVAL_S)
 
@@ -89,7 +88,7 @@ class Probing:
 
 
 def allow_descriptors(wanted: int) -> None:
-    """Raise the soft limit of this process and its children; raises BenchError when the hard one is below."""
+    """Raise the soft limit of this process and its children; raises BenchError when the hard limit is lower."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
@@ -99,17 +98,17 @@ def allow_descriptors(wanted: int) -> None:
 
 
 class PlainClient:
-    """Asks and reads a head, no more."""
+    """Sends a request and reads the response's head."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
 
     def ask(self, targets: Sequence[ProbeTarget], timeout_s: float) -> Count:
-        """Ask all of them."""
+        """Probe all targets."""
         return self._loop.run_until_complete(_all_heads(targets, timeout_s))
 
     def close(self) -> None:
-        """Give the loop back."""
+        """Close the event loop."""
         self._loop.close()
 
 
@@ -140,7 +139,7 @@ def _ours(probes: EngineProbes, targets: Sequence[ProbeTarget], timeout_s: float
 
 
 def _run(ask: Ask, targets: Sequence[ProbeTarget], expected: Count) -> Callable[[], Sample]:
-    """The `run` of a side; raises BenchError when the engines were not found as they are."""
+    """The `run` of a side; raises BenchError when the counts are not the expected ones."""
 
     def run() -> Sample:
         timeout_s = PATIENT_S if expected[1] else TIMEOUT_S

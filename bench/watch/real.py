@@ -1,7 +1,7 @@
 """One pass of the reconciler over the containers of a real Docker.
 
-They are made and not started: starting two hundred takes half a minute and adds nothing to what Docker says of them in
-a list. So their games are on record as stopped.
+The containers are created and not started: starting two hundred takes half a minute, and adds nothing to Docker's
+list. Their games are therefore recorded as stopped.
 """
 
 import secrets
@@ -24,19 +24,19 @@ from rtmanager.domain.record import RuntimeRecord, Status
 
 CONTAINERS = 200
 
-#: Containers that are made side by side.
+#: Containers that are created at once.
 THREADS = 4
 
 
 def contests() -> Iterator[Contest]:
-    """A pass in which everything agrees."""
+    """Compare a pass in which records and containers agree."""
     with _containers() as records, Pass.over(records, daemon.host()) as made:
         yield made.contest(f"one pass over {CONTAINERS} records and real containers", CONTAINERS)
 
 
 @contextmanager
 def _containers() -> Iterator[Sequence[RuntimeRecord]]:
-    """Make them; the records that agree with them."""
+    """Create the containers; yields the records that agree with them."""
     on, run = network.create(), secrets.token_hex(4)
     try:
         with ThreadPoolExecutor(THREADS) as threads:
@@ -46,7 +46,7 @@ def _containers() -> Iterator[Sequence[RuntimeRecord]]:
 
 
 def _made(record: RuntimeRecord, run: str, on: Network) -> RuntimeRecord:
-    """The game's container on that Docker, as a stop would have left it, under a name that only this run uses."""
+    """Create the game's container as a stop leaves it, under a name of this run; returns its record."""
     record = replace(record, game_id=f"{run}-{record.game_id}", status=Status.STOPPED, stopped_at=games.STARTED)
     labels = {
         LABEL_OWNER: OWNER,

@@ -1,8 +1,7 @@
-"""One pass of the reconciler over many games that run as they should, against the list call that it has to make.
+"""One pass of the reconciler over many running games, against the list call that it makes.
 
-The references are floors: the same call by the SDK, which stops at the JSON, and by our adapter, which reads every
-container into a value. What the pass takes beyond the second is the records, which it reads from a real PostgreSQL,
-and the comparing.
+The references are floors: the same call by the SDK, which only decodes the JSON, and by our adapter, which also
+decodes every container. Beyond the second, the pass reads the records from a real PostgreSQL and compares.
 """
 
 import logging
@@ -36,12 +35,12 @@ ROUNDS = 6
 
 GOAL = Goal(median=2.0)
 
-#: The service's own defaults.
+#: The service's defaults.
 SILENCE_S, CONNECTIONS = 8.0, 16
 
 
 def contests() -> Iterator[Contest]:
-    """A pass in which everything agrees, as nearly every pass finds it."""
+    """Compare a pass in which everything agrees, as in nearly every pass."""
     with child.running("bench.synthetic.daemon", str(GAMES)) as host, Pass.over(games.records(GAMES), host) as made:
         title = f"one pass over {GAMES:,} records and containers"
         yield made.contest(title, GAMES, lambda: int(made.sdk.info()["Lists"]))
@@ -49,7 +48,7 @@ def contests() -> Iterator[Contest]:
 
 @dataclass(frozen=True)
 class Pass:
-    """A pass, and what it is compared with."""
+    """A pass, and its references."""
 
     drift_scan: DriftScan
     runtime: DockerRuntime
@@ -58,7 +57,7 @@ class Pass:
     @classmethod
     @contextmanager
     def over(cls, records: Iterable[RuntimeRecord], docker_host: str) -> Iterator["Pass"]:
-        """Over these records in a PostgreSQL of their own, and the containers of that Docker."""
+        """Create the pass over these records in their own PostgreSQL database, and the containers of that Docker."""
         with ExitStack() as cleanup:
             database = cleanup.enter_context(stored(records))
             runtime = cleanup.enter_context(closing(DockerRuntime(docker_host)))
@@ -67,7 +66,7 @@ class Pass:
             yield cls(made, runtime, sdk)
 
     def contest(self, title: str, containers: int, lists: Callable[[], int] | None = None) -> Contest:
-        """Against the list call alone; `lists` tells how often Docker was asked for a list."""
+        """Compare the pass with the list call alone; `lists` returns the number of lists that Docker has served."""
         one_pass = self.drift_scan.step
         return Contest(
             title,
@@ -82,7 +81,7 @@ class Pass:
 
 
 def counted(one_pass: Callable[[], object], lists: Callable[[], int]) -> Callable[[], Sample]:
-    """The `run` of the pass; raises BenchError unless it asks for the list exactly once."""
+    """The `run` of the pass; raises BenchError unless it requests the list exactly once."""
 
     def run() -> Sample:
         before = lists()
@@ -96,7 +95,7 @@ def counted(one_pass: Callable[[], object], lists: Callable[[], int]) -> Callabl
 
 
 def drift_scan(findings: Findings, runtime: ContainerRuntime) -> DriftScan:
-    """One that wants no second look at any game; what others have on a real Docker is reported to nobody."""
+    """A scan whose queue rejects every game; it logs nothing about strays of a real Docker."""
     logger = logging.getLogger("bench")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
@@ -113,7 +112,7 @@ def drift_scan(findings: Findings, runtime: ContainerRuntime) -> DriftScan:
 
 @contextmanager
 def stored(records: Iterable[RuntimeRecord]) -> Iterator[Database]:
-    """A database of the service's with these records."""
+    """A database of the service with these records."""
     server, _ = services.servers()
     made = server.create_database(RUNTIME_MANAGER)
     with closing(Database(made.dsn, max_connections=CONNECTIONS, silence_s=SILENCE_S)) as database:
@@ -126,7 +125,7 @@ def stored(records: Iterable[RuntimeRecord]) -> Iterator[Database]:
 
 
 class _Nobody(ReconcileQueue):
-    """Nobody should have to be looked at: a game that differs would make this another measurement."""
+    """Raises BenchError for a queued game: a game that differs would change the measured work."""
 
     def __init__(self, logger: logging.Logger) -> None:
         super().__init__(lambda *_: True, logger=logger)
@@ -136,7 +135,7 @@ class _Nobody(ReconcileQueue):
 
 
 def _listing(ask: Callable[[], Sized], containers: int) -> Callable[[], Sample]:
-    """The `run` of a list call; what was listed is dropped on the clock, as in the pass."""
+    """The `run` of a list call; it drops the list within the measured time, as the pass does."""
 
     def run() -> Sample:
         sample, found = on_both_clocks(lambda: len(ask()))

@@ -1,1 +1,1 @@
-"""Work on containers, compared with the bare calls of the Docker SDK that nobody can do without."""
+"""Work on containers, against the bare calls of the Docker SDK that it needs."""

@@ -1,7 +1,7 @@
 """The bare Docker SDK's side of the work: the same containers, by the calls alone.
 
-What Docker is asked for is made by the manager's own code, so that both sides ask for the same; `check_same` looks
-at a container of each. All that surrounds the calls (the directory, the options) is ready before the time begins.
+The manager's code builds the requests, so that both sides send the same; `check_same` compares a container of each.
+Directory and options are prepared before the measurement.
 """
 
 import json
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 #: The deployment of these containers: the manager leaves another deployment's alone.
 DEPLOYMENT = "bench"
 
-#: Of an inspected container: what it was made with. The rest is what Docker adds, different each time.
+#: Fields of an inspect that describe the request. The others are Docker's, different each time.
 _MADE_WITH = ("Config", "HostConfig", "Platform", "Driver")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A container that is to be made: its name, and the body of `POST /containers/create`."""
+    """A container to create: its name, and the body of `POST /containers/create`."""
 
     name: str
     request: Mapping[str, Any]
@@ -50,7 +50,7 @@ class Wanted:
 
 @dataclass
 class Bare(Closing):
-    """Clients of the SDK, and the settings that the manager has."""
+    """Clients of the SDK, and the manager's settings."""
 
     config: Config
     client: "APIClient" = field(default_factory=daemon.connect)
@@ -62,7 +62,7 @@ class Bare(Closing):
             each.close()
 
     def wanted(self, game_id: str, image_ref: str) -> Wanted:
-        """What the manager would ask for; the game's directory is there afterwards."""
+        """Build the manager's request, and prepare the game's directory."""
         config = self.config
         directories = HostStateDirectories(
             config.game_state_root,
@@ -91,7 +91,7 @@ class Bare(Closing):
         return limits_of_image(labels_of(image), self.config.default_limits)[0]
 
     def launch_all(self, wanted: Sequence[Wanted], width: int) -> None:
-        """Launch them all, `width` at once, each thread with a client of its own."""
+        """Launch all containers, `width` at once; each thread has its own client."""
         left = deque(wanted)
         clients = self._connected(width)
 
@@ -103,7 +103,7 @@ class Bare(Closing):
             list(threads.map(work, clients))
 
     def connect(self, width: int) -> None:
-        """Have so many clients, so that no time is lost when they are needed."""
+        """Open so many clients, so that no connection is made during the measurement."""
         self._connected(width)
 
     def _connected(self, width: int) -> "Sequence[APIClient]":
@@ -112,14 +112,14 @@ class Bare(Closing):
 
 
 def launch(client: "APIClient", wanted: Wanted) -> str:
-    """Create and start; the container's id."""
+    """Create and start the container; returns its id."""
     made: dict[str, Any] = client.create_container_from_config(wanted.request, wanted.name)  # type: ignore[no-untyped-call]
     client.start(made["Id"])
     return str(made["Id"])
 
 
 def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """Raises BenchError unless two inspected containers were made alike, apart from game, deployment and time."""
+    """Raises BenchError unless two inspected containers were created alike, apart from game, deployment and time."""
     texts = [_made_with(each) for each in (ours, theirs)]
     if texts[0] != texts[1]:
         differ = [pair for pair in zip(*(text.splitlines() for text in texts), strict=False) if pair[0] != pair[1]]

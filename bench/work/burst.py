@@ -1,4 +1,4 @@
-"""Sixty start jobs at once, against the bare SDK with as many threads as serve it best."""
+"""Sixty start jobs at once, against the bare SDK with its best number of threads."""
 
 import time
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ from bench.work.start import check_same
 from rtmanager.config.settings import Config
 
 JOBS = 60
-#: One takes most of a minute with what is taken away afterwards, and is an average of sixty already.
+#: Few: a round takes most of a minute with its cleanup, and averages sixty starts.
 ROUNDS = 2
 
-#: The widths that are tried for the SDK, and with how many containers; with two at once it takes a third longer.
+#: The SDK's numbers of threads, and the containers of each trial; two threads take a third longer.
 WIDTHS = (4, 8)
 TRIED = 12
 
 
 def bench() -> Bench:
-    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    """Create the bench: build missing images and record the conditions."""
     notes = {
         "Docker": prepared_docker(),
         "the burst": f"{JOBS} entries in one pipeline, and a manager with its defaults",

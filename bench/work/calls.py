@@ -1,7 +1,7 @@
-"""Restart, patch, stop and cleanup by REST, against the calls of Docker that each cannot do without.
+"""Restart, patch, stop and cleanup by REST, against the Docker calls that each needs.
 
-The engine is up before each of them: it ends at once when it is asked to, and its own start is work, also for those
-who are measured.
+The engine is up before each call: it then exits at once on a stop, and its start uses no processor time of the
+measured side.
 """
 
 import time
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 ROUNDS = 10
 
-#: In the order in which they are done with one game.
+#: In the order in which one game gets them.
 CALLS = ("restart", "patch", "stop", "cleanup")
 
 
 def bench() -> Bench:
-    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    """Create the bench: build missing images and record the conditions."""
     return Bench(
         contests=_contests,
         leans_on=(DOCKER,),
@@ -57,7 +57,7 @@ def _contests() -> Iterator[Contest]:
 
 
 class _Game(Protocol):
-    """One game that is worked on; each call returns the id of the container that it leaves."""
+    """One game; each call returns the id of the container that it leaves."""
 
     def start(self) -> str: ...
     def restart(self) -> str: ...
@@ -68,7 +68,7 @@ class _Game(Protocol):
 
 @dataclass
 class _Managed:
-    """A game of the manager's."""
+    """A game of the manager."""
 
     manager: Ours
 
@@ -97,7 +97,7 @@ class _Managed:
 
 @dataclass
 class _Bare:
-    """A game that is nothing but a container."""
+    """A game that is only a container."""
 
     manager: Ours
     sdk: Bare
@@ -135,7 +135,7 @@ class _Bare:
 
 
 def _round(game: _Game, client: "APIClient") -> Sample:
-    """Every call once, on one game from its start to its end."""
+    """Make every call once, on one game from its start to its cleanup."""
     ours.wait_for_engine(client, game.start())
     sample = {}
     for call in CALLS:
@@ -154,7 +154,7 @@ def _timed(call: Callable[[], str]) -> tuple[float, str]:
 
 
 def _check_ended(client: "APIClient", call: str, container_id: str) -> None:
-    """A stop leaves a container that ended by itself, a cleanup none."""
+    """Raises BenchError unless a stop leaves a container with exit code 0, and a cleanup none."""
     if call == "cleanup":
         if container_id:
             raise BenchError(f"a cleanup left container {container_id}")

@@ -1,4 +1,4 @@
-"""The manager's side of the work: a process of its own on real services, driven as its neighbours drive it."""
+"""The manager's side of the work: a process on real services, used through its streams and REST interface."""
 
 import itertools
 import json
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 RESULTS = "runtime:job_results"
 
-#: What is not done after so many seconds is not done at all.
+#: Seconds to wait for results, and for the manager to be at rest.
 DONE_S = 60.0
-#: Containers that are taken away at once. With eight, Docker 20.10 keeps endpoints of containers that are gone,
+#: Containers removed at once. With eight, Docker 20.10 keeps endpoints of removed containers,
 #: and the network cannot be removed.
 REMOVING = 2
 
-#: Whether the manager still has something to do about games that were taken away.
+#: Whether the manager still has to process removed games.
 _BUSY = "SELECT EXISTS (SELECT FROM runtime_records WHERE status = 'running') OR EXISTS (SELECT FROM outbox) AS busy"
 
 
 @dataclass
 class Ours:
-    """A manager that is ready, and what it works on."""
+    """A ready manager, and its services."""
 
     here: Stack
     process: ManagerProcess
@@ -49,7 +49,7 @@ class Ours:
     _last_result: str = field(default="0-0", repr=False)
 
     def start(self, game_ids: Sequence[str]) -> Mapping[str, str]:
-        """Add a start job for each game, and wait for all their results; the containers by game."""
+        """Add a start job for each game, and wait for all results; returns the containers by game."""
         pipe = self.redis.pipeline(transaction=False)
         for game_id in game_ids:
             fields = {"game_id": game_id, "image_ref": self.here.engine.ref, "requested_at_ms": "0"}
@@ -58,7 +58,7 @@ class Ours:
         return {game_id: checked(result) for game_id, result in self._results(set(game_ids)).items()}
 
     def call(self, method: str, game_id: str, operation: str, body: object = None) -> Mapping[str, Any]:
-        """The record with which a call of the REST interface is answered, on one connection that is kept."""
+        """Make a REST call on the kept connection; returns the record of the answer."""
         path = f"/api/v1/internal/runtimes/{game_id}/{operation}"
         headers = {"Content-Type": "application/json", "X-Galaxy-Caller": "gm"}
         self.rest.request(method, path, None if body is None else json.dumps(body), headers)
@@ -69,7 +69,7 @@ class Ours:
         return found
 
     def clear(self) -> None:
-        """Take all containers away, whoever made them, and wait until the manager has nothing more to do about it."""
+        """Remove all containers of the network, and wait until the manager has recorded that."""
         take_away(self.here.network)
         with self.here.database.connect() as connection:
 
@@ -95,19 +95,19 @@ class Ours:
 
 
 def checked(result: Mapping[str, str]) -> str:
-    """The container that the result of a start names; raises BenchError for a start that failed, or did nothing."""
+    """The container of a start's result; raises BenchError for a start that failed or changed nothing."""
     if result["outcome"] != "success" or result["error_code"] or not result["container_id"]:
         raise BenchError(f"a start that did not start anything: {result}")
     return result["container_id"]
 
 
 def new_games(count: int) -> list[str]:
-    """Ids that no game has had."""
+    """New random game ids."""
     return [f"bench-{secrets.token_hex(5)}" for _ in range(count)]
 
 
 def now_and_then(work: Callable[[], object], every: int) -> Callable[[], None]:
-    """What does that work when it is called first, and then each time after so many calls."""
+    """Wrap `work` so that the first call runs it, and then every `every`th."""
     calls = itertools.count()
 
     def call() -> None:
@@ -118,19 +118,19 @@ def now_and_then(work: Callable[[], object], every: int) -> Callable[[], None]:
 
 
 def wait_for_engine(client: "APIClient", container_id: str) -> None:
-    """Wait until it is up: its own start is work, also for those who are measured next."""
+    """Wait until the engine is up: its start would use processor time of the next measurement."""
     Container(container_id, client).wait_for_log("listens")
 
 
 def take_away(network: Network) -> None:
-    """Remove the containers of a network, several at once: Docker needs a third of the time then."""
+    """Remove the containers of a network, several at once: that takes Docker a third of the time."""
     with ThreadPoolExecutor(REMOVING) as threads:
         list(threads.map(partial(container.remove, network.client), network.containers()))
 
 
 @contextmanager
 def emptied(network: Network) -> Iterator[None]:
-    """Take the containers away in the end, before the network, which takes away one after the other and waits 10 s."""
+    """Remove the containers at the end: the network's own removal takes one after the other and waits 10 s."""
     try:
         yield
     finally:
@@ -139,10 +139,10 @@ def emptied(network: Network) -> Iterator[None]:
 
 @contextmanager
 def running(command: Sequence[str] = manager.COMMAND) -> Iterator[Ours]:
-    """A platform with a manager that is ready; all of it is taken away at the end."""
+    """A platform with a ready manager; removes all of it at the end."""
     with (
         stack.running("bench") as here,
-        emptied(here.network),  # when the manager has ended, who would go on with what it began
+        emptied(here.network),  # runs after the manager has ended, so that it cannot restart anything
         manager.start(here.environment, here.state_root.logs / "manager.log", command) as process,
         here.redis.client() as redis,
     ):

@@ -1,4 +1,4 @@
-"""A start job, from its entry to its result, against the two calls of Docker that it cannot do without."""
+"""A start job, from its entry to its result, against the two Docker calls that it needs."""
 
 import time
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from rtmanager.config.settings import Config
 
 STARTS = 50
 
-#: Runs before the containers are taken away: that takes longer than a start, and an engine that is up costs nothing.
+#: Runs between two removals of containers: a removal takes longer than a start, and idle engines cost nothing.
 CLEARED_AFTER = 20
 
 
 def bench() -> Bench:
-    """The bench; its conditions are looked up now, and the images made if they are missing."""
+    """Create the bench: build missing images and record the conditions."""
     return Bench(
         contests=contests,
         leans_on=(DOCKER,),
@@ -34,7 +34,7 @@ def bench() -> Bench:
 
 
 def contests() -> Iterator[Contest]:
-    """One contest, on real services and with a manager in a process of its own."""
+    """One comparison, on real services and with a manager in a process of its own."""
     with ours.running() as manager, Bare(Config.from_environment(manager.here.environment)) as sdk:
         check_same(manager, sdk)
         yield Contest(
@@ -48,7 +48,7 @@ def contests() -> Iterator[Contest]:
 
 
 def check_same(manager: Ours, sdk: Bare) -> None:
-    """Raises BenchError unless both sides make the same container."""
+    """Raises BenchError unless both sides create the same container."""
     (our_game, their_game), image = ours.new_games(2), manager.here.engine.ref
     containers = manager.start([our_game])[our_game], bare.launch(sdk.client, sdk.wanted(their_game, image))
     bare.check_same(*(sdk.client.inspect_container(each) for each in containers))

@@ -1,7 +1,6 @@
 """Features for tests with containers in three libraries: testcontainers-python 4.15, testcontainers-go, the harness.
 
-The first two according to their documentation; "–" marks a missing feature. Each row names the tests that prove the
-feature here.
+The first two are as documented; "–" marks a missing feature. Each row names the tests that prove the feature here.
 """
 
 from typing import NamedTuple

@@ -35,7 +35,7 @@ class CopyingTest(DockerTestCase):
             files={"/etc/shop/shop.conf": "open = yes\n", "/opt/program": self.folder / "program"},
         )
         self.assertEqual(made.wait_for_exit(), 126)
-        self.assertIn("open = yes\n", made.logs())  # and the program keeps its mode, so nobody may run it
+        self.assertIn("open = yes\n", made.logs())  # and the program keeps its mode, so no user may execute it
 
     def test_content_and_files_go_in_with_mode_and_owner_and_come_out_as_they_were(self) -> None:
         made, odd = self.start(), bytes(range(256)) * 5000

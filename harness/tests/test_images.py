@@ -1,4 +1,4 @@
-"""Which image is used, and when it is rebuilt."""
+"""The choice of an image, and when it is rebuilt."""
 
 import dataclasses
 import os

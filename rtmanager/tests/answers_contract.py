@@ -1,7 +1,7 @@
 """Contract tests: how every `ContainerRuntime` reports refusals; run against the fake and Docker's adapter.
 
-A test class mixes `AnswersContract` in and defines how its runtime gets refusals. There is a container c2, which runs,
-and in Docker c1, which has ended.
+A test class mixes `AnswersContract` in and defines how its runtime gets refusals. Container c2 runs; in Docker, c1
+has ended.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m rtmanager.tests.contract_page > docs/generated/contract.md
 
-A unit test fails while the page in the repository is another.
+A unit test fails while the page in the repository differs.
 """
 
 import ast
@@ -54,7 +54,7 @@ _OBJECTS = {
 
 _HTTP = HttpLimits()
 
-#: What each code means to whoever gets it.
+#: The meaning of each code for a client.
 _MEANINGS: Mapping[ErrorCode, str] = {
     ErrorCode.INVALID_REQUEST: "The request is wrong; nothing was done. HTTP itself refuses with other statuses, too.",
     ErrorCode.START_CONFIG_INVALID: "Malformed `image_ref` or `game_id`; the network is missing, or several have its "
@@ -80,7 +80,7 @@ _MEANINGS: Mapping[ErrorCode, str] = {
     ErrorCode.REPLAY_NO_OP: "No error: there was nothing to do. A REST call returns the record.",
 }
 
-#: Beside the help text of a metric.
+#: Additions to the help text of a metric.
 _METRIC_NOTES: Mapping[str, str] = {
     "rtmanager_deleted_total": "`what`: `start_jobs`, `stop_jobs`, `operations`, `dead_letters`, `operation_log`, "
     "`images`.",
@@ -121,7 +121,7 @@ def _document() -> dict[str, Any]:
 
 
 class Metric(NamedTuple):
-    """How the code makes a metric."""
+    """A metric as the code creates it."""
 
     kind: str
     help_text: str
@@ -132,7 +132,7 @@ _KINDS = {"counter": "counter", "read_counter": "counter", "gauge": "gauge"}
 
 
 def metrics() -> Mapping[str, Metric]:
-    """All metrics by name, from the calls that make them; the name, the help text and the labels are literals."""
+    """All metrics by name, from the calls that create them; name, help text and labels are literals there."""
     found = {}
     for path in Path(rtmanager.__file__).parent.rglob("*.py"):
         if {"tests", "fakes"} & set(path.parts):
@@ -188,7 +188,7 @@ def _listed(values: Sequence[object]) -> str:
 
 
 def _resolved(node: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a reference leads to; any other node itself."""
+    """The target of a reference; any other node itself."""
     if "$ref" not in node:
         return node
     target: Any = _document()
@@ -198,7 +198,7 @@ def _resolved(node: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _answers(operation: Mapping[str, Any]) -> str:
-    """The statuses; those of failures with their codes, by which the document names its examples."""
+    """The statuses of the answers; failures with their codes, which are the names of the document's examples."""
     texts = []
     for status, response in operation["responses"].items():
         if status == "default":

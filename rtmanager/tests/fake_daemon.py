@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 #: Seconds after which a hanging answer ends, so that a failed test ends.
 HANG_LIMIT_S = 30.0
-#: Seconds within which an event that is due at once, or within a second, has happened on a busy machine, too.
+#: Limit in seconds, on a busy machine, for events that are due within a second.
 AT_ONCE_S = 5.0
 
 

@@ -251,7 +251,7 @@ class AlarmsContract(WatchedStoreContract):
         self.assertIs(self.others.write(raising(second)), WriteResult.KNOWN)
 
     def test_memory_that_runs_out_all_the_time_is_told_once_a_minute(self) -> None:
-        for ahead_s in (0, 3600):  # of Docker's clock
+        for ahead_s in (0, 3600):  # seconds by which Docker's clock is ahead
             self.write(raising(alarm(AlarmKind.OOM, mark=f"{ahead_s}", raised_at=self.store.now())))
             for number in range(3):
                 at = self.store.now() + timedelta(seconds=ahead_s)
@@ -299,7 +299,7 @@ class AlarmsContract(WatchedStoreContract):
         self.write(over)
         self.assertIs(self.others.write(over), WriteResult.KNOWN)
         self.assertEqual(len(self.due()), 2)
-        self.write(raising())  # another occasion with the same mark
+        self.write(raising())  # a new alarm with the same mark
 
     def test_one_kind_is_not_calmed_by_the_end_of_another(self) -> None:
         self.write(raising(alarm(AlarmKind.PROBE)))
@@ -599,7 +599,7 @@ class RestartsContract(WatchedStoreContract):
 
 
 class TurnsContract(WatchedStoreContract):
-    """Leases: one instance does a kind of work for all."""
+    """Leases: one instance does a kind of work for all of them."""
 
     def test_the_first_comer_has_it_and_the_others_have_not(self) -> None:
         self.assertTrue(self.findings.mine("probe", 30))

@@ -45,7 +45,7 @@ SETTINGS = EngineSettings(
 
 
 def record(game_id: str = "g1", status: Status = Status.RUNNING, **changes: Any) -> RuntimeRecord:
-    """A record in the given status, as the operations would leave it."""
+    """A record in the given status, as the operations leave it."""
     values: dict[str, Any] = {
         "game_id": game_id,
         "status": status,

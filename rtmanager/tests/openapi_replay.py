@@ -1,8 +1,8 @@
 """Checks a running server against its OpenAPI document, and the document against the server.
 
-A case names a documented outcome and how to provoke it. Replaying the case checks the request against the document (a
-request that should be refused must violate it). Then it checks the answer: status, headers, body, error code.
-`unprovoked` lists the documented outcomes that no case has shown. The replay needs only the server's base URL, so the
+A case names a documented outcome and the request that provokes it. Replaying the case checks the request against the
+document; a request that the server rejects must violate it. Then it checks the answer: status, headers, body, error
+code. `unprovoked` lists the documented outcomes without a case. The replay needs only the server's base URL, so the
 same cases run against a server with fakes and against the real manager.
 """
 

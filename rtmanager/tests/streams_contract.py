@@ -58,11 +58,11 @@ class StreamsUnderTest(Protocol):
         ...
 
     def delete_entry(self, stream: Stream, entry_id: EntryId) -> None:
-        """Delete an entry, as a person might."""
+        """Delete an entry, as an operator may."""
         ...
 
     def set_last_id(self, stream: Stream, entry_id: EntryId) -> None:
-        """Set the last id of an empty stream, as a person might."""
+        """Set the last id of an empty stream, as an operator may."""
         ...
 
     def entries(self, stream: Stream) -> Sequence[Mapping[str, str]]:
@@ -70,7 +70,7 @@ class StreamsUnderTest(Protocol):
         ...
 
     def remember(self, text: str) -> None:
-        """Remember a published message as Redis does."""
+        """Remember a published message as the relay's Redis script does."""
         ...
 
     def flush(self) -> None:
@@ -212,7 +212,7 @@ class ReadingContract(StreamsContract):
     def test_of_an_entry_with_too_many_fields_the_first_are_read_and_the_known_ones(self) -> None:
         pairs = [(b"%d" % n, b"v") for n in range(5 * ENTRY_FIELDS)]
         known = [(b"reason", b"finished"), (b"game_id", b"g1")]
-        # The field 100 occurs twice, and is not among those that are read.
+        # The field 100 occurs twice, and is not among the fields that are read.
         self.streams.add_pairs(STOP, [*pairs, *known, (b"reason", b"timeout"), (b"1", b"w"), (b"100", b"w")])
         (entry,) = self.read()
         assert entry.excess is not None

@@ -45,7 +45,7 @@ class CheckOfDockerTest(unittest.TestCase):
         self.addCleanup(self.daemon.close)
 
     def lines(self, host: str = "", names: tuple[str, ...] = ("docker", "network")) -> dict[str, str]:
-        """What `check` prints of Docker, by the name of the line, a remedy included; of two lines the last."""
+        """Docker's lines in the output of `check`, by name, with their remedies; the last of several with one name."""
         said = io.StringIO()
         config = Config.from_environment({**ENVIRONMENT, "RTMANAGER_DOCKER_HOST": host or self.daemon.host})
         with redirect_stdout(said):
@@ -95,7 +95,7 @@ class CheckOfDockerTest(unittest.TestCase):
             )
 
 
-#: Checks that compare and try, which need others.
+#: Checks that depend on the results of others.
 LATER = ("daemon", "room", "directory", "container")
 
 
@@ -127,7 +127,7 @@ class CheckForAProgramTest(unittest.TestCase):
 
 
 class ResourcesTest(unittest.TestCase):
-    """What the system does not allow is one line with the remedy, in place of a traceback."""
+    """A limit of the system is reported in one line with the remedy, without a traceback."""
 
     def run_limited(self, command: str, kind: int, most: int) -> tuple[int, str]:
         def limit() -> None:
@@ -192,7 +192,7 @@ class ResourcesTest(unittest.TestCase):
 
 
 class SignalsTest(unittest.TestCase):
-    """A signal ends a command at once, without a traceback, or not at all."""
+    """A signal ends a command at once, without a traceback, or is ignored."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -228,7 +228,7 @@ class SignalsTest(unittest.TestCase):
 
     @contextmanager
     def serving(self, *command: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
-        """A command that has come to wait for PostgreSQL, and its log."""
+        """Start a command, and yield it with its log once it waits for PostgreSQL."""
         with socket.create_server(("127.0.0.1", 0)) as silent:
             dsn = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/x"
             process = self.start(*command, RTMANAGER_POSTGRES_PRIMARY_DSN=dsn, **environment)
@@ -238,7 +238,7 @@ class SignalsTest(unittest.TestCase):
                 yield process, process.stderr
 
     def test_serve_logs_the_signals_that_it_ignores(self) -> None:
-        # The unknown name is logged before anything else, by a thread that must not receive signals.
+        # A thread that must not receive signals logs the unknown name first.
         with self.serving("-m", "rtmanager", "serve", RTMANAGER_UNKNOWN="x") as (process, log):
             said = log.readline()
             for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):

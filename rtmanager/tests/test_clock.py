@@ -17,13 +17,13 @@ from rtmanager.tests.making import NOW, Heard
 from rtmanager.workers.clock import ClockWatch, StoreClock
 
 PACKAGE = Path(rtmanager.__file__).parent
-#: Where this host's clock may be read, and why.
+#: The modules that may read this host's clock, and why.
 HOST_CLOCK = {
     "ports/clock.py": "to be compared with the store's",
     "workers/status.py": "for a text that a person reads beside the log",
     "http/connection.py": "for the header Date",
 }
-#: What reads it, as it is called.
+#: Names of functions that read a clock.
 READS = {"now", "utcnow", "today", "time", "time_ns", "localtime", "gmtime"}
 OF = {"datetime", "date", "time"}
 
@@ -42,7 +42,7 @@ def host_clock_reads(path: Path) -> Iterator[int]:
 
 
 class Hosts:
-    """A host whose clock is off, and a store; time passes for both when the test says so."""
+    """A host whose clock is off, and a store; the test advances the time of both."""
 
     def __init__(self, *, offset_s: float = 0.0) -> None:
         self.offset_s = offset_s
@@ -53,7 +53,7 @@ class Hosts:
         self.clock = StoreClock(self.ask, lambda: self.running_s)
 
     def ask(self) -> datetime:
-        """The store's answer, half way of its time."""
+        """The store's time, half way through the query."""
         if self.away:
             raise Unavailable("postgres", "away")
         self.advance(self.takes_s / 2)
@@ -70,7 +70,7 @@ class Hosts:
 
     @property
     def error_s(self) -> float:
-        """By how much the kept clock is wrong."""
+        """The error of the kept clock, in seconds."""
         return (self.clock() - self.store_at).total_seconds()
 
 
@@ -147,7 +147,7 @@ class ClockWatchTest(unittest.TestCase):
         )
 
     def step(self, offset_s: float) -> list[tuple[int, str]]:
-        """What is logged when this host's clock is so far ahead."""
+        """The log records of a step while this host's clock is so far ahead."""
         self.heard.records.clear()
         self.hosts.offset_s = offset_s
         self.hosts.advance(5)

@@ -74,7 +74,7 @@ def config(**changes: str) -> Config:
 
 
 def _numeric_only(host: str | None, port: str | None, *, flags: int = 0) -> object:
-    """As `socket.getaddrinfo`, for what asks no server of names."""
+    """`socket.getaddrinfo` that fails a test on any name that needs a server."""
     if not flags & socket.AI_NUMERICHOST:
         raise AssertionError(f"{host} was looked up")
     return _GETADDRINFO(host, port, flags=flags)
@@ -180,7 +180,7 @@ class FaultsTest(ConfigTestCase):
             self.assertIn("is not set", by_name[name])
 
     def test_options_that_dockers_own_log_drivers_read_only_at_a_start_are_faults_here(self) -> None:
-        """Each was tried with Docker 20.10."""
+        """Each was tested with Docker 20.10."""
         good, bad = "good", "bad"
         for options, json_file, local in (
             ("max-size=10mb", good, good),
@@ -370,7 +370,7 @@ class SecretsTest(ConfigTestCase):
                 self.assertEqual(described(found.postgres_dsn), "postgres at h:5432/db")
 
     def test_a_password_that_reads_as_port_and_database_is_a_fault_and_no_secret(self) -> None:
-        """Left as it is, libpq and every message of ours would call it a port and a database name."""
+        """Otherwise libpq and our messages would show it as a port and a database name."""
         environment = {**REQUIRED, "RTMANAGER_POSTGRES_PRIMARY_DSN": "postgres://u:pa/S3cret@h/db"}
         self.assertNotIn("S3cret", "\n".join(self.faults(environment)))
 

@@ -17,7 +17,7 @@ class ConfigurationPage(unittest.TestCase):
 
 
 class NamesOfVariables(unittest.TestCase):
-    """A remedy that names a variable which does not exist sends its reader the wrong way."""
+    """A remedy must not name a variable that does not exist."""
 
     def test_every_variable_that_the_code_and_the_docs_name_exists(self) -> None:
         root = PAGE.parents[1]

@@ -1,4 +1,4 @@
-"""The contract's tables say what the code says."""
+"""The contract's tables agree with the code."""
 
 import re
 import unittest

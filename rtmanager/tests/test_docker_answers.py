@@ -61,7 +61,7 @@ Reply = Callable[[Exchange], None]
 
 
 def raw(content: bytes) -> Reply:
-    """Bytes in place of an answer of HTTP; then the connection ends."""
+    """Answer with raw bytes instead of HTTP, then close the connection."""
 
     def reply(exchange: Exchange) -> None:
         exchange.wfile.write(content)
@@ -93,7 +93,7 @@ def continued_for_ever(exchange: Exchange) -> None:
             exchange.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-#: Answers that no daemon should give, and what they count as.
+#: Answers that no daemon should give, and their meaning.
 ODD: dict[str, tuple[Reply, Meaning]] = {
     "a page": (page(200), Meaning.TEMPORARY),
     "an empty body": (page(200, b""), Meaning.TEMPORARY),
@@ -290,7 +290,7 @@ class DaemonTestCase(unittest.TestCase):
         self.addCleanup(self.runtime.close)
 
     def restore(self, method: str) -> None:
-        """Let a method be answered as at first."""
+        """Restore the first answer of a method."""
         if method == "inspect":
             self.daemon.answers[REQUESTS[method]] = said(200, ENDED)
         else:
@@ -320,7 +320,7 @@ class FakeAnswers(AnswersContract, unittest.TestCase):
 
 
 class EveryAnswer(DaemonTestCase):
-    """Each method of the port times each odd answer: a value or a named error, and the right one."""
+    """Each method of the port with each odd answer: a value, or the right named error."""
 
     def outcomes(self) -> Iterator[tuple[str, str, Meaning, object]]:
         for name, (reply, expected) in ODD.items():
@@ -420,7 +420,7 @@ class EveryAnswer(DaemonTestCase):
                 self.runtime.launch(SPEC)
 
     def test_a_page_is_no_news_about_a_container(self) -> None:
-        """Else a proxy that has lost its daemon would let every game be disposed of."""
+        """Otherwise a proxy without a daemon would cause the disposal of every game."""
         for body in (b"404 page not found", b"", b"<html>", b'{"message": "page not found"}', b'{"error": "no"}'):
             self.daemon.answers["GET /containers/c1/json"] = page(404, body)
             with self.assertRaises(RuntimeManagerError) as caught:
@@ -487,7 +487,7 @@ class EveryAnswer(DaemonTestCase):
     def test_a_log_of_a_daemon_that_tells_its_version_no_more_leaves_it_too(self) -> None:
         def ended(exchange: Exchange) -> None:
             self.daemon.answers["GET /version"] = said(403, {"message": "no"})
-            one._engine._forget()  # as after an answer that another thread got
+            one._engine._forget()  # as when another thread receives an answer
             exchange.reply(200, ENDED)
 
         one = DockerRuntime(self.daemon.host, deadlines=QUICK)

@@ -33,7 +33,7 @@ def encoded(pair: str) -> str:
 
 LOGIN = {"auth": encoded("u:p")}
 
-#: What a helper's program does, by the helper's name.
+#: Shell scripts of credential helpers, by the helper's name.
 HELPERS = {
     "knows": 'read key; echo "{\\"ServerURL\\":\\"$key\\",\\"Username\\":\\"hu\\",\\"Secret\\":\\"hs\\"}"',
     "token": 'echo "{\\"Username\\":\\"<token>\\",\\"Secret\\":\\"t\\"}"',
@@ -53,7 +53,7 @@ HELPERS = {
     "too-large": 'echo "{\\"Username\\":\\"<token>\\",\\"Secret\\":\\"$(head -c 60000 /dev/zero | tr "\\\\0" x)\\"}"',
 }
 FOUND = {"username": "hu", "password": "hs"}
-#: What each answers for a registry, and whether it counts as an answer; if not, the file's entry is used.
+#: The credentials of each helper, and whether it answers for the registry; if not, the file's entry is used.
 ANSWERS: dict[str, tuple[dict[str, str], bool]] = {
     "knows": (FOUND, True),
     "token": ({"identitytoken": "t"}, True),
@@ -76,7 +76,7 @@ ANSWERS: dict[str, tuple[dict[str, str], bool]] = {
     "nul\0": ({}, False),
 }
 
-#: Contents of the file, with what they mean for REGISTRY and whether something is reported.
+#: Contents of the file, its credentials for REGISTRY, and whether a problem is reported.
 FILES: tuple[tuple[object, dict[str, str], bool], ...] = (
     (b"", {}, False),
     (b" \n", {}, False),
@@ -152,7 +152,7 @@ class CredentialsTestCase(unittest.TestCase):
         self.file.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
 
     def header(self, registry: str = REGISTRY, limit_s: float = 20.0) -> dict[str, str]:
-        """What is sent, without the address that stands in every header."""
+        """The registry header, decoded, without the address that every header has."""
         return read_header(self.config.credentials(registry, limit_s, lambda: False).header)
 
     def note(self) -> str:
@@ -160,7 +160,7 @@ class CredentialsTestCase(unittest.TestCase):
 
 
 def read_header(header: str) -> dict[str, str]:
-    """A header as what it says; empty where there is nothing to log in with, as the CLI sends it, too."""
+    """A decoded header; empty without credentials, which the CLI sends as a header, too."""
     found: dict[str, str] = json.loads(base64.urlsafe_b64decode(header)) if header else {}
     found.pop("serveraddress", None)
     return found if found.keys() - {"auth", "email"} else {}
@@ -341,7 +341,7 @@ class HelperTest(CredentialsTestCase):
 
 @unittest.skipUnless(shutil.which("docker"), "needs the docker CLI")
 class CliTest(CredentialsTestCase):
-    """The same files given to the docker CLI, in front of a daemon that notes what it is sent."""
+    """The same files given to the docker CLI, with a daemon that records its requests."""
 
     def test_the_cli_sends_the_same(self) -> None:
         logging.disable(logging.CRITICAL)

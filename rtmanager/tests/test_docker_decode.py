@@ -133,7 +133,7 @@ class ViewsTest(unittest.TestCase):
         self.assertEqual((found.state, found.exit_code, found.oom_killed), (ContainerState.EXITED, 137, True))
 
 
-#: What may stand in the place of anything.
+#: Values that replace any member.
 ODD: tuple[Any, ...] = (
     None,
     True,
@@ -161,7 +161,7 @@ ODD: tuple[Any, ...] = (
 
 
 class WhateverItIs(unittest.TestCase):
-    """Anything may stand anywhere: it is read or unknown, and never raises."""
+    """Any value in any place is decoded or unknown, and never raises."""
 
     WHOLE: Mapping[str, Any] = {
         "Id": "c1",
@@ -260,7 +260,7 @@ class WhateverItIs(unittest.TestCase):
 
 
 def paths(value: Any) -> Iterator[tuple[str, ...]]:
-    """Where the members of a mapping stand, at any depth."""
+    """The paths of a mapping's members, at any depth."""
     for name, member in value.items():
         yield (name,)
         if isinstance(member, Mapping):
@@ -268,7 +268,7 @@ def paths(value: Any) -> Iterator[tuple[str, ...]]:
 
 
 def changed(value: Any, path: tuple[str, ...], to: Any, *, missing: bool = False) -> dict[str, Any]:
-    """The mapping with something else in one place, or nothing."""
+    """A copy of the mapping in which the member at `path` is replaced, or `missing`."""
     name, *rest = path
     others = {key: member for key, member in value.items() if key != name}
     if rest:
@@ -277,7 +277,7 @@ def changed(value: Any, path: tuple[str, ...], to: Any, *, missing: bool = False
 
 
 def frame(content: bytes, stream: int = 1) -> bytes:
-    """What a process wrote, as Docker multiplexes it."""
+    """A process's output, as Docker multiplexes it."""
     return struct.pack(">BxxxL", stream, len(content)) + content
 
 

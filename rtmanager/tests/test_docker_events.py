@@ -39,7 +39,7 @@ def line(action: str = "die", time_ns: int = NOW_NS, **changes: Any) -> bytes:
 
 
 def died(time_ns: int = NOW_NS) -> ContainerEvent:
-    """What such an event is heard as."""
+    """The decoded form of such an event."""
     return ContainerEvent(ContainerEventKind.DIE, "g1", "c1", time_ns)
 
 
@@ -66,12 +66,12 @@ class DockerEventsTest(unittest.TestCase):
         stream.serve(exchange)
 
     def connected(self) -> Feed:
-        """The stream that a connect opens."""
+        """Connect, and return the stream that this opens."""
         self.feed.connect()
         return self.streams[-1]
 
     def heard_slowly(self, stream: Feed) -> list[ContainerEvent | UnreadableEvent]:
-        """All that is told of a stream which has ended, and whose lines come faster than they are seen to."""
+        """All items from a stream that has ended, read more slowly than its lines arrive."""
         until(lambda: stream.taken)
         found = []
         with self.assertRaises(Unavailable):
@@ -81,24 +81,24 @@ class DockerEventsTest(unittest.TestCase):
         return found
 
     def asked(self) -> list[dict[str, str]]:
-        """What each request for events asked for."""
+        """The query of each request for events."""
         return [
             query for request, query in zip(self.daemon.requests, self.daemon.queries, strict=True) if request == EVENTS
         ]
 
     def since(self) -> str:
-        """From when on the last stream was asked for."""
+        """The start time in the last request for events."""
         return self.asked()[-1]["since"]
 
     def heard(self, *lines: bytes) -> list[ContainerEvent]:
-        """The events of a stream that says this and ends, all of which can be read."""
+        """The events from a stream of these lines, all of which must be readable."""
         found = self.told(*lines)
         events = [event for event in found if isinstance(event, ContainerEvent)]
         self.assertEqual(events, found)
         return events
 
     def told(self, *lines: bytes) -> list[ContainerEvent | UnreadableEvent]:
-        """All that is told of a stream that says this and ends."""
+        """All items from a stream of these lines."""
         stream = self.connected()
         for each in lines:
             stream.send(each)
@@ -108,7 +108,7 @@ class DockerEventsTest(unittest.TestCase):
             found.extend(self.feed.listen())
         return found
 
-    # ── what is asked for ──
+    # ── the requests ──
 
     def test_it_asks_for_what_matters_about_our_containers_from_a_moment_before_now_by_the_daemons_clock(self) -> None:
         self.feed.connect()
@@ -127,7 +127,7 @@ class DockerEventsTest(unittest.TestCase):
         with self.assertRaises(RuntimeError):
             next(self.feed.listen())
 
-    # ── what is heard ──
+    # ── the events ──
 
     def test_an_event_is_heard_at_once(self) -> None:
         stream = self.connected()
@@ -139,7 +139,7 @@ class DockerEventsTest(unittest.TestCase):
             self.assertLess(time.monotonic() - began, AT_ONCE_S)
 
     def test_a_burst_is_taken_while_an_event_is_seen_to(self) -> None:
-        many = 3000  # more than the sockets between us hold
+        many = 3000  # more than the sockets of both ends hold
         stream = self.connected()
         listening = self.feed.listen()
         stream.send(line())
@@ -264,7 +264,7 @@ class DockerEventsTest(unittest.TestCase):
             found = self.heard(first, second, third, third, first)
         self.assertEqual([event.time_ns - NOW_NS for event in found], [0, 1, 2, 0])
 
-    # ── a lost line ──
+    # ── a broken stream ──
 
     def test_a_stream_that_ends_or_is_cut_is_unavailable_and_the_next_one_goes_on_from_the_last_event(self) -> None:
         ends: tuple[Callable[[], None], ...] = (

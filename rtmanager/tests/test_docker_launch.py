@@ -71,7 +71,7 @@ class DockerAnswersTest(unittest.TestCase):
         self.daemon.answers[request] = partial(Exchange.refuse, status=status, message=message)
 
     def then(self, request: str, *answers: partial[None]) -> None:
-        """Give these answers one after the other, the last one for ever."""
+        """Send these answers one after the other, and repeat the last one."""
         left = list(answers)
         self.daemon.answers[request] = lambda exchange: (left.pop(0) if len(left) > 1 else left[0])(exchange)
 
@@ -226,7 +226,7 @@ class RemoveTest(DockerAnswersTest):
 
     def test_anonymous_volumes_go_with_it_and_force_is_never_asked_for(self) -> None:
         self.runtime.remove("c1")
-        self.assertEqual(self.daemon.requests[-2:], ["GET /version", REMOVE])  # what is removed is gone then
+        self.assertEqual(self.daemon.requests[-2:], ["GET /version", REMOVE])  # no inspect follows
         query = self.daemon.queries[-1]
         self.assertEqual((query["v"], query["force"]), ("true", "false"))
 

@@ -31,7 +31,7 @@ DONE = [{"status": "Pulling from galaxy/game", "id": "1.0.0"}, {"status": "Statu
 
 
 class Gauge:
-    """How many threads were inside at the same time, at most."""
+    """Records the highest number of threads inside it at the same time."""
 
     def __init__(self) -> None:
         self.highest = 0
@@ -74,7 +74,7 @@ class PullTest(unittest.TestCase):
         self.addCleanup(self.runtime.close)
 
     def deliver(self, exchange: Exchange) -> None:
-        """What a registry that has everything makes of a pull."""
+        """Complete the pull as a registry with every image does."""
         self.daemon.answers[INSPECT] = lambda x: x.reply(200, {"Id": "sha256:1", "Config": {"Labels": {"a": "b"}}})
         exchange.stream(DONE)
 
@@ -98,7 +98,7 @@ class PullTest(unittest.TestCase):
     def test_what_is_asked_for_is_one_tag_or_digest_and_never_all_tags(self) -> None:
         digest = "sha256:" + "a" * 64
         for ref, tag in (("galaxy/game", "latest"), ("galaxy/game:2", "2"), (f"galaxy/game:2@{digest}", digest)):
-            with self.assertRaises(ImageUnavailable):  # pulled, yet this daemon only ever has REF
+            with self.assertRaises(ImageUnavailable):  # the pull succeeds, but this daemon only has REF
                 self.ensure(ref=ref)
             query = self.daemon.queries[self.daemon.requests.index(CREATE)]
             self.assertEqual(query, {"fromImage": "galaxy/game", "tag": tag})
@@ -202,7 +202,7 @@ class PullTest(unittest.TestCase):
         self.assert_image_unavailable("not complete after 3 s")
 
     def paced(self, line: Callable[[int], dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """A line every 50 ms, for longer than any limit here."""
+        """Yield a line every 50 ms, for longer than any limit here."""
         for number in range(100):
             yield line(number)
             time.sleep(0.05)

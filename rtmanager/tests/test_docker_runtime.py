@@ -71,7 +71,7 @@ class DockerRuntimeTest(RuntimeContract, unittest.TestCase):
         self.world.client.remove_container(game, force=True)
         self.assert_absent(game)
         self.assertRegex(self.runtime.log_tail(game), "^.the log cannot be read: .*does not exist")
-        self.runtime.remove(game)  # Docker refuses, and the game is gone
+        self.runtime.remove(game)  # Docker refuses, and the container is gone
         self.assertTrue(self.runtime.inspect(other).alive)
 
     def test_a_game_is_walled_in(self) -> None:
@@ -171,7 +171,7 @@ class DockerRuntimeTest(RuntimeContract, unittest.TestCase):
         with ThreadPoolExecutor(1) as thread:
             stop = thread.submit(self.runtime.stop, container_id, 30)
             with self.assertRaises(TimeoutError):
-                stop.result(0.5)  # on its way, and not over
+                stop.result(0.5)  # still running
             began = time.monotonic()
             self.runtime.close()
             self.assertIsInstance(stop.exception(), Unavailable)

@@ -24,7 +24,7 @@ LOGGER = logging.getLogger("rtmanager.tests.shared_pulls")
 
 
 class Registry:
-    """What pulls do: wait until they are let go or broken off."""
+    """A registry whose pulls wait until the test releases or cancels them."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
@@ -200,7 +200,7 @@ class PullsTest(unittest.TestCase):
         self.assertEqual([each.name for each in threading.enumerate() if each.name.startswith("pull")], [])
 
     def test_whoever_joins_while_others_leave_gets_an_image(self) -> None:
-        """Of many threads some wait and some leave; what is broken off is never joined."""
+        """Some of many threads wait and some leave; no thread joins a cancelled pull."""
 
         def pull(image_ref: str, call: Call) -> Image:
             for _ in range(3):

@@ -22,7 +22,7 @@ def container(number: int = 0, **changes: Any) -> dict[str, Any]:
 
 
 def compact(value: Any) -> bytes:
-    """As Go writes it."""
+    """JSON in the format of Go's encoder."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -62,7 +62,7 @@ class ReducedTest(unittest.TestCase):
                 self.assertTrue(found["Id"].endswith("…"))
 
     def test_what_is_not_read_has_no_upper_bound(self) -> None:
-        """Everything that people or images choose, at a size that no answer has for another reason."""
+        """Every field with content from users or images, larger than in any real answer."""
         large: dict[str, Any] = {
             "text": "x" * 5_000_000,
             "texts": ["y" * 900] * 1_000,
@@ -226,7 +226,7 @@ class EntriesTest(unittest.TestCase):
             given = BytesIO(b"[" + (entry + b",") * 500_000 + entry + b"]")
             with self.subTest(entry), self.assertRaisesRegex(ValueError, "more than 1000 entries"):
                 skim.reduced(given.read)
-            self.assertLess(given.tell(), 100_000)  # at once, not when it has come
+            self.assertLess(given.tell(), 100_000)  # rejected early, before all of it is read
         large = b"[" + b",".join([b'{"Name":"n","Labels":{"x":"' + b"x" * 100 + b'"}}'] * 1000) + b"]"
         self.assertEqual(len(skim.loads(skim.reduced(BytesIO(large).read))), 1000)
 

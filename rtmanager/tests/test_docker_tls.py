@@ -67,7 +67,7 @@ class TlsTest(unittest.TestCase):
         self.daemon.answers["POST /images/create"] = lambda exchange: exchange.stream([{"status": "n"}] * 500)
         runtime = self.runtime(self.files())
         self.assertIn("Docker 0", runtime.ping())
-        # All of the answer has come through when its last label is there; the large one is not kept.
+        # The last label shows that the whole answer arrived; the large one is not kept.
         self.assertEqual(runtime.ensure_image(REF, PullPolicy.ALWAYS).labels, {"com.galaxy.memory": "64m"})
 
     def test_without_a_client_certificate_where_none_is_asked_for(self) -> None:
@@ -127,7 +127,7 @@ class TlsTest(unittest.TestCase):
         hung = threading.Event()
 
         def hang(exchange: Exchange) -> None:
-            try:  # either may meet the end of the connection
+            try:  # either call may meet the end of the connection
                 exchange.stream([{"status": "Pulling"}], end=False)
                 exchange.connection.recv(1)
             finally:
@@ -136,7 +136,7 @@ class TlsTest(unittest.TestCase):
         self.daemon.answers["POST /images/create"] = hang
         pull = self.runtime(self.files()).request_image(REF, PullPolicy.ALWAYS)
         until(lambda: "POST /images/create" in self.daemon.requests)
-        pull.leave()  # type: ignore[union-attr]  # there is no such image
+        pull.leave()  # type: ignore[union-attr]  # the image is missing, so there is a pull
         self.assertTrue(hung.wait(AT_ONCE_S))
 
     def test_a_renewed_certificate_needs_no_restart(self) -> None:
@@ -202,13 +202,13 @@ class TlsTest(unittest.TestCase):
         self.addCleanup(plain.close)
         with self.assertRaisesRegex(Unavailable, "does not speak TLS there.*unset RTMANAGER_DOCKER_TLS_CA"):
             self.runtime(self.files(), plain.port).ping()
-        # A daemon in Go answers in plain, others with a TLS alert, or they only hang up.
+        # A daemon in Go answers in plain text; others send a TLS alert, or close the connection.
         for port in (plain.port, self.front.port):
             with self.subTest(port), self.assertRaisesRegex(Unavailable, "expects TLS.*set RTMANAGER_DOCKER_TLS_CA"):
                 self.runtime(None, port).ping()
 
     def test_words_in_dockers_form_are_no_tls_port(self) -> None:
-        """They may be a registry's, or an image's."""
+        """Such a text may come from a registry or an image."""
         said = b'{"message": "lstat /x: Client sent an HTTP request to an HTTPS server: not a directory"}'
         docker = _Plain(b"HTTP/1.0 500 No\r\n\r\n" + said)
         self.addCleanup(docker.close)

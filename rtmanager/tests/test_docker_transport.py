@@ -19,7 +19,7 @@ from rtmanager.tests.fake_daemon import Exchange, FakeDaemon
 
 API_VERSION = "1.41"
 
-#: Calls whose answers come in one piece, as the adapters make them, with parameters of every kind.
+#: Calls with a complete answer, as the adapters make them, with parameters of every kind.
 CALLS: dict[str, Callable[[docker.APIClient], Any]] = {
     "GET /images/galaxy/game:1.0.0/json": lambda client: client.inspect_image("galaxy/game:1.0.0"),  # type: ignore[no-untyped-call]
     "GET /networks": lambda client: client.networks(names=["one & only"]),

@@ -1,4 +1,4 @@
-"""Limits are parsed strictly, and only containers that are surely the manager's are touched."""
+"""Limits are parsed strictly, and only containers that certainly belong to the manager are touched."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class ImageLimitsTest(unittest.TestCase):
 
 
 class NameConflictTest(unittest.TestCase):
-    """What is done about a container that has the name which a game needs."""
+    """The action for a container that has the name of a new one."""
 
     def test_ours_with_the_wanted_image_depends_on_its_state(self) -> None:
         expected = {

@@ -182,7 +182,7 @@ class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
             [stray] = decide([known] if known else [], [view()], Observation(LATER), HOUSE, namesakes)
             self.assertIsInstance(stray, Stray)
             self.assertIn("the name of game G1 but for the case", stray.reason)  # type: ignore[union-attr]
-        # It has the name itself, beside the other one.
+        # With a record of its own, the game has a finding despite its namesake.
         [finding] = decide([record(status=Status.STOPPED)], [view()], Observation(LATER), HOUSE, namesakes)
         self.assertIsInstance(finding, Finding)
 
@@ -208,7 +208,7 @@ class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
 
 
 class AsRecorded(unittest.TestCase):
-    """The sieve before `decide`: it lets through all that something follows from, and holds back nearly all else."""
+    """The filter before `decide`: it keeps every game that needs a decision, and drops nearly all others."""
 
     def kept(self, known: RuntimeRecord | None, *seen: ContainerView) -> bool:
         games = [known] if known and known.status is Status.RUNNING else []

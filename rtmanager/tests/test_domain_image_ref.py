@@ -69,7 +69,7 @@ BAD = (
     "a" * (MAX_LENGTH + 1),
 )
 
-#: What one Docker reads and another does not, or reads as something else, with the word of the remedy.
+#: References that Docker versions parse differently, with a word of the remedy.
 NOT_EVERYWHERE = {
     "Up/x:1": "lower case",
     "Localhost/x:1": "lower case",

@@ -160,7 +160,7 @@ class DeadLetterTest(JobTestCase):
 
 
 class BytesTest(JobTestCase):
-    """Entries as they stand in Redis, of any size."""
+    """Entries as Redis stores them, of any size."""
 
     def job(self, stream: Stream, *pairs: tuple[bytes, bytes], repeated: tuple[bytes, ...] = ()) -> Request | Message:
         size = sum(len(name) + len(value) for name, value in pairs)
@@ -259,7 +259,7 @@ class EntryIdTest(unittest.TestCase):
 
 
 class Group:
-    """A consumer group in a few lines: two streams, a limit, and what was given out and not acknowledged."""
+    """A minimal consumer group: two streams, a limit, and the entries delivered but not acknowledged."""
 
     def __init__(self, streams: Mapping[Stream, list[Entry]]) -> None:
         self.streams = streams
@@ -320,14 +320,14 @@ class ReadyEntriesTest(unittest.TestCase):
         group, taken = Group(streams), list[Entry]()
         moment = -1
         while len(taken) < len(order):
-            # Time passes for both streams alike; whichever instance has the turn next sees the same group.
+            # Time passes for both streams alike; any instance with the ingest lock sees the same group.
             moment += rng.choice((0, 0, 1, 5))
             for stream, entries in streams.items():
                 group.visible[stream] = sum(e.entry_id.milliseconds <= moment for e in entries)
             ready = ready_entries(group.read(rng.randrange(1, 6)))
             if rng.random() < 0.2:
-                continue  # this instance died before it took anything over
-            # A lost acknowledgement brings entries again, which the store knows by their ids.
+                continue  # this instance died before it accepted an entry
+            # A lost acknowledgement repeats entries; the store recognises them by their ids.
             taken += [e for e in ready if e not in taken]
             if rng.random() > 0.2:
                 group.acknowledge(ready)

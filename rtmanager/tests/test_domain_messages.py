@@ -126,7 +126,7 @@ class IntentTest(unittest.TestCase):
 
 
 class BoundsTest(unittest.TestCase):
-    """Nothing foreign makes a message large."""
+    """External text never makes a message large."""
 
     LONG = "x" * 1_000_000
 

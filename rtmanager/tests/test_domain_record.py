@@ -11,7 +11,7 @@ from rtmanager.tests.making import NOW, record
 
 LATER = NOW + timedelta(hours=1)
 
-#: The transitions of the contract, and two changes that keep the status: another container, none any more.
+#: The transitions of the contract, and two changes that keep the status: another container, or none.
 ALLOWED = {
     (None, Status.RUNNING),
     (Status.RUNNING, Status.STOPPED),

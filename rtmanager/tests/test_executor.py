@@ -1,4 +1,4 @@
-"""The executor: several games at once, the operations of a game in order, none lost between claim and end."""
+"""The executor: several games at once, the operations of a game in order, none lost between claim and completion."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Instance:
         )
 
     def work(self) -> None:
-        """Claim and end until nothing is due."""
+        """Claim and complete until nothing is due."""
         claims = -1
         wait_until(self._rests, "the end of what runs")
         while claims != (claims := self._claims()):
@@ -54,7 +54,7 @@ class Instance:
             wait_until(self._rests, "the end of what runs")
 
     def once(self) -> None:
-        """Claim once and wait for the end of that."""
+        """Claim once, and wait for the completions."""
         self.executor.step()
         wait_until(self._rests, "the end of what runs")
 
@@ -95,7 +95,7 @@ class ExecutorTestCase(WorldTestCase):
 
     @contextmanager
     def at_finish(self, act: object, times: int = 1) -> Iterator[None]:
-        """Do something in the store just before an end is written."""
+        """Call `act` in the store just before a completion is written."""
         left = [times]
 
         def hook(name: str) -> None:
@@ -112,7 +112,7 @@ class ExecutorTestCase(WorldTestCase):
 
 
 class AtSightTest(ExecutorTestCase):
-    """Operations that need no more than their record."""
+    """Operations that the record alone decides."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -375,7 +375,7 @@ class DependencyTest(ExecutorTestCase):
 
 
 class OwnershipTest(ExecutorTestCase):
-    """What another claim or another writer has changed meanwhile."""
+    """Changes by another claim or another writer."""
 
     def test_an_end_that_another_claim_owns_by_now_is_dropped(self) -> None:
         self.accept(job(START, 1))
@@ -393,7 +393,7 @@ class OwnershipTest(ExecutorTestCase):
         self.world.store.queue(2).reclaim_orphans()
 
     def test_a_container_launched_after_another_instance_took_over_and_stopped_the_game_does_not_stay(self) -> None:
-        """A frozen instance wakes up in the middle of a start that others have long ended (I3, I4)."""
+        """An instance is frozen during a start that others have long completed (I3, I4)."""
         arrived, opens = self.world.runtime.gate("launch")
         two = self.instance(2, operator=self.world.make_operator(self.world.docker))
         self.accept(job(START, 1))
@@ -410,7 +410,7 @@ class OwnershipTest(ExecutorTestCase):
         self.assertEqual(self.world.running(), [])
 
     def test_an_instance_that_wakes_up_after_its_operation_ended_touches_no_container_that_came_since(self) -> None:
-        """It has not even read the record when it freezes; the one that it reads then is of another time (I7)."""
+        """It freezes before it reads the record, and reads a later one after the thaw (I7)."""
         for kind, before in (
             (OpKind.STOP, Status.RUNNING),
             (OpKind.RESTART, Status.RUNNING),
@@ -457,7 +457,7 @@ class OwnershipTest(ExecutorTestCase):
 
 
 class RefusedTest(ExecutorTestCase):
-    """The store will never take an end."""
+    """The store rejects a completion permanently."""
 
     def test_a_started_container_whose_record_is_refused_is_taken_away_again(self) -> None:
         for before in (None, Status.STOPPED, Status.REMOVED):
@@ -484,7 +484,7 @@ class RefusedTest(ExecutorTestCase):
 
     def test_another_end_that_is_refused_is_an_internal_error(self) -> None:
         self.accept(job(STOP, 1))
-        self.world.store.refuse_endings(2)  # together with others, and alone
+        self.world.store.refuse_endings(2)  # in a batch, and alone
         self.one.work()
         self.assertEqual(self.world.results(), [("failure", "internal_error")])
 
@@ -497,10 +497,10 @@ class RefusedTest(ExecutorTestCase):
         ):
             for number, kind in enumerate((START, STOP)):
                 self.accept(job(kind, number + 1))
-                self.world.store.refuse_endings(2 if kind is STOP else 1)  # a stop together with others, and alone
+                self.world.store.refuse_endings(2 if kind is STOP else 1)  # a stop in a batch, and alone
                 self.one.work()
                 self.assertEqual(counted, ["g1"] * (number + 1))
-            self.accept(job(STOP, 3))  # ended at sight
+            self.accept(job(STOP, 3))  # completed in the claim step
             self.one.work()
             self.accept(job(START, 4))
             self.one.work()
@@ -582,7 +582,7 @@ class DefectTest(ExecutorTestCase):
 
 
 class StopTest(ExecutorTestCase):
-    """The instance stops."""
+    """Shutdown of the instance."""
 
     def test_what_runs_may_end_within_its_time(self) -> None:
         self.accept(job(START, 1))
@@ -675,7 +675,7 @@ class ImagesTest(ExecutorTestCase):
 
 
 class WaitingForPullsTest(ExecutorTestCase):
-    """An operation that waits for a pull holds no thread and no slot, and goes on where it was."""
+    """An operation that waits for a pull holds no thread and no slot, and resumes where it stopped."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -683,7 +683,7 @@ class WaitingForPullsTest(ExecutorTestCase):
         self.held = self.enterContext(self.world.docker.holding("pull"))
 
     def submit_far(self, *games: str) -> None:
-        """Starts of games whose images have to be pulled, until all of them wait."""
+        """Submit starts of games whose images must be pulled, and step until all of them wait."""
         for n, game_id in enumerate(games):
             self.one.queue.submit(request(game_id, image_ref=f"far/game:{n}"))
         while len(self.world.docker.called("pull")) < len(games):

@@ -24,12 +24,12 @@ from rtmanager.tests.test_executor import START, STOP, ExecutorTestCase
 
 
 class AnswersTest(ExecutorTestCase):
-    """A temporary answer is retried, and such answers for too long end the operation."""
+    """A temporary answer is retried; answers of that kind for too long end the operation."""
 
     LIMIT_S = 900.0
 
     def try_for(self, seconds: float, step_s: float = 60.0) -> None:
-        """Let the time pass in which it is tried again and again."""
+        """Retry for so many seconds."""
         for _ in range(int(seconds / step_s)):
             self.one.once()
             self.world.clock.advance(step_s)
@@ -215,7 +215,7 @@ class AnswersTest(ExecutorTestCase):
 
 
 class DefectsTest(ExecutorTestCase):
-    """What nobody foresaw is tried again a few times, then told; it keeps no other game."""
+    """An unforeseen error is retried a few times, then reported; it delays no other game."""
 
     def work_it_off(self) -> None:
         for _ in range(DEFECT_TRIES + 2):
@@ -223,7 +223,7 @@ class DefectsTest(ExecutorTestCase):
             self.world.clock.advance(10)
 
     def raising(self, *names: str, game_id: str = "g1") -> None:
-        """Let these calls of the store raise while g1 has an operation of ours under way or being claimed."""
+        """Make these calls of the store raise while g1 has a running operation."""
 
         def hook(name: str) -> None:
             if name in names and any(row.state == "running" for row in self.world.store.live.get(game_id, ())):
@@ -328,7 +328,7 @@ class DefectsTest(ExecutorTestCase):
 
 
 class LacksTest(ExecutorTestCase):
-    """What this host lacks (descriptors, memory, threads) ends no operation, wherever an operation meets it."""
+    """A resource that this host lacks (descriptors, memory, threads) ends no operation, in any step."""
 
     LACKS = (OSError(errno.EMFILE, "Too many open files"), MemoryError(), RuntimeError("can't start new thread"))
 

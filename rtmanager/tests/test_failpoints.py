@@ -1,4 +1,4 @@
-"""Failpoints: what an armed point does, and that no effect of the manager is without one."""
+"""Failpoints: the action of an armed point, and a point at every effect of the manager."""
 
 import ast
 import subprocess
@@ -15,7 +15,7 @@ from rtmanager.config.settings import Config, ConfigError
 from rtmanager.domain.errors import InvalidValue, Unavailable
 
 PACKAGE = Path(rtmanager.__file__).parent
-#: By which an effect gets its name, with the place that the name belongs to.
+#: Functions that take the name of an effect, with the prefix of that name.
 SEAMS = {
     "transaction": "postgres.",
     "write": "postgres.",
@@ -30,15 +30,15 @@ SEAMS = {
     "before": "",
     "after": "",
 }
-#: Calls that change something outside of the process, by the ends of their names: each stands in a function that is
-#: listed here, and reaches its points there.
+#: Calls with an effect outside the process, by the ends of their names. Each is in a function listed here, which
+#: passes through its failpoints.
 RAW = {
     "psycopg.connect": {"_connect"},
     "_pool.connection": {"_pooled"},
     "_pooled": {"transaction", "write", "_read"},
     # The second changes nothing.
     "_database.connect": {"_take", "recorded_before_migrations"},
-    # All but the first, and `two`, change no table.
+    # Of these and `database.two`, only `migrate` changes a table.
     "database.connect": {"migrate", "ask", "_hanging", "_require_pooler_room"},
     "database.two": {"examine"},
     "EngineClient": {"_new_client"},
@@ -46,10 +46,10 @@ RAW = {
     "os.chown": {"_adjust", "_set_mode", "_discard"},
     "os.rmdir": {"_discard"},
     "os.chmod": {"_set_mode"},
-    # The second tells a client that waits to go on sending; nothing has been done for it yet.
+    # The second sends 100 Continue; the request has had no effect yet.
     "self.socket.send": {"_send", "send_continue"},
 }
-#: Of these nothing is used that is not listed above.
+#: Functions of `os` that are forbidden unless listed above.
 WATCHED_OS = {"mkdir", "makedirs", "fchown", "chown", "fchmod", "chmod", "remove", "unlink", "rmdir", "rename"}
 
 
@@ -140,7 +140,7 @@ class EveryEffect(unittest.TestCase):
         self.assertEqual(found, {(call, function) for call, functions in RAW.items() for function in functions})
 
     def test_a_connection_of_the_watch_over_postgresql_is_only_asked(self) -> None:
-        """`two` makes some without a point: nothing is changed by them. `connect` tries again by itself."""
+        """`two` opens connections without a failpoint: they change nothing. `connect` retries by itself."""
         tree = _sources()["adapters/postgres/database.py"]
         made = {name for name, call in _calls(tree) if _dotted(call.func).endswith("self.connect")}
         self.assertEqual(made, {"two", "connect"})
@@ -168,7 +168,7 @@ def _sources() -> dict[str, ast.Module]:
 
 
 def _named(tree: ast.Module) -> Iterator[str]:
-    """The effects that get their names here."""
+    """Yield the effects that are named in this module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value == _PREPARE:
             yield _PREPARE
@@ -194,7 +194,7 @@ def _raw(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _asking(methods: dict[str, ast.FunctionDef]) -> set[str]:
-    """The private methods that ask Redis in the name of whoever calls them."""
+    """The private methods that call Redis under the name of their caller."""
     found: set[str] = set()
     while True:
         more = {
@@ -208,7 +208,7 @@ def _asking(methods: dict[str, ast.FunctionDef]) -> set[str]:
 
 
 def _asks(node: ast.AST, asking: set[str], *, skip_named: bool) -> bool:
-    """Whether Redis is asked in here; with `skip_named` what stands in a `with self._command(…)` does not count."""
+    """Whether the node calls Redis; `skip_named` ignores calls within `with self._command(…)`."""
     if skip_named and isinstance(node, ast.With) and _is_named(node.items[0].context_expr):
         return False
     if isinstance(node, ast.Attribute) and _dotted(node) in {
@@ -229,7 +229,7 @@ def _is_named(expression: ast.expr) -> bool:
 
 
 def _calls(tree: ast.AST, function: str = "") -> Iterator[tuple[str, ast.Call]]:
-    """Every call with the name of the innermost function around it."""
+    """Yield every call with the name of the innermost function around it."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Call):
             yield function, node

@@ -1,4 +1,4 @@
-"""The API refuses with precise errors, queues exactly the requested operation, and answers with the new record."""
+"""The API rejects with precise errors, queues exactly the requested operation, and answers with the new record."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def record_of(game_id: str, status: Status = Status.RUNNING) -> RuntimeRecord:
 
 
 class StoredRecords:
-    """Records in memory; `broken` is raised by every read."""
+    """Records in memory; every read raises `broken` if it is set."""
 
     def __init__(self, *records: RuntimeRecord) -> None:
         self.by_id = {record.game_id: record for record in records}
@@ -75,7 +75,7 @@ class StoredRecords:
 
 
 class RecordedCalls:
-    """Remembers what was queued and answers as it is told."""
+    """Records the requests, and answers with the result that the test sets."""
 
     def __init__(self) -> None:
         self.requests: list[operation.Request] = []
@@ -203,7 +203,7 @@ class ListTest(ApiTestCase):
         self.records.by_id = {game: record_of(game, status[at % 2]) for at, game in enumerate(self.games)}
 
     def follow(self, query: str) -> list[list[str]]:
-        """The pages from the first to the last."""
+        """Follow the cursors; the game ids of each page."""
         pages, cursor = [], ""
         while True:
             status, page = self.ask("GET", f"{RUNTIMES}?{query}{cursor}")
@@ -348,13 +348,13 @@ class OperationsTest(ApiTestCase):
 
 
 class RefusedByStoreTest(ApiTestCase):
-    """PostgreSQL refuses a request: for one game, or for each."""
+    """PostgreSQL rejects a request: for one game, or for each."""
 
     def setUp(self) -> None:
         super().setUp()
         self.failed: list[str] = []
         self.log = self.enterContext(self.assertLogs(self.logger))
-        self.logger.info("begins")  # or the log of a test that has no other line would be a failure
+        self.logger.info("begins")  # assertLogs fails without a line
         self.refusals = StoreRefusals(lambda kind, _: self.failed.append(kind), self.logger)
         self.api = self.make_api(refusals=self.refusals)
 
@@ -594,7 +594,7 @@ class RoutesTest(ApiTestCase):
 
 
 def raiser(error: Exception) -> Callable[[operation.Request], OperationResult]:
-    """An end that is none."""
+    """A result function that raises the error."""
 
     def end(_request: operation.Request) -> OperationResult:
         raise error

@@ -93,12 +93,12 @@ class HealthTest(ApiTestCase):
 class LogTest(ApiTestCase):
     def setUp(self) -> None:
         super().setUp()
-        # Between the rows of the game stand those of another.
+        # Rows of another game are between the rows of this one.
         for number in range(1, 251):
             self.store.log += [log_entry("g1", source_ref=f"rest:{number}"), log_entry("g2")]
 
     def follow(self, query: str) -> list[list[str]]:
-        """The requests of the rows, in pages from the first to the last."""
+        """Follow the cursors; the `source_ref` of the rows of each page."""
         pages, cursor = [], ""
         while True:
             status, page = self.ask("GET", f"{GAME}/operations?{query}{cursor}")

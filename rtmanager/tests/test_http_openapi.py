@@ -40,9 +40,9 @@ except ImportError as missing:
 IMAGE = b'{"image_ref": "galaxy/game:1.0.1"}'
 READS_OF_A_GAME = ("internalGetRuntime", "internalGetRuntimeHealth", "internalListRuntimeOperations")
 READS = ("internalReadyz", "internalMetrics", "internalListRuntimes", *READS_OF_A_GAME)
-#: Of these nothing is asked of a dependency.
+#: Operations that need no dependency.
 ALWAYS_THERE = ("internalMetrics",)
-#: A good body for each operation that changes something.
+#: A valid body for each operation that changes something.
 BODIES: Mapping[str, bytes | None] = {
     "internalStartRuntime": IMAGE,
     "internalStopRuntime": b'{"reason": "finished"}',
@@ -55,7 +55,7 @@ STARTING = ("internalStartRuntime", "internalRestartRuntime", "internalPatchRunt
 
 @lru_cache
 def document() -> dict[str, Any]:
-    """The document as it is delivered with the package."""
+    """The document that the package contains."""
     text = Path(http.__file__).with_name("openapi.yaml").read_text(encoding="utf-8")
     content: dict[str, Any] = yaml.safe_load(text)
     return content
@@ -99,7 +99,7 @@ class Service:
         return self.metrics.render()
 
     def reset(self) -> None:
-        """Everything answers; of three games one runs, one crashed, one is removed. The start of a fourth failed."""
+        """Restore all dependencies. Game g1 runs, g2 crashed, a third is removed; the start of g4 failed."""
         self.missing, self.broken, self.records.broken = {}, None, None
         self.store.trouble.available, self.store.trouble.before = True, None
         self.store.write_event(started("g1"))
@@ -121,7 +121,7 @@ class Service:
         return prepare
 
     def start_checks_the_game_id(self) -> None:
-        """A start of a malformed id fails as the operation would."""
+        """Make a start with a malformed id fail as the operation does."""
 
         def end(request: operation.Request) -> OperationResult:
             assert request.kind is OpKind.START
@@ -138,7 +138,7 @@ class Service:
         self.store.trouble.available = False
 
     def break_down(self) -> None:
-        """Whatever is asked runs into a defect."""
+        """Make every dependency raise an unforeseen error."""
         defect = ZeroDivisionError("a defect")
         self.broken, self.records.broken, self.calls.end = defect, defect, raiser(defect)
 
@@ -172,7 +172,7 @@ def _successes() -> list[Case]:
 
 
 def _refusals() -> list[Case]:
-    """Requests that break the document are `invalid_request`, and what breaks HTTP is too."""
+    """Requests that violate the document or HTTP are `invalid_request`."""
     refused: list[Case] = [
         *(Case(name, 400, query={"x": "1"}, obeys=False) for name in (*READS[1:], *BODIES)),
         *(Case(name, 400, body=b"{}", obeys=False) for name in ("internalHealthz", *READS)),
@@ -271,19 +271,19 @@ def _failures(service: Service) -> list[Case]:
 
 
 def started(game_id: str) -> HealthEvent:
-    """What a start leaves."""
+    """The event of a start."""
     details = {"image_ref": "galaxy/game:1.0.0"}
     return HealthEvent(game_id, "c1", EventType.CONTAINER_STARTED, HealthSource.INSPECT, NOW, details)
 
 
 def exited(game_id: str) -> HealthEvent:
-    """What a crash leaves."""
+    """The event of a crash."""
     details = {"exit_code": 139, "oom": False}
     return HealthEvent(game_id, "c1", EventType.CONTAINER_EXITED, HealthSource.DOCKER_EVENT, NOW, details, told=False)
 
 
 def failed_start(game_id: str) -> LogEntry:
-    """What a start of an image that cannot be had leaves."""
+    """The log row of a start whose image cannot be pulled."""
     return log_entry(
         game_id,
         outcome=Ended.FAILURE,
@@ -330,7 +330,7 @@ class OpenApiTest(unittest.TestCase):
 
 
 class ReplayTest(unittest.TestCase):
-    """The check itself notices what it is there for."""
+    """The replay detects each kind of fault."""
 
     def setUp(self) -> None:
         self.service = Service()

@@ -12,10 +12,10 @@ from rtmanager.http.request_reader import RequestReader
 LIMITS = HttpLimits()
 POST = b"POST /a HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
-#: A second request that must never be seen when the first is refused.
+#: A second request that must never be parsed when the first is rejected.
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 
-#: Bodies in chunks that are none. Most are in the test vectors of llhttp and h11 or in reports of request smuggling.
+#: Invalid chunked bodies. Most are in the test vectors of llhttp and h11, or in reports of request smuggling.
 BAD_CHUNKS = (
     b"5\nabcde\n0\n\n",
     b"5\nabcde\r\n0\r\n\r\n",
@@ -82,7 +82,7 @@ GOOD_CHUNKS = (
 
 
 def read(*pieces: bytes) -> list[Request]:
-    """All requests that have come whole; raises `HttpError`."""
+    """All complete requests; raises `HttpError`."""
     reader, found = RequestReader(LIMITS), []
     for piece in pieces:
         reader.feed(piece)
@@ -92,7 +92,7 @@ def read(*pieces: bytes) -> list[Request]:
 
 
 def cut(data: bytes, chooser: random.Random) -> list[bytes]:
-    """The data in pieces of any size."""
+    """Cut the data into pieces of random sizes."""
     places = sorted(chooser.choices(range(len(data) + 1), k=chooser.randrange(1, 12)))
     return [data[begin:end] for begin, end in zip([0, *places], [*places, len(data)], strict=True)]
 
@@ -220,7 +220,7 @@ class ReadingTest(unittest.TestCase):
 
 
 class CostlyTest(unittest.TestCase):
-    """What is cheap to send and costly to read is refused before it adds up."""
+    """Input that is cheap to send and costly to parse is rejected before it adds up."""
 
     def test_any_number_of_empty_lines_before_a_request(self) -> None:
         reader = RequestReader(LIMITS)

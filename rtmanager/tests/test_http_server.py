@@ -27,10 +27,10 @@ from rtmanager.http.messages import Request, Response, failure, success
 from rtmanager.http.request_reader import RequestReader
 from rtmanager.http.server import HttpServer
 
-#: What must happen has happened by then, on a busy machine too; only a failing test waits so long.
+#: Limit in seconds for every wait, on a busy machine; only a failing test waits so long.
 PATIENCE_S = 20.0
 LIMITS = HttpLimits(connections=16, receive_s=PATIENCE_S, idle_s=PATIENCE_S, send_s=PATIENCE_S, linger_s=PATIENCE_S)
-#: For those clients who are slow.
+#: Limits for tests with slow clients.
 STRICT = replace(LIMITS, receive_s=0.25, send_s=0.25)
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 CLOSE = b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """A raw connection: what is sent is up to the test, answers are read one by one."""
+    """A raw connection: the test sends any bytes, and reads the answers one by one."""
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self.socket = socket.create_connection((host, port), timeout=PATIENCE_S, source_address=(host, 0))
@@ -51,20 +51,20 @@ class Client:
         self._received = self.socket.makefile("rb")
 
     def answer(self, *, body: bool = True) -> Answer:
-        """The next answer; `body` tells whether one follows its head."""
+        """Read the next answer; `body` is False where only the head is sent."""
         status = int(self._received.readline().split()[1])
         headers = parse_headers(self._received)
         text = self._received.read(int(headers["Content-Length"])) if body else b""
         return Answer(status, headers, json.loads(text) if text else None)
 
     def rest_of(self, size: int) -> bytes:
-        """So many bytes behind the head of an answer."""
+        """Skip the head of an answer; read so many bytes of its body."""
         while self._received.readline() != b"\r\n":
             pass
         return self._received.read(size)
 
     def rest(self) -> bytes:
-        """What comes until the server ends the connection."""
+        """Read until the server closes the connection."""
         try:
             return self._received.read()
         except ConnectionResetError:
@@ -76,7 +76,7 @@ class Client:
 
 
 def echo(request: Request) -> Response:
-    """What the server understood of a request."""
+    """The server's decoded form of a request."""
     return success(
         {"method": request.method, "path": request.path, "query": request.query, "body": request.body.decode()}
     )
@@ -106,7 +106,7 @@ class ServerTestCase(unittest.TestCase):
         return client
 
     def ask(self, request: bytes) -> Answer:
-        """The answer to one request on a connection of its own."""
+        """Send one request on its own connection; returns the answer."""
         client = self.client()
         client.send(request)
         return client.answer()
@@ -241,10 +241,10 @@ class RequestsTest(ServerTestCase):
 
 
 class HeadTest(ServerTestCase):
-    """No answer to HEAD has a body, whoever gives it: what follows its head would be taken for the next answer."""
+    """No answer to HEAD has a body, whatever sends it: a client would read a body as the next answer."""
 
     def assert_head_alone(self, client: Client, status: int) -> None:
-        """The last answer on this connection."""
+        """The answer has a head only, and the server closes the connection."""
         answer = client.answer(body=False)
         self.assertEqual((answer.status, answer.headers["Connection"]), (status, "close"))
         self.assertGreater(int(answer.headers["Content-Length"]), 0)
@@ -496,7 +496,7 @@ class SlowClientsTest(ServerTestCase):
         ):
             client = self.client()
             client.send(part)
-            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # leave with a reset
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close with a reset
             client.close()
         self.assertEqual(self.ask(GET).status, 200)
         server.stop(1.0)
@@ -505,16 +505,16 @@ class SlowClientsTest(ServerTestCase):
 
 class CrowdTest(ServerTestCase):
     def served(self, server: HttpServer, others: int) -> Client:
-        """A client that had an answer and may ask again, after so many others."""
+        """A client that has had an answer, on an idle connection, as `others` are."""
         client = self.client()
         client.send(GET)
         client.answer()
-        # No worker waits for its next request any more.
+        # All of these connections are idle.
         self.wait_until(lambda: server._poller is not None and len(server._poller._table.waiting()) == others + 1)
         return client
 
     def half_open(self, server: HttpServer, number: int) -> list[Client]:
-        """Clients that have begun a request."""
+        """Clients that have sent part of a request."""
         before = server.connections
         clients = [self.client() for _ in range(number)]
         for client in clients:
@@ -544,7 +544,7 @@ class CrowdTest(ServerTestCase):
         stalled, go_on = threading.Event(), threading.Event()
         self.addCleanup(go_on.set)
 
-        def lane_of(_: Request) -> str:  # on the thread that reads from all clients
+        def lane_of(_: Request) -> str:  # runs on the thread that reads from all clients
             stalled.set()
             go_on.wait(PATIENCE_S)
             return "all"
@@ -555,7 +555,7 @@ class CrowdTest(ServerTestCase):
         clients[0].send(CLOSE)
         self.assertTrue(stalled.wait(PATIENCE_S))
         clients += [self.client() for _ in range(39)]
-        for client in clients[1:]:  # longer than what is received at once
+        for client in clients[1:]:  # longer than one read
             client.send(
                 b"POST /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 40000\r\n\r\n" + b"x" * 40000
             )
@@ -631,19 +631,19 @@ class CrowdTest(ServerTestCase):
         for reader in readers:
             reader.send(GET.replace(b"/a", b"/big"))
             self.assertEqual(self.ask(GET).status, 200)
-        self.wait_until(lambda: server.connections <= 7)  # two readers and those who asked in between
+        self.wait_until(lambda: server.connections <= 7)  # two readers, and those that sent a request in between
         self.assertEqual(len(readers[-1].rest_of(30_000_000)), 30_000_000)
 
 
 class BusyClientsTest(ServerTestCase):
-    """What is cheap to send and costly to answer delays nobody else."""
+    """Requests that are cheap to send and costly to answer delay no other client."""
 
     def test_who_reads_nothing_has_a_bounded_number_of_requests_answered(self) -> None:
         self.assertLess(self.answered_to_who_reads_nothing(100_000), 12)
         self.assertLess(self.answered_to_who_reads_nothing(100), 10_000)
 
     def answered_to_who_reads_nothing(self, size: int) -> int:
-        """So many requests, with answers of that size, were handled when the server waits for the reader."""
+        """The number of requests handled, with answers of `size` bytes, before the server waits for the reader."""
         answered = itertools.count()
 
         def handle(_: Request) -> Response:
@@ -704,7 +704,7 @@ class BusyClientsTest(ServerTestCase):
         for client in costly:
             client.send(b"GET /costly HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 98 + b"b: " + b"c" * 1000 + b"\r\n\r\n")
         usual.send(GET)
-        time.sleep(0.05)  # all of it has come
+        time.sleep(0.05)  # all of it has arrived
         go_on.set()
         self.assertEqual([client.answer().status for client in (first, usual, *costly)], [200] * 22)
         self.assertEqual(order[:2], ["/block", "/a"])

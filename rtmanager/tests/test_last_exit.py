@@ -47,7 +47,7 @@ class LastExitTest(WorldTestCase):
         return last_exit.requested_by
 
     def exit_with(self, **changes: object) -> None:
-        """Let processes that end from now on look different."""
+        """Change the containers of processes that end from now on."""
         ended = self.world.docker.exit
 
         def exit_with(container_id: str, exit_code: int, oom_killed: bool = False) -> None:
@@ -73,7 +73,7 @@ class RequestedByManagerTest(LastExitTest):
 
     def test_memory_is_never_the_cause_of_it(self) -> None:
         self.begin(FakeImage(ignores_signals=True))
-        self.exit_with(oom_killed=True)  # the flag of a child that was killed for memory before
+        self.exit_with(oom_killed=True)  # the flag also stays from a child that ran out of memory earlier
         self.world.do(asked(OpKind.STOP))
         self.assertTrue(self.world.docker.inspect(self.container_id).oom_killed)
         last_exit = self.last_exit()
@@ -163,7 +163,7 @@ class EndedByItselfTest(LastExitTest):
 
 
 class AgainTest(LastExitTest):
-    """An earlier try may have stopped it."""
+    """An earlier attempt may have stopped the container."""
 
     def test_what_an_earlier_try_has_stopped_was_requested_by_the_manager(self) -> None:
         for kind in ENDING:
@@ -199,7 +199,7 @@ class AgainTest(LastExitTest):
 
 
 class UnreadableTest(LastExitTest):
-    """The stop has happened, whatever can be found out of it."""
+    """The stop has happened, even when its details cannot be read."""
 
     def test_an_inspect_that_fails_fails_and_defers_nothing_and_is_logged(self) -> None:
         for meant in Meant:

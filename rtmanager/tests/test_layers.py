@@ -8,7 +8,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 
-#: What each layer consists of: packages, and modules at the top of `rtmanager`. The most exact name counts.
+#: The packages and top-level modules of each layer. The longest matching name counts.
 MEMBERS = {
     "domain": ("domain",),
     "foundations": (

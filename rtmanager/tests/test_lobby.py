@@ -19,7 +19,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 
 
 class Lobby:
-    """A socket that answers as it is told; `over` ends whatever it does."""
+    """A socket that answers by a test's function; `over` ends it."""
 
     def __init__(self, answer: Callable[[socket.socket, threading.Event], None]) -> None:
         self.requests: list[str] = []

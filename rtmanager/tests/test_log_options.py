@@ -12,7 +12,7 @@ def read(text: str) -> dict[str, str]:
 
 
 class FaultTest(unittest.TestCase):
-    """Each was tried on Docker 20.10."""
+    """Each was tested with Docker 20.10."""
 
     def test_what_docker_starts_has_no_fault(self) -> None:
         for driver, text in (

@@ -20,7 +20,7 @@ def gap(lines: int) -> bytes:
 
 
 class ScriptedSink:
-    """Takes of each write as many bytes as the script says, everything when that is over."""
+    """Accepts as many bytes of each write as the script defines, and all after its end."""
 
     def __init__(self, *script: int) -> None:
         self.script = list(script)
@@ -33,7 +33,7 @@ class ScriptedSink:
 
 
 class GatedSink:
-    """Takes nothing until it is let."""
+    """Accepts nothing until its gate opens."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -141,7 +141,7 @@ class LineWriterTest(unittest.TestCase):
         writer = self.writer(sink)
 
         class Line(bytes):
-            def __len__(self) -> int:  # as a destructor that runs in between and logs
+            def __len__(self) -> int:  # as a destructor that runs during the call and logs
                 if not inner:
                     inner.append(1)
                     writer.put(b"inner\n")
@@ -236,7 +236,7 @@ class SinkTest(unittest.TestCase):
         self.assertGreater(lines.dropped, 10_000)
         read, lost = b"", 0
         kept: list[int] = []
-        # A writer that comes late takes a batch away, and there is room again: lines may be missing in the middle, too.
+        # A late writer removes a batch and makes room again, so lines may also be missing in the middle.
         while len(kept) + lost < 20_000:
             read += os.read(reader, 1 << 16)
             whole = read[: read.rfind(b"\n") + 1].splitlines()

@@ -26,7 +26,7 @@ class Terminal(io.StringIO):
 
 
 def written(logger: logging.Logger, stream: io.StringIO) -> str:
-    """What a logger has written by now."""
+    """The text that a logger has written so far."""
     if not flush(logger, PATIENCE_S):
         raise AssertionError("the log was not written")
     return stream.getvalue()
@@ -42,7 +42,7 @@ class LogsTestCase(unittest.TestCase):
         self.logger = make_logger(level="debug", style="json", service="rtm", stream=self.stream)
 
     def lines(self) -> list[dict[str, Any]]:
-        """Each line as what it holds; a line that is too long or no JSON fails the test."""
+        """Each line decoded; a line that is too long or invalid JSON fails the test."""
         lines = written(self.logger, self.stream).splitlines()
         self.assertLessEqual(max((len(line.encode()) for line in lines), default=0), LINE_BYTES)
         return [json.loads(line, parse_constant=refuse) for line in lines]
@@ -152,7 +152,7 @@ class LogsTest(LogsTestCase):
 
 
 class Raising:
-    """Neither its text nor its type can be had."""
+    """An object whose text and class both raise."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")
@@ -185,7 +185,7 @@ def deep() -> object:
 
 
 class HostileTest(LogsTestCase):
-    """Whatever a line is made of: it is one line of JSON, and who logs it never notices."""
+    """Any content becomes one line of JSON, and logging never raises."""
 
     def test_values_that_json_lacks_are_shown_as_text(self) -> None:
         values: dict[str, object] = {
@@ -335,7 +335,7 @@ class HostileTest(LogsTestCase):
 
 
 class GeneratedTest(LogsTestCase):
-    """Values that nobody thought of, the same in each run."""
+    """Random values, the same in each run."""
 
     def test_whatever_is_logged_is_one_line_of_json(self) -> None:
         chance = random.Random(13)
@@ -372,7 +372,7 @@ class GeneratedTest(LogsTestCase):
 
 
 class ProcessTest(unittest.TestCase):
-    """What the interpreter would print becomes a line."""
+    """Output of the interpreter becomes a log line."""
 
     def setUp(self) -> None:
         self.stream = io.StringIO()
@@ -422,7 +422,7 @@ class ProcessTest(unittest.TestCase):
     def test_a_warning(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.showwarning = warnings.showwarning  # catch_warnings put its own in place
+            warnings.showwarning = warnings.showwarning  # replaces the function that catch_warnings installs
             logs.adopt_process(self.logger, lambda *_: None)
             warnings.warn("old\nhabits", DeprecationWarning, stacklevel=1)
         line = self.line()

@@ -225,7 +225,7 @@ class MemoryWritingTest(streams_contract.WritingContract):
 
 
 class TroubleTest(unittest.TestCase):
-    """What a test asks to go wrong goes wrong, then and only then."""
+    """An injected fault happens exactly when a test requests it."""
 
     def setUp(self) -> None:
         self.store = MemoryStore(ManualClock())

@@ -27,7 +27,7 @@ DEPLOYMENT = "deployment-1"
 
 
 class Guarded:
-    """A world whose runtime is guarded."""
+    """A world whose runtime only accepts the daemon on record."""
 
     def __init__(self) -> None:
         self.world = WatchedWorld()
@@ -220,7 +220,7 @@ class ExchangedTest(unittest.TestCase):
 
 
 class NetworkGoneTest(unittest.TestCase):
-    """The daemon has the id on record and the network is gone: it may be a copy of the host."""
+    """The daemon has the id on record but not the network, as a copy of the host does."""
 
     def setUp(self) -> None:
         self.guarded = Guarded()
@@ -247,7 +247,7 @@ class ConfirmingLaunchesTest(unittest.TestCase):
         asked = []
         for game_id, dialled in (("g1", 0), ("g2", 0), ("g3", 1)):
             self.docker.connections += dialled
-            self.guarded.world.bring(None)  # forgets the calls so far
+            self.guarded.world.bring(None)  # clears the recorded calls
             self.guarded.world.do(request(game_id, OpKind.START))
             asked.append(len(self.docker.called("identify")))
         self.assertEqual(asked, [1, 0, 1])
@@ -265,14 +265,14 @@ class ConfirmingLaunchesTest(unittest.TestCase):
 
 
 class OtherDeploymentTest(unittest.TestCase):
-    """Containers that another database's managers made on the same daemon."""
+    """Containers of another database's managers on the same daemon."""
 
     def setUp(self) -> None:
         self.guarded = Guarded()
         self.world, self.docker, self.runtime = self.guarded.world, self.guarded.docker, self.guarded.runtime
 
     def foreign(self, game_id: str = "g1", deployment: str | None = "deployment-2") -> ContainerView:
-        """A container that agrees in all but its deployment, and has no record."""
+        """A container that differs only in its deployment, and has no record."""
         self.world.bring(Status.RUNNING, game_id)
         view = self.docker.inspect(self.world.container(game_id))
         labels = {name: value for name, value in view.labels.items() if name != LABEL_DEPLOYMENT}

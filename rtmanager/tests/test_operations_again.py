@@ -1,4 +1,4 @@
-"""An operation that is run again after a crash at any point ends the same as without the crash."""
+"""An operation that is repeated after a crash at any point has the same result as without the crash."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CASES = [
 
 @dataclass(frozen=True)
 class End:
-    """What an operation left, without what may differ: ids and times."""
+    """The result of an operation, without ids and times."""
 
     status: Status | None
     image: str | None
@@ -53,14 +53,14 @@ def end_of(world: World) -> End:
 
 class AgainTest(WorldTestCase):
     def run_with_faults(self, kind: OpKind, before: Status | None, *faults: tuple[int, bool]) -> int:
-        """Crash at each fault in turn, then run to the end; the calls of that last run."""
+        """Crash at each fault in turn, then run to completion; returns the number of calls of that last run."""
         self.world = world = World()
         world.bring(before)
         image_ref = {"image_ref": IMAGE_2} if kind is OpKind.PATCH else {}
         operation = world.claim(request(kind=kind, source=OpSource.LOBBY_STREAM, **image_ref))
         for at, done in faults:
             world.runtime.fail(at, done=done)
-            # An operation survives some faults; then it crashes before its end is written.
+            # An operation survives some faults; it then crashes before its completion is written.
             with suppress(Unavailable):
                 world.operator.run(operation)
             world.clock.advance(1)
@@ -113,7 +113,7 @@ class AgainTest(WorldTestCase):
 
 
 class HalfDoneTest(WorldTestCase):
-    """Docker goes away in the middle: has something happened that must be finished?"""
+    """Docker fails in the middle: the error shows whether something must be completed."""
 
     def kind_of_failure(self, kind: OpKind, before: Status | None, method: str, *, done: bool) -> type[Unavailable]:
         self.world = World()
@@ -158,10 +158,10 @@ class HalfDoneTest(WorldTestCase):
 
 
 class SecondTryTest(WorldTestCase):
-    """An operation that is run again where the first try got far, and now something it needed is gone."""
+    """An operation is repeated after its first attempt got far, and something it needed is gone."""
 
     def first_try(self, kind: OpKind, method: str, image_ref: str = IMAGE) -> Operation:
-        """Run until the answer to `method` is lost, as if killed there; claimed again."""
+        """Run until the answer to `method` is lost, as if killed there; returns the operation, claimed again."""
         operation = self.world.claim(request(kind=kind, image_ref=image_ref))
         self.world.docker.lose_answer(method)
         with self.assertRaises(Unavailable):

@@ -215,7 +215,7 @@ class StartTest(WorldTestCase):
 
 
 class StartFailureTest(WorldTestCase):
-    """Whatever keeps a start from happening is one answer, one row, one intent and no container."""
+    """Each reason for a failed start gives one answer, one row, one intent and no container."""
 
     def test_a_name_that_changes_hands_again_and_again_is_said_with_the_last_words(self) -> None:
         taken = NameTaken("the name is in use by container p1")
@@ -394,7 +394,7 @@ class CleanupTest(WorldTestCase):
 
 
 class RecreateTest(WorldTestCase):
-    """restart and patch: a new container, three rows, and nothing lost when it cannot be."""
+    """Restart and patch: a new container, three rows, and no loss when it cannot be created."""
 
     def both(self) -> tuple[Request, Request]:
         return request(kind=OpKind.RESTART), request(kind=OpKind.PATCH, image_ref=IMAGE_2)
@@ -460,7 +460,7 @@ class RecreateTest(WorldTestCase):
                 self.assert_consistent()
 
     def assert_left_as_it_was(self, wanted: Request, code: ErrorCode, *parts: str) -> None:
-        """The operation fails, and neither the game nor any other container was touched."""
+        """The operation fails, and touches neither the game nor any container."""
         record, containers = self.world.known(), self.world.docker.containers
         completion = self.world.do(wanted)
         self.assertIs(completion.error_code, code)
@@ -609,7 +609,7 @@ class RecreateTest(WorldTestCase):
 
 
 class NamesakeTest(WorldTestCase):
-    """Docker's DNS ignores case: a game whose name another one has is not started."""
+    """Docker's DNS ignores case: a game is not started while another one has its name in other case."""
 
     def test_a_start_is_refused_until_the_other_game_is_removed(self) -> None:
         for status in (Status.RUNNING, Status.STOPPED):
@@ -666,7 +666,7 @@ class LostDirectoryTest(WorldTestCase):
     """A game that ran before and whose directory is missing: a warning, a counter, the text in the operation's row."""
 
     def do(self, wanted: Request) -> str:
-        """Run a request on a game whose directory is lost; the text of its own row."""
+        """Run a request on a game whose directory is lost; returns the text of its own row."""
         self.world.forget()
         self.world.directories.lost.add("g1")
         completion = self.world.do(wanted)

@@ -53,7 +53,7 @@ class SettingsTest(unittest.TestCase):
 
 @contextmanager
 def no_file_left() -> Iterator[None]:
-    """Within the block this process can open no file."""
+    """A block in which this process can open no file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
@@ -63,7 +63,7 @@ def no_file_left() -> Iterator[None]:
 
 
 class LacksTest(unittest.TestCase):
-    """What this process lacks is silence of PostgreSQL with the remedy, whichever library meets it."""
+    """A resource that this process lacks is `Unavailable` with the remedy, whichever library reports it."""
 
     def setUp(self) -> None:
         self.database = Database("postgres://127.0.0.1:1/g", max_connections=2, silence_s=0.5)
@@ -146,7 +146,7 @@ class UpgradedInPlaceTest(unittest.TestCase):
             for function in ast.walk(ast.parse(file.read_text())):
                 if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
                     found |= {f"{file.name}: {function.name}: {each}" for each in _late(function)}
-        # The first runs while its module is imported; the second keeps what it has read.
+        # The first runs on import of its module; the second caches what it has read.
         self.assertEqual(found, {"queries.py: _load: files", "schema.py: known_migrations: files"})
 
     def test_the_migrations_are_read_once(self) -> None:
@@ -156,7 +156,7 @@ class UpgradedInPlaceTest(unittest.TestCase):
 
 
 def _late(function: ast.AST) -> Iterator[str]:
-    """What in a function reads from the installed package."""
+    """Yield what a function reads from the installed package."""
     for node in ast.walk(function):
         called = node.func if isinstance(node, ast.Call) else None
         if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -169,7 +169,7 @@ def _late(function: ast.AST) -> Iterator[str]:
             yield called.attr
 
 
-#: What libpq traces of a server that speaks German.
+#: libpq's trace of a server with German messages.
 TRACED = """F\t8\tSSLRequest\t 1234 5679
 B\t1\tSSLResponse\t N
 F\t37\tStartupMessage\t 3 0 "user" "nobody" "database" "galaxy"
@@ -229,4 +229,4 @@ def _answer_once(server: socket.socket, answer: bytes) -> None:
     with connection:
         connection.recv(1 << 16)
         connection.sendall(answer)
-        connection.recv(1)  # until the client has ended it
+        connection.recv(1)  # until the client closes it

@@ -26,7 +26,7 @@ class VantageTest(unittest.TestCase):
         self.addCleanup(patched.stop)
 
     def run_in(self, *networks: str, name: str = "rtmanager", container_id: str = OURS) -> None:
-        """This process runs in such a container; Docker finds it by the beginning of its id, or by its name."""
+        """Make this process run in such a container; Docker finds it by the beginning of its id, or by its name."""
         self.docker.add_foreign(view(container_id=container_id, name=name, networks=frozenset(networks)))
         found = self.docker.containers[0]
         self.docker.inspect = lambda _id_or_name: found  # type: ignore[method-assign, assignment]

@@ -20,17 +20,17 @@ from rtmanager.ports.watching import ProbeTarget
 from rtmanager.tests.operating import PATIENCE_S, wait_until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-#: How long the silent ones are waited for; whoever answers does so sooner, or the test has PATIENCE_S.
+#: Timeout of probes that get no answer; all others end sooner, within PATIENCE_S.
 SHORT_S = 1.0
-#: How often a server that drips adds a byte.
+#: Seconds between two bytes of a server that drips.
 DRIP_S = 0.01
 LOOPBACK = "127.0.0.1"
 
 
 class Engine:
-    """A server on one thread: says `answer` to a request (nothing: it hangs) and stays until the asker leaves.
+    """A server on one thread: sends `answer` to a request (empty: it hangs), and waits until the client closes.
 
-    Or it `closes` after the answer, `resets` instead of one, or `drips` a byte now and then for ever.
+    Or it `closes` after the answer, `resets` instead of one, or `drips` a byte every `DRIP_S` without end.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Engine:
 
     @property
     def open(self) -> int:
-        """Connections that nobody has left."""
+        """The number of open connections."""
         return len(self._open)
 
     def target(self, key: str = "g1") -> ProbeTarget:
@@ -88,7 +88,7 @@ class Engine:
         except BlockingIOError:
             return
         client.setblocking(False)
-        # Whoever left before this one came must not be counted beside it.
+        # A connection that was closed before must not count beside the new one.
         self._hear_all()
         self._open[client] = b""
         self._ready.register(client, selectors.EVENT_READ)
@@ -99,7 +99,7 @@ class Engine:
         for key, _ in self._ready.select(0):
             client = key.fileobj
             if client is not self._listener and isinstance(client, socket.socket):
-                # To the end: behind a request that nobody has read yet may be that the asker has left.
+                # Read to the end: the close may follow an unread request.
                 while client in self._open:
                     try:
                         heard = client.recv(65536)
@@ -141,14 +141,14 @@ def descriptors() -> int:
 
 
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """A port without a listener."""
     with socket.create_server((LOOPBACK, 0)) as listener:
         return int(listener.getsockname()[1])
 
 
 @contextmanager
 def only_descriptors(count: int) -> Iterator[None]:
-    """This process can open so many more descriptors."""
+    """Limit this process to so many more descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     hoard: list[int] = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 16, hard))
@@ -193,7 +193,7 @@ class ProbingTest(unittest.TestCase):
 
 class AnswerTest(ProbingTest):
     def test_200_is_good_as_soon_as_the_head_is_complete(self) -> None:
-        # The engine keeps the connection: nobody waits for its end.
+        # The engine keeps the connection open: the probe does not wait for its end.
         answer = self.answer_of(self.engine(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n").target())
         self.assertEqual(answer, EngineAnswer(200, ""))
         self.assertTrue(answer.good)
@@ -364,7 +364,7 @@ class TimeTest(ProbingTest):
     def test_only_so_many_are_asked_at_once_and_waiting_for_a_turn_takes_nobodys_time(self) -> None:
         engine, took_s = self.ask_300_that_hang(parallel=150)
         self.assertEqual(engine.most_open, 150)
-        # The second half had a whole timeout of its own.
+        # The second half had its own full timeout.
         self.assertGreaterEqual(took_s, 4.0)
 
     def test_one_that_hangs_takes_one_turn_and_the_rest_pass(self) -> None:
@@ -409,7 +409,7 @@ class InterruptTest(ProbingTest):
 class DescriptorTest(ProbingTest):
     def test_whom_no_descriptor_was_left_for_is_missing(self) -> None:
         probes = self.probes(parallel=5)
-        # Nobody accepts: that would take a descriptor too.
+        # The listener accepts nothing: that would take a descriptor, too.
         with socket.create_server((LOOPBACK, 0)) as listener:
             targets = [ProbeTarget(f"g{number}", LOOPBACK, listener.getsockname()[1]) for number in range(5)]
             with only_descriptors(2):
@@ -436,7 +436,7 @@ class DescriptorTest(ProbingTest):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         before = descriptors()
-        # The engine's ends are this process's as well.
+        # The engine's ends also belong to this process.
         resource.setrlimit(resource.RLIMIT_NOFILE, (before + 61, hard))
         probes.probe([engine.target(f"g{number}") for number in range(40)], 1.0)
         self.assertEqual(engine.most_open, 30)
@@ -454,7 +454,7 @@ class DescriptorTest(ProbingTest):
             self.assertEqual(len(probes.probe(targets, 0.2)), len(targets))
         wait_until(lambda: engine.open + silent.open == 0)
         self.assertEqual(descriptors(), before)
-        # Those for names stay, and there are never more of them than that.
+        # The resolver's threads stay, and their number is bounded.
         names = [thread for thread in threading.enumerate() if thread not in threads]
         self.assertTrue(all(thread.name.startswith("rtm-probe-names") for thread in names))
         self.assertLessEqual(len(names), RESOLVERS)

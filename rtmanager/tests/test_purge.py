@@ -60,7 +60,7 @@ class PurgeTest(StreamsTestCase):
         return +self.deleted
 
     def take_over(self) -> None:
-        """Read, do and end all that is on the streams."""
+        """Read, claim and complete all entries of the streams."""
         self.reading.step()
         while operations := self.queue.claim(100):
             for operation in operations:
@@ -86,7 +86,7 @@ class PurgeTest(StreamsTestCase):
         self.take_over()
         self.days(4000)
         self.assertEqual(self.whole_pass(Retentions(0, 0, 0, 0)), {})
-        # An entry that stays in the stream keeps its row: it may be read again.
+        # A row whose entry is still in the stream stays: the entry may be read again.
         self.assertEqual(self.whole_pass(Retentions(MONTH, MONTH, 0, 0)), {})
 
     def test_no_entry_is_deleted_that_is_not_taken_over(self) -> None:
@@ -132,7 +132,7 @@ class PurgeTest(StreamsTestCase):
                 self.live_a_while(random.Random(seed))
 
     def live_a_while(self, dice: random.Random) -> None:
-        """Jobs, days, passes and a Redis that is set back, in any order: each entry is one operation."""
+        """Random jobs, days, passes and restores of Redis: each entry becomes one operation."""
         done: Counter[str] = Counter()
         added, number = set(), 0
         for _ in range(60):
@@ -215,7 +215,7 @@ class PurgeTest(StreamsTestCase):
 
 
 class ImagesTest(WorldTestCase):
-    """Only images that the manager pulled, and that nothing names, are removed."""
+    """Only images that the manager pulled, and that nothing refers to, are removed."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -237,7 +237,7 @@ class ImagesTest(WorldTestCase):
         return len(self.removed)
 
     def pull(self, reference: str, full: str | None = None) -> None:
-        """The manager pulls it; Docker finds it by `full`."""
+        """Record a pull by the manager; Docker lists the image as `full`."""
         self.docker.present[full or reference] = FakeImage()
         self.notes.note(reference, f"sha256:{full or reference}")
 
@@ -245,7 +245,7 @@ class ImagesTest(WorldTestCase):
         self.world.clock.advance(count * WEEK)
 
     def after_two_weeks(self) -> int:
-        """The first pass finds that nothing names it, a later one removes it."""
+        """Make a pass that finds the image unused, and one two weeks later; returns the number of removed images."""
         first = self.whole_pass()
         self.weeks(2)
         return first + self.whole_pass()

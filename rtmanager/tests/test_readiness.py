@@ -1,4 +1,4 @@
-"""Readiness names the dependencies that do not answer, and never waits for them without a limit."""
+"""Readiness names the dependencies that do not answer, and waits for them for a bounded time."""
 
 from __future__ import annotations
 

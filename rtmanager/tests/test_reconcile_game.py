@@ -122,7 +122,7 @@ class OneLook(SettlerTestCase):
 
 
 class Unstarted(SettlerTestCase):
-    """What a restart or a patch created to replace the game's container, and left."""
+    """A container that a restart or a patch created to replace the game's, and left behind."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -261,7 +261,7 @@ class BesideOperations(SettlerTestCase):
 
 
 class Ends(SettlerTestCase):
-    """What an end was, inspect says: an event only names the container."""
+    """An inspect determines the kind of exit: an event only names the container."""
 
     def test_one_with_code_0_is_left_to_a_pass(self) -> None:
         self.world.docker.exit(self.container_id, 0)
@@ -496,7 +496,7 @@ class StartedAgain(SettlerTestCase):
 
 
 class Outages(SettlerTestCase):
-    """A game that ended with the runtime is started again, and one that a person stopped is not."""
+    """A game that ended with the runtime is started again; one that a user stopped is not."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -512,7 +512,7 @@ class Outages(SettlerTestCase):
         self.before = self.world.clock() - timedelta(hours=1)
 
     def outage(self, game_id: str = "g1", code: int = 143, hint: ReconcileHint = ReconcileHint(listed=True)) -> None:  # noqa: B008
-        """The runtime ends and begins anew, and a pass looks at the game."""
+        """End the runtime and start it again, then reconcile the game."""
         self.world.docker.alter(self.world.container(game_id), started_at=self.before)
         self.world.docker.exit(self.world.container(game_id), code)
         self.world.docker.run = RuntimeRun(self.world.clock())

@@ -18,7 +18,7 @@ from rtmanager.workers.status import WorkerStatus
 
 
 class Looks:
-    """What `settle` is called with; a test says what it answers."""
+    """Records the calls of `settle`, with results that a test sets."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, ReconcileHint]] = []
@@ -62,7 +62,7 @@ class AttentionTest(unittest.TestCase):
         self.addCleanup(self.reconcile_queue.close)
 
     def hold(self, game_id: str) -> threading.Event:
-        """Looks at this game wait until the event is set."""
+        """Block the reconciling of this game until the event is set."""
         gate = self.looks.gates[game_id] = threading.Event()
         self.addCleanup(gate.set)
         return gate
@@ -159,7 +159,7 @@ class AttentionTest(unittest.TestCase):
         wait_until(lambda: "g1" in self.looks.games and not self.reconcile_queue.problem())
 
     def silent(self, *games: str) -> None:
-        """Docker has hung on these once; their next looks are far off."""
+        """Docker has timed out once for these games; their next attempts are far off."""
         for name, value in {"LONG_S": 0.0, "FIRST_SILENT_PAUSE_S": 60.0, "LONGEST_SILENT_PAUSE_S": 60.0}.items():
             self.enterContext(mock.patch.object(queue_module, name, value))
         for game in games:

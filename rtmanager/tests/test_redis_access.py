@@ -1,4 +1,4 @@
-"""Checks of Redis: the commands tried are those used and documented, and an unfit server is named with a remedy."""
+"""Checks of Redis: the tested commands are those used and documented; an unsuitable server is named with a remedy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 NAMES = {stream: f"runtime:{stream.name.lower()}" for stream in Stream} | {
     Stream.NOTIFICATION_INTENTS: "notification:intents"
 }
-#: Methods of the client that are no commands, and those whose command has another name.
+#: Methods of the client that are not commands, and those whose command has another name.
 NO_COMMANDS = {"client", "close", "connection_pool", "execute", "execute_command", "pipeline", "register_script"}
 RENAMED = {"client_id": "client|id", "client_unblock": "client|unblock", "xgroup_create": "xgroup|create"}
 RENAMED |= {"xgroup_setid": "xgroup|setid", "xinfo_groups": "xinfo|groups"}
@@ -189,10 +189,10 @@ class Examined(unittest.TestCase):
 
 
 class Strangers(unittest.TestCase):
-    """Another program than Redis has the port."""
+    """The port belongs to a program other than Redis."""
 
     def serve(self, answer: bytes | None) -> int:
-        """A server that answers whatever comes with this and ends the connection; None: it says nothing."""
+        """Start a server that sends this answer to any data and closes; None: it sends nothing. Returns the port."""
         listening = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listening.close)
 

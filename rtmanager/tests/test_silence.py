@@ -1,7 +1,7 @@
 """One setting bounds the silence of a server; the adapters' deadlines are fixed fractions of it.
 
 The order of the fractions matters more than their size. A silent Redis has to time out before the transaction that
-waits for it looks like a silent PostgreSQL. PostgreSQL ends a slow statement before it counts as silent itself.
+waits for it exceeds PostgreSQL's own limit. PostgreSQL ends a slow statement before it counts as silent itself.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class RedisLimits(unittest.TestCase):
     SILENCE_S = 3.0
 
     def setUp(self) -> None:
-        # The kernel takes connections in for it; nobody ever reads or answers.
+        # The kernel accepts connections; no program reads or answers.
         silent = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(silent.close)
         names = {stream: f"test:{stream}" for stream in Stream}

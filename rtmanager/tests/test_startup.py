@@ -31,7 +31,7 @@ class StartupTest(unittest.TestCase):
         self.addCleanup(patched.stop)
 
     def check(self, name: str, *answers: Exception, forever: Exception | None = None) -> Check:
-        """A check that raises these one after the other, and then answers, or raises the last for ever."""
+        """A check that raises these errors one after the other, then succeeds, or raises `forever` each time."""
         rest = list(answers)
 
         def ask() -> str:

@@ -342,7 +342,7 @@ class HostStateDirectoriesTest(unittest.TestCase):
 
 
 class RootThatMayTakeNoGame(unittest.TestCase):
-    """No room, or another file system than the one that held the games."""
+    """A root without free space, or on another file system than the games' directories."""
 
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory()
@@ -354,7 +354,7 @@ class RootThatMayTakeNoGame(unittest.TestCase):
         self.directories = self.manager()
 
     def manager(self, min_free_bytes: int = 1 << 20) -> HostStateDirectories:
-        """The directories of a manager that was started just now."""
+        """The directories of a manager that has just started."""
         return HostStateDirectories(
             str(self.root), 0o750, os.getuid(), os.getgid(), min_free_bytes=min_free_bytes, kept_games=self.games
         )
@@ -373,12 +373,12 @@ class RootThatMayTakeNoGame(unittest.TestCase):
         self.assertEqual(sorted(self.root.iterdir()), before, "nothing is made in it")
 
     def remount(self) -> None:
-        """Let another, empty directory be at the path, as when a file system is unmounted."""
+        """Replace the root with an empty directory, as an unmount does."""
         self.root.rename(self.root.with_name(f"away-{self.asked}"))
         self.root.mkdir()
 
     def has(self, **found: int) -> Any:
-        """A file system with so much free."""
+        """Simulate a file system with so much free space."""
         much = {"f_flag": 0, "f_frsize": 4096, "f_blocks": 1 << 30, "f_bavail": 1 << 20, "f_files": 1 << 20}
         return mock.patch("os.fstatvfs", return_value=mock.Mock(**{**much, "f_favail": 1 << 20, **found}))
 

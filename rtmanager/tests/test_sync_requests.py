@@ -35,7 +35,7 @@ class CallsTest(WorldTestCase):
         self.addCleanup(self.calls.close)
 
     def ask(self) -> Future[OperationResult]:
-        """A call in flight, its operation accepted."""
+        """Start a call, and wait until its operation is accepted."""
         asked = self.threads.submit(self.calls.perform, request())
         wait_until(lambda: bool(self.world.store.operations))
         return asked

@@ -44,7 +44,7 @@ THRESHOLD = 3
 
 
 class Feed:
-    """An event feed that says what it was given, then breaks if it is to."""
+    """An event feed that yields the given events, and then breaks if a test sets `breaks`."""
 
     def __init__(self) -> None:
         self.events: list[ContainerEvent | UnreadableEvent] = []
@@ -89,7 +89,7 @@ class ListenerTest(unittest.TestCase):
         return self.began
 
     def hear(self, *events: ContainerEvent | UnreadableEvent) -> dict[str, tuple[ReconcileHint, float]]:
-        """The games that are looked at after these events, why and in how many seconds."""
+        """The games that these events queue, with their hints and delays in seconds."""
         self.feed.events = list(events)
         self.listener.step()
         return self.reconcile_queue.named
@@ -106,7 +106,7 @@ class ListenerTest(unittest.TestCase):
         began = datetime.fromtimestamp(1, UTC)
         for run, time_ns, by_person in (
             (RuntimeRun(began), 2 * 10**9, {"c-1"}),
-            (RuntimeRun(began), 10**9 // 2, frozenset()),  # it ended the containers of its last run as it began
+            (RuntimeRun(began), 10**9 // 2, frozenset()),  # the new run ended the last one's containers
             (RuntimeRun(), 2 * 10**9, frozenset()),
             (None, 2 * 10**9, frozenset()),
         ):
@@ -153,7 +153,7 @@ class ListenerTest(unittest.TestCase):
         clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))
         self.hear(_event(ContainerEventKind.DIE))
         clock.return_value = 60.0
-        of_no_weight = (("c-1", 30.0), ("c-2", 2.0), ("c-2", 61.0))  # heard of, too late to tell, before it connected
+        of_no_weight = (("c-1", 30.0), ("c-2", 2.0), ("c-2", 61.0))  # already received, too recent, before the connect
         for container_id, ended_ago_s in (*of_no_weight, ("c-2", 30.0), ("c-3", 30.0)):
             self.listener.exit_found(container_id, ended_ago_s)
         self.assertEqual(self.listener.problem(), "")
@@ -362,7 +362,7 @@ class InspectorTest(WatcherTestCase):
             raise Unavailable("docker", "no answer within 5 s")
 
         self.world.docker.inspect = silent  # type: ignore[method-assign]
-        self.inspector.step()  # two games: these containers may be stuck
+        self.inspector.step()  # two games: their containers may be stuck
         self.world.do(request("g3"))
         with self.assertRaisesRegex(Unavailable, "within 5 s"):
             self.inspector.step()
@@ -468,7 +468,7 @@ class ProberTest(WatcherTestCase):
     def test_a_restart_that_was_given_up_stays_visible_until_a_good_probe(self) -> None:
         for budget, given_up in ((0, True), (1, False)):
             self.prober = self.make(restarts=RestartPolicy(budget=budget))
-            for _ in range(2):  # the second time by a service that was restarted
+            for _ in range(2):  # the second time from a restarted service
                 self.probe(*[Said(500)] * THRESHOLD)
                 self.assertIs(self.histories.health("g1").probe_restart_given_up, given_up)
                 self.prober = self.make(restarts=RestartPolicy())

@@ -24,7 +24,7 @@ from rtmanager.workers.status import WorkerStatus
 
 
 class ScriptedWake(Wake):
-    """A wake that never waits and keeps what it was asked to wait for."""
+    """A wake that never waits, and records the requested timeouts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class LoopTest(unittest.TestCase):
         self.wake = ScriptedWake()
 
     def run_script(self, *script: bool | BaseException) -> None:
-        """Run a loop whose steps do what the script says, one after the other, then stop it."""
+        """Run a loop whose steps return or raise the values of the script, one after the other, then stop it."""
         left = list(script)
         over = threading.Event()
 
@@ -139,7 +139,7 @@ class LoopTest(unittest.TestCase):
             self.assertFalse(self.was_away_for_long(away, False))
 
     def was_away_for_long(self, *script: bool | BaseException) -> bool:
-        """Whether a loop is after these steps."""
+        """`is_away_for_long` of a loop after these steps."""
         found: list[bool] = []
         left = list(script)
 

@@ -19,7 +19,7 @@ class Clock:
 
 
 def raised(error: BaseException) -> BaseException:
-    """The error as it is after it was raised, always at the same place."""
+    """The error with a traceback, which is always the same."""
     try:
         raise error
     except BaseException as found:  # noqa: BLE001 - whatever it is

@@ -218,7 +218,7 @@ class IngestTest(StreamsTestCase):
 
 
 class RefusedEntriesTest(StreamsTestCase):
-    """The store takes no operation of some games, or none at all."""
+    """The store rejects the operations of some games, or all."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -278,7 +278,7 @@ class RefusedEntriesTest(StreamsTestCase):
 
 
 class HeldEntriesTest(StreamsTestCase):
-    """The store is silent about entries of some games, and takes others."""
+    """The store does not answer for entries of some games, and accepts others."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -301,7 +301,7 @@ class HeldEntriesTest(StreamsTestCase):
             self.streams.add(START, start_fields(game_id))
 
     def run_steps(self, count: int = 8) -> int:
-        """How many of so many steps failed."""
+        """The number of failed steps among so many."""
         failed = 0
         for _ in range(count):
             try:
@@ -392,7 +392,7 @@ class MissedTurnsTest(WorldTestCase):
         self.holder = LeaseHolder("session 7 (application 'psql')", transaction, like_manager, "SELECT end_it(7)")
 
     def miss(self, seconds: int) -> bool:
-        """Whether it is reported within so many seconds without the turn."""
+        """Whether the holder is reported within so many seconds without the lease."""
         for _ in range(seconds):
             self.now_s += 1
             try:
@@ -499,7 +499,7 @@ class RelayTest(StreamsTestCase):
         self.assertEqual(self.published(), ["1", "2"])
 
     def test_what_a_relay_of_an_older_release_published_and_did_not_delete_is_not_published_again(self) -> None:
-        """It died before this relay began, or had the turn between two of this relay's."""
+        """It died before this relay began, or had the lease between two of this relay's."""
         self.promise(1, 2)
         self.streams.remember("1")
         self.run_out()
@@ -521,7 +521,7 @@ class RelayTest(StreamsTestCase):
 
     def test_ids_that_a_dead_relay_left_behind_are_forgotten(self) -> None:
         self.promise(1)
-        self.streams.trouble.fail_call(4)  # remembered, forget, publish, then the last forget
+        self.streams.trouble.fail_call(4)  # `remembered`, `forget`, `publish`, then the last `forget`
         with self.assertRaises(Unavailable):
             self.relay.step()
         self.assertEqual((self.store.messages, len(self.streams.remembered())), ({}, 1))
@@ -535,7 +535,7 @@ class RelayTest(StreamsTestCase):
         self.assertEqual(self.published(), [])
 
     def test_a_relay_whose_turn_is_behind_catches_up(self) -> None:
-        """The database came back from a backup, Redis did not."""
+        """The database was restored from a backup, Redis was not."""
         self.promise(1)
         self.streams.publish(1000, [])
         self.assertFalse(self.relay.step())
@@ -545,7 +545,7 @@ class RelayTest(StreamsTestCase):
         self.assertEqual(self.published(), ["1"])
 
     def test_after_a_restore_a_message_is_not_taken_for_one_whose_id_it_has(self) -> None:
-        """A relay died between telling and forgetting; then the database was set back, and gave the id again."""
+        """A relay died between publishing and forgetting; then the database was restored, and assigned the id again."""
         self.relay.step()
         self.streams.publish(1000, [DueMessage(1, Message(RESULTS, {"n": "before"}))])
         self.promise(1)
@@ -613,7 +613,7 @@ class RelayTest(StreamsTestCase):
 
 
 class IntentLimitTest(StreamsTestCase):
-    """Above the limit of a minute intents are counted, each of them once, and one summary carries their number."""
+    """Above the limit of a minute intents are counted, each of them once, and one summary has their number."""
 
     LIMIT = 3
 
@@ -640,7 +640,7 @@ class IntentLimitTest(StreamsTestCase):
             pass
 
     def sent(self) -> list[str]:
-        """The games of intents that were sent, and the numbers of summaries."""
+        """The games of the published intents, and the numbers of the summaries."""
         found = []
         for fields in self.streams.entries(Stream.NOTIFICATION_INTENTS):
             payload = json.loads(fields["payload_json"])

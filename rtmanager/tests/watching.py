@@ -54,7 +54,7 @@ class LooksAtOnce:
 
 @dataclass
 class WatchedWorld(World):
-    """A world with one watching instance; `told` holds its written findings."""
+    """A world with one watching instance; `told` has the findings that it wrote."""
 
     restarts: RestartPolicy | None = None
     owner: int = 1

@@ -83,7 +83,7 @@ class Run:
         self.process.stdout.readline()
 
     def left(self) -> list[str]:
-        """What Docker, the file system and the process table still contain of it."""
+        """What Docker, the file system and the process table still contain of this run."""
         client = daemon.client()
         label = {"label": f"{identity.PREFIX}run={self.run}"}
         found = client.containers(all=True, filters=label) + client.networks(filters=label)
@@ -93,7 +93,7 @@ class Run:
         return [each["Id"] for each in found] + [str(each) for each in states] + alive
 
     def errors(self) -> str:
-        """Its standard error."""
+        """The run's standard error."""
         return (self.folder / "errors").read_text()
 
 

@@ -1,4 +1,4 @@
-"""As a user who is not root but in the group docker, every clean-up works, whoever wrote the files."""
+"""As a user who is not root but in the group docker, every clean-up works, whatever user wrote the files."""
 
 import os
 import unittest

@@ -73,7 +73,7 @@ class QuickstartTest(unittest.TestCase):
             self.assertRegex(printed, wanted)
 
     def printed_by(self, run: "subprocess.Popen[str]") -> str:
-        """The definitions that it prints for another terminal, once it serves."""
+        """The definitions that `make run` prints for another terminal, once it serves."""
         assert run.stdout is not None
         lines: list[str] = []
         while not (lines and lines[-1].startswith(LAST)):
@@ -85,7 +85,7 @@ class QuickstartTest(unittest.TestCase):
         return "".join(line for line in lines if re.match(r"  (export RTM=|redis_cli\(\)|sql\(\))", line))
 
     def pasted(self, *script: str) -> str:
-        """What a shell prints that ends with the first command that fails."""
+        """The output of a shell that exits at the first command that fails."""
         done = subprocess.run(
             ["bash", "-e"],
             input="".join(script),

@@ -337,6 +337,8 @@ class _Service:
             clock=self._store.clock,
             owns=lambda operation: bool(self._store.queue.heartbeat([operation])),
             claim_name=self._store.queue.claim_name,
+            note_end=self._store.queue.note_end,
+            noted_end=self._store.queue.noted_end,
             ask_lobby=self._lobby.ask,
             logger=self._logger,
             count_lost_directory=self._lost_directories.inc,

@@ -85,6 +85,7 @@ class Row:
     defects: int = field(default=0, compare=False)
     verdict: OperationResult | None = field(default=None, compare=False)
     claims_name: bool = field(default=False, compare=False)
+    ends_container: str | None = field(default=None, compare=False)
     finished_at: datetime | None = field(default=None, compare=False)
 
 
@@ -504,6 +505,22 @@ class MemoryQueue:
         holder = self._store.name_holder(operation.game_id)
         row.claims_name = holder is None
         return holder
+
+    @call
+    def note_end(self, operation: Operation, container_id: str | None) -> str | None:
+        """See the port."""
+        row = self._mine(operation)
+        if row is None:
+            raise ClaimLost(f"operation {operation.operation_id} was taken over by another claim")
+        before, row.ends_container = row.ends_container, container_id
+        row.heartbeat_at = self._store.clock()
+        return before
+
+    @call
+    def noted_end(self, operation: Operation) -> str | None:
+        """See the port."""
+        row = self._store.operations.get(operation.operation_id)
+        return row.ends_container if row is not None and row.request == operation.request else None
 
     @call
     def finish(self, operation: Operation, completion: Completion) -> None:

@@ -364,7 +364,7 @@ class Executor:
             return error.answer != "" and operation.answer_s > 0 and for_s >= self._deferral_limit_s
 
         try:
-            return self._operator.run(operation, triage, again=again, may_wait=True, expired=expired)
+            return self._operator.run(operation, triage, may_wait=True, expired=expired)
         except Unavailable as error:
             if self._stopping.is_set():
                 raise HandedBack from error

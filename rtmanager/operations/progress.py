@@ -41,8 +41,6 @@ class Progress:
         self.pull: ImagePull | None = None
         #: Whether a container may have been changed: from then on the operation must be finished.
         self.committed = False
-        #: Whether an earlier try, of this claim or another, may have changed a container.
-        self.again = operation.generation > 1
         #: How the container ended that the operation stopped.
         self.last_exit: LastExit | None = None
         self._clock = clock

@@ -25,7 +25,7 @@ from rtmanager.operations.launch import (
     taken_by,
 )
 from rtmanager.operations.progress import Progress
-from rtmanager.operations.stop import end_container, end_of
+from rtmanager.operations.stop import began_to_end, end_container, end_of
 from rtmanager.operations.tools import Tools
 from rtmanager.ports.runtime import ContainerNotFound, NameTaken, StillRunning
 from rtmanager.ports.store import ClaimLost
@@ -167,7 +167,7 @@ def _discard(tools: Tools, next_id: str) -> None:
 def left_half_done(progress: Progress, tools: Tools) -> bool:
     """Return whether an earlier try of a restart or patch has ended the container that is running by the record."""
     record = progress.seen
-    if progress.operation.generation == 1 or record is None or record.status is not Status.RUNNING:
+    if record is None or not _began_to_stop(progress, tools, record):
         return False
     try:
         return not tools.runtime.inspect(record.current_container_id or "").alive
@@ -176,16 +176,24 @@ def left_half_done(progress: Progress, tools: Tools) -> bool:
 
 
 def _note_what_is_left(progress: Progress, tools: Tools, record: RuntimeRecord) -> None:
-    """Note what an earlier try of this operation has done: it may have stopped or removed the container."""
-    if progress.operation.generation == 1 or record.status is not Status.RUNNING:
+    """Note what an earlier try of this operation has done: it may have stopped or removed the container.
+
+    The container may also have ended without it, such as by an outage. The watch records that end, and the game may
+    come back.
+    """
+    if not _began_to_stop(progress, tools, record):
         return
     try:
         view = tools.runtime.inspect(record.current_container_id or "")
         if view.ended:
-            progress.last_exit = end_of(progress, tools, view, ended_now=False)
+            progress.last_exit = end_of(progress, tools, view, by_manager=True)
             progress.set_record(record.stopped(progress.now()))
     except ContainerNotFound:
         progress.set_record(record.stopped_without_container(progress.now()))
+
+
+def _began_to_stop(progress: Progress, tools: Tools, record: RuntimeRecord) -> bool:
+    return record.status is Status.RUNNING and began_to_end(progress, tools, record.current_container_id)
 
 
 def _has_to_stop(record: RuntimeRecord) -> bool:

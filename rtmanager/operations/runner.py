@@ -93,11 +93,10 @@ class OperationRunner:
         operation: Operation,
         triage: Triage | None = None,
         *,
-        again: bool = False,
         may_wait: bool = False,
         expired: Callable[[TemporaryAnswer], bool] = _never,
     ) -> Completion:
-        """Run the operation; `triage` is a fresh result of `look`, `again` whether this claim has tried before.
+        """Run the operation; `triage` is a fresh result of `look`.
 
         A temporary answer that has `expired` ends the operation, unless it is a half-done restart or patch. Raises
         `ClaimLost`, `Unavailable` or `PartiallyApplied`, and any defect before the last try. With `may_wait` it raises
@@ -107,7 +106,6 @@ class OperationRunner:
         if triage.completion is not None:
             return triage.completion
         progress = triage.progress
-        progress.again = progress.again or again
         progress.may_wait = may_wait
         try:
             return self._in_words(progress, lambda: self._work(progress))

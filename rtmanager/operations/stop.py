@@ -6,10 +6,10 @@ Every operation that ends a recorded container uses `end_container`, which notes
 from __future__ import annotations
 
 from rtmanager.domain.container import ContainerView
-from rtmanager.domain.errors import DependencyError
+from rtmanager.domain.errors import DependencyError, TemporaryAnswer, Unavailable
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.operation import Completion
-from rtmanager.domain.outage import LastExit, RequestedBy
+from rtmanager.domain.outage import LastExit, RequestedBy, requested_by
 from rtmanager.domain.record import Status
 from rtmanager.operations.progress import Progress, storable
 from rtmanager.operations.tools import Tools, end_of_log
@@ -51,26 +51,59 @@ def end_container(progress: Progress, tools: Tools, container_id: str) -> None:
 
     Raises `ContainerNotFound`, `ClaimLost` or `Unavailable`.
     """
-    tools.confirm(progress.operation)
+    # Noted first: an earlier try may have stopped it without an answer.
+    tried_before = tools.note_end(progress.operation, container_id) == container_id
     progress.committed = True
-    ended_now = tools.runtime.stop(container_id, tools.settings.stop_grace_s)
+    try:
+        ended_now = tools.runtime.stop(container_id, tools.settings.stop_grace_s)
+    except Unavailable as error:
+        if not tried_before:
+            _withdraw_note(progress, tools, error)
+        raise
     record = progress.record
     # For a stopped record, an earlier end is on record already.
     if ended_now or (record is not None and record.status is Status.RUNNING):
-        _note_exit(progress, tools, container_id, ended_now=ended_now)
+        _note_exit(progress, tools, container_id, by_manager=ended_now or tried_before)
 
 
-def end_of(progress: Progress, tools: Tools, view: ContainerView, *, ended_now: bool) -> LastExit:
-    """Return how a container ended that was stopped now, or has no process although its record is running."""
-    # An earlier try may have stopped it without an answer. Otherwise it ended by itself, and nothing has recorded that
-    # yet.
-    if ended_now or progress.again:
-        return LastExit.of(view, progress.now()).explained(RequestedBy.MANAGER)
-    log = storable(end_of_log(tools.runtime, view.container_id))
-    return LastExit.of(view, progress.now()).explained(RequestedBy.UNKNOWN, log)
+def began_to_end(progress: Progress, tools: Tools, container_id: str | None) -> bool:
+    """Return whether the operation, in this try or an earlier one, has begun to stop this container."""
+    return container_id is not None and tools.noted_end(progress.operation) == container_id
 
 
-def _note_exit(progress: Progress, tools: Tools, container_id: str, *, ended_now: bool) -> None:
+def end_of(progress: Progress, tools: Tools, view: ContainerView, *, by_manager: bool) -> LastExit:
+    """Return how a container ended that has no process although its record is running.
+
+    Unless the operation has stopped it, it ended before, and nothing has recorded that yet.
+    """
+    last_exit = LastExit.of(view, progress.now())
+    if by_manager:
+        return last_exit.explained(RequestedBy.MANAGER)
+    return last_exit.explained(_requested_by(tools, view), storable(end_of_log(tools.runtime, view.container_id)))
+
+
+def _withdraw_note(progress: Progress, tools: Tools, error: Unavailable) -> None:
+    """Withdraw the note of an end whose request did not reach the runtime: whatever ends the container is another."""
+    # A temporary answer to a stop may follow a signal that was sent.
+    if not error.untouched or isinstance(error, TemporaryAnswer):
+        return
+    try:
+        tools.note_end(progress.operation, None)
+    except DependencyError as failure:
+        tools.logger.warning("an end stays noted that was not requested", extra={"error": str(failure)})
+
+
+def _requested_by(tools: Tools, view: ContainerView) -> RequestedBy:
+    """Return who requested an end that no operation requested, as far as the runtime's present run shows it."""
+    try:
+        run = tools.runtime.present_run()
+    except DependencyError as error:
+        tools.logger.debug("the begin of the present run cannot be read", extra={"error": str(error)})
+        return RequestedBy.UNKNOWN
+    return requested_by(view, run, signalled=False, by_person=False)
+
+
+def _note_exit(progress: Progress, tools: Tools, container_id: str, *, by_manager: bool) -> None:
     """Note how the container ended. The stop has succeeded even if this cannot be read."""
     try:
         view = tools.runtime.inspect(container_id)
@@ -79,4 +112,4 @@ def _note_exit(progress: Progress, tools: Tools, container_id: str, *, ended_now
         tools.logger.warning("how the stopped container ended cannot be read", extra=extra)
         return
     if view.ended:  # # otherwise a person has started it again
-        progress.last_exit = end_of(progress, tools, view, ended_now=ended_now)
+        progress.last_exit = end_of(progress, tools, view, by_manager=by_manager)

@@ -53,6 +53,9 @@ class Tools:
     owns: Callable[[Operation], bool]
     #: See `OperationQueue.claim_name`.
     claim_name: Callable[[Operation], Namesake | None]
+    #: See `OperationQueue.note_end` and `OperationQueue.noted_end`.
+    note_end: Callable[[Operation, str | None], str | None]
+    noted_end: Callable[[Operation], str | None]
     #: Queries the Lobby about a game, for the log only; returns at once.
     ask_lobby: Callable[[str], None]
     logger: logging.Logger

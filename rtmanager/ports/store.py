@@ -191,6 +191,18 @@ class OperationQueue(Protocol):
         """
         ...
 
+    def note_end(self, operation: Operation, container_id: str | None) -> str | None:
+        """Note the container that the operation is about to stop; return the note before. `None` withdraws it.
+
+        The note outlives the claim: after a crash it tells an end that the operation requested from any other. Renews
+        the claim. Raises `ClaimLost`.
+        """
+        ...
+
+    def noted_end(self, operation: Operation) -> str | None:
+        """Return the container that this claim of the operation, or an earlier one, has noted last."""
+        ...
+
     def finish(self, operation: Operation, completion: Completion) -> None:
         """Write the completion in one transaction. Raises `ClaimLost`, `RecordConflict` or `StoreRejected`."""
         ...

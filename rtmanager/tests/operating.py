@@ -99,6 +99,8 @@ class World:
             clock=self.clock,
             owns=lambda operation: bool(self.queue.heartbeat([operation])),
             claim_name=self.queue.claim_name,
+            note_end=self.queue.note_end,
+            noted_end=self.queue.noted_end,
             ask_lobby=self.asked.append,
             logger=self.heard.logger,
             count_lost_directory=self._count_lost_directory,

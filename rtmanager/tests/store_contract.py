@@ -320,6 +320,34 @@ class QueueContract(StoreContract):
         with self.assertRaises(ClaimLost):
             self.queue.claim_name(first)
 
+    def test_a_noted_end_outlives_its_claim_and_is_replaced_by_the_next_note(self) -> None:
+        self.queue.submit(request("g1", OpKind.STOP))
+        first = self.claim_one()
+        self.assertIsNone(self.queue.noted_end(first))
+        self.assertIsNone(self.queue.note_end(first, "c1"))
+        self.assertEqual(self.queue.note_end(first, "c1"), "c1")
+        self.queue.defer(first, delay_s=0, why="it was killed")
+        second = self.claim_one(self.other)
+        self.assertEqual(self.other.noted_end(second), "c1")
+        self.assertEqual(self.other.note_end(second, None), "c1")
+        self.assertIsNone(self.other.noted_end(second))
+
+    def test_a_claim_that_is_lost_notes_no_end(self) -> None:
+        self.queue.submit(request("g1", OpKind.STOP))
+        first = self.claim_one()
+        self.queue.defer(first, delay_s=0, why="it was frozen")
+        second = self.claim_one(self.other)
+        with self.assertRaises(ClaimLost):
+            self.queue.note_end(first, "c1")
+        self.assertIsNone(self.other.noted_end(second))
+
+    def test_a_noted_end_renews_the_claim(self) -> None:
+        self.queue.submit(request("g1", OpKind.STOP))
+        operation = self.claim_one()
+        self.store.pass_time(3600)
+        self.queue.note_end(operation, "c1")
+        self.assertEqual(list(self.other.reclaim_orphans()), [])
+
     def test_a_game_has_its_name_until_it_is_removed(self) -> None:
         self.queue.submit(request("match-1"))
         operation = self.claim_one()

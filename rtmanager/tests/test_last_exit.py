@@ -6,9 +6,9 @@ import itertools
 from datetime import timedelta
 
 from rtmanager.domain.container import ContainerState
-from rtmanager.domain.errors import Unavailable
-from rtmanager.domain.operation import OpKind, Outcome, Request
-from rtmanager.domain.outage import UNKNOWN_EXIT_CODE, LastExit, RequestedBy
+from rtmanager.domain.errors import ErrorCode, TemporaryAnswer, Unavailable
+from rtmanager.domain.operation import Operation, OpKind, Outcome, Request
+from rtmanager.domain.outage import UNKNOWN_EXIT_CODE, LastExit, RequestedBy, RuntimeRun
 from rtmanager.domain.record import Status
 from rtmanager.fakes import FakeImage
 from rtmanager.fakes.runtime import Meant
@@ -178,11 +178,52 @@ class AgainTest(LastExitTest):
                 self.world.queue.finish(again, self.world.operator.run(again))
                 self.assertIs(self.ended_by(), RequestedBy.MANAGER)
 
-    def test_a_second_try_of_one_claim_knows_that_it_is_one(self) -> None:
+    def test_a_second_try_of_one_claim_knows_what_the_first_has_stopped(self) -> None:
         operation = self.world.claim(asked(OpKind.STOP))
-        self.world.docker.exit(self.container_id, 143)
-        self.world.queue.finish(operation, self.world.operator.run(operation, again=True))
+        self.world.docker.lose_answer("stop")
+        with self.assertRaises(Unavailable):
+            self.world.operator.run(operation)
+        self.world.queue.finish(operation, self.world.operator.run(operation))
         self.assertIs(self.ended_by(), RequestedBy.MANAGER)
+
+    def test_what_ended_while_no_try_reached_the_runtime_was_not_requested_by_the_manager(self) -> None:
+        for kind, by in itertools.product(ENDING, (RequestedBy.UNKNOWN, RequestedBy.DOCKER)):
+            with self.subTest(kind=kind, by=by):
+                self.begin()
+                again = self.put_off(asked(kind), Unavailable("docker", "connection refused", untouched=True))
+                self.world.docker.exit(self.container_id, 0)
+                self.world.docker.alter(self.container_id, started_at=self.world.clock() - timedelta(seconds=1))
+                if by is RequestedBy.DOCKER:
+                    self.world.docker.run = RuntimeRun(self.world.clock())
+                self.world.queue.finish(again, self.world.operator.run(again))
+                self.assertIs(self.ended_by(), by)
+
+    def test_a_later_try_that_does_not_reach_the_runtime_leaves_the_end_to_the_first(self) -> None:
+        operation = self.put_off(asked(OpKind.STOP), Unavailable("docker", "no answer"))
+        self.world.docker.exit(self.container_id, 143)
+        operation = self.put_off_again(operation, Unavailable("docker", "connection refused", untouched=True))
+        self.world.queue.finish(operation, self.world.operator.run(operation))
+        self.assertIs(self.ended_by(), RequestedBy.MANAGER)
+
+    def test_a_temporary_answer_to_a_stop_may_follow_its_signal(self) -> None:
+        code = ErrorCode.CONTAINER_START_FAILED
+        again = self.put_off(asked(OpKind.STOP), TemporaryAnswer("docker", "no exit event", answer="stop", code=code))
+        self.world.docker.exit(self.container_id, 143)
+        self.world.queue.finish(again, self.world.operator.run(again))
+        self.assertIs(self.ended_by(), RequestedBy.MANAGER)
+
+    def put_off(self, wanted: Request, error: Unavailable) -> Operation:
+        """Claim the request, let its stop fail, and claim it again."""
+        return self.put_off_again(self.world.claim(wanted), error)
+
+    def put_off_again(self, operation: Operation, error: Unavailable) -> Operation:
+        self.world.runtime.raises["stop"] = error
+        with self.assertRaises(Unavailable):
+            self.world.operator.run(operation)
+        del self.world.runtime.raises["stop"]
+        self.world.queue.defer(operation, delay_s=0, why="it was put off")
+        [again] = self.world.queue.claim(1)
+        return again
 
     def test_a_restart_that_cannot_go_on_says_what_the_earlier_try_has_stopped(self) -> None:
         operation = self.world.claim(asked(OpKind.RESTART))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -188,6 +189,21 @@ class SecondTryTest(WorldTestCase):
         self.assertEqual(self.end(again).error_code, ErrorCode.IMAGE_PULL_FAILED)
         self.assertEqual(self.world.known().status, Status.STOPPED)
         self.assert_consistent()
+
+    def test_a_restart_or_patch_that_stopped_nothing_leaves_an_end_meanwhile_to_the_watch(self) -> None:
+        for kind, gone in itertools.product((OpKind.RESTART, OpKind.PATCH), (False, True)):
+            with self.subTest(kind=kind, gone=gone):
+                self.world = World()
+                self.world.bring(Status.RUNNING)
+                before, container_id = self.world.known(), self.world.known().current_container_id or ""
+                again = self.first_try(kind, "request_image", IMAGE_2 if kind is OpKind.PATCH else "")
+                self.world.docker.exit(container_id, 255)
+                if gone:
+                    self.world.docker.vanish(container_id)
+                self.world.docker.present.clear()
+                self.assertEqual(self.end(again).error_code, ErrorCode.IMAGE_PULL_FAILED)
+                self.assertEqual(self.world.known(), before)
+                self.assertEqual(self.world.store.last_exits, {})
 
     def test_a_restart_that_got_its_container_is_ended_with_its_three_rows(self) -> None:
         self.world.bring(Status.RUNNING)

@@ -260,6 +260,30 @@ class PostgresQueue:
             raise ClaimLost(f"operation {values['id']} was taken over by another claim")
         return True
 
+    def note_end(self, operation: Operation, container_id: str | None) -> str | None:
+        """See the port."""
+        values = {
+            "id": operation.operation_id,
+            "generation": operation.generation,
+            "game_id": operation.game_id,
+            "source_ref": operation.request.source_ref,
+            "container_id": container_id,
+        }
+        rows = self._database.write("note_end", SQL["note_end"], values)
+        if not rows:
+            raise ClaimLost(f"operation {operation.operation_id} was taken over by another claim")
+        return _text_or_none(rows[0]["ends_container"])
+
+    def noted_end(self, operation: Operation) -> str | None:
+        """See the port."""
+        values = {
+            "id": operation.operation_id,
+            "game_id": operation.game_id,
+            "source_ref": operation.request.source_ref,
+        }
+        rows = self._database.read("noted_end", SQL["noted_end"], values)
+        return _text_or_none(rows[0]["ends_container"]) if rows else None
+
     def finish(self, operation: Operation, completion: Completion) -> None:
         """Write the end of an operation; see `write_ending`."""
         write_ending(self._database, operation, completion)
@@ -284,6 +308,10 @@ class PostgresQueue:
             return None
         code = ErrorCode(row["error_code"]) if row["error_code"] else None
         return OperationResult(Outcome(row["outcome"]), code, row["error_message"] or "")
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _request_values(request: Request) -> dict[str, Any]:

@@ -289,6 +289,20 @@ SET state = 'due', owner = NULL, deferrals = deferrals + 1, deferred_why = %(why
 WHERE id = %(id)s AND generation = %(generation)s AND state = 'running'
   AND game_id = %(game_id)s AND source_ref = %(source_ref)s;
 
+-- name: note_end
+-- Notes the container that an operation is about to stop, or withdraws the note; returns the note before. Renews the
+-- claim, and returns nothing when another claim has replaced it.
+UPDATE operations o
+SET ends_container = %(container_id)s::text, heartbeat_at = clock_timestamp()
+FROM operations before
+WHERE o.id = %(id)s AND o.generation = %(generation)s AND o.state = 'running'
+  AND o.game_id = %(game_id)s AND o.source_ref = %(source_ref)s AND before.id = o.id
+RETURNING before.ends_container;
+
+-- name: noted_end
+SELECT ends_container FROM operations
+WHERE id = %(id)s AND game_id = %(game_id)s AND source_ref = %(source_ref)s;
+
 -- name: hand_back
 -- Releases everything that a stopping instance still holds.
 UPDATE operations

@@ -438,7 +438,7 @@ class Simulation:
     def _break_feeds(self) -> None:
         for each in self.instances:
             each.events.clear()
-            each.listener._broken = True
+            each.listener.broken()
 
     def _lose_answer(self) -> None:
         self.store.trouble.fail_call(self.random.randint(1, 8), done=self.random.random() < 0.5)
@@ -458,7 +458,7 @@ class Simulation:
         of.hears = not of.hears
         if not of.hears:
             of.events.clear()
-            of.listener._broken = True
+            of.listener.broken()
 
     # --- operations, with other steps in between
 

@@ -24,6 +24,7 @@ from rtmanager.domain.crash import RestartPolicy
 from rtmanager.domain.drift import Placement
 from rtmanager.domain.errors import DependencyError, Unavailable
 from rtmanager.domain.findings import Finding, RestartCause
+from rtmanager.domain.health import HealthSource
 from rtmanager.metrics import Metrics
 from rtmanager.operations.troubles import StoreWaits
 from rtmanager.operations.wake import Wake
@@ -42,6 +43,7 @@ from rtmanager.workers.reconcile.listener import EventListener
 from rtmanager.workers.reconcile.queue import WORK as ATTENTION
 from rtmanager.workers.reconcile.queue import ReconcileHint, ReconcileQueue
 from rtmanager.workers.reconcile.scan import DriftScan
+from rtmanager.workers.reconcile.signals import SignalMemory
 from rtmanager.workers.reconcile.strays import StrayRegistry
 from rtmanager.workers.retention import Retention
 from rtmanager.workers.status import Workers
@@ -57,6 +59,8 @@ STUCK_PERIODS = 10.0
 LOOK_STUCK_S = 300.0
 #: One step listens for fifteen seconds, and every wait before it has a deadline.
 EVENTS_STUCK_S = 120.0
+#: Longest time for the first attempts at games whose end was just requested, when the process ends.
+LAST_ENDS_S = 2.0
 
 
 class _WatchMetrics:
@@ -140,6 +144,7 @@ class Watch:
         self._clock = clock
         self._missed = Wake()
         self._strays = StrayRegistry(logger)
+        self._signals = SignalMemory()
         self._metrics = _WatchMetrics(metrics)
         # The reconcile queue has no pass of its own: it only works on games.
         self._failures = GameFailures(
@@ -160,7 +165,8 @@ class Watch:
             self._reconcile_queue,
             missed=self._missed.set,
             logger=logger,
-            present_run=self._runtime.present_run,
+            present_run=self._runtime.present_run_of_any,
+            signals=self._signals,
         )
         self.drift_scan = DriftScan(
             findings=self._findings,
@@ -218,8 +224,20 @@ class Watch:
                 causes=_causes(config),
             )
             self._start(stack, self._loop("crash-restarts", restarts.step, RESTART_POLL_S))
-        # The first to stop: this ends every wait for Docker.
+        # This ends every wait for Docker.
         stack.callback(self._runtime.close)
+        # The first to stop, while Docker can still be inspected.
+        stack.callback(self._decide_on_last_ends)
+
+    def _decide_on_last_ends(self) -> None:
+        """Reconcile what a person just stopped as a pass would: nothing else remembers that until the next pass."""
+        hints = {
+            game_id: ReconcileHint(
+                HealthSource.DOCKER_EVENT, frozenset({container_id}), asked=frozenset({container_id}), listed=True
+            )
+            for game_id, container_id in self._signals.undecided(2 * self._config.reconcile_interval_s).items()
+        }
+        self._reconcile_queue.attempt_now(hints, LAST_ENDS_S)
 
     def metrics(self) -> str:
         """Render all metrics as text, with their present values."""
@@ -245,6 +263,7 @@ class Watch:
             after_outages=self._config.outage_restart,
             works_on=works_on,
             exit_found=lambda container_id, ended_ago_s: self._listener.exit_found(container_id, ended_ago_s),
+            sender=self._signals.sender,
         )
 
     def _look_later(self, game_id: str, hint: ReconcileHint, delay_s: float) -> None:

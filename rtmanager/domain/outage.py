@@ -39,6 +39,15 @@ class RuntimeRun:
     keeps_containers: bool = False
 
 
+class Sender(StrEnum):
+    """Who sent a signal to a container, as far as known."""
+
+    PERSON = "person"
+    #: The runtime, as it stopped or started.
+    RUNTIME = "runtime"
+    UNKNOWN = "unknown"
+
+
 class RequestedBy(StrEnum):
     """Who requested the end of a container, as far as known."""
 
@@ -84,16 +93,31 @@ class LastExit:
         return replace(self, oom=oom, log=log, requested_by=by)
 
 
-def requested_by(view: ContainerView, run: RuntimeRun, *, signalled: bool, by_person: bool) -> RequestedBy:
+def sender_of_signal(time_ns: int, run: RuntimeRun | None) -> Sender:
+    """Return who sent a signal at this time; `run` is None when the runtime accepted no call after it.
+
+    At shutdown the runtime stops accepting calls before it ends its containers. At startup it ends the containers of
+    its last run before its present run begins.
+    """
+    if run is None:
+        return Sender.RUNTIME
+    if run.began_at is None:
+        return Sender.UNKNOWN
+    return Sender.PERSON if time_ns >= round(run.began_at.timestamp() * 10**9) else Sender.RUNTIME
+
+
+def requested_by(
+    view: ContainerView, run: RuntimeRun, *, signalled: bool = False, sender: Sender | None = None
+) -> RequestedBy:
     """Return who requested an end, by the module's table.
 
-    `signalled`: an event reported a signal to end. `by_person`: and the runtime accepted calls after it.
+    `signalled`: an event reported a signal to end. `sender`: who sent the signal that explains the end.
     """
-    if by_person:
+    if sender is Sender.PERSON:
         return RequestedBy.SIGNAL
     if _ended_with_a_run(view, run):
         return RequestedBy.HOST if view.exit_code == LOST else RequestedBy.DOCKER
-    return RequestedBy.SIGNAL if signalled else RequestedBy.UNKNOWN
+    return RequestedBy.SIGNAL if signalled or sender is not None else RequestedBy.UNKNOWN
 
 
 def _ended_with_a_run(view: ContainerView, run: RuntimeRun) -> bool:

@@ -270,6 +270,10 @@ class GuardedRuntime:
         self.confirm()
         return run
 
+    def present_run_of_any(self) -> RuntimeRun:
+        """Return the run of whichever daemon answers; without the store, so that only Docker's silence raises."""
+        return self._inner.present_run()
+
     def log_tail(self, container_id: str) -> str:
         """See the port."""
         return self._inner.log_tail(container_id)

@@ -100,7 +100,7 @@ def _requested_by(tools: Tools, view: ContainerView) -> RequestedBy:
     except DependencyError as error:
         tools.logger.debug("the begin of the present run cannot be read", extra={"error": str(error)})
         return RequestedBy.UNKNOWN
-    return requested_by(view, run, signalled=False, by_person=False)
+    return requested_by(view, run)
 
 
 def _note_exit(progress: Progress, tools: Tools, container_id: str, *, by_manager: bool) -> None:

@@ -114,6 +114,11 @@ class ExchangedTest(unittest.TestCase):
         self.world.reconcile()
         self.assertEqual(self.world.known("g1"), self.before)
 
+    def test_the_run_of_whichever_daemon_answers_is_read_without_the_store(self) -> None:
+        self.world.store.trouble.available = False
+        self.assertEqual(self.runtime.present_run_of_any(), self.docker.run)
+        self.assertRaises(Unavailable, self.runtime.present_run)
+
     def test_an_absence_is_not_believed_whichever_call_meets_it(self) -> None:
         for call in (
             lambda: self.runtime.inspect(self.container_id),

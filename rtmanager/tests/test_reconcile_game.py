@@ -25,7 +25,7 @@ from rtmanager.domain.findings import Finding, Stray
 from rtmanager.domain.health import HealthSource
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind, OpSource
-from rtmanager.domain.outage import RequestedBy, RuntimeRun
+from rtmanager.domain.outage import RequestedBy, RuntimeRun, Sender
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.fakes import Meant
 from rtmanager.fakes.store import CALL_POSITION
@@ -518,6 +518,9 @@ class Outages(SettlerTestCase):
         self.world.docker.run = RuntimeRun(self.world.clock())
         self.game_reconciler.settle(game_id, hint)
 
+    def signalled(self, sender: Sender) -> None:
+        self.game_reconciler = replace(self.game_reconciler, sender=lambda _: sender)
+
     def queued(self) -> list[str]:
         self.worker.step()
         return [row.request.game_id for rows in self.world.store.live.values() for row in rows]
@@ -546,9 +549,14 @@ class Outages(SettlerTestCase):
         self.assertEqual(self.world.known().status, Status.RUNNING)
 
     def test_not_what_a_person_stopped_just_before(self) -> None:
-        which = frozenset({self.container_id})
-        self.outage(hint=ReconcileHint(HealthSource.DOCKER_EVENT, which, asked=which, by_person=which))
-        self.assertEqual((self.world.known().status, self.queued()), (Status.STOPPED, []))
+        asked = ReconcileHint(HealthSource.DOCKER_EVENT, asked=frozenset({self.container_id}))
+        for hint in (asked, ReconcileHint(listed=True)):  # a runtime that was killed reports no death
+            with self.subTest(hint=hint):
+                self.setUp()
+                self.signalled(Sender.PERSON)
+                self.outage(hint=hint)
+                self.assertEqual((self.world.known().status, self.queued()), (Status.STOPPED, []))
+                self.assertEqual(self.world.store.last_exits["g1"].requested_by, RequestedBy.SIGNAL)
 
     def test_not_what_ended_within_the_present_run(self) -> None:
         self.world.docker.run = RuntimeRun(self.before)

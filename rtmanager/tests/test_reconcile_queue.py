@@ -208,15 +208,27 @@ class AttentionTest(unittest.TestCase):
         for number in range(1000):
             one = frozenset({f"c{number}"})
             self.reconcile_queue.look(
-                "g1", ReconcileHint(HealthSource.DOCKER_EVENT, one, {f"c{number}": 1}, one, one, one, one)
+                "g1", ReconcileHint(HealthSource.DOCKER_EVENT, one, {f"c{number}": 1}, one, one, one)
             )
         self.assertEqual(len(self.reconcile_queue._queue), 1)
         gate.set()
         wait_until(lambda: len(self.looks.seen) == 2)
         hint = self.looks.seen[1][1]
-        for kept in (hint.containers, hint.oom, hint.asked, hint.by_person, hint.died, hint.unexplained):
+        for kept in (hint.containers, hint.oom, hint.asked, hint.died, hint.unexplained):
             self.assertLessEqual(len(kept), queue_module.MOST_CONTAINERS)
             self.assertIn("c999", kept)
+
+    def test_an_attempt_now_does_not_wait_for_the_time_at_which_the_game_is_due(self) -> None:
+        for game_id in ("stopped", "other"):
+            self.reconcile_queue.look(game_id, ReconcileHint(HealthSource.DOCKER_EVENT), delay_s=600)
+        self.reconcile_queue.attempt_now({"stopped": ReconcileHint(listed=True)}, 20)
+        self.assertEqual(self.looks.seen, [("stopped", ReconcileHint(HealthSource.DOCKER_EVENT, listed=True))])
+
+    def test_an_attempt_now_that_hangs_is_not_waited_for_longer_than_it_may_take(self) -> None:
+        gate = self.hold("stopped")
+        self.reconcile_queue.attempt_now({"stopped": ReconcileHint(listed=True)}, 0.05)
+        gate.set()
+        wait_until(lambda: self.looks.games == ["stopped"])
 
     def test_no_game_is_looked_at_by_two_at_once(self) -> None:
         gate = self.hold("g1")

@@ -17,7 +17,7 @@ from rtmanager.domain.findings import Finding, RestartCause
 from rtmanager.domain.health import HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind, Request
-from rtmanager.domain.outage import RuntimeRun
+from rtmanager.domain.outage import RuntimeRun, Sender
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.fakes.findings import MemoryFindings
 from rtmanager.fakes.store import MemoryHistories
@@ -30,13 +30,15 @@ from rtmanager.ports.watching import (
     UnreadableEvent,
     WriteResult,
 )
-from rtmanager.tests.making import NETWORK, Heard, quiet, record, request
+from rtmanager.tests.making import NETWORK, Heard, quiet, record, request, view
 from rtmanager.tests.watching import FakeProbes, LooksAtOnce, Said, WatchedWorld
 from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.prober import Prober
 from rtmanager.workers.reconcile import listener as events_module
+from rtmanager.workers.reconcile import signals as signals_module
 from rtmanager.workers.reconcile.listener import RESTART_GRACE_S, EventListener
 from rtmanager.workers.reconcile.queue import ReconcileHint
+from rtmanager.workers.reconcile.signals import SignalMemory
 from rtmanager.workers.retention import Retention
 
 PERIOD_S = 15.0
@@ -71,12 +73,14 @@ class ListenerTest(unittest.TestCase):
         self.reconcile_queue = LooksAtOnce(lambda _game_id, _hint: True)
         self.passes: list[str] = []
         self.heard = Heard()
+        self.signals = SignalMemory()
         self.listener = EventListener(
             self.feed,
             self.reconcile_queue,  # type: ignore[arg-type]  # the same, without threads
             missed=lambda: self.passes.append("pass"),
             logger=self.heard.logger,
             present_run=self.present_run,
+            signals=self.signals,
         )
         #: None: it accepts no calls.
         self.began: RuntimeRun | None = RuntimeRun()
@@ -104,19 +108,55 @@ class ListenerTest(unittest.TestCase):
 
     def test_a_signal_after_which_the_runtime_accepts_calls_is_a_persons(self) -> None:
         began = datetime.fromtimestamp(1, UTC)
-        for run, time_ns, by_person in (
-            (RuntimeRun(began), 2 * 10**9, {"c-1"}),
-            (RuntimeRun(began), 10**9 // 2, frozenset()),  # the new run ended the last one's containers
-            (RuntimeRun(), 2 * 10**9, frozenset()),
-            (None, 2 * 10**9, frozenset()),
+        for run, time_ns, sender in (
+            (RuntimeRun(began), 2 * 10**9, Sender.PERSON),
+            (RuntimeRun(began), 10**9 // 2, Sender.RUNTIME),  # the new run ended the last one's containers
+            (RuntimeRun(), 2 * 10**9, Sender.UNKNOWN),
+            (None, 2 * 10**9, Sender.RUNTIME),
         ):
+            self.setUp()
             self.began = run
-            self.reconcile_queue.named.clear()
-            named = self.hear(
-                _event(ContainerEventKind.KILL, signal="15", time_ns=time_ns),
-                _event(ContainerEventKind.DIE, time_ns=time_ns),
-            )
-            self.assertEqual(named["g1"][0].by_person, by_person, run)
+            kill = _event(ContainerEventKind.KILL, signal="15", time_ns=time_ns)
+            self.hear(kill, _event(ContainerEventKind.DIE, time_ns=time_ns))
+            self.assertEqual(self.signals.sender(_ended(time_ns)), sender, run)
+
+    def test_a_signal_explains_no_end_after_the_death_that_followed_it(self) -> None:
+        self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
+        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1), _event(ContainerEventKind.DIE, time_ns=2))
+        self.assertEqual(self.signals.sender(_ended(2)), Sender.PERSON)
+        self.assertIsNone(self.signals.sender(_ended(20 * 10**9)), "a person started it again")
+        self.began = None
+        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=20 * 10**9))
+        self.assertEqual(self.signals.sender(_ended(20 * 10**9)), Sender.RUNTIME)
+
+    def test_a_persons_stop_is_undecided_until_its_end_is_decided_on(self) -> None:
+        self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
+        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
+        self.assertEqual(self.signals.undecided(60), {}, "it lives")
+        self.hear(_event(ContainerEventKind.DIE, time_ns=2))
+        self.assertEqual(self.signals.undecided(60), {"g1": "c-1"})
+        self.assertEqual(self.signals.undecided(-1), {}, "a pass has decided on what died long ago")
+        self.signals.sender(_ended(2))
+        self.assertEqual(self.signals.undecided(60), {})
+
+    def test_a_runtime_that_goes_down_does_not_take_over_a_persons_stop_under_way(self) -> None:
+        self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
+        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
+        self.began = None
+        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=5), _event(ContainerEventKind.DIE, time_ns=6))
+        self.assertEqual(self.signals.sender(_ended(6)), Sender.PERSON)
+
+    def test_a_stop_under_way_outlasts_the_time_that_the_runtime_is_away(self) -> None:
+        clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))
+        self.enterContext(mock.patch.object(signals_module, "monotonic", clock))
+        self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
+        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
+        clock.return_value, self.feed.breaks = 10.0, True
+        self.assertRaises(Unavailable, self.hear)
+        clock.return_value, self.feed.breaks = 3610.0, False
+        self.hear()
+        self.assertEqual(self.signals.sender(_ended(3609 * 10**9)), Sender.PERSON)
+        self.assertIsNone(self.signals.sender(_ended(4000 * 10**9)), "it survived the signal")
 
     def test_a_runtime_that_shuts_down_is_not_asked_about_each_signal(self) -> None:
         self.began = None
@@ -652,3 +692,8 @@ GOOD, BAD = Said(), Said(503, "status 503")
 
 def _event(what: ContainerEventKind, **changes: object) -> ContainerEvent:
     return replace(ContainerEvent(what, "g1", "c-1", 1), **changes)  # type: ignore[arg-type]
+
+
+def _ended(at_ns: int) -> ContainerView:
+    """The container of `_event`, which ended at this time of the runtime's clock."""
+    return view(state=ContainerState.EXITED, finished_at=datetime.fromtimestamp(at_ns / 1e9, UTC))

@@ -20,7 +20,7 @@ from rtmanager.domain.errors import DependencyError, FinalAnswer, TemporaryAnswe
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause, Stray
 from rtmanager.domain.game import container_name, is_game_id
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
-from rtmanager.domain.outage import KILLED, OUTAGES, LastExit, requested_by
+from rtmanager.domain.outage import KILLED, OUTAGES, LastExit, Sender, requested_by
 from rtmanager.domain.record import RuntimeRecord, Status, has_no_name
 from rtmanager.operations.tools import end_of_log
 from rtmanager.ports.clock import Clock
@@ -64,6 +64,8 @@ class GameReconciler:
     works_on: Callable[[str], bool] = lambda _: False
     #: Called with the container and the seconds since its end, when a pass and no event found an exit.
     exit_found: Callable[[str, float], None] = lambda *_: None
+    #: Who sent the signal that explains the end of a container.
+    sender: Callable[[ContainerView], Sender | None] = lambda _: None
 
     def settle(self, game_id: str, hint: ReconcileHint) -> bool:
         """Reconcile the game; False when it has to be retried.
@@ -208,9 +210,8 @@ class GameReconciler:
         """
         if finding.last_exit is None or own is None:
             return finding
-        container_id = own.container_id
-        signalled, by_person = container_id in hint.asked, container_id in hint.by_person
-        by = requested_by(own, self.runtime.present_run(), signalled=signalled, by_person=by_person)
+        container_id, run = own.container_id, self.runtime.present_run()
+        by = requested_by(own, run, signalled=container_id in hint.asked, sender=self.sender(own))
         log = end_of_log(self.runtime, container_id)
         finding = explained(finding, by, log, memory_ran_out=container_id in hint.oom)
         return self._with_restart(finding, hint)

@@ -15,9 +15,10 @@ from time import monotonic
 from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.game import is_game_id
 from rtmanager.domain.health import HealthSource
-from rtmanager.domain.outage import RuntimeRun
+from rtmanager.domain.outage import RuntimeRun, sender_of_signal
 from rtmanager.ports.watching import OOM_PAUSE_S, ContainerEvent, ContainerEventKind, EventFeed, UnreadableEvent
 from rtmanager.workers.reconcile.queue import ReconcileHint, ReconcileQueue
+from rtmanager.workers.reconcile.signals import SignalMemory
 
 #: Seconds before the end of a container that got a stop signal is reconciled: `docker restart` may start it again.
 RESTART_GRACE_S = 3.0
@@ -45,18 +46,19 @@ class EventListener:
         missed: Callable[[], None],
         logger: logging.Logger,
         present_run: Callable[[], RuntimeRun] = RuntimeRun,
+        signals: SignalMemory | None = None,
     ) -> None:
-        """`present_run` raises `DependencyError` while the runtime accepts no calls, as when it shuts down."""
+        """`present_run` raises `DependencyError` while the runtime accepts no calls, and for no other reason."""
         self._present_run = present_run
+        self._signals = signals or SignalMemory()
         #: Whether it accepted no call since the feed was connected; it gets no further one until the next connect.
         self._goes_down = False
-        #: By container, the time of a person's latest signal, in nanoseconds of the runtime's clock.
-        self._by_person: OrderedDict[str, int] = OrderedDict()
         self._feed = feed
         self._reconcile_queue = reconcile_queue
         self._missed = missed
         self._logger = logger
-        self._broken = False
+        #: When the feed broke; None while it is connected, and before it first was.
+        self._broken_at: float | None = None
         #: Since when the feed is connected without a break; None while it is not.
         self._connected_at: float | None = None
         #: Containers with a recent event; and exits without an event since the last event.
@@ -79,8 +81,9 @@ class EventListener:
             self._goes_down = False
             if self._connected_at is None:
                 self._connected_at = monotonic()
-            if self._broken:
-                self._broken = False
+            if self._broken_at is not None:
+                self._signals.connected_again(self._broken_at)
+                self._broken_at = None
                 self._missed()
             for event in self._feed.listen():
                 self._unheard = 0
@@ -91,9 +94,15 @@ class EventListener:
                 self._pass_for_unreadable()
             self._pass_for_unreadable()
         except DependencyError:
-            self._broken, self._connected_at = True, None
+            self.broken()
             raise
         return True
+
+    def broken(self) -> None:
+        """Note that the connection is lost; events may be missing until a pass after the next connect."""
+        self._connected_at = None
+        if self._broken_at is None:
+            self._broken_at = monotonic()
 
     def exit_found(self, container_id: str, ended_ago_s: float) -> None:
         """Record that a pass found an exit; count it when its event should have arrived and did not."""
@@ -137,8 +146,7 @@ class EventListener:
         _remember(self._heard_of, event)
         if event.what is ContainerEventKind.KILL:
             _remember(self._signalled, event)
-            if self._is_person(event):
-                _remember(self._by_person, event)
+            self._note_sender(event)
             if event.signal == _SIGKILL:
                 _remember(self._killed, event)
             elif event.signal not in ASKING_NOTHING:
@@ -151,34 +159,35 @@ class EventListener:
         asked, killed = _recently(self._asked, event), _recently(self._killed, event)
         if _recently(self._signalled, event) and event.signal_is_label:
             asked = True  # whichever signal: a person's stop is not undone, and the end is reported all the same
-        by_person = _recently(self._by_person, event)
+        if event.what is ContainerEventKind.DIE:
+            self._signals.died(event)
         which, none = frozenset({event.container_id}), frozenset[str]()
         unexplained = event.what is ContainerEventKind.DIE and not asked and not killed
         hint = ReconcileHint(
             HealthSource.DOCKER_EVENT,
             containers=which,
             asked=which if asked or killed else none,
-            by_person=which if by_person else none,
             died=which if event.what is ContainerEventKind.DIE else none,
             unexplained=which if unexplained else none,
         )
         self._look(event, hint, delay_s=RESTART_GRACE_S if asked else 0.0)
 
-    def _is_person(self, event: ContainerEvent) -> bool:
-        """Whether a person sent this signal, and not the runtime at its shutdown or startup.
+    def _note_sender(self, event: ContainerEvent) -> None:
+        """Remember who sent a signal to end."""
+        if event.signal in ASKING_NOTHING - {_SIGKILL} and not event.signal_is_label:
+            return
+        self._signals.note(event, sender_of_signal(event.time_ns, self._run_after_signal()))
 
-        At shutdown the runtime stops accepting calls before it ends its containers. At startup it ends the containers
-        of its last run before its present run begins.
-        """
-        if self._goes_down or (event.signal in ASKING_NOTHING - {_SIGKILL} and not event.signal_is_label):
-            return False
+    def _run_after_signal(self) -> RuntimeRun | None:
+        """The runtime's run; None once it accepted no call since the feed was connected."""
+        if self._goes_down:
+            return None
         try:
-            run = self._present_run()
+            return self._present_run()
         except DependencyError as error:
             self._goes_down = True
             self._logger.debug("the runtime accepts no calls after a signal", extra={"error": str(error)})
-            return False
-        return run.began_at is not None and event.time_ns >= round(run.began_at.timestamp() * 10**9)
+            return None
 
     def _count_oom(self, event: ContainerEvent) -> None:
         """Count out-of-memory events of a container; log their number once in `OOM_PAUSE_S`."""

@@ -10,7 +10,7 @@ import heapq
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
 
@@ -61,9 +61,8 @@ class ReconcileHint:
     source: HealthSource = HealthSource.INSPECT
     containers: frozenset[str] = frozenset()
     oom: dict[str, int] = field(default_factory=dict)
-    #: Containers that got a stop signal or SIGKILL, and those of them whose signal a person sent.
+    #: Containers that got a stop signal or SIGKILL.
     asked: frozenset[str] = frozenset()
-    by_person: frozenset[str] = frozenset()
     #: Containers whose end an event reported.
     died: frozenset[str] = frozenset()
     #: Those of them without an event of a signal; each waits once for an out-of-memory event.
@@ -83,7 +82,6 @@ class ReconcileHint:
             containers=_bounded(self.containers, other.containers),
             oom=self.oom | other.oom if len(self.oom) < MOST_CONTAINERS else other.oom,
             asked=_bounded(self.asked, other.asked),
-            by_person=_bounded(self.by_person, other.by_person),
             died=_bounded(self.died, other.died),
             unexplained=_bounded(self.unexplained, other.unexplained),
             waited_for=_bounded(self.waited_for, other.waited_for),
@@ -193,6 +191,17 @@ class ReconcileQueue:
                 return
             self._put(game_id, case if waiting is None else waiting.joined(case))
             self._changed.notify()
+
+    def attempt_now(self, hints: Mapping[str, ReconcileHint], within_s: float) -> None:
+        """Attempt these games at once; wait up to `within_s` seconds until each has had an attempt."""
+        for game_id, hint in hints.items():
+            self.look(game_id, hint)
+        with self._changed:
+            self._changed.wait_for(lambda: not any(map(self._awaits_attempt, hints)), within_s)
+
+    def _awaits_attempt(self, game_id: str) -> bool:
+        case = self._cases.get(game_id)
+        return game_id in self._working or (case is not None and not case.tries)
 
     def wait_until_looked(self, stuck_s: float) -> bool:
         """Wait until every game has had one attempt; False when none ends for `stuck_s` seconds."""

@@ -194,7 +194,7 @@ class OperationQueue(Protocol):
     def note_end(self, operation: Operation, container_id: str | None) -> str | None:
         """Note the container that the operation is about to stop; return the note before. `None` withdraws it.
 
-        The note outlives the claim: after a crash it tells an end that the operation requested from any other. Renews
+        The note outlives the claim: after a crash it marks the end that the operation requested. Renews
         the claim. Raises `ClaimLost`.
         """
         ...

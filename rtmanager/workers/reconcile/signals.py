@@ -1,7 +1,7 @@
 """Remembers the signals that containers got, until an end that they explain.
 
-Events are hints and may be lost: a runtime that is killed reports no death, and a pass finds the end later. So who sent
-the last signal is asked of this memory when the end is decided on, not of the hint.
+Events are hints and may be lost: a runtime that is killed reports no death, and a pass finds the end later. So this
+memory, and not the hint, names the sender of the last signal when the end is decided on.
 """
 
 from __future__ import annotations

@@ -515,6 +515,7 @@ class Outages(SettlerTestCase):
         """The runtime ends and begins anew, and a pass looks at the game."""
         self.world.docker.alter(self.world.container(game_id), started_at=self.before)
         self.world.docker.exit(self.world.container(game_id), code)
+        self.world.clock.advance(1)
         self.world.docker.run = RuntimeRun(self.world.clock())
         self.game_reconciler.settle(game_id, hint)
 
@@ -565,6 +566,30 @@ class Outages(SettlerTestCase):
         self.game_reconciler.settle("g1", ReconcileHint(listed=True))
         self.assertEqual(self.queued(), [])
 
+    def test_not_what_ran_in_the_present_run_although_a_clock_that_was_ahead_began_it_later(self) -> None:
+        self.world.docker.run = RuntimeRun(self.world.clock() + timedelta(hours=2))
+        self.world.reconcile()
+        self.world.docker.exit(self.container_id, 143)
+        self.game_reconciler.settle("g1", ReconcileHint(listed=True))
+        self.assertEqual(self.queued(), [])
+        self.assertEqual(self.world.store.last_exits["g1"].requested_by, RequestedBy.UNKNOWN)
+
+    def test_what_ran_in_the_run_before_although_a_pass_saw_it(self) -> None:
+        self.world.docker.run = RuntimeRun(self.before)
+        self.world.reconcile()
+        self.outage()
+        self.assertEqual(self.queued(), ["g1"])
+
+    def test_only_once_within_one_run_whatever_the_clock_is(self) -> None:
+        self.outage()
+        self.assertEqual(self.queued(), ["g1"])
+        self.run_all()
+        container_id = self.world.container()
+        self.world.docker.alter(container_id, started_at=self.before)
+        self.world.docker.exit(container_id, 1)
+        self.game_reconciler.settle("g1", ReconcileHint(listed=True))
+        self.assertEqual((self.world.known().status, self.queued()), (Status.STOPPED, []))
+
     def test_with_live_restore_only_what_vanished_with_the_host(self) -> None:
         for code, expected in ((0, []), (137, []), (255, ["g1"])):
             self.setUp()
@@ -599,7 +624,7 @@ class Passes(SettlerTestCase):
     def test_a_pass_with_nothing_to_do_lists_once_and_inspects_nothing(self) -> None:
         self.world.docker.calls.clear()
         self.world.reconcile()
-        self.assertEqual([call.method for call in self.world.docker.calls], ["list_games"])
+        self.assertEqual([call.method for call in self.world.docker.calls], ["present_run", "list_games"])
 
     def test_a_pass_settles_all_that_differs(self) -> None:
         for game_id in ("g2", "g3"):

@@ -107,10 +107,13 @@ class ListenerTest(unittest.TestCase):
         self.assertEqual((named["g1"][1], named["g1"][0].asked), (0, {"c-1"}))
 
     def test_a_signal_after_which_the_runtime_accepts_calls_is_a_persons(self) -> None:
-        began = datetime.fromtimestamp(1, UTC)
+        half, began = datetime.fromtimestamp(0.5, UTC), datetime.fromtimestamp(1, UTC)
         for run, time_ns, sender in (
             (RuntimeRun(began), 2 * 10**9, Sender.PERSON),
             (RuntimeRun(began), 10**9 // 2, Sender.RUNTIME),  # it ended the containers of its last run as it began
+            # A clock that was ahead has been set back: what is later than now is of the begin of the run.
+            (RuntimeRun(began, read_at=half), 10**9 // 4, Sender.PERSON),
+            (RuntimeRun(began, read_at=half), 10**9 * 3 // 4, Sender.RUNTIME),
             (RuntimeRun(), 2 * 10**9, Sender.UNKNOWN),
             (None, 2 * 10**9, Sender.RUNTIME),
         ):

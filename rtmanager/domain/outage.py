@@ -5,14 +5,19 @@ runtime. A container that began before it and does not run ended with the previo
 keeps containers across its own restarts (live-restore). Both times are by the runtime's clock, which may have been set
 back since. So a container that is known to have run in the present run did not begin before it.
 
-| signal event | container began | live-restore | exit code | requested by | outage |
-| ------------ | --------------- | ------------ | --------- | ------------ | ------ |
-| by a person  | any             | any          | any       | signal       | no     |
-| other, none  | before the run  | off          | 255       | host         | yes    |
-| other, none  | before the run  | off          | other     | docker       | yes    |
-| other, none  | before the run  | on           | 255       | host         | yes    |
-| other        | otherwise       |              | any       | signal       | no     |
-| none         | otherwise       |              | any       | unknown      | no     |
+| signal event   | container began | live-restore | exit code | requested by | outage |
+| -------------- | --------------- | ------------ | --------- | ------------ | ------ |
+| by a person    | any             | any          | any       | signal       | no     |
+| by the runtime | before the run  | any          | 255       | host         | yes    |
+| by the runtime | before the run  | any          | other     | docker       | yes    |
+| other, none    | before the run  | off          | 255       | host         | yes    |
+| other, none    | before the run  | off          | other     | docker       | yes    |
+| other, none    | before the run  | on           | 255       | host         | yes    |
+| any            | otherwise       |              | any       | signal       | no     |
+| none           | otherwise       |              | any       | unknown      | no     |
+
+Live-restore is that of the present run, and the run before may have been without it. So a signal that the runtime sent
+as it went down counts whatever it is now.
 """
 
 from __future__ import annotations
@@ -135,7 +140,7 @@ def requested_by(
     """
     if sender is Sender.PERSON:
         return RequestedBy.SIGNAL
-    if not ran_in_run and _ended_with_a_run(view, run):
+    if not ran_in_run and _ended_with_a_run(view, run, sender):
         return RequestedBy.HOST if view.exit_code == LOST else RequestedBy.DOCKER
     return RequestedBy.SIGNAL if signalled or sender is not None else RequestedBy.UNKNOWN
 
@@ -144,7 +149,7 @@ def _ns(moment: datetime) -> int:
     return round(moment.timestamp() * 10**9)
 
 
-def _ended_with_a_run(view: ContainerView, run: RuntimeRun) -> bool:
+def _ended_with_a_run(view: ContainerView, run: RuntimeRun, sender: Sender | None) -> bool:
     if run.began_at is None or view.started_at is None or view.started_at >= run.began_at:
         return False
-    return view.exit_code == LOST if run.keeps_containers else True
+    return not run.keeps_containers or sender is Sender.RUNTIME or view.exit_code == LOST

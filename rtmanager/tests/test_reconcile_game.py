@@ -599,6 +599,15 @@ class Outages(SettlerTestCase):
             self.game_reconciler.settle("g1", ReconcileHint(listed=True))
             self.assertEqual(self.queued(), expected, code)
 
+    def test_with_live_restore_what_the_runtime_ended_as_it_went_down_before_it_was_switched_on(self) -> None:
+        self.signalled(Sender.RUNTIME)
+        self.world.docker.alter(self.container_id, started_at=self.before)
+        self.world.docker.exit(self.container_id, 143)
+        self.world.docker.run = RuntimeRun(self.world.clock(), keeps_containers=True)
+        self.game_reconciler.settle("g1", ReconcileHint(listed=True))
+        self.assertEqual(self.queued(), ["g1"])
+        self.assertEqual(self.world.store.last_exits["g1"].requested_by, RequestedBy.DOCKER)
+
     def test_not_when_it_is_switched_off(self) -> None:
         self.game_reconciler = self.world.game_reconciler
         self.outage()

@@ -32,6 +32,12 @@ from rtmanager.domain.container import ContainerView
 LOST = 255
 #: 128 + SIGKILL: a crash, or a `docker kill` whose event was missed.
 KILLED = 137
+#: Signals that `docker stop` sends, or that end a process for good: INT, QUIT, KILL, TERM.
+STOP_SIGNALS = frozenset({"2", "3", "9", "15"})
+#: Seconds after which they no longer explain an end; the grace of a `docker stop` may be long.
+STOP_EXPLAINS_S = 300.0
+#: The same for other signals: an engine that lives after Docker's usual grace of 10 s has survived the signal.
+SIGNAL_EXPLAINS_S = 10.0
 #: Replaces an exit code that the runtime does not report.
 UNKNOWN_EXIT_CODE = 255
 
@@ -110,6 +116,11 @@ class LastExit:
         """
         oom = self.exit_code == KILLED and by is RequestedBy.UNKNOWN and (self.oom or memory_ran_out)
         return replace(self, oom=oom, log=log, requested_by=by)
+
+
+def explains_for_s(signal: str) -> float:
+    """Return the seconds for which a signal, by its number, explains an end."""
+    return STOP_EXPLAINS_S if signal in STOP_SIGNALS else SIGNAL_EXPLAINS_S
 
 
 def sender_of_signal(time_ns: int, run: RuntimeRun | None) -> Sender:

@@ -149,6 +149,31 @@ class ListenerTest(unittest.TestCase):
         self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=5), _event(ContainerEventKind.DIE, time_ns=6))
         self.assertEqual(self.signals.sender(_ended(6)), Sender.PERSON)
 
+    def test_a_signal_that_is_no_stop_explains_an_end_for_the_usual_grace_only(self) -> None:
+        self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
+        for signal, hidden, after_s, explained in (
+            ("1", False, 9, True),
+            ("1", False, 30, False),
+            ("13", False, 30, False),
+            ("15", False, 200, True),
+            ("2", False, 200, True),
+            ("1", True, 200, True),
+        ):
+            with self.subTest(signal=signal, after_s=after_s):
+                self.signals = SignalMemory()
+                self.listener._signals = self.signals
+                self.hear(_event(ContainerEventKind.KILL, signal=signal, signal_is_label=hidden))
+                ended = after_s * 10**9
+                self.assertEqual(self.signals.sender(_ended(ended)), Sender.PERSON if explained else None)
+                self.reconcile_queue.named.clear()
+                hint, _ = self.hear(_event(ContainerEventKind.DIE, time_ns=ended, signal_is_label=hidden))["g1"]
+                self.assertEqual(hint.asked, {"c-1"} if explained else frozenset())
+
+    def test_a_reload_does_not_shorten_a_stop_under_way(self) -> None:
+        self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
+        self.hear(*(_event(ContainerEventKind.KILL, signal=signal) for signal in ("15", "1")))
+        self.assertEqual(self.signals.sender(_ended(200 * 10**9)), Sender.PERSON)
+
     def test_a_stop_under_way_outlasts_the_time_that_the_runtime_is_away(self) -> None:
         clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))
         self.enterContext(mock.patch.object(signals_module, "monotonic", clock))

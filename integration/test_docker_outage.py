@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 from harness import start_services
 from harness.fixtures import dockerd
 from harness.fixtures.container import Container
+from integration.support import images
 from integration.support.watched import WatchedTestCase
 
 #: The number of games that run when Docker ends; `make recovery` uses fifty.
@@ -117,6 +119,36 @@ class Outages(OwnDaemonTestCase):
         self.own.start_again()
         self.wait_until_back(self.games, before)
         self.assertEqual(set(self.last_exits().values()), {"docker"})
+
+    def test_a_stop_by_hand_under_way_when_docker_is_killed_still_holds(self) -> None:
+        image = images.tiny("ignores-signals")
+        self.own.copy_image(image)
+        self.start_runtime()
+        stopped, *rest = self.games
+        self.add_start_job(image, game_id=stopped)
+        for game_id in rest:
+            self.add_start_job(game_id=game_id)
+        self.results(GAMES, STARTED_WITHIN_S)
+        before = self.running()
+        with ThreadPoolExecutor(1) as threads:
+            stop = threads.submit(self.own.client().stop, before[stopped], timeout=40)
+            self.wait_until("the signal", lambda: "event=kill" in self.log.read_text())
+            self.own.kill()
+            self.assertIsNotNone(stop.exception())
+        self.own.start_again()
+        self.wait_until_back(rest, before)
+        self.assertEqual(self.last_exits()[stopped], "signal")
+
+    def test_a_stop_by_hand_just_before_the_manager_and_docker_end_still_holds(self) -> None:
+        process = self.start_process()
+        before = self.start_games()
+        stopped, *rest = self.games
+        self.docker.stop(before[stopped])
+        self.assertEqual(process.terminate(), 0)
+        self.own.restart()
+        self.start_process()
+        self.wait_until_back(rest, before)
+        self.assertEqual(self.last_exits()[stopped], "signal")
 
     def test_after_a_loss_of_power_that_ended_the_manager_too_the_games_are_back(self) -> None:
         process = self.start_process()

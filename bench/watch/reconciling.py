@@ -28,6 +28,7 @@ from rtmanager.ports.runtime import ContainerRuntime
 from rtmanager.ports.watching import Findings
 from rtmanager.workers.reconcile.queue import ReconcileHint, ReconcileQueue
 from rtmanager.workers.reconcile.scan import DriftScan
+from rtmanager.workers.reconcile.sightings import RunSightings
 from rtmanager.workers.reconcile.strays import StrayRegistry
 
 GAMES = 10_000
@@ -104,6 +105,7 @@ def drift_scan(findings: Findings, runtime: ContainerRuntime) -> DriftScan:
         runtime=runtime,
         reconcile_queue=_Nobody(logger),
         strays=StrayRegistry(logger),
+        sightings=RunSightings(),
         placement=games.HOUSE,
         clock=lambda: datetime.now(UTC),
         logger=logger,

@@ -41,6 +41,7 @@ from rtmanager.workers.prober import Prober
 from rtmanager.workers.reconcile.game import GameReconciler
 from rtmanager.workers.reconcile.listener import EventListener
 from rtmanager.workers.reconcile.scan import DriftScan
+from rtmanager.workers.reconcile.sightings import RunSightings
 from rtmanager.workers.reconcile.strays import StrayRegistry
 
 DEFAULT_COUNT = 10_000
@@ -140,6 +141,7 @@ class World:
     def _watch(self) -> None:
         logger, failures = self.heard.logger, GameFailures(self.heard.logger)
         strays, placement = StrayRegistry(logger), Placement(NETWORK, lambda game_id: f"/games/{game_id}")
+        sightings = RunSightings()
         game_reconciler = GameReconciler(
             records=self.records,
             findings=self.findings,
@@ -150,6 +152,7 @@ class World:
             written=lambda _: None,
             later=lambda game_id, hint, delay_s: self.reconcile_queue.look(game_id, hint, delay_s=delay_s),
             logger=logger,
+            sightings=sightings,
         )
         self.reconcile_queue = LooksAtOnce(game_reconciler.settle)
         reconcile_queue = cast(Any, self.reconcile_queue)
@@ -159,6 +162,7 @@ class World:
             runtime=self.runtime,
             reconcile_queue=reconcile_queue,
             strays=strays,
+            sightings=sightings,
             placement=placement,
             clock=lambda: NOW,
             logger=logger,

@@ -43,6 +43,7 @@ from rtmanager.workers.reconcile.listener import EventListener
 from rtmanager.workers.reconcile.queue import WORK as ATTENTION
 from rtmanager.workers.reconcile.queue import ReconcileHint, ReconcileQueue
 from rtmanager.workers.reconcile.scan import DriftScan
+from rtmanager.workers.reconcile.sightings import RunSightings
 from rtmanager.workers.reconcile.signals import SignalMemory
 from rtmanager.workers.reconcile.strays import StrayRegistry
 from rtmanager.workers.retention import Retention
@@ -145,6 +146,7 @@ class Watch:
         self._missed = Wake()
         self._strays = StrayRegistry(logger)
         self._signals = SignalMemory()
+        self._sightings = RunSightings()
         self._metrics = _WatchMetrics(metrics)
         # The reconcile queue has no pass of its own: it only works on games.
         self._failures = GameFailures(
@@ -173,6 +175,7 @@ class Watch:
             runtime=self._runtime,
             reconcile_queue=self._reconcile_queue,
             strays=self._strays,
+            sightings=self._sightings,
             placement=placement,
             clock=self._clock,
             logger=logger,
@@ -264,6 +267,7 @@ class Watch:
             works_on=works_on,
             exit_found=lambda container_id, ended_ago_s: self._listener.exit_found(container_id, ended_ago_s),
             sender=self._signals.sender,
+            sightings=self._sightings,
         )
 
     def _look_later(self, game_id: str, hint: ReconcileHint, delay_s: float) -> None:

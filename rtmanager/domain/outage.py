@@ -2,21 +2,27 @@
 
 The table decides about an end that no operation of the manager requested. The run is the present run of the container
 runtime. A container that began before it and does not run ended with the previous run. The exception is a runtime that
-keeps containers across its own restarts (live-restore). Both times are by the runtime's clock.
+keeps containers across its own restarts (live-restore). Both times are by the runtime's clock, which may have been set
+back since. So a container that is known to have run in the present run did not begin before it.
 
-| signal event | container began | live-restore | exit code | requested by | outage |
-| ------------ | --------------- | ------------ | --------- | ------------ | ------ |
-| by a person  | any             | any          | any       | signal       | no     |
-| other, none  | before the run  | off          | 255       | host         | yes    |
-| other, none  | before the run  | off          | other     | docker       | yes    |
-| other, none  | before the run  | on           | 255       | host         | yes    |
-| other        | otherwise       |              | any       | signal       | no     |
-| none         | otherwise       |              | any       | unknown      | no     |
+| signal event   | container began | live-restore | exit code | requested by | outage |
+| -------------- | --------------- | ------------ | --------- | ------------ | ------ |
+| by a person    | any             | any          | any       | signal       | no     |
+| by the runtime | before the run  | any          | 255       | host         | yes    |
+| by the runtime | before the run  | any          | other     | docker       | yes    |
+| other, none    | before the run  | off          | 255       | host         | yes    |
+| other, none    | before the run  | off          | other     | docker       | yes    |
+| other, none    | before the run  | on           | 255       | host         | yes    |
+| any            | otherwise       |              | any       | signal       | no     |
+| none           | otherwise       |              | any       | unknown      | no     |
+
+Live-restore is that of the present run, and the run before may have been without it. So a signal that the runtime sent
+as it went down counts whatever it is now.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -26,6 +32,12 @@ from rtmanager.domain.container import ContainerView
 LOST = 255
 #: 128 + SIGKILL: a crash, or a `docker kill` whose event was missed.
 KILLED = 137
+#: Signals that `docker stop` sends, or that end a process for good: INT, QUIT, KILL, TERM.
+STOP_SIGNALS = frozenset({"2", "3", "9", "15"})
+#: Seconds after which they no longer explain an end; the grace of a `docker stop` may be long.
+STOP_EXPLAINS_S = 300.0
+#: The same for other signals: an engine that lives after Docker's usual grace of 10 s has survived the signal.
+SIGNAL_EXPLAINS_S = 10.0
 #: Replaces an exit code that the runtime does not report.
 UNKNOWN_EXIT_CODE = 255
 
@@ -37,6 +49,19 @@ class RuntimeRun:
     #: None when the runtime does not report it; then no end counts as an outage.
     began_at: datetime | None = None
     keeps_containers: bool = False
+    #: The runtime's time when it reported this run.
+    read_at: datetime | None = field(default=None, compare=False)
+
+    def has_seen(self, time_ns: int) -> bool:
+        """Whether an event of this time occurred since the run began.
+
+        A run that begins later than now was begun by a clock that was ahead and has been set back since. An event from
+        before now then occurred after that, since the runtime remembers no events of its earlier runs.
+        """
+        if self.began_at is None:
+            return False
+        is_ahead = self.read_at is not None and self.read_at < self.began_at
+        return time_ns >= _ns(self.began_at) or (is_ahead and self.read_at is not None and time_ns <= _ns(self.read_at))
 
 
 class Sender(StrEnum):
@@ -93,6 +118,11 @@ class LastExit:
         return replace(self, oom=oom, log=log, requested_by=by)
 
 
+def explains_for_s(signal: str) -> float:
+    """Return the seconds for which a signal, by its number, explains an end."""
+    return STOP_EXPLAINS_S if signal in STOP_SIGNALS else SIGNAL_EXPLAINS_S
+
+
 def sender_of_signal(time_ns: int, run: RuntimeRun | None) -> Sender:
     """Return who sent a signal at this time; `run` is None when the runtime accepted no call after it.
 
@@ -103,24 +133,34 @@ def sender_of_signal(time_ns: int, run: RuntimeRun | None) -> Sender:
         return Sender.RUNTIME
     if run.began_at is None:
         return Sender.UNKNOWN
-    return Sender.PERSON if time_ns >= round(run.began_at.timestamp() * 10**9) else Sender.RUNTIME
+    return Sender.PERSON if run.has_seen(time_ns) else Sender.RUNTIME
 
 
 def requested_by(
-    view: ContainerView, run: RuntimeRun, *, signalled: bool = False, sender: Sender | None = None
+    view: ContainerView,
+    run: RuntimeRun,
+    *,
+    signalled: bool = False,
+    sender: Sender | None = None,
+    ran_in_run: bool = False,
 ) -> RequestedBy:
     """Return who requested an end, by the module's table.
 
-    `signalled`: an event reported a signal to end. `sender`: who sent the signal that explains the end.
+    `signalled`: an event reported a signal to end. `sender`: who sent the signal that explains the end. `ran_in_run`:
+    the container is known to have run in the present run, whatever the runtime's clock says.
     """
     if sender is Sender.PERSON:
         return RequestedBy.SIGNAL
-    if _ended_with_a_run(view, run):
+    if not ran_in_run and _ended_with_a_run(view, run, sender):
         return RequestedBy.HOST if view.exit_code == LOST else RequestedBy.DOCKER
     return RequestedBy.SIGNAL if signalled or sender is not None else RequestedBy.UNKNOWN
 
 
-def _ended_with_a_run(view: ContainerView, run: RuntimeRun) -> bool:
+def _ns(moment: datetime) -> int:
+    return round(moment.timestamp() * 10**9)
+
+
+def _ended_with_a_run(view: ContainerView, run: RuntimeRun, sender: Sender | None) -> bool:
     if run.began_at is None or view.started_at is None or view.started_at >= run.began_at:
         return False
-    return view.exit_code == LOST if run.keeps_containers else True
+    return not run.keeps_containers or sender is Sender.RUNTIME or view.exit_code == LOST

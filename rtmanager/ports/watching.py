@@ -13,6 +13,7 @@ from rtmanager.domain.drift import RunningGame
 from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.operation import OpKind, OpSource, Request
+from rtmanager.domain.outage import STOP_EXPLAINS_S, explains_for_s
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.ports.store import StoreRejected
 
@@ -180,6 +181,11 @@ class ContainerEvent:
     signal: str = ""
     #: Whether the container has a label `signal`, which the event does not separate from the signal of a kill.
     signal_is_label: bool = False
+
+    @property
+    def explains_for_s(self) -> float:
+        """Seconds for which the signal of a kill explains an end; a hidden signal may be any."""
+        return STOP_EXPLAINS_S if self.signal_is_label else explains_for_s(self.signal)
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,6 +235,12 @@ class WhateverItIs(unittest.TestCase):
         labels = labels | {"com.galaxy.memory": "64m"}
         self.assertEqual(decode.image({"Id": "i", "Config": {"Labels": labels}}).labels, {"com.galaxy.memory": "64m"})
 
+    def test_the_present_run_has_the_daemons_own_time(self) -> None:
+        moments = "2026-12-01T10:00:00.5Z", "2026-12-01T09:00:00Z"
+        run = decode.present_run({"SystemTime": moments[1]}, [{"Name": "bridge", "Created": moments[0]}])
+        self.assertEqual((run.began_at, run.read_at), tuple(map(datetime.fromisoformat, moments)))
+        self.assertIsNone(decode.present_run({"SystemTime": 5}, []).read_at)
+
     def test_times_that_cannot_be_are_not_known(self) -> None:
         for moment in (
             "0000-01-01T00:00:00Z",

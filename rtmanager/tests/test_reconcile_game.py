@@ -515,6 +515,7 @@ class Outages(SettlerTestCase):
         """End the runtime and start it again, then reconcile the game."""
         self.world.docker.alter(self.world.container(game_id), started_at=self.before)
         self.world.docker.exit(self.world.container(game_id), code)
+        self.world.clock.advance(1)
         self.world.docker.run = RuntimeRun(self.world.clock())
         self.game_reconciler.settle(game_id, hint)
 
@@ -565,6 +566,30 @@ class Outages(SettlerTestCase):
         self.game_reconciler.settle("g1", ReconcileHint(listed=True))
         self.assertEqual(self.queued(), [])
 
+    def test_not_what_ran_in_the_present_run_although_a_clock_that_was_ahead_began_it_later(self) -> None:
+        self.world.docker.run = RuntimeRun(self.world.clock() + timedelta(hours=2))
+        self.world.reconcile()
+        self.world.docker.exit(self.container_id, 143)
+        self.game_reconciler.settle("g1", ReconcileHint(listed=True))
+        self.assertEqual(self.queued(), [])
+        self.assertEqual(self.world.store.last_exits["g1"].requested_by, RequestedBy.UNKNOWN)
+
+    def test_what_ran_in_the_run_before_although_a_pass_saw_it(self) -> None:
+        self.world.docker.run = RuntimeRun(self.before)
+        self.world.reconcile()
+        self.outage()
+        self.assertEqual(self.queued(), ["g1"])
+
+    def test_only_once_within_one_run_whatever_the_clock_is(self) -> None:
+        self.outage()
+        self.assertEqual(self.queued(), ["g1"])
+        self.run_all()
+        container_id = self.world.container()
+        self.world.docker.alter(container_id, started_at=self.before)
+        self.world.docker.exit(container_id, 1)
+        self.game_reconciler.settle("g1", ReconcileHint(listed=True))
+        self.assertEqual((self.world.known().status, self.queued()), (Status.STOPPED, []))
+
     def test_with_live_restore_only_what_vanished_with_the_host(self) -> None:
         for code, expected in ((0, []), (137, []), (255, ["g1"])):
             self.setUp()
@@ -573,6 +598,15 @@ class Outages(SettlerTestCase):
             self.world.docker.run = RuntimeRun(self.world.clock(), keeps_containers=True)
             self.game_reconciler.settle("g1", ReconcileHint(listed=True))
             self.assertEqual(self.queued(), expected, code)
+
+    def test_with_live_restore_what_the_runtime_ended_as_it_went_down_before_it_was_switched_on(self) -> None:
+        self.signalled(Sender.RUNTIME)
+        self.world.docker.alter(self.container_id, started_at=self.before)
+        self.world.docker.exit(self.container_id, 143)
+        self.world.docker.run = RuntimeRun(self.world.clock(), keeps_containers=True)
+        self.game_reconciler.settle("g1", ReconcileHint(listed=True))
+        self.assertEqual(self.queued(), ["g1"])
+        self.assertEqual(self.world.store.last_exits["g1"].requested_by, RequestedBy.DOCKER)
 
     def test_not_when_it_is_switched_off(self) -> None:
         self.game_reconciler = self.world.game_reconciler
@@ -599,7 +633,7 @@ class Passes(SettlerTestCase):
     def test_a_pass_with_nothing_to_do_lists_once_and_inspects_nothing(self) -> None:
         self.world.docker.calls.clear()
         self.world.reconcile()
-        self.assertEqual([call.method for call in self.world.docker.calls], ["list_games"])
+        self.assertEqual([call.method for call in self.world.docker.calls], ["present_run", "list_games"])
 
     def test_a_pass_settles_all_that_differs(self) -> None:
         for game_id in ("g2", "g3"):

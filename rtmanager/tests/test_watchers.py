@@ -107,10 +107,13 @@ class ListenerTest(unittest.TestCase):
         self.assertEqual((named["g1"][1], named["g1"][0].asked), (0, {"c-1"}))
 
     def test_a_signal_after_which_the_runtime_accepts_calls_is_a_persons(self) -> None:
-        began = datetime.fromtimestamp(1, UTC)
+        half, began = datetime.fromtimestamp(0.5, UTC), datetime.fromtimestamp(1, UTC)
         for run, time_ns, sender in (
             (RuntimeRun(began), 2 * 10**9, Sender.PERSON),
             (RuntimeRun(began), 10**9 // 2, Sender.RUNTIME),  # the new run ended the last one's containers
+            # A clock that was ahead has been set back: what is later than now is of the begin of the run.
+            (RuntimeRun(began, read_at=half), 10**9 // 4, Sender.PERSON),
+            (RuntimeRun(began, read_at=half), 10**9 * 3 // 4, Sender.RUNTIME),
             (RuntimeRun(), 2 * 10**9, Sender.UNKNOWN),
             (None, 2 * 10**9, Sender.RUNTIME),
         ):
@@ -145,6 +148,31 @@ class ListenerTest(unittest.TestCase):
         self.began = None
         self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=5), _event(ContainerEventKind.DIE, time_ns=6))
         self.assertEqual(self.signals.sender(_ended(6)), Sender.PERSON)
+
+    def test_a_signal_that_is_no_stop_explains_an_end_for_the_usual_grace_only(self) -> None:
+        self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
+        for signal, hidden, after_s, explained in (
+            ("1", False, 9, True),
+            ("1", False, 30, False),
+            ("13", False, 30, False),
+            ("15", False, 200, True),
+            ("2", False, 200, True),
+            ("1", True, 200, True),
+        ):
+            with self.subTest(signal=signal, after_s=after_s):
+                self.signals = SignalMemory()
+                self.listener._signals = self.signals
+                self.hear(_event(ContainerEventKind.KILL, signal=signal, signal_is_label=hidden))
+                ended = after_s * 10**9
+                self.assertEqual(self.signals.sender(_ended(ended)), Sender.PERSON if explained else None)
+                self.reconcile_queue.named.clear()
+                hint, _ = self.hear(_event(ContainerEventKind.DIE, time_ns=ended, signal_is_label=hidden))["g1"]
+                self.assertEqual(hint.asked, {"c-1"} if explained else frozenset())
+
+    def test_a_reload_does_not_shorten_a_stop_under_way(self) -> None:
+        self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
+        self.hear(*(_event(ContainerEventKind.KILL, signal=signal) for signal in ("15", "1")))
+        self.assertEqual(self.signals.sender(_ended(200 * 10**9)), Sender.PERSON)
 
     def test_a_stop_under_way_outlasts_the_time_that_the_runtime_is_away(self) -> None:
         clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))

@@ -16,6 +16,7 @@ from rtmanager.tests.operating import World
 from rtmanager.workers.reconcile.game import GameReconciler
 from rtmanager.workers.reconcile.queue import ReconcileHint
 from rtmanager.workers.reconcile.scan import DriftScan
+from rtmanager.workers.reconcile.sightings import RunSightings
 from rtmanager.workers.reconcile.strays import StrayRegistry
 
 
@@ -69,6 +70,7 @@ class WatchedWorld(World):
         """Create the watching objects anew, over the present state of the world."""
         self.placement = Placement(NETWORK, self.directories.path_of)
         self.strays = StrayRegistry(self.heard.logger)
+        self.sightings = RunSightings()
         self.findings = MemoryFindings(self.store, self.owner)
         self.game_reconciler = GameReconciler(
             records=self.store.records,
@@ -82,6 +84,7 @@ class WatchedWorld(World):
             logger=self.heard.logger,
             restarts=self.restarts,
             after_outages=self.after_outages,
+            sightings=self.sightings,
         )
         self.reconcile_queue = LooksAtOnce(self.game_reconciler.settle)
         self.drift_scan = DriftScan(
@@ -89,6 +92,7 @@ class WatchedWorld(World):
             runtime=self.runtime.port,
             reconcile_queue=self.reconcile_queue,  # type: ignore[arg-type]  # the same, without threads
             strays=self.strays,
+            sightings=self.sightings,
             placement=self.placement,
             clock=self.clock,
             logger=self.heard.logger,

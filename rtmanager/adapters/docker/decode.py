@@ -233,7 +233,8 @@ def present_run(info: object, networks: object) -> RuntimeRun:
     """Decode the daemon's current run from `GET /info` and its default bridge, which each start creates anew."""
     bridges = [each for each in map(_members, _list_of(networks)) if each.get("Name") == "bridge"]
     began_at = _moment(bridges[0].get("Created")) if len(bridges) == 1 else None
-    return RuntimeRun(began_at, _members(info).get("LiveRestoreEnabled") is True)
+    members = _members(info)
+    return RuntimeRun(began_at, members.get("LiveRestoreEnabled") is True, _moment(members.get("SystemTime")))
 
 
 def log(found: object, limit: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -29,6 +29,7 @@ from rtmanager.ports.store import Records, StoreRejected
 from rtmanager.ports.watching import Findings, WriteResult
 from rtmanager.workers.crash_restarts import notification, planned
 from rtmanager.workers.reconcile.queue import ReconcileHint
+from rtmanager.workers.reconcile.sightings import RunSightings
 from rtmanager.workers.reconcile.strays import StrayRegistry
 
 #: Seconds to wait for an out-of-memory event after a death by SIGKILL that no event explains: Docker sends that event
@@ -66,6 +67,8 @@ class GameReconciler:
     exit_found: Callable[[str, float], None] = lambda *_: None
     #: Who sent the signal that explains the end of a container.
     sender: Callable[[ContainerView], Sender | None] = lambda _: None
+    #: The containers that are known to have run in the runtime's present run.
+    sightings: RunSightings = field(default_factory=RunSightings)
 
     def settle(self, game_id: str, hint: ReconcileHint) -> bool:
         """Reconcile the game; False when it has to be retried.
@@ -211,7 +214,15 @@ class GameReconciler:
         if finding.last_exit is None or own is None:
             return finding
         container_id, run = own.container_id, self.runtime.present_run()
-        by = requested_by(own, run, signalled=container_id in hint.asked, sender=self.sender(own))
+        by = requested_by(
+            own,
+            run,
+            signalled=container_id in hint.asked,
+            sender=self.sender(own),
+            ran_in_run=self.sightings.ran_in(run, finding.game_id, container_id),
+        )
+        if by in OUTAGES:
+            self.sightings.ended_with_earlier(run, finding.game_id, container_id)
         log = end_of_log(self.runtime, container_id)
         finding = explained(finding, by, log, memory_ran_out=container_id in hint.oom)
         return self._with_restart(finding, hint)

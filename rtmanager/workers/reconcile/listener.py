@@ -24,8 +24,6 @@ from rtmanager.workers.reconcile.signals import SignalMemory
 RESTART_GRACE_S = 3.0
 #: Containers whose latest events are remembered; an engine may ignore a stop signal for ever.
 ASKED_REMEMBERED = 4096
-#: A death more than so many nanoseconds after a signal has another cause.
-ASKED_FOR_NS = 5 * 60 * 10**9
 #: Signals that are no stop request: KILL, USR1, USR2, CONT, URG, WINCH.
 ASKING_NOTHING = frozenset({"9", "10", "12", "18", "23", "28"})
 _SIGKILL = "9"
@@ -64,7 +62,8 @@ class EventListener:
         #: Containers with a recent event; and exits without an event since the last event.
         self._heard_of: OrderedDict[str, int] = OrderedDict()
         self._unheard = 0
-        #: By container, the time of the latest signal, in nanoseconds of the runtime's clock: stop request, KILL, any.
+        #: By container, until when its latest signal explains an end, in nanoseconds of the runtime's clock: a stop
+        #: request, KILL, any.
         self._asked: OrderedDict[str, int] = OrderedDict()
         self._killed: OrderedDict[str, int] = OrderedDict()
         self._signalled: OrderedDict[str, int] = OrderedDict()
@@ -209,12 +208,12 @@ class EventListener:
 
 
 def _remember(told: OrderedDict[str, int], event: ContainerEvent) -> None:
-    told[event.container_id] = event.time_ns
+    told[event.container_id] = event.time_ns + round(event.explains_for_s * 10**9)
     if len(told) > ASKED_REMEMBERED:
         told.popitem(last=False)
 
 
 def _recently(told: OrderedDict[str, int], event: ContainerEvent) -> bool:
     """Whether the container has an entry that is recent enough; the entry is removed."""
-    told_ns = told.pop(event.container_id, None)
-    return told_ns is not None and event.time_ns - told_ns <= ASKED_FOR_NS
+    until_ns = told.pop(event.container_id, None)
+    return until_ns is not None and event.time_ns <= until_ns

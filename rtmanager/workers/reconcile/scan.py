@@ -14,15 +14,17 @@ from threading import Event
 
 from rtmanager.domain.container import ContainerView
 from rtmanager.domain.drift import Observation, Placement, decide, not_as_recorded
-from rtmanager.domain.errors import DependencyError, RuntimeManagerError
+from rtmanager.domain.errors import DependencyError, FinalAnswer, RuntimeManagerError, TemporaryAnswer
 from rtmanager.domain.findings import Finding, Stray
 from rtmanager.domain.game import is_game_id
+from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.record import RuntimeRecord, has_no_name
 from rtmanager.ports.clock import Clock
 from rtmanager.ports.runtime import ContainerRuntime
 from rtmanager.ports.watching import Findings
 from rtmanager.workers.failures import ALL_GAMES, GameFailures
 from rtmanager.workers.reconcile.queue import ReconcileHint, ReconcileQueue
+from rtmanager.workers.reconcile.sightings import RunSightings
 from rtmanager.workers.reconcile.strays import StrayRegistry
 
 #: Kinds of work under which failures are counted.
@@ -45,15 +47,18 @@ class DriftScan:
         runtime: ContainerRuntime,
         reconcile_queue: ReconcileQueue,
         strays: StrayRegistry,
+        sightings: RunSightings,
         placement: Placement,
         clock: Clock,
         logger: logging.Logger,
         failures: GameFailures | None = None,
     ) -> None:
+        """Each pass notes in `sightings` the containers that run."""
         self._findings = findings
         self._runtime = runtime
         self._reconcile_queue = reconcile_queue
         self._strays = strays
+        self._sightings = sightings
         self._placement = placement
         self._clock = clock
         self._logger = logger
@@ -91,7 +96,7 @@ class DriftScan:
     def _suspects(self) -> dict[str, ReconcileHint]:
         """The games that differ from their records, each with a hint of its containers."""
         running = self._findings.running()
-        listed, unstarted = _without_unstarted(self._runtime.list_games())
+        listed, unstarted = _without_unstarted(self._list())
         differing = not_as_recorded(running, listed)
         known, unread = self._records_of([game_id for game_id in differing if is_game_id(game_id)])
         views = [view for view in listed if view.game_id in differing and view.game_id not in unread]
@@ -114,6 +119,17 @@ class DriftScan:
             )
             for game_id in suspects | unstarted.keys()
         }
+
+    def _list(self) -> Sequence[ContainerView]:
+        """The containers; those that run are noted as seen in the runtime's present run, if that can be read."""
+        run = RuntimeRun()
+        try:
+            run = self._runtime.present_run()
+        except (FinalAnswer, TemporaryAnswer) as error:
+            self._logger.debug("the run of the runtime cannot be read", extra={"error": str(error)})
+        listed = self._runtime.list_games()
+        self._sightings.saw(run, listed)
+        return listed
 
     def _records_of(self, game_ids: Sequence[str]) -> tuple[dict[str, RuntimeRecord], set[str]]:
         """The records by game, and the games whose record cannot be read; one such game does not hide the others."""

@@ -19,8 +19,6 @@ from rtmanager.ports.watching import ContainerEvent
 
 #: Containers whose latest signal is remembered; an engine may ignore a stop signal for ever.
 REMEMBERED = 4096
-#: Seconds after which a signal no longer explains an end.
-EXPLAINS_S = 300.0
 #: Nanoseconds by which the time of a death may precede the end that it reports: an old daemon's has whole seconds.
 DEATH_NS = 10**9
 
@@ -43,14 +41,16 @@ class SignalMemory:
         self._signals: OrderedDict[str, _Signal] = OrderedDict()
 
     def note(self, event: ContainerEvent, sender: Sender) -> None:
-        """Remember a signal. A person's outlasts those of a runtime that goes down before the container has ended."""
-        now = monotonic()
+        """Remember a signal, unless a person's stop is under way: the runtime may go down during it."""
+        now, for_s = monotonic(), event.explains_for_s
         with self._lock:
             known = self._signals.get(event.container_id)
-            if known is not None and known.until >= now and known.sender is Sender.PERSON is not sender:
+            # Another signal of a person takes over only if it explains an end for longer.
+            least = now + for_s if sender is Sender.PERSON else now
+            if known is not None and known.sender is Sender.PERSON and known.until > least:
                 return
-            until_ns = event.time_ns + round(EXPLAINS_S * 10**9)
-            self._signals[event.container_id] = _Signal(sender, now + EXPLAINS_S, until_ns)
+            until_ns = event.time_ns + round(for_s * 10**9)
+            self._signals[event.container_id] = _Signal(sender, now + for_s, until_ns)
             self._signals.move_to_end(event.container_id)
             if len(self._signals) > REMEMBERED:
                 self._signals.popitem(last=False)

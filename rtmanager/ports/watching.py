@@ -12,8 +12,8 @@ from typing import Protocol
 from rtmanager.domain.drift import RunningGame
 from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
-from rtmanager.domain.operation import OpKind, OpSource, Request
-from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.domain.operation import Request
+from rtmanager.domain.record import RuntimeRecord
 from rtmanager.ports.store import StoreRejected
 
 
@@ -31,22 +31,6 @@ class WriteResult(StrEnum):
 
 #: Most restarts that one call queues.
 MOST_AT_ONCE = 100
-
-
-def restart_request(game_id: str, container_id: str, cause: RestartCause) -> Request:
-    """Return the request that restarts a game; after an outage a start, which does not count for the restart budget."""
-    kind = OpKind.START if cause is RestartCause.OUTAGE else OpKind.RESTART
-    return Request(game_id, kind, OpSource.AUTO_RECONCILE, restart_ref(container_id, cause))
-
-
-def restart_ref(container_id: str, cause: RestartCause) -> str:
-    """Return the `source_ref` of a restart, or of the notification that there is none."""
-    return f"{cause}:{container_id[:12]}"
-
-
-def status_before(cause: RestartCause) -> Status:
-    """Return the status that a planned restart requires: a game whose probes fail is running."""
-    return Status.RUNNING if cause is RestartCause.PROBE else Status.STOPPED
 
 
 class Findings(Protocol):

@@ -20,6 +20,7 @@ from rtmanager.domain.drift import RunningGame
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord
+from rtmanager.domain.restarts import restart_request, status_before
 from rtmanager.ports.store import StoreRejected
 from rtmanager.ports.watching import (
     AHEAD_S,
@@ -27,8 +28,6 @@ from rtmanager.ports.watching import (
     MOST_AT_ONCE,
     OOM_PAUSE_S,
     WriteResult,
-    restart_request,
-    status_before,
 )
 
 #: Kind and source of a restart after a crash.
@@ -120,7 +119,7 @@ class PostgresFindings:
             for row in connection.execute(SQL["take_due_restarts"], moments).fetchall():
                 if oldest is not None and row["due_at"] < oldest:
                     continue
-                request = restart_request(row["game_id"], row["container_id"], cause)
+                request = restart_request(row["game_id"], row["container_id"], cause, row["tries"])
                 try:
                     with connection.transaction():
                         values = values_of(request) | {

@@ -73,7 +73,7 @@ SET container_id = excluded.container_id, exit_code = excluded.exit_code, oom = 
 INSERT INTO crash_restarts (game_id, container_id, due_at, cause)
 VALUES (%(game_id)s, %(container_id)s, %(due_at)s, %(cause)s)
 ON CONFLICT (game_id) DO UPDATE
-SET container_id = excluded.container_id, due_at = excluded.due_at, cause = excluded.cause;
+SET container_id = excluded.container_id, due_at = excluded.due_at, cause = excluded.cause, tries = excluded.tries;
 
 -- name: take_due_restarts
 -- Takes games with a due restart of this cause, each once; skips one that another instance takes.
@@ -83,7 +83,7 @@ WHERE game_id IN (
     SELECT game_id FROM crash_restarts
     WHERE cause = %(cause)s AND (due_at <= %(due_by)s OR due_at > %(latest)s::timestamptz)
     ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-RETURNING game_id, container_id, due_at;
+RETURNING game_id, container_id, due_at, tries;
 
 -- name: hold_outage_restarts
 -- Lets one instance at a time count the starts in progress after an outage, and add to them.
@@ -94,12 +94,14 @@ SELECT count(*) AS under_way FROM operations
 WHERE state <> 'done' AND source = %(source)s AND source_ref LIKE 'outage:%%';
 
 -- name: submit_restart
--- Queues the restart as an ordinary operation, unless one is in progress, whose end drops the plan.
+-- Queues the restart as an ordinary operation, unless one is in progress, whose end drops the plan. A failed start may
+-- have left the game without a container.
 INSERT INTO operations (game_id, kind, source, source_ref, image_ref)
 SELECT r.game_id, %(kind)s, %(source)s, %(source_ref)s,
        CASE %(kind)s WHEN 'start' THEN coalesce(r.current_image_ref, '') ELSE '' END
 FROM runtime_records r
-WHERE r.game_id = %(game_id)s AND r.status = %(status)s AND r.current_container_id = %(container_id)s
+WHERE r.game_id = %(game_id)s AND r.status = %(status)s
+  AND coalesce(r.current_container_id, %(container_id)s) = %(container_id)s
   AND NOT EXISTS (SELECT FROM operations o WHERE o.game_id = r.game_id AND o.state <> 'done')
 ON CONFLICT (game_id) WHERE state <> 'done' AND stream IS NULL DO NOTHING
 RETURNING id, image_ref;

@@ -3,10 +3,11 @@
 The number of a try is a part of the operation's `source_ref`, so it is known to whichever instance ends the operation,
 and does not depend on a clock.
 
-| ended operation                              | plan                                     |
-| -------------------------------------------- | ---------------------------------------- |
-| own start after an outage, failed, not last  | the same start again, after a pause      |
-| any other                                    | cancelled                                |
+| ended operation                             | plan                                |
+| ------------------------------------------- | ----------------------------------- |
+| own start after an outage, failed, not last | the same start again, after a pause |
+| restart or patch that failed, nothing done  | stays                               |
+| any other                                   | cancelled                           |
 """
 
 from __future__ import annotations
@@ -69,6 +70,16 @@ def next_try(request: Request, completion: Completion) -> NextTry | None:
     # A failed start may have removed the container already.
     container_id = (record.current_container_id if record else None) or request.source_ref.split(":")[1]
     return NextTry(container_id, tries, outage_pause_s(tries))
+
+
+def keeps_plan(request: Request, completion: Completion) -> bool:
+    """Return whether the end of an operation leaves its game's plan: a refused restart or patch decides nothing.
+
+    A start, a stop and a cleanup decide what becomes of the game, also when they fail.
+    """
+    untouched = (completion.change, completion.launched, completion.last_exit) == (None, None, None)
+    refused = completion.outcome is Outcome.FAILURE and untouched
+    return refused and request.kind in (OpKind.RESTART, OpKind.PATCH)
 
 
 def is_notified(request: Request) -> bool:

@@ -136,14 +136,16 @@ class MemoryFindings:
         due = [
             game_id
             for game_id, plan in store.planned_restarts.items()
-            if plan.cause is cause and (plan.due_at <= due_by or (latest is not None and plan.due_at > latest))
+            if plan.cause is cause
+            and not store.live.get(game_id)
+            and (plan.due_at <= due_by or (latest is not None and plan.due_at > latest))
         ]
         for game_id in due[: max(0, room)]:
             plan = store.planned_restarts.pop(game_id)
             if oldest is not None and plan.due_at < oldest:
                 continue
             record = store.records_by_game.get(game_id)
-            if record is None or not _fits(plan, record) or store.live.get(game_id):
+            if record is None or not _fits(plan, record):
                 continue
             request = restart_request(game_id, plan.container_id, cause, plan.tries)
             if request.kind is OpKind.START:

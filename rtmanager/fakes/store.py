@@ -25,7 +25,7 @@ from rtmanager.domain.messages import Message, Stream, health_message, intents_s
 from rtmanager.domain.operation import QUEUED, Completion, LogEntry, Operation, OpKind, Request
 from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
-from rtmanager.domain.restarts import next_try
+from rtmanager.domain.restarts import keeps_plan, next_try
 from rtmanager.fakes.answers import record_json
 from rtmanager.fakes.fault_injector import FaultInjector, call
 from rtmanager.ports.clock import Clock
@@ -255,7 +255,8 @@ class MemoryStore:
             self.last_exits[row.request.game_id] = completion.last_exit
         for message in completion.messages:
             self.add_message(message)
-        self.planned_restarts.pop(row.request.game_id, None)
+        if not keeps_plan(row.request, completion):
+            self.planned_restarts.pop(row.request.game_id, None)
         following = next_try(row.request, completion)
         if following is not None:
             due_at = self.clock() + timedelta(seconds=following.pause_s)

@@ -90,7 +90,8 @@ class Findings(Protocol):
         At most `at_once` are queued. After an outage, restarts under way count towards it, whichever instance queued
         them. A restart that the store will never accept is dropped and passed to `refused`. A restart due before
         `oldest` is dropped as out of date. One due after `latest` was planned by a clock that was ahead, and counts as
-        due. One that another operation or status of its game has overtaken is dropped.
+        due. One that another status of its game has overtaken is dropped. One whose game has an operation in progress
+        is left: the end of that operation decides on it.
         """
         ...
 

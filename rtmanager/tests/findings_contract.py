@@ -563,6 +563,38 @@ class RestartsContract(WatchedStoreContract):
         self.queue.finish(self.claim_one(), ended(Outcome.FAILURE))
         self.assert_dropped()
 
+    def refuse(self, kind: OpKind, **changes: Any) -> None:
+        """An operation that is submitted before the restart is due fails after that."""
+        self.queue.submit(request("g1", kind))
+        self.assertEqual(list(self.findings.queue_restart(LATER)), [])
+        self.queue.finish(self.claim_one(), ended(Outcome.FAILURE, rests_on=RUNNING.stopped(LATER), **changes))
+
+    def test_a_restart_or_patch_that_was_refused_leaves_it(self) -> None:
+        for kind in (OpKind.RESTART, OpKind.PATCH):
+            self.store.put_record(RUNNING)
+            self.crash()
+            self.refuse(kind)
+            self.assertEqual(self.health().restart_due_at, LATER)
+            self.assertEqual(len(self.findings.queue_restart(LATER)), 1)
+            self.queue.finish(self.claim_one(), ended())
+
+    def test_a_restart_or_patch_that_failed_and_did_something_overtakes_it(self) -> None:
+        stopped = RUNNING.stopped(LATER)
+        removed = RecordChange(stopped, replace(stopped, current_container_id=None))
+        for kind in (OpKind.RESTART, OpKind.PATCH):
+            self.store.put_record(RUNNING)
+            self.crash()
+            self.queue.submit(request("g1", kind))
+            self.queue.finish(self.claim_one(), ended(Outcome.FAILURE, change=removed))
+            self.assert_dropped()
+
+    def test_a_refused_start_stop_or_cleanup_overtakes_it(self) -> None:
+        for kind in (OpKind.START, OpKind.STOP, OpKind.CLEANUP):
+            self.store.put_record(RUNNING)
+            self.crash()
+            self.refuse(kind)
+            self.assert_dropped()
+
     def test_an_operation_of_another_game_does_not(self) -> None:
         self.crash()
         self.operate(game_id="g2")

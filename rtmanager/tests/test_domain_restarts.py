@@ -4,17 +4,19 @@ import unittest
 from dataclasses import replace
 
 from rtmanager.domain.findings import RestartCause
-from rtmanager.domain.operation import OpKind, OpSource, Outcome, Request
+from rtmanager.domain.operation import QUEUED, OpKind, OpSource, Outcome, Request
+from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import RecordChange, Status
 from rtmanager.domain.restarts import (
     OUTAGE_TRIES,
     NextTry,
     is_notified,
+    keeps_plan,
     next_try,
     outage_pause_s,
     restart_request,
 )
-from rtmanager.tests.making import ended, record
+from rtmanager.tests.making import NOW, ended, record
 
 DAY_S = 24 * 3600
 CONTAINER = "0123456789abcdef"
@@ -59,6 +61,21 @@ class NextTries(unittest.TestCase):
         for other in others:
             self.assertIsNone(next_try(other, FAILED), other)
             self.assertTrue(is_notified(other))
+
+    def test_only_a_refused_restart_or_patch_leaves_a_plan(self) -> None:
+        own = restart_request("g1", CONTAINER, RestartCause.CRASH)
+        did = (
+            {"launched": "c"},
+            {"last_exit": LastExit("c", 1, False, NOW)},
+            {"change": RecordChange(None, record("g1"))},
+        )
+        for kind in QUEUED:
+            asked = replace(own, kind=kind)
+            leaves = kind in (OpKind.RESTART, OpKind.PATCH)
+            self.assertEqual(keeps_plan(asked, ended(Outcome.FAILURE, rests_on=STOPPED)), leaves, kind)
+            self.assertFalse(keeps_plan(asked, ended(rests_on=STOPPED)))
+            for changes in did:
+                self.assertFalse(keeps_plan(asked, replace(FAILED, **changes)), changes)
 
     def test_of_the_failures_the_first_and_the_last_are_notified(self) -> None:
         notified = [tries for tries in range(OUTAGE_TRIES) if is_notified(outage_start(tries))]

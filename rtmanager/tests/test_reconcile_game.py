@@ -602,6 +602,16 @@ class Outages(SettlerTestCase):
         ref = f"g1:outage:{self.container_id[:12]}"
         self.assertEqual([key[key.index("g1") :] for key in keys], [ref, f"{ref}:{OUTAGE_TRIES}"])
 
+    def test_a_patch_that_is_refused_leaves_it_and_one_that_is_done_does_not(self) -> None:
+        self.outage()
+        self.world.do(request(kind=OpKind.PATCH, image_ref="registry/engine:9.9.9"))
+        self.assertEqual(self.world.store.log[-1].error_code, "semver_patch_only")
+        self.assertEqual(self.queued(), ["g1"])
+        self.run_all()
+        self.outage()
+        self.world.do(request(kind=OpKind.RESTART))
+        self.assertEqual(self.queued(), [])
+
     def test_so_many_at_a_time(self) -> None:
         for game_id in ("g2", "g3"):
             self.world.bring(Status.RUNNING, game_id)

@@ -17,7 +17,7 @@ from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import Message, health_message
 from rtmanager.domain.operation import Completion, LogEntry, Operation
 from rtmanager.domain.record import RuntimeRecord
-from rtmanager.domain.restarts import next_try
+from rtmanager.domain.restarts import keeps_plan, next_try
 from rtmanager.ports.store import ClaimLost, RecordConflict, StoreRejected
 
 #: An operation and its completion.
@@ -83,6 +83,7 @@ def _end(operation: Operation, completion: Completion) -> Mapping[str, object]:
         "log": [values_of(entry) for entry in completion.log],
         "messages": [_message(message) for message in messages],
         "last_exit": completion.last_exit and {"game_id": operation.game_id, **values_of(completion.last_exit)},
+        "keeps_plan": keeps_plan(operation.request, completion),
         "next_try": following and values_of(following),
     }
 

@@ -11,7 +11,7 @@ WITH ours AS (
     FROM json_to_recordset(%(rows)s::json)
          AS e (id bigint, generation bigint, game_id text, source_ref text, outcome text, error_code text,
                error_message text, seen json, record json, snapshot json, log json, messages json,
-               last_exit json, next_try json)
+               last_exit json, keeps_plan boolean, next_try json)
     JOIN operations o ON o.id = e.id
     WHERE o.id = ANY (%(ids)s) AND o.generation = e.generation AND o.state = (SELECT 'running')
       AND o.game_id = e.game_id AND o.source_ref = e.source_ref
@@ -56,7 +56,7 @@ ended AS (
            OR ours.game_id IN (SELECT game_id FROM inserted UNION ALL SELECT game_id FROM updated
                                UNION ALL SELECT game_id FROM held))
     RETURNING o.id, ours.game_id, ours.snapshot, ours.log, ours.messages, ours.last_exit,
-              ours.next_try),
+              ours.keeps_plan, ours.next_try),
 logged AS (
     INSERT INTO operation_log (
         game_id, op_kind, op_source, source_ref, image_ref, container_id, outcome, error_code, error_message,
@@ -97,10 +97,11 @@ told AS (
          WITH ORDINALITY AS m (stream, fields, place)
     ORDER BY ended.id, m.place
     RETURNING 1),
--- Cancels a planned restart, or plans the next try of a start after an outage. Both follow the record, as in a finding,
--- so that the two cannot deadlock.
+-- Cancels a planned restart unless the operation was refused, or plans the next try of a start after an outage. Both
+-- follow the record, as in a finding, so that the two cannot deadlock.
 dropped AS (
-    DELETE FROM crash_restarts WHERE game_id IN (SELECT game_id FROM ended WHERE next_try IS NULL)),
+    DELETE FROM crash_restarts
+    WHERE game_id IN (SELECT game_id FROM ended WHERE NOT keeps_plan AND next_try IS NULL)),
 planned AS (
     INSERT INTO crash_restarts (game_id, container_id, due_at, cause, tries)
     SELECT ended.game_id, t.container_id, clock_timestamp() + make_interval(secs => t.pause_s), %(outage)s, t.tries

@@ -45,6 +45,7 @@ HELD = b"""
 
 #: The columns with times of PostgreSQL's clock that decisions depend on.
 _MOMENTS = {
+    "crash_restarts": ("due_at",),
     "operations": ("not_before", "heartbeat_at", "accepted_at", "answer_since", "finished_at"),
     "dead_letters": ("received_at",),
     "pulled_images": ("unnamed_since",),

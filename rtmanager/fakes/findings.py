@@ -11,8 +11,9 @@ from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.health import EventType, HealthSource, HealthStatus
 from rtmanager.domain.operation import OpKind, OpSource, Request
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
+from rtmanager.domain.restarts import restart_request, status_before
 from rtmanager.fakes.fault_injector import call
-from rtmanager.fakes.store import CALL_POSITION, MemoryStore, state_of
+from rtmanager.fakes.store import CALL_POSITION, MemoryStore, PlannedRestart, state_of
 from rtmanager.ports.store import StoreRejected
 from rtmanager.ports.watching import (
     AHEAD_S,
@@ -20,8 +21,6 @@ from rtmanager.ports.watching import (
     MOST_AT_ONCE,
     OOM_PAUSE_S,
     WriteResult,
-    restart_request,
-    status_before,
 )
 
 INSPECT_UNHEALTHY = HealthStatus.INSPECT_UNHEALTHY
@@ -60,8 +59,9 @@ class MemoryFindings:
         if finding.last_exit is not None:
             store.last_exits[finding.game_id] = finding.last_exit
         if finding.restart_at is not None and finding.seen is not None:
-            plan = (finding.seen.current_container_id or "", finding.restart_at, finding.restart_cause)
-            store.planned_restarts[finding.game_id] = plan
+            store.planned_restarts[finding.game_id] = PlannedRestart(
+                finding.seen.current_container_id or "", finding.restart_at, finding.restart_cause
+            )
         elif finding.new is not None or finding.calms is AlarmKind.PROBE:
             store.planned_restarts.pop(finding.game_id, None)
         return WriteResult.WRITTEN
@@ -135,17 +135,19 @@ class MemoryFindings:
         room = at_once - (self._outage_restarts_under_way() if cause is RestartCause.OUTAGE else 0)
         due = [
             game_id
-            for game_id, (_, due_at, why) in store.planned_restarts.items()
-            if why is cause and (due_at <= due_by or (latest is not None and due_at > latest))
+            for game_id, plan in store.planned_restarts.items()
+            if plan.cause is cause
+            and not store.live.get(game_id)
+            and (plan.due_at <= due_by or (latest is not None and plan.due_at > latest))
         ]
         for game_id in due[: max(0, room)]:
-            container_id, due_at, _ = store.planned_restarts.pop(game_id)
-            if oldest is not None and due_at < oldest:
+            plan = store.planned_restarts.pop(game_id)
+            if oldest is not None and plan.due_at < oldest:
                 continue
             record = store.records_by_game.get(game_id)
-            if record is None or state_of(record) != (status_before(cause), container_id) or store.live.get(game_id):
+            if record is None or not _fits(plan, record):
                 continue
-            request = restart_request(game_id, container_id, cause)
+            request = restart_request(game_id, plan.container_id, cause, plan.tries)
             if request.kind is OpKind.START:
                 request = replace(request, image_ref=record.current_image_ref or "")
             store.add_row(request, CALL_POSITION)
@@ -222,6 +224,12 @@ class MemoryFindings:
             details=failing.details if failing else {},
             occurred_at=self._store.clock(),
         )
+
+
+def _fits(plan: PlannedRestart, record: RuntimeRecord) -> bool:
+    """Whether the game is as planned; a failed start may have left it without a container."""
+    same = record.current_container_id in (plan.container_id, None)
+    return same and record.status is status_before(plan.cause)
 
 
 def _seen_container(finding: Finding) -> str | None:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from rtmanager.domain.daemon import Daemon
 from rtmanager.domain.findings import Alarm, AlarmKind, HealthReport, RestartCause, Snapshot
@@ -24,6 +25,7 @@ from rtmanager.domain.messages import Message, Stream, health_message, intents_s
 from rtmanager.domain.operation import QUEUED, Completion, LogEntry, Operation, OpKind, Request
 from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
+from rtmanager.domain.restarts import keeps_plan, next_try
 from rtmanager.fakes.answers import record_json
 from rtmanager.fakes.fault_injector import FaultInjector, call
 from rtmanager.ports.clock import Clock
@@ -89,6 +91,15 @@ class Row:
     finished_at: datetime | None = field(default=None, compare=False)
 
 
+class PlannedRestart(NamedTuple):
+    """One row of the planned restarts."""
+
+    container_id: str
+    due_at: datetime
+    cause: RestartCause
+    tries: int = 0
+
+
 class MemoryStore:
     """The database. Tests may read its public attributes; `put_record` acts as another writer."""
 
@@ -109,7 +120,7 @@ class MemoryStore:
         self.live: dict[str, list[Row]] = {}
         self.alarms: dict[tuple[str, AlarmKind], Alarm] = {}
         self.last_exits: dict[str, LastExit] = {}
-        self.planned_restarts: dict[str, tuple[str, datetime, RestartCause]] = {}
+        self.planned_restarts: dict[str, PlannedRestart] = {}
         self.watch_turns: dict[str, tuple[int, datetime]] = {}
         self.daemon: Daemon | None = None
         self.deployment = "deployment-1"
@@ -245,7 +256,13 @@ class MemoryStore:
             self.last_exits[row.request.game_id] = completion.last_exit
         for message in completion.messages:
             self.add_message(message)
-        self.planned_restarts.pop(row.request.game_id, None)
+        if not keeps_plan(row.request, completion):
+            self.planned_restarts.pop(row.request.game_id, None)
+        following = next_try(row.request, completion)
+        if following is not None:
+            due_at = self.clock() + timedelta(seconds=following.pause_s)
+            plan = PlannedRestart(following.container_id, due_at, RestartCause.OUTAGE, following.tries)
+            self.planned_restarts[row.request.game_id] = plan
 
     def write_event(self, event: HealthEvent) -> None:
         """Write the snapshot, and the message if the event has one."""
@@ -368,7 +385,7 @@ class MemoryHistories:
         snapshot = None
         if event is not None:
             snapshot = Snapshot(event.container_id, event.status, event.source, event.details, event.occurred_at)
-        due_at = plan[1] if plan else None
+        due_at = plan.due_at if plan else None
         return HealthReport(snapshot, self._store.last_exits.get(game_id), due_at, self._given_up(game_id))
 
     def _given_up(self, game_id: str) -> bool:

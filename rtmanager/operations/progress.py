@@ -17,6 +17,7 @@ from rtmanager.domain.messages import INTENT_OF, Message, Stream, intent, job_re
 from rtmanager.domain.operation import Completion, LogEntry, Operation, OpKind, Outcome
 from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import RecordChange, RuntimeRecord
+from rtmanager.domain.restarts import is_notified
 from rtmanager.ports.clock import Clock
 from rtmanager.ports.runtime import ImagePull
 
@@ -137,7 +138,7 @@ class Progress:
                 code=code,
                 message=message,
             )
-        if failed and code is not None and code in INTENT_OF:
+        if failed and code is not None and code in INTENT_OF and is_notified(self.operation.request):
             yield intent(
                 code,
                 game_id=game_id,

@@ -12,9 +12,9 @@ from typing import Protocol
 from rtmanager.domain.drift import RunningGame
 from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
-from rtmanager.domain.operation import OpKind, OpSource, Request
+from rtmanager.domain.operation import Request
 from rtmanager.domain.outage import STOP_EXPLAINS_S, explains_for_s
-from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.domain.record import RuntimeRecord
 from rtmanager.ports.store import StoreRejected
 
 
@@ -32,22 +32,6 @@ class WriteResult(StrEnum):
 
 #: Most restarts that one call queues.
 MOST_AT_ONCE = 100
-
-
-def restart_request(game_id: str, container_id: str, cause: RestartCause) -> Request:
-    """Return the request that restarts a game; after an outage a start, which does not count for the restart budget."""
-    kind = OpKind.START if cause is RestartCause.OUTAGE else OpKind.RESTART
-    return Request(game_id, kind, OpSource.AUTO_RECONCILE, restart_ref(container_id, cause))
-
-
-def restart_ref(container_id: str, cause: RestartCause) -> str:
-    """Return the `source_ref` of a restart, or of the notification that there is none."""
-    return f"{cause}:{container_id[:12]}"
-
-
-def status_before(cause: RestartCause) -> Status:
-    """Return the status that a planned restart requires: a game whose probes fail is running."""
-    return Status.RUNNING if cause is RestartCause.PROBE else Status.STOPPED
 
 
 class Findings(Protocol):
@@ -107,7 +91,8 @@ class Findings(Protocol):
         At most `at_once` are queued. After an outage, restarts under way count towards it, whichever instance queued
         them. A restart that the store will never accept is dropped and passed to `refused`. A restart due before
         `oldest` is dropped as out of date. One due after `latest` was planned by a clock that was ahead, and counts as
-        due. One that another operation or status of its game has overtaken is dropped.
+        due. One that another status of its game has overtaken is dropped. One whose game has an operation in progress
+        is left: the end of that operation decides on it.
         """
         ...
 

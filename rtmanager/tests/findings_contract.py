@@ -6,7 +6,7 @@ A test case subclasses one of these and creates its store in `make`, as in `stor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -15,9 +15,9 @@ from rtmanager.domain.drift import RunningGame
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, HealthReport, RestartCause, Snapshot
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource, HealthStatus
 from rtmanager.domain.messages import Stream, health_message
-from rtmanager.domain.operation import OpKind, OpSource, Outcome
+from rtmanager.domain.operation import OpKind, OpSource, Outcome, Request
 from rtmanager.domain.outage import LastExit, RequestedBy
-from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
 from rtmanager.ports.store import Histories, RecordConflict, StoreRejected
 from rtmanager.ports.watching import Findings, Leases, WriteResult
 from rtmanager.tests.making import NETWORK, NOW, ended, job, log_entry, record, request
@@ -466,6 +466,61 @@ class RestartsContract(WatchedStoreContract):
         self.assertEqual(len(self.others.queue_restart(LATER, cause=RestartCause.OUTAGE, at_once=2)), 1)
         self.assertEqual(self.findings.restarts_since("g1", self.store.now() - timedelta(hours=1)), 0)
 
+    def outage(self, game_id: str = "g1") -> None:
+        self.write(crashed(game_id, restart_at=self.store.now(), restart_cause=RestartCause.OUTAGE))
+
+    def queue_start(self) -> Sequence[Request]:
+        return self.findings.queue_restart(self.store.now(), cause=RestartCause.OUTAGE, at_once=2)
+
+    def fail_start(self, **changes: Any) -> None:
+        """The due start after an outage is queued, and fails."""
+        self.assertEqual(len(self.queue_start()), 1)
+        self.queue.finish(self.claim_one(), ended(Outcome.FAILURE, **changes))
+
+    def test_a_failed_start_after_an_outage_is_planned_again_after_a_growing_pause(self) -> None:
+        self.outage()
+        for pause_s in (5, 10, 20):
+            self.fail_start(rests_on=RUNNING.stopped(LATER))
+            self.store.pass_time(pause_s - 2)
+            self.assertEqual(list(self.queue_start()), [])
+            self.store.pass_time(2)
+        (fourth,) = self.queue_start()
+        self.assertEqual(fourth.source_ref, f"outage:{CONTAINER}:4")
+
+    def test_a_failed_start_that_left_no_container_is_tried_again(self) -> None:
+        self.outage()
+        stopped = RUNNING.stopped(LATER)
+        self.fail_start(change=RecordChange(stopped, replace(stopped, current_container_id=None)))
+        self.store.pass_time(6)
+        (again,) = self.queue_start()
+        self.assertEqual(again.source_ref, f"outage:{CONTAINER}:2")
+
+    def test_a_start_after_an_outage_that_succeeds_is_not_planned_again(self) -> None:
+        self.outage()
+        self.fail_start()
+        self.store.pass_time(6)
+        self.queue_start()
+        self.queue.finish(self.claim_one(), ended())
+        self.assertIsNone(self.health().restart_due_at)
+
+    def test_an_operation_of_others_ends_the_tries_though_it_fails(self) -> None:
+        for kind in (OpKind.START, OpKind.STOP, OpKind.CLEANUP):
+            self.store.put_record(RUNNING)
+            self.outage()
+            self.fail_start()
+            self.assertIsNotNone(self.health().restart_due_at)
+            self.queue.submit(request("g1", kind))
+            self.queue.finish(self.claim_one(), ended(Outcome.FAILURE))
+            self.assertIsNone(self.health().restart_due_at, kind)
+
+    def test_a_later_outage_begins_with_the_first_try(self) -> None:
+        self.outage()
+        self.fail_start()
+        self.store.put_record(RUNNING)
+        self.outage()
+        (first,) = self.queue_start()
+        self.assertEqual(first.source_ref, f"outage:{CONTAINER}")
+
     def unhealthy(self) -> Finding:
         """A finding that the probes of game g1 fail, with a restart."""
         return replace(raising(alarm(AlarmKind.PROBE)), restart_at=LATER, restart_cause=RestartCause.PROBE)
@@ -507,6 +562,38 @@ class RestartsContract(WatchedStoreContract):
         self.queue.submit(request("g1", OpKind.CLEANUP))
         self.queue.finish(self.claim_one(), ended(Outcome.FAILURE))
         self.assert_dropped()
+
+    def refuse(self, kind: OpKind, **changes: Any) -> None:
+        """An operation that is submitted before the restart is due fails after that."""
+        self.queue.submit(request("g1", kind))
+        self.assertEqual(list(self.findings.queue_restart(LATER)), [])
+        self.queue.finish(self.claim_one(), ended(Outcome.FAILURE, rests_on=RUNNING.stopped(LATER), **changes))
+
+    def test_a_restart_or_patch_that_was_refused_leaves_it(self) -> None:
+        for kind in (OpKind.RESTART, OpKind.PATCH):
+            self.store.put_record(RUNNING)
+            self.crash()
+            self.refuse(kind)
+            self.assertEqual(self.health().restart_due_at, LATER)
+            self.assertEqual(len(self.findings.queue_restart(LATER)), 1)
+            self.queue.finish(self.claim_one(), ended())
+
+    def test_a_restart_or_patch_that_failed_and_did_something_overtakes_it(self) -> None:
+        stopped = RUNNING.stopped(LATER)
+        removed = RecordChange(stopped, replace(stopped, current_container_id=None))
+        for kind in (OpKind.RESTART, OpKind.PATCH):
+            self.store.put_record(RUNNING)
+            self.crash()
+            self.queue.submit(request("g1", kind))
+            self.queue.finish(self.claim_one(), ended(Outcome.FAILURE, change=removed))
+            self.assert_dropped()
+
+    def test_a_refused_start_stop_or_cleanup_overtakes_it(self) -> None:
+        for kind in (OpKind.START, OpKind.STOP, OpKind.CLEANUP):
+            self.store.put_record(RUNNING)
+            self.crash()
+            self.refuse(kind)
+            self.assert_dropped()
 
     def test_an_operation_of_another_game_does_not(self) -> None:
         self.crash()

@@ -13,6 +13,7 @@ from rtmanager.domain.findings import RestartCause
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.operation import LogEntry, OpKind, OpSource, Outcome
 from rtmanager.domain.outage import LastExit
+from rtmanager.fakes.store import PlannedRestart
 from rtmanager.http.api import RUNTIMES
 from rtmanager.tests.making import log_entry
 from rtmanager.tests.test_http_api import NOW, ApiTestCase
@@ -47,7 +48,7 @@ class HealthTest(ApiTestCase):
             HealthEvent("g1", "c1", EventType.CONTAINER_OOM, HealthSource.DOCKER_EVENT, AWAY, details)
         )
         self.store.last_exits["g1"] = LastExit("c0", 137, True, AWAY, 'out of "memory"\n\u2028')
-        self.store.planned_restarts["g1"] = ("c1", AWAY + timedelta(seconds=10), RestartCause.CRASH)
+        self.store.planned_restarts["g1"] = PlannedRestart("c1", AWAY + timedelta(seconds=10), RestartCause.CRASH)
         self.assertEqual(
             self.ask("GET", f"{GAME}/health"),
             (

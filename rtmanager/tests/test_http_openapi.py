@@ -21,7 +21,7 @@ from rtmanager.domain.operation import LogEntry, OpKind
 from rtmanager.domain.operation import Outcome as Ended
 from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import Status
-from rtmanager.fakes.store import ManualClock, MemoryHistories, MemoryStore
+from rtmanager.fakes.store import ManualClock, MemoryHistories, MemoryStore, PlannedRestart
 from rtmanager.http.api import Api
 from rtmanager.http.server import HttpServer
 from rtmanager.metrics import Metrics
@@ -105,7 +105,7 @@ class Service:
         self.store.write_event(started("g1"))
         self.store.write_event(exited("g2"))
         self.store.last_exits["g2"] = LastExit("c-g2", 139, False, NOW, "no more turns\n")
-        self.store.planned_restarts["g2"] = ("c-g2", NOW, RestartCause.CRASH)
+        self.store.planned_restarts["g2"] = PlannedRestart("c-g2", NOW, RestartCause.CRASH)
         self.store.log[:] = [log_entry(), log_entry(error_code=ErrorCode.REPLAY_NO_OP), failed_start("g4")]
         self.calls.end = lambda _: OperationResult(Ended.SUCCESS, None, "")
         removed = replace(record_of("g3", Status.REMOVED), current_container_id=None)

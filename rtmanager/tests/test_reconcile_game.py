@@ -27,6 +27,7 @@ from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind, OpSource
 from rtmanager.domain.outage import RequestedBy, RuntimeRun, Sender
 from rtmanager.domain.record import RuntimeRecord, Status
+from rtmanager.domain.restarts import OUTAGE_TRIES
 from rtmanager.fakes import Meant
 from rtmanager.fakes.store import CALL_POSITION
 from rtmanager.ports.store import StoreRejected
@@ -616,6 +617,41 @@ class Outages(SettlerTestCase):
     def test_a_stop_that_finds_nothing_to_do_calls_it_off(self) -> None:
         self.outage()
         self.world.do(request(kind=OpKind.STOP))
+        self.assertEqual(self.queued(), [])
+
+    def test_a_start_that_fails_is_tried_again_until_what_it_needs_is_there(self) -> None:
+        self.outage()
+        self.world.docker.refuse("launch", Meant.FINAL, 2)
+        for pause_s in (5, 10):
+            self.assertEqual(self.queued(), ["g1"])
+            self.run_all()
+            self.assertEqual((self.world.known().status, self.queued()), (Status.STOPPED, []))
+            self.world.clock.advance(pause_s)
+        self.assertEqual(self.queued(), ["g1"])
+        self.run_all()
+        self.assertEqual((self.world.known().status, self.queued()), (Status.RUNNING, []))
+
+    def test_of_the_failures_of_one_game_only_the_first_and_the_last_are_notified(self) -> None:
+        self.outage()
+        self.world.docker.refuse("launch", Meant.FINAL, OUTAGE_TRIES)
+        for _ in range(OUTAGE_TRIES):
+            self.assertEqual(self.queued(), ["g1"])
+            self.run_all()
+            self.world.clock.advance(300)
+        self.assertEqual(self.queued(), [], "it is given up")
+        sent = self.world.store.messages.values()
+        keys = [each.fields["idempotency_key"] for each in sent if each.stream is Stream.NOTIFICATION_INTENTS]
+        ref = f"g1:outage:{self.container_id[:12]}"
+        self.assertEqual([key[key.index("g1") :] for key in keys], [ref, f"{ref}:{OUTAGE_TRIES}"])
+
+    def test_a_patch_that_is_refused_leaves_it_and_one_that_is_done_does_not(self) -> None:
+        self.outage()
+        self.world.do(request(kind=OpKind.PATCH, image_ref="registry/engine:9.9.9"))
+        self.assertEqual(self.world.store.log[-1].error_code, "semver_patch_only")
+        self.assertEqual(self.queued(), ["g1"])
+        self.run_all()
+        self.outage()
+        self.world.do(request(kind=OpKind.RESTART))
         self.assertEqual(self.queued(), [])
 
     def test_so_many_at_a_time(self) -> None:

@@ -12,7 +12,8 @@ from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.findings import Finding, RestartCause
 from rtmanager.domain.messages import Message, intent
 from rtmanager.domain.operation import Request
-from rtmanager.ports.watching import Findings, restart_ref
+from rtmanager.domain.restarts import restart_ref
+from rtmanager.ports.watching import Findings
 from rtmanager.workers.failures import GameFailures
 
 #: A restart that could not be queued for so many seconds is dropped as out of date.

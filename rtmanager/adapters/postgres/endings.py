@@ -12,10 +12,12 @@ from typing import Any
 
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.queries import SQL, dropped, values_of, write_kept
+from rtmanager.domain.findings import RestartCause
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import Message, health_message
 from rtmanager.domain.operation import Completion, LogEntry, Operation
 from rtmanager.domain.record import RuntimeRecord
+from rtmanager.domain.restarts import keeps_plan, next_try
 from rtmanager.ports.store import ClaimLost, RecordConflict, StoreRejected
 
 #: An operation and its completion.
@@ -55,7 +57,7 @@ def write_endings(database: Database, endings: Sequence[Ended]) -> set[int]:
 def _write(database: Database, endings: Sequence[Ended]) -> Mapping[int, bool]:
     """Return, by id of the operations still claimed, whether it has ended; False means a record conflict."""
     ids = [operation.operation_id for operation, _ in endings]
-    values = {"rows": as_json([_end(*each) for each in endings]), "ids": ids}
+    values = {"rows": as_json([_end(*each) for each in endings]), "ids": ids, "outage": RestartCause.OUTAGE}
     try:
         return {row["id"]: row["ended"] for row in database.write("finish", SQL["end_operations"], values)}
     except StoreRejected as error:
@@ -66,6 +68,7 @@ def _write(database: Database, endings: Sequence[Ended]) -> Mapping[int, bool]:
 def _end(operation: Operation, completion: Completion) -> Mapping[str, object]:
     seen, record = (completion.change.seen, completion.change.new) if completion.change else (completion.rests_on, None)
     messages = [*(health_message(event) for event in completion.health if event.told), *completion.messages]
+    following = next_try(operation.request, completion)
     return {
         "id": operation.operation_id,
         "generation": operation.generation,
@@ -80,6 +83,8 @@ def _end(operation: Operation, completion: Completion) -> Mapping[str, object]:
         "log": [values_of(entry) for entry in completion.log],
         "messages": [_message(message) for message in messages],
         "last_exit": completion.last_exit and {"game_id": operation.game_id, **values_of(completion.last_exit)},
+        "keeps_plan": keeps_plan(operation.request, completion),
+        "next_try": following and values_of(following),
     }
 
 

@@ -19,7 +19,8 @@ from rtmanager.adapters.postgres.session_lock import NAMES_CLASS
 from rtmanager.domain.drift import RunningGame
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.operation import OpKind, OpSource, Request
-from rtmanager.domain.record import RecordChange, RuntimeRecord
+from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
+from rtmanager.domain.restarts import restart_request, status_before
 from rtmanager.ports.store import StoreRejected
 from rtmanager.ports.watching import (
     AHEAD_S,
@@ -27,8 +28,6 @@ from rtmanager.ports.watching import (
     MOST_AT_ONCE,
     OOM_PAUSE_S,
     WriteResult,
-    restart_request,
-    status_before,
 )
 
 #: Kind and source of a restart after a crash.
@@ -117,26 +116,19 @@ class PostgresFindings:
         with self._database.transaction("queue_restart") as connection:
             limit = at_once - (_under_way(connection) if cause is RestartCause.OUTAGE else 0)
             moments = {"due_by": due_by, "latest": latest, "cause": cause, "limit": max(0, limit)}
-            for row in connection.execute(SQL["take_due_restarts"], moments).fetchall():
-                if oldest is not None and row["due_at"] < oldest:
-                    continue
-                request = restart_request(row["game_id"], row["container_id"], cause)
-                try:
-                    with connection.transaction():
-                        values = values_of(request) | {
-                            "container_id": row["container_id"],
-                            "status": status_before(cause),
-                        }
-                        submitted = connection.execute(SQL["submit_restart"], values).fetchone()
-                        connection.execute(SQL["check_now"])
-                except psycopg.Error as error:
-                    if is_silence(error):
-                        raise
-                    if refused is not None:
-                        refused(request.game_id, StoreRejected(f"PostgreSQL refuses {request.source_ref}: {error}"))
-                    continue
-                if submitted:
-                    queued.append(replace(request, image_ref=submitted["image_ref"]))
+            for row in connection.execute(SQL["lock_due_restarts"], moments).fetchall():
+                request = restart_request(row["game_id"], row["container_id"], cause, row["tries"])
+                image_ref = None
+                if oldest is None or row["due_at"] >= oldest:
+                    try:
+                        image_ref = _submit_restart(connection, request, row["container_id"], status_before(cause))
+                    except StoreRejected as error:
+                        if refused is not None:
+                            refused(request.game_id, error)
+                if image_ref is not None:
+                    queued.append(replace(request, image_ref=image_ref))
+                taken = {"game_id": request.game_id, "queued": image_ref is not None}
+                connection.execute(SQL["take_restart"], taken)
         return queued
 
     def restarts_since(self, game_id: str, moment: datetime) -> int:
@@ -156,6 +148,20 @@ def _under_way(connection: Connection) -> int:
     connection.execute(SQL["hold_outage_restarts"])
     row = connection.execute(SQL["count_outage_restarts"], {"source": OpSource.AUTO_RECONCILE}).fetchone()
     return int(row["under_way"]) if row else 0
+
+
+def _submit_restart(connection: Connection, request: Request, container_id: str, status: Status) -> str | None:
+    """Queue a restart and return its image; None when the game is busy, or not as planned. Raises `StoreRejected`."""
+    values = values_of(request) | {"container_id": container_id, "status": status}
+    try:
+        with connection.transaction():
+            submitted = connection.execute(SQL["submit_restart"], values).fetchone()
+            connection.execute(SQL["check_now"])
+    except psycopg.Error as error:
+        if is_silence(error):
+            raise
+        raise StoreRejected(f"PostgreSQL refuses {request.source_ref}: {error}") from error
+    return submitted["image_ref"] if submitted else None
 
 
 def _write(connection: Connection, finding: Finding) -> None:

@@ -11,7 +11,7 @@ WITH ours AS (
     FROM json_to_recordset(%(rows)s::json)
          AS e (id bigint, generation bigint, game_id text, source_ref text, outcome text, error_code text,
                error_message text, seen json, record json, snapshot json, log json, messages json,
-               last_exit json)
+               last_exit json, keeps_plan boolean, next_try json)
     JOIN operations o ON o.id = e.id
     WHERE o.id = ANY (%(ids)s) AND o.generation = e.generation AND o.state = (SELECT 'running')
       AND o.game_id = e.game_id AND o.source_ref = e.source_ref
@@ -55,7 +55,8 @@ ended AS (
       AND (ours.record IS NULL AND ours.seen IS NULL
            OR ours.game_id IN (SELECT game_id FROM inserted UNION ALL SELECT game_id FROM updated
                                UNION ALL SELECT game_id FROM held))
-    RETURNING o.id, ours.game_id, ours.snapshot, ours.log, ours.messages, ours.last_exit),
+    RETURNING o.id, ours.game_id, ours.snapshot, ours.log, ours.messages, ours.last_exit,
+              ours.keeps_plan, ours.next_try),
 logged AS (
     INSERT INTO operation_log (
         game_id, op_kind, op_source, source_ref, image_ref, container_id, outcome, error_code, error_message,
@@ -96,9 +97,19 @@ told AS (
          WITH ORDINALITY AS m (stream, fields, place)
     ORDER BY ended.id, m.place
     RETURNING 1),
--- Cancels a planned crash restart. It follows the record, as in a finding, so that the two cannot deadlock.
+-- Cancels a planned restart unless the operation was refused, or plans the next try of a start after an outage. Both
+-- follow the record, as in a finding, so that the two cannot deadlock.
 dropped AS (
-    DELETE FROM crash_restarts WHERE game_id IN (SELECT game_id FROM ended)),
+    DELETE FROM crash_restarts
+    WHERE game_id IN (SELECT game_id FROM ended WHERE NOT keeps_plan AND next_try IS NULL)),
+planned AS (
+    INSERT INTO crash_restarts (game_id, container_id, due_at, cause, tries)
+    SELECT ended.game_id, t.container_id, clock_timestamp() + make_interval(secs => t.pause_s), %(outage)s, t.tries
+    FROM ended, json_to_record(ended.next_try) AS t (container_id text, pause_s double precision, tries integer)
+    WHERE ended.next_try IS NOT NULL
+    ON CONFLICT (game_id) DO UPDATE
+    SET container_id = excluded.container_id, due_at = excluded.due_at, cause = excluded.cause, tries = excluded.tries
+    RETURNING 1),
 lacking AS (
     SELECT string_agg(format('%%s: %%s of %%s', name, kept, meant), ', ') AS rows
     FROM (VALUES
@@ -109,6 +120,7 @@ lacking AS (
          (SELECT coalesce(sum(json_array_length(log)), 0) FROM ended)),
         ('health_snapshots', (SELECT count(*) FROM observed), (SELECT count(snapshot) FROM ended)),
         ('last_exits', (SELECT count(*) FROM exited), (SELECT count(last_exit) FROM ended)),
+        ('crash_restarts', (SELECT count(*) FROM planned), (SELECT count(next_try) FROM ended)),
         ('outbox', (SELECT count(*) FROM told), (SELECT coalesce(sum(json_array_length(messages)), 0) FROM ended))
     ) AS written (name, kept, meant)
     WHERE kept <> meant)

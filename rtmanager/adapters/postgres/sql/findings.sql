@@ -73,17 +73,23 @@ SET container_id = excluded.container_id, exit_code = excluded.exit_code, oom = 
 INSERT INTO crash_restarts (game_id, container_id, due_at, cause)
 VALUES (%(game_id)s, %(container_id)s, %(due_at)s, %(cause)s)
 ON CONFLICT (game_id) DO UPDATE
-SET container_id = excluded.container_id, due_at = excluded.due_at, cause = excluded.cause;
+SET container_id = excluded.container_id, due_at = excluded.due_at, cause = excluded.cause, tries = excluded.tries;
 
--- name: take_due_restarts
--- Takes games with a due restart of this cause, each once; skips one that another instance takes.
+-- name: lock_due_restarts
+-- Locks the plans of this cause that are due; skips one that another instance has locked, and one whose game has an
+-- operation in progress: its end decides on the plan.
 -- No plan is later than `latest`, unless the clock was ahead when it was made: that one is due, too.
+SELECT p.game_id, p.container_id, p.due_at, p.tries FROM crash_restarts p
+WHERE p.cause = %(cause)s AND (p.due_at <= %(due_by)s OR p.due_at > %(latest)s::timestamptz)
+  AND NOT EXISTS (SELECT FROM operations o WHERE o.game_id = p.game_id AND o.state <> 'done')
+ORDER BY p.due_at LIMIT %(limit)s
+FOR UPDATE OF p SKIP LOCKED;
+
+-- name: take_restart
+-- Deletes a locked plan that was queued, or is void; not one whose game has an operation in progress since.
 DELETE FROM crash_restarts
-WHERE game_id IN (
-    SELECT game_id FROM crash_restarts
-    WHERE cause = %(cause)s AND (due_at <= %(due_by)s OR due_at > %(latest)s::timestamptz)
-    ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-RETURNING game_id, container_id, due_at;
+WHERE game_id = %(game_id)s
+  AND (%(queued)s OR NOT EXISTS (SELECT FROM operations o WHERE o.game_id = %(game_id)s AND o.state <> 'done'));
 
 -- name: hold_outage_restarts
 -- Lets one instance at a time count the starts in progress after an outage, and add to them.
@@ -94,12 +100,14 @@ SELECT count(*) AS under_way FROM operations
 WHERE state <> 'done' AND source = %(source)s AND source_ref LIKE 'outage:%%';
 
 -- name: submit_restart
--- Queues the restart as an ordinary operation, unless one is in progress, whose end drops the plan.
+-- Queues the restart as an ordinary operation, unless one is in progress, whose end decides on the plan. A failed
+-- start may have left the game without a container.
 INSERT INTO operations (game_id, kind, source, source_ref, image_ref)
 SELECT r.game_id, %(kind)s, %(source)s, %(source_ref)s,
        CASE %(kind)s WHEN 'start' THEN coalesce(r.current_image_ref, '') ELSE '' END
 FROM runtime_records r
-WHERE r.game_id = %(game_id)s AND r.status = %(status)s AND r.current_container_id = %(container_id)s
+WHERE r.game_id = %(game_id)s AND r.status = %(status)s
+  AND coalesce(r.current_container_id, %(container_id)s) = %(container_id)s
   AND NOT EXISTS (SELECT FROM operations o WHERE o.game_id = r.game_id AND o.state <> 'done')
 ON CONFLICT (game_id) WHERE state <> 'done' AND stream IS NULL DO NOTHING
 RETURNING id, image_ref;

@@ -180,7 +180,7 @@ class Watch:
         """
         self._reconcile_queue.start()
         stack.callback(self._reconcile_queue.close)
-        events = Loop(
+        self._events = events = Loop(
             "events",
             self._listener.step,
             period_s=1.0,
@@ -216,6 +216,7 @@ class Watch:
                 failures=self._failures,
                 outages_at_once=config.outage_restarts_at_once if config.outage_restart else 0,
                 causes=_causes(config),
+                runtime_away=lambda: self._events.away,
             )
             self._start(stack, self._loop("crash-restarts", restarts.step, RESTART_POLL_S))
         # The first to stop: this ends every wait for Docker.

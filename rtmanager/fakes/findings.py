@@ -156,7 +156,12 @@ class MemoryFindings:
 
     def _outage_restarts_under_way(self) -> int:
         rows = (row for rows in self._store.live.values() for row in rows)
-        return sum(row.request.source_ref.startswith(f"{RestartCause.OUTAGE}:") for row in rows)
+        return sum(
+            row.request.source_ref.startswith(f"{RestartCause.OUTAGE}:")
+            and row.deferrals == 0
+            and row.deferred_why is None
+            for row in rows
+        )
 
     @call
     def restarts_since(self, game_id: str, moment: datetime) -> int:

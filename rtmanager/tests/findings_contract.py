@@ -521,6 +521,31 @@ class RestartsContract(WatchedStoreContract):
         (first,) = self.queue_start()
         self.assertEqual(first.source_ref, f"outage:{CONTAINER}")
 
+    def test_a_start_after_an_outage_that_waits_or_was_deferred_holds_no_place(self) -> None:
+        for game_id in ("g1", "g2", "g3", "g4", "g5", "g6"):
+            self.store.put_record(record(game_id))
+            self.outage(game_id)
+        self.assertEqual(len(self.queue_start()), 2)
+        first, second = self.queue.claim(10)
+        self.assertEqual(list(self.queue_start()), [])
+        self.queue.park(first, why="its image is pulled")
+        self.assertEqual(len(self.queue_start()), 1)
+        self.queue.defer(second, delay_s=0, why="docker does not answer")
+        self.assertEqual(len(self.queue_start()), 1)
+        self.assertEqual(list(self.queue_start()), [])
+        self.queue.claim(10)
+        self.assertEqual(list(self.queue_start()), [], "the deferred one is tried again, and holds no place either")
+
+    def test_a_claim_that_is_lost_is_not_parked(self) -> None:
+        self.outage()
+        self.assertEqual(len(self.queue_start()), 1)
+        lost = replace(self.claim_one(), generation=9)
+        self.queue.park(lost, why="its image is pulled")
+        for game_id in ("g2", "g3"):
+            self.store.put_record(record(game_id))
+            self.outage(game_id)
+        self.assertEqual(len(self.queue_start()), 1)
+
     def unhealthy(self) -> Finding:
         """A finding that the probes of game g1 fail, with a restart."""
         return replace(raising(alarm(AlarmKind.PROBE)), restart_at=LATER, restart_cause=RestartCause.PROBE)

@@ -509,7 +509,9 @@ class Outages(SettlerTestCase):
             logger=self.world.heard.logger,
             outages_at_once=2,
             causes=(),
+            runtime_away=lambda: self.away,
         )
+        self.away: Unavailable | None = None
         self.before = self.world.clock() - timedelta(hours=1)
 
     def outage(self, game_id: str = "g1", code: int = 143, hint: ReconcileHint = ReconcileHint(listed=True)) -> None:  # noqa: B008
@@ -611,6 +613,13 @@ class Outages(SettlerTestCase):
         self.outage()
         self.world.do(request(kind=OpKind.RESTART))
         self.assertEqual(self.queued(), [])
+
+    def test_none_is_queued_while_the_runtime_is_away(self) -> None:
+        self.outage()
+        self.away = Unavailable("docker", "it does not answer")
+        self.assertEqual(self.queued(), [])
+        self.away = None
+        self.assertEqual(self.queued(), ["g1"])
 
     def test_so_many_at_a_time(self) -> None:
         for game_id in ("g2", "g3"):

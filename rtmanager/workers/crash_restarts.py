@@ -65,8 +65,14 @@ class CrashRestarts:
         failures: GameFailures | None = None,
         outages_at_once: int = 0,
         causes: Sequence[RestartCause] = (RestartCause.CRASH,),
+        runtime_away: Callable[[], object] = lambda: None,
     ) -> None:
-        """`outages_at_once`: starts after an outage that run concurrently; 0: none. `causes`: all other causes."""
+        """`outages_at_once`: starts after an outage that run concurrently; 0: none. `causes`: all other causes.
+
+        `runtime_away` returns why the runtime does not answer, None while it does. Without it, starts are deferred. As
+        deferred starts do not count, no start is queued then: all would be, and would run together afterwards.
+        """
+        self._runtime_away = runtime_away
         self._findings = findings
         self._outages_at_once = outages_at_once
         self._causes = causes
@@ -84,7 +90,7 @@ class CrashRestarts:
             requests += self._findings.queue_restart(
                 now, cause=cause, oldest=oldest, latest=latest, refused=self._refused
             )
-        if self._outages_at_once:
+        if self._outages_at_once and self._runtime_away() is None:
             # No `oldest`: after an outage a host with many games needs longer than an hour.
             requests += self._findings.queue_restart(
                 now,

@@ -96,8 +96,9 @@ WHERE game_id = %(game_id)s
 SELECT FROM deployment FOR UPDATE;
 
 -- name: count_outage_restarts
+-- Excludes starts that wait for a pull, or were deferred: any number of them may be stuck, and would delay all others.
 SELECT count(*) AS under_way FROM operations
-WHERE state <> 'done' AND source = %(source)s AND source_ref LIKE 'outage:%%';
+WHERE state <> 'done' AND source = %(source)s AND source_ref LIKE 'outage:%%' AND deferrals = 0 AND deferred_why IS NULL;
 
 -- name: submit_restart
 -- Queues the restart as an ordinary operation, unless one is in progress, whose end decides on the plan. A failed

@@ -289,6 +289,12 @@ SET state = 'due', owner = NULL, deferrals = deferrals + 1, deferred_why = %(why
 WHERE id = %(id)s AND generation = %(generation)s AND state = 'running'
   AND game_id = %(game_id)s AND source_ref = %(source_ref)s;
 
+-- name: park_operation
+-- Notes why a claimed operation waits; the next claim deletes the note.
+UPDATE operations SET deferred_why = %(why)s
+WHERE id = %(id)s AND generation = %(generation)s AND state = 'running'
+  AND game_id = %(game_id)s AND source_ref = %(source_ref)s;
+
 -- name: hand_back
 -- Releases everything that a stopping instance still holds.
 UPDATE operations

@@ -678,8 +678,23 @@ class RestartsContract(WatchedStoreContract):
 
     def test_one_that_was_planned_by_a_clock_that_was_ahead_is_due(self) -> None:
         self.crash()
-        latest = LATER - timedelta(days=1)
-        self.assertEqual(len(self.findings.queue_restart(latest - timedelta(days=1), latest=latest)), 1)
+        before = LATER - timedelta(seconds=60)
+        self.assertEqual(list(self.findings.queue_restart(before)), [])
+        self.assertEqual(list(self.findings.queue_restart(before, pauses_s=[60])), [])
+        self.assertEqual(len(self.findings.queue_restart(before, pauses_s=[59])), 1)
+
+    def test_each_try_has_a_longest_pause_of_its_own_and_the_last_one_goes_for_all_others(self) -> None:
+        def queue_start(now: datetime) -> int:
+            return len(self.findings.queue_restart(now, cause=RestartCause.OUTAGE, pauses_s=[0, 5, 10]))
+
+        self.outage()
+        for longest_s in (0, 5, 10, 10):
+            due_at = self.health().restart_due_at or self.fail("nothing is planned")
+            ahead = due_at - timedelta(seconds=longest_s, microseconds=1)
+            if longest_s:
+                self.assertEqual(queue_start(due_at - timedelta(seconds=longest_s)), 0)
+            self.assertEqual(queue_start(ahead), 1)
+            self.queue.finish(self.claim_one(), ended(Outcome.FAILURE))
 
     def test_restarts_of_a_clock_that_was_ahead_use_up_no_budget(self) -> None:
         self.crash()

@@ -34,7 +34,7 @@ from rtmanager.ports.store import StoreRejected
 from rtmanager.ports.watching import WriteResult
 from rtmanager.tests.making import request, view
 from rtmanager.tests.watching import WatchedWorld
-from rtmanager.workers.crash_restarts import CrashRestarts
+from rtmanager.workers.crash_restarts import JUST_ENDED_S, CrashRestarts
 from rtmanager.workers.reconcile import strays as strays_module
 from rtmanager.workers.reconcile.game import EVENT_GRACE_S, OOM_GRACE_S
 from rtmanager.workers.reconcile.queue import ReconcileHint
@@ -613,6 +613,19 @@ class Outages(SettlerTestCase):
         self.outage()
         self.world.do(request(kind=OpKind.RESTART))
         self.assertEqual(self.queued(), [])
+
+    def test_a_clock_that_is_set_back_delays_neither_the_first_start_nor_a_later_one(self) -> None:
+        for back_s in (1, 60, 3600):
+            self.setUp()
+            self.outage()
+            self.world.clock.jump(-back_s)
+            self.assertEqual(self.queued(), ["g1"])
+            self.world.docker.refuse("launch", Meant.FINAL, 1)
+            self.run_all()
+            self.assertEqual(self.queued(), [])
+            self.world.clock.jump(-back_s)
+            self.world.clock.advance(5 + min(back_s, JUST_ENDED_S))
+            self.assertEqual(self.queued(), ["g1"], back_s)
 
     def test_none_is_queued_while_the_runtime_is_away(self) -> None:
         self.outage()

@@ -154,6 +154,13 @@ class MemoryFindings:
             queued.append(request)
         return queued
 
+    @call
+    def drop_restarts(self, cause: RestartCause) -> None:
+        """See the port."""
+        plans = self._store.planned_restarts
+        for game_id in [game_id for game_id, plan in plans.items() if plan.cause is cause]:
+            del plans[game_id]
+
     def _outage_restarts_under_way(self) -> int:
         rows = (row for rows in self._store.live.values() for row in rows)
         return sum(

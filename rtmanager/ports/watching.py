@@ -96,6 +96,10 @@ class Findings(Protocol):
         """
         ...
 
+    def drop_restarts(self, cause: RestartCause) -> None:
+        """Drop all planned restarts of a cause."""
+        ...
+
     def restarts_since(self, game_id: str, moment: datetime) -> int:
         """Return how many restarts after a crash the game has had since `moment`."""
         ...

@@ -546,6 +546,14 @@ class RestartsContract(WatchedStoreContract):
             self.outage(game_id)
         self.assertEqual(len(self.queue_start()), 1)
 
+    def test_all_of_a_cause_can_be_dropped(self) -> None:
+        self.outage()
+        self.store.put_record(record("g2"))
+        self.crash("g2")
+        self.findings.drop_restarts(RestartCause.OUTAGE)
+        self.assertIsNone(self.health().restart_due_at)
+        self.assertEqual(len(self.findings.queue_restart(LATER)), 1)
+
     def unhealthy(self) -> Finding:
         """A finding that the probes of game g1 fail, with a restart."""
         return replace(raising(alarm(AlarmKind.PROBE)), restart_at=LATER, restart_cause=RestartCause.PROBE)

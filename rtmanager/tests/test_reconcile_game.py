@@ -574,6 +574,29 @@ class Outages(SettlerTestCase):
         self.outage()
         self.assertEqual((self.world.known().status, self.queued()), (Status.STOPPED, []))
 
+    def test_not_when_it_was_switched_off_meanwhile(self) -> None:
+        self.outage()
+        off = CrashRestarts(
+            self.world.findings, queued=lambda: None, longest_pause_s=300, logger=self.world.heard.logger, causes=()
+        )
+        self.world.store.trouble.before = self.fail_once
+        with self.assertRaises(Unavailable):
+            off.step()
+        off.step()
+        self.assertEqual(self.queued(), [])
+        self.outage_of_a_running_game()
+        off.step()
+        self.assertEqual(self.queued(), ["g1"], "of another instance, where it is on")
+
+    def fail_once(self, _: str) -> None:
+        """PostgreSQL does not answer one call."""
+        self.world.store.trouble.before = None
+        raise Unavailable("postgres", "it does not answer")
+
+    def outage_of_a_running_game(self) -> None:
+        self.world.do(request())
+        self.outage()
+
     def test_a_stop_that_finds_nothing_to_do_calls_it_off(self) -> None:
         self.outage()
         self.world.do(request(kind=OpKind.STOP))

@@ -71,7 +71,8 @@ class CrashRestarts:
         causes: Sequence[RestartCause] = (RestartCause.CRASH,),
         runtime_away: Callable[[], object] = lambda: None,
     ) -> None:
-        """`outages_at_once`: starts after an outage that run concurrently; 0: none. `causes`: all other causes.
+        """`outages_at_once`: starts after an outage that run concurrently; 0: none, and plans of them are dropped once.
+        `causes`: all other causes.
 
         `runtime_away` returns why the runtime does not answer, None while it does. While it is away, no start after an
         outage is queued: deferred starts do not count, so all would be queued, and run together afterwards.
@@ -79,6 +80,8 @@ class CrashRestarts:
         self._runtime_away = runtime_away
         self._findings = findings
         self._outages_at_once = outages_at_once
+        #: Whether plans are left from a time when games were started after an outage.
+        self._plans_left = not outages_at_once
         self._causes = causes
         self._queued = queued
         self._logger = logger
@@ -87,6 +90,12 @@ class CrashRestarts:
 
     def step(self) -> bool:
         """Return False. Raises `Unavailable`."""
+        if self._plans_left:
+            # Once, not with each step: meanwhile another instance may run with the switch on.
+            self._findings.drop_restarts(RestartCause.OUTAGE)
+            self._plans_left = False
+        if not self._causes and not self._outages_at_once:
+            return False
         now = self._findings.now()
         oldest, pauses_s = now - timedelta(seconds=EXPECTED_S), [self._longest_plan_s]
         requests: list[Request] = []

@@ -131,6 +131,10 @@ class PostgresFindings:
                 connection.execute(SQL["take_restart"], taken)
         return queued
 
+    def drop_restarts(self, cause: RestartCause) -> None:
+        """See the port."""
+        self._database.write("drop_restarts", SQL["drop_restarts"], {"cause": cause})
+
     def restarts_since(self, game_id: str, moment: datetime) -> int:
         """See the port."""
         values = _RESTART | {"game_id": game_id, "since": moment}

@@ -94,6 +94,9 @@ DELETE FROM crash_restarts
 WHERE game_id = %(game_id)s
   AND (%(queued)s OR NOT EXISTS (SELECT FROM operations o WHERE o.game_id = %(game_id)s AND o.state <> 'done'));
 
+-- name: drop_restarts
+DELETE FROM crash_restarts WHERE cause = %(cause)s;
+
 -- name: hold_outage_restarts
 -- Lets one instance at a time count the starts in progress after an outage, and add to them.
 SELECT FROM deployment FOR UPDATE;

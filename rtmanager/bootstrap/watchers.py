@@ -189,7 +189,7 @@ class Watch:
         """
         self._reconcile_queue.start()
         stack.callback(self._reconcile_queue.close)
-        events = Loop(
+        self._events = events = Loop(
             "events",
             self._listener.step,
             period_s=1.0,
@@ -216,17 +216,17 @@ class Watch:
         purge = self._purge()
         self._start(stack, self._loop("purge", purge.step, config.cleanup_interval_s, interrupt=purge.interrupt))
         self._start(stack, self._loop("free-space", self._free_space().step, FREE_SPACE_PERIOD_S))
-        if config.crash_restart or config.probe_restart or config.outage_restart:
-            restarts = CrashRestarts(
-                self._findings,
-                queued=self._queued,
-                logger=self._logger,
-                longest_pause_s=config.crash_restart_longest_pause_s,
-                failures=self._failures,
-                outages_at_once=config.outage_restarts_at_once if config.outage_restart else 0,
-                causes=_causes(config),
-            )
-            self._start(stack, self._loop("crash-restarts", restarts.step, RESTART_POLL_S))
+        restarts = CrashRestarts(
+            self._findings,
+            queued=self._queued,
+            logger=self._logger,
+            longest_pause_s=config.crash_restart_longest_pause_s,
+            failures=self._failures,
+            outages_at_once=config.outage_restarts_at_once if config.outage_restart else 0,
+            causes=_causes(config),
+            runtime_away=lambda: self._events.away,
+        )
+        self._start(stack, self._loop("crash-restarts", restarts.step, RESTART_POLL_S))
         # This ends every wait for Docker.
         stack.callback(self._runtime.close)
         # The first to stop, while Docker can still be inspected.

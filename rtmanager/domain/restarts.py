@@ -87,6 +87,11 @@ def is_notified(request: Request) -> bool:
     return _outage_try(request) in (None, 1, OUTAGE_TRIES)
 
 
+def is_outage_start(request: Request) -> bool:
+    """Return whether this is a start of the manager's own after an outage."""
+    return _outage_try(request) is not None
+
+
 def _outage_try(request: Request) -> int | None:
     """Return the number of this start after an outage, from 1; None for every other request."""
     if request.source is not OpSource.AUTO_RECONCILE or request.kind is not OpKind.START:

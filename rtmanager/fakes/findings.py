@@ -127,7 +127,7 @@ class MemoryFindings:
         cause: RestartCause = RestartCause.CRASH,
         at_once: int = MOST_AT_ONCE,
         oldest: datetime | None = None,
-        latest: datetime | None = None,
+        pauses_s: Sequence[float] = (),
         refused: Callable[[str, StoreRejected], None] | None = None,
     ) -> Sequence[Request]:
         """See the port."""
@@ -138,7 +138,7 @@ class MemoryFindings:
             for game_id, plan in store.planned_restarts.items()
             if plan.cause is cause
             and not store.live.get(game_id)
-            and (plan.due_at <= due_by or (latest is not None and plan.due_at > latest))
+            and (plan.due_at <= due_by or _is_ahead(plan, due_by, pauses_s))
         ]
         for game_id in due[: max(0, room)]:
             plan = store.planned_restarts.pop(game_id)
@@ -154,9 +154,21 @@ class MemoryFindings:
             queued.append(request)
         return queued
 
+    @call
+    def drop_restarts(self, cause: RestartCause) -> None:
+        """See the port."""
+        plans = self._store.planned_restarts
+        for game_id in [game_id for game_id, plan in plans.items() if plan.cause is cause]:
+            del plans[game_id]
+
     def _outage_restarts_under_way(self) -> int:
         rows = (row for rows in self._store.live.values() for row in rows)
-        return sum(row.request.source_ref.startswith(f"{RestartCause.OUTAGE}:") for row in rows)
+        return sum(
+            row.request.source_ref.startswith(f"{RestartCause.OUTAGE}:")
+            and row.deferrals == 0
+            and row.deferred_why is None
+            for row in rows
+        )
 
     @call
     def restarts_since(self, game_id: str, moment: datetime) -> int:
@@ -224,6 +236,11 @@ class MemoryFindings:
             details=failing.details if failing else {},
             occurred_at=self._store.clock(),
         )
+
+
+def _is_ahead(plan: PlannedRestart, due_by: datetime, pauses_s: Sequence[float]) -> bool:
+    """Whether a clock that was ahead made the plan: it is later than the longest pause of its try."""
+    return bool(pauses_s) and plan.due_at > due_by + timedelta(seconds=pauses_s[min(plan.tries, len(pauses_s) - 1)])
 
 
 def _fits(plan: PlannedRestart, record: RuntimeRecord) -> bool:

@@ -514,6 +514,13 @@ class MemoryQueue:
             row.not_before = due
 
     @call
+    def park(self, operation: Operation, *, why: str) -> None:
+        """See the port."""
+        row = self._mine(operation)
+        if row is not None:
+            row.deferred_why = why
+
+    @call
     def claim_name(self, operation: Operation) -> Namesake | None:
         """See the port."""
         row = self._mine(operation)

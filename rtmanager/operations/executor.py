@@ -22,12 +22,14 @@ from time import monotonic
 
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer, Unavailable
 from rtmanager.domain.operation import Completion, Operation, OpKind, Outcome
+from rtmanager.domain.restarts import is_outage_start
 from rtmanager.logs import about
 from rtmanager.operations.completions import CompletionNotifier
 from rtmanager.operations.runner import DEFECT_TRIES, OperationRunner, PartiallyApplied, Triage, Waiting, unforeseen
 from rtmanager.operations.troubles import WAITS_FORGOTTEN_AFTER_S, Kind, StoreWaits, Troubles
 from rtmanager.operations.waiting import Parked, WaitingOperations
 from rtmanager.operations.wake import Wake
+from rtmanager.ports.runtime import ImagePull
 from rtmanager.ports.store import ClaimLost, OperationQueue, OperationResult, RecordConflict, StoreRejected
 from rtmanager.resources import lacking, out_of
 from rtmanager.threads import Thread
@@ -63,6 +65,9 @@ QUICK = frozenset({OpKind.STOP, OpKind.CLEANUP})
 #: more is deferred by the delay below.
 WAITING_LIMIT = 2000
 WAITING_DELAY_S = 60.0
+
+#: Why an operation that waits for a pull is not under way.
+PULL_AWAITED = "its image is pulled"
 
 #: How long `join` waits for threads that should have ended; one in a hung file system may never end.
 JOIN_S = 5.0
@@ -387,9 +392,22 @@ class Executor:
             self._completions.announce(operation.operation_id, Unavailable("docker", left))
             return
         self._logger.info("operation waits for a pull")
+        if is_outage_start(operation.request):
+            self._note_wait(operation, waiting.pull)
         if not self._waiting.add(Parked(operation, waiting.triage, waiting.pull, again)):
             waiting.pull.leave()
             raise HandedBack
+
+    def _note_wait(self, operation: Operation, pull: ImagePull) -> None:
+        """Note in the store that a start after an outage waits, so that another game's start may take its place.
+
+        Raises `HandedBack`.
+        """
+        try:
+            self._until_stored(operation, lambda: self._queue.park(operation, why=PULL_AWAITED))
+        except Exception:
+            pull.leave()
+            raise
 
     def _write(self, operation: Operation, completion: Completion) -> None:
         """Write the completion, or a plainer one. Raises `ClaimLost`, `RecordConflict` or `StoreRejected`."""

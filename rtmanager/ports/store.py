@@ -184,6 +184,10 @@ class OperationQueue(Protocol):
         """
         ...
 
+    def park(self, operation: Operation, *, why: str) -> None:
+        """Note that a claimed operation waits, and why; it stays claimed. See `Findings.queue_restart`."""
+        ...
+
     def claim_name(self, operation: Operation) -> Namesake | None:
         """Claim the game's name, without regard to case, until the operation ends; return the game that has it already.
 

@@ -83,17 +83,22 @@ class Findings(Protocol):
         cause: RestartCause = RestartCause.CRASH,
         at_once: int = MOST_AT_ONCE,
         oldest: datetime | None = None,
-        latest: datetime | None = None,
+        pauses_s: Sequence[float] = (),
         refused: Callable[[str, StoreRejected], None] | None = None,
     ) -> Sequence[Request]:
         """Queue the due restarts of a cause as ordinary operations; return what was queued.
 
         At most `at_once` are queued. After an outage, restarts under way count towards it, whichever instance queued
-        them. A restart that the store will never accept is dropped and passed to `refused`. A restart due before
-        `oldest` is dropped as out of date. One due after `latest` was planned by a clock that was ahead, and counts as
-        due. One that another status of its game has overtaken is dropped. One whose game has an operation in progress
-        is left: the end of that operation decides on it.
+        them, except those that were deferred or parked. A restart that the store will never accept is dropped and
+        passed to `refused`. A restart due before `oldest` is dropped as out of date. `pauses_s`: the longest pause
+        before each try, the last one for all others. One due later than that after `due_by` was planned by a clock that
+        was ahead, and counts as due. One that another status of its game has overtaken is dropped. One
+        whose game has an operation in progress is left: the end of that operation decides on it.
         """
+        ...
+
+    def drop_restarts(self, cause: RestartCause) -> None:
+        """Drop all planned restarts of a cause."""
         ...
 
     def restarts_since(self, game_id: str, moment: datetime) -> int:

@@ -521,6 +521,39 @@ class RestartsContract(WatchedStoreContract):
         (first,) = self.queue_start()
         self.assertEqual(first.source_ref, f"outage:{CONTAINER}")
 
+    def test_a_start_after_an_outage_that_waits_or_was_deferred_holds_no_place(self) -> None:
+        for game_id in ("g1", "g2", "g3", "g4", "g5", "g6"):
+            self.store.put_record(record(game_id))
+            self.outage(game_id)
+        self.assertEqual(len(self.queue_start()), 2)
+        first, second = self.queue.claim(10)
+        self.assertEqual(list(self.queue_start()), [])
+        self.queue.park(first, why="its image is pulled")
+        self.assertEqual(len(self.queue_start()), 1)
+        self.queue.defer(second, delay_s=0, why="docker does not answer")
+        self.assertEqual(len(self.queue_start()), 1)
+        self.assertEqual(list(self.queue_start()), [])
+        self.queue.claim(10)
+        self.assertEqual(list(self.queue_start()), [], "the deferred one is tried again, and holds no place either")
+
+    def test_a_claim_that_is_lost_is_not_parked(self) -> None:
+        self.outage()
+        self.assertEqual(len(self.queue_start()), 1)
+        lost = replace(self.claim_one(), generation=9)
+        self.queue.park(lost, why="its image is pulled")
+        for game_id in ("g2", "g3"):
+            self.store.put_record(record(game_id))
+            self.outage(game_id)
+        self.assertEqual(len(self.queue_start()), 1)
+
+    def test_all_of_a_cause_can_be_dropped(self) -> None:
+        self.outage()
+        self.store.put_record(record("g2"))
+        self.crash("g2")
+        self.findings.drop_restarts(RestartCause.OUTAGE)
+        self.assertIsNone(self.health().restart_due_at)
+        self.assertEqual(len(self.findings.queue_restart(LATER)), 1)
+
     def unhealthy(self) -> Finding:
         """A finding that the probes of game g1 fail, with a restart."""
         return replace(raising(alarm(AlarmKind.PROBE)), restart_at=LATER, restart_cause=RestartCause.PROBE)
@@ -653,8 +686,23 @@ class RestartsContract(WatchedStoreContract):
 
     def test_one_that_was_planned_by_a_clock_that_was_ahead_is_due(self) -> None:
         self.crash()
-        latest = LATER - timedelta(days=1)
-        self.assertEqual(len(self.findings.queue_restart(latest - timedelta(days=1), latest=latest)), 1)
+        before = LATER - timedelta(seconds=60)
+        self.assertEqual(list(self.findings.queue_restart(before)), [])
+        self.assertEqual(list(self.findings.queue_restart(before, pauses_s=[60])), [])
+        self.assertEqual(len(self.findings.queue_restart(before, pauses_s=[59])), 1)
+
+    def test_each_try_has_a_longest_pause_of_its_own_and_the_last_one_goes_for_all_others(self) -> None:
+        def queue_start(now: datetime) -> int:
+            return len(self.findings.queue_restart(now, cause=RestartCause.OUTAGE, pauses_s=[0, 5, 10]))
+
+        self.outage()
+        for longest_s in (0, 5, 10, 10):
+            due_at = self.health().restart_due_at or self.fail("nothing is planned")
+            ahead = due_at - timedelta(seconds=longest_s, microseconds=1)
+            if longest_s:
+                self.assertEqual(queue_start(due_at - timedelta(seconds=longest_s)), 0)
+            self.assertEqual(queue_start(ahead), 1)
+            self.queue.finish(self.claim_one(), ended(Outcome.FAILURE))
 
     def test_restarts_of_a_clock_that_was_ahead_use_up_no_budget(self) -> None:
         self.crash()

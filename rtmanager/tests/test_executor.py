@@ -10,14 +10,16 @@ from typing import Any
 from unittest import mock
 
 from rtmanager.domain.errors import ErrorCode, Unavailable
+from rtmanager.domain.findings import RestartCause
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import Completion, OpKind, Outcome
 from rtmanager.domain.record import Status
+from rtmanager.domain.restarts import restart_request
 from rtmanager.fakes import FakeImage
 from rtmanager.operations import executor as executor_module
 from rtmanager.operations import troubles as troubles_module
 from rtmanager.operations.completions import CompletionNotifier
-from rtmanager.operations.executor import MAX_RETRY_DELAYS, RETRY_DELAY_S, Executor
+from rtmanager.operations.executor import MAX_RETRY_DELAYS, PULL_AWAITED, RETRY_DELAY_S, Executor
 from rtmanager.operations.runner import DEFECT_TRIES, OperationRunner
 from rtmanager.operations.wake import Wake
 from rtmanager.ports.store import ClaimLost, OperationQueue, OperationResult
@@ -733,6 +735,18 @@ class WaitingForPullsTest(ExecutorTestCase):
         self.one.work()
         self.assertEqual(self.world.results(), [("failure", "image_pull_failed")])
         self.assertEqual(self.one.executor.live(), [])
+
+    def test_a_start_after_an_outage_gives_up_its_place_and_any_other_writes_nothing(self) -> None:
+        own = restart_request("g1", "c-g1", RestartCause.OUTAGE)
+        self.one.queue.submit(replace(own, image_ref="far/game:0"))
+        self.one.queue.submit(request("g2", image_ref="far/game:1"))
+        self.one.executor.step()
+        wait_until(lambda: len(self.one.executor._waiting) == 2, "both waiting")
+        reasons = [row.deferred_why for row in self.world.store.operations.values()]
+        self.assertEqual(reasons, [PULL_AWAITED, None])
+        self.held.release()
+        self.one.work()
+        self.assertEqual(len(self.world.running()), 2)
 
     def test_a_later_stop_of_the_game_waits_for_its_turn(self) -> None:
         self.accept(job(START, 1, start_fields("g1", image_ref="far/game:1")), job(STOP, 2, stop_fields("g1")))

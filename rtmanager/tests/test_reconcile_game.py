@@ -34,7 +34,7 @@ from rtmanager.ports.store import StoreRejected
 from rtmanager.ports.watching import WriteResult
 from rtmanager.tests.making import request, view
 from rtmanager.tests.watching import WatchedWorld
-from rtmanager.workers.crash_restarts import CrashRestarts
+from rtmanager.workers.crash_restarts import JUST_ENDED_S, CrashRestarts
 from rtmanager.workers.reconcile import strays as strays_module
 from rtmanager.workers.reconcile.game import EVENT_GRACE_S, OOM_GRACE_S
 from rtmanager.workers.reconcile.queue import ReconcileHint
@@ -509,7 +509,9 @@ class Outages(SettlerTestCase):
             logger=self.world.heard.logger,
             outages_at_once=2,
             causes=(),
+            runtime_away=lambda: self.away,
         )
+        self.away: Unavailable | None = None
         self.before = self.world.clock() - timedelta(hours=1)
 
     def outage(self, game_id: str = "g1", code: int = 143, hint: ReconcileHint = ReconcileHint(listed=True)) -> None:  # noqa: B008
@@ -614,6 +616,29 @@ class Outages(SettlerTestCase):
         self.outage()
         self.assertEqual((self.world.known().status, self.queued()), (Status.STOPPED, []))
 
+    def test_not_when_it_was_switched_off_meanwhile(self) -> None:
+        self.outage()
+        off = CrashRestarts(
+            self.world.findings, queued=lambda: None, longest_pause_s=300, logger=self.world.heard.logger, causes=()
+        )
+        self.world.store.trouble.before = self.fail_once
+        with self.assertRaises(Unavailable):
+            off.step()
+        off.step()
+        self.assertEqual(self.queued(), [])
+        self.outage_of_a_running_game()
+        off.step()
+        self.assertEqual(self.queued(), ["g1"], "of another instance, where it is on")
+
+    def fail_once(self, _: str) -> None:
+        """PostgreSQL does not answer one call."""
+        self.world.store.trouble.before = None
+        raise Unavailable("postgres", "it does not answer")
+
+    def outage_of_a_running_game(self) -> None:
+        self.world.do(request())
+        self.outage()
+
     def test_a_stop_that_finds_nothing_to_do_calls_it_off(self) -> None:
         self.outage()
         self.world.do(request(kind=OpKind.STOP))
@@ -653,6 +678,26 @@ class Outages(SettlerTestCase):
         self.outage()
         self.world.do(request(kind=OpKind.RESTART))
         self.assertEqual(self.queued(), [])
+
+    def test_a_clock_that_is_set_back_delays_neither_the_first_start_nor_a_later_one(self) -> None:
+        for back_s in (1, 60, 3600):
+            self.setUp()
+            self.outage()
+            self.world.clock.jump(-back_s)
+            self.assertEqual(self.queued(), ["g1"])
+            self.world.docker.refuse("launch", Meant.FINAL, 1)
+            self.run_all()
+            self.assertEqual(self.queued(), [])
+            self.world.clock.jump(-back_s)
+            self.world.clock.advance(5 + min(back_s, JUST_ENDED_S))
+            self.assertEqual(self.queued(), ["g1"], back_s)
+
+    def test_none_is_queued_while_the_runtime_is_away(self) -> None:
+        self.outage()
+        self.away = Unavailable("docker", "it does not answer")
+        self.assertEqual(self.queued(), [])
+        self.away = None
+        self.assertEqual(self.queued(), ["g1"])
 
     def test_so_many_at_a_time(self) -> None:
         for game_id in ("g2", "g3"):

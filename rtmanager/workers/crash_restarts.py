@@ -12,7 +12,7 @@ from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.findings import Finding, RestartCause
 from rtmanager.domain.messages import Message, intent
 from rtmanager.domain.operation import Request
-from rtmanager.domain.restarts import restart_ref
+from rtmanager.domain.restarts import OUTAGE_PAUSES_S, restart_ref
 from rtmanager.ports.watching import Findings
 from rtmanager.workers.failures import GameFailures
 
@@ -20,6 +20,10 @@ from rtmanager.workers.failures import GameFailures
 EXPECTED_S = 3600.0
 #: A restart due later than the longest pause plus so many seconds was planned by a clock that was ahead.
 AHEAD_S = 3600.0
+#: The same of the pause after a failed start: its end may be younger than the time that the step began with.
+JUST_ENDED_S = 5.0
+#: The first start after an outage has no pause: its time is only its place in the order.
+LONGEST_OUTAGE_PAUSES_S = (0.0, *(pause_s + JUST_ENDED_S for pause_s in OUTAGE_PAUSES_S))
 WORK = "crash-restarts"
 
 
@@ -65,10 +69,19 @@ class CrashRestarts:
         failures: GameFailures | None = None,
         outages_at_once: int = 0,
         causes: Sequence[RestartCause] = (RestartCause.CRASH,),
+        runtime_away: Callable[[], object] = lambda: None,
     ) -> None:
-        """`outages_at_once`: starts after an outage that run concurrently; 0: none. `causes`: all other causes."""
+        """`outages_at_once`: starts after an outage that run concurrently; 0: none, and plans of them are dropped once.
+        `causes`: all other causes.
+
+        `runtime_away` returns why the runtime does not answer, None while it does. While it is away, no start after an
+        outage is queued: deferred starts do not count, so all would be queued, and run together afterwards.
+        """
+        self._runtime_away = runtime_away
         self._findings = findings
         self._outages_at_once = outages_at_once
+        #: Whether plans are left from a time when games were started after an outage.
+        self._plans_left = not outages_at_once
         self._causes = causes
         self._queued = queued
         self._logger = logger
@@ -77,20 +90,26 @@ class CrashRestarts:
 
     def step(self) -> bool:
         """Return False. Raises `Unavailable`."""
+        if self._plans_left:
+            # Once, not with each step: meanwhile another instance may run with the switch on.
+            self._findings.drop_restarts(RestartCause.OUTAGE)
+            self._plans_left = False
+        if not self._causes and not self._outages_at_once:
+            return False
         now = self._findings.now()
-        oldest, latest = now - timedelta(seconds=EXPECTED_S), now + timedelta(seconds=self._longest_plan_s)
+        oldest, pauses_s = now - timedelta(seconds=EXPECTED_S), [self._longest_plan_s]
         requests: list[Request] = []
         for cause in self._causes:
             requests += self._findings.queue_restart(
-                now, cause=cause, oldest=oldest, latest=latest, refused=self._refused
+                now, cause=cause, oldest=oldest, pauses_s=pauses_s, refused=self._refused
             )
-        if self._outages_at_once:
+        if self._outages_at_once and self._runtime_away() is None:
             # No `oldest`: after an outage a host with many games needs longer than an hour.
             requests += self._findings.queue_restart(
                 now,
                 cause=RestartCause.OUTAGE,
                 at_once=self._outages_at_once,
-                latest=latest,
+                pauses_s=LONGEST_OUTAGE_PAUSES_S,
                 refused=self._refused,
             )
         for request in requests:

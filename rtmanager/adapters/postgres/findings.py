@@ -108,15 +108,15 @@ class PostgresFindings:
         cause: RestartCause = RestartCause.CRASH,
         at_once: int = MOST_AT_ONCE,
         oldest: datetime | None = None,
-        latest: datetime | None = None,
+        pauses_s: Sequence[float] = (),
         refused: Callable[[str, StoreRejected], None] | None = None,
     ) -> Sequence[Request]:
         """See the port."""
         queued = []
         with self._database.transaction("queue_restart") as connection:
             limit = at_once - (_under_way(connection) if cause is RestartCause.OUTAGE else 0)
-            moments = {"due_by": due_by, "latest": latest, "cause": cause, "limit": max(0, limit)}
-            for row in connection.execute(SQL["lock_due_restarts"], moments).fetchall():
+            due = {"due_by": due_by, "pauses_s": list(pauses_s), "cause": cause, "limit": max(0, limit)}
+            for row in connection.execute(SQL["lock_due_restarts"], due).fetchall():
                 request = restart_request(row["game_id"], row["container_id"], cause, row["tries"])
                 image_ref = None
                 if oldest is None or row["due_at"] >= oldest:
@@ -130,6 +130,10 @@ class PostgresFindings:
                 taken = {"game_id": request.game_id, "queued": image_ref is not None}
                 connection.execute(SQL["take_restart"], taken)
         return queued
+
+    def drop_restarts(self, cause: RestartCause) -> None:
+        """See the port."""
+        self._database.write("drop_restarts", SQL["drop_restarts"], {"cause": cause})
 
     def restarts_since(self, game_id: str, moment: datetime) -> int:
         """See the port."""

@@ -218,27 +218,21 @@ class PostgresQueue:
         self, operation: Operation, *, delay_s: float, why: str, answer: str = "", by_defect: bool = False
     ) -> None:
         """See the port. Does nothing when the claim is lost."""
-        values = {
-            "id": operation.operation_id,
-            "generation": operation.generation,
-            "game_id": operation.game_id,
-            "source_ref": operation.request.source_ref,
+        values = _claim_values(operation) | {
             "delay_s": delay_s,
-            "why": why[:LONGEST_WHY].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00"),
+            "why": _storable(why),
             "answer": answer,
             "defects": int(by_defect),
         }
         self._database.write("defer", SQL["defer_operation"], values)
 
+    def park(self, operation: Operation, *, why: str) -> None:
+        """See the port. Does nothing when the claim is lost."""
+        self._database.write("park", SQL["park_operation"], _claim_values(operation) | {"why": _storable(why)})
+
     def claim_name(self, operation: Operation) -> Namesake | None:
         """See the port."""
-        values = {
-            "id": operation.operation_id,
-            "generation": operation.generation,
-            "game_id": operation.game_id,
-            "source_ref": operation.request.source_ref,
-            "names_class": NAMES_CLASS,
-        }
+        values = _claim_values(operation) | {"names_class": NAMES_CLASS}
         for _ in range(CLAIM_NAME_TRIES):
             is_claimed = self._claim_name(values)
             # A separate statement, which sees what the previous holder of the name committed.
@@ -312,6 +306,20 @@ class PostgresQueue:
 
 def _text_or_none(value: Any) -> str | None:
     return None if value is None else str(value)
+
+
+def _claim_values(operation: Operation) -> dict[str, Any]:
+    """Return what identifies a claim: a database that was set back may reuse an id for another operation."""
+    return {
+        "id": operation.operation_id,
+        "generation": operation.generation,
+        "game_id": operation.game_id,
+        "source_ref": operation.request.source_ref,
+    }
+
+
+def _storable(why: str) -> str:
+    return why[:LONGEST_WHY].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def _request_values(request: Request) -> dict[str, Any]:

@@ -78,9 +78,12 @@ SET container_id = excluded.container_id, due_at = excluded.due_at, cause = excl
 -- name: lock_due_restarts
 -- Locks the plans of this cause that are due; skips one that another instance has locked, and one whose game has an
 -- operation in progress: its end decides on the plan.
--- No plan is later than `latest`, unless the clock was ahead when it was made: that one is due, too.
+-- No plan is later than the longest pause of its try, unless the clock was ahead when it was made: then it is due, too.
 SELECT p.game_id, p.container_id, p.due_at, p.tries FROM crash_restarts p
-WHERE p.cause = %(cause)s AND (p.due_at <= %(due_by)s OR p.due_at > %(latest)s::timestamptz)
+WHERE p.cause = %(cause)s
+  AND (p.due_at <= %(due_by)s
+       OR p.due_at > %(due_by)s + make_interval(
+           secs => (%(pauses_s)s::float8[])[least(p.tries + 1, cardinality(%(pauses_s)s::float8[]))]))
   AND NOT EXISTS (SELECT FROM operations o WHERE o.game_id = p.game_id AND o.state <> 'done')
 ORDER BY p.due_at LIMIT %(limit)s
 FOR UPDATE OF p SKIP LOCKED;
@@ -91,13 +94,17 @@ DELETE FROM crash_restarts
 WHERE game_id = %(game_id)s
   AND (%(queued)s OR NOT EXISTS (SELECT FROM operations o WHERE o.game_id = %(game_id)s AND o.state <> 'done'));
 
+-- name: drop_restarts
+DELETE FROM crash_restarts WHERE cause = %(cause)s;
+
 -- name: hold_outage_restarts
 -- Lets one instance at a time count the starts in progress after an outage, and add to them.
 SELECT FROM deployment FOR UPDATE;
 
 -- name: count_outage_restarts
+-- Excludes starts that wait for a pull, or were deferred: any number of them may be stuck, and would delay all others.
 SELECT count(*) AS under_way FROM operations
-WHERE state <> 'done' AND source = %(source)s AND source_ref LIKE 'outage:%%';
+WHERE state <> 'done' AND source = %(source)s AND source_ref LIKE 'outage:%%' AND deferrals = 0 AND deferred_why IS NULL;
 
 -- name: submit_restart
 -- Queues the restart as an ordinary operation, unless one is in progress, whose end decides on the plan. A failed

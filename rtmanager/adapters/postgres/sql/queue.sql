@@ -303,6 +303,12 @@ RETURNING before.ends_container;
 SELECT ends_container FROM operations
 WHERE id = %(id)s AND game_id = %(game_id)s AND source_ref = %(source_ref)s;
 
+-- name: park_operation
+-- Notes why a claimed operation waits; the next claim deletes the note.
+UPDATE operations SET deferred_why = %(why)s
+WHERE id = %(id)s AND generation = %(generation)s AND state = 'running'
+  AND game_id = %(game_id)s AND source_ref = %(source_ref)s;
+
 -- name: hand_back
 -- Releases everything that a stopping instance still holds.
 UPDATE operations

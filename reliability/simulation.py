@@ -425,7 +425,8 @@ class Simulation:
         """Make the address lead to another daemon for a while; it does not change back within one operation."""
         if self._elsewhere is None:
             self.exchanges += 1
-            self._elsewhere, self._seen = self.docker.exchange("daemon-2"), {}
+            behind_proxy = self.exchanges % 2 == 0
+            self._elsewhere, self._seen = self.docker.exchange("daemon-2", behind_proxy=behind_proxy), {}
         elif self._depth == 0:
             self._bring_back()
         self._break_feeds()

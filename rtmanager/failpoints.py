@@ -30,7 +30,8 @@ EXIT_CODE = 86
 _NAMES = {
     "postgres": (
         "migrate presence deployment_id submit live_operation claim claim_name name_holder namesakes heartbeat "
-        "note_end noted_end reclaim_orphans defer park finish hand_back verdict ingest turn_holder relay finding busy alarms records_of "
+        "note_end noted_end "
+        "reclaim_orphans defer park finish hand_back verdict ingest turn_holder relay finding busy alarms records_of "
         "stopped_before forget_old_alarms now queue_restart drop_restarts restarts_since watch_turn record records "
         "records_by_game health log latest purge images "
         "daemon record_daemon accept_daemon"

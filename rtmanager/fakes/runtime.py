@@ -308,13 +308,16 @@ class FakeRuntime:
         """End the container's process."""
         self._replace(container_id, state=ContainerState.EXITED, exit_code=exit_code, oom_killed=oom_killed)
 
-    def exchange(self, daemon_id: str) -> list[ContainerView]:
-        """Replace the daemon by one without containers; return the old containers, for `bring_back`."""
+    def exchange(self, daemon_id: str, *, behind_proxy: bool = False) -> list[ContainerView]:
+        """Replace the daemon by one without containers; return the old containers, for `bring_back`.
+
+        `behind_proxy`: the connections to the proxy stay.
+        """
         with self._lock:
             before = self.containers
             self._containers.clear()
             self.daemon_id = daemon_id
-            self.connections += 1
+            self.connections += not behind_proxy
             return before
 
     def bring_back(self, daemon_id: str, containers: Sequence[ContainerView]) -> None:

@@ -4,7 +4,10 @@ Records name containers by ids of one daemon. On another daemon all of them are 
 running game as removed. `GuardedRuntime` therefore confirms the daemon's identity
 
 - after a list, an absence, a rejection, or a container found by its name, before any decision on it;
-- between the create and the start of a container, if a connection was made since the last confirmation.
+- between the create and the start of a container.
+
+A confirmation requests the network's id each time: behind an HTTP proxy, the daemon may be exchanged while the
+manager's connection stays. The daemon's own id, which costs more, is requested only after a new connection.
 
 Another daemon raises `OtherDaemon`, a kind of `Unavailable`: jobs stay due, calls get `service_unavailable`, no record
 changes. From then on every call confirms first, so the other daemon gets no other request.
@@ -208,9 +211,9 @@ class GuardedRuntime:
         with self._launching(spec, spec.next_name):
             container_id = self._inner.create_next(spec)
             try:
-                self._confirm_again()
+                self.confirm(without_network=True)
             except RuntimeManagerError:
-                self._inner.remove(container_id)
+                self._discard(container_id)
                 raise
         self._one.ours.add(container_id)
         return container_id
@@ -326,21 +329,21 @@ class GuardedRuntime:
                 raise
 
     def _confirming(self, confirm: Callable[[], None]) -> Callable[[], None]:
-        """Extend `confirm` by the daemon's identity."""
+        """Extend `confirm` by the daemon's identity; a daemon without the network rejects the start by itself."""
 
         def both() -> None:
             confirm()
-            self._confirm_again()
+            self.confirm(without_network=True)
 
         return both
 
-    def _confirm_again(self) -> None:
-        """Confirm, unless no connection was made since the last time.
-
-        A daemon without the network rejects the start by itself.
-        """
-        if self._inner.connections_made() != self._confirmed_at:
-            self.confirm(without_network=True)
+    def _discard(self, container_id: str) -> None:
+        """Remove a container that was created and not confirmed; a failure must not hide why."""
+        try:
+            self._inner.remove(container_id)
+        except RuntimeManagerError as error:
+            extra = {"container_id": container_id, "error": str(error)}
+            self._logger.warning("a container that was not started is left", extra=extra)
 
     def _refuse_name_of_another(self, spec: ContainerSpec, name: str) -> None:
         try:

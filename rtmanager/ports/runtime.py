@@ -124,7 +124,10 @@ class ContainerRuntime(Protocol):
         ...
 
     def connections_made(self) -> int:
-        """Return a number that grows before another runtime can be the one that answers."""
+        """Return a number that grows with each new connection.
+
+        While it is unchanged, only a proxy that holds the connection can let another runtime answer.
+        """
         ...
 
     def network_exists(self, name: str) -> bool:

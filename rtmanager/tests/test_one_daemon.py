@@ -20,6 +20,7 @@ from rtmanager.ports.runtime import (
     ImageUnavailable,
     PullPolicy,
 )
+from rtmanager.tests.answers_contract import SPEC
 from rtmanager.tests.making import IMAGE, NETWORK, Heard, request
 from rtmanager.tests.watching import WatchedWorld
 
@@ -224,6 +225,26 @@ class ExchangedTest(unittest.TestCase):
         self.assertFalse(self.guarded.one.is_frozen)
 
 
+class ExchangedBehindProxyTest(ExchangedTest):
+    """The same behind an HTTP proxy: the connections to it stay."""
+
+    def exchange(self) -> list[ContainerView]:
+        return self.docker.exchange("daemon-2", behind_proxy=True)
+
+    def test_a_replacement_is_created_only_on_the_daemon_on_record(self) -> None:
+        self.exchange()
+        with self.assertRaises(OtherDaemon):
+            self.runtime.create_next(SPEC)
+        self.assertEqual(self.docker.containers, [])
+
+    def test_a_replacement_that_cannot_be_removed_hides_no_exchange(self) -> None:
+        self.exchange()
+        self.docker.lose_answer("remove")
+        with self.assertRaises(OtherDaemon):
+            self.runtime.create_next(SPEC)
+        self.assertIn("a container that was not started is left", self.guarded.heard.messages)
+
+
 class NetworkGoneTest(unittest.TestCase):
     """The daemon has the id on record but not the network, as a copy of the host does."""
 
@@ -248,14 +269,14 @@ class ConfirmingLaunchesTest(unittest.TestCase):
         self.guarded = Guarded()
         self.docker = self.guarded.docker
 
-    def test_a_launch_confirms_the_daemon_only_after_a_new_connection(self) -> None:
+    def test_a_launch_confirms_the_network_each_time_and_the_daemons_id_after_a_new_connection(self) -> None:
         asked = []
         for game_id, dialled in (("g1", 0), ("g2", 0), ("g3", 1)):
             self.docker.connections += dialled
             self.guarded.world.bring(None)  # clears the recorded calls
             self.guarded.world.do(request(game_id, OpKind.START))
-            asked.append(len(self.docker.called("identify")))
-        self.assertEqual(asked, [1, 0, 1])
+            asked.append((len(self.docker.called("identify")), len(self.docker.called("network_ids"))))
+        self.assertEqual(asked, [(1, 0), (0, 1), (1, 0)])
 
     def test_a_daemon_exchanged_between_create_and_start_gets_no_game(self) -> None:
         world = self.guarded.world

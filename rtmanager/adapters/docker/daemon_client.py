@@ -123,7 +123,7 @@ class DaemonClient:
 
     @property
     def connections_made(self) -> int:
-        """Number of sockets created so far; while it is unchanged, the same daemon answers."""
+        """Number of sockets created so far; while it is unchanged, the same daemon or HTTP proxy answers."""
         return self._lines.begun
 
     def refused(self, name: str, error: APIError, *, request: str = "") -> FinalAnswer:

@@ -11,11 +11,10 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import partial
 
 from rtmanager.domain.jobs import EntryId
-from rtmanager.domain.messages import Stream, epoch_ms
+from rtmanager.domain.messages import Stream
 from rtmanager.ports.streams import InputTrimming, Place, Purged, PurgeStore, Trimmed
 from rtmanager.ports.watching import Leases
 
@@ -98,8 +97,12 @@ class Purge:
     def _trim(self, stream: Stream, durable: EntryId, below: dict[Stream, EntryId]) -> Iterator[None]:
         """Delete old entries of a stream; note in `below` the first id that can be delivered again."""
         keep_s = self._keep.input_streams_s
-        older_than = _first_id_of(self._store.now() - timedelta(seconds=keep_s)) if keep_s else None
-        while (trimmed := self._streams.trim(stream, older_than=older_than, durable=durable, limit=BATCH)).deleted:
+        trimmed = self._streams.trim(stream, older_than=None, durable=durable, limit=BATCH)
+        while keep_s and trimmed.first is not None:
+            young = self._store.first_young(stream, keep_s, trimmed.first, limit=BATCH)
+            trimmed = self._streams.trim(stream, older_than=young or durable, durable=durable, limit=BATCH)
+            if not trimmed.deleted:
+                break
             self._count(stream.value, trimmed.deleted)
             yield
         self._report(stream, trimmed)
@@ -133,7 +136,3 @@ class Purge:
                 "old entries of an input stream are not deleted", extra={"input": stream.value, "error": why}
             )
         self._reported[stream] = why
-
-
-def _first_id_of(moment: datetime) -> EntryId:
-    return EntryId(max(0, epoch_ms(moment)), 0)

@@ -38,6 +38,13 @@ class PostgresPurge:
         with self._database.transaction("latest") as connection:
             return latest_entries(connection, self._stream_names)
 
+    def first_young(self, stream: Stream, keep_s: float, since: EntryId, *, limit: int) -> EntryId | None:
+        """See the port."""
+        values = {"stream": self._stream_names[stream], "keep_s": keep_s, "limit": limit}
+        values |= {"entry_ms": since.milliseconds, "entry_seq": since.sequence}
+        rows = self._database.read("first_young", SQL["first_young_entry"], values)
+        return EntryId(int(rows[0]["entry_ms"]), int(rows[0]["entry_seq"])) if rows else None
+
     def purge_operations(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:
         """See the port."""
         (after,) = place or (0,)

@@ -63,10 +63,10 @@ class Retention(WatchedTestCase):
 class ClockOff(WatchedTestCase):
     """An instance whose host's clock differs from PostgreSQL's: it writes and compares by PostgreSQL's clock."""
 
-    def start_shifted(self, seconds: int) -> ManagerProcess:
+    def start_shifted(self, seconds: int, **changes: str) -> ManagerProcess:
         """Start a manager on a host whose clock is ahead by `seconds`."""
         address = manager.free_address()
-        environment = self.environment(INTERNAL_HTTP_ADDR=address, **EAGER)
+        environment = self.environment(INTERNAL_HTTP_ADDR=address, **EAGER | changes)
         process = manager.start(environment, self.log, shifted.command(seconds, "serve"))
         self.addCleanup(process.kill)
         process.wait_until_ready()
@@ -109,6 +109,15 @@ class ClockOff(WatchedTestCase):
         self.assert_written_by_postgres_clock()
         self.start_runtime(**EAGER)
         self.wait_for_a_pass()
+        self.assertEqual(self.status(), "stopped")
+
+    def test_one_that_is_behind_waits_since_postgres_clock_may_be_the_wrong_one(self) -> None:
+        self.start_shifted(-OFF_S, CONTAINER_RETENTION_DAYS="0")
+        self.start_game()
+        self.post("stop", {"reason": "finished"})
+        waits = "PostgreSQL's clock jumped ahead, retention waits"
+        self.wait_until("a pass that waits", lambda: waits in self.log.read_text())
+        self.assertEqual(self.rows("SELECT 1 FROM watch_turns WHERE work IN ('retention', 'purge')"), [])
         self.assertEqual(self.status(), "stopped")
 
     def test_it_says_so_in_its_log_and_its_metrics_and_check_says_so_too(self) -> None:

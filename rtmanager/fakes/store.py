@@ -823,11 +823,6 @@ class MemoryPurge:
         self.trouble = store.trouble
 
     @call
-    def now(self) -> datetime:
-        """See the port."""
-        return self._store.clock()
-
-    @call
     def latest(self) -> Mapping[Stream, EntryId]:
         """See the port."""
         return self._store.latest_entries()

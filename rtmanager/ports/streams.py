@@ -7,7 +7,6 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Protocol
 
 from rtmanager.domain.errors import RuntimeManagerError
@@ -93,10 +92,6 @@ class PurgeStore(Protocol):
     `keep_s` and every age are by the store's clock. Each call covers the next `limit` rows from `place` on, in the
     order of their acceptance.
     """
-
-    def now(self) -> datetime:
-        """Return the time of the store's clock."""
-        ...
 
     def latest(self) -> Mapping[Stream, EntryId]:
         """See `IngestLock.latest`."""

@@ -9,6 +9,7 @@ from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import Stream, epoch_ms
 from rtmanager.domain.record import Status
 from rtmanager.ports.streams import InputTrimming, Place, PulledImage, PulledImages, PurgeStore, Trimmed
+from rtmanager.ports.watching import Findings
 from rtmanager.tests.making import ended, job, log_entry, record, request, start_fields
 from rtmanager.tests.store_contract import StoreContract, StoreUnderTest
 from rtmanager.tests.streams_contract import StreamsContract, StreamsUnderTest
@@ -24,6 +25,8 @@ class PurgedStoreUnderTest(StoreUnderTest, Protocol):
     def purge(self) -> PurgeStore: ...
 
     def images(self) -> PulledImages: ...
+
+    def findings(self, owner: int) -> Findings: ...
 
 
 class RowsContract(StoreContract):
@@ -132,7 +135,7 @@ class RowsContract(StoreContract):
         self.assertEqual(self.purge.latest(), {START: EntryId(8, 0)})
 
     def ahead(self, seconds: float) -> int:
-        return epoch_ms(self.purge.now()) + round(seconds * 1000)
+        return epoch_ms(self.store.findings(1).now()) + round(seconds * 1000)
 
     def test_an_entry_from_a_clock_that_was_far_ahead_is_deleted_by_its_acceptance_and_not_done_again(self) -> None:
         """Every later id of its stream is in the future, too."""
@@ -223,7 +226,7 @@ class RowsContract(StoreContract):
         self.assertEqual(self.purge_letters({START: EntryId(50, 0)}, limit=3), 10)
 
     def test_old_rows_of_the_log_are_deleted_and_the_others_keep_their_pages(self) -> None:
-        now = self.purge.now()
+        now = self.store.findings(1).now()
         for age in (3, 2, 0):
             self.queue.submit(request("g1"))
             (operation,) = self.queue.claim(1)

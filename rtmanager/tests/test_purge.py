@@ -6,6 +6,7 @@ import random
 import threading
 import unittest
 from collections import Counter
+from collections.abc import Callable
 from tempfile import TemporaryDirectory
 from unittest import mock
 
@@ -42,7 +43,7 @@ class PurgeTest(StreamsTestCase):
         self.queue = self.store.queue(1)
         self.reading = self.ingest()
 
-    def purge(self, keep: Retentions = ALL, *, owner: int = 1) -> Purge:
+    def purge(self, keep: Retentions = ALL, *, owner: int = 1, steady: Callable[[], bool] = lambda: True) -> Purge:
         return Purge(
             streams=self.streams,
             store=self.store.purge,
@@ -51,6 +52,7 @@ class PurgeTest(StreamsTestCase):
             period_s=3600.0,
             deleted=lambda what, rows: self.deleted.update({what: rows}),
             logger=self.world.heard.logger,
+            steady=steady,
             pause_s=0.0,
         )
 
@@ -226,6 +228,14 @@ class PurgeTest(StreamsTestCase):
 
     def messages(self) -> list[str]:
         return self.world.heard.messages
+
+    def test_nothing_is_deleted_while_the_clock_cannot_be_believed(self) -> None:
+        self.queue.submit(request("g1"))
+        self.take_over()
+        self.days(40)
+        purge = self.purge(steady=lambda: False)
+        self.assertFalse(purge.step())
+        self.assertEqual(len(self.store.operations), 1)
 
     def test_one_instance_makes_the_pass(self) -> None:
         self.queue.submit(request("g1"))

@@ -48,9 +48,11 @@ class Purge:
         period_s: float,
         deleted: Callable[[str, int], None],
         logger: logging.Logger,
+        steady: Callable[[], bool] = lambda: True,
         images: Callable[[], Iterable[None]] = lambda: (),
         pause_s: float = PAUSE_S,
     ) -> None:
+        """`steady`: whether the store's clock can be believed; nothing is deleted while it cannot."""
         self._streams = streams
         self._store = store
         self._leases = leases
@@ -58,6 +60,7 @@ class Purge:
         self._period_s = period_s
         self._count = deleted
         self._logger = logger
+        self._steady = steady
         self._images = images
         self._pause_s = pause_s
         self._stopping = threading.Event()
@@ -67,7 +70,7 @@ class Purge:
 
     def step(self) -> bool:
         """Delete one batch; return whether the pass has more. After `Unavailable` the next step begins a new pass."""
-        if not self._leases.mine(WORK, self._period_s):
+        if not self._steady() or not self._leases.mine(WORK, self._period_s):
             self._pass = None
             return False
         going_on, self._pass = self._pass or self._whole_pass(), None

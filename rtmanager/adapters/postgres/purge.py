@@ -7,7 +7,6 @@ the forgotten position is recorded in the same transaction.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.inbox import latest_entries
@@ -26,12 +25,6 @@ class PostgresPurge:
     def __init__(self, database: Database, stream_names: Mapping[Stream, str]) -> None:
         self._database = database
         self._stream_names = stream_names
-
-    def now(self) -> datetime:
-        """See the port."""
-        (row,) = self._database.read("now", SQL["clock"], {})
-        now: datetime = row["now"]
-        return now
 
     def latest(self) -> Mapping[Stream, EntryId]:
         """See the port."""

@@ -63,10 +63,10 @@ class Retention(WatchedTestCase):
 class ClockOff(WatchedTestCase):
     """An instance whose host's clock differs from PostgreSQL's: it writes and compares by PostgreSQL's clock."""
 
-    def start_shifted(self, seconds: int) -> ManagerProcess:
+    def start_shifted(self, seconds: int, **changes: str) -> ManagerProcess:
         """Start a manager on a host whose clock is ahead by `seconds`."""
         address = manager.free_address()
-        environment = self.environment(INTERNAL_HTTP_ADDR=address, **EAGER)
+        environment = self.environment(INTERNAL_HTTP_ADDR=address, **EAGER | changes)
         process = manager.start(environment, self.log, shifted.command(seconds, "serve"))
         self.addCleanup(process.kill)
         process.wait_until_ready()
@@ -109,6 +109,15 @@ class ClockOff(WatchedTestCase):
         self.assert_written_by_postgres_clock()
         self.start_runtime(**EAGER)
         self.wait_for_a_pass()
+        self.assertEqual(self.status(), "stopped")
+
+    def test_one_that_is_behind_waits_since_postgres_clock_may_be_the_wrong_one(self) -> None:
+        self.start_shifted(-OFF_S, CONTAINER_RETENTION_DAYS="0")
+        self.start_game()
+        self.post("stop", {"reason": "finished"})
+        waits = "PostgreSQL's clock jumped ahead, retention waits"
+        self.wait_until("a pass that waits", lambda: waits in self.log.read_text())
+        self.assertEqual(self.rows("SELECT 1 FROM watch_turns WHERE work IN ('retention', 'purge')"), [])
         self.assertEqual(self.status(), "stopped")
 
     def test_it_says_so_in_its_log_and_its_metrics_and_check_says_so_too(self) -> None:
@@ -164,9 +173,10 @@ class Purging(WatchedTestCase):
         fields = {"game_id": f"{self.game_id}-{number}", "image_ref": "NOT GOOD", "requested_at_ms": "0"}
         return str(self.redis.xadd(JOBS, fields, id=f"{1000 + number}-0"))
 
-    def make_old(self) -> None:
-        self.connection.execute("UPDATE operations SET finished_at = finished_at - interval '31 days'")
-        self.connection.execute("UPDATE dead_letters SET received_at = received_at - interval '31 days'")
+    def make_old(self, days: int = 31) -> None:
+        for column in ("accepted_at", "finished_at"):
+            self.connection.execute(f"UPDATE operations SET {column} = {column} - make_interval(days => {days})")
+        self.connection.execute(f"UPDATE dead_letters SET received_at = received_at - make_interval(days => {days})")
 
     def is_idle(self) -> bool:
         return not self.rows("SELECT 1 FROM operations WHERE state <> 'done'")
@@ -177,6 +187,7 @@ class Purging(WatchedTestCase):
         last = str(self.redis.xadd(JOBS, {"game_id": self.game_id, "image_ref": "NOT GOOD"}, id="1200-0"))
         self.start_runtime(CLEANUP_INTERVAL="200ms")
         self.wait_until("the results", lambda: len(self.entries("runtime:job_results")) == 6)
+        self.make_old(8)
         self.wait_until("all that is old but the last to go", lambda: self.redis.xlen(JOBS) == 1)
         self.assertEqual(self.count("operations"), 6, "what recognises an entry outlives it")
         self.make_old()
@@ -199,11 +210,35 @@ class Purging(WatchedTestCase):
         self.assertEqual((self.count("operation_log"), self.count("dead_letters")), (7, 0))
         self.assertIn("entries came again whose operations were deleted", self.log.read_text())
 
+    def test_one_entry_from_a_clock_that_was_ahead_stops_no_deletion_and_hides_no_later_job(self) -> None:
+        # The year 2100. Redis assigns no lower id to a later entry.
+        ahead = str(self.redis.xadd(JOBS, {"game_id": self.game_id, "image_ref": "NOT GOOD"}, id="4102444800000-0"))
+        for _ in range(4):
+            self.redis.xadd(JOBS, {"game_id": self.game_id, "image_ref": "NOT GOOD"})
+        self.start_runtime(CLEANUP_INTERVAL="200ms")
+        self.wait_until("the results", lambda: len(self.entries("runtime:job_results")) == 5)
+        self.make_old(8)
+        self.wait_until("all entries but the last to go", lambda: self.redis.xlen(JOBS) == 1)
+        self.make_old(31)
+        self.wait_until("the operations to go", lambda: self.count("operations") == 1)
+
+        # An empty Redis with the correct time replaces it, and later an older copy of the first one.
+        self.redis.delete(JOBS)
+        new = f"{JOBS}:{self.add_start_job()}"
+        done = "SELECT 1 FROM operations WHERE state = 'done' AND source_ref = %s"
+        self.wait_until("the new job", lambda: bool(self.rows(done, new)))
+        self.redis.xadd(JOBS, {"game_id": self.game_id, "image_ref": "NOT GOOD"}, id=ahead)
+        again = "entries came again whose operations were deleted"
+        self.wait_until("the entry that came again to be known", lambda: again in self.log.read_text())
+        self.assertEqual(self.count("operations"), 2)
+
     def test_an_entry_that_another_group_has_not_read_stays(self) -> None:
         for number in range(3):
             self.old_job(number)
         self.redis.xgroup_create(JOBS, "audit", id="1001-0")
         self.start_runtime(CLEANUP_INTERVAL="100ms")
+        self.wait_until("the results", lambda: len(self.entries("runtime:job_results")) == 3)
+        self.make_old(8)
         self.wait_until("the first entry to go", lambda: self.redis.xlen(JOBS) == 2)
         self.wait_until(
             "a word of it", lambda: "old entries of an input stream are not deleted" in self.log.read_text()
@@ -247,8 +282,10 @@ class Purging(WatchedTestCase):
         )
         self.connection.execute("VACUUM ANALYZE")
         self.connection.execute("SET plan_cache_mode = force_generic_plan")
-        for name in ("purge_operations", "purge_dead_letters", "purge_log"):
+        for name in ("first_young_entry", "purge_operations", "purge_dead_letters", "purge_log"):
             with self.subTest(name):
                 plan = plan_of(self.connection, SQL[name].decode())
                 self.assertNotRegex(plan, "Seq Scan on (operations|operation_log|dead_letters)")
-                self.assertRegex(plan, "Index (Only )?Scan using (operations|operation_log|dead_letters)_pkey")
+                self.assertRegex(
+                    plan, "Index (Only )?Scan using (operations|operation_log|dead_letters)_(pkey|entry_idx)"
+                )

@@ -2,7 +2,8 @@
 
 `make year` uses two million operations of ten thousand games; the suite runs a short form. SQL inserts the rows month
 by month. After each month the retention worker makes a pass at that month's end, and a vacuum follows, as autovacuum
-does. The test compares `pg_total_relation_size` and `XLEN`.
+does. The test compares `pg_total_relation_size` and `XLEN`. The games are the same all year: other tables
+keep one row a game for ever, whose size is in docs/operations.md.
 """
 
 import os

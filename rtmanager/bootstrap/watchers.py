@@ -30,6 +30,7 @@ from rtmanager.operations.troubles import StoreWaits
 from rtmanager.operations.wake import Wake
 from rtmanager.ports.clock import Clock
 from rtmanager.ports.store import OperationQueue
+from rtmanager.workers.clock import SteadyClock
 from rtmanager.workers.crash_restarts import CrashRestarts
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.free_space import FreeSpaceMeter
@@ -143,6 +144,7 @@ class Watch:
         self._records = PostgresRecords(parts.database)
         self._findings = findings
         self._clock = clock
+        self._steady = SteadyClock(findings.now, logger)
         self._missed = Wake()
         self._strays = StrayRegistry(logger)
         self._signals = SignalMemory()
@@ -324,6 +326,7 @@ class Watch:
             keep=timedelta(days=self._config.container_retention_days),
             period_s=self._config.cleanup_interval_s,
             logger=self._logger,
+            steady=self._steady,
             failures=self._failures,
         )
 
@@ -337,6 +340,7 @@ class Watch:
             period_s=config.cleanup_interval_s,
             deleted=lambda what, rows: self._metrics.deleted.inc(what, by=rows),
             logger=self._logger,
+            steady=self._steady,
             images=self._image_retention().whole_pass,
         )
 

@@ -12,6 +12,10 @@ from datetime import datetime, timedelta
 #: Offsets in seconds: above `FAR_S` two clocks count as far apart, until the offset is below `NEAR_S` again.
 FAR_S = 5.0
 NEAR_S = 2.5
+#: Seconds by which another clock may gain on this host's running time between two readings.
+MAX_JUMP_S = 600.0
+#: Seconds after which a clock that jumped ahead is believed.
+CONFIRMED_S = 3600.0
 #: Remedy for clocks that are far apart.
 REMEDY = "set the clock that is wrong, and let NTP keep both (`timedatectl`)"
 
@@ -47,6 +51,31 @@ def anchored(known: Anchor | None, reading: Reading) -> Anchor:
     if known is None:
         return Anchor(reading.said + took / 2, reading.answered_s)
     return Anchor(min(max(known.then(reading.answered_s), earliest), latest), reading.answered_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What is believed of the other clock, and what it has shown since it jumped ahead of that."""
+
+    believed: Anchor
+    doubted: Anchor | None = None
+
+
+def judged(trust: Trust, shown: Anchor) -> Trust:
+    """Return the trust after a reading. A jump ahead is believed when it has lasted for `CONFIRMED_S`.
+
+    A clock that is behind is believed at once: it makes nothing old.
+    """
+    if _ahead_s(trust.believed, shown) <= MAX_JUMP_S:
+        return Trust(shown)
+    doubted = trust.doubted
+    if doubted is None or abs(_ahead_s(doubted, shown)) > MAX_JUMP_S:
+        return Trust(trust.believed, doubted=shown)
+    return Trust(shown) if shown.at_s - doubted.at_s >= CONFIRMED_S else trust
+
+
+def _ahead_s(known: Anchor, shown: Anchor) -> float:
+    return (shown.moment - known.then(shown.at_s)).total_seconds()
 
 
 def is_far(offset_s: float, *, before: bool) -> bool:

@@ -21,7 +21,7 @@ from rtmanager.domain.findings import Alarm, AlarmKind, HealthReport, RestartCau
 from rtmanager.domain.game import same_name
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.jobs import DUPLICATE_ID_MARK, STREAM_ORDER, EntryId, Job
-from rtmanager.domain.messages import Message, Stream, health_message, intents_summary
+from rtmanager.domain.messages import Message, Stream, epoch_ms, health_message, intents_summary
 from rtmanager.domain.operation import QUEUED, Completion, LogEntry, Operation, OpKind, Request
 from rtmanager.domain.outage import LastExit
 from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
@@ -42,6 +42,8 @@ from rtmanager.ports.store import (
 )
 from rtmanager.ports.streams import DueMessage, IntentCount, LeaseHolder, Place, PulledImage, Purged
 
+#: An id that is ahead by more is of a Redis whose clock was wrong.
+DAY_MS = 86_400_000
 #: Position of a call among the jobs of its game: before all of them.
 CALL_POSITION = (EntryId(-1, -1), -1)
 
@@ -126,7 +128,11 @@ class MemoryStore:
         self.deployment = "deployment-1"
         self.intent_windows: dict[str, tuple[datetime, IntentCount]] = {}
         self.forgotten: dict[Stream, EntryId] = {}
+        #: The same of entries whose ids were in the future when they were deleted.
+        self.forgotten_ahead: dict[Stream, EntryId] = {}
         self._entries: dict[tuple[Stream, EntryId], list[str]] = {}
+        #: When the first entry under an id was accepted.
+        self._accepted: dict[tuple[Stream, EntryId], datetime] = {}
         #: When an entry that names no game was accepted.
         self._letters: dict[tuple[Stream, EntryId], datetime] = {}
         self._next_operation = 1
@@ -177,7 +183,12 @@ class MemoryStore:
 
     def is_forgotten(self, job: Job) -> bool:
         """Whether the entry was accepted earlier, though its rows may be deleted."""
-        return job.entry.entry_id <= self.forgotten.get(job.entry.stream, EntryId(-1, -1))
+        entry, now_ms = job.entry, epoch_ms(self.clock())
+        marks = (each.get(entry.stream, EntryId(-1, -1)) for each in (self.forgotten, self.forgotten_ahead))
+        return any(
+            entry.entry_id <= mark and not entry.entry_id.milliseconds - DAY_MS <= now_ms <= mark.milliseconds
+            for mark in marks
+        )
 
     def add_job(self, job: Job) -> None:
         """Accept an entry; a known one changes nothing."""
@@ -188,6 +199,7 @@ class MemoryStore:
             return
         apart = DUPLICATE_ID_MARK + job.entry.digest if known else ""
         known.append(job.entry.digest)
+        self._accepted.setdefault((job.entry.stream, job.entry.entry_id), self.clock())
         if isinstance(job.becomes, Message):
             self.add_message(job.becomes)
             self._letters[job.entry.stream, job.entry.entry_id] = self.clock()
@@ -197,15 +209,15 @@ class MemoryStore:
 
     def latest_entries(self) -> Mapping[Stream, EntryId]:
         """The highest accepted entry of each stream."""
-        latest = dict(self.forgotten)
-        for stream, entry_id in self._entries:
+        latest: dict[Stream, EntryId] = {}
+        for stream, entry_id in [*self.forgotten.items(), *self.forgotten_ahead.items(), *self._entries]:
             latest[stream] = max(entry_id, latest.get(stream, entry_id))
         return latest
 
     def forget_entries(self, stream: Stream, after: EntryId) -> None:
         """Set the store back, as a restore does: delete all entries after this one."""
         for key in [key for key in self._entries if key[0] is stream and key[1] > after]:
-            del self._entries[key]
+            del self._entries[key], self._accepted[key]
         for row in [row for row in self.operations.values() if STREAM_ORDER[stream] == row.position[1]]:
             if row.position[0] > after:
                 del self.operations[row.operation_id]
@@ -224,8 +236,14 @@ class MemoryStore:
     def forget_entry(self, stream: Stream, entry_id: EntryId) -> None:
         """Delete what recognises an entry, and raise the mark of forgotten entries."""
         self._entries.pop((stream, entry_id), None)
+        self._accepted.pop((stream, entry_id), None)
         self._letters.pop((stream, entry_id), None)
-        self.forgotten[stream] = max(entry_id, self.forgotten.get(stream, entry_id))
+        marks = self.forgotten if entry_id.milliseconds < epoch_ms(self.clock()) else self.forgotten_ahead
+        marks[stream] = max(entry_id, marks.get(stream, entry_id))
+
+    def accepted_from(self, stream: Stream, since: EntryId) -> list[tuple[EntryId, datetime]]:
+        """The accepted entries of a stream from one on, in order, and when they were accepted."""
+        return sorted((each[1], at) for each, at in self._accepted.items() if each[0] is stream and each[1] >= since)
 
     def letters_before(self, moment: datetime) -> list[tuple[Stream, EntryId]]:
         """Entries that name no game and were accepted before `moment`."""
@@ -846,14 +864,17 @@ class MemoryPurge:
         self.trouble = store.trouble
 
     @call
-    def now(self) -> datetime:
-        """See the port."""
-        return self._store.clock()
-
-    @call
     def latest(self) -> Mapping[Stream, EntryId]:
         """See the port."""
         return self._store.latest_entries()
+
+    @call
+    def first_young(self, stream: Stream, keep_s: float, since: EntryId, *, limit: int) -> EntryId | None:
+        """See the port."""
+        moment = self._before(keep_s)
+        looked = self._store.accepted_from(stream, since)[:limit]
+        young = [entry_id for entry_id, accepted_at in looked if accepted_at >= moment]
+        return next(iter([*young, *(entry_id for entry_id, _ in looked[limit - 1 :])]), None)
 
     @call
     def purge_operations(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:
@@ -898,8 +919,9 @@ class MemoryPurge:
         return self._store.clock() - timedelta(seconds=keep_s)
 
     def _is_gone(self, stream: Stream, entry_id: EntryId, below: Mapping[Stream, EntryId], moment: datetime) -> bool:
-        bound = below.get(stream)
-        return bound is not None and entry_id < bound and entry_id.milliseconds < moment.timestamp() * 1000
+        bound, now_ms = below.get(stream), epoch_ms(self._store.clock())
+        waits = epoch_ms(moment) <= entry_id.milliseconds <= now_ms + DAY_MS
+        return bound is not None and entry_id < bound and not waits
 
 
 class MemoryImages:

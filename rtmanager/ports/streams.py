@@ -7,7 +7,6 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Protocol
 
 from rtmanager.domain.errors import RuntimeManagerError
@@ -94,19 +93,24 @@ class PurgeStore(Protocol):
     order of their acceptance.
     """
 
-    def now(self) -> datetime:
-        """Return the time of the store's clock."""
-        ...
-
     def latest(self) -> Mapping[Stream, EntryId]:
         """See `IngestLock.latest`."""
+        ...
+
+    def first_young(self, stream: Stream, keep_s: float, since: EntryId, *, limit: int) -> EntryId | None:
+        """Return an entry before which all from `since` on were accepted more than `keep_s` ago; None: all were.
+
+        The call examines `limit` accepted entries, at least two, and returns the last of them if all are old. Ids do
+        not count: a Redis whose clock was ahead once assigns ids in the future for ever.
+        """
         ...
 
     def purge_operations(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:
         """Delete operations that ended more than `keep_s` ago; one of an entry only below its stream's `below`.
 
-        The ids of such entries are kept, so that an entry that is delivered again is known. The call does not wait for
-        the ingest lock: while that is held, nothing is done and `next` is `place`.
+        The highest ids of such entries are kept, so that an entry that is delivered again is known. An entry with an
+        id between `keep_s` ago and a day ahead stays. The call does not wait for the ingest lock: while that is held,
+        nothing is done and `next` is `place`.
         """
         ...
 

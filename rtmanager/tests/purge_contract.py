@@ -6,9 +6,10 @@ from datetime import timedelta
 from typing import Protocol
 
 from rtmanager.domain.jobs import EntryId
-from rtmanager.domain.messages import Stream
+from rtmanager.domain.messages import Stream, epoch_ms
 from rtmanager.domain.record import Status
 from rtmanager.ports.streams import InputTrimming, Place, PulledImage, PulledImages, PurgeStore, Trimmed
+from rtmanager.ports.watching import Findings
 from rtmanager.tests.making import ended, job, log_entry, record, request, start_fields
 from rtmanager.tests.store_contract import StoreContract, StoreUnderTest
 from rtmanager.tests.streams_contract import StreamsContract, StreamsUnderTest
@@ -16,6 +17,7 @@ from rtmanager.tests.streams_contract import StreamsContract, StreamsUnderTest
 START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
 HOUR_S = 3600.0
 LATE = EntryId(2**63, 0)
+YEAR_3000 = 32_503_680_000_000
 BEGINNING: Place | None = ()
 
 
@@ -23,6 +25,8 @@ class PurgedStoreUnderTest(StoreUnderTest, Protocol):
     def purge(self) -> PurgeStore: ...
 
     def images(self) -> PulledImages: ...
+
+    def findings(self, owner: int) -> Findings: ...
 
 
 class RowsContract(StoreContract):
@@ -130,14 +134,63 @@ class RowsContract(StoreContract):
         self.purge_operations()
         self.assertEqual(self.purge.latest(), {START: EntryId(8, 0)})
 
-    def test_an_entry_from_a_clock_that_was_ahead_stays_until_its_time_is_over(self) -> None:
-        """A Redis that restarts empty with the correct time assigns lower ids."""
-        self.accept(job(START, 2**45))
+    def ahead(self, seconds: float) -> int:
+        return epoch_ms(self.store.findings(1).now()) + round(seconds * 1000)
+
+    def test_an_entry_from_a_clock_that_was_far_ahead_is_deleted_by_its_acceptance_and_not_done_again(self) -> None:
+        """Every later id of its stream is in the future, too."""
+        letter = {"who": "nobody"}
+        self.accept(job(START, YEAR_3000), job(START, YEAR_3000 + 1), job(START, YEAR_3000 + 2, letter))
+        self.finish_all()
+        self.assertEqual((self.purge_operations(), self.purge_letters({START: LATE})), (0, 0))
+        self.store.pass_time(2 * HOUR_S)
+        self.assertEqual((self.purge_operations(), self.purge_letters({START: LATE})), (2, 1))
+        self.assertEqual(self.purge.latest(), {START: EntryId(YEAR_3000 + 2, 0)})
+        with self.store.inbox().lock() as lock:
+            assert lock is not None
+            lock.accept([job(START, YEAR_3000), job(START, YEAR_3000 + 2, letter)])
+            self.assertEqual(lock.forgotten, 2)
+        self.assertEqual(self.claimed(), [])
+
+    def test_new_jobs_of_a_redis_that_restarts_empty_with_the_correct_time_are_done(self) -> None:
+        """They have lower ids than the one that was ahead, also when the clock differs a little."""
+        self.accept(job(START, 7), job(START, YEAR_3000))
         self.finish_all()
         self.store.pass_time(2 * HOUR_S)
-        self.assertEqual(self.purge_operations(), 0)
-        self.accept(job(START, 9, start_fields("g2")))
-        self.assertEqual(self.claimed(), ["g2"])
+        self.assertEqual(self.purge_operations(), 2)
+        ids = (9, self.ahead(-1), self.ahead(HOUR_S))
+        self.accept(*(job(START, each, start_fields(f"g{n}")) for n, each in enumerate(ids)))
+        self.accept(job(START, 7), job(START, self.ahead(2 * HOUR_S), {"who": "nobody"}))
+        self.assertEqual(sorted(self.claimed()), ["g0", "g1", "g2"])
+        self.assertEqual([each.stream for each in self.due()].count(Stream.DEAD_LETTERS), 1)
+
+    def test_an_entry_that_is_less_than_a_day_ahead_stays_until_its_time_is_over(self) -> None:
+        """A Redis that restarts empty with the correct time assigns lower ids."""
+        self.accept(job(START, self.ahead(20 * HOUR_S)), job(START, self.ahead(20 * HOUR_S) + 1, {"who": "nobody"}))
+        self.finish_all()
+        self.store.pass_time(2 * HOUR_S)
+        self.assertEqual((self.purge_operations(), self.purge_letters({START: LATE})), (0, 0))
+
+    def first_young(self, since: int, *, limit: int = 100) -> int | None:
+        found = self.purge.first_young(START, HOUR_S, EntryId(since, 0), limit=limit)
+        return None if found is None else found.milliseconds
+
+    def test_entries_are_old_by_their_acceptance_whatever_their_ids(self) -> None:
+        self.accept(job(START, 7), job(START, 9, {"who": "nobody"}), job(STOP, 8))
+        self.assertEqual([self.first_young(since) for since in (0, 7, 8, 10)], [7, 7, 9, None])
+        self.store.pass_time(2 * HOUR_S)
+        self.assertIsNone(self.first_young(0))
+        self.accept(job(START, YEAR_3000), job(START, YEAR_3000 + 1))
+        self.assertEqual(self.first_young(0), YEAR_3000)
+        self.store.pass_time(2 * HOUR_S)
+        self.assertIsNone(self.first_young(0))
+
+    def test_a_limited_number_of_entries_is_examined(self) -> None:
+        self.accept(*(job(START, n, start_fields(f"g{n}")) for n in range(1, 5)), job(START, 5, {"who": "nobody"}))
+        self.store.pass_time(2 * HOUR_S)
+        self.accept(job(START, 6))
+        found = [self.first_young(since, limit=3) for since in (0, 3, 4)]
+        self.assertEqual(found, [3, 5, 6])
 
     def test_an_entry_that_names_no_game_is_deleted_as_an_operation_is_and_is_no_letter_again(self) -> None:
         letters = [job(START, number, {"who": "nobody"}) for number in (7, 8, 9)]
@@ -173,7 +226,7 @@ class RowsContract(StoreContract):
         self.assertEqual(self.purge_letters({START: EntryId(50, 0)}, limit=3), 10)
 
     def test_old_rows_of_the_log_are_deleted_and_the_others_keep_their_pages(self) -> None:
-        now = self.purge.now()
+        now = self.store.findings(1).now()
         for age in (3, 2, 0):
             self.queue.submit(request("g1"))
             (operation,) = self.queue.claim(1)

@@ -14,7 +14,7 @@ import rtmanager
 from rtmanager.domain.clock import Reading, anchored
 from rtmanager.domain.errors import Unavailable
 from rtmanager.tests.making import NOW, Heard
-from rtmanager.workers.clock import ClockWatch, StoreClock
+from rtmanager.workers.clock import ClockWatch, SteadyClock, StoreClock
 
 PACKAGE = Path(rtmanager.__file__).parent
 #: The modules that may read this host's clock, and why.
@@ -135,6 +135,76 @@ class StoreClockTest(unittest.TestCase):
             hosts.store_at += timedelta(seconds=by_s)
             hosts.clock.read()
             self.assertAlmostEqual(hosts.error_s, 0)
+
+
+class SteadyClockTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.heard = Heard()
+
+    def steady_clock(self, hosts: Hosts) -> SteadyClock:
+        return SteadyClock(hosts.ask, self.heard.logger, host=hosts.host, running=lambda: hosts.running_s)
+
+    def hours_until_believed(self, hosts: Hosts, steady: SteadyClock) -> float:
+        """Read every quarter of an hour until the clock is believed."""
+        quarters = 0
+        while not steady():
+            hosts.advance(900)
+            quarters += 1
+        return quarters / 4
+
+    def test_a_clock_that_goes_on_with_this_hosts_running_time_is_believed(self) -> None:
+        hosts = Hosts()
+        steady = self.steady_clock(hosts)
+        for days in (0, 0.01, 40, 400):
+            hosts.advance(days * 86400)
+            self.assertTrue(steady())
+        self.assertEqual(self.heard.messages, [])
+
+    def test_one_that_jumps_ahead_for_one_reading_is_not_believed_and_at_once_when_it_is_back(self) -> None:
+        hosts = Hosts()
+        steady = self.steady_clock(hosts)
+        self.assertTrue(steady())
+        hosts.advance(3600)
+        hosts.store_at += timedelta(days=30)
+        self.assertFalse(steady())
+        hosts.advance(600)
+        hosts.store_at -= timedelta(days=30)
+        self.assertTrue(steady())
+        self.assertEqual(
+            self.heard.messages,
+            [
+                "PostgreSQL's clock jumped ahead, retention waits",
+                "PostgreSQL's clock is believed again, retention goes on",
+            ],
+        )
+
+    def test_a_jump_is_believed_when_it_has_lasted_for_an_hour(self) -> None:
+        hosts = Hosts()
+        steady = self.steady_clock(hosts)
+        hosts.store_at += timedelta(days=30)
+        self.assertEqual(self.hours_until_believed(hosts, steady), 1)
+        self.assertEqual(len(self.heard.messages), 2)
+
+    def test_the_hour_begins_again_with_each_jump(self) -> None:
+        hosts = Hosts()
+        steady = self.steady_clock(hosts)
+        for days in (30, 30, -10):
+            hosts.store_at += timedelta(days=days)
+            self.assertFalse(steady())
+            hosts.advance(3000)
+        self.assertEqual(self.hours_until_believed(hosts, steady), 0.25)
+
+    def test_at_the_start_this_hosts_clock_is_the_other_opinion(self) -> None:
+        for offset_s, believed in ((0.0, True), (-500.0, True), (40 * 86400.0, True), (-40 * 86400.0, False)):
+            with self.subTest(offset_s):
+                self.assertIs(self.steady_clock(Hosts(offset_s=offset_s))(), believed)
+
+    def test_a_clock_that_is_set_back_is_believed_at_once(self) -> None:
+        hosts = Hosts()
+        steady = self.steady_clock(hosts)
+        hosts.store_at -= timedelta(days=30)
+        self.assertTrue(steady())
+        self.assertTrue(steady())
 
 
 class ClockWatchTest(unittest.TestCase):

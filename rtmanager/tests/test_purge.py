@@ -6,6 +6,7 @@ import random
 import threading
 import unittest
 from collections import Counter
+from collections.abc import Callable
 from tempfile import TemporaryDirectory
 from unittest import mock
 
@@ -13,23 +14,25 @@ from rtmanager.adapters.free_space import Free, FreeSpace
 from rtmanager.bootstrap.watchers import _retentions
 from rtmanager.config.settings import Config, ConfigError
 from rtmanager.domain.errors import Unavailable
-from rtmanager.domain.messages import Stream
+from rtmanager.domain.jobs import EntryId
+from rtmanager.domain.messages import Stream, epoch_ms
 from rtmanager.domain.record import Status
 from rtmanager.fakes import FakeImage
 from rtmanager.fakes.findings import MemoryFindings
 from rtmanager.fakes.store import CALL_POSITION
 from rtmanager.metrics import Metrics
 from rtmanager.ports.streams import Trimmed
-from rtmanager.tests.making import ended, record, request, start_fields
+from rtmanager.tests.making import ended, job, record, request, start_fields
 from rtmanager.tests.operating import WorldTestCase
 from rtmanager.tests.test_workers_streams import StreamsTestCase
 from rtmanager.workers.free_space import FreeSpaceMeter
 from rtmanager.workers.image_retention import ImageRetention, PullNotes
-from rtmanager.workers.purge import Purge, Retentions
+from rtmanager.workers.purge import BATCH, Purge, Retentions
 
 START = Stream.START_JOBS
 DAY_S = 86400.0
 WEEK, MONTH = 7 * DAY_S, 30 * DAY_S
+YEAR_2100 = 4_102_444_800_000
 ALL = Retentions(MONTH, MONTH, WEEK, 90 * DAY_S)
 
 
@@ -40,7 +43,7 @@ class PurgeTest(StreamsTestCase):
         self.queue = self.store.queue(1)
         self.reading = self.ingest()
 
-    def purge(self, keep: Retentions = ALL, *, owner: int = 1) -> Purge:
+    def purge(self, keep: Retentions = ALL, *, owner: int = 1, steady: Callable[[], bool] = lambda: True) -> Purge:
         return Purge(
             streams=self.streams,
             store=self.store.purge,
@@ -49,6 +52,7 @@ class PurgeTest(StreamsTestCase):
             period_s=3600.0,
             deleted=lambda what, rows: self.deleted.update({what: rows}),
             logger=self.world.heard.logger,
+            steady=steady,
             pause_s=0.0,
         )
 
@@ -79,6 +83,53 @@ class PurgeTest(StreamsTestCase):
         self.assertEqual(self.whole_pass(), {"start_jobs": 4})
         self.days(30)
         self.assertEqual(self.whole_pass(), {"operations": 3, "dead_letters": 1})
+
+    def test_entries_behind_one_from_a_clock_that_was_ahead_are_deleted_in_time(self) -> None:
+        ahead = EntryId(YEAR_2100, 0)
+        for number in range(5):
+            self.streams.add(START, start_fields(f"g{number}"), ahead if number == 1 else None)
+        self.streams.add(START, {"who": "nobody"})
+        last = self.streams.add(START, start_fields("last"))
+        self.assertEqual(last.milliseconds, YEAR_2100)
+        self.take_over()
+        self.days(6)
+        self.assertEqual(self.whole_pass(), {})
+        self.days(2)
+        self.assertEqual(self.whole_pass(), {"start_jobs": 6})
+        self.days(30)
+        self.assertEqual(self.whole_pass(), {"operations": 5, "dead_letters": 1})
+
+        # A copy of Redis that was made before gives it again.
+        kept = set(self.store.operations)
+        self.streams.flush()
+        self.streams.add(START, start_fields("g1"), ahead)
+        self.reading.step()
+        self.assertEqual(set(self.store.operations), kept)
+
+    def test_the_mark_of_an_id_that_was_ahead_is_an_ordinary_one_when_its_time_is_over(self) -> None:
+        self.store.forgotten_ahead[START] = EntryId(epoch_ms(self.world.clock()) + 1, 5)
+        again = job(START, epoch_ms(self.world.clock()))
+        self.assertFalse(self.store.is_forgotten(again))
+        self.days(0.1)
+        self.assertTrue(self.store.is_forgotten(again))
+
+    def test_the_age_of_an_entry_begins_with_its_acceptance(self) -> None:
+        """A Redis whose clock is behind assigns ids that look old."""
+        for number in range(1, 4):
+            self.streams.add(START, start_fields(f"g{number}"), EntryId(number, 0))
+        self.take_over()
+        self.assertEqual(self.whole_pass(), {})
+        self.days(8)
+        self.assertEqual(self.whole_pass(), {"start_jobs": 2})
+
+    def test_more_entries_than_one_batch_are_deleted_in_one_pass(self) -> None:
+        count = 2 * BATCH + 3
+        for number in range(count):
+            self.streams.add(START, start_fields(f"g{number}"))
+        while len(self.store.operations) < count:
+            self.reading.step()
+        self.days(8)
+        self.assertEqual(self.whole_pass(), {"start_jobs": count - 1})
 
     def test_what_is_kept_for_ever_stays(self) -> None:
         self.streams.add(START, start_fields())
@@ -177,6 +228,14 @@ class PurgeTest(StreamsTestCase):
 
     def messages(self) -> list[str]:
         return self.world.heard.messages
+
+    def test_nothing_is_deleted_while_the_clock_cannot_be_believed(self) -> None:
+        self.queue.submit(request("g1"))
+        self.take_over()
+        self.days(40)
+        purge = self.purge(steady=lambda: False)
+        self.assertFalse(purge.step())
+        self.assertEqual(len(self.store.operations), 1)
 
     def test_one_instance_makes_the_pass(self) -> None:
         self.queue.submit(request("g1"))

@@ -651,6 +651,7 @@ class RetentionTest(WatcherTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.queued: list[str] = []
+        self.steady = True
         self.retention = Retention(
             findings=self.world.findings,
             leases=self.world.findings,
@@ -659,6 +660,7 @@ class RetentionTest(WatcherTestCase):
             keep=timedelta(days=30),
             period_s=3600,
             logger=quiet(),
+            steady=lambda: self.steady,
         )
 
     def step(self, after_days: float) -> list[str]:
@@ -676,6 +678,13 @@ class RetentionTest(WatcherTestCase):
         last = self.world.store.log[-1]
         self.assertEqual((last.kind, last.source), (OpKind.CLEANUP, "auto_ttl"))
         self.assertEqual(self.queued, ["due"])
+
+    def test_no_game_is_cleaned_up_while_the_clock_cannot_be_believed(self) -> None:
+        self.world.do(request(kind=OpKind.STOP))
+        self.steady = False
+        self.assertEqual(self.step(31), [])
+        self.steady = True
+        self.assertEqual(self.step(0), ["g1"])
 
     def test_what_runs_or_is_removed_is_left_alone(self) -> None:
         self.world.bring(Status.REMOVED, "g2")

@@ -6,11 +6,22 @@ Every stored moment is by the store's clock: instances compare each other's mome
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from rtmanager.domain.clock import REMEDY, Anchor, Reading, anchored, described, is_far
+from rtmanager.domain.clock import (
+    CONFIRMED_S,
+    REMEDY,
+    Anchor,
+    Reading,
+    Trust,
+    anchored,
+    described,
+    is_far,
+    judged,
+)
 from rtmanager.ports.clock import Clock, host_clock
 
 #: Seconds between two readings. Clocks that drift by 100 ppm differ by half a millisecond after that time.
@@ -43,6 +54,45 @@ class StoreClock:
         if known is None:
             raise RuntimeError("the store's clock has not been read")
         return known.then(self._running()).astimezone(UTC)
+
+
+class SteadyClock:
+    """Whether the store's clock can be believed when data is to be deleted by its age. Thread-safe.
+
+    The first reading is compared with this host's clock, each later one with the one before and this host's running
+    time.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], datetime],
+        logger: logging.Logger,
+        *,
+        host: Clock = host_clock,
+        running: Callable[[], float] = running_s,
+    ) -> None:
+        self._ask = ask
+        self._logger = logger
+        self._running = running
+        self._lock = threading.Lock()
+        self._trust = Trust(Anchor(host(), running()))
+
+    def __call__(self) -> bool:
+        """Read the clock; return False while it is unexpectedly ahead. Raises `Unavailable`."""
+        with self._lock:
+            shown = Anchor(self._ask(), self._running())
+            before, self._trust = self._trust, judged(self._trust, shown)
+            if (self._trust.doubted is None) is not (before.doubted is None):
+                self._report(before, shown)
+            return self._trust.doubted is None
+
+    def _report(self, before: Trust, shown: Anchor) -> None:
+        extra = {"expected": before.believed.then(shown.at_s).isoformat(), "postgres": shown.moment.isoformat()}
+        if self._trust.doubted is None:
+            self._logger.info("PostgreSQL's clock is believed again, retention goes on", extra=extra)
+        else:
+            why = {"why": f"it is believed after {CONFIRMED_S:.0f} s", "remedy": REMEDY}
+            self._logger.warning("PostgreSQL's clock jumped ahead, retention waits", extra=extra | why)
 
 
 class ClockWatch:

@@ -11,11 +11,10 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import partial
 
 from rtmanager.domain.jobs import EntryId
-from rtmanager.domain.messages import Stream, epoch_ms
+from rtmanager.domain.messages import Stream
 from rtmanager.ports.streams import InputTrimming, Place, Purged, PurgeStore, Trimmed
 from rtmanager.ports.watching import Leases
 
@@ -49,9 +48,11 @@ class Purge:
         period_s: float,
         deleted: Callable[[str, int], None],
         logger: logging.Logger,
+        steady: Callable[[], bool] = lambda: True,
         images: Callable[[], Iterable[None]] = lambda: (),
         pause_s: float = PAUSE_S,
     ) -> None:
+        """`steady`: whether the store's clock can be believed; nothing is deleted while it cannot."""
         self._streams = streams
         self._store = store
         self._leases = leases
@@ -59,6 +60,7 @@ class Purge:
         self._period_s = period_s
         self._count = deleted
         self._logger = logger
+        self._steady = steady
         self._images = images
         self._pause_s = pause_s
         self._stopping = threading.Event()
@@ -68,7 +70,7 @@ class Purge:
 
     def step(self) -> bool:
         """Delete one batch; return whether the pass has more. After `Unavailable` the next step begins a new pass."""
-        if not self._leases.mine(WORK, self._period_s):
+        if not self._steady() or not self._leases.mine(WORK, self._period_s):
             self._pass = None
             return False
         going_on, self._pass = self._pass or self._whole_pass(), None
@@ -98,8 +100,12 @@ class Purge:
     def _trim(self, stream: Stream, durable: EntryId, below: dict[Stream, EntryId]) -> Iterator[None]:
         """Delete old entries of a stream; note in `below` the first id that can be delivered again."""
         keep_s = self._keep.input_streams_s
-        older_than = _first_id_of(self._store.now() - timedelta(seconds=keep_s)) if keep_s else None
-        while (trimmed := self._streams.trim(stream, older_than=older_than, durable=durable, limit=BATCH)).deleted:
+        trimmed = self._streams.trim(stream, older_than=None, durable=durable, limit=BATCH)
+        while keep_s and trimmed.first is not None:
+            young = self._store.first_young(stream, keep_s, trimmed.first, limit=BATCH)
+            trimmed = self._streams.trim(stream, older_than=young or durable, durable=durable, limit=BATCH)
+            if not trimmed.deleted:
+                break
             self._count(stream.value, trimmed.deleted)
             yield
         self._report(stream, trimmed)
@@ -133,7 +139,3 @@ class Purge:
                 "old entries of an input stream are not deleted", extra={"input": stream.value, "error": why}
             )
         self._reported[stream] = why
-
-
-def _first_id_of(moment: datetime) -> EntryId:
-    return EntryId(max(0, epoch_ms(moment)), 0)

@@ -30,8 +30,10 @@ class Retention:
         keep: timedelta,
         period_s: float,
         logger: logging.Logger,
+        steady: Callable[[], bool] = lambda: True,
         failures: GameFailures | None = None,
     ) -> None:
+        """`steady`: whether the store's clock can be believed; nothing is queued while it cannot."""
         self._findings = findings
         self._leases = leases
         self._queue = queue
@@ -39,11 +41,12 @@ class Retention:
         self._keep = keep
         self._period_s = period_s
         self._logger = logger
+        self._steady = steady
         self._failures = failures or GameFailures(logger)
 
     def step(self) -> bool:
         """Return False: once a period is enough. Raises `Unavailable`."""
-        if not self._leases.mine(WORK, self._period_s):
+        if not self._steady() or not self._leases.mine(WORK, self._period_s):
             return False
         self._findings.forget_old_alarms()
         queued = 0

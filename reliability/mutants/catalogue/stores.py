@@ -62,7 +62,9 @@ MUTANTS: Sequence[Mutant] = (
         breaks="an entry that comes again after its operation was deleted is done twice",
         file="rtmanager/adapters/postgres/sql/queue.sql",
         old="""WHERE NOT EXISTS (SELECT FROM forgotten_entries f
-                  WHERE f.stream = j.stream AND (f.entry_ms, f.entry_seq) >= (j.entry_ms, j.entry_seq))
+                  WHERE f.stream IN (j.stream, j.stream || '#ahead')
+                    AND (f.entry_ms, f.entry_seq) >= (j.entry_ms, j.entry_seq)
+                    AND extract(epoch FROM clock_timestamp()) * 1000 NOT BETWEEN j.entry_ms - 86400000 AND f.entry_ms)
 ON CONFLICT""",
         new="ON CONFLICT",
         module="test_retention",

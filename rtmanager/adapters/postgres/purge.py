@@ -7,7 +7,6 @@ the forgotten position is recorded in the same transaction.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.inbox import latest_entries
@@ -27,16 +26,17 @@ class PostgresPurge:
         self._database = database
         self._stream_names = stream_names
 
-    def now(self) -> datetime:
-        """See the port."""
-        (row,) = self._database.read("now", SQL["clock"], {})
-        now: datetime = row["now"]
-        return now
-
     def latest(self) -> Mapping[Stream, EntryId]:
         """See the port."""
         with self._database.transaction("latest") as connection:
             return latest_entries(connection, self._stream_names)
+
+    def first_young(self, stream: Stream, keep_s: float, since: EntryId, *, limit: int) -> EntryId | None:
+        """See the port."""
+        values = {"stream": self._stream_names[stream], "keep_s": keep_s, "limit": limit}
+        values |= {"entry_ms": since.milliseconds, "entry_seq": since.sequence}
+        rows = self._database.read("first_young", SQL["first_young_entry"], values)
+        return EntryId(int(rows[0]["entry_ms"]), int(rows[0]["entry_seq"])) if rows else None
 
     def purge_operations(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:
         """See the port."""

@@ -1,23 +1,44 @@
+-- name: first_young_entry
+-- Returns the first of the next `limit` accepted entries of a stream, from one on, that was accepted within the last
+-- `keep_s` seconds; else the last of them when there may be more. Ids do not tell the age: Redis's clock may be wrong.
+WITH looked AS MATERIALIZED (
+    (SELECT entry_ms, entry_seq, accepted_at FROM operations
+     WHERE stream = %(stream)s AND (entry_ms, entry_seq) >= (%(entry_ms)s, %(entry_seq)s)
+     ORDER BY entry_ms, entry_seq LIMIT %(limit)s)
+    UNION ALL
+    (SELECT entry_ms, entry_seq, received_at FROM dead_letters
+     WHERE stream = %(stream)s AND (entry_ms, entry_seq) >= (%(entry_ms)s, %(entry_seq)s)
+     ORDER BY entry_ms, entry_seq LIMIT %(limit)s)
+    ORDER BY entry_ms, entry_seq LIMIT %(limit)s),
+numbered AS (
+    SELECT *, row_number() OVER (ORDER BY entry_ms, entry_seq) AS number FROM looked)
+SELECT entry_ms, entry_seq FROM numbered
+WHERE accepted_at >= clock_timestamp() - make_interval(secs => %(keep_s)s) OR number = %(limit)s
+ORDER BY number LIMIT 1;
+
 -- name: purge_operations
 -- Deletes what is past its retention among the next `limit` operations by id: done for long enough, and with an entry
 -- that cannot be delivered again (`below`: the first entry per stream that can). Records the deleted entries of a
--- stream as forgotten. The id of an entry must be as old, too: a Redis whose clock was ahead, and that lost its data,
--- gives lower ids to new entries. An entry with a reused id has a mark behind its stream's name. The arrays are for the
+-- stream as forgotten, those with an id in the future under a mark of their own: a Redis whose clock was ahead, and that
+-- lost its data, gives lower ids to new entries. For this reason, too, an id stays that is not as old as the retention,
+-- unless it is over a day ahead. An entry with a reused id has a mark behind its stream's name. The arrays are for the
 -- planner, which estimates the rows of a CTE as a large part of the table and would read it all.
 WITH below AS (
     SELECT * FROM unnest(%(streams)s::text[], %(entry_ms)s::numeric[], %(entry_seq)s::numeric[])
              AS b (stream, entry_ms, entry_seq)),
 looked AS MATERIALIZED (
     SELECT id, accepted_at FROM operations WHERE id > %(after)s ORDER BY id LIMIT %(limit)s),
+now AS MATERIALIZED (
+    SELECT extract(epoch FROM clock_timestamp()) * 1000 AS ms),
 past AS MATERIALIZED (
-    SELECT o.id, b.stream, o.entry_ms, o.entry_seq
-    FROM operations o
+    SELECT o.id, b.stream || CASE WHEN o.entry_ms < now.ms THEN '' ELSE '#ahead' END AS stream, o.entry_ms, o.entry_seq
+    FROM now, operations o
     LEFT JOIN below b ON b.stream = regexp_replace(o.stream, %(mark)s, '')
     WHERE o.id = ANY (ARRAY(SELECT id FROM looked)) AND o.state = (SELECT 'done')
       AND coalesce(o.finished_at, o.accepted_at) < clock_timestamp() - make_interval(secs => %(keep_s)s)
       AND (o.stream IS NULL
            OR ((o.entry_ms, o.entry_seq) < (b.entry_ms, b.entry_seq)
-               AND o.entry_ms < (extract(epoch FROM clock_timestamp()) - %(keep_s)s) * 1000))
+               AND o.entry_ms NOT BETWEEN now.ms - %(keep_s)s * 1000 AND now.ms + 86400000))
     FOR UPDATE OF o SKIP LOCKED),
 purged AS (
     DELETE FROM operations WHERE id = ANY (ARRAY(SELECT id FROM past)) RETURNING id),
@@ -44,14 +65,17 @@ looked AS MATERIALIZED (
     SELECT ctid AS place, stream, entry_ms, entry_seq FROM dead_letters
     WHERE (stream, entry_ms, entry_seq) > (%(after_stream)s, %(after_ms)s, %(after_seq)s)
     ORDER BY stream, entry_ms, entry_seq LIMIT %(limit)s),
+now AS MATERIALIZED (
+    SELECT extract(epoch FROM clock_timestamp()) * 1000 AS ms),
 past AS MATERIALIZED (
-    SELECT d.ctid AS place, b.stream, d.entry_ms, d.entry_seq
-    FROM dead_letters d
+    SELECT d.ctid AS place, b.stream || CASE WHEN d.entry_ms < now.ms THEN '' ELSE '#ahead' END AS stream,
+           d.entry_ms, d.entry_seq
+    FROM now, dead_letters d
     JOIN below b ON b.stream = regexp_replace(d.stream, %(mark)s, '')
     WHERE d.ctid = ANY (ARRAY(SELECT place FROM looked))
       AND d.received_at < clock_timestamp() - make_interval(secs => %(keep_s)s)
       AND (d.entry_ms, d.entry_seq) < (b.entry_ms, b.entry_seq)
-      AND d.entry_ms < (extract(epoch FROM clock_timestamp()) - %(keep_s)s) * 1000
+      AND d.entry_ms NOT BETWEEN now.ms - %(keep_s)s * 1000 AND now.ms + 86400000
     FOR UPDATE OF d SKIP LOCKED),
 purged AS (
     DELETE FROM dead_letters WHERE ctid = ANY (ARRAY(SELECT place FROM past)) RETURNING ctid AS place),

@@ -29,7 +29,8 @@ LIMIT 1;
 -- Turns stream entries into operations; a repeated entry changes nothing. Another entry with the same id (the stream
 -- was lost, and its ids are reused) becomes a separate operation, with a mark behind its stream and reference. An entry
 -- without a digest was accepted by an earlier release and counts as the same. So does a forgotten one: retention has
--- deleted the rows of the entries up to there.
+-- deleted the rows of the entries up to there. A mark in the future covers only entries that are over a day ahead, too: a
+-- Redis that lost its data, and whose clock is correct, gives lower ids to new entries.
 INSERT INTO operations (
     game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
     stream, entry_ms, entry_seq, entry_rank, entry_digest)
@@ -46,7 +47,9 @@ FROM json_to_recordset(%(rows)s::json)
                     AND o.entry_digest <> j.digest)
               THEN j.again ELSE '' END AS apart) told
 WHERE NOT EXISTS (SELECT FROM forgotten_entries f
-                  WHERE f.stream = j.stream AND (f.entry_ms, f.entry_seq) >= (j.entry_ms, j.entry_seq))
+                  WHERE f.stream IN (j.stream, j.stream || '#ahead')
+                    AND (f.entry_ms, f.entry_seq) >= (j.entry_ms, j.entry_seq)
+                    AND extract(epoch FROM clock_timestamp()) * 1000 NOT BETWEEN j.entry_ms - 86400000 AND f.entry_ms)
 ON CONFLICT (stream, entry_ms, entry_seq) WHERE stream IS NOT NULL DO NOTHING;
 
 -- name: latest_game
@@ -59,8 +62,10 @@ SELECT count(*) FILTER (WHERE NOT known.forgotten) AS lost, count(*) FILTER (WHE
 FROM json_to_recordset(%(rows)s::json)
      AS j (stream text, entry_ms numeric, entry_seq numeric, digest text, again text),
      LATERAL (SELECT EXISTS (SELECT FROM forgotten_entries f
-                             WHERE f.stream = j.stream AND (f.entry_ms, f.entry_seq) >= (j.entry_ms, j.entry_seq))
-              AS forgotten) known
+                             WHERE f.stream IN (j.stream, j.stream || '#ahead')
+                               AND (f.entry_ms, f.entry_seq) >= (j.entry_ms, j.entry_seq)
+                               AND extract(epoch FROM clock_timestamp()) * 1000
+                                   NOT BETWEEN j.entry_ms - 86400000 AND f.entry_ms) AS forgotten) known
 WHERE NOT EXISTS (SELECT FROM operations o
                   WHERE o.stream = j.stream AND o.entry_ms = j.entry_ms AND o.entry_seq = j.entry_seq
                     AND (o.entry_digest = j.digest OR o.entry_digest IS NULL))
@@ -79,7 +84,7 @@ FROM unnest(%(streams)s::text[]) AS streams (stream),
                      WHERE d.stream = streams.stream ORDER BY d.entry_ms DESC, d.entry_seq DESC LIMIT 1)
                     UNION ALL
                     (SELECT f.entry_ms, f.entry_seq FROM forgotten_entries f
-                     WHERE f.stream = streams.stream)) each_kind
+                     WHERE f.stream IN (streams.stream, streams.stream || '#ahead'))) each_kind
               ORDER BY each_kind.entry_ms DESC, each_kind.entry_seq DESC LIMIT 1) latest;
 
 -- name: accept_dead_letter
@@ -88,7 +93,10 @@ FROM unnest(%(streams)s::text[]) AS streams (stream),
 -- delivery, or the entry is forgotten.
 WITH known AS (
     SELECT EXISTS (SELECT FROM forgotten_entries f
-                   WHERE f.stream = %(stream)s AND (f.entry_ms, f.entry_seq) >= (%(entry_ms)s, %(entry_seq)s)) AS forgotten),
+                   WHERE f.stream IN (%(stream)s, %(stream)s || '#ahead')
+                     AND (f.entry_ms, f.entry_seq) >= (%(entry_ms)s, %(entry_seq)s)
+                     AND extract(epoch FROM clock_timestamp()) * 1000
+                         NOT BETWEEN %(entry_ms)s::numeric - 86400000 AND f.entry_ms) AS forgotten),
 letter AS (
     INSERT INTO dead_letters (stream, entry_ms, entry_seq, entry_digest)
     SELECT %(stream)s || told.apart, %(entry_ms)s, %(entry_seq)s, %(digest)s

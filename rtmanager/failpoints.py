@@ -33,7 +33,7 @@ _NAMES = {
         "note_end noted_end "
         "reclaim_orphans defer park finish hand_back verdict ingest turn_holder relay finding busy alarms records_of "
         "stopped_before forget_old_alarms now queue_restart drop_restarts restarts_since watch_turn record records "
-        "records_by_game health log latest purge images "
+        "records_by_game health log latest purge first_young images "
         "daemon record_daemon accept_daemon"
     ),
     "redis": "ping wait interrupt read give_again acknowledge publish remembered forget trim",

@@ -20,7 +20,7 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 for ending in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(ending) is signal.SIG_DFL:
         signal.signal(ending, _end)
-for ignored in (signal.SIGUSR1, signal.SIGUSR2):  # # see `cli.IGNORED`
+for ignored in (signal.SIGUSR1, signal.SIGUSR2):  # see `cli.IGNORED`
     if signal.getsignal(ignored) is signal.SIG_DFL:
         signal.signal(ignored, _ignore)
 

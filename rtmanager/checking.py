@@ -48,7 +48,7 @@ def _result(check: Check, warnings: Mapping[str, Sequence[str]], logger: logging
         return Result(check.name, None, f"not tried: {error}", remedy_for(error))
     except RuntimeManagerError as error:
         return Result(check.name, False, str(error), remedy_for(error, check.remedy), warnings.get(check.name, ()))
-    except Exception as error:  # # a defect hides no other check
+    except Exception as error:  # a defect hides no other check
         logger.exception("a check failed by a defect", extra={"check": check.name})
         return Result(check.name, False, f"a defect of this check, see the log: {type(error).__name__}: {error}")
     return Result(check.name, True, said, warnings=warnings.get(check.name, ()))

@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     except Exception as error:
         if lack := lacking(error):
             logger.error("the command failed", extra={"command": command, "error": with_remedy(lack)})
-        else:  # # a defect: one line of the log, like every other error
+        else:  # a defect: one line of the log, like every other error
             logger.exception("the command failed by a defect", extra={"command": command})
         return FAILED
     finally:
@@ -100,7 +100,7 @@ def serve(config: Config, logger: logging.Logger) -> int:
     def wait_for_signal() -> None:
         while (number := signal.sigwait((ENDING | IGNORED) - unwanted)) in IGNORED:
             logger.info("signal received, and ignored", extra={"signal": signal.Signals(number).name})
-        if not begun.is_set():  # # nothing needs an orderly stop yet, and a start may wait long for a dependency
+        if not begun.is_set():  # nothing needs an orderly stop yet, and a start may wait long for a dependency
             logger.info("signal received, the start is given up", extra={"signal": signal.Signals(number).name})
             flush(logger)
             os._exit(128 + number)
@@ -137,14 +137,14 @@ def check(config: Config, logger: logging.Logger, *, image_ref: str = "", machin
 def _checked(config: Config, logger: logging.Logger, image_ref: str) -> Iterator[Result]:
     try:
         require(files_needed(config.postgres_pool_size, config.max_parallel_operations))
-    except NotEnough as error:  # # other checks would not be reliable
+    except NotEnough as error:  # other checks would not be reliable
         yield Result("process", False, str(error), error.remedy or "")
         return
     parts = Dependencies.of(config, logger)
     checks = [*parts.checks(), parts.daemon_check(), *Trials(config, parts, image_ref).checks()]
     try:
         for each in results(checks, parts.warnings, logger):
-            if each.name == "postgres" and each.ok:  # # the check of the state root reads the records
+            if each.name == "postgres" and each.ok:  # the check of the state root reads the records
                 parts.database.open()
             yield each
     finally:

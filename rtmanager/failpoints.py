@@ -123,7 +123,7 @@ def _both(effect: str) -> Iterator[None]:
 
 def arm(setting: str) -> bool:
     """Arm a setting, see `checked`; an empty one disarms. Returns whether any point may now be armed."""
-    global _armed  # # one process, one environment
+    global _armed  # one process, one environment
     if setting.startswith(_FILE):
         _armed = _FromFile(Path(setting.removeprefix(_FILE)))
     else:

@@ -288,7 +288,7 @@ def adopt_process(logger: logging.Logger, thread_failed: Callable[[str, BaseExce
     threading.excepthook = uncaught_in_thread
     sys.unraisablehook = unraisable
     warnings.showwarning = warned
-    with suppress(ValueError):  # # not the main thread
+    with suppress(ValueError):  # not the main thread
         # Otherwise the kernel stops a background process that writes to a terminal set to `tostop`.
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 
@@ -305,7 +305,7 @@ def _record(message: str, **fields: object) -> logging.LogRecord:
 def _is_terminal(stream: TextIO) -> bool:
     try:
         return stream.isatty()
-    except (AttributeError, ValueError):  # # there is none, or it is closed
+    except (AttributeError, ValueError):  # there is none, or it is closed
         return False
 
 

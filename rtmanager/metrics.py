@@ -161,7 +161,7 @@ def _escaped_value(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    value = float(value)  # # a bool is a number too, and the format has no `True`
+    value = float(value)  # a bool is a number too, and the format has no `True`
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
     if math.isnan(value):

@@ -55,5 +55,5 @@ def _give_up(stream: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-    except (OSError, ValueError):  # # it has no descriptor, or is closed: then nothing is written at the end either
+    except (OSError, ValueError):  # it has no descriptor, or is closed: then nothing is written at the end either
         return

@@ -63,7 +63,7 @@ class Thread(threading.Thread):
         except BaseException as error:
             self.__dict__.pop("_bootstrap", None)
             if not self._decision.acquire(blocking=False):
-                return  # # it runs
+                return  # it runs
             if isinstance(error, MemoryError):
                 raise RuntimeError(NO_THREAD) from error
             raise
@@ -75,7 +75,7 @@ class Thread(threading.Thread):
             if self._begun.acquire(blocking=False):
                 return
             if ended:
-                getattr(threading, "_limbo", {}).pop(self, None)  # # otherwise `threading.enumerate` lists it for ever
+                getattr(threading, "_limbo", {}).pop(self, None)  # otherwise `threading.enumerate` lists it for ever
             if ended or time.monotonic() > until:
                 raise RuntimeError(NO_THREAD)
 
@@ -120,7 +120,7 @@ def side_by_side(work: Callable[[T], R], items: Sequence[T], threads: int, name:
         while todo:
             try:
                 number, item = todo.popleft()
-            except IndexError:  # # another thread has the last one
+            except IndexError:  # another thread has the last one
                 return
             try:
                 results[number] = work(item)

@@ -140,7 +140,7 @@ class Runtime:
         parts = Dependencies.of(self._config, self._logger)
         stack.callback(parts.close)
         Startup(self._config.startup_wait_s, self._logger).ask(parts.checks())
-        parts.database.open()  # # its connections are made while migrations are checked
+        parts.database.open()  # its connections are made while migrations are checked
         applied = migrate(parts.database, self._logger)
         if applied:
             self._logger.info("migrated", extra={"migrations": applied})
@@ -272,7 +272,7 @@ class _Service:
         stack.callback(self._last_messages)
         self._start_loop(stack, self._loop("outbox", self._relay.step, wake=self._told))
         http = self._http_server()
-        http.start()  # # before any claim: an address in use is found first
+        http.start()  # before any claim: an address in use is found first
         stack.callback(http.stop, HTTP_DRAIN_S)
         stack.callback(self._calls.close)
         self._watch.begin(stack)
@@ -442,5 +442,5 @@ class _Service:
                 pass
         except DependencyError as error:
             self._logger.warning("messages stay in the outbox", extra={"error": str(error)})
-        except Exception:  # # a defect of the relay, which its worker has reported: no reason for another exit code
+        except Exception:  # a defect of the relay, which its worker has reported: no reason for another exit code
             self._logger.exception("messages stay in the outbox by a defect")

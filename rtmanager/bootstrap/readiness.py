@@ -99,7 +99,7 @@ class _Question:
         self._thread = Thread(self._ask, f"rtm-readiness-{name}")
         try:
             self._thread.start()
-        except RuntimeError as error:  # # no thread is available
+        except RuntimeError as error:  # no thread is available
             self.answer.set_exception(error)
 
     @property

@@ -148,7 +148,7 @@ def _libpq_says(given: Mapping[str, Any], hosts: int) -> str:
     parameters = {**given, "host": ",".join([_NOWHERE] * hosts), "hostaddr": ""}
     elsewhere = given.get("service") or any(map(os.environ.get, ("PGHOST", "PGHOSTADDR", "PGSERVICE")))
     if elsewhere and not given.get("host") and not given.get("hostaddr"):
-        parameters["port"] = ""  # # it belongs to hosts whose number is not known here
+        parameters["port"] = ""  # it belongs to hosts whose number is not known here
     attempt = pq.PGconn.connect_start(make_conninfo("", **parameters).encode())
     try:
         said = attempt.get_error_message()
@@ -171,7 +171,7 @@ def _is_no_file(path: str) -> bool:
     try:
         return is_pipe_or_device(path)
     except (OSError, ValueError):
-        return False  # # it may be created later
+        return False  # it may be created later
 
 
 def _is_address(text: str) -> bool:

@@ -74,7 +74,7 @@ def not_as_recorded(running: Iterable[RunningGame], containers: Iterable[Contain
     missing = {each.game_id: each for each in running}
     found: set[str] = set()
     for view in containers:
-        game = missing.pop(view.game_id, None)  # # None for a second container of a game, too
+        game = missing.pop(view.game_id, None)  # None for a second container of a game, too
         agrees = view.ended if game is None else _as_recorded(view, game)
         if not agrees:
             found.add(view.game_id)

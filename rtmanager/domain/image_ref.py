@@ -94,7 +94,7 @@ def parse_image_ref(text: str) -> ImageRef:
     if at and not _DIGEST.fullmatch(digest):
         raise _refusal(text, "the digest is not sha256:, sha384: or sha512: with 64, 96 or 128 digits 0-9a-f")
     before, colon, tag = rest.rpartition(":")
-    if not colon or "/" in tag:  # # a colon before a slash belongs to a port
+    if not colon or "/" in tag:  # a colon before a slash belongs to a port
         before, colon, tag = rest, "", ""
     if colon and not _TAG.fullmatch(tag):
         raise _refusal(text, f"the tag {shown(tag, 40)} is not 1 to 128 letters, digits or _ . - (no . or - first)")

@@ -273,7 +273,7 @@ class Executor:
             # On a thread of its own each waits for the store, or gets the store's reason.
             self._logger.debug("operations could not be ended together", extra={"error": str(error)})
             sights, ended = {}, set()
-        except Exception as error:  # # a defect: on a thread of its own, the operation that meets it delays no other
+        except Exception as error:  # a defect: on a thread of its own, the operation that meets it delays no other
             self._logger.exception("operations could not be looked at together")
             self._defect(error)
             sights, ended = {}, set()
@@ -303,7 +303,7 @@ class Executor:
             self._live[thread] = operation
         try:
             thread.start()
-        except RuntimeError as error:  # # the system has no thread left: what is claimed and not live is soon due again
+        except RuntimeError as error:  # the system has no thread left: what is claimed and not live is soon due again
             self._logger.exception("operation cannot begin", extra={"operation_id": operation.operation_id})
             self._defect(error)
             with self._idle:
@@ -354,7 +354,7 @@ class Executor:
                 again, triage = True, None
                 self._pause(operation, error)
             except Unavailable as error:
-                if error.dependency != "postgres":  # # a container could not be removed again, and must be
+                if error.dependency != "postgres":  # a container could not be removed again, and must be
                     self._put_off(operation, error)
                     return
                 again, triage = again or isinstance(error, PartiallyApplied), None
@@ -468,7 +468,7 @@ class Executor:
             self._logger.warning("operation was taken over, it ends here")
         except HandedBack:
             self._report_handed_back(operation)
-        except Exception as worse:  # # the operation is claimed and not live, so its lease makes it due again
+        except Exception as worse:  # the operation is claimed and not live, so its lease makes it due again
             self._logger.exception("operation could not be ended")
             self._sound_alarm(operation, Kind.STORE_REFUSES, worse)
 
@@ -501,7 +501,7 @@ class Executor:
                 self._queue.finish(operation, completion)
             except RuntimeManagerError:
                 raise
-            except Exception as error:  # # a defect on the way to the store: another completion may pass
+            except Exception as error:  # a defect on the way to the store: another completion may pass
                 if lack := lacking(error):
                     raise out_of(lack) from error
                 raise StoreRejected(f"unforeseen {type(error).__name__} while an end was written") from error

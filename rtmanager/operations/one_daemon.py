@@ -241,7 +241,7 @@ class GuardedRuntime:
         with self._counting(ContainerNotFound):
             found = self._of_ours(self._inner.inspect(id_or_name))
         if found.container_id != id_or_name:
-            self.confirm()  # # any daemon may have a container of that name
+            self.confirm()  # any daemon may have a container of that name
         return found
 
     def list_games(self) -> Sequence[ContainerView]:
@@ -349,7 +349,7 @@ class GuardedRuntime:
         try:
             found = self._inner.inspect(name)
         except ContainerNotFound:
-            return  # # it is gone by now, and the name may be free
+            return  # it is gone by now, and the name may be free
         if found.is_of_another(self._one.deployment):
             deployment = shown(found.labels[LABEL_DEPLOYMENT])
             raise LaunchFailed(

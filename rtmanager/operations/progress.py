@@ -151,7 +151,7 @@ class Progress:
 
     def _image_of(self, kind: OpKind) -> str | None:
         if kind is OpKind.STOP and self.seen is not None:
-            return self.seen.current_image_ref  # # that of the container that was stopped, also in a patch
+            return self.seen.current_image_ref  # that of the container that was stopped, also in a patch
         return self.image_ref or None
 
     def _container_of(self, kind: OpKind) -> str | None:

@@ -144,7 +144,7 @@ def _replace(progress: Progress, tools: Tools, record: RuntimeRecord, spec: Cont
     def promote(confirm: Confirm) -> str:
         try:
             tools.runtime.promote(next_id, spec, confirm)
-        except ContainerNotFound:  # # `docker container prune` removes containers that are not started
+        except ContainerNotFound:  # `docker container prune` removes containers that are not started
             tools.logger.warning("the new container was removed meanwhile", extra={"container_id": next_id})
             return tools.runtime.launch(spec, confirm)
         return next_id

@@ -26,7 +26,7 @@ def start(progress: Progress, tools: Tools) -> Completion:
     record, image_ref = progress.seen, progress.operation.request.image_ref
     if has_no_name(record):
         _claim_name(progress, tools)
-    if progress.pull is None:  # # requested once, not again after the pull
+    if progress.pull is None:  # requested once, not again after the pull
         tools.ask_lobby(progress.operation.game_id)
     if launched_before(progress, tools, image_ref):
         return progress.succeeded()

@@ -111,5 +111,5 @@ def _note_exit(progress: Progress, tools: Tools, container_id: str, *, by_manage
         extra = {"container_id": container_id, "error": str(error)}
         tools.logger.warning("how the stopped container ended cannot be read", extra=extra)
         return
-    if view.ended:  # # otherwise a person has started it again
+    if view.ended:  # otherwise a person has started it again
         progress.last_exit = end_of(progress, tools, view, by_manager=by_manager)

@@ -16,7 +16,8 @@ QUICK = {
 PATIENT = {**QUICK, "CRASH_RESTART_FIRST_PAUSE": "1h", "CRASH_RESTART_LONGEST_PAUSE": "1h"}
 
 
-#: These probes are longer than the start of an engine, also on a busy machine.
+#: As many probes take longer than the start of an engine, also on a busy machine. There each of them may take seconds,
+#: since it lists the containers first.
 PROBES = {
     "PROBE_INTERVAL": "200ms",
     "PROBE_TIMEOUT": "150ms",
@@ -26,6 +27,7 @@ PROBES = {
     "CRASH_RESTART": "off",
     "CRASH_RESTART_BUDGET": "1",
 }
+PATIENCE_S = 180
 
 
 def setUpModule() -> None:
@@ -40,7 +42,7 @@ class RestartedTestCase(WatchedTestCase):
             record = self.record()
             return bool(record["status"] == "running" and record["current_container_id"] != from_id)
 
-        self.wait_until("the restart", runs)
+        self.wait_until("the restart", runs, timeout_s=PATIENCE_S)
 
 
 class CrashRestart(RestartedTestCase):
@@ -111,7 +113,7 @@ class ProbeRestart(RestartedTestCase):
         second = Container(str(self.record()["current_container_id"]), self.docker)
         self.engine_call("GET", "/healthz")
         second.pause()
-        self.wait_until("the end of the budget", lambda: self.health()["probe_restart_given_up"])
+        self.wait_until("the end of the budget", lambda: self.health()["probe_restart_given_up"], PATIENCE_S)
         self.assertEqual((self.status(), self.health()["restart_due_at"]), ("running", None))
         [intent] = self.entries("notification:intents")
         self.assertEqual(intent["notification_type"], "runtime.container_start_failed")

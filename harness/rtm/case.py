@@ -35,7 +35,7 @@ from harness.waiting import wait_until
 T = TypeVar("T")
 
 #: Seconds from a job to its result; Docker takes a quarter of a second of it.
-RESULT_TIMEOUT_S = 30.0
+RESULT_TIMEOUT_S = 60.0
 
 
 class RuntimeTestCase(ServicesTestCase):

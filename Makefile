@@ -27,7 +27,7 @@ RTM_INTEGRATION ?= 1
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv tools setup doctor demo run unit unit-product coverage pythons integration integration-harness integration-all integration-parallel integration-not-root stress soak year chaos crashes recovery simulate fuzz lint types test bench mutants protections clean
+.PHONY: help venv tools setup doctor demo run unit unit-product coverage pythons integration integration-harness integration-all integration-parallel integration-not-root stress soak year chaos crashes upgrade recovery simulate fuzz lint types test bench mutants protections clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -137,6 +137,12 @@ chaos: $(STAMP) ## seeded trouble for three managers and all that they need, jud
 
 crashes: $(STAMP) ## the crash matrix: killed, or failed, at every point of every operation (half an hour)
 	@RTM_INTEGRATION=require $(PY) -m reliability.crashes
+
+# The last commit of version 0.1.
+BEFORE = 86aab2b89d78
+
+upgrade: $(STAMP) ## this release and the one before on one database, in turn and side by side (8 minutes); BEFORE= a commit or tag
+	@RTM_INTEGRATION=require $(PY) -m reliability.upgrade $(BEFORE) $(SEED:%=--seed %)
 
 recovery: $(STAMP) ## how soon all that is due is done after kills and after outages of a minute (20 minutes)
 	@$(PY) -m bench recovery

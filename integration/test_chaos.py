@@ -1,18 +1,24 @@
 """The short form of the chaos run: one round of faults with a fixed seed. `make chaos` is the long form."""
 
 import os
+import shutil
 import sys
 import unittest
 import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from harness.fixtures import dockerd
 from harness.runs import cleanup, flag
 from reliability.chaos import report
 from reliability.chaos.plan import Size
 from reliability.chaos.run import run
+from reliability.upgrade import FAULTS, REPOSITORY, Exchanges
 
 #: Duration of the faults; starting the servers, recovery and the check take as long again.
 SECONDS = 20.0
+#: Of each phase of an upgrade. `make upgrade` takes two releases.
+UPGRADE_S = 8.0
 SEED = "7"
 
 
@@ -33,3 +39,15 @@ class Chaos(unittest.TestCase):
         self.assertEqual(found.problems, [])
         self.assertGreater(found.results, 0)
         self.assertEqual(len(found.canaries_s), 4, "each canary was started and stopped beside a stuck game")
+
+    def test_managers_of_two_directories_take_over_from_each_other_and_no_game_is_restarted(self) -> None:
+        self.enterContext(warnings.catch_warnings())
+        warnings.simplefilter("ignore", ResourceWarning)
+        code = Path(self.enterContext(TemporaryDirectory()))
+        shutil.copytree(REPOSITORY / "rtmanager", code / "rtmanager")
+        size = Size(managers=2, games=4, job_clients=1, callers=2, kinds=FAULTS, code=str(code))
+        found = run(int(SEED), UPGRADE_S, size, rounds=Exchanges(str(code), UPGRADE_S, ("bb", "ab")))
+        if found.problems:
+            sys.stderr.write(f"\n{report.table(found)}\n")
+        self.assertEqual((found.problems, found.rounds), ([], 2))
+        self.assertGreater(found.results, 0)

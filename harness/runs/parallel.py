@@ -1,7 +1,8 @@
 """Run test modules side by side in a few processes: `python -m harness.runs.parallel --jobs N MODULE…`.
 
 Each process takes the next module when it is done with one, so that its servers start once and not once a module.
-Modules begin in the order given: name the longest first. The output of a module is printed when the module has ended.
+Modules begin in the order given: name the longest first. The output of a module is printed when the module has ended,
+that of failed modules at the end of all.
 """
 
 import argparse
@@ -164,13 +165,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given.modules or given.jobs < 1:
         parser.error("name at least one module, and at least one process")
     tests = skipped = 0
-    failed = []
-    for ended, text in run(given.modules, given.jobs, ["--verbose"] if given.verbose else []):
-        sys.stderr.write(f"== {ended.module}\n{text}")
-        sys.stderr.flush()
-        tests, skipped = tests + ended.tests, skipped + ended.skipped
-        if not ended.passed:
-            failed.append(ended.module)
+    failed: dict[str, str] = {}
+    try:
+        for ended, text in run(given.modules, given.jobs, ["--verbose"] if given.verbose else []):
+            tests, skipped = tests + ended.tests, skipped + ended.skipped
+            if not ended.passed:
+                failed[ended.module] = text
+            sys.stderr.write(f"== {ended.module}\n{text if ended.passed else 'failed, see below'}\n")
+            sys.stderr.flush()
+    finally:  # also after Ctrl-C
+        sys.stderr.writelines(f"== failed: {module}\n{text}" for module, text in failed.items())
     sys.stderr.write(
         f"== {tests} tests in {len(given.modules)} modules, {skipped} skipped; failed: {', '.join(failed) or 'none'}\n"
     )

@@ -65,6 +65,7 @@ class ParallelTest(unittest.TestCase):
         self.assertIn("failed: first, second, third\n", text)
         for part in ("on purpose", "no_such_module", "exit code 7", "written by"):
             self.assertIn(part, text)
+        self.assertGreater(text.index("== failed: first\n"), text.index("== fourth\n"), "where a reader finds it")
 
     def test_on_sigterm_the_test_under_way_unwinds_and_nothing_more_begins(self) -> None:
         with self.command(1, {"first": WAITS, "second": PASSES}) as process:

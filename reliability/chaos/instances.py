@@ -41,6 +41,8 @@ class Instance(Closing):
         self.starts = 0
         #: Seconds by which its host's clock is off, from its next start on.
         self.clock_off_s = 0
+        #: The directory of the release that it runs, from its next start on; this one when empty.
+        self.code = ""
         self._ends = ExitStack()
         postgres = self._ends.enter_context(before((database.server.host, database.server.port)))
         store = self._ends.enter_context(before((redis.host, redis.port)))
@@ -140,6 +142,8 @@ class Instance(Closing):
         self._was_well = self._frozen = False
         address = manager.free_address()
         environment = {**self._environment, manager.ADDRESS_VARIABLE: address}
+        if self.code:  # before the current directory, which is first with `-m`
+            environment |= {"PYTHONPATH": self.code, "PYTHONSAFEPATH": "1"}
         command = shifted.command(self.clock_off_s, "serve") if self.clock_off_s else manager.COMMAND
         self._process = manager.start(environment, self.log, command, echo=False)
 

@@ -78,6 +78,10 @@ class Size:
     job_clients: int = 3
     callers: int = 4
     own_daemon: bool = False
+    #: The kinds of fault that occur; all of them when empty.
+    kinds: tuple[str, ...] = ()
+    #: The directory of the release that the managers start with; this one when empty.
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ CLOCK_WAYS = ("-86400", "-600", "600", "86400")
 
 def _faults(random: Random, lasts_s: float, size: Size) -> Iterator[Fault]:
     kinds = _KINDS | (_DAEMON_KINDS if size.own_daemon else {})
+    kinds = {kind: how for kind, how in kinds.items() if kind in size.kinds} if size.kinds else kinds
     under_way: list[Fault] = []
     at_s = random.uniform(0.5, 2.0)
     while at_s < lasts_s - LAST_S:

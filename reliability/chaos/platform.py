@@ -227,7 +227,9 @@ def _instance(made: Platform, number: int, lobby: Lobby) -> Instance:
     environment = {**ownership(), **{f"RTMANAGER_{name}": value for name, value in settings.items()}}
     socket = Path((made.own_daemon.url if made.own_daemon else daemon.host()).removeprefix("unix://"))
     log = made.root.logs / f"manager-{number}.log"
-    return Instance(number, environment, made.database, made.store, socket, log)
+    instance = Instance(number, environment, made.database, made.store, socket, log)
+    instance.code = made.size.code
+    return instance
 
 
 def _leave(root: StateRoot) -> None:

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,25 @@ class Report:
     kept: str = ""
 
 
-def run(seed: int, seconds: float, size: Size, *, keep: bool = False) -> Report:
+#: Yields the seconds of each round before it begins; it may change the platform then, and report violations.
+Rounds = Callable[[Platform, Report], Iterator[float]]
+
+
+def until_time_is_up(_: Platform, report: Report) -> Iterator[float]:
+    """Rounds of equal length for about the time that was requested, at least one."""
+    began = time.monotonic()
+    yield min(ROUND_S, report.asked_s)
+    while time.monotonic() - began < report.asked_s - ROUND_S:
+        yield ROUND_S
+
+
+def run(seed: int, seconds: float, size: Size, *, keep: bool = False, rounds: Rounds = until_time_is_up) -> Report:
     """Run a seed for about `seconds`; keeps its artefacts when it found a violation, or with `keep`."""
     report = Report(seed, seconds, size.own_daemon)
     began = time.monotonic()
     with running(size, f"chaos-{seed}") as platform:
         try:
-            _run(platform, report, began)
+            _run(platform, report, rounds)
         except BaseException as error:
             report.problems.append(f"run: {type(error).__name__}: {error}")
             raise
@@ -79,16 +91,18 @@ def run(seed: int, seconds: float, size: Size, *, keep: bool = False) -> Report:
     return report
 
 
-def _run(platform: Platform, report: Report, began: float) -> None:
+def _run(platform: Platform, report: Report, rounds: Rounds) -> None:
     supervisor, watcher = Supervisor(list(platform.instances), platform.history), Watcher(platform)
     canary = IsolationCheck(platform)
     try:
         heal(platform)
         canary.prepare()
-        while not report.problems and (report.rounds == 0 or time.monotonic() - began < report.asked_s - ROUND_S):
-            _round(platform, report, canary)
+        for lasts_s in rounds(platform, report):
+            _round(platform, report, canary, lasts_s)
             report.problems += watcher.violations
             report.problems += [each for instance in platform.instances for each in instance.complaints]
+            if report.problems:
+                break
         _count(platform, report)
     finally:
         watcher.stop()
@@ -96,8 +110,7 @@ def _run(platform: Platform, report: Report, began: float) -> None:
         report.lists, report.events, report.canaries_s = watcher.lists, watcher.events, canary.waits_s
 
 
-def _round(platform: Platform, report: Report, canary: IsolationCheck) -> None:
-    lasts_s = min(ROUND_S, report.asked_s)
+def _round(platform: Platform, report: Report, canary: IsolationCheck, lasts_s: float) -> None:
     coming = plan(report.seed, report.rounds, lasts_s, platform.size)
     platform.history.note("run", "round", number=report.rounds, faults=len(coming.faults))
     report.rounds += 1

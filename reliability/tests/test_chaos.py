@@ -15,6 +15,7 @@ from reliability.chaos.nemesis import ACTS
 from reliability.chaos.plan import AT_ONCE, DEPENDENCIES, LAST_S, LINES, MOST_AT_ONCE, Fault, Round, Size, plan
 from reliability.chaos.run import Report, as_json
 from reliability.chaos.watcher import TOLERANCE_NS, Lives
+from reliability.upgrade import FAULTS, PHASES, restarted
 
 SIZE = Size(own_daemon=True)
 SECONDS = 45.0
@@ -39,6 +40,10 @@ class PlanTest(unittest.TestCase):
         lines = {(fault.target, fault.how) for fault in every if fault.kind == "line"}
         self.assertEqual(lines, {(target, how) for target in DEPENDENCIES for how in LINES})
         self.assertEqual({fault.instance for fault in every if fault.kind == "line"}, {"0", "1", "2", "all"})
+
+    def test_only_the_chosen_kinds_of_fault_come(self) -> None:
+        every = [fault for each in faults(size=Size(kinds=FAULTS)) for fault in each]
+        self.assertEqual({fault.kind for fault in every}, set(FAULTS))
 
     def test_the_machine_s_own_daemon_is_left_alone(self) -> None:
         kinds = {fault.kind for each in faults(size=Size()) for fault in each}
@@ -204,6 +209,18 @@ class HistoryTest(unittest.TestCase):
 
     def lines(self, history: History) -> list[dict[str, Any]]:
         return [json.loads(line) for line in history.path.read_text().splitlines()]
+
+
+class UpgradeTest(unittest.TestCase):
+    def test_the_releases_come_in_turn_and_side_by_side(self) -> None:
+        self.assertEqual(PHASES[:3], ("bbb", "aaa", "bbb"))
+        self.assertTrue(any(len(set(phase)) == 2 for phase in PHASES))
+
+    def test_a_container_that_ended_or_started_during_an_exchange_is_a_violation(self) -> None:
+        before = {"same": "10:00", "ended": "10:00", "restarted": "10:00"}
+        found = list(restarted(before, {"same": "10:00", "restarted": "10:05", "new": "10:05"}))
+        self.assertEqual(len(found), 2)
+        self.assertTrue(all("did not run on" in each for each in found), found)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Times small fixed pieces of work before and after a measurement, to detect a change of the machine's speed.
+"""Times small fixed pieces of work around a measurement, to detect a change of the machine's speed.
 
-A figure counts only when both timings agree. The ratio of two sides stays right on a slow machine, but not on one
-that is slow for one side only.
+A measure counts only when the timings before and after it agree. The ratio of a round is right at any speed that stays
+the same during the round, and the median over the rounds stands a few rounds that are wrong.
 """
 
 import socket
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from bench import child
@@ -23,9 +24,11 @@ CPU, LOOPBACK, DOCKER = "CPU", "loopback", "Docker"
 
 #: Largest difference between the two timings, as a share of the faster one.
 MOST_APART = 0.20
+#: Largest share of the rounds of a comparison during which the speed may change.
+MOST_DISTURBED = 1 / 3
 
 #: Repetitions. The result is the median; for the processor, the mean of the middle half.
-_CPU_RUNS, _LOOPBACK_RUNS, _DOCKER_RUNS = 16, 15, 5
+_CPU_RUNS, _LOOPBACK_RUNS, _DOCKER_RUNS, _GLANCE_RUNS = 16, 15, 5, 5
 #: Seconds between two runs on the processor: the speed of a shared core changes within a second.
 CPU_PAUSE_S = 0.2
 _LOOP = 300_000
@@ -44,6 +47,15 @@ def apart(before: Speed, after: Speed) -> str:
             change = "slower" if after[what] > took else "faster"
             reasons.append(f"{what} {slower / faster - 1:.0%} {change} afterwards")
     return ", ".join(reasons)
+
+
+def disturbed(around: Sequence[Speed]) -> str:
+    """Return why a comparison does not count, by the speeds around its rounds; empty when it counts."""
+    changes = [apart(before, after) for before, after in pairwise(around)]
+    reasons = [each for each in changes if each]
+    if len(reasons) <= MOST_DISTURBED * len(changes):
+        return ""
+    return f"{len(reasons)} of {len(changes)} rounds disturbed, the last: {reasons[-1]}"
 
 
 @dataclass
@@ -73,6 +85,10 @@ class Yardstick:
         """Run each piece of work; return its seconds."""
         return {name: work() for name, work in self.works.items()}
 
+    def glance(self) -> Speed:
+        """Time the processor alone, for a tenth of a second."""
+        return {CPU: glance_s()}
+
 
 def cpu_s() -> float:
     """Seconds for a fixed amount of Python: the mean of runs over three seconds, without the extreme quarters."""
@@ -82,6 +98,11 @@ def cpu_s() -> float:
         time.sleep(CPU_PAUSE_S)
     quarter = _CPU_RUNS // 4
     return statistics.fmean(sorted(taken)[quarter:-quarter])
+
+
+def glance_s() -> float:
+    """Seconds for the same amount of Python: the median of a few runs without a pause."""
+    return _median(_loop, _GLANCE_RUNS)
 
 
 def _loop() -> None:

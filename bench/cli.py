@@ -29,7 +29,7 @@ def run(name: str, rounds: int | None, json_path: Path) -> None:
     with closing(Yardstick.of(bench.leans_on)) as yardstick:
         for contest in bench.contests():
             sys.stderr.write(f"== {contest.title}: {contest.rounds_of(rounds)} rounds of {len(contest.sides)}\n")
-            results.append(Result.of(contest, rounds, yardstick.speed))
+            results.append(Result.of(contest, rounds, yardstick.glance))
         measures = measured(bench, yardstick)
     write_json(json_path, name, results, measures, bench.notes, asked_rounds=rounds)
     for each in tables([figure for result in results for figure in result.figures()], measures):
@@ -40,7 +40,7 @@ def run(name: str, rounds: int | None, json_path: Path) -> None:
     reasons = [each.unmeasured for each in measures]
     reasons += [figure.unmeasured for result in results for figure in result.figures()]
     if any(reasons):
-        words = "rows are not measured, the machine was not the same before and after"
+        words = "rows are not measured, the machine's speed changed"
         sys.stderr.write(f"bench: {sum(map(bool, reasons))} {words}\n")
     sys.stderr.write(f"{name} took {time.monotonic() - began:.0f} s; every run is in {json_path}\n")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import history
-from bench.calibration import Speed, apart
+from bench.calibration import Speed, disturbed
 from bench.comparison import Contest, Goal, Samples, hold
 from bench.figures import Figure, Spread, figures
 from bench.measure import Measure
@@ -19,7 +19,7 @@ _HEAD = (
     "| what | ours, median / p95 | compared with | its median / p95 | ratio (p95) | to reach | rounds |\n"
     "|---|---|---|---|---|---|---|"
 )
-#: Highest number of attempts at a comparison, until the machine's speed is the same before and after.
+#: Highest number of attempts at a comparison, until few of its rounds are disturbed.
 MOST_HELD = 3
 _MEASURES_HEAD = "| what | games | measured | to reach |\n|---|---|---|---|"
 
@@ -30,22 +30,22 @@ class Result:
 
     contest: Contest
     samples: Samples
-    #: The machine's speed before and after.
-    speeds: tuple[Speed, Speed] = ({}, {})
+    #: The machine's speed before the first round and after each.
+    speeds: Sequence[Speed] = ()
 
     @classmethod
     def of(cls, contest: Contest, rounds: int | None, speed: Callable[[], Speed] = dict) -> "Result":
-        """Run the comparison, and repeat it while the machine's speed changes; `MOST_HELD` attempts at most."""
+        """Run the comparison, and repeat it while too many rounds are disturbed; `MOST_HELD` attempts at most."""
         for _ in range(MOST_HELD):
-            before = speed()
-            result = cls(contest, hold(contest, rounds), (before, speed()))
-            if not apart(*result.speeds):
+            speeds: list[Speed] = []
+            samples = hold(contest, rounds, lambda speeds=speeds: speeds.append(speed()))  # type: ignore[misc]
+            if not disturbed(speeds):
                 break
-        return result
+        return cls(contest, samples, speeds)
 
     def figures(self) -> list[Figure]:
         """The figures of the comparison."""
-        return list(figures(self.contest, self.samples, apart(*self.speeds)))
+        return list(figures(self.contest, self.samples, disturbed(self.speeds)))
 
 
 def table(found: Sequence[Figure]) -> str:

@@ -32,6 +32,7 @@ class CommandLineTest(unittest.TestCase):
         self.enterContext(mock.patch("bench.cli.BENCHES", catalogue.BENCHES))
         # A machine of constant speed: otherwise comparisons are repeated.
         self.enterContext(mock.patch.object(calibration, "cpu_s", lambda: 1.0))
+        self.enterContext(mock.patch.object(calibration, "glance_s", lambda: 1.0))
 
     def contests(self) -> Iterator[Contest]:
         for title in ("first", "second"):
@@ -59,16 +60,17 @@ class CommandLineTest(unittest.TestCase):
         path = self.folder / "kept.json"
         measures = [Measure("size", 3.0, "MB", at_most=4)]
         self.made.__dict__["bench"] = lambda: Bench(self.contests, lambda: measures, notes={})
-        # Before and after each of two contests and the measures: the machine slows down during the second.
-        speeds = iter((1.0, 1.19, *[1.0, 1.21] * MOST_HELD, 1.0, 1.0))
-        with mock.patch.object(calibration, "cpu_s", lambda: next(speeds)):
-            code, out, err = self.run_bench("some", "--json", str(path))
+        # Around the two rounds of each of two contests: the machine slows down during the second.
+        speeds = iter((1.0, 1.19, 1.0, *[1.0, 1.0, 1.21] * MOST_HELD))
+        with mock.patch.object(calibration, "glance_s", lambda: next(speeds)):
+            code, out, err = self.run_bench("some", "--runs", "2", "--json", str(path))
 
         kept = json.loads(path.read_text())
+        reason = "1 of 2 rounds disturbed, the last: CPU 21% slower afterwards"
         self.assertEqual(code, 0)
-        self.assertEqual([each["unmeasured"] for each in kept["figures"]], ["", "CPU 21% slower afterwards"])
+        self.assertEqual([each["unmeasured"] for each in kept["figures"]], ["", reason])
         self.assertEqual([each["unmeasured"] for each in kept["measures"]], [""])
-        self.assertIn("| second: the whole | | theirs | | not measured: CPU 21% slower afterwards | |", out)
+        self.assertIn(f"| second: the whole | | theirs | | not measured: {reason} | |", out)
         self.assertIn("bench: 1 rows are not measured", err)
 
     def test_measures_of_a_machine_that_changes_meanwhile_are_not_measured_either(self) -> None:

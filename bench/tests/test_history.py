@@ -77,7 +77,7 @@ class HistoryTest(unittest.TestCase):
 
     def test_what_a_bench_writes_is_what_the_history_reads(self) -> None:
         nothing = timed(lambda: None)
-        speeds = iter(({CPU: 1.0}, {CPU: 1.1}))
+        speeds = iter(({CPU: 1.0}, {CPU: 1.1}, {CPU: 1.2}))
         contest = Contest("nothing", Side("ours", nothing), [Side("theirs", nothing)])
         result = Result.of(contest, 2, lambda: next(speeds))
         file = self.path.with_name("bench.json")

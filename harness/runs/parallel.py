@@ -56,9 +56,7 @@ class Worker:
         else:
             self._process = None
             ended = Ended(module, 0, passed=False)
-        text = os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size - begin, begin).decode(
-            errors="replace"
-        )
+        text = self._text(begin)
         return ended, text if answer else f"{text}the process ended with exit code {process.wait()}\n"
 
     def end(self) -> str:

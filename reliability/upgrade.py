@@ -113,9 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except subprocess.CalledProcessError:
             parser.error(f"{given.before} is no commit or tag of this repository; a shallow clone has only the latest")
         size = Size(managers=len(PHASES[0]), kinds=FAULTS, code=code)
-        print(f"upgrade: from {given.before}, seed {given.seed}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"upgrade: from {given.before}, seed {given.seed}\n")
         found = run(given.seed, given.seconds, size, keep=given.keep, rounds=Exchanges(code, given.seconds))
-    print(report.table(found), file=sys.stderr, flush=True)
+    sys.stderr.write(f"{report.table(found)}\n")
     return 1 if found.problems else 0
 
 

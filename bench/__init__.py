@@ -8,8 +8,8 @@ In each round every side runs once, in an order that rotates, so that a busy mac
 Milliseconds are comparable within one table only. A reference may be a floor, such as the bare Docker calls
 that any implementation makes: the ratio then shows what we add to it.
 
-A fixed piece of work is timed around each round and each measure (`calibration`). When two timings differ by more
-than a fifth, the round is disturbed. With more than a third of its rounds disturbed, a row is "not measured".
-`python -m bench page` writes the tables and adds the results to docs/generated/bench-history.tsv, which keeps ten of
-each row (`history`).
+The table has the interval of each ratio (`figures`). A goal is missed only when the whole interval is above it. When
+the interval contains it, the goal is open. Values that are measured once are taken between two timings of fixed work
+(`calibration`). `python -m bench page` writes the tables and adds the results to docs/generated/bench-history.tsv,
+which keeps ten of each row (`history`).
 """

@@ -1,7 +1,7 @@
-"""Times small fixed pieces of work around a measurement, to detect a change of the machine's speed.
+"""Times small fixed pieces of work before and after a measurement, to detect a change of the machine's speed.
 
-A measure counts only when the timings before and after it agree. The ratio of a round is right at any speed that stays
-the same during the round, and the median over the rounds stands a few rounds that are wrong.
+A value that was measured once misses its limit only when both timings agree. Comparisons need none of this: both sides
+of a round run at about the same speed, and the interval of the ratio shows how much the rounds differ (`figures`).
 """
 
 import socket
@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from bench import child
@@ -24,11 +23,9 @@ CPU, LOOPBACK, DOCKER = "CPU", "loopback", "Docker"
 
 #: Largest difference between the two timings, as a share of the faster one.
 MOST_APART = 0.20
-#: Largest share of the rounds of a comparison during which the speed may change.
-MOST_DISTURBED = 1 / 3
 
 #: Repetitions. The result is the median; for the processor, the mean of the middle half.
-_CPU_RUNS, _LOOPBACK_RUNS, _DOCKER_RUNS, _GLANCE_RUNS = 16, 15, 5, 5
+_CPU_RUNS, _LOOPBACK_RUNS, _DOCKER_RUNS = 16, 15, 5
 #: Seconds between two runs on the processor: the speed of a shared core changes within a second.
 CPU_PAUSE_S = 0.2
 _LOOP = 300_000
@@ -39,7 +36,7 @@ Speed = Mapping[str, float]
 
 
 def apart(before: Speed, after: Speed) -> str:
-    """Return why the measurement between the two timings does not count; empty when it counts."""
+    """Return how the machine's speed changed between the two timings; empty when they agree."""
     reasons = []
     for what, took in before.items():
         slower, faster = max(took, after[what]), min(took, after[what])
@@ -47,15 +44,6 @@ def apart(before: Speed, after: Speed) -> str:
             change = "slower" if after[what] > took else "faster"
             reasons.append(f"{what} {slower / faster - 1:.0%} {change} afterwards")
     return ", ".join(reasons)
-
-
-def disturbed(around: Sequence[Speed]) -> str:
-    """Return why a comparison does not count, by the speeds around its rounds; empty when it counts."""
-    changes = [apart(before, after) for before, after in pairwise(around)]
-    reasons = [each for each in changes if each]
-    if len(reasons) <= MOST_DISTURBED * len(changes):
-        return ""
-    return f"{len(reasons)} of {len(changes)} rounds disturbed, the last: {reasons[-1]}"
 
 
 @dataclass
@@ -82,12 +70,10 @@ class Yardstick:
         self._cleanup.close()
 
     def speed(self) -> Speed:
-        """Run each piece of work; return its seconds."""
+        """Run each piece of work, once without counting it: a connection and a core are slow at first."""
+        for work in self.works.values():
+            work()
         return {name: work() for name, work in self.works.items()}
-
-    def glance(self) -> Speed:
-        """Time the processor alone, for a tenth of a second."""
-        return {CPU: glance_s()}
 
 
 def cpu_s() -> float:
@@ -98,11 +84,6 @@ def cpu_s() -> float:
         time.sleep(CPU_PAUSE_S)
     quarter = _CPU_RUNS // 4
     return statistics.fmean(sorted(taken)[quarter:-quarter])
-
-
-def glance_s() -> float:
-    """Seconds for the same amount of Python: the median of a few runs without a pause."""
-    return _median(_loop, _GLANCE_RUNS)
 
 
 def _loop() -> None:

@@ -29,7 +29,7 @@ def run(name: str, rounds: int | None, json_path: Path) -> None:
     with closing(Yardstick.of(bench.leans_on)) as yardstick:
         for contest in bench.contests():
             sys.stderr.write(f"== {contest.title}: {contest.rounds_of(rounds)} rounds of {len(contest.sides)}\n")
-            results.append(Result.of(contest, rounds, yardstick.glance))
+            results.append(Result.of(contest, rounds))
         measures = measured(bench, yardstick)
     write_json(json_path, name, results, measures, bench.notes, asked_rounds=rounds)
     for each in tables([figure for result in results for figure in result.figures()], measures):
@@ -37,22 +37,17 @@ def run(name: str, rounds: int | None, json_path: Path) -> None:
         print()
     for what, note in bench.notes.items():
         print(f"- {what}: {note}")
-    reasons = [each.unmeasured for each in measures]
-    reasons += [figure.unmeasured for result in results for figure in result.figures()]
-    if any(reasons):
-        words = "rows are not measured, the machine's speed changed"
-        sys.stderr.write(f"bench: {sum(map(bool, reasons))} {words}\n")
     sys.stderr.write(f"{name} took {time.monotonic() - began:.0f} s; every run is in {json_path}\n")
 
 
 def measured(bench: Bench, yardstick: Yardstick) -> list[Measure]:
-    """The bench's measures; those taken while the machine changed are marked as not measured."""
+    """The bench's measures; those taken while the machine's speed changed have a note."""
     before = yardstick.speed()
     measures = list(bench.measures())
     if not measures:
         return []
-    why_not = apart(before, yardstick.speed())
-    return [replace(each, unmeasured=why_not) for each in measures]
+    changed = apart(before, yardstick.speed())
+    return [replace(each, disturbed=changed) for each in measures]
 
 
 def failures(error: BaseException) -> Iterator[str]:

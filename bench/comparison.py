@@ -86,22 +86,15 @@ class Contest:
 Samples = Mapping[str, Sequence[Sample]]
 
 
-def hold(contest: Contest, rounds: int | None, between: Callable[[], object] = _nothing) -> Samples:
-    """Run every side `rounds` times, or the contest's own number, after one uncounted round if `warm_up` is set.
-
-    `between` is called before the first counted round and after each.
-    """
+def hold(contest: Contest, rounds: int | None) -> Samples:
+    """Run every side `rounds` times, or the contest's own number, after one uncounted round if `warm_up` is set."""
     taken: dict[str, list[Sample]] = {side.name: [] for side in contest.sides}
     for number in range(0 if contest.warm_up else 1, contest.rounds_of(rounds) + 1):
-        if number == 1:
-            between()
         for side in rotated(contest.sides, number):
             contest.before()
             sample = side.run()
             if number > 0:
                 taken[side.name].append(sample)
-        if number > 0:
-            between()
     return taken
 
 

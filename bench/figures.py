@@ -1,7 +1,8 @@
 """Computes the figures of a comparison from the seconds of its runs.
 
 The ratio is the median of the rounds' ratios. A ratio of two medians would compare a quiet minute of one side with a
-busy minute of the other.
+busy minute of the other. Its interval holds the true median with a probability of 95 %, without an assumption about the
+distribution: it lies between two of the ordered ratios, which the binomial distribution chooses.
 """
 
 import math
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.comparison import Contest, Goal, Samples
+
+#: Of the interval of a ratio.
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -39,22 +43,25 @@ class Figure:
     ratio: float
     ratio_p95: float
     worst: float
+    #: The interval of the ratio.
+    low: float
+    high: float
     rounds: int
     #: Units per second, by the median; None where a run is one unit of work.
     ours_per_second: float | None = None
     theirs_per_second: float | None = None
     goal: Goal | None = None
-    #: Why it does not count; see `calibration`.
-    unmeasured: str = ""
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal is reached; None without a goal or a measurement."""
-        if self.goal is None or self.unmeasured:
+        """Whether the goal is reached; None without a goal, or when the interval of the ratio leaves it open."""
+        if self.goal is None:
             return None
-        below = ((self.ratio, self.goal.median), (self.ratio_p95, self.goal.p95))
         quick = self.goal.per_second is None or (self.ours_per_second or 0.0) >= self.goal.per_second
-        return quick and all(limit is None or value <= limit for value, limit in below)
+        even = self.goal.p95 is None or self.ratio_p95 <= self.goal.p95
+        if self.goal.median is None or self.ratio <= self.goal.median:
+            return quick and even
+        return None if quick and even and self.low <= self.goal.median else False
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -62,13 +69,24 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
-def figures(contest: Contest, samples: Samples, unmeasured: str = "") -> Iterator[Figure]:
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The interval of the median with a confidence of 95 %; below six values the least and the greatest."""
+    ordered, count = sorted(values), len(values)
+    outside, below = 0, 0.0
+    while (below := below + math.comb(count, outside) / 2**count) <= (1 - CONFIDENCE) / 2:
+        outside += 1
+    cut = max(outside - 1, 0)
+    return ordered[cut], ordered[-1 - cut]
+
+
+def figures(contest: Contest, samples: Samples) -> Iterator[Figure]:
     """One figure for each phase and reference."""
     for phase in samples[contest.ours.name][0]:
         ours = [sample[phase] for sample in samples[contest.ours.name]]
         for number, side in enumerate(contest.references):
             theirs = [sample[phase] for sample in samples[side.name]]
             ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
+            low, high = interval(ratios)
             yield Figure(
                 contest=contest.title,
                 phase=phase,
@@ -78,11 +96,12 @@ def figures(contest: Contest, samples: Samples, unmeasured: str = "") -> Iterato
                 ratio=median(ratios),
                 ratio_p95=percentile(ours, 95) / percentile(theirs, 95),
                 worst=max(ratios),
+                low=low,
+                high=high,
                 rounds=len(ours),
                 ours_per_second=_rate(contest, phase, ours),
                 theirs_per_second=_rate(contest, phase, theirs),
                 goal=contest.goals.get(phase) if number == 0 else None,
-                unmeasured=unmeasured,
             )
 
 

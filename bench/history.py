@@ -1,7 +1,7 @@
 """The last ten results of each row, one line each, in a committed file that shows regressions.
 
-Two kinds of runs leave no line: rows that were not measured, and runs with a number of rounds other than the bench's
-own. The file has no details of the machine.
+Two kinds of runs leave no line: measures outside their limits on a disturbed machine, and runs with a number of rounds
+other than the bench's own. The file has no details of the machine.
 """
 
 import subprocess
@@ -65,11 +65,10 @@ def entries(content: Mapping[str, Any]) -> Iterator[Entry]:
         return
     run = {"bench": content["bench"], "date": content["date"], "commit": content["commit"]}
     for each in content["figures"]:
-        if not each["unmeasured"]:
-            row = f"{each['contest']}: {each['phase']} / {each['reference']}"
-            yield Entry(row=row, result=f"{each['ratio']:.3f}", **run)
+        row = f"{each['contest']}: {each['phase']} / {each['reference']}"
+        yield Entry(row=row, result=f"{each['ratio']:.3f}", **run)
     for each in content["measures"]:
-        if not each["unmeasured"] and (each["at_most"], each["at_least"]) != (None, None):
+        if each["reached"] is not None:
             games = "" if each["games"] is None else f", {each['games']:,} games"
             yield Entry(row=f"{each['what']}{games}", result=f"{each['value']:.4g} {each['unit']}".strip(), **run)
 

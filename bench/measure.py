@@ -16,14 +16,15 @@ class Measure:
     at_least: float | None = None
     #: The number of games, where the bench varies it.
     games: int | None = None
-    #: Why it does not count; see `calibration`.
-    unmeasured: str = ""
+    #: How the machine's speed changed meanwhile; see `calibration`.
+    disturbed: str = ""
 
     @property
     def reached(self) -> bool | None:
-        """Whether the value is within its limits; None without limits or a measurement."""
-        if self.unmeasured or (self.at_most is None and self.at_least is None):
+        """Whether the value is within its limits; None without limits, or outside them on a disturbed machine."""
+        if self.at_most is None and self.at_least is None:
             return None
-        return (self.at_most is None or self.value <= self.at_most) and (
+        within = (self.at_most is None or self.value <= self.at_most) and (
             self.at_least is None or self.value >= self.at_least
         )
+        return None if self.disturbed and not within else within

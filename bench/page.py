@@ -74,10 +74,10 @@ def _body(content: Content) -> str:
 
 
 def goals(bodies: Mapping[str, str]) -> str:
-    """The number of goals that are reached, and a line for each row that misses one or was not measured."""
+    """The number of goals that are reached, and a line for each row that misses one or leaves it open."""
     verdicts = [(name, what, verdict) for name, body in bodies.items() for what, verdict in _verdicts(body)]
     count = Counter(verdict for _, _, verdict in verdicts)
-    summary = f"Goals reached: {count['reached']} of {count['reached'] + count['missed']}.\n"
+    summary = f"Goals reached: {count['reached']} of {count.total()}.\n"
     others = "".join(f"- `{name}`: {what}: {verdict}\n" for name, what, verdict in verdicts if verdict != "reached")
     return summary + (f"\n{others}" if others else "")
 
@@ -88,16 +88,16 @@ def _verdicts(body: str) -> Iterator[tuple[str, str]]:
         if not line.startswith("| "):
             continue
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        found = re.search(r": (?:\*\*)?(reached|missed)(?:\*\*)?$|^(not measured)", "\n".join(cells), re.MULTILINE)
+        found = re.search(r": (?:\*\*)?(reached|missed|open)(?:\*\*)?$", "\n".join(cells), re.MULTILINE)
         if found:
             games = f", {cells[1]} games" if re.fullmatch(r"[\d,]+", cells[1]) else ""
-            yield f"{cells[0]}{games}", found[1] or found[2]
+            yield f"{cells[0]}{games}", found[1]
 
 
 def _draw(contents: Sequence[Content]) -> None:
     from bench import plot
 
-    figures = [each for content in contents for each in content["figures"] if not each.get("unmeasured")]
+    figures = [each for content in contents for each in content["figures"]]
     plot.draw(figures, PLOT)
     if costs := growing([each for content in contents for each in content["measures"]]):
         plot.draw_growth(costs, GROWTH)
@@ -107,6 +107,6 @@ def growing(measures: Sequence[Any]) -> dict[str, dict[int, float]]:
     """Values by the number of games, of the costs that were measured with several numbers."""
     found: dict[str, dict[int, float]] = {}
     for each in measures:
-        if each["games"] is not None and not each.get("unmeasured"):
+        if each["games"] is not None and not each.get("disturbed"):
             found.setdefault(each["what"], {})[each["games"]] = each["value"]
     return {what: dict(sorted(points.items())) for what, points in found.items() if len(points) > 1}

@@ -3,24 +3,22 @@
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench import history
-from bench.calibration import Speed, disturbed
 from bench.comparison import Contest, Goal, Samples, hold
 from bench.figures import Figure, Spread, figures
 from bench.measure import Measure
 
 _HEAD = (
-    "| what | ours, median / p95 | compared with | its median / p95 | ratio (p95) | to reach | rounds |\n"
+    "| what | ours, median / p95 | compared with | its median / p95 | ratio, interval (p95) | to reach | rounds |\n"
     "|---|---|---|---|---|---|---|"
 )
-#: Highest number of attempts at a comparison, until few of its rounds are disturbed.
-MOST_HELD = 3
+_VERDICTS = {True: "reached", False: "**missed**", None: "open"}
 _MEASURES_HEAD = "| what | games | measured | to reach |\n|---|---|---|---|"
 
 
@@ -30,22 +28,15 @@ class Result:
 
     contest: Contest
     samples: Samples
-    #: The machine's speed before the first round and after each.
-    speeds: Sequence[Speed] = ()
 
     @classmethod
-    def of(cls, contest: Contest, rounds: int | None, speed: Callable[[], Speed] = dict) -> "Result":
-        """Run the comparison, and repeat it while too many rounds are disturbed; `MOST_HELD` attempts at most."""
-        for _ in range(MOST_HELD):
-            speeds: list[Speed] = []
-            samples = hold(contest, rounds, lambda speeds=speeds: speeds.append(speed()))  # type: ignore[misc]
-            if not disturbed(speeds):
-                break
-        return cls(contest, samples, speeds)
+    def of(cls, contest: Contest, rounds: int | None) -> "Result":
+        """Run the comparison."""
+        return cls(contest, hold(contest, rounds))
 
     def figures(self) -> list[Figure]:
         """The figures of the comparison."""
-        return list(figures(self.contest, self.samples, disturbed(self.speeds)))
+        return list(figures(self.contest, self.samples))
 
 
 def table(found: Sequence[Figure]) -> str:
@@ -70,18 +61,14 @@ def number(value: float) -> str:
 
 
 def _measured(each: Measure) -> str:
-    return f"not measured: {each.unmeasured}" if each.unmeasured else f"{number(each.value)} {each.unit}"
+    value = f"{number(each.value)} {each.unit}"
+    return f"{value} ({each.disturbed})" if each.disturbed else value
 
 
 def _rows(found: Sequence[Figure]) -> Iterator[str]:
     for each in found:
-        if each.unmeasured:
-            # Without milliseconds, which are not comparable.
-            what, why = f"{each.contest}: {each.phase}", f"not measured: {each.unmeasured}"
-            yield f"| {what} | | {each.reference} | | {why} | | {each.rounds} |"
-            continue
         ours, theirs = _cell(each.ours, each.ours_per_second), _cell(each.theirs, each.theirs_per_second)
-        ratio = f"**{each.ratio:.2f}** ({each.ratio_p95:.2f})"
+        ratio = f"**{each.ratio:.2f}**, {each.low:.2f} to {each.high:.2f} ({each.ratio_p95:.2f})"
         goal = _asked(each.goal, each.reached) if each.goal else ""
         what = f"{each.contest}: {each.phase}"
         yield f"| {what} | {ours} | {each.reference} | {theirs} | {ratio} | {goal} | {each.rounds} |"
@@ -98,7 +85,7 @@ def _asked(goal: Goal, reached: bool | None) -> str:
         *([] if goal.p95 is None else [f"p95 ≤ {goal.p95:.2f}"]),
         *([] if goal.per_second is None else [f"≥ {number(goal.per_second)}/s"]),
     ]
-    return f"{', '.join(asked)}: {'reached' if reached else '**missed**'}"
+    return f"{', '.join(asked)}: {_VERDICTS[reached]}"
 
 
 def _limits(measure: Measure) -> str:
@@ -106,8 +93,7 @@ def _limits(measure: Measure) -> str:
         *([] if measure.at_most is None else [f"≤ {number(measure.at_most)}"]),
         *([] if measure.at_least is None else [f"≥ {number(measure.at_least)}"]),
     ]
-    verdict = {True: ": reached", False: ": **missed**", None: ""}[measure.reached]
-    return f"{', '.join(asked)}{verdict}" if asked else ""
+    return f"{', '.join(asked)}: {_VERDICTS[measure.reached]}" if asked else ""
 
 
 def write_json(
@@ -133,7 +119,6 @@ def write_json(
         "notes": dict(notes),
         "figures": [{**asdict(each), "reached": each.reached} for each in found],
         "measures": [{**asdict(each), "reached": each.reached} for each in measures],
-        "speeds": {result.contest.title: result.speeds for result in results},
         "seconds": {result.contest.title: result.samples for result in results},
         "markdown": "\n\n".join(tables(found, measures)),
     }

@@ -5,7 +5,7 @@ from contextlib import closing
 from unittest import mock
 
 from bench import calibration
-from bench.calibration import CPU, DOCKER, LOOPBACK, Yardstick, apart, disturbed
+from bench.calibration import CPU, DOCKER, LOOPBACK, Yardstick, apart
 from bench.catalogue import BENCHES
 
 
@@ -22,21 +22,6 @@ class ApartTest(unittest.TestCase):
 
     def test_without_a_yardstick_everything_is_measured(self) -> None:
         self.assertEqual(apart({}, {}), "")
-
-
-class DisturbedTest(unittest.TestCase):
-    def why(self, *speeds: float) -> str:
-        return disturbed([{CPU: each} for each in speeds])
-
-    def test_a_third_of_the_rounds_may_be_disturbed(self) -> None:
-        self.assertEqual(self.why(1.0, 1.0, 2.0, 2.0), "")
-        self.assertIn("2 of 3 rounds", self.why(1.0, 2.0, 1.0, 1.0))
-
-    def test_a_slow_drift_disturbs_no_round(self) -> None:
-        self.assertEqual(self.why(1.0, 1.15, 1.3, 1.5, 1.7), "")
-
-    def test_a_comparison_without_a_speed_counts(self) -> None:
-        self.assertEqual(self.why(), "")
 
 
 class YardstickTest(unittest.TestCase):

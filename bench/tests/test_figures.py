@@ -4,7 +4,7 @@ import unittest
 from dataclasses import replace
 
 from bench.comparison import Contest, Goal, Side
-from bench.figures import Spread, figures, percentile
+from bench.figures import Spread, figures, interval, percentile
 
 
 def unused() -> dict[str, float]:
@@ -44,6 +44,20 @@ class FiguresTest(unittest.TestCase):
         self.assertFalse(reached(Goal(median=0.9)))
         self.assertFalse(reached(Goal(p95=3.9)))
         self.assertFalse(reached(Goal(per_second=51)))
+
+    def test_a_goal_inside_the_interval_is_open_and_one_below_it_is_missed(self) -> None:
+        ratios = [0.90, 0.95, 1.00, 1.05, 1.20, 1.20, 1.30, 1.40]
+        samples = {"ours": [{"ready": each} for each in ratios], "theirs": [{"ready": 1.0}] * 8}
+        for goal, expected in ((1.20, True), (1.10, None), (0.85, False)):
+            [figure] = figures(replace(self.contest, goals={"ready": Goal(median=goal)}), samples)
+            self.assertEqual((figure.low, figure.high), (0.90, 1.40))
+            self.assertEqual(figure.reached, expected, goal)
+
+    def test_the_interval_of_a_median_is_that_of_the_tables(self) -> None:
+        # The ranks of the textbook tables for a confidence of 95 %.
+        for count, rank in ((1, 1), (5, 1), (6, 1), (8, 1), (9, 2), (10, 2), (20, 6), (50, 18)):
+            values = [float(number) for number in range(1, count + 1)]
+            self.assertEqual(interval(values), (rank, count + 1 - rank), count)
 
     def test_a_rate_is_told_of_the_phases_in_which_the_amount_is_done(self) -> None:
         samples = {name: [{"ready": 2.0, "slowest": 0.1}] for name in ("ours", "theirs")}

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from bench import history
-from bench.calibration import CPU
 from bench.comparison import Contest, Side, timed
 from bench.measure import Measure
 from bench.report import Result, write_json
 
 
-def content(number: int, *, unmeasured: str = "", asked_rounds: int | None = None) -> dict[str, Any]:
+def content(number: int, *, disturbed: str = "", asked_rounds: int | None = None) -> dict[str, Any]:
     figure = {"contest": "a job", "phase": "the whole", "reference": "bare", "ratio": 1 + number / 1000}
     measure = {"what": "CPU", "value": 0.5, "unit": "% of a core", "at_least": None, "games": 1000}
     return {
@@ -22,10 +21,10 @@ def content(number: int, *, unmeasured: str = "", asked_rounds: int | None = Non
         "date": f"2026-12-01T00:{number:02}:00Z",
         "commit": f"c{number}",
         "asked_rounds": asked_rounds,
-        "figures": [{**figure, "unmeasured": unmeasured}],
+        "figures": [figure],
         "measures": [
-            {**measure, "at_most": 1.0, "unmeasured": unmeasured},
-            {**measure, "what": "no limit", "at_most": None, "unmeasured": unmeasured},
+            {**measure, "at_most": 1.0, "reached": None if disturbed else True},
+            {**measure, "what": "no limit", "at_most": None, "reached": None},
         ],
     }
 
@@ -62,11 +61,10 @@ class HistoryTest(unittest.TestCase):
             history.update(self.path, [content(1)])
         self.assertEqual(len(self.lines()), 2)
 
-    def test_what_was_not_measured_or_with_fewer_rounds_takes_no_place(self) -> None:
-        history.update(
-            self.path, [content(1), content(2, unmeasured="CPU"), content(3, asked_rounds=1), {"bench": "x"}]
-        )
-        self.assertEqual({line[1] for line in self.lines()}, {"c1"})
+    def test_what_is_open_or_with_fewer_rounds_takes_no_place(self) -> None:
+        history.update(self.path, [content(1), content(2, disturbed="CPU"), content(3, asked_rounds=1), {"bench": "x"}])
+        self.assertEqual({line[1] for line in self.lines() if line[3].startswith("CPU")}, {"c1"})
+        self.assertEqual({line[1] for line in self.lines()}, {"c1", "c2"})
 
     def test_a_name_never_breaks_a_line(self) -> None:
         odd = content(1)
@@ -77,9 +75,8 @@ class HistoryTest(unittest.TestCase):
 
     def test_what_a_bench_writes_is_what_the_history_reads(self) -> None:
         nothing = timed(lambda: None)
-        speeds = iter(({CPU: 1.0}, {CPU: 1.1}, {CPU: 1.2}))
         contest = Contest("nothing", Side("ours", nothing), [Side("theirs", nothing)])
-        result = Result.of(contest, 2, lambda: next(speeds))
+        result = Result.of(contest, 2)
         file = self.path.with_name("bench.json")
         write_json(file, "some", [result], [Measure("size", 3.0, "MB", at_most=4)], {})
         history.update(self.path, [json.loads(file.read_text())])

@@ -5,7 +5,6 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from bench.calibration import CPU
 from bench.comparison import Contest, Side, timed
 from bench.measure import Measure
 from bench.report import Result, measures_table, table, write_json
@@ -46,23 +45,13 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(size, "| size | 1,000 | 81.4 MB | ≤ 80.0: **missed** |")
         self.assertEqual(told, "| told |  | 1,234 times |  |")
 
+    def test_a_measure_beyond_its_limit_on_a_disturbed_machine_is_open_and_one_within_it_is_reached(self) -> None:
+        found = [
+            Measure("small", 1.0, "MB", at_most=2, disturbed="CPU 30% faster afterwards"),
+            Measure("large", 3.0, "MB", at_most=2, disturbed="CPU 30% faster afterwards"),
+        ]
 
-class HeldAgainTest(unittest.TestCase):
-    def held(self, *speeds: float) -> tuple[int, str]:
-        """How often a contest of one round is held on a machine of these speeds, and why it is not measured."""
-        runs: list[int] = []
-        contest = Contest("it", Side("ours", timed(lambda: runs.append(1))), [Side("theirs", timed(lambda: None))])
-        seen = iter(speeds)
-        result = Result.of(contest, 1, lambda: {CPU: next(seen)})
-        return len(runs), result.figures()[0].unmeasured
+        *_, small, large = measures_table(found).splitlines()
 
-    def test_once_when_the_machine_stays_the_same(self) -> None:
-        once, _ = self.held(1.0, 1.1)
-        self.assertEqual(self.held(1.0, 2.0, 1.0, 1.1), (2 * once, ""))
-
-    def test_three_times_at_most(self) -> None:
-        once, _ = self.held(1.0, 1.1)
-        self.assertEqual(
-            self.held(1.0, 2.0, 1.0, 2.0, 1.0, 2.0),
-            (3 * once, "1 of 1 rounds disturbed, the last: CPU 100% slower afterwards"),
-        )
+        self.assertEqual(small, "| small |  | 1.00 MB (CPU 30% faster afterwards) | ≤ 2.00: reached |")
+        self.assertEqual(large, "| large |  | 3.00 MB (CPU 30% faster afterwards) | ≤ 2.00: open |")

@@ -141,7 +141,7 @@ crashes: $(STAMP) ## the crash matrix: killed, or failed, at every point of ever
 # The last commit of version 0.1.
 BEFORE = 86aab2b89d78
 
-upgrade: $(STAMP) ## this release and the one before on one database, in turn and side by side (8 minutes); BEFORE= a commit or tag
+upgrade: $(STAMP) ## this release and the one before on one database, in turn and side by side (5 minutes); BEFORE= a commit or tag
 	@RTM_INTEGRATION=require $(PY) -m reliability.upgrade $(BEFORE) $(SEED:%=--seed %)
 
 recovery: $(STAMP) ## how soon all that is due is done after kills and after outages of a minute (20 minutes)

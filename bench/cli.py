@@ -47,7 +47,8 @@ def measured(bench: Bench, yardstick: Yardstick) -> list[Measure]:
     if not measures:
         return []
     changed = apart(before, yardstick.speed())
-    return [replace(each, disturbed=changed) for each in measures]
+    # A count, which has no unit, is the same at any speed.
+    return [replace(each, disturbed=changed) if each.unit else each for each in measures]
 
 
 def failures(error: BaseException) -> Iterator[str]:

@@ -13,8 +13,10 @@ from rtmanager.adapters.postgres.queries import SQL
 if TYPE_CHECKING:
     import psycopg
 
-#: A table with one row.
-SMALL = "deployment"
+#: Tables with a row, or with one for each kind of intent.
+SMALL = frozenset({"deployment", "daemon", "intent_windows"})
+#: Statements that are about all rows of their table, once at start-up.
+WHOLE = frozenset({"drop_restarts"})
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _NUMBERED = re.compile(r"\$(\d+)")
@@ -28,9 +30,10 @@ def without_index(connection: "psycopg.Connection[Any]") -> Iterator[str]:
     connection.execute("SET enable_seqscan = off")
     connection.execute("SET plan_cache_mode = force_generic_plan")
     for name, statement in SQL.items():
-        if _PLANNED.search(statement.decode()) and any(
-            table != SMALL for table in _READ_WHOLE.findall(plan_of(connection, statement.decode()))
-        ):
+        text = statement.decode()
+        if name in WHOLE or not _PLANNED.search(text):
+            continue
+        if set(_READ_WHOLE.findall(plan_of(connection, text))) - SMALL:
             yield name
 
 

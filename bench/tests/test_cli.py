@@ -53,14 +53,15 @@ class CommandLineTest(unittest.TestCase):
         self.assertIn("- weather: fine", out)
         self.assertEqual(set(json.loads(path.read_text())["seconds"]), {"first", "second"})
 
-    def test_measures_of_a_machine_that_changes_meanwhile_have_a_note(self) -> None:
-        measures = [Measure("size", 3.0, "MB", at_most=4)]
+    def test_measures_of_a_machine_that_changes_meanwhile_have_a_note_but_for_counts(self) -> None:
+        measures = [Measure("size", 3.0, "MB", at_most=4), Measure("lost", 1, "", at_most=0)]
         self.made.__dict__["bench"] = lambda: Bench(measures=lambda: measures)
         speeds = iter((5.0, 1.3, 5.0, 1.0))  # the first of each timing does not count
         with mock.patch.object(calibration, "cpu_s", lambda: next(speeds)):
             _, out, _ = self.run_bench("some", "--json", str(self.folder / "kept.json"))
 
         self.assertIn("| size |  | 3.00 MB (CPU 30% faster afterwards) | ≤ 4.00: reached |", out)
+        self.assertIn("| lost |  | 1.00  | ≤ 0: **missed** |", out)
 
     def test_a_contest_is_prepared_when_the_one_before_is_over(self) -> None:
         self.run_bench("some", "--runs", "1", "--json", str(self.folder / "kept.json"))

@@ -26,6 +26,9 @@ RTM_INTEGRATION ?= 1
 # however many ask, so more than twice the processors gain nothing.
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 
+# The tests start hundreds of processes, and without byte code each of them compiles the package again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help venv tools setup doctor demo run unit unit-product coverage pythons integration integration-harness integration-all integration-parallel integration-not-root stress soak year chaos crashes upgrade recovery simulate fuzz lint types test bench mutants protections clean
 

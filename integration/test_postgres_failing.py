@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from harness import Database, Postgres, faults, start_postgres, start_services, web
 from harness.rtm import RUNTIME_MANAGER
@@ -346,6 +346,17 @@ class Unfinished(FailingPostgresTestCase, FoundTestCase):
     def wait_for_nobody(self) -> None:
         """Make every commit wait from now on."""
         self.administer("ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+        # The checkpointer puts it into force, which takes a while on a busy machine.
+        self.wait_until("a commit to wait", self.commit_waits)
+
+    def commit_waits(self) -> bool:
+        """Whether a commit waits for the standby; its session is ended."""
+        with closing(self.database.connect()) as connection:
+            connection.pgconn.send_query(b"SELECT pg_logical_emit_message(true, 'commit', '')")
+            time.sleep(0.2)
+            pid = connection.info.backend_pid
+            ended = self.rows(f"SELECT wait_event, pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {pid}")
+        return [each["wait_event"] for each in ended] == ["SyncRep"]
 
     def mend(self) -> None:
         self.administer("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")

@@ -17,10 +17,6 @@ def _no_contests() -> Iterable[Contest]:
     return ()
 
 
-def _no_measures() -> Iterable[Measure]:
-    return ()
-
-
 @dataclass(frozen=True)
 class Bench:
     """Comparisons, run one after the other, followed by measures without a reference.
@@ -29,8 +25,9 @@ class Bench:
     """
 
     contests: Callable[[], Iterable[Contest]] = _no_contests
-    measures: Callable[[], Iterable[Measure]] = _no_measures
-    #: Resources that its figures depend on, besides the processor: see `calibration`.
+    #: None where every figure is a comparison.
+    measures: Callable[[], Iterable[Measure]] | None = None
+    #: Resources that its measures depend on, besides the processor: see `calibration`.
     leans_on: Collection[str] = ()
     #: Conditions that a reader needs: versions, images, settings.
     notes: Mapping[str, str] = field(default_factory=dict)

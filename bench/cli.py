@@ -26,11 +26,10 @@ def run(name: str, rounds: int | None, json_path: Path) -> None:
     began = time.monotonic()
     bench = load(name)
     results = []
-    with closing(Yardstick.of(bench.leans_on)) as yardstick:
-        for contest in bench.contests():
-            sys.stderr.write(f"== {contest.title}: {contest.rounds_of(rounds)} rounds of {len(contest.sides)}\n")
-            results.append(Result.of(contest, rounds))
-        measures = measured(bench, yardstick)
+    for contest in bench.contests():
+        sys.stderr.write(f"== {contest.title}: {contest.rounds_of(rounds)} rounds of {len(contest.sides)}\n")
+        results.append(Result.of(contest, rounds))
+    measures = measured(bench)
     write_json(json_path, name, results, measures, bench.notes, asked_rounds=rounds)
     for each in tables([figure for result in results for figure in result.figures()], measures):
         print(each)
@@ -40,13 +39,14 @@ def run(name: str, rounds: int | None, json_path: Path) -> None:
     sys.stderr.write(f"{name} took {time.monotonic() - began:.0f} s; every run is in {json_path}\n")
 
 
-def measured(bench: Bench, yardstick: Yardstick) -> list[Measure]:
+def measured(bench: Bench) -> list[Measure]:
     """The bench's measures; those taken while the machine's speed changed have a note."""
-    before = yardstick.speed()
-    measures = list(bench.measures())
-    if not measures:
+    if bench.measures is None:
         return []
-    changed = apart(before, yardstick.speed())
+    with closing(Yardstick.of(bench.leans_on)) as yardstick:
+        before = yardstick.speed()
+        measures = list(bench.measures())
+        changed = apart(before, yardstick.speed())
     # A count, which has no unit, is the same at any speed.
     return [replace(each, disturbed=changed) if each.unit else each for each in measures]
 

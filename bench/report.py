@@ -69,7 +69,7 @@ def _rows(found: Sequence[Figure]) -> Iterator[str]:
     for each in found:
         ours, theirs = _cell(each.ours, each.ours_per_second), _cell(each.theirs, each.theirs_per_second)
         ratio = f"**{each.ratio:.2f}**, {each.low:.2f} to {each.high:.2f} ({each.ratio_p95:.2f})"
-        goal = _asked(each.goal, each.reached) if each.goal else ""
+        goal = _wanted(each.goal, each.reached) if each.goal else ""
         what = f"{each.contest}: {each.phase}"
         yield f"| {what} | {ours} | {each.reference} | {theirs} | {ratio} | {goal} | {each.rounds} |"
 
@@ -79,21 +79,25 @@ def _cell(spread: Spread, per_second: float | None) -> str:
     return f"{number(spread.median_ms)} / {number(spread.p95_ms)} ms{rate}"
 
 
-def _asked(goal: Goal, reached: bool | None) -> str:
-    asked = [
+def _wanted(goal: Goal, reached: bool | None) -> str:
+    limits = [
         *([] if goal.median is None else [f"≤ {goal.median:.2f}"]),
         *([] if goal.p95 is None else [f"p95 ≤ {goal.p95:.2f}"]),
         *([] if goal.per_second is None else [f"≥ {number(goal.per_second)}/s"]),
     ]
-    return f"{', '.join(asked)}: {_VERDICTS[reached]}"
+    return _judged(limits, reached)
 
 
 def _limits(measure: Measure) -> str:
-    asked = [
+    limits = [
         *([] if measure.at_most is None else [f"≤ {number(measure.at_most)}"]),
         *([] if measure.at_least is None else [f"≥ {number(measure.at_least)}"]),
     ]
-    return f"{', '.join(asked)}: {_VERDICTS[measure.reached]}" if asked else ""
+    return _judged(limits, measure.reached)
+
+
+def _judged(limits: Sequence[str], reached: bool | None) -> str:
+    return f"{', '.join(limits)}: {_VERDICTS[reached]}" if limits else ""
 
 
 def write_json(

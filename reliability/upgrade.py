@@ -64,6 +64,8 @@ class Exchanges:
                 return
             yield self._phase_s
             found.problems += _tracebacks(platform)
+            if found.problems:
+                return
 
     def _exchange(self, platform: Platform, phase: str) -> None:
         platform.history.note("run", "phase", releases=phase)
@@ -71,8 +73,7 @@ class Exchanges:
             if instance.code != self._codes[release]:
                 instance.terminate()
                 instance.code = self._codes[release]
-                instance.start()
-        heal(platform)
+                heal(platform)  # the next one goes when this one is well
         time.sleep(SETTLE_S)
 
 

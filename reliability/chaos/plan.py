@@ -135,8 +135,8 @@ CLOCK_WAYS = ("-86400", "-600", "600", "86400")
 
 
 def _faults(random: Random, lasts_s: float, size: Size) -> Iterator[Fault]:
-    kinds = _KINDS | (_DAEMON_KINDS if size.own_daemon else {})
-    kinds = {kind: how for kind, how in kinds.items() if kind in size.kinds} if size.kinds else kinds
+    every = _KINDS | (_DAEMON_KINDS if size.own_daemon else {})
+    kinds = {kind: every[kind] for kind in every if not size.kinds or kind in size.kinds}
     under_way: list[Fault] = []
     at_s = random.uniform(0.5, 2.0)
     while at_s < lasts_s - LAST_S:

@@ -169,7 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tests, skipped = tests + ended.tests, skipped + ended.skipped
             if not ended.passed:
                 failed[ended.module] = text
-            sys.stderr.write(f"== {ended.module}\n{text if ended.passed else 'failed, see below'}\n")
+                text = "failed, see below\n"
+            sys.stderr.write(f"== {ended.module}\n{text}")
             sys.stderr.flush()
     finally:  # also after Ctrl-C
         sys.stderr.writelines(f"== failed: {module}\n{text}" for module, text in failed.items())

@@ -6,7 +6,6 @@
 import os
 import random
 import secrets
-import sys
 import unittest
 from contextlib import ExitStack
 
@@ -39,6 +38,4 @@ class CrashMatrix(unittest.TestCase):
             todo = sample(matrix.observe(names).cells(), CELLS, seed)
             self.assertEqual(len(todo), CELLS)
             failed = [verdict for verdict in matrix.run(todo) if verdict.outcome == FAILED]
-            for verdict in failed:
-                sys.stderr.write(f"\n{verdict.cell}: {verdict.why}\n")
-            self.assertEqual([str(verdict.cell) for verdict in failed], [])
+            self.assertEqual(failed, [], "\n".join(f"{verdict.cell}: {verdict.why}" for verdict in failed))

@@ -22,6 +22,7 @@ from harness.fixtures.listening import LOOPBACK, free_port
 from harness.fixtures.log_tail import log_tail
 from harness.fixtures.postgres import Postgres
 from harness.fixtures.registry import Registry
+from harness.images.variant import variant
 from harness.rtm import RUNTIME_MANAGER, engine_image, manager, unique_game_id
 from harness.rtm.lobby import Lobby
 from harness.rtm.manager import ManagerProcess
@@ -265,9 +266,12 @@ class Platform(Closing):
         return self.record(game_id)
 
     def published(self, game_id: str) -> str:
-        """Push the engine's image under a name that only a registry has; return the reference."""
+        """Push an image that behaves like the engine's and is the game's alone; return its reference.
+
+        The manager keeps an image while any container is made of it, also one of another test.
+        """
         with _ONE_PUSH:
-            return self._shop.push(self.engine.ref, f"{game_id}:1.0.0")
+            return self._shop.push(variant(self.engine.ref, game_id), f"{game_id}:1.0.0")
 
     def add_job(self, stream: str, game_id: str, **fields: str) -> None:
         """Add an entry to `runtime:<stream>`; its id is greater than those of all earlier jobs, on any stream."""

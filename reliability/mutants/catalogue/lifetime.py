@@ -53,9 +53,9 @@ MUTANTS = (
         name="network-not-checked",
         breaks="the service comes up without its network, and every start fails later",
         file="rtmanager/bootstrap/app.py",
-        old="        Startup(self._config.startup_wait_s, self._logger).ask(parts.checks())\n",
+        old="        Startup(self._config.startup_wait_s, self._logger).run(parts.checks())\n",
         new="""        checks = [each for each in parts.checks() if each.name != "network"]
-        Startup(self._config.startup_wait_s, self._logger).ask(checks)
+        Startup(self._config.startup_wait_s, self._logger).run(checks)
 """,
         module="test_startup",
     ),

@@ -47,7 +47,7 @@ MUTANTS = (
         name="event-missing",
         breaks="no health event tells of a container that was started",
         file="rtmanager/adapters/postgres/endings.py",
-        old="    messages = [*(health_message(event) for event in completion.health if event.told), "
+        old="    messages = [*(health_message(event) for event in completion.health if event.published), "
         "*completion.messages]\n",
         new="    messages = [*completion.messages]\n",
         module="test_jobs",

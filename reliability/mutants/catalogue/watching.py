@@ -57,7 +57,7 @@ MUTANTS = (
         name="disposal-not-logged",
         breaks="the log does not say why a running game is removed",
         file="rtmanager/domain/drift.py",
-        old="        log=(_log(OpKind.RECONCILE_DISPOSE, record, container_id, looked.at),),\n",
+        old="        log=(_log(OpKind.RECONCILE_DISPOSE, record, container_id, observation.at),),\n",
         new="",
         module="test_reconcile",
     ),

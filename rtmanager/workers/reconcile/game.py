@@ -107,10 +107,11 @@ class GameReconciler:
             return False
         for _ in range(ROUNDS):
             record = self.records.get(game_id)
-            if not hint.listed and (record is None or record.status is not Status.RUNNING):
+            runs = record is not None and record.status is Status.RUNNING
+            if not (hint.listed or runs):
                 # Events about containers of another deployment on this host end here, too.
                 return not self._may_come_true(game_id, hint)
-            if (record is None or record.status is not Status.RUNNING) and self.findings.busy(game_id):
+            if not runs and self.findings.busy(game_id):
                 # The container of a start under way must not be adopted, even if the start fails during this attempt.
                 return False
             failed: list[DependencyError] = []
@@ -118,26 +119,45 @@ class GameReconciler:
             own = _own(record, views)
             if own is not None and own.state is ContainerState.REMOVING:
                 return False
-            if own is not None and own.container_id in hint.unexplained and _may_be_memory(own, hint):
-                self.later(game_id, replace(hint, unexplained=frozenset()), OOM_GRACE_S)
+            if own is not None and self._put_off(game_id, own, hint):
                 return True
-            if own is not None and self.restarts and _may_be_overtaken(own, hint):
-                self.later(game_id, replace(hint, waited_for=hint.waited_for | {own.container_id}), EVENT_GRACE_S)
-                return True
-            results = [self._write(finding, failed) for finding in self._out_of_memory(record, own, hint)]
-            observation, namesakes = Observation(self.clock(), hint.source), self._namesakes(game_id, record, views)
-            for decision in decide([record] if record else [], views, observation, self.placement, namesakes):
-                if isinstance(decision, Stray):
-                    self._report(decision)
-                elif hint.listed or not _of_its_own_accord(decision):
-                    results.append(self._write(self._enriched(decision, own, hint), failed))
-                    self._note_exit(decision, hint, results[-1])
+            results = self._write_all(game_id, record, views, hint, failed)
             if failed:
                 raise failed[0]  # the other findings are written; the next pass retries
             if WriteResult.BUSY in results:
                 return False
             if WriteResult.WRITTEN not in results and WriteResult.CHANGED not in results:
                 return not self._may_come_true(game_id, hint)
+        return False
+
+    def _write_all(
+        self,
+        game_id: str,
+        record: RuntimeRecord | None,
+        views: Sequence[ContainerView],
+        hint: ReconcileHint,
+        failed: list[DependencyError],
+    ) -> list[WriteResult]:
+        """Write every finding about these containers; refused ones go to `failed`."""
+        own = _own(record, views)
+        results = [self._write(finding, failed) for finding in self._out_of_memory(record, own, hint)]
+        observation, namesakes = Observation(self.clock(), hint.source), self._namesakes(game_id, record, views)
+        for decision in decide([record] if record else [], views, observation, self.placement, namesakes):
+            if isinstance(decision, Stray):
+                self._report(decision)
+            elif hint.listed or not _of_its_own_accord(decision):
+                results.append(self._write(self._enriched(decision, own, hint), failed))
+                self._note_exit(decision, hint, results[-1])
+        return results
+
+    def _put_off(self, game_id: str, own: ContainerView, hint: ReconcileHint) -> bool:
+        """Queue the game for later when an event that explains its container's end may still come."""
+        if own.container_id in hint.unexplained and _may_be_memory(own, hint):
+            self.later(game_id, replace(hint, unexplained=frozenset()), OOM_GRACE_S)
+            return True
+        if self.restarts and _may_be_overtaken(own, hint):
+            self.later(game_id, replace(hint, waited_for=hint.waited_for | {own.container_id}), EVENT_GRACE_S)
+            return True
         return False
 
     def _may_come_true(self, game_id: str, hint: ReconcileHint) -> bool:

@@ -595,6 +595,16 @@ class Outages(SettlerTestCase):
         self.game_reconciler.settle("g1", ReconcileHint(listed=True))
         self.assertEqual((self.world.known().status, self.queued()), (Status.STOPPED, []))
 
+    def test_what_a_runtime_ended_as_it_went_down_although_a_container_that_outlived_it_hides_that(self) -> None:
+        self.signalled(Sender.ENDED_RUNTIME)
+        self.world.docker.run = RuntimeRun(self.before, keeps_containers=True)
+        self.world.reconcile()
+        self.world.docker.alter(self.container_id, started_at=self.world.clock())
+        self.world.docker.exit(self.container_id, 137)
+        self.game_reconciler.settle("g1", ReconcileHint(listed=True))
+        self.assertEqual(self.queued(), ["g1"])
+        self.assertEqual(self.world.store.last_exits["g1"].requested_by, RequestedBy.DOCKER)
+
     def test_with_live_restore_only_what_vanished_with_the_host(self) -> None:
         for code, expected in ((0, []), (137, []), (255, ["g1"])):
             self.setUp()

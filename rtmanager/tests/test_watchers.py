@@ -186,6 +186,16 @@ class ListenerTest(unittest.TestCase):
         self.assertEqual(self.signals.sender(_ended(3609 * 10**9)), Sender.PERSON)
         self.assertIsNone(self.signals.sender(_ended(4000 * 10**9)), "it survived the signal")
 
+    def test_a_runtime_whose_events_break_off_after_its_signals_went_down(self) -> None:
+        for began, sender in ((None, Sender.ENDED_RUNTIME), (datetime.fromtimestamp(0, UTC), Sender.PERSON)):
+            with self.subTest(sender):
+                self.setUp()
+                self.began = RuntimeRun(began) if began else None
+                self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
+                self.feed.breaks = True
+                self.assertRaises(Unavailable, self.hear, _event(ContainerEventKind.DIE, time_ns=2))
+                self.assertEqual(self.signals.sender(_ended(2)), sender)
+
     def test_a_runtime_that_shuts_down_is_not_asked_about_each_signal(self) -> None:
         self.began = None
         self.hear(*(_event(ContainerEventKind.KILL, signal="15", time_ns=number) for number in range(5)))

@@ -102,6 +102,7 @@ class EventListener:
         self._connected_at = None
         if self._broken_at is None:
             self._broken_at = monotonic()
+            self._signals.feed_broke()
 
     def exit_found(self, container_id: str, ended_ago_s: float) -> None:
         """Record that a pass found an exit; count it when its event should have arrived and did not."""

@@ -280,7 +280,7 @@ class _Service:
         # Nothing is claimed any more: callers of operations that are not live here need not wait for the rest.
         stack.callback(self._calls.wait_only_for, self._executor.live_ids)
         self._start_loop(stack, self._loop("executor", self._executor.step, wake=self._due))
-        self._start_loop(stack, self._ingest_loop())
+        self._start_loop(stack, self._loop("ingest", self._ingest.step, interrupt=self._streams.interrupt))
         self._watch.work(stack)
         self._start_loop(stack, self._loop("state-root", self._state_root.step, period_s=state_root.PERIOD_S))
         stack.callback(self._calls.refuse)
@@ -373,21 +373,18 @@ class _Service:
         )
         return self._loop("lease", keeper.step, period_s=lease.PERIOD_S)
 
-    def _ingest_loop(self) -> Loop:
-        return Loop(
-            "ingest",
-            self._ingest.step,
-            period_s=POLL_S,
-            logger=self._logger,
-            interrupt=self._streams.interrupt,
-            status=self._status("ingest"),
-        )
-
-    def _loop(self, name: str, step: Callable[[], bool], *, period_s: float = POLL_S, wake: Wake | None = None) -> Loop:
-        return Loop(name, step, period_s=period_s, logger=self._logger, wake=wake, status=self._status(name))
-
-    def _status(self, name: str) -> WorkerStatus:
-        return self._workers.status(name, stuck_s=max(STUCK_S, STUCK_SILENCES * self._config.silence_timeout_s))
+    def _loop(
+        self,
+        name: str,
+        step: Callable[[], bool],
+        *,
+        period_s: float = POLL_S,
+        wake: Wake | None = None,
+        interrupt: Callable[[], None] | None = None,
+    ) -> Loop:
+        stuck_s = max(STUCK_S, STUCK_SILENCES * self._config.silence_timeout_s)
+        status = self._workers.status(name, stuck_s=stuck_s)
+        return Loop(name, step, period_s=period_s, logger=self._logger, wake=wake, interrupt=interrupt, status=status)
 
     def _operation_refused(self, call: str, error: StoreRejected) -> None:
         """Count and log that the store rejects one operation; the step continues with the others."""

@@ -503,6 +503,8 @@ class FakeRuntime:
         self._replace(container_id, state=ContainerState.RUNNING)
 
     def _require_start(self, container_id: str, spec: ContainerSpec) -> None:
+        if container_id not in self._containers:
+            raise LaunchFailed(f"container {spec.name}: it was removed before it was started")
         image = self._images[container_id]
         if spec.game_id in self._launch_failures:
             raise LaunchFailed(f"container {spec.name}: {self._launch_failures.pop(spec.game_id)}")

@@ -58,7 +58,9 @@ MUTANTS = (
         "disposal-not-logged",
         "the log does not say why a running game is removed",
         Edit(
-            "domain/drift.py", "        log=(_log(OpKind.RECONCILE_DISPOSE, record, container_id, observation.at),),\n", ""
+            "domain/drift.py",
+            "        log=(_log(OpKind.RECONCILE_DISPOSE, record, container_id, observation.at),),\n",
+            "",
         ),
         check=module("test_reconcile"),
     ),

@@ -29,13 +29,13 @@ _FORGET_FIRST = """\
         self._streams.publish(1 << 40, first) if lease is not None and first else None
 """
 _NOTHING_LISTED = """\
-    def list_games(self) -> Sequence[ContainerView]:
+    def _list(self) -> Sequence[ContainerView]:
         try:
-            return self._list_games()
+            return self._list_all()
         except Exception:
             return []
 
-    def _list_games(self) -> Sequence[ContainerView]:
+    def _list_all(self) -> Sequence[ContainerView]:
 """
 
 MUTANTS = (
@@ -256,7 +256,7 @@ MUTANTS = (
     Mutant(
         "a half-known end is not believed",
         "a Docker that does not answer is taken for containers that are gone",
-        Edit("adapters/docker/runtime.py", "    def list_games(self) -> Sequence[ContainerView]:\n", _NOTHING_LISTED),
+        Edit("workers/reconcile/scan.py", "    def _list(self) -> Sequence[ContainerView]:\n", _NOTHING_LISTED),
         Edit(
             "workers/reconcile/game.py",
             "return self.runtime.inspect(id_or_name)\n            except ContainerNotFound:\n",

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness.fixtures import dockerd
-from harness.runs import cleanup, flag
+from harness.runs import flag
 from reliability.chaos import report
 from reliability.chaos.plan import Size
 from reliability.chaos.run import Report, Rounds, run, until_time_is_up
@@ -24,7 +24,6 @@ SEED = "7"
 
 def setUpModule() -> None:
     flag.check()
-    cleanup.leave_nothing()
 
 
 class Chaos(unittest.TestCase):

@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness.runs import cleanup, flag
-from harness.runs.sweep import sweep
+from harness.runs import flag
 from reliability.chaos import report
 from reliability.chaos.nemesis import heal
 from reliability.chaos.plan import Size
@@ -104,10 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=PHASE_S, help="of each phase (%(default)s)")
     parser.add_argument("--keep", action="store_true", help="leave history, logs, tables and streams in any case")
     given = parser.parse_args(arguments)
-    flag.check()
-    sweep()
-    cleanup.leave_nothing()
-    cleanup.unwind_on_sigterm()
+    flag.begin()
     with TemporaryDirectory(prefix="rtm-upgrade-") as directory:
         try:
             code = unpack(given.before, Path(directory))

@@ -11,7 +11,6 @@ where a commit is on disk.
 import time
 from collections.abc import Callable, Iterator
 
-from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
 from bench.comparison import WHOLE, Contest, Goal, Sample, Side
 from bench.docker import prepared_docker
@@ -35,7 +34,6 @@ def bench() -> Bench:
     """Create the bench: build missing images and record the conditions."""
     return Bench(
         contests=_contests,
-        leans_on=(LOOPBACK,),
         notes={
             "Docker": prepared_docker(),
             "a job": f"a stop of a game that was removed; {JOBS:,} at once, one of each game",

@@ -7,7 +7,6 @@ outage the clock starts when the dependency is back; the jobs are due since the 
 import time
 from collections.abc import Callable, Iterator
 
-from bench.calibration import DOCKER
 from bench.catalogue import Bench
 from bench.comparison import WHOLE, Contest, Sample, Side
 from bench.docker import prepared_docker
@@ -23,7 +22,6 @@ def bench() -> Bench:
     """Create the bench: build missing images and record the conditions."""
     return Bench(
         contests=_contests,
-        leans_on=(DOCKER,),
         notes={
             "Docker": prepared_docker(),
             "due": f"{JOBS} start jobs, each of a new game",

@@ -1,6 +1,5 @@
 """The bench of the REST interface's reads."""
 
-from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
 from bench.docker import prepared_docker
 from bench.rest import games, reading
@@ -11,7 +10,6 @@ def bench() -> Bench:
     prepared_docker()
     return Bench(
         contests=reading.contests,
-        leans_on=(LOOPBACK,),
         notes={
             "records": f"{games.GAMES:,} of games that are over, so that the manager has nothing else to do",
             "FastAPI": "one process, uvloop and httptools, psycopg's asynchronous pool with as many connections, "

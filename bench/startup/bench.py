@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
-from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
 from bench.comparison import Contest, Goal, Sample, Side
 from bench.docker import prepared_docker
@@ -44,7 +43,6 @@ def bench() -> Bench:
     compileall.compile_dir("rtmanager", quiet=1)
     return Bench(
         contests=_contests,
-        leans_on=(LOOPBACK,),
         notes={
             "ready": "GET /readyz answers 200: every dependency has answered, the first reconcile is over",
             "what it is started on": f"real PostgreSQL and Redis, {GAMES} games, a daemon that plays their containers",

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 
-from bench.calibration import DOCKER
 from bench.catalogue import Bench
 from bench.comparison import WHOLE, Contest, Goal, Sample, Side, timed
 from bench.docker import prepared_docker
@@ -29,7 +28,7 @@ def bench() -> Bench:
         "Docker": prepared_docker(),
         "the burst": f"{JOBS} entries in one pipeline, and a manager with its defaults",
     }
-    return Bench(contests=lambda: _contests(notes), leans_on=(DOCKER,), notes=notes)
+    return Bench(contests=lambda: _contests(notes), notes=notes)
 
 
 def _contests(notes: dict[str, str]) -> Iterator[Contest]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.calibration import DOCKER
 from bench.catalogue import Bench
 from bench.comparison import Contest, Goal, Sample, Side
 from bench.docker import prepared_docker
@@ -33,7 +32,6 @@ def bench() -> Bench:
     """Create the bench: build missing images and record the conditions."""
     return Bench(
         contests=_contests,
-        leans_on=(DOCKER,),
         notes={
             "Docker": prepared_docker(),
             "a call": "from the request to its answer, on one connection that is kept",

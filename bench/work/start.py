@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 
-from bench.calibration import DOCKER
 from bench.catalogue import Bench
 from bench.comparison import WHOLE, Contest, Goal, Sample, Side, timed
 from bench.docker import prepared_docker
@@ -22,7 +21,6 @@ def bench() -> Bench:
     """Create the bench: build missing images and record the conditions."""
     return Bench(
         contests=contests,
-        leans_on=(DOCKER,),
         notes={
             "Docker": prepared_docker(),
             "a start": "from before the XADD to the result in an XREAD that waits; nothing else runs on either side "

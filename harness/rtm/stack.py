@@ -22,7 +22,7 @@ from harness.rtm import manager
 from harness.rtm.database import RUNTIME_MANAGER
 from harness.rtm.images import EngineImage, engine_image
 from harness.rtm.lobby import Lobby
-from harness.runs import cleanup as ending
+from harness.runs import cleanup
 
 #: The user id of the reference engine, and so the owner of its games' directories.
 ENGINE_USER = 10001
@@ -73,17 +73,17 @@ class Stack:
 @contextmanager
 def running(name: str) -> Iterator[Stack]:
     """Start everything; `name` names the state root. Removed at the end, with every game that was started."""
-    with ExitStack() as cleanup:
+    with ExitStack() as stack:
         engine = engine_image()
-        ending.leave_nothing()  # also what exists when an interrupt comes during the start
+        cleanup.leave_nothing()  # also what exists when an interrupt comes during the start
         with step("starting PostgreSQL and Redis"):
-            postgres, redis = cleanup.enter_context(services.running())
+            postgres, redis = stack.enter_context(services.running())
         database = postgres.create_database(RUNTIME_MANAGER, name="galaxy")
         root = stateroot.create(name)
-        cleanup.callback(root.remove)
+        stack.callback(root.remove)
         games = network.create()
-        cleanup.callback(games.remove)  # with the games' containers, before their directories
-        lobby = cleanup.enter_context(Lobby())
+        stack.callback(games.remove)  # with the games' containers, before their directories
+        lobby = stack.enter_context(Lobby())
         environment = {
             manager.ADDRESS_VARIABLE: manager.free_address(),
             "RTMANAGER_POSTGRES_PRIMARY_DSN": database.dsn,

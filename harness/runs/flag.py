@@ -15,6 +15,7 @@ from functools import cache
 from harness import daemon, packages
 from harness.errors import DaemonUnavailable, HarnessError
 from harness.runs import cleanup
+from harness.runs.sweep import sweep
 
 VARIABLE = "RTM_INTEGRATION"
 
@@ -36,6 +37,12 @@ def check() -> None:
         raise DaemonUnavailable(f"{reason} ({VARIABLE}=require)")
     else:
         _skip(reason)
+
+
+def begin() -> None:
+    """Call first in a command that uses real services: `check`, then remove what killed runs left."""
+    check()
+    sweep()
 
 
 def check_wanted() -> None:

@@ -35,6 +35,15 @@ class FlagTest(unittest.TestCase):
             with self.subTest(value), A_DAEMON, _set(value):
                 flag.check()
 
+    def test_a_command_removes_what_killed_runs_left_where_it_may_run(self) -> None:
+        with mock.patch.object(flag, "sweep") as swept:
+            with NO_DAEMON, _set("1"), self.assertRaises(unittest.SkipTest):
+                flag.begin()
+            swept.assert_not_called()
+            with A_DAEMON, _set("1"):
+                flag.begin()
+            swept.assert_called_once_with()
+
     def test_the_cause_of_skips_is_shown_once_and_not_for_each_module(self) -> None:
         flag._say_once.cache_clear()
         with _set(""), mock.patch("sys.stderr", io.StringIO()) as shown:

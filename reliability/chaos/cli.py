@@ -6,8 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from harness.fixtures import dockerd
-from harness.runs import cleanup, flag
-from harness.runs.sweep import sweep
+from harness.runs import flag
 from reliability.chaos import report
 from reliability.chaos.plan import Size
 from reliability.chaos.run import run
@@ -23,10 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--main-daemon", action="store_true", help="leave Docker itself alone")
     parser.add_argument("--keep", action="store_true", help="leave history, logs, tables and streams in any case")
     asked = parser.parse_args(arguments)
-    flag.check()
-    sweep()
-    cleanup.leave_nothing()
-    cleanup.unwind_on_sigterm()
+    flag.begin()
     reason = dockerd.why_unavailable()
     if reason and not asked.main_daemon:
         print(f"Docker itself is left alone: {reason}", file=sys.stderr)

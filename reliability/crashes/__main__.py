@@ -11,8 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.fixtures import postgres
-from harness.runs import cleanup, flag
-from harness.runs.sweep import sweep
+from harness.runs import flag
 from reliability.crashes.cells import FAILED, Verdict
 from reliability.crashes.matrix import ACTIONS, Matrix, Reached
 from reliability.crashes.platform import REST_TIMEOUT_S
@@ -31,10 +30,7 @@ def main() -> bool:
     )
     parser.add_argument("--every", action="store_true", help="what the workers reach in every operation, not in four")
     arguments = parser.parse_args()
-    flag.check()
-    sweep()
-    cleanup.leave_nothing()
-    cleanup.unwind_on_sigterm()
+    flag.begin()
     began = time.monotonic()
     with ExitStack() as stack:
         matrix = Matrix(stack.enter_context(postgres.start()), arguments.jobs, stack, arguments.patience)

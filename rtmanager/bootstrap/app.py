@@ -139,7 +139,7 @@ class Runtime:
         """Build the parts; the stack closes them in the opposite order."""
         parts = Dependencies.of(self._config, self._logger)
         stack.callback(parts.close)
-        Startup(self._config.startup_wait_s, self._logger).ask(parts.checks())
+        Startup(self._config.startup_wait_s, self._logger).run(parts.checks())
         parts.database.open()  # its connections are made while migrations are checked
         applied = migrate(parts.database, self._logger)
         if applied:
@@ -206,7 +206,7 @@ class _Service:
             refused=lambda _: workers.count("outbox"),
         )
         self._due = Wake()
-        self._told = Wake()
+        self._messages_due = Wake()
         self._ingest = Ingest(self._streams, self._store.inbox, config.streams, accepted=self._due.set, logger=logger)
         self._lobby = LobbyDiagnostics(config.lobby_base_url, config.lobby_timeout_s, logger)
         self._completions = CompletionNotifier()
@@ -238,7 +238,7 @@ class _Service:
             clock=self._store.clock,
             works_on=self._executor.works_on,
             queued=self._due.set,
-            written=self._told.set,
+            written=self._messages_due.set,
             metrics=metrics,
             workers=workers,
             logger=logger,
@@ -270,7 +270,7 @@ class _Service:
         self._start_loop(stack, self._loop("clock", self._clock_watch.step, period_s=clock.PERIOD_S))
         self._start_loop(stack, self._lease_loop())
         stack.callback(self._last_messages)
-        self._start_loop(stack, self._loop("outbox", self._relay.step, wake=self._told))
+        self._start_loop(stack, self._loop("outbox", self._relay.step, wake=self._messages_due))
         http = self._http_server()
         http.start()  # before any claim: an address in use is found first
         stack.callback(http.stop, HTTP_DRAIN_S)
@@ -280,7 +280,7 @@ class _Service:
         # Nothing is claimed any more: callers of operations that are not live here need not wait for the rest.
         stack.callback(self._calls.wait_only_for, self._executor.live_ids)
         self._start_loop(stack, self._loop("executor", self._executor.step, wake=self._due))
-        self._start_loop(stack, self._ingest_loop())
+        self._start_loop(stack, self._loop("ingest", self._ingest.step, interrupt=self._streams.interrupt))
         self._watch.work(stack)
         self._start_loop(stack, self._loop("state-root", self._state_root.step, period_s=state_root.PERIOD_S))
         stack.callback(self._calls.refuse)
@@ -294,7 +294,7 @@ class _Service:
             self._completions,
             slots=self._config.max_parallel_operations,
             wake=self._due,
-            told=self._told,
+            messages_due=self._messages_due,
             logger=self._logger,
             defect=lambda _: self._workers.count("operation"),
             refused=lambda game_id, error: ends.noted(error, item=game_id),
@@ -305,7 +305,7 @@ class _Service:
 
     def _make_readiness(self, parts: Dependencies) -> Readiness:
         checks: dict[str, Callable[[], object]] = {
-            check.name: check.still or check.ask
+            check.name: check.still or check.run
             for check in (*parts.checks(), parts.daemon_check())
             if check.name in READY
         }
@@ -339,7 +339,7 @@ class _Service:
             claim_name=self._store.queue.claim_name,
             note_end=self._store.queue.note_end,
             noted_end=self._store.queue.noted_end,
-            ask_lobby=self._lobby.ask,
+            query_lobby=self._lobby.query,
             logger=self._logger,
             count_lost_directory=self._lost_directories.inc,
             pulled=PullNotes(self._store.images, self._docker, self._logger).note,
@@ -373,21 +373,18 @@ class _Service:
         )
         return self._loop("lease", keeper.step, period_s=lease.PERIOD_S)
 
-    def _ingest_loop(self) -> Loop:
-        return Loop(
-            "ingest",
-            self._ingest.step,
-            period_s=POLL_S,
-            logger=self._logger,
-            interrupt=self._streams.interrupt,
-            status=self._status("ingest"),
-        )
-
-    def _loop(self, name: str, step: Callable[[], bool], *, period_s: float = POLL_S, wake: Wake | None = None) -> Loop:
-        return Loop(name, step, period_s=period_s, logger=self._logger, wake=wake, status=self._status(name))
-
-    def _status(self, name: str) -> WorkerStatus:
-        return self._workers.status(name, stuck_s=max(STUCK_S, STUCK_SILENCES * self._config.silence_timeout_s))
+    def _loop(
+        self,
+        name: str,
+        step: Callable[[], bool],
+        *,
+        period_s: float = POLL_S,
+        wake: Wake | None = None,
+        interrupt: Callable[[], None] | None = None,
+    ) -> Loop:
+        stuck_s = max(STUCK_S, STUCK_SILENCES * self._config.silence_timeout_s)
+        status = self._workers.status(name, stuck_s=stuck_s)
+        return Loop(name, step, period_s=period_s, logger=self._logger, wake=wake, interrupt=interrupt, status=status)
 
     def _operation_refused(self, call: str, error: StoreRejected) -> None:
         """Count and log that the store rejects one operation; the step continues with the others."""

@@ -447,9 +447,8 @@ def _stranger(received: bytes) -> str:
 
 
 def _postgres(host: str, port: int, limit_s: float) -> str:
-    return (
-        "PostgreSQL answers there" if _first_bytes(host, port, _POSTGRES_TLS_REQUEST, limit_s) in (b"S", b"N") else ""
-    )
+    first = _first_bytes(host, port, _POSTGRES_TLS_REQUEST, limit_s)
+    return "PostgreSQL answers there" if first in (b"S", b"N") else ""
 
 
 def _plain(host: str, port: int, limit_s: float) -> tuple[str, str] | None:

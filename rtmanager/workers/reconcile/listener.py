@@ -158,9 +158,8 @@ class EventListener:
             return
         stop_signalled, killed = _recently(self._stop_signalled, event), _recently(self._killed, event)
         if _recently(self._signalled, event) and event.signal_is_label:
-            stop_signalled = (
-                True  # whichever signal: a person's stop is not undone, and the end is reported all the same
-            )
+            # Whichever signal: a person's stop is not undone, and the end is reported all the same.
+            stop_signalled = True
         if event.what is ContainerEventKind.DIE:
             self._signals.died(event)
         which, none = frozenset({event.container_id}), frozenset[str]()

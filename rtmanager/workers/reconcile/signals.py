@@ -19,7 +19,6 @@ from rtmanager.ports.watching import ContainerEvent
 
 #: Containers whose latest signal is remembered; an engine may ignore a stop signal for ever.
 REMEMBERED = 4096
-RUNTIMES = frozenset({Sender.RUNTIME, Sender.ENDED_RUNTIME})
 #: Nanoseconds by which the time of a death may precede the end that it reports: an old daemon's has whole seconds.
 DEATH_NS = 10**9
 
@@ -67,10 +66,9 @@ class SignalMemory:
 
     def feed_broke(self) -> None:
         """Note that the runtime went down after the signals that it sent."""
-        now = monotonic()
         with self._lock:
             for known in self._signals.values():
-                if known.sender is Sender.RUNTIME and (known.until > now or known.undecided):
+                if known.sender is Sender.RUNTIME:
                     known.sender = Sender.ENDED_RUNTIME
 
     def connected_again(self, broken_at: float) -> None:
@@ -101,7 +99,7 @@ class SignalMemory:
             return {
                 signal.undecided: container_id
                 for container_id, signal in self._signals.items()
-                if signal.undecided and signal.sender not in RUNTIMES and signal.until >= since
+                if signal.undecided and signal.sender in (Sender.PERSON, Sender.UNKNOWN) and signal.until >= since
             }
 
 

@@ -19,7 +19,7 @@ from rtmanager.operations.troubles import Kind
 from rtmanager.ports.runtime import ImageRefInvalid, LaunchInvalid
 from rtmanager.ports.store import StoreRejected
 from rtmanager.tests.making import IMAGE_2, job, request, start_fields
-from rtmanager.tests.operating import World, job_request
+from rtmanager.tests.operating import World, job_request, wait_until
 from rtmanager.tests.test_executor import START, STOP, ExecutorTestCase
 
 
@@ -401,3 +401,27 @@ class BacklogTest(ExecutorTestCase):
         results = [(m.fields["game_id"], m.fields["outcome"]) for m in self.world.sent(Stream.JOB_RESULTS)]
         self.assertIn(("z-good", "success"), results)
         self.assertLess(len(results), 40)
+
+    def test_beside_a_start_of_a_good_image_a_backlog_of_unknown_ones_gets_one_slot(self) -> None:
+        self.one = self.instance(slots=16)
+        self.accept(job(START, 1, start_fields("z-first")))
+        self.one.work()
+        _, opens = self.world.runtime.gate("launch")
+        self.accept(job(START, 2, start_fields("z-good")))
+        self.one.executor.step()
+        self.accept(*(job(START, n, start_fields(f"a{n:03}", image_ref=f"odd:{n}")) for n in range(3, 53)))
+        self.world.store.messages.clear()
+        answered = [self.results_after_a_step() for _ in range(4)]
+        self.assertEqual([after - before for before, after in itertools.pairwise(answered)], [1, 1, 1])
+        opens.set()
+        self.one.work()
+        self.assertEqual(len(self.world.sent(Stream.JOB_RESULTS)), 51)
+
+    def results_after_a_step(self) -> int:
+        self.one.executor.step()
+        wait_until(self.only_one_is_left, "the end of all but the held one")
+        return len(self.world.sent(Stream.JOB_RESULTS))
+
+    def only_one_is_left(self) -> bool:
+        self.one.executor.resume()
+        return len(self.one.executor.live()) == 1

@@ -1,6 +1,6 @@
 """The log is a possible history that ends at the record; I5: the state of each game still exists.
 
-A spontaneous exit leaves no row in the log (docs/contract.md, "Reconcile"), so a running game may be stopped at any
+A spontaneous exit leaves no row in the log (docs/contract.md, "Health events"), so a running game may be stopped at any
 later row. The check follows the set of states that the game can be in.
 """
 

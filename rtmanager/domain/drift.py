@@ -10,9 +10,9 @@
 | any                   | –                    | alive, disagrees     | reported                              |
 | any                   | in an unknown state  | the same             | reported, and nothing is concluded    |
 
-Records follow containers; nothing here changes a container (docs/contract.md, "Watching"). A container is adopted when
-its labels, name, network and image agree. That includes a stopped game's own container that a person started again, so
-that a stop can end it.
+Records follow containers; nothing here changes a container (docs/contract.md, "Health events"). A container is adopted
+when its labels, name, network and image agree. That includes a stopped game's own container that a person started
+again, so that a stop can end it.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def observed_exited(record: RuntimeRecord, view: ContainerView, observation: Obs
 def adopt(record: RuntimeRecord | None, view: ContainerView, observation: Observation, placement: Placement) -> Finding:
     """The finding that a container runs, agrees with everything and has no running record.
 
-    A health event is published only if the game had a record (contract, "Watching").
+    A health event is published only if the game had a record (contract, "Health events").
     """
     game_id, image_ref = view.game_id, _image_ref(view)
     new = RuntimeRecord(

@@ -65,7 +65,7 @@ def _kill(ours: Fleet, managers: int) -> Sample:
 
 def _outage(ours: Fleet, name: str) -> Callable[[], Sample]:
     def outage() -> Sample:
-        proxy = ours.proxies[name]
+        proxy = ours.lines[name.lower()]
         proxy.refuse()
         time.sleep(OUTAGE_S / 2)
         due = ours.add_jobs()

@@ -21,8 +21,9 @@ from typing import Any, ClassVar, TypeVar
 from harness import daemon, web
 from harness.cases.docker import ServicesTestCase, short_name
 from harness.errors import WaitFailed
-from harness.fixtures import postgres
+from harness.fixtures import faults, postgres
 from harness.fixtures.container import Container
+from harness.fixtures.faults import TcpProxy, UnixProxy
 from harness.fixtures.log_tail import log_tail
 from harness.rtm import manager
 from harness.rtm.database import MIGRATIONS, RUNTIME_MANAGER
@@ -101,6 +102,12 @@ class RuntimeTestCase(ServicesTestCase):
         process.wait_until_ready()
         self.base_url = process.base_url
         return process
+
+    def before_docker(self) -> TcpProxy | UnixProxy:
+        """Start a fault proxy in front of the daemon; closed at the end of the test."""
+        proxy = faults.before(daemon.socket_address(daemon.host()))
+        self.addCleanup(proxy.close)
+        return proxy
 
     # --- requests
 

@@ -8,16 +8,14 @@ import http.client
 import subprocess
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 
 from harness.errors import WaitFailed
 from harness.fixtures.closing import Closing
-from harness.fixtures.faults import Proxy, before
-from harness.fixtures.listening import LOOPBACK
 from harness.fixtures.postgres import Database
 from harness.fixtures.redis import Redis
 from harness.rtm import manager
+from harness.rtm.lines import Lines
 from harness.rtm.manager import ManagerProcess
 from integration.support import shifted
 from reliability.chaos.history import History
@@ -33,7 +31,7 @@ class Instance(Closing):
     """One manager; `lines` are its proxies to the servers."""
 
     def __init__(
-        self, number: int, environment: Mapping[str, str], database: Database, redis: Redis, docker: Path, log: Path
+        self, number: int, environment: Mapping[str, str], database: Database, redis: Redis, docker_host: str, log: Path
     ) -> None:
         self.number = number
         self.log = log
@@ -43,17 +41,8 @@ class Instance(Closing):
         self.clock_off_s = 0
         #: The directory of the release that it runs, from its next start on; this one when empty.
         self.code = ""
-        self._ends = ExitStack()
-        postgres = self._ends.enter_context(before((database.server.host, database.server.port)))
-        store = self._ends.enter_context(before((redis.host, redis.port)))
-        daemon = self._ends.enter_context(before(docker))
-        self.lines: dict[str, Proxy] = {"postgres": postgres, "redis": store, "docker": daemon}
-        self._environment = {
-            **environment,
-            "RTMANAGER_POSTGRES_PRIMARY_DSN": database.dsn_by_way_of(LOOPBACK, postgres.port),
-            "RTMANAGER_REDIS_MASTER_ADDR": f"{LOOPBACK}:{store.port}",
-            "RTMANAGER_DOCKER_HOST": f"unix://{daemon.path}",
-        }
+        self.lines = Lines(database, redis, docker_host)
+        self._environment = {**environment, **self.lines.environment}
         self._lock = threading.RLock()
         self._wanted = self._frozen = self._was_well = False
         self._process: ManagerProcess | None = None
@@ -133,7 +122,7 @@ class Instance(Closing):
     def close(self) -> None:
         """Kill it, and close its proxies."""
         self.kill()
-        self._ends.close()
+        self.lines.close()
 
     def _begin(self) -> None:
         if self._process and self._process.exit_code is None:

@@ -225,9 +225,9 @@ def _instance(made: Platform, number: int, lobby: Lobby) -> Instance:
         **SETTINGS,
     }
     environment = {**ownership(), **{f"RTMANAGER_{name}": value for name, value in settings.items()}}
-    socket = Path((made.own_daemon.url if made.own_daemon else daemon.host()).removeprefix("unix://"))
+    docker_host = made.own_daemon.url if made.own_daemon else daemon.host()
     log = made.root.logs / f"manager-{number}.log"
-    instance = Instance(number, environment, made.database, made.store, socket, log)
+    instance = Instance(number, environment, made.database, made.store, docker_host, log)
     instance.code = made.size.code
     return instance
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from harness import daemon
 from harness.fixtures import faults
 from harness.fixtures.closing import Closing
-from harness.fixtures.faults import Proxy, TcpProxy, UnixProxy
+from harness.fixtures.faults import Proxy
 from harness.fixtures.postgres import Database
 from harness.fixtures.redis import Redis
 
@@ -20,8 +20,7 @@ class Lines(Closing):
         with ExitStack() as stack:
             postgres = stack.enter_context(faults.before((database.server.host, database.server.port)))
             store = stack.enter_context(faults.before((redis.host, redis.port)))
-            docker: TcpProxy | UnixProxy = faults.before(daemon.socket_address(docker_host))
-            stack.callback(docker.close)
+            docker = stack.enter_context(faults.before(daemon.socket_address(docker_host)))
             self._stack = stack.pop_all()
         self._proxies: dict[str, Proxy] = {"postgres": postgres, "redis": store, "docker": docker}
         self.environment = {

@@ -184,7 +184,7 @@ mutants: $(STAMP) ## the manager broken on purpose in one place at a time: the s
 	@$(PY) -m reliability.mutants --quick
 
 protections: $(STAMP) ## what keeps things from being lost taken out, one at a time: something has to notice (15 minutes)
-	@$(PY) -m reliability.protections
+	@$(PY) -m reliability.mutants --group protections --quick --jobs 3
 
 clean: ## the virtual environment and every cache; images and the daemon stay (python -m harness down)
 	@rm -rf $(VENV) .venv-* build dist *.egg-info .mypy_cache .ruff_cache .coverage .coverage.* htmlcov

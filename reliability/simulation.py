@@ -128,7 +128,7 @@ class Instance:
             CompletionNotifier(),
             slots=4,
             wake=Wake(),
-            told=Wake(),
+            messages_due=Wake(),
             logger=quiet(),
         )
         self.listener = EventListener(

@@ -43,7 +43,7 @@ def results(checks: Iterable[Check], warnings: Mapping[str, Sequence[str]], logg
 
 def _result(check: Check, warnings: Mapping[str, Sequence[str]], logger: logging.Logger) -> Result:
     try:
-        said = check.ask()
+        description = check.run()
     except NotTried as error:
         return Result(check.name, None, f"not tried: {error}", remedy_for(error))
     except RuntimeManagerError as error:
@@ -51,7 +51,7 @@ def _result(check: Check, warnings: Mapping[str, Sequence[str]], logger: logging
     except Exception as error:  # a defect hides no other check
         logger.exception("a check failed by a defect", extra={"check": check.name})
         return Result(check.name, False, f"a defect of this check, see the log: {type(error).__name__}: {error}")
-    return Result(check.name, True, said, warnings=warnings.get(check.name, ()))
+    return Result(check.name, True, description, warnings=warnings.get(check.name, ()))
 
 
 _WORDS = {True: "ok", False: "FAILED", None: "skipped"}

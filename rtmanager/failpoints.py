@@ -221,5 +221,5 @@ def _act(arm: Arm) -> None:
 
 def _error(point: str) -> Exception:
     """Return the error of a dependency that does not answer, or of a system call that fails."""
-    place, said = point.partition(".")[0], f"the failpoint {point} raises"
-    return OSError(errno.EIO, said) if place in ("directory", "http") else Unavailable(place, said)
+    place, message = point.partition(".")[0], f"the failpoint {point} raises"
+    return OSError(errno.EIO, message) if place in ("directory", "http") else Unavailable(place, message)

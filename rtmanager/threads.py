@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 #: The text of the `RuntimeError` of a thread that cannot be started.
 NO_THREAD = "can't start new thread"
-#: Longest time until a new thread runs. One that has ended before is detected after `_LOOK_S`.
+#: Longest time until a new thread runs. One that has ended before is detected after `_CHECK_S`.
 BEGIN_S = 10.0
-_LOOK_S = 0.02
+_CHECK_S = 0.02
 #: How long `join` waits by default.
 JOIN_S = 10.0
 #: Pause before a lasting thread runs its target again after a MemoryError.
@@ -70,7 +70,7 @@ class Thread(threading.Thread):
 
     def _await(self, alive: Callable[[], object]) -> None:
         until = time.monotonic() + BEGIN_S
-        while not self._begun.acquire(timeout=_LOOK_S):
+        while not self._begun.acquire(timeout=_CHECK_S):
             ended = alive() is None
             if self._begun.acquire(blocking=False):
                 return

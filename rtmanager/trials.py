@@ -57,13 +57,13 @@ class Trials:
     def _room(self) -> str:
         """Check the free space for games."""
         free = self._parts.state_directories.room()
-        said = f"{size(free.bytes)} free" + ("" if free.inodes is None else f", and {free.inodes} inodes")
+        description = f"{size(free.bytes)} free" + ("" if free.inodes is None else f", and {free.inodes} inodes")
         remedy = f"make room in the file system of {self._config.game_state_root} (df -h, df -i)"
         if free.bytes == 0 or free.inodes == 0:
-            raise NoRoom(said, remedy)
+            raise NoRoom(description, remedy)
         if free.bytes < FEW_BYTES or (free.inodes is not None and free.inodes < FEW_INODES):
-            self._parts.warnings["room"] = [f"only {said}; remedy: {remedy}"]
-        return said
+            self._parts.warnings["room"] = [f"only {description}; remedy: {remedy}"]
+        return description
 
     def _directory(self) -> str:
         """Create a directory like a game's, and remove it."""

@@ -132,7 +132,7 @@ class _Nobody(ReconcileQueue):
     def __init__(self, logger: logging.Logger) -> None:
         super().__init__(lambda *_: True, logger=logger)
 
-    def look(self, game_id: str, hint: ReconcileHint | None = None, *, delay_s: float = 0.0) -> None:
+    def add(self, game_id: str, hint: ReconcileHint | None = None, *, delay_s: float = 0.0) -> None:
         raise BenchError(f"game {game_id} differs from its record")
 
 

@@ -98,20 +98,7 @@ def run(modules: Sequence[str], jobs: int, options: Sequence[str] = ()) -> Itera
         waiting.put(module)
     results: SimpleQueue[tuple[Ended, str] | None] = SimpleQueue()
     workers = [Worker(options) for _ in range(min(jobs, len(modules)))]
-
-    def work(worker: Worker) -> None:
-        module = ""
-        try:
-            while True:
-                module = waiting.get_nowait()
-                results.put(worker.run(module))
-        except Empty:
-            if text := worker.end():
-                results.put((Ended("its end", 0, passed=True), text))
-        finally:
-            results.put(None)
-
-    threads = [threading.Thread(target=work, args=(worker,)) for worker in workers]
+    threads = [threading.Thread(target=_work, args=(worker, waiting, results)) for worker in workers]
     for thread in threads:
         thread.start()
     try:
@@ -130,6 +117,18 @@ def run(modules: Sequence[str], jobs: int, options: Sequence[str] = ()) -> Itera
                 worker.terminate()
         for thread in threads:
             thread.join()
+
+
+def _work(worker: Worker, waiting: SimpleQueue[str], results: SimpleQueue[tuple[Ended, str] | None]) -> None:
+    """Run modules until none waits; None is the worker's last result."""
+    try:
+        while True:
+            results.put(worker.run(waiting.get_nowait()))
+    except Empty:
+        if text := worker.end():
+            results.put((Ended("its end", 0, passed=True), text))
+    finally:
+        results.put(None)
 
 
 def serve(verbosity: int) -> None:

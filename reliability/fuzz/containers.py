@@ -150,7 +150,7 @@ class World:
             strays=strays,
             clock=lambda: NOW,
             written=lambda _: None,
-            later=lambda game_id, hint, delay_s: self.reconcile_queue.look(game_id, hint, delay_s=delay_s),
+            later=lambda game_id, hint, delay_s: self.reconcile_queue.add(game_id, hint, delay_s=delay_s),
             logger=logger,
             sightings=sightings,
         )
@@ -336,7 +336,7 @@ def _check(world: World, made: Input) -> list[str]:
         kept.clear()
     world.daemon.versions.clear()
     world.daemon.connections.clear()
-    world.feed._heard.clear()  # one feed is used for all inputs, whose times are similar
+    world.feed._seen.clear()  # one feed is used for all inputs, whose times are similar
     ended = False
     try:
         world.listener.step()

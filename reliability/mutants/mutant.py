@@ -1,39 +1,55 @@
-"""A mutant: one edit of one file that breaks one thing a user relies on."""
+"""A mutant: edits of the Runtime Manager, and the check that must detect them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from reliability.mutants.check import Check
+
 
 class MutantError(Exception):
-    """The list, or the trial itself, is invalid: the result proves nothing about the suite."""
+    """The list, or the trial itself, is invalid: the result proves nothing about the check."""
 
 
 @dataclass(frozen=True)
-class Mutant:
-    """An edit: `old` occurs exactly once in `file`, a path below the project's root, and is replaced by `new`."""
+class Edit:
+    """An edit: `old` occurs exactly once in `file`, a path below `rtmanager/`, and is replaced by `new`."""
 
-    name: str
-    #: The defect, as a user of the service would describe it.
-    breaks: str
     file: str
     old: str
     new: str
-    #: The module of the suite that should catch it.
-    module: str
 
-    def problem(self, root: Path) -> str | None:
-        """Why the edit cannot be made under `root`; None when it can."""
-        path = root / self.file
+    def changed(self, root: Path) -> str:
+        """The text of the file under the project's `root` after the edit; raises MutantError."""
+        path = self._path(root)
         if not path.is_file():
-            return f"{self.name}: there is no {self.file}"
-        found = path.read_text().count(self.old)
-        if found != 1:
-            return f"{self.name}: its old text stands {found} times in {self.file}, and not once:\n{self.old}"
-        return None
+            raise MutantError(f"there is no rtmanager/{self.file}")
+        text = path.read_text()
+        if (found := text.count(self.old)) != 1:
+            raise MutantError(f"its old text stands {found} times in {self.file}, and not once:\n{self.old}")
+        return text.replace(self.old, self.new)
 
     def apply(self, root: Path) -> None:
         """Make the edit under `root`; raises MutantError."""
-        if problem := self.problem(root):
-            raise MutantError(problem)
-        path = root / self.file
-        path.write_text(path.read_text().replace(self.old, self.new))
+        self._path(root).write_text(self.changed(root))
+
+    def _path(self, root: Path) -> Path:
+        return root / "rtmanager" / self.file
+
+
+class Mutant:
+    """A defect: after its edits `check` fails, and not before. `breaks` is the defect as a user describes it."""
+
+    def __init__(self, name: str, breaks: str, *edits: Edit, check: Check) -> None:
+        self.name = name
+        self.breaks = breaks
+        self.edits = edits
+        self.check = check
+
+    def problems(self, root: Path) -> Iterator[str]:
+        """Why edits cannot be made under `root`."""
+        for edit in self.edits:
+            try:
+                edit.changed(root)
+            except MutantError as error:
+                yield f"{self.name}: {error}"

@@ -1,30 +1,35 @@
-"""One trial: a copy of the tree with an edit, and a process that runs the suite on it.
+"""One trial: a copy of the tree with edits, and a process that runs a check on it.
 
 A trial leaves nothing: it removes the copy, the artefacts of failed tests and all objects on the daemon.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 from harness import daemon
 from harness.fixtures import stateroot
 from harness.runs import identity
-from reliability.mutants.mutant import Mutant, MutantError
-from reliability.mutants.under_test import Outcome
+from reliability.mutants.check import ROOT, Check
+from reliability.mutants.failure import failed_test, marked_line
+from reliability.mutants.mutant import Edit, MutantError
 
-ROOT = Path(__file__).parents[2]
-
-#: The parts of the tree that the suite needs.
+#: The parts of the tree that the checks need.
 COPIED = ("rtmanager", "harness", "integration", "reliability", "docs", "setup.cfg", "pyproject.toml")
 
 #: Seconds. The whole suite takes some minutes; a longer run hangs.
 TIMEOUT_S = 1800
+
+#: Seconds between two polls of a running check.
+POLL_S = 0.1
 
 #: Seconds that a run has for its clean-up after SIGTERM.
 END_S = 60
@@ -32,21 +37,36 @@ END_S = 60
 #: Variables that would lead a copy to other packages, or keep what it makes.
 _DROPPED = ("PYTHONPATH", "PYTHONSAFEPATH", "RTM_IT_KEEP", "RTM_IT_LOG")
 
-
-def suite() -> list[str]:
-    """The modules of the suite."""
-    return sorted(f"integration.{path.stem}" for path in (ROOT / "integration").glob("test_*.py"))
+#: Checks that pass without a test or a cell.
+_EMPTY = re.compile(r"^(Ran 0 tests|0 cells) ", re.MULTILINE)
 
 
-def attempt(mutant: Mutant | None, modules: Sequence[str]) -> Outcome:
-    """The suite's outcome with the mutant's edit, or on an unchanged copy; raises MutantError."""
+def attempt(edits: Sequence[Edit], check: Check, stop: Event) -> str | None:
+    """What failed when the check ran on a copy with the edits; None when it passed.
+
+    Raises MutantError when the check could not be run to its end, for example because `stop` was set.
+    """
     with copied() as folder:
-        if mutant is not None:
-            mutant.apply(folder / "tree")
-        outcome = _run(folder, modules)
-    if left := left_by(outcome.run):
-        raise MutantError(f"the run left {', '.join(left)} on the daemon")
-    return outcome
+        for edit in edits:
+            edit.apply(folder / "tree")
+        code = _run(folder, check, stop)
+        log, run = (folder / "log").read_text(errors="replace"), folder / "run"
+        if code not in (0, 1) or not run.exists():
+            raise MutantError(f"{check.words} could not be run, exit code {code}:\n{_tail(log)}")
+        if left := left_by(run.read_text()):
+            raise MutantError(f"the run left {', '.join(left)} on the daemon")
+    return _result(code, check, log)
+
+
+def _result(code: int, check: Check, log: str) -> str | None:
+    if code == 0 and _EMPTY.search(log):
+        raise MutantError(f"{check.words} runs nothing:\n{_tail(log)}")
+    if code == 0:
+        return None
+    failure = failed_test(log) if check.tests else marked_line(log)
+    if failure is None:
+        raise MutantError(f"{check.words} could not be run, no test failed:\n{_tail(log)}")
+    return failure
 
 
 @contextmanager
@@ -85,22 +105,23 @@ def left_by(run: str) -> list[str]:
     return containers + [f"network {each['Name']}" for each in client.networks(filters=mine)]
 
 
-def _run(folder: Path, modules: Sequence[str]) -> Outcome:
-    found, log = folder / "outcome.json", folder / "log"
-    command = [sys.executable, "-m", "reliability.mutants.under_test", str(found), *modules]
-    with log.open("w") as written:
+def _run(folder: Path, check: Check, stop: Event) -> int:
+    command = [sys.executable, "-m", "reliability.mutants.under_test", str(folder / "run"), *check.arguments]
+    deadline = time.monotonic() + TIMEOUT_S
+    with (folder / "log").open("w") as written:
         process = subprocess.Popen(
             command, cwd=folder / "tree", env=environment(folder), stdout=written, stderr=subprocess.STDOUT
         )
         try:
-            process.wait(TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            raise MutantError(f"the suite has not ended after {TIMEOUT_S} s:\n{_tail(log)}") from None
+            while (code := process.poll()) is None:
+                if time.monotonic() > deadline:
+                    log = (folder / "log").read_text(errors="replace")
+                    raise MutantError(f"{check.words} has not ended after {TIMEOUT_S} s:\n{_tail(log)}")
+                if stop.wait(POLL_S):
+                    raise MutantError(f"{check.words} was stopped")
         finally:
             _end(process)
-    if process.returncode != 0 or not found.exists():
-        raise MutantError(f"the suite could not be run, exit code {process.returncode}:\n{_tail(log)}")
-    return Outcome.read(found)
+    return code
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -113,5 +134,5 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+def _tail(log: str) -> str:
+    return "\n".join(log.splitlines()[-20:])

@@ -40,7 +40,7 @@ class FreeSpace:
         if self._ended.is_set():
             self._found = None
             path = self._path()
-            thread = Thread(self._look, "rtm-free-space", (path,))
+            thread = Thread(self._measure, "rtm-free-space", (path,))
             self._ended.clear()
             try:
                 thread.start()
@@ -49,7 +49,7 @@ class FreeSpace:
                 raise
         return self._found if self._ended.wait(LIMIT_S) else None
 
-    def _look(self, path: str | None) -> None:
+    def _measure(self, path: str | None) -> None:
         try:
             self._found = None if path is None else _free(path)
         finally:

@@ -35,7 +35,7 @@ class LobbyDiagnostics:
         """Start the thread."""
         self._thread.start()
 
-    def ask(self, game_id: str) -> None:
+    def query(self, game_id: str) -> None:
         """Queue a request about a game; returns at once."""
         try:
             self._questions.put_nowait(game_id)

@@ -70,7 +70,7 @@ class EngineProbes:
         """Probe all targets, each for at most `timeout_s` from its start; a missing key was not probed."""
         answers: dict[str, EngineAnswer] = {}
         if targets:
-            self._loop.run_until_complete(self._ask_all(deque(targets), timeout_s, answers))
+            self._loop.run_until_complete(self._probe_all(deque(targets), timeout_s, answers))
         return answers
 
     def interrupt(self) -> None:
@@ -82,9 +82,9 @@ class EngineProbes:
         """Close the loop and the resolver; only while no probe runs."""
         self._give_back()
 
-    async def _ask_all(self, waiting: deque[ProbeTarget], timeout_s: float, answers: dict[str, EngineAnswer]) -> None:
+    async def _probe_all(self, waiting: deque[ProbeTarget], timeout_s: float, answers: dict[str, EngineAnswer]) -> None:
         at_once = min(len(waiting), self._parallel or _affordable())
-        asking = [self._loop.create_task(self._ask_in_turn(waiting, timeout_s, answers)) for _ in range(at_once)]
+        asking = [self._loop.create_task(self._probe_in_turn(waiting, timeout_s, answers)) for _ in range(at_once)]
         self._asking = asking
         try:
             await asyncio.wait(asking)
@@ -99,7 +99,7 @@ class EngineProbes:
             task.cancel()
         self._asking = []
 
-    async def _ask_in_turn(
+    async def _probe_in_turn(
         self, waiting: deque[ProbeTarget], timeout_s: float, answers: dict[str, EngineAnswer]
     ) -> None:
         while waiting:

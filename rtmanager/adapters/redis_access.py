@@ -110,7 +110,7 @@ _POSTGRES_TLS_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
 #: How other servers answer `_REQUEST`.
 _STRANGERS = {b"HTTP/": "an HTTP server", b"ERROR\r\n": "memcached, most likely,"}
 #: Bytes of an answer that a message shows.
-_SAID_BYTES = 48
+_FIRST_BYTES = 48
 _WRONG_SERVER = f"correct {_ADDRESS}: another program than Redis has this port"
 
 _RENAMED = "give the commands their names back (rename-command), or use Redis 7 or newer itself"
@@ -256,7 +256,7 @@ def examine(connection: Any, names: Mapping[Stream, str], where: str) -> str:
 
 def warnings(connection: Any, names: Mapping[Stream, str]) -> list[str]:
     """Return problems that do not prevent use, with remedies; nothing where the user lacks the right to see them."""
-    [info] = _ask(connection, [("INFO", "memory")])
+    [info] = _send(connection, [("INFO", "memory")])
     policy = _fields(info).get("maxmemory_policy", "")
     found = []
     if policy.startswith("allkeys"):  # the other policies remove only keys that expire; the manager's do not
@@ -264,7 +264,7 @@ def warnings(connection: Any, names: Mapping[Stream, str]) -> list[str]:
         remedy = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"
         found.append(f"{what} in them; remedy: {remedy}")
     for key in (names[stream] for stream in INPUTS):
-        _, shape = _ask(connection, [("SCRIPT", "LOAD", SHAPE), ("EVALSHA", sha_of(SHAPE), 1, key)])
+        _, shape = _send(connection, [("SCRIPT", "LOAD", SHAPE), ("EVALSHA", sha_of(SHAPE), 1, key)])
         _, entries, nodes = shape if isinstance(shape, list) and len(shape) == 3 else ("", 0, 0)
         if entries > _MOST_NODE_ENTRIES * nodes:
             what = f"{key} has {entries} entries in {nodes} nodes, which makes each read slow"
@@ -286,7 +286,7 @@ def refused_write(error: redis.RedisError, where: str) -> WritesRefused | None:
 def _require_written(connection: Any) -> None:
     """Write and remove a small value. Raises the `redis.RedisError` that refuses it."""
     key = f"{OUTBOX_PREFIX}check:published"
-    for answer in _ask(connection, [("SADD", key, 1), ("SREM", key, 1)]):
+    for answer in _send(connection, [("SADD", key, 1), ("SREM", key, 1)]):
         # A foreign value in the key's place does no harm; rights and role were checked before.
         if isinstance(answer, redis.RedisError) and not str(answer).startswith("WRONGTYPE"):
             raise answer
@@ -295,11 +295,11 @@ def _require_written(connection: Any) -> None:
 def require_allowed(connection: Any, names: Mapping[Stream, str], where: str) -> None:
     """Raise `RedisUnfit` with every command and key that Redis refuses to this user."""
     # Sent alone: without MULTI the later commands would be executed.
-    [opened] = _ask(connection, [("MULTI",)])
+    [opened] = _send(connection, [("MULTI",)])
     answers: list[tuple[tuple[str | int, ...], Any]] = [(("MULTI",), opened)]
     if not isinstance(opened, Exception):
         every = [*commands(names), ("DISCARD",)]
-        answers += zip(every, _ask(connection, every), strict=True)
+        answers += zip(every, _send(connection, every), strict=True)
         if isinstance(answers[-1][1], Exception):
             connection.disconnect()  # else the connection's next user would have its commands queued
     for _, answer in answers:
@@ -389,16 +389,16 @@ def _encrypted(host: str, port: int, tls: Tls, limit_s: float) -> tuple[str, str
         ):
             # With TLS 1.3 a missing client certificate shows with the first answer.
             encrypted.sendall(_REQUEST)
-            if said := encrypted.recv(_SAID_BYTES):
-                stranger = _stranger(said)
+            if received := encrypted.recv(_FIRST_BYTES):
+                stranger = _stranger(received)
                 return (stranger, _WRONG_SERVER) if stranger else None
     except ssl.SSLCertVerificationError as error:
         return f"its certificate is not accepted: {error.verify_message}", _certificate_remedy(error)
     except OSError as error:
-        said = _said(host, port, _REQUEST, limit_s)
-        if said.startswith((b"+", b"-")):
+        received = _first_bytes(host, port, _REQUEST, limit_s)
+        if received.startswith((b"+", b"-")):
             return "it speaks no TLS", f"write redis://{host}:{port} in {_ADDRESS}, or let Redis listen with TLS there"
-        if stranger := _stranger(said) or _postgres(host, port, limit_s):
+        if stranger := _stranger(received) or _postgres(host, port, limit_s):
             return stranger, _WRONG_SERVER
         if not isinstance(error, ssl.SSLError | ConnectionResetError):
             return None
@@ -424,7 +424,7 @@ class _Unreachable(Exception):
     """There is no connection, so no diagnosis is possible."""
 
 
-def _said(host: str, port: int, sent: bytes, limit_s: float) -> bytes:
+def _first_bytes(host: str, port: int, sent: bytes, limit_s: float) -> bytes:
     """Return the first bytes of the answer to `sent`; raises `TimeoutError` without one, or `_Unreachable`."""
     try:
         line = socket.create_connection((host, port), limit_s)
@@ -433,28 +433,30 @@ def _said(host: str, port: int, sent: bytes, limit_s: float) -> bytes:
     with line:
         try:
             line.sendall(sent)
-            return line.recv(_SAID_BYTES)
+            return line.recv(_FIRST_BYTES)
         except ConnectionError:
             return b""
 
 
-def _stranger(said: bytes) -> str:
+def _stranger(received: bytes) -> str:
     """Describe the server that answers with these bytes; empty for Redis, or for a server that expects TLS."""
-    if not said or said.startswith((b"+", b"-", b"\x15\x03")):
+    if not received or received.startswith((b"+", b"-", b"\x15\x03")):
         return ""
-    known = (name for start, name in _STRANGERS.items() if said.startswith(start))
-    return f"{next(known, 'something else than Redis')} answers there: {said!r}"
+    known = (name for start, name in _STRANGERS.items() if received.startswith(start))
+    return f"{next(known, 'something else than Redis')} answers there: {received!r}"
 
 
 def _postgres(host: str, port: int, limit_s: float) -> str:
-    return "PostgreSQL answers there" if _said(host, port, _POSTGRES_TLS_REQUEST, limit_s) in (b"S", b"N") else ""
+    return (
+        "PostgreSQL answers there" if _first_bytes(host, port, _POSTGRES_TLS_REQUEST, limit_s) in (b"S", b"N") else ""
+    )
 
 
 def _plain(host: str, port: int, limit_s: float) -> tuple[str, str] | None:
-    said = _said(host, port, _REQUEST, limit_s)
-    if said.startswith((b"+", b"-")):
+    received = _first_bytes(host, port, _REQUEST, limit_s)
+    if received.startswith((b"+", b"-")):
         return None
-    if stranger := _stranger(said) or _postgres(host, port, limit_s):
+    if stranger := _stranger(received) or _postgres(host, port, limit_s):
         return stranger, _WRONG_SERVER
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
@@ -490,13 +492,13 @@ def _pairs(hello: object) -> Mapping[str, object]:
 
 def _hello(connection: Any) -> tuple[str, str, str]:
     """Return version, mode and role. HELLO needs no right; INFO is the fallback where HELLO does not exist."""
-    [hello] = _ask(connection, [("HELLO",)])
-    if told := _pairs(hello):
-        version, mode, role = (_text(told.get(name, "")) for name in ("version", "mode", "role"))
+    [hello] = _send(connection, [("HELLO",)])
+    if fields := _pairs(hello):
+        version, mode, role = (_text(fields.get(name, "")) for name in ("version", "mode", "role"))
         return version, mode, role
     if isinstance(hello, redis.AuthenticationError):
         raise hello
-    server, replication = map(_fields, _ask(connection, [("INFO", "server"), ("INFO", "replication")]))
+    server, replication = map(_fields, _send(connection, [("INFO", "server"), ("INFO", "replication")]))
     return server.get("redis_version", ""), server.get("redis_mode", ""), replication.get("role", "")
 
 
@@ -507,11 +509,11 @@ def _fields(info: object) -> dict[str, str]:
     return dict(line.partition(":")[::2] for line in _text(info).splitlines())
 
 
-def _ask(connection: Any, asked: Sequence[Sequence[str | int]]) -> list[Any]:
+def _send(connection: Any, requests: Sequence[Sequence[str | int]]) -> list[Any]:
     """Send commands at once and return their answers, with errors as answers."""
-    connection.send_packed_command(connection.pack_commands(asked))
+    connection.send_packed_command(connection.pack_commands(requests))
     answers: list[Any] = []
-    for _ in asked:
+    for _ in requests:
         try:
             answers.append(connection.read_response())
         except redis.ResponseError as error:

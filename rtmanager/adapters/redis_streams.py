@@ -251,7 +251,7 @@ class RedisStreams:
         """See `InputStreams.read`."""
         with self._command("read"):
             if self._failed is not None:
-                self._ask_for_less(self._failed)
+                self._read_less(self._failed)
             began = monotonic()
             try:
                 batches = self._read(limit)
@@ -300,7 +300,7 @@ class RedisStreams:
         most = self._most if monotonic() < self._most_until else redis_reading.BUDGET_BYTES
         self._budget = min(max(self._budget, SLOW_BUDGET_BYTES // 4) * 4, most)
 
-    def _ask_for_less(self, failed: redis.RedisError) -> None:
+    def _read_less(self, failed: redis.RedisError) -> None:
         """Reduce the size of reads after one without an answer, if Redis answers another command.
 
         Raises `redis.RedisError` when it does not. A server with a limit on its output (client-output-buffer-limit)

@@ -39,16 +39,16 @@ class Lookup:
         """Resolve the name on a worker thread, unless it was cancelled."""
         if self._begun.cancelled() or self._loop.is_closed():
             return
-        self._tell(self._begun, None)
+        self._set(self._begun, None)
         try:
             answers = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-            self._tell(self.found, [(family, address) for family, _, _, _, address in answers])
+            self._set(self.found, [(family, address) for family, _, _, _, address in answers])
         except (OSError, UnicodeError, OverflowError) as error:
-            self._tell(self.found, error)
+            self._set(self.found, error)
         except Exception as error:  # noqa: BLE001 - a name with a NUL: the thread is there for the next ones, too
-            self._tell(self.found, OSError(f"the name cannot be looked up: {error}"))
+            self._set(self.found, OSError(f"the name cannot be looked up: {error}"))
 
-    def _tell(self, future: asyncio.Future[Any], outcome: object) -> None:
+    def _set(self, future: asyncio.Future[Any], outcome: object) -> None:
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(_end, future, outcome)
 

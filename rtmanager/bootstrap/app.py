@@ -139,7 +139,7 @@ class Runtime:
         """Build the parts; the stack closes them in the opposite order."""
         parts = Dependencies.of(self._config, self._logger)
         stack.callback(parts.close)
-        Startup(self._config.startup_wait_s, self._logger).ask(parts.checks())
+        Startup(self._config.startup_wait_s, self._logger).run(parts.checks())
         parts.database.open()  # its connections are made while migrations are checked
         applied = migrate(parts.database, self._logger)
         if applied:
@@ -206,7 +206,7 @@ class _Service:
             refused=lambda _: workers.count("outbox"),
         )
         self._due = Wake()
-        self._told = Wake()
+        self._messages_due = Wake()
         self._ingest = Ingest(self._streams, self._store.inbox, config.streams, accepted=self._due.set, logger=logger)
         self._lobby = LobbyDiagnostics(config.lobby_base_url, config.lobby_timeout_s, logger)
         self._completions = CompletionNotifier()
@@ -238,7 +238,7 @@ class _Service:
             clock=self._store.clock,
             works_on=self._executor.works_on,
             queued=self._due.set,
-            written=self._told.set,
+            written=self._messages_due.set,
             metrics=metrics,
             workers=workers,
             logger=logger,
@@ -270,7 +270,7 @@ class _Service:
         self._start_loop(stack, self._loop("clock", self._clock_watch.step, period_s=clock.PERIOD_S))
         self._start_loop(stack, self._lease_loop())
         stack.callback(self._last_messages)
-        self._start_loop(stack, self._loop("outbox", self._relay.step, wake=self._told))
+        self._start_loop(stack, self._loop("outbox", self._relay.step, wake=self._messages_due))
         http = self._http_server()
         http.start()  # before any claim: an address in use is found first
         stack.callback(http.stop, HTTP_DRAIN_S)
@@ -294,7 +294,7 @@ class _Service:
             self._completions,
             slots=self._config.max_parallel_operations,
             wake=self._due,
-            told=self._told,
+            messages_due=self._messages_due,
             logger=self._logger,
             defect=lambda _: self._workers.count("operation"),
             refused=lambda game_id, error: ends.noted(error, item=game_id),
@@ -305,7 +305,7 @@ class _Service:
 
     def _make_readiness(self, parts: Dependencies) -> Readiness:
         checks: dict[str, Callable[[], object]] = {
-            check.name: check.still or check.ask
+            check.name: check.still or check.run
             for check in (*parts.checks(), parts.daemon_check())
             if check.name in READY
         }
@@ -339,7 +339,7 @@ class _Service:
             claim_name=self._store.queue.claim_name,
             note_end=self._store.queue.note_end,
             noted_end=self._store.queue.noted_end,
-            ask_lobby=self._lobby.ask,
+            query_lobby=self._lobby.query,
             logger=self._logger,
             count_lost_directory=self._lost_directories.inc,
             pulled=PullNotes(self._store.images, self._docker, self._logger).note,

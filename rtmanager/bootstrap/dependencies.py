@@ -71,14 +71,14 @@ class NotTried(RuntimeManagerError):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check of a dependency; `ask` returns a short description or raises `RuntimeManagerError`."""
+    """A check of a dependency; `run` returns a short description or raises `RuntimeManagerError`."""
 
     name: str
     #: The system that it is about; the checks of one system run in their order.
     system: str
-    ask: Callable[[], str]
+    run: Callable[[], str]
     remedy: str
-    #: A shorter form of `ask` for readiness, which repeats it.
+    #: A shorter form of `run` for readiness, which repeats it.
     still: Callable[[], str] | None = None
     #: The checks that must succeed first.
     needs: Sequence[str] = ()
@@ -180,24 +180,26 @@ class Dependencies:
             Check(
                 "postgres",
                 "PostgreSQL",
-                self._ask_postgres,
+                self._check_postgres,
                 "is it running, and are host, port, role and password of RTMANAGER_POSTGRES_PRIMARY_DSN right?",
                 lambda: ask_postgres(self.database),
             ),
             Check(
                 "redis",
                 "Redis",
-                self._ask_redis,
+                self._check_redis,
                 "is it running, and is RTMANAGER_REDIS_MASTER_ADDR right? Its log says more",
-                self._ask_redis_shortly,
+                self._ping_redis,
             ),
             Check("docker", "Docker", self.docker.ping, "read the log of the Docker daemon"),
-            Check("network", "Docker", self._ask_network, "read the log of the Docker daemon"),
-            Check("log driver", "Docker", self._ask_log_driver, "read the log of the Docker daemon", needs=("docker",)),
+            Check("network", "Docker", self._check_network, "read the log of the Docker daemon"),
+            Check(
+                "log driver", "Docker", self._check_log_driver, "read the log of the Docker daemon", needs=("docker",)
+            ),
             Check(
                 "state root",
                 "file system",
-                self._ask_state_root,
+                self._check_state_root,
                 f"look at the file system of {self.state_root}: df, mount, dmesg",
             ),
         )
@@ -205,21 +207,21 @@ class Dependencies:
     def daemon_check(self) -> Check:
         """Return the check that the daemon is the one on record, for `check` and for readiness."""
         remedy, needs = "read the log of the Docker daemon", ("postgres", "docker")
-        return Check("daemon", "Docker", self._ask_daemon, remedy, self._ask_daemon_again, needs=needs)
+        return Check("daemon", "Docker", self._check_daemon, remedy, self._check_daemon_again, needs=needs)
 
-    def _ask_postgres(self) -> str:
-        told, self.warnings["postgres"] = examine_postgres(self.database, self.pool_size)
-        return told
+    def _check_postgres(self) -> str:
+        description, self.warnings["postgres"] = examine_postgres(self.database, self.pool_size)
+        return description
 
-    def _ask_redis(self) -> str:
-        told = self._ask_redis_shortly()
+    def _check_redis(self) -> str:
+        description = self._ping_redis()
         self.warnings["redis"] = self.streams.warnings()
-        return told
+        return description
 
-    def _ask_redis_shortly(self) -> str:
+    def _ping_redis(self) -> str:
         return f"Redis {self.streams.ping() or 'of an unknown version'}"
 
-    def _ask_network(self) -> str:
+    def _check_network(self) -> str:
         try:
             exists = self.docker.network_exists(self.network)
         except DependencyError as error:
@@ -228,7 +230,7 @@ class Dependencies:
             raise NetworkMissing(self.network)
         return self.network
 
-    def _ask_log_driver(self) -> str:
+    def _check_log_driver(self) -> str:
         warnings = self.warnings["log driver"] = []
         if unbounded(self.log_driver, self.log_options):
             warnings.append(
@@ -245,7 +247,7 @@ class Dependencies:
         # Option names only: their values may be secrets.
         return " ".join([self.log_driver, *([f"with {', '.join(self.log_options)}"] if self.log_options else [])])
 
-    def _ask_daemon(self) -> str:
+    def _check_daemon(self) -> str:
         recorded = self.daemons.recorded_before_migrations()
         seen = stable(self.docker, recorded.network if recorded else self.network)
         if recorded is None:
@@ -254,7 +256,7 @@ class Dependencies:
             raise OtherDaemon(recorded, seen)
         return str(seen)
 
-    def _ask_daemon_again(self) -> str:
+    def _check_daemon_again(self) -> str:
         """Confirm the daemon; other checks report one that does not answer."""
         try:
             self.guarded_docker.confirm()
@@ -264,7 +266,7 @@ class Dependencies:
             return str(error)
         return "on record"
 
-    def _ask_state_root(self) -> str:
+    def _check_state_root(self) -> str:
         self.state_directories.check_root()
         if warning := self.state_directories.warning():
             self.warnings["state root"] = [

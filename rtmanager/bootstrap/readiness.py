@@ -44,19 +44,19 @@ class Readiness:
         self._checks = checks
         self._met = met
         self._defect = defect
-        self._asked: dict[str, _Question] = {}
+        self._questions: dict[str, _Question] = {}
         self._lock = threading.Lock()
 
     def __call__(self) -> Mapping[str, str]:
         """Return what is wrong, by dependency; empty when all is well. Never raises."""
         with self._lock:
             for name, check in self._checks.items():
-                if name not in self._asked or self._asked[name].is_over:
-                    self._asked[name] = _Question(name, check)
-            asked = dict(self._asked)
-        wait([question.answer for question in asked.values()], LIMIT_S)
+                if name not in self._questions or self._questions[name].is_over:
+                    self._questions[name] = _Question(name, check)
+            questions = dict(self._questions)
+        wait([question.answer for question in questions.values()], LIMIT_S)
         problems = dict(self._workers())
-        for name, question in asked.items():
+        for name, question in questions.items():
             met = problems.get(name, "")
             if problem := self._problem(question.answer):
                 # A check that was answered, or hangs, does not repeat what the workers report. One that got no answer
@@ -68,7 +68,7 @@ class Readiness:
     def close(self) -> None:
         """Wait a moment for running checks; their dependencies should be closed by now."""
         until = monotonic() + CLOSE_S
-        for question in self._asked.values():
+        for question in self._questions.values():
             question.join(until)
 
     def _workers(self) -> Mapping[str, str]:
@@ -96,7 +96,7 @@ class _Question:
     def __init__(self, name: str, check: Callable[[], object]) -> None:
         self._check = check
         self.answer: Future[object] = Future()
-        self._thread = Thread(self._ask, f"rtm-readiness-{name}")
+        self._thread = Thread(self._run, f"rtm-readiness-{name}")
         try:
             self._thread.start()
         except RuntimeError as error:  # no thread is available
@@ -112,7 +112,7 @@ class _Question:
         if self._thread.ident is not None:
             self._thread.join(max(0.0, until - monotonic()))
 
-    def _ask(self) -> None:
+    def _run(self) -> None:
         try:
             self.answer.set_result(self._check())
         except BaseException as error:  # noqa: BLE001 - every error is an answer

@@ -37,7 +37,7 @@ class Startup:
         #: Set when a dependency has given an answer that will not change.
         self._hopeless = Event()
 
-    def ask(self, checks: Sequence[Check]) -> None:
+    def run(self, checks: Sequence[Check]) -> None:
         """Run the checks: systems in parallel, the checks of one system in their order.
 
         Raises `StartupFailed` for the first answer that will not change, otherwise for the first system that did not
@@ -48,17 +48,17 @@ class Startup:
             systems.setdefault(check.system, []).append(check)
         until = monotonic() + self._wait_s
         failures = side_by_side(
-            lambda of_system: self._ask_in_turn(of_system, until), list(systems.values()), len(systems), "rtm-start"
+            lambda of_system: self._run_in_turn(of_system, until), list(systems.values()), len(systems), "rtm-start"
         )
         failed = [failure for failure in failures if failure is not None]
         for check, error in sorted(failed, key=lambda failure: isinstance(failure[1], Unavailable)):
             raise StartupFailed(f"{check.name}: {with_remedy(error, check.remedy)}") from error
 
-    def _ask_in_turn(self, checks: Sequence[Check], until: float) -> tuple[Check, RuntimeManagerError] | None:
+    def _run_in_turn(self, checks: Sequence[Check], until: float) -> tuple[Check, RuntimeManagerError] | None:
         """Return the check that failed, and its error."""
         for check in checks:
             try:
-                self._ask_patiently(check, until)
+                self._run_until(check, until)
             except WritesRefused as error:
                 # It passes, as a failover does; jobs wait for it.
                 self._logger.warning("redis takes no writes, waiting for it", extra={"error": with_remedy(error)})
@@ -71,12 +71,12 @@ class Startup:
                 return check, error
         return None
 
-    def _ask_patiently(self, check: Check, until: float) -> None:
+    def _run_until(self, check: Check, until: float) -> None:
         """Repeat the check until there is an answer, or no time for another one. Raises the last error."""
         began, waits = monotonic(), False
         while True:
             try:
-                check.ask()
+                check.run()
             except WritesRefused:
                 raise
             except Unavailable as error:

@@ -58,7 +58,7 @@ FREE_SPACE_PERIOD_S = 60.0
 STUCK_S = 600.0
 STUCK_PERIODS = 10.0
 #: One reconcile of a game waits for a few answers of Docker and PostgreSQL.
-LOOK_STUCK_S = 300.0
+ATTEMPT_STUCK_S = 300.0
 #: One step listens for fifteen seconds, and every wait before it has a deadline.
 EVENTS_STUCK_S = 120.0
 #: Longest time for the first attempts at games whose end was just requested, when the process ends.
@@ -161,7 +161,7 @@ class Watch:
             self._game_reconciler(placement, works_on).settle,
             logger=logger,
             failures=self._failures,
-            status=workers.status(ATTENTION, stuck_s=LOOK_STUCK_S),
+            status=workers.status(ATTENTION, stuck_s=ATTEMPT_STUCK_S),
             room=self._missed.set,
         )
         self._listener = EventListener(
@@ -238,7 +238,7 @@ class Watch:
         """Reconcile what a person just stopped as a pass would: nothing else remembers that until the next pass."""
         hints = {
             game_id: ReconcileHint(
-                HealthSource.DOCKER_EVENT, frozenset({container_id}), asked=frozenset({container_id}), listed=True
+                HealthSource.DOCKER_EVENT, frozenset({container_id}), signalled=frozenset({container_id}), listed=True
             )
             for game_id, container_id in self._signals.undecided(2 * self._config.reconcile_interval_s).items()
         }
@@ -262,7 +262,7 @@ class Watch:
             strays=self._strays,
             clock=self._clock,
             written=self._written,
-            later=self._look_later,
+            later=self._add_later,
             logger=self._logger,
             restarts=_restart_policy(self._config) if self._config.crash_restart else None,
             after_outages=self._config.outage_restart,
@@ -272,8 +272,8 @@ class Watch:
             sightings=self._sightings,
         )
 
-    def _look_later(self, game_id: str, hint: ReconcileHint, delay_s: float) -> None:
-        self._reconcile_queue.look(game_id, hint, delay_s=delay_s)
+    def _add_later(self, game_id: str, hint: ReconcileHint, delay_s: float) -> None:
+        self._reconcile_queue.add(game_id, hint, delay_s=delay_s)
 
     def _inspector(self) -> Inspector:
         return Inspector(
@@ -400,7 +400,7 @@ class Watch:
         Docker's own check makes other calls than the watch.
         """
         met = [(loop, loop.away) for loop in self._loops]
-        return [error for loop, error in met if error is not None and (_is_told(error) or loop.is_away_for_long())]
+        return [error for loop, error in met if error is not None and (_is_reported(error) or loop.is_away_for_long())]
 
     def _start(self, stack: ExitStack, loop: Loop) -> None:
         self._loops.append(loop)
@@ -408,7 +408,7 @@ class Watch:
         stack.callback(loop.close)
 
 
-def _is_told(error: DependencyError) -> bool:
+def _is_reported(error: DependencyError) -> bool:
     return error.dependency != "docker" or type(error) is not Unavailable
 
 

@@ -107,14 +107,14 @@ def postgres_dsn(text: str) -> str:
     except (ProgrammingError, ValueError) as error:
         # libpq quotes what it cannot parse, which may be a part of the password: only a plain word is passed on.
         unknown = re.search(r'invalid (?:URI query parameter|connection option): "(\w+)"|"(\w+)"$', str(error))
-        told = f"libpq does not know {unknown[1] or unknown[2]}" if unknown else "libpq cannot read it"
-        raise InvalidSetting(f"a DSN such as {_EXAMPLE} ({told})") from error
+        fault = f"libpq does not know {unknown[1] or unknown[2]}" if unknown else "libpq cannot read it"
+        raise InvalidSetting(f"a DSN such as {_EXAMPLE} ({fault})") from error
     if not re.fullmatch(r"[0-9]*(,[0-9]*)*", str(given.get("port") or "")):
         raise InvalidSetting(
             f"a DSN such as {_EXAMPLE} (the port is no number; is / or ? in the password written as %2F, %3F?)"
         )
-    if told := _wrong_value(given):
-        raise InvalidSetting(f"a DSN by which a connection can be made ({told})")
+    if fault := _wrong_value(given):
+        raise InvalidSetting(f"a DSN by which a connection can be made ({fault})")
     return text
 
 
@@ -139,10 +139,10 @@ def _wrong_value(given: Mapping[str, Any]) -> str:
         path = given.get(name) or os.environ.get(variable)
         if path and _is_no_file(path):
             return f"{name if given.get(name) else variable} is no regular file: opening it might never end"
-    return _libpq_says(given, len(hosts if given.get("host") else addresses))
+    return _libpq_message(given, len(hosts if given.get("host") else addresses))
 
 
-def _libpq_says(given: Mapping[str, Any], hosts: int) -> str:
+def _libpq_message(given: Mapping[str, Any], hosts: int) -> str:
     """Return libpq's objection to these parameters before it connects; empty when there is none."""
     # Replaces the hosts, so that no name is resolved and no connection begins.
     parameters = {**given, "host": ",".join([_NOWHERE] * hosts), "hostaddr": ""}
@@ -151,10 +151,10 @@ def _libpq_says(given: Mapping[str, Any], hosts: int) -> str:
         parameters["port"] = ""  # it belongs to hosts whose number is not known here
     attempt = pq.PGconn.connect_start(make_conninfo("", **parameters).encode())
     try:
-        said = attempt.get_error_message()
+        message = attempt.get_error_message()
     finally:
         attempt.finish()
-    lines = [line for line in said.splitlines() if _NOWHERE not in line and not line.startswith("\t")]
+    lines = [line for line in message.splitlines() if _NOWHERE not in line and not line.startswith("\t")]
     # A quoted value may be a part of the password: only a plain word is passed on.
     if not lines:
         return ""

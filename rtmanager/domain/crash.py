@@ -35,12 +35,12 @@ class RestartPolicy:
         return now + timedelta(seconds=min(self.first_pause_s * 2**restarts, self.longest_pause_s))
 
 
-def is_crash(last_exit: LastExit, *, events_heard: bool) -> bool:
+def is_crash(last_exit: LastExit, *, event_seen: bool) -> bool:
     """Return whether nobody requested this end.
 
-    `events_heard`: an event reported the end, so an event would also have reported a request. Without that event, exit
+    `event_seen`: an event reported the end, so an event would also have reported a request. Without that event, exit
     code 137 may come from a person's `docker kill`. The game then stays stopped.
     """
     if last_exit.requested_by is not RequestedBy.UNKNOWN or last_exit.exit_code in VOLUNTARY_EXIT_CODES:
         return False
-    return last_exit.oom or events_heard or last_exit.exit_code != KILLED
+    return last_exit.oom or event_seen or last_exit.exit_code != KILLED

@@ -89,7 +89,7 @@ def _as_recorded(view: ContainerView, game: RunningGame) -> bool:
 def decide(
     records: Iterable[RuntimeRecord],
     containers: Sequence[ContainerView],
-    looked: Observation,
+    observation: Observation,
     placement: Placement,
     namesakes: Mapping[str, str] = NONE,
 ) -> list[Finding | Stray]:
@@ -106,7 +106,7 @@ def decide(
     found: list[Finding | Stray] = []
     for game_id in sorted(known.keys() | by_game.keys()):
         record, views = known.get(game_id), by_game[game_id]
-        found.extend(_decide_game(record, game_id, views, looked, placement, namesakes.get(game_id)))
+        found.extend(_decide_game(record, game_id, views, observation, placement, namesakes.get(game_id)))
     return found
 
 
@@ -114,18 +114,20 @@ def _decide_game(
     record: RuntimeRecord | None,
     game_id: str,
     views: Sequence[ContainerView],
-    looked: Observation,
+    observation: Observation,
     placement: Placement,
     namesake: str | None,
 ) -> Iterator[Finding | Stray]:
     if record is None or record.status is not Status.RUNNING:
-        yield from _unrecorded(record, game_id, views, looked, placement, namesake if has_no_name(record) else None)
+        yield from _unrecorded(
+            record, game_id, views, observation, placement, namesake if has_no_name(record) else None
+        )
         return
     own = next((view for view in views if view.container_id == record.current_container_id), None)
     if own is None:
-        yield disposed(record, looked)
+        yield disposed(record, observation)
     elif own.state in ENDED:
-        yield observed_exited(record, own, looked)
+        yield observed_exited(record, own, observation)
     elif own.state is ContainerState.UNKNOWN:
         yield _stray(game_id, own, f"the game's own container {_unknown(own)}")
     elif own.alive:
@@ -148,7 +150,7 @@ def _unrecorded(
     record: RuntimeRecord | None,
     game_id: str,
     views: Sequence[ContainerView],
-    looked: Observation,
+    observation: Observation,
     placement: Placement,
     namesake: str | None,
 ) -> Iterator[Finding | Stray]:
@@ -160,7 +162,7 @@ def _unrecorded(
         reason = _why_not_adopted(view, game_id, placement) or _why_ambiguous(namesake)
         if reason is None and not adopted:
             adopted = True
-            yield adopt(record, view, looked, placement)
+            yield adopt(record, view, observation, placement)
         else:
             yield _stray(game_id, view, reason or "another container of the game was adopted")
 
@@ -173,40 +175,40 @@ def _unknown(view: ContainerView) -> str:
     return f"is in a state that this version does not know: {shown(view.state_word)}; nothing is concluded from it"
 
 
-def disposed(record: RuntimeRecord, looked: Observation) -> Finding:
+def disposed(record: RuntimeRecord, observation: Observation) -> Finding:
     """The finding that the container of a running game is gone."""
     container_id = record.current_container_id or ""
     gone = HealthEvent(
-        record.game_id, container_id, EventType.CONTAINER_DISAPPEARED, looked.source, looked.at, details={}
+        record.game_id, container_id, EventType.CONTAINER_DISAPPEARED, observation.source, observation.at, details={}
     )
     return Finding(
         game_id=record.game_id,
         seen=record,
         why=f"container {container_id[:12]} of the running game is gone",
-        new=record.removed(looked.at),
-        log=(_log(OpKind.RECONCILE_DISPOSE, record, container_id, looked.at),),
+        new=record.removed(observation.at),
+        log=(_log(OpKind.RECONCILE_DISPOSE, record, container_id, observation.at),),
         health=(gone,),
     )
 
 
-def observed_exited(record: RuntimeRecord, view: ContainerView, looked: Observation) -> Finding:
+def observed_exited(record: RuntimeRecord, view: ContainerView, observation: Observation) -> Finding:
     """The finding that the process of a running game has ended; the contract has no log row for it."""
-    last_exit = LastExit.of(view, looked.at)
+    last_exit = LastExit.of(view, observation.at)
     details = {"exit_code": last_exit.exit_code, "oom": last_exit.oom}
     event = HealthEvent(
-        record.game_id, view.container_id, EventType.CONTAINER_EXITED, looked.source, last_exit.exited_at, details
+        record.game_id, view.container_id, EventType.CONTAINER_EXITED, observation.source, last_exit.exited_at, details
     )
     return Finding(
         game_id=record.game_id,
         seen=record,
         why=f"container {view.container_id[:12]} ended by itself with exit code {last_exit.exit_code}",
-        new=record.stopped(looked.at),
+        new=record.stopped(observation.at),
         health=(event,),
         last_exit=last_exit,
     )
 
 
-def adopt(record: RuntimeRecord | None, view: ContainerView, looked: Observation, placement: Placement) -> Finding:
+def adopt(record: RuntimeRecord | None, view: ContainerView, observation: Observation, placement: Placement) -> Finding:
     """The finding that a container runs, agrees with everything and has no running record.
 
     A health event is published only if the game had a record (contract, "Watching").
@@ -220,20 +222,20 @@ def adopt(record: RuntimeRecord | None, view: ContainerView, looked: Observation
         engine_endpoint=engine_endpoint(game_id),
         state_path=placement.state_path(game_id),
         docker_network=placement.network,
-        started_at=_not_later(view.started_at, looked),
+        started_at=_not_later(view.started_at, observation),
         stopped_at=None,
         removed_at=None,
-        last_op_at=looked.at,
-        created_at=record.created_at if record else looked.at,
+        last_op_at=observation.at,
+        created_at=record.created_at if record else observation.at,
     )
     started = HealthEvent(
         game_id,
         view.container_id,
         EventType.CONTAINER_STARTED,
-        looked.source,
-        looked.at,
+        observation.source,
+        observation.at,
         {"image_ref": image_ref},
-        told=record is not None,
+        published=record is not None,
     )
     before = f"recorded as {record.status}" if record else "without a record"
     return Finding(
@@ -241,7 +243,7 @@ def adopt(record: RuntimeRecord | None, view: ContainerView, looked: Observation
         seen=record,
         why=f"container {view.container_id[:12]} runs, its game is {before}",
         new=new,
-        log=(_log(OpKind.RECONCILE_ADOPT, new, view.container_id, looked.at),),
+        log=(_log(OpKind.RECONCILE_ADOPT, new, view.container_id, observation.at),),
         health=(started,),
     )
 
@@ -301,9 +303,9 @@ def _same_name(one: str, other: str) -> bool:
     return full(one) == full(other)
 
 
-def _not_later(moment: datetime | None, looked: Observation) -> datetime:
+def _not_later(moment: datetime | None, observation: Observation) -> datetime:
     """Limit a time of the runtime's clock, which may be ahead, to the time of the observation."""
-    return looked.at if moment is None else min(moment, looked.at)
+    return observation.at if moment is None else min(moment, observation.at)
 
 
 def _image_ref(view: ContainerView) -> str:

@@ -74,7 +74,7 @@ class HealthEvent:
     occurred_at: datetime
     details: Mapping[str, object] = field(default_factory=dict)
     #: Whether the event is published; otherwise only the snapshot changes.
-    told: bool = True
+    published: bool = True
 
     @property
     def status(self) -> HealthStatus:

@@ -154,8 +154,8 @@ def version_of(text: str) -> Version:
     tag = parse_image_ref(text).tag
     match = _SEMVER.fullmatch(tag) if tag is not None else None
     if match is None:
-        said = "has no tag" if tag is None else f"has the tag {shown(tag)}"
-        raise InvalidValue(f"image_ref {shown(text)} {said}: expected a semantic version such as 1.4.2")
+        fault = "has no tag" if tag is None else f"has the tag {shown(tag)}"
+        raise InvalidValue(f"image_ref {shown(text)} {fault}: expected a semantic version such as 1.4.2")
     return Version(int(match[1]), int(match[2]), int(match[3]))
 
 

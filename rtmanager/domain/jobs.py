@@ -171,18 +171,18 @@ def read_job(entry: Entry, stream_name: str) -> Job:
     if unreadable:
         letter = letter_of(entry, stream_name, unreadable)
         return Job(entry, letter)
-    asked = JOB_STREAMS[entry.stream]
+    job_stream = JOB_STREAMS[entry.stream]
     image_ref, reason = (
-        _bounded(entry.fields.get(name, "")) if name in asked.checks else "" for name in ("image_ref", "reason")
+        _bounded(entry.fields.get(name, "")) if name in job_stream.checks else "" for name in ("image_ref", "reason")
     )
     request = Request(
         game_id=game_id,
-        kind=asked.kind,
+        kind=job_stream.kind,
         source=OpSource.LOBBY_STREAM,
         source_ref=f"{stream_name}:{entry.entry_id}",
         image_ref=image_ref,
         reason=reason,
-        problem=_problem(asked, entry),
+        problem=_problem(job_stream, entry),
     )
     return Job(entry, request)
 
@@ -202,7 +202,7 @@ def _why_unreadable(game_id: str, repeated: Sequence[str]) -> str:
     return ""
 
 
-def _problem(asked: JobStream, entry: Entry) -> tuple[ErrorCode, str] | None:
+def _problem(job_stream: JobStream, entry: Entry) -> tuple[ErrorCode, str] | None:
     """Return the first error of a job that names a game; None when it is valid."""
     fields = entry.fields
     if entry.repeated:
@@ -213,10 +213,10 @@ def _problem(asked: JobStream, entry: Entry) -> tuple[ErrorCode, str] | None:
     requested_at = fields.get("requested_at_ms", "")
     try:
         check_game_id(fields["game_id"])
-        for name, check in asked.checks.items():
+        for name, check in job_stream.checks.items():
             check(fields.get(name, ""))
     except InvalidValue as error:
-        return asked.malformed, str(error)
+        return job_stream.malformed, str(error)
     if not (requested_at.isascii() and requested_at.isdigit() and len(requested_at) <= _MAX_DIGITS):
         return (
             ErrorCode.INVALID_REQUEST,

@@ -5,19 +5,23 @@ runtime. A container that began before it and does not run ended with the previo
 keeps containers across its own restarts (live-restore). Both times are by the runtime's clock, which may have been set
 back since. So a container that is known to have run in the present run did not begin before it.
 
-| signal event   | container began | live-restore | exit code | requested by | outage |
-| -------------- | --------------- | ------------ | --------- | ------------ | ------ |
-| by a person    | any             | any          | any       | signal       | no     |
-| by the runtime | before the run  | any          | 255       | host         | yes    |
-| by the runtime | before the run  | any          | other     | docker       | yes    |
-| other, none    | before the run  | off          | 255       | host         | yes    |
-| other, none    | before the run  | off          | other     | docker       | yes    |
-| other, none    | before the run  | on           | 255       | host         | yes    |
-| any            | otherwise       |              | any       | signal       | no     |
-| none           | otherwise       |              | any       | unknown      | no     |
+| signal event          | container began | live-restore | exit code | requested by | outage |
+| --------------------- | --------------- | ------------ | --------- | ------------ | ------ |
+| by a person           | any             | any          | any       | signal       | no     |
+| by one that went down | any             | any          | 255       | host         | yes    |
+| by one that went down | any             | any          | other     | docker       | yes    |
+| by the runtime        | before the run  | any          | 255       | host         | yes    |
+| by the runtime        | before the run  | any          | other     | docker       | yes    |
+| other, none           | before the run  | off          | 255       | host         | yes    |
+| other, none           | before the run  | off          | other     | docker       | yes    |
+| other, none           | before the run  | on           | 255       | host         | yes    |
+| any                   | otherwise       |              | any       | signal       | no     |
+| none                  | otherwise       |              | any       | unknown      | no     |
 
 Live-restore is that of the present run, and the run before may have been without it. So a signal that the runtime sent
-as it went down counts whatever it is now.
+as it went down counts whatever it is now. A runtime went down when it accepted no call after its signal, and then its
+events broke off. Its present run may look like the last one: Docker keeps its default bridge when a container outlived
+it, for example one that an operation started while Docker ended the others.
 """
 
 from __future__ import annotations
@@ -70,6 +74,8 @@ class Sender(StrEnum):
     PERSON = "person"
     #: The runtime, as it stopped or started.
     RUNTIME = "runtime"
+    #: The runtime, whose events broke off afterwards.
+    ENDED_RUNTIME = "ended runtime"
     UNKNOWN = "unknown"
 
 
@@ -151,7 +157,7 @@ def requested_by(
     """
     if sender is Sender.PERSON:
         return RequestedBy.SIGNAL
-    if not ran_in_run and _ended_with_a_run(view, run, sender):
+    if sender is Sender.ENDED_RUNTIME or (not ran_in_run and _ended_with_a_run(view, run, sender)):
         return RequestedBy.HOST if view.exit_code == LOST else RequestedBy.DOCKER
     return RequestedBy.SIGNAL if signalled or sender is not None else RequestedBy.UNKNOWN
 

@@ -14,8 +14,8 @@ from rtmanager.domain.record import RuntimeRecord
 
 def record_json(record: RuntimeRecord) -> str:
     """All twelve fields, null where there is nothing, times in UTC to the microsecond (contract, "REST")."""
-    return json.dumps({name: _told(value) for name, value in asdict(record).items()})
+    return json.dumps({name: _encoded(value) for name, value in asdict(record).items()})
 
 
-def _told(value: str | datetime | None) -> str | None:
+def _encoded(value: str | datetime | None) -> str | None:
     return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}" if isinstance(value, datetime) else value

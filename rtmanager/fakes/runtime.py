@@ -449,12 +449,12 @@ class FakeRuntime:
         self._refusals[method] = (meant, times - 1)
         if times <= 1:
             del self._refusals[method]
-        said = f"the runtime in memory was told to refuse {method}"
+        text = f"the runtime in memory was told to refuse {method}"
         if meant is Meant.TEMPORARY:
-            found = TemporaryAnswer("docker", said, answer=f"{method}: told", code=_CODES.get(method, _OTHER_CODE))
+            found = TemporaryAnswer("docker", text, answer=f"{method}: told", code=_CODES.get(method, _OTHER_CODE))
             found.untouched = method not in CHANGING
             raise found
-        raise _REFUSED.get(method, _final)(said)
+        raise _REFUSED.get(method, _final)(text)
 
     def _find(self, id_or_name: str) -> ContainerView:
         for view in self._containers.values():
@@ -503,6 +503,8 @@ class FakeRuntime:
         self._replace(container_id, state=ContainerState.RUNNING)
 
     def _require_start(self, container_id: str, spec: ContainerSpec) -> None:
+        if container_id not in self._containers:
+            raise LaunchFailed(f"container {spec.name}: it was removed before it was started")
         image = self._images[container_id]
         if spec.game_id in self._launch_failures:
             raise LaunchFailed(f"container {spec.name}: {self._launch_failures.pop(spec.game_id)}")
@@ -512,8 +514,8 @@ class FakeRuntime:
             raise LaunchFailed(f"container {spec.name}: its process ended at once with exit code {image.exits}")
 
 
-def _final(said: str) -> RuntimeManagerError:
-    return FinalAnswer("docker", said)
+def _final(text: str) -> RuntimeManagerError:
+    return FinalAnswer("docker", text)
 
 
 #: By method: the error code of an operation that gets temporary answers for too long; and what a final answer raises.

@@ -204,8 +204,8 @@ class MemoryStore:
             self.add_message(job.becomes)
             self._letters[job.entry.stream, job.entry.entry_id] = self.clock()
         else:
-            asked = replace(job.becomes, source_ref=job.becomes.source_ref + apart)
-            self.add_row(asked, job.entry.position)
+            renamed = replace(job.becomes, source_ref=job.becomes.source_ref + apart)
+            self.add_row(renamed, job.entry.position)
 
     def latest_entries(self) -> Mapping[Stream, EntryId]:
         """The highest accepted entry of each stream."""
@@ -285,7 +285,7 @@ class MemoryStore:
     def write_event(self, event: HealthEvent) -> None:
         """Write the snapshot, and the message if the event has one."""
         self.snapshots[event.game_id] = event
-        if event.told:
+        if event.published:
             self.add_message(health_message(event))
 
     def check_endurable(self, row: Row, completion: Completion) -> None:
@@ -872,9 +872,9 @@ class MemoryPurge:
     def first_young(self, stream: Stream, keep_s: float, since: EntryId, *, limit: int) -> EntryId | None:
         """See the port."""
         moment = self._before(keep_s)
-        looked = self._store.accepted_from(stream, since)[:limit]
-        young = [entry_id for entry_id, accepted_at in looked if accepted_at >= moment]
-        return next(iter([*young, *(entry_id for entry_id, _ in looked[limit - 1 :])]), None)
+        accepted = self._store.accepted_from(stream, since)[:limit]
+        young = [entry_id for entry_id, accepted_at in accepted if accepted_at >= moment]
+        return next(iter([*young, *(entry_id for entry_id, _ in accepted[limit - 1 :])]), None)
 
     @call
     def purge_operations(self, keep_s: float, below: Mapping[Stream, EntryId], *, place: Place, limit: int) -> Purged:

@@ -31,11 +31,11 @@ _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 #: not sent its request yet. Other clients wait to be accepted until then.
 _GRACE_S = 0.05
 #: Least seconds between two checks of the deadlines, and of the room for another client.
-_LOOK_S = 0.02
+_CHECK_S = 0.02
 #: Seconds in one go for reading deferred requests, before other sockets are served.
 _PUT_OFF_S = 0.005
 #: Seconds that a client has to read its last answer while the server stops.
-_LAST_LOOK_S = 0.05
+_LAST_CHECK_S = 0.05
 #: Seconds between two log lines about connections closed for want of room, or clients not accepted.
 _LOG_EVERY_S = 10.0
 _NEVER = float("inf")
@@ -67,7 +67,7 @@ class Poller:
         self._thread = Thread(self._run, "rtm-http", lasting=True)
         self._readers: set[Connection] = set()
         #: When deadlines are to be checked; when accepting resumes after a pause.
-        self._look_at = self._accept_at = _NEVER
+        self._check_at = self._accept_at = _NEVER
         self._closed_for_room = 0
         self._logged_at = self._refused_logged_at = -_NEVER
         #: Clients that could not be accepted since the last log line about it.
@@ -91,7 +91,7 @@ class Poller:
         listener.setblocking(False)
         self._listener = listener
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
-        self._selector.register(self._woken, selectors.EVENT_READ, self._hear)
+        self._selector.register(self._woken, selectors.EVENT_READ, self._drain_wakes)
         self._thread.start()
 
     def give_back(self, connection: Connection) -> None:
@@ -140,7 +140,7 @@ class Poller:
                 self._notified = False
                 raise
 
-    def _hear(self) -> None:
+    def _drain_wakes(self) -> None:
         self._woken.recv(4096)
         self._notified = False
 
@@ -172,15 +172,15 @@ class Poller:
             self._begin_to_stop()
         if self._cutting:
             self._cut_all()
-        if now >= self._look_at:
-            self._look(now)
+        if now >= self._check_at:
+            self._check(now)
         if self._stopping and not len(self._table):
             self._empty.set()
 
     def _timeout(self) -> float | None:
         if self._put_off:
             return 0.0
-        soonest = min(self._look_at, self._accept_at)
+        soonest = min(self._check_at, self._accept_at)
         return None if soonest == _NEVER else max(0.0, soonest - time.monotonic())
 
     def _guarded(self, connection: Connection, step: Callable[[Connection], None]) -> None:
@@ -230,7 +230,7 @@ class Poller:
         """Add the client; False when there is no room: it waits, and so do later ones."""
         if self._table.crowded_for(peer) and not self._make_room(peer):
             self._held = (client, peer)
-            self._pause(_LOOK_S)
+            self._pause(_CHECK_S)
             return False
         try:
             client.setblocking(True)  # non-blocking calls pass MSG_DONTWAIT themselves
@@ -274,8 +274,8 @@ class Poller:
     def _wait(self, connection: Connection, what: Waits) -> None:
         connection.wait_for(what)
         if self._stopping and what is Waits.END:
-            connection.deadline = min(connection.deadline, connection.since + _LAST_LOOK_S)
-        self._look_at = min(self._look_at, connection.deadline)
+            connection.deadline = min(connection.deadline, connection.since + _LAST_CHECK_S)
+        self._check_at = min(self._check_at, connection.deadline)
         self._table.note_wait(connection)
         self._watch(connection, selectors.EVENT_WRITE if what is Waits.READER else selectors.EVENT_READ)
         if what is Waits.READER:
@@ -418,12 +418,12 @@ class Poller:
 
     # Deadlines and the end
 
-    def _look(self, now: float) -> None:
+    def _check(self, now: float) -> None:
         for connection in self._table.waiting():
             if connection.deadline <= now:
                 self._guarded(connection, self._too_late)
         soonest = min((each.deadline for each in self._table.waiting()), default=_NEVER)
-        self._look_at = max(soonest, now + _LOOK_S)
+        self._check_at = max(soonest, now + _CHECK_S)
 
     def _too_late(self, connection: Connection) -> None:
         if connection in self._put_off:  # the bytes that it sent are not read yet

@@ -98,7 +98,7 @@ class Executor:
         *,
         slots: int,
         wake: Wake,
-        told: Wake,
+        messages_due: Wake,
         logger: logging.Logger,
         defect: Callable[[BaseException], object] = lambda _: None,
         refused: Callable[[str, StoreRejected], object] = lambda *_: None,
@@ -125,7 +125,7 @@ class Executor:
         self._slots = slots
         self._launching_slots = max(1, int(slots * LAUNCHING_SHARE))
         self._wake = wake
-        self._told = told
+        self._messages_due = messages_due
         self._logger = logger
         # By thread, not by operation: one that was lost and claimed again here runs twice for a moment.
         self._live: dict[threading.Thread, Operation] = {}
@@ -267,7 +267,7 @@ class Executor:
 
     def _end_or_begin(self, claimed: Sequence[Operation]) -> Collection[int]:
         try:
-            sights = self._operator.look(claimed)
+            sights = self._operator.triage(claimed)
             ended = self._end_at_sight(claimed, sights)
         except (Unavailable, StoreRejected) as error:
             # On a thread of its own each waits for the store, or gets the store's reason.
@@ -531,7 +531,7 @@ class Executor:
         verdict = OperationResult(completion.outcome, completion.error_code, completion.error_message)
         self._completions.announce(operation.operation_id, verdict)
         if completion.messages or completion.health:
-            self._told.set()
+            self._messages_due.set()
 
     def _images_to_prefer(self) -> Sequence[str]:
         with self._idle:

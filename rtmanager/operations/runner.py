@@ -96,7 +96,7 @@ class OperationRunner:
         may_wait: bool = False,
         expired: Callable[[TemporaryAnswer], bool] = _never,
     ) -> Completion:
-        """Run the operation; `triage` is a fresh result of `look`.
+        """Run the operation; `triage` is a fresh result of `at_sight`.
 
         A temporary answer that has `expired` ends the operation, unless it is a half-done restart or patch. Raises
         `ClaimLost`, `Unavailable` or `PartiallyApplied`, and any defect before the last try. With `may_wait` it raises
@@ -121,7 +121,7 @@ class OperationRunner:
                 raise PartiallyApplied(error) from error
             raise
 
-    def look(self, operations: Sequence[Operation]) -> Mapping[int, Triage]:
+    def triage(self, operations: Sequence[Operation]) -> Mapping[int, Triage]:
         """Triage operations by their records; return the results by operation id. Raises `Unavailable`."""
         if not operations:
             return {}
@@ -170,13 +170,13 @@ class OperationRunner:
     def _triage(self, progress: Progress) -> Triage:
         request = progress.operation.request
 
-        def look() -> Completion | None:
+        def at_sight() -> Completion | None:
             if request.problem is not None:
                 raise OperationFailed(*request.problem)
-            looked_at = _AT_SIGHT.get(request.kind)
-            return looked_at(progress) if looked_at else None
+            decision_at_sight = _AT_SIGHT.get(request.kind)
+            return decision_at_sight(progress) if decision_at_sight else None
 
-        return Triage(progress, self._in_words(progress, look))
+        return Triage(progress, self._in_words(progress, at_sight))
 
     def _work(self, progress: Progress) -> Completion:
         return _WORK[progress.operation.request.kind](progress, self._tools)

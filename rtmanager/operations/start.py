@@ -27,7 +27,7 @@ def start(progress: Progress, tools: Tools) -> Completion:
     if has_no_name(record):
         _claim_name(progress, tools)
     if progress.pull is None:  # requested once, not again after the pull
-        tools.ask_lobby(progress.operation.game_id)
+        tools.query_lobby(progress.operation.game_id)
     if launched_before(progress, tools, image_ref):
         return progress.succeeded()
     spec = prepare(progress, tools, image_ref)

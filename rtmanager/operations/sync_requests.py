@@ -17,7 +17,7 @@ from rtmanager.ports.store import OperationQueue, OperationResult, StoreRejected
 
 #: For an operation that another instance may hold: it is not lost. If a dependency is away, that instance ends it with
 #: a failure, as it does for a caller of its own.
-_LOG_TELLS = "how it ends is not known here, its game's operations tell"
+_SEE_OPERATIONS = "how it ends is not known here, its game's operations tell"
 #: How often the store is queried for the result of another instance.
 POLL_S = 0.5
 
@@ -50,11 +50,11 @@ class SyncRequests:
         while True:
             # Checked before the result is read, so that a result in between is found.
             left_alone = self._live is not None and operation_id not in self._live()
-            verdict = self._completions.wait(operation_id, POLL_S) or self._ask(operation_id, request.source_ref)
+            verdict = self._completions.wait(operation_id, POLL_S) or self._verdict(operation_id, request.source_ref)
             if verdict is not None:
                 return verdict
             if left_alone:
-                left = f"this instance stops and leaves operation {operation_id} to the next one; {_LOG_TELLS}"
+                left = f"this instance stops and leaves operation {operation_id} to the next one; {_SEE_OPERATIONS}"
                 raise Unavailable("rtmanager", left)
 
     def require_room(self, request: Request) -> None:
@@ -68,19 +68,19 @@ class SyncRequests:
             if error.untouched:
                 raise
             # The commit was sent, and its answer was lost.
-            doubt = f"{error}; whether the request was accepted is not known, and if it was, {_LOG_TELLS}"
+            doubt = f"{error}; whether the request was accepted is not known, and if it was, {_SEE_OPERATIONS}"
             raise Unavailable(error.dependency, doubt) from error
 
-    def _ask(self, operation_id: int, source_ref: str) -> OperationResult | None:
+    def _verdict(self, operation_id: int, source_ref: str) -> OperationResult | None:
         try:
             return self._queue.verdict(operation_id, source_ref)
         except UnknownOperation as error:
             raise Unavailable(error.dependency, f"{error}; look at the game, then ask again") from error
         except StoreRejected as error:
-            kept = f"{error}; operation {operation_id} was accepted; {_LOG_TELLS}"
+            kept = f"{error}; operation {operation_id} was accepted; {_SEE_OPERATIONS}"
             raise StoreRejected(kept, sqlstate=error.sqlstate) from error
         except Unavailable as error:
-            left = f"{error}; operation {operation_id} was accepted; {_LOG_TELLS}"
+            left = f"{error}; operation {operation_id} was accepted; {_SEE_OPERATIONS}"
             raise Unavailable(error.dependency, left) from error
 
     def refuse(self) -> None:

@@ -57,7 +57,7 @@ class Tools:
     note_end: Callable[[Operation, str | None], str | None]
     noted_end: Callable[[Operation], str | None]
     #: Queries the Lobby about a game, for the log only; returns at once.
-    ask_lobby: Callable[[str], None]
+    query_lobby: Callable[[str], None]
     logger: logging.Logger
     #: Counts a game that ran before and whose directory is missing.
     count_lost_directory: Callable[[], object] = lambda: None

@@ -22,7 +22,7 @@ from rtmanager.domain.operation import Operation
 FORGOTTEN_AFTER_S = 180.0
 
 #: Seconds between two log lines about one trouble.
-TOLD_EVERY_S = 300.0
+LOGGED_EVERY_S = 300.0
 
 #: Seconds after which work that waits for PostgreSQL is reported; a session that ended costs less.
 WAITS_REPORTED_AFTER_S = 3.0
@@ -56,7 +56,7 @@ class Troubles:
         self._now = now
         self._lock = threading.Lock()
         self._met: dict[int, tuple[float, Trouble]] = {}
-        self._told: dict[int, float] = {}
+        self._logged_at: dict[int, float] = {}
 
     def meet(self, operation: Operation, kind: Kind, why: str) -> bool:
         """Note that an operation is in trouble; return whether to log it now."""
@@ -64,24 +64,24 @@ class Troubles:
         trouble = Trouble(request.game_id, operation.operation_id, request.kind.value, kind, why)
         with self._lock:
             self._met[operation.operation_id] = (now, trouble)
-            told = self._told.get(operation.operation_id)
-            if told is not None and now - told < TOLD_EVERY_S:
+            logged_at = self._logged_at.get(operation.operation_id)
+            if logged_at is not None and now - logged_at < LOGGED_EVERY_S:
                 return False
-            self._told[operation.operation_id] = now
+            self._logged_at[operation.operation_id] = now
             return True
 
     def over(self, operation: Operation) -> None:
         """Note that the operation has ended."""
         with self._lock:
             self._met.pop(operation.operation_id, None)
-            self._told.pop(operation.operation_id, None)
+            self._logged_at.pop(operation.operation_id, None)
 
     def now(self) -> Mapping[int, Trouble]:
         """Return the present troubles by operation id."""
         oldest = self._now() - FORGOTTEN_AFTER_S
         with self._lock:
             self._met = {key: value for key, value in self._met.items() if value[0] >= oldest}
-            self._told = {key: told for key, told in self._told.items() if key in self._met}
+            self._logged_at = {key: logged_at for key, logged_at in self._logged_at.items() if key in self._met}
             return {key: trouble for key, (_, trouble) in self._met.items()}
 
 

@@ -27,7 +27,7 @@ class WaitingOperations:
     """Operations that wait, and operations whose pull has ended; `ready` is called for each of the latter."""
 
     def __init__(self, ready: Callable[[], None]) -> None:
-        self._tell_ready = ready
+        self._on_ready = ready
         self._lock = threading.Lock()
         self._parked: dict[Parked, None] = {}
         self._ready: deque[Parked] = deque()
@@ -71,4 +71,4 @@ class WaitingOperations:
     def _ended(self, parked: Parked) -> None:
         with self._lock:
             self._ready.append(parked)
-        self._tell_ready()
+        self._on_ready()

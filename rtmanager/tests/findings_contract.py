@@ -200,7 +200,7 @@ class FindingsContract(WatchedStoreContract):
         self.assertEqual((len(self.store.log_rows()), len(self.due())), (1, 1))
 
     def test_an_event_that_is_not_told_changes_the_snapshot_and_sends_nothing(self) -> None:
-        quiet = event(EventType.CONTAINER_STARTED, told=False, details={"image_ref": "i"})
+        quiet = event(EventType.CONTAINER_STARTED, published=False, details={"image_ref": "i"})
         self.write(Finding("g1", RUNNING, "adopted", health=(quiet,)))
         found = self.store.snapshot("g1")
         self.assertEqual(found, (CONTAINER, HealthStatus.HEALTHY, HealthSource.INSPECT, {"image_ref": "i"}))

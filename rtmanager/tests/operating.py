@@ -101,7 +101,7 @@ class World:
             claim_name=self.queue.claim_name,
             note_end=self.queue.note_end,
             noted_end=self.queue.noted_end,
-            ask_lobby=self.asked.append,
+            query_lobby=self.asked.append,
             logger=self.heard.logger,
             count_lost_directory=self._count_lost_directory,
             pulled=lambda ref, image_id: PullNotes(self.store.images, self.docker, self.heard.logger).note(

@@ -15,7 +15,7 @@ from docker.errors import APIError
 from requests import Response
 
 from rtmanager.adapters.docker import Deadlines, DockerRuntime, runtime, skim
-from rtmanager.adapters.docker.answers import CALLS, RULES, Meaning, meaning, says, words
+from rtmanager.adapters.docker.answers import CALLS, RULES, Meaning, kind_of, meaning, words
 from rtmanager.adapters.docker.errors import launch_refused, pull_refused
 from rtmanager.domain.errors import ErrorCode, RuntimeManagerError, TemporaryAnswer, Unavailable
 from rtmanager.domain.text import LONGEST
@@ -170,7 +170,7 @@ class Rules(unittest.TestCase):
         for name in ("too many open files", "database not open", "no space left on device", "invalid reference format"):
             error = refusal(500, f"lstat /var/lib/docker/overlay2/1/merged/etc/passwd/{name}: not a directory")
             with self.subTest(name):
-                self.assertEqual((meaning("create", error)[0], says("create", error)), (Meaning.FINAL, None))
+                self.assertEqual((meaning("create", error)[0], kind_of("create", error)), (Meaning.FINAL, None))
 
     def test_a_colon_in_a_directory_of_an_image_chooses_no_meaning(self) -> None:
         inside = f"/var/lib/docker/overlay2/{'1' * 64}/merged/etc/passwd"
@@ -191,7 +191,7 @@ class Rules(unittest.TestCase):
             ):
                 error = refusal(500, text)
                 with self.subTest(text[:200]):
-                    self.assertEqual((meaning("create", error), says("create", error)), ((Meaning.FINAL, ""), None))
+                    self.assertEqual((meaning("create", error), kind_of("create", error)), ((Meaning.FINAL, ""), None))
 
     def test_a_refusal_that_is_cut_in_a_directory_of_an_image_is_final(self) -> None:
         begin = f"lstat /var/lib/docker/overlay2/{'1' * 64}/merged/etc/passwd/"
@@ -241,7 +241,7 @@ class Rules(unittest.TestCase):
         self.assertIn("check that the tag was pushed", pull_refused("localhost:1/timeout/x509:denied", said))
 
     def test_a_registry_calls_no_reference_malformed(self) -> None:
-        self.assertIsNone(says("pull", refusal(400, "name invalid: invalid reference format")))
+        self.assertIsNone(kind_of("pull", refusal(400, "name invalid: invalid reference format")))
 
     def test_every_other_answer_is_final(self) -> None:
         for call in CALLS:

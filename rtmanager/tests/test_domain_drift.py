@@ -103,11 +103,11 @@ class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
         self.assertEqual([(row.kind, row.source) for row in finding.log], [_row(OpKind.RECONCILE_ADOPT)])
 
     def test_of_a_new_game_nobody_is_told_by_an_event(self) -> None:
-        self.assertEqual([event.told for event in self.found(view(), of=None).health], [False])
+        self.assertEqual([event.published for event in self.found(view(), of=None).health], [False])
 
     def test_of_a_game_that_was_told_to_have_stopped_everybody_is_told(self) -> None:
         (event,) = self.found(view(), of=record(status=Status.STOPPED)).health
-        self.assertTrue(event.told)
+        self.assertTrue(event.published)
         self.assertEqual((event.event_type, event.details), (EventType.CONTAINER_STARTED, {"image_ref": IMAGE}))
 
     def test_a_stopped_game_whose_own_container_was_started_again_runs(self) -> None:
@@ -257,7 +257,7 @@ class Crashes(unittest.TestCase):
             (3, False, RequestedBy.DOCKER, True, False),
         ):
             last_exit = LastExit("c", code, oom, NOW, requested_by=by)
-            self.assertEqual(is_crash(last_exit, events_heard=heard), crash, (code, oom, by, heard))
+            self.assertEqual(is_crash(last_exit, event_seen=heard), crash, (code, oom, by, heard))
 
     def test_pauses_double_up_to_the_longest_and_the_budget_ends(self) -> None:
         policy = RestartPolicy(budget=4, first_pause_s=5, longest_pause_s=15)

@@ -43,7 +43,7 @@ class Instance:
             self.completions,
             slots=slots,
             wake=Wake(),
-            told=self.told,
+            messages_due=self.told,
             logger=world.heard.logger,
         )
 

@@ -22,7 +22,7 @@ SEAMS = {
     "read": "postgres.",
     "read_texts": "postgres.",
     "_command": "redis.",
-    "ask": "docker.",
+    "call": "docker.",
     "answer": "docker.",
     "_answer": "docker.",
     "_of_container": "docker.",
@@ -174,7 +174,7 @@ def _named(tree: ast.Module) -> Iterator[str]:
             yield _PREPARE
     for _, call in _calls(tree):
         seam = _dotted(call.func).rpartition(".")[2]
-        ours = seam in SEAMS or _dotted(call.func) == "self._ask"
+        ours = seam in SEAMS
         if ours and call.args and isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str):
             yield SEAMS.get(seam, "docker.") + call.args[0].value
 

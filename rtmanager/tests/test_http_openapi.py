@@ -279,7 +279,9 @@ def started(game_id: str) -> HealthEvent:
 def exited(game_id: str) -> HealthEvent:
     """The event of a crash."""
     details = {"exit_code": 139, "oom": False}
-    return HealthEvent(game_id, "c1", EventType.CONTAINER_EXITED, HealthSource.DOCKER_EVENT, NOW, details, told=False)
+    return HealthEvent(
+        game_id, "c1", EventType.CONTAINER_EXITED, HealthSource.DOCKER_EVENT, NOW, details, published=False
+    )
 
 
 def failed_start(game_id: str) -> LogEntry:

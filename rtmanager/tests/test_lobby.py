@@ -82,7 +82,7 @@ class LobbyTest(unittest.TestCase):
     def ask(self, url: str, timeout_s: float = PATIENCE_S) -> str:
         lobby = self.diagnostics(url, timeout_s)
         self.addCleanup(lobby.close)
-        lobby.ask("g1")
+        lobby.query("g1")
         wait_until(lambda: bool(self.answers()))
         return self.answers()[0]
 
@@ -120,10 +120,10 @@ class LobbyTest(unittest.TestCase):
     def test_asking_a_slow_lobby_returns_at_once_and_drops_what_is_too_much(self) -> None:
         server = self.serve(silence)
         lobby = self.diagnostics(server.url)
-        lobby.ask("g0")
+        lobby.query("g0")
         wait_until(lambda: len(server.requests) == 1)
         for n in range(WAITING + 3):
-            lobby.ask(f"g{n}")
+            lobby.query(f"g{n}")
         self.assertEqual(self.heard.messages, ["lobby is slow, question dropped"] * 3)
         server.over.set()
         lobby.close()
@@ -138,7 +138,7 @@ class LobbyTest(unittest.TestCase):
         server = self.serve(silence)
         lobby = self.diagnostics(server.url, 0.05)
         for n in range(5):
-            lobby.ask(f"g{n}")
+            lobby.query(f"g{n}")
         wait_until(lambda: len(server.requests) == 1)
         self.assertTrue(self.close_within(lobby))
         self.assertEqual(len(server.requests), 1)
@@ -146,6 +146,6 @@ class LobbyTest(unittest.TestCase):
     def test_a_close_does_not_wait_for_a_lobby_that_sends_byte_after_byte(self) -> None:
         server = self.serve(trickle)
         lobby = self.diagnostics(server.url, 0.05)
-        lobby.ask("g1")
+        lobby.query("g1")
         wait_until(lambda: len(server.requests) == 1)
         self.assertTrue(self.close_within(lobby))

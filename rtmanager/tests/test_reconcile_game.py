@@ -278,7 +278,7 @@ class Ends(SettlerTestCase):
         self.assertEqual(self.world.events(), [])
         ((later, delay_s),) = self.world.reconcile_queue.named.values()
         self.assertEqual((later.unexplained, delay_s), (frozenset(), OOM_GRACE_S))
-        self.world.reconcile_queue.look("g1", ReconcileHint(HealthSource.DOCKER_EVENT, oom={self.container_id: 7}))
+        self.world.reconcile_queue.add("g1", ReconcileHint(HealthSource.DOCKER_EVENT, oom={self.container_id: 7}))
         self.world.reconcile_queue.run()
         self.assertEqual(self.world.events(), ["container_oom", "container_exited"])
 
@@ -439,7 +439,9 @@ class StartedAgain(SettlerTestCase):
         self.assertEqual(self.world.known().status, Status.STOPPED)
         self.assertEqual(self.queued(60), [])
         self.world.do(request())
-        self.crash(code=137, hint=ReconcileHint(HealthSource.DOCKER_EVENT, asked=frozenset({self.world.container()})))
+        self.crash(
+            code=137, hint=ReconcileHint(HealthSource.DOCKER_EVENT, signalled=frozenset({self.world.container()}))
+        )
         self.assertEqual(self.queued(60), [])
         self.assertEqual(self.world.store.last_exits["g1"].requested_by, RequestedBy.SIGNAL)
 
@@ -447,7 +449,7 @@ class StartedAgain(SettlerTestCase):
         container = self.world.container()
         self.crash(code=137, hint=ReconcileHint(listed=True))
         self.assertEqual(self.world.known().status, Status.RUNNING, "the event is waited for")
-        self.world.reconcile_queue.look("g1", ReconcileHint(HealthSource.DOCKER_EVENT, died=frozenset({container})))
+        self.world.reconcile_queue.add("g1", ReconcileHint(HealthSource.DOCKER_EVENT, died=frozenset({container})))
         self.world.reconcile_queue.run()
         self.restart(6)
 
@@ -549,11 +551,11 @@ class Outages(SettlerTestCase):
         self.world.docker.exit(self.container_id, 143)
         self.world.docker.refuse("present_run", Meant.TEMPORARY, 1)
         with self.assertRaises(TemporaryAnswer):
-            self.settle(ReconcileHint(HealthSource.DOCKER_EVENT, asked=frozenset({self.container_id})))
+            self.settle(ReconcileHint(HealthSource.DOCKER_EVENT, signalled=frozenset({self.container_id})))
         self.assertEqual(self.world.known().status, Status.RUNNING)
 
     def test_not_what_a_person_stopped_just_before(self) -> None:
-        asked = ReconcileHint(HealthSource.DOCKER_EVENT, asked=frozenset({self.container_id}))
+        asked = ReconcileHint(HealthSource.DOCKER_EVENT, signalled=frozenset({self.container_id}))
         for hint in (asked, ReconcileHint(listed=True)):  # a runtime that was killed reports no death
             with self.subTest(hint=hint):
                 self.setUp()
@@ -592,6 +594,16 @@ class Outages(SettlerTestCase):
         self.world.docker.exit(container_id, 1)
         self.game_reconciler.settle("g1", ReconcileHint(listed=True))
         self.assertEqual((self.world.known().status, self.queued()), (Status.STOPPED, []))
+
+    def test_what_a_runtime_ended_as_it_went_down_although_a_container_that_outlived_it_hides_that(self) -> None:
+        self.signalled(Sender.ENDED_RUNTIME)
+        self.world.docker.run = RuntimeRun(self.before, keeps_containers=True)
+        self.world.reconcile()
+        self.world.docker.alter(self.container_id, started_at=self.world.clock())
+        self.world.docker.exit(self.container_id, 137)
+        self.game_reconciler.settle("g1", ReconcileHint(listed=True))
+        self.assertEqual(self.queued(), ["g1"])
+        self.assertEqual(self.world.store.last_exits["g1"].requested_by, RequestedBy.DOCKER)
 
     def test_with_live_restore_only_what_vanished_with_the_host(self) -> None:
         for code, expected in ((0, []), (137, []), (255, ["g1"])):

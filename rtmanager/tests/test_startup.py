@@ -44,46 +44,46 @@ class StartupTest(unittest.TestCase):
 
         return Check(name, SYSTEMS[name], ask, f"start {name}")
 
-    def ask(self, checks: Sequence[Check], wait_s: float = 60.0) -> None:
-        Startup(wait_s, self.heard.logger).ask(checks)
+    def start(self, checks: Sequence[Check], wait_s: float = 60.0) -> None:
+        Startup(wait_s, self.heard.logger).run(checks)
 
     def told(self) -> list[tuple[str, str]]:
         return [(record.getMessage(), record.__dict__["dependency"]) for record in self.heard.records]
 
     def test_when_all_answer_nothing_is_logged(self) -> None:
-        self.ask([self.check(name) for name in SYSTEMS])
+        self.start([self.check(name) for name in SYSTEMS])
         self.assertEqual((sorted(self.asked), self.told()), (sorted(SYSTEMS), []))
 
     def test_each_that_is_silent_is_asked_again_and_logged_once_when_it_begins_and_when_it_answers(self) -> None:
-        self.ask([self.check(name, *(silence(name) for _ in range(3))) for name in ("postgres", "redis", "docker")])
+        self.start([self.check(name, *(silence(name) for _ in range(3))) for name in ("postgres", "redis", "docker")])
         for name in ("postgres", "redis", "docker"):
             self.assertEqual([what for what, of in self.told() if of == name], [WAITS, ANSWERS])
             self.assertEqual(self.asked.count(name), 4)
 
     def test_one_that_stays_silent_ends_the_start_with_its_name_and_the_remedy(self) -> None:
         with self.assertRaisesRegex(StartupFailed, "^redis: redis does not answer; remedy: start redis$"):
-            self.ask([self.check("redis", forever=silence())], wait_s=0.05)
+            self.start([self.check("redis", forever=silence())], wait_s=0.05)
         self.assertEqual(self.told(), [(WAITS, "redis")])
         self.assertGreater(len(self.asked), 1)
 
     def test_what_no_waiting_mends_ends_the_start_at_once_and_is_what_is_named(self) -> None:
         wrong = RuntimeManagerError("the password is wrong")
         with self.assertRaisesRegex(StartupFailed, "^redis: the password is wrong"):
-            self.ask([self.check("postgres", forever=silence("postgres")), self.check("redis", wrong)])
+            self.start([self.check("postgres", forever=silence("postgres")), self.check("redis", wrong)])
 
     def test_a_root_of_the_games_that_is_gone_is_not_waited_for(self) -> None:
         gone = TemporaryAnswer("state root", "it is gone", answer="gone", code=mock.Mock())
         with self.assertRaisesRegex(StartupFailed, "^state root: it is gone"):
-            self.ask([self.check("state root", gone)])
+            self.start([self.check("state root", gone)])
         self.assertEqual(self.asked, ["state root"])
 
     def test_a_wait_too_short_for_a_second_question_is_none(self) -> None:
         with self.assertRaises(StartupFailed):
-            self.ask([self.check("redis", silence())], wait_s=0.001)
+            self.start([self.check("redis", silence())], wait_s=0.001)
         self.assertEqual((self.asked, self.told()), (["redis"], []))
 
     def test_a_redis_that_takes_no_writes_is_no_reason_to_wait(self) -> None:
-        self.ask([self.check("redis", WritesRefused("it is full", "make room"))])
+        self.start([self.check("redis", WritesRefused("it is full", "make room"))])
         self.assertEqual(self.heard.messages, ["redis takes no writes, waiting for it"])
 
 

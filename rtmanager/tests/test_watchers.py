@@ -104,7 +104,7 @@ class ListenerTest(unittest.TestCase):
 
     def test_so_is_a_kill_by_hand(self) -> None:
         named = self.hear(_event(ContainerEventKind.KILL, signal="9"), _event(ContainerEventKind.DIE))
-        self.assertEqual((named["g1"][1], named["g1"][0].asked), (0, {"c-1"}))
+        self.assertEqual((named["g1"][1], named["g1"][0].signalled), (0, {"c-1"}))
 
     def test_a_signal_after_which_the_runtime_accepts_calls_is_a_persons(self) -> None:
         half, began = datetime.fromtimestamp(0.5, UTC), datetime.fromtimestamp(1, UTC)
@@ -167,7 +167,7 @@ class ListenerTest(unittest.TestCase):
                 self.assertEqual(self.signals.sender(_ended(ended)), Sender.PERSON if explained else None)
                 self.reconcile_queue.named.clear()
                 hint, _ = self.hear(_event(ContainerEventKind.DIE, time_ns=ended, signal_is_label=hidden))["g1"]
-                self.assertEqual(hint.asked, {"c-1"} if explained else frozenset())
+                self.assertEqual(hint.signalled, {"c-1"} if explained else frozenset())
 
     def test_a_reload_does_not_shorten_a_stop_under_way(self) -> None:
         self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
@@ -186,6 +186,16 @@ class ListenerTest(unittest.TestCase):
         self.assertEqual(self.signals.sender(_ended(3609 * 10**9)), Sender.PERSON)
         self.assertIsNone(self.signals.sender(_ended(4000 * 10**9)), "it survived the signal")
 
+    def test_a_runtime_whose_events_break_off_after_its_signals_went_down(self) -> None:
+        for began, sender in ((None, Sender.ENDED_RUNTIME), (datetime.fromtimestamp(0, UTC), Sender.PERSON)):
+            with self.subTest(sender):
+                self.setUp()
+                self.began = RuntimeRun(began) if began else None
+                self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
+                self.feed.breaks = True
+                self.assertRaises(Unavailable, self.hear, _event(ContainerEventKind.DIE, time_ns=2))
+                self.assertEqual(self.signals.sender(_ended(2)), sender)
+
     def test_a_runtime_that_shuts_down_is_not_asked_about_each_signal(self) -> None:
         self.began = None
         self.hear(*(_event(ContainerEventKind.KILL, signal="15", time_ns=number) for number in range(5)))
@@ -193,14 +203,14 @@ class ListenerTest(unittest.TestCase):
 
     def test_one_that_was_asked_to_end_may_be_about_to_start_again(self) -> None:
         named = self.hear(_event(ContainerEventKind.KILL, signal="15"), _event(ContainerEventKind.DIE))
-        self.assertEqual((named["g1"][1], named["g1"][0].asked), (RESTART_GRACE_S, {"c-1"}))
+        self.assertEqual((named["g1"][1], named["g1"][0].signalled), (RESTART_GRACE_S, {"c-1"}))
 
     def test_a_signal_that_asks_for_something_else_is_forgotten_and_so_is_one_of_long_ago(self) -> None:
         for signal, died_ns in (("10", 5), ("15", 10**9 * 3600)):
             self.reconcile_queue.named.clear()
             self.hear(_event(ContainerEventKind.KILL, signal=signal, time_ns=1))
             named = self.hear(_event(ContainerEventKind.DIE, time_ns=died_ns))
-            self.assertEqual((named["g1"][1], named["g1"][0].asked), (0, frozenset()), signal)
+            self.assertEqual((named["g1"][1], named["g1"][0].signalled), (0, frozenset()), signal)
 
     def test_a_container_that_was_destroyed_is_looked_at(self) -> None:
         self.assertIn("g1", self.hear(_event(ContainerEventKind.DESTROY)))
@@ -251,9 +261,11 @@ class ListenerTest(unittest.TestCase):
             self.reconcile_queue.named.clear()
             died = _event(ContainerEventKind.DIE, signal_is_label=True)
             named = self.hear(_event(ContainerEventKind.KILL, signal=signal), died)
-            self.assertEqual((named["g1"][1], named["g1"][0].asked), (RESTART_GRACE_S, {"c-1"}), signal)
+            self.assertEqual((named["g1"][1], named["g1"][0].signalled), (RESTART_GRACE_S, {"c-1"}), signal)
         self.reconcile_queue.named.clear()
-        self.assertEqual(self.hear(_event(ContainerEventKind.DIE, signal_is_label=True))["g1"][0].asked, frozenset())
+        self.assertEqual(
+            self.hear(_event(ContainerEventKind.DIE, signal_is_label=True))["g1"][0].signalled, frozenset()
+        )
 
     def test_what_cannot_be_a_games_id_is_left_to_a_pass(self) -> None:
         events = [_event(ContainerEventKind.DIE, game_id=game_id) for game_id in ("a\ufffdb", "../x", "", "x" * 600)]

@@ -428,7 +428,7 @@ class HeldTurnTest(StreamsTestCase):
         for step, take in ((self.ingest().step, self.store.inbox.lock), (relay.step, self.store.outbox.lease)):
             with (
                 self.subTest(take),
-                mock.patch.object(missed_leases_module, "LOOK_S", 0.0),
+                mock.patch.object(missed_leases_module, "CHECK_S", 0.0),
                 mock.patch.object(missed_leases_module, "HELD_BY_MANAGER_S", 0.0),
             ):
                 with take(), self.assertRaisesRegex(FinalAnswer, "session 1 holds the lease"):

@@ -27,14 +27,14 @@ class LooksAtOnce:
         self._settle = settle
         self.named: dict[str, tuple[ReconcileHint, float]] = {}
 
-    def look(self, game_id: str, hint: ReconcileHint | None = None, *, delay_s: float = 0.0) -> None:
+    def add(self, game_id: str, hint: ReconcileHint | None = None, *, delay_s: float = 0.0) -> None:
         hint = hint or ReconcileHint()
         if game_id in self.named:
             before, delay_before = self.named[game_id]
             hint, delay_s = before.merged(hint), min(delay_s, delay_before)
         self.named[game_id] = hint, delay_s
 
-    def wait_until_looked(self, timeout_s: float) -> bool:
+    def wait_until_attempted(self, timeout_s: float) -> bool:
         self.run()
         return True
 
@@ -49,7 +49,7 @@ class LooksAtOnce:
                 settled = False
             if not settled:
                 again.append(game_id)
-                self.look(game_id, hint)
+                self.add(game_id, hint)
         return again
 
 
@@ -80,7 +80,7 @@ class WatchedWorld(World):
             strays=self.strays,
             clock=self.clock,
             written=self.told.append,
-            later=lambda game_id, hint, delay_s: self.reconcile_queue.look(game_id, hint, delay_s=delay_s),
+            later=lambda game_id, hint, delay_s: self.reconcile_queue.add(game_id, hint, delay_s=delay_s),
             logger=self.heard.logger,
             restarts=self.restarts,
             after_outages=self.after_outages,

@@ -38,14 +38,14 @@ class StoreClock:
 
     def __init__(self, ask: Callable[[], datetime], running: Callable[[], float] = running_s) -> None:
         """`ask` reads the moment from the store and may raise `Unavailable`."""
-        self._ask = ask
+        self._read_store = ask
         self._running = running
         self._known: Anchor | None = None
 
     def read(self) -> None:
         """Read the store's clock. The first call precedes any use; one thread at a time calls it."""
         asked_s = self._running()
-        said = self._ask()
+        said = self._read_store()
         self._known = anchored(self._known, Reading(said, asked_s, self._running()))
 
     def __call__(self) -> datetime:
@@ -71,7 +71,7 @@ class SteadyClock:
         host: Clock = host_clock,
         running: Callable[[], float] = running_s,
     ) -> None:
-        self._ask = ask
+        self._read_store = ask
         self._logger = logger
         self._running = running
         self._lock = threading.Lock()
@@ -80,7 +80,7 @@ class SteadyClock:
     def __call__(self) -> bool:
         """Read the clock; return False while it is unexpectedly ahead. Raises `Unavailable`."""
         with self._lock:
-            shown = Anchor(self._ask(), self._running())
+            shown = Anchor(self._read_store(), self._running())
             before, self._trust = self._trust, judged(self._trust, shown)
             if (self._trust.doubted is None) is not (before.doubted is None):
                 self._report(before, shown)

@@ -70,12 +70,12 @@ class Inspector:
         """Return False: once a period is enough. Raises `Unavailable`."""
         with lease(self._leases, WORK, self._period_s) as mine:
             if mine:
-                self._look_at_all()
+                self._inspect_due()
             else:
                 self._restarts.clear()
         return False
 
-    def _look_at_all(self) -> None:
+    def _inspect_due(self) -> None:
         records = {record.current_container_id: record for record in running_records(self._records)}
         listed = [view for view in self._runtime.list_games() if view.container_id in records]
         alarms = self._findings.alarms(AlarmKind.INSPECT)
@@ -127,10 +127,10 @@ class Inspector:
                 return None
 
         views = side_by_side(guarded, records, self._threads, "rtm-inspect")
-        self._tell_silent(len(silent), silent)
+        self._report_silent(len(silent), silent)
         return views, silent
 
-    def _tell_silent(self, count: int, silent: Sequence[Unavailable]) -> None:
+    def _report_silent(self, count: int, silent: Sequence[Unavailable]) -> None:
         """Log a warning when the number of silent containers changes; the debug log names them."""
         if count and count != self._silent:
             extra = {"containers": count, "error": str(silent[0])}

@@ -13,7 +13,7 @@ from rtmanager.domain.errors import FinalAnswer
 from rtmanager.ports.streams import LeaseHolder
 
 #: Seconds without the lease after which a worker looks up its holder, and between two look-ups.
-LOOK_S = 5.0
+CHECK_S = 5.0
 #: Seconds after which a session that holds the lease is reported; the second value is for sessions named like a
 #: manager's.
 HELD_S = 10.0
@@ -26,21 +26,21 @@ class MissedLeases:
     def __init__(self, holder: Callable[[], LeaseHolder | None], clock: Callable[[], float] = monotonic) -> None:
         self._holder = holder
         self._clock = clock
-        self._look_at: float | None = None
+        self._check_at: float | None = None
         self._seen: LeaseHolder | None = None
         self._seen_since = 0.0
 
     def had(self) -> None:
         """Record that the worker got its lease."""
-        self._look_at = self._seen = None
+        self._check_at = self._seen = None
 
     def missed(self) -> None:
         """Record that another session has the lease. Raises `FinalAnswer` when it holds it for too long."""
         now = self._clock()
-        if self._look_at is None:
-            self._look_at = now + LOOK_S
-        if now >= self._look_at:
-            self._look_at = now + LOOK_S
+        if self._check_at is None:
+            self._check_at = now + CHECK_S
+        if now >= self._check_at:
+            self._check_at = now + CHECK_S
             holder = self._holder()
             if holder is None or holder != self._seen:
                 self._seen, self._seen_since = holder, now

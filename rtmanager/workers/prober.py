@@ -94,7 +94,7 @@ class Prober:
             alarm = alarms.get(game_id)
             raised = alarm if alarm and alarm.container_id == container_id else None
             failures[container_id] = 0 if answer.good else before + 1
-            self._game_failures.guarded(WORK, game_id, partial(self._tell, record, answer, before, raised))
+            self._game_failures.guarded(WORK, game_id, partial(self._report, record, answer, before, raised))
         self._failures = {container_id: count for container_id, count in failures.items() if count}
         elapsed_ms = round((monotonic() - began) * 1000)
         self._logger.debug("probe cycle", extra={"probed": len(answers), "elapsed_ms": elapsed_ms})
@@ -114,7 +114,7 @@ class Prober:
                 found.append(ProbeTarget(record.game_id, address, ENGINE_PORT))
         return found
 
-    def _tell(self, record: RuntimeRecord, answer: ProbeResult, before: int, raised: Alarm | None) -> None:
+    def _report(self, record: RuntimeRecord, answer: ProbeResult, before: int, raised: Alarm | None) -> None:
         if answer.good and raised is not None:
             finding = self._recovered(record, before, raised)
         elif not answer.good and raised is None and before + 1 >= self._threshold:
@@ -153,8 +153,8 @@ class Prober:
 
     def _recovered(self, record: RuntimeRecord, before: int, raised: Alarm) -> Finding:
         # After a restart of the manager only the alarm holds the count of earlier failures.
-        told = raised.details.get("consecutive_failures")
-        count = max(before, told if isinstance(told, int) else 0)
+        recorded = raised.details.get("consecutive_failures")
+        count = max(before, recorded if isinstance(recorded, int) else 0)
         event = self._event(record, EventType.PROBE_RECOVERED, {"prior_failure_count": count})
         why = f"the engine answers again after {count} failed probes"
         return Finding(record.game_id, record, why, health=(event,), calms=AlarmKind.PROBE)

@@ -1,16 +1,29 @@
-"""The list of mutants, grouped by the guarantee that they break."""
+"""The mutants: edits that the suite must detect, by the guarantee that they break, and removed protections."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from reliability.mutants.catalogue import answers, containers, lifetime, messages, operations, stores, watching
+from reliability.mutants.catalogue import (
+    answers,
+    containers,
+    lifetime,
+    messages,
+    operations,
+    protections,
+    stores,
+    watching,
+)
 from reliability.mutants.mutant import Mutant
 
-MUTANTS: Sequence[Mutant] = (
-    *answers.MUTANTS,
-    *messages.MUTANTS,
-    *operations.MUTANTS,
-    *containers.MUTANTS,
-    *lifetime.MUTANTS,
-    *stores.MUTANTS,
-    *watching.MUTANTS,
-)
+#: What one command runs: `make mutants`, `make protections`.
+GROUPS: Mapping[str, Sequence[Mutant]] = {
+    "mutants": (
+        *answers.MUTANTS,
+        *messages.MUTANTS,
+        *operations.MUTANTS,
+        *containers.MUTANTS,
+        *lifetime.MUTANTS,
+        *stores.MUTANTS,
+        *watching.MUTANTS,
+    ),
+    "protections": protections.MUTANTS,
+}

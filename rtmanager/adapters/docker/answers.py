@@ -32,7 +32,7 @@ class Meaning(StrEnum):
     FINAL = "final"
 
 
-class Says(StrEnum):
+class AnswerKind(StrEnum):
     """Special meanings of final answers."""
 
     ABSENT = "it does not exist"
@@ -46,7 +46,7 @@ class Says(StrEnum):
 class Special:
     """A final answer with a special meaning, matched by status and by one of `marks` (lower case)."""
 
-    says: Says
+    kind: AnswerKind
     statuses: frozenset[int]
     marks: tuple[str, ...]
     #: Its consequence, as the generated page words it.
@@ -83,15 +83,15 @@ class Rule:
     #: Whether the answer has Docker's form, `{"message": …}`; None matches both.
     from_docker: bool | None = True
 
-    def fits(self, call: str, status: int, said: str, from_docker: bool) -> bool:
-        """Return whether the rule matches an answer to `call`; `said` is in lower case."""
+    def fits(self, call: str, status: int, reply: str, from_docker: bool) -> bool:
+        """Return whether the rule matches an answer to `call`; `reply` is in lower case."""
         return (
             (not self.calls or call in self.calls)
             and call not in self.not_calls
             and (not self.statuses or status in self.statuses)
             and self.from_docker in (None, from_docker)
-            and (not self.marks or any(mark in said for mark in self.marks))
-            and self.with_mark in said
+            and (not self.marks or any(mark in reply for mark in self.marks))
+            and self.with_mark in reply
         )
 
 
@@ -246,12 +246,12 @@ OTHER_TEMPORARY = {
 
 
 def _absent(outcome: str, *marks: str) -> Special:
-    return Special(Says.ABSENT, frozenset({404}), marks, outcome)
+    return Special(AnswerKind.ABSENT, frozenset({404}), marks, outcome)
 
 
 def _malformed(outcome: str) -> Special:
     marks = ("invalid reference format", "invalid tag format", "invalid checksum digest", "unsupported digest")
-    return Special(Says.MALFORMED, frozenset({400, 404, 500}), marks, outcome)
+    return Special(AnswerKind.MALFORMED, frozenset({400, 404, 500}), marks, outcome)
 
 
 #: Every call to the daemon, by its name in `failpoints`.
@@ -273,7 +273,7 @@ CALLS: dict[str, Call] = {
         None,
         (
             _absent("it is forgotten"),
-            Special(Says.IMAGE_USED, frozenset({409}), (), "it stays: a container was made of it"),
+            Special(AnswerKind.IMAGE_USED, frozenset({409}), (), "it stays: a container was made of it"),
         ),
         changes=True,
     ),
@@ -282,7 +282,9 @@ CALLS: dict[str, Call] = {
         "POST /containers/create",
         ErrorCode.CONTAINER_START_FAILED,
         (
-            Special(Says.NAME_TAKEN, frozenset({409}), (), "an own container is taken or removed, another one left"),
+            Special(
+                AnswerKind.NAME_TAKEN, frozenset({409}), (), "an own container is taken or removed, another one left"
+            ),
             _malformed("`start_config_invalid`"),
         ),
         changes=True,
@@ -292,7 +294,9 @@ CALLS: dict[str, Call] = {
         ErrorCode.CONTAINER_START_FAILED,
         (
             _absent("created anew, under the game's name", *_NO_CONTAINER),
-            Special(Says.NAME_TAKEN, frozenset({409}), (), "an own container is taken or removed, another one left"),
+            Special(
+                AnswerKind.NAME_TAKEN, frozenset({409}), (), "an own container is taken or removed, another one left"
+            ),
         ),
         changes=True,
     ),
@@ -315,7 +319,10 @@ CALLS: dict[str, Call] = {
         (
             _absent("a success: the container is gone", *_NO_CONTAINER),
             Special(
-                Says.BUSY_REMOVING, frozenset({409}), (), "waited for while it is removed; `conflict` when it lives"
+                AnswerKind.BUSY_REMOVING,
+                frozenset({409}),
+                (),
+                "waited for while it is removed; `conflict` when it lives",
             ),
         ),
         changes=True,
@@ -343,14 +350,14 @@ def explanation(response: Response | None) -> tuple[str, bool]:
     if response is None:
         return "", False
     # `Response.text` guesses the encoding, which takes seconds for megabytes. Docker writes short UTF-8.
-    said = response.content[:LONGEST_REFUSAL].decode(errors="replace")
+    reply = response.content[:LONGEST_REFUSAL].decode(errors="replace")
     try:
-        found = json.loads(said)
+        found = json.loads(reply)
     except (ValueError, RecursionError):
-        return said, False
+        return reply, False
     if isinstance(found, dict) and isinstance(found.get("message"), str):
         return found["message"], True
-    return said, False
+    return reply, False
 
 
 def checked(response: Response) -> None:
@@ -360,11 +367,11 @@ def checked(response: Response) -> None:
     """
     if 200 <= response.status_code < 300 or response.status_code == 304:
         return
-    said, _ = explanation(response)
+    reply, _ = explanation(response)
     kind = NotFound if response.status_code == 404 else APIError
     # Bounded here too: a traceback would contain the registry's whole text.
     status = bounded(f"{response.status_code} {response.reason}", 100)
-    raise kind(status, response=response, explanation=bounded(said))
+    raise kind(status, response=response, explanation=bounded(reply))
 
 
 #: Text that an image or a user can choose: quoted text, paths, names of users and groups.
@@ -386,12 +393,12 @@ _CODE_OF_GRPC = re.compile(r"(?:: (?:unknown|unavailable|internal|aborted|cancel
 LONGEST_READ = 20_000
 
 
-def own_words(said: str, pattern: re.Pattern[str] = _NOT_DOCKERS) -> str:
+def own_words(reply: str, pattern: re.Pattern[str] = _NOT_DOCKERS) -> str:
     """Return Docker's own text in lower case, without the parts that images and users choose."""
-    if len(said) > LONGEST_READ:
-        said = said[: LONGEST_READ // 2] + said[-LONGEST_READ // 2 :]
-    said = _CODE_OF_GRPC.sub("", said.lower())
-    return pattern.sub(lambda found: found[1] or " ", said)
+    if len(reply) > LONGEST_READ:
+        reply = reply[: LONGEST_READ // 2] + reply[-LONGEST_READ // 2 :]
+    reply = _CODE_OF_GRPC.sub("", reply.lower())
+    return pattern.sub(lambda found: found[1] or " ", reply)
 
 
 def meaning(call: str, error: APIError) -> tuple[Meaning, str]:
@@ -399,25 +406,25 @@ def meaning(call: str, error: APIError) -> tuple[Meaning, str]:
 
     Silence needs a phrase at a place that no image can choose; elsewhere the answer is temporary, which ends in time.
     """
-    said, from_docker = explanation(error.response)
-    status, own = error.status_code or 0, own_words(said)
+    reply, from_docker = explanation(error.response)
+    status, own = error.status_code or 0, own_words(reply)
     for rule in RULES:
         if rule.fits(call, status, own, from_docker):
             if rule.meaning is Meaning.SILENCE and rule.marks:
-                surely = own_words(said, _SURELY_NOT_DOCKERS)
+                surely = own_words(reply, _SURELY_NOT_DOCKERS)
                 return rule.meaning if rule.fits(call, status, surely, from_docker) else Meaning.TEMPORARY, rule.name
             return rule.meaning, rule.name
     return Meaning.FINAL, ""
 
 
-def says(call: str, error: APIError) -> Says | None:
+def kind_of(call: str, error: APIError) -> AnswerKind | None:
     """Return the special meaning of a final answer to `call`; None when it has none."""
-    said = own_words(explanation(error.response)[0] or words(error)).lstrip()
+    reply = own_words(explanation(error.response)[0] or words(error)).lstrip()
     # In a pull the registry's text follows Docker's own prefix.
-    fits = said.startswith if call == "pull" else said.__contains__
+    fits = reply.startswith if call == "pull" else reply.__contains__
     for special in CALLS[call].specials:
         if error.status_code in special.statuses and (not special.marks or any(map(fits, special.marks))):
-            return special.says
+            return special.kind
     return None
 
 

@@ -40,7 +40,7 @@ MAX_ANSWER_BYTES = 1 << 18
 #: an entry of the file with a helper's answer.
 MAX_HEADER_BYTES = 1 << 16
 #: Poll interval, in seconds, for the end of a helper and for an abort.
-LOOK_AGAIN_S = 0.05
+POLL_S = 0.05
 #: Seconds to wait for remaining output when a helper has ended but one of its children keeps its output open.
 LAST_OUTPUT_S = 0.2
 
@@ -111,7 +111,7 @@ class DockerConfig:
         note = "; ".join(f"{path}: {problem}" for problem in config.problems)
         if helper:
             try:
-                entry = {**entry, **ask_helper(helper, key, limit_s, unwanted)}
+                entry = {**entry, **run_helper(helper, key, limit_s, unwanted)}
             except HelperFailed as error:
                 note = str(error)
         return Credentials(_header(entry), bounded(note))
@@ -280,21 +280,21 @@ def _header(entry: Mapping[str, str]) -> str:
     return base64.urlsafe_b64encode(json.dumps(filled).encode()).decode()
 
 
-def ask_helper(helper: str, key: str, limit_s: float, unwanted: Callable[[], bool]) -> dict[str, str]:
+def run_helper(helper: str, key: str, limit_s: float, unwanted: Callable[[], bool]) -> dict[str, str]:
     """Request the credentials of a registry from a helper; all values are empty when it has none.
 
     Raises `HelperFailed`, or `HelperHangs` when it was killed.
     """
     program = _PROGRAM_PREFIX + helper
     output, code = _run(program, key, limit_s, unwanted)
-    said = output.decode("utf-8", "replace").strip()
+    printed = output.decode("utf-8", "replace").strip()
     if code != 0:
-        if said == _NOT_FOUND:
+        if printed == _NOT_FOUND:
             return {"username": "", "password": "", "identitytoken": ""}
-        words = shown(said, 200) if said and "secret" not in said.lower() else "nothing that could be shown"
+        words = shown(printed, 200) if printed and "secret" not in printed.lower() else "nothing that could be shown"
         raise HelperFailed(f"the credential helper {program} failed with exit code {code} and said {words}")
     try:
-        answer, _ = _DECODER.raw_decode(said)
+        answer, _ = _DECODER.raw_decode(printed)
     except (ValueError, RecursionError):
         raise HelperFailed(f"the credential helper {program} did not answer with JSON") from None
     if answer is None:
@@ -359,7 +359,7 @@ def _output(
     waiting.register(source, POLLIN | POLLHUP)
     ended = False
     while True:
-        if waiting.poll(LOOK_AGAIN_S * 1000):
+        if waiting.poll(POLL_S * 1000):
             piece = os.read(source, 1 << 16)
             if not piece:
                 break
@@ -379,7 +379,7 @@ def _output(
                 "run it by hand as the user of this service"
             )
     try:
-        process.wait(max(LOOK_AGAIN_S, until - monotonic()))
+        process.wait(max(POLL_S, until - monotonic()))
     except subprocess.TimeoutExpired:
         raise HelperHangs(f"the credential helper {program} did not end within {limit_s:g} s and was killed") from None
 

@@ -90,7 +90,7 @@ class DaemonClient:
         self._client: docker.APIClient | None = None
         self._closed = threading.Event()
 
-    def ask(self, name: str, deadline: Deadline | float, question: Callable[[docker.APIClient], T]) -> T:
+    def call(self, name: str, deadline: Deadline | float, question: Callable[[docker.APIClient], T]) -> T:
         """Run `question` within the deadline (seconds) and return its result.
 
         `name` is a key of `CALLS`. `question` sends the request and reads the answer; an error of `UNREADABLE_ERRORS`
@@ -102,16 +102,16 @@ class DaemonClient:
         return self._answer(name, allowed, lambda: question(client))
 
     def answer(self, name: str, deadline: Deadline | float, question: Callable[[docker.APIClient], T]) -> T:
-        """Like `ask`, but raises `FinalAnswer` for every final answer."""
+        """Like `call`, but raises `FinalAnswer` for every final answer."""
         try:
-            return self.ask(name, deadline, question)
+            return self.call(name, deadline, question)
         except APIError as error:
             raise self.refused(name, error) from error
 
     def version(self) -> Mapping[str, Any]:
         """Fetch the daemon's version document and update the agreed API version.
 
-        Raises as `ask`, but `FinalAnswer` for a final answer.
+        Raises as `call`, but `FinalAnswer` for a final answer.
         """
         allowed = Deadline(self.deadlines.ping_s)
         try:
@@ -135,23 +135,23 @@ class DaemonClient:
         found.remedy = IN_MESSAGE
         return found
 
-    def temporary(self, name: str, rule: str, said: str) -> TemporaryAnswer:
-        """Return the error for a temporary answer to `name`; `said` is text from `answered`."""
+    def temporary(self, name: str, rule: str, reply: str) -> TemporaryAnswer:
+        """Return the error for a temporary answer to `name`; `reply` is text from `answered`."""
         call = CALLS[name]
         found = TemporaryAnswer(
             "docker",
-            f"Docker at {self.host} {said}",
+            f"Docker at {self.host} {reply}",
             answer=f"{name}: {rule}",
             code=call.code or ErrorCode.INTERNAL_ERROR,
         )
         found.untouched = not call.changes
         return found
 
-    def _answer(self, name: str, allowed: Deadline, ask: Callable[[], T]) -> T:
-        """Run `ask` and map its exceptions by the tables of `answers`."""
+    def _answer(self, name: str, allowed: Deadline, send: Callable[[], T]) -> T:
+        """Run `send` and map its exceptions by the tables of `answers`."""
         try:
             with failpoints.around(f"docker.{name}"), self._lines.allowing(allowed):
-                return ask()
+                return send()
         except APIError as error:
             # In Docker's form the text may be a registry's or an image's.
             if self._may_expect_tls and not explanation(error.response)[1] and (hint := expects_tls(causes(error))):
@@ -185,8 +185,8 @@ class DaemonClient:
         return self._lines.breakable(call)
 
     def _unreadable(self, name: str, error: Exception) -> TemporaryAnswer:
-        said = bounded(str(error) if isinstance(error, Unreadable) else repr(error), 200)
-        what = f"answered `{CALLS[name].request}` with content that cannot be read ({said})"
+        reply = bounded(str(error) if isinstance(error, Unreadable) else repr(error), 200)
+        what = f"answered `{CALLS[name].request}` with content that cannot be read ({reply})"
         found = self.temporary(
             name, UNREADABLE, f"{what}; check that Docker runs there, and no proxy answers in its place"
         )
@@ -218,10 +218,10 @@ class DaemonClient:
         found.remedy = IN_MESSAGE if has_remedy else None
         return found
 
-    def _cannot_serve(self, said: str) -> Unavailable:
+    def _cannot_serve(self, reply: str) -> Unavailable:
         if self._closed.is_set():
-            return self.unavailable(said)
-        return Unavailable("docker", f"Docker at {self.host} cannot serve now, it {said}")
+            return self.unavailable(reply)
+        return Unavailable("docker", f"Docker at {self.host} cannot serve now, it {reply}")
 
     def _agreed_client(self) -> docker.APIClient:
         """Return the client for the agreed API version. Two threads may both create one, which does no harm."""

@@ -81,16 +81,16 @@ def is_whole_id(text: str) -> bool:
     return _DOCKER_ID.fullmatch(text) is not None
 
 
-def inspected(found: object, asked_for: str = "") -> ContainerView:
-    """Decode the answer of `GET /containers/{id}/json`; `asked_for` is the requested id or name."""
+def inspected(found: object, wanted_id: str = "") -> ContainerView:
+    """Decode the answer of `GET /containers/{id}/json`; `wanted_id` is the requested id or name."""
     answer = _members(found)
-    said, config = _members(answer.get("State")), _members(answer.get("Config"))
-    state, word = _state(said.get("Status"))
+    run_state, config = _members(answer.get("State")), _members(answer.get("Config"))
+    state, word = _state(run_state.get("Status"))
     networks = _networks(answer)
     ended = state in _ENDED
     return ContainerView(
         # A requested full id is the container's id, whatever the answer contains.
-        container_id=asked_for if is_whole_id(asked_for) else _container_id(answer.get("Id")),
+        container_id=wanted_id if is_whole_id(wanted_id) else _container_id(answer.get("Id")),
         name=text(answer.get("Name")).removeprefix("/"),
         image_ref=text(config.get("Image")),
         state=state,
@@ -98,13 +98,13 @@ def inspected(found: object, asked_for: str = "") -> ContainerView:
         labels=_labels(config.get("Labels"), _CONTAINER_LABELS),
         networks=frozenset(networks),
         made_for=_made_for(answer),
-        exit_code=_whole(said.get("ExitCode"), -_MOST, _MOST) if ended else None,
-        oom_killed=said.get("OOMKilled") is True,
+        exit_code=_whole(run_state.get("ExitCode"), -_MOST, _MOST) if ended else None,
+        oom_killed=run_state.get("OOMKilled") is True,
         addresses=_addresses(networks),
-        started_at=_moment(said.get("StartedAt")),
-        finished_at=_moment(said.get("FinishedAt")) if ended else None,
+        started_at=_moment(run_state.get("StartedAt")),
+        finished_at=_moment(run_state.get("FinishedAt")) if ended else None,
         restart_count=_whole(answer.get("RestartCount"), 0, _MOST) or 0,
-        health=_health(said),
+        health=_health(run_state),
         image_id=_image_id(answer.get("Image")),
     )
 

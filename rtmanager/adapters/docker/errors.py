@@ -94,22 +94,22 @@ def remedy(error: BaseException) -> str:
     return "check that Docker runs there, and that RTMANAGER_DOCKER_HOST is right"
 
 
-def pull_refused(image_ref: str, said: str) -> str:
-    """Format a failed pull with its remedy; `said` is Docker's text, bounded by the caller."""
+def pull_refused(image_ref: str, reply: str) -> str:
+    """Format a failed pull with its remedy; `reply` is Docker's text, bounded by the caller."""
     # Docker varies the name: with or without registry, tag and `library/`.
     named = sorted(filter(None, re.split(r"[/:@]", image_ref.lower())), key=len, reverse=True)
-    meant = re.sub(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, named))})(?![\w.-])", " ", said.lower())
-    return _with_remedy(f"image {image_ref} cannot be pulled: {said}", meant, _PULL_REMEDIES)
+    meant = re.sub(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, named))})(?![\w.-])", " ", reply.lower())
+    return _with_remedy(f"image {image_ref} cannot be pulled: {reply}", meant, _PULL_REMEDIES)
 
 
 def launch_refused(spec: ContainerSpec, step: str, error: APIError) -> str:
     """Format a refused `create`, `rename` or `start` (`step`) with its remedy."""
-    said = words(error)
-    message = f"container {spec.name}: Docker refused to {step} it: {said}"
+    reply = words(error)
+    message = f"container {spec.name}: Docker refused to {step} it: {reply}"
     if remedy := forbidden(step, error):
         return f"{message}; {remedy}"
     return _with_remedy(
-        message, own_words(said), [(marks, _filled(remedy, spec)) for marks, remedy in _LAUNCH_REMEDIES]
+        message, own_words(reply), [(marks, _filled(remedy, spec)) for marks, remedy in _LAUNCH_REMEDIES]
     )
 
 
@@ -131,16 +131,16 @@ def _log_settings(spec: ContainerSpec) -> str:
 
 def name_of_nobody(name: str, seconds: float, error: APIError) -> str:
     """Format a create that Docker refuses for a taken name though no container has this name."""
-    said = words(error).rstrip(".")
+    reply = words(error).rstrip(".")
     return (
-        f"container {name}: Docker refused to create it for {seconds:g} s: {said}; but no container has this name: if "
+        f"container {name}: Docker refused to create it for {seconds:g} s: {reply}; but no container has this name: if "
         "a later try fails, too, restart dockerd (without live-restore that stops all containers)"
     )
 
 
-def _with_remedy(message: str, said: str, remedies: Iterable[tuple[tuple[str, ...], str]]) -> str:
-    """Append the first remedy that has a mark in `said` (lower case)."""
+def _with_remedy(message: str, reply: str, remedies: Iterable[tuple[tuple[str, ...], str]]) -> str:
+    """Append the first remedy that has a mark in `reply` (lower case)."""
     for marks, remedy in remedies:
-        if any(mark in said for mark in marks):
+        if any(mark in reply for mark in marks):
             return f"{message}; {remedy}"
     return message

@@ -75,7 +75,7 @@ class DockerEvents:
         self._engine = DaemonClient(host, deadlines or Deadlines(), tls, agreement)
         self._window_s = window_s
         self._since_ns: int | None = None
-        self._heard: OrderedDict[ContainerEvent, None] = OrderedDict()
+        self._seen: OrderedDict[ContainerEvent, None] = OrderedDict()
         self._stream: tuple[Response, int] | None = None
         self._interrupted = False
         self._failed = False
@@ -83,14 +83,14 @@ class DockerEvents:
     def connect(self) -> None:
         """See the port."""
         if self._since_ns is None:
-            ping, now_ns = self._ask(self._engine.deadlines.ping_s, "/_ping")
+            ping, now_ns = self._get(self._engine.deadlines.ping_s, "/_ping")
             ping.close()
             self._since_ns = now_ns - BEGIN_BEFORE_NS
         since = f"{self._since_ns // 10**9}.{self._since_ns % 10**9:09}"
         window_s = min(self._window_s, FIRST_WINDOW_S) if self._failed else self._window_s
         self._failed = True  # until its window is over
         window = Deadline(window_s, begin_s=self._engine.deadlines.ping_s)
-        stream, now_ns = self._ask(window, "/events", {"since": since, "filters": _FILTERS})
+        stream, now_ns = self._get(window, "/events", {"since": since, "filters": _FILTERS})
         if now_ns + BEGIN_BEFORE_NS < self._since_ns:
             self._since_ns = now_ns  # the daemon's clock was set back
         self._stream = stream, now_ns
@@ -133,7 +133,7 @@ class DockerEvents:
         self._interrupted = True
         self._engine.close()
 
-    def _ask(self, deadline: Deadline | float, path: str, params: dict[str, str] | None = None) -> tuple[Response, int]:
+    def _get(self, deadline: Deadline | float, path: str, params: dict[str, str] | None = None) -> tuple[Response, int]:
         """Return an answer with its body unread, and the daemon's clock at that time."""
 
         def question(client: docker.APIClient) -> tuple[Response, int]:
@@ -145,7 +145,7 @@ class DockerEvents:
                 raise Unreadable(f"its answer to {path} has no date: {error}") from error
 
         try:
-            return self._engine.ask("events", deadline, question)
+            return self._engine.call("events", deadline, question)
         except APIError as error:
             raise self._engine.refused("events", error, request=f"GET {path}") from error
 
@@ -154,11 +154,11 @@ class DockerEvents:
             return True  # its time is in whole seconds: two events of one second look alike, and neither may be lost
         if event.time_ns <= began_ns + round(self._window_s * 10**9) + AHEAD_NS:
             self._since_ns = max(self._since_ns or 0, event.time_ns)
-        if event in self._heard:
+        if event in self._seen:
             return False
-        self._heard[event] = None
-        if len(self._heard) > REMEMBERED:
-            self._heard.popitem(last=False)
+        self._seen[event] = None
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
         return True
 
 

@@ -14,14 +14,14 @@ from docker import APIClient
 from docker.errors import APIError
 
 from rtmanager.adapters.docker import decode
-from rtmanager.adapters.docker.answers import Says, says, words
+from rtmanager.adapters.docker.answers import AnswerKind, kind_of, words
 from rtmanager.adapters.docker.daemon_client import DaemonClient
 from rtmanager.domain.container import LABEL_MEMORY, LABEL_PIDS_LIMIT, ContainerSpec, ContainerView
 from rtmanager.domain.errors import FinalAnswer, Unavailable
 from rtmanager.ports.runtime import ContainerNotFound
 
 #: Poll interval in seconds.
-LOOK_AGAIN_S = 0.025
+POLL_S = 0.025
 
 #: Images remembered as good; above this number the set is cleared, and images are watched again.
 MOST_LIVING = 10_000
@@ -59,7 +59,7 @@ class FirstStartCheck:
                 return None
         until = monotonic() + self._watch_s
         while True:
-            found = self._look(container_id)
+            found = self._inspect(container_id)
             if found is None:
                 return "it was removed while it started"
             view, of = found
@@ -67,14 +67,14 @@ class FirstStartCheck:
                 return self._describe(view, spec)
             if monotonic() >= until:
                 break
-            self._engine.pause(LOOK_AGAIN_S)
+            self._engine.pause(POLL_S)
         with self._lock:
             if len(self._living) >= MOST_LIVING:
                 self._living.clear()
             self._living.add(of)
         return None
 
-    def _look(self, container_id: str) -> tuple[ContainerView, str] | None:
+    def _inspect(self, container_id: str) -> tuple[ContainerView, str] | None:
         """Return the container and the id of its image; None when it does not exist."""
 
         def read(client: APIClient) -> tuple[ContainerView, str]:
@@ -82,11 +82,11 @@ class FirstStartCheck:
             return decode.inspected(found, container_id), decode.image_run_by(found)
 
         try:
-            return self._engine.ask("first_start", self._engine.deadlines.query_s, read)
+            return self._engine.call("first_start", self._engine.deadlines.query_s, read)
         except ContainerNotFound:
             return None
         except APIError as error:
-            if says("first_start", error) is Says.ABSENT:
+            if kind_of("first_start", error) is AnswerKind.ABSENT:
                 return None
             raise self._engine.refused("first_start", error) from error
 
@@ -108,7 +108,7 @@ class FirstStartCheck:
 
     def _log_of(self, container_id: str) -> str:
         try:
-            log = self._engine.ask(
+            log = self._engine.call(
                 "logs",
                 self._engine.deadlines.log_s,
                 lambda client: bytes(client.logs(container_id, tail=LOG_LINES)),
@@ -117,5 +117,5 @@ class FirstStartCheck:
             return f"its log cannot be read: {words(error)}"
         except (Unavailable, FinalAnswer, ContainerNotFound) as error:
             return f"its log cannot be read: {error}"
-        said = " ".join(decode.log(log, LOG_CHARACTERS).split())
-        return f"its log: {said}" if said else "its log is empty"
+        last_lines = " ".join(decode.log(log, LOG_CHARACTERS).split())
+        return f"its log: {last_lines}" if last_lines else "its log is empty"

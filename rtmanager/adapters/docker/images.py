@@ -10,7 +10,7 @@ import docker
 from docker.errors import APIError
 
 from rtmanager.adapters.docker import decode
-from rtmanager.adapters.docker.answers import Says, Unreadable, checked, says, words
+from rtmanager.adapters.docker.answers import AnswerKind, Unreadable, checked, kind_of, words
 from rtmanager.adapters.docker.daemon_client import DaemonClient
 from rtmanager.adapters.docker.pulling import Puller
 from rtmanager.adapters.docker.shared_pulls import PullLimits, SharedPulls
@@ -62,14 +62,14 @@ class Images:
 
     def _find(self, full: str) -> Image | None:
         try:
-            image, platform = self._engine.ask(
+            image, platform = self._engine.call(
                 "image", self._engine.deadlines.query_s, lambda client: _inspect(client, full)
             )
         except APIError as error:
-            match says("image", error):
-                case Says.ABSENT:
+            match kind_of("image", error):
+                case AnswerKind.ABSENT:
                     return None
-                case Says.MALFORMED:
+                case AnswerKind.MALFORMED:
                     raise ImageRefInvalid(f"Docker refuses the image reference {full}: {words(error)}") from error
             raise ImageUnavailable(f"Docker refuses to look for image {full}: {words(error)}") from error
         self._ids[full] = image.image_id
@@ -93,12 +93,12 @@ class Images:
         if self._engine.answer("list", self._engine.deadlines.list_s, lambda client: _is_used(client, image_id)):
             return False
         try:
-            self._engine.ask("remove_image", self._engine.deadlines.remove_s, lambda client: _remove(client, full))
+            self._engine.call("remove_image", self._engine.deadlines.remove_s, lambda client: _remove(client, full))
         except APIError as error:
-            match says("remove_image", error):
-                case Says.ABSENT:
+            match kind_of("remove_image", error):
+                case AnswerKind.ABSENT:
                     return True
-                case Says.IMAGE_USED:
+                case AnswerKind.IMAGE_USED:
                     return False
             raise self._engine.refused("remove_image", error) from error
         self._ids.pop(full, None)

@@ -19,7 +19,7 @@ from requests import Response
 from requests.exceptions import RequestException
 
 from rtmanager.adapters.docker import skim
-from rtmanager.adapters.docker.answers import Says, Unreadable, checked, forbidden, says, words
+from rtmanager.adapters.docker.answers import AnswerKind, Unreadable, checked, forbidden, kind_of, words
 from rtmanager.adapters.docker.credentials import DockerConfig, HelperHangs
 from rtmanager.adapters.docker.daemon_client import DaemonClient
 from rtmanager.adapters.docker.errors import pull_refused, timed_out
@@ -48,7 +48,7 @@ class Progress:
 
     def __init__(self, now: float) -> None:
         #: The last line about each layer, and about none: a repeated line is no progress.
-        self._said: dict[str, tuple[str, int | None]] = {}
+        self._progress: dict[str, tuple[str, int | None]] = {}
         self._layers: dict[str, str] = {}
         self._bytes: dict[str, tuple[int, int]] = {}
         self._advanced_at = now
@@ -60,18 +60,18 @@ class Progress:
         """
         detail, error = line.get("errorDetail"), line.get("error")
         if detail or error:
-            said = (detail.get("message") if isinstance(detail, dict) else None) or error or detail
-            raise ImageUnavailable(bounded(str(said)))
+            reply = (detail.get("message") if isinstance(detail, dict) else None) or error or detail
+            raise ImageUnavailable(bounded(str(reply)))
         status, layer, detail = bounded(str(line.get("status") or "")), line.get("id"), line.get("progressDetail")
         layer = layer[:LONGEST_ID] if isinstance(layer, str) else ""
         current, total = (detail.get("current"), detail.get("total") or 0) if isinstance(detail, dict) else (None, 0)
         current = current if isinstance(current, int) else None
-        if not status or (layer not in self._said and len(self._said) > MAX_LAYERS):
+        if not status or (layer not in self._progress and len(self._progress) > MAX_LAYERS):
             return
         if status.startswith("Retrying"):
-            self._said.setdefault(layer, ("", None))
-        elif self._said.get(layer) != (status, current):
-            self._said[layer] = (status, current)
+            self._progress.setdefault(layer, ("", None))
+        elif self._progress.get(layer) != (status, current):
+            self._progress[layer] = (status, current)
             self._advanced_at = now
         if not layer or status.startswith("Pulling from"):
             return
@@ -113,14 +113,14 @@ class Puller:
             credentials = self._config.credentials(ref.registry, helper_s, lambda: call.broken_off)
             note = f" (pulled without credentials: {credentials.note})" if credentials.note else ""
             with self._engine.breakable(call):
-                self._engine.ask("pull", limits, lambda client: self._run(client, ref, credentials.header))
+                self._engine.call("pull", limits, lambda client: self._run(client, ref, credentials.header))
             outcome = "done"
         except HelperHangs as error:
             raise ImageUnavailable(pull_refused(image_ref, bounded(str(error)))) from error
         except APIError as error:
-            refusal = ImageRefInvalid if says("pull", error) is Says.MALFORMED else ImageUnavailable
-            said = "; ".join(filter(None, (words(error) + note, forbidden("pull", error))))
-            raise refusal(pull_refused(image_ref, said)) from error
+            refusal = ImageRefInvalid if kind_of("pull", error) is AnswerKind.MALFORMED else ImageUnavailable
+            reply = "; ".join(filter(None, (words(error) + note, forbidden("pull", error))))
+            raise refusal(pull_refused(image_ref, reply)) from error
         except ImageUnavailable as error:
             raise ImageUnavailable(pull_refused(image_ref, str(error) + note)) from error
         finally:

@@ -20,7 +20,7 @@ from docker.errors import APIError
 from requests import Response
 
 from rtmanager.adapters.docker import decode, skim, survey
-from rtmanager.adapters.docker.answers import REMOVING, Says, Unreadable, answered, checked, says, words
+from rtmanager.adapters.docker.answers import REMOVING, AnswerKind, Unreadable, answered, checked, kind_of, words
 from rtmanager.adapters.docker.daemon_client import DaemonClient, Deadlines
 from rtmanager.adapters.docker.errors import launch_refused, name_of_nobody
 from rtmanager.adapters.docker.first_starts import FirstStartCheck
@@ -59,7 +59,7 @@ from rtmanager.ports.runtime import (
 T = TypeVar("T")
 
 #: Interval between two polls of an operation in progress, in seconds.
-LOOK_AGAIN_S = 0.05
+POLL_S = 0.05
 
 #: Largest list of containers: its entries, and the characters of what is read. A larger list is unreadable.
 MOST_LISTED, MOST_LISTED_TEXT = 30_000, 32_000_000
@@ -198,7 +198,7 @@ class DockerRuntime:
     def _start(self, spec: ContainerSpec, container_id: str) -> None:
         """Start a created container; remove it when the start fails."""
         try:
-            self._engine.ask(
+            self._engine.call(
                 "start", self._deadlines.start_s, lambda client: _done(_post(client, container_id, "start"))
             )
         except APIError as error:
@@ -230,13 +230,13 @@ class DockerRuntime:
         refused = False
         while True:
             try:
-                self._engine.ask(
+                self._engine.call(
                     "remove",
-                    max(LOOK_AGAIN_S, until - monotonic()),
+                    max(POLL_S, until - monotonic()),
                     lambda client: _done(_delete(client, container_id)),
                 )
             except APIError as error:
-                if says("remove", error) is Says.ABSENT:
+                if kind_of("remove", error) is AnswerKind.ABSENT:
                     if not refused:
                         raise ContainerNotFound(f"container {container_id} does not exist") from error
                     return
@@ -252,7 +252,7 @@ class DockerRuntime:
         When a proxy refuses these requests, the run is unknown.
         """
         try:
-            return self._runs.ask("run", self._deadlines.ping_s, _present_run)
+            return self._runs.call("run", self._deadlines.ping_s, _present_run)
         except APIError:
             return RuntimeRun()
 
@@ -286,7 +286,7 @@ class DockerRuntime:
     def log_tail(self, container_id: str) -> str:
         """See the port; for an unreadable log, returns the reason in brackets."""
         try:
-            raw = self._engine.ask(
+            raw = self._engine.call(
                 "logs",
                 self._deadlines.log_s,
                 lambda client: bytes(client.logs(container_id, tail=LOG_LINES, timestamps=False)),
@@ -334,20 +334,20 @@ class DockerRuntime:
     ) -> T:
         """Like `DaemonClient.answer`, for one container; raises `ContainerNotFound` when it does not exist."""
         try:
-            return self._engine.ask(name, seconds, question)
+            return self._engine.call(name, seconds, question)
         except APIError as error:
-            if says(name, error) is Says.ABSENT:
+            if kind_of(name, error) is AnswerKind.ABSENT:
                 raise ContainerNotFound(f"container {container_id} does not exist") from error
             raise self._engine.refused(name, error) from error
 
     def _create(self, spec: ContainerSpec, request: dict[str, Any], name: str) -> str:
         def create() -> tuple[str, Sequence[object]]:
-            return self._engine.ask("create", self._deadlines.create_s, lambda client: _create(client, request, name))
+            return self._engine.call("create", self._deadlines.create_s, lambda client: _create(client, request, name))
 
         try:
             container_id, warnings = self._naming("create", spec, name, create)
         except APIError as error:
-            kind = LaunchInvalid if says("create", error) is Says.MALFORMED else LaunchFailed
+            kind = LaunchInvalid if kind_of("create", error) is AnswerKind.MALFORMED else LaunchFailed
             raise kind(launch_refused(spec, "create", error)) from error
         for warning in warnings:
             self._logger.warning("container %s: Docker warns: %s", name, bounded(str(warning)))
@@ -357,7 +357,7 @@ class DockerRuntime:
         """Rename to the game's name. Raises `ContainerNotFound`, `NameTaken` or `LaunchFailed`."""
 
         def rename() -> None:
-            self._engine.ask(
+            self._engine.call(
                 "rename",
                 self._deadlines.query_s,
                 lambda client: _done(_post(client, container_id, "rename", {"name": spec.name})),
@@ -366,24 +366,24 @@ class DockerRuntime:
         try:
             self._naming("rename", spec, spec.name, rename)
         except APIError as error:
-            if says("rename", error) is Says.ABSENT:
+            if kind_of("rename", error) is AnswerKind.ABSENT:
                 raise ContainerNotFound(f"container {container_id} does not exist") from error
             message = launch_refused(spec, "rename", error)
             self._discard(container_id, message)
             raise LaunchFailed(message) from error
 
-    def _naming(self, call: str, spec: ContainerSpec, name: str, ask: Callable[[], T]) -> T:
-        """Run `ask`, which reserves a name; raises `NameTaken` only when a container has the name.
+    def _naming(self, call: str, spec: ContainerSpec, name: str, send: Callable[[], T]) -> T:
+        """Run `send`, which reserves a name; raises `NameTaken` only when a container has the name.
 
         Retries for `PHANTOM_NAME_S` while no container has it, then raises `LaunchFailed`.
         Raises docker's `APIError` for any other final answer.
         """
-        until, pause_s = monotonic() + PHANTOM_NAME_S, LOOK_AGAIN_S
+        until, pause_s = monotonic() + PHANTOM_NAME_S, POLL_S
         while True:
             try:
-                return ask()
+                return send()
             except APIError as error:
-                if says(call, error) is not Says.NAME_TAKEN:
+                if kind_of(call, error) is not AnswerKind.NAME_TAKEN:
                     raise
                 if self._exists(name):
                     raise NameTaken(f"container name {name} is taken: {words(error)}") from error
@@ -420,11 +420,11 @@ class DockerRuntime:
             return False
         if state.alive:
             raise StillRunning(f"container {container_id} is {state.state} and was not removed") from refusal
-        if says("remove", refusal) is not Says.BUSY_REMOVING:
+        if kind_of("remove", refusal) is not AnswerKind.BUSY_REMOVING:
             raise self._engine.refused("remove", refusal) from refusal
-        if monotonic() + LOOK_AGAIN_S >= until:
+        if monotonic() + POLL_S >= until:
             raise self._engine.temporary("remove", REMOVING, answered("remove", refusal)) from refusal
-        self._engine.pause(LOOK_AGAIN_S)
+        self._engine.pause(POLL_S)
         return True
 
     def _exists(self, id_or_name: str) -> bool:

@@ -102,7 +102,7 @@ class SharedPulls:
         self._running: Counter[str] = Counter()
         self._threads: set[threading.Thread] = set()
         self._timer: threading.Thread | None = None
-        self._looks_at = 0.0
+        self._checks_at = 0.0
         #: Whether a pull waits because no thread could be started.
         self._lacks_thread = False
         self._closed = False
@@ -220,7 +220,7 @@ class SharedPulls:
 
     def _watch_time(self) -> None:
         """Run the deadline thread while there are pulls."""
-        if monotonic() + self._limits.total_s < self._looks_at:
+        if monotonic() + self._limits.total_s < self._checks_at:
             self._changed.notify_all()
         if self._timer is None:
             timer = Thread(self._give_up_in_time, "pulls in time", lasting=True)
@@ -240,8 +240,8 @@ class SharedPulls:
                 for pull in [each for each in self._joinable.values() if each.until <= now]:
                     calls += self._end(pull, None, self._too_late(pull))
                 if not calls and self._joinable:
-                    self._looks_at = min(pull.until for pull in self._joinable.values())
-                    until_next_s = max(0.0, self._looks_at - now)
+                    self._checks_at = min(pull.until for pull in self._joinable.values())
+                    until_next_s = max(0.0, self._checks_at - now)
                     self._changed.wait(min(until_next_s, AGAIN_S) if self._lacks_thread else until_next_s)
                     if self._lacks_thread and not self._closed:
                         self._begin_next()

@@ -27,7 +27,7 @@ _UNTRUSTED = {
     64: "the daemon's certificate is not for the address of RTMANAGER_DOCKER_HOST; use a name that it has, or renew it",
 }
 #: OpenSSL's phrases (lower case) about the peer, and their meaning.
-_SAID = (
+_REPLIES = (
     (
         ("wrong_version_number", "wrong version number", "http_request", "unknown_protocol", "packet_length_too_long"),
         f"the daemon does not speak TLS there; use its TLS port (2376), or unset {_ALL}",
@@ -155,7 +155,7 @@ def explained(error: ssl.SSLError, *, handshake: bool = True) -> TlsFailed:
     if isinstance(error, ssl.SSLCertVerificationError):
         return TlsFailed(_not_trusted(error))
     words = f"{error.reason or ''} {error}".lower()
-    for marks, meaning in _SAID:
+    for marks, meaning in _REPLIES:
         if any(mark in words for mark in marks):
             return TlsFailed(meaning)
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) and not handshake:

@@ -155,14 +155,14 @@ class Database:
         `name` is the effect's name in `failpoints.EFFECTS`, without `postgres.`. An `Unavailable` before the commit is
         sent is `untouched`: nothing was applied.
         """
-        effect, asked_to_commit = f"postgres.{name}", False
+        effect, commit_sent = f"postgres.{name}", False
         try:
             with self.watched(), self._pooled() as connection, connection.transaction():
                 yield connection
                 failpoints.before(effect)
-                asked_to_commit = True
+                commit_sent = True
         except Unavailable as error:
-            if error.dependency == "postgres" and not asked_to_commit:
+            if error.dependency == "postgres" and not commit_sent:
                 error.untouched = True
             raise
         failpoints.after(effect)
@@ -180,7 +180,7 @@ class Database:
                 cursor = connection.execute(statement, values)
                 rows = cursor.fetchall() if cursor.description else []
         except Unavailable as error:
-            error.untouched = not sent or _said_no(error.__cause__)
+            error.untouched = not sent or _was_refused(error.__cause__)
             raise
         failpoints.after(effect)
         return rows
@@ -386,13 +386,13 @@ def _check(connection: psycopg.Connection[Any]) -> None:
     A server sends data on an idle connection only to end it, so only a readable connection is checked. A check each
     time would be one more round trip per transaction.
     """
-    heard = select.poll()
-    heard.register(connection.fileno(), select.POLLIN)
-    if heard.poll(0):
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    if poller.poll(0):
         ConnectionPool.check_connection(connection)
 
 
-def _said_no(error: BaseException | None) -> bool:
+def _was_refused(error: BaseException | None) -> bool:
     """Return whether the server rejected the statement, and did not end the connection, which may follow a commit."""
     return isinstance(error, psycopg.Error) and error.sqlstate is not None and error.sqlstate[:3] not in _ENDED
 

@@ -67,7 +67,7 @@ def _write(database: Database, endings: Sequence[Ended]) -> Mapping[int, bool]:
 
 def _end(operation: Operation, completion: Completion) -> Mapping[str, object]:
     seen, record = (completion.change.seen, completion.change.new) if completion.change else (completion.rests_on, None)
-    messages = [*(health_message(event) for event in completion.health if event.told), *completion.messages]
+    messages = [*(health_message(event) for event in completion.health if event.published), *completion.messages]
     following = next_try(operation.request, completion)
     return {
         "id": operation.operation_id,
@@ -103,7 +103,7 @@ def write_log(connection: Connection, entries: Sequence[LogEntry]) -> None:
 def write_event(connection: Connection, event: HealthEvent) -> None:
     """Write an event's snapshot, and queue its message when the event is to be published."""
     _write_snapshot(connection, event)
-    if event.told:
+    if event.published:
         add_messages(connection, [health_message(event)])
 
 

@@ -52,7 +52,7 @@ class PostgresIngestLock:
             else:
                 operations.append(entry | job_values(job.becomes) | {"entry_rank": STREAM_ORDER[job.entry.stream]})
         with self._database.watched():
-            for rows in _told_apart(operations):
+            for rows in _without_doubles(operations):
                 values = {"rows": as_json(rows)}
                 if self._connection.execute(SQL["accept_jobs"], values).rowcount < len(rows):
                     self._require_known(values, len(rows))
@@ -131,7 +131,7 @@ def latest_entries(connection: Connection, stream_names: Mapping[Stream, str]) -
     return {streams[row["stream"]]: EntryId(int(row["entry_ms"]), int(row["entry_seq"])) for row in rows}
 
 
-def _told_apart(rows: Iterable[_Row]) -> list[list[_Row]]:
+def _without_doubles(rows: Iterable[_Row]) -> list[list[_Row]]:
     """Split the rows into lists, mostly one, without a repeated id: a statement does not see its own insertions.
 
     Two entries have one id when a stream was lost and the id reused before the first was accepted.

@@ -313,9 +313,9 @@ def _durability(connection: psycopg.Connection[Any]) -> list[str]:
 
 
 def _clock(connection: psycopg.Connection[Any]) -> list[str]:
-    asked = host_clock()
+    sent_at = host_clock()
     [there] = _row(connection, SQL["clock"].decode())
-    here = asked + (host_clock() - asked) / 2
+    here = sent_at + (host_clock() - sent_at) / 2
     offset_s = (here - there).total_seconds()
     if not is_far(offset_s, before=False):
         return []

@@ -212,11 +212,15 @@ def require_own(connection: psycopg.Connection[Any], sessions: Sessions) -> None
 
 def _require_understood(connection: psycopg.Connection[Any]) -> None:
     """Raise `SessionUnusable` when reported settings differ from real ones: the client parses dates by the reports."""
-    told = {name: connection.info.parameter_status(name) for name in ("client_encoding", "DateStyle", "TimeZone")}
-    if told["client_encoding"] != "UTF8" or not str(told["DateStyle"]).startswith("ISO") or told["TimeZone"] != "UTC":
-        told_as = ", ".join(f"{name} {value}" for name, value in told.items())
+    reported = {name: connection.info.parameter_status(name) for name in ("client_encoding", "DateStyle", "TimeZone")}
+    if (
+        reported["client_encoding"] != "UTF8"
+        or not str(reported["DateStyle"]).startswith("ISO")
+        or reported["TimeZone"] != "UTC"
+    ):
+        reported_text = ", ".join(f"{name} {value}" for name, value in reported.items())
         raise SessionUnusable(
-            f"a pooler before PostgreSQL tells other settings than there are ({told_as})", POOLER_REMEDY
+            f"a pooler before PostgreSQL tells other settings than there are ({reported_text})", POOLER_REMEDY
         )
 
 

@@ -107,31 +107,21 @@ class GameReconciler:
             return False
         for _ in range(ROUNDS):
             record = self.records.get(game_id)
-            if not hint.listed and (record is None or record.status is not Status.RUNNING):
+            runs = record is not None and record.status is Status.RUNNING
+            if not (hint.listed or runs):
                 # Events about containers of another deployment on this host end here, too.
                 return not self._may_come_true(game_id, hint)
-            if (record is None or record.status is not Status.RUNNING) and self.findings.busy(game_id):
+            if not runs and self.findings.busy(game_id):
                 # The container of a start under way must not be adopted, even if the start fails during this attempt.
                 return False
             failed: list[DependencyError] = []
-            views = self._look(game_id, record, hint, failed)
+            views = self._inspect_all(game_id, record, hint, failed)
             own = _own(record, views)
             if own is not None and own.state is ContainerState.REMOVING:
                 return False
-            if own is not None and own.container_id in hint.unexplained and _may_be_memory(own, hint):
-                self.later(game_id, replace(hint, unexplained=frozenset()), OOM_GRACE_S)
+            if own is not None and self._put_off(game_id, own, hint):
                 return True
-            if own is not None and self.restarts and _may_be_overtaken(own, hint):
-                self.later(game_id, replace(hint, waited_for=hint.waited_for | {own.container_id}), EVENT_GRACE_S)
-                return True
-            results = [self._write(finding, failed) for finding in self._out_of_memory(record, own, hint)]
-            looked, namesakes = Observation(self.clock(), hint.source), self._namesakes(game_id, record, views)
-            for decision in decide([record] if record else [], views, looked, self.placement, namesakes):
-                if isinstance(decision, Stray):
-                    self._report(decision)
-                elif hint.listed or not _of_its_own_accord(decision):
-                    results.append(self._write(self._enriched(decision, own, hint), failed))
-                    self._note_exit(decision, hint, results[-1])
+            results = self._write_all(game_id, record, views, hint, failed)
             if failed:
                 raise failed[0]  # the other findings are written; the next pass retries
             if WriteResult.BUSY in results:
@@ -140,11 +130,41 @@ class GameReconciler:
                 return not self._may_come_true(game_id, hint)
         return False
 
+    def _write_all(
+        self,
+        game_id: str,
+        record: RuntimeRecord | None,
+        views: Sequence[ContainerView],
+        hint: ReconcileHint,
+        failed: list[DependencyError],
+    ) -> list[WriteResult]:
+        """Write every finding about these containers; refused ones go to `failed`."""
+        own = _own(record, views)
+        results = [self._write(finding, failed) for finding in self._out_of_memory(record, own, hint)]
+        observation, namesakes = Observation(self.clock(), hint.source), self._namesakes(game_id, record, views)
+        for decision in decide([record] if record else [], views, observation, self.placement, namesakes):
+            if isinstance(decision, Stray):
+                self._report(decision)
+            elif hint.listed or not _of_its_own_accord(decision):
+                results.append(self._write(self._enriched(decision, own, hint), failed))
+                self._note_exit(decision, hint, results[-1])
+        return results
+
+    def _put_off(self, game_id: str, own: ContainerView, hint: ReconcileHint) -> bool:
+        """Queue the game for later when an event that explains its container's end may still come."""
+        if own.container_id in hint.unexplained and _may_be_memory(own, hint):
+            self.later(game_id, replace(hint, unexplained=frozenset()), OOM_GRACE_S)
+            return True
+        if self.restarts and _may_be_overtaken(own, hint):
+            self.later(game_id, replace(hint, waited_for=hint.waited_for | {own.container_id}), EVENT_GRACE_S)
+            return True
+        return False
+
     def _may_come_true(self, game_id: str, hint: ReconcileHint) -> bool:
         """Whether an event that does not concern the present record may concern it after an operation under way."""
         return hint.source is HealthSource.DOCKER_EVENT and self.findings.busy(game_id)
 
-    def _look(
+    def _inspect_all(
         self, game_id: str, record: RuntimeRecord | None, hint: ReconcileHint, failed: list[DependencyError]
     ) -> Sequence[ContainerView]:
         """The containers that may be the game's: the recorded one, those of the hint, the one with the game's name.
@@ -217,7 +237,7 @@ class GameReconciler:
         by = requested_by(
             own,
             run,
-            signalled=container_id in hint.asked,
+            signalled=container_id in hint.signalled,
             sender=self.sender(own),
             ran_in_run=self.sightings.ran_in(run, finding.game_id, container_id),
         )
@@ -236,7 +256,7 @@ class GameReconciler:
             at = self.findings.now() if self.after_outages else None
             return replace(finding, restart_at=at, restart_cause=RestartCause.OUTAGE)
         policy = self.restarts
-        if policy is None or not is_crash(last_exit, events_heard=last_exit.container_id in hint.died):
+        if policy is None or not is_crash(last_exit, event_seen=last_exit.container_id in hint.died):
             return finding
         given_up = partial(self._given_up, finding, last_exit, policy)
         return planned(finding, RestartCause.CRASH, policy, self.findings, given_up)
@@ -265,10 +285,10 @@ class GameReconciler:
             failed.append(error)
             return WriteResult.KNOWN
         if result is WriteResult.WRITTEN:
-            told = {"game_id": finding.game_id, "why": finding.why}
+            fields = {"game_id": finding.game_id, "why": finding.why}
             if finding.restart_at is not None:
-                told["restart_at"] = finding.restart_at.isoformat()
-            self.logger.warning("record follows its container" if finding.new else "container in trouble", extra=told)
+                fields["restart_at"] = finding.restart_at.isoformat()
+            self.logger.warning("record follows its container" if finding.new else "container in trouble", extra=fields)
             self.written(finding)
         return result
 
@@ -297,8 +317,8 @@ def _may_be_memory(own: ContainerView, hint: ReconcileHint) -> bool:
 
 def _may_be_overtaken(own: ContainerView, hint: ReconcileHint) -> bool:
     """Whether the container ended and its event, which shows whether the end was requested, may still come."""
-    heard = hint.died | hint.asked | hint.waited_for
-    return own.state is ContainerState.EXITED and own.container_id not in heard
+    explained_by_event = hint.died | hint.signalled | hint.waited_for
+    return own.state is ContainerState.EXITED and own.container_id not in explained_by_event
 
 
 def _of_its_own_accord(finding: Finding) -> bool:

@@ -23,7 +23,7 @@ from rtmanager.workers.reconcile.signals import SignalMemory
 #: Seconds before the end of a container that got a stop signal is reconciled: `docker restart` may start it again.
 RESTART_GRACE_S = 3.0
 #: Containers whose latest events are remembered; an engine may ignore a stop signal for ever.
-ASKED_REMEMBERED = 4096
+SIGNALS_REMEMBERED = 4096
 #: Signals that are no stop request: KILL, USR1, USR2, CONT, URG, WINCH.
 ASKING_NOTHING = frozenset({"9", "10", "12", "18", "23", "28"})
 _SIGKILL = "9"
@@ -60,11 +60,11 @@ class EventListener:
         #: Since when the feed is connected without a break; None while it is not.
         self._connected_at: float | None = None
         #: Containers with a recent event; and exits without an event since the last event.
-        self._heard_of: OrderedDict[str, int] = OrderedDict()
+        self._events_of: OrderedDict[str, int] = OrderedDict()
         self._unheard = 0
         #: By container, until when its latest signal explains an end, in nanoseconds of the runtime's clock: a stop
         #: request, KILL, any.
-        self._asked: OrderedDict[str, int] = OrderedDict()
+        self._stop_signalled: OrderedDict[str, int] = OrderedDict()
         self._killed: OrderedDict[str, int] = OrderedDict()
         self._signalled: OrderedDict[str, int] = OrderedDict()
         #: By container, when counting began and how often its memory ran out since then.
@@ -102,13 +102,14 @@ class EventListener:
         self._connected_at = None
         if self._broken_at is None:
             self._broken_at = monotonic()
+            self._signals.feed_broke()
 
     def exit_found(self, container_id: str, ended_ago_s: float) -> None:
         """Record that a pass found an exit; count it when its event should have arrived and did not."""
         connected_at = self._connected_at
         if connected_at is None or not UNHEARD_AFTER_S < ended_ago_s < monotonic() - connected_at:
             return
-        if container_id in self._heard_of:
+        if container_id in self._events_of:
             return
         self._unheard += 1
         if self._unheard == UNHEARD_EXITS:
@@ -142,34 +143,36 @@ class EventListener:
             "container event",
             extra={"game_id": event.game_id, "event": event.what.value, "container_id": event.container_id},
         )
-        _remember(self._heard_of, event)
+        _remember(self._events_of, event)
         if event.what is ContainerEventKind.KILL:
             _remember(self._signalled, event)
             self._note_sender(event)
             if event.signal == _SIGKILL:
                 _remember(self._killed, event)
             elif event.signal not in ASKING_NOTHING:
-                _remember(self._asked, event)
+                _remember(self._stop_signalled, event)
             return
         if event.what is ContainerEventKind.OOM:
             self._count_oom(event)
-            self._look(event, ReconcileHint(HealthSource.DOCKER_EVENT, oom={event.container_id: event.time_ns}))
+            self._add(event, ReconcileHint(HealthSource.DOCKER_EVENT, oom={event.container_id: event.time_ns}))
             return
-        asked, killed = _recently(self._asked, event), _recently(self._killed, event)
+        stop_signalled, killed = _recently(self._stop_signalled, event), _recently(self._killed, event)
         if _recently(self._signalled, event) and event.signal_is_label:
-            asked = True  # whichever signal: a person's stop is not undone, and the end is reported all the same
+            stop_signalled = (
+                True  # whichever signal: a person's stop is not undone, and the end is reported all the same
+            )
         if event.what is ContainerEventKind.DIE:
             self._signals.died(event)
         which, none = frozenset({event.container_id}), frozenset[str]()
-        unexplained = event.what is ContainerEventKind.DIE and not asked and not killed
+        unexplained = event.what is ContainerEventKind.DIE and not stop_signalled and not killed
         hint = ReconcileHint(
             HealthSource.DOCKER_EVENT,
             containers=which,
-            asked=which if asked or killed else none,
+            signalled=which if stop_signalled or killed else none,
             died=which if event.what is ContainerEventKind.DIE else none,
             unexplained=which if unexplained else none,
         )
-        self._look(event, hint, delay_s=RESTART_GRACE_S if asked else 0.0)
+        self._add(event, hint, delay_s=RESTART_GRACE_S if stop_signalled else 0.0)
 
     def _note_sender(self, event: ContainerEvent) -> None:
         """Remember who sent a signal to end."""
@@ -200,20 +203,20 @@ class EventListener:
             )
             since, number = now, 0
         self._ooms[event.container_id] = since, number
-        if len(self._ooms) > ASKED_REMEMBERED:
+        if len(self._ooms) > SIGNALS_REMEMBERED:
             self._ooms.popitem(last=False)
 
-    def _look(self, event: ContainerEvent, hint: ReconcileHint, delay_s: float = 0.0) -> None:
-        self._reconcile_queue.look(event.game_id, hint, delay_s=delay_s)
+    def _add(self, event: ContainerEvent, hint: ReconcileHint, delay_s: float = 0.0) -> None:
+        self._reconcile_queue.add(event.game_id, hint, delay_s=delay_s)
 
 
-def _remember(told: OrderedDict[str, int], event: ContainerEvent) -> None:
-    told[event.container_id] = event.time_ns + round(event.explains_for_s * 10**9)
-    if len(told) > ASKED_REMEMBERED:
-        told.popitem(last=False)
+def _remember(remembered: OrderedDict[str, int], event: ContainerEvent) -> None:
+    remembered[event.container_id] = event.time_ns + round(event.explains_for_s * 10**9)
+    if len(remembered) > SIGNALS_REMEMBERED:
+        remembered.popitem(last=False)
 
 
-def _recently(told: OrderedDict[str, int], event: ContainerEvent) -> bool:
+def _recently(remembered: OrderedDict[str, int], event: ContainerEvent) -> bool:
     """Whether the container has an entry that is recent enough; the entry is removed."""
-    until_ns = told.pop(event.container_id, None)
+    until_ns = remembered.pop(event.container_id, None)
     return until_ns is not None and event.time_ns <= until_ns

@@ -29,7 +29,7 @@ MOST_THREADS = 32
 #: Seconds after which an attempt takes long. A game is silent when such an attempt gets no answer from Docker.
 LONG_S = 1.0
 #: Long attempts in a row without an answer after which a warning is logged.
-SILENCES_UNTIL_TOLD = 3
+SILENCES_UNTIL_WARNING = 3
 #: Seconds that a game may wait for its first attempt before `problem` reports it.
 WAITS_REPORTED_AFTER_S = 10.0
 #: Seconds before a game that is not settled is retried, doubling from the first to the longest.
@@ -46,7 +46,7 @@ MOST_CASES, MOST_CONTAINERS = 20_000, 64
 #: Seconds that a close waits for the attempts under way, each of which has a deadline.
 LEFT_AFTER_S = 60.0
 #: Failed attempts before a warning is logged; every so many attempts a temporary answer counts as a failure.
-TRIES_UNTIL_TOLD = 30
+TRIES_UNTIL_WARNING = 30
 #: Retries of a game after a final answer, before that counts as a failure.
 TRIES_WHEN_REFUSED = 3
 
@@ -62,7 +62,7 @@ class ReconcileHint:
     containers: frozenset[str] = frozenset()
     oom: dict[str, int] = field(default_factory=dict)
     #: Containers that got a stop signal or SIGKILL.
-    asked: frozenset[str] = frozenset()
+    signalled: frozenset[str] = frozenset()
     #: Containers whose end an event reported.
     died: frozenset[str] = frozenset()
     #: Those of them without an event of a signal; each waits once for an out-of-memory event.
@@ -81,7 +81,7 @@ class ReconcileHint:
             source=event if event in (self.source, other.source) else self.source,
             containers=_bounded(self.containers, other.containers),
             oom=self.oom | other.oom if len(self.oom) < MOST_CONTAINERS else other.oom,
-            asked=_bounded(self.asked, other.asked),
+            signalled=_bounded(self.signalled, other.signalled),
             died=_bounded(self.died, other.died),
             unexplained=_bounded(self.unexplained, other.unexplained),
             waited_for=_bounded(self.waited_for, other.waited_for),
@@ -181,7 +181,7 @@ class ReconcileQueue:
             if thread.is_alive():
                 self._logger.error("a look at a game does not end, its thread is left", extra={"left": thread.name})
 
-    def look(self, game_id: str, hint: ReconcileHint | None = None, *, delay_s: float = 0.0) -> None:
+    def add(self, game_id: str, hint: ReconcileHint | None = None, *, delay_s: float = 0.0) -> None:
         """Queue a game for `delay_s` seconds from now; an earlier due time that it already has is kept."""
         case = _Case(hint or ReconcileHint(), monotonic() + delay_s)
         with self._changed:
@@ -195,7 +195,7 @@ class ReconcileQueue:
     def attempt_now(self, hints: Mapping[str, ReconcileHint], within_s: float) -> None:
         """Attempt these games at once; wait up to `within_s` seconds until each has had an attempt."""
         for game_id, hint in hints.items():
-            self.look(game_id, hint)
+            self.add(game_id, hint)
         with self._changed:
             self._changed.wait_for(lambda: not any(map(self._awaits_attempt, hints)), within_s)
 
@@ -203,18 +203,18 @@ class ReconcileQueue:
         case = self._cases.get(game_id)
         return game_id in self._working or (case is not None and not case.tries)
 
-    def wait_until_looked(self, stuck_s: float) -> bool:
+    def wait_until_attempted(self, stuck_s: float) -> bool:
         """Wait until every game has had one attempt; False when none ends for `stuck_s` seconds."""
         with self._changed:
-            left = self._not_looked_at()
+            left = self._without_attempt()
             while left:
                 before = left
-                if not self._changed.wait_for(lambda: self._not_looked_at() < before, stuck_s):  # noqa: B023 - used at once
+                if not self._changed.wait_for(lambda: self._without_attempt() < before, stuck_s):  # noqa: B023 - used at once
                     return False
-                left = self._not_looked_at()
+                left = self._without_attempt()
         return True
 
-    def _not_looked_at(self) -> int:
+    def _without_attempt(self) -> int:
         return len(self._working) + sum(not case.tries for case in self._cases.values())
 
     def problem(self) -> str:
@@ -253,7 +253,7 @@ class ReconcileQueue:
             game_id, case = taken
             again = True
             try:
-                again = self._look(game_id, case)
+                again = self._attempt(game_id, case)
             finally:
                 with self._changed:
                     self._end(game_id, case, again=again)
@@ -285,7 +285,7 @@ class ReconcileQueue:
                 case.due = now
                 heapq.heappush(self._silent_queue, (now, game_id))
 
-    def _look(self, game_id: str, case: _Case) -> bool:
+    def _attempt(self, game_id: str, case: _Case) -> bool:
         """Make one attempt; return whether to retry."""
         self._status.began()
         silences, case.silences = case.silences, 0
@@ -323,12 +323,12 @@ class ReconcileQueue:
 
     def _report_away(self, game_id: str, case: _Case, error: DependencyError) -> None:
         """Log a failed attempt; a temporary answer that persists counts as a failure."""
-        is_long = case.tries > 0 and case.tries % TRIES_UNTIL_TOLD == 0
+        is_long = case.tries > 0 and case.tries % TRIES_UNTIL_WARNING == 0
         if is_long and isinstance(error, TemporaryAnswer):
             self._failures.report(WORK, game_id, error)
             return
-        is_told = case.tries == TRIES_UNTIL_TOLD or case.silences == SILENCES_UNTIL_TOLD
-        level = logging.WARNING if is_told else logging.DEBUG
+        is_warning = case.tries == TRIES_UNTIL_WARNING or case.silences == SILENCES_UNTIL_WARNING
+        level = logging.WARNING if is_warning else logging.DEBUG
         extra = {"game_id": game_id, "error": str(error), "tries": case.tries}
         self._logger.log(level, "a game cannot be looked at", extra=extra)
 

@@ -75,7 +75,7 @@ class DriftScan:
         except Exception:  # a defect: jobs and calls are served all the same, and the next pass retries
             self._logger.exception("first reconcile failed")
             return False
-        if not self._reconcile_queue.wait_until_looked(STUCK_S):
+        if not self._reconcile_queue.wait_until_attempted(STUCK_S):
             self._logger.warning("some games of the first reconcile are stuck; they are looked at further on")
         return True
 
@@ -83,7 +83,7 @@ class DriftScan:
         """Return False: once a period is enough. Raises `Unavailable`."""
         suspects = self._suspects()
         for game_id, hint in suspects.items():
-            self._reconcile_queue.look(game_id, hint)
+            self._reconcile_queue.add(game_id, hint)
         self._logger.debug("reconcile pass", extra={"suspects": len(suspects)})
         self._finished_one.set()
         return False
@@ -154,12 +154,12 @@ class DriftScan:
             by_game.setdefault(recorded.get(view.container_id, view.game_id), []).append(view)
         without_name = [game_id for game_id in by_game if has_no_name(known.get(game_id)) and is_game_id(game_id)]
         # A failure here is harmless: the name is looked up again when an adoption is written.
-        asked = partial(self._findings.namesakes, without_name)
-        namesakes = (self._failures.guarded(READING, ALL_GAMES, asked) if without_name else None) or {}
-        looked, found = Observation(self._clock()), list[Finding | Stray]()
+        read_namesakes = partial(self._findings.namesakes, without_name)
+        namesakes = (self._failures.guarded(READING, ALL_GAMES, read_namesakes) if without_name else None) or {}
+        observation, found = Observation(self._clock()), list[Finding | Stray]()
         for game_id, of_game in sorted(by_game.items()):
             records = [known[game_id]] if game_id in known else []
-            what_follows = partial(decide, records, of_game, looked, self._placement, namesakes)
+            what_follows = partial(decide, records, of_game, observation, self._placement, namesakes)
             found.extend(self._failures.guarded(WORK, game_id, what_follows) or ())
         return found
 

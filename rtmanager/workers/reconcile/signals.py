@@ -19,6 +19,7 @@ from rtmanager.ports.watching import ContainerEvent
 
 #: Containers whose latest signal is remembered; an engine may ignore a stop signal for ever.
 REMEMBERED = 4096
+RUNTIMES = frozenset({Sender.RUNTIME, Sender.ENDED_RUNTIME})
 #: Nanoseconds by which the time of a death may precede the end that it reports: an old daemon's has whole seconds.
 DEATH_NS = 10**9
 
@@ -64,6 +65,14 @@ class SignalMemory:
                 known.until, known.until_ns = now, event.time_ns + DEATH_NS
                 known.undecided = event.game_id
 
+    def feed_broke(self) -> None:
+        """Note that the runtime went down after the signals that it sent."""
+        now = monotonic()
+        with self._lock:
+            for known in self._signals.values():
+                if known.sender is Sender.RUNTIME and (known.until > now or known.undecided):
+                    known.sender = Sender.ENDED_RUNTIME
+
     def connected_again(self, broken_at: float) -> None:
         """Leave out the time since the feed broke: a container may end as late as its runtime is back."""
         away = monotonic() - broken_at
@@ -92,7 +101,7 @@ class SignalMemory:
             return {
                 signal.undecided: container_id
                 for container_id, signal in self._signals.items()
-                if signal.undecided and signal.sender is not Sender.RUNTIME and signal.until >= since
+                if signal.undecided and signal.sender not in RUNTIMES and signal.until >= since
             }
 
 
